@@ -1,0 +1,279 @@
+"""What an event changes in what is known, before anything is judged.
+
+Rules
+-----
+* A sign of life of a host whose power was read OFF voids every reading so far; if it comes from the same boot, the
+  device that said OFF is quarantined, durably, because it lied or belongs to another machine.
+* Bytes that were on their way before a reading are not life after it: a report on an old stream only starts a
+  challenge, whose answer is. A new stream is life by itself, its TLS handshake was made after the reading.
+* A device is bound by an ON reading while the agent of that boot is heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import answered
+from poolwarden_collector.core.facts import HostId, Ms, Outcome, Power, Probe, ProbeOutcome
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
+from poolwarden_collector.core.orders import RaiseEpoch, SendChallenge
+
+_READINGS_KEPT = 16
+
+
+def absorb(d: Draft, event: ev.Event) -> None:
+    """Take one event in; ``OperatorSaid`` and ``Tick`` change no evidence."""
+    handler = _HANDLERS.get(type(event))
+    if handler is not None:
+        handler(d, event)
+
+
+def _connected(d: Draft, event: ev.AgentConnected) -> None:
+    hello, before = event.hello, d.agent(event.hello.host)
+    facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
+    state = AgentState(hello, event.stream, True, d.now, connected_at=d.now)
+    if facts is not None:
+        state = replace(state, facts=facts)
+    d.change(agents={**d.live.agents, hello.host: state})
+    _remember_host(d, event)
+    _compare_numbers(d, event)
+    if _off_readings(d, hello.host):
+        _life(d, hello.host, hello.boot_id, f"{d.name(hello.host)}'s agent opened a new stream")
+
+
+def _remember_host(d: Draft, event: ev.AgentConnected) -> None:
+    hello = event.hello
+    known = d.record.hosts.get(hello.host)
+    address = hello.address or (known.address if known else "")
+    data: dict[str, Any] = {
+        "host": hello.host,
+        "name": hello.name or hello.host,
+        "address": address,
+        "boot_id": hello.boot_id,
+        "system_uuid": hello.machine.system_uuid,
+    }
+    if known is None:
+        d.note(Kind.HOST_SEEN, f"{data['name']} ({address}) is a host of this pool", **data)
+    elif known.boot_id != hello.boot_id and known.boot_id:
+        d.note(Kind.HOST_BOOTED, f"{data['name']} has booted anew", **data)
+    elif (known.name, known.address, known.boot_id) != (data["name"], address, hello.boot_id):
+        d.note(Kind.HOST_SEEN, f"{data['name']} is now at {address}", **data)
+
+
+def _compare_numbers(d: Draft, event: ev.AgentConnected) -> None:
+    hello = event.hello
+    if hello.highest_term > d.record.term:
+        text = f"{d.name(hello.host)} has seen term {hello.highest_term}, higher than this collector's {d.record.term}"
+        d.write(Entry(Kind.TERM_OBSERVED, text, {"host": hello.host}, "", hello.highest_term))
+    if hello.highest_epoch <= d.site.epoch:
+        return
+    if d.quiet:
+        d.do(RaiseEpoch(hello.highest_epoch))
+    elif d.record.stale_epoch < hello.highest_epoch:
+        text = f"{d.name(hello.host)} obeys a collector with epoch {hello.highest_epoch}; this one has {d.site.epoch}"
+        d.note(Kind.STALE_EPOCH, text + ": this pool is left alone", epoch=hello.highest_epoch)
+
+
+def _reported(d: Draft, event: ev.AgentReported) -> None:
+    agent = d.agent(event.host)
+    if agent is None or agent.stream != event.stream:
+        return
+    d.change(
+        agents={
+            **d.live.agents,
+            event.host: replace(agent, facts=event.facts, reported=True, last_heard=d.now, connected=True),
+        }
+    )
+    _suspicious_life(d, event.host)
+    for probe in event.facts.probes:
+        _probe_life(d, probe, f"{d.name(event.host)}'s probe")
+        standing = answered(probe) and probe.target == d.record.master and event.host != d.record.master
+        if standing and event.host not in d.record.standing:
+            text = f"{d.name(event.host)} reaches the xapi of {d.name(probe.target)}: it may witness from now on"
+            d.note(Kind.STANDING, text, host=event.host, certificate=probe.certificate)
+    _pool_view(d, event)
+    address = event.facts.address
+    known = d.record.hosts.get(event.host)
+    if known is not None and address and address != known.address:
+        data = {"host": event.host, "name": known.name, "address": address, "boot_id": known.boot_id}
+        d.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
+
+
+def _pool_view(d: Draft, event: ev.AgentReported) -> None:
+    seen = event.facts.pool_view
+    if seen is None or not event.facts.role.serves_as_master or seen.master != event.host:
+        return
+    if seen.name and seen.name != d.record.name:
+        d.note(Kind.POOL_NAMED, f"this pool's name is {seen.name}", name=seen.name)
+    for host in seen.hosts:
+        if host.host not in d.record.hosts:
+            data = {"host": host.host, "name": host.name, "address": host.address}
+            d.note(Kind.HOST_SEEN, f"{host.name} ({host.address}) is a host of this pool", **data)
+
+
+def _gone(d: Draft, event: ev.AgentGone) -> None:
+    agent = d.agent(event.host)
+    if agent is None or agent.stream != event.stream:
+        return
+    gone = replace(agent, connected=False, goodbye=event.goodbye)
+    d.change(agents={**d.live.agents, event.host: gone})
+
+
+def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
+    result = event.result
+    _heard_now(d, event.host, event.stream)
+    sent = d.sent(result.order_id)
+    if sent is not None and sent.host == event.host:
+        d.change(sent={**d.live.sent, result.order_id: replace(sent, result=result, answered_at=d.now)})
+    if result.claim is not None and sent is not None and result.outcome is Outcome.DONE:
+        d.change(claims={**d.live.claims, event.host: result.claim})
+        if result.claim.last_look is not None:
+            _probe_life(d, result.claim.last_look, f"{d.name(event.host)}'s last look")
+    for probe in result.probes:
+        _probe_life(d, probe, f"{d.name(event.host)}'s fresh probe")
+    look = d.live.look
+    if look is not None and result.nonce == look.nonce and event.host not in look.answered:
+        d.change(look=replace(look, answered=(*look.answered, event.host)))
+
+
+def _heard_now(d: Draft, host: HostId, stream: int) -> None:
+    agent = d.agent(host)
+    if agent is not None and agent.stream == stream:
+        d.change(agents={**d.live.agents, host: replace(agent, last_heard=d.now)})
+
+
+def _challenge_answered(d: Draft, event: ev.ChallengeAnswered) -> None:
+    agent = d.agent(event.host)
+    if agent is not None:
+        _heard_now(d, event.host, agent.stream)
+    asked_at = _challenge_time(event.nonce)
+    if asked_at is not None and any(reading.ended_at <= asked_at for reading in _off_readings(d, event.host)):
+        _life(d, event.host, event.boot_id, f"{d.name(event.host)} answered a challenge made after the reading")
+
+
+def _challenge_time(nonce: str) -> Ms | None:
+    _, _, stamp = nonce.rpartition("@")
+    return int(stamp) if stamp.isdigit() else None
+
+
+def challenge(d: Draft, host: HostId) -> None:
+    """Ask this host for a sign of life that cannot be older than now; the nonce carries the instant of asking."""
+    d.do(SendChallenge(host, f"{d.fresh_id('challenge')}@{d.now}"))
+
+
+def _power_read(d: Draft, event: ev.PowerRead) -> None:
+    reading = event.reading
+    state = d.live.power.get(reading.device, PowerState())
+    if state.running != event.run_id:
+        return
+    readings = (*state.readings, reading)[-_READINGS_KEPT:]
+    d.change(power={**d.live.power, reading.device: replace(state, readings=readings, running="")})
+    agent = d.heard(event.host)
+    if agent is None or reading.power is Power.OFF:
+        said = f" ({reading.text})" if reading.text and reading.power is Power.UNKNOWN else ""
+        text = f"power of {d.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{said}"
+        data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
+        d.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)
+    if agent is None:
+        return
+    known = d.record.hosts.get(event.host)
+    boot = known.boot_id if known else ""
+    if (
+        reading.power is Power.ON
+        and boot
+        and agent.hello.boot_id == boot
+        and d.record.bound.get(reading.device) != boot
+    ):
+        if reading.device not in d.record.quarantined:
+            text = (
+                f"fence device {reading.device} reads ON while {d.name(event.host)} is seen alive: bound to this boot"
+            )
+            d.note(Kind.DEVICE_BOUND, text, device=reading.device, host=event.host, boot_id=boot)
+    elif reading.power is Power.OFF:
+        challenge(d, event.host)
+
+
+def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
+    failover = d.failover
+    if failover is None or failover.fence_pending is None or failover.fence_pending[1] != event.run_id:
+        return
+    word = "claims success" if event.claim else ("failed" if event.certain else "was cut off, its outcome is unknown")
+    text = f"the power-off by {failover.fence_pending[0]} {word}: {event.text}"
+    d.change(fenced_at=d.now)
+    d.note(Kind.FENCE_RESULT, text, device=failover.fence_pending[0], claim=event.claim, certain=event.certain)
+
+
+def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
+    before = d.live.own_probe if d.live.own_probe is not None and d.live.own_probe.host == event.host else None
+    ok = event.outcome is ProbeOutcome.ANSWERED
+    answered_at = event.at if ok else (before.answered_at if before else None)
+    since = None if ok else (before.unanswered_since if before and before.unanswered_since is not None else event.at)
+    d.change(own_probe=OwnProbe(event.host, event.outcome, event.at, answered_at, since))
+    if ok:
+        _probe_life(d, Probe(event.host, "", event.outcome, event.at), "the collector's own probe")
+
+
+def _off_readings(d: Draft, host: HostId) -> list[Any]:
+    voided = d.live.contrary[0] if d.live.contrary else -1
+    return [
+        reading
+        for device in d.pool.devices.get(host, ())
+        for reading in d.live.power.get(device.name, PowerState()).readings
+        if reading.power is Power.OFF and reading.started_at > voided
+    ]
+
+
+def _suspicious_life(d: Draft, host: HostId) -> None:
+    """A report after an OFF reading: perhaps old bytes. Ask; a device's word is not thrown away for less."""
+    if _off_readings(d, host):
+        challenge(d, host)
+
+
+def _probe_life(d: Draft, probe: Probe, who: str) -> None:
+    if not answered(probe):
+        return
+    if any(reading.ended_at < probe.probed_at for reading in _off_readings(d, probe.target)):
+        known = d.record.hosts.get(probe.target)
+        _life(
+            d, probe.target, known.boot_id if known else "", f"{who} was answered by the xapi of {d.name(probe.target)}"
+        )
+
+
+def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
+    """Life of a host that was read OFF: the readings are void; from the same boot, the device is not to be believed."""
+    devices = sorted({reading.device for reading in _off_readings(d, host)})
+    known = d.record.hosts.get(host)
+    d.note(Kind.CONTRARY, f"{how} after power was read OFF", host=host, boot_id=boot_id, devices=devices)
+    # safety: voids every reading that began before this instant; a proof needs two new ones after it.
+    power = {name: replace(state, readings=()) for name, state in d.live.power.items() if name in devices}
+    d.change(power={**d.live.power, **power})
+    if known is None or boot_id != known.boot_id or _booted_in(d, host):
+        return
+    d.change(contrary=(d.now, f"{how} after power was read OFF"))
+    for device in devices:
+        if device not in d.record.quarantined:
+            why = f"it read OFF, and then {how}"
+            text = f"fence device {device} is quarantined: {why}"
+            d.note(Kind.DEVICE_QUARANTINED, text, device=device, host=host, why=why)
+
+
+def _booted_in(d: Draft, host: HostId) -> bool:
+    """Did this very step record a new boot of the host? Then it was really off and came back; nobody lied."""
+    return any(entry.kind is Kind.HOST_BOOTED and entry.data.get("host") == host for entry in d.entries)
+
+
+_HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
+    ev.AgentConnected: _connected,
+    ev.AgentReported: _reported,
+    ev.AgentGone: _gone,
+    ev.OrderAnswered: _order_answered,
+    ev.ChallengeAnswered: _challenge_answered,
+    ev.PowerRead: _power_read,
+    ev.FenceEnded: _fence_ended,
+    ev.CollectorProbed: _collector_probed,
+}

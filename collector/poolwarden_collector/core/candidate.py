@@ -1,0 +1,156 @@
+"""Whom to promote: every member with its rank or the reason why not, and what the promotion would kill.
+
+Rules
+-----
+* The highest database generation wins: a staler database kills VMs that started or moved after it (xapi:
+  ocaml/xapi/xapi_xenops.ml, at every start of a xapi). Policy order and the name only break ties.
+* Disabled hosts rank lower, they are not excluded: in a two-host pool such a host is the only one.
+* The forecast compares what runs on each survivor with the file that the candidate's xapi would load. Whatever cannot
+  be compared counts as unknown, and unknown is asked about, not assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Role, Tri
+from poolwarden_collector.core.live import AgentState
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One host as a candidate: ``limitation`` is empty if it may be promoted."""
+
+    host: HostId
+    name: str
+    generation: int
+    limitation: str
+    enabled: Tri = Tri.UNKNOWN
+
+    @property
+    def text(self) -> str:
+        if self.limitation:
+            return f"{self.name}: not eligible: {self.limitation}"
+        disabled = ", disabled: ranked lower" if self.enabled is Tri.NO else ""
+        return f"{self.name}: eligible, database generation {self.generation}{disabled}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A running VM that a start of xapi on ``loads`` would terminate, or whose fate is not known."""
+
+    vm: str
+    name: str
+    host: HostId
+    why: str
+
+
+def rank(d: Draft, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
+    """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
+    hosts = [host for host in d.record.hosts if host != old_master]
+    ranked = [_rank_one(d, host, old_master, claimed) for host in hosts]
+    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), -r.generation, r.enabled is Tri.NO, r.name)))
+
+
+def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
+    agent = d.heard(host)
+    generation = agent.facts.database.generation if agent is not None else 0
+    why = limitation(d, host, old_master, agent)
+    if not why and claimed is not None and host not in claimed:
+        why = "it has not answered the claim"
+    return Ranked(host, d.name(host), generation, why, enabled(d, host))
+
+
+def enabled(d: Draft, host: HostId) -> Tri:
+    """Whether the pool's database last had this host enabled, as the last serving master said."""
+    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    for seen in views:
+        for item in seen.hosts:
+            if item.host == host:
+                return Tri.YES if item.enabled else Tri.NO
+    return Tri.UNKNOWN
+
+
+def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | None) -> str:
+    """Why this host cannot be promoted now; empty if it can."""
+    if agent is None:
+        return "its agent is not heard"
+    f = agent.facts
+    if "promote" not in agent.hello.capabilities:
+        return f"its agent {agent.hello.agent_version} cannot promote"
+    if f.database.ha_armed is not Tri.NO:
+        return "xapi's HA is armed on it" if f.database.ha_armed is Tri.YES else "its HA flag cannot be read"
+    if f.tombstone is not None:
+        return f"it carries a tombstone of term {f.tombstone.term}"
+    if f.role.pool_conf is not Role.MEMBER:
+        return f"its pool.conf says {f.role.pool_conf.value}, not member"
+    if f.database.generation == 0:
+        return "it has no readable copy of the database"
+    if f.database.rolling_upgrade is Tri.YES:
+        return "a rolling upgrade is in progress"
+    return _resources(d, agent) or _version(d, agent, old_master)
+
+
+def _resources(d: Draft, agent: AgentState) -> str:
+    root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
+    if root is None:
+        return "its free disk space is not known"
+    if root.free_bytes < d.policy.min_root_free_bytes:
+        return f"its / is {root.used_percent:.0f} % full"
+    x = agent.facts.xapi
+    if x.socket_liveness is not Liveness.ANSWERS:
+        return f"its xapi does not answer on the local socket ({x.socket_liveness.value})"
+    return ""
+
+
+def _version(d: Draft, agent: AgentState, old_master: HostId) -> str:
+    """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
+    own = _dotted(agent.facts.xapi_version)
+    for host in d.record.hosts:
+        other = d.heard(host)
+        if other is None or host in (agent.hello.host, old_master):
+            continue
+        if own and _dotted(other.facts.xapi_version) > own:
+            return f"its xapi {agent.facts.xapi_version} is older than {d.name(host)}'s {other.facts.xapi_version}"
+    return ""
+
+
+def _dotted(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def forecast(d: Draft, candidate: HostId, old_master: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | str:
+    """Running VMs that a promotion of ``candidate`` would terminate on the survivors, or why that cannot be said."""
+    if loads is None or not loads.readable:
+        return f"the database of {d.name(candidate)} cannot be read: {loads.text if loads else 'not asked yet'}"
+    kills: list[Kill] = []
+    for host in sorted(d.record.hosts, key=d.name):
+        if host == old_master:
+            continue
+        found = kills_on(d, host, loads)
+        if isinstance(found, str) and d.heard(host):
+            return found
+        if not isinstance(found, str):
+            kills.extend(found)
+    return tuple(kills)
+
+
+def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | str:
+    """Domains running on ``host`` that a xapi with this database would terminate there, or why that is not known.
+
+    xapi adopts a domain that its database places nowhere, and terminates one that it does not know or places on
+    another host (xapi: ocaml/xapi/xapi_xenops.ml).
+    """
+    agent = d.heard(host)
+    if agent is None or agent.facts.domains is None:
+        return f"the running VMs of {d.name(host)} are not known"
+    known = {item.vm: item for item in loads.placements}
+    kills = []
+    for vm in agent.facts.domains:
+        item = known.get(vm)
+        if item is None:
+            kills.append(Kill(vm, vm, host, "the database does not know it as running"))
+        elif item.host and item.host != host:
+            kills.append(Kill(vm, item.name or vm, host, f"the database places it on {d.name(item.host)}"))
+    return tuple(kills)

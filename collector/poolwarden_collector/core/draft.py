@@ -1,0 +1,144 @@
+"""One step in the making: the pool as it changes, and what the step will give back.
+
+A ``Draft`` lives only within one call of ``engine.step``; it is how many small functions share one result without
+passing five values around. The pool that it starts from is never changed, so a step that the shell cannot commit has
+simply not happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from poolwarden_collector.core.facts import FenceDevice, HostId, Ms
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import AgentState, Pool, PoolLive, Sent, Site
+from poolwarden_collector.core.orders import (
+    AlertRaised,
+    AlertResolved,
+    Effect,
+    Order,
+    OrderKind,
+    Preconditions,
+    SendOrder,
+)
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.record import Failover, PoolRecord, apply
+
+
+class Draft:
+    """The pool as it changes within one step, with the entries, alerts and effects gathered so far."""
+
+    def __init__(self, pool: Pool, now: Ms, site: Site) -> None:
+        self.pool = pool
+        self.now = now
+        self.site = site
+        self.entries: list[Entry] = []
+        self.alerts: list[AlertRaised | AlertResolved] = []
+        self.effects: list[Effect] = []
+
+    @property
+    def record(self) -> PoolRecord:
+        return self.pool.record
+
+    @property
+    def live(self) -> PoolLive:
+        return self.pool.live
+
+    @property
+    def policy(self) -> Policy:
+        return self.pool.policy
+
+    @property
+    def failover(self) -> Failover | None:
+        """The open failover, if there is one."""
+        failover = self.record.failover
+        return failover if failover is not None and failover.open else None
+
+    @property
+    def quiet(self) -> bool:
+        """Is this the start-up quiet time, in which nothing new may begin?"""
+        return self.now < self.site.quiet_until
+
+    def change(self, **changes: Any) -> None:
+        """Change live state."""
+        self.pool = replace(self.pool, live=replace(self.live, **changes))
+
+    def note(self, kind: Kind, text: str, actor: str = "poolwarden", /, **data: Any) -> None:
+        """Journal an entry and fold it into the record; failover and term are those of the moment."""
+        failover = self.record.failover
+        of = failover.id if failover is not None and failover.open else ""
+        self.write(Entry(kind, text, data, of, self.record.term, actor))
+
+    def write(self, entry: Entry) -> None:
+        """Journal a ready entry and fold it into the record."""
+        self.entries.append(entry)
+        self.pool = replace(self.pool, record=apply(self.record, entry))
+
+    def do(self, effect: Effect) -> None:
+        """An effect, performed once this step's entries are durable."""
+        self.effects.append(effect)
+
+    def serial(self) -> int:
+        """A number that this run of the collector has not used for this pool yet."""
+        self.change(serial=self.live.serial + 1)
+        return self.live.serial
+
+    def fresh_id(self, what: str) -> str:
+        """An id unique over all runs: epochs never repeat, serials never repeat within one."""
+        return f"{self.record.pool[:8]}/{what}/{self.site.epoch}.{self.serial()}"
+
+    def agent(self, host: HostId) -> AgentState | None:
+        return self.live.agents.get(host)
+
+    def heard(self, host: HostId) -> AgentState | None:
+        """The host's agent, if its stream is open, it has reported, and its last message is not overdue."""
+        agent = self.live.agents.get(host)
+        if agent is None or not agent.connected or not agent.reported:
+            return None
+        return agent if self.now - agent.last_heard < self.policy.suspect_after else None
+
+    def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
+        """The host's fence devices that are not quarantined."""
+        return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.quarantined)
+
+    def send(
+        self, order_id: str, host: HostId, kind: OrderKind, valid_for_ms: Ms, preconditions: Preconditions | None = None
+    ) -> None:
+        """Send (or send again: the gate is idempotent) an order on the host's open stream."""
+        agent = self.live.agents.get(host)
+        if agent is None or not agent.connected:
+            return
+        order = Order(
+            order_id, host, agent.hello.boot_id, self.record.term, kind, valid_for_ms, preconditions or Preconditions()
+        )
+        sent = Sent(order_id, order.kind_name, host, agent.stream, self.now)
+        self.change(sent={**self.live.sent, order_id: sent})
+        self.do(SendOrder(order))
+
+    def sent(self, order_id: str) -> Sent | None:
+        return self.live.sent.get(order_id)
+
+    def mark(self, phase: str, at: Ms | None = None) -> None:
+        """Remember when a phase of the open failover was reached, once."""
+        if phase not in self.live.marks:
+            self.change(marks={**self.live.marks, phase: self.now if at is None else at})
+
+    def raise_alert(self, key: str, severity: str, title: str, body: str, **data: Any) -> None:
+        """Raise an alert unless one with this key is open already."""
+        full = f"{self.record.pool}/{key}"
+        if full in self.record.open_alerts:
+            return
+        facts: dict[str, Any] = {"pool": self.record.name or self.record.pool, **data}
+        self.note(
+            Kind.ALERT, f"alert ({severity}): {title}", key=full, severity=severity, title=title, body=body, facts=data
+        )
+        self.alerts.append(AlertRaised(full, severity, title, body, facts))
+
+    def resolve_alert(self, full_key: str, text: str) -> None:
+        """The matter of an open alert is over."""
+        self.note(Kind.ALERT_RESOLVED, f"alert over: {text}", key=full_key)
+        self.alerts.append(AlertResolved(full_key, text))
+
+    def name(self, host: HostId) -> str:
+        return self.record.name_of(host)

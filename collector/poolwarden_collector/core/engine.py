@@ -1,0 +1,177 @@
+"""The engine's one function: what happened to a pool, in; what to remember and what to do, out.
+
+``step`` is pure. The shell commits ``entries`` and ``alerts`` in one transaction, and only then performs ``effects``;
+if the commit fails, it drops the whole outcome and the pool is as it was.
+
+A step always does the same five things: take the event in (absorb), see who is master (master), judge (verdict), do
+what that permits (failover, members, remedies, operator), and say what changed (journal, alerts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core import absorb, failover, master, members, operator, remedies
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.events import Event, OperatorSaid
+from poolwarden_collector.core.evidence import lines, signs, silence_of, suspected
+from poolwarden_collector.core.facts import HostId, Ms
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Effect
+from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.verdict import Permit, Verdict, judge
+
+RESTARTS_FORGOTTEN_MS: Ms = 600_000
+ORDERS_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one step gives back."""
+
+    pool: Pool
+    entries: tuple[Entry, ...] = ()
+    alerts: tuple[AlertRaised | AlertResolved, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
+    """One event at one instant (ms on the collector's monotonic clock)."""
+    d = Draft(pool, now, site)
+    _wake(d)
+    absorb.absorb(d, event)
+    master.observe(d)
+    verdict = judge(signs(d))
+    _say_silence(d)
+    _say_verdict(d, verdict)
+    if isinstance(event, OperatorSaid):
+        operator.command(d, event, verdict)
+    operator.pending_commands(d, verdict)
+    _act(d, verdict)
+    master.settings(d)
+    _forget(d)
+    return Outcome(d.pool, tuple(d.entries), tuple(d.alerts), tuple(d.effects))
+
+
+def _act(d: Draft, verdict: Verdict) -> None:
+    remedies.watch_power(d, verdict)
+    if d.record.paused is None or d.failover is not None:
+        remedies.succeed(d, verdict)
+    failover.advance(d, verdict)
+    if d.record.paused is None and verdict is not Verdict.HA_MANAGED and not d.quiet:
+        members.owed_work(d)
+    remedies.restart_master(d, verdict)
+    remedies.note_restart_success(d)
+
+
+def _wake(d: Draft) -> None:
+    """First step of a run, and clocks that a restart has lost: a cool-down starts anew, never shorter."""
+    if d.record.cooldown and d.live.cooldown_until is None:
+        d.change(cooldown_until=d.site.started_at + d.policy.cooldown)
+    if d.record.cooldown and d.live.cooldown_until is not None and d.now >= d.live.cooldown_until:
+        d.note(Kind.COOLDOWN_OVER, "the cool-down is over")
+        for key in [key for key in d.record.open_alerts if key.endswith("/done")]:
+            d.resolve_alert(key, "the cool-down after the failover is over")
+        d.change(cooldown_until=None)
+    if d.live.step_since == 0:
+        d.change(step_since=d.now)
+
+
+def _say_silence(d: Draft) -> None:
+    """Journal an agent's silence when it becomes suspicious, and its end."""
+    silent = frozenset(h for h in d.record.hosts if h in d.live.agents and d.heard(h) is None and _overdue(d, h))
+    for host in sorted(silent - d.live.silent, key=d.name):
+        quiet = silence_of(d, host)
+        text = f"the agent of {d.name(host)} has been silent for {quiet / 1000:.1f} s"
+        d.note(Kind.AGENT_SILENT, text, host=host, silent_ms=quiet)
+    for host in sorted(d.live.silent - silent, key=d.name):
+        d.note(Kind.AGENT_BACK, f"the agent of {d.name(host)} is heard again", host=host)
+    if silent != d.live.silent:
+        d.change(silent=silent)
+
+
+def _overdue(d: Draft, host: HostId) -> bool:
+    return silence_of(d, host) >= d.policy.suspect_after
+
+
+def _say_verdict(d: Draft, verdict: Verdict) -> None:
+    sentence = describe(d, verdict)
+    if verdict.word == d.live.verdict:
+        d.change(verdict_sentence=sentence)
+        _forget_restarts(d, verdict)
+    else:
+        evidence = [
+            {"subject": e.subject, "value": e.value, "age_ms": e.age_ms, "witness": e.witness, "text": e.text}
+            for e in lines(d)
+        ]
+        text = f"{verdict.word}: {sentence}"
+        d.note(Kind.VERDICT, text, verdict=verdict.word, before=d.live.verdict, evidence=evidence)
+        d.change(verdict=verdict.word, verdict_since=d.now, verdict_sentence=sentence)
+        if verdict is Verdict.VANISHED:
+            _mark_silence(d)
+    _alert_verdict(d, verdict, sentence)
+
+
+def _mark_silence(d: Draft) -> None:
+    if d.failover is None:
+        since = d.now - silence_of(d, suspected(d))
+        d.change(marks={"silent": since})
+
+
+def _alerts_open(d: Draft) -> list[str]:
+    return [key for key in d.record.open_alerts if f"/incident-{d.record.incidents}/" in key]
+
+
+_SEVERITY = {
+    Verdict.AGENT_LOST: "warning",
+    Verdict.UNREACHABLE: "warning",
+    Verdict.MEMBER_ORPHANED: "warning",
+    Verdict.MEMBER_EMERGENCY: "warning",
+    Verdict.MEMBER_VANISHED: "warning",
+    Verdict.HA_MANAGED: "info",
+}
+
+
+def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
+    """An alert per verdict and incident; an incident ends with the pool's next Healthy. None in quiet time."""
+    if verdict is Verdict.HEALTHY:
+        for key in _alerts_open(d):
+            d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
+    if d.quiet or verdict.permits not in (Permit.ALERT, Permit.RESTART, Permit.SUCCEED):
+        return
+    failing_over = d.record.failover is not None and d.record.failover.step in (Step.PROMOTING, Step.PROMOTED)
+    if failing_over and verdict in (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_VANISHED):
+        return
+    incident = d.record.incidents if _alerts_open(d) else d.record.incidents + 1
+    key = f"incident-{incident}/{verdict.word}"
+    if f"{d.record.pool}/{key}" in d.record.open_alerts:
+        return
+    pool = d.record.name or d.record.pool
+    body = "\n".join([sentence, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
+    severity = _SEVERITY.get(verdict, "critical")
+    d.raise_alert(key, severity, f"{pool}: {verdict.word}", body, verdict=verdict.word, incident=incident)
+
+
+def describe(d: Draft, verdict: Verdict) -> str:
+    """The verdict in one sentence, with this pool's names in it."""
+    host = suspected(d)
+    if not host:
+        return verdict.meaning
+    quiet = silence_of(d, host)
+    silent = "" if d.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
+    return f"{verdict.meaning} (master {d.name(host)}{silent})"
+
+
+def _forget_restarts(d: Draft, verdict: Verdict) -> None:
+    """Restarts count against the limit until the pool has been healthy for ten minutes."""
+    if d.record.restarts and verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= RESTARTS_FORGOTTEN_MS:
+        d.note(
+            Kind.VERDICT, "healthy for ten minutes since the last restart of its xapi", verdict=verdict.word, over=True
+        )
+
+
+def _forget(d: Draft) -> None:
+    if len(d.live.sent) > ORDERS_KEPT:
+        newest = sorted(d.live.sent.values(), key=lambda s: s.at)[-ORDERS_KEPT // 2 :]
+        d.change(sent={s.order_id: s for s in newest})

@@ -1,0 +1,116 @@
+"""Everything that can happen to a pool, as the core hears it. Timers are events too (Tick)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.facts import Hello, HostFacts, HostId, Ms, OrderOutcome, PowerReading, ProbeOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; the shell sends one at least every 500 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConnected:
+    """An agent opened a stream (certificate and Hello agreed); a higher stream number replaces a lower one."""
+
+    stream: int
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReported:
+    """A report, deltas merged by the gateway."""
+
+    host: HostId
+    stream: int
+    facts: HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class AgentGone:
+    """A stream ended. ``goodbye`` names the reason only if the agent said one; an end alone is not a goodbye."""
+
+    host: HostId
+    stream: int
+    goodbye: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderAnswered:
+    """An agent's result for an order."""
+
+    host: HostId
+    stream: int
+    result: OrderOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeAnswered:
+    """The host side of an agent echoed a nonce: that host's dom0 lives now."""
+
+    host: HostId
+    nonce: str
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PowerRead:
+    """A fence device's ``status`` run ended (or hit its hard limit: UNKNOWN)."""
+
+    host: HostId
+    run_id: str
+    reading: PowerReading
+
+
+@dataclass(frozen=True, slots=True)
+class FenceEnded:
+    """A fence device's ``off`` run ended; ``claim`` is only its word, ``certain`` is false if it was cut off."""
+
+    host: HostId
+    run_id: str
+    claim: bool
+    certain: bool
+    text: str
+    ended_at: Ms
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorProbed:
+    """The collector's own probe of a host's xapi ended."""
+
+    host: HostId
+    outcome: ProbeOutcome
+    at: Ms
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSaid:
+    """An operator's command: ``verb`` is pause, resume, confirm-fenced or restart-xapi."""
+
+    request_id: str
+    actor: str
+    verb: str
+    host: HostId = ""
+    args: tuple[tuple[str, str], ...] = ()
+
+    def arg(self, name: str) -> str:
+        """The argument's value, empty if it was not given."""
+        return dict(self.args).get(name, "")
+
+
+Event = (
+    Tick
+    | AgentConnected
+    | AgentReported
+    | AgentGone
+    | OrderAnswered
+    | ChallengeAnswered
+    | PowerRead
+    | FenceEnded
+    | CollectorProbed
+    | OperatorSaid
+)

@@ -1,0 +1,292 @@
+"""Evidence: facts with an age and a witness, and the signs that the verdict reads from them.
+
+Rules
+-----
+* A fact is fresh only while the agent that states it is heard; an agent's last words are not evidence about now.
+* A witness of the master's xapi counts only if it has reached that xapi since its present master took the role
+  (*standing*, durable): a host that never had a route there would otherwise testify with every silence.
+* Life is believed from any witness. Death is believed from none of them: only the power reading or a person says that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import HostId, Liveness, Ms, Power, Probe, ProbeOutcome, Role, Tri
+from poolwarden_collector.core.power import view
+from poolwarden_collector.core.proof import Proof, verify_power
+from poolwarden_collector.core.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLine:
+    """One piece of evidence as a person reads it; ``value`` is yes, no, stale or unknown."""
+
+    subject: str
+    value: str
+    age_ms: Ms | None
+    witness: str
+    text: str
+
+
+def suspected(d: Draft) -> HostId:
+    """The master whose state is judged: the open failover's old master until a successor is verified."""
+    failover = d.failover
+    if failover is not None and d.record.master == failover.old_master:
+        return failover.old_master
+    return d.record.master
+
+
+def silence_of(d: Draft, host: HostId) -> Ms:
+    """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
+    agent = d.agent(host)
+    return d.now - (agent.last_heard if agent is not None else d.site.started_at)
+
+
+def serving(d: Draft) -> tuple[HostId, ...]:
+    """Hosts that now say, by their own login, that they serve as this pool's master."""
+    hosts = []
+    for host in sorted(d.live.agents):
+        agent = d.heard(host)
+        if agent is not None and agent.facts.role.serves_as_master:
+            hosts.append(host)
+    return tuple(hosts)
+
+
+def unowed_masters(d: Draft) -> tuple[HostId, ...]:
+    """Serving masters without those already superseded, whose tombstone is on its way (owed)."""
+    owed = {item.host for item in d.record.owed if item.what == "tombstone"}
+    return tuple(host for host in serving(d) if host not in owed)
+
+
+def signs(d: Draft) -> Signs:
+    """What the evidence shows now."""
+    master = suspected(d)
+    return Signs(
+        ha=_ha(d),
+        several_serve=len(unowed_masters(d)) > 1,
+        disputed=_disputed(d, master),
+        blind=bool(d.site.blind),
+        anyone_heard=any(d.heard(host) for host in d.live.agents),
+        master_known=bool(master),
+        agent=_agent(d, master),
+        xapi=_xapi(d, master),
+        witness=witness(d, master),
+        own=_own(d, master),
+        off_twice=_off_twice(d, master),
+        member=_member(d, master),
+    )
+
+
+def _ha(d: Draft) -> Tri:
+    states = [agent.facts.database.ha_armed for host in d.live.agents if (agent := d.heard(host)) is not None]
+    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    if Tri.YES in states or any(v.ha_enabled is Tri.YES and d.heard(v.master) for v in views):
+        return Tri.YES
+    return Tri.NO if states and all(state is Tri.NO for state in states) else Tri.UNKNOWN
+
+
+def _disputed(d: Draft, master: HostId) -> bool:
+    """Life was seen after an OFF reading, and the dispute is young."""
+    if d.live.contrary is None:
+        return False
+    return d.now - d.live.contrary[0] < d.policy.vanished_after * 4
+
+
+def _agent(d: Draft, master: HostId) -> Agent:
+    if master and d.heard(master):
+        return Agent.HEARD
+    silent = silence_of(d, master) >= d.policy.vanished_after
+    return Agent.SILENT if silent else Agent.LATE
+
+
+def _xapi(d: Draft, master: HostId) -> Xapi:
+    agent = d.heard(master)
+    if agent is None:
+        return Xapi.UNKNOWN
+    x, p = agent.facts.xapi, d.policy
+    if x.liveness is Liveness.ANSWERS:
+        return Xapi.ANSWERS if x.socket_liveness is not Liveness.SILENT else Xapi.UNWELL
+    if x.liveness is Liveness.UNKNOWN or x.liveness_since is None:
+        return Xapi.UNKNOWN
+    age = d.now - x.liveness_since
+    if x.liveness is Liveness.DOWN:
+        return Xapi.DOWN if age >= p.xapi_down_after else Xapi.UNWELL
+    if x.liveness is Liveness.STARTING:
+        return Xapi.HUNG if age >= p.xapi_starting_limit else Xapi.UNWELL
+    both = x.socket_liveness is Liveness.SILENT and x.socket_since is not None
+    hung = both and min(age, d.now - (x.socket_since or d.now)) >= p.xapi_hung_after
+    return Xapi.HUNG if hung else Xapi.UNWELL
+
+
+def fresh_probe(d: Draft, witness_host: HostId, target: HostId) -> Probe | None:
+    """A heard host's newest probe of ``target``, if it is at most three probe rounds old."""
+    agent = d.heard(witness_host)
+    probe = agent.facts.probe_of(target) if agent is not None else None
+    limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
+    return probe if probe is not None and d.now - probe.probed_at <= limit else None
+
+
+def answered(probe: Probe) -> bool:
+    """Only an echo of system.isAlive is an answer (xapi: ocaml/xapi/xapi_http, gen_server.ml)."""
+    return probe.outcome is ProbeOutcome.ANSWERED
+
+
+def twice_unanswered(probe: Probe) -> bool:
+    """Two probes in a row: one lost packet is no testimony."""
+    since = probe.unanswered_since
+    return not answered(probe) and since is not None and since < probe.probed_at
+
+
+def witness(d: Draft, master: HostId) -> Witness:
+    """What the members' probes of the master's xapi say together."""
+    probes = {
+        host: probe for host in d.live.agents if host != master and (probe := fresh_probe(d, host, master)) is not None
+    }
+    if not probes:
+        return Witness.NONE
+    if any(answered(probe) for probe in probes.values()):
+        return Witness.ANSWERED
+    if not all(twice_unanswered(probe) for probe in probes.values()):
+        return Witness.NONE
+    return Witness.UNANSWERED if any(host in d.record.standing for host in probes) else Witness.UNCOUNTED
+
+
+def _own(d: Draft, master: HostId) -> OwnProbe:
+    probe = d.live.own_probe
+    limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
+    if not d.policy.collector_probe or probe is None or probe.host != master or d.now - probe.at > limit:
+        return OwnProbe.OFF
+    if probe.outcome is ProbeOutcome.ANSWERED:
+        return OwnProbe.ANSWERED
+    # A collector without a route to TCP 443 would otherwise testify with every silence: it too needs to have had an
+    # answer.
+    return OwnProbe.UNANSWERED if probe.answered_at is not None else OwnProbe.OFF
+
+
+def _off_twice(d: Draft, master: HostId) -> bool:
+    known = d.record.hosts.get(master)
+    return known is not None and isinstance(verify_power(d, master, known.boot_id), Proof)
+
+
+_BADNESS = (Member.FINE, Member.LATE, Member.ORPHANED, Member.EMERGENCY, Member.LOST, Member.VANISHED)
+
+
+def member_state(d: Draft, host: HostId, master: HostId) -> Member:
+    """One member's state; a host that was never heard by this run is late until the quiet time is over."""
+    agent = d.heard(host)
+    if agent is not None:
+        if agent.facts.xapi.emergency is Tri.YES:
+            return Member.EMERGENCY
+        orphaned = agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER
+        return Member.ORPHANED if orphaned else Member.FINE
+    if silence_of(d, host) < d.policy.vanished_after or (d.quiet and host not in d.live.agents):
+        return Member.LATE
+    probes = [probe for other in d.live.agents if (probe := fresh_probe(d, other, host)) is not None]
+    return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
+
+
+def _member(d: Draft, master: HostId) -> Member:
+    """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble."""
+    awaited = {item.host for item in d.record.owed if item.what == "tombstone"}
+    states = [member_state(d, host, master) for host in d.record.hosts if host != master and host not in awaited]
+    return max(states, key=_BADNESS.index, default=Member.FINE)
+
+
+def lines(d: Draft) -> tuple[EvidenceLine, ...]:
+    """The evidence as a person reads it, the most important first."""
+    master = suspected(d)
+    found: list[EvidenceLine] = []
+    if master:
+        found.append(_agent_line(d, master))
+        found.extend(_xapi_line(d, master))
+        found.extend(
+            _probe_line(d, host, probe)
+            for host in sorted(d.live.agents, key=d.name)
+            if host != master and (probe := _any_probe(d, host, master)) is not None
+        )
+        found.extend(_own_line(d, master))
+        found.append(_power_line(d, master))
+    for host in sorted(d.record.hosts, key=d.name):
+        if host != master:
+            found.append(_agent_line(d, host))
+            found.extend(_trouble_line(d, host, master))
+    return tuple(found)
+
+
+def _any_probe(d: Draft, host: HostId, master: HostId) -> Probe | None:
+    agent = d.agent(host)
+    return agent.facts.probe_of(master) if agent is not None else None
+
+
+def _agent_line(d: Draft, host: HostId) -> EvidenceLine:
+    agent, name = d.agent(host), d.name(host)
+    if agent is None:
+        return EvidenceLine(f"{name} agent", "unknown", None, "collector", "not heard since this collector's start")
+    age = d.now - agent.last_heard
+    if d.heard(host):
+        return EvidenceLine(f"{name} agent", "yes", age, "collector", f"last message {age / 1000:.1f} s ago")
+    value = "no" if age >= d.policy.vanished_after else "stale"
+    said = f", said goodbye: {agent.goodbye}" if agent.goodbye else ""
+    return EvidenceLine(f"{name} agent", value, age, "collector", f"silent for {age / 1000:.1f} s{said}")
+
+
+def _xapi_line(d: Draft, master: HostId) -> list[EvidenceLine]:
+    agent, name = d.agent(master), d.name(master)
+    if agent is None or not agent.reported:
+        return []
+    x = agent.facts.xapi
+    age = d.now - (agent.facts.observed.xapi or agent.last_heard)
+    value = "stale" if not d.heard(master) else ("yes" if x.liveness is Liveness.ANSWERS else "no")
+    said = f"TCP {x.liveness.value}, local socket {x.socket_liveness.value}"
+    return [EvidenceLine(f"{name} xapi", value, age, f"{name} agent", said)]
+
+
+def _probe_line(d: Draft, host: HostId, probe: Probe) -> EvidenceLine:
+    age = d.now - probe.probed_at
+    fresh = fresh_probe(d, host, probe.target) is not None
+    value = "stale" if not fresh else ("yes" if answered(probe) else "no")
+    standing = "" if host in d.record.standing else "; does not count: never reached it under this master"
+    since = f" for {(d.now - probe.unanswered_since) / 1000:.0f} s" if probe.unanswered_since is not None else ""
+    text = f"{probe.outcome.value}{since}{standing}"
+    return EvidenceLine(f"{d.name(probe.target)} xapi", value, age, f"{d.name(host)} probe", text)
+
+
+def _own_line(d: Draft, master: HostId) -> list[EvidenceLine]:
+    probe = d.live.own_probe
+    if probe is None or probe.host != master or not d.policy.collector_probe:
+        return []
+    value = "yes" if probe.outcome is ProbeOutcome.ANSWERED else "no"
+    return [EvidenceLine(f"{d.name(master)} xapi", value, d.now - probe.at, "collector probe", probe.outcome.value)]
+
+
+def _power_line(d: Draft, master: HostId) -> EvidenceLine:
+    seen = view(d, master)
+    value = {Power.ON: "yes", Power.OFF: "no", Power.UNKNOWN: "unknown"}[seen.power]
+    age = d.now - seen.newest_at if seen.readings else None
+    return EvidenceLine(f"{d.name(master)} power", value, age, "fence device", seen.why)
+
+
+def _trouble_line(d: Draft, host: HostId, master: HostId) -> list[EvidenceLine]:
+    agent = d.heard(host)
+    if agent is None:
+        return []
+    x = agent.facts.xapi
+    name = d.name(host)
+    if x.emergency is Tri.YES:
+        return [
+            EvidenceLine(
+                f"{name} attached",
+                "no",
+                None,
+                f"{name} agent",
+                f"emergency mode: {x.emergency_text or x.emergency_code}",
+            )
+        ]
+    if x.orphaned:
+        since = (d.now - x.orphaned_since) if x.orphaned_since is not None else None
+        return [
+            EvidenceLine(f"{name} attached", "no", since, f"{name} agent", "orphaned: its master does not answer it")
+        ]
+    return []

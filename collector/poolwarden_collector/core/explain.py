@@ -1,0 +1,166 @@
+"""What the collector thinks of a pool and why, and what it would do: the answer to ``explain`` and ``failover
+--dry-run``.
+
+Nothing here changes anything: it asks the same functions that decide, on a draft that is thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core import remedies
+from poolwarden_collector.core.candidate import Ranked, rank
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.engine import describe
+from poolwarden_collector.core.evidence import EvidenceLine, lines, signs, suspected
+from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.power import view
+from poolwarden_collector.core.proof import Proof, verify_power
+from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.verdict import Permit, Verdict, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Verdict, evidence, what is permitted, what is refused and why, and what would be done."""
+
+    verdict: str
+    meaning: str
+    sentence: str
+    evidence: tuple[EvidenceLine, ...]
+    permitted: tuple[str, ...]
+    refused: tuple[str, ...]
+    not_ready: tuple[str, ...]
+    plan: tuple[str, ...]
+    candidate: str
+    limitations: tuple[str, ...]
+    next_step: str
+
+
+def explain(pool: Pool, now: Ms, site: Site) -> Explanation:
+    """Explain this pool at this instant."""
+    d = Draft(pool, now, site)
+    verdict = judge(signs(d))
+    master = suspected(d)
+    claimed = tuple(d.live.claims) if d.failover is not None and d.live.claims else None
+    ranked = rank(d, master, claimed)
+    best = next((r for r in ranked if not r.limitation), None)
+    return Explanation(
+        verdict.word,
+        verdict.meaning,
+        describe(d, verdict),
+        lines(d),
+        _permitted(verdict),
+        _refused(d, verdict, master, ranked),
+        not_ready(d),
+        _plan(d, master, best),
+        best.name if best is not None else "",
+        tuple(r.text for r in ranked),
+        _next_step(d, verdict, master),
+    )
+
+
+def _permitted(verdict: Verdict) -> tuple[str, ...]:
+    return () if verdict.permits is Permit.NOTHING else (verdict.permits.value,)
+
+
+def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, ...]) -> tuple[str, ...]:
+    found: list[str] = []
+    failover = d.failover
+    if failover is not None and failover.blocked:
+        found.append(f"failover {failover.id}: {failover.blocked}: {failover.blocker}")
+    if failover is not None and (held := machine.hold(d, failover, verdict)):
+        found.append(f"failover {failover.id} stands still: {held}")
+    if failover is None and (why := machine.may_begin(d, verdict)):
+        found.append(f"failover: {why}")
+    if master and verdict.permits is Permit.SUCCEED and d.record.master == master:
+        boot = d.record.hosts[master].boot_id if master in d.record.hosts else ""
+        proof = verify_power(d, master, boot)
+        if not isinstance(proof, Proof):
+            found.append(f"promotion: no proof yet: {proof.why}")
+    if verdict.permits is Permit.RESTART:
+        found.extend(f"restart: {why}" for why in _restart(d, master))
+    if ranked and all(r.limitation for r in ranked):
+        found.append("promotion: nobody is eligible")
+    return tuple(found)
+
+
+def _restart(d: Draft, master: HostId) -> list[str]:
+    placements = next(
+        (
+            s.result.placements
+            for s in reversed(list(d.live.sent.values()))
+            if s.host == master and s.result and s.result.placements
+        ),
+        None,
+    )
+    why = machine.standing_refusal(d) or remedies.restart_refusal(d, master, placements)
+    return [why] if why else []
+
+
+def _plan(d: Draft, master: HostId, best: Ranked | None) -> tuple[str, ...]:
+    """What a failover of this master would do, step by step, with what is known now."""
+    if not master:
+        return ("nothing: no verified master is known",)
+    name = d.name(master)
+    power = view(d, master)
+    others = [h for h in sorted(d.record.hosts, key=d.name) if h != master and (best is None or h != best.host)]
+    steps = [f"read the power of {name} (now: {power.why})"]
+    steps.append(f"decide at term {d.record.term + 1}; ask every heard agent to store it and look at {name} once more")
+    if best is None:
+        return (*steps, "stop: BLOCKED_NO_CANDIDATE, nobody is eligible")
+    steps.append(
+        f"choose {best.name} (database generation {best.generation}); stop and ask if its database would kill a VM"
+    )
+    steps.append(_proof_step(d, master, power.power))
+    steps.append(f"promote {best.name} and verify it by pool.conf, a new xapi process, TCP and its own login")
+    if others:
+        steps.append(f"repoint {', '.join(d.name(h) for h in others)} to it and wait until each is live and enabled")
+    steps.append(f"keep a tombstone for {name} until it is back as a member; alert with the new master's address")
+    return tuple(steps)
+
+
+def _proof_step(d: Draft, master: HostId, power: Power) -> str:
+    name = d.name(master)
+    devices = d.devices(master)
+    if not devices:
+        return f"stop: BLOCKED_NEEDS_HUMAN, {name} has no usable fence device: poolwarden confirm-fenced {name}"
+    gap = d.policy.reading_gap / 1000
+    if power is Power.ON and not d.policy.auto_fence_running:
+        return f"prove: two OFF readings {gap:.0f} s apart; while it reads ON, ask: nobody is shot by default"
+    return (
+        f"prove: two OFF readings of {', '.join(x.name for x in devices)} at least {gap:.0f} s apart, then a last look"
+    )
+
+
+def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
+    name = d.name(master) if master else ""
+    failover = d.failover
+    if failover is not None and failover.blocked:
+        if failover.blocked in ("BLOCKED_NEEDS_HUMAN", "BLOCKED_POWER_ON"):
+            return f"make sure that {name} is off, then: poolwarden confirm-fenced {name}"
+        return failover.blocker
+    if d.record.paused is not None:
+        return f"poolwarden resume {d.record.name or d.record.pool}"
+    if verdict is Verdict.VANISHED and failover is None:
+        return f"make sure that {name} is off, then: poolwarden confirm-fenced {name}"
+    return _NEXT.get(verdict, "")
+
+
+_NEXT = {
+    Verdict.TWO_MASTERS: (
+        "decide which master is right; on the other host: xe pool-emergency-reset-master master-address=ADDRESS"
+    ),
+    Verdict.FENCE_DISPUTED: "check the wiring and address of the quarantined fence device before it is used again",
+    Verdict.COLLECTOR_BLIND: "check the collector's own network",
+    Verdict.POOL_DARK: "check the site's power and network; nothing is done until agents are heard again",
+    Verdict.POOL_SPLIT: "check the network between the master and its members",
+    Verdict.UNREACHABLE: "check the network between the collector and the master",
+    Verdict.AGENT_LOST: "on that host: systemctl status poolwarden-agent",
+    Verdict.MEMBER_VANISHED: "look at that member: its agent is silent and its xapi is not reached",
+    Verdict.MEMBER_EMERGENCY: "poolwarden host show HOST tells the reason and the command that helps",
+    Verdict.MEMBER_ORPHANED: "check that member's network; then: poolwarden restart-xapi HOST",
+    Verdict.HA_MANAGED: "xapi's HA is in charge; Poolwarden only observes this pool",
+}

@@ -1,0 +1,328 @@
+"""What agents say about hosts, as values on the collector's clock.
+
+Rules
+-----
+* Every instant (``Ms``) is milliseconds on the collector's monotonic clock: the gateway converts an agent's stamps
+  when a message arrives, so nothing in the core ever compares two hosts' clocks.
+* ``UNKNOWN`` is a value of its own. An unreadable flag is never "no".
+* Facts are immutable; a report replaces them whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+Ms = int
+HostId = str
+PoolId = str
+
+
+class Tri(Enum):
+    """Three-valued truth: an unreadable flag is unknown, never no."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class Role(Enum):
+    """A host's role, from pool.conf or from the running process (xapi: ocaml/xapi/pool_role.ml)."""
+
+    MASTER = "master"
+    MEMBER = "member"
+    BROKEN = "broken"
+    UNKNOWN = "unknown"
+
+
+class Liveness(Enum):
+    """How a xapi behaves on one of its sockets."""
+
+    ANSWERS = "answers"
+    DOWN = "down"
+    STARTING = "starting"
+    SILENT = "silent"
+    UNKNOWN = "unknown"
+
+
+class ProbeOutcome(Enum):
+    """What a probe of a host's xapi found; an accepted connection is not an answer."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    NO_ANSWER = "no answer"
+    UNREACHABLE = "unreachable"
+    NOT_XAPI = "not xapi"
+    UNKNOWN = "unknown"
+
+
+class Power(Enum):
+    """Power as a fence device reads it: three-valued, a failed reading is UNKNOWN."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """Identity of one xapi process: pid and start time in clock ticks since boot (proc(5), field 22 of stat)."""
+
+    pid: int
+    start_ticks: int
+
+    def __bool__(self) -> bool:
+        return self.pid != 0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """DMI identity and BMC address of the machine, empty strings where not known."""
+
+    system_uuid: str = ""
+    system_serial: str = ""
+    bmc_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One host's own probe of another host's xapi (system.isAlive over TLS on TCP 443)."""
+
+    target: HostId
+    address: str
+    outcome: ProbeOutcome
+    probed_at: Ms
+    answered_at: Ms | None = None
+    unanswered_since: Ms | None = None
+    certificate: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFacts:
+    """pool.conf now, and the running process's role as far as known."""
+
+    pool_conf: Role = Role.UNKNOWN
+    master_address: str = ""
+    running: Role = Role.UNKNOWN
+    running_master_address: str = ""
+    serves_as_master: bool = False
+    serves_since: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class XapiFacts:
+    """The local xapi by its behaviour on both sockets, and its emergency flag."""
+
+    liveness: Liveness = Liveness.UNKNOWN
+    liveness_since: Ms | None = None
+    socket_liveness: Liveness = Liveness.UNKNOWN
+    socket_since: Ms | None = None
+    process: ProcessId = ProcessId(0, 0)
+    emergency: Tri = Tri.UNKNOWN
+    emergency_code: str = ""
+    emergency_text: str = ""
+    orphaned: bool = False
+    orphaned_since: Ms | None = None
+    startup_cookie: bool = False
+    init_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """The database file that this host's xapi would load next."""
+
+    generation: int = 0
+    loaded_from: str = ""
+    changed_at: Ms | None = None
+    ha_armed: Tri = Tri.UNKNOWN
+    rolling_upgrade: Tri = Tri.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One file system of dom0, bytes and inodes (0 inodes in all: the file system has none)."""
+
+    mount: str
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int
+    free_inodes: int
+    own_mount: bool
+
+    @property
+    def used_percent(self) -> float:
+        return 100.0 * (self.total_bytes - self.free_bytes) / self.total_bytes if self.total_bytes else 0.0
+
+    @property
+    def inodes_used_percent(self) -> float:
+        return 100.0 * (self.total_inodes - self.free_inodes) / self.total_inodes if self.total_inodes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolHost:
+    """A host as the pool's own database has it."""
+
+    host: HostId
+    name: str
+    address: str
+    enabled: bool
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """The pool as its serving master sees it."""
+
+    pool: PoolId
+    name: str
+    master: HostId
+    hosts: tuple[PoolHost, ...] = ()
+    ha_enabled: Tri = Tri.UNKNOWN
+    rolling_upgrade: Tri = Tri.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A running VM as a database file has it; ``host`` is empty where the file says nowhere."""
+
+    vm: str
+    host: HostId
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementView:
+    """Where the database that a host's xapi would load places running VMs."""
+
+    readable: bool
+    generation: int = 0
+    source: str = ""
+    placements: tuple[Placement, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Durable mark on a superseded master, as its agent reports it."""
+
+    term: int
+    successor: HostId = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """When each group of facts was last observed, not last changed; ``None``: never."""
+
+    host: Ms | None = None
+    xapi: Ms | None = None
+    probes: Ms | None = None
+    pool_view: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """Everything that the newest reports of one agent say, deltas merged."""
+
+    observed: Freshness = Freshness()
+    role: RoleFacts = RoleFacts()
+    xapi: XapiFacts = XapiFacts()
+    database: DatabaseFacts = DatabaseFacts()
+    disks: tuple[Disk, ...] = ()
+    memory_total: int = 0
+    memory_available: int = 0
+    domains: tuple[str, ...] | None = None
+    probes: tuple[Probe, ...] = ()
+    pool_view: PoolView | None = None
+    tombstone: Tombstone | None = None
+    address: str = ""
+    product: str = ""
+    xapi_version: str = ""
+
+    def probe_of(self, target: HostId) -> Probe | None:
+        """This host's newest probe of ``target``, if it probes it."""
+        return next((probe for probe in self.probes if probe.target == target), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How an agent opened its stream."""
+
+    host: HostId
+    pool: PoolId
+    boot_id: str
+    name: str
+    address: str
+    agent_version: str
+    capabilities: frozenset[str]
+    machine: Machine = Machine()
+    highest_epoch: int = 0
+    highest_term: int = 0
+    tombstone: Tombstone | None = None
+    last_results: tuple[OrderOutcome, ...] = ()
+    python_version: str = ""
+
+
+class Outcome(Enum):
+    """How an agent ended an order; DONE of promote and repoint means that xapi accepted the call, no more."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimOutcome:
+    """What a host answered to a claim: its last look at the old master and its database's placements."""
+
+    last_look: Probe | None = None
+    placements: PlacementView | None = None
+    veto: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOutcome:
+    """An agent's answer to an order."""
+
+    order_id: str
+    kind: str
+    outcome: Outcome
+    reason: str = ""
+    text: str = ""
+    replayed: bool = False
+    epoch: int = 0
+    term: int = 0
+    claim: ClaimOutcome | None = None
+    probes: tuple[Probe, ...] = ()
+    nonce: str = ""
+    placements: PlacementView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PowerReading:
+    """One run of a fence agent's ``status``: what it read, and between which instants."""
+
+    power: Power
+    device: str
+    started_at: Ms
+    ended_at: Ms
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceDevice:
+    """A configured fence device of a host; the core knows its name and level, never its parameters."""
+
+    name: str
+    host: HostId
+    level: int = 1
+    hard_limit_ms: int = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class HostInventory:
+    """Devices by host, from the configuration."""
+
+    devices: dict[HostId, tuple[FenceDevice, ...]] = field(default_factory=dict)

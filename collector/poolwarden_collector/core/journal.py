@@ -1,0 +1,80 @@
+"""Journal entries: the only way in which a pool's durable state changes.
+
+Rules
+-----
+* ``record.apply`` folds entries into a ``PoolRecord``; the engine changes its durable state only by making an entry and
+  folding it, so a restart that folds the same entries stands where the engine stood.
+* ``data`` holds only JSON values (str, int, float, bool, None, lists and dicts of these).
+* ``text`` is one sentence for people; nothing is ever parsed from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Kind(Enum):
+    """Every kind of entry. The value is the word in ``history``."""
+
+    POOL_SEEN = "pool-seen"
+    HOST_SEEN = "host-seen"
+    HOST_BOOTED = "host-booted"
+    POOL_NAMED = "pool-named"
+    MASTER_OBSERVED = "master-observed"
+    TERM_OBSERVED = "term-observed"
+    STANDING = "standing"
+    DEVICE_BOUND = "device-bound"
+    DEVICE_QUARANTINED = "device-quarantined"
+    VERDICT = "verdict"
+    AGENT_SILENT = "agent-silent"
+    AGENT_BACK = "agent-back"
+    POWER_READING = "power-reading"
+    CONTRARY = "contrary-evidence"
+    ASKED = "asked"
+    WITHDRAWN = "question-withdrawn"
+    DECIDED = "decided"
+    CLAIM_SENT = "claim-sent"
+    CLAIMED = "claimed"
+    CANDIDATE = "candidate"
+    FENCE_INTENT = "fence-intent"
+    FENCE_RESULT = "fence-result"
+    PROOF = "proof"
+    PROMOTE_INTENT = "promote-intent"
+    PROMOTE_ANSWER = "promote-answer"
+    PROMOTED = "promoted"
+    REPOINT_INTENT = "repoint-intent"
+    RESTART_INTENT = "restart-intent"
+    RESTART_RESULT = "restart-result"
+    MEMBER_BACK = "member-back"
+    OWED = "owed"
+    OWED_DONE = "owed-done"
+    TOMBSTONE_INTENT = "tombstone-intent"
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+    CLOSED = "closed"
+    ABORTED = "aborted"
+    SUPERSEDED = "superseded"
+    COOLDOWN_OVER = "cooldown-over"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    HUMAN_CONFIRMED = "human-confirmed"
+    OPERATOR_REFUSED = "operator-refused"
+    STALE_EPOCH = "stale-epoch"
+    COLLECTOR_STARTED = "collector-started"
+    ALERT = "alert"
+    ALERT_RESOLVED = "alert-resolved"
+    ALERT_DELIVERED = "alert-delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened or is about to be done."""
+
+    kind: Kind
+    text: str
+    data: dict[str, Any] = field(default_factory=dict)
+    failover: str = ""
+    term: int = 0
+    actor: str = "poolwarden"

@@ -1,0 +1,133 @@
+"""A pool's live state: what this run of the collector has heard, lost with it, never needed to be safe.
+
+Everything here can be forgotten at any instant: what was heard is heard again, what was asked is asked again. What
+must not be forgotten is in ``record.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from poolwarden_collector.core.events import OperatorSaid
+from poolwarden_collector.core.facts import (
+    ClaimOutcome,
+    FenceDevice,
+    Hello,
+    HostFacts,
+    HostId,
+    Ms,
+    OrderOutcome,
+    PowerReading,
+    ProbeOutcome,
+)
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.record import PoolRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    """One agent's stream and newest facts."""
+
+    hello: Hello
+    stream: int
+    connected: bool
+    last_heard: Ms
+    facts: HostFacts = HostFacts()
+    reported: bool = False
+    goodbye: str = ""
+    connected_at: Ms = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An order that was sent, and its answer if there is one."""
+
+    order_id: str
+    kind: str
+    host: HostId
+    stream: int
+    at: Ms
+    result: OrderOutcome | None = None
+    answered_at: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PowerState:
+    """Readings of a host's devices in this run, newest last, and the run under way."""
+
+    readings: tuple[PowerReading, ...] = ()
+    running: str = ""  # run id; empty: none
+    started_at: Ms = 0
+    device: str = ""
+    next_at: Ms = 0
+
+    @property
+    def newest(self) -> PowerReading | None:
+        return self.readings[-1] if self.readings else None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProbe:
+    """The collector's own probe of a host."""
+
+    host: HostId
+    outcome: ProbeOutcome
+    at: Ms
+    answered_at: Ms | None = None
+    unanswered_since: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A round of fresh looks at the old master under one nonce (design: last look)."""
+
+    nonce: str
+    at: Ms
+    answered: tuple[HostId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLive:
+    """Everything volatile about one pool."""
+
+    agents: dict[HostId, AgentState] = field(default_factory=dict)
+    sent: dict[str, Sent] = field(default_factory=dict)
+    claims: dict[HostId, ClaimOutcome] = field(default_factory=dict)
+    claims_since: Ms | None = None
+    power: dict[HostId, PowerState] = field(default_factory=dict)
+    contrary: tuple[Ms, str] | None = None  # last sign of life of the old master that contradicts a reading
+    own_probe: OwnProbe | None = None
+    look: Look | None = None
+    step_since: Ms = 0
+    verdict: str = ""
+    verdict_since: Ms = 0
+    verdict_sentence: str = ""
+    silent: frozenset[HostId] = frozenset()
+    asked: str = ""
+    cooldown_until: Ms | None = None
+    human_at: Ms | None = None
+    fenced_at: Ms = 0  # when the last power-off run ended; readings from before it say nothing about it
+    serial: int = 0
+    settings: dict[HostId, tuple[int, str]] = field(default_factory=dict)  # stream and fingerprint of what was sent
+    pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
+    marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What one pool must know of the rest: the collector's own condition."""
+
+    epoch: int
+    started_at: Ms
+    quiet_until: Ms
+    blind: str = ""  # why the collector considers itself blind; empty: it does not
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One pool: durable record, live state, policy and devices."""
+
+    record: PoolRecord
+    policy: Policy
+    devices: dict[HostId, tuple[FenceDevice, ...]] = field(default_factory=dict)
+    live: PoolLive = PoolLive()

@@ -1,0 +1,69 @@
+"""Who the master is: adopted only when exactly one host has verified by its own login that it serves.
+
+A change of master that Poolwarden did not order (an operator's designate, a promotion by hand) raises the term, so that
+no order from before it can be obeyed after it.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import serving, suspected, unowed_masters
+from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.orders import ProbeFromCollector, SendSettings, Target
+
+EVERYONE_UP_TO = 8
+
+
+def observe(d: Draft) -> None:
+    """Adopt the one serving master if the record names another or none, and no failover is deciding that itself."""
+    masters = unowed_masters(d)
+    if len(masters) != 1 or masters[0] == d.record.master or d.failover is not None:
+        return
+    host = masters[0]
+    before = d.record.master
+    if before and d.heard(before) is not None and before in serving(d):
+        return
+    term = d.record.term + 1
+    how = f"it succeeded {d.name(before)} without Poolwarden's order" if before else "first seen"
+    text = f"{d.name(host)} serves as master ({how}); the term is {term}"
+    d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": before}, "", term))
+
+
+def verified(d: Draft) -> HostId:
+    """The one host that is known, by fresh evidence, to serve as master; empty if there is not exactly one."""
+    masters = serving(d)
+    return masters[0] if len(masters) == 1 and masters[0] == d.record.master else ""
+
+
+def settings(d: Draft) -> None:
+    """Tell each agent what to probe, when that changed or its stream is new; the collector probes the master too."""
+    master = suspected(d)
+    for host, agent in d.live.agents.items():
+        if not agent.connected:
+            continue
+        targets = _targets(d, host, master)
+        sent = (agent.stream, repr(targets))
+        if d.live.settings.get(host) != sent:
+            d.change(settings={**d.live.settings, host: sent})
+            d.do(SendSettings(host, targets))
+    if d.policy.collector_probe:
+        own = ("own", (0, f"{master} {d.record.address_of(master)}"))
+        if d.live.settings.get(own[0]) != own[1]:
+            d.change(settings={**d.live.settings, own[0]: own[1]})
+            d.do(ProbeFromCollector(d.record.pool, Target(master, d.record.address_of(master))))
+
+
+def _targets(d: Draft, host: HostId, master: HostId) -> tuple[Target, ...]:
+    everyone = len(d.record.hosts) <= EVERYONE_UP_TO
+    wanted = sorted(d.record.hosts) if everyone else _few(d, master)
+    return tuple(Target(h, d.record.address_of(h)) for h in wanted if h != host and d.record.address_of(h))
+
+
+def _few(d: Draft, master: HostId) -> list[HostId]:
+    """In larger pools: the master of record, the hosts of an open failover, and whoever's agent is silent."""
+    failover = d.failover
+    wanted = {master, d.record.master}
+    if failover is not None:
+        wanted |= {failover.old_master, failover.candidate}
+    return sorted(h for h in wanted if h)

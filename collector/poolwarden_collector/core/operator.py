@@ -1,0 +1,171 @@
+"""What an operator may order: pause, resume, confirm-fenced, restart-xapi. Each is answered with a reason.
+
+Rules
+-----
+* A confirmation is a proof only while nothing contradicts it: it is refused while the host's agent answers, and while
+  its power reads ON unless the operator says that he knows.
+* A command is journaled with its actor whether it is obeyed or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.events import OperatorSaid
+from poolwarden_collector.core.evidence import serving, suspected
+from poolwarden_collector.core.facts import Power, Role, Tri
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Reply
+from poolwarden_collector.core.power import view
+from poolwarden_collector.core.record import REVERSIBLE, Step
+from poolwarden_collector.core.remedies import evidence_for_restart, order_restart, restart_refusal
+from poolwarden_collector.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """A refusal: a stable word, one sentence, what to do instead."""
+
+    code: str
+    why: str
+    next_step: str = ""
+
+
+def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
+    """Obey or refuse one command, and answer it."""
+    handler = _VERBS.get(said.verb)
+    answer = (
+        handler(d, said, verdict) if handler else No("unknown-verb", f"{said.verb!r} is no command of this collector")
+    )
+    if isinstance(answer, No):
+        d.note(
+            Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {answer.why}", said.actor, code=answer.code
+        )
+        d.do(Reply(said.request_id, False, answer.why, answer.code, answer.next_step))
+    elif answer:
+        d.do(Reply(said.request_id, True, answer))
+
+
+def _pause(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    if d.record.paused is not None:
+        return No("already-paused", f"the pool is paused already: {d.record.paused}", "poolwarden resume POOL")
+    reason = said.arg("reason") or f"by {said.actor}"
+    d.note(Kind.PAUSED, f"paused by {said.actor}: {reason}", said.actor, reason=reason)
+    return "paused: verdicts and alerts go on, nothing is done automatically until it is resumed"
+
+
+def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    if d.record.paused is None:
+        return No("not-paused", "the pool is not paused")
+    d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
+    return "resumed: everything is judged anew from fresh evidence"
+
+
+def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    refusal = _confirm_refusal(d, said, verdict)
+    if refusal is not None:
+        return refusal
+    host = said.host
+    if d.failover is None:
+        machine.decide(d, f"{said.actor} confirmed that {d.name(host)} is safe")
+    data = {"host": host, "by": said.actor, "how": said.arg("how"), "typed": said.arg("typed_name")}
+    despite = view(d, host).power is Power.ON
+    text = f"{said.actor} confirmed that {d.name(host)} is safe: {data['how']}" + (
+        " (power reads ON)" if despite else ""
+    )
+    d.note(Kind.HUMAN_CONFIRMED, text, said.actor, **data, despite_power_on=despite)
+    # The claim, the candidate check and the last look are repeated after the confirmation.
+    d.change(human_at=d.now, claims={}, claims_since=None, look=None)
+    return f"confirmed; failover {d.failover.id if d.failover else ''} goes on with a last look at every member"
+
+
+def _confirm_refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | None:
+    host, name = said.host, d.name(said.host)
+    typed, failover = said.arg("typed_name"), d.failover
+    if typed not in (name, host):
+        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+    if not said.arg("how").strip():
+        return No("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
+    if host != suspected(d):
+        return No("not-the-master", f"{name} is not the master that vanished")
+    if failover is not None and failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING:
+        return No("too-late", f"failover {failover.id} is past its proof")
+    if d.heard(host) is not None:
+        return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
+    if serving(d):
+        return No("master-serves", f"{d.name(serving(d)[0])} serves as master")
+    if verdict is not Verdict.VANISHED:
+        return No("wrong-verdict", f"the pool is {verdict.word}: {verdict.meaning}", "poolwarden explain POOL")
+    if failover is None and (refusal := _may_not(d)):
+        return No("held", refusal)
+    if view(d, host).power is Power.ON and said.arg("despite_power_on") != "yes":
+        step = (
+            f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."
+        )
+        return No("power-on", f"the power of {name} reads ON", step)
+    return None
+
+
+def _may_not(d: Draft) -> str:
+    """What stands against a failover at an operator's word: his word stands in for mode and cool-down, not for the
+    rest.
+    """
+    if d.record.paused is not None:
+        return f"the pool is paused: {d.record.paused}"
+    if d.quiet:
+        return f"start-up quiet time, {(d.site.quiet_until - d.now) / 1000:.0f} s left"
+    if d.record.stale_epoch > d.site.epoch:
+        return f"its hosts obey a collector with a higher epoch ({d.record.stale_epoch})"
+    return ""
+
+
+def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    host, name = said.host, d.name(said.host)
+    agent = d.heard(host)
+    if agent is None:
+        return No("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
+    if agent.facts.database.ha_armed is not Tri.NO or verdict is Verdict.HA_MANAGED:
+        return No(
+            "ha-armed", f"xapi's HA is armed on {name} (or its flag cannot be read): a restart can make it fence itself"
+        )
+    if agent.facts.role.pool_conf is Role.MASTER:
+        placements = evidence_for_restart(d, host)
+        if placements is None:
+            pending = (said, d.now + 8_000)
+            d.change(pending=(*d.live.pending, pending))
+            return ""
+        refusal = restart_refusal(d, host, placements)
+        if refusal:
+            return No(
+                "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
+            )
+    order_restart(d, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
+    return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
+
+
+def pending_commands(d: Draft, verdict: Verdict) -> None:
+    """Commands that waited for evidence: try again, give up after their time."""
+    waiting, d_pending = d.live.pending, ()
+    d.change(pending=d_pending)
+    for said, until in waiting:
+        if d.now < until:
+            before = len(d.live.pending)
+            command(d, said, verdict)
+            if len(d.live.pending) > before:
+                kept = (*d.live.pending[:-1], (said, until))
+                d.change(pending=kept)
+        else:
+            why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
+            d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {why}", said.actor, code="no-evidence")
+            d.do(Reply(said.request_id, False, why, "no-evidence", "Try again; look at poolwarden explain POOL."))
+
+
+_VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "confirm-fenced": _confirm,
+    "restart-xapi": _restart,
+}

@@ -1,0 +1,205 @@
+"""Orders that the core gives to agents, and the other effects that it asks of the shell.
+
+Rules
+-----
+* An effect is performed only after the entries of the same step are durable (design: write-ahead).
+* Every effect can be performed twice without harm: orders are idempotent by id at the agent's gate, a power reading
+  changes nothing, a power-off is idempotent at the BMC.
+* The shell adds what the core does not know: epoch, pool, and the agent's last monotonic stamp that the order echoes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from poolwarden_collector.core.facts import HostId, PoolId, ProcessId, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A xapi to probe."""
+
+    host: HostId
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Store the term, look at the old master once more, say what your database would do."""
+
+    old_master: Target
+    want_placements: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeNow:
+    """Probe these hosts now and echo the nonce: evidence that cannot be older than the order."""
+
+    targets: tuple[Target, ...]
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectEvidence:
+    """Read the placements of the database file that your xapi would load."""
+
+    want_placements: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """xapi's pool.emergency_transition_to_master on this host. Carries no proof: only the engine holds one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repoint:
+    """xapi's pool.emergency_reset_master on this host, to ``master_address``."""
+
+    master_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartXapi:
+    """systemctl restart xapi on this host."""
+
+    as_master_ok: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetTombstone:
+    """Mark (or clear) this host as a superseded master."""
+
+    successor: HostId = ""
+    successor_address: str = ""
+    clear: bool = False
+
+
+OrderKind = Claim | ProbeNow | CollectEvidence | Promote | Repoint | RestartXapi | SetTombstone
+
+KIND_NAMES: dict[type, str] = {
+    Claim: "claim",
+    ProbeNow: "probe_now",
+    CollectEvidence: "collect_evidence",
+    Promote: "promote",
+    Repoint: "repoint",
+    RestartXapi: "restart_xapi",
+    SetTombstone: "set_tombstone",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """What the host checks right before acting; empty and zero mean: any."""
+
+    pool_conf_in: tuple[Role, ...] = ()
+    pool_conf_master_address: str = ""
+    ha_off: bool = False
+    process: ProcessId = ProcessId(0, 0)
+    min_root_free_bytes: int = 0
+    not_tombstoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command to one agent."""
+
+    order_id: str
+    host: HostId
+    boot_id: str
+    term: int
+    kind: OrderKind
+    valid_for_ms: int
+    preconditions: Preconditions = Preconditions()
+
+    @property
+    def kind_name(self) -> str:
+        return KIND_NAMES[type(self.kind)]
+
+
+@dataclass(frozen=True, slots=True)
+class SendOrder:
+    """Send an order on the host's present stream; dropped by the shell if there is none."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class SendChallenge:
+    """Send a nonce on the host's present stream."""
+
+    host: HostId
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettings:
+    """Tell an agent what to probe and whether the pool's view is wanted."""
+
+    host: HostId
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPower:
+    """Run a fence device's ``status``; answered by a PowerRead event with the same run id."""
+
+    host: HostId
+    device: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Run a fence device's ``off``; answered by a FenceEnded event with the same run id. Never ``reboot``."""
+
+    host: HostId
+    device: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFromCollector:
+    """Set what the collector itself probes in this pool; empty address: nothing."""
+
+    pool: PoolId
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer an operator's command."""
+
+    request_id: str
+    accepted: bool
+    text: str
+    code: str = ""
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseEpoch:
+    """An agent has seen a higher epoch during start-up: this collector's must exceed it."""
+
+    above: int
+
+
+Effect = SendOrder | SendChallenge | SendSettings | ReadPower | PowerOff | ProbeFromCollector | Reply | RaiseEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRaised:
+    """An alert, stored with the entries of its step; ``key`` is stable over restarts and deliveries."""
+
+    key: str
+    severity: str
+    title: str
+    body: str
+    data: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertResolved:
+    """The matter of an alert is over."""
+
+    key: str
+    text: str

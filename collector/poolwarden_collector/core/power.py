@@ -1,0 +1,83 @@
+"""What a host's fence devices say together, and which of their readings count.
+
+Rules
+-----
+* A device counts only if it is *bound*: it read ON while this boot's agent lived. An unbound or quarantined device's
+  OFF may be another machine's.
+* Several devices feed one host: ON if any reads ON, OFF only if every one reads OFF, otherwise unknown (the truth
+  table of redundant power supplies).
+* A sign of life voids every reading that ended before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import HostId, Ms, Power, PowerReading
+
+
+@dataclass(frozen=True, slots=True)
+class PowerView:
+    """A host's power in one value, with the reason where it is not known."""
+
+    power: Power
+    why: str
+    readings: tuple[PowerReading, ...] = ()
+
+    @property
+    def newest_at(self) -> Ms:
+        return max((reading.ended_at for reading in self.readings), default=0)
+
+
+def boot_of(d: Draft, host: HostId) -> str:
+    """The boot id under which this host was last known."""
+    known = d.record.hosts.get(host)
+    return known.boot_id if known else ""
+
+
+def is_bound(d: Draft, device: str, host: HostId) -> bool:
+    """Has this device read ON while the agent of the host's last known boot lived?"""
+    boot = boot_of(d, host)
+    return bool(boot) and d.record.bound.get(device) == boot
+
+
+def counting(d: Draft, device: str) -> tuple[PowerReading, ...]:
+    """This run's readings of a device that no later sign of life has voided."""
+    state = d.live.power.get(device)
+    if state is None:
+        return ()
+    voided = d.live.contrary[0] if d.live.contrary else -1
+    return tuple(reading for reading in state.readings if reading.started_at > voided)
+
+
+def view(d: Draft, host: HostId) -> PowerView:
+    """The host's power now, from the newest counting reading of each device."""
+    configured = d.pool.devices.get(host, ())
+    if not configured:
+        return PowerView(Power.UNKNOWN, f"{d.name(host)} has no fence device")
+    devices = d.devices(host)
+    if len(devices) < len(configured):
+        names = ", ".join(x.name for x in configured if x not in devices)
+        return PowerView(Power.UNKNOWN, f"fence device {names} of {d.name(host)} is quarantined")
+    newest: list[PowerReading] = []
+    for device in devices:
+        readings = counting(d, device.name)
+        if not readings:
+            return PowerView(Power.UNKNOWN, f"fence device {device.name} has not been read yet")
+        newest.append(readings[-1])
+    if any(reading.power is Power.ON for reading in newest):
+        return PowerView(Power.ON, f"power of {d.name(host)} reads ON", tuple(newest))
+    for reading, device in zip(newest, devices, strict=True):
+        if reading.power is Power.UNKNOWN:
+            why = f"fence device {device.name} of {d.name(host)} gave no reading: {reading.text}"
+            return PowerView(Power.UNKNOWN, why, tuple(newest))
+        if not is_bound(d, device.name, host):
+            why = f"{device.name} reads OFF, but never read ON while {d.name(host)} was seen alive: not bound"
+            return PowerView(Power.UNKNOWN, why, tuple(newest))
+    return PowerView(Power.OFF, f"power of {d.name(host)} reads OFF", tuple(newest))
+
+
+def tries(d: Draft, host: HostId) -> int:
+    """How often the host's least-read device was read in this run since the last sign of life."""
+    return min((len(counting(d, device.name)) for device in d.devices(host)), default=0)

@@ -1,0 +1,56 @@
+"""Readiness: would this pool survive losing its master right now? Reasons why not, never a boolean."""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import suspected
+from poolwarden_collector.core.facts import HostId, Power, Tri
+from poolwarden_collector.core.power import is_bound
+
+
+def not_ready(d: Draft) -> tuple[str, ...]:
+    """Every reason why losing the master now would not heal by itself; empty: it would."""
+    master = suspected(d)
+    if not master:
+        return ("no verified master is known",)
+    reasons: list[str] = []
+    if d.record.paused is not None:
+        reasons.append(f"the pool is paused: {d.record.paused}")
+    if d.policy.mode != "auto":
+        reasons.append(f"the pool's mode is {d.policy.mode}")
+    if d.live.cooldown_until is not None and d.now < d.live.cooldown_until:
+        reasons.append(f"cool-down after the last failover, {(d.live.cooldown_until - d.now) / 60_000:.0f} min left")
+    armed = [h for h in d.live.agents if (a := d.heard(h)) and a.facts.database.ha_armed is Tri.YES]
+    if armed:
+        reasons.append("xapi's own HA is armed")
+    reasons.extend(_fencing(d, master))
+    reasons.extend(_candidates(d, master))
+    return tuple(reasons)
+
+
+def _fencing(d: Draft, master: HostId) -> list[str]:
+    devices = d.pool.devices.get(master, ())
+    if not devices:
+        return [f"master {d.name(master)} has no fence device: a person would have to confirm its death"]
+    reasons = []
+    for device in devices:
+        state = d.live.power.get(device.name)
+        if device.name in d.record.quarantined:
+            reasons.append(f"fence device {device.name} is quarantined: {d.record.quarantined[device.name]}")
+        elif state is not None and state.newest is not None and state.newest.power is Power.UNKNOWN:
+            reasons.append(f"fence device {device.name} gives no reading: {state.newest.text}")
+        elif not is_bound(d, device.name, master):
+            reasons.append(
+                f"fence device {device.name} is not bound: it has not read ON while this boot was seen alive"
+            )
+    return reasons
+
+
+def _candidates(d: Draft, master: HostId) -> list[str]:
+    ranked = rank(d, master, None)
+    if not ranked:
+        return ["the pool has no other host"]
+    if all(r.limitation for r in ranked):
+        return ["no member could be promoted: " + "; ".join(r.text for r in ranked)]
+    return []

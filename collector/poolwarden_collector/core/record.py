@@ -1,0 +1,296 @@
+"""A pool's durable state: what survives the collector, folded from its journal.
+
+Invariant: ``apply`` is total and pure; folding the journal from the first entry gives the state in which the engine was
+when it wrote the last one. One open failover per pool is a property of the type: there is one field for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from poolwarden_collector.core.facts import HostId, PoolId, ProcessId
+from poolwarden_collector.core.journal import Entry, Kind
+
+
+class Step(Enum):
+    """The steps of a failover, in order. The comment of each says what is durable once it is reached."""
+
+    DECIDED = "DECIDED"  # old master, its boot, the term
+    CLAIMED = "CLAIMED"  # which hosts stored the term and saw no master
+    CANDIDATE = "CANDIDATE"  # whom, with a reason for each host
+    PROVED = "PROVED"  # the proof and its facts
+    PROMOTING = "PROMOTING"  # the order's id: from here only this candidate
+    PROMOTED = "PROMOTED"  # the candidate was verified as serving master
+    CLOSED = "CLOSED"
+    ABORTED = "ABORTED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+OPEN_STEPS = (Step.DECIDED, Step.CLAIMED, Step.CANDIDATE, Step.PROVED, Step.PROMOTING, Step.PROMOTED)
+REVERSIBLE = (Step.DECIDED, Step.CLAIMED, Step.CANDIDATE, Step.PROVED)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """What is remembered of a host."""
+
+    host: HostId
+    name: str = ""
+    address: str = ""
+    boot_id: str = ""
+    system_uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedProof:
+    """A proof as it was journaled. Re-verification never trusts it alone (see proof.py)."""
+
+    kind: str
+    old_master: HostId
+    boot_id: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """One journaled succession."""
+
+    id: str
+    old_master: HostId
+    old_boot: str
+    term: int
+    step: Step = Step.DECIDED
+    candidate: HostId = ""
+    claimed: tuple[HostId, ...] = ()
+    proof: RecordedProof | None = None
+    human: dict[str, Any] | None = None
+    promote_order: str = ""
+    promote_result: str = ""
+    candidate_process: ProcessId = ProcessId(0, 0)
+    repointing: dict[HostId, str] = field(default_factory=dict)
+    restarted: tuple[HostId, ...] = ()
+    back: tuple[HostId, ...] = ()
+    blocked: str = ""
+    blocker: str = ""
+    fence_attempts: tuple[tuple[str, int], ...] = ()
+    fence_pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
+
+    @property
+    def open(self) -> bool:
+        return self.step in OPEN_STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Work owed to a host that cannot be reached now, kept until done."""
+
+    host: HostId
+    what: str  # "repoint" or "tombstone"
+    successor: HostId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRecord:
+    """Everything durable about one pool."""
+
+    pool: PoolId
+    name: str = ""
+    term: int = 0
+    master: HostId = ""
+    hosts: dict[HostId, HostRecord] = field(default_factory=dict)
+    standing: frozenset[HostId] = (
+        frozenset()
+    )  # members that have reached the present master's xapi since it took the role
+    bound: dict[str, str] = field(default_factory=dict)  # device -> boot id that it was seen ON with
+    quarantined: dict[str, str] = field(default_factory=dict)  # device -> why
+    paused: str | None = None
+    failover: Failover | None = None
+    owed: tuple[Owed, ...] = ()
+    cooldown: bool = False
+    failovers: int = 0
+    incidents: int = 0
+    restarts: tuple[tuple[HostId, str], ...] = ()  # (host, order id) of this incident's restarts of a master's xapi
+    open_alerts: tuple[str, ...] = ()
+    stale_epoch: int = 0
+
+    def name_of(self, host: HostId) -> str:
+        """The host's name for people, its UUID where no name is known."""
+        known = self.hosts.get(host)
+        return known.name if known and known.name else host
+
+    def address_of(self, host: HostId) -> str:
+        """The host's last known management address."""
+        known = self.hosts.get(host)
+        return known.address if known else ""
+
+
+def fold(record: PoolRecord, entries: Iterable[Entry]) -> PoolRecord:
+    """The record after all these entries."""
+    for entry in entries:
+        record = apply(record, entry)
+    return record
+
+
+def apply(record: PoolRecord, entry: Entry) -> PoolRecord:
+    """The record after one entry; kinds without a durable effect leave it as it is."""
+    change = _CHANGES.get(entry.kind)
+    if change is None:
+        return record
+    return change(record, entry)
+
+
+def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    host = HostRecord(d["host"], d["name"], d["address"], d.get("boot_id", ""), d.get("system_uuid", ""))
+    return replace(record, hosts={**record.hosts, host.host: host})
+
+
+def _master_observed(record: PoolRecord, entry: Entry) -> PoolRecord:
+    return replace(record, master=entry.data["host"], term=entry.term, standing=frozenset())
+
+
+def _standing(record: PoolRecord, entry: Entry) -> PoolRecord:
+    return replace(record, standing=record.standing | {entry.data["host"]})
+
+
+def _bound(record: PoolRecord, entry: Entry) -> PoolRecord:
+    return replace(record, bound={**record.bound, entry.data["device"]: entry.data["boot_id"]})
+
+
+def _quarantined(record: PoolRecord, entry: Entry) -> PoolRecord:
+    device = entry.data["device"]
+    bound = {name: boot for name, boot in record.bound.items() if name != device}
+    return replace(record, bound=bound, quarantined={**record.quarantined, device: entry.data["why"]})
+
+
+def _verdict(record: PoolRecord, entry: Entry) -> PoolRecord:
+    if entry.data.get("over"):
+        return replace(record, restarts=())
+    return record
+
+
+def _decided(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    failover = Failover(entry.failover, d["old_master"], d["old_boot"], entry.term)
+    return replace(record, failover=failover, term=entry.term, failovers=record.failovers + 1)
+
+
+def _on_failover(**changes: Any) -> Callable[[PoolRecord, Entry], PoolRecord]:
+    def change(record: PoolRecord, entry: Entry) -> PoolRecord:
+        if record.failover is None:
+            return record
+        values = {
+            name: (value(record.failover, entry) if callable(value) else value) for name, value in changes.items()
+        }
+        return replace(record, failover=replace(record.failover, **values))
+
+    return change
+
+
+def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    proof = RecordedProof(d["kind"], d["old_master"], d["boot_id"], d["facts"])
+    return _on_failover(step=Step.PROVED, proof=proof)(record, entry)
+
+
+def _promoted(record: PoolRecord, entry: Entry) -> PoolRecord:
+    changed = replace(record, master=entry.data["host"], standing=frozenset())
+    return _on_failover(step=Step.PROMOTED)(changed, entry)
+
+
+def _restart_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
+    if entry.failover and record.failover is not None:
+        restarted = (*record.failover.restarted, entry.data["host"])
+        return replace(record, failover=replace(record.failover, restarted=restarted))
+    if entry.data.get("remedy"):
+        return replace(record, restarts=(*record.restarts, (entry.data["host"], entry.data["order"])))
+    return record
+
+
+def _owed(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    owed = Owed(d["host"], d["what"], d["successor"], entry.term)
+    kept = tuple(item for item in record.owed if (item.host, item.what) != (owed.host, owed.what))
+    return replace(record, owed=(*kept, owed))
+
+
+def _owed_done(record: PoolRecord, entry: Entry) -> PoolRecord:
+    done = (entry.data["host"], entry.data["what"])
+    return replace(record, owed=tuple(item for item in record.owed if (item.host, item.what) != done))
+
+
+def _ended(step: Step, cooldown: bool) -> Callable[[PoolRecord, Entry], PoolRecord]:
+    def change(record: PoolRecord, entry: Entry) -> PoolRecord:
+        if record.failover is None:
+            return record
+        ended = replace(record.failover, step=step, blocked="", blocker="")
+        term = max(record.term, entry.data.get("new_term", record.term))
+        return replace(record, failover=ended, cooldown=cooldown or record.cooldown, term=term)
+
+    return change
+
+
+def _fence_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    return _on_failover(
+        fence_attempts=lambda f, _: (*f.fence_attempts, (d["device"], d["attempt"])),
+        fence_pending=(d["device"], d["run"]),
+    )(record, entry)
+
+
+def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
+    key = entry.data["key"]
+    incident = max(record.incidents, entry.data.get("facts", {}).get("incident", 0))
+    record = replace(record, incidents=incident)
+    return record if key in record.open_alerts else replace(record, open_alerts=(*record.open_alerts, key))
+
+
+def _alert_resolved(record: PoolRecord, entry: Entry) -> PoolRecord:
+    return replace(record, open_alerts=tuple(key for key in record.open_alerts if key != entry.data["key"]))
+
+
+_CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
+    Kind.HOST_SEEN: _host_seen,
+    Kind.HOST_BOOTED: _host_seen,
+    Kind.POOL_NAMED: lambda r, e: replace(r, name=e.data["name"]),
+    Kind.MASTER_OBSERVED: _master_observed,
+    Kind.TERM_OBSERVED: lambda r, e: replace(r, term=max(r.term, e.term)),
+    Kind.STANDING: _standing,
+    Kind.DEVICE_BOUND: _bound,
+    Kind.DEVICE_QUARANTINED: _quarantined,
+    Kind.VERDICT: _verdict,
+    Kind.DECIDED: _decided,
+    Kind.CLAIMED: _on_failover(step=Step.CLAIMED, claimed=lambda f, e: tuple(e.data["hosts"])),
+    Kind.CANDIDATE: _on_failover(step=Step.CANDIDATE, candidate=lambda f, e: e.data["host"]),
+    Kind.FENCE_INTENT: _fence_intent,
+    Kind.FENCE_RESULT: _on_failover(fence_pending=None),
+    Kind.PROOF: _proof,
+    Kind.HUMAN_CONFIRMED: _on_failover(human=lambda f, e: dict(e.data)),
+    Kind.PROMOTE_INTENT: _on_failover(
+        step=Step.PROMOTING,
+        promote_order=lambda f, e: e.data["order"],
+        candidate_process=lambda f, e: ProcessId(e.data["pid"], e.data["start_ticks"]),
+    ),
+    Kind.PROMOTE_ANSWER: _on_failover(promote_result=lambda f, e: e.data["outcome"]),
+    Kind.PROMOTED: _promoted,
+    Kind.REPOINT_INTENT: _on_failover(repointing=lambda f, e: {**f.repointing, e.data["host"]: e.data["order"]}),
+    Kind.RESTART_INTENT: _restart_intent,
+    Kind.MEMBER_BACK: _on_failover(back=lambda f, e: (*f.back, e.data["host"])),
+    Kind.OWED: _owed,
+    Kind.OWED_DONE: _owed_done,
+    Kind.BLOCKED: _on_failover(blocked=lambda f, e: e.data["code"], blocker=lambda f, e: e.data["why"]),
+    Kind.UNBLOCKED: _on_failover(blocked="", blocker=""),
+    Kind.CLOSED: _ended(Step.CLOSED, cooldown=True),
+    Kind.ABORTED: _ended(Step.ABORTED, cooldown=False),
+    Kind.SUPERSEDED: _ended(Step.SUPERSEDED, cooldown=False),
+    Kind.COOLDOWN_OVER: lambda r, e: replace(r, cooldown=False),
+    Kind.PAUSED: lambda r, e: replace(r, paused=e.data["reason"]),
+    Kind.RESUMED: lambda r, e: replace(r, paused=None),
+    Kind.STALE_EPOCH: lambda r, e: replace(r, stale_epoch=e.data["epoch"]),
+    Kind.ALERT: _alert,
+    Kind.ALERT_RESOLVED: _alert_resolved,
+}

@@ -1,0 +1,260 @@
+"""What may be done short of a failover: read the power, ask, decide, restart a master's xapi.
+
+Rules
+-----
+* Reading the power harms nobody and is done before anything is decided. OFF needs no patience; ON asks a person.
+* Restarting a master's xapi is not harmless: it comes back with its own file on disk and terminates running domains
+  that the file does not place there. So: room on ``/``, no member's copy newer, an empty forecast for that very file,
+  HA off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core.candidate import kills_on
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import silence_of, suspected
+from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, PlacementView, Power, Role, Tri
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.live import PowerState
+from poolwarden_collector.core.orders import CollectEvidence, Preconditions, ReadPower, RestartXapi
+from poolwarden_collector.core.power import counting, view
+from poolwarden_collector.core.record import REVERSIBLE, Step
+from poolwarden_collector.core.verdict import Verdict
+
+HEALTH_READING_MS: Ms = 600_000
+UNKNOWN_RETRY_MS: Ms = 15_000
+STEADY_READING_MS: Ms = 4_000
+
+
+# ------------------------------------------------------------------------------------------------ power
+
+
+def watch_power(d: Draft, verdict: Verdict) -> None:
+    """Start the readings that are due: a suspect's often, a living host's now and then (which binds the device)."""
+    master = suspected(d)
+    for host in d.pool.devices:
+        urgent = host == master and _power_matters(d, verdict, master)
+        for device in d.devices(host):
+            state = d.live.power.get(device.name, PowerState())
+            if state.running and d.now - state.started_at < device.hard_limit_ms + 10_000:
+                continue
+            due = _next_reading(d, host, device.name, state, urgent)
+            if due is not None and d.now >= due:
+                run = d.fresh_id("status")
+                started = replace(state, running=run, started_at=d.now, device=device.name)
+                d.change(power={**d.live.power, device.name: started})
+                d.do(ReadPower(host, device.name, run))
+
+
+def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
+    if verdict in (Verdict.HA_MANAGED, Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.TWO_MASTERS):
+        return False
+    failover = d.failover
+    if failover is not None and (failover.step in REVERSIBLE or failover.step is Step.PROMOTING):
+        return True
+    silent = d.heard(master) is None and silence_of(d, master) >= d.policy.vanished_after
+    return silent and verdict in (Verdict.VANISHED, Verdict.SUSPECT)
+
+
+def _next_reading(d: Draft, host: HostId, device: str, state: PowerState, urgent: bool) -> Ms | None:
+    """When this device is to be read next; None: not at all."""
+    if not urgent:
+        return _next_health(d, host, device, state)
+    readings = counting(d, device)
+    if not readings:
+        return 0
+    last = readings[-1]
+    if last.started_at < d.live.fenced_at:
+        return 0
+    if last.power is Power.OFF:
+        off = sum(1 for reading in readings if reading.power is Power.OFF)
+        return last.ended_at + (d.policy.reading_gap if off < 2 else STEADY_READING_MS)
+    if last.power is Power.ON:
+        return last.ended_at + d.policy.reading_retry
+    known = len(readings) >= d.policy.unknown_readings
+    return last.ended_at + (UNKNOWN_RETRY_MS if known else 1_000)
+
+
+def _next_health(d: Draft, host: HostId, device: str, state: PowerState) -> Ms | None:
+    agent = d.heard(host)
+    if agent is None:
+        return None
+    last = state.newest
+    bound = d.record.bound.get(device) == agent.hello.boot_id
+    if last is None:
+        return 0
+    return last.ended_at + (HEALTH_READING_MS if bound else UNKNOWN_RETRY_MS)
+
+
+# ------------------------------------------------------------------------------------------------ decide or ask
+
+
+def succeed(d: Draft, verdict: Verdict) -> None:
+    """MasterVanished: decide at once on OFF, when no reading can be had, or after patience by policy; else ask."""
+    if d.failover is not None or verdict is not Verdict.VANISHED:
+        _withdraw(d, verdict)
+        return
+    if d.quiet:
+        return
+    refusal = machine.may_begin(d, verdict)
+    if refusal:
+        _ask(d, f"no failover: {refusal}", refused=True)
+        return
+    master = suspected(d)
+    power = view(d, master)
+    if power.power is Power.OFF:
+        machine.decide(d, power.why)
+    elif power.power is Power.UNKNOWN:
+        if machine.exhausted(d, master):
+            machine.decide(d, power.why)
+    elif silence_of(d, master) >= machine.patience(d, master):
+        if d.policy.auto_fence_running:
+            machine.decide(d, f"{power.why}, and patience is over")
+        else:
+            _ask(d, f"{power.why}: {running_vms(d, master)}; nobody is shot by default", refused=False)
+
+
+def running_vms(d: Draft, host: HostId) -> str:
+    """How many VMs were last seen running there, in words."""
+    agent = d.agent(host)
+    if agent is None or agent.facts.domains is None:
+        return "how many VMs run there is not known"
+    count = len(agent.facts.domains)
+    return f"{count} VM{'s'[: count != 1]} were last seen running there"
+
+
+def _ask(d: Draft, what: str, refused: bool) -> None:
+    topic = "refused" if refused else "question"
+    if d.live.asked == topic:
+        return
+    d.change(asked=topic)
+    name = d.name(suspected(d))
+    step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
+    d.note(Kind.ASKED, f"{name}: {what}. {step}", host=suspected(d), what=what)
+    title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
+    d.raise_alert(f"incident-{d.record.incidents}/{topic}", "critical", title, f"{what}. {step}", old_master=name)
+
+
+def _withdraw(d: Draft, verdict: Verdict) -> None:
+    if not d.live.asked or verdict in (Verdict.VANISHED, Verdict.SUSPECT):
+        return
+    d.change(asked="")
+    if d.failover is None:
+        d.note(Kind.WITHDRAWN, f"the question is withdrawn: the pool is {verdict.word} now")
+
+
+# ------------------------------------------------------------------------------------------------ restart
+
+
+def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> str:
+    """Why the xapi of this *master* must not be restarted now; empty if that is safe."""
+    agent = d.heard(host)
+    if agent is None:
+        return "its agent is not heard"
+    if agent.facts.database.ha_armed is not Tri.NO:
+        return "xapi's HA is armed or its flag cannot be read: a restart can make the host fence itself"
+    root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
+    if root is None or root.free_bytes < d.policy.min_root_free_bytes:
+        return "its / has no room: its database on disk may be old"
+    # safety: a member's newer copy means that this host's file would roll the pool back and kill what runs since.
+    for other, state in d.live.agents.items():
+        if other != host and state.facts.database.generation > agent.facts.database.generation:
+            return f"{d.name(other)} has a newer database ({state.facts.database.generation})"
+    if placements is None:
+        return "its database file has not been read yet"
+    if not placements.readable:
+        return f"its database file cannot be read: {placements.text}"
+    kills = kills_on(d, host, placements)
+    if isinstance(kills, str):
+        return kills
+    if kills:
+        return f"its database file would kill {len(kills)} running VMs: {', '.join(kill.name for kill in kills)}"
+    return ""
+
+
+def evidence_for_restart(d: Draft, host: HostId) -> PlacementView | None:
+    """The placements of the host's file, at most 10 s old; asks for them if there are none."""
+    for sent in d.live.sent.values():
+        done = sent.result is not None and sent.answered_at is not None
+        if sent.host == host and sent.kind == "collect_evidence" and d.now - sent.at <= 10_000:
+            return sent.result.placements if done and sent.result is not None else None
+    if d.heard(host):
+        d.send(d.fresh_id("evidence"), host, CollectEvidence(), 10_000)
+    return None
+
+
+def restart_master(d: Draft, verdict: Verdict) -> None:
+    """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times, if that is safe."""
+    if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None:
+        return
+    host = suspected(d)
+    refusal = machine.standing_refusal(d)
+    if refusal.startswith("cool-down"):
+        refusal = ""  # a restart is no failover: it moves no role and promotes nobody
+    if not refusal and len(d.record.restarts) >= d.policy.xapi_restarts:
+        refusal = f"it was restarted {len(d.record.restarts)} times without lasting help"
+    if not refusal:
+        if _restart_running(d):
+            return
+        placements = evidence_for_restart(d, host)
+        if placements is None:
+            return
+        refusal = restart_refusal(d, host, placements)
+    if refusal:
+        _ask_restart(d, host, verdict, refusal)
+    else:
+        order_restart(d, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)
+
+
+def _ask_restart(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
+    if d.live.asked == "restart":
+        return
+    d.change(asked="restart")
+    text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
+    d.note(Kind.ASKED, text, host=host, what=why)
+    d.raise_alert(
+        f"incident-{d.record.incidents}/restart-refused", "critical", text, f"{text}. poolwarden explain shows more."
+    )
+
+
+def order_restart(d: Draft, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:
+    """Journal and send a restart of this host's xapi; the order's id."""
+    agent = d.heard(host)
+    assert agent is not None
+    process = agent.facts.xapi.process
+    order_id = d.fresh_id("restart")
+    d.change(marks={phase: at for phase, at in d.live.marks.items() if phase != "restarted"})
+    data = {"host": host, "order": order_id, "remedy": remedy, "pid": process.pid, "start_ticks": process.start_ticks}
+    d.note(Kind.RESTART_INTENT, f"restarting the xapi of {d.name(host)} ({why})", actor, **data)
+    master = agent.facts.role.pool_conf is Role.MASTER
+    d.send(order_id, host, RestartXapi(as_master_ok=master), 15_000, Preconditions(ha_off=True, process=process))
+    return order_id
+
+
+def _restart_running(d: Draft) -> bool:
+    """Is a restart of this incident under way? It is given its budget before another is thought of."""
+    if not d.record.restarts:
+        return False
+    sent = d.sent(d.record.restarts[-1][1])
+    if sent is None:
+        return False
+    ended = sent.result is not None and sent.result.outcome in (Outcome.REFUSED, Outcome.FAILED)
+    return not ended and d.now - sent.at < d.policy.xapi_restart_budget
+
+
+def note_restart_success(d: Draft) -> None:
+    """A restarted master whose new process answers: say so, once."""
+    if not d.record.restarts or d.live.marks.get("restarted") is not None:
+        return
+    host, order_id = d.record.restarts[-1]
+    agent, sent = d.heard(host), d.sent(order_id)
+    if agent is None or sent is None or sent.result is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
+        return
+    if agent.facts.role.serves_as_master and sent.result.outcome is Outcome.DONE:
+        d.change(marks={**d.live.marks, "restarted": d.now})
+        took = f"{(d.now - sent.at) / 1000:.1f} s"
+        text = f"the xapi of {d.name(host)} answers again {took} after its restart was ordered; nobody was promoted"
+        d.note(Kind.RESTART_RESULT, text, host=host, order=order_id)

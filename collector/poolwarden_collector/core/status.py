@@ -1,0 +1,225 @@
+"""The state of a pool and its hosts as plain values, for every way of showing it. Field names are the contract's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.candidate import enabled
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.engine import describe
+from poolwarden_collector.core.evidence import signs
+from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role
+from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.master import verified
+from poolwarden_collector.core.power import is_bound
+from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.verdict import judge
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """One file system of dom0."""
+
+    mount: str
+    total_bytes: int
+    free_bytes: int
+    used_percent: float
+    inodes_used_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """What one host's probe of another one found."""
+
+    target_uuid: str
+    target_name: str
+    outcome: str
+    age_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One host."""
+
+    host_uuid: str
+    name: str
+    address: str
+    role: str
+    agent_connected: bool
+    agent_age_ms: int
+    ever_heard: bool
+    xapi: str
+    emergency: str
+    emergency_text: str
+    orphaned: bool
+    enabled: str
+    power: str
+    fence_device: str
+    generation: int
+    disks: tuple[DiskStatus, ...]
+    running_vms: int
+    running_vms_known: bool
+    agent_version: str
+    product: str
+    boot_id: str
+    tombstoned: bool
+    highest_term: int
+    memory_total_bytes: int
+    memory_available_bytes: int
+    probes: tuple[ProbeStatus, ...]
+    pool_name: str
+    pool_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverStatus:
+    """The open failover."""
+
+    id: str
+    step: str
+    blocked: str
+    blocker: str
+    old_master_uuid: str
+    candidate_uuid: str
+    term: int
+    age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """One pool."""
+
+    pool_uuid: str
+    name: str
+    verdict: str
+    sentence: str
+    verdict_age_ms: int
+    master_uuid: str
+    master_name: str
+    master_address: str
+    term: int
+    paused: bool
+    pause_reason: str
+    mode: str
+    failover: FailoverStatus | None
+    hosts: tuple[HostStatus, ...]
+    not_ready: tuple[str, ...]
+    owed: tuple[str, ...]
+    cooldown_ms: int
+
+
+def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
+    """This pool at this instant."""
+    d = Draft(pool, now, site)
+    verdict = judge(signs(d))
+    master = verified(d)
+    record = d.record
+    cooldown = max(0, d.live.cooldown_until - now) if d.live.cooldown_until is not None else 0
+    return PoolStatus(
+        pool_uuid=record.pool,
+        name=record.name or record.pool,
+        verdict=verdict.word,
+        sentence=describe(d, verdict),
+        verdict_age_ms=now - d.live.verdict_since if d.live.verdict else 0,
+        master_uuid=master,
+        master_name=d.name(master) if master else "",
+        master_address=record.address_of(master) if master else "",
+        term=record.term,
+        paused=record.paused is not None,
+        pause_reason=record.paused or "",
+        mode=d.policy.mode,
+        failover=_failover(d),
+        hosts=tuple(_host(d, host) for host in sorted(record.hosts, key=d.name)),
+        not_ready=not_ready(d),
+        owed=tuple(f"{d.name(item.host)}: {item.what} (successor {d.name(item.successor)})" for item in record.owed),
+        cooldown_ms=cooldown,
+    )
+
+
+def _failover(d: Draft) -> FailoverStatus | None:
+    f = d.failover
+    if f is None:
+        return None
+    age = d.now - d.live.marks.get("decided", d.now)
+    return FailoverStatus(f.id, f.step.value, f.blocked, f.blocker, f.old_master, f.candidate, f.term, age)
+
+
+def _role(d: Draft, host: HostId) -> str:
+    agent = d.agent(host)
+    if agent is None or not agent.reported:
+        return "unknown"
+    role = agent.facts.role
+    if role.serves_as_master or role.pool_conf is Role.MASTER:
+        return "master"
+    return str(role.pool_conf.value)
+
+
+def _xapi(d: Draft, host: HostId) -> str:
+    agent = d.heard(host)
+    if agent is None:
+        return "unknown"
+    x = agent.facts.xapi
+    return "hung" if x.liveness is Liveness.SILENT else x.liveness.value
+
+
+def _fence(d: Draft, host: HostId) -> tuple[str, str]:
+    devices = d.pool.devices.get(host, ())
+    if not devices:
+        return "no device", "none"
+    newest = [s.newest for x in devices if (s := d.live.power.get(x.name)) is not None and s.newest is not None]
+    words = {reading.power.value for reading in newest}
+    power = words.pop() if len(words) == 1 and len(newest) == len(devices) else "unknown"
+    if any(x.name in d.record.quarantined for x in devices):
+        return power, "quarantined"
+    return power, "bound" if all(is_bound(d, x.name, host) for x in devices) else "unbound"
+
+
+def _host(d: Draft, host: HostId) -> HostStatus:
+    agent, known = d.agent(host), d.record.hosts[host]
+    facts = agent.facts if agent is not None else None
+    power, device = _fence(d, host)
+    return HostStatus(
+        host_uuid=host,
+        name=d.name(host),
+        address=known.address,
+        role=_role(d, host),
+        agent_connected=agent is not None and agent.connected,
+        agent_age_ms=d.now - agent.last_heard if agent is not None else 0,
+        ever_heard=agent is not None,
+        xapi=_xapi(d, host),
+        emergency=facts.xapi.emergency.value if facts else "unknown",
+        emergency_text=facts.xapi.emergency_text if facts else "",
+        orphaned=bool(facts and facts.xapi.orphaned),
+        enabled=enabled(d, host).value,
+        power=power,
+        fence_device=device,
+        generation=facts.database.generation if facts else 0,
+        disks=_disks(d, host),
+        running_vms=len(facts.domains) if facts and facts.domains is not None else 0,
+        running_vms_known=bool(facts and facts.domains is not None),
+        agent_version=agent.hello.agent_version if agent is not None else "",
+        product=facts.product if facts else "",
+        boot_id=known.boot_id,
+        tombstoned=bool(facts and facts.tombstone is not None),
+        highest_term=agent.hello.highest_term if agent is not None else 0,
+        memory_total_bytes=facts.memory_total if facts else 0,
+        memory_available_bytes=facts.memory_available if facts else 0,
+        probes=_probes(d, host),
+        pool_name=d.record.name,
+        pool_uuid=d.record.pool,
+    )
+
+
+def _disks(d: Draft, host: HostId) -> tuple[DiskStatus, ...]:
+    agent = d.agent(host)
+    disks = agent.facts.disks if agent is not None else ()
+    return tuple(DiskStatus(x.mount, x.total_bytes, x.free_bytes, x.used_percent, x.inodes_used_percent) for x in disks)
+
+
+def _probes(d: Draft, host: HostId) -> tuple[ProbeStatus, ...]:
+    agent = d.agent(host)
+    probes = agent.facts.probes if agent is not None else ()
+    return tuple(
+        ProbeStatus(p.target, d.name(p.target), p.outcome.value, max(0, d.now - p.probed_at), p.text) for p in probes
+    )

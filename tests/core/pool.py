@@ -1,0 +1,262 @@
+"""A pool in words, for tests of the core: three hosts, a device each, time by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.engine import Outcome, step
+from poolwarden_collector.core.facts import (
+    ClaimOutcome,
+    DatabaseFacts,
+    Disk,
+    FenceDevice,
+    Freshness,
+    Hello,
+    HostFacts,
+    Liveness,
+    Machine,
+    OrderOutcome,
+    Placement,
+    PlacementView,
+    PoolHost,
+    PoolView,
+    Power,
+    PowerReading,
+    Probe,
+    ProbeOutcome,
+    ProcessId,
+    Role,
+    RoleFacts,
+    Tombstone,
+    Tri,
+    XapiFacts,
+)
+from poolwarden_collector.core.facts import Outcome as OrderEnd
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.orders import Effect, Order, ReadPower, Reply, SendChallenge, SendOrder
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.record import PoolRecord, fold
+
+POOL = "aaaaaaaa-0000-4000-8000-000000000000"
+CAPABLE = frozenset({"claim", "probe_now", "promote", "repoint", "restart_xapi", "set_tombstone", "collect_evidence"})
+QUIET = 3_000
+
+
+def uuid(n: int) -> str:
+    return f"{n:08d}-0000-4000-8000-00000000000{n % 10}"
+
+
+def address(n: int) -> str:
+    return f"10.0.0.{n}"
+
+
+class Host:
+    """One host's truth; the harness turns it into reports."""
+
+    def __init__(self, n: int, master: bool) -> None:
+        self.n = n
+        self.uuid = uuid(n)
+        self.boot = f"boot-{n}-1"
+        self.pool_conf = Role.MASTER if master else Role.MEMBER
+        self.master_address = "" if master else address(1)
+        self.running = self.pool_conf
+        self.serves = master
+        self.liveness = Liveness.ANSWERS
+        self.socket = Liveness.ANSWERS
+        self.unwell_since: int | None = None
+        self.process = ProcessId(100 + n, 1000 + n)
+        self.generation = 50
+        self.ha = Tri.NO
+        self.domains: tuple[str, ...] | None = ()
+        self.free = 10 * 2**30
+        self.answers = True  # its xapi over the network
+        self.agent = True
+        self.power = Power.ON
+        self.stream = 1
+        self.orders: list[Order] = []
+        self.tombstone: Tombstone | None = None
+        self.placements: PlacementView | None = PlacementView(True, 50, "state.db")
+        self.unanswered_since: dict[str, int] = {}
+
+
+class Guarded:
+    """A pool under the engine, with every effect recorded and time moved by hand."""
+
+    def __init__(self, hosts: int = 3, devices: bool = True, policy: Policy | None = None) -> None:
+        self.now = 1_000
+        self.hosts = [Host(n, n == 1) for n in range(1, hosts + 1)]
+        wanted = {h.uuid: (FenceDevice(f"bmc-{h.n}", h.uuid),) for h in self.hosts} if devices else {}
+        self.policy = policy or Policy(quiet_time=QUIET)
+        self.site = Site(1, self.now, self.now + QUIET)
+        self.pool = Pool(PoolRecord(POOL), self.policy, wanted)
+        self.journal: list[Entry] = []
+        self.effects: list[Effect] = []
+        self.auto_answer = True
+        self.on_order: Callable[[Host, Order], OrderOutcome | None] | None = None
+        for host in self.hosts:
+            self.connect(host)
+        self.run(12_000)
+
+    # ---- doing
+
+    def feed(self, event: ev.Event) -> Outcome:
+        outcome = step(self.pool, event, self.now, self.site)
+        self.pool = outcome.pool
+        self.journal.extend(outcome.entries)
+        self.effects.extend(outcome.effects)
+        assert fold(PoolRecord(POOL), self.journal) == self.pool.record, "the record is not the fold of its journal"
+        for effect in outcome.effects:
+            self._perform(effect)
+        return outcome
+
+    def host(self, n: int) -> Host:
+        return self.hosts[n - 1]
+
+    def by_uuid(self, wanted: str) -> Host:
+        return next(h for h in self.hosts if h.uuid == wanted)
+
+    def connect(self, host: Host, **changes: Any) -> None:
+        host.stream += 1
+        hello = Hello(
+            host.uuid, POOL, host.boot, f"host-{host.n}", address(host.n), "0.1.0", CAPABLE, Machine(f"dmi-{host.n}")
+        )
+        self.feed(ev.AgentConnected(host.stream, replace(hello, **changes)))
+
+    def report(self, host: Host) -> None:
+        self.feed(ev.AgentReported(host.uuid, host.stream, self.facts(host)))
+
+    def run(self, ms: int) -> None:
+        """Let time pass: reports each 2 s, a tick each 250 ms."""
+        end = self.now + ms
+        while self.now < end:
+            self.now += 250
+            if self.now % 2_000 == 0:
+                for host in self.hosts:
+                    if host.agent:
+                        self.report(host)
+            self.feed(ev.Tick())
+
+    def say(self, verb: str, host: int | None = None, **args: str) -> Reply | None:
+        given = tuple(sorted(args.items()))
+        outcome = self.feed(ev.OperatorSaid("r1", "alice", verb, uuid(host) if host else "", given))
+        return next((e for e in outcome.effects if isinstance(e, Reply)), None)
+
+    def cut_power(self, n: int = 1) -> None:
+        host = self.host(n)
+        host.agent, host.answers, host.power = False, False, Power.OFF
+        self.feed(ev.AgentGone(host.uuid, host.stream))
+
+    # ---- what the world answers
+
+    def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, ReadPower):
+            host = self.by_uuid(effect.host)
+            reading = PowerReading(host.power, effect.device, self.now, self.now + 1, "fake")
+            self.feed(ev.PowerRead(effect.host, effect.run_id, reading))
+        elif isinstance(effect, SendOrder):
+            host = self.by_uuid(effect.order.host)
+            host.orders.append(effect.order)
+            if self.auto_answer and host.agent:
+                result = self.on_order(host, effect.order) if self.on_order else self.default(host, effect.order)
+                if result is not None:
+                    self.feed(ev.OrderAnswered(host.uuid, host.stream, result))
+        elif isinstance(effect, SendChallenge):
+            host = self.by_uuid(effect.host)
+            if host.agent:
+                self.feed(ev.ChallengeAnswered(host.uuid, effect.nonce, host.boot))
+
+    def default(self, host: Host, order: Order) -> OrderOutcome | None:
+        done = OrderOutcome(order.order_id, order.kind_name, OrderEnd.DONE, term=order.term)
+        old = next((h for h in self.hosts if h.n == 1), None)
+        assert old is not None
+        if order.kind_name == "claim":
+            return replace(done, claim=ClaimOutcome(self.probe(host, old), host.placements))
+        if order.kind_name == "probe_now":
+            return replace(done, probes=(self.probe(host, old),), nonce=order.kind.nonce)  # type: ignore[union-attr]
+        if order.kind_name == "collect_evidence":
+            return replace(done, placements=host.placements)
+        if order.kind_name == "promote":
+            host.pool_conf, host.running, host.serves = Role.MASTER, Role.MASTER, True
+            host.process = ProcessId(host.process.pid + 1000, host.process.start_ticks + 1000)
+        if order.kind_name == "repoint":
+            host.pool_conf, host.running = Role.MEMBER, Role.MEMBER
+            host.master_address = order.kind.master_address  # type: ignore[union-attr]
+            host.serves = False
+            host.answers = True
+            host.process = ProcessId(host.process.pid + 1000, host.process.start_ticks + 1000)
+        if order.kind_name == "set_tombstone":
+            kind = order.kind
+            host.tombstone = None if kind.clear else Tombstone(order.term, kind.successor)  # type: ignore[union-attr]
+        return done
+
+    def probe(self, host: Host, target: Host) -> Probe:
+        ok = target.answers
+        if ok:
+            host.unanswered_since.pop(target.uuid, None)
+        else:
+            host.unanswered_since.setdefault(target.uuid, self.now)
+        outcome = ProbeOutcome.ANSWERED if ok else ProbeOutcome.NO_ANSWER
+        since = host.unanswered_since.get(target.uuid)
+        return Probe(target.uuid, address(target.n), outcome, self.now, self.now if ok else None, since)
+
+    def facts(self, host: Host) -> HostFacts:
+        masters = [h for h in self.hosts if address(h.n) == host.master_address]
+        orphaned = host.pool_conf is Role.MEMBER and not any(h.answers and h.serves for h in masters)
+        view = None
+        if host.serves:
+            members = tuple(PoolHost(h.uuid, f"host-{h.n}", address(h.n), True, True) for h in self.hosts)
+            view = PoolView(POOL, "lab", host.uuid, members, Tri.NO, Tri.NO)
+        since = host.unwell_since if host.unwell_since is not None else self.now
+        return HostFacts(
+            Freshness(self.now, self.now, self.now, self.now if host.serves else None),
+            RoleFacts(host.pool_conf, host.master_address, host.running, host.master_address, host.serves),
+            XapiFacts(
+                host.liveness, since, host.socket, since, host.process, Tri.NO, orphaned=orphaned, startup_cookie=True
+            ),
+            DatabaseFacts(host.generation, "state.db", 0, host.ha, Tri.NO),
+            (Disk("/", 18 * 2**30, host.free, 1000, 900, True),),
+            2**32,
+            2**31,
+            host.domains,
+            tuple(self.probe(host, other) for other in self.hosts if other is not host),
+            view,
+            host.tombstone,
+            address(host.n),
+            "XCP-ng 8.3",
+            "26.1.3",
+        )
+
+    # ---- asking
+
+    @property
+    def verdict(self) -> str:
+        return self.pool.live.verdict
+
+    def kinds(self) -> list[str]:
+        return [entry.kind.value for entry in self.journal]
+
+    def entry(self, kind: Kind) -> Entry:
+        return next(entry for entry in reversed(self.journal) if entry.kind is kind)
+
+    def has(self, kind: Kind) -> bool:
+        return any(entry.kind is kind for entry in self.journal)
+
+    def promoted(self) -> list[str]:
+        return [o.host for h in self.hosts for o in h.orders if o.kind_name == "promote"]
+
+    def restart_collector(self, after: int = 1_000) -> None:
+        """Forget everything that is not in the journal, and start again with the next epoch."""
+        self.now += after
+        self.site = Site(self.site.epoch + 1, self.now, self.now + QUIET)
+        self.pool = Pool(fold(PoolRecord(POOL), self.journal), self.policy, self.pool.devices)
+        for host in self.hosts:
+            if host.agent:
+                self.connect(host)
+
+
+def running(vm: str, where: str, name: str = "") -> Placement:
+    return Placement(vm, where, name)

@@ -1,0 +1,337 @@
+"""The failover, in the small: one pool, effects answered by hand or at once."""
+
+from dataclasses import replace
+
+import pytest
+from tests.core.pool import QUIET, Guarded, Host, uuid
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.facts import (
+    ClaimOutcome,
+    Liveness,
+    OrderOutcome,
+    Placement,
+    PlacementView,
+    Power,
+    ProcessId,
+    Role,
+    Tri,
+)
+from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order, PowerOff
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.record import Step
+
+
+def test_a_healthy_pool_is_left_alone() -> None:
+    g = Guarded()
+    g.run(30_000)
+    assert g.verdict == "Healthy"
+    assert not g.has(Kind.ALERT)
+    assert not [o for h in g.hosts for o in h.orders]
+
+
+def test_power_loss_heals() -> None:
+    g = Guarded()
+    cut = g.now
+    g.cut_power()
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+    closed = g.pool.record.failover
+    assert closed is not None and closed.step is Step.CLOSED
+    assert g.verdict == "Healthy" or g.verdict == "MemberVanished"
+    order = ["decided", "claimed", "candidate", "proof", "promote-intent", "promoted", "repoint-intent", "member-back"]
+    kinds = g.kinds()
+    assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
+    intent = next(e for e in g.journal if e.kind is Kind.PROMOTE_INTENT)
+    assert intent.term == 2
+    assert g.pool.record.owed[0].host == uuid(1)
+    done = next(e for e in g.journal if e.kind is Kind.ALERT and e.data["key"].endswith("/done"))
+    assert "10.0.0.2" in done.data["title"]
+    assert g.now - cut <= 30_000
+
+
+def test_the_newest_database_is_promoted() -> None:
+    g = Guarded()
+    g.host(3).generation = 51
+    g.run(2_000)
+    g.cut_power()
+    g.run(30_000)
+    assert g.promoted() == [uuid(3)]
+
+
+def test_one_off_reading_is_no_proof() -> None:
+    g = Guarded()
+    g.cut_power()
+    while not g.has(Kind.DECIDED):
+        g.run(250)
+    assert not g.has(Kind.PROMOTE_INTENT)
+    first = g.now
+    while not g.has(Kind.PROMOTE_INTENT):
+        g.run(250)
+    assert g.now - first >= 2_500
+
+
+def test_life_after_an_off_reading_disputes_the_device() -> None:
+    g = Guarded()
+    g.cut_power()
+    while not g.has(Kind.DECIDED):
+        g.run(250)
+    old = g.host(1)
+    old.agent, old.answers = True, True
+    g.connect(old)
+    g.run(10_000)
+    assert g.has(Kind.DEVICE_QUARANTINED)
+    assert g.has(Kind.ABORTED)
+    assert "FenceDisputed" in [e.data.get("verdict") for e in g.journal if e.kind is Kind.VERDICT]
+    assert g.promoted() == []
+
+
+def test_power_on_asks_and_shoots_nobody() -> None:
+    g = Guarded()
+    g.cut_power()
+    g.host(1).power = Power.ON
+    g.run(150_000)
+    assert g.promoted() == []
+    assert g.has(Kind.ASKED)
+    assert not [e for e in g.effects if isinstance(e, PowerOff)]
+
+
+def test_power_on_is_shot_by_policy_after_patience() -> None:
+    g = Guarded(policy=Policy(quiet_time=QUIET, auto_fence_running=True))
+    g.cut_power()
+    g.host(1).power = Power.ON
+    cut = g.now
+    while not g.has(Kind.FENCE_INTENT):
+        g.run(250)
+        assert g.now - cut < 200_000
+    assert g.now - cut >= 100_000 - 2_000  # silence counts from the last report
+    shot = next(e for e in g.effects if isinstance(e, PowerOff))
+    g.host(1).power = Power.OFF
+    g.feed(ev.FenceEnded(shot.host, shot.run_id, True, True, "Success: Powered OFF", g.now))
+    g.run(20_000)
+    assert g.promoted() == [uuid(2)]
+    assert len([e for e in g.effects if isinstance(e, PowerOff)]) == 1
+
+
+def test_an_unreadable_power_blocks_until_a_person_confirms() -> None:
+    g = Guarded()
+    g.cut_power()
+    g.host(1).power = Power.UNKNOWN
+    g.run(40_000)
+    failover = g.pool.record.failover
+    assert failover is not None and failover.blocked == "BLOCKED_NEEDS_HUMAN"
+    assert g.promoted() == []
+    refused = g.say("confirm-fenced", 1, typed_name="host-2", how="cord pulled")
+    assert refused is not None and refused.code == "name-differs"
+    said = g.say("confirm-fenced", 1, typed_name="host-1", how="cord pulled")
+    assert said is not None and said.accepted
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+    assert g.entry(Kind.PROOF).data["kind"] == "human"
+    assert g.pool.record.failover is not None and g.pool.record.failover.id == failover.id
+
+
+def test_confirmation_is_refused_while_the_agent_answers() -> None:
+    g = Guarded()
+    said = g.say("confirm-fenced", 1, typed_name="host-1", how="cord pulled")
+    assert said is not None and said.code == "agent-alive"
+
+
+def test_an_unbound_device_proves_nothing() -> None:
+    g = Guarded(hosts=3)
+    g.pool = replace(g.pool, record=replace(g.pool.record, bound={}))
+    g.journal = [e for e in g.journal if e.kind is not Kind.DEVICE_BOUND]
+    g.cut_power()
+    g.run(40_000)
+    assert g.promoted() == []
+    assert g.pool.record.failover is not None
+    assert "not bound" in g.pool.record.failover.blocker
+
+
+def test_a_device_that_reads_off_while_its_host_lives_is_quarantined() -> None:
+    g = Guarded()
+    g.host(2).power = Power.OFF
+    g.run(700_000)
+    assert "bmc-2" in g.pool.record.quarantined
+    assert g.verdict == "Healthy"
+
+
+def test_a_veto_aborts_with_a_new_term() -> None:
+    g = Guarded()
+
+    def veto(host: Host, order: Order) -> OrderOutcome | None:
+        result = g.default(host, order)
+        if order.kind_name == "claim" and host.n == 3 and result is not None:
+            return replace(result, claim=ClaimOutcome(None, None, "the old master answers me"))
+        return result
+
+    g.on_order = veto
+    g.cut_power()
+    g.run(12_000)
+    aborted = next(e for e in g.journal if e.kind is Kind.ABORTED)
+    assert "vetoed by host-3" in aborted.text
+    assert aborted.data["new_term"] == 3
+    assert g.promoted() == []
+
+
+def test_a_kill_forecast_blocks_and_names_the_vm() -> None:
+    g = Guarded()
+    g.host(3).domains = ("vm-1",)
+    view = PlacementView(True, 50, "state.db", (Placement("vm-1", uuid(2), "web"),))
+    g.host(2).placements = g.host(3).placements = view
+    g.run(2_000)
+    g.cut_power()
+    g.run(40_000)
+    assert g.promoted() == []
+    failover = g.pool.record.failover
+    assert failover is not None and failover.blocked == "BLOCKED_KILL_FORECAST"
+    assert "web on host-3" in failover.blocker
+
+
+def test_a_full_disk_excludes_a_candidate_and_says_so() -> None:
+    g = Guarded()
+    g.host(2).free = 0
+    g.run(2_000)
+    g.cut_power()
+    g.run(30_000)
+    assert g.promoted() == [uuid(3)]
+    assert any("host-2: not eligible" in line for line in g.entry(Kind.CANDIDATE).data["ranking"])
+
+
+def test_a_promotion_that_is_not_verified_blocks_and_is_never_given_to_another() -> None:
+    g = Guarded()
+
+    def ok_but_nothing(host: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "promote":
+            host.pool_conf = Role.MASTER
+            return OrderOutcome(order.order_id, "promote", End.DONE, term=order.term)
+        return g.default(host, order)
+
+    g.on_order = ok_but_nothing
+    g.cut_power()
+    g.run(240_000)
+    failover = g.pool.record.failover
+    assert failover is not None and failover.blocked == "BLOCKED_UNVERIFIED"
+    assert "has not restarted" in failover.blocker
+    assert set(g.promoted()) == {uuid(2)}
+
+
+def test_pause_holds_an_open_failover_before_its_promotion() -> None:
+    g = Guarded()
+    g.cut_power()
+    while not g.has(Kind.DECIDED):
+        g.run(250)
+    assert g.say("pause", reason="rack work") is not None
+    g.run(60_000)
+    assert g.promoted() == []
+    g.say("resume")
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_armed_ha_means_hands_off() -> None:
+    g = Guarded()
+    g.host(2).ha = Tri.YES
+    g.run(2_000)
+    g.cut_power()
+    g.run(60_000)
+    assert g.verdict == "HaManaged"
+    assert g.promoted() == []
+
+
+def test_only_the_collector_loses_the_master() -> None:
+    g = Guarded()
+    g.host(1).agent = False
+    g.feed(ev.AgentGone(uuid(1), g.host(1).stream))
+    g.run(60_000)
+    assert g.verdict == "AgentLost"
+    assert g.promoted() == [] and not g.has(Kind.DECIDED)
+
+
+def test_a_member_without_standing_cannot_witness_but_two_off_readings_need_none() -> None:
+    g = Guarded()
+    g.journal = [e for e in g.journal if e.kind is not Kind.STANDING]
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing=frozenset()))
+    g.cut_power()
+    g.run(4_000)
+    assert g.verdict == "Suspect"
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_a_hung_master_is_restarted_and_nobody_promoted() -> None:
+    g = Guarded()
+    host = g.host(1)
+    host.liveness = host.socket = Liveness.SILENT
+    host.unwell_since = g.now
+
+    def restart(h: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "restart_xapi":
+            h.liveness = h.socket = Liveness.ANSWERS
+            h.unwell_since = None
+            h.process = ProcessId(h.process.pid + 1, h.process.start_ticks + 1)
+        return g.default(h, order)
+
+    g.on_order = restart
+    g.run(150_000)
+    assert [o.kind_name for o in host.orders].count("restart_xapi") == 1
+    assert g.has(Kind.RESTART_RESULT)
+    assert g.verdict == "Healthy"
+    assert g.promoted() == []
+
+
+@pytest.mark.parametrize("trouble", ["newer member", "kill", "disk"])
+def test_an_unsafe_restart_is_not_done_and_says_why(trouble: str) -> None:
+    g = Guarded()
+    host = g.host(1)
+    if trouble == "newer member":
+        g.host(2).generation = 99
+    elif trouble == "kill":
+        host.domains = ("vm-9",)
+    else:
+        host.free = 0
+    host.liveness = host.socket = Liveness.SILENT
+    host.unwell_since = g.now
+    g.run(150_000)
+    assert "restart_xapi" not in [o.kind_name for o in host.orders]
+    asked = g.entry(Kind.ASKED).text
+    assert {"newer member": "newer database", "kill": "would kill", "disk": "no room"}[trouble] in asked
+
+
+def test_the_old_master_returns_and_is_made_a_member() -> None:
+    g = Guarded()
+    g.cut_power()
+    g.run(30_000)
+    old = g.host(1)
+    old.boot, old.agent, old.answers, old.power = "boot-1-2", True, True, Power.ON
+    g.connect(old)
+    g.run(20_000)
+    assert [o.kind_name for o in old.orders] == ["set_tombstone", "repoint", "set_tombstone"]
+    assert old.master_address == "10.0.0.2"
+    assert old.tombstone is None
+    assert g.pool.record.owed == ()
+    assert g.verdict == "Healthy"
+    assert g.pool.record.master == uuid(2)
+
+
+def test_after_every_restart_of_the_collector_it_goes_on_with_the_same_failover() -> None:
+    plain = Guarded()
+    plain.cut_power()
+    plain.run(30_000)
+    points = len(plain.journal)
+    assert points > 10
+    start = len(Guarded().journal)
+    for cut_at in range(start + 1, points):
+        g = Guarded()
+        g.cut_power()
+        for _ in range(400):
+            if len(g.journal) >= cut_at:
+                break
+            g.run(250)
+        g.restart_collector()
+        g.run(60_000)
+        assert set(g.promoted()) == {uuid(2)}, cut_at
+        assert g.pool.record.failover is not None and g.pool.record.failover.step is Step.CLOSED, cut_at
+        assert g.pool.record.failovers == 1, cut_at
