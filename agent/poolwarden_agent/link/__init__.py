@@ -1,0 +1,1 @@
+"""The unprivileged process that owns gRPC and TLS. Nothing outside this package may import it before the fork."""

@@ -1,0 +1,83 @@
+"""The agent's configuration: one small INI file, checked whole before anything starts."""
+
+import configparser
+import os
+from typing import NamedTuple, Tuple
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says where, what, and what to do."""
+
+
+Config = NamedTuple(
+    "Config",
+    [
+        ("collector", Tuple[str, int]),
+        ("collector_name", str),
+        ("management_address", str),
+        ("xapi_http", Tuple[str, int]),
+        ("xapi_tls_port", int),
+        ("bmc_address", str),
+        ("user", str),
+        ("ca", str),
+        ("certificate", str),
+        ("key", str),
+    ],
+)
+KNOWN = {
+    "collector", "collector_name", "management_address", "xapi_http", "xapi_tls_port", "bmc_address", "user", "ca",
+    "certificate", "key",
+}  # fmt: skip
+TLS = "etc/poolwarden/tls"
+
+
+def load(path, root):
+    # type: (str, str) -> Config
+    """Read and check the file; relative defaults lie below ``root``.
+
+    :raises ConfigError: with the file, the key, what is wrong and what is expected.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path) as file:
+            parser.read_file(file)
+    except OSError as error:
+        raise ConfigError("%s: %s; create it with a section [agent] and collector = HOST:PORT" % (path, error.strerror))
+    except configparser.Error as error:
+        raise ConfigError("%s: %s" % (path, " ".join(str(error).split())))
+    if not parser.has_section("agent"):
+        raise ConfigError("%s: there is no section [agent]" % path)
+    given = dict(parser.items("agent"))
+    unknown = sorted(set(given) - KNOWN)
+    if unknown:
+        raise ConfigError("%s: unknown key %s; known are %s" % (path, unknown[0], ", ".join(sorted(KNOWN))))
+    if not given.get("collector"):
+        raise ConfigError("%s: collector is missing; expected HOST:PORT" % path)
+    tls = os.path.join(root, TLS)
+    return Config(
+        _endpoint(path, "collector", given["collector"].split(",")[0].strip()),
+        given.get("collector_name", "collector"),
+        given.get("management_address", ""),
+        _endpoint(path, "xapi_http", given.get("xapi_http", "127.0.0.1:80")),
+        _port(path, "xapi_tls_port", given.get("xapi_tls_port", "443")),
+        given.get("bmc_address", ""),
+        given.get("user", ""),
+        given.get("ca", os.path.join(tls, "ca.pem")),
+        given.get("certificate", os.path.join(tls, "cert.pem")),
+        given.get("key", os.path.join(tls, "key.pem")),
+    )
+
+
+def _endpoint(path, key, value):
+    # type: (str, str, str) -> Tuple[str, int]
+    host, colon, port = value.rpartition(":")
+    if not colon or not host:
+        raise ConfigError("%s: %s is %r; expected HOST:PORT" % (path, key, value))
+    return host.strip("[]"), _port(path, key, port)
+
+
+def _port(path, key, value):
+    # type: (str, str, str) -> int
+    if not value.isdigit() or not 0 < int(value) < 65536:
+        raise ConfigError("%s: %s has the port %r; expected 1..65535" % (path, key, value))
+    return int(value)

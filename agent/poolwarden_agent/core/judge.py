@@ -1,0 +1,87 @@
+"""Judgements from observations: how xapi behaves, whether this member is orphaned, what an emergency code means.
+
+Sources: xapi's start-up (ocaml/xapi/xapi.ml): a running member whose master dies keeps its emergency flag false and
+retries for ever, so the flag alone says nothing; our own judgement asks whether its master answers.
+"""
+
+from typing import NamedTuple, Optional
+
+ANSWERS, DOWN, STARTING, SILENT, UNKNOWN = "answers", "down", "starting", "silent", "unknown"
+ANSWERED, REFUSED, NO_ANSWER, UNREACHABLE, NOT_XAPI = "answered", "refused", "no answer", "unreachable", "not xapi"
+STARTING_LIMIT_MS = 600000
+ORPHAN_MS = 3000
+NEVER_REACHED_MS = 10000
+
+ProbeResult = NamedTuple("ProbeResult", [("outcome", str), ("certificate", str), ("text", str)])
+
+Watch = NamedTuple(
+    "Watch",
+    [
+        ("target", str),
+        ("address", str),
+        ("outcome", str),
+        ("probed_ms", int),
+        ("answered_ms", int),
+        ("unanswered_since_ms", int),
+        ("certificate", str),
+        ("text", str),
+    ],
+)
+
+
+def watched(before, target, address, result, ended_ms):
+    # type: (Optional[Watch], str, str, ProbeResult, int) -> Watch
+    """The standing of one probed target after one more probe; a changed address starts anew."""
+    if before is not None and before.address != address:
+        before = None
+    if result.outcome == ANSWERED:
+        return Watch(target, address, ANSWERED, ended_ms, ended_ms, 0, result.certificate, result.text)
+    since = before.unanswered_since_ms if before is not None and before.unanswered_since_ms else ended_ms
+    answered = before.answered_ms if before is not None else 0
+    certificate = result.certificate or (before.certificate if before is not None else "")
+    return Watch(target, address, result.outcome, ended_ms, answered, since, certificate, result.text)
+
+
+def liveness(outcome, process_age_ms, startup_cookie):
+    # type: (str, Optional[int], bool) -> str
+    """xapi by its behaviour on one socket; ``process_age_ms`` None: no process."""
+    if outcome == ANSWERED:
+        return ANSWERS
+    if process_age_ms is None:
+        return DOWN
+    if not startup_cookie and process_age_ms < STARTING_LIMIT_MS:
+        return STARTING
+    if outcome == REFUSED:
+        return DOWN
+    return SILENT
+
+
+def orphaned(watch, member_since_ms, now_ms):
+    # type: (Optional[Watch], int, int) -> bool
+    """Does this member's master leave it without an answer? Two probes and 3 s, or 10 s if it never reached it."""
+    if watch is None or watch.outcome == ANSWERED:
+        return False
+    if watch.answered_ms == 0:
+        return now_ms - max(member_since_ms, 0) >= NEVER_REACHED_MS
+    return watch.probed_ms > watch.unanswered_since_ms and now_ms - watch.unanswered_since_ms >= ORPHAN_MS
+
+
+REASONS = {
+    "HOST_STILL_BOOTING": "xapi is still starting and has not reached its master: wait, then look at the master",
+    "HOST_HAS_NO_MANAGEMENT_IP": "the management interface has no address: xe host-management-reconfigure, check the cable",
+    "HOST_ITS_OWN_SLAVE": "pool.conf names this host as its own master: poolwarden repoints it to the right one",
+    "HOST_MASTER_CANNOT_TALK_BACK": "the master cannot connect back to this host: check the firewall and address on port 443",
+    "HOST_UNKNOWN_TO_MASTER": "the master does not know this host, or the pool secret differs: was it ejected or re-installed?",
+    "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR": "this host's xapi is newer than its master's: update the master first",
+    "HOST_BROKEN": "pool.conf says broken (a failed change of master): xe pool-emergency-reset-master master-address=...",
+    "HA_POOL_IS_ENABLED_BUT_HOST_IS_DISABLED": "the pool has HA, this host is out of it: xe host-emergency-ha-disable, with care",
+    "HA_HOST_CANNOT_ACCESS_STATEFILE": "HA's state file cannot be reached: check the storage",
+    "HA_HEARTBEAT_DAEMON_STARTUP_FAILED": "HA's heartbeat daemon did not start: see /var/log/xha.log",
+    "SESSION_AUTHENTICATION_FAILED": "the master refuses this host's pool secret",
+}
+
+
+def plain_words(code):
+    # type: (str) -> str
+    """An emergency code of xapi in plain words, with what helps; an unknown code as it is."""
+    return REASONS.get(code, "xapi says %s" % code) if code else ""

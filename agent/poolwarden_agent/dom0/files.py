@@ -1,0 +1,112 @@
+"""Small files of dom0, read below a root: pool.conf, inventory, local.db, generations, cookies, boot id, DMI.
+
+Formats: pool.conf is ``master``, ``slave:<address>`` or ``broken``, whitespace trimmed, unreadable counts as nothing
+known (xapi: ocaml/xapi/pool_role.ml). The inventory is KEY='value' lines (xcp-inventory). local.db is
+``<config><row key=... value=.../></config>`` (xapi: ocaml/xapi/hashtbl_xml.ml).
+"""
+
+import os
+import xml.etree.ElementTree as ElementTree
+from typing import Dict, Optional, Tuple
+
+from poolwarden_agent.core.gate import BROKEN, MASTER, MEMBER, UNREADABLE
+
+POOL_CONF = "etc/xensource/pool.conf"
+INVENTORY = "etc/xensource-inventory"
+LOCAL_DB = "var/lib/xcp/local.db"
+STARTUP_COOKIE = "var/run/xapi_startup.cookie"
+INIT_COOKIE = "var/run/xapi_init_complete.cookie"
+XAPI_PID = "var/run/xapi.pid"
+BOOT_ID = "proc/sys/kernel/random/boot_id"
+SMALL = 65536
+
+
+def read(root, path, limit=SMALL):
+    # type: (str, str, int) -> Optional[str]
+    """A small text file's content, stripped; None if it cannot be read or is larger than ``limit`` bytes."""
+    try:
+        with open(os.path.join(root, path), "rb") as file:
+            data = file.read(limit + 1)
+    except OSError:
+        return None
+    return None if len(data) > limit else data.decode("utf-8", "replace").strip()
+
+
+def pool_conf(root):
+    # type: (str) -> Tuple[str, str]
+    """Role and master address that pool.conf says now; ("", "") if it cannot be read."""
+    text = read(root, POOL_CONF)
+    if text == "master":
+        return MASTER, ""
+    if text and text.startswith("slave:"):
+        return MEMBER, text[len("slave:") :].strip()
+    return (BROKEN, "") if text is not None else (UNREADABLE, "")
+
+
+def write_pool_conf(root, address):
+    # type: (str, str) -> None
+    """Make pool.conf name this master: temporary file, fsync, rename, as xapi itself does (unixext.ml).
+
+    :raises OSError: it could not be written; the old content stands.
+    """
+    path = os.path.join(root, POOL_CONF)
+    temporary = path + ".poolwarden"
+    with open(temporary, "w") as file:
+        file.write("slave:%s" % address)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+
+
+def inventory(root):
+    # type: (str) -> Dict[str, str]
+    """/etc/xensource-inventory as a dictionary; empty if it cannot be read."""
+    found = {}
+    for line in (read(root, INVENTORY) or "").splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key.strip():
+            found[key.strip()] = value.strip().strip("'\"")
+    return found
+
+
+def ha_armed(root):
+    # type: (str) -> Optional[bool]
+    """local.db's ha.armed; None where it cannot be read. A local.db without the row has never armed HA."""
+    text = read(root, LOCAL_DB, 1024 * 1024)
+    if text is None or "<!" in text:
+        return None
+    try:
+        rows = ElementTree.fromstring(text).iter("row")
+        values = {row.get("key"): row.get("value") for row in rows}
+    except ElementTree.ParseError:
+        return None
+    return values.get("ha.armed", "false") != "false"
+
+
+def modified(root, path):
+    # type: (str, str) -> Optional[float]
+    """When a file was last changed; None if it is not there."""
+    try:
+        return os.stat(os.path.join(root, path)).st_mtime
+    except OSError:
+        return None
+
+
+def exists(root, path):
+    # type: (str, str) -> bool
+    return os.path.exists(os.path.join(root, path))
+
+
+def xapi_process(root):
+    # type: (str) -> Tuple[int, int]
+    """xapi's pid and start time in clock ticks since boot (proc(5), field 22); (0, 0) if no such process runs."""
+    text = read(root, XAPI_PID)
+    if not text or not text.isdigit():
+        return 0, 0
+    stat = read(root, "proc/%s/stat" % text)
+    if stat is None:
+        return 0, 0
+    fields = stat.rpartition(")")[2].split()
+    if len(fields) < 20 or fields[0] in ("Z", "X"):
+        return 0, 0
+    return int(text), int(fields[19])

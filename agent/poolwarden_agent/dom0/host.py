@@ -1,0 +1,272 @@
+"""The real dom0 below a root directory ("/" in production): the port's real implementation.
+
+Nothing here forks when idle: services are judged by files and sockets, domains come from xenstored's socket, disks from
+statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart xapi.
+"""
+
+import os
+import time
+from typing import Any, List, Optional, Tuple
+
+from poolwarden_agent.config import Config
+from poolwarden_agent.core.gate import NO_PROCESS, Process
+from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
+from poolwarden_agent.dom0 import alive, files, statedb, systemd, xenstore
+from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
+from poolwarden_agent.dom0.slots import Slots
+from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
+
+MOUNTS = ("/", "/var/log")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Dom0(HostPort):
+    """One dom0. Methods are safe to call from several threads; calls to xapi's socket are serialised."""
+
+    def __init__(self, root, config):
+        # type: (str, Config) -> None
+        self._root = root
+        self._config = config
+        self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"))
+        self._slots = Slots(os.path.join(root, "var/lib/poolwarden"))
+        self._session_of = NO_PROCESS
+        self._inventory = files.inventory(root)
+
+    def mono_ms(self):
+        # type: () -> int
+        return int(time.monotonic() * 1000)
+
+    def identity(self):
+        # type: () -> Identity
+        inventory = self._inventory
+        name = files.read(self._root, "etc/hostname") or inventory.get("INSTALLATION_UUID", "")
+        return Identity(
+            inventory.get("INSTALLATION_UUID", ""),
+            name.split(".")[0],
+            files.read(self._root, files.BOOT_ID) or "",
+            files.read(self._root, "sys/class/dmi/id/product_uuid") or "",
+            files.read(self._root, "sys/class/dmi/id/product_serial") or "",
+            self._config.bmc_address,
+            inventory.get("PRODUCT_BRAND", ""),
+            inventory.get("PRODUCT_VERSION", ""),
+            inventory.get("PLATFORM_VERSION", "") or inventory.get("PRODUCT_VERSION", ""),
+        )
+
+    def prepare(self):
+        # type: () -> None
+        """Allocate the durable slots. :raises SlotError: that is not possible."""
+        self._slots.prepare()
+
+    def load_state(self):
+        # type: () -> bytes
+        return self._slots.load()
+
+    def save_state(self, payload):
+        # type: (bytes) -> None
+        self._slots.save(payload)
+
+    # ---------------------------------------------------------------------------------------------- files
+
+    def role(self):
+        # type: () -> Tuple[str, str]
+        return files.pool_conf(self._root)
+
+    def role_settled(self):
+        # type: () -> bool
+        started = files.modified(self._root, files.XAPI_PID)
+        written = files.modified(self._root, files.POOL_CONF)
+        return started is not None and written is not None and started >= written
+
+    def ha_armed(self):
+        # type: () -> Optional[bool]
+        return files.ha_armed(self._root)
+
+    def process(self):
+        # type: () -> Process
+        return Process(*files.xapi_process(self._root))
+
+    def process_age_ms(self):
+        # type: () -> Optional[int]
+        process = self.process()
+        if process == NO_PROCESS:
+            return None
+        return max(0, self.mono_ms() - process.start_ticks * 1000 // _TICKS)
+
+    def cookies(self):
+        # type: () -> Tuple[bool, bool]
+        return files.exists(self._root, files.STARTUP_COOKIE), files.exists(self._root, files.INIT_COOKIE)
+
+    def generation(self):
+        # type: () -> Tuple[str, int]
+        return statedb.loads(self._root)
+
+    def database(self):
+        # type: () -> statedb.View
+        return statedb.view(self._root)
+
+    def disks(self):
+        # type: () -> List[Disk]
+        found = []
+        try:
+            device = os.stat(self._root).st_dev
+        except OSError:
+            return []
+        for mount in MOUNTS:
+            path = os.path.join(self._root, mount.lstrip("/"))
+            try:
+                s = os.statvfs(path)
+                own = mount == "/" or os.stat(path).st_dev != device
+            except OSError:
+                continue
+            found.append(Disk(mount, s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize, s.f_files, s.f_ffree, own))
+        return found
+
+    def memory(self):
+        # type: () -> Tuple[int, int]
+        values = {}
+        for line in (files.read(self._root, "proc/meminfo") or "").splitlines():
+            name, _, rest = line.partition(":")
+            if rest.split() and rest.split()[0].isdigit():
+                values[name] = int(rest.split()[0]) * 1024
+        return values.get("MemTotal", 0), values.get("MemAvailable", values.get("MemFree", 0))
+
+    def domains(self):
+        # type: () -> Optional[List[str]]
+        return xenstore.running(os.path.join(self._root, "var/run/xenstored/socket"))
+
+    def management_address(self):
+        # type: () -> str
+        if self._config.management_address:
+            return self._config.management_address
+        import psutil
+
+        interface = self._inventory.get("MANAGEMENT_INTERFACE", "")
+        wanted = "AF_INET6" if self._inventory.get("MANAGEMENT_ADDRESS_TYPE") == "IPv6" else "AF_INET"
+        for item in psutil.net_if_addrs().get(interface, []):
+            if getattr(item.family, "name", "") == wanted:
+                return str(item.address).split("%")[0]
+        return ""
+
+    # ---------------------------------------------------------------------------------------------- xapi
+
+    def alive_local(self, limit_ms):
+        # type: (int) -> ProbeResult
+        host, port = self._config.xapi_http
+        return alive.is_alive(host, port, limit_ms / 1000.0, False)
+
+    def alive_peer(self, address, limit_ms):
+        # type: (str, int) -> ProbeResult
+        return alive.is_alive(address, self._config.xapi_tls_port, limit_ms / 1000.0, True)
+
+    def running_master(self, limit_ms):
+        # type: (int) -> str
+        host, port = self._config.xapi_http
+        return alive.member_of(host, port, limit_ms / 1000.0)
+
+    def _same_process(self):
+        # type: () -> None
+        process = self.process()
+        if process != self._session_of:
+            self._session_of = process
+            self._xapi.forget()
+
+    def emergency(self, limit_ms):
+        # type: (int) -> Emergency
+        self._same_process()
+        try:
+            flag = self._xapi.local("host.is_in_emergency_mode", (), limit_ms / 1000.0)
+        except XapiUnreachable:
+            return Emergency(REFUSED, None, "")
+        except XapiFault as fault:
+            return Emergency(ANSWERED, None, fault.code)
+        except XapiError:
+            return Emergency(NO_ANSWER, None, "")
+        if not flag:
+            return Emergency(ANSWERED, False, "")
+        return Emergency(ANSWERED, True, self._emergency_code(limit_ms))
+
+    def _emergency_code(self, limit_ms):
+        # type: (int) -> str
+        try:
+            self._xapi.local("host.local_assert_healthy", (), limit_ms / 1000.0)
+        except XapiFault as fault:
+            return fault.code
+        except XapiError:
+            return ""
+        return ""
+
+    def pool_view(self, limit_ms):
+        # type: (int) -> Optional[PoolView]
+        self._same_process()
+        deadline = time.monotonic() + limit_ms / 1000.0
+
+        def ask(method, *params):
+            # type: (str, *Any) -> Any
+            return self._xapi.full(method, params, max(0.001, deadline - time.monotonic()))
+
+        try:
+            pool = ask("pool.get_all")[0]
+            record = ask("pool.get_record", pool)
+            hosts = ask("host.get_all_records")
+            metrics = ask("host_metrics.get_all_records")
+        except (XapiError, IndexError, TypeError):
+            return None
+        return _pool_view(record, hosts, metrics)
+
+    def promote(self, limit_ms):
+        # type: (int) -> Act
+        return self._act("pool.emergency_transition_to_master", (), limit_ms)
+
+    def repoint(self, address, limit_ms):
+        # type: (str, int) -> Act
+        return self._act("pool.emergency_reset_master", (address,), limit_ms)
+
+    def _act(self, method, params, limit_ms):
+        # type: (str, Any, int) -> Act
+        try:
+            self._xapi.local(method, params, limit_ms / 1000.0)
+        except XapiFault as fault:
+            return Act("failed", "xapi refused %s: %s" % (method, fault))
+        except XapiTimeout:
+            return Act("unknown", "xapi did not answer %s within %d s" % (method, limit_ms // 1000))
+        except XapiError as error:
+            return Act("unknown", "%s: %s" % (method, error))
+        return Act("done", "xapi accepted %s" % method)
+
+    def restart_xapi(self, limit_ms):
+        # type: (int) -> Act
+        why = systemd.restart_xapi(os.path.join(self._root, "usr/bin/systemctl"), limit_ms / 1000.0)
+        return Act("failed", why) if why else Act("done", "systemctl restart xapi.service")
+
+    def write_member_conf(self, address):
+        # type: (str) -> str
+        try:
+            files.write_pool_conf(self._root, address)
+        except OSError as error:
+            return "pool.conf cannot be written: %s" % error
+        return ""
+
+    def close(self):
+        # type: () -> None
+        """Give xapi its sessions back."""
+        self._xapi.logout()
+
+
+def _pool_view(record, hosts, metrics):
+    # type: (Any, Any, Any) -> PoolView
+    live = {ref: bool(item.get("live")) for ref, item in metrics.items()}
+    found = tuple(
+        PoolHost(
+            str(host.get("uuid", "")),
+            str(host.get("name_label", "")),
+            str(host.get("address", "")),
+            bool(host.get("enabled")),
+            live.get(host.get("metrics"), False),
+        )
+        for host in hosts.values()
+    )
+    master = hosts.get(record.get("master"), {})
+    upgrade = "rolling_upgrade_in_progress" in record.get("other_config", {})
+    name, pool = str(record.get("name_label", "")), str(record.get("uuid", ""))
+    by_uuid = tuple(sorted(found))
+    return PoolView(pool, name, str(master.get("uuid", "")), by_uuid, bool(record.get("ha_enabled")), upgrade)

@@ -1,0 +1,170 @@
+"""Everything the host side asks of, or does to, the host: one small interface.
+
+``Dom0`` (host.py) is its real implementation; a simulation may bring another one without files and sockets. Every call
+ends within its own limit; results are plain values. Durable state goes through it too, so that a test can stop the host
+side between any two writes.
+"""
+
+from typing import Any, List, NamedTuple, Optional, Tuple
+
+Identity = NamedTuple(
+    "Identity",
+    [
+        ("host", str),
+        ("name", str),
+        ("boot_id", str),
+        ("system_uuid", str),
+        ("system_serial", str),
+        ("bmc_address", str),
+        ("product_brand", str),
+        ("product_version", str),
+        ("xapi_version", str),
+    ],
+)
+Disk = NamedTuple(
+    "Disk",
+    [
+        ("mount", str),
+        ("total_bytes", int),
+        ("free_bytes", int),
+        ("total_inodes", int),
+        ("free_inodes", int),
+        ("own_mount", bool),
+    ],
+)
+# outcome: answered, no answer (hung) or refused (down); flag: the emergency flag, None where it was not answered.
+Emergency = NamedTuple("Emergency", [("outcome", str), ("flag", Optional[bool]), ("code", str)])
+PoolHost = NamedTuple("PoolHost", [("host", str), ("name", str), ("address", str), ("enabled", bool), ("live", bool)])
+PoolView = NamedTuple(
+    "PoolView",
+    [
+        ("pool", str),
+        ("name", str),
+        ("master", str),
+        ("hosts", Tuple[PoolHost, ...]),
+        ("ha_enabled", Optional[bool]),
+        ("rolling_upgrade", Optional[bool]),
+    ],
+)
+# outcome: done, failed or unknown (the call did not end within its limit).
+Act = NamedTuple("Act", [("outcome", str), ("text", str)])
+
+
+class HostPort(object):
+    """The interface. All limits are milliseconds; all instants are this host's monotonic clock in milliseconds."""
+
+    def mono_ms(self):
+        # type: () -> int
+        raise NotImplementedError
+
+    def identity(self):
+        # type: () -> Identity
+        """Who this host is; the same for the whole boot."""
+        raise NotImplementedError
+
+    def load_state(self):
+        # type: () -> bytes
+        """The durable payload, empty if none was saved. :raises SlotError: it cannot be read."""
+        raise NotImplementedError
+
+    def save_state(self, payload):
+        # type: (bytes) -> None
+        """Durable when it returns. :raises SlotError: it is not."""
+        raise NotImplementedError
+
+    def role(self):
+        # type: () -> Tuple[str, str]
+        """pool.conf now: role and master address."""
+        raise NotImplementedError
+
+    def role_settled(self):
+        # type: () -> bool
+        """Did the running xapi start after pool.conf was last written? Only then does it run that role."""
+        raise NotImplementedError
+
+    def ha_armed(self):
+        # type: () -> Optional[bool]
+        raise NotImplementedError
+
+    def process(self):
+        # type: () -> Any
+        """xapi's process as a gate.Process; NO_PROCESS if none runs."""
+        raise NotImplementedError
+
+    def process_age_ms(self):
+        # type: () -> Optional[int]
+        raise NotImplementedError
+
+    def cookies(self):
+        # type: () -> Tuple[bool, bool]
+        """(startup, init complete)."""
+        raise NotImplementedError
+
+    def generation(self):
+        # type: () -> Tuple[str, int]
+        """Path and generation of the database file that would be loaded; cheap."""
+        raise NotImplementedError
+
+    def database(self):
+        # type: () -> Any
+        """That file, parsed, as a statedb.View; expensive, bounded."""
+        raise NotImplementedError
+
+    def disks(self):
+        # type: () -> List[Disk]
+        raise NotImplementedError
+
+    def memory(self):
+        # type: () -> Tuple[int, int]
+        """Total and available bytes."""
+        raise NotImplementedError
+
+    def domains(self):
+        # type: () -> Optional[List[str]]
+        """UUIDs of running domains without domain 0; None: not known."""
+        raise NotImplementedError
+
+    def management_address(self):
+        # type: () -> str
+        raise NotImplementedError
+
+    def alive_local(self, limit_ms):
+        # type: (int) -> Any
+        """Does the own xapi answer on its local TCP port? A judge.ProbeResult."""
+        raise NotImplementedError
+
+    def alive_peer(self, address, limit_ms):
+        # type: (str, int) -> Any
+        """Does a peer's xapi answer over TLS? A judge.ProbeResult."""
+        raise NotImplementedError
+
+    def running_master(self, limit_ms):
+        # type: (int) -> str
+        """The master that the own *running member* xapi names; empty if it does not say. Never asked of a master."""
+        raise NotImplementedError
+
+    def emergency(self, limit_ms):
+        # type: (int) -> Emergency
+        raise NotImplementedError
+
+    def pool_view(self, limit_ms):
+        # type: (int) -> Optional[PoolView]
+        """The pool through the own session; only ever asked where the running xapi is settled as master."""
+        raise NotImplementedError
+
+    def promote(self, limit_ms):
+        # type: (int) -> Act
+        raise NotImplementedError
+
+    def repoint(self, address, limit_ms):
+        # type: (str, int) -> Act
+        raise NotImplementedError
+
+    def restart_xapi(self, limit_ms):
+        # type: (int) -> Act
+        raise NotImplementedError
+
+    def write_member_conf(self, address):
+        # type: (str) -> str
+        """Make pool.conf ``slave:<address>``; empty on success, else why not."""
+        raise NotImplementedError

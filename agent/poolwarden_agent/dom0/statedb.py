@@ -1,0 +1,162 @@
+"""xapi's database file, read by iteration and within bounds.
+
+Format (xapi: ocaml/database/db_xml.ml): ``<database><manifest>...</manifest><table name="VM"><row ref="OpaqueRef:..."
+uuid="..." .../></table>...``; everything in attributes, ``__`` joins namespaced names, and in values ``%.`` is a space,
+``%t`` a tab, ``%n`` a newline, ``%r`` a carriage return, ``%%`` a percent sign. Beside a file FILE there is
+FILE.generation, a decimal number; a missing one counts as 0.
+
+Bounds: at most 256 MiB are read; a file with a DTD or an entity declaration is refused, because no xapi writes one.
+Which file a xapi loads: the highest generation among state.db, ha_metadata.db and gen_metadata.db; a restore_db.db stands
+in for state.db (xapi: ocaml/database/db_cache_impl.ml, ocaml/xapi/xapi.ml).
+"""
+
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+DIRECTORY = "var/lib/xcp"
+BIGGEST = 256 * 1024 * 1024
+NULL = "OpaqueRef:NULL"
+_ESCAPES = {"%.": " ", "%t": "\t", "%n": "\n", "%r": "\r", "%%": "%", "%_": "  "}
+_ESCAPE = re.compile("%[.tnr%_]")
+
+Placement = NamedTuple("Placement", [("vm", str), ("host", str), ("name", str)])
+View = NamedTuple(
+    "View",
+    [
+        ("readable", bool),
+        ("generation", int),
+        ("source", str),
+        ("placements", Tuple[Placement, ...]),
+        ("pool", str),
+        ("rolling_upgrade", bool),
+        ("text", str),
+    ],
+)
+
+
+class StateDbError(Exception):
+    """The file cannot be parsed within its bounds."""
+
+
+def unescape(value):
+    # type: (str) -> str
+    """A value as xapi means it."""
+    return _ESCAPE.sub(lambda match: _ESCAPES[match.group(0)], value)
+
+
+def generation_of(root, path):
+    # type: (str, str) -> int
+    """The number in FILE.generation; 0 if it is missing or not a number."""
+    try:
+        with open(os.path.join(root, path + ".generation")) as file:
+            return int(file.read(64).strip() or "0")
+    except (OSError, ValueError):
+        return 0
+
+
+def loads(root):
+    # type: (str) -> Tuple[str, int]
+    """Path and generation of the file that this host's xapi would load as master; ("", 0) if there is none."""
+    first = "restore_db.db" if _there(root, "restore_db.db") else "state.db"
+    candidates = [name for name in (first, "ha_metadata.db", "gen_metadata.db") if _there(root, name)]
+    ranked = [
+        (generation_of(root, os.path.join(DIRECTORY, name)), -index, name) for index, name in enumerate(candidates)
+    ]
+    if not ranked:
+        return "", 0
+    generation, _, name = max(ranked)
+    return os.path.join(DIRECTORY, name), generation
+
+
+def _there(root, name):
+    # type: (str, str) -> bool
+    return os.path.isfile(os.path.join(root, DIRECTORY, name))
+
+
+def view(root):
+    # type: (str) -> View
+    """Where the file that would be loaded places running VMs; unreadable with the reason where it cannot be said."""
+    source, generation = loads(root)
+    if not source:
+        return View(False, 0, "", (), "", False, "there is no database file")
+    try:
+        tables = _tables(os.path.join(root, source))
+    except (StateDbError, OSError) as error:
+        return View(False, generation, source, (), "", False, str(error))
+    pool = tables["pool"][0] if tables["pool"] else {}
+    upgrade = "rolling_upgrade_in_progress" in pool.get("other_config", "")
+    return View(True, generation, source, _placements(tables), pool.get("uuid", ""), upgrade, "")
+
+
+def _placements(tables):
+    # type: (Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...]
+    hosts = {row.get("ref", row.get("_ref", "")): row.get("uuid", "") for row in tables["host"]}
+    found = []
+    for row in tables["VM"]:
+        ignored = [row.get(flag) == "true" for flag in ("is_control_domain", "is_a_template", "is_a_snapshot")]
+        if row.get("power_state") in ("Running", "Paused") and not any(ignored):
+            where = row.get("resident_on", NULL)
+            host = "" if where == NULL else hosts.get(where, where)
+            found.append(Placement(row.get("uuid", ""), host, unescape(row.get("name__label", ""))))
+    return tuple(found)
+
+
+_WANTED = {
+    "pool": ("uuid", "other_config"),
+    "host": ("ref", "_ref", "uuid"),
+    "VM": (
+        "uuid", "power_state", "resident_on", "is_control_domain", "is_a_template", "is_a_snapshot", "name__label"
+    ),
+}  # fmt: skip
+
+
+class _Target(object):
+    """Collects the wanted attributes of the wanted tables; keeps nothing else in memory."""
+
+    def __init__(self):
+        # type: () -> None
+        self.tables = {name: [] for name in _WANTED}  # type: Dict[str, List[Dict[str, str]]]
+        self.closed = False
+        self._table = ""
+
+    def start(self, tag, attributes):
+        # type: (str, Dict[str, str]) -> None
+        if tag == "table":
+            self._table = attributes.get("name", "")
+        elif tag == "row" and self._table in _WANTED:
+            wanted = _WANTED[self._table]
+            self.tables[self._table].append({k: v for k, v in attributes.items() if k in wanted})
+
+    def end(self, tag):
+        # type: (str) -> None
+        if tag == "table":
+            self._table = ""
+        self.closed = self.closed or tag == "database"
+
+    def doctype(self, name, pubid, system):
+        # type: (str, Any, Any) -> None
+        raise StateDbError("it declares a document type: no xapi writes that")
+
+    def close(self):
+        # type: () -> None
+        pass
+
+
+def _tables(path):
+    # type: (str) -> Dict[str, List[Dict[str, str]]]
+    if os.path.getsize(path) > BIGGEST:
+        raise StateDbError("%s is larger than %d MiB" % (os.path.basename(path), BIGGEST // (1024 * 1024)))
+    target = _Target()
+    parser = ElementTree.XMLParser(target=target)
+    with open(path, "rb") as file:
+        try:
+            for chunk in iter(lambda: file.read(262144), b""):
+                parser.feed(chunk)
+            parser.close()
+        except ElementTree.ParseError as error:
+            raise StateDbError("%s is not well-formed: %s" % (os.path.basename(path), error)) from error
+    if not target.closed:
+        raise StateDbError("%s is not a xapi database" % os.path.basename(path))
+    return target.tables

@@ -1,0 +1,188 @@
+"""The link side: a relay between the pipe and one gRPC stream over mutual TLS. Unprivileged; it decides nothing.
+
+It imports grpc, the host side never does: on dom0's Python 3.6 that is grpcio 1.48.2, which is no longer maintained.
+grpc.aio only: synchronous streaming of grpcio 1.46 to 1.48 spins (grpc/grpc#30428).
+"""
+
+import asyncio
+import os
+import random
+import socket
+from typing import Any, Optional
+
+import grpc
+from grpc import aio
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden.v1 import agent_link_pb2_grpc as rpc
+
+from poolwarden_agent.config import Config
+from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, LONGEST, MESSAGE, UP, Frames, frame
+
+OPTIONS = [
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", LONGEST),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A channel of its own for every attempt: a cached, broken one must not be handed out again.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 5.0
+CONNECT_LIMIT_S = 5.0
+
+
+class Relay(object):
+    """Messages up and down, reconnecting for ever."""
+
+    def __init__(self, pipe, config):
+        # type: (socket.socket, Config) -> None
+        self._pipe = pipe
+        self._config = config
+        self._frames = Frames()
+        self._outgoing = None  # type: Optional[asyncio.Queue]
+        self._down_lock = asyncio.Lock()
+
+    async def run(self):
+        # type: () -> None
+        """Until the host side closes the pipe."""
+        loop = asyncio.get_event_loop()
+        reader = asyncio.ensure_future(self._read_pipe(loop))
+        wait = FIRST_WAIT_S
+        while not reader.done():
+            ended = await self._one_stream(reader)
+            wait = FIRST_WAIT_S if ended == "" else min(wait * 2, LONGEST_WAIT_S)
+            await self._down(DOWN, (ended or "the stream has ended").encode("utf-8", "replace"))
+            await asyncio.wait([reader], timeout=wait * (0.5 + random.random()))
+
+    async def _read_pipe(self, loop):
+        # type: (Any) -> None
+        while True:
+            data = await loop.sock_recv(self._pipe, 65536)
+            if not data:
+                return
+            for verb, payload in self._frames.feed(data):
+                if verb == MESSAGE and self._outgoing is not None:
+                    self._outgoing.put_nowait(payload)
+
+    async def _down(self, verb, payload=b""):
+        # type: (bytes, bytes) -> None
+        async with self._down_lock:
+            await asyncio.get_event_loop().sock_sendall(self._pipe, frame(verb, payload))
+
+    def _channel(self):
+        # type: () -> Any
+        with open(self._config.ca, "rb") as ca, open(self._config.key, "rb") as key:
+            with open(self._config.certificate, "rb") as certificate:
+                credentials = grpc.ssl_channel_credentials(ca.read(), key.read(), certificate.read())
+        options = OPTIONS + [("grpc.ssl_target_name_override", self._config.collector_name)]
+        host, port = self._config.collector
+        return aio.secure_channel(
+            "%s:%d" % ("[%s]" % host if ":" in host else host, port), credentials, options=options
+        )
+
+    async def _one_stream(self, reader):
+        # type: (Any) -> str
+        """One stream from connection to end; empty if it had been up, else why it was not."""
+        try:
+            channel = self._channel()
+        except OSError as error:
+            return "certificate files: %s" % error
+        try:
+            await asyncio.wait_for(_ready(channel), CONNECT_LIMIT_S)
+            call = rpc.AgentLinkStub(channel).Attach()
+            self._outgoing = asyncio.Queue()
+            await self._down(UP)
+            return await self._relay(call, reader)
+        except asyncio.TimeoutError:
+            return "the collector does not answer"
+        except (aio.AioRpcError, asyncio.InvalidStateError) as error:
+            return _say(error)
+        finally:
+            self._outgoing = None
+            await channel.close()
+
+    async def _relay(self, call, reader):
+        # type: (Any, Any) -> str
+        send = asyncio.ensure_future(self._send(call))
+        receive = asyncio.ensure_future(self._receive(call))
+        done, _ = await asyncio.wait([send, receive, reader], return_when=asyncio.FIRST_COMPLETED)
+        if reader in done:
+            await self._last_words(send)
+        why = ""
+        for task in (send, receive):
+            if not task.done():
+                task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                pass
+            except (aio.AioRpcError, asyncio.InvalidStateError) as error:
+                why = _say(error) if _refused(error) else why
+        call.cancel()
+        return why
+
+    async def _last_words(self, send):
+        # type: (Any) -> None
+        """The host side has gone: give its Goodbye a moment to leave."""
+        deadline = asyncio.get_event_loop().time() + 0.5
+        while self._outgoing is not None and not self._outgoing.empty() and not send.done():
+            if asyncio.get_event_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+
+    async def _send(self, call):
+        # type: (Any) -> None
+        assert self._outgoing is not None
+        while True:
+            payload = await self._outgoing.get()
+            await call.write(pb.AgentMessage.FromString(payload))
+
+    async def _receive(self, call):
+        # type: (Any) -> None
+        while True:
+            message = await call.read()
+            if message is aio.EOF:
+                return
+            await self._down(FROM_COLLECTOR, message.SerializeToString())
+
+
+async def _ready(channel):
+    # type: (Any) -> None
+    await channel.channel_ready()
+
+
+def _refused(error):
+    # type: (Exception) -> bool
+    """Did the collector say no? Then reconnecting at once helps nobody."""
+    code = error.code() if isinstance(error, aio.AioRpcError) else None
+    return code in (
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    )
+
+
+def _say(error):
+    # type: (Exception) -> str
+    if isinstance(error, aio.AioRpcError):
+        return "%s: %s" % (error.code().name, error.details())
+    return "%s: %s" % (type(error).__name__, error)
+
+
+def main(pipe, config):
+    # type: (socket.socket, Config) -> None
+    """The link side's whole life, in its own process."""
+    pipe.setblocking(False)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(Relay(pipe, config).run())
+    except (KeyboardInterrupt, OSError):
+        pass
+    os._exit(0)

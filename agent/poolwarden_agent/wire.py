@@ -1,0 +1,207 @@
+"""Between the host side's plain values and the contract's messages. Imports protobuf, never grpc."""
+
+from typing import Any, Iterable, Optional
+
+from poolwarden.v1 import agent_link_pb2 as pb
+
+from poolwarden_agent import PROTOCOL_VERSION, __version__
+from poolwarden_agent.core import gate, judge
+from poolwarden_agent.dom0 import port, statedb
+
+CAPABILITIES = list(gate.KNOWN)
+_ROLE = {
+    gate.MASTER: pb.RoleFacts.MASTER,
+    gate.MEMBER: pb.RoleFacts.MEMBER,
+    gate.BROKEN: pb.RoleFacts.BROKEN,
+    "": pb.RoleFacts.KIND_UNSPECIFIED,
+}
+_ROLE_BACK = {value: key for key, value in _ROLE.items()}
+_LIVENESS = {
+    judge.ANSWERS: pb.XapiFacts.ANSWERS,
+    judge.DOWN: pb.XapiFacts.DOWN,
+    judge.STARTING: pb.XapiFacts.STARTING,
+    judge.SILENT: pb.XapiFacts.SILENT,
+    judge.UNKNOWN: pb.XapiFacts.LIVENESS_UNSPECIFIED,
+}
+_PROBE = {
+    judge.ANSWERED: pb.Probe.ANSWERED,
+    judge.REFUSED: pb.Probe.REFUSED,
+    judge.NO_ANSWER: pb.Probe.NO_ANSWER,
+    judge.UNREACHABLE: pb.Probe.UNREACHABLE,
+    judge.NOT_XAPI: pb.Probe.NOT_XAPI,
+}
+_OUTCOME = {
+    gate.DONE: pb.OrderResult.DONE,
+    gate.REFUSED: pb.OrderResult.REFUSED,
+    gate.FAILED: pb.OrderResult.FAILED,
+    gate.UNKNOWN: pb.OrderResult.UNKNOWN,
+}
+
+
+def tri(value):
+    # type: (Optional[bool]) -> Any
+    if value is None:
+        return pb.TRISTATE_UNSPECIFIED
+    return pb.YES if value else pb.NO
+
+
+def hello(identity, state, pool, address, python_version):
+    # type: (port.Identity, gate.GateState, str, str, str) -> pb.Hello
+    """The Hello of a stream."""
+    return pb.Hello(
+        agent_version=__version__,
+        protocol_version=PROTOCOL_VERSION,
+        capabilities=CAPABILITIES,
+        host_uuid=identity.host,
+        pool_uuid=pool,
+        boot_id=identity.boot_id,
+        machine=pb.MachineIdentity(
+            system_uuid=identity.system_uuid,
+            system_serial=identity.system_serial,
+            bmc_address=identity.bmc_address,
+        ),
+        highest_epoch=state.epoch,
+        highest_term=state.term,
+        tombstone=tombstone(state.tombstone) if state.tombstone is not None else None,
+        last_results=[result(item, state) for item in gate.results_kept(state)],
+        host_name=identity.name,
+        management_address=address,
+        python_version=python_version,
+    )
+
+
+def tombstone(value):
+    # type: (Optional[gate.Tombstone]) -> pb.Tombstone
+    """Term 0 in a report says: none."""
+    if value is None:
+        return pb.Tombstone()
+    return pb.Tombstone(term=value.term, successor_uuid=value.successor, successor_address=value.address)
+
+
+def result(item, state, replayed=False):
+    # type: (gate.Result, gate.GateState, bool) -> pb.OrderResult
+    return pb.OrderResult(
+        order_id=item.order_id,
+        kind=item.kind,
+        outcome=_OUTCOME[item.outcome],
+        reason=item.reason,
+        text=item.text,
+        replayed=replayed,
+        epoch=state.epoch,
+        term=state.term,
+    )
+
+
+def probe(watch):
+    # type: (judge.Watch) -> pb.Probe
+    return pb.Probe(
+        host_uuid=watch.target,
+        address=watch.address,
+        outcome=_PROBE[watch.outcome],
+        probed_mono_ms=watch.probed_ms,
+        answered_mono_ms=watch.answered_ms,
+        unanswered_since_mono_ms=watch.unanswered_since_ms,
+        certificate_sha256=watch.certificate,
+        text=watch.text,
+    )
+
+
+def placements(view):
+    # type: (statedb.View) -> pb.PlacementView
+    items = [pb.Placement(vm_uuid=p.vm, host_uuid=p.host, name=p.name) for p in view.placements]
+    return pb.PlacementView(
+        readable=view.readable, generation=view.generation, source=view.source, placements=items, text=view.text
+    )
+
+
+def role(conf, address, seen):
+    # type: (str, str, Any) -> pb.RoleFacts
+    return pb.RoleFacts(
+        pool_conf=_ROLE[conf],
+        master_address=address,
+        running=_ROLE[seen.running],
+        running_master_address=seen.running_master,
+        serves_as_master=seen.serves,
+        serves_since_mono_ms=seen.serves_since_ms,
+    )
+
+
+def xapi(seen, orphaned, orphaned_since_ms):
+    # type: (Any, bool, int) -> pb.XapiFacts
+    return pb.XapiFacts(
+        liveness=_LIVENESS[seen.tcp],
+        liveness_since_mono_ms=seen.tcp_since_ms,
+        socket_liveness=_LIVENESS[seen.socket],
+        socket_since_mono_ms=seen.socket_since_ms,
+        pid=seen.process.pid,
+        start_ticks=seen.process.start_ticks,
+        emergency=tri(seen.emergency),
+        emergency_code=seen.code,
+        emergency_text=seen.text,
+        orphaned=orphaned,
+        orphaned_since_mono_ms=orphaned_since_ms if orphaned else 0,
+        startup_cookie=seen.startup_cookie,
+        init_complete_cookie=seen.init_cookie,
+        process_age_ms=0,
+    )
+
+
+def disks(items):
+    # type: (Iterable[port.Disk]) -> pb.DiskList
+    found = [
+        pb.Disk(
+            mount=d.mount,
+            total_bytes=d.total_bytes,
+            free_bytes=d.free_bytes,
+            total_inodes=d.total_inodes,
+            free_inodes=d.free_inodes,
+            own_mount=d.own_mount,
+        )
+        for d in items
+    ]
+    return pb.DiskList(disks=found)
+
+
+def pool_view(view):
+    # type: (port.PoolView) -> pb.PoolView
+    hosts = [
+        pb.PoolHost(host_uuid=h.host, name=h.name, address=h.address, enabled=h.enabled, live=h.live)
+        for h in view.hosts
+    ]
+    return pb.PoolView(
+        pool_uuid=view.pool,
+        pool_name=view.name,
+        master_uuid=view.master,
+        hosts=hosts,
+        ha_enabled=tri(view.ha_enabled),
+        rolling_upgrade=tri(view.rolling_upgrade),
+    )
+
+
+def order(message):
+    # type: (pb.Order) -> gate.Order
+    """An order's head as the gate judges it; a kind that this agent does not know becomes its name or ''."""
+    kind = message.WhichOneof("kind") or ""
+    body = getattr(message, kind) if kind else None
+    pre = message.preconditions
+    return gate.Order(
+        order_id=message.order_id,
+        kind=kind,
+        epoch=message.epoch,
+        term=message.term,
+        pool=message.pool_uuid,
+        host=message.host_uuid,
+        boot_id=message.boot_id,
+        echo_mono_ms=message.echo_mono_ms,
+        valid_for_ms=message.valid_for_ms,
+        pool_conf_in=tuple(_ROLE_BACK.get(item, "") for item in pre.pool_conf_in),
+        pool_conf_address=pre.pool_conf_master_address,
+        ha_off=pre.ha_off,
+        process=gate.Process(pre.xapi_pid, pre.xapi_start_ticks),
+        min_root_free_bytes=pre.min_root_free_bytes,
+        not_tombstoned=pre.not_tombstoned,
+        address=body.master_address if kind == "repoint" else getattr(body, "successor_address", ""),
+        successor=getattr(body, "successor_uuid", ""),
+        clear=bool(getattr(body, "clear", False)),
+        as_master_ok=bool(getattr(body, "as_master_ok", False)),
+    )
