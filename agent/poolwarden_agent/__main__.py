@@ -19,8 +19,7 @@ from poolwarden_agent.config import Config, ConfigError, load
 RESTART_PAUSE_S = 1.0
 
 
-def main():
-    # type: () -> int
+def main() -> int:
     arguments = _arguments()
     root = arguments.root
     path = arguments.config or os.path.join(root, "etc/poolwarden/agent.conf")
@@ -38,8 +37,7 @@ def main():
     return _host_side(ours, child, root, config)
 
 
-def _arguments():
-    # type: () -> argparse.Namespace
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="poolwarden-agent", description="Reports this host and obeys checked orders.")
     parser.add_argument("--root", default="/", help="the directory that is this host's / (default: /)")
     parser.add_argument("--config", default="", help="default: ROOT/etc/poolwarden/agent.conf")
@@ -47,19 +45,17 @@ def _arguments():
     return parser.parse_args()
 
 
-def _user(config):
-    # type: (Config) -> tuple
+def _user(config: Config) -> tuple:
     if not config.user or os.geteuid() != 0:
         return ()
     try:
         entry = pwd.getpwnam(config.user)
     except KeyError:
-        raise ConfigError("user %s does not exist; create it or leave the key out" % config.user)
+        raise ConfigError("user %s does not exist; create it or leave the key out" % config.user) from None
     return entry.pw_uid, entry.pw_gid
 
 
-def _link_side(pipe, config, uid):
-    # type: (socket.socket, Config, tuple) -> None
+def _link_side(pipe: socket.socket, config: Config, uid: tuple) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the host side says when to go
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if uid:
@@ -71,8 +67,7 @@ def _link_side(pipe, config, uid):
     client.main(pipe, config)
 
 
-def _host_side(pipe, child, root, config):
-    # type: (socket.socket, int, str, Config) -> int
+def _host_side(pipe: socket.socket, child: int, root: str, config: Config) -> int:
     from poolwarden_agent.dom0.host import Dom0
     from poolwarden_agent.dom0.slots import SlotError
     from poolwarden_agent.hostside import HostSide
@@ -103,15 +98,13 @@ def _host_side(pipe, child, root, config):
     return 0
 
 
-def _command():
-    # type: () -> list
+def _command() -> list:
     if os.path.basename(sys.argv[0]) == "__main__.py":
         return [sys.executable, "-m", "poolwarden_agent"] + sys.argv[1:]
     return [sys.executable, "-I", "-S"] + sys.argv
 
 
-def _reap(child):
-    # type: (int) -> None
+def _reap(child: int) -> None:
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:
         try:
@@ -124,8 +117,7 @@ def _reap(child):
     os.waitpid(child, 0)
 
 
-def _fail(text):
-    # type: (str) -> int
+def _fail(text: str) -> int:
     sys.stderr.write("poolwarden-agent: %s\n" % text)
     return 2
 

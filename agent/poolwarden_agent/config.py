@@ -31,8 +31,7 @@ KNOWN = {
 TLS = "etc/poolwarden/tls"
 
 
-def load(path, root):
-    # type: (str, str) -> Config
+def load(path: str, root: str) -> Config:
     """Read and check the file; relative defaults lie below ``root``.
 
     :raises ConfigError: with the file, the key, what is wrong and what is expected.
@@ -42,9 +41,11 @@ def load(path, root):
         with open(path) as file:
             parser.read_file(file)
     except OSError as error:
-        raise ConfigError("%s: %s; create it with a section [agent] and collector = HOST:PORT" % (path, error.strerror))
+        raise ConfigError(
+            "%s: %s; create it with a section [agent] and collector = HOST:PORT" % (path, error.strerror)
+        ) from error
     except configparser.Error as error:
-        raise ConfigError("%s: %s" % (path, " ".join(str(error).split())))
+        raise ConfigError("%s: %s" % (path, " ".join(str(error).split()))) from error
     if not parser.has_section("agent"):
         raise ConfigError("%s: there is no section [agent]" % path)
     given = dict(parser.items("agent"))
@@ -68,16 +69,14 @@ def load(path, root):
     )
 
 
-def _endpoint(path, key, value):
-    # type: (str, str, str) -> Tuple[str, int]
+def _endpoint(path: str, key: str, value: str) -> Tuple[str, int]:
     host, colon, port = value.rpartition(":")
     if not colon or not host:
         raise ConfigError("%s: %s is %r; expected HOST:PORT" % (path, key, value))
     return host.strip("[]"), _port(path, key, port)
 
 
-def _port(path, key, value):
-    # type: (str, str, str) -> int
+def _port(path: str, key: str, value: str) -> int:
     if not value.isdigit() or not 0 < int(value) < 65536:
         raise ConfigError("%s: %s has the port %r; expected 1..65535" % (path, key, value))
     return int(value)

@@ -14,7 +14,6 @@ Everything it does to the world goes through the port.
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-
 from poolwarden_agent import wire
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0.port import Act, HostPort
@@ -42,24 +41,22 @@ Work = NamedTuple("Work", [("order", Any), ("message", Any)])
 class HostSide(object):
     """One host's mouth and hands."""
 
-    def __init__(self, port, python_version=""):
-        # type: (HostPort, str) -> None
+    def __init__(self, port: HostPort, python_version: str = "") -> None:
         self.port = port
         self.observer = Observer(port)
         self.settings = DEFAULTS
-        self.targets = {}  # type: Dict[str, str]
+        self.targets: Dict[str, str] = {}
         self._python = python_version
         self._sequence = 0
-        self._sent = {}  # type: Dict[str, bytes]
+        self._sent: Dict[str, bytes] = {}
         self._generation = (0, 0)  # value, first seen
-        self._upgrade = (None, None)  # type: Tuple[Optional[bool], Optional[int]]
+        self._upgrade: Tuple[Optional[bool], Optional[int]] = (None, None)
         self.storage = ""
         self.state = self._load()
         self._pool = ""
         self.collector_epoch = 0
 
-    def _load(self):
-        # type: () -> gate.GateState
+    def _load(self) -> gate.GateState:
         try:
             data = self.port.load_state()
             return gate.decode(data) if data else gate.EMPTY
@@ -69,8 +66,7 @@ class HostSide(object):
 
     # ------------------------------------------------------------------------------------------ saying
 
-    def pool(self):
-        # type: () -> str
+    def pool(self) -> str:
         """The pool's UUID: from the database file, then from what was stored; empty if neither is known."""
         if not self._pool:
             view = self.port.database()
@@ -79,8 +75,7 @@ class HostSide(object):
                 self._upgrade = (view.rolling_upgrade, self.port.mono_ms())
         return self._pool or self.state.pool
 
-    def link_up(self):
-        # type: () -> List[pb.AgentMessage]
+    def link_up(self) -> List[pb.AgentMessage]:
         """The messages that open a stream."""
         self._sequence = 0
         self._sent = {}
@@ -88,22 +83,18 @@ class HostSide(object):
         opened = wire.hello(identity, self.state, self.pool(), address, self._python)
         return [self._message(hello=opened), self.report(full=True)]
 
-    def _message(self, **body):
-        # type: (**Any) -> pb.AgentMessage
+    def _message(self, **body: Any) -> pb.AgentMessage:
         self._sequence += 1
         return pb.AgentMessage(sequence=self._sequence, mono_ms=self.port.mono_ms(), **body)
 
-    def wrap(self, result):
-        # type: (pb.OrderResult) -> pb.AgentMessage
+    def wrap(self, result: pb.OrderResult) -> pb.AgentMessage:
         """A result as the stream's next message."""
         return self._message(order_result=result)
 
-    def goodbye(self, reason):
-        # type: (Any) -> pb.AgentMessage
+    def goodbye(self, reason: Any) -> pb.AgentMessage:
         return self._message(goodbye=pb.Goodbye(reason=reason))
 
-    def report(self, full=False):
-        # type: (bool) -> pb.AgentMessage
+    def report(self, full: bool = False) -> pb.AgentMessage:
         """The next Report: sections that have not changed are left out unless it is full."""
         sections = self._sections()
         report = pb.Report(full=full)
@@ -123,8 +114,7 @@ class HostSide(object):
             self._sent["address"] = address.encode()
         return self._message(report=report)
 
-    def _sections(self):
-        # type: () -> Dict[str, Any]
+    def _sections(self) -> Dict[str, Any]:
         port, seen = self.port, self.observer.seen
         conf, address = port.role()
         total, available = port.memory()
@@ -150,8 +140,7 @@ class HostSide(object):
             sections["pool_view"] = wire.pool_view(self.observer.view)
         return sections
 
-    def _orphaned(self, conf, address):
-        # type: (str, str) -> Tuple[bool, int]
+    def _orphaned(self, conf: str, address: str) -> Tuple[bool, int]:
         if conf != gate.MEMBER:
             self.observer.member_since_ms = 0
             return False, 0
@@ -162,8 +151,7 @@ class HostSide(object):
         since = watch.unanswered_since_ms if watch is not None else 0
         return judge.orphaned(watch, self.observer.member_since_ms, now), since
 
-    def _database(self):
-        # type: () -> pb.DatabaseFacts
+    def _database(self) -> pb.DatabaseFacts:
         source, generation = self.port.generation()
         now = self.port.mono_ms()
         if generation != self._generation[0]:
@@ -182,8 +170,7 @@ class HostSide(object):
 
     # ------------------------------------------------------------------------------------------ hearing
 
-    def receive(self, message):
-        # type: (pb.CollectorMessage) -> Tuple[List[pb.AgentMessage], Optional[Work]]
+    def receive(self, message: pb.CollectorMessage) -> Tuple[List[pb.AgentMessage], Optional[Work]]:
         """Answer what can be answered at once; an order is handed back to be carried out."""
         kind = message.WhichOneof("body")
         if kind == "challenge":
@@ -200,8 +187,7 @@ class HostSide(object):
             return [], Work(wire.order(message.order), message.order)
         return [], None
 
-    def _settle(self, given):
-        # type: (pb.Settings) -> None
+    def _settle(self, given: pb.Settings) -> None:
         self.settings = Settings(
             _within(given.report_interval_ms, 500, 60000, DEFAULTS.report_interval_ms),
             _within(given.probe_interval_ms, 500, 60000, DEFAULTS.probe_interval_ms),
@@ -214,8 +200,7 @@ class HostSide(object):
 
     # ------------------------------------------------------------------------------------------ obeying
 
-    def _now(self):
-        # type: () -> gate.HostNow
+    def _now(self) -> gate.HostNow:
         port = self.port
         identity = port.identity()
         conf, address = port.role()
@@ -232,8 +217,7 @@ class HostSide(object):
             root,
         )
 
-    def carry_out(self, work):
-        # type: (Work) -> pb.OrderResult
+    def carry_out(self, work: Work) -> pb.OrderResult:
         """Pass one order through the gate and do it: mark durable, act, result durable, answer."""
         order, now = work.order, self._now()
         if self.storage:
@@ -251,19 +235,16 @@ class HostSide(object):
         except SlotError as error:
             return self._refusal(order, "storage", str(error))
 
-    def _save(self, state):
-        # type: (gate.GateState) -> None
+    def _save(self, state: gate.GateState) -> None:
         if state != self.state:
             self.port.save_state(gate.encode(state))
             self.state = state
 
-    def _refusal(self, order, reason, text):
-        # type: (gate.Order, str, str) -> pb.OrderResult
+    def _refusal(self, order: gate.Order, reason: str, text: str) -> pb.OrderResult:
         refused = gate.Result(order.order_id, order.kind, gate.REFUSED, reason, text)
         return wire.result(refused, self.state)
 
-    def _do(self, work, decision):
-        # type: (Work, gate.Obey) -> pb.OrderResult
+    def _do(self, work: Work, decision: gate.Obey) -> pb.OrderResult:
         order = work.order
         if decision.already:
             return self._end(order, Act(gate.DONE, decision.text))
@@ -284,8 +265,7 @@ class HostSide(object):
             return answer
         return self._end(order, self._act(order))
 
-    def _act(self, order):
-        # type: (gate.Order) -> Act
+    def _act(self, order: gate.Order) -> Act:
         if order.kind == "promote":
             # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
             return self._verified(self.port.promote(ACT_LIMIT_MS), (gate.MASTER, ""))
@@ -295,8 +275,7 @@ class HostSide(object):
             return self.port.restart_xapi(RESTART_LIMIT_MS)
         return self._tombstone(order)
 
-    def _verified(self, act, wanted):
-        # type: (Act, Tuple[str, str]) -> Act
+    def _verified(self, act: Act, wanted: Tuple[str, str]) -> Act:
         """xapi's word alone is not enough: pool.conf must say it (an error may even come after it was written)."""
         if self.port.role() == wanted:
             return Act(gate.DONE, act.text)
@@ -306,8 +285,7 @@ class HostSide(object):
             )
         return act
 
-    def _tombstone(self, order):
-        # type: (gate.Order) -> Act
+    def _tombstone(self, order: gate.Order) -> Act:
         if order.clear:
             self._save(gate.with_tombstone(self.state, None))
             return Act(gate.DONE, "the tombstone is cleared")
@@ -320,8 +298,7 @@ class HostSide(object):
             return Act(gate.DONE, "tombstone stored; pool.conf names %s now" % order.address)
         return Act(gate.DONE, "tombstone stored")
 
-    def _claim(self, work):
-        # type: (Work) -> pb.OrderResult
+    def _claim(self, work: Work) -> pb.OrderResult:
         wanted = work.message.claim
         limit = _within(wanted.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
         look = None
@@ -340,8 +317,7 @@ class HostSide(object):
             answer.claim.veto_text = "it serves as master itself"
         return answer
 
-    def _end(self, order, act):
-        # type: (gate.Order, Act) -> pb.OrderResult
+    def _end(self, order: gate.Order, act: Act) -> pb.OrderResult:
         reason = {gate.DONE: "", gate.FAILED: "xapi-error", gate.UNKNOWN: "timeout"}.get(act.outcome, "")
         result = gate.Result(order.order_id, order.kind, act.outcome, reason, act.text)
         # safety: (3) the result is durable before (4) it is told; dying in between, the started mark judges by facts.
@@ -349,6 +325,5 @@ class HostSide(object):
         return wire.result(result, self.state)
 
 
-def _within(value, least, most, default):
-    # type: (int, int, int, int) -> int
+def _within(value: int, least: int, most: int, default: int) -> int:
     return min(max(value, least), most) if value else default

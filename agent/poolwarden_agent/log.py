@@ -6,18 +6,16 @@ import time
 from typing import Dict, Tuple
 
 PER_MINUTE = 6
-_seen = {}  # type: Dict[str, Tuple[float, int]]
+_seen: Dict[str, Tuple[float, int]] = {}
 _who = ["-"]
 
 
-def name(host):
-    # type: (str) -> None
+def name(host: str) -> None:
     """Who speaks, from now on."""
     _who[0] = host
 
 
-def say(text, topic=""):
-    # type: (str, str) -> None
+def say(text: str, topic: str = "") -> None:
     """Write one line; at most six a minute per topic, then one that says how many were left out."""
     now = time.monotonic()
     since, count = _seen.get(topic or text, (now, 0))
@@ -32,8 +30,7 @@ def say(text, topic=""):
         _seen.clear()
 
 
-def _write(text):
-    # type: (str) -> None
+def _write(text: str) -> None:
     try:
         sys.stderr.write("poolwarden-agent[%s]: %s\n" % (_who[0], " ".join(text.split())))
         sys.stderr.flush()

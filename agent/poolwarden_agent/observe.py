@@ -56,23 +56,21 @@ NOT_SEEN = XapiSeen(0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", Fals
 
 
 class Observer(object):
-    """Keeps observations; its ``look_*`` methods may run in threads of their own, its properties are read at any time."""
+    """Keeps observations; its ``look_*`` methods may run in threads of their own, the rest is read at any time."""
 
-    def __init__(self, port):
-        # type: (HostPort) -> None
+    def __init__(self, port: HostPort) -> None:
         self._port = port
         self._lock = threading.Lock()
         self.seen = NOT_SEEN
-        self.watches = {}  # type: Dict[str, Watch]
+        self.watches: Dict[str, Watch] = {}
         self.probes_at_ms = 0
-        self.view = None  # type: Optional[PoolView]
+        self.view: Optional[PoolView] = None
         self.view_at_ms = 0
         self.member_since_ms = 0
-        self._asked_member_ms = None  # type: Optional[int]
+        self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
 
-    def look_at_xapi(self, want_view, view_interval_ms):
-        # type: (bool, int) -> None
+    def look_at_xapi(self, want_view: bool, view_interval_ms: int) -> None:
         """One round of looking at the own xapi: TCP, socket, role, and on a serving master its view of the pool."""
         port, before = self._port, self.seen
         process = port.process()
@@ -103,15 +101,13 @@ class Observer(object):
             before.serves_since_ms if before.serves and serves else (now if serves else 0),
         )
 
-    def _socket_liveness(self, emergency, age, startup):
-        # type: (Emergency, Optional[int], bool) -> str
+    def _socket_liveness(self, emergency: Emergency, age: Optional[int], startup: bool) -> str:
         outcome = {ANSWERED: ANSWERED, NO_ANSWER: NO_ANSWER, REFUSED: REFUSED}[emergency.outcome]
         if outcome == NO_ANSWER and age is not None and startup:
             return SILENT
         return liveness(outcome, age, startup)
 
-    def _running_role(self, tcp, process, before):
-        # type: (str, Process, XapiSeen) -> tuple
+    def _running_role(self, tcp: str, process: Process, before: XapiSeen) -> tuple:
         kind, address = self._port.role()
         if process == NO_PROCESS or not self._port.role_settled():
             return "", ""
@@ -127,8 +123,7 @@ class Observer(object):
             return (MEMBER, named) if named else ("", "")
         return MEMBER, before.running_master
 
-    def _serves(self, tcp, want_view, view_interval_ms, running, process):
-        # type: (str, bool, int, str, Process) -> bool
+    def _serves(self, tcp: str, want_view: bool, view_interval_ms: int, running: str, process: Process) -> bool:
         if running != MASTER or tcp != ANSWERS:
             self.view = None
             return False
@@ -145,8 +140,7 @@ class Observer(object):
             self.view = None
         return self.view is not None and self.view.master == self._port.identity().host
 
-    def look_at_peer(self, target, address, limit_ms):
-        # type: (str, str, int) -> Watch
+    def look_at_peer(self, target: str, address: str, limit_ms: int) -> Watch:
         """Probe one peer and keep the result."""
         result = self._port.alive_peer(address, limit_ms)
         now = self._port.mono_ms()
@@ -156,8 +150,7 @@ class Observer(object):
             self.probes_at_ms = now
         return watch
 
-    def keep_only(self, targets):
-        # type: (Dict[str, str]) -> None
+    def keep_only(self, targets: Dict[str, str]) -> None:
         """Forget watches of peers that are no longer to be probed."""
         with self._lock:
             self.watches = {host: watch for host, watch in self.watches.items() if host in targets}

@@ -17,8 +17,7 @@ class PipeError(Exception):
     """The other side does not keep to the frames."""
 
 
-def frame(verb, payload=b""):
-    # type: (bytes, bytes) -> bytes
+def frame(verb: bytes, payload: bytes = b"") -> bytes:
     """One frame. :raises PipeError: the payload is too long."""
     if len(payload) > LONGEST:
         raise PipeError("a frame of %d bytes" % len(payload))
@@ -28,12 +27,10 @@ def frame(verb, payload=b""):
 class Frames(object):
     """Cuts a byte stream into frames."""
 
-    def __init__(self):
-        # type: () -> None
+    def __init__(self) -> None:
         self._data = b""
 
-    def feed(self, data):
-        # type: (bytes) -> List[Tuple[bytes, bytes]]
+    def feed(self, data: bytes) -> List[Tuple[bytes, bytes]]:
         """Whole frames so far. :raises PipeError: a length that no honest side sends."""
         self._data += data
         found = []

@@ -1,7 +1,7 @@
 """Runs the host side: one loop that never waits for xapi, and a few daemon threads that may.
 
-The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call in
-flight), a small pool probes peers (never two probes of one target at once), one carries out orders, one at a time.
+The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call
+in flight), a small pool probes peers (never two probes of one target at once), one carries out orders, one at a time.
 """
 
 import os
@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Optional, Set
 
 from google.protobuf.message import DecodeError
-from poolwarden.v1 import agent_link_pb2 as pb
 
+from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import log
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.pipe import DOWN, DOWNWARDS, FROM_COLLECTOR, MESSAGE, UP, Frames, PipeError, frame
@@ -32,25 +32,23 @@ class LinkLost(Exception):
 class Runner(object):
     """The host side's process."""
 
-    def __init__(self, side, pipe):
-        # type: (HostSide, socket.socket) -> None
+    def __init__(self, side: HostSide, pipe: socket.socket) -> None:
         self._side = side
         self._pipe = pipe
         self._frames = Frames()
-        self._work = queue.Queue()  # type: queue.Queue
-        self._results = queue.Queue()  # type: queue.Queue
+        self._work: queue.Queue = queue.Queue()
+        self._results: queue.Queue = queue.Queue()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._up = False
         self._stopping = False
         self._next_report = 0
-        self._next_probe = {}  # type: Dict[str, int]
-        self._probing = set()  # type: Set[str]
+        self._next_probe: Dict[str, int] = {}
+        self._probing: Set[str] = set()
         self._busy = threading.Event()
         self._probers = ThreadPoolExecutor(PROBERS)
 
-    def run(self):
-        # type: () -> None
+    def run(self) -> None:
         """Until SIGTERM. :raises LinkLost: the link side has ended; start both anew."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
@@ -62,20 +60,17 @@ class Runner(object):
             self._turn()
         self._send(self._side.goodbye(pb.Goodbye.AGENT_STOP))
 
-    def _stop(self, _signal, _frame):
-        # type: (int, Any) -> None
+    def _stop(self, _signal: int, _frame: Any) -> None:
         self._stopping = True
         self._wake()
 
-    def _wake(self):
-        # type: () -> None
+    def _wake(self) -> None:
         try:
             os.write(self._wake_write, b"!")
         except OSError:
             pass
 
-    def _turn(self):
-        # type: () -> None
+    def _turn(self) -> None:
         now = self._side.port.mono_ms()
         if self._up and now >= self._next_report:
             self._send(self._side.report())
@@ -94,8 +89,7 @@ class Runner(object):
         if self._pipe in readable:
             self._read()
 
-    def _read(self):
-        # type: () -> None
+    def _read(self) -> None:
         data = self._pipe.recv(65536)
         if not data:
             raise LinkLost()
@@ -106,8 +100,7 @@ class Runner(object):
             log.say("the link side sent %s; it is replaced" % error, "pipe")
             raise LinkLost() from error
 
-    def _frame(self, verb, payload):
-        # type: (bytes, bytes) -> None
+    def _frame(self, verb: bytes, payload: bytes) -> None:
         if verb not in DOWNWARDS:
             log.say("refused a frame %r of the link side" % verb, "pipe")
         elif verb == UP:
@@ -122,8 +115,7 @@ class Runner(object):
         elif verb == FROM_COLLECTOR:
             self._hear(payload)
 
-    def _hear(self, payload):
-        # type: (bytes) -> None
+    def _hear(self, payload: bytes) -> None:
         try:
             message = pb.CollectorMessage.FromString(payload)
         except DecodeError:
@@ -135,8 +127,7 @@ class Runner(object):
         if work is not None:
             self._work.put(work)
 
-    def _send(self, message):
-        # type: (pb.AgentMessage) -> None
+    def _send(self, message: pb.AgentMessage) -> None:
         try:
             self._pipe.sendall(frame(MESSAGE, message.SerializeToString()))
         except PipeError as error:
@@ -147,8 +138,7 @@ class Runner(object):
 
     # ------------------------------------------------------------------------------------------ threads
 
-    def _observe(self):
-        # type: () -> None
+    def _observe(self) -> None:
         while True:
             settings = self._side.settings
             started = time.monotonic()
@@ -158,28 +148,25 @@ class Runner(object):
                 log.say("looking at xapi failed: %s: %s" % (type(error).__name__, error), "observe")
             time.sleep(max(0.1, settings.report_interval_ms / 1000.0 - (time.monotonic() - started)))
 
-    def _start_probes(self, now):
-        # type: (int) -> None
+    def _start_probes(self, now: int) -> None:
         for host, address in list(self._side.targets.items()):
             if host not in self._probing and now >= self._next_probe.get(host, 0):
                 self._next_probe[host] = now + self._side.settings.probe_interval_ms
                 self._probing.add(host)
                 self._probers.submit(self._probe, host, address)
 
-    def _probe(self, host, address):
-        # type: (str, str) -> None
+    def _probe(self, host: str, address: str) -> None:
         try:
             self._side.observer.look_at_peer(host, address, self._side.settings.probe_timeout_ms)
         finally:
             self._probing.discard(host)
 
-    def _obey(self):
-        # type: () -> None
+    def _obey(self) -> None:
         while True:
-            work = self._work.get()  # type: Work
+            work: Work = self._work.get()
             self._busy.set()
             try:
-                result = self._side.carry_out(work)  # type: Optional[pb.OrderResult]
+                result: Optional[pb.OrderResult] = self._side.carry_out(work)
             except Exception as error:  # the order is answered by facts when it comes again
                 log.say("order %s failed: %s: %s" % (work.order.kind, type(error).__name__, error), "order")
                 result = None
@@ -190,14 +177,12 @@ class Runner(object):
             self._busy.clear()
             self._wake()
 
-    def settle(self, limit_s):
-        # type: (float) -> None
+    def settle(self, limit_s: float) -> None:
         """Let the order in hand end before this process is replaced."""
         deadline = time.monotonic() + limit_s
         while self._busy.is_set() and time.monotonic() < deadline:
             time.sleep(0.05)
 
 
-def python_version():
-    # type: () -> str
+def python_version() -> str:
     return "%d.%d.%d" % sys.version_info[:3]

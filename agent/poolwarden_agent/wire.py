@@ -3,7 +3,6 @@
 from typing import Any, Iterable, Optional
 
 from poolwarden.v1 import agent_link_pb2 as pb
-
 from poolwarden_agent import PROTOCOL_VERSION, __version__
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import port, statedb
@@ -38,15 +37,13 @@ _OUTCOME = {
 }
 
 
-def tri(value):
-    # type: (Optional[bool]) -> Any
+def tri(value: Optional[bool]) -> Any:
     if value is None:
         return pb.TRISTATE_UNSPECIFIED
     return pb.YES if value else pb.NO
 
 
-def hello(identity, state, pool, address, python_version):
-    # type: (port.Identity, gate.GateState, str, str, str) -> pb.Hello
+def hello(identity: port.Identity, state: gate.GateState, pool: str, address: str, python_version: str) -> pb.Hello:
     """The Hello of a stream."""
     return pb.Hello(
         agent_version=__version__,
@@ -70,16 +67,14 @@ def hello(identity, state, pool, address, python_version):
     )
 
 
-def tombstone(value):
-    # type: (Optional[gate.Tombstone]) -> pb.Tombstone
+def tombstone(value: Optional[gate.Tombstone]) -> pb.Tombstone:
     """Term 0 in a report says: none."""
     if value is None:
         return pb.Tombstone()
     return pb.Tombstone(term=value.term, successor_uuid=value.successor, successor_address=value.address)
 
 
-def result(item, state, replayed=False):
-    # type: (gate.Result, gate.GateState, bool) -> pb.OrderResult
+def result(item: gate.Result, state: gate.GateState, replayed: bool = False) -> pb.OrderResult:
     return pb.OrderResult(
         order_id=item.order_id,
         kind=item.kind,
@@ -92,8 +87,7 @@ def result(item, state, replayed=False):
     )
 
 
-def probe(watch):
-    # type: (judge.Watch) -> pb.Probe
+def probe(watch: judge.Watch) -> pb.Probe:
     return pb.Probe(
         host_uuid=watch.target,
         address=watch.address,
@@ -106,16 +100,14 @@ def probe(watch):
     )
 
 
-def placements(view):
-    # type: (statedb.View) -> pb.PlacementView
+def placements(view: statedb.View) -> pb.PlacementView:
     items = [pb.Placement(vm_uuid=p.vm, host_uuid=p.host, name=p.name) for p in view.placements]
     return pb.PlacementView(
         readable=view.readable, generation=view.generation, source=view.source, placements=items, text=view.text
     )
 
 
-def role(conf, address, seen):
-    # type: (str, str, Any) -> pb.RoleFacts
+def role(conf: str, address: str, seen: Any) -> pb.RoleFacts:
     return pb.RoleFacts(
         pool_conf=_ROLE[conf],
         master_address=address,
@@ -126,8 +118,7 @@ def role(conf, address, seen):
     )
 
 
-def xapi(seen, orphaned, orphaned_since_ms):
-    # type: (Any, bool, int) -> pb.XapiFacts
+def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
     return pb.XapiFacts(
         liveness=_LIVENESS[seen.tcp],
         liveness_since_mono_ms=seen.tcp_since_ms,
@@ -146,8 +137,7 @@ def xapi(seen, orphaned, orphaned_since_ms):
     )
 
 
-def disks(items):
-    # type: (Iterable[port.Disk]) -> pb.DiskList
+def disks(items: Iterable[port.Disk]) -> pb.DiskList:
     found = [
         pb.Disk(
             mount=d.mount,
@@ -162,8 +152,7 @@ def disks(items):
     return pb.DiskList(disks=found)
 
 
-def pool_view(view):
-    # type: (port.PoolView) -> pb.PoolView
+def pool_view(view: port.PoolView) -> pb.PoolView:
     hosts = [
         pb.PoolHost(host_uuid=h.host, name=h.name, address=h.address, enabled=h.enabled, live=h.live)
         for h in view.hosts
@@ -178,8 +167,7 @@ def pool_view(view):
     )
 
 
-def order(message):
-    # type: (pb.Order) -> gate.Order
+def order(message: pb.Order) -> gate.Order:
     """An order's head as the gate judges it; a kind that this agent does not know becomes its name or ''."""
     kind = message.WhichOneof("kind") or ""
     body = getattr(message, kind) if kind else None

@@ -4,7 +4,8 @@ Rules
 -----
 * An order is obeyed only if pool, host and boot are this one's, its epoch and its term are not lower than the highest
   ever stored, it has not expired on this host's own clock, and its preconditions hold at this instant.
-* Durable order of writes for an act: (1) epoch, term and the *started* mark, (2) the act, (3) its result, (4) the answer.
+* Durable order of writes for an act: (1) epoch, term and the *started* mark, (2) the act, (3) its result, (4) the
+  answer.
 * A redelivered order that has a result gets that result again. One that was started and has no result (we died between
   2 and 3) is judged by facts: if its effect is there it is done, otherwise it is done now. Thus it acts once.
 * A refused or expired order leaves nothing behind: its id is not used up.
@@ -97,8 +98,7 @@ Replay = NamedTuple("Replay", [("result", Result)])
 Refuse = NamedTuple("Refuse", [("reason", str), ("text", str)])
 
 
-def decide(state, order, now):
-    # type: (GateState, Order, HostNow) -> Any
+def decide(state: GateState, order: Order, now: HostNow) -> Any:
     """Obey, Replay or Refuse this order at this instant; pure and total."""
     refusal = _address(order, now) or _numbers(state, order)
     if refusal is not None:
@@ -118,8 +118,7 @@ def decide(state, order, now):
     return Obey(False, "")
 
 
-def _address(order, now):
-    # type: (Order, HostNow) -> Optional[Refuse]
+def _address(order: Order, now: HostNow) -> Optional[Refuse]:
     if order.kind not in KNOWN:
         return Refuse("unknown-order", "this agent does not know the order %r" % order.kind)
     if not order.order_id:
@@ -135,8 +134,7 @@ def _address(order, now):
     return None
 
 
-def _numbers(state, order):
-    # type: (GateState, Order) -> Optional[Refuse]
+def _numbers(state: GateState, order: Order) -> Optional[Refuse]:
     # safety: a lower epoch is a collector that was replaced, a lower term a succession that is over.
     if order.epoch < state.epoch:
         return Refuse("stale-epoch", "epoch %d is lower than %d" % (order.epoch, state.epoch))
@@ -145,8 +143,7 @@ def _numbers(state, order):
     return None
 
 
-def _expiry(order, now):
-    # type: (Order, HostNow) -> Optional[Refuse]
+def _expiry(order: Order, now: HostNow) -> Optional[Refuse]:
     if not 1 <= order.valid_for_ms <= LONGEST_VALID_MS:
         return Refuse("expired", "its validity of %d ms is outside 1..%d" % (order.valid_for_ms, LONGEST_VALID_MS))
     if order.echo_mono_ms > now.mono_ms:
@@ -157,8 +154,7 @@ def _expiry(order, now):
     return None
 
 
-def _already(state, order, now):
-    # type: (GateState, Order, HostNow) -> str
+def _already(state: GateState, order: Order, now: HostNow) -> str:
     """Was this very order started before we died, and is its effect there? Then it must not be repeated."""
     mark = state.started.get(order.kind)
     if mark is None or mark.order_id != order.order_id:
@@ -172,8 +168,7 @@ def _already(state, order, now):
     return ""
 
 
-def _kind_rules(state, order, now):
-    # type: (GateState, Order, HostNow) -> Optional[Refuse]
+def _kind_rules(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     if order.kind in NEEDS_HA_OFF and now.ha_armed is not False:
         said = "armed" if now.ha_armed else "not readable"
         return Refuse("ha-armed", "xapi's HA flag (local.db ha.armed) is %s: hands off" % said)
@@ -186,8 +181,7 @@ def _kind_rules(state, order, now):
     return None
 
 
-def _preconditions(state, order, now):
-    # type: (GateState, Order, HostNow) -> Optional[Refuse]
+def _preconditions(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     if order.pool_conf_in and now.pool_conf not in order.pool_conf_in:
         return Refuse("precondition", "pool.conf says %s" % (now.pool_conf or "nothing readable"))
     if order.pool_conf_address and order.pool_conf_address != now.pool_conf_address:
@@ -206,8 +200,7 @@ def _preconditions(state, order, now):
     return None
 
 
-def starting(state, order, now):
-    # type: (GateState, Order, HostNow) -> GateState
+def starting(state: GateState, order: Order, now: HostNow) -> GateState:
     """The state to make durable before acting: numbers never fall, and the mark says what xapi was."""
     state = state._replace(epoch=max(state.epoch, order.epoch), term=max(state.term, order.term), pool=now.pool)
     if order.kind in MUTATING:
@@ -215,22 +208,19 @@ def starting(state, order, now):
     return state
 
 
-def ended(state, result):
-    # type: (GateState, Result) -> GateState
+def ended(state: GateState, result: Result) -> GateState:
     """The state to make durable before answering."""
     if result.kind not in MUTATING:
         return state
     return state._replace(results=dict(state.results, **{result.kind: result}))
 
 
-def with_tombstone(state, tombstone):
-    # type: (GateState, Optional[Tombstone]) -> GateState
+def with_tombstone(state: GateState, tombstone: Optional[Tombstone]) -> GateState:
     """The state with this tombstone; None clears it."""
     return state._replace(tombstone=tombstone)
 
 
-def encode(state):
-    # type: (GateState) -> bytes
+def encode(state: GateState) -> bytes:
     """The state as bytes for a slot: canonical JSON."""
     value = {
         "epoch": state.epoch,
@@ -243,8 +233,7 @@ def encode(state):
     return json.dumps(value, sort_keys=True).encode("utf-8")
 
 
-def decode(data):
-    # type: (bytes) -> GateState
+def decode(data: bytes) -> GateState:
     """The state from a slot's bytes.
 
     :raises ValueError: the bytes are not an encoded state.
@@ -259,7 +248,6 @@ def decode(data):
         raise ValueError("not a gate state: %s" % error) from error
 
 
-def results_kept(state):
-    # type: (GateState) -> List[Result]
+def results_kept(state: GateState) -> List[Result]:
     """The last result per mutating kind, in a fixed order."""
     return [state.results[kind] for kind in MUTATING if kind in state.results]

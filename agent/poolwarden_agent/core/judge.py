@@ -29,8 +29,7 @@ Watch = NamedTuple(
 )
 
 
-def watched(before, target, address, result, ended_ms):
-    # type: (Optional[Watch], str, str, ProbeResult, int) -> Watch
+def watched(before: Optional[Watch], target: str, address: str, result: ProbeResult, ended_ms: int) -> Watch:
     """The standing of one probed target after one more probe; a changed address starts anew."""
     if before is not None and before.address != address:
         before = None
@@ -42,8 +41,7 @@ def watched(before, target, address, result, ended_ms):
     return Watch(target, address, result.outcome, ended_ms, answered, since, certificate, result.text)
 
 
-def liveness(outcome, process_age_ms, startup_cookie):
-    # type: (str, Optional[int], bool) -> str
+def liveness(outcome: str, process_age_ms: Optional[int], startup_cookie: bool) -> str:
     """xapi by its behaviour on one socket; ``process_age_ms`` None: no process."""
     if outcome == ANSWERED:
         return ANSWERS
@@ -56,8 +54,7 @@ def liveness(outcome, process_age_ms, startup_cookie):
     return SILENT
 
 
-def orphaned(watch, member_since_ms, now_ms):
-    # type: (Optional[Watch], int, int) -> bool
+def orphaned(watch: Optional[Watch], member_since_ms: int, now_ms: int) -> bool:
     """Does this member's master leave it without an answer? Two probes and 3 s, or 10 s if it never reached it."""
     if watch is None or watch.outcome == ANSWERED:
         return False
@@ -68,20 +65,19 @@ def orphaned(watch, member_since_ms, now_ms):
 
 REASONS = {
     "HOST_STILL_BOOTING": "xapi is still starting and has not reached its master: wait, then look at the master",
-    "HOST_HAS_NO_MANAGEMENT_IP": "the management interface has no address: xe host-management-reconfigure, check the cable",
+    "HOST_HAS_NO_MANAGEMENT_IP": "the management interface has no address: check cable and network",
     "HOST_ITS_OWN_SLAVE": "pool.conf names this host as its own master: poolwarden repoints it to the right one",
-    "HOST_MASTER_CANNOT_TALK_BACK": "the master cannot connect back to this host: check the firewall and address on port 443",
-    "HOST_UNKNOWN_TO_MASTER": "the master does not know this host, or the pool secret differs: was it ejected or re-installed?",
+    "HOST_MASTER_CANNOT_TALK_BACK": "the master cannot connect back to this host: check the firewall for port 443",
+    "HOST_UNKNOWN_TO_MASTER": "the master does not know this host, or the pool secret differs: was it ejected?",
     "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR": "this host's xapi is newer than its master's: update the master first",
-    "HOST_BROKEN": "pool.conf says broken (a failed change of master): xe pool-emergency-reset-master master-address=...",
-    "HA_POOL_IS_ENABLED_BUT_HOST_IS_DISABLED": "the pool has HA, this host is out of it: xe host-emergency-ha-disable, with care",
+    "HOST_BROKEN": "pool.conf says broken after a failed change of master: poolwarden explain POOL",
+    "HA_POOL_IS_ENABLED_BUT_HOST_IS_DISABLED": "the pool has HA and this host is out of it: see xapi's HA",
     "HA_HOST_CANNOT_ACCESS_STATEFILE": "HA's state file cannot be reached: check the storage",
     "HA_HEARTBEAT_DAEMON_STARTUP_FAILED": "HA's heartbeat daemon did not start: see /var/log/xha.log",
     "SESSION_AUTHENTICATION_FAILED": "the master refuses this host's pool secret",
 }
 
 
-def plain_words(code):
-    # type: (str) -> str
+def plain_words(code: str) -> str:
     """An emergency code of xapi in plain words, with what helps; an unknown code as it is."""
     return REASONS.get(code, "xapi says %s" % code) if code else ""

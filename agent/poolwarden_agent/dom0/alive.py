@@ -1,7 +1,7 @@
 """Does a xapi answer over TCP? ``system.isAlive:poolwarden`` needs no session and no database (xapi: gen_server.ml).
 
-TLS peers are not verified: every host has its own self-signed certificate, so an answer is evidence and its certificate's
-fingerprint travels with it. An accepted connection is not an answer.
+TLS peers are not verified: every host has its own self-signed certificate, so an answer is evidence and its
+certificate's fingerprint travels with it. An accepted connection is not an answer.
 """
 
 import errno
@@ -17,8 +17,7 @@ METHOD = "system.isAlive:poolwarden"
 _NOWHERE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL)
 
 
-def is_alive(address, port, limit_s, tls):
-    # type: (str, int, float, bool) -> ProbeResult
+def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
     """Ask one xapi, within ``limit_s`` seconds for connection, handshake and answer together."""
     deadline = time.monotonic() + limit_s
     try:
@@ -36,8 +35,7 @@ def is_alive(address, port, limit_s, tls):
         connection.close()
 
 
-def _ask(connection, address, deadline, tls):
-    # type: (socket.socket, str, float, bool) -> ProbeResult
+def _ask(connection: socket.socket, address: str, deadline: float, tls: bool) -> ProbeResult:
     certificate = ""
     try:
         if tls:
@@ -58,8 +56,7 @@ def _ask(connection, address, deadline, tls):
         connection.close()
 
 
-def _judge(data, certificate):
-    # type: (bytes, str) -> ProbeResult
+def _judge(data: bytes, certificate: str) -> ProbeResult:
     try:
         decode_answer(data)
     except XapiError as error:
@@ -70,16 +67,14 @@ def _judge(data, certificate):
     return ProbeResult(ANSWERED, certificate, "answered")
 
 
-def _context():
-    # type: () -> ssl.SSLContext
+def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if hasattr(ssl, "PROTOCOL_TLS_CLIENT") else ssl.PROTOCOL_TLS)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def member_of(address, port, limit_s):
-    # type: (str, int, float) -> str
+def member_of(address: str, port: int, limit_s: float) -> str:
     """The master that a running member names, by a dummy login over local HTTP; empty if it does not say so.
 
     On a member ``session.login_with_password`` over TCP answers HOST_IS_SLAVE before any credential check and without

@@ -21,8 +21,7 @@ BOOT_ID = "proc/sys/kernel/random/boot_id"
 SMALL = 65536
 
 
-def read(root, path, limit=SMALL):
-    # type: (str, str, int) -> Optional[str]
+def read(root: str, path: str, limit: int = SMALL) -> Optional[str]:
     """A small text file's content, stripped; None if it cannot be read or is larger than ``limit`` bytes."""
     try:
         with open(os.path.join(root, path), "rb") as file:
@@ -32,8 +31,7 @@ def read(root, path, limit=SMALL):
     return None if len(data) > limit else data.decode("utf-8", "replace").strip()
 
 
-def pool_conf(root):
-    # type: (str) -> Tuple[str, str]
+def pool_conf(root: str) -> Tuple[str, str]:
     """Role and master address that pool.conf says now; ("", "") if it cannot be read."""
     text = read(root, POOL_CONF)
     if text == "master":
@@ -43,8 +41,7 @@ def pool_conf(root):
     return (BROKEN, "") if text is not None else (UNREADABLE, "")
 
 
-def write_pool_conf(root, address):
-    # type: (str, str) -> None
+def write_pool_conf(root: str, address: str) -> None:
     """Make pool.conf name this master: temporary file, fsync, rename, as xapi itself does (unixext.ml).
 
     :raises OSError: it could not be written; the old content stands.
@@ -58,8 +55,7 @@ def write_pool_conf(root, address):
     os.rename(temporary, path)
 
 
-def inventory(root):
-    # type: (str) -> Dict[str, str]
+def inventory(root: str) -> Dict[str, str]:
     """/etc/xensource-inventory as a dictionary; empty if it cannot be read."""
     found = {}
     for line in (read(root, INVENTORY) or "").splitlines():
@@ -69,8 +65,7 @@ def inventory(root):
     return found
 
 
-def ha_armed(root):
-    # type: (str) -> Optional[bool]
+def ha_armed(root: str) -> Optional[bool]:
     """local.db's ha.armed; None where it cannot be read. A local.db without the row has never armed HA."""
     text = read(root, LOCAL_DB, 1024 * 1024)
     if text is None or "<!" in text:
@@ -83,8 +78,7 @@ def ha_armed(root):
     return values.get("ha.armed", "false") != "false"
 
 
-def modified(root, path):
-    # type: (str, str) -> Optional[float]
+def modified(root: str, path: str) -> Optional[float]:
     """When a file was last changed; None if it is not there."""
     try:
         return os.stat(os.path.join(root, path)).st_mtime
@@ -92,13 +86,11 @@ def modified(root, path):
         return None
 
 
-def exists(root, path):
-    # type: (str, str) -> bool
+def exists(root: str, path: str) -> bool:
     return os.path.exists(os.path.join(root, path))
 
 
-def xapi_process(root):
-    # type: (str) -> Tuple[int, int]
+def xapi_process(root: str) -> Tuple[int, int]:
     """xapi's pid and start time in clock ticks since boot (proc(5), field 22); (0, 0) if no such process runs."""
     text = read(root, XAPI_PID)
     if not text or not text.isdigit():

@@ -23,8 +23,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Dom0(HostPort):
     """One dom0. Methods are safe to call from several threads; calls to xapi's socket are serialised."""
 
-    def __init__(self, root, config):
-        # type: (str, Config) -> None
+    def __init__(self, root: str, config: Config) -> None:
         self._root = root
         self._config = config
         self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"))
@@ -32,12 +31,10 @@ class Dom0(HostPort):
         self._session_of = NO_PROCESS
         self._inventory = files.inventory(root)
 
-    def mono_ms(self):
-        # type: () -> int
+    def mono_ms(self) -> int:
         return int(time.monotonic() * 1000)
 
-    def identity(self):
-        # type: () -> Identity
+    def identity(self) -> Identity:
         inventory = self._inventory
         name = files.read(self._root, "etc/hostname") or inventory.get("INSTALLATION_UUID", "")
         return Identity(
@@ -52,60 +49,48 @@ class Dom0(HostPort):
             inventory.get("PLATFORM_VERSION", "") or inventory.get("PRODUCT_VERSION", ""),
         )
 
-    def prepare(self):
-        # type: () -> None
+    def prepare(self) -> None:
         """Allocate the durable slots. :raises SlotError: that is not possible."""
         self._slots.prepare()
 
-    def load_state(self):
-        # type: () -> bytes
+    def load_state(self) -> bytes:
         return self._slots.load()
 
-    def save_state(self, payload):
-        # type: (bytes) -> None
+    def save_state(self, payload: bytes) -> None:
         self._slots.save(payload)
 
     # ---------------------------------------------------------------------------------------------- files
 
-    def role(self):
-        # type: () -> Tuple[str, str]
+    def role(self) -> Tuple[str, str]:
         return files.pool_conf(self._root)
 
-    def role_settled(self):
-        # type: () -> bool
+    def role_settled(self) -> bool:
         started = files.modified(self._root, files.XAPI_PID)
         written = files.modified(self._root, files.POOL_CONF)
         return started is not None and written is not None and started >= written
 
-    def ha_armed(self):
-        # type: () -> Optional[bool]
+    def ha_armed(self) -> Optional[bool]:
         return files.ha_armed(self._root)
 
-    def process(self):
-        # type: () -> Process
+    def process(self) -> Process:
         return Process(*files.xapi_process(self._root))
 
-    def process_age_ms(self):
-        # type: () -> Optional[int]
+    def process_age_ms(self) -> Optional[int]:
         process = self.process()
         if process == NO_PROCESS:
             return None
         return max(0, self.mono_ms() - process.start_ticks * 1000 // _TICKS)
 
-    def cookies(self):
-        # type: () -> Tuple[bool, bool]
+    def cookies(self) -> Tuple[bool, bool]:
         return files.exists(self._root, files.STARTUP_COOKIE), files.exists(self._root, files.INIT_COOKIE)
 
-    def generation(self):
-        # type: () -> Tuple[str, int]
+    def generation(self) -> Tuple[str, int]:
         return statedb.loads(self._root)
 
-    def database(self):
-        # type: () -> statedb.View
+    def database(self) -> statedb.View:
         return statedb.view(self._root)
 
-    def disks(self):
-        # type: () -> List[Disk]
+    def disks(self) -> List[Disk]:
         found = []
         try:
             device = os.stat(self._root).st_dev
@@ -121,8 +106,7 @@ class Dom0(HostPort):
             found.append(Disk(mount, s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize, s.f_files, s.f_ffree, own))
         return found
 
-    def memory(self):
-        # type: () -> Tuple[int, int]
+    def memory(self) -> Tuple[int, int]:
         values = {}
         for line in (files.read(self._root, "proc/meminfo") or "").splitlines():
             name, _, rest = line.partition(":")
@@ -130,12 +114,10 @@ class Dom0(HostPort):
                 values[name] = int(rest.split()[0]) * 1024
         return values.get("MemTotal", 0), values.get("MemAvailable", values.get("MemFree", 0))
 
-    def domains(self):
-        # type: () -> Optional[List[str]]
+    def domains(self) -> Optional[List[str]]:
         return xenstore.running(os.path.join(self._root, "var/run/xenstored/socket"))
 
-    def management_address(self):
-        # type: () -> str
+    def management_address(self) -> str:
         if self._config.management_address:
             return self._config.management_address
         import psutil
@@ -149,29 +131,24 @@ class Dom0(HostPort):
 
     # ---------------------------------------------------------------------------------------------- xapi
 
-    def alive_local(self, limit_ms):
-        # type: (int) -> ProbeResult
+    def alive_local(self, limit_ms: int) -> ProbeResult:
         host, port = self._config.xapi_http
         return alive.is_alive(host, port, limit_ms / 1000.0, False)
 
-    def alive_peer(self, address, limit_ms):
-        # type: (str, int) -> ProbeResult
+    def alive_peer(self, address: str, limit_ms: int) -> ProbeResult:
         return alive.is_alive(address, self._config.xapi_tls_port, limit_ms / 1000.0, True)
 
-    def running_master(self, limit_ms):
-        # type: (int) -> str
+    def running_master(self, limit_ms: int) -> str:
         host, port = self._config.xapi_http
         return alive.member_of(host, port, limit_ms / 1000.0)
 
-    def _same_process(self):
-        # type: () -> None
+    def _same_process(self) -> None:
         process = self.process()
         if process != self._session_of:
             self._session_of = process
             self._xapi.forget()
 
-    def emergency(self, limit_ms):
-        # type: (int) -> Emergency
+    def emergency(self, limit_ms: int) -> Emergency:
         self._same_process()
         try:
             flag = self._xapi.local("host.is_in_emergency_mode", (), limit_ms / 1000.0)
@@ -185,8 +162,7 @@ class Dom0(HostPort):
             return Emergency(ANSWERED, False, "")
         return Emergency(ANSWERED, True, self._emergency_code(limit_ms))
 
-    def _emergency_code(self, limit_ms):
-        # type: (int) -> str
+    def _emergency_code(self, limit_ms: int) -> str:
         try:
             self._xapi.local("host.local_assert_healthy", (), limit_ms / 1000.0)
         except XapiFault as fault:
@@ -195,13 +171,11 @@ class Dom0(HostPort):
             return ""
         return ""
 
-    def pool_view(self, limit_ms):
-        # type: (int) -> Optional[PoolView]
+    def pool_view(self, limit_ms: int) -> Optional[PoolView]:
         self._same_process()
         deadline = time.monotonic() + limit_ms / 1000.0
 
-        def ask(method, *params):
-            # type: (str, *Any) -> Any
+        def ask(method: str, *params: Any) -> Any:
             return self._xapi.full(method, params, max(0.001, deadline - time.monotonic()))
 
         try:
@@ -213,16 +187,13 @@ class Dom0(HostPort):
             return None
         return _pool_view(record, hosts, metrics)
 
-    def promote(self, limit_ms):
-        # type: (int) -> Act
+    def promote(self, limit_ms: int) -> Act:
         return self._act("pool.emergency_transition_to_master", (), limit_ms)
 
-    def repoint(self, address, limit_ms):
-        # type: (str, int) -> Act
+    def repoint(self, address: str, limit_ms: int) -> Act:
         return self._act("pool.emergency_reset_master", (address,), limit_ms)
 
-    def _act(self, method, params, limit_ms):
-        # type: (str, Any, int) -> Act
+    def _act(self, method: str, params: Any, limit_ms: int) -> Act:
         try:
             self._xapi.local(method, params, limit_ms / 1000.0)
         except XapiFault as fault:
@@ -233,27 +204,23 @@ class Dom0(HostPort):
             return Act("unknown", "%s: %s" % (method, error))
         return Act("done", "xapi accepted %s" % method)
 
-    def restart_xapi(self, limit_ms):
-        # type: (int) -> Act
+    def restart_xapi(self, limit_ms: int) -> Act:
         why = systemd.restart_xapi(os.path.join(self._root, "usr/bin/systemctl"), limit_ms / 1000.0)
         return Act("failed", why) if why else Act("done", "systemctl restart xapi.service")
 
-    def write_member_conf(self, address):
-        # type: (str) -> str
+    def write_member_conf(self, address: str) -> str:
         try:
             files.write_pool_conf(self._root, address)
         except OSError as error:
             return "pool.conf cannot be written: %s" % error
         return ""
 
-    def close(self):
-        # type: () -> None
+    def close(self) -> None:
         """Give xapi its sessions back."""
         self._xapi.logout()
 
 
-def _pool_view(record, hosts, metrics):
-    # type: (Any, Any, Any) -> PoolView
+def _pool_view(record: Any, hosts: Any, metrics: Any) -> PoolView:
     live = {ref: bool(item.get("live")) for ref, item in metrics.items()}
     found = tuple(
         PoolHost(

@@ -53,118 +53,93 @@ Act = NamedTuple("Act", [("outcome", str), ("text", str)])
 class HostPort(object):
     """The interface. All limits are milliseconds; all instants are this host's monotonic clock in milliseconds."""
 
-    def mono_ms(self):
-        # type: () -> int
+    def mono_ms(self) -> int:
         raise NotImplementedError
 
-    def identity(self):
-        # type: () -> Identity
+    def identity(self) -> Identity:
         """Who this host is; the same for the whole boot."""
         raise NotImplementedError
 
-    def load_state(self):
-        # type: () -> bytes
+    def load_state(self) -> bytes:
         """The durable payload, empty if none was saved. :raises SlotError: it cannot be read."""
         raise NotImplementedError
 
-    def save_state(self, payload):
-        # type: (bytes) -> None
+    def save_state(self, payload: bytes) -> None:
         """Durable when it returns. :raises SlotError: it is not."""
         raise NotImplementedError
 
-    def role(self):
-        # type: () -> Tuple[str, str]
+    def role(self) -> Tuple[str, str]:
         """pool.conf now: role and master address."""
         raise NotImplementedError
 
-    def role_settled(self):
-        # type: () -> bool
+    def role_settled(self) -> bool:
         """Did the running xapi start after pool.conf was last written? Only then does it run that role."""
         raise NotImplementedError
 
-    def ha_armed(self):
-        # type: () -> Optional[bool]
+    def ha_armed(self) -> Optional[bool]:
         raise NotImplementedError
 
-    def process(self):
-        # type: () -> Any
+    def process(self) -> Any:
         """xapi's process as a gate.Process; NO_PROCESS if none runs."""
         raise NotImplementedError
 
-    def process_age_ms(self):
-        # type: () -> Optional[int]
+    def process_age_ms(self) -> Optional[int]:
         raise NotImplementedError
 
-    def cookies(self):
-        # type: () -> Tuple[bool, bool]
+    def cookies(self) -> Tuple[bool, bool]:
         """(startup, init complete)."""
         raise NotImplementedError
 
-    def generation(self):
-        # type: () -> Tuple[str, int]
+    def generation(self) -> Tuple[str, int]:
         """Path and generation of the database file that would be loaded; cheap."""
         raise NotImplementedError
 
-    def database(self):
-        # type: () -> Any
+    def database(self) -> Any:
         """That file, parsed, as a statedb.View; expensive, bounded."""
         raise NotImplementedError
 
-    def disks(self):
-        # type: () -> List[Disk]
+    def disks(self) -> List[Disk]:
         raise NotImplementedError
 
-    def memory(self):
-        # type: () -> Tuple[int, int]
+    def memory(self) -> Tuple[int, int]:
         """Total and available bytes."""
         raise NotImplementedError
 
-    def domains(self):
-        # type: () -> Optional[List[str]]
+    def domains(self) -> Optional[List[str]]:
         """UUIDs of running domains without domain 0; None: not known."""
         raise NotImplementedError
 
-    def management_address(self):
-        # type: () -> str
+    def management_address(self) -> str:
         raise NotImplementedError
 
-    def alive_local(self, limit_ms):
-        # type: (int) -> Any
+    def alive_local(self, limit_ms: int) -> Any:
         """Does the own xapi answer on its local TCP port? A judge.ProbeResult."""
         raise NotImplementedError
 
-    def alive_peer(self, address, limit_ms):
-        # type: (str, int) -> Any
+    def alive_peer(self, address: str, limit_ms: int) -> Any:
         """Does a peer's xapi answer over TLS? A judge.ProbeResult."""
         raise NotImplementedError
 
-    def running_master(self, limit_ms):
-        # type: (int) -> str
+    def running_master(self, limit_ms: int) -> str:
         """The master that the own *running member* xapi names; empty if it does not say. Never asked of a master."""
         raise NotImplementedError
 
-    def emergency(self, limit_ms):
-        # type: (int) -> Emergency
+    def emergency(self, limit_ms: int) -> Emergency:
         raise NotImplementedError
 
-    def pool_view(self, limit_ms):
-        # type: (int) -> Optional[PoolView]
+    def pool_view(self, limit_ms: int) -> Optional[PoolView]:
         """The pool through the own session; only ever asked where the running xapi is settled as master."""
         raise NotImplementedError
 
-    def promote(self, limit_ms):
-        # type: (int) -> Act
+    def promote(self, limit_ms: int) -> Act:
         raise NotImplementedError
 
-    def repoint(self, address, limit_ms):
-        # type: (str, int) -> Act
+    def repoint(self, address: str, limit_ms: int) -> Act:
         raise NotImplementedError
 
-    def restart_xapi(self, limit_ms):
-        # type: (int) -> Act
+    def restart_xapi(self, limit_ms: int) -> Act:
         raise NotImplementedError
 
-    def write_member_conf(self, address):
-        # type: (str) -> str
+    def write_member_conf(self, address: str) -> str:
         """Make pool.conf ``slave:<address>``; empty on success, else why not."""
         raise NotImplementedError

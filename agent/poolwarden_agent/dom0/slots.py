@@ -26,15 +26,13 @@ class SlotError(Exception):
 class Slots(object):
     """Two slots in one directory. Not for two processes at once."""
 
-    def __init__(self, directory):
-        # type: (str) -> None
+    def __init__(self, directory: str) -> None:
         self._paths = [os.path.join(directory, "state.%d" % n) for n in (0, 1)]
         self._directory = directory
         self._sequence = 0
         self._newest = 1
 
-    def prepare(self):
-        # type: () -> None
+    def prepare(self) -> None:
         """Allocate what is missing.
 
         :raises SlotError: there is no room, or the directory cannot be written.
@@ -47,8 +45,7 @@ class Slots(object):
         except OSError as error:
             raise SlotError("%s cannot be prepared: %s" % (self._directory, error)) from error
 
-    def _allocate(self, path):
-        # type: (str) -> None
+    def _allocate(self, path: str) -> None:
         temporary = path + ".new"
         with open(temporary, "wb") as file:
             file.write(_pack(0, b""))
@@ -61,8 +58,7 @@ class Slots(object):
         finally:
             os.close(directory)
 
-    def load(self):
-        # type: () -> bytes
+    def load(self) -> bytes:
         """The newest payload; empty bytes if nothing was ever saved.
 
         :raises SlotError: no slot is readable.
@@ -73,16 +69,14 @@ class Slots(object):
         (self._sequence, payload), self._newest = max(found, key=lambda item: item[0][0])
         return payload
 
-    def _read(self, number):
-        # type: (int) -> Optional[Tuple[int, bytes]]
+    def _read(self, number: int) -> Optional[Tuple[int, bytes]]:
         try:
             with open(self._paths[number], "rb") as file:
                 return _unpack(file.read(SIZE))
         except OSError:
             return None
 
-    def save(self, payload):
-        # type: (bytes) -> None
+    def save(self, payload: bytes) -> None:
         """Make this payload durable before returning.
 
         :raises SlotError: it could not be made durable; the previous payload still is.
@@ -102,14 +96,12 @@ class Slots(object):
         self._sequence, self._newest = self._sequence + 1, target
 
 
-def _pack(sequence, payload):
-    # type: (int, bytes) -> bytes
+def _pack(sequence: int, payload: bytes) -> bytes:
     digest = hashlib.sha256(struct.pack("!QI", sequence, len(payload)) + payload).digest()
     return (_HEAD.pack(MAGIC, sequence, len(payload), digest) + payload).ljust(SIZE, b"\0")
 
 
-def _unpack(data):
-    # type: (bytes) -> Optional[Tuple[int, bytes]]
+def _unpack(data: bytes) -> Optional[Tuple[int, bytes]]:
     if len(data) < _HEAD.size:
         return None
     magic, sequence, length, digest = _HEAD.unpack(data[: _HEAD.size])

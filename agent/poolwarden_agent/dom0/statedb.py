@@ -6,8 +6,8 @@ uuid="..." .../></table>...``; everything in attributes, ``__`` joins namespaced
 FILE.generation, a decimal number; a missing one counts as 0.
 
 Bounds: at most 256 MiB are read; a file with a DTD or an entity declaration is refused, because no xapi writes one.
-Which file a xapi loads: the highest generation among state.db, ha_metadata.db and gen_metadata.db; a restore_db.db stands
-in for state.db (xapi: ocaml/database/db_cache_impl.ml, ocaml/xapi/xapi.ml).
+Which file a xapi loads: the highest generation among state.db, ha_metadata.db and gen_metadata.db; a restore_db.db
+stands in for state.db (xapi: ocaml/database/db_cache_impl.ml, ocaml/xapi/xapi.ml).
 """
 
 import os
@@ -40,14 +40,12 @@ class StateDbError(Exception):
     """The file cannot be parsed within its bounds."""
 
 
-def unescape(value):
-    # type: (str) -> str
+def unescape(value: str) -> str:
     """A value as xapi means it."""
     return _ESCAPE.sub(lambda match: _ESCAPES[match.group(0)], value)
 
 
-def generation_of(root, path):
-    # type: (str, str) -> int
+def generation_of(root: str, path: str) -> int:
     """The number in FILE.generation; 0 if it is missing or not a number."""
     try:
         with open(os.path.join(root, path + ".generation")) as file:
@@ -56,8 +54,7 @@ def generation_of(root, path):
         return 0
 
 
-def loads(root):
-    # type: (str) -> Tuple[str, int]
+def loads(root: str) -> Tuple[str, int]:
     """Path and generation of the file that this host's xapi would load as master; ("", 0) if there is none."""
     first = "restore_db.db" if _there(root, "restore_db.db") else "state.db"
     candidates = [name for name in (first, "ha_metadata.db", "gen_metadata.db") if _there(root, name)]
@@ -70,13 +67,11 @@ def loads(root):
     return os.path.join(DIRECTORY, name), generation
 
 
-def _there(root, name):
-    # type: (str, str) -> bool
+def _there(root: str, name: str) -> bool:
     return os.path.isfile(os.path.join(root, DIRECTORY, name))
 
 
-def view(root):
-    # type: (str) -> View
+def view(root: str) -> View:
     """Where the file that would be loaded places running VMs; unreadable with the reason where it cannot be said."""
     source, generation = loads(root)
     if not source:
@@ -90,8 +85,7 @@ def view(root):
     return View(True, generation, source, _placements(tables), pool.get("uuid", ""), upgrade, "")
 
 
-def _placements(tables):
-    # type: (Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...]
+def _placements(tables: Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...]:
     hosts = {row.get("ref", row.get("_ref", "")): row.get("uuid", "") for row in tables["host"]}
     found = []
     for row in tables["VM"]:
@@ -115,37 +109,31 @@ _WANTED = {
 class _Target(object):
     """Collects the wanted attributes of the wanted tables; keeps nothing else in memory."""
 
-    def __init__(self):
-        # type: () -> None
-        self.tables = {name: [] for name in _WANTED}  # type: Dict[str, List[Dict[str, str]]]
+    def __init__(self) -> None:
+        self.tables: Dict[str, List[Dict[str, str]]] = {name: [] for name in _WANTED}
         self.closed = False
         self._table = ""
 
-    def start(self, tag, attributes):
-        # type: (str, Dict[str, str]) -> None
+    def start(self, tag: str, attributes: Dict[str, str]) -> None:
         if tag == "table":
             self._table = attributes.get("name", "")
         elif tag == "row" and self._table in _WANTED:
             wanted = _WANTED[self._table]
             self.tables[self._table].append({k: v for k, v in attributes.items() if k in wanted})
 
-    def end(self, tag):
-        # type: (str) -> None
+    def end(self, tag: str) -> None:
         if tag == "table":
             self._table = ""
         self.closed = self.closed or tag == "database"
 
-    def doctype(self, name, pubid, system):
-        # type: (str, Any, Any) -> None
+    def doctype(self, name: str, pubid: Any, system: Any) -> None:
         raise StateDbError("it declares a document type: no xapi writes that")
 
-    def close(self):
-        # type: () -> None
+    def close(self) -> None:
         pass
 
 
-def _tables(path):
-    # type: (str) -> Dict[str, List[Dict[str, str]]]
+def _tables(path: str) -> Dict[str, List[Dict[str, str]]]:
     if os.path.getsize(path) > BIGGEST:
         raise StateDbError("%s is larger than %d MiB" % (os.path.basename(path), BIGGEST // (1024 * 1024)))
     target = _Target()

@@ -5,8 +5,7 @@ import signal
 import subprocess
 
 
-def restart_xapi(systemctl, limit_s):
-    # type: (str, float) -> str
+def restart_xapi(systemctl: str, limit_s: float) -> str:
     """Run ``systemctl restart xapi.service``; empty on success, else why not. ``limit_s``: seconds."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:

@@ -1,8 +1,8 @@
 """A client of our own for xapi's Unix socket: XML-RPC with hard limits, one call in flight, one session reused.
 
 Why not the stock client: it has no time limit at all, and on a member whose master is gone an ordinary login hangs for
-ever and keeps a thread of the server (xapi: ocaml/xapi/xapi_session.ml). This client marshals with xmlrpc.client and owns
-the transport: the limit holds for the whole call, connect to last byte, however slowly the bytes come.
+ever and keeps a thread of the server (xapi: ocaml/xapi/xapi_session.ml). This client marshals with xmlrpc.client and
+owns the transport: the limit holds for the whole call, connect to last byte, however slowly the bytes come.
 """
 
 import http.client
@@ -32,23 +32,20 @@ class XapiUnreachable(XapiError):
 class XapiFault(XapiError):
     """xapi answered with an error: ``code`` and ``params`` as in ErrorDescription."""
 
-    def __init__(self, code, params):
-        # type: (str, Any) -> None
+    def __init__(self, code: str, params: Any) -> None:
         super(XapiFault, self).__init__("%s(%s)" % (code, ", ".join(str(p) for p in params)))
         self.code = code
         self.params = list(params)
 
 
-def _remaining(deadline):
-    # type: (float) -> float
+def _remaining(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise XapiTimeout("no answer within the limit")
     return left
 
 
-def encode_call(method, params, host="localhost"):
-    # type: (str, Any, str) -> bytes
+def encode_call(method: str, params: Any, host: str = "localhost") -> bytes:
     """An XML-RPC request over HTTP/1.1, closed after its answer."""
     body = xmlrpc.client.dumps(tuple(params), method).encode("utf-8")
     head = "POST / HTTP/1.1\r\nHost: %s\r\nContent-Type: text/xml\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
@@ -58,23 +55,21 @@ def encode_call(method, params, host="localhost"):
 class _Bytes(object):
     """What http.client needs of a socket: a file over bytes that are all here."""
 
-    def __init__(self, data):
-        # type: (bytes) -> None
+    def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def makefile(self, *_args, **_kwargs):
-        # type: (*Any, **Any) -> io.BytesIO
+    def makefile(self, *_args: Any, **_kwargs: Any) -> io.BytesIO:
         return io.BytesIO(self._data)
 
 
-def decode_answer(data):
-    # type: (bytes) -> Any
+def decode_answer(data: bytes) -> Any:
     """The value in a whole HTTP answer.
 
     :raises XapiFault: xapi answered with an error.  :raises XapiError: it is not an answer of a xapi.
     """
     try:
-        response = http.client.HTTPResponse(_Bytes(data))  # type: ignore[arg-type]
+        source: Any = _Bytes(data)
+        response = http.client.HTTPResponse(source)
         response.begin()
         body = response.read()
         if response.status != 200:
@@ -94,8 +89,7 @@ def decode_answer(data):
     raise XapiFault(str(description[0]), description[1:])
 
 
-def exchange(connection, request, deadline):
-    # type: (socket.socket, bytes, float) -> bytes
+def exchange(connection: socket.socket, request: bytes, deadline: float) -> bytes:
     """Send a request and read until the other side closes or the body is whole, by ``deadline`` (time.monotonic)."""
     try:
         connection.settimeout(_remaining(deadline))
@@ -118,8 +112,7 @@ def exchange(connection, request, deadline):
         raise XapiUnreachable(str(error)) from error
 
 
-def _whole(data):
-    # type: (bytes) -> bool
+def _whole(data: bytes) -> bool:
     head, separator, body = data.partition(b"\r\n\r\n")
     if not separator:
         return False
@@ -133,15 +126,13 @@ def _whole(data):
 class Xapi(object):
     """xapi on one Unix socket. Calls are serialised: a second caller waits, within its own limit, for the first."""
 
-    def __init__(self, path):
-        # type: (str) -> None
+    def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._local = ""
         self._full = ""
 
-    def call(self, method, params, limit_s):
-        # type: (str, Any, float) -> Any
+    def call(self, method: str, params: Any, limit_s: float) -> Any:
         """One call without a session, within ``limit_s`` seconds in all.
 
         :raises XapiFault, XapiTimeout, XapiUnreachable, XapiError: see there.
@@ -154,8 +145,7 @@ class Xapi(object):
         finally:
             self._lock.release()
 
-    def _call(self, method, params, deadline):
-        # type: (str, Any, float) -> Any
+    def _call(self, method: str, params: Any, deadline: float) -> Any:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(min(CONNECT_S, _remaining(deadline)))
@@ -171,8 +161,7 @@ class Xapi(object):
         finally:
             connection.close()
 
-    def local(self, method, params, limit_s):
-        # type: (str, Any, float) -> Any
+    def local(self, method: str, params: Any, limit_s: float) -> Any:
         """A call with the one local session, which needs no database and works without a master.
 
         Local sessions never expire and die with xapi (xapi: ocaml/xapi/xapi_local_session.ml): one is kept and reused.
@@ -190,8 +179,7 @@ class Xapi(object):
                 self._local = ""
         raise XapiError("the local session is refused again and again")
 
-    def full(self, method, params, limit_s):
-        # type: (str, Any, float) -> Any
+    def full(self, method: str, params: Any, limit_s: float) -> Any:
         """A call with the one ordinary session. Only ever on a serving master: on an orphaned member it hangs."""
         deadline = time.monotonic() + limit_s
         for _ in range(2):
@@ -206,14 +194,12 @@ class Xapi(object):
                 self._full = ""
         raise XapiError("the session is refused again and again")
 
-    def forget(self):
-        # type: () -> None
+    def forget(self) -> None:
         """xapi is another process now: its sessions are gone."""
         self._local = ""
         self._full = ""
 
-    def logout(self, limit_s=2.0):
-        # type: (float) -> None
+    def logout(self, limit_s: float = 2.0) -> None:
         """Give both sessions back, as far as xapi answers."""
         for session, method in ((self._local, "session.local_logout"), (self._full, "session.logout")):
             if session:
@@ -224,7 +210,6 @@ class Xapi(object):
         self.forget()
 
 
-def fault_code(error):
-    # type: (Exception) -> Optional[str]
+def fault_code(error: Exception) -> Optional[str]:
     """The xapi error code of an exception, if it is a fault."""
     return error.code if isinstance(error, XapiFault) else None

@@ -13,8 +13,7 @@ DIRECTORY, READ, ERROR = 1, 2, 16
 BIGGEST = 4096 * 16
 
 
-def running(path, limit_s=1.0):
-    # type: (str, float) -> Optional[List[str]]
+def running(path: str, limit_s: float = 1.0) -> Optional[List[str]]:
     """UUIDs of the running domains, sorted; None if xenstored does not tell within ``limit_s`` seconds."""
     deadline = time.monotonic() + limit_s
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -37,8 +36,7 @@ def running(path, limit_s=1.0):
         connection.close()
 
 
-def _ask(connection, kind, path, deadline):
-    # type: (socket.socket, int, str, float) -> Optional[str]
+def _ask(connection: socket.socket, kind: int, path: str, deadline: float) -> Optional[str]:
     """One request; None if xenstored answers with an error (the domain has just gone)."""
     payload = path.encode("ascii") + b"\0"
     connection.settimeout(max(0.001, deadline - time.monotonic()))
@@ -50,8 +48,7 @@ def _ask(connection, kind, path, deadline):
     return None if answered == ERROR else body.decode("utf-8", "replace")
 
 
-def _exactly(connection, count, deadline):
-    # type: (socket.socket, int, float) -> bytes
+def _exactly(connection: socket.socket, count: int, deadline: float) -> bytes:
     data = b""
     while len(data) < count:
         connection.settimeout(max(0.001, deadline - time.monotonic()))

@@ -12,9 +12,9 @@ from typing import Any, Optional
 
 import grpc
 from grpc import aio
+
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
-
 from poolwarden_agent.config import Config
 from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, LONGEST, MESSAGE, UP, Frames, frame
 
@@ -39,16 +39,14 @@ CONNECT_LIMIT_S = 5.0
 class Relay(object):
     """Messages up and down, reconnecting for ever."""
 
-    def __init__(self, pipe, config):
-        # type: (socket.socket, Config) -> None
+    def __init__(self, pipe: socket.socket, config: Config) -> None:
         self._pipe = pipe
         self._config = config
         self._frames = Frames()
-        self._outgoing = None  # type: Optional[asyncio.Queue]
+        self._outgoing: Optional[asyncio.Queue] = None
         self._down_lock = asyncio.Lock()
 
-    async def run(self):
-        # type: () -> None
+    async def run(self) -> None:
         """Until the host side closes the pipe."""
         loop = asyncio.get_event_loop()
         reader = asyncio.ensure_future(self._read_pipe(loop))
@@ -59,8 +57,7 @@ class Relay(object):
             await self._down(DOWN, (ended or "the stream has ended").encode("utf-8", "replace"))
             await asyncio.wait([reader], timeout=wait * (0.5 + random.random()))
 
-    async def _read_pipe(self, loop):
-        # type: (Any) -> None
+    async def _read_pipe(self, loop: Any) -> None:
         while True:
             data = await loop.sock_recv(self._pipe, 65536)
             if not data:
@@ -69,13 +66,11 @@ class Relay(object):
                 if verb == MESSAGE and self._outgoing is not None:
                     self._outgoing.put_nowait(payload)
 
-    async def _down(self, verb, payload=b""):
-        # type: (bytes, bytes) -> None
+    async def _down(self, verb: bytes, payload: bytes = b"") -> None:
         async with self._down_lock:
             await asyncio.get_event_loop().sock_sendall(self._pipe, frame(verb, payload))
 
-    def _channel(self):
-        # type: () -> Any
+    def _channel(self) -> Any:
         with open(self._config.ca, "rb") as ca, open(self._config.key, "rb") as key:
             with open(self._config.certificate, "rb") as certificate:
                 credentials = grpc.ssl_channel_credentials(ca.read(), key.read(), certificate.read())
@@ -85,8 +80,7 @@ class Relay(object):
             "%s:%d" % ("[%s]" % host if ":" in host else host, port), credentials, options=options
         )
 
-    async def _one_stream(self, reader):
-        # type: (Any) -> str
+    async def _one_stream(self, reader: Any) -> str:
         """One stream from connection to end; empty if it had been up, else why it was not."""
         try:
             channel = self._channel()
@@ -106,8 +100,7 @@ class Relay(object):
             self._outgoing = None
             await channel.close()
 
-    async def _relay(self, call, reader):
-        # type: (Any, Any) -> str
+    async def _relay(self, call: Any, reader: Any) -> str:
         send = asyncio.ensure_future(self._send(call))
         receive = asyncio.ensure_future(self._receive(call))
         done, _ = await asyncio.wait([send, receive, reader], return_when=asyncio.FIRST_COMPLETED)
@@ -126,8 +119,7 @@ class Relay(object):
         call.cancel()
         return why
 
-    async def _last_words(self, send):
-        # type: (Any) -> None
+    async def _last_words(self, send: Any) -> None:
         """The host side has gone: give its Goodbye a moment to leave."""
         deadline = asyncio.get_event_loop().time() + 0.5
         while self._outgoing is not None and not self._outgoing.empty() and not send.done():
@@ -136,15 +128,13 @@ class Relay(object):
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)
 
-    async def _send(self, call):
-        # type: (Any) -> None
+    async def _send(self, call: Any) -> None:
         assert self._outgoing is not None
         while True:
             payload = await self._outgoing.get()
             await call.write(pb.AgentMessage.FromString(payload))
 
-    async def _receive(self, call):
-        # type: (Any) -> None
+    async def _receive(self, call: Any) -> None:
         while True:
             message = await call.read()
             if message is aio.EOF:
@@ -152,13 +142,11 @@ class Relay(object):
             await self._down(FROM_COLLECTOR, message.SerializeToString())
 
 
-async def _ready(channel):
-    # type: (Any) -> None
+async def _ready(channel: Any) -> None:
     await channel.channel_ready()
 
 
-def _refused(error):
-    # type: (Exception) -> bool
+def _refused(error: Exception) -> bool:
     """Did the collector say no? Then reconnecting at once helps nobody."""
     code = error.code() if isinstance(error, aio.AioRpcError) else None
     return code in (
@@ -168,15 +156,13 @@ def _refused(error):
     )
 
 
-def _say(error):
-    # type: (Exception) -> str
+def _say(error: Exception) -> str:
     if isinstance(error, aio.AioRpcError):
         return "%s: %s" % (error.code().name, error.details())
     return "%s: %s" % (type(error).__name__, error)
 
 
-def main(pipe, config):
-    # type: (socket.socket, Config) -> None
+def main(pipe: socket.socket, config: Config) -> None:
     """The link side's whole life, in its own process."""
     pipe.setblocking(False)
     loop = asyncio.new_event_loop()

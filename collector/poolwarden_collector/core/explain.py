@@ -16,6 +16,7 @@ from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import EvidenceLine, lines, signs, suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.permission import may_begin, standing_refusal
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.readiness import not_ready
@@ -73,7 +74,7 @@ def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, .
         found.append(f"failover {failover.id}: {failover.blocked}: {failover.blocker}")
     if failover is not None and (held := machine.hold(d, failover, verdict)):
         found.append(f"failover {failover.id} stands still: {held}")
-    if failover is None and (why := machine.may_begin(d, verdict)):
+    if failover is None and (why := may_begin(d, verdict)):
         found.append(f"failover: {why}")
     if master and verdict.permits is Permit.SUCCEED and d.record.master == master:
         boot = d.record.hosts[master].boot_id if master in d.record.hosts else ""
@@ -96,7 +97,7 @@ def _restart(d: Draft, master: HostId) -> list[str]:
         ),
         None,
     )
-    why = machine.standing_refusal(d) or remedies.restart_refusal(d, master, placements)
+    why = standing_refusal(d) or remedies.restart_refusal(d, master, placements)
     return [why] if why else []
 
 

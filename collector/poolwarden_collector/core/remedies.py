@@ -20,6 +20,7 @@ from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Place
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.orders import CollectEvidence, Preconditions, ReadPower, RestartXapi
+from poolwarden_collector.core.permission import may_begin, patience, standing_refusal
 from poolwarden_collector.core.power import counting, view
 from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.verdict import Verdict
@@ -99,7 +100,7 @@ def succeed(d: Draft, verdict: Verdict) -> None:
         return
     if d.quiet:
         return
-    refusal = machine.may_begin(d, verdict)
+    refusal = may_begin(d, verdict)
     if refusal:
         _ask(d, f"no failover: {refusal}", refused=True)
         return
@@ -110,7 +111,7 @@ def succeed(d: Draft, verdict: Verdict) -> None:
     elif power.power is Power.UNKNOWN:
         if machine.exhausted(d, master):
             machine.decide(d, power.why)
-    elif silence_of(d, master) >= machine.patience(d, master):
+    elif silence_of(d, master) >= patience(d, master):
         if d.policy.auto_fence_running:
             machine.decide(d, f"{power.why}, and patience is over")
         else:
@@ -191,7 +192,7 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None:
         return
     host = suspected(d)
-    refusal = machine.standing_refusal(d)
+    refusal = standing_refusal(d)
     if refusal.startswith("cool-down"):
         refusal = ""  # a restart is no failover: it moves no role and promotes nobody
     if not refusal and len(d.record.restarts) >= d.policy.xapi_restarts:

@@ -1,0 +1,73 @@
+"""The last look: fresh probes under a new nonce, and everything that must not be so when the promotion is sent.
+
+Silence in the look proves nothing; an answer in it is a veto. That is why it may be waited for, and never relied on.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import serving
+from poolwarden_collector.core.facts import Ms, Tri
+from poolwarden_collector.core.live import Look
+from poolwarden_collector.core.orders import ProbeNow, Target
+from poolwarden_collector.core.proof import Proof, paired_since
+from poolwarden_collector.core.record import Failover
+
+ORDER_VALID_MS: Ms = 15_000
+SHOT_EVIDENCE_MS: Ms = 5_000
+
+
+def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
+    """A round of fresh probes under a new nonce, begun after the proof's last reading; the candidate must have
+    answered.
+    """
+    power = proof.kind == "power"
+    needed_after = paired_since(d, failover.old_master) if power else (d.live.human_at or 0)
+    look = d.live.look
+    if look is None or look.at < needed_after or d.now - look.at > d.policy.reading_fresh:
+        begin_look(d, failover)
+        return False
+    if failover.candidate not in look.answered:
+        if d.now - look.at > d.policy.look_wait:
+            begin_look(d, failover)
+        return False
+    asked = [host for host in d.live.claims if d.heard(host)]
+    return all(host in look.answered for host in asked) or d.now - look.at >= d.policy.look_wait
+
+
+def begin_look(d: Draft, failover: Failover) -> None:
+    nonce = d.fresh_id("look")
+    d.change(look=Look(nonce, d.now))
+    target = Target(failover.old_master, d.record.address_of(failover.old_master))
+    for host in d.live.claims:
+        if d.heard(host):
+            d.send(f"{nonce}/{host[:8]}", host, ProbeNow((target,), nonce), ORDER_VALID_MS)
+
+
+def last_look(d: Draft, failover: Failover) -> str:
+    """Why the promotion must not be sent at this instant; empty if nothing stands against it."""
+    acting = [host for host in serving(d) if host != failover.candidate]
+    if acting:
+        return f"{d.name(acting[0])} acts as master"
+    agent = d.agent(failover.old_master)
+    if agent is not None and agent.hello.boot_id != failover.old_boot:
+        return f"{d.name(failover.old_master)} has booted anew"
+    if d.heard(failover.old_master) is not None:
+        return f"the agent of {d.name(failover.old_master)} is heard"
+    if d.record.paused is not None:
+        return f"the pool is paused: {d.record.paused}"
+    armed = [host for host in d.live.agents if (a := d.heard(host)) and a.facts.database.ha_armed is Tri.YES]
+    if armed:
+        return f"xapi's HA is armed on {d.name(armed[0])}"
+    return ""
+
+
+def witnessed_now(d: Draft, failover: Failover) -> bool:
+    """Has a member answered a nonce of the last 5 s with a new probe, unanswered? (A stopped clock makes nothing
+    young.)
+    """
+    look = d.live.look
+    if look is None or d.now - look.at > SHOT_EVIDENCE_MS:
+        begin_look(d, failover)
+        return False
+    return bool(look.answered)
