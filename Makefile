@@ -1,0 +1,53 @@
+# Poolwarden. `make demo` shows it, `make test` tests it; both set up what they need in .venv (first run: a minute).
+#   make demo [ARGS="--fault bmc-lies"]    a simulated pool loses its master and heals
+#   make test                              everything; APT=1 also installs the system packages of tests/apt.txt
+#   make lint                              ruff, mypy, import rules
+#   make bench [ARGS=...]                  measured figures, median and maximum
+#   make protos / make locks               regenerate committed files
+#   make PYTHON=/path/to/python3.11 ...    which Python .venv is made from
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PYTHON
+ARGS ?=
+
+.PHONY: help demo test lint bench protos locks clean venv venv36 system-packages
+
+help:
+	@sed -n 's/^# \{0,1\}//; 1,7p' Makefile
+
+venv:
+	@packaging/develop/venv
+
+# Where no Python 3.6 runs (exit 3) the rest goes on without it and says so at its end.
+venv36:
+	@packaging/develop/venv36 || [ $$? = 3 ]
+
+system-packages:
+	@packaging/develop/system-packages
+
+demo: venv
+	@.venv/bin/poolwarden lab demo $(ARGS)
+
+test: system-packages venv venv36
+	@.venv/bin/python packaging/develop/run_tests.py
+
+lint: venv
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy collector lab
+	@.venv/bin/python -m pytest tests/project
+
+bench: venv venv36
+	@.venv/bin/python tests/bench $(ARGS)
+
+protos:
+	@packaging/develop/protos
+
+locks:
+	@packaging/develop/locks
+
+clean:
+	rm -rf .venv .venv36 .venv-protos .venv-locks build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf ./*.egg-info

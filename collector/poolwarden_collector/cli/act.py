@@ -1,0 +1,180 @@
+"""The commands that ask the collector for an act. The collector decides; a refusal is an answer, with exit status 1.
+
+Every request carries the operator's login name for the journal. The command line checks only what saves a round trip
+or a mistake at the keyboard; no check here replaces one in the collector.
+"""
+
+import getpass
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
+from poolwarden_collector.cli.see import connect
+from poolwarden_collector.cli.settings import Settings, common_options
+
+if TYPE_CHECKING:
+    from poolwarden.v1 import operator_pb2 as api
+    from poolwarden_collector.cli.collector import Collector
+
+
+def actor() -> str:
+    """The login name of the person at the keyboard, who is behind sudo if that was used."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _ask(collector: "Collector", request: "api.CommandRequest", settings: Settings) -> "api.CommandReply":
+    """Send a command; print what was done, or raise the refusal."""
+    reply = collector.command(request)
+    if settings.json:
+        from poolwarden_collector.cli.as_json import as_object, print_json
+
+        print_json(as_object(reply))
+    if not reply.accepted:
+        raise AnswerIsNo(reply.text or f"refused ({reply.code or 'no reason given'})", reply.next_step)
+    return reply
+
+
+def _say(reply: "api.CommandReply", settings: Settings) -> None:
+    if settings.json:
+        return
+    from poolwarden_collector.cli.layout import Line, show
+
+    page = [Line(reply.text or "done")]
+    show([*page, Line(reply.next_step, label="next step: ")] if reply.next_step else [*page], settings)
+
+
+@click.command()
+@click.argument("pool")
+@click.option("--dry-run", is_flag=True, help="Show candidate, ranking and steps; do nothing.")
+@common_options
+@click.pass_obj
+def failover(settings: Settings, pool: str, dry_run: bool) -> None:
+    """What a failover of POOL would do now (--dry-run)."""
+    if not dry_run:
+        raise AnswerIsNo(
+            "a failover by hand is not in this version: Poolwarden fails over by itself, once it has a proof",
+            f"poolwarden failover {pool} --dry-run shows what it would do; poolwarden explain {pool} what it waits for",
+        )
+    from poolwarden.v1 import operator_pb2
+
+    request = operator_pb2.CommandRequest(actor=actor(), dry_run=operator_pb2.DryRun(pool=pool))
+    with connect(settings) as collector:
+        reply = _ask(collector, request, settings)
+    if not settings.json:
+        from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.explanation import plan_page
+
+        show(plan_page(reply.plan), settings)
+
+
+@click.command("confirm-fenced", short_help="Give your word that HOST is off or cut off.")
+@click.argument("host_name", metavar="HOST")
+@click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@click.option("--how", metavar="TEXT", help="How it was made safe, instead of being asked.")
+@click.option("--despite-power-on", is_flag=True, help="Even though its power reads on: it is cut from all storage.")
+@common_options
+@click.pass_obj
+def confirm_fenced(
+    settings: Settings, host_name: str, typed_name: str | None, how: str | None, despite_power_on: bool
+) -> None:
+    """Give your word that HOST is off, or cut from its storage for good. It is recorded with your name.
+
+    This is the proof that lets another host become master. If HOST in fact lives, both write to the same disks.
+    """
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        pool, host = find_host(collector, host_name)
+        typed_name, how = _word(pool, host, typed_name, how)
+        # safety: the person's own words go to the collector as typed; it compares, checks power and agent, and records.
+        confirmed = operator_pb2.ConfirmFenced(
+            host=host.host_uuid, typed_name=typed_name, how=how, despite_power_on=despite_power_on
+        )
+        reply = _ask(collector, operator_pb2.CommandRequest(actor=actor(), confirm_fenced=confirmed), settings)
+    _say(reply, settings)
+
+
+def _word(pool: "api.PoolStatus", host: "api.HostStatus", typed: str | None, how: str | None) -> tuple[str, str]:
+    """The name and the reason, asked for where they were not given. Raises BadInput if either will not do."""
+    if typed is None or how is None:
+        if not sys.stdin.isatty():
+            raise BadInput(
+                "confirm-fenced has to ask, and nobody is at a terminal", "for scripts: --name NAME --how TEXT"
+            )
+        _show_what_is_known(pool, host)
+        typed = typed or click.prompt("Type the host's name", err=True)
+        how = how or click.prompt("How was it made safe", err=True)
+    if typed.strip() != host.name:
+        raise BadInput(
+            f"{typed.strip()!r} is not the host's name; nothing was confirmed", f"it is called {host.name!r}"
+        )
+    if not how.strip():
+        raise BadInput(
+            "how it was made safe must be said; nothing was confirmed", 'e.g. --how "both power cords pulled"'
+        )
+    return typed.strip(), how.strip()
+
+
+def _show_what_is_known(pool: "api.PoolStatus", host: "api.HostStatus") -> None:
+    from poolwarden_collector.cli.layout import Line, as_text
+    from poolwarden_collector.cli.words import span
+
+    heard = f"last heard {span(host.agent_age_ms)} ago" if host.ever_heard else "never heard"
+    running = f"{host.running_vms} VMs ran there" if host.running_vms_known else "its VMs are not known"
+    page = [
+        Line(f"{host.name} of pool {pool.name}: agent {heard}, power reads {host.power}, {running}."),
+        Line("Another host becomes master on your word. If this one in fact lives, both write to the same disks."),
+    ]
+    click.echo(as_text(page), err=True)
+
+
+@click.command("restart-xapi")
+@click.argument("host_name", metavar="HOST")
+@common_options
+@click.pass_obj
+def restart_xapi(settings: Settings, host_name: str) -> None:
+    """Restart xapi on HOST, if that is safe there. Running VMs are not touched."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+        command = operator_pb2.RestartXapiCommand(host=host.host_uuid)
+        reply = _ask(collector, operator_pb2.CommandRequest(actor=actor(), restart_xapi=command), settings)
+    _say(reply, settings)
+
+
+@click.command(short_help="No automatic action on POOL.")
+@click.argument("pool")
+@click.option("--reason", default="", help="Shown by status until the pool is resumed.")
+@common_options
+@click.pass_obj
+def pause(settings: Settings, pool: str, reason: str) -> None:
+    """No automatic action on POOL until it is resumed; observation goes on."""
+    from poolwarden.v1 import operator_pb2
+
+    request = operator_pb2.CommandRequest(actor=actor(), pause=operator_pb2.Pause(pool=pool, reason=reason))
+    with connect(settings) as collector:
+        reply = _ask(collector, request, settings)
+    _say(reply, settings)
+
+
+@click.command()
+@click.argument("pool")
+@common_options
+@click.pass_obj
+def resume(settings: Settings, pool: str) -> None:
+    """Allow automatic action on POOL again."""
+    from poolwarden.v1 import operator_pb2
+
+    request = operator_pb2.CommandRequest(actor=actor(), resume=operator_pb2.Resume(pool=pool))
+    with connect(settings) as collector:
+        reply = _ask(collector, request, settings)
+    _say(reply, settings)

@@ -1,0 +1,151 @@
+"""The client of the collector's operator API: one channel, hard time limits, gRPC's errors turned into sentences.
+
+Rules:
+ * An address is `unix:PATH` (file permissions are the access control) or `HOST:PORT` (mutual TLS, always: there is no
+   plaintext over a network). On TLS the collector's certificate must be for the DNS name "collector".
+ * A call that gets no answer within its limit counts as unreachable: nothing may be concluded from it.
+ * NOT_FOUND, INVALID_ARGUMENT and FAILED_PRECONDITION carry the collector's own sentence and are the caller's to mend.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poolwarden_collector.cli.errors import BadInput, CollectorFault, CommandError, Unreachable
+from poolwarden_collector.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from poolwarden.v1 import operator_pb2 as api
+
+CALL_LIMIT_S = 10.0  # a status of 1,000 hosts takes well under a second
+COMMAND_LIMIT_S = 15.0  # the collector itself answers after 10 s at the latest, if only that it does not know
+UNIX_PATH_LIMIT = 107  # bytes; struct sockaddr_un.sun_path less its terminator
+START_HINT = "is it running? systemctl status poolwarden-collector; another address: --collector unix:PATH or HOST:PORT"
+
+
+class Collector:
+    """One collector's operator API. Use as a context manager. Every method raises CommandError on failure."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.address
+        self._channel = _open_channel(settings)
+        from poolwarden.v1 import operator_pb2_grpc
+
+        self._stub = operator_pb2_grpc.OperatorStub(self._channel)
+
+    def __enter__(self) -> "Collector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def status(self, pool: str = "") -> "api.StatusReply":
+        """One pool by UUID or unique name, or all."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.StatusReply = self._call(self._stub.Status, operator_pb2.StatusRequest(pool=pool))
+        return reply
+
+    def explain(self, pool: str) -> "api.ExplainReply":
+        """Verdict, evidence, permissions and refusals of one pool."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.ExplainReply = self._call(self._stub.Explain, operator_pb2.ExplainRequest(pool=pool))
+        return reply
+
+    def command(self, request: "api.CommandRequest") -> "api.CommandReply":
+        """Ask for an act; a refusal is a reply, not an error."""
+        reply: api.CommandReply = self._call(self._stub.Command, request, COMMAND_LIMIT_S)
+        return reply
+
+    def history(self, request: "api.HistoryRequest") -> "api.HistoryReply":
+        """Journal entries, oldest first."""
+        reply: api.HistoryReply = self._call(self._stub.History, request)
+        return reply
+
+    def follow(self, request: "api.HistoryRequest") -> Iterator["api.HistoryEntry"]:
+        """Journal entries as they are committed, until the collector ends the stream."""
+        with self._errors_as_sentences():
+            yield from self._stub.Follow(request)
+
+    def alerts(self, request: "api.AlertsRequest") -> "api.AlertsReply":
+        """Alerts with their deliveries."""
+        reply: api.AlertsReply = self._call(self._stub.Alerts, request)
+        return reply
+
+    def _call(self, method: Any, request: Any, limit_s: float | None = None) -> Any:
+        limit_s = limit_s or CALL_LIMIT_S
+        with self._errors_as_sentences(limit_s):
+            return method(request, timeout=limit_s)
+
+    @contextlib.contextmanager
+    def _errors_as_sentences(self, limit_s: float = CALL_LIMIT_S) -> Iterator[None]:
+        import grpc
+
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise sentence_of(self._address, error.code().name, error.details() or "", limit_s) from None
+
+
+def sentence_of(address: str, code: str, details: str, limit_s: float) -> CommandError:
+    """The error of a gRPC status, named by its code (`UNAVAILABLE`, ...); `limit_s` is what the call was given."""
+    details = " ".join(details.split())
+    if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"):
+        return BadInput(details or f"the collector refused the request ({code})", "names: poolwarden status")
+    if code == "UNAVAILABLE":
+        return Unreachable(f"no collector answers at {address}", START_HINT)
+    if code == "DEADLINE_EXCEEDED":
+        return Unreachable(f"the collector at {address} did not answer within {limit_s:g} s", START_HINT)
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+        return CollectorFault(f"the collector at {address} does not accept you: {details or code}")
+    if code == "UNIMPLEMENTED":
+        return CollectorFault(f"the collector at {address} does not know this command", "is it of an older version?")
+    return CollectorFault(f"the collector at {address} failed: {details or code}", "see its log")
+
+
+def _open_channel(settings: Settings) -> Any:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # an error is ours to word, once, on one line
+    import grpc
+
+    address = settings.address
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 64 * 1024 * 1024)]
+    if address.startswith("unix:"):
+        path = _checked_socket(address.removeprefix("unix:"))
+        return grpc.insecure_channel(f"unix:{path}", options=[*options, ("grpc.default_authority", "localhost")])
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput(f"{address!r} is no collector's address", "give unix:PATH or HOST:PORT")
+    credentials = grpc.ssl_channel_credentials(**_tls_files(Path(settings.tls_folder)))
+    return grpc.secure_channel(address, credentials, options=[*options, ("grpc.ssl_target_name_override", "collector")])
+
+
+def _checked_socket(path: str) -> str:
+    """The path, if a socket that we may use is there; gRPC itself would only say "unavailable"."""
+    if not path:
+        raise BadInput("unix: needs a path", "e.g. --collector unix:/run/poolwarden/collector.sock")
+    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+        raise BadInput(f"{path} is too long for a Unix socket ({UNIX_PATH_LIMIT} bytes at most)")
+    try:
+        mode = Path(path).stat().st_mode
+    except PermissionError:
+        raise Unreachable(f"you may not look at {path}", "become root or a member of the socket's group") from None
+    except OSError:
+        raise Unreachable(f"no collector listens at unix:{path}: there is no such socket", START_HINT) from None
+    if not stat.S_ISSOCK(mode):
+        raise BadInput(f"{path} is not a socket", START_HINT)
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise Unreachable(f"you may not use {path}", "become root or a member of the socket's group")
+    return path
+
+
+def _tls_files(folder: Path) -> dict[str, bytes]:
+    names = {"root_certificates": "ca.pem", "certificate_chain": "cert.pem", "private_key": "key.pem"}
+    try:
+        return {argument: (folder / name).read_bytes() for argument, name in names.items()}
+    except OSError as error:
+        hint = "HOST:PORT needs ca.pem, cert.pem and key.pem there; another folder: --tls DIR"
+        raise BadInput(f"cannot read {error.filename}: {error.strerror}", hint) from None

@@ -1,0 +1,121 @@
+"""`poolwarden`: entry point, and the one place where an error becomes a line on standard error and an exit status."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from poolwarden_collector.cli import act, see
+from poolwarden_collector.cli.commands import Commands, Lab
+from poolwarden_collector.cli.errors import OK, CollectorFault, CommandError
+from poolwarden_collector.cli.settings import Settings, common_options
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+EPILOG = """\b
+Exit status:
+  0  done, or all is well
+  1  the answer is no: no verified master, refused, not healthy (--check)
+  2  wrong usage or bad input, e.g. an unknown or ambiguous name
+  3  the collector cannot be reached
+  4  the collector, or its answer, is at fault
+
+HOST is a UUID, pool/host, or a unique name; POOL a UUID or a unique name.
+The collector: --collector, or POOLWARDEN_COLLECTOR, or unix:/run/poolwarden/collector.sock.
+"""
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("poolwarden")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"poolwarden {_version()}")
+        context.exit(OK)
+
+
+@click.group(
+    cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Say which.")
+@common_options
+@click.pass_context
+def poolwarden(context: click.Context) -> None:
+    """Guards XenServer and XCP-ng pools against losing their master."""
+    context.ensure_object(Settings)
+
+
+for _command in (see.status, see.hosts, see.host, see.master, see.explain, see.history, see.alerts):
+    poolwarden.add_command(_command)
+for _command in (act.failover, act.confirm_fenced, act.restart_xapi, act.pause, act.resume):
+    poolwarden.add_command(_command)
+poolwarden.add_command(Lab("lab", short_help="A simulated world to play in (where it is installed)."))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one call; the exit status. Errors go to standard error as one line, then what to do next."""
+    try:
+        return _invoke(sys.argv[1:] if arguments is None else list(arguments))
+    except CommandError as error:
+        return _fail(error.sentence, error.next_step, error.exit_status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "poolwarden"
+        return _fail(error.format_message(), f"{path} --help", error.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), "", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; nothing was asked for that had not been sent", "", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if os.environ.get("POOLWARDEN_DEBUG"):
+            raise
+        hint = "POOLWARDEN_DEBUG=1 shows where; please report it"
+        return _fail(f"internal error: {type(error).__name__}: {error}", hint, CollectorFault.exit_status)
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Let click parse and call. Not its `main`, which would turn a closed pipe into the answer "no"."""
+    if "_POOLWARDEN_COMPLETE" in os.environ:  # shell completion, which lives in click's own `main`
+        poolwarden.main(args=arguments, prog_name="poolwarden")
+    try:
+        with poolwarden.make_context("poolwarden", arguments) as context:
+            result: Any = poolwarden.invoke(context)
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    return result if isinstance(result, int) else OK
+
+
+def _fail(sentence: str, next_step: str, status: int) -> int:
+    from poolwarden_collector.cli.layout import printable
+
+    print(f"poolwarden: {printable(sentence.rstrip('.'))}", file=sys.stderr)
+    if next_step:
+        print(f"  {printable(next_step)}", file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Hosts: the table of `status` and `hosts`, and everything about one for `host show`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
+from poolwarden_collector.cli.words import joined, size, span
+
+if TYPE_CHECKING:
+    from poolwarden.v1 import operator_pb2 as api
+
+DISK_WARNING_PERCENT = 90
+DISK_CRITICAL_PERCENT = 97
+HEADERS = ("HOST", "ROLE", "AGENT", "XAPI", "EMERGENCY", "POWER", "DISK", "VMS")
+TONES: dict[str, Tone] = {"answers": "good", "starting": "warn", "down": "bad", "hung": "bad", "broken": "bad"}
+
+
+def hosts_table(hosts: Iterable["api.HostStatus"], indent: int = 0, *, with_pool: bool = False) -> Table:
+    """One row for each host."""
+    if with_pool:
+        return Table(("POOL", *HEADERS), [[host.pool_name or host.pool_uuid, *_row(host)] for host in hosts], indent)
+    return Table(HEADERS, [_row(host) for host in hosts], indent)
+
+
+def _row(host: "api.HostStatus") -> list[Piece | str]:
+    return [
+        host.name or host.host_uuid,
+        Piece(host.role, TONES.get(host.role, "strong" if host.role == "master" else "")),
+        _agent(host),
+        Piece(host.xapi, TONES.get(host.xapi, "dim")),
+        _emergency(host),
+        Piece(host.power, "bad" if host.power == "off" else ""),
+        _disk(host),
+        str(host.running_vms) if host.running_vms_known else "?",
+    ]
+
+
+def _agent(host: "api.HostStatus") -> Piece:
+    if not host.ever_heard:
+        return Piece("never heard", "warn")
+    age = span(host.agent_age_ms)
+    return Piece(age, "good") if host.agent_connected else Piece(f"silent {age}", "bad")
+
+
+def _emergency(host: "api.HostStatus") -> Piece:
+    """xapi's own flag and our own judgement, which usually differ on an orphaned member."""
+    if host.emergency == "yes":
+        return Piece("yes", "bad")
+    return Piece("orphaned", "bad") if host.orphaned else Piece(host.emergency, "" if host.emergency == "no" else "dim")
+
+
+def _disk(host: "api.HostStatus") -> Piece:
+    """The fullest file system, by space or inodes."""
+    if not host.disks:
+        return Piece("?", "dim")
+    fullest = max(host.disks, key=lambda disk: max(disk.used_percent, disk.inodes_used_percent))
+    percent = max(fullest.used_percent, fullest.inodes_used_percent)
+    return Piece(f"{percent:.0f}% {fullest.mount}", percent_tone(percent))
+
+
+def percent_tone(percent: float) -> Tone:
+    """Yellow from 90 %, red from 97 %."""
+    if percent >= DISK_CRITICAL_PERCENT:
+        return "bad"
+    return "warn" if percent >= DISK_WARNING_PERCENT else ""
+
+
+def host_notes(hosts: Iterable["api.HostStatus"], indent: int = 0) -> Page:
+    """What a table cannot hold: emergency reasons, tombstones, disabled hosts, devices that are not believed."""
+    return [
+        Line(text, "warn", indent, label=f"{host.name or host.host_uuid}: ") for host in hosts for text in _notes(host)
+    ]
+
+
+def _notes(host: "api.HostStatus") -> list[str]:
+    notes = []
+    if host.emergency_text:
+        notes.append(f"xapi says: {host.emergency_text}")
+    if host.tombstoned:
+        notes.append("tombstoned: superseded as master, may not act as one")
+    if host.enabled == "no":
+        notes.append("disabled: no VM starts there (xe host-enable)")
+    if host.fence_device == "quarantined":
+        notes.append("fence device quarantined: life was seen after it read off")
+    return notes
+
+
+def host_page(host: "api.HostStatus") -> Page:
+    """All that is known of one host."""
+    facts = [
+        ("pool", host.pool_name or host.pool_uuid),
+        ("uuid", host.host_uuid),
+        ("address", host.address or "not known"),
+        ("role", host.role),
+        ("agent", _agent_sentence(host)),
+        ("xapi", host.xapi),
+        ("emergency", _emergency_sentence(host)),
+        ("enabled", host.enabled),
+        ("power", f"{host.power}; fence device: {host.fence_device}"),
+        ("database", f"generation {host.generation}" if host.generation else "generation not known"),
+        ("running VMs", str(host.running_vms) if host.running_vms_known else "not known"),
+        ("memory", f"{size(host.memory_available_bytes)} available of {size(host.memory_total_bytes)}"),
+        ("software", host.product or "not known"),
+        ("boot", host.boot_id or "not known"),
+        ("highest term", str(host.highest_term)),
+    ]
+    page: Page = [Line(label=host.name or host.host_uuid)]
+    page += [Line(text, indent=2, label=f"{name + ':':<14}") for name, text in facts]
+    return page + host_notes([host], indent=2) + _disks(host) + _probes(host)
+
+
+def _agent_sentence(host: "api.HostStatus") -> str:
+    if not host.ever_heard:
+        return "never heard"
+    state = "connected, last heard" if host.agent_connected else "not connected, last heard"
+    return f"{state} {span(host.agent_age_ms)} ago, version {host.agent_version or 'not known'}"
+
+
+def _emergency_sentence(host: "api.HostStatus") -> str:
+    orphaned = "orphaned: its master does not answer it" if host.orphaned else "not orphaned"
+    return f"{host.emergency} (xapi's own flag); {orphaned}"
+
+
+def _disks(host: "api.HostStatus") -> Page:
+    if not host.disks:
+        return []
+    rows = [
+        (
+            disk.mount,
+            Piece(f"{disk.used_percent:.0f}%", percent_tone(disk.used_percent)),
+            f"{size(disk.free_bytes)} of {size(disk.total_bytes)}",
+            Piece(f"{disk.inodes_used_percent:.0f}%", percent_tone(disk.inodes_used_percent)),
+        )
+        for disk in host.disks
+    ]
+    return [Line(), Table(("DISK", "USED", "FREE", "INODES USED"), rows, 2)]
+
+
+def _probes(host: "api.HostStatus") -> Page:
+    if not host.probes:
+        return []
+    rows = [
+        (probe.target_name or probe.target_uuid, probe.outcome, f"{span(probe.age_ms)} ago", probe.text)
+        for probe in host.probes
+    ]
+    return [Line(), Table(("PROBES XAPI OF", "OUTCOME", "WHEN", "DETAIL"), rows, 2)]
+
+
+def candidates(hosts: Iterable["api.HostStatus"]) -> str:
+    """Hosts of the same name, so that each can be told from the others."""
+    return joined([f"{host.pool_name or host.pool_uuid}/{host.name} ({host.host_uuid})" for host in hosts])

@@ -1,0 +1,61 @@
+"""`poolwarden history` and `poolwarden alerts`: what happened, and who was told."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from poolwarden_collector.cli.layout import Line, Page, Tone
+
+if TYPE_CHECKING:
+    from poolwarden.v1 import operator_pb2 as api
+
+SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
+KIND_WIDTH = 16
+
+
+def clock(at: str) -> str:
+    """`2026-01-31 12:03:04.512` of an RFC 3339 time; whatever else was sent as it is."""
+    date, separator, rest = at.partition("T")
+    return f"{date} {rest[:12].rstrip('Z')}" if separator else at
+
+
+def history_page(entries: Iterable["api.HistoryEntry"], *, with_pool: bool) -> Page:
+    """Entries in order, the date once for each day."""
+    page: Page = []
+    day = ""
+    for entry in entries:
+        date = clock(entry.at)[:10]
+        if date != day:
+            page.append(Line(date, "dim"))
+            day = date
+        page.append(entry_line(entry, with_pool=with_pool))
+    return page
+
+
+def entry_line(entry: "api.HistoryEntry", *, with_pool: bool) -> Line:
+    """`12:03:04.512  decided  text`, the pool's name and another actor than Poolwarden before the text."""
+    label = f"{clock(entry.at)[11:]:<12}  {entry.kind:<{KIND_WIDTH}}  "
+    actor = f"{entry.actor}: " if entry.actor not in ("", "poolwarden") else ""
+    pool = f"{entry.pool_name}: " if with_pool and entry.pool_name else ""
+    return Line(f"{pool}{actor}{entry.text}", label=label)
+
+
+def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:
+    """Each alert with its deliveries."""
+    page: Page = []
+    for alert in alerts:
+        state = f"resolved {clock(alert.resolved_at)}" if alert.resolved_at else "open"
+        page.append(Line(alert.title, SEVERITY_TONES.get(alert.severity, "strong"), label=f"{alert.severity}  "))
+        page.append(Line(f"{alert.pool_name or alert.pool_uuid}; raised {clock(alert.raised_at)}; {state}", indent=2))
+        page += [Line(text, indent=2) for text in alert.body.splitlines() if text.strip()]
+        page += [_delivery(delivery) for delivery in alert.deliveries]
+        page += [Line(alert.key, "dim", indent=2, label="key: "), Line()]
+    return page[:-1] or [Line("no open alerts" if open_only else "no alerts")]
+
+
+def _delivery(delivery: "api.Delivery") -> Line:
+    times = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
+    if delivery.state == "sent":
+        return Line(f"sent {clock(delivery.sent_at)}, {times}", "good", indent=2, label=f"{delivery.sink}: ")
+    error = f": {delivery.last_error}" if delivery.last_error else ""
+    tone: Tone = "bad" if delivery.state == "failed" else "warn"
+    return Line(f"{delivery.state}, {times}{error}", tone, indent=2, label=f"{delivery.sink}: ")

@@ -1,0 +1,218 @@
+"""The commands that only look: status, hosts, host show, master, explain, history, alerts."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from poolwarden_collector.cli.errors import AnswerIsNo
+from poolwarden_collector.cli.settings import Settings, common_options
+
+if TYPE_CHECKING:
+    from poolwarden.v1 import operator_pb2 as api
+    from poolwarden_collector.cli.collector import Collector
+
+
+def connect(settings: Settings) -> "Collector":
+    """The client, imported late: importing grpc takes longer than printing help."""
+    from poolwarden_collector.cli.collector import Collector
+
+    return Collector(settings)
+
+
+@click.command()
+@click.argument("pool", required=False, default="")
+@click.option("--check", is_flag=True, help="Exit with 1 unless every pool shown is healthy.")
+@common_options
+@click.pass_obj
+def status(settings: Settings, pool: str, check: bool) -> None:
+    """Pools: verdict, master, hosts, what is open."""
+    with connect(settings) as collector:
+        reply = collector.status(pool)
+    if settings.json:
+        _print_json(reply)
+    else:
+        from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.pools import status_page
+
+        show(status_page(reply), settings)
+    if check:
+        _check(reply)
+
+
+def _check(reply: "api.StatusReply") -> None:
+    unwell = [f"{pool.name or pool.pool_uuid} is {pool.verdict}" for pool in reply.pools if pool.verdict != "Healthy"]
+    if not reply.pools:
+        raise AnswerIsNo("no pool is known", "no agent has reported to this collector yet")
+    if unwell:
+        raise AnswerIsNo("; ".join(unwell), "poolwarden explain POOL says why")
+
+
+@click.command()
+@click.argument("pool", required=False, default="")
+@common_options
+@click.pass_obj
+def hosts(settings: Settings, pool: str) -> None:
+    """Hosts, one line each."""
+    with connect(settings) as collector:
+        reply = collector.status(pool)
+    found = [host for one in reply.pools for host in one.hosts]
+    if settings.json:
+        from poolwarden_collector.cli.as_json import as_object, print_json
+
+        print_json({"hosts": [as_object(host) for host in found]})
+        return
+    from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table
+
+    if not found:
+        show([Line("no host is known yet: no agent has reported to this collector")], settings)
+        return
+    show([hosts_table(found, with_pool=len(reply.pools) > 1), *host_notes(found)], settings)
+
+
+@click.group()
+@common_options
+def host() -> None:
+    """One host."""
+
+
+@host.command("show")
+@click.argument("host_name", metavar="HOST")
+@common_options
+@click.pass_obj
+def host_show(settings: Settings, host_name: str) -> None:
+    """All that is known of HOST (UUID, pool/host, or a unique name)."""
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, found = find_host(collector, host_name)
+    if settings.json:
+        _print_json(found)
+        return
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.hosts import host_page
+
+    show(host_page(found), settings)
+
+
+@click.command(short_help="Only the address of POOL's verified master.")
+@click.argument("pool")
+@common_options
+@click.pass_obj
+def master(settings: Settings, pool: str) -> None:
+    """Only the address of POOL's master, and only if exactly one verified master is known (else exit 1)."""
+    from poolwarden_collector.cli.names import the_pool
+
+    with connect(settings) as collector:
+        found = the_pool(collector.status(pool), pool)
+    why_not = _no_master(found)
+    if settings.json:
+        from poolwarden_collector.cli.as_json import print_json
+
+        known = (
+            {} if why_not else {"uuid": found.master_uuid, "name": found.master_name, "address": found.master_address}
+        )
+        print_json({"pool": found.name, "master": known or None, "reason": why_not})
+    elif not why_not:
+        print(found.master_address, flush=True)
+    if why_not:
+        raise AnswerIsNo(why_not, f"poolwarden explain {pool}")
+
+
+def _no_master(pool: "api.PoolStatus") -> str:
+    """Why there is no address to give; empty if there is one."""
+    name = pool.name or pool.pool_uuid
+    serving = [host.name for host in pool.hosts if host.role == "master" and host.agent_connected]
+    if len(serving) > 1:
+        return f"{name} has no single master: {' and '.join(serving)} both say they are"
+    if not pool.master_uuid:
+        return f"{name} has no verified master now: {pool.verdict}: {pool.sentence}"
+    return "" if pool.master_address else f"the address of {name}'s master {pool.master_name} is not known"
+
+
+@click.command(short_help="Why POOL's verdict is what it is.")
+@click.argument("pool")
+@common_options
+@click.pass_obj
+def explain(settings: Settings, pool: str) -> None:
+    """POOL's verdict, the evidence for it, what is permitted, what is not and why."""
+    with connect(settings) as collector:
+        reply = collector.explain(pool)
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.explanation import explain_page
+
+    show(explain_page(reply), settings)
+
+
+@click.command()
+@click.argument("pool", required=False, default="")
+@click.option("--failover", metavar="ID", default="", help="Only the entries of this failover.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="The newest entries.")
+@click.option("--follow", is_flag=True, help="Go on with entries as they are committed (with --json: one a line).")
+@common_options
+@click.pass_obj
+def history(settings: Settings, pool: str, failover: str, limit: int, follow: bool) -> None:
+    """The journal: what was seen, decided, done, and by whom."""
+    from poolwarden.v1 import operator_pb2
+
+    request = operator_pb2.HistoryRequest(pool=pool, failover=failover, limit=limit)
+    with connect(settings) as collector:
+        if follow:
+            _follow(collector, request, settings)
+            return
+        reply = collector.history(request)
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.journal import history_page
+
+    show(history_page(reply.entries, with_pool=not pool) or [Line("the journal has no such entries")], settings)
+
+
+def _follow(collector: "Collector", request: "api.HistoryRequest", settings: Settings) -> None:
+    """Print entries until the stream or the operator ends it; Ctrl-C is how one stops looking, not an error."""
+    from poolwarden_collector.cli.as_json import as_object, print_json
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.journal import entry_line
+
+    try:
+        for entry in collector.follow(request):
+            if settings.json:
+                print_json(as_object(entry), one_line=True)
+            else:
+                show([entry_line(entry, with_pool=not request.pool)], settings)
+    except KeyboardInterrupt:
+        return
+
+
+@click.command()
+@click.argument("pool", required=False, default="")
+@click.option("--all", "everything", is_flag=True, help="Resolved ones too.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The newest ones.")
+@common_options
+@click.pass_obj
+def alerts(settings: Settings, pool: str, everything: bool, limit: int) -> None:
+    """Open alerts and how far they were delivered."""
+    from poolwarden.v1 import operator_pb2
+
+    with connect(settings) as collector:
+        reply = collector.alerts(operator_pb2.AlertsRequest(pool=pool, open_only=not everything, limit=limit))
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.journal import alerts_page
+
+    show(alerts_page(reply.alerts, open_only=not everything), settings)
+
+
+def _print_json(
+    reply: "api.StatusReply | api.HostStatus | api.ExplainReply | api.HistoryReply | api.AlertsReply",
+) -> None:
+    from poolwarden_collector.cli.as_json import as_object, print_json
+
+    print_json(as_object(reply))

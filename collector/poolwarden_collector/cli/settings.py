@@ -1,0 +1,55 @@
+"""The options that every command takes, before or after its name: where the collector is and how to print.
+
+An option given to the command wins over the same option given before it; both win over the environment.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+DEFAULT_COLLECTOR = "unix:/run/poolwarden/collector.sock"
+DEFAULT_TLS = "/etc/poolwarden/operator"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """What the options of one call came to."""
+
+    collector: str = ""
+    tls: str = ""
+    json: bool = False
+    plain: bool = False
+
+    @property
+    def address(self) -> str:
+        """`unix:PATH` or `HOST:PORT`: option, then POOLWARDEN_COLLECTOR, then the local default."""
+        return self.collector or os.environ.get("POOLWARDEN_COLLECTOR", "") or DEFAULT_COLLECTOR
+
+    @property
+    def tls_folder(self) -> str:
+        """Folder with ca.pem, cert.pem, key.pem for HOST:PORT: option, then POOLWARDEN_TLS, then the default."""
+        return self.tls or os.environ.get("POOLWARDEN_TLS", "") or DEFAULT_TLS
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: str | bool | None) -> None:
+    if value and parameter.name:
+        setattr(context.ensure_object(Settings), parameter.name, value)
+
+
+def common_options(function: _Function) -> _Function:
+    """Give a command --collector, --tls, --json and --plain; the values go to the Settings object of the context."""
+    kept: dict[str, Any] = {"callback": _keep, "expose_value": False}
+    for option in (
+        click.option("--plain", is_flag=True, help="No colours, 80 columns (default when not on a terminal).", **kept),
+        click.option("--json", is_flag=True, help="Print JSON instead of text.", **kept),
+        click.option(
+            "--tls", metavar="DIR", help=f"ca.pem, cert.pem and key.pem for HOST:PORT [{DEFAULT_TLS}].", **kept
+        ),
+        click.option("--collector", metavar="ADDRESS", help="unix:PATH or HOST:PORT.", **kept),
+    ):
+        function = option(function)
+    return function

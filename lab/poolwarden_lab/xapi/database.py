@@ -1,0 +1,156 @@
+"""The pool database of a master in memory, and the files it comes from and goes to.
+
+Rules (xapi: ocaml/database/db_cache_impl.ml, db_connections.ml, ocaml/xapi/xapi.ml:70-92):
+
+* At start the file with the highest generation among state.db, ha_metadata.db and gen_metadata.db wins. A restore_db.db
+  stands in for state.db, is flushed to it and then deleted: one shot, for a master only.
+* Every write of a field raises the generation by one. The files follow at the next flush only, so that a master that is
+  killed comes back with an older database than it had.
+* Fields that do not persist (sessions, tasks, resident_VMs, PBDs, ...) are not kept here at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from poolwarden_lab import statedb
+from poolwarden_lab.statedb import NULL_REF, Row, StateDb, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from poolwarden_lab.xapi.actions import Disk
+
+STATE_DB = "var/lib/xcp/state.db"
+RESTORE_DB = "var/lib/xcp/restore_db.db"
+RIVALS = ("var/lib/xcp/ha_metadata.db", "var/lib/xcp/gen_metadata.db")
+LOCAL_DB = "var/lib/xcp/local.db"
+
+
+class Database:
+    """Tables of rows by reference; column names as in state.db (``name__label``). Missing columns read as ''."""
+
+    def __init__(self, state: StateDb, on_write: Callable[[], None]) -> None:
+        self._state = state
+        self._on_write = on_write
+        self._flushed = state.generation
+
+    @property
+    def generation(self) -> int:
+        return self._state.generation
+
+    @property
+    def dirty(self) -> bool:
+        return self._state.generation != self._flushed
+
+    def table(self, name: str) -> Table:
+        return self._state.tables.setdefault(name, {})
+
+    def find(self, table: str, uuid: str) -> str | None:
+        """The reference of the row with this uuid."""
+        return next((ref for ref, row in self.table(table).items() if row.get("uuid") == uuid), None)
+
+    def get(self, table: str, ref: str, column: str) -> str:
+        return self.table(table).get(ref, {}).get(column, "")
+
+    def set(self, table: str, ref: str, column: str, value: str) -> None:
+        row = self.table(table)[ref]
+        if row.get(column) != value:
+            row[column] = value
+            self.touch()
+
+    def add(self, table: str, ref: str, row: Row) -> None:
+        self.table(table)[ref] = dict(row)
+        self.touch()
+
+    def touch(self) -> None:
+        """One more generation."""
+        self._state.generation += 1
+        self._on_write()
+
+    def content(self) -> bytes:
+        return statedb.dump_state(self._state)
+
+    def flush(self, disk: Disk) -> None:
+        """Write state.db, then its generation. Raises OSError; then it stays dirty."""
+        place(disk, self.content(), self.generation)
+        self._flushed = self.generation
+
+    # ---------------------------------------------------------------------------- questions of the pool's own words
+
+    def pool_ref(self) -> str:
+        return next(iter(self.table("pool")), NULL_REF)
+
+    def master_ref(self) -> str:
+        return self.get("pool", self.pool_ref(), "master")
+
+    def address_of(self, host_ref: str) -> str:
+        return self.get("host", host_ref, "address")
+
+    def set_live(self, host_ref: str, live: bool) -> None:
+        metrics = self.get("host", host_ref, "metrics")
+        if metrics in self.table("host_metrics"):
+            self.set("host_metrics", metrics, "live", "true" if live else "false")
+
+    def is_live(self, host_ref: str) -> bool:
+        return self.get("host_metrics", self.get("host", host_ref, "metrics"), "live") == "true"
+
+    def placements(self) -> dict[str, str]:
+        """VM uuid -> uuid of the host that resident_on names, '' for nowhere. Control domains are left out."""
+        hosts = self.table("host")
+        return {
+            row["uuid"]: hosts.get(row.get("resident_on", NULL_REF), {}).get("uuid", "")
+            for row in self.table("VM").values()
+            if row.get("is_control_domain") != "true" and row.get("is_a_template") != "true"
+        }
+
+
+def place(disk: Disk, content: bytes, generation: int) -> None:
+    """Write state.db, then its generation: a torn write shows too low a number, never too high."""
+    disk.write(STATE_DB, content)
+    disk.write(STATE_DB + ".generation", f"{generation}".encode())
+
+
+def generation_on_disk(disk: Disk, path: str = STATE_DB) -> int:
+    try:
+        return statedb.parse_generation(disk.read(path + ".generation"))
+    except OSError:
+        return 0
+
+
+def choose(disk: Disk) -> str | None:
+    """The file that a starting master loads; None if there is none."""
+    first = RESTORE_DB if disk.exists(RESTORE_DB) else STATE_DB
+    found = [path for path in (first, *RIVALS) if disk.exists(path)]
+    return max(found, key=lambda path: generation_on_disk(disk, path), default=None)
+
+
+def load(disk: Disk, on_write: Callable[[], None]) -> tuple[Database, str]:
+    """Load the chosen file as a starting master does; the database and the path it came from.
+
+    Raises BadDatabase or OSError: xapi refuses to start then.
+    """
+    path = choose(disk)
+    if path is None:
+        raise statedb.BadDatabase("no database file")
+    state = statedb.parse_state(disk.read(path))
+    state.generation = max(state.generation, generation_on_disk(disk, path))
+    database = Database(state, on_write)
+    if disk.exists(RESTORE_DB):
+        database.flush(disk)
+        disk.remove(RESTORE_DB)
+        disk.remove(RESTORE_DB + ".generation")
+    return database, path
+
+
+def read_local(disk: Disk) -> dict[str, str]:
+    """local.db; missing or broken reads as empty, as in xapi."""
+    try:
+        return statedb.parse_local(disk.read(LOCAL_DB))
+    except (OSError, statedb.BadDatabase):
+        return {}
+
+
+def write_local(disk: Disk, **changes: str) -> None:
+    """Change keys of local.db. Raises OSError."""
+    disk.write(LOCAL_DB, statedb.dump_local({**read_local(disk), **changes}))

@@ -1,0 +1,281 @@
+"""Disks: a host's tree in memory or in a real directory, and the first content of a pool's trees.
+
+`make_pool_disks` lays out the hosts of one pool as they look right before their first start: identities, roles, the
+pool secret and the same state.db everywhere. Every uuid comes from the seed, so that two runs have the same names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from poolwarden_lab.statedb import NULL_REF, StateDb, Table, dump_local, dump_map, dump_set, dump_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+STATE_DB = "var/lib/xcp/state.db"
+_GIB = 1 << 30
+
+
+class MemoryDisk:
+    """A tree in memory. `full`: writes fail as on a full disk, except below /run and /proc, which are not on it.
+
+    `now` stamps changes, ms.
+    """
+
+    def __init__(self, files: dict[str, bytes] | None = None, now: Callable[[], int] = lambda: 0) -> None:
+        self.files: dict[str, bytes] = dict(files or {})
+        self.changed: dict[str, int] = {}  # path -> time of its last write, ms
+        self.full = False
+        self.now = now
+
+    def read(self, path: str) -> bytes:
+        try:
+            return self.files[path]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+    def write(self, path: str, content: bytes) -> None:
+        if self.full and not path.startswith(("var/run/", "proc/")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        self.files[path] = content
+        self.changed[path] = self.now()
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def remove(self, path: str) -> None:
+        self.files.pop(path, None)
+        self.changed.pop(path, None)
+
+
+class DirectoryDisk:
+    """A real directory. Writes go to a temporary file beside the target, are synced and renamed, as xapi does."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, path: str) -> bytes:
+        return (self._root / path).read_bytes()
+
+    def write(self, path: str, content: bytes) -> None:
+        target = self._root / path
+        temporary = target.with_name(target.name + ".tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+    def exists(self, path: str) -> bool:
+        return (self._root / path).exists()
+
+    def remove(self, path: str) -> None:
+        (self._root / path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """A VM of the pool: its name and the number of the host it runs on (0 is the master); None: halted."""
+
+    name: str
+    host: int | None = 0
+    uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTree:
+    """One host's first content. `vms` are the domains that run on it from the beginning."""
+
+    name: str
+    uuid: str
+    address: str
+    control_domain_uuid: str
+    files: dict[str, bytes]
+    vms: dict[str, str] = field(default_factory=dict)  # VM uuid -> name
+
+
+def uuid_of(seed: str, kind: str, name: str) -> str:
+    """The uuid that a named thing of a seeded pool has."""
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{seed}/{kind}/{name}"))
+
+
+def make_pool_disks(
+    n: int,
+    pool_name: str,
+    vms: Sequence[VmSpec] = (),
+    *,
+    addresses: Sequence[str] | None = None,
+    seed: str | None = None,
+    generation: int = 1000,
+    ha_armed: bool = False,
+    product_version: str = "8.3.0",
+) -> list[HostTree]:
+    """The trees of a pool of n hosts, the first of them master. Raises ValueError for n < 1.
+
+    addresses: one IP literal per host (default 10.99.0.11 and up). seed: of every uuid (default the pool's name).
+    """
+    if n < 1:
+        raise ValueError("a pool has at least one host")
+    seed = pool_name if seed is None else seed
+    addresses = addresses or [f"10.99.0.{11 + number}" for number in range(n)]
+    names = [f"h{number + 1}" for number in range(n)]
+    state = dump_state(StateDb(_tables(seed, pool_name, names, addresses, vms, product_version), generation))
+    trees = []
+    for number, name in enumerate(names):
+        files = {
+            "etc/xensource/pool.conf": b"master" if number == 0 else f"slave:{addresses[0]}".encode(),
+            STATE_DB: state,
+            STATE_DB + ".generation": str(generation).encode(),
+            "var/lib/xcp/local.db": dump_local({"ha.armed": str(ha_armed).lower()}),
+            **_identity(seed, pool_name, name, product_version),
+        }
+        running = {_vm_uuid(seed, vm): vm.name for vm in vms if vm.host == number}
+        control = uuid_of(seed, "control", name)
+        trees.append(HostTree(name, uuid_of(seed, "host", name), addresses[number], control, files, running))
+    return trees
+
+
+def write_tree(tree: HostTree | MemoryDisk, path: Path) -> None:
+    """Write the files below a directory, and make the directories that a dom0 has anyway."""
+    for relative in ("var/lib/xcp", "var/run/xenstored", "var/log", "var/lib/poolwarden", "etc/poolwarden/tls", "proc"):
+        (path / relative).mkdir(parents=True, exist_ok=True)
+    (path / "var/lib/xcp").chmod(0o700)
+    for name, content in tree.files.items():
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        if name.endswith("ptoken"):
+            target.chmod(0o600)
+
+
+def boot_id(seed: str, name: str, boot: int) -> str:
+    """The kernel's boot id in a host's n-th boot."""
+    return uuid_of(seed, "boot", f"{name}/{boot}")
+
+
+def _identity(seed: str, pool_name: str, name: str, product_version: str) -> dict[str, bytes]:
+    token = "/".join(uuid_of(seed, "ptoken", str(part)) for part in range(3))
+    inventory = {
+        "INSTALLATION_UUID": uuid_of(seed, "host", name),
+        "CONTROL_DOMAIN_UUID": uuid_of(seed, "control", name),
+        "MANAGEMENT_INTERFACE": "xenbr0",
+        "MANAGEMENT_ADDRESS_TYPE": "IPv4",
+        "PRODUCT_BRAND": "XCP-ng",
+        "PRODUCT_VERSION": product_version,
+        "BUILD_NUMBER": "lab",
+    }
+    return {
+        "etc/xensource/ptoken": token.encode(),
+        "etc/xensource-inventory": "".join(f"{key}='{value}'\n" for key, value in inventory.items()).encode(),
+        "etc/hostname": f"{pool_name}-{name}\n".encode(),
+        "proc/sys/kernel/random/boot_id": (boot_id(seed, name, 1) + "\n").encode(),
+        "sys/class/dmi/id/product_uuid": (uuid_of(seed, "dmi", name) + "\n").encode(),
+        "sys/class/dmi/id/product_serial": f"LAB-{uuid_of(seed, 'serial', name)[:8]}\n".encode(),
+    }
+
+
+def _ref(seed: str, kind: str, name: str) -> str:
+    return f"OpaqueRef:{uuid_of(seed, 'ref/' + kind, name)}"
+
+
+def _vm_uuid(seed: str, vm: VmSpec) -> str:
+    return vm.uuid or uuid_of(seed, "VM", vm.name)
+
+
+def _tables(
+    seed: str, pool_name: str, names: list[str], addresses: Sequence[str], vms: Sequence[VmSpec], version: str
+) -> dict[str, Table]:
+    kinds = ("pool", "host", "host_metrics", "VM", "SR", "PBD", "session", "task")
+    tables: dict[str, Table] = {kind: {} for kind in kinds}
+    shared = _ref(seed, "SR", "shared")
+    tables["SR"][shared] = {
+        "uuid": uuid_of(seed, "SR", "shared"),
+        "name__label": "Shared storage",
+        "type": "nfs",
+        "content_type": "user",
+        "shared": "true",
+        "physical_size": str(1024 * _GIB),
+    }
+    tables["pool"][_ref(seed, "pool", pool_name)] = {
+        "uuid": uuid_of(seed, "pool", pool_name),
+        "name__label": pool_name,
+        "name__description": f"Simulated pool {pool_name}",
+        "master": _ref(seed, "host", names[0]),
+        "default_SR": shared,
+        "ha_enabled": "false",
+        "ha_configuration": dump_map({}),
+        "ha_statefiles": dump_set([]),
+        "is_psr_pending": "false",
+        "tls_verification_enabled": "false",
+        "other_config": dump_map({}),
+    }
+    for number, name in enumerate(names):
+        _add_host(tables, seed, f"{pool_name}-{name}", name, addresses[number], shared, version)
+    for vm in vms:
+        place = NULL_REF if vm.host is None else _ref(seed, "host", names[vm.host])
+        tables["VM"][f"OpaqueRef:{_vm_uuid(seed, vm)}"] = _vm_row(_vm_uuid(seed, vm), vm.name, place, control=False)
+    return tables
+
+
+def _add_host(
+    tables: dict[str, Table], seed: str, label: str, name: str, address: str, shared: str, version: str
+) -> None:
+    host, metrics = _ref(seed, "host", name), _ref(seed, "metrics", name)
+    control = _ref(seed, "control", name)
+    tables["host_metrics"][metrics] = {
+        "uuid": uuid_of(seed, "metrics", name),
+        "live": "true",
+        "memory__total": str(64 * _GIB),
+        "memory__free": str(48 * _GIB),
+        "last_updated": "20260101T00:00:00Z",
+        "other_config": dump_map({}),
+    }
+    tables["host"][host] = {
+        "uuid": uuid_of(seed, "host", name),
+        "name__label": label,
+        "name__description": "Simulated host",
+        "address": address,
+        "hostname": label,
+        "enabled": "true",
+        "metrics": metrics,
+        "control_domain": control,
+        "software_version": dump_map({"product_brand": "XCP-ng", "product_version": version, "xapi_build": "26.1.3"}),
+        "other_config": dump_map({}),
+        "edition": "xcp-ng",
+        "API_version__major": "2",
+        "API_version__minor": "21",
+    }
+    tables["PBD"][_ref(seed, "PBD", name)] = {
+        "uuid": uuid_of(seed, "PBD", name),
+        "host": host,
+        "SR": shared,
+        "device_config": dump_map({"server": "nas", "serverpath": "/pool"}),
+        "currently_attached": "true",
+    }
+    control_label = f"Control domain on host: {label}"
+    tables["VM"][control] = _vm_row(uuid_of(seed, "control", name), control_label, host, control=True)
+
+
+def _vm_row(vm_uuid: str, label: str, place: str, *, control: bool) -> dict[str, str]:
+    return {
+        "uuid": vm_uuid,
+        "name__label": label,
+        "power_state": "Halted" if place == NULL_REF else "Running",
+        "resident_on": place,
+        "is_control_domain": str(control).lower(),
+        "is_a_template": "false",
+        "is_a_snapshot": "false",
+        "other_config": dump_map({}),
+    }

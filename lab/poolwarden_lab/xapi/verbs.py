@@ -1,0 +1,341 @@
+"""What the messages do, class by class; `calls` has let them in already.
+
+A verb takes the model and the call and returns its value, or a task when it has to wait for time or peers. It raises
+XapiFault with XenAPI's codes. The ``lab.*`` messages exist in no xapi: they are how tests move VMs about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from poolwarden_lab.statedb import NULL_REF
+from poolwarden_lab.xapi import mastering, membership, records
+from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
+from poolwarden_lab.xapi.database import write_local
+from poolwarden_lab.xapi.pool_conf import MASTER, member_of
+from poolwarden_lab.xapi.tasks import Sleep, Task
+
+if TYPE_CHECKING:
+    from poolwarden_lab.xapi.calls import Call
+    from poolwarden_lab.xapi.model import XapiModel
+
+Verb = Callable[["XapiModel", "Call"], object]
+
+
+# ------------------------------------------------------------------------------------ session
+
+
+def login_with_password(model: XapiModel, call: Call) -> Task[object]:
+    """params: user, password, [version, originator]. Source: xapi_session.ml:791-1003."""
+    originator = call.text(3) if len(call.params) > 3 else ""
+    if model.link is not None:
+        if call.door != "unix":
+            raise XapiFault("HOST_IS_SLAVE", model.role.master)
+        return (yield from model.link.call("db.open_session", originator))
+    yield from _check_password(model, call)
+    return model.sessions.open(originator)
+
+
+def slave_local_login_with_password(model: XapiModel, call: Call) -> Task[object]:
+    yield from _check_password(model, call)
+    return model.sessions.open_local()
+
+
+def _check_password(model: XapiModel, call: Call) -> Task[None]:
+    """The Unix socket is root by itself; over TCP a wrong password costs PAM's delay."""
+    if call.door == "unix":
+        return
+    user, password = call.text(0), call.text(1)
+    if (user, password) != ("root", model.config.root_password):
+        yield Sleep(model.times.bad_login_ms)
+        raise XapiFault("SESSION_AUTHENTICATION_FAILED", user, "Authentication failure")
+
+
+def slave_local_login(model: XapiModel, call: Call) -> object:
+    """With the pool secret: root-equivalent on every host of the pool (xapi_session.ml:783-788)."""
+    if call.text(0) != model.secret:
+        raise XapiFault("SESSION_AUTHENTICATION_FAILED", "pool", "secret")
+    return model.sessions.open_local()
+
+
+def logout(model: XapiModel, call: Call) -> object:
+    model.sessions.close(call.text(0))
+    return ""
+
+
+def get_this_host(model: XapiModel, _call: Call) -> object:
+    return mastering.database_of(model).find("host", model.host_uuid) or NULL_REF
+
+
+def list_methods(_model: XapiModel, _call: Call) -> object:
+    return sorted([*WITHOUT_SESSION, *WITH_SESSION, *records.method_names()])
+
+
+# ------------------------------------------------------------------------------------ pool
+
+
+def emergency_transition_to_master(model: XapiModel, _call: Call) -> object:
+    """No precondition but HA (xapi_pool.ml:2203-2206): not emergency, not silence, not a quorum."""
+    model.engine.event("promote-call")
+    model.become(MASTER)
+    model.engine.event("promoted")
+    return ""
+
+
+def emergency_reset_master(model: XapiModel, call: Call) -> object:
+    """params: session, address. Nothing happens if the role *in memory* is that already (xapi_pool_transition.ml)."""
+    address = call.text(1)
+    if model.ha_armed():
+        raise XapiFault("HA_IS_ENABLED")
+    if model.role == member_of(address):
+        model.engine.event("repoint-nothing-to-do", master=address)
+        return ""
+    model.become(member_of(address))
+    model.engine.event("repointed", master=address)
+    return ""
+
+
+def is_slave(model: XapiModel, _call: Call) -> Task[bool]:
+    """Touches the database first: on an orphan it blocks (xapi_pool.ml:2710-2727)."""
+    if model.role.is_master:
+        return False
+    if model.link is None:
+        raise model.emergency or XapiFault("HOST_STILL_BOOTING")
+    model.link.hurry()
+    yield from model.link.call("db.read")
+    return True
+
+
+def hello(model: XapiModel, call: Call) -> object:
+    return mastering.hello(model, call.text(1), call.text(2))
+
+
+def request_backup(model: XapiModel, _call: Call) -> Task[object]:
+    if model.link is not None:
+        yield from membership.fetch_copy(model)
+    return ""
+
+
+def recover_slaves(model: XapiModel, _call: Call) -> Task[object]:
+    """Serially, every other host on record, whatever its state; failures are swallowed (xapi_pool.ml:2214-2238)."""
+    database = mastering.database_of(model)
+    me = database.address_of(database.master_ref())
+    reached = []
+    for ref in mastering.other_hosts(model):
+        try:
+            yield from membership.with_session(model, database.address_of(ref), "pool.emergency_reset_master", me)
+            reached.append(ref)
+        except (PeerLost, HttpFailure, XapiFault) as error:
+            model.engine.event("recover-failed", host=database.get("host", ref, "uuid"), why=error.args[0])
+    return reached
+
+
+def sync_database(model: XapiModel, _call: Call) -> Task[object]:
+    """A copy to every host; one that is offline fails the call (xapi_pool.ml:2582-2615)."""
+    database = mastering.database_of(model)
+    for ref in mastering.other_hosts(model):
+        if not database.is_live(ref):
+            raise XapiFault("HOST_OFFLINE", ref)
+        try:
+            yield from mastering.send_copy(model, ref)
+        except (PeerLost, HttpFailure) as error:
+            raise XapiFault("HOST_OFFLINE", ref) from error
+    database.flush(model.disk)
+    return ""
+
+
+def designate_new_master(model: XapiModel, call: Call) -> Task[object]:
+    """Planned: databases to all, then propose and commit to all; any host that does not answer aborts.
+
+    Source: xapi_pool.ml:2618-2640, xapi_pool_transition.ml:96-224.
+    """
+    database = mastering.database_of(model)
+    if model.ha_armed():
+        raise XapiFault("HA_IS_ENABLED")
+    chosen = call.text(1)
+    if chosen not in database.table("host"):
+        raise XapiFault("HANDLE_INVALID", "host", chosen)
+    if chosen == database.master_ref():
+        return ""
+    yield from sync_database(model, call)
+    address = database.address_of(chosen)
+    others = [ref for ref in mastering.other_hosts(model) if ref != chosen]
+    for verb in ("host.propose_new_master", "host.commit_new_master"):
+        for ref in [chosen, *others]:
+            try:
+                yield from membership.with_session(model, database.address_of(ref), verb, address)
+            except (PeerLost, HttpFailure) as error:
+                raise XapiFault("HOST_OFFLINE", ref) from error
+    model.become(member_of(address))
+    return ""
+
+
+# ------------------------------------------------------------------------------------ host
+
+
+def is_in_emergency_mode(model: XapiModel, _call: Call) -> object:
+    return model.emergency is not None
+
+
+def local_assert_healthy(model: XapiModel, _call: Call) -> object:
+    """The reason of the emergency, as a fault; no database (xapi_host.ml:53-61)."""
+    if model.emergency is not None:
+        raise model.emergency
+    return ""
+
+
+def ha_xapi_healthcheck(_model: XapiModel, _call: Call) -> object:
+    return True
+
+
+def shutdown_agent(model: XapiModel, _call: Call) -> object:
+    model.exit(0, flush=True)
+    return ""
+
+
+def tickle_heartbeat(model: XapiModel, call: Call) -> object:
+    return mastering.tickle(model, call.text(1))
+
+
+def enable(model: XapiModel, call: Call) -> object:
+    return _set_enabled(model, call.text(1), True)
+
+
+def disable(model: XapiModel, call: Call) -> object:
+    return _set_enabled(model, call.text(1), False)
+
+
+def _set_enabled(model: XapiModel, ref: str, wanted: bool) -> str:
+    database = mastering.database_of(model)
+    if ref not in database.table("host"):
+        raise XapiFault("HANDLE_INVALID", "host", ref)
+    mine = database.get("host", ref, "uuid") == model.host_uuid
+    if mine and wanted and not model.startup_complete:
+        raise XapiFault("HOST_STILL_BOOTING")
+    if not database.is_live(ref):
+        raise XapiFault("HOST_OFFLINE", ref)
+    if mine:
+        write_local(model.disk, host_auto_enable=str(wanted).lower())
+    database.set("host", ref, "enabled", str(wanted).lower())
+    return ""
+
+
+def propose_new_master(model: XapiModel, call: Call) -> object:
+    """Sticky for ten minutes (xapi_ha.ml:1491-1524)."""
+    address = call.text(1)
+    if model.ha_armed():
+        raise XapiFault("HA_IS_ENABLED")
+    agreed, until = model.proposal
+    if agreed not in ("", address) and model.engine.now < until:
+        raise XapiFault("HA_ABORT_NEW_MASTER", f"Already agreed to commit host address {agreed}")
+    model.proposal = (address, model.engine.now + model.times.proposal_ms)
+    return ""
+
+
+def commit_new_master(model: XapiModel, call: Call) -> object:
+    address = call.text(1)
+    if model.proposal[0] != address:
+        raise XapiFault("HA_ABORT_NEW_MASTER", f"Never agreed to commit host address {address}")
+    model.become(MASTER if address == model.config.address else member_of(address))
+    return ""
+
+
+# ------------------------------------------------------------------------------------ lab
+
+
+def lab_touch(model: XapiModel, _call: Call) -> object:
+    """One more generation of the pool database; answers the new one."""
+    database = mastering.database_of(model)
+    database.touch()
+    return str(database.generation)
+
+
+def lab_vm_start(model: XapiModel, call: Call) -> Task[object]:
+    """params: session, VM uuid, name, [host uuid; default: this host]."""
+    database = mastering.database_of(model)
+    uuid, name = call.text(1), call.text(2)
+    host = _host_ref(model, call.text(3) if len(call.params) > 3 else model.host_uuid)
+    yield from _domain(model, host, "lab.domain_create", uuid, name)
+    ref = database.find("VM", uuid) or f"OpaqueRef:{uuid}"
+    row = database.table("VM").get(ref, {"uuid": uuid, "name__label": name, "is_control_domain": "false"})
+    database.add("VM", ref, {**row, "power_state": "Running", "resident_on": host})
+    return ref
+
+
+def lab_vm_migrate(model: XapiModel, call: Call) -> Task[object]:
+    """params: session, VM uuid, host uuid."""
+    database = mastering.database_of(model)
+    uuid, target = call.text(1), _host_ref(model, call.text(2))
+    ref = database.find("VM", uuid)
+    if ref is None:
+        raise XapiFault("UUID_INVALID", "VM", uuid)
+    source = database.get("VM", ref, "resident_on")
+    yield from _domain(model, target, "lab.domain_create", uuid, database.get("VM", ref, "name__label"))
+    database.set("VM", ref, "resident_on", target)
+    if source != NULL_REF:
+        yield from _domain(model, source, "lab.domain_kill", uuid, "migrated-away")
+    return ""
+
+
+def _host_ref(model: XapiModel, uuid: str) -> str:
+    ref = mastering.database_of(model).find("host", uuid)
+    if ref is None:
+        raise XapiFault("UUID_INVALID", "host", uuid)
+    return ref
+
+
+def _domain(model: XapiModel, host_ref: str, verb: str, uuid: str, text: str) -> Task[None]:
+    database = mastering.database_of(model)
+    if database.get("host", host_ref, "uuid") != model.host_uuid:
+        yield from membership.with_session(model, database.address_of(host_ref), verb, uuid, text)
+    elif verb == "lab.domain_create":
+        model.hypervisor.create(uuid, text)
+    else:
+        model.hypervisor.kill(uuid, text)
+
+
+def lab_domain_create(model: XapiModel, call: Call) -> object:
+    model.hypervisor.create(call.text(1), call.text(2))
+    return ""
+
+
+def lab_domain_kill(model: XapiModel, call: Call) -> object:
+    model.hypervisor.kill(call.text(1), call.text(2))
+    return ""
+
+
+WITHOUT_SESSION: dict[str, Verb] = {
+    "session.login_with_password": login_with_password,
+    "session.slave_local_login_with_password": slave_local_login_with_password,
+    "session.slave_local_login": slave_local_login,
+    "system.listMethods": list_methods,
+    **dict.fromkeys(mastering.REMOTE, mastering.remote),
+}
+WITH_SESSION: dict[str, Verb] = {
+    "session.logout": logout,
+    "session.local_logout": logout,
+    "session.get_this_host": get_this_host,
+    "pool.emergency_transition_to_master": emergency_transition_to_master,
+    "pool.emergency_reset_master": emergency_reset_master,
+    "pool.is_slave": is_slave,
+    "pool.hello": hello,
+    "pool.request_backup": request_backup,
+    "pool.recover_slaves": recover_slaves,
+    "pool.sync_database": sync_database,
+    "pool.designate_new_master": designate_new_master,
+    "host.is_in_emergency_mode": is_in_emergency_mode,
+    "host.local_assert_healthy": local_assert_healthy,
+    "host.ha_xapi_healthcheck": ha_xapi_healthcheck,
+    "host.shutdown_agent": shutdown_agent,
+    "host.tickle_heartbeat": tickle_heartbeat,
+    "host.enable": enable,
+    "host.disable": disable,
+    "host.propose_new_master": propose_new_master,
+    "host.commit_new_master": commit_new_master,
+    "lab.touch": lab_touch,
+    "lab.vm_start": lab_vm_start,
+    "lab.vm_migrate": lab_vm_migrate,
+    "lab.domain_create": lab_domain_create,
+    "lab.domain_kill": lab_domain_kill,
+}

@@ -1,0 +1,462 @@
+"""Driver 2: a whole pool of xapi models in virtual time.
+
+One heap of due things, integer milliseconds, no threads, no files: ten minutes of a pool pass in no time, and two
+runs of the same story are equal. What the network, the power supply, the kernel and systemd do to xapi is done here:
+
+* A message takes `latency_ms`. Links are directed; a message into a cut link waits there until it is healed, as TCP's
+  retransmission would have it. A connect into a cut link ends after TCP's SYN retries (127 s), one into a host without
+  power after `dead_connect_ms` (3 s: EHOSTUNREACH on the same L2; set it to 127 s for a routed network).
+* A process that ends resets its connections at once. A host that loses its power says nothing: its peers' connections
+  stay open and silent until it has power again, and are reset then.
+* systemd starts xapi again after every exit code but 0. Domains outlive xapi, and die with the power.
+* A frozen host (SIGSTOP) takes connections and does nothing; what came meanwhile happens when it thaws.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from poolwarden_lab.xapi.actions import (
+    Action,
+    Answer,
+    CancelPeer,
+    Door,
+    Event,
+    Exit,
+    Fault,
+    HangForever,
+    HttpError,
+    Listen,
+    Lost,
+    PeerCall,
+    PeerResult,
+    Reply,
+    WakeAt,
+)
+from poolwarden_lab.xapi.hypervisor import Domains
+from poolwarden_lab.xapi.model import HostConfig, Variant, XapiModel
+from poolwarden_lab.xapi.times import scaled
+from poolwarden_lab.xapi.trees import HostTree, MemoryDisk, VmSpec, boot_id, make_pool_disks
+
+TIMEOUT = Lost("timeout")
+"""What `call_now` says when no answer was to be had without time passing."""
+
+OnReply = Callable[[PeerResult], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    ms: int
+    host: str
+    event: Event
+
+    def __str__(self) -> str:
+        return f"{self.ms:>9} {self.host} {self.event}"
+
+
+@dataclass(eq=False)
+class VirtualHost:
+    """One machine. Read it freely; change it through `VirtualPool` only."""
+
+    name: str
+    uuid: str
+    address: str
+    disk: MemoryDisk
+    domains: Domains
+    power: bool = False
+    frozen: bool = False
+    boot: int = 0
+    pid: int = 0  # of xapi; 0: none
+    started_ms: int = 0  # of that process
+    model: XapiModel | None = None
+    doors: set[Door] = field(default_factory=set)
+    conns: dict[int, tuple[str | None, OnReply]] = field(default_factory=dict)  # conn -> (caller's host, sink)
+    silent: list[tuple[str, OnReply]] = field(default_factory=list)  # connections open when the power went
+    inbox: list[Callable[[], None]] = field(default_factory=list)  # held while frozen
+    last_pid: int = 1000
+    wanted: bool = True  # systemd is to run xapi
+
+
+class VirtualPool:
+    """n hosts, their network and their clock. Everything starts powered off at time 0; see `power_on_all`."""
+
+    def __init__(
+        self,
+        n: int = 3,
+        pool_name: str = "lab",
+        vms: Sequence[VmSpec] = (),
+        *,
+        trees: Sequence[HostTree] | None = None,
+        time_factor: float = 1.0,
+        variant: Variant = "A",
+        latency_ms: int = 1,
+        boot_ms: int = 0,
+        dead_connect_ms: int = 3_000,
+        unix_limit: int = 1024,
+    ) -> None:
+        trees = make_pool_disks(n, pool_name, vms) if trees is None else trees
+        self.now = 0
+        self.log: list[LogEntry] = []
+        self.times = scaled(time_factor)
+        self.latency_ms = latency_ms
+        self.boot_ms = boot_ms
+        self.dead_connect_ms = dead_connect_ms
+        self.cut_links: set[tuple[str, str]] = set()
+        self._variant: Variant = variant
+        self._unix_limit = unix_limit
+        self._pool_name = pool_name
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._numbers = 0
+        self._held: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        self.hosts: dict[str, VirtualHost] = {}
+        for tree in trees:
+            domains = Domains(tree.control_domain_uuid)
+            for uuid, name in tree.vms.items():
+                domains.create(uuid, name)
+            disk = MemoryDisk(tree.files, now=lambda: self.now)
+            self.hosts[tree.name] = VirtualHost(tree.name, tree.uuid, tree.address, disk, domains)
+
+    # -------------------------------------------------------------------------------- time
+
+    def at(self, ms: int, act: Callable[[], None]) -> None:
+        """Do something at a time, or now if that has passed. Things of one moment happen in the order of asking."""
+        self._numbers += 1
+        heapq.heappush(self._queue, (max(ms, self.now), self._numbers, act))
+
+    def run_until(self, ms: int) -> None:
+        while self._queue and self._queue[0][0] <= ms:
+            self._step()
+        self.now = max(self.now, ms)
+
+    def run_while(self, condition: Callable[[], bool], limit_ms: int) -> None:
+        """Run as long as the condition holds. Raises TimeoutError when it still holds at `limit_ms`."""
+        while condition():
+            if not self._queue or self._queue[0][0] > limit_ms:
+                raise TimeoutError(f"still waiting at {limit_ms} ms")
+            self._step()
+
+    def _step(self) -> None:
+        ms, _, act = heapq.heappop(self._queue)
+        self.now = max(self.now, ms)
+        act()
+
+    # -------------------------------------------------------------------------------- power and processes
+
+    def power_on(self, name: str) -> None:
+        """A new boot: new boot id, empty /var/run, no domains but those of the first boot; xapi after `boot_ms`."""
+        host = self.hosts[name]
+        if host.power:
+            return
+        host.power = True
+        host.boot += 1
+        host.disk.write("proc/sys/kernel/random/boot_id", (boot_id(self._pool_name, name, host.boot) + "\n").encode())
+        for path in [path for path in host.disk.files if path.startswith("var/run/")]:
+            host.disk.remove(path)
+        silent, host.silent = host.silent, []
+        for caller, sink in silent:
+            self._send(name, caller, lambda sink=sink: sink(Lost("reset")))  # type: ignore[misc]
+        boot = host.boot
+        self.at(self.now + self.boot_ms, lambda: self._start(host) if host.boot == boot and host.wanted else None)
+
+    def power_on_all(self) -> None:
+        for name in self.hosts:
+            self.power_on(name)
+
+    def power_off(self, name: str) -> None:
+        """The plug: nothing is flushed, nobody is told."""
+        host = self.hosts[name]
+        self._note(name, Event("power-off"))
+        host.silent += [(caller, sink) for caller, sink in host.conns.values() if caller is not None]
+        host.conns.clear()
+        host.inbox.clear()
+        host.domains.clear()
+        host.power = host.frozen = False
+        self._forget_process(host)
+
+    def kill_xapi(self, name: str) -> None:
+        """SIGKILL; systemd starts another."""
+        host = self.hosts[name]
+        if host.model is not None:
+            self._ended(host, host.model, -9)
+
+    def restart_xapi(self, name: str) -> None:
+        """systemctl restart xapi.service."""
+        host = self.hosts[name]
+        host.wanted = True
+        if host.model is not None:
+            self._act(host, host.model, host.model.sigterm(self.now))
+            self._start_later(host)
+        elif host.power:
+            self._start(host)
+
+    def stop_xapi(self, name: str) -> None:
+        host = self.hosts[name]
+        host.wanted = False
+        if host.model is not None:
+            self._act(host, host.model, host.model.sigterm(self.now))
+
+    def freeze(self, name: str) -> None:
+        self.hosts[name].frozen = True
+
+    def thaw(self, name: str) -> None:
+        host = self.hosts[name]
+        host.frozen = False
+        inbox, host.inbox = host.inbox, []
+        for act in inbox:
+            act()
+
+    def hang_xapi(self, name: str, hung: bool = True) -> None:
+        """xapi accepts and never answers, on every socket, until hang_xapi(name, False)."""
+        host = self.hosts[name]
+        if host.model is not None:
+            self._act(host, host.model, host.model.set_hung(hung, self.now))
+
+    def wet_fuse(self, name: str, wet: bool = True) -> None:
+        """Transitions on this host answer OK and never restart its present process."""
+        host = self.hosts[name]
+        if host.model is not None:
+            self._act(host, host.model, host.model.set_wet_fuse(wet, self.now))
+
+    # -------------------------------------------------------------------------------- network
+
+    def cut(self, source: str, target: str) -> None:
+        """Cut one direction."""
+        self.cut_links.add((source, target))
+
+    def cut_both(self, one: str, other: str) -> None:
+        self.cut(one, other)
+        self.cut(other, one)
+
+    def heal(self, source: str, target: str) -> None:
+        self.cut_links.discard((source, target))
+        for act in self._held.pop((source, target), []):
+            self._send(source, target, act)
+
+    def heal_all(self) -> None:
+        for source, target in sorted(self.cut_links):
+            self.heal(source, target)
+
+    def _send(self, source: str, target: str, act: Callable[[], None]) -> None:
+        """Carry one message; it acts at the target if that has power and the link is whole when it arrives."""
+
+        def arrive() -> None:
+            if (source, target) in self.cut_links:
+                self._held.setdefault((source, target), []).append(act)
+            elif self.hosts[target].power:
+                self._when_awake(self.hosts[target], act)
+
+        self.at(self.now + self.latency_ms, arrive)
+
+    def _when_awake(self, host: VirtualHost, act: Callable[[], None]) -> None:
+        if host.frozen:
+            host.inbox.append(act)
+        else:
+            act()
+
+    # -------------------------------------------------------------------------------- calls
+
+    def call(
+        self,
+        name: str,
+        door: Door,
+        method: str,
+        params: tuple[object, ...],
+        on_reply: OnReply,
+        source: str | None = None,
+    ) -> None:
+        """Call a host's xapi. `source`: the host that calls over the network (default: a process on the host itself).
+
+        The reply may come now, later or never. HTTP errors come as Lost("http-500").
+        """
+        if source is None or source == name:
+            host = self.hosts[name]
+            if not host.power or (host.model is None and not host.frozen) or door not in host.doors:
+                on_reply(Lost("refused"))
+            else:
+                self._when_awake(host, lambda: self._receive(host, door, method, params, None, on_reply))
+        else:
+            self._connect(source, self.hosts[name], door, method, params, on_reply)
+
+    def call_now(
+        self,
+        name: str,
+        door: Door,
+        method: str,
+        params: tuple[object, ...] = (),
+        limit_ms: int = 0,
+        source: str | None = None,
+    ) -> PeerResult:
+        """The answer that needs no time (and no latency), or TIMEOUT. An answer that comes later is dropped.
+
+        limit_ms: the caller's patience; a failing connect that takes longer is a TIMEOUT too.
+        """
+        host = self.hosts[name]
+        remote = source is not None and source != name
+        if remote and (failure := self._connect_failure(str(source), host, door)) is not None:
+            after_ms, why = failure
+            return Lost(why) if after_ms <= limit_ms else TIMEOUT
+        if host.frozen:
+            return TIMEOUT
+        replies: list[PeerResult] = []
+        if remote:
+            self._receive(host, door, method, params, None, replies.append)
+        else:
+            self.call(name, door, method, params, replies.append)
+        return replies[0] if replies else TIMEOUT
+
+    def local_session(self, name: str) -> str:
+        """A local session on the host's Unix socket. Raises TimeoutError if its xapi does not answer."""
+        result = self.call_now(name, "unix", "session.slave_local_login_with_password", ("root", ""))
+        if not isinstance(result, Answer):
+            raise TimeoutError(f"{name}: {result}")
+        return str(result.value)
+
+    def _connect_failure(self, source: str, host: VirtualHost, door: Door) -> tuple[int, str] | None:
+        """Why a connection cannot be made: (after ms, why); None: it can."""
+        if (source, host.name) in self.cut_links or (host.name, source) in self.cut_links:
+            return self.times.connect_ms, "unreachable"
+        if not host.power:
+            return self.dead_connect_ms, "unreachable"
+        return (2 * self.latency_ms, "refused") if door not in host.doors else None
+
+    def _connect(
+        self, source: str, host: VirtualHost, door: Door, method: str, params: tuple[object, ...], sink: OnReply
+    ) -> None:
+        if (failure := self._connect_failure(source, host, door)) is not None:
+            after_ms, why = failure
+            self.at(self.now + after_ms, lambda: sink(Lost(why)))
+        else:
+            self._send(source, host.name, lambda: self._receive(host, door, method, params, source, sink))
+
+    def _receive(
+        self,
+        host: VirtualHost,
+        door: Door,
+        method: str,
+        params: tuple[object, ...],
+        caller: str | None,
+        sink: OnReply,
+    ) -> None:
+        if host.model is None or door not in host.doors:
+            self._reply(host, caller, sink, Lost("refused"))
+            return
+        self._numbers += 1
+        conn = self._numbers
+        host.conns[conn] = (caller, sink)
+        self._act(host, host.model, host.model.on_call(conn, door, method, params, self.now))
+
+    def _reply(self, host: VirtualHost, caller: str | None, sink: OnReply, result: PeerResult) -> None:
+        if caller is None:
+            sink(result)
+        else:
+            self._send(host.name, caller, lambda: sink(result))
+
+    # -------------------------------------------------------------------------------- driving a model
+
+    def _start(self, host: VirtualHost) -> None:
+        if host.model is not None or not host.power:
+            return
+        host.last_pid += 1
+        host.pid, host.started_ms = host.last_pid, self.now
+        config = HostConfig(host.address, host.pid, self.times, self._variant, unix_limit=self._unix_limit)
+        model = host.model = XapiModel(config, host.disk, host.domains)
+        self._act(host, model, model.start(self.now))
+
+    def _start_later(self, host: VirtualHost) -> None:
+        boot = host.boot
+
+        def start() -> None:
+            if host.boot == boot and host.wanted:
+                self._when_awake(host, lambda: self._start(host))
+
+        self.at(self.now + self.times.restart_ms, start)
+
+    def _forget_process(self, host: VirtualHost) -> None:
+        host.model = None
+        host.pid = 0
+        host.doors.clear()
+
+    def _ended(self, host: VirtualHost, model: XapiModel, code: int) -> None:
+        if host.model is not model:
+            return
+        self._forget_process(host)
+        for cookie in ("var/run/xapi_startup.cookie", "var/run/xapi_init_complete.cookie"):
+            host.disk.remove(cookie)
+        conns, host.conns = host.conns, {}
+        for caller, sink in conns.values():
+            self._reply(host, caller, sink, Lost("reset"))
+        if code != 0:
+            self._start_later(host)
+
+    def _act(self, host: VirtualHost, model: XapiModel, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Event():
+                    self._note(host.name, action)
+                case Reply(conn, result):
+                    self._answer(host, conn, result)
+                case HttpError(conn, status):
+                    self._answer(host, conn, Lost(f"http-{status}"))
+                case Listen(door):
+                    host.doors.add(door)
+                case PeerCall():
+                    self._call_peer(host, model, action)
+                case WakeAt(at_ms):
+                    self._wake_at(host, model, at_ms)
+                case Exit(code):
+                    self._ended(host, model, code)
+                case CancelPeer() | HangForever():
+                    pass
+
+    def _answer(self, host: VirtualHost, conn: int, result: Answer | Fault | Lost) -> None:
+        caller, sink = host.conns.pop(conn, (None, None))
+        if sink is not None:
+            self._reply(host, caller, sink, result)
+
+    def _call_peer(self, host: VirtualHost, model: XapiModel, call: PeerCall) -> None:
+        def sink(result: PeerResult) -> None:
+            if host.model is model:
+                self._act(host, model, model.on_peer_reply(call.id, result, self.now))
+
+        target = next((other for other in self.hosts.values() if other.address == call.address), None)
+        if target is None:
+            self.at(self.now + self.dead_connect_ms, lambda: sink(Lost("unreachable")))
+        elif target is host:
+            self.at(self.now, lambda: self.call(host.name, "tls", call.method, call.params, sink))
+        else:
+            self._connect(host.name, target, "tls", call.method, call.params, sink)
+
+    def _wake_at(self, host: VirtualHost, model: XapiModel, at_ms: int) -> None:
+        def wake() -> None:
+            if host.model is model:
+                self._when_awake(host, tick)
+
+        def tick() -> None:
+            if host.model is model:
+                self._act(host, model, model.on_timer(self.now))
+
+        self.at(at_ms, wake)
+
+    def _note(self, name: str, event: Event) -> None:
+        self.log.append(LogEntry(self.now, name, event))
+
+    # -------------------------------------------------------------------------------- looking
+
+    def events(self, name: str = "", host: str = "", since_ms: int = 0) -> list[LogEntry]:
+        """Log entries with this event name, of this host, from this time on; an empty argument takes all."""
+        return [
+            entry
+            for entry in self.log
+            if entry.ms >= since_ms and name in ("", entry.event.name) and host in ("", entry.host)
+        ]
+
+    def pool_conf(self, name: str) -> str:
+        return self.hosts[name].disk.read("etc/xensource/pool.conf").decode()
+
+    def acting_masters(self) -> list[str]:
+        """Names of hosts whose xapi runs as master and serves."""
+        return [
+            host.name for host in self.hosts.values() if host.model is not None and host.model.database and host.doors
+        ]

@@ -1,0 +1,145 @@
+"""Runs every check of the project, one step after another, and closes with one plain line of counts.
+
+Rules:
+ * All steps run even if an earlier one failed: one run shows everything that is wrong. The exit status is 0 only if
+   every step passed and at least one test ran.
+ * A step counts by what its tool says: a pytest step by pytest's own counts, any other as one test. A pytest step that
+   ends badly without a failed test to show for it (collection error, crash) counts as one failure more.
+ * Python 3.6 (dom0's) is used where it runs. Where it does not, nothing pretends: a closing line says so. Under
+   CI=true, if a 3.6 was found, each 3.6 step must have left its mark in this very run, or the run fails.
+ * The last line is `total: N passed, N failed`, for people and for machines.
+
+Started by `make test` with .venv's Python, after .venv and, where possible, .venv36 are set up.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".venv/bin/python"
+PYTHON36 = ROOT / ".venv36/bin/python"
+MYPY_OVER = ("collector", "lab")
+COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One check: a name for people and the command that decides it by its exit status."""
+
+    name: str
+    command: tuple[str, ...]
+    is_pytest: bool = False
+    on_python36: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step came to; `skipped` and `left_out` are pytest's counts."""
+
+    step: Step
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+
+def steps(with_python36: bool) -> list[Step]:
+    """The steps of a run, quick ones first."""
+    py, py36 = str(PYTHON), str(PYTHON36)
+    wanted = [
+        Step("ruff check", (py, "-m", "ruff", "check", "--quiet", ".")),
+        Step("ruff format", (py, "-m", "ruff", "format", "--check", "--quiet", ".")),
+        Step("mypy strict", (py, "-m", "mypy", *MYPY_OVER)),
+        Step("pytest, Python 3.11 or newer", (py, "-m", "pytest"), is_pytest=True),
+    ]
+    if with_python36:
+        demo = (str(ROOT / ".venv/bin/poolwarden"), "lab", "demo", "--plain", "--agent-python", py36)
+        wanted += [
+            Step("protocol, protobuf 3.19.6", (py, "tests/contract/compare_protocol.py", py36), on_python36=True),
+            Step("agent, Python 3.6", (py36, "-m", "pytest", "tests/agent"), is_pytest=True, on_python36=True),
+            Step("demo story, agents on Python 3.6", demo, on_python36=True),
+        ]
+    return wanted
+
+
+def counts(step: Step, output: str, status: int) -> tuple[int, int, int]:
+    """(passed, failed, skipped) of a step, from pytest's summary or from the exit status alone."""
+    if not step.is_pytest:
+        return (1, 0, 0) if status == 0 else (0, 1, 0)
+    lines = [line for line in output.splitlines() if COUNT.search(line) and " in " in line]
+    found: dict[str, int] = {}
+    for number, word in COUNT.findall(lines[-1] if lines else ""):
+        found[word.rstrip("s")] = found.get(word.rstrip("s"), 0) + int(number)
+    failed = found.get("failed", 0) + found.get("error", 0) + found.get("xpassed", 0)
+    if status != 0 and failed == 0:
+        failed = 1
+    return found.get("passed", 0), failed, found.get("skipped", 0) + found.get("xfailed", 0)
+
+
+def run(step: Step, environment: Mapping[str, str]) -> Outcome:
+    """Run one step with its output shown as it comes."""
+    print(f"\n== {step.name}", flush=True)
+    began = time.monotonic()
+    kept: list[str] = []
+    with subprocess.Popen(
+        step.command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.decode(errors="replace")
+            kept.append(line)
+            print(line, end="", flush=True)
+    passed, failed, skipped = counts(step, "".join(kept[-50:]), process.returncode)
+    seconds = time.monotonic() - began
+    print(f"-- {step.name}: {'ok' if failed == 0 else 'FAILED'} ({seconds:.1f} s)", flush=True)
+    return Outcome(step, passed, failed, skipped, seconds)
+
+
+def close(outcomes: list[Outcome], found36: bool) -> int:
+    """Print the closing lines; return the exit status."""
+    passed, failed, skipped = (
+        sum(getattr(outcome, name) for outcome in outcomes) for name in ("passed", "failed", "skipped")
+    )
+    print()
+    for outcome in outcomes:
+        if outcome.failed:
+            print(f"failed: {outcome.step.name}; again by: {' '.join(outcome.step.command)}")
+    ran36 = {outcome.step.name for outcome in outcomes if outcome.step.on_python36 and outcome.passed + outcome.failed}
+    owed36 = [step.name for step in steps(found36) if step.on_python36 and step.name not in ran36]
+    if owed36 and os.environ.get("CI") == "true":
+        print(f"failed: Python 3.6 is here, and yet these did not run on it: {', '.join(owed36)}")
+        failed += len(owed36)
+    if not found36:
+        print("not run: no Python 3.6")
+    print(f"total: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 0 if failed == 0 and passed > 0 else 1
+
+
+def python36_found() -> bool:
+    """Whether a working 3.6 is on this machine, whether or not its environment could be set up."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    finder = (str(ROOT / "packaging/develop/find-python"), "3.6")
+    return subprocess.run(finder, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def main() -> int:
+    """Run all steps; returns the exit status."""
+    found36 = python36_found()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    outcomes = [run(step, environment) for step in steps(found36)]
+    return close(outcomes, found36)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

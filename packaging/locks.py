@@ -1,0 +1,104 @@
+"""Writes the lock files: exact versions with the hashes of the public files that they install from.
+
+Rules for all of them:
+ * Local pip configuration is switched off, so the hashes are those of the public files. Nothing about this machine or
+   an index gets into a lock.
+ * A lock is installed with --require-hashes; a package that is not in it is not installed.
+
+`collector.lock` (collector, lab, tools) is resolved by pip-compile from pyproject.toml, with every extra of `dev` and
+with what the editable installation is built by.
+
+The agent's locks:
+ * dom0 of XCP-ng 8.3 and XenServer 8 has CPython 3.6 on glibc 2.17, x86_64. pip's resolver is no help there: current
+   tools do not run on 3.6 and 3.6's own pip is offered packages that are too new. So every version is named here by
+   hand, nothing is resolved, and the lock is installed with `--no-deps --only-binary=:all: --require-hashes`.
+ * Only wheels, and only the wheel that a Python 3.6 on Linux x86_64 takes: one hash for each package.
+
+Theory of the versions: grpcio 1.48.2 and protobuf 3.19.6 are the last with wheels for CPython 3.6; psutil 7.2.2 ships
+an abi3 wheel from 3.6 up whose tags need manylinux2010 *and* manylinux_2_12; pip 21.3.1 is the last for 3.6 and the
+first of its line is needed at all because the bundled 18.1 does not know manylinux2014.
+
+Run by `make locks` with a Python that has a current pip and pip-tools; it downloads some 40 MB.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RUNTIME = ("grpcio==1.48.2", "protobuf==3.19.6", "psutil==7.2.2", "six==1.17.0", "XenAPI==26.21.1")
+TEST = (
+    "attrs==22.2.0",
+    "importlib-metadata==4.8.3",
+    "iniconfig==1.1.1",
+    "packaging==21.3",
+    "pluggy==1.0.0",
+    "py==1.11.0",
+    "pyparsing==3.0.9",
+    "pytest==7.0.1",
+    "tomli==1.2.3",
+    "typing-extensions==4.1.1",
+    "zipp==3.6.0",
+)
+BOOTSTRAP = ("pip==21.3.1",)
+LOCKS = {
+    "agent-cp36.lock": RUNTIME,
+    "agent-cp36-test.lock": TEST,
+    "agent-cp36-bootstrap.lock": BOOTSTRAP,
+}
+PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64")
+ABIS = ("cp36m", "abi3", "none")
+
+
+def public_environment() -> dict[str, str]:
+    """This process's environment without pip settings that could bring in files other than the public ones."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_") or name == "PIP_CERT"}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def download(requirement: str, folder: Path) -> Path:
+    """Fetch the wheel of `NAME==VERSION` that a Python 3.6 on Linux x86_64 takes into an empty folder.
+
+    Raises subprocess.CalledProcessError where there is none, or no network.
+    """
+    target = [f"--platform={platform}" for platform in PLATFORMS] + [f"--abi={abi}" for abi in ABIS]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    command += ["--python-version=3.6.8", "--implementation=cp", *target, f"--dest={folder}", requirement]
+    subprocess.run(command, env=public_environment(), check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def lock_line(requirement: str) -> str:
+    """One entry of a lock: the pinned requirement with the sha256 of its wheel."""
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = download(requirement, Path(folder))
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return f"{requirement} \\\n    --hash=sha256:{digest}\n"
+
+
+def lock_collector(lock: Path, root: Path) -> None:
+    """Resolve pyproject.toml; versions of the present lock are kept where they fit (to renew them, delete it first)."""
+    command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
+    command += ["--strip-extras", "--no-header", "--no-annotate", "--extra=dev", "--build-deps-for=editable"]
+    subprocess.run(
+        [*command, f"--output-file={lock}", "pyproject.toml"], cwd=root, env=public_environment(), check=True
+    )
+    print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
+
+
+def main() -> None:
+    """Rewrite the lock files beside this script."""
+    here = Path(__file__).resolve().parent
+    lock_collector(here / "collector.lock", here.parent)
+    for name, requirements in LOCKS.items():
+        ordered = sorted(requirements, key=lambda requirement: re.sub("[-_.]+", "-", requirement.lower()))
+        (here / name).write_text("".join(lock_line(requirement) for requirement in ordered))
+        print(f"packaging/{name}: {len(ordered)} packages")
+
+
+if __name__ == "__main__":
+    main()

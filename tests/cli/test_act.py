@@ -1,0 +1,146 @@
+"""The commands that ask for an act: what reaches the collector, and how a refusal reads."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from poolwarden.v1 import operator_pb2 as api
+from poolwarden_collector.cli import act
+
+from .conftest import Said
+from .fake_collector import HOSTS, FakeCollector
+
+Call = Callable[..., Said]
+
+
+def sent(fake: FakeCollector) -> list[api.CommandRequest]:
+    """The commands that reached the collector."""
+    return [request for request in fake.asked if isinstance(request, api.CommandRequest)]
+
+
+@pytest.fixture(autouse=True)
+def operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anna, behind sudo."""
+    monkeypatch.setenv("SUDO_USER", "anna")
+
+
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    """Standard input is a terminal at which these lines are typed."""
+    keyboard = io.StringIO(typed)
+    keyboard.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", keyboard)
+
+
+def test_confirm_fenced_sends_the_operators_own_words(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.reply = api.CommandReply(
+        accepted=True, text="recorded; the failover goes on", next_step="poolwarden history demo"
+    )
+    said = poolwarden("confirm-fenced", "demo/host-1", "--name", "host-1", "--how", " both cords pulled ")
+    assert said == (0, "recorded; the failover goes on\nnext step: poolwarden history demo\n", "")
+    (request,) = sent(fake)
+    assert request.actor == "anna"
+    assert request.confirm_fenced == api.ConfirmFenced(host=HOSTS[0], typed_name="host-1", how="both cords pulled")
+
+
+def test_confirm_fenced_asks_at_a_terminal(
+    fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_a_terminal(monkeypatch, "host-1\nPDU outlet 4 and 5 off\n")
+    said = poolwarden("confirm-fenced", "host-1", "--despite-power-on")
+    assert said.status == 0
+    assert "If this one in fact lives, both write to the same disks" in " ".join(said.err.split())
+    assert "3 VMs ran there" in " ".join(said.err.split())
+    (request,) = sent(fake)
+    assert (request.confirm_fenced.how, request.confirm_fenced.despite_power_on) == ("PDU outlet 4 and 5 off", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--name", "host-2", "--how", "off"), "'host-2' is not the host's name; nothing was confirmed"),
+        (("--name", "host-1", "--how", "  "), "how it was made safe must be said; nothing was confirmed"),
+        (("--name", "host-1"), "confirm-fenced has to ask, and nobody is at a terminal"),
+        ((), "confirm-fenced has to ask, and nobody is at a terminal"),
+    ],
+)
+def test_confirm_fenced_does_not_guess(
+    fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], complaint: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    said = poolwarden("confirm-fenced", "host-1", *arguments)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith(f"poolwarden: {complaint}")
+    assert sent(fake) == []
+
+
+def test_giving_up_at_the_question_confirms_nothing(
+    fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_a_terminal(monkeypatch, "host-1\n")
+    assert poolwarden("confirm-fenced", "host-1").status == 130
+    assert sent(fake) == []
+
+
+def test_a_refusal_is_an_answer_with_its_reason(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.reply = api.CommandReply(
+        text="host-1 is not confirmed: its agent was heard 0.4 s ago.",
+        code="agent-alive",
+        next_step="poolwarden explain demo",
+    )
+    arguments = ("confirm-fenced", "host-1", "--name", "host-1", "--how", "off")
+    said = poolwarden(*arguments)
+    assert said == (
+        1,
+        "",
+        "poolwarden: host-1 is not confirmed: its agent was heard 0.4 s ago\n  poolwarden explain demo\n",
+    )
+    said = poolwarden(*arguments, "--json")
+    assert (said.status, said.json["code"]) == (1, "agent-alive")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("pause", "demo", "--reason", "moving"), api.CommandRequest(pause=api.Pause(pool="demo", reason="moving"))),
+        (("resume", "demo"), api.CommandRequest(resume=api.Resume(pool="demo"))),
+        (("restart-xapi", "host-3"), api.CommandRequest(restart_xapi=api.RestartXapiCommand(host=HOSTS[2]))),
+        (("failover", "demo", "--dry-run"), api.CommandRequest(dry_run=api.DryRun(pool="demo"))),
+    ],
+)
+def test_what_is_sent(
+    fake: FakeCollector, poolwarden: Call, arguments: tuple[str, ...], expected: api.CommandRequest
+) -> None:
+    assert poolwarden(*arguments).status == 0
+    expected.actor = "anna"
+    assert sent(fake) == [expected]
+
+
+def test_failover_without_dry_run_is_refused_before_anything_is_sent(fake: FakeCollector, poolwarden: Call) -> None:
+    said = poolwarden("failover", "demo")
+    assert (said.status, said.out) == (1, "")
+    assert "a failover by hand is not in this version" in said.err
+    assert "poolwarden failover demo --dry-run" in said.err
+    assert fake.asked == []
+
+
+def test_dry_run_shows_the_plan(fake: FakeCollector, poolwarden: Call) -> None:
+    plan = api.ExplainReply(
+        pool_name="demo", verdict="Healthy", candidate="host-2", limitations=["host-2: first", "host-3: disabled"],
+        plan=["claim term 4", "promote host-2"], refused=["promotion: the master serves"],
+    )  # fmt: skip
+    fake.reply = api.CommandReply(accepted=True, plan=plan)
+    out = poolwarden("failover", "demo", "--dry-run").out
+    assert "  candidate: host-2\n" in out
+    assert "  - host-3: disabled\n" in out
+    assert "  - 2. promote host-2\n" in out
+    assert out.endswith("dry run: nothing was done\n")
+
+
+def test_the_actor_without_sudo_or_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert act.actor().startswith("uid ")

@@ -1,0 +1,297 @@
+"""The commands that look: what they print at 80 columns, as JSON, and with which exit status."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from poolwarden.v1 import operator_pb2 as api
+from poolwarden_collector.cli.pages import pools
+from poolwarden_collector.core.verdict import Verdict
+
+from .conftest import Said
+from .fake_collector import HOSTS, POOL, FakeCollector, a_host
+
+Call = Callable[..., Said]
+
+
+def dead_master(fake: FakeCollector) -> api.PoolStatus:
+    """The pool after its master vanished, blocked for want of a proof."""
+    pool = fake.status.pools[0]
+    pool.verdict, pool.sentence = "MasterVanished", "host-1 is silent for 14 s; host-2 and host-3 get no answer from it"
+    pool.master_uuid = pool.master_name = pool.master_address = ""
+    pool.hosts[0].CopyFrom(
+        a_host(1, "unknown", agent_connected=False, agent_age_ms=14_000, xapi="unknown", power="unknown", disks=[])
+    )
+    pool.hosts[1].orphaned = True
+    pool.failover.CopyFrom(
+        api.FailoverStatus(
+            id="fo-1",
+            step="CANDIDATE",
+            blocked="BLOCKED_NEEDS_HUMAN",
+            candidate_uuid=HOSTS[1],
+            term=4,
+            age_ms=9_000,
+            blocker="the power of host-1 reads unknown (Connection timed out), so nothing proves that it is off",
+        )  # fmt: skip
+    )
+    return pool
+
+
+def test_status_of_a_healthy_pool(fake: FakeCollector, poolwarden: Call) -> None:
+    said = poolwarden("status")
+    assert said.status == 0
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert lines[0] == "demo  Healthy for 65 s"
+    assert "  master: host-1 at 10.0.0.1; term 3, mode auto" in lines
+    assert "  HOST    ROLE    AGENT  XAPI     EMERGENCY  POWER  DISK   VMS" in lines
+    assert "  host-1  master  0.9 s  answers  no         on     50% /  3" in lines
+    assert lines[-1] == "collector: watch-1 0.1.0, epoch 2, up 61 min"
+
+
+def test_status_names_what_is_wrong(fake: FakeCollector, poolwarden: Call) -> None:
+    pool = dead_master(fake)
+    pool.paused, pool.pause_reason, pool.cooldown_ms = True, "moving racks", 600_000
+    pool.owed.append("host-1: tombstone naming 10.0.0.2")
+    pool.not_ready.append("host-3 has 40 MiB free on /")
+    fake.status.quiet_ms, fake.status.blind, fake.status.outbox_pending = 42_000, "no anchor answers", 2
+    fake.status.warnings.append("this collector runs as a VM of a pool that it guards")
+    said = poolwarden("status")
+    flat = " ".join(said.out.split())
+    for phrase in (
+        "demo MasterVanished", "master: none verified; term 3, mode auto, cool-down 10 min more", "paused: moving",
+        "failover: fo-1 at step CANDIDATE for 9.0 s, term 4, candidate host-2",
+        "BLOCKED_NEEDS_HUMAN: the power of host-1 reads unknown", "owed: host-1: tombstone naming 10.0.0.2",
+        "not ready: host-3 has 40 MiB free on /", "silent 14 s", "orphaned", "blind: no anchor answers",
+        "start-up quiet time: 42 s left", "warning: this collector runs as a VM", "alerts: 2 not delivered yet",
+    ):  # fmt: skip
+        assert phrase in flat, phrase
+
+
+def test_status_without_any_pool(fake: FakeCollector, poolwarden: Call) -> None:
+    del fake.status.pools[:]
+    assert "no pool is known yet" in poolwarden("status").out
+    assert poolwarden("status", "--check").status == 1
+
+
+def test_status_check_is_for_monitoring(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("status", "--check").status == 0
+    fake.status.pools[0].verdict = "Suspect"
+    said = poolwarden("status", "--check")
+    assert (said.status, said.err.splitlines()[0]) == (1, "poolwarden: demo is Suspect")
+    assert poolwarden("status").status == 0
+
+
+@pytest.mark.parametrize("arguments", [("--json", "status"), ("status", "--json")])
+def test_json_before_and_after_the_command(fake: FakeCollector, poolwarden: Call, arguments: tuple[str, ...]) -> None:
+    pool = poolwarden(*arguments).json["pools"][0]
+    assert pool["term"] == 3
+    assert pool["failover"] is None
+    assert pool["hosts"][0]["disks"][0]["used_percent"] == 50.0
+    assert pool["hosts"][0]["generation"] == 4711
+    assert pool["owed"] == []
+
+
+def test_hosts(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.status.pools[0].hosts[2].enabled = "no"
+    said = poolwarden("hosts", "demo")
+    assert said.out.splitlines()[0].startswith("HOST ")
+    assert "host-3: disabled: no VM starts there (xe host-enable)" in said.out
+    assert [host["name"] for host in poolwarden("hosts", "--json").json["hosts"]] == ["host-1", "host-2", "host-3"]
+
+
+def test_long_names_wrap_and_lose_nothing(fake: FakeCollector, poolwarden: Call) -> None:
+    other = api.PoolStatus(pool_uuid="p2", name="a-second-pool-with-a-long-name", verdict="Healthy")
+    long = "hypervisor-rack-17.datacentre-north.customers.example.com"
+    other.hosts.append(a_host(1, name=long, pool_name=other.name, host_uuid="h9"))
+    fake.status.pools.append(other)
+    out = poolwarden("hosts").out
+    header = out.splitlines()[0]
+    start, end = header.index("HOST"), header.index("ROLE")
+    assert long in "".join(line[start:end].strip() for line in out.splitlines())
+    assert poolwarden("host", "show", long).status == 0
+
+
+def test_host_show(fake: FakeCollector, poolwarden: Call) -> None:
+    host = fake.status.pools[0].hosts[1]
+    host.emergency, host.emergency_text = "yes", "this host is not known to its master (HOST_UNKNOWN_TO_MASTER)"
+    host.probes.append(api.ProbeStatus(target_name="host-1", outcome="no answer", age_ms=1200, text="timed out"))
+    out = poolwarden("host", "show", "demo/host-2").out
+    for phrase in (
+        "address:      10.0.0.2",
+        "generation 4711",
+        "5.0 GiB available of 8.0 GiB",
+        "xapi says: this host is not known",
+    ):
+        assert phrase in out
+    assert "host-1          no answer  1.2 s ago  timed out" in out
+    assert poolwarden("host", "show", HOSTS[1], "--json").json["probes"][0]["age_ms"] == 1200
+
+
+def test_ambiguous_host_lists_the_candidates(fake: FakeCollector, poolwarden: Call) -> None:
+    other = api.PoolStatus(
+        pool_uuid="p2", name="lab", hosts=[a_host(2, host_uuid="h9", pool_name="lab", pool_uuid="p2")]
+    )
+    fake.status.pools.append(other)
+    said = poolwarden("host", "show", "host-2")
+    assert said.status == 2
+    assert said.err == (
+        f"poolwarden: 'host-2' is ambiguous: demo/host-2 ({HOSTS[1]}) and lab/host-2 (h9)\n"
+        "  use pool/host or the UUID\n"
+    )
+    assert poolwarden("host", "show", "lab/host-2", "--json").json["host_uuid"] == "h9"
+
+
+def test_unknown_names(fake: FakeCollector, poolwarden: Call) -> None:
+    said = poolwarden("host", "show", "host-7")
+    assert (said.status, said.out) == (2, "")
+    assert said.err == "poolwarden: no host is called 'host-7'\n  known hosts: host-1, host-2, host-3\n"
+    said = poolwarden("status", "dmeo")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.splitlines()[0] == "poolwarden: no pool is called 'dmeo'; known: demo"
+
+
+def test_master_prints_only_the_address(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("master", "demo") == (0, "10.0.0.1\n", "")
+    assert poolwarden("master", POOL, "--json").json["master"] == {
+        "uuid": HOSTS[0], "name": "host-1", "address": "10.0.0.1",
+    }  # fmt: skip
+
+
+def test_master_prints_nothing_where_none_is_verified(fake: FakeCollector, poolwarden: Call) -> None:
+    dead_master(fake)
+    said = poolwarden("master", "demo")
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith("poolwarden: demo has no verified master now: MasterVanished: host-1 is silent for 14 s")
+    said = poolwarden("--json", "master", "demo")
+    assert (said.status, said.json["master"]) == (1, None)
+
+
+def test_master_refuses_two_masters(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.status.pools[0].hosts[1].role = "master"
+    said = poolwarden("master", "demo")
+    assert (said.status, said.out) == (1, "")
+    assert "no single master: host-1 and host-2" in said.err
+
+
+def test_master_without_an_address(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.status.pools[0].master_address = ""
+    said = poolwarden("master", "demo")
+    assert (said.status, said.out) == (1, "")
+
+
+def test_explain(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.explanation = api.ExplainReply(
+        pool_name="demo", verdict="MasterVanished", meaning="the master is silent and nobody reaches it",
+        evidence=[
+            api.EvidenceLine(
+                subject="host-1 xapi", value="no", age_ms=2100, age_known=True, witness="host-2", text="timed out"
+            ),
+            api.EvidenceLine(subject="host-1 power", value="unknown", witness="fence device"),
+        ],
+        permitted=["reading the power of host-1"],
+        refused=["promotion: no proof yet: the power of host-1 reads unknown"],
+        next_step="poolwarden confirm-fenced host-1",
+    )  # fmt: skip
+    out = poolwarden("explain", "demo").out
+    assert "  host-1 xapi   no       2.1 s  host-2        timed out" in out
+    assert "  host-1 power  unknown  ?      fence device" in out
+    assert "permitted:\n  - reading the power of host-1\n" in out
+    assert "not permitted, and why:\n  - promotion: no proof yet" in out
+    assert out.endswith("next step: poolwarden confirm-fenced host-1\n")
+    assert poolwarden("explain", "demo", "--json").json["evidence"][0]["age_ms"] == 2100
+
+
+def entries() -> list[api.HistoryEntry]:
+    """Three journal entries over midnight, one by an operator."""
+    common = {"pool_uuid": POOL, "pool_name": "demo", "failover": "fo-1", "actor": "poolwarden"}
+    texts = ["host-1 is silent; " + "evidence " * 12, "power of host-1 reads off", "both cords pulled"]
+    ats = ["2026-01-31T23:59:59.250Z", "2026-02-01T00:00:03.000+01:00", "2026-02-01T00:00:04.125Z"]
+    made = [
+        api.HistoryEntry(seq=number, at=at, kind=kind, text=text, data='{"reading": "off"}', **common)
+        for number, (at, kind, text) in enumerate(
+            zip(ats, ("decided", "power-reading", "confirmed"), texts, strict=True), 1
+        )
+    ]
+    made[2].actor = "anna"
+    return made
+
+
+def test_history(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.entries = entries()
+    out = poolwarden("history", "demo", "--failover", "fo-1", "--limit", "7").out
+    assert fake.asked[-1] == api.HistoryRequest(pool="demo", failover="fo-1", limit=7)
+    lines = out.splitlines()
+    assert lines[0] == "2026-01-31"
+    assert lines[1].startswith("23:59:59.250  decided           host-1 is silent; evidence")
+    assert lines[2].startswith(" " * 32 + "evidence")
+    assert "2026-02-01" in lines
+    assert "00:00:03.000  power-reading     power of host-1 reads off" in lines
+    assert lines[-1] == "00:00:04.125  confirmed         anna: both cords pulled"
+
+
+def test_history_as_json_holds_the_facts_as_objects(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.entries = entries()
+    fake.entries[1].data = "not json"
+    said = poolwarden("history", "--json").json["entries"]
+    assert said[0]["data"] == {"reading": "off"}
+    assert said[1]["data"] == "not json"
+    assert [entry["seq"] for entry in said] == [1, 2, 3]
+
+
+def test_history_that_is_empty(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("history").out == "the journal has no such entries\n"
+
+
+def test_follow_prints_each_entry(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.entries = entries()
+    lines = poolwarden("history", "--follow", "--json").out.splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == [1, 2, 3]
+    assert "demo: power of host-1 reads off" in poolwarden("history", "--follow").out
+
+
+def test_alerts(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("alerts").out == "no open alerts\n"
+    fake.alerts = [
+        api.Alert(
+            key="fo-1/closed", pool_name="demo", severity="critical", title="demo: host-2 is the new master",
+            body="address 10.0.0.2\nproof: power", raised_at="2026-02-01T00:00:04.125Z",
+            deliveries=[
+                api.Delivery(sink="webhook", state="pending", attempts=2, last_error="HTTP 503"),
+                api.Delivery(sink="log", state="sent", attempts=1, sent_at="2026-02-01T00:00:05.000Z"),
+            ],
+        ),
+        api.Alert(key="k2", title="old", raised_at="2026-01-01T00:00:00Z", resolved_at="2026-01-02T00:00:00Z"),
+    ]  # fmt: skip
+    assert poolwarden("alerts", "demo").out.splitlines() == [
+        "critical  demo: host-2 is the new master",
+        "  demo; raised 2026-02-01 00:00:04.125; open",
+        "  address 10.0.0.2",
+        "  proof: power",
+        "  webhook: pending, 2 attempts: HTTP 503",
+        "  log: sent 2026-02-01 00:00:05.000, 1 attempt",
+        "  key: fo-1/closed",
+    ]
+    assert len(poolwarden("alerts", "--all", "--json").json["alerts"]) == 2
+
+
+def test_a_name_cannot_command_the_terminal(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.status.pools[0].hosts[0].name = "host\x1b[2J\r1"
+    fake.status.pools[0].sentence = "a\x9bb"
+    out = poolwarden("status").out
+    assert "host?[2J?1" in out
+    assert not set(out) & {"\x1b", "\r", "\x9b"}
+
+
+def test_a_pools_name_is_the_collectors_to_resolve(fake: FakeCollector, poolwarden: Call) -> None:
+    """It may know a pool by an alias that no reply shows."""
+    assert poolwarden("host", "show", f"{POOL}/host-2").status == 0
+    assert fake.asked[-1] == api.StatusRequest(pool=POOL)
+    said = poolwarden("host", "show", "elsewhere/host-2")
+    assert (said.status, said.err.splitlines()[0]) == (2, "poolwarden: no pool is called 'elsewhere'; known: demo")
+
+
+def test_verdicts_are_coloured_by_names_that_exist() -> None:
+    """The command line does not import the core; the words must agree all the same."""
+    assert {pools.HEALTHY, *pools.UNEASY} <= {verdict.word for verdict in Verdict}
