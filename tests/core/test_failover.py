@@ -300,6 +300,23 @@ def test_an_unsafe_restart_is_not_done_and_says_why(trouble: str) -> None:
     assert {"newer member": "newer database", "kill": "would kill", "disk": "no room"}[trouble] in asked
 
 
+def test_an_agent_that_does_not_read_its_database_is_named_as_the_reason() -> None:
+    g = Guarded()
+    host = g.host(1)
+
+    def refuse(h: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "collect_evidence":
+            return OrderOutcome(order.order_id, order.kind_name, End.REFUSED, "storage", "its disk cannot be read")
+        return g.default(h, order)
+
+    g.on_order = refuse
+    host.liveness = host.socket = Liveness.SILENT
+    host.unwell_since = g.now
+    g.run(150_000)
+    assert "restart_xapi" not in [o.kind_name for o in host.orders]
+    assert "its disk cannot be read" in g.entry(Kind.ASKED).text
+
+
 def test_the_old_master_returns_and_is_made_a_member() -> None:
     g = Guarded()
     g.cut_power()

@@ -37,7 +37,8 @@ def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = ""
         return
     if failover.blocked != code:
         body = f"{why}. {next_step}".strip()
-        title = f"failover {failover.id} of {d.name(failover.old_master)}: {code}"
+        pool = d.record.name or d.record.pool
+        title = f"{pool}: failover {failover.id} of {d.name(failover.old_master)} stands still: {code}"
         d.raise_alert(
             f"{failover.id}/{code}", "critical", title, body, old_master=d.name(failover.old_master), blocker=why
         )

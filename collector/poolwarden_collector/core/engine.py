@@ -135,7 +135,7 @@ _SEVERITY = {
 
 def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
     """An alert per verdict and incident; an incident ends with the pool's next Healthy. None in quiet time."""
-    if verdict is Verdict.HEALTHY:
+    if verdict is Verdict.HEALTHY and d.failover is None:
         for key in _alerts_open(d):
             d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
     if d.quiet or verdict.permits not in (Permit.ALERT, Permit.RESTART, Permit.SUCCEED):

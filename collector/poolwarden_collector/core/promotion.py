@@ -47,7 +47,7 @@ def _send_promote(d: Draft, failover: Failover) -> None:
     # safety: callers have verified the proof and taken the last look in this very pass; the gate refuses a lower term,
     # another boot, an armed HA and a tombstone, and answers a repeated id with its stored result.
     preconditions = Preconditions(
-        pool_conf_in=(Role.MEMBER, Role.MASTER), ha_off=True, min_root_free_bytes=d.policy.min_root_free_bytes
+        pool_conf_in=(Role.MEMBER,), ha_off=True, min_root_free_bytes=d.policy.min_root_free_bytes
     )
     d.send(failover.promote_order, failover.candidate, Promote(), ORDER_VALID_MS, preconditions)
 

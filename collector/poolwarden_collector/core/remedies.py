@@ -18,7 +18,7 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, PlacementView, Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import PowerState
+from poolwarden_collector.core.live import PowerState, Sent
 from poolwarden_collector.core.orders import CollectEvidence, Preconditions, ReadPower, RestartXapi
 from poolwarden_collector.core.permission import may_begin, patience, standing_refusal
 from poolwarden_collector.core.power import counting, view
@@ -124,7 +124,7 @@ def running_vms(d: Draft, host: HostId) -> str:
     if agent is None or agent.facts.domains is None:
         return "how many VMs run there is not known"
     count = len(agent.facts.domains)
-    return f"{count} VM{'s'[: count != 1]} were last seen running there"
+    return f"{count} VM{'s' if count != 1 else ''} {'were' if count != 1 else 'was'} last seen running there"
 
 
 def _ask(d: Draft, what: str, refused: bool) -> None:
@@ -179,12 +179,20 @@ def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) ->
 def evidence_for_restart(d: Draft, host: HostId) -> PlacementView | None:
     """The placements of the host's file, at most 10 s old; asks for them if there are none."""
     for sent in d.live.sent.values():
-        done = sent.result is not None and sent.answered_at is not None
         if sent.host == host and sent.kind == "collect_evidence" and d.now - sent.at <= 10_000:
-            return sent.result.placements if done and sent.result is not None else None
+            return _placements_of(sent)
     if d.heard(host):
         d.send(d.fresh_id("evidence"), host, CollectEvidence(), 10_000)
     return None
+
+
+def _placements_of(sent: Sent) -> PlacementView | None:
+    """What the answer says; an agent that refused or failed to read says so instead, None while it has not answered."""
+    if sent.result is None:
+        return None
+    if sent.result.outcome is not Outcome.DONE or sent.result.placements is None:
+        return PlacementView(False, text=f"its agent did not read it: {sent.result.text or sent.result.reason}")
+    return sent.result.placements
 
 
 def restart_master(d: Draft, verdict: Verdict) -> None:

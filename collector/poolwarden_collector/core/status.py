@@ -146,8 +146,11 @@ def _failover(d: Draft) -> FailoverStatus | None:
 
 
 def _role(d: Draft, host: HostId) -> str:
-    agent = d.agent(host)
-    if agent is None or not agent.reported:
+    """What the host is, as far as it is known now: last words of a silent agent are not shown as the present."""
+    if any(item.host == host and item.what == "tombstone" for item in d.record.owed):
+        return "superseded"
+    agent = d.heard(host)
+    if agent is None:
         return "unknown"
     role = agent.facts.role
     if role.serves_as_master or role.pool_conf is Role.MASTER:
