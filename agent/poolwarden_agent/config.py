@@ -4,6 +4,8 @@ import configparser
 import os
 from typing import NamedTuple, Tuple
 
+from poolwarden_agent.core.gate import is_address
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text says where, what, and what to do."""
@@ -38,12 +40,14 @@ def load(path: str, root: str) -> Config:
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             parser.read_file(file)
     except OSError as error:
         raise ConfigError(
             "%s: %s; create it with a section [agent] and collector = HOST:PORT" % (path, error.strerror)
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("%s: is not a text file (UTF-8)" % path) from error
     except configparser.Error as error:
         raise ConfigError("%s: %s" % (path, " ".join(str(error).split()))) from error
     if not parser.has_section("agent"):
@@ -54,6 +58,9 @@ def load(path: str, root: str) -> Config:
         raise ConfigError("%s: unknown key %s; known are %s" % (path, unknown[0], ", ".join(sorted(KNOWN))))
     if not given.get("collector"):
         raise ConfigError("%s: collector is missing; expected HOST:PORT" % path)
+    for key in ("management_address", "bmc_address"):
+        if given.get(key) and not is_address(given[key]):
+            raise ConfigError("%s: %s is %r; expected an IP address" % (path, key, given[key]))
     tls = os.path.join(root, TLS)
     return Config(
         _endpoint(path, "collector", given["collector"].split(",")[0].strip()),
@@ -67,6 +74,18 @@ def load(path: str, root: str) -> Config:
         given.get("certificate", os.path.join(tls, "cert.pem")),
         given.get("key", os.path.join(tls, "key.pem")),
     )
+
+
+def check_certificates(config: Config) -> None:
+    """:raises ConfigError: a file of the agent's certificate cannot be read."""
+    for path in (config.ca, config.certificate, config.key):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                "%s: %s; the agent needs its own certificate and key, and the collector's CA" % (path, error.strerror)
+            ) from error
 
 
 def _endpoint(path: str, key: str, value: str) -> Tuple[str, int]:

@@ -3,26 +3,31 @@
 Driving protocol (a runner with threads in production, one loop in virtual time in a simulation)
 ------------------------------------------------------------------------------------------------
 * ``link_up()`` gives the messages that open a stream: Hello and a full Report.
-* ``report()`` gives a delta Report (None when there is nothing to send); call it each ``settings.report_interval_ms``.
-* ``observer.look_at_xapi`` each report interval and ``observer.look_at_peer`` for each of ``targets`` each probe
+* ``report()`` gives a delta Report; call it each ``settings.report_interval_ms``.
+* ``observer.look_at_xapi`` each report interval and ``observer.look_at_peer`` for each of ``to_probe()`` each probe
   interval; they may block up to their limits, so production gives them threads of their own.
+* ``observer.look_at_host`` each report interval likewise, if the host side was made with ``background=True``: nothing
+  that is said then waits for a disk or for xenstored. Otherwise the host is looked at for each report.
 * ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; orders come back as ``Work``.
 * ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production.
 Everything it does to the world goes through the port.
+
+``state`` is written by ``carry_out`` alone (and by ``remember`` before it); every value that another thread may read is
+an immutable tuple that is replaced as a whole.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0.port import Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
-from poolwarden_agent.observe import Observer
+from poolwarden_agent.observe import OWN_MASTER, Observer
 
+LONGEST_TEXT = 500  # characters of a result that is stored
 ACT_LIMIT_MS = 20000
 RESTART_LIMIT_MS = 100000
-UPGRADE_CHECK_MS = 300000
 
 Settings = NamedTuple(
     "Settings",
@@ -41,22 +46,21 @@ Work = NamedTuple("Work", [("order", Any), ("message", Any)])
 class HostSide(object):
     """One host's mouth and hands."""
 
-    def __init__(self, port: HostPort, python_version: str = "") -> None:
+    def __init__(self, port: HostPort, python_version: str = "", background: bool = False) -> None:
         self.port = port
         self.observer = Observer(port)
         self.settings = DEFAULTS
         self.targets: Dict[str, str] = {}
+        self.storage = ""  # why durable state cannot be used; empty: it can
+        self.state = self._load()
+        self.pool_said = ""  # the pool in this stream's Hello
         self._python = python_version
+        self._background = background
         self._sequence = 0
         self._sent: Dict[str, bytes] = {}
-        self._generation = (0, 0)  # value, first seen
-        self._upgrade: Tuple[Optional[bool], Optional[int]] = (None, None)
-        self.storage = ""
-        self.state = self._load()
-        self._pool = ""
-        self.collector_epoch = 0
 
     def _load(self) -> gate.GateState:
+        self.storage = ""
         try:
             data = self.port.load_state()
             return gate.decode(data) if data else gate.EMPTY
@@ -68,19 +72,26 @@ class HostSide(object):
 
     def pool(self) -> str:
         """The pool's UUID: from the database file, then from what was stored; empty if neither is known."""
-        if not self._pool:
-            view = self.port.database()
-            if view.readable and view.pool:
-                self._pool = view.pool
-                self._upgrade = (view.rolling_upgrade, self.port.mono_ms())
-        return self._pool or self.state.pool
+        if not self.observer.host.at_ms:
+            self.observer.look_at_host()
+        return self.observer.host.pool or self.state.pool
+
+    def remember(self) -> None:
+        """Keep the pool's UUID for a day on which the database file cannot be read. Before the first order only.
+
+        :raises SlotError: it could not be stored.
+        """
+        pool = self.pool()
+        if pool and pool != self.state.pool and not self.storage:
+            self._save(self.state._replace(pool=pool))
 
     def link_up(self) -> List[pb.AgentMessage]:
         """The messages that open a stream."""
         self._sequence = 0
         self._sent = {}
-        identity, address = self.port.identity(), self.port.management_address()
-        opened = wire.hello(identity, self.state, self.pool(), address, self._python)
+        self.pool_said = self.pool()
+        identity, address = self.port.identity(), self.observer.host.address
+        opened = wire.hello(identity, self.state, self.pool_said, address, self._python)
         return [self._message(hello=opened), self.report(full=True)]
 
     def _message(self, **body: Any) -> pb.AgentMessage:
@@ -96,77 +107,63 @@ class HostSide(object):
 
     def report(self, full: bool = False) -> pb.AgentMessage:
         """The next Report: sections that have not changed are left out unless it is full."""
-        sections = self._sections()
+        if not self._background:
+            self.observer.look_at_host()
         report = pb.Report(full=full)
-        now, seen = self.port.mono_ms(), self.observer
-        report.freshness.host_mono_ms = now
-        report.freshness.xapi_mono_ms = seen.seen.at_ms
-        report.freshness.probes_mono_ms = seen.probes_at_ms
-        report.freshness.pool_view_mono_ms = seen.view_at_ms if seen.view is not None else 0
-        for name, section in sections.items():
-            encoded = section.SerializeToString()
-            if full or self._sent.get(name) != encoded:
+        self._freshness(report.freshness)
+        for name, section in self._sections().items():
+            essence = _essence(section)
+            if full or self._sent.get(name) != essence:
                 getattr(report, name).CopyFrom(section)
-                self._sent[name] = encoded
-        address = self.port.management_address()
+                self._sent[name] = essence
+        address = self.observer.host.address
         if full or self._sent.get("address") != address.encode():
             report.management_address = address
             self._sent["address"] = address.encode()
         return self._message(report=report)
 
+    def _freshness(self, freshness: pb.Freshness) -> None:
+        observer = self.observer
+        freshness.host_mono_ms = observer.host.at_ms
+        freshness.xapi_mono_ms = observer.seen.at_ms
+        freshness.probes_mono_ms = observer.probes_at_ms
+        freshness.pool_view_mono_ms = observer.view_at_ms if observer.view is not None else 0
+
     def _sections(self) -> Dict[str, Any]:
-        port, seen = self.port, self.observer.seen
-        conf, address = port.role()
-        total, available = port.memory()
-        domains = port.domains()
-        identity = port.identity()
-        orphaned, since = self._orphaned(conf, address)
+        host, seen, view = self.observer.host, self.observer.seen, self.observer.view
+        identity = self.port.identity()
+        orphaned, since = self._orphaned()
+        watches = [w for target, w in sorted(self.observer.watches.items()) if target != OWN_MASTER]
         sections = {
-            "role": wire.role(conf, address, seen),
+            "role": wire.role(host.role, host.master, seen),
             "xapi": wire.xapi(seen, orphaned, since),
-            "database": self._database(),
-            "disks": wire.disks(port.disks()),
-            "memory": pb.MemoryFacts(total_bytes=total, available_bytes=available),
-            "domains": pb.DomainList(readable=domains is not None, vm_uuids=domains or []),
-            "probes": pb.ProbeList(probes=[wire.probe(w) for _, w in sorted(self.observer.watches.items())]),
+            "database": wire.database(host),
+            "disks": wire.disks(host.disks),
+            "memory": pb.MemoryFacts(total_bytes=host.memory[0], available_bytes=host.memory[1]),
+            "domains": pb.DomainList(readable=host.domains is not None, vm_uuids=host.domains or []),
+            "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),
             "tombstone": wire.tombstone(self.state.tombstone),
-            "software": pb.SoftwareFacts(
-                product_brand=identity.product_brand,
-                product_version=identity.product_version,
-                xapi_version=identity.xapi_version,
-            ),
+            "software": wire.software(identity),
         }  # type: Dict[str, Any]
-        if self.observer.view is not None:
-            sections["pool_view"] = wire.pool_view(self.observer.view)
+        if view is not None:
+            sections["pool_view"] = wire.pool_view(view)
         return sections
 
-    def _orphaned(self, conf: str, address: str) -> Tuple[bool, int]:
-        if conf != gate.MEMBER:
-            self.observer.member_since_ms = 0
+    def _orphaned(self) -> Tuple[bool, int]:
+        host = self.observer.host
+        if host.role != gate.MEMBER:
             return False, 0
-        now = self.port.mono_ms()
-        if not self.observer.member_since_ms:
-            self.observer.member_since_ms = now
-        watch = next((w for w in self.observer.watches.values() if w.address == address), None)
+        watch = next((w for w in self.observer.watches.values() if gate.same(w.address, host.master)), None)
         since = watch.unanswered_since_ms if watch is not None else 0
-        return judge.orphaned(watch, self.observer.member_since_ms, now), since
+        return judge.orphaned(watch, host.member_since_ms, self.port.mono_ms()), since
 
-    def _database(self) -> pb.DatabaseFacts:
-        source, generation = self.port.generation()
-        now = self.port.mono_ms()
-        if generation != self._generation[0]:
-            self._generation = (generation, now)
-            checked = self._upgrade[1]
-            if checked is None or now - checked >= UPGRADE_CHECK_MS:
-                view = self.port.database()
-                self._upgrade = (view.rolling_upgrade if view.readable else None, now)
-        return pb.DatabaseFacts(
-            generation=generation,
-            loaded_from=source,
-            changed_mono_ms=self._generation[1],
-            ha_armed=wire.tri(self.port.ha_armed()),
-            rolling_upgrade=wire.tri(self._upgrade[0]),
-        )
+    def to_probe(self) -> Dict[str, str]:
+        """Peers to probe: the collector's targets, and pool.conf's master where that is none of them."""
+        host = self.observer.host
+        named = any(gate.same(address, host.master) for address in self.targets.values())
+        own = host.master if host.role == gate.MEMBER and gate.is_address(host.master) and not named else ""
+        self.observer.watch_own_master(own)
+        return dict(self.targets, **({OWN_MASTER: own} if own else {}))
 
     # ------------------------------------------------------------------------------------------ hearing
 
@@ -177,7 +174,6 @@ class HostSide(object):
             answer = pb.ChallengeAnswer(nonce=message.challenge.nonce, boot_id=self.port.identity().boot_id)
             return [self._message(challenge_answer=answer)], None
         if kind == "welcome":
-            self.collector_epoch = message.welcome.epoch
             self._settle(message.welcome.settings)
         elif kind == "settings":
             self._settle(message.settings)
@@ -215,25 +211,31 @@ class HostSide(object):
             port.ha_armed(),
             port.process(),
             root,
+            port.management_address(),
         )
 
     def carry_out(self, work: Work) -> pb.OrderResult:
         """Pass one order through the gate and do it: mark durable, act, result durable, answer."""
-        order, now = work.order, self._now()
+        order = work.order
+        if self.storage:
+            self.state = self._load()
         if self.storage:
             return self._refusal(order, "storage", "durable state is not readable: %s" % self.storage)
-        decision = gate.decide(self.state, order, now)
+        before = self.state
+        decision = gate.decide(before, order, self._now())
+        if isinstance(decision, gate.Obey) and not decision.already:
+            try:
+                # safety: (1) numbers and the started mark are durable before anything is done.
+                self._save(gate.starting(before, order, self._now()))
+            except SlotError as error:
+                return self._refusal(order, "storage", str(error))
+            # safety: a slow disk may have held that up; what was true before it must be true at the act.
+            decision = gate.decide(before, order, self._now())
         if isinstance(decision, gate.Refuse):
             return self._refusal(order, decision.reason, decision.text)
         if isinstance(decision, gate.Replay):
             return wire.result(decision.result, self.state, replayed=True)
-        try:
-            # safety: (1) numbers and the started mark are durable before anything is done.
-            if not decision.already:
-                self._save(gate.starting(self.state, order, now))
-            return self._do(work, decision)
-        except SlotError as error:
-            return self._refusal(order, "storage", str(error))
+        return self._do(work, decision)
 
     def _save(self, state: gate.GateState) -> None:
         if state != self.state:
@@ -248,42 +250,56 @@ class HostSide(object):
         order = work.order
         if decision.already:
             return self._end(order, Act(gate.DONE, decision.text))
+        if order.kind in gate.LOOKING:
+            return self._look(work)
         if order.kind == "claim":
             return self._claim(work)
+        try:
+            act = self._act(order)
+        except SlotError as error:
+            return self._refusal(order, "storage", str(error))
+        return self._end(order, act)
+
+    def _look(self, work: Work) -> pb.OrderResult:
+        order, message = work.order, work.message
+        answer = wire.result(gate.Result(order.order_id, order.kind, gate.DONE, "", ""), self.state)
         if order.kind == "probe_now":
-            answer = wire.result(gate.Result(order.order_id, order.kind, gate.DONE, "", ""), self.state)
-            answer.nonce = work.message.probe_now.nonce
-            limit = _within(work.message.probe_now.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
-            watches = [
-                self.observer.look_at_peer(t.host_uuid, t.address, limit) for t in work.message.probe_now.targets
-            ]
+            limit = _within(message.probe_now.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
+            watches = [self.observer.look_at_peer(t.host_uuid, t.address, limit) for t in message.probe_now.targets]
+            answer.nonce = message.probe_now.nonce
             answer.probes.probes.extend(wire.probe(w) for w in watches)
-            return answer
-        if order.kind == "collect_evidence":
-            answer = wire.result(gate.Result(order.order_id, order.kind, gate.DONE, "", ""), self.state)
+        elif message.collect_evidence.want_placements:
             answer.placements.CopyFrom(wire.placements(self.port.database()))
-            return answer
-        return self._end(order, self._act(order))
+        return answer
 
     def _act(self, order: gate.Order) -> Act:
         if order.kind == "promote":
             # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
-            return self._verified(self.port.promote(ACT_LIMIT_MS), (gate.MASTER, ""))
+            return self._become((gate.MASTER, ""), lambda: self.port.promote(ACT_LIMIT_MS))
         if order.kind == "repoint":
-            return self._verified(self.port.repoint(order.address, ACT_LIMIT_MS), (gate.MEMBER, order.address))
+            wanted = (gate.MEMBER, order.address)
+            return self._become(wanted, lambda: self.port.repoint(order.address, ACT_LIMIT_MS))
         if order.kind == "restart_xapi":
             return self.port.restart_xapi(RESTART_LIMIT_MS)
         return self._tombstone(order)
 
-    def _verified(self, act: Act, wanted: Tuple[str, str]) -> Act:
-        """xapi's word alone is not enough: pool.conf must say it (an error may even come after it was written)."""
-        if self.port.role() == wanted:
-            return Act(gate.DONE, act.text)
+    def _become(self, wanted: Tuple[str, str], call: Callable[[], Act]) -> Act:
+        """Take a role. xapi's word is not enough: pool.conf must say it; an error may come after it was written."""
+        port = self.port
+        if self._says(wanted) and port.role_settled() and port.process() != gate.NO_PROCESS:
+            return Act(gate.DONE, "the running xapi has this role already")
+        act = call()
+        if self._says(wanted):
+            # safety: pool.conf may be right for another reason (a tombstone); without xapi's word nothing is certain.
+            return act if act.outcome == gate.DONE else Act(gate.UNKNOWN, "%s; pool.conf is right" % act.text)
         if act.outcome == gate.DONE:
-            return Act(
-                gate.FAILED, "%s, but pool.conf says %s" % (act.text, " ".join(self.port.role()).strip() or "nothing")
-            )
+            said = " ".join(port.role()).strip() or "nothing readable"
+            return Act(gate.FAILED, "%s, but pool.conf says %s" % (act.text, said))
         return act
+
+    def _says(self, wanted: Tuple[str, str]) -> bool:
+        role, address = self.port.role()
+        return role == wanted[0] and gate.same(address, wanted[1])
 
     def _tombstone(self, order: gate.Order) -> Act:
         if order.clear:
@@ -319,10 +335,25 @@ class HostSide(object):
 
     def _end(self, order: gate.Order, act: Act) -> pb.OrderResult:
         reason = {gate.DONE: "", gate.FAILED: "xapi-error", gate.UNKNOWN: "timeout"}.get(act.outcome, "")
-        result = gate.Result(order.order_id, order.kind, act.outcome, reason, act.text)
-        # safety: (3) the result is durable before (4) it is told; dying in between, the started mark judges by facts.
-        self._save(gate.ended(self.state, result))
+        result = gate.Result(order.order_id, order.kind, act.outcome, reason, act.text[:LONGEST_TEXT])
+        try:
+            # safety: (3) the result is durable before (4) it is told; if we die in between, facts decide.
+            self._save(gate.ended(self.state, result))
+        except SlotError as error:
+            # Neither "refused" (something was done) nor "done" (it would not be known after a crash).
+            text = "%s; its result could not be stored: %s" % (act.text[:LONGEST_TEXT], error)
+            return wire.result(result._replace(outcome=gate.UNKNOWN, reason="storage", text=text), self.state)
         return wire.result(result, self.state)
+
+
+def _essence(section: Any) -> bytes:
+    """What makes a section news: a process that only grew older is none."""
+    if isinstance(section, pb.XapiFacts):
+        bare = pb.XapiFacts()
+        bare.CopyFrom(section)
+        bare.process_age_ms = 0
+        section = bare
+    return bytes(section.SerializeToString())
 
 
 def _within(value: int, least: int, most: int, default: int) -> int:

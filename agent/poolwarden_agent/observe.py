@@ -6,10 +6,11 @@ Rules
   answers: on a member whose master is gone a login hangs for ever and keeps a server thread.
 * The dummy login that asks a member for its master goes only to a settled member, and seldom.
 * Every kept observation carries the instant at which it ended; nothing here guesses that an old one still holds.
+* The database file can be large: it is parsed when it has changed and not often, for its pool row alone.
 """
 
 import threading
-from typing import Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core.gate import MASTER, MEMBER, NO_PROCESS, Process
 from poolwarden_agent.core.judge import (
@@ -30,6 +31,30 @@ LOCAL_LIMIT_MS = 1000
 SOCKET_LIMIT_MS = 3000
 VIEW_LIMIT_MS = 5000
 ASK_MEMBER_EVERY_MS = 10000
+PARSE_EVERY_MS = 300000
+PARSE_AGAIN_MS = 60000  # where the pool is not known yet
+OWN_MASTER = "@"  # the watch of pool.conf's master where the collector names no target with that address
+
+HostSeen = NamedTuple(
+    "HostSeen",
+    [
+        ("at_ms", int),
+        ("role", str),
+        ("master", str),
+        ("source", str),
+        ("generation", int),
+        ("generation_since_ms", int),
+        ("ha_armed", Optional[bool]),
+        ("disks", List[Any]),
+        ("memory", Tuple[int, int]),
+        ("domains", Optional[List[str]]),
+        ("address", str),
+        ("pool", str),
+        ("rolling_upgrade", Optional[bool]),
+        ("member_since_ms", int),
+    ],
+)
+HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0)
 
 XapiSeen = NamedTuple(
     "XapiSeen",
@@ -62,13 +87,56 @@ class Observer(object):
         self._port = port
         self._lock = threading.Lock()
         self.seen = NOT_SEEN
+        self.host = HOST_NOT_SEEN
         self.watches: Dict[str, Watch] = {}
         self.probes_at_ms = 0
         self.view: Optional[PoolView] = None
         self.view_at_ms = 0
-        self.member_since_ms = 0
+        self._wanted: Dict[str, str] = {}
+        self._parsed: Tuple[Optional[int], str, int, Process] = (None, "", 0, NO_PROCESS)
+        self._looking = threading.Lock()
         self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
+
+    def look_at_host(self) -> None:
+        """One round of looking at files, disks and domains; xenstored and a big database file may take their time."""
+        with self._looking:
+            self.host = self._host_facts(self.host)
+            if self._parse_due(self.host):
+                self.host = self._parse(self.host)
+
+    def _host_facts(self, before: HostSeen) -> HostSeen:
+        port = self._port
+        role, master = port.role()
+        source, generation = port.generation()
+        armed, disks, memory = port.ha_armed(), port.disks(), port.memory()
+        domains, address = port.domains(), port.management_address()
+        now = port.mono_ms()
+        known = before.at_ms != 0 and (generation, source) == (before.generation, before.source)
+        member_since = before.member_since_ms if before.role == role == MEMBER else (now if role == MEMBER else 0)
+        return HostSeen(
+            now, role, master, source, generation, before.generation_since_ms if known else now, armed, disks, memory,
+            domains, address, before.pool, before.rolling_upgrade, member_since,
+        )  # fmt: skip
+
+    def _parse_due(self, host: HostSeen) -> bool:
+        parsed_ms, source, generation, process = self._parsed
+        if parsed_ms is None:
+            return True
+        age = host.at_ms - parsed_ms
+        if not host.pool:
+            return age >= PARSE_AGAIN_MS
+        if (source, generation) == (host.source, host.generation):
+            return False
+        return age >= PARSE_EVERY_MS or process != self._port.process()
+
+    def _parse(self, host: HostSeen) -> HostSeen:
+        """The pool and its upgrade mark; an unreadable file leaves the pool as it was known."""
+        view = self._port.database()
+        self._parsed = (self._port.mono_ms(), host.source, host.generation, self._port.process())
+        if not view.readable:
+            return host._replace(rolling_upgrade=None)
+        return host._replace(pool=view.pool or host.pool, rolling_upgrade=view.rolling_upgrade)
 
     def look_at_xapi(self, want_view: bool, view_interval_ms: int) -> None:
         """One round of looking at the own xapi: TCP, socket, role, and on a serving master its view of the pool."""
@@ -98,7 +166,7 @@ class Observer(object):
             running,
             master,
             serves,
-            before.serves_since_ms if before.serves and serves else (now if serves else 0),
+            _since(before, serves, process, now),
         )
 
     def _socket_liveness(self, emergency: Emergency, age: Optional[int], startup: bool) -> str:
@@ -107,21 +175,24 @@ class Observer(object):
             return SILENT
         return liveness(outcome, age, startup)
 
-    def _running_role(self, tcp: str, process: Process, before: XapiSeen) -> tuple:
-        kind, address = self._port.role()
+    def _running_role(self, tcp: str, process: Process, before: XapiSeen) -> Tuple[str, str]:
+        """The role in the running process's memory: read at its start, it never changes while that process lives."""
+        kind, _ = self._port.role()
+        if process != NO_PROCESS and process == before.process and before.running == MASTER:
+            return MASTER, ""  # whatever pool.conf says by now, this process still serves
         if process == NO_PROCESS or not self._port.role_settled():
-            return "", ""
+            return (before.running, before.running_master) if process == before.process else ("", "")
         if kind == MASTER:
             return MASTER, ""
         if kind != MEMBER or tcp != ANSWERS:
             return ("", "") if process != before.process else (before.running, before.running_master)
         now = self._port.mono_ms()
         due = self._asked_member_ms is None or now - self._asked_member_ms >= ASK_MEMBER_EVERY_MS
-        if due or process != self._asked_process or before.running != MEMBER:
+        if due or process != self._asked_process:
             self._asked_member_ms, self._asked_process = now, process
             named = self._port.running_master(LOCAL_LIMIT_MS)
             return (MEMBER, named) if named else ("", "")
-        return MEMBER, before.running_master
+        return (MEMBER, before.running_master) if before.running == MEMBER else ("", "")
 
     def _serves(self, tcp: str, want_view: bool, view_interval_ms: int, running: str, process: Process) -> bool:
         if running != MASTER or tcp != ANSWERS:
@@ -141,16 +212,39 @@ class Observer(object):
         return self.view is not None and self.view.master == self._port.identity().host
 
     def look_at_peer(self, target: str, address: str, limit_ms: int) -> Watch:
-        """Probe one peer and keep the result."""
+        """Probe one peer; the result is kept if that peer is one to be watched at that address."""
         result = self._port.alive_peer(address, limit_ms)
-        now = self._port.mono_ms()
         with self._lock:
+            now = self._port.mono_ms()
             watch = watched(self.watches.get(target), target, address, result, now)
-            self.watches[target] = watch
-            self.probes_at_ms = now
+            if self._wanted.get(target) == address:
+                self.watches = dict(self.watches, **{target: watch})
+                self.probes_at_ms = now
         return watch
 
     def keep_only(self, targets: Dict[str, str]) -> None:
-        """Forget watches of peers that are no longer to be probed."""
+        """Watch these peers from now on; forget those that are no longer to be probed."""
         with self._lock:
-            self.watches = {host: watch for host, watch in self.watches.items() if host in targets}
+            own, known = self._wanted.get(OWN_MASTER), self.watches.get(OWN_MASTER)
+            self._wanted = dict(targets, **({OWN_MASTER: own} if own else {}))
+            self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}
+            for host, address in targets.items():
+                if known is not None and known.address == address and host not in self.watches:
+                    self.watches[host] = known._replace(target=host)
+
+    def watch_own_master(self, address: str) -> None:
+        """Watch pool.conf's master though the collector did not ask for it; empty: no more."""
+        if self._wanted.get(OWN_MASTER, "") == address:
+            return
+        with self._lock:
+            self._wanted.pop(OWN_MASTER, None)
+            if address:
+                self._wanted[OWN_MASTER] = address
+            self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}
+
+
+def _since(before: XapiSeen, serves: bool, process: Process, now: int) -> int:
+    """Since when this very process serves as master; 0: it does not."""
+    if not serves:
+        return 0
+    return before.serves_since_ms if before.serves and before.process == process else now

@@ -1,16 +1,20 @@
 """The pipe between the two processes: one-byte verb, four-byte length, payload. Typed, bounded, never trusted.
 
-Upwards (host side to link side): ``M``, a serialized AgentMessage to send. Downwards: ``U`` the link is up, ``D`` it is
-down, ``C`` a serialized CollectorMessage. Whatever else comes from the link side is refused with a line in the log.
+Upwards (host side to link side): ``M``, the number of a stream and a serialized AgentMessage for it; ``R``, begin a new
+stream. Downwards: ``U`` a stream is up, with its number; ``D`` it is down, with a text; ``C`` a serialized
+CollectorMessage. Whatever else comes from the link side is refused with a line in the log.
+
+Streams are numbered because the two sides learn of a stream's end at different times: a report that was meant for the
+last stream must not come before the Hello of the next one.
 """
 
 import struct
 from typing import List, Tuple
 
 LONGEST = 4 * 1024 * 1024
-MESSAGE, UP, DOWN, FROM_COLLECTOR = b"M", b"U", b"D", b"C"
-DOWNWARDS = (UP, DOWN, FROM_COLLECTOR)
+MESSAGE, RENEW, UP, DOWN, FROM_COLLECTOR = b"M", b"R", b"U", b"D", b"C"
 _HEAD = struct.Struct("!cI")
+_STREAM = struct.Struct("!I")
 
 
 class PipeError(Exception):
@@ -24,22 +28,36 @@ def frame(verb: bytes, payload: bytes = b"") -> bytes:
     return _HEAD.pack(verb, len(payload)) + payload
 
 
+def numbered(stream: int, message: bytes = b"") -> bytes:
+    """A payload that belongs to one stream."""
+    return _STREAM.pack(stream) + message
+
+
+def unnumbered(payload: bytes) -> Tuple[int, bytes]:
+    """Stream and message. :raises PipeError: there is no number."""
+    if len(payload) < _STREAM.size:
+        raise PipeError("a message without a stream")
+    return _STREAM.unpack(payload[: _STREAM.size])[0], payload[_STREAM.size :]
+
+
 class Frames(object):
     """Cuts a byte stream into frames."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self._data = bytearray()
 
     def feed(self, data: bytes) -> List[Tuple[bytes, bytes]]:
         """Whole frames so far. :raises PipeError: a length that no honest side sends."""
         self._data += data
-        found = []
-        while len(self._data) >= _HEAD.size:
-            verb, length = _HEAD.unpack(self._data[: _HEAD.size])
+        found, start = [], 0
+        while len(self._data) - start >= _HEAD.size:
+            verb, length = _HEAD.unpack(bytes(self._data[start : start + _HEAD.size]))
             if length > LONGEST:
                 raise PipeError("a frame of %d bytes" % length)
-            if len(self._data) < _HEAD.size + length:
+            end = start + _HEAD.size + length
+            if len(self._data) < end:
                 break
-            found.append((verb, self._data[_HEAD.size : _HEAD.size + length]))
-            self._data = self._data[_HEAD.size + length :]
+            found.append((verb, bytes(self._data[start + _HEAD.size : end])))
+            start = end
+        del self._data[:start]
         return found

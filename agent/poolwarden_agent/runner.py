@@ -1,64 +1,77 @@
-"""Runs the host side: one loop that never waits for xapi, and a few daemon threads that may.
+"""Runs the host side: one loop that never waits for xapi, disks or xenstored, and a few daemon threads that may.
 
 The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call
-in flight), a small pool probes peers (never two probes of one target at once), one carries out orders, one at a time.
+in flight), one at files, disks and domains, some probe peers, one carries out orders, one at a time.
 """
 
 import os
 import queue
 import select
 import signal
-import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Optional, Set
+from typing import Any, Callable, Optional
 
 from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import log
+from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.hostside import HostSide, Work
-from poolwarden_agent.pipe import DOWN, DOWNWARDS, FROM_COLLECTOR, MESSAGE, UP, Frames, PipeError, frame
+from poolwarden_agent.linkprocess import LinkLost, LinkProcess
+from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
+from poolwarden_agent.probers import Probers
 
-PROBERS = 4
-
-
-class LinkLost(Exception):
-    """The link side's process has ended."""
+LAST_ORDER_S = 5.0  # at a stop, for the order in hand
+LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
+LONGEST_SLEEP_S = 1.0
 
 
 class Runner(object):
     """The host side's process."""
 
-    def __init__(self, side: HostSide, pipe: socket.socket) -> None:
+    def __init__(self, side: HostSide, link: LinkProcess) -> None:
         self._side = side
-        self._pipe = pipe
-        self._frames = Frames()
-        self._work: queue.Queue = queue.Queue()
-        self._results: queue.Queue = queue.Queue()
+        self._link = link
+        self._orders = queue.Queue()  # type: queue.Queue
+        self._results = queue.Queue()  # type: queue.Queue
         self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._up = False
+        self._stream = 0  # the number of the stream that is up; 0: none
         self._stopping = False
+        self._news = False
         self._next_report = 0
-        self._next_probe: Dict[str, int] = {}
-        self._probing: Set[str] = set()
-        self._busy = threading.Event()
-        self._probers = ThreadPoolExecutor(PROBERS)
+        self._unanswered = 0  # orders that were heard and have no result yet
+        self._probers = Probers(self._probe)
 
     def run(self) -> None:
-        """Until SIGTERM. :raises LinkLost: the link side has ended; start both anew."""
+        """Until SIGTERM."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        for target in (self._observe, self._obey):
+        self._look_at_host()
+        try:
+            self._side.remember()
+        except SlotError as error:
+            log.say("%s" % error, "storage")
+        if self._side.storage:
+            log.say("%s: reports go on, every order is refused" % self._side.storage, "storage")
+        for target in (self._observe_xapi, self._observe_host, self._obey):
             thread = threading.Thread(target=target)
             thread.daemon = True
             thread.start()
         while not self._stopping:
             self._turn()
+        self._last_turns()
+
+    def _last_turns(self) -> None:
+        """The order in hand may end, its result be told; then Goodbye."""
+        deadline = time.monotonic() + LAST_ORDER_S
+        while self._unanswered and time.monotonic() < deadline:
+            self._turn()
         self._send(self._side.goodbye(pb.Goodbye.AGENT_STOP))
+        self._link.stop(LAST_WORDS_S)
 
     def _stop(self, _signal: int, _frame: Any) -> None:
         self._stopping = True
@@ -70,50 +83,79 @@ class Runner(object):
         except OSError:
             pass
 
+    # ------------------------------------------------------------------------------------------ the loop
+
     def _turn(self) -> None:
-        now = self._side.port.mono_ms()
-        if self._up and now >= self._next_report:
-            self._send(self._side.report())
-            self._next_report = now + self._side.settings.report_interval_ms
-        self._start_probes(now)
-        wait = max(0.01, min(0.5, (self._next_report - now) / 1000.0 if self._up else 0.5))
-        readable, _, _ = select.select([self._pipe, self._wake_read], [], [], wait)
+        try:
+            self._link.ensure()
+            now = self._side.port.mono_ms()
+            if self._stream and (self._news or now >= self._next_report):
+                self._report(now)
+            wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
+            self._wait(min(wait_s, LONGEST_SLEEP_S))
+            self._tell_results()
+            self._link.flush()
+        except LinkLost as error:
+            self._stream = 0
+            log.say(str(error), "link side")
+
+    def _next_due(self, now: int) -> int:
+        side = self._side
+        probe = self._probers.start_due(side.to_probe(), now, side.settings.probe_interval_ms)
+        return min(probe, self._next_report) if self._stream else probe
+
+    def _wait(self, wait_s: float) -> None:
+        pipe = self._link.socket
+        readers = [self._wake_read] + ([pipe] if pipe is not None else [])
+        writers = [pipe] if self._link.wants_to_write else []
+        readable, _, _ = select.select(readers, writers, [], wait_s)
         if self._wake_read in readable:
             os.read(self._wake_read, 4096)
+        if pipe is not None and pipe in readable:
+            for verb, payload in self._link.read():
+                self._frame(verb, payload)
+
+    def _report(self, now: int) -> None:
+        self._news = False
+        self._next_report = now + self._side.settings.report_interval_ms
+        if self._side.pool() != self._side.pool_said:
+            self._link.send(RENEW)  # another pool: only a Hello can say so
+            return
+        try:
+            report = self._side.report()
+        except Exception as error:  # challenges and orders must go on
+            log.say("a report could not be made: %s: %s" % (type(error).__name__, error), "report")
+            return
+        self._send(report)
+
+    def _tell_results(self) -> None:
         while not self._results.empty():
             result = self._results.get()
-            if self._up:
+            self._unanswered -= 1
+            if result is not None:
                 self._send(self._side.wrap(result))
-                # What the act changed is told at once, not an interval later.
-                self._next_report = 0
-        if self._pipe in readable:
-            self._read()
-
-    def _read(self) -> None:
-        data = self._pipe.recv(65536)
-        if not data:
-            raise LinkLost()
-        try:
-            for verb, payload in self._frames.feed(data):
-                self._frame(verb, payload)
-        except PipeError as error:
-            log.say("the link side sent %s; it is replaced" % error, "pipe")
-            raise LinkLost() from error
 
     def _frame(self, verb: bytes, payload: bytes) -> None:
-        if verb not in DOWNWARDS:
-            log.say("refused a frame %r of the link side" % verb, "pipe")
-        elif verb == UP:
-            self._up = True
-            log.say("connected to the collector", "link")
-            for message in self._side.link_up():
-                self._send(message)
-            self._next_report = self._side.port.mono_ms() + self._side.settings.report_interval_ms
+        if verb == UP:
+            self._up(payload)
         elif verb == DOWN:
-            self._up = False
+            self._stream = 0
             log.say("not connected: %s" % payload.decode("utf-8", "replace")[:200], "link")
         elif verb == FROM_COLLECTOR:
             self._hear(payload)
+        else:
+            log.say("refused a frame %r of the link side" % verb, "pipe")
+
+    def _up(self, payload: bytes) -> None:
+        try:
+            self._stream, _ = unnumbered(payload)
+        except PipeError as error:
+            log.say("refused %s of the link side" % error, "pipe")
+            return
+        log.say("connected to the collector", "link")
+        self._next_report = self._side.port.mono_ms() + self._side.settings.report_interval_ms
+        for message in self._side.link_up():
+            self._send(message)
 
     def _hear(self, payload: bytes) -> None:
         try:
@@ -125,63 +167,64 @@ class Runner(object):
         for answer in answers:
             self._send(answer)
         if work is not None:
-            self._work.put(work)
+            self._unanswered += 1
+            self._orders.put(work)
 
     def _send(self, message: pb.AgentMessage) -> None:
-        try:
-            self._pipe.sendall(frame(MESSAGE, message.SerializeToString()))
-        except PipeError as error:
-            log.say("a message was not sent: %s" % error, "pipe")
-        except OSError as error:
-            if not self._stopping:
-                raise LinkLost() from error
+        if self._stream:
+            self._link.send(MESSAGE, numbered(self._stream, message.SerializeToString()))
 
     # ------------------------------------------------------------------------------------------ threads
 
-    def _observe(self) -> None:
+    def _each_interval(self, what: str, look: Callable[[], None]) -> None:
         while True:
-            settings = self._side.settings
             started = time.monotonic()
             try:
-                self._side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
-            except Exception as error:  # an observer that dies would leave facts that look fresh
-                log.say("looking at xapi failed: %s: %s" % (type(error).__name__, error), "observe")
-            time.sleep(max(0.1, settings.report_interval_ms / 1000.0 - (time.monotonic() - started)))
+                look()
+            except Exception as error:  # an observer that dies would leave facts that never age
+                log.say("looking at %s failed: %s: %s" % (what, type(error).__name__, error), "look at " + what)
+            interval = self._side.settings.report_interval_ms / 1000.0
+            time.sleep(max(0.1, interval - (time.monotonic() - started)))
 
-    def _start_probes(self, now: int) -> None:
-        for host, address in list(self._side.targets.items()):
-            if host not in self._probing and now >= self._next_probe.get(host, 0):
-                self._next_probe[host] = now + self._side.settings.probe_interval_ms
-                self._probing.add(host)
-                self._probers.submit(self._probe, host, address)
+    def _observe_xapi(self) -> None:
+        self._each_interval("xapi", self._look_at_xapi)
+
+    def _observe_host(self) -> None:
+        self._each_interval("the host", self._side.observer.look_at_host)
+
+    def _look_at_xapi(self) -> None:
+        settings = self._side.settings
+        self._side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
+
+    def _look_at_host(self) -> None:
+        try:
+            self._side.observer.look_at_host()
+        except Exception as error:
+            log.say("looking at the host failed: %s: %s" % (type(error).__name__, error), "look at the host")
 
     def _probe(self, host: str, address: str) -> None:
-        try:
-            self._side.observer.look_at_peer(host, address, self._side.settings.probe_timeout_ms)
-        finally:
-            self._probing.discard(host)
+        self._side.observer.look_at_peer(host, address, self._side.settings.probe_timeout_ms)
 
     def _obey(self) -> None:
         while True:
-            work: Work = self._work.get()
-            self._busy.set()
-            try:
-                result: Optional[pb.OrderResult] = self._side.carry_out(work)
-            except Exception as error:  # the order is answered by facts when it comes again
-                log.say("order %s failed: %s: %s" % (work.order.kind, type(error).__name__, error), "order")
-                result = None
-            if result is not None:
-                name = pb.OrderResult.Outcome.Name(result.outcome).lower()
-                log.say("order %s: %s %s" % (work.order.kind, name, result.text), "order %s" % work.order.kind)
-                self._results.put(result)
-            self._busy.clear()
+            work = self._orders.get()  # type: Work
+            self._results.put(self._carry_out(work))
+            self._wake()
+            # What the act has changed is told at once, not an interval later.
+            self._look_at_host()
+            self._news = True
             self._wake()
 
-    def settle(self, limit_s: float) -> None:
-        """Let the order in hand end before this process is replaced."""
-        deadline = time.monotonic() + limit_s
-        while self._busy.is_set() and time.monotonic() < deadline:
-            time.sleep(0.05)
+    def _carry_out(self, work: Work) -> Optional[pb.OrderResult]:
+        kind = work.order.kind or "of an unknown kind"
+        try:
+            result = self._side.carry_out(work)
+        except Exception as error:  # not answered: when the order comes again it is judged by facts
+            log.say("order %s failed: %s: %s" % (kind, type(error).__name__, error), "order")
+            return None
+        name = pb.OrderResult.Outcome.Name(result.outcome).lower()
+        log.say("order %s: %s %s" % (kind, name, result.text), "order %s" % kind)
+        return result
 
 
 def python_version() -> str:

@@ -133,7 +133,25 @@ def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
         orphaned_since_mono_ms=orphaned_since_ms if orphaned else 0,
         startup_cookie=seen.startup_cookie,
         init_complete_cookie=seen.init_cookie,
-        process_age_ms=0,
+        process_age_ms=seen.age_ms,
+    )
+
+
+def database(host: Any) -> pb.DatabaseFacts:
+    return pb.DatabaseFacts(
+        generation=host.generation,
+        loaded_from=host.source,
+        changed_mono_ms=host.generation_since_ms,
+        ha_armed=tri(host.ha_armed),
+        rolling_upgrade=tri(host.rolling_upgrade),
+    )
+
+
+def software(identity: port.Identity) -> pb.SoftwareFacts:
+    return pb.SoftwareFacts(
+        product_brand=identity.product_brand,
+        product_version=identity.product_version,
+        xapi_version=identity.xapi_version,
     )
 
 
@@ -182,7 +200,8 @@ def order(message: pb.Order) -> gate.Order:
         boot_id=message.boot_id,
         echo_mono_ms=message.echo_mono_ms,
         valid_for_ms=message.valid_for_ms,
-        pool_conf_in=tuple(_ROLE_BACK.get(item, "") for item in pre.pool_conf_in),
+        # safety: a role that this agent does not know must not be met by a pool.conf that it cannot read.
+        pool_conf_in=tuple(_ROLE_BACK.get(item) or "unknown" for item in pre.pool_conf_in),
         pool_conf_address=pre.pool_conf_master_address,
         ha_off=pre.ha_off,
         process=gate.Process(pre.xapi_pid, pre.xapi_start_ticks),

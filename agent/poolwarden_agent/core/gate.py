@@ -10,10 +10,13 @@ Rules
   2 and 3) is judged by facts: if its effect is there it is done, otherwise it is done now. Thus it acts once.
 * A refused or expired order leaves nothing behind: its id is not used up.
 * What cannot be read is not "no": an unreadable HA flag refuses every act that xapi's HA would punish.
+* No host is told to follow itself, and only an IP literal ever gets into pool.conf.
+* A promotion that is done releases the tombstone that its higher term has overruled.
 
 The state is small and bounded: one started mark and one result per mutating kind.
 """
 
+import ipaddress
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -29,6 +32,7 @@ REPLAYED = ("promote", "repoint", "restart_xapi", "set_tombstone")
 KNOWN = MUTATING + LOOKING
 NEEDS_HA_OFF = ("promote", "repoint", "restart_xapi")
 LONGEST_VALID_MS = 300000
+LONGEST_ID = 200  # ids are stored; the slots are small
 
 Process = NamedTuple("Process", [("pid", int), ("start_ticks", int)])
 NO_PROCESS = Process(0, 0)
@@ -90,6 +94,7 @@ HostNow = NamedTuple(
         ("ha_armed", Optional[bool]),
         ("process", Process),
         ("root_free_bytes", Optional[int]),
+        ("address", str),
     ],
 )
 
@@ -121,8 +126,8 @@ def decide(state: GateState, order: Order, now: HostNow) -> Any:
 def _address(order: Order, now: HostNow) -> Optional[Refuse]:
     if order.kind not in KNOWN:
         return Refuse("unknown-order", "this agent does not know the order %r" % order.kind)
-    if not order.order_id:
-        return Refuse("unknown-order", "the order has no id")
+    if not 1 <= len(order.order_id) <= LONGEST_ID:
+        return Refuse("unknown-order", "its id has %d characters, not 1..%d" % (len(order.order_id), LONGEST_ID))
     if order.host != now.host:
         return Refuse("wrong-host", "the order is for host %s" % order.host)
     if not now.pool or order.pool != now.pool:
@@ -161,7 +166,9 @@ def _already(state: GateState, order: Order, now: HostNow) -> str:
         return ""
     if order.kind == "promote" and now.pool_conf == MASTER:
         return "pool.conf says master already"
-    if order.kind == "repoint" and now.pool_conf == MEMBER and now.pool_conf_address == order.address:
+    # pool.conf alone does not show it: a tombstone writes it too, and the old process would serve on.
+    replaced = now.process != mark.process
+    if order.kind == "repoint" and replaced and now.pool_conf == MEMBER and same(now.pool_conf_address, order.address):
         return "pool.conf names %s already" % order.address
     if order.kind == "restart_xapi" and now.process != NO_PROCESS and now.process != mark.process:
         return "xapi has been restarted already"
@@ -174,17 +181,46 @@ def _kind_rules(state: GateState, order: Order, now: HostNow) -> Optional[Refuse
         return Refuse("ha-armed", "xapi's HA flag (local.db ha.armed) is %s: hands off" % said)
     if order.kind == "promote" and state.tombstone is not None and order.term <= state.tombstone.term:
         return Refuse("tombstoned", "this host was superseded at term %d" % state.tombstone.term)
-    if order.kind == "restart_xapi" and now.pool_conf == MASTER and not order.as_master_ok:
-        return Refuse("precondition", "this host is master and the order is not meant for one")
+    if order.kind == "restart_xapi" and now.pool_conf in (MASTER, UNREADABLE) and not order.as_master_ok:
+        said = "this host is master" if now.pool_conf == MASTER else "pool.conf is not readable"
+        return Refuse("precondition", "%s and the order is not meant for a master" % said)
+    return _successor(order, now) if order.kind in ("repoint", "set_tombstone") and not order.clear else None
+
+
+def _successor(order: Order, now: HostNow) -> Optional[Refuse]:
+    """Is the host to follow named well enough to be written into pool.conf?"""
     if order.kind == "repoint" and not order.address:
         return Refuse("precondition", "the order names no master address")
+    if order.address and not is_address(order.address):
+        return Refuse("precondition", "%r is no IP literal" % order.address[:80])
+    if len(order.successor) > LONGEST_ID:
+        return Refuse("precondition", "the successor's UUID has %d characters" % len(order.successor))
+    # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
+    if order.successor == now.host or (now.address and same(order.address, now.address)):
+        return Refuse("precondition", "the order names this host itself as the one to follow")
     return None
+
+
+def is_address(text: str) -> bool:
+    """Is this an IP literal?"""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def same(one: str, other: str) -> bool:
+    """Are these the same address, however IPv6 is spelled?"""
+    if is_address(one) and is_address(other):
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    return one == other
 
 
 def _preconditions(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     if order.pool_conf_in and now.pool_conf not in order.pool_conf_in:
         return Refuse("precondition", "pool.conf says %s" % (now.pool_conf or "nothing readable"))
-    if order.pool_conf_address and order.pool_conf_address != now.pool_conf_address:
+    if order.pool_conf_address and not same(order.pool_conf_address, now.pool_conf_address):
         return Refuse("precondition", "pool.conf names %s" % (now.pool_conf_address or "no master"))
     if order.ha_off and now.ha_armed is not False:
         return Refuse("ha-armed", "xapi's HA is armed or its flag is not readable")
@@ -212,6 +248,8 @@ def ended(state: GateState, result: Result) -> GateState:
     """The state to make durable before answering."""
     if result.kind not in MUTATING:
         return state
+    if result.kind == "promote" and result.outcome == DONE:
+        state = state._replace(tombstone=None)
     return state._replace(results=dict(state.results, **{result.kind: result}))
 
 

@@ -55,12 +55,14 @@ def liveness(outcome: str, process_age_ms: Optional[int], startup_cookie: bool) 
 
 
 def orphaned(watch: Optional[Watch], member_since_ms: int, now_ms: int) -> bool:
-    """Does this member's master leave it without an answer? Two probes and 3 s, or 10 s if it never reached it."""
-    if watch is None or watch.outcome == ANSWERED:
+    """Does this member's master leave it without an answer? Two probes and 3 s, or 10 s if it never reached it.
+
+    A host that has just become a member, or was just given another master, has not been left alone for long.
+    """
+    if watch is None or watch.outcome == ANSWERED or watch.probed_ms <= watch.unanswered_since_ms:
         return False
-    if watch.answered_ms == 0:
-        return now_ms - max(member_since_ms, 0) >= NEVER_REACHED_MS
-    return watch.probed_ms > watch.unanswered_since_ms and now_ms - watch.unanswered_since_ms >= ORPHAN_MS
+    alone_ms = now_ms - max(member_since_ms, watch.unanswered_since_ms)
+    return alone_ms >= (ORPHAN_MS if watch.answered_ms else NEVER_REACHED_MS)
 
 
 REASONS = {

@@ -1,7 +1,8 @@
 """Does a xapi answer over TCP? ``system.isAlive:poolwarden`` needs no session and no database (xapi: gen_server.ml).
 
 TLS peers are not verified: every host has its own self-signed certificate, so an answer is evidence and its
-certificate's fingerprint travels with it. An accepted connection is not an answer.
+certificate's fingerprint travels with it. An accepted connection is not an answer, and an answer that does not echo
+what was asked is not xapi's. Addresses are IP literals: no name is ever looked up.
 """
 
 import errno
@@ -11,9 +12,19 @@ import ssl
 import time
 
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
-from poolwarden_agent.dom0.xapi import XapiError, XapiTimeout, XapiUnreachable, decode_answer, encode_call, exchange
+from poolwarden_agent.dom0.xapi import (
+    SMALL_ANSWER,
+    XapiError,
+    XapiFault,
+    XapiTimeout,
+    XapiUnreachable,
+    decode_answer,
+    encode_call,
+    exchange,
+)
 
 METHOD = "system.isAlive:poolwarden"
+WORD = "poolwarden"
 _NOWHERE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL)
 
 
@@ -21,7 +32,9 @@ def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
     """Ask one xapi, within ``limit_s`` seconds for connection, handshake and answer together."""
     deadline = time.monotonic() + limit_s
     try:
-        connection = socket.create_connection((address, port), timeout=limit_s)
+        connection = _connect(address, port, limit_s)
+    except (socket.gaierror, UnicodeError):
+        return ProbeResult(UNREACHABLE, "", "%.60r is no IP literal" % address)
     except socket.timeout:
         return ProbeResult(NO_ANSWER, "", "connect: no answer within %d ms" % (limit_s * 1000))
     except OSError as error:
@@ -35,14 +48,28 @@ def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
         connection.close()
 
 
+def _connect(address: str, port: int, limit_s: float) -> socket.socket:
+    """:raises OSError: as socket.create_connection, of the one address that an IP literal is."""
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    family, kind, protocol, _, where = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, flags)[0]
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.settimeout(limit_s)
+        connection.connect(where)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
 def _ask(connection: socket.socket, address: str, deadline: float, tls: bool) -> ProbeResult:
     certificate = ""
     try:
         if tls:
             connection.settimeout(max(0.001, deadline - time.monotonic()))
-            connection = _context().wrap_socket(connection)
+            connection = _CONTEXT.wrap_socket(connection)
             certificate = hashlib.sha256(connection.getpeercert(True) or b"").hexdigest()
-        data = exchange(connection, encode_call(METHOD, ("poolwarden",), address), deadline)
+        data = exchange(connection, encode_call(METHOD, (WORD,), address), deadline, SMALL_ANSWER)
         return _judge(data, certificate)
     except (XapiTimeout, socket.timeout):
         return ProbeResult(NO_ANSWER, certificate, "accepted the connection and did not answer")
@@ -58,20 +85,25 @@ def _ask(connection: socket.socket, address: str, deadline: float, tls: bool) ->
 
 def _judge(data: bytes, certificate: str) -> ProbeResult:
     try:
-        decode_answer(data)
-    except XapiError as error:
+        echo = decode_answer(data)
+    except XapiFault as fault:
         # A fault is an answer too: in emergency mode isAlive raises the emergency error.
-        if getattr(error, "code", None):
-            return ProbeResult(ANSWERED, certificate, "answered: %s" % error)
-        return ProbeResult(NOT_XAPI, certificate, str(error))
+        return ProbeResult(ANSWERED, certificate, ("answered: %s" % fault)[:200])
+    except XapiError as error:
+        return ProbeResult(NOT_XAPI, certificate, str(error)[:200])
+    if echo != WORD:
+        return ProbeResult(NOT_XAPI, certificate, "it answered, but not what a xapi answers")
     return ProbeResult(ANSWERED, certificate, "answered")
 
 
 def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if hasattr(ssl, "PROTOCOL_TLS_CLIENT") else ssl.PROTOCOL_TLS)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+_CONTEXT = _context()
 
 
 def member_of(address: str, port: int, limit_s: float) -> str:
@@ -82,15 +114,17 @@ def member_of(address: str, port: int, limit_s: float) -> str:
     """
     deadline = time.monotonic() + limit_s
     try:
-        connection = socket.create_connection((address, port), timeout=limit_s)
-    except OSError:
+        connection = _connect(address, port, limit_s)
+    except (OSError, UnicodeError):
         return ""
     try:
         request = encode_call("session.login_with_password", ("x", "x", "1.0", "poolwarden"), address)
-        decode_answer(exchange(connection, request, deadline))
-    except XapiError as error:
-        if getattr(error, "code", "") == "HOST_IS_SLAVE" and getattr(error, "params", None):
-            return str(error.params[0])  # type: ignore[attr-defined]
+        decode_answer(exchange(connection, request, deadline, SMALL_ANSWER))
+    except XapiFault as fault:
+        if fault.code == "HOST_IS_SLAVE" and fault.params:
+            return str(fault.params[0])
+    except XapiError:
+        pass
     finally:
         connection.close()
     return ""

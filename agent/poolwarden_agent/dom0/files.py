@@ -6,6 +6,7 @@ known (xapi: ocaml/xapi/pool_role.ml). The inventory is KEY='value' lines (xcp-i
 """
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from typing import Dict, Optional, Tuple
 
@@ -19,6 +20,8 @@ INIT_COOKIE = "var/run/xapi_init_complete.cookie"
 XAPI_PID = "var/run/xapi.pid"
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 SMALL = 65536
+_PID = re.compile(r"[1-9][0-9]{0,8}\Z")
+_TICKS = re.compile(r"[0-9]{1,18}\Z")
 
 
 def read(root: str, path: str, limit: int = SMALL) -> Optional[str]:
@@ -48,11 +51,22 @@ def write_pool_conf(root: str, address: str) -> None:
     """
     path = os.path.join(root, POOL_CONF)
     temporary = path + ".poolwarden"
-    with open(temporary, "w") as file:
-        file.write("slave:%s" % address)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
+    try:
+        with open(temporary, "w") as file:
+            file.write("slave:%s" % address)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, os.stat(path).st_mode & 0o777)
+        os.rename(temporary, path)
+    except OSError:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    directory = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def inventory(root: str) -> Dict[str, str]:
@@ -92,13 +106,13 @@ def exists(root: str, path: str) -> bool:
 
 def xapi_process(root: str) -> Tuple[int, int]:
     """xapi's pid and start time in clock ticks since boot (proc(5), field 22); (0, 0) if no such process runs."""
-    text = read(root, XAPI_PID)
-    if not text or not text.isdigit():
+    text = read(root, XAPI_PID, 64)
+    if not text or not _PID.match(text):
         return 0, 0
     stat = read(root, "proc/%s/stat" % text)
     if stat is None:
         return 0, 0
     fields = stat.rpartition(")")[2].split()
-    if len(fields) < 20 or fields[0] in ("Z", "X"):
+    if len(fields) < 20 or fields[0] in ("Z", "X") or not _TICKS.match(fields[19]):
         return 0, 0
     return int(text), int(fields[19])

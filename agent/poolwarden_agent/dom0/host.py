@@ -5,11 +5,14 @@ statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart xapi.
 """
 
 import os
+import socket
 import time
 from typing import Any, List, Optional, Tuple
 
+import psutil
+
 from poolwarden_agent.config import Config
-from poolwarden_agent.core.gate import NO_PROCESS, Process
+from poolwarden_agent.core.gate import NO_PROCESS, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import alive, files, statedb, systemd, xenstore
 from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
@@ -17,6 +20,7 @@ from poolwarden_agent.dom0.slots import Slots
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
 
 MOUNTS = ("/", "/var/log")
+SLOTS = "var/lib/poolwarden"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -27,14 +31,19 @@ class Dom0(HostPort):
         self._root = root
         self._config = config
         self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"))
-        self._slots = Slots(os.path.join(root, "var/lib/poolwarden"))
+        self._slots = Slots(os.path.join(root, SLOTS))
         self._session_of = NO_PROCESS
         self._inventory = files.inventory(root)
+        self._inventory_at = files.modified(root, files.INVENTORY)
+        self._identity = self._read_identity()
 
     def mono_ms(self) -> int:
         return int(time.monotonic() * 1000)
 
     def identity(self) -> Identity:
+        return self._identity
+
+    def _read_identity(self) -> Identity:
         inventory = self._inventory
         name = files.read(self._root, "etc/hostname") or inventory.get("INSTALLATION_UUID", "")
         return Identity(
@@ -49,11 +58,19 @@ class Dom0(HostPort):
             inventory.get("PLATFORM_VERSION", "") or inventory.get("PRODUCT_VERSION", ""),
         )
 
-    def prepare(self) -> None:
-        """Allocate the durable slots. :raises SlotError: that is not possible."""
-        self._slots.prepare()
+    def _refresh_inventory(self) -> None:
+        """xapi rewrites the inventory when the management interface changes, an update when the version does."""
+        at = files.modified(self._root, files.INVENTORY)
+        if at == self._inventory_at:
+            return
+        found = files.inventory(self._root)
+        # Half-written or gone: what was known stands, and is looked at again next time.
+        if found.get("INSTALLATION_UUID", "") == self._identity.host:
+            self._inventory, self._inventory_at = found, at
+            self._identity = self._read_identity()._replace(boot_id=self._identity.boot_id)
 
     def load_state(self) -> bytes:
+        self._slots.prepare()
         return self._slots.load()
 
     def save_state(self, payload: bytes) -> None:
@@ -118,16 +135,17 @@ class Dom0(HostPort):
         return xenstore.running(os.path.join(self._root, "var/run/xenstored/socket"))
 
     def management_address(self) -> str:
+        self._refresh_inventory()
         if self._config.management_address:
             return self._config.management_address
-        import psutil
-
-        interface = self._inventory.get("MANAGEMENT_INTERFACE", "")
-        wanted = "AF_INET6" if self._inventory.get("MANAGEMENT_ADDRESS_TYPE") == "IPv6" else "AF_INET"
-        for item in psutil.net_if_addrs().get(interface, []):
-            if getattr(item.family, "name", "") == wanted:
-                return str(item.address).split("%")[0]
-        return ""
+        family = socket.AF_INET6 if self._inventory.get("MANAGEMENT_ADDRESS_TYPE") == "IPv6" else socket.AF_INET
+        try:
+            found = psutil.net_if_addrs().get(self._inventory.get("MANAGEMENT_INTERFACE", ""), [])
+        except (OSError, psutil.Error):
+            return ""
+        addresses = [str(item.address).split("%")[0] for item in found if item.family == family]
+        routable = [item for item in addresses if not item.lower().startswith("fe80:")]
+        return (routable or addresses or [""])[0]
 
     # ---------------------------------------------------------------------------------------------- xapi
 
@@ -151,20 +169,22 @@ class Dom0(HostPort):
     def emergency(self, limit_ms: int) -> Emergency:
         self._same_process()
         try:
-            flag = self._xapi.local("host.is_in_emergency_mode", (), limit_ms / 1000.0)
+            flag = self._xapi.local("host.is_in_emergency_mode", (), limit_ms / 1000.0, look=True)
         except XapiUnreachable:
             return Emergency(REFUSED, None, "")
         except XapiFault as fault:
             return Emergency(ANSWERED, None, fault.code)
         except XapiError:
             return Emergency(NO_ANSWER, None, "")
+        if not isinstance(flag, bool):
+            return Emergency(ANSWERED, None, "")
         if not flag:
             return Emergency(ANSWERED, False, "")
         return Emergency(ANSWERED, True, self._emergency_code(limit_ms))
 
     def _emergency_code(self, limit_ms: int) -> str:
         try:
-            self._xapi.local("host.local_assert_healthy", (), limit_ms / 1000.0)
+            self._xapi.local("host.local_assert_healthy", (), limit_ms / 1000.0, look=True)
         except XapiFault as fault:
             return fault.code
         except XapiError:
@@ -183,9 +203,9 @@ class Dom0(HostPort):
             record = ask("pool.get_record", pool)
             hosts = ask("host.get_all_records")
             metrics = ask("host_metrics.get_all_records")
-        except (XapiError, IndexError, TypeError):
+            return _pool_view(record, hosts, metrics)
+        except (XapiError, LookupError, TypeError, AttributeError):  # the last three: not the shape of xapi's answer
             return None
-        return _pool_view(record, hosts, metrics)
 
     def promote(self, limit_ms: int) -> Act:
         return self._act("pool.emergency_transition_to_master", (), limit_ms)
@@ -205,10 +225,12 @@ class Dom0(HostPort):
         return Act("done", "xapi accepted %s" % method)
 
     def restart_xapi(self, limit_ms: int) -> Act:
-        why = systemd.restart_xapi(os.path.join(self._root, "usr/bin/systemctl"), limit_ms / 1000.0)
-        return Act("failed", why) if why else Act("done", "systemctl restart xapi.service")
+        systemctl, lock = os.path.join(self._root, "usr/bin/systemctl"), os.path.join(self._root, SLOTS, "state.0")
+        return systemd.restart_xapi(systemctl, lock, self.process, limit_ms / 1000.0)
 
     def write_member_conf(self, address: str) -> str:
+        if not is_address(address):
+            return "%.60r is no IP literal" % address
         try:
             files.write_pool_conf(self._root, address)
         except OSError as error:

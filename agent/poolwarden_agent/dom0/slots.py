@@ -5,9 +5,10 @@ Rules
 * A slot is one file of fixed size, allocated once; every save overwrites the *older* slot and fsyncs it, so the newer
   one is whole whatever happens in between.
 * Slot: magic, sequence number (8 bytes), length (4 bytes), sha256 of all that and the payload, payload, zeroes.
-* Both slots unreadable while their files exist is not "empty": it is an error, and the gate then refuses everything.
+* No readable slot while one of the files exists is not "empty": it is an error, and the gate then refuses everything.
 """
 
+import errno
 import hashlib
 import os
 import struct
@@ -39,9 +40,11 @@ class Slots(object):
         """
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            for path in self._paths:
-                if not os.path.exists(path):
-                    self._allocate(path)
+            missing = [number for number in (0, 1) if not os.path.exists(self._paths[number])]
+            if len(missing) == 1 and self._read(1 - missing[0]) is None:
+                raise SlotError("%s: one slot is gone and the other is not readable" % self._directory)
+            for number in missing:
+                self._allocate(self._paths[number])
         except OSError as error:
             raise SlotError("%s cannot be prepared: %s" % (self._directory, error)) from error
 
@@ -65,7 +68,10 @@ class Slots(object):
         """
         found = [(slot, number) for number in (0, 1) for slot in [self._read(number)] if slot is not None]
         if not found:
-            raise SlotError("neither slot in %s is readable" % self._directory)
+            raise SlotError(
+                "neither slot in %s is readable; if you know that no failover is under way, remove both files "
+                "(the agent then knows no term and no tombstone)" % self._directory
+            )
         (self._sequence, payload), self._newest = max(found, key=lambda item: item[0][0])
         return payload
 
@@ -87,7 +93,10 @@ class Slots(object):
         try:
             descriptor = os.open(self._paths[target], os.O_WRONLY)
             try:
-                os.pwrite(descriptor, _pack(self._sequence + 1, payload), 0)
+                data = _pack(self._sequence + 1, payload)
+                written = os.pwrite(descriptor, data, 0)
+                if written != len(data):
+                    raise OSError(errno.ENOSPC, "only %d of %d bytes were written" % (written, len(data)))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -5,7 +5,8 @@ uuid="..." .../></table>...``; everything in attributes, ``__`` joins namespaced
 ``%t`` a tab, ``%n`` a newline, ``%r`` a carriage return, ``%%`` a percent sign. Beside a file FILE there is
 FILE.generation, a decimal number; a missing one counts as 0.
 
-Bounds: at most 256 MiB are read; a file with a DTD or an entity declaration is refused, because no xapi writes one.
+Bounds: at most 256 MiB are read, at most 16 MiB of text are kept, no single row may have more than 16 MiB. Declarations
+(``<!``: a DTD, entities) are refused before the parser sees them, because no xapi writes one.
 Which file a xapi loads: the highest generation among state.db, ha_metadata.db and gen_metadata.db; a restore_db.db
 stands in for state.db (xapi: ocaml/database/db_cache_impl.ml, ocaml/xapi/xapi.ml).
 """
@@ -17,8 +18,12 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 DIRECTORY = "var/lib/xcp"
 BIGGEST = 256 * 1024 * 1024
+BIGGEST_ROW = 16 * 1024 * 1024
+KEPT = 16 * 1024 * 1024
+CHUNK = 262144
 NULL = "OpaqueRef:NULL"
 _ESCAPES = {"%.": " ", "%t": "\t", "%n": "\n", "%r": "\r", "%%": "%", "%_": "  "}
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _ESCAPE = re.compile("%[.tnr%_]")
 
 Placement = NamedTuple("Placement", [("vm", str), ("host", str), ("name", str)])
@@ -49,9 +54,10 @@ def generation_of(root: str, path: str) -> int:
     """The number in FILE.generation; 0 if it is missing or not a number."""
     try:
         with open(os.path.join(root, path + ".generation")) as file:
-            return int(file.read(64).strip() or "0")
+            text = file.read(64).strip()
     except (OSError, ValueError):
         return 0
+    return int(text) if _NUMBER.match(text) else 0
 
 
 def loads(root: str) -> Tuple[str, int]:
@@ -97,7 +103,7 @@ def _placements(tables: Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...
     return tuple(found)
 
 
-_WANTED = {
+_WANTED: Dict[str, Tuple[str, ...]] = {
     "pool": ("uuid", "other_config"),
     "host": ("ref", "_ref", "uuid"),
     "VM": (
@@ -112,22 +118,25 @@ class _Target(object):
     def __init__(self) -> None:
         self.tables: Dict[str, List[Dict[str, str]]] = {name: [] for name in _WANTED}
         self.closed = False
+        self.rows = 0  # of all tables: does the parser get on?
         self._table = ""
+        self._kept = 0
 
     def start(self, tag: str, attributes: Dict[str, str]) -> None:
+        self.rows += 1
         if tag == "table":
             self._table = attributes.get("name", "")
         elif tag == "row" and self._table in _WANTED:
-            wanted = _WANTED[self._table]
-            self.tables[self._table].append({k: v for k, v in attributes.items() if k in wanted})
+            row = {name: attributes[name] for name in _WANTED[self._table] if name in attributes}
+            self._kept += sum(len(value) for value in row.values()) + 200
+            if self._kept > KEPT:
+                raise StateDbError("it has more rows than any pool")
+            self.tables[self._table].append(row)
 
     def end(self, tag: str) -> None:
         if tag == "table":
             self._table = ""
         self.closed = self.closed or tag == "database"
-
-    def doctype(self, name: str, pubid: Any, system: Any) -> None:
-        raise StateDbError("it declares a document type: no xapi writes that")
 
     def close(self) -> None:
         pass
@@ -137,14 +146,26 @@ def _tables(path: str) -> Dict[str, List[Dict[str, str]]]:
     if os.path.getsize(path) > BIGGEST:
         raise StateDbError("%s is larger than %d MiB" % (os.path.basename(path), BIGGEST // (1024 * 1024)))
     target = _Target()
-    parser = ElementTree.XMLParser(target=target)
-    with open(path, "rb") as file:
-        try:
-            for chunk in iter(lambda: file.read(262144), b""):
-                parser.feed(chunk)
-            parser.close()
-        except ElementTree.ParseError as error:
-            raise StateDbError("%s is not well-formed: %s" % (os.path.basename(path), error)) from error
+    parser = ElementTree.XMLParser(target=target, encoding="utf-8")
+    name = os.path.basename(path)
+    try:
+        with open(path, "rb") as file:
+            _feed(parser, target, file)
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise StateDbError("%s is not well-formed: %s" % (name, error)) from error
     if not target.closed:
-        raise StateDbError("%s is not a xapi database" % os.path.basename(path))
+        raise StateDbError("%s is not a xapi database" % name)
     return target.tables
+
+
+def _feed(parser: Any, target: _Target, file: Any) -> None:
+    last, rows, since = b"", 0, 0
+    for chunk in iter(lambda: file.read(CHUNK), b""):
+        if b"<!" in last + chunk:
+            raise StateDbError("it has a declaration (<!): no xapi writes one")
+        last = chunk[-1:]
+        parser.feed(chunk)
+        rows, since = target.rows, 0 if target.rows != rows else since + len(chunk)
+        if since > BIGGEST_ROW:
+            raise StateDbError("it has a row of more than %d MiB" % (BIGGEST_ROW // (1024 * 1024)))

@@ -1,31 +1,86 @@
-"""The one thing that is asked of systemd: restart xapi. Never a shell, never xe-toolstack-restart (it closes 443)."""
+"""The one thing that is asked of systemd: restart xapi. Never a shell, never xe-toolstack-restart (it closes 443).
 
+A restart can take 90 s, and we may be killed meanwhile while systemctl goes on. So systemctl inherits a lock (flock of
+an open file): who comes after us waits until that run has ended, and then looks whether anything is left to do.
+"""
+
+import fcntl
 import os
 import signal
 import subprocess
+import time
+from typing import Callable, Tuple
+
+from poolwarden_agent.dom0.port import Act
+
+NEW_PROCESS_S = 15.0
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
-def restart_xapi(systemctl: str, limit_s: float) -> str:
-    """Run ``systemctl restart xapi.service``; empty on success, else why not. ``limit_s``: seconds."""
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+def restart_xapi(systemctl: str, lock: str, process: Callable[[], Tuple[int, int]], limit_s: float) -> Act:
+    """Run ``systemctl restart xapi.service`` and wait for another xapi process, within ``limit_s`` seconds.
+
+    ``lock``: path of a file to lock; ``process`` tells xapi's pid and start ticks, (0, 0) for none.
+    """
+    deadline = time.monotonic() + limit_s
+    before = process()
     try:
-        process = subprocess.Popen(
+        held = os.open(lock, os.O_RDONLY)
+    except OSError as error:
+        return Act("failed", "the lock %s cannot be opened: %s" % (lock, error.strerror))
+    try:
+        if not _locked(held, deadline):
+            return Act("unknown", "an earlier systemctl restart has not ended")
+        if process() not in (before, (0, 0)):
+            return Act("done", "an earlier systemctl restart has just replaced xapi")
+        return _run(systemctl, held, before, process, deadline)
+    finally:
+        os.close(held)
+
+
+def _locked(held: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(0.05)
+
+
+def _run(systemctl: str, held: int, before: tuple, process: Callable[[], Tuple[int, int]], deadline: float) -> Act:
+    try:
+        run = subprocess.Popen(
             [systemctl, "restart", "xapi.service"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=_ENVIRONMENT,
             cwd="/",
             start_new_session=True,
+            pass_fds=(held,),
         )
     except OSError as error:
-        return "systemctl cannot be run: %s" % error
-    try:
-        _, said = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return "systemctl has not ended within %d s" % limit_s
-    if process.returncode:
-        return "systemctl ended with %d: %s" % (process.returncode, said.decode("utf-8", "replace").strip()[-200:])
-    return ""
+        return Act("failed", "systemctl cannot be run: %s" % error)
+    assert run.stderr is not None
+    with run.stderr:
+        try:
+            code = run.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            return Act("unknown", "systemctl has not ended within its limit")
+        os.set_blocking(run.stderr.fileno(), False)  # somebody else may still hold the other end
+        said = (run.stderr.read() or b"").decode("utf-8", "replace").strip()[-200:]
+    if code:
+        return Act("failed", "systemctl ended with %d: %s" % (code, said))
+    return _replaced(before, process, min(deadline, time.monotonic() + NEW_PROCESS_S))
+
+
+def _replaced(before: tuple, process: Callable[[], Tuple[int, int]], deadline: float) -> Act:
+    while process() in (before, (0, 0)):
+        if time.monotonic() >= deadline:
+            return Act("unknown", "systemctl restart xapi.service has ended, but no new xapi process is there")
+        time.sleep(0.05)
+    return Act("done", "systemctl restart xapi.service")

@@ -3,6 +3,10 @@
 Why not the stock client: it has no time limit at all, and on a member whose master is gone an ordinary login hangs for
 ever and keeps a thread of the server (xapi: ocaml/xapi/xapi_session.ml). This client marshals with xmlrpc.client and
 owns the transport: the limit holds for the whole call, connect to last byte, however slowly the bytes come.
+
+A server thread that hangs does not end when its client goes away, and the Unix socket has 1024 of them (xapi:
+ocaml/xapi/xapi_globs.ml). So a *look* that is not answered in time is not asked again on a new connection: the next
+look waits on for the same answer, for a minute at most. Orders never share or repeat a connection.
 """
 
 import http.client
@@ -11,10 +15,12 @@ import socket
 import threading
 import time
 import xmlrpc.client
-from typing import Any, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
-BIGGEST_ANSWER = 64 * 1024 * 1024
+BIGGEST_ANSWER = 16 * 1024 * 1024
+SMALL_ANSWER = 64 * 1024
 CONNECT_S = 2.0
+PATIENCE_S = 60.0
 
 
 class XapiError(Exception):
@@ -74,7 +80,10 @@ def decode_answer(data: bytes) -> Any:
         body = response.read()
         if response.status != 200:
             raise XapiError("HTTP %d" % response.status)
-        (envelope,), _ = xmlrpc.client.loads(body.decode("utf-8", "replace"))
+        text = body.decode("utf-8", "replace")
+        if "<!DOCTYPE" in text:  # entities of a stranger's answer are never expanded
+            raise XapiError("not an answer of a xapi: it declares a document type")
+        (envelope,), _ = xmlrpc.client.loads(text)
     except (http.client.HTTPException, ValueError, xmlrpc.client.Error) as error:
         raise XapiError("not an answer of a xapi: %s" % (error or type(error).__name__)) from error
     except Exception as error:  # expat raises its own type
@@ -89,38 +98,73 @@ def decode_answer(data: bytes) -> Any:
     raise XapiFault(str(description[0]), description[1:])
 
 
-def exchange(connection: socket.socket, request: bytes, deadline: float) -> bytes:
-    """Send a request and read until the other side closes or the body is whole, by ``deadline`` (time.monotonic)."""
-    try:
-        connection.settimeout(_remaining(deadline))
-        connection.sendall(request)
-        data = b""
-        while not _whole(data):
-            connection.settimeout(_remaining(deadline))
-            chunk = connection.recv(65536)
-            if not chunk:
-                break
-            data += chunk
-            if len(data) > BIGGEST_ANSWER:
-                raise XapiError("an answer of more than %d MiB" % (BIGGEST_ANSWER // (1024 * 1024)))
-        if not data:
+class Pending(object):
+    """One request that was sent, and as much of its answer as has come."""
+
+    def __init__(self, connection: socket.socket, biggest: int = BIGGEST_ANSWER) -> None:
+        self._connection = connection
+        self._biggest = biggest
+        self._data = bytearray()
+        self._whole_at: Optional[int] = None  # how many bytes make it whole, once the header says so
+
+    def send(self, request: bytes, deadline: float) -> None:
+        """:raises XapiTimeout, XapiUnreachable: it could not be sent by then (time.monotonic)."""
+        try:
+            self._connection.settimeout(_remaining(deadline))
+            self._connection.sendall(request)
+        except socket.timeout as error:
+            raise XapiTimeout("the request was not taken within the limit") from error
+        except OSError as error:
+            raise XapiUnreachable(str(error)) from error
+
+    def wait(self, deadline: float) -> bytes:
+        """The answer, when the other side has closed or the body is whole; may be called again after XapiTimeout."""
+        try:
+            while not self._whole():
+                self._connection.settimeout(_remaining(deadline))
+                chunk = self._connection.recv(65536)
+                if not chunk:
+                    break
+                self._data += chunk
+                if len(self._data) > self._biggest:
+                    raise XapiError("an answer of more than %d bytes" % self._biggest)
+        except socket.timeout as error:
+            raise XapiTimeout("no answer within the limit") from error
+        except OSError as error:
+            raise XapiUnreachable(str(error)) from error
+        if not self._data:
             raise XapiUnreachable("closed without an answer")
-        return data
-    except socket.timeout as error:
-        raise XapiTimeout("no answer within the limit") from error
-    except OSError as error:
-        raise XapiUnreachable(str(error)) from error
+        return bytes(self._data)
+
+    def _whole(self) -> bool:
+        if self._whole_at is None:
+            end = self._data.find(b"\r\n\r\n", 0, SMALL_ANSWER)
+            if end < 0:
+                return False
+            self._whole_at = end + 4 + _content_length(bytes(self._data[:end]))
+        return len(self._data) >= self._whole_at
+
+    def close(self) -> None:
+        self._connection.close()
 
 
-def _whole(data: bytes) -> bool:
-    head, separator, body = data.partition(b"\r\n\r\n")
-    if not separator:
-        return False
+def _content_length(head: bytes) -> int:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            return len(body) >= int(value)
-    return False
+            return int(value)
+    return BIGGEST_ANSWER  # until it closes
+
+
+def exchange(connection: socket.socket, request: bytes, deadline: float, biggest: int = BIGGEST_ANSWER) -> bytes:
+    """Send a request and read until the other side closes or the body is whole, by ``deadline`` (time.monotonic)."""
+    pending = Pending(connection, biggest)
+    pending.send(request, deadline)
+    return pending.wait(deadline)
+
+
+# A look that has not been answered yet: what was asked, and when (time.monotonic).
+Asked = NamedTuple("Asked", [("method", str), ("params", Any), ("pending", Any), ("at_s", float)])
 
 
 class Xapi(object):
@@ -131,85 +175,123 @@ class Xapi(object):
         self._lock = threading.Lock()
         self._local = ""
         self._full = ""
+        self._asked: Dict[str, Asked] = {}  # "local" and "full": at most one look each
 
     def call(self, method: str, params: Any, limit_s: float) -> Any:
         """One call without a session, within ``limit_s`` seconds in all.
 
         :raises XapiFault, XapiTimeout, XapiUnreachable, XapiError: see there.
         """
-        deadline = time.monotonic() + limit_s
-        if not self._lock.acquire(timeout=limit_s):
-            raise XapiTimeout("another call is still in flight")
+        deadline = self._take(limit_s)
         try:
-            return self._call(method, params, deadline)
+            return self._call(method, tuple(params), deadline, "")
         finally:
             self._lock.release()
 
-    def _call(self, method: str, params: Any, deadline: float) -> Any:
+    def _take(self, limit_s: float) -> float:
+        deadline = time.monotonic() + limit_s
+        if not self._lock.acquire(timeout=limit_s):
+            raise XapiTimeout("another call is still in flight")
+        return deadline
+
+    def _call(self, method: str, params: Any, deadline: float, slot: str) -> Any:
+        """One call; with a slot it is a look, which goes on waiting for an answer that is already under way."""
+        asked = self._asked.pop(slot, None)
+        if asked is not None:
+            if (asked.method, asked.params) == (method, params) and time.monotonic() - asked.at_s < PATIENCE_S:
+                return self._answer(asked, deadline, slot)
+            asked.pending.close()
+        pending = Pending(self._connect(deadline))
+        try:
+            pending.send(encode_call(method, params), deadline)
+        except XapiError:
+            pending.close()
+            raise
+        return self._answer(Asked(method, params, pending, time.monotonic()), deadline, slot)
+
+    def _answer(self, asked: Asked, deadline: float, slot: str) -> Any:
+        keep = False
+        try:
+            return decode_answer(asked.pending.wait(deadline))
+        except XapiTimeout:
+            keep = bool(slot)
+            raise
+        finally:
+            if keep:
+                self._asked[slot] = asked
+            else:
+                asked.pending.close()
+
+    def _connect(self, deadline: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(min(CONNECT_S, _remaining(deadline)))
-            try:
-                connection.connect(self._path)
-            except socket.timeout as error:
-                raise XapiTimeout("the socket does not accept") from error
-            except BlockingIOError as error:
-                raise XapiTimeout("the socket's queue is full") from error
-            except OSError as error:
-                raise XapiUnreachable(str(error)) from error
-            return decode_answer(exchange(connection, encode_call(method, params), deadline))
-        finally:
+            connection.connect(self._path)
+        except (socket.timeout, BlockingIOError) as error:
             connection.close()
+            raise XapiTimeout("the socket does not accept") from error
+        except OSError as error:
+            connection.close()
+            raise XapiUnreachable(str(error)) from error
+        except XapiError:
+            connection.close()
+            raise
+        return connection
 
-    def local(self, method: str, params: Any, limit_s: float) -> Any:
+    def local(self, method: str, params: Any, limit_s: float, look: bool = False) -> Any:
         """A call with the one local session, which needs no database and works without a master.
 
         Local sessions never expire and die with xapi (xapi: ocaml/xapi/xapi_local_session.ml): one is kept and reused.
+        ``look``: it changes nothing, so an unanswered one is waited for and not repeated.
         """
-        deadline = time.monotonic() + limit_s
-        for _ in range(2):
-            if not self._local:
-                login = "session.slave_local_login_with_password"
-                self._local = self.call(login, ("root", ""), _remaining(deadline))
-            try:
-                return self.call(method, (self._local,) + tuple(params), _remaining(deadline))
-            except XapiFault as fault:
-                if fault.code != "SESSION_INVALID":
-                    raise
-                self._local = ""
+        deadline, slot = self._take(limit_s), "local" if look else ""
+        try:
+            for _ in range(2):
+                if not self._local:
+                    login = "session.slave_local_login_with_password"
+                    self._local = self._call(login, ("root", ""), deadline, slot)
+                try:
+                    return self._call(method, (self._local,) + tuple(params), deadline, slot)
+                except XapiFault as fault:
+                    if fault.code != "SESSION_INVALID":
+                        raise
+                    self._local = ""
+        finally:
+            self._lock.release()
         raise XapiError("the local session is refused again and again")
 
     def full(self, method: str, params: Any, limit_s: float) -> Any:
-        """A call with the one ordinary session. Only ever on a serving master: on an orphaned member it hangs."""
-        deadline = time.monotonic() + limit_s
-        for _ in range(2):
-            if not self._full:
-                login = ("root", "", "1.0", "poolwarden")
-                self._full = self.call("session.login_with_password", login, _remaining(deadline))
-            try:
-                return self.call(method, (self._full,) + tuple(params), _remaining(deadline))
-            except XapiFault as fault:
-                if fault.code != "SESSION_INVALID":
-                    raise
-                self._full = ""
+        """A look with the one ordinary session. Only ever on a serving master: on an orphaned member it hangs."""
+        deadline = self._take(limit_s)
+        try:
+            for _ in range(2):
+                if not self._full:
+                    login = ("root", "", "1.0", "poolwarden")
+                    self._full = self._call("session.login_with_password", login, deadline, "full")
+                try:
+                    return self._call(method, (self._full,) + tuple(params), deadline, "full")
+                except XapiFault as fault:
+                    if fault.code != "SESSION_INVALID":
+                        raise
+                    self._full = ""
+        finally:
+            self._lock.release()
         raise XapiError("the session is refused again and again")
 
     def forget(self) -> None:
-        """xapi is another process now: its sessions are gone."""
-        self._local = ""
-        self._full = ""
+        """xapi is another process now: its sessions and its answers are gone."""
+        with self._lock:
+            self._local = ""
+            self._full = ""
+            for asked in self._asked.values():
+                asked.pending.close()
+            self._asked = {}
 
-    def logout(self, limit_s: float = 2.0) -> None:
-        """Give both sessions back, as far as xapi answers."""
+    def logout(self, limit_s: float = 1.0) -> None:
+        """Give both sessions back, as far as xapi answers within ``limit_s`` seconds each."""
         for session, method in ((self._local, "session.local_logout"), (self._full, "session.logout")):
             if session:
                 try:
                     self.call(method, (session,), limit_s)
                 except XapiError:
                     pass
-        self.forget()
-
-
-def fault_code(error: Exception) -> Optional[str]:
-    """The xapi error code of an exception, if it is a fault."""
-    return error.code if isinstance(error, XapiFault) else None

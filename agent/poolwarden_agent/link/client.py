@@ -1,7 +1,9 @@
 """The link side: a relay between the pipe and one gRPC stream over mutual TLS. Unprivileged; it decides nothing.
 
 It imports grpc, the host side never does: on dom0's Python 3.6 that is grpcio 1.48.2, which is no longer maintained.
-grpc.aio only: synchronous streaming of grpcio 1.46 to 1.48 spins (grpc/grpc#30428).
+grpc.aio only: synchronous streaming of grpcio 1.46 to 1.48 spins (grpc/grpc#30428). Messages pass through as bytes, so
+that no protobuf is needed here. What the collector does not take is bounded: a stream that stalls is ended, and the
+next one begins with everything anew.
 """
 
 import asyncio
@@ -13,10 +15,22 @@ from typing import Any, Optional
 import grpc
 from grpc import aio
 
-from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden.v1 import agent_link_pb2_grpc as rpc
 from poolwarden_agent.config import Config
-from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, LONGEST, MESSAGE, UP, Frames, frame
+from poolwarden_agent.pipe import (
+    DOWN,
+    FROM_COLLECTOR,
+    LONGEST,
+    MESSAGE,
+    RENEW,
+    UP,
+    Frames,
+    PipeError,
+    frame,
+    numbered,
+    unnumbered,
+)
+
+ATTACH = "/poolwarden.v1.AgentLink/Attach"
 
 OPTIONS = [
     ("grpc.keepalive_time_ms", 2000),
@@ -31,9 +45,11 @@ OPTIONS = [
     # A channel of its own for every attempt: a cached, broken one must not be handed out again.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-FIRST_WAIT_S = 0.2
+FIRST_WAIT_S = 0.6
 LONGEST_WAIT_S = 5.0
 CONNECT_LIMIT_S = 5.0
+MOST_WAITING = 500  # messages that the collector has not taken
+LAST_WORDS_S = 1.0
 
 
 class Relay(object):
@@ -43,7 +59,9 @@ class Relay(object):
         self._pipe = pipe
         self._config = config
         self._frames = Frames()
+        self._stream = 0
         self._outgoing: Optional[asyncio.Queue] = None
+        self._renew = asyncio.Event()
         self._down_lock = asyncio.Lock()
 
     async def run(self) -> None:
@@ -54,8 +72,10 @@ class Relay(object):
         while not reader.done():
             ended = await self._one_stream(reader)
             wait = FIRST_WAIT_S if ended == "" else min(wait * 2, LONGEST_WAIT_S)
-            await self._down(DOWN, (ended or "the stream has ended").encode("utf-8", "replace"))
-            await asyncio.wait([reader], timeout=wait * (0.5 + random.random()))
+            if not reader.done():
+                await self._down(DOWN, (ended or "the stream has ended").encode("utf-8", "replace"))
+                await asyncio.wait([reader], timeout=wait * random.uniform(0.4, 1.6))
+        reader.result()
 
     async def _read_pipe(self, loop: Any) -> None:
         while True:
@@ -63,8 +83,19 @@ class Relay(object):
             if not data:
                 return
             for verb, payload in self._frames.feed(data):
-                if verb == MESSAGE and self._outgoing is not None:
-                    self._outgoing.put_nowait(payload)
+                if verb == MESSAGE:
+                    self._take(payload)
+                elif verb == RENEW:
+                    self._renew.set()
+
+    def _take(self, payload: bytes) -> None:
+        stream, message = unnumbered(payload)
+        if self._outgoing is None or stream != self._stream:
+            return
+        if self._outgoing.qsize() >= MOST_WAITING:
+            self._renew.set()
+        else:
+            self._outgoing.put_nowait(message)
 
     async def _down(self, verb: bytes, payload: bytes = b"") -> None:
         async with self._down_lock:
@@ -81,16 +112,19 @@ class Relay(object):
         )
 
     async def _one_stream(self, reader: Any) -> str:
-        """One stream from connection to end; empty if it had been up, else why it was not."""
+        """One stream from connection to end; empty if it had been up, else why it was not or must not be at once."""
         try:
             channel = self._channel()
         except OSError as error:
             return "certificate files: %s" % error
         try:
             await asyncio.wait_for(_ready(channel), CONNECT_LIMIT_S)
-            call = rpc.AgentLinkStub(channel).Attach()
+            attach = channel.stream_stream(ATTACH)
+            call = attach()
+            self._stream += 1
             self._outgoing = asyncio.Queue()
-            await self._down(UP)
+            self._renew.clear()
+            await self._down(UP, numbered(self._stream))
             return await self._relay(call, reader)
         except asyncio.TimeoutError:
             return "the collector does not answer"
@@ -103,13 +137,13 @@ class Relay(object):
     async def _relay(self, call: Any, reader: Any) -> str:
         send = asyncio.ensure_future(self._send(call))
         receive = asyncio.ensure_future(self._receive(call))
-        done, _ = await asyncio.wait([send, receive, reader], return_when=asyncio.FIRST_COMPLETED)
+        renew = asyncio.ensure_future(self._renew.wait())
+        done, _ = await asyncio.wait([send, receive, renew, reader], return_when=asyncio.FIRST_COMPLETED)
         if reader in done:
-            await self._last_words(send)
+            await self._last_words(call, send, receive)
         why = ""
-        for task in (send, receive):
-            if not task.done():
-                task.cancel()
+        for task in (send, receive, renew):
+            task.cancel()
             try:
                 await task
             except asyncio.CancelledError:
@@ -119,27 +153,30 @@ class Relay(object):
         call.cancel()
         return why
 
-    async def _last_words(self, send: Any) -> None:
-        """The host side has gone: give its Goodbye a moment to leave."""
-        deadline = asyncio.get_event_loop().time() + 0.5
-        while self._outgoing is not None and not self._outgoing.empty() and not send.done():
-            if asyncio.get_event_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.1)
+    async def _last_words(self, call: Any, send: Any, receive: Any) -> None:
+        """The host side has gone: give its Goodbye a moment to leave, and to be read."""
+        assert self._outgoing is not None
+        self._outgoing.put_nowait(None)
+        done, _ = await asyncio.wait([send], timeout=LAST_WORDS_S)
+        if done and send.exception() is None:
+            await call.done_writing()
+            await asyncio.wait([receive], timeout=LAST_WORDS_S)
 
     async def _send(self, call: Any) -> None:
-        assert self._outgoing is not None
+        outgoing = self._outgoing
+        assert outgoing is not None
         while True:
-            payload = await self._outgoing.get()
-            await call.write(pb.AgentMessage.FromString(payload))
+            message = await outgoing.get()
+            if message is None:
+                return
+            await call.write(message)
 
     async def _receive(self, call: Any) -> None:
         while True:
             message = await call.read()
             if message is aio.EOF:
                 return
-            await self._down(FROM_COLLECTOR, message.SerializeToString())
+            await self._down(FROM_COLLECTOR, message)
 
 
 async def _ready(channel: Any) -> None:
@@ -153,6 +190,8 @@ def _refused(error: Exception) -> bool:
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
     )
 
 
@@ -162,13 +201,13 @@ def _say(error: Exception) -> str:
     return "%s: %s" % (type(error).__name__, error)
 
 
-def main(pipe: socket.socket, config: Config) -> None:
+def main(pipe: socket.socket, config: Config) -> int:
     """The link side's whole life, in its own process."""
     pipe.setblocking(False)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(Relay(pipe, config).run())
-    except (KeyboardInterrupt, OSError):
+    except (OSError, PipeError):  # the host side is gone, or does not keep to the frames
         pass
     os._exit(0)

@@ -13,6 +13,8 @@ Rules
 
 from __future__ import annotations
 
+from typing import Any
+
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, fresh_probe
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role, Tri
@@ -23,6 +25,8 @@ from poolwarden_collector.core.record import Failover, Owed
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
+ATTEMPT_MS: Ms = 30_000
+RESTART_FROM_ATTEMPT = 3
 NOT_CONNECTED_MS: Ms = 10_000
 ENABLE_PATIENCE_MS: Ms = 60_000
 
@@ -108,20 +112,18 @@ def _is_back(d: Draft, host: HostId, remark: str) -> None:
 
 
 def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> None:
-    order_id = f"{failover.id}/repoint/{host[:8]}"
+    base = f"{failover.id}/repoint/{host[:8]}"
     address = d.record.address_of(failover.candidate)
     if host not in failover.repointing:
         in_flight = [h for h in failover.repointing if h not in failover.back and _unconfirmed(d, h, address)]
         if len(in_flight) >= d.policy.repoint_parallel:
             return
-        text = f"repointing {d.name(host)} to {d.name(failover.candidate)} at {address}"
-        d.note(Kind.REPOINT_INTENT, text, host=host, order=order_id, address=address)
-        _send(d, order_id, host, Repoint(address), Preconditions(ha_off=True))
-        return
-    if agent.facts.role.pool_conf is Role.MEMBER and agent.facts.role.master_address == address:
+    right = agent.facts.role.pool_conf is Role.MEMBER and agent.facts.role.master_address == address
+    if right and agent.facts.role.running is Role.MEMBER and host in failover.repointing:
         _restart_rung(d, failover, host)
-    elif _due(d, order_id, agent):
-        _send(d, order_id, host, Repoint(address), Preconditions(ha_off=True))
+        return
+    text = f"repointing {d.name(host)} to {d.name(failover.candidate)} at {address}"
+    _pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
 
 
 def _unconfirmed(d: Draft, host: HostId, address: str) -> bool:
@@ -130,22 +132,42 @@ def _unconfirmed(d: Draft, host: HostId, address: str) -> bool:
 
 
 def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
-    """pool.conf is right, the member is not back: after a while restart its xapi, once."""
+    """The member runs as one of the new master's and is not back: after a while restart its xapi, once."""
+    agent = d.heard(host)
+    if agent is None or d.now - d.live.step_since < d.policy.member_restart_after:
+        return
     order_id = f"{failover.id}/restart/{host[:8]}"
-    if host in failover.restarted:
-        agent = d.heard(host)
-        if agent is not None and _due(d, order_id, agent):
-            _send(d, order_id, host, RestartXapi(), Preconditions(ha_off=True, pool_conf_in=(Role.MEMBER,)))
+    if host not in failover.restarted:
+        text = f"restarting the xapi of {d.name(host)}: it was repointed and did not come back"
+        d.note(Kind.RESTART_INTENT, text, host=host, order=order_id)
+    if _due(d, order_id, agent):
+        _send(d, order_id, host, RestartXapi(), Preconditions(ha_off=True, pool_conf_in=(Role.MEMBER,)))
+
+
+def _pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kind, text: str, **data: Any) -> None:
+    """Have this order carried out, with a new id for every attempt that ended without its effect.
+
+    The caller has seen by facts that the effect is not there. Each id is journaled before it is first sent.
+    """
+    number = 1
+    while (sent := d.sent(f"{base}.{number}")) is not None and _spent(d, sent):
+        number += 1
+    order_id, host = f"{base}.{number}", agent.hello.host
+    if not _due(d, order_id, agent):
         return
-    if d.now - d.live.step_since < d.policy.member_restart_after:
-        return
-    d.note(
-        Kind.RESTART_INTENT,
-        f"restarting the xapi of {d.name(host)}: it was repointed and did not come back",
-        host=host,
-        order=order_id,
-    )
-    _send(d, order_id, host, RestartXapi(), Preconditions(ha_off=True, pool_conf_in=(Role.MEMBER,)))
+    failover = d.failover
+    known = failover is not None and failover.repointing.get(host) == order_id
+    if d.sent(order_id) is None and not known:
+        again = f" (attempt {number})" if number > 1 else ""
+        d.note(intent, text + again, host=host, order=order_id, **data)
+    member = (Role.MEMBER,) if isinstance(kind, RestartXapi) else ()
+    _send(d, order_id, host, kind, Preconditions(ha_off=True, pool_conf_in=member))
+
+
+def _spent(d: Draft, sent: Sent) -> bool:
+    """Did this attempt end, long enough ago for its effect to show? A refusal does not use up the id."""
+    ended = sent.result is not None and sent.result.outcome is not Outcome.REFUSED
+    return ended and d.now - (sent.answered_at or sent.at) >= ATTEMPT_MS
 
 
 def _send(d: Draft, order_id: str, host: HostId, kind: OrderKind, preconditions: Preconditions) -> None:
@@ -155,16 +177,11 @@ def _send(d: Draft, order_id: str, host: HostId, kind: OrderKind, preconditions:
 def _due(d: Draft, order_id: str, agent: AgentState) -> bool:
     """Is this order to be sent (again)? Never sent on this stream, refused a while ago, or unanswered for long."""
     sent = d.sent(order_id)
-    if sent is None or sent.stream != agent.stream:
+    if sent is None:
         return True
     if sent.result is None:
-        return d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
-    return _refused_long_ago(d, sent)
-
-
-def _refused_long_ago(d: Draft, sent: Sent) -> bool:
-    refused = sent.result is not None and sent.result.outcome is Outcome.REFUSED
-    return refused and d.now - (sent.answered_at or sent.at) >= RESEND_AFTER_MS
+        return sent.stream != agent.stream or d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
+    return sent.result.outcome is Outcome.REFUSED and d.now - (sent.answered_at or sent.at) >= RESEND_AFTER_MS
 
 
 def _owe(d: Draft, host: HostId, successor: HostId, why: str) -> None:
@@ -263,18 +280,24 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
         if item.what == "repoint":
             d.note(Kind.OWED_DONE, f"{d.name(item.host)} follows {d.name(master)} now", host=item.host, what="repoint")
         return
-    order_id = _owed_id(d, item, "repoint", agent)
-    right = agent.facts.role.pool_conf is Role.MEMBER and agent.facts.role.master_address == address
-    old_process = agent.facts.role.running is Role.MASTER or agent.facts.role.serves_as_master
-    if right and not old_process:
+    role = agent.facts.role
+    settled = role.running is Role.MEMBER and role.running_master_address == address
+    if role.pool_conf is Role.MEMBER and role.master_address == address and settled:
         return
-    if _due(d, order_id, agent):
-        if d.sent(order_id) is None:
-            d.note(
-                Kind.REPOINT_INTENT,
-                f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)",
-                host=item.host,
-                order=order_id,
-                address=address,
-            )
-        _send(d, order_id, item.host, Repoint(address), Preconditions(ha_off=True))
+    # safety: a right pool.conf is not enough. A tombstone writes it too, and until its process is replaced the xapi
+    # that
+    # was started as master serves on; only a running member lets go of this.
+    base = _owed_id(d, item, "repoint", agent)
+    text = f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)"
+    _pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
+    if d.sent(f"{base}.{RESTART_FROM_ATTEMPT}") is not None:
+        _owed_restart(d, item, agent)
+
+
+def _owed_restart(d: Draft, item: Owed, agent: AgentState) -> None:
+    """Repointing has not helped: its xapi may hang. Restart it, as a member that pool.conf makes it already."""
+    if agent.facts.role.pool_conf is not Role.MEMBER:
+        return
+    base = _owed_id(d, item, "restart", agent)
+    text = f"restarting the xapi of {d.name(item.host)}: repointing it has not helped"
+    _pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)

@@ -1,0 +1,166 @@
+"""One run of a fence agent: how it is started, fed, limited and ended (ClusterLabs: doc/FenceAgentAPI.md).
+
+Rules
+-----
+* The agent gets a session of its own, a minimal environment (never PCMK_service: it disables the agent's own
+  timeouts), ``/`` as its folder, no open files of ours, and ``name=value`` lines on stdin; nothing on its command
+  line, which every user can read.
+* ``action`` is written last and exactly once: the last one wins, and without one most agents would *reboot*.
+* A hard limit of wall-clock time: then SIGTERM to the whole group, SIGKILL a second later. Such a run is *cut off*:
+  what it asked of the device may still happen.
+* When the agent itself has ended, whatever it left in its group is killed: a late child must not act after the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+from typing import IO
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+ACTIONS = ("status", "off", "monitor", "metadata", "validate-all")  # there is no reboot, and no on yet
+_TERM_GRACE_S = 1.0
+_KILL_GRACE_S = 2.0  # an agent in an uninterruptible sleep cannot be waited for
+_OUTPUT_LIMIT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun:
+    """How a run ended: its exit status, or ``None`` if it was cut off or never began; and what it said."""
+
+    code: int | None
+    started: bool
+    output: str
+    errors: str
+    text: str  # one line for people
+
+    @property
+    def cut_off(self) -> bool:
+        return self.started and self.code is None
+
+
+def stdin_of(parameters: Mapping[str, str], action: str) -> bytes:
+    """What the agent reads. Raises ValueError for an action that Poolwarden never asks for."""
+    if action not in ACTIONS:
+        raise ValueError(f"{action!r} is no action that Poolwarden uses")
+    lines = [f"{name}={value}" for name, value in parameters.items() if name.replace("-", "_") != "action"]
+    return "\n".join([*lines, f"action={action}", ""]).encode()
+
+
+async def run_agent(agent: Path, parameters: Mapping[str, str], action: str, limit_s: float) -> AgentRun:
+    """Run the agent once; returns after at most ``limit_s`` and about three seconds, whatever the agent does."""
+    given = stdin_of(parameters, action)
+    try:
+        process = _Process(agent, given)
+    except OSError as error:
+        return AgentRun(None, False, "", "", f"{agent.name} cannot be started: {error.strerror or error}")
+    ended = False
+    try:
+        ended = await process.exited(limit_s)
+        if not ended:
+            process.signal_group(signal.SIGTERM)
+            await process.exited(_TERM_GRACE_S)
+    finally:
+        # Whatever is left of the group; also reached when this task itself is cancelled.
+        process.signal_group(signal.SIGKILL)
+    await process.exited(_KILL_GRACE_S)
+    code = process.finish()
+    said = _last_line(process.errors) or _last_line(process.output)
+    if not ended:
+        said = f"no result within {limit_s:g} s, killed" + (f"; last it said: {said}" if said else "")
+        code = None
+    return AgentRun(code, True, _text(process.output), _text(process.errors), said or f"exit status {code}")
+
+
+class _Process:
+    """A running agent. Its exit is seen by a pidfd and not by its pipes, which a child that left the group may hold
+    open for ever; it is reaped last, so that until then nobody else can get its group's id."""
+
+    def __init__(self, agent: Path, given: bytes) -> None:
+        self.output, self.errors = bytearray(), bytearray()
+        self._loop = asyncio.get_running_loop()
+        self._popen = subprocess.Popen(
+            [str(agent)],
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+            bufsize=0,
+        )
+        self._pidfd = os.pidfd_open(self._popen.pid)
+        self._gone = asyncio.Event()
+        self._loop.add_reader(self._pidfd, self._gone.set)
+        self._pipes = {self._fd(self._popen.stdout): self.output, self._fd(self._popen.stderr): self.errors}
+        for fd in self._pipes:
+            os.set_blocking(fd, False)
+            self._loop.add_reader(fd, self._take, fd)
+        self._feed(given)
+
+    def _feed(self, given: bytes) -> None:
+        assert self._popen.stdin is not None
+        os.set_blocking(self._popen.stdin.fileno(), False)  # what does not fit into the pipe's 64 KiB is not sent
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            self._popen.stdin.write(given)
+        self._popen.stdin.close()
+
+    def _take(self, fd: int) -> None:
+        """Keep what was said, up to the limit."""
+        kept = self._pipes[fd]
+        try:
+            chunk = os.read(fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        kept.extend(chunk[: max(0, _OUTPUT_LIMIT - len(kept))])
+        if not chunk:
+            self._loop.remove_reader(fd)
+
+    async def exited(self, within_s: float) -> bool:
+        """Has the agent itself ended, within this time?"""
+        try:
+            await asyncio.wait_for(self._gone.wait(), within_s)
+        except TimeoutError:
+            return False
+        self._loop.remove_reader(self._pidfd)
+        return True
+
+    def signal_group(self, number: signal.Signals) -> None:
+        # safety: the agent is not reaped yet, so its pid, which is the group's id, belongs to nobody else.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+
+    def finish(self) -> int | None:
+        """Take what was still said, let go of everything; the exit status, ``None`` if it cannot even be killed."""
+        for fd in self._pipes:
+            self._take(fd)
+            self._loop.remove_reader(fd)
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            assert pipe is not None
+            pipe.close()
+        return self._popen.poll()
+
+    @staticmethod
+    def _fd(pipe: IO[bytes] | None) -> int:
+        assert pipe is not None
+        return pipe.fileno()
+
+
+def _last_line(said: bytearray) -> str:
+    lines = [line.strip() for line in _text(said).splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""
+
+
+def _text(said: bytearray) -> str:
+    return said.decode("utf-8", "replace")

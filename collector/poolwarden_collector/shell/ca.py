@@ -1,0 +1,180 @@
+"""A small certificate authority: how agents and a collector come to know each other before enrolment exists.
+
+Rules
+-----
+* One authority per installation, P-256 keys, every key file 0600 and written whole before it has its name.
+* A host's certificate carries the URI SAN ``poolwarden://host/<uuid>`` and nothing that could pass for a server's name:
+  the agent behind it speaks for that host alone.
+* The collector's carries the DNS SAN ``collector`` (the TLS name that agents expect wherever it is reached), the URI
+  SAN ``poolwarden://collector/<name>`` and its addresses.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CA_CERT, CA_KEY = "ca.pem", "ca-key.pem"
+CERT, KEY = "cert.pem", "key.pem"
+COLLECTOR_DNS = "collector"
+
+_CA_LIFE = timedelta(days=3650)
+_LEAF_LIFE = timedelta(days=825)
+_SKEW = timedelta(hours=1)  # a dom0 whose clock is a little behind must not refuse a certificate made just now
+
+
+class CaError(Exception):
+    """An authority that is absent, would be overwritten or cannot be written; the text says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The three files that one party needs."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+def host_uri(host_uuid: str) -> str:
+    """The identity of a host's agent."""
+    return f"poolwarden://host/{host_uuid}"
+
+
+def collector_uri(name: str) -> str:
+    """The identity of a collector."""
+    return f"poolwarden://collector/{name}"
+
+
+def create_ca(directory: Path) -> None:
+    """Make a new authority in ``directory``. Raises CaError if one is there: replacing it locks every agent out."""
+    if (directory / CA_KEY).exists():
+        raise CaError(f"{directory / CA_KEY}: there is an authority already; use another directory")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Poolwarden CA")])
+    builder = _builder(name, name, key.public_key(), _CA_LIFE)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    _make_directory(directory)
+    _write_key(directory / CA_KEY, key)
+    _write(directory / CA_CERT, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def issue_host(ca: Path, host_uuid: str, out: Path) -> Bundle:
+    """A certificate for the agent of one host, with its key and the authority's certificate, into ``out``."""
+    try:
+        canonical = str(uuid.UUID(host_uuid))
+    except ValueError:
+        raise CaError(f"{host_uuid!r} is no UUID; INSTALLATION_UUID of /etc/xensource-inventory is") from None
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(host_uri(canonical))]
+    return _issue(ca, f"host {canonical}", names, [ExtendedKeyUsageOID.CLIENT_AUTH], out)
+
+
+def issue_collector(ca: Path, name: str, addresses: tuple[str, ...], out: Path) -> Bundle:
+    """The collector's certificate; ``addresses`` are IP literals under which agents or operators may reach it."""
+    names: list[x509.GeneralName] = [
+        x509.DNSName(COLLECTOR_DNS),
+        x509.UniformResourceIdentifier(collector_uri(name)),
+        *(x509.IPAddress(_address(text)) for text in addresses),
+    ]
+    return _issue(ca, f"collector {name}", names, [ExtendedKeyUsageOID.SERVER_AUTH], out)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise CaError(f"{text!r} is no IP address") from None
+
+
+def _issue(
+    ca: Path, subject: str, names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier], out: Path
+) -> Bundle:
+    ca_certificate, ca_key = _load(ca)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])])
+    builder = _builder(name, ca_certificate.subject, key.public_key(), _LEAF_LIFE)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    certificate = builder.sign(ca_key, hashes.SHA256())
+    _make_directory(out)
+    bundle = Bundle(out / CA_CERT, out / CERT, out / KEY)
+    _write_key(bundle.key, key)
+    _write(bundle.cert, certificate.public_bytes(serialization.Encoding.PEM))
+    _write(bundle.ca, ca_certificate.public_bytes(serialization.Encoding.PEM))
+    return bundle
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    builder = builder.serial_number(x509.random_serial_number())
+    return builder.not_valid_before(now - _SKEW).not_valid_after(now + life)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
+        key = serialization.load_pem_private_key((directory / CA_KEY).read_bytes(), None)
+    except (OSError, ValueError) as error:
+        raise CaError(
+            f"{directory}: no usable authority ({error}); make one: poolwarden-collector init-ca DIR"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CaError(f"{directory / CA_KEY}: is no elliptic-curve key; make a new authority in another directory")
+    return certificate, key
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaError(f"{directory}: {error.strerror}") from error
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    _write(path, key.private_bytes(encoding, form, serialization.NoEncryption()))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all, readable by its owner alone."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise CaError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,32 @@
+"""The collector's clocks: monotonic milliseconds for every decision, wall time for people only.
+
+Linux' CLOCK_MONOTONIC stands still while a machine is suspended, CLOCK_BOOTTIME does not: their difference tells that
+this collector has slept through something, which no monotonic stamp would show.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+_NS_PER_MS = 1_000_000
+
+
+def mono_ms() -> int:
+    """Milliseconds on CLOCK_MONOTONIC; comparable only within one boot of this machine."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // _NS_PER_MS
+
+
+def awake_or_not_ms() -> int:
+    """Milliseconds on CLOCK_BOOTTIME: like ``mono_ms``, counting suspended time as well."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _NS_PER_MS
+
+
+def wall_text() -> str:
+    """The wall clock in RFC 3339 with milliseconds, UTC; for people, never compared."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970; only paces retries of alerts over a restart."""
+    return time.time_ns() // _NS_PER_MS

@@ -1,0 +1,361 @@
+"""The journal: what must not be forgotten, one SQLite file, durable before anything is done.
+
+Rules
+-----
+* One commit is one transaction: the entries of a step, its alerts and one outbox row for each sink, or nothing of it.
+  SQLite's WAL with synchronous=FULL syncs the log at each commit, so a commit that returned survives a power cut, and
+  one that raised has left nothing behind.
+* One collector per journal: a lock on the state directory, held by the process, refuses a second one.
+* Reading a journal of a newer Poolwarden is refused: an entry that is not understood could be the one that matters.
+* Every error is a ``JournalError`` with one line; whoever gets one may not act on what he wanted to write.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from poolwarden_collector.core.facts import PoolId
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.orders import AlertRaised, AlertResolved
+from poolwarden_collector.shell import clock
+
+SCHEMA = 1
+FILE = "journal.db"
+LOCK = "lock"
+_BUSY_S = 2.0
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (
+    seq INTEGER PRIMARY KEY, at TEXT NOT NULL, mono_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, term INTEGER NOT NULL,
+    pool TEXT NOT NULL, failover TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, text TEXT NOT NULL,
+    data TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS entries_pool ON entries (pool, seq);
+CREATE TABLE IF NOT EXISTS alerts (
+    key TEXT NOT NULL, occurrence INTEGER NOT NULL, pool TEXT NOT NULL, severity TEXT NOT NULL, title TEXT NOT NULL,
+    body TEXT NOT NULL, data TEXT NOT NULL, raised_at TEXT NOT NULL, resolved_at TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (key, occurrence));
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, occurrence INTEGER NOT NULL, state TEXT NOT NULL, sink TEXT NOT NULL,
+    pool TEXT NOT NULL, payload TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0, next_try_ms INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '',
+    UNIQUE (key, occurrence, state, sink));
+CREATE INDEX IF NOT EXISTS outbox_pending ON outbox (status, sink, id);
+"""
+
+
+class JournalError(Exception):
+    """The journal cannot be opened, read or written; one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as it stands in the journal. ``at`` is wall time for people, ``mono_ms`` counts within one epoch."""
+
+    seq: int
+    at: str
+    mono_ms: int
+    epoch: int
+    term: int
+    pool: PoolId
+    failover: str
+    kind: str
+    actor: str
+    text: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One alert for one sink that is not delivered yet. ``next_try_ms`` is wall time, 0: at once."""
+
+    id: int
+    key: str
+    occurrence: int
+    state: str  # "firing" or "resolved"
+    sink: str
+    pool: PoolId
+    payload: dict[str, Any]
+    attempts: int
+    next_try_ms: int
+
+    @property
+    def delivery_key(self) -> str:
+        """Stable over retries and restarts, different for the end of an alert and for its next occurrence."""
+        return f"{self.key}/{self.occurrence}/{self.state}"
+
+
+class Journal:
+    """The journal in ``state_dir``; usable from any thread, one call at a time.
+
+    ``sinks`` names who gets each alert. Raises JournalError where the directory cannot be used or another collector
+    holds it.
+    """
+
+    def __init__(self, state_dir: Path, collector_name: str = "collector", sinks: tuple[str, ...] = ()) -> None:
+        self.path = state_dir / FILE
+        self.epoch = 0
+        self.sinks = sinks
+        self._name = collector_name
+        self._guard = threading.Lock()
+        self._lock_file = _lock(state_dir)
+        try:
+            self._db = _open(self.path)
+        except (sqlite3.Error, OSError) as error:
+            os.close(self._lock_file)
+            raise JournalError(f"{self.path}: {_say(error)}") from error
+        except JournalError:
+            os.close(self._lock_file)
+            raise
+        self.epoch = int(self._meta("epoch"))
+
+    def close(self) -> None:
+        """Fold the log into the file and let the directory go."""
+        with self._guard:
+            self._db.conn.close()
+            os.close(self._lock_file)
+
+    # ------------------------------------------------------------------------------------------------ writing
+
+    def begin_epoch(self, above: int = 0) -> int:
+        """A new epoch, higher than every one before and than ``above``; durable when this returns."""
+        with self._transaction("a new epoch") as db:
+            epoch = max(self.epoch, above) + 1
+            db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", [str(epoch)])
+        self.epoch = epoch
+        return epoch
+
+    def commit(
+        self,
+        pool: PoolId,
+        entries: Iterable[Entry],
+        alerts: Iterable[AlertRaised | AlertResolved] = (),
+        pool_name: str = "",
+    ) -> list[Row]:
+        """One step of one pool, all of it or nothing; the rows as stored, with their numbers."""
+        with self._transaction(f"an entry of pool {pool_name or pool}") as db:
+            rows = self._add_entries(db, pool, list(entries))
+            for alert in alerts:
+                self._add_alert(db, pool, pool_name, alert)
+        return rows
+
+    def check(self) -> None:
+        """Write something small, to learn whether the journal can be written again."""
+        with self._transaction("a test record") as db:
+            row = {"key": "checked", "value": clock.wall_text()}
+            db["meta"].insert(row, pk="key", replace=True)  # type: ignore[union-attr]
+
+    def _add_entries(self, db: Database, pool: PoolId, entries: list[Entry]) -> list[Row]:
+        if not entries:
+            return []
+        last = next(db.query("SELECT coalesce(max(seq), 0) AS last FROM entries"))["last"]
+        at, mono = clock.wall_text(), clock.mono_ms()
+        rows = [
+            Row(last + n, at, mono, self.epoch, e.term, pool, e.failover, e.kind.value, e.actor, e.text, _json(e.data))
+            for n, e in enumerate(entries, 1)
+        ]
+        db["entries"].insert_all([_dict(row) for row in rows])  # type: ignore[union-attr]
+        return rows
+
+    def _add_alert(self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved) -> None:
+        found = list(db.query("SELECT * FROM alerts WHERE key = ? ORDER BY occurrence DESC LIMIT 1", [alert.key]))
+        is_open = bool(found) and not found[0]["resolved_at"]
+        if isinstance(alert, AlertResolved):
+            if is_open:
+                row = found[0] | {"resolved_at": clock.wall_text()}
+                db["alerts"].update((alert.key, row["occurrence"]), {"resolved_at": row["resolved_at"]})  # type: ignore[union-attr]
+                self._post(db, row, pool_name, "resolved", alert.text)
+        elif not is_open:
+            row = {
+                "key": alert.key,
+                "occurrence": found[0]["occurrence"] + 1 if found else 1,
+                "pool": pool,
+                "severity": alert.severity,
+                "title": alert.title,
+                "body": alert.body,
+                "data": _json(alert.data),
+                "raised_at": clock.wall_text(),
+                "resolved_at": "",
+            }
+            db["alerts"].insert(row, pk=("key", "occurrence"))  # type: ignore[union-attr]
+            self._post(db, row, pool_name, "firing", alert.body)
+
+    def _post(self, db: Database, alert: dict[str, Any], pool_name: str, state: str, body: str) -> None:
+        data = json.loads(alert["data"])
+        payload = {
+            "key": alert["key"],
+            "occurrence": alert["occurrence"],
+            "state": state,
+            "severity": alert["severity"],
+            "title": alert["title"],
+            "body": body,
+            "pool": {"uuid": alert["pool"], "name": pool_name or str(data.get("pool", ""))},
+            "collector": self._name,
+            "raised_at": alert["raised_at"],
+            "resolved_at": alert["resolved_at"],
+            "data": data,
+        }
+        common = {"key": alert["key"], "occurrence": alert["occurrence"], "state": state, "pool": alert["pool"]}
+        rows = [{**common, "sink": sink, "payload": _json(payload)} for sink in self.sinks]
+        db["outbox"].insert_all(rows)  # type: ignore[union-attr]
+
+    # ------------------------------------------------------------------------------------------------ the outbox
+
+    def parcels(self, limit: int = 64) -> list[Parcel]:
+        """For each sink and alert the oldest undelivered parcel, so that an end never overtakes its beginning."""
+        query = """SELECT min(id) AS id, key, occurrence, state, sink, pool, payload, attempts, next_try_ms FROM outbox
+                   WHERE status = 'pending' GROUP BY sink, key ORDER BY next_try_ms, id LIMIT ?"""
+        with self._reading() as db:
+            return [Parcel(**{**row, "payload": json.loads(row["payload"])}) for row in db.query(query, [limit])]
+
+    def pending(self) -> int:
+        """Parcels not delivered yet."""
+        with self._reading() as db:
+            return int(next(db.query("SELECT count(*) AS n FROM outbox WHERE status = 'pending'"))["n"])
+
+    def delivered(self, parcel: Parcel, entry: Entry) -> list[Row]:
+        """The sink has taken the parcel: both facts in one transaction."""
+        changes = {"status": "sent", "attempts": parcel.attempts + 1, "last_error": "", "sent_at": clock.wall_text()}
+        with self._transaction("an alert's delivery") as db:
+            db["outbox"].update(parcel.id, changes)  # type: ignore[union-attr]
+            return self._add_entries(db, parcel.pool, [entry])
+
+    def undelivered(self, parcel: Parcel, error: str, next_try_ms: int) -> None:
+        """The sink has not taken the parcel; it is tried again at ``next_try_ms`` (wall time)."""
+        changes = {"attempts": parcel.attempts + 1, "last_error": error, "next_try_ms": next_try_ms}
+        with self._transaction("an alert's retry") as db:
+            db["outbox"].update(parcel.id, changes)  # type: ignore[union-attr]
+
+    def abandon_other_sinks(self) -> None:
+        """Parcels for sinks that are not configured any more will never be delivered."""
+        marks = ", ".join("?" for _ in self.sinks)
+        where = f"status = 'pending' AND sink NOT IN ({marks})"
+        with self._transaction("alerts of former sinks") as db:
+            db.execute(
+                f"UPDATE outbox SET status='failed', last_error='no such sink any more' WHERE {where}", self.sinks
+            )
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    def pools(self) -> list[PoolId]:
+        """Every pool that has an entry, in the order of their first ones."""
+        with self._reading() as db:
+            found = db.query(
+                "SELECT pool, min(seq) AS first FROM entries WHERE pool != '' GROUP BY pool ORDER BY first"
+            )
+            return [row["pool"] for row in found]
+
+    def replay(self, pool: PoolId) -> Iterator[Entry]:
+        """The pool's entries from the first one. Raises JournalError on an entry that this version does not know."""
+        with self._reading() as db:
+            rows = list(db.query("SELECT * FROM entries WHERE pool = ? ORDER BY seq", [pool]))
+        for row in rows:
+            try:
+                kind = Kind(row["kind"])
+                data = json.loads(row["data"])
+            except ValueError as error:
+                why = f"entry {row['seq']} cannot be understood ({error}); was it written by a newer Poolwarden?"
+                raise JournalError(f"{self.path}: {why}") from error
+            yield Entry(kind, row["text"], data, row["failover"], row["term"], row["actor"])
+
+    def history(self, pool: PoolId = "", after_seq: int = 0, limit: int = 0, failover: str = "") -> list[Row]:
+        """The newest ``limit`` entries (0: 1000) with a number above ``after_seq``, oldest first."""
+        query = """SELECT * FROM entries WHERE seq > :after AND (:pool = '' OR pool = :pool)
+                   AND (:failover = '' OR failover = :failover) ORDER BY seq DESC LIMIT :limit"""
+        values = {"after": after_seq, "pool": pool, "failover": failover, "limit": limit or 1000}
+        with self._reading() as db:
+            return [Row(**row) for row in db.query(query, values)][::-1]
+
+    def alerts(self, pool: PoolId = "", open_only: bool = False, limit: int = 0) -> list[dict[str, Any]]:
+        """Alerts, the newest first, each with its ``deliveries`` (rows of the outbox)."""
+        query = """SELECT * FROM alerts WHERE (:pool = '' OR pool = :pool) AND (NOT :open OR resolved_at = '')
+                   ORDER BY raised_at DESC, rowid DESC LIMIT :limit"""
+        with self._reading() as db:
+            found = list(db.query(query, {"pool": pool, "open": open_only, "limit": limit or 1000}))
+            for alert in found:
+                which = [alert["key"], alert["occurrence"]]
+                alert["deliveries"] = list(
+                    db.query("SELECT * FROM outbox WHERE key = ? AND occurrence = ? ORDER BY id", which)
+                )
+        return found
+
+    def _meta(self, key: str) -> str:
+        with self._reading() as db:
+            return str(next(db.query("SELECT value FROM meta WHERE key = ?", [key]))["value"])
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[Database]:
+        with self._guard:
+            try:
+                with self._db.atomic():
+                    yield self._db
+            except (sqlite3.Error, OSError) as error:
+                raise JournalError(f"{self.path}: {what} cannot be written: {_say(error)}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Database]:
+        with self._guard:
+            try:
+                yield self._db
+            except (sqlite3.Error, OSError) as error:
+                raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+
+
+def _lock(state_dir: Path) -> int:
+    """An exclusive lock on the directory; it ends with the process, however that ends."""
+    try:
+        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise JournalError(f"{state_dir}: the state directory cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise JournalError(f"{state_dir}: another collector runs on this journal; stop it first") from error
+    return descriptor
+
+
+def _open(path: Path) -> Database:
+    connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
+    db = Database(connection, execute_plugins=False)
+    try:
+        db.enable_wal()
+        # safety: FULL, not NORMAL: in WAL mode only FULL syncs at every commit, and effects follow commits.
+        db.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_TABLES)
+        with db.atomic():
+            rows = [{"key": "schema", "value": str(SCHEMA)}, {"key": "epoch", "value": "0"}]
+            db["meta"].insert_all(rows, pk="key", ignore=True)  # type: ignore[union-attr]
+        schema = int(next(db.query("SELECT value FROM meta WHERE key = 'schema'"))["value"])
+    except BaseException:
+        connection.close()
+        raise
+    if schema > SCHEMA:
+        connection.close()
+        raise JournalError(f"{path}: has schema {schema}, this Poolwarden knows {SCHEMA}; install the newer one again")
+    return db
+
+
+def _dict(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in Row.__slots__}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _say(error: BaseException) -> str:
+    return str(error) or type(error).__name__

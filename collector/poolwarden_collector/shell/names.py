@@ -1,0 +1,73 @@
+"""HOST and POOL as operators type them: a UUID, ``pool/host``, or a name that is the only one of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from poolwarden_collector.core.facts import HostId, PoolId
+from poolwarden_collector.core.live import Pool
+
+_LISTED = 20
+
+
+class Unknown(Exception):
+    """Nothing has that name; the text lists what there is."""
+
+
+class Ambiguous(Exception):
+    """Several have that name; the text lists them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The guarded pools with the extra names that the configuration gives them."""
+
+    pools: Mapping[PoolId, Pool]
+    aliases: Mapping[PoolId, str]
+
+    def pool(self, text: str) -> PoolId:
+        """The one pool that ``text`` names. Raises Unknown or Ambiguous."""
+        if text in self.pools:
+            return text
+        found = [uuid for uuid in self.pools if text and text in (self.pools[uuid].record.name, self.aliases.get(uuid))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Ambiguous(f"{text!r} is the name of {len(found)} pools; use one of: {_list(found)}")
+        known = [self._label(uuid) for uuid in self.pools]
+        raise Unknown(f"there is no pool {text!r}; there is: {_list(known)}")
+
+    def host(self, text: str) -> tuple[PoolId, HostId]:
+        """The one host that ``text`` names. Raises Unknown or Ambiguous."""
+        by_uuid = [(uuid, text) for uuid, pool in self.pools.items() if text in pool.record.hosts]
+        if by_uuid:
+            return by_uuid[0]
+        found = self._named(text, self.pools)
+        if not found and "/" in text:
+            pool_text, _, host_text = text.partition("/")
+            pool = self.pool(pool_text)
+            found = self._named(host_text, [pool]) or [(pool, host_text)] * (host_text in self.pools[pool].record.hosts)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Ambiguous(f"{text!r} is the name of {len(found)} hosts; use one of: {_list(self._places(found))}")
+        everyone = [(uuid, host) for uuid, pool in self.pools.items() for host in pool.record.hosts]
+        raise Unknown(f"there is no host {text!r}; there is: {_list(self._places(everyone))}")
+
+    def _named(self, text: str, among: Mapping[PoolId, Pool] | list[PoolId]) -> list[tuple[PoolId, HostId]]:
+        hosts = [(uuid, host) for uuid in among for host in self.pools[uuid].record.hosts.values()]
+        return [(uuid, host.host) for uuid, host in hosts if text and host.name == text]
+
+    def _label(self, uuid: PoolId) -> str:
+        return self.pools[uuid].record.name or self.aliases.get(uuid) or uuid
+
+    def _places(self, found: list[tuple[PoolId, HostId]]) -> list[str]:
+        """``pool/host`` where that is unique, else UUIDs."""
+        labels = [f"{self._label(pool)}/{self.pools[pool].record.name_of(host)}" for pool, host in found]
+        return [label if labels.count(label) == 1 else host for label, (_, host) in zip(labels, found, strict=True)]
+
+
+def _list(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:_LISTED]) or "none yet: no agent has come"
+    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -1,0 +1,105 @@
+"""The core's plain values as the operator contract's messages; their field names are the same on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.core.evidence import EvidenceLine
+from poolwarden_collector.core.explain import Explanation
+from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.status import FailoverStatus, HostStatus, PoolStatus
+from poolwarden_collector.shell.journal import Row
+
+
+def pool_status(value: PoolStatus) -> pb.PoolStatus:
+    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed"))
+    if value.failover is not None:
+        message.failover.CopyFrom(_failover(value.failover))
+    message.hosts.extend(_host(host) for host in value.hosts)
+    message.not_ready.extend(value.not_ready)
+    message.owed.extend(value.owed)
+    return message
+
+
+def _failover(value: FailoverStatus) -> pb.FailoverStatus:
+    return pb.FailoverStatus(**_plain(value))
+
+
+def _host(value: HostStatus) -> pb.HostStatus:
+    message = pb.HostStatus(**_plain(value, "disks", "probes"))
+    message.disks.extend(pb.DiskStatus(**_plain(disk)) for disk in value.disks)
+    message.probes.extend(pb.ProbeStatus(**_plain(probe)) for probe in value.probes)
+    return message
+
+
+def explanation(pool: Pool, value: Explanation) -> pb.ExplainReply:
+    message = pb.ExplainReply(
+        pool_uuid=pool.record.pool, pool_name=pool.record.name, **_plain(value, "evidence", *_LISTS)
+    )
+    message.evidence.extend(_evidence(line) for line in value.evidence)
+    for name in _LISTS:
+        getattr(message, name).extend(getattr(value, name))
+    return message
+
+
+_LISTS = ("permitted", "refused", "not_ready", "plan", "limitations")
+
+
+def _evidence(line: EvidenceLine) -> pb.EvidenceLine:
+    age = line.age_ms
+    return pb.EvidenceLine(
+        subject=line.subject,
+        value=line.value,
+        age_ms=max(0, age or 0),
+        age_known=age is not None,
+        witness=line.witness,
+        text=line.text,
+    )
+
+
+def history_entry(row: Row, pool_name: str) -> pb.HistoryEntry:
+    return pb.HistoryEntry(
+        seq=row.seq,
+        at=row.at,
+        mono_ms=row.mono_ms,
+        epoch=row.epoch,
+        term=row.term,
+        pool_uuid=row.pool,
+        pool_name=pool_name,
+        failover=row.failover,
+        kind=row.kind,
+        actor=row.actor,
+        text=row.text,
+        data=row.data,
+    )
+
+
+def alert(row: dict[str, Any], pool_name: str) -> pb.Alert:
+    message = pb.Alert(
+        key=row["key"],
+        pool_uuid=row["pool"],
+        pool_name=pool_name,
+        severity=row["severity"],
+        title=row["title"],
+        body=row["body"],
+        raised_at=row["raised_at"],
+        resolved_at=row["resolved_at"],
+    )
+    message.deliveries.extend(
+        pb.Delivery(
+            sink=item["sink"] + (" (resolved)" if item["state"] == "resolved" else ""),
+            state=item["status"],
+            attempts=item["attempts"],
+            last_error=item["last_error"],
+            sent_at=item["sent_at"],
+        )
+        for item in row["deliveries"]
+    )
+    return message
+
+
+def _plain(value: Any, *without: str) -> dict[str, Any]:
+    """The value's fields but ``without``; a negative duration (clock read a moment apart) is none."""
+    found = {name: getattr(value, name) for name in value.__slots__ if name not in without}
+    return {name: max(0, v) if isinstance(v, int) and not isinstance(v, bool) else v for name, v in found.items()}

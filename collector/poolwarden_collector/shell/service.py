@@ -1,0 +1,269 @@
+"""The service: one event at a time through the engine; durable first, then done.
+
+Rules
+-----
+* For each event: ``engine.step``, then one commit of its entries and alerts, then the new state, then its effects. A
+  step whose commit fails has not happened: its state and effects are dropped and the event waits in the backlog.
+* While the journal cannot be written *nothing* is stepped and nothing is done, in any pool; operators hear it in status
+  and get their commands refused. Once a write works again the pools are quiet for their start-up quiet time (what was
+  silent in the meantime was the collector), and the backlog goes first.
+* Every activation has an epoch of its own, durable before the first agent is heard.
+* A collector that was away itself (stopped, suspended, starved for more than 5 s) takes its quiet time again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from poolwarden_collector.core import orders
+from poolwarden_collector.core.engine import step
+from poolwarden_collector.core.events import AgentReported, OperatorSaid, Tick
+from poolwarden_collector.core.facts import Ms, PoolId
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.record import PoolRecord, fold
+from poolwarden_collector.core.site import Silence, judge_site
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.backlog import Backlog
+from poolwarden_collector.shell.effects import Effects
+from poolwarden_collector.shell.inbox import Happening, Inbox
+from poolwarden_collector.shell.journal import Journal, JournalError, Row
+from poolwarden_collector.shell.roster import Roster
+from poolwarden_collector.shell.telemetry import Telemetry
+
+TICK_MS = 250
+AWAY_MS = 5_000
+RETRY_MS = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """Runs the engine on what comes out of ``inbox``. ``journal`` must be open, its epoch begun by the caller."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        inbox: Inbox,
+        journal: Journal,
+        effects: Effects,
+        telemetry: Telemetry | None = None,
+        anchors: Callable[[], tuple[bool, ...]] = tuple,
+    ) -> None:
+        self.roster = roster
+        self._inbox = inbox
+        self._journal = journal
+        self._effects = effects
+        self._telemetry = telemetry
+        self._anchors = anchors
+        self._devices = roster.config.devices()
+        self._backlog = Backlog()
+        self._retry_at: Ms = 0
+        self._epoch_above = 0
+        self._writer = ThreadPoolExecutor(1, "journal")
+        self._followers: set[Callable[[list[Row]], None]] = set()
+        self._on_alert: Callable[[], None] = lambda: None
+        self._last_step = roster.now()
+        self._stepped: dict[PoolId, Ms] = {}
+        self._last_boottime = clock.awake_or_not_ms()
+
+    # ------------------------------------------------------------------------------------------------ around it
+
+    async def write(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Run one journal call in the one thread that does so, in the order of asking."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, partial(call, *args, **named))
+
+    def follow(self, follower: Callable[[list[Row]], None]) -> Callable[[], None]:
+        """Tell ``follower`` all rows from now on, once committed; call the result to stop that."""
+        self._followers.add(follower)
+        return lambda: self._followers.discard(follower)
+
+    def on_alert(self, nudge: Callable[[], None]) -> None:
+        """Whom to wake when an alert was committed."""
+        self._on_alert = nudge
+
+    def publish(self, rows: list[Row]) -> None:
+        """Rows have become durable."""
+        if rows:
+            for follower in list(self._followers):
+                follower(rows)
+
+    # ------------------------------------------------------------------------------------------------ the start
+
+    async def begin(self) -> None:
+        """Stand where the journal ends. Raises JournalError."""
+        for uuid in await self.write(self._journal.pools):
+            entries = await self.write(lambda pool: list(self._journal.replay(pool)), uuid)
+            record = fold(PoolRecord(uuid), entries)
+            self.roster.pools[uuid] = self._pool(record)
+            text = f"collector {self.roster.config.name} started with epoch {self.roster.epoch}"
+            await self._note(uuid, Kind.COLLECTOR_STARTED, text, epoch=self.roster.epoch)
+
+    def _pool(self, record: PoolRecord) -> Pool:
+        return Pool(record, self.roster.config.policy_of(record.pool), self._devices)
+
+    async def _note(self, pool: PoolId, kind: Kind, text: str, **data: Any) -> None:
+        """Journal and fold an entry of the shell's own."""
+        known = self.roster.pools[pool]
+        entry = Entry(kind, text, data, "", known.record.term)
+        rows = await self.write(self._journal.commit, pool, [entry], (), known.record.name)
+        self.roster.pools[pool] = replace(known, record=fold(known.record, [entry]))
+        self.publish(rows)
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    async def run(self) -> None:
+        """Until the inbox ends."""
+        ticker = asyncio.ensure_future(self._tick())
+        try:
+            while (happening := await self._inbox.next()) is not None:
+                await self.take(happening)
+        finally:
+            ticker.cancel()
+
+    async def take(self, happening: Happening) -> None:
+        """One event; never raises for anything that an event can cause."""
+        self._notice_absence()
+        if self.roster.stalled:
+            self._hold(happening)
+            if self.roster.now() >= self._retry_at:
+                await self._resume()
+            return
+        try:
+            await self._step(happening)
+        except JournalError as error:
+            self._stall(str(error))
+            self._hold(happening)
+        except Exception as error:
+            # safety: an invariant that broke in one pool stops that step alone; nothing of it was committed or done.
+            _log.exception("pool %s: %s was not taken", happening.pool, type(happening.event).__name__)
+            self.roster.warn(f"internal error in pool {happening.pool}: {type(error).__name__}: {error}; see the log")
+            self._refuse(
+                happening, "internal-error", f"an internal error stopped it: {error}", "Look at the collector's log."
+            )
+
+    async def _step(self, happening: Happening) -> None:
+        uuid = happening.pool
+        self._stepped[uuid] = self.roster.now()
+        if uuid not in self.roster.pools:
+            await self._adopt(uuid)
+        pool = self.roster.pools[uuid]
+        outcome = step(pool, happening.event, self.roster.now(), self.roster.site(uuid))
+        rows: list[Row] = []
+        if outcome.entries or outcome.alerts:
+            name = outcome.pool.record.name
+            rows = await self.write(self._journal.commit, uuid, outcome.entries, outcome.alerts, name)
+        # safety: only from here on is the step real; everything above can be repeated from the same state.
+        self.roster.pools[uuid] = outcome.pool
+        self.publish(rows)
+        if outcome.alerts:
+            self._on_alert()
+        for effect in outcome.effects:
+            await self._perform(uuid, effect)
+        if self._telemetry is not None and isinstance(happening.event, AgentReported):
+            self._telemetry.note(uuid, happening.event.host, happening.event.facts, self.roster.now())
+
+    async def _adopt(self, uuid: PoolId) -> None:
+        self.roster.pools[uuid] = self._pool(PoolRecord(uuid))
+        try:
+            await self._note(uuid, Kind.POOL_SEEN, "an agent of this pool has come for the first time")
+        except JournalError:
+            del self.roster.pools[uuid]
+            raise
+
+    async def _perform(self, pool: PoolId, effect: orders.Effect) -> None:
+        if isinstance(effect, orders.RaiseEpoch):
+            self._epoch_above = max(self._epoch_above, effect.above)
+            await self._raise_epoch()
+            return
+        try:
+            self._effects.perform(pool, effect)
+        except Exception:
+            _log.exception("pool %s: effect %s failed", pool, type(effect).__name__)
+            self.roster.warn(f"an effect failed in pool {pool}: {type(effect).__name__}; see the log")
+
+    async def _raise_epoch(self) -> None:
+        if self._epoch_above < self.roster.epoch:
+            return
+        try:
+            self.roster.epoch = await self.write(self._journal.begin_epoch, self._epoch_above)
+            _log.warning("epoch raised to %d: an agent had seen %d", self.roster.epoch, self._epoch_above)
+        except JournalError as error:
+            self._stall(str(error))  # repeated when the journal works again
+
+    # ------------------------------------------------------------------------------------------------ a stalled journal
+
+    def _stall(self, why: str) -> None:
+        if not self.roster.stalled:
+            _log.error("NOTHING IS DECIDED OR DONE: %s", why)
+            self.roster.stalled_at = self.roster.now()
+        self.roster.stalled = why
+        self._retry_at = self.roster.now() + RETRY_MS
+
+    def _hold(self, happening: Happening) -> None:
+        if isinstance(happening.event, OperatorSaid):
+            why = f"nothing can be recorded, so nothing is done: {self.roster.stalled}"
+            self._refuse(happening, "journal", why, "Make room on the journal's disk; the collector goes on by itself.")
+        else:
+            self._backlog.keep(happening)
+
+    def _refuse(self, happening: Happening, code: str, why: str, next_step: str) -> None:
+        if isinstance(happening.event, OperatorSaid):
+            self._effects.perform(happening.pool, orders.Reply(happening.event.request_id, False, why, code, next_step))
+
+    async def _resume(self) -> None:
+        try:
+            await self.write(self._journal.check)
+        except JournalError as error:
+            self._stall(str(error))
+            return
+        now = self.roster.now()
+        away = now - (self.roster.stalled_at or now)
+        _log.warning("the journal can be written again after %.1f s; quiet time begins anew", away / 1000)
+        self.roster.stalled, self.roster.stalled_at = "", None
+        self.roster.be_quiet_again(now)
+        await self._raise_epoch()
+        for happening in self._backlog.take_all():
+            await self.take(happening)
+
+    # ------------------------------------------------------------------------------------------------ time
+
+    async def _tick(self) -> None:
+        while True:
+            self._judge_site()
+            for uuid in self._unstepped():
+                self._inbox.post(uuid, Tick())
+            await asyncio.sleep(TICK_MS / 1000)
+
+    def _unstepped(self) -> list[PoolId]:
+        """Pools to which nothing has happened for a while: every step looks at the clock, so only they need a tick."""
+        due = self.roster.now() - TICK_MS // 2
+        return [uuid for uuid in self.roster.pools if self._stepped.get(uuid, 0) <= due]
+
+    def _notice_absence(self) -> None:
+        """Was this process stopped, starved or its machine suspended? Then the silence since was its own."""
+        now, boottime = self.roster.now(), clock.awake_or_not_ms()
+        away = max(now - self._last_step, boottime - self._last_boottime)
+        self._last_step, self._last_boottime = now, boottime
+        if away > AWAY_MS and self.roster.pools:
+            _log.warning("the collector was away for %.1f s; quiet time begins anew", away / 1000)
+            self.roster.be_quiet_again(now)
+
+    def _judge_site(self) -> None:
+        now = self.roster.now()
+        silences = {uuid: self._silence(pool, now) for uuid, pool in self.roster.pools.items()}
+        blind = judge_site(silences, self._anchors(), now)
+        if blind != self.roster.blind:
+            _log.warning("blind: %s", blind) if blind else _log.warning("not blind any more")
+        self.roster.blind = blind
+
+    def _silence(self, pool: Pool, now: Ms) -> Silence:
+        heard = [agent.last_heard for agent in pool.live.agents.values()]
+        silent = [at for at in heard if now - at >= pool.policy.suspect_after]
+        return Silence(len(silent), len(heard), min(silent, default=None))

@@ -1,0 +1,155 @@
+"""Telemetry: the newest facts of each host and a thin history, in a file of its own that nothing depends on.
+
+Rules
+-----
+* It never blocks and never fails the collector: facts go into a bounded queue (the oldest are dropped), a thread of its
+  own writes them in batches with synchronous=NORMAL, and an error there is logged once and tried again later.
+* It stays small: the newest facts of a host at most every 10 s, a line of history every 5 min, kept for 30 days and
+  never more than eight million lines (1,000 hosts: 8.6 million in 30 days, about 90 bytes each).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from poolwarden_collector.core.facts import HostFacts, HostId, Ms, PoolId
+from poolwarden_collector.shell import clock
+
+FILE = "telemetry.db"
+LATEST_EVERY_MS = 10_000
+HISTORY_EVERY_MS = 300_000
+KEEP_MS = 30 * 24 * 3_600_000
+KEEP_ROWS = 8_000_000
+_QUEUE = 4_096
+_BATCH_S = 1.0
+_PRUNE_EVERY = 600  # batches
+
+_log = logging.getLogger(__name__)
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS latest (host TEXT PRIMARY KEY, pool TEXT, at_ms INTEGER, facts TEXT);
+CREATE TABLE IF NOT EXISTS history (
+    host TEXT, at_ms INTEGER, generation INTEGER, xapi TEXT, root_free INTEGER, memory_available INTEGER, vms INTEGER);
+CREATE INDEX IF NOT EXISTS history_at ON history (at_ms);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    pool: PoolId
+    host: HostId
+    facts: HostFacts
+    at_ms: Ms  # wall
+    history: bool
+
+
+class Telemetry:
+    """The file ``state_dir/telemetry.db`` and its writer; ``note`` may be called from the event loop."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / FILE
+        self._queue: deque[_Sample] = deque(maxlen=_QUEUE)
+        self._last: dict[HostId, tuple[Ms, Ms]] = {}  # newest facts, history: when they were queued
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+        self._failing = ""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is queued and end the thread; waits at most 5 s. Nothing to do if it was never started."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def note(self, pool: PoolId, host: HostId, facts: HostFacts, now: Ms) -> None:
+        """These are the host's facts at ``now`` (collector's monotonic clock); most calls drop them at once."""
+        newest, history = self._last.get(host, (None, None))
+        if newest is not None and now - newest < LATEST_EVERY_MS:
+            return
+        due = history is None or now - history >= HISTORY_EVERY_MS
+        self._last[host] = (now, now if due or history is None else history)
+        self._queue.append(_Sample(pool, host, facts, clock.wall_ms(), due))
+
+    def _run(self) -> None:
+        db: Database | None = None
+        batches = 0
+        while not self._stop.wait(_BATCH_S) or self._queue:
+            try:
+                db = db or _open(self._path)
+                self._write(db)
+                batches += 1
+                if batches % _PRUNE_EVERY == 1:
+                    _prune(db)
+                self._failing = ""
+            except (sqlite3.Error, OSError) as error:
+                self._complain(str(error))
+                if self._stop.is_set():
+                    break
+        if db is not None:
+            db.conn.close()
+
+    def _write(self, db: Database) -> None:
+        batch: list[_Sample] = []
+        while self._queue and len(batch) < _QUEUE:
+            batch.append(self._queue.popleft())
+        if not batch:
+            return
+        latest = {sample.host: sample for sample in batch}
+        with db.atomic():
+            db["latest"].upsert_all([_latest(sample) for sample in latest.values()], pk="host")  # type: ignore[union-attr]
+            db["history"].insert_all([_line(sample) for sample in batch if sample.history])  # type: ignore[union-attr]
+
+    def _complain(self, text: str) -> None:
+        if text != self._failing:
+            _log.warning("telemetry: %s: %s; facts are lost, nothing else is", self._path, text)
+        self._failing = text
+
+
+def _open(path: Path) -> Database:
+    db = Database(sqlite3.connect(path, timeout=2.0), execute_plugins=False)
+    db.enable_wal()
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.conn.executescript(_TABLES)
+    return db
+
+
+def _prune(db: Database) -> None:
+    with db.atomic():
+        db.execute("DELETE FROM history WHERE at_ms < ?", [clock.wall_ms() - KEEP_MS])
+        newest = next(db.query("SELECT coalesce(max(rowid), 0) AS n FROM history"))["n"]
+        db.execute("DELETE FROM history WHERE rowid <= ?", [newest - KEEP_ROWS])
+
+
+def _latest(sample: _Sample) -> dict[str, Any]:
+    facts = json.dumps(asdict(sample.facts), default=_plain, separators=(",", ":"))
+    return {"host": sample.host, "pool": sample.pool, "at_ms": sample.at_ms, "facts": facts}
+
+
+def _line(sample: _Sample) -> dict[str, Any]:
+    f = sample.facts
+    root = next((disk.free_bytes for disk in f.disks if disk.mount == "/"), None)
+    return {
+        "host": sample.host,
+        "at_ms": sample.at_ms,
+        "generation": f.database.generation,
+        "xapi": f.xapi.liveness.value,
+        "root_free": root,
+        "memory_available": f.memory_available,
+        "vms": None if f.domains is None else len(f.domains),
+    }
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Enum) else str(value)

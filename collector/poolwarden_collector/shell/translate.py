@@ -1,0 +1,149 @@
+"""One agent's stream, without a stream: messages in, events out, orders back. The gateway and the simulation share it.
+
+Rules
+-----
+* An agent's stamps become the collector's by ``stamp + offset``; the offset is the smallest (received - stamped) that
+  this stream has shown in the last five to ten minutes, so a message that was long under way does not make old facts
+  young, and an oscillator that is 50 ppm slow (4 s a day) does not make fresh facts old. A converted stamp is never
+  later than the message's arrival.
+* Deltas are merged here, section by section. A gap in the sequence, or a delta before any full report, asks for a full
+  one; nothing is reported to the core before the first full report.
+* Nothing here judges: even nonsense is passed on as unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.facts import Freshness, HostFacts, HostId, Ms, PoolId
+from poolwarden_collector.core.orders import Order
+from poolwarden_collector.shell import wire_facts, wire_orders
+
+OFFSET_WINDOW_MS: Ms = 300_000
+
+_SECTIONS = (
+    "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software",
+)  # fmt: skip
+
+
+class StreamState:
+    """What the collector knows of one stream. ``pool`` is used where the agent does not know its own."""
+
+    def __init__(self, stream: int, pool: PoolId = "", probe_timeout_ms: Ms = 1_500) -> None:
+        self.stream = stream
+        self.pool = pool
+        self.host: HostId = ""
+        self.probe_timeout_ms = probe_timeout_ms
+        self.facts = HostFacts()
+        self.goodbye = ""
+        self._offset: Ms | None = None
+        self._window_min: Ms | None = None  # of the present window; self._offset also counts the one before
+        self._window_end: Ms = 0
+        self._sequence = 0
+        self._echo = 0
+        self._full = False
+        self._sections: dict[str, Any] = {}
+        self._freshness = pb.Freshness()
+        self._address = ""
+        self._replies: list[pb.CollectorMessage] = []
+
+    def on_message(self, message: pb.AgentMessage, recv_ms: Ms) -> list[ev.Event]:
+        """The events of one message that arrived at ``recv_ms`` (collector's clock)."""
+        moved = self._learn_clock(message.mono_ms, recv_ms)
+        gap = message.sequence != self._sequence + 1 and self._sequence != 0
+        self._sequence = message.sequence
+        if gap:
+            self._replies.append(wire_orders.full_report())
+        body = message.WhichOneof("body")
+        if body == "hello":
+            return [self._hello(message.hello)]
+        if body == "report":
+            return self._report(message.report, moved)
+        if body == "order_result":
+            return [ev.OrderAnswered(self.host, self.stream, wire_facts.result(message.order_result, self.at))]
+        if body == "challenge_answer":
+            return [ev.ChallengeAnswered(self.host, message.challenge_answer.nonce, message.challenge_answer.boot_id)]
+        if body == "goodbye":
+            self.goodbye = wire_facts.GOODBYES.get(message.goodbye.reason, "unspecified")
+            return [self.ended()]
+        return []
+
+    def take_replies(self) -> list[pb.CollectorMessage]:
+        """What this stream has to be answered by itself (requests for a full report); each is taken once."""
+        replies, self._replies = self._replies, []
+        return replies
+
+    def order_to_pb(self, order: Order, epoch: int, pool: PoolId) -> pb.CollectorMessage:
+        """An order for this stream, echoing the stamp of its last message."""
+        return wire_orders.order(order, epoch, pool, self._echo, self.probe_timeout_ms)
+
+    def ended(self) -> ev.AgentGone:
+        """The stream is over; its goodbye, if it said one."""
+        return ev.AgentGone(self.host, self.stream, self.goodbye)
+
+    def at(self, mono_ms: int) -> Ms | None:
+        """One of this agent's stamps on the collector's clock; 0 is never."""
+        if mono_ms == 0 or self._offset is None:
+            return None
+        # safety: a stamp from the agent's future must not make evidence younger than the message that brought it.
+        return min(mono_ms, self._echo) + self._offset
+
+    def _learn_clock(self, mono_ms: int, recv_ms: Ms) -> bool:
+        """Take the message's stamp; True if the offset changed and every stamp moves with it."""
+        self._echo = max(self._echo, mono_ms)
+        seen, before = recv_ms - mono_ms, self._offset
+        if self._window_min is None or before is None:
+            self._window_min = before = seen
+            self._window_end = recv_ms + OFFSET_WINDOW_MS
+        elif recv_ms >= self._window_end:
+            before, self._window_min = self._window_min, seen
+            self._window_end = recv_ms + OFFSET_WINDOW_MS
+        self._window_min = min(self._window_min, seen)
+        moved = min(before, self._window_min) != self._offset
+        self._offset = min(before, self._window_min)
+        return moved
+
+    def _hello(self, hello: pb.Hello) -> ev.Event:
+        self.host = hello.host_uuid
+        self.pool = hello.pool_uuid or self.pool
+        self._address = hello.management_address
+        return ev.AgentConnected(self.stream, wire_facts.hello(hello, self.pool))
+
+    def _report(self, report: pb.Report, moved: bool) -> list[ev.Event]:
+        if report.full:
+            self._full = True
+            self._sections = {}
+        elif not self._full:
+            self._replies.append(wire_orders.full_report())
+            return []
+        changed = [name for name in _SECTIONS if report.HasField(name)]  # type: ignore[arg-type]
+        self._sections |= {name: getattr(report, name) for name in changed}
+        self._address = report.management_address or self._address
+        if report.HasField("freshness"):
+            self._freshness = report.freshness
+        if report.full:
+            self.facts = HostFacts()
+        self._merge(list(self._sections) if moved or report.full else changed)
+        return [ev.AgentReported(self.host, self.stream, self.facts)]
+
+    def _merge(self, names: list[str]) -> None:
+        """Convert these sections anew; the others stand as they were."""
+        values: dict[str, Any] = {"address": self._address, "observed": self._observed()}
+        for name in names:
+            values |= self._section(name, self._sections[name])
+        self.facts = replace(self.facts, **values)
+
+    def _observed(self) -> Freshness:
+        return wire_facts.freshness(self._freshness, self.at)
+
+    def _section(self, name: str, m: Any) -> dict[str, Any]:
+        if name == "memory":
+            return {"memory_total": m.total_bytes, "memory_available": m.available_bytes}
+        if name == "software":
+            return {"product": wire_facts.product(m), "xapi_version": m.xapi_version}
+        if name in ("role", "xapi", "database", "probes"):
+            return {name: getattr(wire_facts, name)(m, self.at)}
+        return {name: getattr(wire_facts, name)(m)}

@@ -1,0 +1,212 @@
+"""Agents' messages as the core's facts. Only shapes change here: nothing is judged, nothing is defaulted to "no".
+
+Every function takes ``at``, which turns one of the agent's monotonic stamps into the collector's clock; 0 on the wire
+is "never" and becomes ``None``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core.facts import (
+    ClaimOutcome,
+    DatabaseFacts,
+    Disk,
+    Freshness,
+    Hello,
+    Liveness,
+    Machine,
+    Ms,
+    OrderOutcome,
+    Outcome,
+    Placement,
+    PlacementView,
+    PoolHost,
+    PoolView,
+    Probe,
+    ProbeOutcome,
+    ProcessId,
+    Role,
+    RoleFacts,
+    Tombstone,
+    Tri,
+    XapiFacts,
+)
+
+At = Callable[[int], Ms | None]
+
+_TRI = {pb.YES: Tri.YES, pb.NO: Tri.NO}
+_ROLE = {pb.RoleFacts.MASTER: Role.MASTER, pb.RoleFacts.MEMBER: Role.MEMBER, pb.RoleFacts.BROKEN: Role.BROKEN}
+_LIVENESS = {
+    pb.XapiFacts.ANSWERS: Liveness.ANSWERS,
+    pb.XapiFacts.DOWN: Liveness.DOWN,
+    pb.XapiFacts.STARTING: Liveness.STARTING,
+    pb.XapiFacts.SILENT: Liveness.SILENT,
+}
+_PROBE = {
+    pb.Probe.ANSWERED: ProbeOutcome.ANSWERED,
+    pb.Probe.REFUSED: ProbeOutcome.REFUSED,
+    pb.Probe.NO_ANSWER: ProbeOutcome.NO_ANSWER,
+    pb.Probe.UNREACHABLE: ProbeOutcome.UNREACHABLE,
+    pb.Probe.NOT_XAPI: ProbeOutcome.NOT_XAPI,
+}
+_OUTCOME = {
+    pb.OrderResult.DONE: Outcome.DONE,
+    pb.OrderResult.REFUSED: Outcome.REFUSED,
+    pb.OrderResult.FAILED: Outcome.FAILED,
+    pb.OrderResult.UNKNOWN: Outcome.UNKNOWN,
+}
+GOODBYES = {
+    pb.Goodbye.AGENT_STOP: "agent_stop",
+    pb.Goodbye.AGENT_UPGRADE: "agent_upgrade",
+    pb.Goodbye.HOST_SHUTDOWN: "host_shutdown",
+    pb.Goodbye.HOST_REBOOT: "host_reboot",
+}
+
+
+def hello(m: pb.Hello, pool: str) -> Hello:
+    """How an agent opened its stream; ``pool`` is the pool that it belongs to (m.pool_uuid may be empty)."""
+    return Hello(
+        host=m.host_uuid,
+        pool=pool,
+        boot_id=m.boot_id,
+        name=m.host_name,
+        address=m.management_address,
+        agent_version=m.agent_version,
+        capabilities=frozenset(m.capabilities),
+        machine=Machine(m.machine.system_uuid, m.machine.system_serial, m.machine.bmc_address),
+        highest_epoch=m.highest_epoch,
+        highest_term=m.highest_term,
+        tombstone=tombstone(m.tombstone),
+        last_results=tuple(_kept_result(result) for result in m.last_results),
+        python_version=m.python_version,
+    )
+
+
+def _kept_result(m: pb.OrderResult) -> OrderOutcome:
+    """A result from the agent's durable slots. Its probes are left out: their stamps may be of another boot's clock."""
+    return OrderOutcome(m.order_id, m.kind, _outcome(m), m.reason, m.text, True, m.epoch, m.term)
+
+
+def tombstone(m: pb.Tombstone) -> Tombstone | None:
+    return Tombstone(m.term, m.successor_uuid, m.successor_address) if m.term else None
+
+
+def freshness(m: pb.Freshness, at: At) -> Freshness:
+    return Freshness(at(m.host_mono_ms), at(m.xapi_mono_ms), at(m.probes_mono_ms), at(m.pool_view_mono_ms))
+
+
+def role(m: pb.RoleFacts, at: At) -> RoleFacts:
+    return RoleFacts(
+        pool_conf=_ROLE.get(m.pool_conf, Role.UNKNOWN),
+        master_address=m.master_address,
+        running=_ROLE.get(m.running, Role.UNKNOWN),
+        running_master_address=m.running_master_address,
+        serves_as_master=m.serves_as_master,
+        serves_since=at(m.serves_since_mono_ms),
+    )
+
+
+def xapi(m: pb.XapiFacts, at: At) -> XapiFacts:
+    return XapiFacts(
+        liveness=_LIVENESS.get(m.liveness, Liveness.UNKNOWN),
+        liveness_since=at(m.liveness_since_mono_ms),
+        socket_liveness=_LIVENESS.get(m.socket_liveness, Liveness.UNKNOWN),
+        socket_since=at(m.socket_since_mono_ms),
+        process=ProcessId(m.pid, m.start_ticks),
+        emergency=tri(m.emergency),
+        emergency_code=m.emergency_code,
+        emergency_text=m.emergency_text,
+        orphaned=m.orphaned,
+        orphaned_since=at(m.orphaned_since_mono_ms),
+        startup_cookie=m.startup_cookie,
+        init_complete=m.init_complete_cookie,
+    )
+
+
+def database(m: pb.DatabaseFacts, at: At) -> DatabaseFacts:
+    return DatabaseFacts(m.generation, m.loaded_from, at(m.changed_mono_ms), tri(m.ha_armed), tri(m.rolling_upgrade))
+
+
+def disks(m: pb.DiskList) -> tuple[Disk, ...]:
+    return tuple(
+        Disk(d.mount, d.total_bytes, d.free_bytes, d.total_inodes, d.free_inodes, d.own_mount) for d in m.disks
+    )
+
+
+def domains(m: pb.DomainList) -> tuple[str, ...] | None:
+    """Running VMs; ``None`` where the list is not known, which is not the same as none."""
+    return tuple(m.vm_uuids) if m.readable else None
+
+
+def probes(m: pb.ProbeList, at: At) -> tuple[Probe, ...]:
+    return tuple(found for found in (probe(p, at) for p in m.probes) if found is not None)
+
+
+def probe(m: pb.Probe, at: At) -> Probe | None:
+    """One probe; ``None`` for one that was never made, which says nothing about its target."""
+    probed = at(m.probed_mono_ms)
+    if probed is None:
+        return None
+    return Probe(
+        target=m.host_uuid,
+        address=m.address,
+        outcome=_PROBE.get(m.outcome, ProbeOutcome.UNKNOWN),
+        probed_at=probed,
+        answered_at=at(m.answered_mono_ms),
+        unanswered_since=at(m.unanswered_since_mono_ms),
+        certificate=m.certificate_sha256,
+        text=m.text,
+    )
+
+
+def pool_view(m: pb.PoolView) -> PoolView | None:
+    if not m.pool_uuid and not m.master_uuid:
+        return None
+    hosts = tuple(PoolHost(h.host_uuid, h.name, h.address, h.enabled, h.live) for h in m.hosts)
+    return PoolView(m.pool_uuid, m.pool_name, m.master_uuid, hosts, tri(m.ha_enabled), tri(m.rolling_upgrade))
+
+
+def product(m: pb.SoftwareFacts) -> str:
+    return f"{m.product_brand} {m.product_version}".strip()
+
+
+def result(m: pb.OrderResult, at: At) -> OrderOutcome:
+    """An answer to an order of this stream."""
+    return OrderOutcome(
+        order_id=m.order_id,
+        kind=m.kind,
+        outcome=_outcome(m),
+        reason=m.reason,
+        text=m.text,
+        replayed=m.replayed,
+        epoch=m.epoch,
+        term=m.term,
+        claim=_claim(m.claim, at) if m.HasField("claim") else None,
+        probes=probes(m.probes, at),
+        nonce=m.nonce,
+        placements=_placements(m.placements) if m.HasField("placements") else None,
+    )
+
+
+def _outcome(m: pb.OrderResult) -> Outcome:
+    return _OUTCOME.get(m.outcome, Outcome.UNKNOWN)
+
+
+def _claim(m: pb.ClaimResult, at: At) -> ClaimOutcome:
+    return ClaimOutcome(
+        last_look=probe(m.last_look, at) if m.HasField("last_look") else None,
+        placements=_placements(m.placements) if m.HasField("placements") else None,
+        # safety: a veto without words is still a veto; the core reads the text.
+        veto=(m.veto_text or "it vetoes without saying why") if m.veto else "",
+    )
+
+
+def _placements(m: pb.PlacementView) -> PlacementView:
+    placed = tuple(Placement(p.vm_uuid, p.host_uuid, p.name) for p in m.placements)
+    return PlacementView(m.readable, m.generation, m.source, placed, m.text)
+
+
+def tri(value: int) -> Tri:
+    return _TRI.get(value, Tri.UNKNOWN)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,108 @@
+"""The core's orders as messages to agents. The shell adds what the core does not know: epoch, pool, echoed stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import orders as core
+from poolwarden_collector.core.facts import PoolId, Role
+from poolwarden_collector.core.policy import Policy
+
+PROTOCOL_VERSION = 1
+_POOL_VIEW_EVERY_MS = 10_000
+
+_ROLE = {
+    Role.MASTER: pb.RoleFacts.MASTER,
+    Role.MEMBER: pb.RoleFacts.MEMBER,
+    Role.BROKEN: pb.RoleFacts.BROKEN,
+    Role.UNKNOWN: pb.RoleFacts.KIND_UNSPECIFIED,
+}
+
+
+def order(given: core.Order, epoch: int, pool: PoolId, echo_mono_ms: int, probe_timeout_ms: int) -> pb.CollectorMessage:
+    """One order, expiring ``valid_for_ms`` after ``echo_mono_ms`` on the agent's own clock."""
+    message = pb.Order(
+        order_id=given.order_id,
+        epoch=epoch,
+        term=given.term,
+        pool_uuid=pool,
+        host_uuid=given.host,
+        boot_id=given.boot_id,
+        echo_mono_ms=echo_mono_ms,
+        valid_for_ms=given.valid_for_ms,
+        preconditions=_preconditions(given.preconditions),
+    )
+    getattr(message, given.kind_name).CopyFrom(_KINDS[type(given.kind)](given.kind, probe_timeout_ms))
+    return pb.CollectorMessage(order=message)
+
+
+def challenge(nonce: str) -> pb.CollectorMessage:
+    return pb.CollectorMessage(challenge=pb.Challenge(nonce=nonce))
+
+
+def full_report() -> pb.CollectorMessage:
+    return pb.CollectorMessage(full_report_request=pb.FullReportRequest())
+
+
+def settings(policy: Policy, targets: tuple[core.Target, ...] = ()) -> pb.Settings:
+    """What an agent does on its own, and which xapis it probes."""
+    return pb.Settings(
+        report_interval_ms=policy.report_interval,
+        probe_interval_ms=policy.probe_interval,
+        probe_timeout_ms=policy.probe_timeout,
+        probe_targets=[_target(target) for target in targets],
+        pool_view_wanted=True,
+        pool_view_interval_ms=_POOL_VIEW_EVERY_MS,
+    )
+
+
+def settings_message(policy: Policy, targets: tuple[core.Target, ...]) -> pb.CollectorMessage:
+    return pb.CollectorMessage(settings=settings(policy, targets))
+
+
+def welcome(epoch: int, policy: Policy, collector_name: str) -> pb.CollectorMessage:
+    """The first answer on a stream. Targets follow as Settings once the core has heard of the agent."""
+    return pb.CollectorMessage(
+        welcome=pb.Welcome(epoch=epoch, settings=settings(policy), collector_name=collector_name)
+    )
+
+
+def _preconditions(p: core.Preconditions) -> pb.Preconditions:
+    return pb.Preconditions(
+        pool_conf_in=[_ROLE[role] for role in p.pool_conf_in],
+        pool_conf_master_address=p.pool_conf_master_address,
+        ha_off=p.ha_off,
+        xapi_pid=p.process.pid,
+        xapi_start_ticks=p.process.start_ticks,
+        min_root_free_bytes=p.min_root_free_bytes,
+        not_tombstoned=p.not_tombstoned,
+    )
+
+
+def _target(target: core.Target) -> pb.ProbeTarget:
+    return pb.ProbeTarget(host_uuid=target.host, address=target.address)
+
+
+def _claim(k: core.Claim, timeout: int) -> pb.Claim:
+    return pb.Claim(old_master=_target(k.old_master), probe_timeout_ms=timeout, want_placements=k.want_placements)
+
+
+def _probe_now(k: core.ProbeNow, timeout: int) -> pb.ProbeNow:
+    return pb.ProbeNow(targets=[_target(target) for target in k.targets], probe_timeout_ms=timeout, nonce=k.nonce)
+
+
+def _tombstone(k: core.SetTombstone, timeout: int) -> pb.SetTombstone:
+    return pb.SetTombstone(clear=k.clear, successor_uuid=k.successor, successor_address=k.successor_address)
+
+
+_KINDS: dict[type, Callable[[Any, int], Any]] = {
+    core.Claim: _claim,
+    core.ProbeNow: _probe_now,
+    core.CollectEvidence: lambda k, _: pb.CollectEvidence(want_placements=k.want_placements),
+    core.Promote: lambda k, _: pb.Promote(),
+    core.Repoint: lambda k, _: pb.Repoint(master_address=k.master_address),
+    core.RestartXapi: lambda k, _: pb.RestartXapi(as_master_ok=k.as_master_ok),
+    core.SetTombstone: _tombstone,
+}

@@ -1,0 +1,258 @@
+"""One host's agent in virtual time: the production host side, driven by a loop, and its end of the stream.
+
+The driving protocol is hostside.py's. What blocks in production takes its time here too: an unanswered probe is known
+at its limit, orders are carried out one after the other. A stopped (frozen) agent does nothing until it is thawed; what
+had arrived is read then, and its timers fire late. A crash loses everything but the durable slot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.hostside import HostSide, Work
+from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
+
+from poolwarden_lab.simulation.port import AgentKilled, SimPort, Slot
+from poolwarden_lab.simulation.streams import Stream
+
+if TYPE_CHECKING:
+    from poolwarden_lab.simulation.world import Simulation
+
+FIRST_WAIT_MS = 200
+LONGEST_WAIT_MS = 5_000
+AFTER_BOOT_MS = 8_000  # how long after the kernel's start the agent starts
+RESTART_MS = 1_000  # systemd's pause before it starts a crashed agent again
+
+
+def nobody_dies(_point: str) -> bool:
+    return False
+
+
+class SimAgent:
+    """The agent of one host over all its boots. ``dies`` is asked at each step of an order's durable write."""
+
+    def __init__(self, world: Simulation, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.slot = Slot()
+        self.stream: Stream | None = None
+        self.side: HostSide | None = None
+        self.port: SimPort | None = None
+        self.dies: Callable[[str], bool] = nobody_dies
+        self.replace_order: Callable[[pb.Order], pb.Order | None] | None = None
+        self.crashes = 0
+        self.results: list[pb.OrderResult] = []
+        self._life = 0  # grows with each start and each death: what was planned before is void
+        self._booted_at = 0
+        self._up_before = 1_000_000 * int(name[1:])  # its clock at the story's start: no two hosts' agree
+        self._wait = FIRST_WAIT_MS
+        self._inbox: deque[bytes] = deque()
+        self._late: list[Callable[[], None]] = []
+        self._work: deque[Work] = deque()
+        self._busy = False
+        self._probing: set[str] = set()
+        self._last_sent = 0
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def mono(self) -> int:
+        """This boot's monotonic clock, ms."""
+        return self.world.now - self._booted_at + self._up_before
+
+    def silent_for(self) -> int:
+        """How long it has sent nothing, ms."""
+        return self.world.now - self._last_sent
+
+    def boot(self) -> None:
+        """The host has been switched on."""
+        if self.world.pool.boot_ms:
+            self._up_before = 0
+        self._booted_at = self.world.now
+        self._life += 1
+        life = self._life
+        self.world.at(self.world.now + min(self.world.pool.boot_ms, AFTER_BOOT_MS), lambda: self._start(life))
+
+    def _start(self, life: int) -> None:
+        if life != self._life or not self.world.pool.hosts[self.name].power:
+            return
+        self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies)
+        self.side = HostSide(self.port, "3.6.8")
+        self._inbox.clear()
+        self._late.clear()
+        self._work.clear()
+        self._probing.clear()
+        self._busy = False
+        self._wait = FIRST_WAIT_MS
+        self._look_at_xapi()
+        self._dial()
+
+    def _dies(self, point: str) -> bool:
+        return self.dies(point)
+
+    def unplugged(self) -> None:
+        """The power went: nothing runs on; the stream is silent until keepalive notices."""
+        self._life += 1
+        self.side = self.port = None
+
+    def crash(self, restart_after_ms: int = RESTART_MS) -> None:
+        """kill -9 of the whole unit; systemd starts it again."""
+        self.crashes += 1
+        self.unplugged()
+        life = self._life
+        if self.stream is not None:
+            self.stream.end()
+        self.world.at(self.world.now + restart_after_ms, lambda: self._start(life))
+
+    def thawed(self) -> None:
+        """Read what had arrived, then do what is overdue."""
+        while self._inbox:
+            self._hear(self._inbox.popleft())
+        late, self._late = self._late, []
+        for act in late:
+            act()
+
+    def _later(self, delay: int, act: Callable[[], None]) -> None:
+        """A timer of this process: void after its death, late while it is stopped."""
+        life = self._life
+
+        def fire() -> None:
+            if life != self._life:
+                return
+            if self.world.pool.hosts[self.name].frozen:
+                self._late.append(fire)
+            else:
+                act()
+
+        self.world.at(self.world.now + delay, fire)
+
+    # ------------------------------------------------------------------------------------------ stream
+
+    def _dial(self) -> None:
+        if self.stream is not None or self.side is None:
+            return
+        stream = self.world.dial(self.name)
+        if stream is None:
+            self._wait = min(self._wait * 2, LONGEST_WAIT_MS)
+            self._redial()
+            return
+        self.stream = stream
+        self._wait = FIRST_WAIT_MS
+        for message in self.side.link_up():
+            self._send(message)
+        self._later(self.side.settings.report_interval_ms, lambda: self._report(stream))
+
+    def _redial(self) -> None:
+        jitter = 0.5 + self.world.random.random()
+        self._later(int(self._wait * jitter), self._dial)
+
+    def stream_ended(self, stream: Stream) -> None:
+        if self.stream is stream:
+            self.stream = None
+            if self.side is not None:
+                self._redial()
+
+    def _send(self, message: pb.AgentMessage) -> None:
+        if self.stream is None or self.stream.up is None:
+            return
+        self._last_sent = self.world.now
+        body = message.WhichOneof("body")
+        if body == "hello":
+            hello = message.hello
+            self.world.invariants.on_numbers(self.name, hello.highest_epoch, hello.highest_term)
+        elif body == "order_result":
+            self.results.append(message.order_result)
+            result = message.order_result
+            self.world.invariants.on_numbers(self.name, result.epoch, result.term)
+        self.stream.up.send(message.SerializeToString())
+
+    def arrived(self, raw: bytes) -> None:
+        """A message of the collector is in this host's socket buffer."""
+        if self.world.pool.hosts[self.name].frozen:
+            self._inbox.append(raw)
+        else:
+            self._hear(raw)
+
+    def _hear(self, raw: bytes) -> None:
+        if self.side is None:
+            return
+        message = pb.CollectorMessage.FromString(raw)
+        before = set(self.side.targets)
+        answers, work = self.side.receive(message)
+        for answer in answers:
+            self._send(answer)
+        if work is not None:
+            self._take(work)
+        for target in sorted(set(self.side.targets) - before):
+            self._probe(target)
+
+    # ------------------------------------------------------------------------------------------ saying
+
+    def _report(self, stream: Stream) -> None:
+        if self.side is None or self.stream is not stream:
+            return
+        self._send(self.side.report())
+        self._later(self.side.settings.report_interval_ms, lambda: self._report(stream))
+
+    def _look_at_xapi(self) -> None:
+        """One look at the own xapi, ended when production's would have ended; then the next."""
+        if self.side is None or self.port is None:
+            return
+        blocks = self.port.xapi_blocks_ms(LOCAL_LIMIT_MS + SOCKET_LIMIT_MS)
+        self._later(blocks, lambda: self._looked(blocks))
+
+    def _looked(self, took: int) -> None:
+        side = self.side
+        if side is None:
+            return
+        settings = side.settings
+        side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
+        self._later(max(100, settings.report_interval_ms - took), self._look_at_xapi)
+
+    def _probe(self, target: str) -> None:
+        side, port = self.side, self.port
+        if side is None or port is None or target not in side.targets or target in self._probing:
+            return
+        limit = side.settings.probe_timeout_ms
+        self._probing.add(target)
+        took = port.peer_blocks_ms(side.targets[target], limit)
+        self._later(took, lambda: self._probed(target, limit, took))
+
+    def _probed(self, target: str, limit: int, took: int) -> None:
+        side = self.side
+        self._probing.discard(target)
+        if side is None or target not in side.targets:
+            return
+        side.observer.look_at_peer(target, side.targets[target], limit)
+        self._later(max(0, side.settings.probe_interval_ms - took), lambda: self._probe(target))
+
+    # ------------------------------------------------------------------------------------------ obeying
+
+    def _take(self, work: Work) -> None:
+        self._work.append(work)
+        if not self._busy:
+            self._next_work()
+
+    def _next_work(self) -> None:
+        self._busy = bool(self._work)
+        if self._busy and self.port is not None:
+            work = self._work.popleft()
+            self._later(self.port.order_blocks_ms(work.message), lambda: self._carry_out(work))
+
+    def _carry_out(self, work: Work) -> None:
+        side = self.side
+        if side is None:
+            return
+        try:
+            result = side.carry_out(work)
+            if self._dies("before answer"):
+                raise AgentKilled("before answer")
+        except AgentKilled:
+            self.crash()
+            return
+        self._send(side.wrap(result))
+        # What the act changed is told at once, as the production runner does.
+        self._send(side.report())
+        self._next_work()

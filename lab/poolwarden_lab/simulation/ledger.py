@@ -1,0 +1,65 @@
+"""What survives a simulated collector: committed journal entries, the epoch, alerts that wait for delivery.
+
+A commit is all or nothing, as the SQLite transaction is. Everything that is not in here is gone when the collector is
+killed. ``Commit.ms`` is virtual time, for the story; nothing decides by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.orders import AlertRaised, AlertResolved
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One durable transaction."""
+
+    ms: int
+    epoch: int
+    pool: str
+    entries: tuple[Entry, ...]
+    alerts: tuple[AlertRaised | AlertResolved, ...] = ()
+
+
+@dataclass
+class Outgoing:
+    """An alert on its way to the webhook; delivered at least once."""
+
+    alert: AlertRaised | AlertResolved
+    deliveries: int = 0
+
+
+@dataclass
+class Ledger:
+    """The collector's disk."""
+
+    epoch: int = 0
+    commits: list[Commit] = field(default_factory=list)
+    outbox: list[Outgoing] = field(default_factory=list)
+    full: bool = False  # commits fail, as on a full disk
+
+    def commit(self, commit: Commit) -> None:
+        """Make one transaction durable. Raises OSError if the disk is full; then nothing of it is."""
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.commits.append(commit)
+        self.outbox += [Outgoing(alert) for alert in commit.alerts]
+
+    def pools(self) -> list[str]:
+        return list(dict.fromkeys(commit.pool for commit in self.commits))
+
+    def entries(self, pool: str = "") -> Iterator[Entry]:
+        """All durable entries, oldest first; of one pool, or of all."""
+        for commit in self.commits:
+            if pool in ("", commit.pool):
+                yield from commit.entries
+
+    def of(self, kind: Kind) -> list[Entry]:
+        return [entry for entry in self.entries() if entry.kind is kind]
+
+    def when(self, kind: Kind) -> list[int]:
+        """At which ms entries of this kind were committed."""
+        return [commit.ms for commit in self.commits for entry in commit.entries if entry.kind is kind]

@@ -1,0 +1,314 @@
+"""The agent's HostPort on a modelled host: no files, no sockets, every call returns at once.
+
+A call that would wait is a call that fails at its limit (``VirtualPool.call_now``); ``blocks_ms`` says beforehand how
+long an order would wait, so that its driver can let that time pass first. ``SimPort`` can be killed with its agent at
+every step of the durable write: the saboteur is asked before and after each save and each act.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import gate, judge
+from poolwarden_agent.dom0 import statedb
+from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
+from poolwarden_agent.hostside import ACT_LIMIT_MS
+
+from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
+from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
+from poolwarden_lab.xapi.database import LOCAL_DB, choose, generation_on_disk
+from poolwarden_lab.xapi.model import BOOT_ID, INVENTORY, PID_FILE
+from poolwarden_lab.xapi.pool_conf import POOL_CONF
+from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE
+from poolwarden_lab.xapi.virtual import TIMEOUT, VirtualHost, VirtualPool
+
+RESTART_TAKES_MS = 500
+ROOT_BYTES = 18 << 30
+_ROLES = {"master": gate.MASTER, "slave": gate.MEMBER}
+
+
+class AgentKilled(Exception):
+    """The simulated agent died between two steps of an order."""
+
+
+@dataclass
+class Slot:
+    """What an agent has made durable; outlives agent, boot and power."""
+
+    payload: bytes = b""
+
+
+class SimPort(HostPort):
+    """One host as its agent sees it."""
+
+    def __init__(
+        self, pool: VirtualPool, name: str, mono: Callable[[], int], slot: Slot, dies: Callable[[str], bool]
+    ) -> None:
+        self._pool = pool
+        self._host: VirtualHost = pool.hosts[name]
+        self._mono = mono
+        self._slot = slot
+        self._dies = dies
+        self._local: tuple[int, str] = (0, "")  # pid of xapi, local session
+        self._full: tuple[int, str] = (0, "")
+        self._parsed: tuple[bytes, StateDb | None] = (b"", None)
+        self._identity = self._read_identity()
+
+    def _point(self, name: str) -> None:
+        if self._dies(name):
+            raise AgentKilled(name)
+
+    # ------------------------------------------------------------------------------------------ state and identity
+
+    def mono_ms(self) -> int:
+        return self._mono()
+
+    def identity(self) -> Identity:
+        return self._identity
+
+    def _read_identity(self) -> Identity:
+        lines = self._text(INVENTORY).splitlines()
+        inventory = dict(line.replace("'", "").split("=", 1) for line in lines)
+        return Identity(
+            inventory["INSTALLATION_UUID"],
+            self._text("etc/hostname"),
+            self._text(BOOT_ID),
+            self._text("sys/class/dmi/id/product_uuid"),
+            self._text("sys/class/dmi/id/product_serial"),
+            "",
+            inventory["PRODUCT_BRAND"],
+            inventory["PRODUCT_VERSION"],
+            inventory["PRODUCT_VERSION"],
+        )
+
+    def _text(self, path: str) -> str:
+        return self._host.disk.read(path).decode().strip()
+
+    def load_state(self) -> bytes:
+        return self._slot.payload
+
+    def save_state(self, payload: bytes) -> None:
+        self._point("before save")
+        self._slot.payload = payload
+        self._point("after save")
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def role(self) -> tuple[str, str]:
+        word, _, address = self._text(POOL_CONF).partition(":")
+        return _ROLES.get(word, gate.BROKEN), address
+
+    def role_settled(self) -> bool:
+        changed = self._host.disk.changed
+        return PID_FILE in changed and changed[PID_FILE] >= changed.get(POOL_CONF, 0)
+
+    def ha_armed(self) -> bool | None:
+        try:
+            return parse_local(self._host.disk.read(LOCAL_DB)).get("ha.armed", "false") != "false"
+        except (OSError, BadDatabase):
+            return None
+
+    def process(self) -> gate.Process:
+        host = self._host
+        if not host.pid:
+            return gate.NO_PROCESS
+        return gate.Process(host.pid, 1 + (self._mono() - (self._pool.now - host.started_ms)) // 10)
+
+    def process_age_ms(self) -> int | None:
+        return self._pool.now - self._host.started_ms if self._host.pid else None
+
+    def cookies(self) -> tuple[bool, bool]:
+        return self._host.disk.exists(STARTUP_COOKIE), self._host.disk.exists(INIT_COOKIE)
+
+    def generation(self) -> tuple[str, int]:
+        path = choose(self._host.disk)
+        return (path, generation_on_disk(self._host.disk, path)) if path else ("", 0)
+
+    def database(self) -> statedb.View:
+        path, generation = self.generation()
+        if not path:
+            return statedb.View(False, 0, "", (), "", False, "there is no database file")
+        try:
+            state = self._parse(self._host.disk.read(path))
+        except BadDatabase as error:
+            return statedb.View(False, generation, path, (), "", False, str(error))
+        pool = next(iter(state.tables.get("pool", {}).values()), {})
+        upgrade = "rolling_upgrade_in_progress" in parse_map(pool.get("other_config") or "()")
+        return statedb.View(True, generation, path, _placements(state), pool.get("uuid", ""), upgrade, "")
+
+    def _parse(self, content: bytes) -> StateDb:
+        if self._parsed[0] is not content or self._parsed[1] is None:
+            self._parsed = (content, parse_state(content))
+        assert self._parsed[1] is not None
+        return self._parsed[1]
+
+    def disks(self) -> list[Disk]:
+        free = 0 if self._host.disk.full else 10 << 30
+        return [Disk("/", ROOT_BYTES, free, 1_000_000, 900_000, True)]
+
+    def memory(self) -> tuple[int, int]:
+        return 4 << 30, 2 << 30
+
+    def domains(self) -> list[str] | None:
+        return list(self._host.domains.domains())
+
+    def management_address(self) -> str:
+        return self._host.address
+
+    # ------------------------------------------------------------------------------------------ xapi
+
+    def _call(self, door: Door, method: str, *params: object) -> PeerResult:
+        return self._pool.call_now(self._host.name, door, method, params)
+
+    def alive_local(self, limit_ms: int) -> judge.ProbeResult:
+        return _probed(self._call("tcp", "system.isAlive:poolwarden", "poolwarden"), self._host.uuid, limit_ms)
+
+    def alive_peer(self, address: str, limit_ms: int) -> judge.ProbeResult:
+        peer = next((host for host in self._pool.hosts.values() if host.address == address), None)
+        if peer is None:
+            return judge.ProbeResult(judge.NO_ANSWER, "", f"connect: timed out after {limit_ms} ms")
+        call = ("system.isAlive:poolwarden", ("poolwarden",), limit_ms, self._host.name)
+        return _probed(self._pool.call_now(peer.name, "tls", *call), peer.uuid, limit_ms)
+
+    def running_master(self, limit_ms: int) -> str:
+        answer = self._call("tcp", "session.login_with_password", "x", "x", "1.0", "poolwarden")
+        if isinstance(answer, Fault) and answer.code == "HOST_IS_SLAVE":
+            return answer.params[0]
+        return ""
+
+    def _in_local_session(self, method: str, *params: object) -> PeerResult:
+        if self._local[0] != self._host.pid or not self._local[1]:
+            opened = self._call("unix", "session.slave_local_login_with_password", "root", "")
+            if not isinstance(opened, Answer):
+                return opened
+            self._local = (self._host.pid, str(opened.value))
+        return self._call("unix", method, self._local[1], *params)
+
+    def emergency(self, limit_ms: int) -> Emergency:
+        answer = self._in_local_session("host.is_in_emergency_mode")
+        if answer == Lost("refused"):
+            return Emergency(judge.REFUSED, None, "")
+        if isinstance(answer, Lost):
+            return Emergency(judge.NO_ANSWER, None, "")
+        if isinstance(answer, Fault):
+            return Emergency(judge.ANSWERED, None, answer.code)
+        if not answer.value:
+            return Emergency(judge.ANSWERED, False, "")
+        why = self._in_local_session("host.local_assert_healthy")
+        return Emergency(judge.ANSWERED, True, why.code if isinstance(why, Fault) else "")
+
+    def pool_view(self, limit_ms: int) -> PoolView | None:
+        if self._full[0] != self._host.pid or not self._full[1]:
+            opened = self._call("unix", "session.login_with_password", "root", "", "1.0", "poolwarden")
+            if not isinstance(opened, Answer):
+                return None
+            self._full = (self._host.pid, str(opened.value))
+        found = [self._records(kind) for kind in ("pool", "host", "host_metrics")]
+        if any(records is None for records in found):
+            self._full = (0, "")
+            return None
+        pools, hosts, metrics = (records or {} for records in found)
+        return _view(next(iter(pools.values())), hosts, metrics)
+
+    def _records(self, kind: str) -> dict[str, dict[str, object]] | None:
+        answer = self._call("unix", f"{kind}.get_all_records", self._full[1])
+        return answer.value if isinstance(answer, Answer) and isinstance(answer.value, dict) else None
+
+    # ------------------------------------------------------------------------------------------ acts
+
+    def promote(self, limit_ms: int) -> Act:
+        return self._act("pool.emergency_transition_to_master")
+
+    def repoint(self, address: str, limit_ms: int) -> Act:
+        return self._act("pool.emergency_reset_master", address)
+
+    def _act(self, method: str, *params: object) -> Act:
+        self._point("before act")
+        answer = self._in_local_session(method, *params)
+        self._point("after act")
+        if isinstance(answer, Answer):
+            return Act(gate.DONE, f"xapi accepted {method}")
+        if isinstance(answer, Fault):
+            return Act(gate.FAILED, f"xapi refused {method}: {answer.code}")
+        return Act(gate.UNKNOWN, f"{method}: {answer.why}")
+
+    def restart_xapi(self, limit_ms: int) -> Act:
+        self._point("before act")
+        self._pool.restart_xapi(self._host.name)
+        self._point("after act")
+        return Act(gate.DONE, "systemctl restart xapi.service")
+
+    def write_member_conf(self, address: str) -> str:
+        self._point("before act")
+        try:
+            self._host.disk.write(POOL_CONF, f"slave:{address}".encode())
+        except OSError as error:
+            return f"pool.conf cannot be written: {error}"
+        self._point("after act")
+        return ""
+
+    # ------------------------------------------------------------------------------------------ for the driver
+
+    def peer_blocks_ms(self, address: str, limit_ms: int) -> int:
+        """How long a probe of this peer would take: its limit if nothing answers."""
+        return limit_ms if self.alive_peer(address, limit_ms).outcome == judge.NO_ANSWER else 0
+
+    def xapi_blocks_ms(self, limit_ms: int) -> int:
+        """How long a call on the local socket would take."""
+        return limit_ms if self.emergency(limit_ms).outcome == judge.NO_ANSWER else 0
+
+    def order_blocks_ms(self, order: pb.Order) -> int:
+        """How long carrying out this order would take."""
+        kind = order.WhichOneof("kind")
+        if kind == "claim":
+            return self.peer_blocks_ms(order.claim.old_master.address, order.claim.probe_timeout_ms)
+        if kind == "probe_now":
+            limit = order.probe_now.probe_timeout_ms
+            return sum(self.peer_blocks_ms(target.address, limit) for target in order.probe_now.targets)
+        if kind in ("promote", "repoint"):
+            return self.xapi_blocks_ms(ACT_LIMIT_MS)
+        return RESTART_TAKES_MS if kind == "restart_xapi" else 0
+
+
+def _probed(answer: PeerResult, uuid: str, limit_ms: int) -> judge.ProbeResult:
+    if isinstance(answer, Answer):
+        return judge.ProbeResult(judge.ANSWERED, hashlib.sha256(uuid.encode()).hexdigest(), "answered")
+    if answer == TIMEOUT:
+        return judge.ProbeResult(judge.NO_ANSWER, "", f"timed out after {limit_ms} ms")
+    if answer == Lost("refused"):
+        return judge.ProbeResult(judge.REFUSED, "", "connect: refused")
+    if answer == Lost("unreachable"):
+        return judge.ProbeResult(judge.UNREACHABLE, "", "connect: no route to host")
+    return judge.ProbeResult(judge.NOT_XAPI, "", str(answer))
+
+
+def _placements(state: StateDb) -> tuple[statedb.Placement, ...]:
+    hosts = state.tables.get("host", {})
+    flags = ("is_control_domain", "is_a_template", "is_a_snapshot")
+    found = []
+    for row in state.tables.get("VM", {}).values():
+        if row.get("power_state") in ("Running", "Paused") and not any(row.get(flag) == "true" for flag in flags):
+            where = row.get("resident_on", NULL_REF)
+            host = "" if where == NULL_REF else hosts.get(where, {}).get("uuid", where)
+            found.append(statedb.Placement(row["uuid"], host, row.get("name__label", "")))
+    return tuple(found)
+
+
+def _view(
+    pool: dict[str, object], hosts: dict[str, dict[str, object]], metrics: dict[str, dict[str, object]]
+) -> PoolView:
+    def live(host: dict[str, object]) -> bool:
+        return bool(metrics.get(str(host["metrics"]), {}).get("live"))
+
+    found = [
+        PoolHost(str(h["uuid"]), str(h["name_label"]), str(h["address"]), bool(h["enabled"]), live(h))
+        for h in hosts.values()
+    ]
+    other = pool["other_config"]
+    upgrade = isinstance(other, dict) and "rolling_upgrade_in_progress" in other
+    master = str(hosts[str(pool["master"])]["uuid"])
+    name, uuid = str(pool["name_label"]), str(pool["uuid"])
+    return PoolView(uuid, name, master, tuple(sorted(found)), bool(pool["ha_enabled"]), upgrade)

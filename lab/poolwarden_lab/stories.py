@@ -1,0 +1,197 @@
+"""The demo's stories: what is broken, what must then be seen, and what must never be seen.
+
+A story is data; `demo` plays it and `judge` says whether exactly that happened. ``must`` is an ordered list: each
+sign has to appear in the journal after the one before it. A sign of ``never`` ends the story at once as failed,
+because a demo that promotes somebody after a lie has shown the opposite of what it promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from poolwarden_lab.operator_link import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A journal entry to look for: its kind, and values of its data. ``reaction`` is done when it is seen."""
+
+    kind: str
+    what: str  # for people: what we wait for
+    data: tuple[tuple[str, Any], ...] = ()
+    reaction: str = ""  # "thaw" or "confirm-fenced"
+
+    def matches(self, entry: Entry) -> bool:
+        return entry.kind == self.kind and all(entry.data.get(name) == value for name, value in self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One story. Times in seconds."""
+
+    name: str
+    title: str
+    faults: tuple[str, ...]  # done to the master, in this order
+    must: tuple[Sign, ...]
+    never: tuple[str, ...]  # kinds
+    outcome: str  # what exit status 0 says
+    heals: bool = False  # a new master serves in the end, and every member follows it
+    watch_s: float = 0.0  # after the last sign: how long nothing forbidden may appear
+    alert: str = ""  # kind of the last word that the webhook must have received: "firing" at least
+
+
+def _verdict(word: str, what: str) -> Sign:
+    return Sign("verdict", what, (("verdict", word),))
+
+
+_SUCCESSION = (
+    Sign("promote-intent", "one candidate is bound to this failover"),
+    Sign("promoted", "the new master is verified"),
+    Sign("closed", "every member is back and the failover is closed"),
+)
+_NO_SUCCESSION = ("decided", "claim-sent", "fence-intent", "promote-intent", "promoted")
+_GONE_WRONG = ("aborted", "superseded", "contrary-evidence", "device-quarantined", "asked", "fence-intent")
+
+STORIES: dict[str, Story] = {
+    story.name: story
+    for story in (
+        Story(
+            "power",
+            "the master loses power",
+            ("power",),
+            (
+                _verdict("MasterVanished", "silence, corroborated by every member"),
+                Sign("power-reading", "its BMC reads off", (("power", "off"),)),
+                Sign("power-reading", "its BMC reads off a second time", (("power", "off"),)),
+                Sign("proof", "the proof", (("kind", "power"),)),
+                *_SUCCESSION,
+            ),
+            (*_GONE_WRONG, "blocked"),
+            "the master's power was proven off, exactly one member was promoted, and every member follows it",
+            heals=True,
+            alert="master",
+        ),
+        Story(
+            "bmc-unreachable",
+            "the master and its BMC lose power together",
+            ("bmc-unreachable", "power"),
+            (
+                _verdict("MasterVanished", "silence, corroborated by every member"),
+                Sign(
+                    "blocked",
+                    "nothing proves it dead: a human is asked",
+                    (("code", "BLOCKED_NEEDS_HUMAN"),),
+                    "confirm-fenced",
+                ),
+                Sign("human-confirmed", "the operator's word is on record"),
+                Sign("proof", "the proof", (("kind", "human"),)),
+                *_SUCCESSION,
+            ),
+            _GONE_WRONG,
+            "an unreachable BMC proved nothing; after an operator's word one member was promoted, and all follow it",
+            heals=True,
+            alert="master",
+        ),
+        Story(
+            "partition-collector",
+            "only the collector loses the master",
+            ("partition-collector",),
+            (_verdict("MasterUnreachableFromCollector", "members still reach it"), Sign("alert", "the alert")),
+            _NO_SUCCESSION,
+            "the collector held still and said so; nobody was promoted",
+            watch_s=10,
+            alert="any",
+        ),
+        Story(
+            "bmc-lies",
+            "the master hangs, its BMC says off, and then it comes back",
+            ("freeze", "bmc-lies"),
+            (
+                Sign("power-reading", "its BMC reads off", (("power", "off"),), "thaw"),
+                _verdict("FenceDisputed", "life is seen after an off reading"),
+                Sign("alert", "the alert"),
+            ),
+            ("promote-intent", "promoted", "proof", "fence-intent"),
+            "the device's word did not stand against a sign of life; nobody was promoted",
+            watch_s=10,
+            alert="any",
+        ),
+        Story(
+            "reads-on",
+            "the master's dom0 is dead, and its power stays on",
+            ("reads-on",),
+            (
+                _verdict("MasterVanished", "silence, corroborated by every member"),
+                Sign("power-reading", "its BMC reads on", (("power", "on"),)),
+                Sign("asked", "the operator is asked"),
+            ),
+            _NO_SUCCESSION,
+            "a machine that reads on was not shot: the operator was asked, nobody was promoted",
+            watch_s=8,
+            alert="any",
+        ),
+        Story(
+            "xapi-hang",
+            "the master's xapi accepts and never answers",
+            ("xapi-hang",),
+            (
+                _verdict("MasterXapiHung", "its agent lives, its xapi does not answer"),
+                Sign("restart-intent", "xapi is restarted where it is"),
+                _verdict("Healthy", "the same master serves again"),
+            ),
+            _NO_SUCCESSION,
+            "a restart of xapi repaired it; nobody was promoted",
+            watch_s=3,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a story has come: the next sign to look for, or why it has failed."""
+
+    seen: tuple[Entry, ...]
+    broken: str = ""
+
+    def next_sign(self, story: Story) -> Sign | None:
+        return story.must[len(self.seen)] if len(self.seen) < len(story.must) else None
+
+
+def judge(story: Story, entries: Iterable[Entry]) -> Progress:
+    """The story so far, of entries since the fault."""
+    seen: list[Entry] = []
+    for entry in entries:
+        if entry.kind in story.never:
+            return Progress(tuple(seen), f"this must not happen in this story: {entry.kind}: {entry.text}")
+        if len(seen) < len(story.must) and story.must[len(seen)].matches(entry):
+            seen.append(entry)
+    return Progress(tuple(seen))
+
+
+_PHASES = (
+    ("silence until it counted", "", "verdict"),
+    ("until the first power reading", "verdict", "power-reading"),
+    ("until the proof", "power-reading", "proof"),
+    ("until the promotion was ordered", "proof", "promote-intent"),
+    ("until the new master served", "promote-intent", "promoted"),
+    ("until every member was back", "promoted", "closed"),
+)
+
+
+def phases(entries: list[Entry], fault_ms: int) -> list[tuple[str, int]]:
+    """How long each phase took, ms, by the journal's monotonic stamps; phases that did not happen are left out."""
+    first: dict[str, int] = {}
+    for entry in entries:
+        if entry.kind != "verdict" or entry.data.get("verdict") == "MasterVanished":
+            first.setdefault(entry.kind, entry.mono_ms)
+    found = []
+    for text, begin, end in _PHASES:
+        start = fault_ms if not begin else first.get(begin)
+        if start is not None and end in first and first[end] >= start:
+            found.append((text, first[end] - start))
+    return found

@@ -1,0 +1,349 @@
+"""The order gate: each reason to refuse, each boundary, and what a redelivered order meets. Pure, so exhaustive."""
+
+import itertools
+
+import pytest
+
+from poolwarden_agent.core import gate
+
+HOST, POOL, BOOT = "host-1", "pool-1", "boot-1"
+STATE = gate.EMPTY._replace(epoch=3, term=7, pool=POOL)
+XAPI = gate.Process(500, 9000)
+NOW = gate.HostNow(10000, HOST, POOL, BOOT, gate.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5")
+ORDER = gate.Order(
+    order_id="o1",
+    kind="promote",
+    epoch=3,
+    term=7,
+    pool=POOL,
+    host=HOST,
+    boot_id=BOOT,
+    echo_mono_ms=9000,
+    valid_for_ms=5000,
+    pool_conf_in=(),
+    pool_conf_address="",
+    ha_off=False,
+    process=gate.NO_PROCESS,
+    min_root_free_bytes=0,
+    not_tombstoned=False,
+    address="",
+    successor="",
+    clear=False,
+    as_master_ok=False,
+)
+REPOINT = ORDER._replace(kind="repoint", address="10.0.0.2")
+RESTART = ORDER._replace(kind="restart_xapi")
+STONE = ORDER._replace(kind="set_tombstone", address="10.0.0.2", successor="host-2")
+STONED = STATE._replace(tombstone=gate.Tombstone(7, "host-2", "10.0.0.2"))
+BY_KIND = {"promote": ORDER, "repoint": REPOINT, "restart_xapi": RESTART, "set_tombstone": STONE}
+ALL = [BY_KIND.get(kind, ORDER._replace(kind=kind)) for kind in gate.KNOWN]
+OBEY = gate.Obey(False, "")
+
+
+def reason(order, state=STATE, now=NOW):
+    decision = gate.decide(state, order, now)
+    assert not isinstance(decision, gate.Refuse) or decision.text
+    return decision.reason if isinstance(decision, gate.Refuse) else type(decision).__name__
+
+
+@pytest.mark.parametrize("order", ALL, ids=gate.KNOWN)
+def test_a_sound_order_of_each_kind_is_obeyed(order):
+    assert gate.decide(STATE, order, NOW) == OBEY
+
+
+@pytest.mark.parametrize("order", ALL, ids=gate.KNOWN)
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"order_id": ""}, "unknown-order"),
+        ({"order_id": "x" * 201}, "unknown-order"),
+        ({"host": "host-2"}, "wrong-host"),
+        ({"host": ""}, "wrong-host"),
+        ({"pool": "pool-2"}, "wrong-pool"),
+        ({"pool": ""}, "wrong-pool"),
+        ({"boot_id": "boot-0"}, "wrong-boot"),
+        ({"boot_id": ""}, "wrong-boot"),
+        ({"epoch": 2}, "stale-epoch"),
+        ({"term": 6}, "stale-term"),
+        ({"epoch": 4, "term": 6}, "stale-term"),
+        ({"valid_for_ms": 0}, "expired"),
+        ({"valid_for_ms": 300001}, "expired"),
+        ({"echo_mono_ms": 10001}, "expired"),
+        ({"echo_mono_ms": 4999}, "expired"),
+        ({"pool_conf_in": (gate.MASTER,)}, "precondition"),
+        ({"pool_conf_in": (gate.MASTER, gate.BROKEN)}, "precondition"),
+        ({"pool_conf_address": "10.0.0.9"}, "precondition"),
+        ({"process": gate.Process(500, 9001)}, "precondition"),
+        ({"process": gate.Process(501, 9000)}, "precondition"),
+        ({"min_root_free_bytes": 10**9 + 1}, "precondition"),
+    ],
+)
+def test_every_kind_is_refused_for_what_is_common_to_all(order, change, expected):
+    assert reason(order._replace(**change)) == expected
+
+
+@pytest.mark.parametrize("order", ALL, ids=gate.KNOWN)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"order_id": "x" * 200},
+        {"epoch": 4},
+        {"term": 8},
+        {"echo_mono_ms": 10000, "valid_for_ms": 1},
+        {"echo_mono_ms": 5000},  # the last millisecond
+        {"echo_mono_ms": 0, "valid_for_ms": 300000},
+        {"pool_conf_in": (gate.MASTER, gate.MEMBER)},
+        {"pool_conf_address": "10.0.0.1"},
+        {"process": XAPI},
+        {"min_root_free_bytes": 10**9},
+        {"ha_off": True},
+        {"not_tombstoned": True},
+    ],
+)
+def test_every_kind_is_obeyed_up_to_the_boundary(order, change):
+    assert gate.decide(STATE, order._replace(**change), NOW) == OBEY
+
+
+def test_expiry_counts_on_this_hosts_clock_to_the_millisecond():
+    for at, expected in ((13999, "Obey"), (14000, "Obey"), (14001, "expired")):
+        assert reason(ORDER, now=NOW._replace(mono_ms=at)) == expected
+    assert "1 ms too late" in gate.decide(STATE, ORDER, NOW._replace(mono_ms=14001)).text
+
+
+@pytest.mark.parametrize("kind", ["", "toolstack_fence", "declare_host_dead", "rm"])
+def test_an_unknown_order_is_refused(kind):
+    assert reason(ORDER._replace(kind=kind)) == "unknown-order"
+
+
+def test_a_host_that_does_not_know_its_pool_obeys_nobody():
+    for pool in ("", POOL):
+        assert reason(ORDER._replace(pool=pool), now=NOW._replace(pool="")) == "wrong-pool"
+
+
+@pytest.mark.parametrize("kind, armed", list(itertools.product(gate.KNOWN, (True, None))))
+def test_armed_or_unreadable_ha_refuses_what_ha_would_punish(kind, armed):
+    order = next(o for o in ALL if o.kind == kind)
+    now = NOW._replace(ha_armed=armed)
+    assert reason(order, now=now) == ("ha-armed" if kind in gate.NEEDS_HA_OFF else "Obey")
+    assert reason(order._replace(ha_off=True), now=now) == "ha-armed"
+
+
+@pytest.mark.parametrize("term, expected", [(7, "tombstoned"), (8, "Obey")])
+def test_a_superseded_host_is_promoted_only_at_a_higher_term(term, expected):
+    assert reason(ORDER._replace(term=term), STONED) == expected
+
+
+def test_a_tombstone_bars_only_what_asks_for_none():
+    for order in ALL[2:]:
+        assert reason(order._replace(kind="repoint", address="10.0.0.2"), STONED) == "Obey"
+    assert reason(REPOINT._replace(not_tombstoned=True), STONED) == "tombstoned"
+    assert reason(ORDER._replace(term=8, not_tombstoned=True), STONED) == "tombstoned"
+
+
+@pytest.mark.parametrize(
+    "role, as_master_ok, expected",
+    [
+        (gate.MASTER, False, "precondition"),
+        (gate.MASTER, True, "Obey"),
+        (gate.MEMBER, False, "Obey"),
+        (gate.BROKEN, False, "Obey"),
+        (gate.UNREADABLE, False, "precondition"),
+        (gate.UNREADABLE, True, "Obey"),
+    ],
+)
+def test_a_masters_xapi_is_restarted_only_where_that_is_meant(role, as_master_ok, expected):
+    order = RESTART._replace(as_master_ok=as_master_ok)
+    assert reason(order, now=NOW._replace(pool_conf=role)) == expected
+
+
+@pytest.mark.parametrize("order", [REPOINT, STONE], ids=["repoint", "set_tombstone"])
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"address": "10.0.0.5"}, "precondition"),  # itself
+        ({"address": "master.example"}, "precondition"),
+        ({"address": "10.0.0.2\nmaster"}, "precondition"),
+        ({"address": "10.0.0"}, "precondition"),
+        ({"successor": HOST}, "precondition"),
+        ({"successor": "x" * 201}, "precondition"),
+        ({"address": "2001:db8::2"}, "Obey"),
+    ],
+)
+def test_only_another_hosts_address_is_followed(order, change, expected):
+    assert reason(order._replace(**change)) == expected
+
+
+def test_a_repoint_needs_an_address_and_a_tombstone_does_not():
+    assert reason(REPOINT._replace(address="")) == "precondition"
+    assert reason(STONE._replace(address="", successor="")) == "Obey"
+    assert reason(STONE._replace(address="nonsense", clear=True)) == "Obey"
+    assert reason(REPOINT._replace(address="10.0.0.5"), now=NOW._replace(address="")) == "Obey"
+
+
+def test_ipv6_is_the_same_however_it_is_spelled():
+    now = NOW._replace(pool_conf_address="2001:DB8::0:1", address="2001:db8:0::5")
+    assert reason(REPOINT._replace(pool_conf_address="2001:db8::1"), now=now) == "Obey"
+    assert reason(REPOINT._replace(address="2001:db8::5"), now=now) == "precondition"
+
+
+@pytest.mark.parametrize("free", [None, 0])
+def test_unknown_free_space_is_not_enough(free):
+    order = ORDER._replace(min_root_free_bytes=1)
+    assert reason(order, now=NOW._replace(root_free_bytes=free)) == "precondition"
+    assert reason(ORDER, now=NOW._replace(root_free_bytes=free)) == "Obey"
+
+
+def test_an_unreadable_pool_conf_meets_no_wish():
+    now = NOW._replace(pool_conf=gate.UNREADABLE, pool_conf_address="")
+    assert reason(ORDER._replace(pool_conf_in=(gate.MEMBER,)), now=now) == "precondition"
+    assert reason(ORDER._replace(pool_conf_address="10.0.0.1"), now=now) == "precondition"
+
+
+# ---------------------------------------------------------------------------------------------- redelivery
+
+
+def finished(order, outcome=gate.DONE):
+    started = gate.starting(STATE, order, NOW)
+    return gate.ended(started, gate.Result(order.order_id, order.kind, outcome, "", "said"))
+
+
+@pytest.mark.parametrize("kind", gate.REPLAYED)
+@pytest.mark.parametrize("outcome", [gate.DONE, gate.FAILED, gate.UNKNOWN])
+def test_a_finished_order_is_replayed_even_when_it_has_expired(kind, outcome):
+    order = BY_KIND[kind]
+    state = finished(order, outcome)
+    late = NOW._replace(mono_ms=10**9, ha_armed=True)
+    assert gate.decide(state, order, late) == gate.Replay(gate.Result("o1", kind, outcome, "", "said"))
+
+
+@pytest.mark.parametrize("kind", gate.REPLAYED)
+def test_a_replay_still_needs_pool_host_boot_epoch_and_term(kind):
+    order = BY_KIND[kind]
+    state = finished(order)._replace(epoch=4, term=8)
+    assert reason(order, state) == "stale-epoch"
+    assert reason(order._replace(epoch=4), state) == "stale-term"
+    assert reason(order._replace(epoch=4, term=8, boot_id="boot-2"), state) == "wrong-boot"
+
+
+def test_another_id_or_kind_is_no_replay():
+    assert reason(ORDER._replace(order_id="o2"), finished(ORDER)) == "Obey"
+    assert reason(REPOINT, finished(ORDER)) == "Obey"
+
+
+@pytest.mark.parametrize("kind", ["claim", "probe_now", "collect_evidence"])
+def test_what_looks_looks_anew(kind):
+    order = ORDER._replace(kind=kind)
+    assert reason(order, finished(order)) == "Obey"
+
+
+@pytest.mark.parametrize(
+    "order, now",
+    [
+        (ORDER, NOW._replace(pool_conf=gate.MASTER, pool_conf_address="")),
+        (REPOINT, NOW._replace(pool_conf_address="10.0.0.2", process=gate.Process(501, 9500))),
+        (RESTART, NOW._replace(process=gate.Process(501, 9500))),
+    ],
+    ids=["promote", "repoint", "restart_xapi"],
+)
+def test_an_order_begun_without_result_is_judged_by_facts(order, now):
+    begun = gate.starting(STATE, order, NOW)
+    seen = gate.decide(begun, order, now)
+    assert isinstance(seen, gate.Obey) and seen.already and seen.text
+    assert gate.decide(begun, order, NOW) == OBEY, "its effect is not there: it is done now"
+    assert gate.decide(begun, order._replace(order_id="o2"), now) == OBEY, "another order is not done by this one's"
+    assert gate.decide(STATE, order, now) == OBEY, "never begun: whoever did it, it was not this order"
+    assert reason(order, begun, now._replace(mono_ms=10**9)) == "expired"
+
+
+def test_pool_conf_alone_does_not_show_a_repoint():
+    """A tombstone writes it too: only another process runs the new role."""
+    begun = gate.starting(STATE, REPOINT, NOW)
+    assert gate.decide(begun, REPOINT, NOW._replace(pool_conf_address="10.0.0.2")) == OBEY
+
+
+def test_facts_count_before_rules_that_the_effect_itself_would_break():
+    """pool.conf says master *because* this promotion ran: its own precondition `member` must not refuse it now."""
+    order = ORDER._replace(pool_conf_in=(gate.MEMBER,))
+    begun = gate.starting(STATE, order, NOW)
+    assert gate.decide(begun, order, NOW._replace(pool_conf=gate.MASTER)).already
+
+
+def test_no_process_is_no_proof_of_a_restart():
+    begun = gate.starting(STATE, RESTART, NOW)
+    assert gate.decide(begun, RESTART, NOW._replace(process=gate.NO_PROCESS)) == OBEY
+    never = gate.starting(STATE, RESTART, NOW._replace(process=gate.NO_PROCESS))
+    assert gate.decide(never, RESTART, NOW).already
+
+
+# ---------------------------------------------------------------------------------------------- state
+
+
+def test_numbers_never_fall_and_rise_with_the_order():
+    state = gate.starting(STATE, ORDER._replace(epoch=5, term=9), NOW)
+    assert (state.epoch, state.term) == (5, 9)
+    state = gate.starting(state, ORDER._replace(epoch=1, term=1), NOW)
+    assert (state.epoch, state.term) == (5, 9)
+
+
+def test_only_what_changes_the_host_leaves_a_mark():
+    assert gate.starting(STATE, ORDER._replace(kind="probe_now"), NOW) == STATE
+    assert gate.ended(STATE, gate.Result("o1", "probe_now", gate.DONE, "", "")) == STATE
+    assert gate.starting(STATE, RESTART, NOW).started == {"restart_xapi": gate.Started("o1", XAPI)}
+
+
+@pytest.mark.parametrize("outcome, left", [(gate.DONE, False), (gate.UNKNOWN, True), (gate.FAILED, True)])
+def test_a_promotion_that_is_done_releases_the_tombstone(outcome, left):
+    state = gate.ended(STONED, gate.Result("o1", "promote", outcome, "", ""))
+    assert (state.tombstone is not None) is left
+    kept = gate.ended(STONED, gate.Result("o1", "repoint", outcome, "", ""))
+    assert kept.tombstone is not None
+
+
+def test_the_state_survives_its_encoding():
+    full = gate.with_tombstone(finished(REPOINT), gate.Tombstone(7, "host-2", "10.0.0.2"))
+    for state in (gate.EMPTY, STATE, STONED, full):
+        assert gate.decode(gate.encode(state)) == state
+    assert gate.with_tombstone(full, None).tombstone is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"epoch": 1}',
+        gate.encode(STATE)[:-1],
+        gate.encode(STATE).replace(b'"epoch": 3', b'"epoch": "x"'),
+        gate.encode(finished(ORDER)).replace(b'"said"', b"1, 2"),
+    ],
+)
+def test_bytes_that_are_no_state_are_an_error_and_never_empty(data):
+    with pytest.raises(ValueError):
+        gate.decode(data)
+
+
+def test_results_are_kept_one_per_kind_in_fixed_order():
+    state = STATE
+    for number, kind in enumerate(("set_tombstone", "promote", "promote", "claim")):
+        state = gate.ended(state, gate.Result("o%d" % number, kind, gate.DONE, "", ""))
+    assert [(r.kind, r.order_id) for r in gate.results_kept(state)] == [
+        ("claim", "o3"),
+        ("promote", "o2"),
+        ("set_tombstone", "o0"),
+    ]
+
+
+def test_the_largest_state_fits_a_slot():
+    """Ids, addresses and texts are bounded, so a save never fails for its size."""
+    from poolwarden_agent.dom0.slots import CAPACITY
+    from poolwarden_agent.hostside import LONGEST_TEXT
+
+    state = STONED._replace(epoch=2**64 - 1, term=2**64 - 1)
+    for kind in gate.MUTATING:
+        state = gate.starting(state, ORDER._replace(kind=kind, order_id="\u20ac" * 200), NOW)
+        state = gate.ended(state, gate.Result("\u20ac" * 200, kind, gate.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT))
+    assert len(gate.encode(state)) < CAPACITY

@@ -1,0 +1,79 @@
+"""What the lab's tests share: code run inside namespaces, and labs that are brought up and taken down."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_rig import Lab, lab_environment, left_behind
+
+from poolwarden_lab import netns
+
+_numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the lab tests that take minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes minutes; runs only with --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A directory with a short path; whatever ran below it must be gone at the end, with all its files."""
+    where = Path(f"/tmp/pt{os.getpid()}x{next(_numbers)}")
+    where.mkdir()
+    yield where
+    left = left_behind(where)
+    shutil.rmtree(where, ignore_errors=True)
+    assert not left
+
+
+@pytest.fixture
+def inside() -> Callable[[str], Any]:
+    """Run Python code in fresh namespaces; it prints JSON as its last line."""
+
+    def run(code: str) -> Any:
+        done = subprocess.run(
+            ["unshare", *netns.flags(), sys.executable, "-c", textwrap.dedent(code)],
+            env={**lab_environment(), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", netns.MARKER: "yes"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture
+def new_lab(short_tmp: Path) -> Iterator[Callable[[], Lab]]:
+    """A maker of labs that are down at the end of the test, and leave nothing."""
+    made: list[Lab] = []
+
+    def make() -> Lab:
+        made.append(Lab(short_tmp / f"l{len(made)}"))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.down()

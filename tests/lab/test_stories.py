@@ -1,0 +1,181 @@
+"""Each story of the demo, played as a user plays it: its exit status, its lines, and that they are the journal's."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from lab_rig import LAB, lab_environment, left_behind
+
+from poolwarden_lab.stories import STORIES
+
+pytestmark = pytest.mark.needs("namespaces", "ip", "nft")
+FACTOR = "20"
+
+
+@dataclass
+class Played:
+    code: int
+    text: str
+    record: dict
+    left: set[str]
+
+
+def play(where: Path, *words: str) -> Played:
+    where.mkdir()
+    record = where.with_suffix(".json")
+    done = subprocess.run(
+        [*LAB, "demo", "--plain", "--time-factor", FACTOR, "--json", str(record), *words],
+        env={**lab_environment(), "TMPDIR": str(where)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    content = json.loads(record.read_text()) if record.exists() else {}
+    record.unlink(missing_ok=True)
+    left = left_behind(where)
+    where.rmdir()
+    return Played(done.returncode, done.stdout, content, left)
+
+
+SPOILED = ("--fault", "power", "--bmc", "lies-on")
+
+
+@pytest.fixture(scope="module")
+def played():
+    """All stories, three at a time: they mostly wait."""
+    with ThreadPoolExecutor(3) as pool:
+        runs: dict[str, Future[Played]] = {}
+        for number, name in enumerate(STORIES):
+            runs[name] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x{number}"), "--fault", name)
+        runs["spoiled"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x99"), *SPOILED)
+        yield lambda name: runs[name].result()
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_story_ends_as_it_must(played, name):
+    story = played(name)
+    assert story.code == 0, story.text
+    assert f"OK: {STORIES[name].outcome}" in story.text
+    assert not story.left
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_every_line_of_it_is_in_the_journal_and_the_other_way_round(played, name):
+    story = played(name)
+    shown = [line.split(None, 2)[2] for line in story.text.splitlines() if line.startswith("T+") and len(line) > 28]
+    fault = story.record["fault_mono_ms"]
+    journal = [entry for entry in story.record["entries"] if entry["mono_ms"] >= fault]
+    lines = [line for line in story.text.splitlines() if line.startswith("T+")]
+    assert shown
+    for entry in journal:
+        assert any(entry["kind"] in line and entry["text"] in line for line in lines), entry
+    assert story.record["ok"] is True
+
+
+@pytest.mark.parametrize("name", [name for name, story in STORIES.items() if not story.heals])
+def test_nobody_is_promoted_where_nobody_may_be(played, name):
+    kinds = {entry["kind"] for entry in played(name).record["entries"]}
+    assert not kinds & {"promote-intent", "promoted", "decided"} - ({"decided"} if name == "bmc-lies" else set())
+
+
+@pytest.mark.parametrize("name", [name for name, story in STORIES.items() if story.heals])
+def test_one_failover_with_one_candidate_and_an_alert_that_says_all(played, name):
+    story = played(name)
+    promotions = [entry for entry in story.record["entries"] if entry["kind"] == "promote-intent"]
+    assert len(promotions) == 1
+    alert = next(item for item in story.record["deliveries"] if item["data"].get("new_master"))
+    assert alert["data"]["old_master"] == "lab-h1"
+    assert alert["data"]["address"] in story.text
+    assert alert["data"]["proof"] == ("human" if name == "bmc-unreachable" else "power")
+    assert alert["data"]["durations_ms"]
+    assert alert["pool"]["name"] == "lab"
+
+
+def test_it_says_how_it_differs_from_production(played):
+    text = played("power").text
+    assert "patience 12 s (default 100 s)" in text
+    assert f"xapi's clock {FACTOR}x" in text
+
+
+def test_the_blocked_story_names_the_blocker_and_runs_confirm_fenced_itself(played):
+    text = played("bmc-unreachable").text
+    assert "BLOCKED_NEEDS_HUMAN" in text
+    assert "$ poolwarden confirm-fenced lab-h1" in text
+    assert text.index("BLOCKED_NEEDS_HUMAN") < text.index("$ poolwarden confirm-fenced") < text.index("promote-intent")
+
+
+def test_a_bmc_that_lies_in_the_plain_story_makes_it_fail_with_a_plain_reason(played):
+    story = played("spoiled")
+    assert story.code == 1
+    assert "FAILED: this must not happen in this story: asked" in story.text
+    assert story.record["ok"] is False
+    assert not story.left
+
+
+@pytest.mark.long
+def test_it_heals_at_xapis_own_pace_too(short_tmp):
+    story = play(short_tmp / "s", "--fault", "power", "--time-factor", "1")
+    assert story.code == 0, story.text
+
+
+def test_an_interrupt_takes_everything_down(short_tmp):
+    demo = subprocess.Popen(
+        [*LAB, "demo", "--plain"],
+        env={**lab_environment(), "TMPDIR": str(short_tmp)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    time.sleep(0.1)
+    for line in demo.stdout:
+        if "xapi's clock" in line:
+            break
+    deadline = time.monotonic() + 10
+    while not list(short_tmp.glob("pw*/h1/var/run")) and not list(short_tmp.glob("pw*/collector.toml")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    demo.send_signal(signal.SIGINT)
+    rest = demo.stdout.read()
+    assert demo.wait(20) == 130
+    assert "interrupted" in rest
+
+
+def test_a_killed_demo_leaves_no_process(short_tmp):
+    demo = subprocess.Popen(
+        [*LAB, "demo", "--plain"],
+        env={**lab_environment(), "TMPDIR": str(short_tmp)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not list(short_tmp.glob("pw*/logs/h3-agent.log")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    demo.kill()
+    demo.communicate()
+    assert not {trace for trace in left_behind(short_tmp) if not trace.startswith("file")}
+    for path in short_tmp.glob("*"):
+        subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--fault", "volcano"], "there are: power, bmc-unreachable"),
+        (["--hosts", "1"], "not in the range 2<=x<=64"),
+        (["--agent-python", "/no/such/python"], "No such file"),
+        (["--keep", "/tmp"], "not empty"),
+    ],
+)
+def test_bad_input_is_one_clear_line(words, says):
+    done = subprocess.run([*LAB, "demo", *words], env=lab_environment(), capture_output=True, text=True, timeout=30)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,224 @@
+"""The configuration: read with types, refused with one line that says where, what, and what was expected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.shell.config import Config, ConfigError, load
+from poolwarden_collector.shell.fence_metadata import check_devices
+
+from .rig import HOSTS, POOL, write_config
+
+AGENT = f'[[fence]]\nhost = "{HOSTS[0]}"\nagent = "/usr/sbin/fence_test"\n'
+
+
+def read(folder: Path, extra: str = "", top: str = "") -> Config:
+    return load(write_config(folder, extra, top))
+
+
+def test_a_small_configuration_has_the_defaults(tmp_path: Path) -> None:
+    config = read(tmp_path)
+    assert config.policy == Policy() == config.policy_of(POOL)
+    assert (config.fence, config.anchors, config.alerts.log, config.alerts.webhooks) == ((), (), "-", ())
+    assert config.state_dir == tmp_path / "state" and config.tls.ca == tmp_path / "tls/ca.pem"
+
+
+def test_a_full_configuration_is_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("# of the BMC\npassword = a=b \n\n")
+    secret.chmod(0o600)
+    extra = f"""
+[policy]
+patience = "12s"
+cooldown = "1h"
+report_interval = "1500ms"
+min_survivors = 2
+collector_probe = false
+mode = "ask"
+[pools."{POOL}"]
+name = "gold"
+[pools."{POOL}".policy]
+patience = "1.5m"
+[[fence]]
+host = "{HOSTS[1]}"
+agent = "/usr/sbin/fence_ipmilan"
+level = 2
+limit = "20s"
+secret_file = "secret"
+[fence.parameters]
+ip = "192.0.2.7"
+[alerts]
+log = "alerts.log"
+[[alerts.webhook]]
+url = "https://alerts.example/hook/token"
+"""
+    config = read(tmp_path, extra, 'anchors = ["192.0.2.1:53", "[2001:db8::1]:443"]')
+    p = config.policy
+    assert (p.patience, p.cooldown, p.report_interval, p.min_survivors) == (12_000, 3_600_000, 1_500, 2)
+    assert (p.collector_probe, p.mode) == (False, "ask")
+    special = config.policy_of(POOL)
+    assert (special.patience, special.mode) == (90_000, "ask")  # over the general one, not over the defaults
+    assert config.fence[0].parameters == {"ip": "192.0.2.7", "password": "a=b"}
+    [device] = config.devices()[HOSTS[1]]
+    assert (device.name, device.level, device.hard_limit_ms) == (f"{HOSTS[1]}-2", 2, 20_000)
+    assert config.anchors == (("192.0.2.1", 53), ("2001:db8::1", 443))
+    assert config.alerts.log == str(tmp_path / "alerts.log") and config.alerts.webhooks[0].name == "alerts.example"
+    assert "a=b" not in repr(config) and "token" not in repr(config)
+
+
+MISTAKES = {
+    "unknown key": ("[policy]\npatence = '9s'", r"\[policy\] patence: .*'patience'"),
+    "unknown table": ("[polcy]\n", r"polcy: is no setting"),
+    "bare number": ("[policy]\npatience = 100", r"\[policy\] patience: is the number 100; expected a duration"),
+    "no unit": ("[policy]\npatience = '100'", r"expected a duration"),
+    "duration for a count": ("[policy]\nmin_survivors = '2s'", r"min_survivors: .*whole number"),
+    "count as a boolean": ("[policy]\nmin_survivors = true", r"the boolean true; expected a whole number"),
+    "text for a flag": ("[policy]\ncollector_probe = 'no'", r"expected true or false"),
+    "unknown mode": ("[policy]\nmode = 'wild'", r"mode 'wild' is none of observe, ask, auto"),
+    "inequality": ("[policy]\nsuspect_after = '3s'", r"suspect_after >= 2 x report_interval .*lost report"),
+    "reading gap": ("[policy]\nreading_gap = '1s'", r"reading_gap >= 3 s"),
+    "pool is no UUID": ("[pools.gold]\nname = 'x'", r"\[pools\] gold: .*UUID"),
+    "pool's inequality": (f"[pools.'{POOL}'.policy]\nlook_wait = '1s'", rf"\[pools.{POOL}.policy\]: .*look_wait"),
+    "fence without host": ("[[fence]]\nagent = '/a'", r"\[fence 1\] host: is missing"),
+    "fence agent is relative": (AGENT.replace("/usr/sbin/", ""), r"agent: .*absolute path"),
+    "banned agent": (AGENT.replace("test", "dummy"), r"fence_dummy is not allowed: it reports success"),
+    "own pool's agent": (AGENT.replace("test", "xenapi"), r"fence_xenapi is not allowed"),
+    "user's action": (AGENT + "[fence.parameters]\naction = 'reboot'", r"action: is not yours"),
+    "user's option": (AGENT + "[fence.parameters]\noption = 'off'", r"option: is not yours"),
+    "method cycle": (AGENT + "[fence.parameters]\nmethod = 'cycle'", r"method: is not yours"),
+    "newline in a parameter": (AGENT + '[fence.parameters]\nip = "a\\naction=on"', r"one line"),
+    "parameter of wrong type": (AGENT + "[fence.parameters]\nipport = 623", r"ipport: is the number 623"),
+    "level out of range": (AGENT + "level = 0", r"level: is 0; expected a whole number from 1 to 9"),
+    "limit too short": (AGENT + "limit = '1s'", r"limit: is 1 s; expected 5s to 10m"),
+    "two devices of one name": (AGENT + AGENT, r"\[fence 2\] name: .*another device"),
+    "absent secret file": (AGENT + "secret_file = 'nowhere'", r"secret_file: .*cannot be read"),
+    "webhook without url": ("[[alerts.webhook]]\nname = 'x'", r"\[alerts.webhook 1\] url: is missing"),
+    "webhook by file": ("[[alerts.webhook]]\nurl = 'file:///etc/passwd'", r"url: is no http or https"),
+    "fence is no list": ("[fence]\nhost = 'x'", r"expected tables \[\[fence\]\]"),
+    "no TOML": ("[policy\n", r"is no TOML"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_is_one_clear_line(tmp_path: Path, mistake: str) -> None:
+    extra, expected = MISTAKES[mistake]
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path, extra)
+    text = str(error.value)
+    assert re.search(expected, text), text
+    assert text.startswith(str(tmp_path / "collector.toml")) and "\n" not in text
+
+
+TOP_MISTAKES = {
+    "anchor without port": ('anchors = ["192.0.2.1"]', r"anchors: is '192.0.2.1'; expected ADDRESS:PORT"),
+    "anchor by name": ('anchors = ["gateway:53"]', r"anchors: "),
+    "anchors are one text": ('anchors = "192.0.2.1:53"', r"expected a list of texts"),
+}
+
+
+@pytest.mark.parametrize("mistake", TOP_MISTAKES)
+def test_each_mistake_above_the_tables(tmp_path: Path, mistake: str) -> None:
+    top, expected = TOP_MISTAKES[mistake]
+    with pytest.raises(ConfigError, match=expected):
+        read(tmp_path, "", top)
+
+
+REPLACED = {
+    'name = "test"': ('name = "a b"', r"\[collector\] name"),
+    'listen = "127.0.0.1:0"': ('listen = "8443"', r"\[collector\] listen: .*ADDRESS:PORT"),
+    'operator_socket = "c.sock"': (f'operator_socket = "{"x" * 200}"', r"at most 100 bytes"),
+    'ca = "tls/ca.pem"': ('ca = "nowhere.pem"', r"\[tls\] ca: .*cannot be read"),
+    'key = "tls/key.pem"': ('key = "collector.toml"', r"\[tls\] key: .*is no PEM"),
+    'cert = "tls/cert.pem"': ("", r"\[tls\] cert: is missing"),
+}
+
+
+@pytest.mark.parametrize("line", REPLACED)
+def test_each_mistake_in_the_collectors_own_tables(tmp_path: Path, line: str) -> None:
+    file = write_config(tmp_path)
+    other, expected = REPLACED[line]
+    file.write_text(file.read_text().replace(line, other))
+    with pytest.raises(ConfigError, match=expected):
+        load(file)
+
+
+def test_an_absent_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere.toml: cannot be read \(No such file"):
+        load(tmp_path / "nowhere.toml")
+
+
+def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("password=x\n")
+    (tmp_path / "secret").chmod(0o640)
+    with pytest.raises(ConfigError, match=r"has mode 0640; expected mode 0600: chmod 600"):
+        read(tmp_path, AGENT + "secret_file = 'secret'")
+
+
+METADATA = """cat >{folder}/in
+case $(cat {folder}/in) in
+*action=metadata*) cat <<X
+<resource-agent name="fence_t"><parameters>
+<parameter name="ip" required="1" obsoletes="ipaddr"><content type="string"/></parameter>
+<parameter name="ipaddr" deprecated="1"><content type="string"/></parameter>
+<parameter name="action" required="1"><content type="string" default="reboot"/></parameter>
+<parameter name="login-timeout"><content type="second"/></parameter>
+<parameter name="password"><content type="string"/></parameter>
+</parameters><actions>{actions}</actions></resource-agent>
+X
+;;
+*password=bad*) echo "bad is no password" >&2; exit 1;;
+esac"""
+ALL = "".join(f'<action name="{name}"/>' for name in ("on", "off", "reboot", "status", "validate-all"))
+
+
+def device(folder: Path, parameters: str, actions: str = ALL, body: str = METADATA) -> Config:
+    agent = folder / "fence_t"
+    agent.write_text("#!/bin/sh\n" + body.format(folder=folder, actions=actions))
+    agent.chmod(0o755)
+    text = f'[[fence]]\nhost = "{HOSTS[0]}"\nname = "bmc-1"\nagent = "{agent}"\n[fence.parameters]\n{parameters}'
+    return read(folder, text)
+
+
+@pytest.mark.parametrize("parameters", ["ip = 'x'", "ipaddr = 'x'", "ip = 'x'\nlogin_timeout = '5'\nnodename = 'n'"])
+@pytest.mark.asyncio
+async def test_devices_that_fit_are_taken(tmp_path: Path, parameters: str) -> None:
+    await check_devices(device(tmp_path, parameters))
+
+
+DEVICE_MISTAKES = {
+    "misspelt parameter": (
+        "ip = 'x'\npasword = 'x'",
+        ALL,
+        METADATA,
+        r"no parameter 'pasword'; expected one of .*password",
+    ),
+    "missing parameter": ("password = 'x'", ALL, METADATA, r"needs the parameter 'ip'"),
+    "no off": ("ip = 'x'", ALL.replace('"off"', '"disable"'), METADATA, r"no action 'off'"),
+    "no status": ("ip = 'x'", ALL.replace("status", "stat"), METADATA, r"no action 'status'"),
+    "refused by the agent": ("ip = 'x'\npassword = 'bad'", ALL, METADATA, r"refuses these parameters: \*\*\* is no"),
+    "no agent": ("ip = 'x'", ALL, "echo hello", r"answers metadata with something else"),
+    "failing agent": ("ip = 'x'", ALL, "echo broken >&2; exit 1", r"gives no metadata: broken"),
+}
+
+
+@pytest.mark.parametrize("mistake", DEVICE_MISTAKES)
+@pytest.mark.asyncio
+async def test_devices_that_do_not_fit_are_refused(tmp_path: Path, mistake: str) -> None:
+    parameters, actions, body, expected = DEVICE_MISTAKES[mistake]
+    with pytest.raises(ConfigError, match=rf"\[fence 1\] device bmc-1: .*{expected}"):
+        await check_devices(device(tmp_path, parameters, actions, body))
+
+
+@pytest.mark.asyncio
+async def test_an_absent_or_plain_file_is_no_agent(tmp_path: Path) -> None:
+    config = device(tmp_path, "ip = 'x'")
+    (tmp_path / "fence_t").chmod(0o644)
+    with pytest.raises(ConfigError, match="is not executable"):
+        await check_devices(config)
+    (tmp_path / "fence_t").unlink()
+    with pytest.raises(ConfigError, match="does not exist"):
+        await check_devices(config)

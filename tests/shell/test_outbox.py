@@ -1,0 +1,221 @@
+"""Alerts reach their receivers: after refusals, across a restart, once per key in order, and journaled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolwarden_collector.core.orders import AlertRaised, AlertResolved
+from poolwarden_collector.shell import outbox as module
+from poolwarden_collector.shell.config import Alerts, Webhook
+from poolwarden_collector.shell.journal import Journal, Parcel, Row
+from poolwarden_collector.shell.outbox import Outbox
+from poolwarden_collector.shell.sinks import LogSink, Sink, SinkError, WebhookSink, make_sinks, sink_names
+
+from .rig import POOL, until
+
+pytestmark = pytest.mark.asyncio
+
+KEY = f"{POOL}/f-1/done"
+RAISED = AlertRaised(KEY, "critical", "pool-1: new master", "host-2 is the master", {"new_master": "host-2"})
+OVER = AlertResolved(KEY, "over")
+
+
+class Receiver:
+    """A webhook receiver; ``answers`` are used up first, then it says 200."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:  # noqa: N802
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.got.append((self.headers["Idempotency-Key"], body))
+                status = receiver.answers.pop(0) if receiver.answers else 200
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:  # noqa: N802
+                receiver.got.append(("GET", {}))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?token=t0ps3cret"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY_MS", 20)
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.02)
+
+
+@contextlib.asynccontextmanager
+async def delivering(folder: Path, sinks: tuple[Sink, ...]) -> AsyncIterator[tuple[Journal, list[Row]]]:
+    journal = Journal(folder, "c", tuple(sink.name for sink in sinks))
+    rows: list[Row] = []
+
+    async def write(call: Any, *args: Any) -> Any:
+        return call(*args)
+
+    outbox = Outbox(journal, sinks, write, rows.extend)
+    outbox.start()
+    try:
+        yield journal, rows
+    finally:
+        await outbox.stop()
+        journal.close()
+
+
+async def test_503_twice_across_a_restart_then_one_alert_with_one_key(tmp_path: Path, receiver: Receiver) -> None:
+    sink = WebhookSink(Webhook("ops", receiver.url))
+    receiver.answers = [503]
+    async with delivering(tmp_path, (sink,)) as (journal, _):
+        journal.commit(POOL, [], [RAISED], "pool-1")
+        await until(lambda: journal.parcels() and journal.parcels()[0].attempts == 1)
+        receiver.answers = [503]
+    async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
+        await until(lambda: rows)
+        assert journal.pending() == 0
+        [alert] = journal.alerts()
+        [delivery] = alert["deliveries"]
+        assert (delivery["status"], delivery["attempts"], delivery["last_error"]) == ("sent", 3, "")
+        assert "at attempt 3" in rows[0].text and rows[0].kind == "alert-delivered" and rows[0].pool == POOL
+    assert [key for key, _ in receiver.got] == [f"{KEY}/1/firing"] * 3
+    bodies = [body for _, body in receiver.got]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert (bodies[0]["key"], bodies[0]["pool"]["name"], bodies[0]["data"]) == (KEY, "pool-1", {"new_master": "host-2"})
+
+
+async def test_the_end_never_comes_before_the_beginning(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers = [500, 500]
+    async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
+        journal.commit(POOL, [], [RAISED, OVER], "pool-1")
+        await until(lambda: len(rows) == 2)
+    assert [body["state"] for _, body in receiver.got] == ["firing"] * 3 + ["resolved"]
+
+
+async def test_a_redirect_is_not_a_delivery(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers = [302]
+    async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
+        journal.commit(POOL, [], [RAISED])
+        await until(lambda: rows)
+    assert [key for key, _ in receiver.got] == [f"{KEY}/1/firing"] * 2
+
+
+async def test_a_stuck_sink_holds_up_nobody_else(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Stuck:
+        name = "stuck"
+
+        def deliver(self, parcel: Parcel) -> None:
+            release.wait(10)
+            raise SinkError("stuck")
+
+    log = tmp_path / "alerts.log"
+    async with delivering(tmp_path / "state", (Stuck(), LogSink(str(log)))) as (journal, rows):
+        journal.commit(POOL, [], [RAISED, OVER])
+        await until(lambda: len(rows) == 2)
+        release.set()
+    lines = [json.loads(line.removeprefix("ALERT ")) for line in log.read_text().splitlines()]
+    assert [(line["state"], line["title"]) for line in lines] == [(s, RAISED.title) for s in ("firing", "resolved")]
+
+
+async def test_a_delivery_that_cannot_be_noted_comes_again_with_the_same_key(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
+        journal.commit(POOL, [], [RAISED])
+        with journal._reading() as db:
+            db.execute("PRAGMA query_only = 1")
+        await until(lambda: len(receiver.got) >= 2)
+        with journal._reading() as db:
+            db.execute("PRAGMA query_only = 0")
+        await until(lambda: rows)
+    assert {key for key, _ in receiver.got} == {f"{KEY}/1/firing"}
+
+
+async def test_a_wall_clock_set_back_does_not_hold_alerts(tmp_path: Path, receiver: Receiver) -> None:
+    async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
+        receiver.answers = [503]
+        journal.commit(POOL, [], [RAISED])
+        await until(lambda: journal.parcels()[0].attempts == 1)
+        with journal._transaction("a test") as db:
+            db.execute("UPDATE outbox SET next_try_ms = next_try_ms + 86400000")
+        await until(lambda: rows)
+
+
+@pytest.mark.parametrize(("attempts", "wait"), [(0, 1_000), (1, 2_000), (3, 8_000), (9, 300_000), (500, 300_000)])
+async def test_retries_slow_down_to_five_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int, wait: int
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY_MS", 1_000)
+    monkeypatch.setattr("poolwarden_collector.shell.clock.wall_ms", lambda: 5)
+    calls: list[tuple[Any, ...]] = []
+
+    async def write(call: Any, *args: Any) -> None:
+        calls.append(args)
+
+    journal: Any = type("NoJournal", (), {"undelivered": None})()
+    outbox = Outbox(journal, (), write, lambda rows: None)
+    await outbox._postpone(Parcel(1, "k", 1, "firing", "s", POOL, {}, attempts, 0), "refused")
+    assert calls[0][1:] == ("refused", 5 + wait)
+
+
+async def test_errors_name_no_address(receiver: Receiver) -> None:
+    parcel = Parcel(1, "k", 1, "firing", "s", POOL, {}, 0, 0)
+    receiver.answers = [404]
+    for url in (receiver.url, "http://127.0.0.1:9/t0ps3cret"):
+        with pytest.raises(SinkError) as error:
+            await asyncio.to_thread(WebhookSink(Webhook("ops", url)).deliver, parcel)
+        assert "t0ps3cret" not in str(error.value)
+    with pytest.raises(SinkError, match="Is a directory"):
+        LogSink("/").deliver(parcel)
+
+
+async def test_parcels_of_former_sinks_are_given_up(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "c", ("log", "webhook:old"))
+    journal.commit(POOL, [], [RAISED])
+    journal.sinks = ("log",)
+    journal.abandon_other_sinks()
+    assert [p.sink for p in journal.parcels()] == ["log"]
+    assert {d["status"] for d in journal.alerts()[0]["deliveries"]} == {"pending", "failed"}
+    journal.close()
+
+
+async def test_what_is_configured_is_what_is_served(tmp_path: Path) -> None:
+    for alerts in (Alerts(), Alerts(""), Alerts("x", (Webhook("a", "http://x"), Webhook("b", "http://y")))):
+        assert tuple(sink.name for sink in make_sinks(alerts)) == sink_names(alerts)
+    assert sink_names(Alerts("-", (Webhook("a", "http://x"),))) == ("log", "webhook:a")
+
+
+async def test_the_log_may_be_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    LogSink("-").deliver(Parcel(1, "k", 1, "firing", "log", POOL, {"title": "ä"}, 0, 0))
+    assert capsys.readouterr().err == 'ALERT {"title": "ä"}\n'

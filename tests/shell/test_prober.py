@@ -1,0 +1,137 @@
+"""The collector's own probes against real sockets: only an echo over TLS is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolwarden_collector.core.events import CollectorProbed, Event
+from poolwarden_collector.core.facts import ProbeOutcome
+from poolwarden_collector.core.orders import Target
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.shell import ca
+from poolwarden_collector.shell.prober import Prober, probe_xapi
+
+from .rig import HOSTS, POOL, mono_ms, until
+
+pytestmark = pytest.mark.asyncio
+
+ECHO = "<methodResponse><params><param><value>poolwarden</value></param></params></methodResponse>"
+
+
+def http(body: str, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, answer: bytes | None, tls: bool = True) -> AsyncIterator[int]:
+    """A server that answers each request so; ``None``: it accepts and never answers."""
+    if not (folder / "ca").exists():
+        ca.create_ca(folder / "ca")
+    bundle = ca.issue_collector(folder / "ca", "x", (), folder / "x")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle.cert, bundle.key)
+    seen: list[Any] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"POST / HTTP/1.0")
+        if answer is not None:
+            writer.write(answer)
+            await writer.drain()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context if tls else None)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in seen:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (http(ECHO), ProbeOutcome.ANSWERED),
+        (http(ECHO, "500 Internal Server Error"), ProbeOutcome.NOT_XAPI),
+        (http("hello"), ProbeOutcome.NOT_XAPI),
+        (b"SSH-2.0-x\r\n" + b"\r\n" * 2 + b"</methodResponse>", ProbeOutcome.NOT_XAPI),
+        (None, ProbeOutcome.NO_ANSWER),
+    ],
+)
+async def test_only_an_echo_is_an_answer(tmp_path: Path, answer: bytes | None, outcome: ProbeOutcome) -> None:
+    async with serving(tmp_path, answer) as port:
+        began = time.monotonic()
+        assert (await probe_xapi("127.0.0.1", port, 0.5)).outcome is outcome
+        assert time.monotonic() - began < 1.0
+
+
+async def test_what_speaks_no_tls_is_no_xapi(tmp_path: Path) -> None:
+    async with serving(tmp_path, http(ECHO), tls=False) as port:
+        assert (await probe_xapi("127.0.0.1", port, 0.5)).outcome in (ProbeOutcome.NOT_XAPI, ProbeOutcome.NO_ANSWER)
+
+
+async def test_a_refusal_is_said_as_such(tmp_path: Path) -> None:
+    async with serving(tmp_path, None) as port:
+        pass
+    assert (await probe_xapi("127.0.0.1", port, 0.5)).outcome is ProbeOutcome.REFUSED
+
+
+async def test_an_impossible_address_raises_nothing() -> None:
+    assert (await probe_xapi("999.1.1.1", 443, 2.0)).outcome is not ProbeOutcome.ANSWERED
+    assert (await probe_xapi("2001:db8::1", 443, 0.2)).outcome in (ProbeOutcome.UNREACHABLE, ProbeOutcome.NO_ANSWER)
+
+
+QUICK = Policy(probe_interval=60, probe_timeout=50)
+
+
+def prober(port: int, policy: Policy = QUICK) -> tuple[Prober, list[CollectorProbed]]:
+    heard: list[CollectorProbed] = []
+
+    def post(pool: str, event: Event) -> None:
+        assert isinstance(event, CollectorProbed) and pool == POOL
+        heard.append(event)
+
+    return Prober(lambda pool: policy, post, mono_ms, port=port), heard
+
+
+async def test_the_target_is_probed_again_and_again_until_it_changes(tmp_path: Path) -> None:
+    async with serving(tmp_path, http(ECHO)) as port:
+        own, heard = prober(port, Policy(probe_interval=60, probe_timeout=50))
+        own.aim(POOL, Target(HOSTS[0], "127.0.0.1"))
+        await until(lambda: len(heard) >= 3)
+        assert {(e.host, e.outcome) for e in heard} == {(HOSTS[0], ProbeOutcome.ANSWERED)}
+        own.aim(POOL, Target(HOSTS[1], "127.0.0.1"))
+        heard.clear()
+        await until(lambda: len(heard) >= 2)
+        assert {e.host for e in heard} == {HOSTS[1]}
+        own.aim(POOL, Target("", ""))
+        assert own._tasks == {}
+        await own.stop()
+
+
+async def test_a_pool_that_is_not_to_be_probed_is_not() -> None:
+    own, _ = prober(9, Policy(collector_probe=False))
+    own.aim(POOL, Target(HOSTS[0], "127.0.0.1"))
+    assert own._tasks == {}
+
+
+async def test_an_anchor_answers_by_accepting_or_refusing(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poolwarden_collector.shell.prober.ANCHOR_EVERY_S", 0.1)
+    async with serving(tmp_path, None) as port:
+        anchors = (("127.0.0.1", port), ("127.0.0.1", unused_tcp_port_factory()), ("2001:db8::1", 53))
+        own = Prober(lambda pool: QUICK, lambda pool, event: None, mono_ms, anchors)
+        assert own.anchors() == (True, True, True)  # nothing is held against the network before the first look
+        own.start()
+        await until(lambda: own.anchors() == (True, True, False))
+        await own.stop()

@@ -1,0 +1,88 @@
+"""Telemetry: thin, bounded, and never anybody's trouble."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolwarden_collector.core.facts import DatabaseFacts, Disk, HostFacts
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell import telemetry as module
+from poolwarden_collector.shell.telemetry import HISTORY_EVERY_MS, LATEST_EVERY_MS, Telemetry
+
+from .rig import HOSTS, POOL
+
+FACTS = HostFacts(
+    database=DatabaseFacts(generation=7), disks=(Disk("/", 100, 40, 0, 0, True),), memory_available=9, domains=("v",)
+)
+
+
+def rows(folder: Path, query: str) -> list[Any]:
+    with sqlite3.connect(folder / "telemetry.db") as reader:
+        found = reader.execute(query).fetchall()
+    reader.close()
+    return found
+
+
+def test_facts_are_written_at_the_latest_when_it_stops(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path)
+    telemetry.start()
+    telemetry.note(POOL, HOSTS[0], FACTS, 1_000)
+    telemetry.stop()
+    [(host, pool, facts)] = rows(tmp_path, "SELECT host, pool, facts FROM latest")
+    assert (host, pool) == (HOSTS[0], POOL)
+    told = json.loads(facts)
+    assert told["database"]["generation"] == 7 and told["xapi"]["liveness"] == "unknown"
+    line = rows(tmp_path, "SELECT host, generation, xapi, root_free, memory_available, vms FROM history")
+    assert line == [(HOSTS[0], 7, "unknown", 40, 9, 1)]
+
+
+def test_most_reports_are_not_kept(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path)
+    for now in range(0, HISTORY_EVERY_MS + 1, 2_000):
+        telemetry.note(POOL, HOSTS[0], FACTS, now)
+    assert len(telemetry._queue) == HISTORY_EVERY_MS // LATEST_EVERY_MS + 1
+    assert sum(sample.history for sample in telemetry._queue) == 2
+
+
+def test_the_queue_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path)
+    for n in range(5_000):
+        telemetry.note(POOL, f"host-{n}", FACTS, 0)
+    assert len(telemetry._queue) == 4_096 and telemetry._queue[-1].host == "host-4999"
+
+
+def test_a_file_that_cannot_be_written_is_said_once_and_nobodys_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_S", 0.01)
+    (tmp_path / "telemetry.db").mkdir()
+    telemetry = Telemetry(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        telemetry.start()
+        deadline = time.monotonic() + 5
+        while not caplog.records and time.monotonic() < deadline:
+            telemetry.note(POOL, HOSTS[0], FACTS, time.monotonic_ns() // 1_000_000)
+            time.sleep(0.01)
+        began = time.monotonic()
+        telemetry.stop()
+    assert time.monotonic() - began < 1 and not telemetry._thread.is_alive()
+    assert len(caplog.records) == 1 and "facts are lost, nothing else is" in caplog.text
+
+
+def test_old_and_too_many_lines_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_ROWS", 3)
+    db = module._open(tmp_path / "telemetry.db")
+    now = clock.wall_ms()
+    old, kept = now - module.KEEP_MS - 1, [now + n for n in range(5)]
+    with db.atomic():
+        db["history"].insert_all([{"host": "h", "at_ms": at} for at in (old, *kept)])  # type: ignore[union-attr]
+    module._prune(db)
+    assert [row["at_ms"] for row in db.query("SELECT at_ms FROM history ORDER BY at_ms")] == kept[-3:]
+    db.conn.close()

@@ -1,0 +1,207 @@
+"""Messages to facts and orders to messages, without any stream: the gateway's and the simulation's common part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core import orders
+from poolwarden_collector.core.facts import HostFacts, Liveness, Outcome, ProbeOutcome, ProcessId, Role, Tri
+from poolwarden_collector.shell.translate import OFFSET_WINDOW_MS, StreamState
+
+from .rig import HOSTS, POOL
+
+
+class Stream:
+    """A stream state with a counting sequence."""
+
+    def __init__(self) -> None:
+        self.state = StreamState(5, POOL)
+        self.sequence = 0
+        self.events: list[ev.Event] = []
+        self.send(1_000, 1_000, hello=pb.Hello(host_uuid=HOSTS[0], boot_id="b"))
+
+    def send(self, mono: int, recv: int, sequence: int = 0, **body: Any) -> list[ev.Event]:
+        self.sequence = sequence or self.sequence + 1
+        self.events = self.state.on_message(pb.AgentMessage(sequence=self.sequence, mono_ms=mono, **body), recv)
+        return self.events
+
+    def report(self, mono: int, recv: int, **sections: Any) -> HostFacts:
+        [event] = self.send(mono, recv, report=pb.Report(**sections))
+        assert isinstance(event, ev.AgentReported) and (event.host, event.stream) == (HOSTS[0], 5)
+        return event.facts
+
+
+def answered(stamp: int) -> pb.ProbeList:
+    probe = pb.Probe(host_uuid=HOSTS[1], outcome=pb.Probe.ANSWERED, probed_mono_ms=stamp, answered_mono_ms=stamp)
+    return pb.ProbeList(probes=[probe])
+
+
+def test_hello_is_told_whole() -> None:
+    machine = pb.MachineIdentity(system_uuid="u", system_serial="s", bmc_address="192.0.2.9")
+    kept = pb.OrderResult(order_id="o", kind="promote", outcome=pb.OrderResult.DONE, probes=answered(77))
+    hello = pb.Hello(
+        host_uuid=HOSTS[0], pool_uuid="", boot_id="b", machine=machine, highest_epoch=3, highest_term=4, host_name="n",
+        tombstone=pb.Tombstone(term=2, successor_uuid="x"), last_results=[kept], capabilities=["promote"],
+    )  # fmt: skip
+    [event] = StreamState(1, POOL).on_message(pb.AgentMessage(sequence=1, mono_ms=5, hello=hello), 100)
+    assert isinstance(event, ev.AgentConnected) and event.stream == 1
+    told = event.hello
+    assert (told.host, told.pool, told.boot_id, told.name) == (HOSTS[0], POOL, "b", "n")
+    assert (told.highest_epoch, told.highest_term, told.machine.bmc_address) == (3, 4, "192.0.2.9")
+    assert told.tombstone is not None and told.tombstone.term == 2
+    [result] = told.last_results
+    assert (result.outcome, result.replayed, result.probes) == (Outcome.DONE, True, ())
+
+
+def test_nothing_is_told_before_a_full_report() -> None:
+    stream = Stream()
+    assert stream.send(1_100, 1_100, report=pb.Report(role=pb.RoleFacts(pool_conf=pb.RoleFacts.MASTER))) == []
+    assert [m.WhichOneof("body") for m in stream.state.take_replies()] == ["full_report_request"]
+    assert stream.state.take_replies() == []
+
+
+def test_what_is_not_said_is_unknown_never_no() -> None:
+    facts = Stream().report(1_100, 1_100, full=True)
+    assert facts == HostFacts()
+    assert facts.database.ha_armed is Tri.UNKNOWN and facts.domains is None and facts.role.pool_conf is Role.UNKNOWN
+    unreadable = Stream().report(
+        1_100, 1_100, full=True, domains=pb.DomainList(readable=False, vm_uuids=["x"]), database=pb.DatabaseFacts()
+    )
+    assert unreadable.domains is None and unreadable.database.ha_armed is Tri.UNKNOWN
+
+
+def test_an_enum_value_of_the_future_is_unknown() -> None:
+    message = pb.AgentMessage(sequence=2, mono_ms=1)
+    message.report.full = True
+    message.report.role.pool_conf = 99  # type: ignore[assignment]
+    message.report.xapi.liveness = 99  # type: ignore[assignment]
+    stream = Stream()
+    [event] = stream.state.on_message(message, 1_100)
+    assert isinstance(event, ev.AgentReported)
+    assert (event.facts.role.pool_conf, event.facts.xapi.liveness) == (Role.UNKNOWN, Liveness.UNKNOWN)
+
+
+def test_an_absent_section_is_as_before_and_an_empty_one_is_empty() -> None:
+    stream = Stream()
+    view = pb.PoolView(pool_uuid=POOL, master_uuid=HOSTS[0], hosts=[pb.PoolHost(host_uuid=HOSTS[0], enabled=True)])
+    disk = pb.DiskList(disks=[pb.Disk(mount="/", total_bytes=10, free_bytes=4)])
+    first = stream.report(1_100, 1_100, full=True, pool_view=view, disks=disk, tombstone=pb.Tombstone(term=3))
+    assert first.pool_view is not None and first.tombstone is not None
+    second = stream.report(1_200, 1_200, pool_view=pb.PoolView(), tombstone=pb.Tombstone())
+    assert (second.pool_view, second.tombstone) == (None, None) and second.disks[0].used_percent == 60.0
+    third = stream.report(1_300, 1_300, full=True)
+    assert third.disks == ()  # a full report is all there is
+
+
+def test_a_gap_asks_for_everything_and_goes_on_meanwhile() -> None:
+    stream = Stream()
+    stream.report(1_100, 1_100, full=True)
+    stream.send(1_200, 1_200, sequence=9, report=pb.Report())
+    assert [m.WhichOneof("body") for m in stream.state.take_replies()] == ["full_report_request"]
+    stream.send(1_300, 1_300, report=pb.Report())
+    assert stream.state.take_replies() == []
+
+
+def test_stamps_become_the_collectors_by_the_quickest_message() -> None:
+    stream = Stream()
+    stream.report(
+        2_000, 52_010, full=True, probes=answered(1_900)
+    )  # the hello said offset 0: this one was under way long
+    assert stream.state.facts.probes[0].probed_at == 1_900
+    stream = Stream()
+    stream.state = StreamState(5, POOL)
+    stream.sequence = 0
+    stream.send(1_000, 51_500, hello=pb.Hello(host_uuid=HOSTS[0]))  # offset 50 500, half a second of it on the way
+    assert stream.report(2_000, 52_500, full=True, probes=answered(1_900)).probes[0].probed_at == 52_400
+    quicker = stream.report(3_000, 53_020)  # offset 50 020: everything that stands moves with it
+    assert quicker.probes[0].probed_at == 51_920
+
+
+def test_never_is_none_and_the_future_is_now() -> None:
+    stream = Stream()
+    probe = pb.Probe(host_uuid=HOSTS[1], outcome=pb.Probe.NO_ANSWER, probed_mono_ms=999_999)
+    facts = stream.report(1_100, 1_150, full=True, probes=pb.ProbeList(probes=[probe, pb.Probe(host_uuid=HOSTS[2])]))
+    [told] = facts.probes  # one that was never made says nothing
+    assert told.probed_at == 1_100 and told.answered_at is None and told.outcome is ProbeOutcome.NO_ANSWER
+
+
+def test_a_slow_clock_does_not_make_fresh_facts_old() -> None:
+    """50 ppm for a day is 4.3 s; the offset must follow within two windows."""
+    stream, drift = Stream(), 0
+    stream.report(1_000, 1_000, full=True)
+    for minute in range(1, 24 * 60):
+        recv = 1_000 + minute * 60_000
+        drift = recv * 50 // 1_000_000
+        facts = stream.report(recv - drift, recv, freshness=pb.Freshness(host_mono_ms=recv - drift))
+    assert drift > 4_000
+    assert facts.observed.host is not None and 0 <= recv - facts.observed.host <= 2 * OFFSET_WINDOW_MS * 50 / 1e6 + 5
+
+
+def test_results_and_challenges_are_told() -> None:
+    stream = Stream()
+    look = pb.Probe(host_uuid=HOSTS[1], outcome=pb.Probe.REFUSED, probed_mono_ms=1_200)
+    view = pb.PlacementView(readable=True, generation=5, placements=[pb.Placement(vm_uuid="v", host_uuid=HOSTS[0])])
+    claim = pb.ClaimResult(last_look=look, placements=view, veto=True)
+    result = pb.OrderResult(order_id="o", kind="claim", outcome=pb.OrderResult.DONE, term=4, claim=claim, nonce="n")
+    [event] = stream.send(1_300, 1_350, order_result=result)
+    assert isinstance(event, ev.OrderAnswered) and event.stream == 5
+    told = event.result
+    assert told.claim is not None and told.claim.last_look is not None and told.claim.placements is not None
+    assert (told.claim.last_look.outcome, told.claim.last_look.probed_at) == (ProbeOutcome.REFUSED, 1_200)
+    assert told.claim.veto and told.claim.placements.placements[0].vm == "v"  # a veto without words stays one
+    [answer] = stream.send(1_400, 1_400, challenge_answer=pb.ChallengeAnswer(nonce="n@7", boot_id="b"))
+    assert answer == ev.ChallengeAnswered(HOSTS[0], "n@7", "b")
+
+
+def test_an_outcome_that_is_not_known_is_unknown() -> None:
+    [event] = Stream().send(1_300, 1_300, order_result=pb.OrderResult(order_id="o"))
+    assert isinstance(event, ev.OrderAnswered) and event.result.outcome is Outcome.UNKNOWN
+
+
+def test_only_a_goodbye_is_one() -> None:
+    stream = Stream()
+    assert stream.state.ended() == ev.AgentGone(HOSTS[0], 5, "")
+    [gone] = stream.send(1_300, 1_300, goodbye=pb.Goodbye(reason=pb.Goodbye.AGENT_STOP))
+    assert gone == ev.AgentGone(HOSTS[0], 5, "agent_stop") == stream.state.ended()
+
+
+KINDS: dict[str, orders.OrderKind] = {
+    "claim": orders.Claim(orders.Target(HOSTS[1], "192.0.2.2")),
+    "probe_now": orders.ProbeNow((orders.Target(HOSTS[1], "192.0.2.2"),), "nonce"),
+    "collect_evidence": orders.CollectEvidence(),
+    "promote": orders.Promote(),
+    "repoint": orders.Repoint("192.0.2.3"),
+    "restart_xapi": orders.RestartXapi(as_master_ok=True),
+    "set_tombstone": orders.SetTombstone(HOSTS[2], "192.0.2.3"),
+}
+
+
+def test_every_kind_of_order_has_its_message() -> None:
+    assert set(KINDS) == set(orders.KIND_NAMES.values())
+    stream = Stream()
+    for name, kind in KINDS.items():
+        needed = orders.Preconditions((Role.MEMBER, Role.BROKEN), "192.0.2.1", True, ProcessId(7, 8), 64, True)
+        order = orders.Order("id", HOSTS[0], "b", 9, kind, 15_000, needed)
+        message = stream.state.order_to_pb(order, 4, POOL).order
+        assert message.WhichOneof("kind") == name
+        assert (message.order_id, message.epoch, message.term, message.boot_id) == ("id", 4, 9, "b")
+        assert (message.pool_uuid, message.host_uuid, message.echo_mono_ms) == (POOL, HOSTS[0], 1_000)
+        p = message.preconditions
+        assert list(p.pool_conf_in) == [pb.RoleFacts.MEMBER, pb.RoleFacts.BROKEN] and p.ha_off and p.not_tombstoned
+        assert (p.xapi_pid, p.xapi_start_ticks, p.min_root_free_bytes) == (7, 8, 64)
+        assert p.pool_conf_master_address == "192.0.2.1"
+        assert pb.Order.FromString(message.SerializeToString()) == message
+
+
+def test_what_an_order_carries() -> None:
+    def built(name: str) -> Any:
+        order = orders.Order("id", HOSTS[0], "b", 9, KINDS[name], 15_000)
+        return getattr(StreamState(1, POOL, probe_timeout_ms=1_200).order_to_pb(order, 1, POOL).order, name)
+
+    assert built("claim").old_master.address == "192.0.2.2" and built("claim").probe_timeout_ms == 1_200
+    assert built("claim").want_placements and built("collect_evidence").want_placements
+    assert built("probe_now").nonce == "nonce" and built("probe_now").targets[0].host_uuid == HOSTS[1]
+    assert built("repoint").master_address == "192.0.2.3" and built("restart_xapi").as_master_ok
+    assert built("set_tombstone").successor_uuid == HOSTS[2] and not built("set_tombstone").clear

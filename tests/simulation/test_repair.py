@@ -1,0 +1,51 @@
+"""Stories in which the master's machine is fine and its xapi is not: it is restarted, and nobody is promoted."""
+
+from poolwarden_collector.core.journal import Kind
+from poolwarden_lab.simulation.world import Simulation
+
+UNTIL_FLUSHED_MS = 700_000  # a master's own file follows its memory by up to five minutes
+
+
+def restarts(sim: Simulation, name: str, since: int) -> int:
+    return len(sim.pool.events("xapi-start", name, since))
+
+
+def test_a_hung_xapi_is_restarted_and_nobody_is_promoted() -> None:
+    sim = Simulation(3).begin()
+    sim.run(UNTIL_FLUSHED_MS)
+    hung_at = sim.now
+    sim.hang_xapi(1)
+    sim.run_until(lambda: sim.has(Kind.RESTART_RESULT), 300_000)
+    sim.run_until(sim.settled, 120_000)
+    assert "MasterXapiHung" in sim.verdicts()
+    assert restarts(sim, "h1", hung_at) == 1
+    assert sim.promote_calls() == []
+    assert sim.masters() == ["h1"]
+    assert sim.vms_killed() == []
+
+
+def test_a_hung_xapi_with_an_older_file_than_its_members_is_not_restarted() -> None:
+    """Right after its start its file lags behind its members' copies: a restart would roll the pool back."""
+    sim = Simulation(3).begin()
+    sim.hang_xapi(1)
+    sim.run(200_000)
+    assert restarts(sim, "h1", 20_000) == 0
+    assert "newer database" in sim.ledger.of(Kind.ASKED)[-1].text
+    assert sim.promote_calls() == []
+
+
+def test_a_crashed_xapi_is_systemds_business() -> None:
+    sim = Simulation(3).begin()
+    sim.crash_xapi(1)
+    sim.run_until(sim.settled, 120_000)
+    assert sim.promote_calls() == [] and not sim.has(Kind.DECIDED)
+    assert not sim.has(Kind.RESTART_INTENT)
+
+
+def test_an_operator_restarts_a_members_xapi() -> None:
+    sim = Simulation(3).begin()
+    before = sim.now
+    reply = sim.say("restart-xapi", 2)
+    assert reply is not None and reply.accepted
+    sim.run_until(lambda: restarts(sim, "h2", before) == 1 and sim.settled(), 120_000)
+    assert sim.masters() == ["h1"]
