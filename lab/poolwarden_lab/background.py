@@ -14,7 +14,9 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
+from poolwarden_collector.shell.ca import CaError
 from poolwarden_lab.control import ControlServer, LabError, ask
+from poolwarden_lab.netns import NetworkError
 from poolwarden_lab.places import PlaceError, answers, base_environment, code_path
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ async def _start(world: object, control: ControlServer, tell: Callable[[str], No
         await world.start()
         await control.start()
         await wait_healthy(link, world.settings.hosts, HEALTHY_LIMIT_S, world.hopeless)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, NetworkError, CaError) as error:
         return str(error) or type(error).__name__
     finally:
         await link.close()

@@ -21,6 +21,7 @@ class FenceEntry:
     """A host and its BMC."""
 
     host: str
+    name: str
     address: str
     port: int
 
@@ -56,7 +57,14 @@ def collector_config(
     lines += [f"{key} = {_toml(str(tls / name))}" for key, name in _TLS_FILES.items()]
     lines += ["", "[policy]", *(f"{key} = {_setting(key, value)}" for key, value in policy.items())]
     for fence in fences:
-        lines += ["", "[[fence]]", f"host = {_toml(fence.host)}", f"agent = {_toml(str(fence_agent))}", 'limit = "30s"']
+        lines += [
+            "",
+            "[[fence]]",
+            f"host = {_toml(fence.host)}",
+            f"name = {_toml(fence.name)}",
+            f"agent = {_toml(str(fence_agent))}",
+            'limit = "30s"',
+        ]
         lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]", f"ip = {_toml(fence.address)}"]
         lines += [f'ipport = "{fence.port}"', f'username = "{BMC_USER}"', 'login_timeout = "2"']
     lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from poolwarden_collector.shell.ca import CaError
 from poolwarden_lab import stories
 from poolwarden_lab.feed import Feed
 from poolwarden_lab.netns import COLLECTOR, NetworkError
@@ -66,7 +67,7 @@ class Demo:
         try:
             await self._begin(world, link, feed)
             await self._play(world, link, feed)
-        except (StoryFailed, NetworkError, OSError, grpc.aio.AioRpcError) as failure:
+        except (StoryFailed, NetworkError, CaError, OSError, grpc.aio.AioRpcError) as failure:
             outcome = str(failure) or "a step took too long"
         finally:
             self._screen.close()
@@ -113,26 +114,28 @@ class Demo:
         self._show_deliveries(deliveries)
         if self._story.heals:
             await self._check_healed(world, before, after, feed)
-            self._screen.bars("How long each phase took", phases(feed.since(self._fault_ms), self._fault_ms))
-            self._screen.say(f"the new master: {after.master_name}, {after.master_address}")
         elif after.master_uuid not in ("", before.master_uuid):
             raise StoryFailed(f"{after.master_name} is master now, and nobody was to be promoted")
+        took = phases(self._story, feed.since(self._fault_ms), self._fault_ms)
+        self._screen.bars("How long each phase took", took)
+        if self._story.heals:
+            self._screen.say(f"the new master: {after.master_name}, {after.master_address}")
         await self._check_history(link, feed)
 
     async def _follow(self, world: World, feed: Feed, before: pb.PoolStatus) -> None:
         """Until the story's last sign; each sign within its limit."""
-        progress, deadline = judge(self._story, []), time.monotonic() + self._limit_s
+        reacted, deadline = 0, time.monotonic() + self._limit_s
         while True:
-            newer = judge(self._story, feed.since(self._fault_ms))
-            if newer.broken:
-                raise StoryFailed(newer.broken)
-            for number in range(len(progress.seen), len(newer.seen)):
+            progress = judge(self._story, feed.since(self._fault_ms))
+            if progress.broken:
+                raise StoryFailed(progress.broken)
+            for sign in progress.seen[reacted:]:
                 deadline = time.monotonic() + self._limit_s
-                await self._react(world, self._story.must[number], before)
-            progress = newer
-            sign = progress.next_sign(self._story)
-            if sign is None:
+                await self._react(world, sign, before)
+            reacted = len(progress.seen)
+            if not progress.missing:
                 return
+            sign = progress.missing[0]
             self._screen.waiting(f"waiting for: {sign.what} ({sign.kind})")
             if not await feed.wait(max(0.0, deadline - time.monotonic())):
                 raise StoryFailed(f"not seen within {self._limit_s:.0f} s: {sign.what} ({sign.kind})")

@@ -92,7 +92,10 @@ class SimulatedHost:
         self.root.mkdir(parents=True, mode=0o755, exist_ok=True)
         if self._network.isolated:
             size = f"size={DISK_MB}m,mode=755"
-            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.root)], check=True)
+            command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.root)]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
             self._mounted = True
         write_tree(self._tree, self.root)
         for uuid_, name in self._tree.vms.items():

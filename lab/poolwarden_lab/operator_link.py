@@ -128,5 +128,14 @@ def _unready(pool: pb.PoolStatus, hosts: int) -> str:
         return f"{len(heard)} of {hosts} agents are connected ({', '.join(heard) or 'none'})"
     if pool.verdict != "Healthy":
         return f"{pool.verdict}: {pool.sentence}"
+    blind = [
+        host.name for host in pool.hosts if host.host_uuid != pool.master_uuid and not _sees(host, pool.master_uuid)
+    ]
+    if blind:
+        return f"{', '.join(blind)} has not reached the master's xapi yet"
     unbound = [host.name for host in pool.hosts if host.fence_device not in ("bound", "none")]
     return f"fence device of {', '.join(unbound)} is not bound yet" if unbound else ""
+
+
+def _sees(host: pb.HostStatus, master: str) -> bool:
+    return any(probe.target_uuid == master and probe.outcome == "answered" for probe in host.probes)

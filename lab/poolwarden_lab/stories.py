@@ -1,8 +1,9 @@
 """The demo's stories: what is broken, what must then be seen, and what must never be seen.
 
-A story is data; `demo` plays it and `judge` says whether exactly that happened. ``must`` is an ordered list: each
-sign has to appear in the journal after the one before it. A sign of ``never`` ends the story at once as failed,
-because a demo that promotes somebody after a lie has shown the opposite of what it promises.
+A story is data; `demo` plays it and `judge` says whether exactly that happened. Each sign of ``must`` has to appear in
+the journal after the one before it, but for those that may come at any time (``anytime``): power is read while the
+silence is still being corroborated. A kind of ``never`` ends the story at once as failed, because a demo that promotes
+somebody after a lie has shown the opposite of what it promises.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Sign:
     what: str  # for people: what we wait for
     data: tuple[tuple[str, Any], ...] = ()
     reaction: str = ""  # "thaw" or "confirm-fenced"
+    anytime: bool = False  # it may come before the signs that stand before it
 
     def matches(self, entry: Entry) -> bool:
         return entry.kind == self.kind and all(entry.data.get(name) == value for name, value in self.data)
@@ -41,7 +43,7 @@ class Story:
     outcome: str  # what exit status 0 says
     heals: bool = False  # a new master serves in the end, and every member follows it
     watch_s: float = 0.0  # after the last sign: how long nothing forbidden may appear
-    alert: str = ""  # kind of the last word that the webhook must have received: "firing" at least
+    alert: str = ""  # what the webhook must have received: "" nothing, "any" alert, "master": the new master's name
 
 
 def _verdict(word: str, what: str) -> Sign:
@@ -65,8 +67,8 @@ STORIES: dict[str, Story] = {
             ("power",),
             (
                 _verdict("MasterVanished", "silence, corroborated by every member"),
-                Sign("power-reading", "its BMC reads off", (("power", "off"),)),
-                Sign("power-reading", "its BMC reads off a second time", (("power", "off"),)),
+                Sign("power-reading", "its BMC reads off", (("power", "off"),), anytime=True),
+                Sign("power-reading", "its BMC reads off a second time", (("power", "off"),), anytime=True),
                 Sign("proof", "the proof", (("kind", "power"),)),
                 *_SUCCESSION,
             ),
@@ -126,7 +128,7 @@ STORIES: dict[str, Story] = {
             ("reads-on",),
             (
                 _verdict("MasterVanished", "silence, corroborated by every member"),
-                Sign("power-reading", "its BMC reads on", (("power", "on"),)),
+                Sign("power-reading", "its BMC reads on", (("power", "on"),), anytime=True),
                 Sign("asked", "the operator is asked"),
             ),
             _NO_SUCCESSION,
@@ -153,45 +155,53 @@ STORIES: dict[str, Story] = {
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a story has come: the next sign to look for, or why it has failed."""
+    """How far a story has come: the signs that were seen, in the order of their appearance, or why it has failed."""
 
-    seen: tuple[Entry, ...]
+    seen: tuple[Sign, ...]
+    missing: tuple[Sign, ...]
     broken: str = ""
-
-    def next_sign(self, story: Story) -> Sign | None:
-        return story.must[len(self.seen)] if len(self.seen) < len(story.must) else None
 
 
 def judge(story: Story, entries: Iterable[Entry]) -> Progress:
     """The story so far, of entries since the fault."""
-    seen: list[Entry] = []
+    seen: list[Sign] = []
+    missing = list(story.must)
     for entry in entries:
         if entry.kind in story.never:
-            return Progress(tuple(seen), f"this must not happen in this story: {entry.kind}: {entry.text}")
-        if len(seen) < len(story.must) and story.must[len(seen)].matches(entry):
-            seen.append(entry)
-    return Progress(tuple(seen))
+            broken = f"this must not happen in this story: {entry.kind}: {entry.text}"
+            return Progress(tuple(seen), tuple(missing), broken)
+        due = next((number for number, sign in enumerate(missing) if not sign.anytime), len(missing))
+        for number, sign in enumerate(missing):
+            if (sign.anytime or number == due) and sign.matches(entry):
+                seen.append(missing.pop(number))
+                break
+    return Progress(tuple(seen), tuple(missing))
 
 
-_PHASES = (
-    ("silence until it counted", "", "verdict"),
-    ("until the first power reading", "verdict", "power-reading"),
-    ("until the proof", "power-reading", "proof"),
-    ("until the promotion was ordered", "proof", "promote-intent"),
-    ("until the new master served", "promote-intent", "promoted"),
-    ("until every member was back", "promoted", "closed"),
-)
+_MILESTONES = {
+    "verdict": "until the verdict",
+    "power-reading": "until the first power reading",
+    "asked": "until a person was asked",
+    "blocked": "until a person was asked",
+    "human-confirmed": "until that person had confirmed",
+    "proof": "until the proof",
+    "promote-intent": "until the promotion was ordered",
+    "promoted": "until the new master was verified",
+    "closed": "until every member was back",
+    "restart-intent": "until the restart was ordered",
+    "restart-result": "until it answered again",
+}
 
 
-def phases(entries: list[Entry], fault_ms: int) -> list[tuple[str, int]]:
-    """How long each phase took, ms, by the journal's monotonic stamps; phases that did not happen are left out."""
+def phases(story: Story, entries: list[Entry], fault_ms: int) -> list[tuple[str, int]]:
+    """How long each phase took, ms, from milestone to milestone by the journal's monotonic stamps."""
+    verdicts = {dict(sign.data)["verdict"] for sign in story.must if sign.kind == "verdict"} - {"Healthy"}
     first: dict[str, int] = {}
     for entry in entries:
-        if entry.kind != "verdict" or entry.data.get("verdict") == "MasterVanished":
+        if entry.kind in _MILESTONES and (entry.kind != "verdict" or entry.data.get("verdict") in verdicts):
             first.setdefault(entry.kind, entry.mono_ms)
-    found = []
-    for text, begin, end in _PHASES:
-        start = fault_ms if not begin else first.get(begin)
-        if start is not None and end in first and first[end] >= start:
-            found.append((text, first[end] - start))
+    found, before = [], fault_ms
+    for kind, at in sorted(first.items(), key=lambda item: item[1]):
+        found.append((_MILESTONES[kind], at - before))
+        before = at
     return found

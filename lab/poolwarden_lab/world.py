@@ -67,11 +67,17 @@ class World:
 
     def __init__(self, settings: WorldSettings) -> None:
         self.settings = settings
-        self.policy = policy_settings(settings.policy)
+        # Without namespaces xapi may have to listen elsewhere than on 443, where a collector's own probe looks for it.
+        probing: dict[str, int | bool | str] = {"collector_probe": False} if settings.refused else {}
+        self.policy = policy_settings({**probing, **settings.policy})
         self.places: Places = make_places(settings.home)
-        self.network: Network = (
-            Loopback(settings.hosts, settings.refused) if settings.refused else Namespaces(settings.hosts)
-        )
+        try:
+            self.network: Network = (
+                Loopback(settings.hosts, settings.refused) if settings.refused else Namespaces(settings.hosts)
+            )
+        except BaseException:
+            self.places.clean(keep_home=False)
+            raise
         self.machines: list[Machine] = []
         self.webhook = Webhook()
         self.collector: Program | None = None
@@ -174,9 +180,10 @@ class World:
             listen=f"{address}:{COLLECTOR_PORT}",
             socket=self.places.collector_socket,
             anchors=anchors,
-            policy={**self.policy, **({} if self.network.isolated else {"collector_probe": False})},
+            policy=self.policy,
             fences=[
-                configuration.FenceEntry(m.host.uuid, self.network.address(m.bmc_node), BMC_PORT) for m in self.machines
+                configuration.FenceEntry(m.host.uuid, f"bmc-{m.host.name}", self.network.address(m.bmc_node), BMC_PORT)
+                for m in self.machines
             ],
             fence_agent=fence_agent,
             webhook=f"http://{address}:{WEBHOOK_PORT}/alerts",

@@ -199,7 +199,7 @@ class TestPolicy:
             socket=tmp_path / "c.sock",
             anchors=["10.99.0.1:7"],
             policy={**policy_settings(), "collector_probe": False, "min_survivors": 1},
-            fences=[FenceEntry(host, "10.99.0.101", 623)],
+            fences=[FenceEntry(host, "bmc-h1", "10.99.0.101", 9623)],
             fence_agent=write_fence_agent(tmp_path, Path("/x/fence_lab.py")),
             webhook="http://10.99.0.2:8080/alerts",
         )
@@ -228,7 +228,13 @@ class TestJudge:
     def test_one_reading_is_not_two(self):
         story = STORIES["power"]
         seen = judge(story, [entry("verdict", verdict="MasterVanished"), entry("power-reading", power="off")])
-        assert seen.next_sign(story) == story.must[2]
+        assert seen.missing == story.must[2:]
+
+    def test_a_reading_may_come_before_the_verdict_and_a_promotion_may_not(self):
+        story = STORIES["power"]
+        off, vanished = entry("power-reading", power="off"), entry("verdict", verdict="MasterVanished")
+        assert judge(story, [off, vanished, off]).missing == story.must[3:]
+        assert "promoted" in {sign.kind for sign in judge(story, [entry("promoted"), vanished, off, off]).missing}
 
     @pytest.mark.parametrize("name", STORIES)
     def test_no_story_forbids_what_it_needs(self, name):
@@ -245,4 +251,4 @@ class TestJudge:
             entry("promoted", 14_000),
             entry("closed", 16_500),
         ]
-        assert [ms for _, ms in phases(story, 0)] == [8_000, 100, 3_200, 100, 2_600, 2_500]
+        assert [ms for _, ms in phases(STORIES["power"], story, 0)] == [8_000, 100, 3_200, 100, 2_600, 2_500]

@@ -174,9 +174,22 @@ async def test_one_run_at_a_time_per_device(tmp_path: Path) -> None:
     assert all(later[0] >= earlier[1] for earlier, later in zip(stamps, stamps[1:], strict=False))
 
 
+async def test_a_power_off_does_not_wait_its_turn_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was decided on would be old by then."""
+    monkeypatch.setattr("poolwarden_collector.shell.fencer.OFF_WITHIN_MS", 100)
+    heard = Heard(device(script(tmp_path, f"cat >>{tmp_path}/in; sleep 0.5; exit 0")))
+    heard.fencer.read_power(POOL, ReadPower(HOSTS[0], "dev", "run-1"))
+    heard.fencer.power_off(POOL, PowerOff(HOSTS[0], "dev", "run-2"))
+    await until(lambda: len(heard.events) == 2)
+    read, ended = heard.events
+    assert isinstance(read, PowerRead) and isinstance(ended, FenceEnded)
+    assert (ended.claim, ended.certain) == (False, True) and "not begun" in ended.text
+    assert (tmp_path / "in").read_text() == "action=status\n"
+
+
 async def test_at_most_four_agents_run_at_once(tmp_path: Path) -> None:
     agent = script(
-        tmp_path, f"mkdir {tmp_path}/$$; ls -d {tmp_path}/[0-9]* | wc -l; sleep 0.15; rmdir {tmp_path}/$$; exit 0"
+        tmp_path, f"mkdir {tmp_path}/$$; set -- {tmp_path}/[0-9]*; echo $#; sleep 0.15; rmdir {tmp_path}/$$; exit 0"
     )
     devices = [Fence(HOSTS[0], agent, f"d{n}", 1, 5_000) for n in range(9)]
     heard = Heard(*devices)

@@ -19,7 +19,7 @@ from poolwarden_collector.shell.config import load
 from poolwarden_collector.shell.inbox import Happening, Inbox
 from poolwarden_collector.shell.journal import Journal, JournalError, Row
 from poolwarden_collector.shell.roster import Roster
-from poolwarden_collector.shell.service import AWAY_MS, RETRY_MS, Service
+from poolwarden_collector.shell.service import AWAY_MS, LATE_MS, RETRY_MS, Service
 
 from .rig import HOSTS, POOL, mono_ms, write_config
 
@@ -220,6 +220,40 @@ async def test_an_effects_error_is_said_and_the_next_one_done(tmp_path: Path) ->
     await world.take(ev.OperatorSaid("r", "anna", "pause"))
     assert len(seen) > 1 and world.pool.record.paused is not None
     assert any("effect failed" in text for text in world.service.roster.warnings())
+
+
+async def test_what_was_decided_on_old_evidence_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes its time over the commit; meanwhile the old master may have come back."""
+    world = World(tmp_path)
+    await world.take(ev.Tick())
+    order = orders.Order("o", HOSTS[0], "b", 1, orders.Promote(), 15_000)
+    asked = (
+        orders.SendOrder(order),
+        orders.PowerOff(HOSTS[0], "dev", "run-1"),
+        orders.ReadPower(HOSTS[0], "dev", "run-2"),
+    )
+
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+        return engine.Outcome(
+            pool, (Entry(Kind.PROMOTE_INTENT, "x", {"order": "o", "pid": 1, "start_ticks": 1}),), (), asked
+        )
+
+    monkeypatch.setattr("poolwarden_collector.shell.service.step", decide)
+    write = world.told._write
+    for takes, done in ((LATE_MS, list(asked)), (LATE_MS + 1, [asked[2]])):
+        world.told.log.clear()
+
+        def slow(takes: int = takes) -> None:
+            world.time += takes
+            write()
+
+        world.told._write = slow  # type: ignore[method-assign]
+        await world.take(ev.Tick())
+        assert world.told.effects() == done
+    told = await world.inbox.next()
+    assert told is not None and isinstance(told.event, ev.FenceEnded)
+    assert (told.event.run_id, told.event.claim, told.event.certain) == ("run-1", False, True)
+    assert any("disk is slow" in text for text in world.service.roster.warnings())
 
 
 async def test_an_absence_of_its_own_makes_it_quiet_again(tmp_path: Path) -> None:

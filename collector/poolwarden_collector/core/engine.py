@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core import absorb, failover, master, members, operator, remedies
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import Event, OperatorSaid
-from poolwarden_collector.core.evidence import lines, signs, silence_of, suspected
+from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
@@ -42,6 +42,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     _wake(d)
     absorb.absorb(d, event)
     master.observe(d)
+    note_service(d)
     verdict = judge(signs(d))
     _say_silence(d)
     _say_verdict(d, verdict)
@@ -129,6 +130,7 @@ _SEVERITY = {
     Verdict.MEMBER_ORPHANED: "warning",
     Verdict.MEMBER_EMERGENCY: "warning",
     Verdict.MEMBER_VANISHED: "warning",
+    Verdict.MEMBER_XAPI_DOWN: "warning",
     Verdict.HA_MANAGED: "info",
 }
 

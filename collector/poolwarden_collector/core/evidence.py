@@ -16,6 +16,7 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Power, Probe, ProbeOutcome, Role, Tri
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
+from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
 
 
@@ -71,7 +72,7 @@ def signs(d: Draft) -> Signs:
         anyone_heard=any(d.heard(host) for host in d.live.agents),
         master_known=bool(master),
         agent=_agent(d, master),
-        xapi=_xapi(d, master),
+        xapi=_master_xapi(d, master),
         witness=witness(d, master),
         own=_own(d, master),
         off_twice=_off_twice(d, master),
@@ -101,8 +102,9 @@ def _agent(d: Draft, master: HostId) -> Agent:
     return Agent.SILENT if silent else Agent.LATE
 
 
-def _xapi(d: Draft, master: HostId) -> Xapi:
-    agent = d.heard(master)
+def _xapi(d: Draft, host: HostId) -> Xapi:
+    """A host's xapi as its own agent sees it, judged by how long it has been so."""
+    agent = d.heard(host)
     if agent is None:
         return Xapi.UNKNOWN
     x, p = agent.facts.xapi, d.policy
@@ -118,6 +120,26 @@ def _xapi(d: Draft, master: HostId) -> Xapi:
     both = x.socket_liveness is Liveness.SILENT and x.socket_since is not None
     hung = both and min(age, d.now - (x.socket_since or d.now)) >= p.xapi_hung_after
     return Xapi.HUNG if hung else Xapi.UNWELL
+
+
+def _master_xapi(d: Draft, master: HostId) -> Xapi:
+    """The master's xapi must not only answer: its own login must find it to be the pool's master."""
+    seen, agent = _xapi(d, master), d.heard(master)
+    if agent is None or seen is not Xapi.ANSWERS or agent.facts.role.serves_as_master:
+        return seen
+    since = d.live.unserved_since
+    long = since is not None and d.now - since >= d.policy.xapi_down_after
+    return Xapi.NOT_SERVING if long else Xapi.UNWELL
+
+
+def note_service(d: Draft) -> None:
+    """Remember since when the master on record has not been seen serving while its agent is heard."""
+    agent = d.heard(suspected(d))
+    unserved = agent is not None and not agent.facts.role.serves_as_master
+    if not unserved and d.live.unserved_since is not None:
+        d.change(unserved_since=None)
+    elif unserved and d.live.unserved_since is None:
+        d.change(unserved_since=d.now)
 
 
 def fresh_probe(d: Draft, witness_host: HostId, target: HostId) -> Probe | None:
@@ -170,7 +192,25 @@ def _off_twice(d: Draft, master: HostId) -> bool:
     return known is not None and isinstance(verify_power(d, master, known.boot_id), Proof)
 
 
-_BADNESS = (Member.FINE, Member.LATE, Member.ORPHANED, Member.EMERGENCY, Member.LOST, Member.VANISHED)
+_BADNESS = (
+    Member.FINE,
+    Member.LATE,
+    Member.XAPI_DOWN,
+    Member.ORPHANED,
+    Member.EMERGENCY,
+    Member.LOST,
+    Member.VANISHED,
+)
+
+
+_MEMBER_XAPI = {
+    Xapi.ANSWERS: Member.FINE,
+    Xapi.UNWELL: Member.LATE,
+    Xapi.UNKNOWN: Member.LATE,
+    Xapi.DOWN: Member.XAPI_DOWN,
+    Xapi.HUNG: Member.XAPI_DOWN,
+    Xapi.NOT_SERVING: Member.FINE,
+}
 
 
 def member_state(d: Draft, host: HostId, master: HostId) -> Member:
@@ -179,8 +219,9 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
     if agent is not None:
         if agent.facts.xapi.emergency is Tri.YES:
             return Member.EMERGENCY
-        orphaned = agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER
-        return Member.ORPHANED if orphaned else Member.FINE
+        if agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER:
+            return Member.ORPHANED
+        return _MEMBER_XAPI[_xapi(d, host)]
     if silence_of(d, host) < d.policy.vanished_after or (d.quiet and host not in d.live.agents):
         return Member.LATE
     probes = [probe for other in d.live.agents if (probe := fresh_probe(d, other, host)) is not None]
@@ -190,6 +231,11 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
 def _member(d: Draft, master: HostId) -> Member:
     """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble."""
     awaited = {item.host for item in d.record.owed if item.what == "tombstone"}
+    failover = d.failover
+    if failover is not None and failover.step is Step.PROMOTED:
+        awaited |= {host for host in d.record.hosts if host not in failover.back}
+        if awaited - {master, failover.old_master}:
+            return Member.ORPHANED  # the new master serves, and its members are still on their way
     states = [member_state(d, host, master) for host in d.record.hosts if host != master and host not in awaited]
     return max(states, key=_BADNESS.index, default=Member.FINE)
 
@@ -265,7 +311,7 @@ def _power_line(d: Draft, master: HostId) -> EvidenceLine:
     seen = view(d, master)
     value = {Power.ON: "yes", Power.OFF: "no", Power.UNKNOWN: "unknown"}[seen.power]
     age = d.now - seen.newest_at if seen.readings else None
-    return EvidenceLine(f"{d.name(master)} power", value, age, "fence device", seen.why)
+    return EvidenceLine(f"{d.name(master)} power on", value, age, "fence device", seen.why)
 
 
 def _trouble_line(d: Draft, host: HostId, master: HostId) -> list[EvidenceLine]:

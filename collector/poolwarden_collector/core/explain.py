@@ -151,6 +151,10 @@ def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
 
 
 _NEXT = {
+    Verdict.NO_MASTER: (
+        "look at pool.conf and xapi of every host; promote the newest database by hand: "
+        "xe pool-emergency-transition-to-master"
+    ),
     Verdict.TWO_MASTERS: (
         "decide which master is right; on the other host: xe pool-emergency-reset-master master-address=ADDRESS"
     ),
@@ -162,6 +166,7 @@ _NEXT = {
     Verdict.AGENT_LOST: "on that host: systemctl status poolwarden-agent",
     Verdict.MEMBER_VANISHED: "look at that member: its agent is silent and its xapi is not reached",
     Verdict.MEMBER_EMERGENCY: "poolwarden host show HOST tells the reason and the command that helps",
+    Verdict.MEMBER_XAPI_DOWN: "look at that member's xapi; poolwarden restart-xapi HOST often helps",
     Verdict.MEMBER_ORPHANED: "check that member's network; then: poolwarden restart-xapi HOST",
     Verdict.HA_MANAGED: "xapi's HA is in charge; Poolwarden only observes this pool",
 }

@@ -97,6 +97,7 @@ class PoolLive:
     power: dict[HostId, PowerState] = field(default_factory=dict)
     contrary: tuple[Ms, str] | None = None  # last sign of life of the old master that contradicts a reading
     own_probe: OwnProbe | None = None
+    unserved_since: Ms | None = None  # since when the heard master on record has not been seen serving
     look: Look | None = None
     step_since: Ms = 0
     verdict: str = ""

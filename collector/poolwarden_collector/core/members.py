@@ -27,6 +27,7 @@ ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 ATTEMPT_MS: Ms = 30_000
 RESTART_FROM_ATTEMPT = 3
+VIEW_FRESH_MS: Ms = 30_000
 NOT_CONNECTED_MS: Ms = 10_000
 ENABLE_PATIENCE_MS: Ms = 60_000
 
@@ -54,8 +55,10 @@ def follows(d: Draft, host: HostId, master: HostId) -> str:
 def listed(d: Draft, host: HostId, master: HostId) -> str:
     """Why the new master does not have this host live and enabled; empty if it has."""
     agent = d.heard(master)
-    seen = agent.facts.pool_view if agent is not None else None
-    if seen is None or seen.master != master:
+    seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
+    at = agent.facts.observed.pool_view if agent is not None else None
+    # A section that is gone stays in merged deltas: only its age tells.
+    if seen is None or seen.master != master or at is None or d.now - at > VIEW_FRESH_MS:
         return "the new master has not told its view of the pool"
     item = next((entry for entry in seen.hosts if entry.host == host), None)
     if item is None:
@@ -73,6 +76,9 @@ def bring_back(d: Draft, failover: Failover) -> None:
         if current is not None and host not in current.back and not _is_owed(d, host):
             _one_member(d, current, host)
     current = d.failover
+    successor = d.heard(failover.candidate)
+    if successor is None or not successor.facts.role.serves_as_master:
+        return
     if current is not None and all(host in current.back or _is_owed(d, host) for host in survivors):
         _close(d, current, survivors)
 

@@ -35,6 +35,7 @@ class Verdict(Enum):
     )
     COLLECTOR_BLIND = ("CollectorBlind", "the collector's own view is broken: no new automatic action", Permit.ALERT)
     POOL_DARK = ("PoolDark", "no agent of the pool is heard: hold", Permit.ALERT)
+    NO_MASTER = ("NoMaster", "hosts are heard, the host on record as master does not serve as one", Permit.ALERT)
     LEARNING = ("Learning", "no host has been seen serving as this pool's master yet", Permit.OBSERVE)
     XAPI_HUNG = ("MasterXapiHung", "the master's agent lives, its xapi accepts and never answers", Permit.RESTART)
     XAPI_DOWN = ("MasterXapiDown", "the master's agent lives, its xapi is down", Permit.RESTART)
@@ -53,6 +54,7 @@ class Verdict(Enum):
     MEMBER_VANISHED = ("MemberVanished", "a member's agent is silent and its xapi is not reached", Permit.ALERT)
     MEMBER_EMERGENCY = ("MemberEmergency", "the master is fine, a member's xapi is in emergency mode", Permit.ALERT)
     MEMBER_ORPHANED = ("MemberOrphaned", "the master is fine, a member does not reach it", Permit.ALERT)
+    MEMBER_XAPI_DOWN = ("MemberXapiDown", "the master is fine, a member's xapi does not answer", Permit.ALERT)
     SUSPECT = ("Suspect", "something is silent or unwell, not long enough or not corroborated", Permit.OBSERVE)
     HEALTHY = ("Healthy", "the master's agent and xapi answer, members are attached", Permit.NOTHING)
 
@@ -77,6 +79,7 @@ class Xapi(Enum):
     UNWELL = "unwell"
     DOWN = "down"
     HUNG = "hung"
+    NOT_SERVING = "not serving"
     UNKNOWN = "unknown"
 
 
@@ -107,6 +110,7 @@ class Member(Enum):
 
     FINE = "fine"
     LATE = "late"
+    XAPI_DOWN = "xapi down"
     LOST = "lost"  # agent silent, xapi reached
     VANISHED = "vanished"  # agent silent, xapi not reached
     EMERGENCY = "emergency"
@@ -153,6 +157,8 @@ def _heard(s: Signs) -> Verdict:
         return Verdict.XAPI_HUNG
     if s.xapi is Xapi.DOWN:
         return Verdict.XAPI_DOWN
+    if s.xapi is Xapi.NOT_SERVING:
+        return Verdict.NO_MASTER
     if s.xapi is not Xapi.ANSWERS:
         return Verdict.SUSPECT
     if s.witness is Witness.UNANSWERED:
@@ -179,6 +185,7 @@ _MASTER = {Agent.HEARD: _heard, Agent.LATE: _late, Agent.SILENT: _silent}
 _MEMBER = {
     Member.FINE: Verdict.HEALTHY,
     Member.LATE: Verdict.SUSPECT,
+    Member.XAPI_DOWN: Verdict.MEMBER_XAPI_DOWN,
     Member.LOST: Verdict.AGENT_LOST,
     Member.VANISHED: Verdict.MEMBER_VANISHED,
     Member.EMERGENCY: Verdict.MEMBER_EMERGENCY,

@@ -24,6 +24,7 @@ from poolwarden_collector.shell.agent_run import AgentRun, run_agent
 from poolwarden_collector.shell.config import Fence
 
 STARTS_AT_ONCE = 4
+OFF_WITHIN_MS = 5_000  # an `off` is decided on evidence at most 5 s old
 _SECRET_NAMES = ("pass", "secret", "token", "key", "community")
 
 _log = logging.getLogger(__name__)
@@ -69,17 +70,21 @@ class Fencer:
 
     async def _off(self, pool: PoolId, effect: PowerOff) -> None:
         # safety: `off` and nothing else; the core has made the intent durable before this effect.
-        _, run = await self._run(effect.device, "off")
+        _, run = await self._run(effect.device, "off", OFF_WITHIN_MS)
         certain = not run.cut_off
         _log.warning("power-off of host %s by %s: %s", effect.host, effect.device, run.text)
         self._post(pool, FenceEnded(effect.host, effect.run_id, run.code == 0, certain, run.text, self._now()))
 
-    async def _run(self, name: str, action: str) -> tuple[Ms, AgentRun]:
-        device = self._devices.get(name)
+    async def _run(self, name: str, action: str, within: Ms | None = None) -> tuple[Ms, AgentRun]:
+        """Run in turn; not at all if the turn comes later than ``within``."""
+        asked, device = self._now(), self._devices.get(name)
         if device is None:
             return self._now(), AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
         async with self._locks[name], self._starts:
             began = self._now()
+            if within is not None and began - asked > within:
+                text = f"not begun: {name} was busy for {(began - asked) / 1000:.1f} s"
+                return began, AgentRun(None, False, "", "", text)
             run = await run_agent(device.agent, device.parameters, action, device.limit_ms / 1000)
         return began, _cleaned(run, device)
 

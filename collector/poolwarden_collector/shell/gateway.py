@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.roster import Roster
 
 HELLO_WITHIN_S = 5.0
+STOPPING = "the collector stops"
 MESSAGE_LIMIT = 8 * 1024 * 1024
 _HOST_URI = "poolwarden://host/"
 _STOP_GRACE_S = 1.0
@@ -88,7 +89,7 @@ class Gateway(rpc.AgentLinkServicer):
 
     async def stop(self) -> None:
         """Stop accepting, end every stream."""
-        self._sessions.close_all("the collector stops")
+        self._sessions.close_all(STOPPING)
         if self._server is not None:
             await self._server.stop(_STOP_GRACE_S)
 
@@ -108,7 +109,8 @@ class Gateway(rpc.AgentLinkServicer):
             self._sessions.remove(session)
             self._inbox.post(session.pool, session.state.ended())
         if session.closing:
-            _log.info("stream %d of host %s ends: %s", session.state.stream, session.host, session.closing)
+            if session.closing != STOPPING:
+                _log.info("stream %d of host %s ends: %s", session.state.stream, session.host, session.closing)
             await context.abort(grpc.StatusCode.ABORTED, session.closing)
 
     async def _admit(self, context: Any) -> Session:
@@ -130,6 +132,8 @@ class Gateway(rpc.AgentLinkServicer):
         # The events of this stream come after its predecessor's, and its orders only after its Welcome.
         self._sessions.add(session)
         self._take(session, message)
+        hello = message.hello
+        _log.info("stream %d: host %s (%s), agent %s", state.stream, proven, hello.host_name, hello.agent_version)
         return session
 
     async def _first(self, context: Any) -> pb.AgentMessage:

@@ -8,6 +8,8 @@ Rules
   and get their commands refused. Once a write works again the pools are quiet for their start-up quiet time (what was
   silent in the meantime was the collector), and the backlog goes first.
 * Every activation has an epoch of its own, durable before the first agent is heard.
+* Evidence grows old while a commit waits for a slow disk: an order or a power-off whose commit took more than 2 s is
+  not sent. The engine asks again after having looked again.
 * A collector that was away itself (stopped, suspended, starved for more than 5 s) takes its quiet time again.
 """
 
@@ -23,7 +25,7 @@ from typing import Any
 
 from poolwarden_collector.core import orders
 from poolwarden_collector.core.engine import step
-from poolwarden_collector.core.events import AgentReported, OperatorSaid, Tick
+from poolwarden_collector.core.events import AgentReported, FenceEnded, OperatorSaid, Tick
 from poolwarden_collector.core.facts import Ms, PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool
@@ -39,6 +41,7 @@ from poolwarden_collector.shell.telemetry import Telemetry
 
 TICK_MS = 250
 AWAY_MS = 5_000
+LATE_MS = 2_000
 RETRY_MS = 1_000
 
 _log = logging.getLogger(__name__)
@@ -153,8 +156,8 @@ class Service:
         self._stepped[uuid] = self.roster.now()
         if uuid not in self.roster.pools:
             await self._adopt(uuid)
-        pool = self.roster.pools[uuid]
-        outcome = step(pool, happening.event, self.roster.now(), self.roster.site(uuid))
+        pool, now = self.roster.pools[uuid], self.roster.now()
+        outcome = step(pool, happening.event, now, self.roster.site(uuid))
         rows: list[Row] = []
         if outcome.entries or outcome.alerts:
             name = outcome.pool.record.name
@@ -164,8 +167,9 @@ class Service:
         self.publish(rows)
         if outcome.alerts:
             self._on_alert()
+        late = self.roster.now() - now
         for effect in outcome.effects:
-            await self._perform(uuid, effect)
+            await self._perform(uuid, effect, late)
         if self._telemetry is not None and isinstance(happening.event, AgentReported):
             self._telemetry.note(uuid, happening.event.host, happening.event.facts, self.roster.now())
 
@@ -177,7 +181,10 @@ class Service:
             del self.roster.pools[uuid]
             raise
 
-    async def _perform(self, pool: PoolId, effect: orders.Effect) -> None:
+    async def _perform(self, pool: PoolId, effect: orders.Effect, late: Ms = 0) -> None:
+        if late > LATE_MS and isinstance(effect, orders.SendOrder | orders.PowerOff):
+            self._drop(pool, effect, late)
+            return
         if isinstance(effect, orders.RaiseEpoch):
             self._epoch_above = max(self._epoch_above, effect.above)
             await self._raise_epoch()
@@ -187,6 +194,15 @@ class Service:
         except Exception:
             _log.exception("pool %s: effect %s failed", pool, type(effect).__name__)
             self.roster.warn(f"an effect failed in pool {pool}: {type(effect).__name__}; see the log")
+
+    def _drop(self, pool: PoolId, effect: orders.SendOrder | orders.PowerOff, late: Ms) -> None:
+        """Leave undone what was decided on evidence that has grown old. An unanswered order is asked for again."""
+        text = f"not begun: its record took {late / 1000:.1f} s to become durable"
+        _log.error("pool %s: %s %s", pool, type(effect).__name__, text)
+        self.roster.warn(f"the journal's disk is slow: an effect was {text}")
+        if isinstance(effect, orders.PowerOff):
+            # safety: it never ran, so it is certain that nothing of it can still land.
+            self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, self.roster.now()))
 
     async def _raise_epoch(self) -> None:
         if self._epoch_above < self.roster.epoch:

@@ -96,14 +96,17 @@ class SimAgent:
         """The power went: nothing runs on; the stream is silent until keepalive notices."""
         self._life += 1
         self.side = self.port = None
+        if self.stream is not None:
+            self.stream.abandon()
+            self.stream = None
 
     def crash(self, restart_after_ms: int = RESTART_MS) -> None:
         """kill -9 of the whole unit; systemd starts it again."""
         self.crashes += 1
-        self.unplugged()
-        life = self._life
         if self.stream is not None:
             self.stream.end()
+        self.unplugged()
+        life = self._life
         self.world.at(self.world.now + restart_after_ms, lambda: self._start(life))
 
     def thawed(self) -> None:

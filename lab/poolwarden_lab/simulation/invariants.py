@@ -149,7 +149,9 @@ class Invariants:
         return self._promote_calls & named
 
     def _killed(self, name: str) -> None:
-        unexpected = [kill for kill in self.world.pool.hosts[name].domains.kills if kill.name not in self.expected_kills]
+        unexpected = [
+            kill for kill in self.world.pool.hosts[name].domains.kills if kill.name not in self.expected_kills
+        ]
         unexpected = [kill for kill in unexpected if kill.why != "migrated-away"]
         if unexpected:
             self._fail("I17", f"xapi on {name} terminated {unexpected[0].name}: {unexpected[0].why}")

@@ -70,7 +70,9 @@ def _finish(sim: Simulation) -> None:
     _expect(sim.healed(master), "it does not stay healed", sim)
     _expect(sim.promote_calls() == [master], f"promote calls: {sim.promote_calls()}", sim)
     _expect(len(sim.ledger.of(Kind.DECIDED)) == 1, "more than one failover was decided", sim)
-    done = [o.alert.key for o in sim.ledger.outbox if isinstance(o.alert, AlertRaised) and o.alert.key.endswith("/done")]
+    done = [
+        o.alert.key for o in sim.ledger.outbox if isinstance(o.alert, AlertRaised) and o.alert.key.endswith("/done")
+    ]
     _expect(len(done) == 1, f"the final alert was raised {len(done)} times", sim)
     _expect(sim.vms_killed() == [], f"xapi terminated {sim.vms_killed()}", sim)
 

@@ -73,6 +73,7 @@ class Stream:
         self.up: Pipe | None = None
         self.down: Pipe | None = None
         self.open = True
+        self._abandoned = False
         self._on_end: list[Callable[[], None]] = []
 
     def connect(self, to_collector: Sink, to_agent: Sink, on_end: list[Callable[[], None]]) -> None:
@@ -87,9 +88,14 @@ class Stream:
         began = pool.now
         pool.at(began + KEEPALIVE_MS, self._keepalive)
 
+    def abandon(self) -> None:
+        """The agent's machine is gone without a word; it will not answer a ping on this stream again."""
+        self._abandoned = True
+        self.watch()
+
     def _keepalive(self) -> None:
         host = self.network.pool.hosts[self.host]
-        if self.open and (host.frozen or not host.power or not self.network.both_ways(self.host, COLLECTOR)):
+        if self.open and (self._abandoned or host.frozen or not host.power or not self.network.both_ways(self.host, COLLECTOR)):
             self.end()
 
     def healed(self) -> None:

@@ -115,7 +115,9 @@ class Simulation:
         bound = all(device.name in record.bound for each in self.settings.devices.values() for device in each)
         master = self.core.live.agents.get(record.master)
         view = master.facts.pool_view if master is not None else None
-        listed = view is not None and len(view.hosts) == len(self.names) and all(h.live and h.enabled for h in view.hosts)
+        listed = (
+            view is not None and len(view.hosts) == len(self.names) and all(h.live and h.enabled for h in view.hosts)
+        )
         everybody = all(agent.stream is not None for agent in self.agents.values())
         return bound and listed and everybody and not record.owed and self.initialised()
 

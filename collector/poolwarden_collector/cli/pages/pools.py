@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
 HEALTHY = "Healthy"
-UNEASY = ("Suspect", "Learning", "AgentLost", "MemberOrphaned", "MemberEmergency", "MemberVanished", "HaManaged")
+UNEASY = (
+    "Suspect",
+    "Learning",
+    "AgentLost",
+    "MemberOrphaned",
+    "MemberEmergency",
+    "MemberVanished",
+    "MemberXapiDown",
+    "HaManaged",
+)
 
 
 def verdict_tone(verdict: str) -> Tone:
