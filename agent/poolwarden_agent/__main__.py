@@ -58,6 +58,7 @@ def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
         os.setgid(user[1])
         os.setuid(user[0])
     os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # a line for every failed handshake; ours say why, and not often
     from poolwarden_agent.link import client
     from poolwarden_agent.linkprocess import adopt
 

@@ -174,7 +174,7 @@ class HostSide(object):
             answer = pb.ChallengeAnswer(nonce=message.challenge.nonce, boot_id=self.port.identity().boot_id)
             return [self._message(challenge_answer=answer)], None
         if kind == "welcome":
-            self._settle(message.welcome.settings)
+            self._settle(message.welcome.settings, opening=True)
         elif kind == "settings":
             self._settle(message.settings)
         elif kind == "full_report_request":
@@ -183,7 +183,7 @@ class HostSide(object):
             return [], Work(wire.order(message.order), message.order)
         return [], None
 
-    def _settle(self, given: pb.Settings) -> None:
+    def _settle(self, given: pb.Settings, opening: bool = False) -> None:
         self.settings = Settings(
             _within(given.report_interval_ms, 500, 60000, DEFAULTS.report_interval_ms),
             _within(given.probe_interval_ms, 500, 60000, DEFAULTS.probe_interval_ms),
@@ -191,6 +191,8 @@ class HostSide(object):
             given.pool_view_wanted,
             _within(given.pool_view_interval_ms, 2000, 600000, DEFAULTS.view_interval_ms),
         )
+        if opening and not given.probe_targets:
+            return  # a Welcome without targets is no word about them: what was observed of peers is kept
         self.targets = {t.host_uuid: t.address for t in given.probe_targets if t.host_uuid and t.address}
         self.observer.keep_only(self.targets)
 

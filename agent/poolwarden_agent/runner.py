@@ -164,6 +164,9 @@ class Runner(object):
             log.say("refused a message that is none", "pipe")
             return
         answers, work = self._side.receive(message)
+        # A shorter interval holds from now on, not after the longer one.
+        soonest = self._side.port.mono_ms() + self._side.settings.report_interval_ms
+        self._next_report = min(self._next_report, soonest)
         for answer in answers:
             self._send(answer)
         if work is not None:

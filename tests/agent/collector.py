@@ -92,12 +92,12 @@ class Collector(rpc.AgentLinkServicer):
         stream.outgoing.put_nowait(pb.CollectorMessage(welcome=pb.Welcome(epoch=1, settings=self.settings)))
         self.streams.append(stream)
         reader = asyncio.ensure_future(self._read(stream, context))
+        get = reader
         try:
             while not reader.done():
                 get = asyncio.ensure_future(stream.outgoing.get())
                 await asyncio.wait([get, reader], return_when=asyncio.FIRST_COMPLETED)
                 if not get.done():
-                    get.cancel()
                     break
                 message = get.result()
                 if message is None:
@@ -105,6 +105,7 @@ class Collector(rpc.AgentLinkServicer):
                 await context.write(message)
         finally:
             reader.cancel()
+            get.cancel()
             stream.ended = True
 
     async def _read(self, stream, context):

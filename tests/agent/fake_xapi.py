@@ -4,6 +4,7 @@ A behaviour takes the connection and the parameters and does what it likes with 
 and the rest make the usual ones.
 """
 
+import contextlib
 import os
 import socket
 import ssl
@@ -72,10 +73,8 @@ class FakeXapi(object):
 
     def close(self):
         self.release.set()
-        try:
+        with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._listener.close()
 
     def methods(self):

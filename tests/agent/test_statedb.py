@@ -69,7 +69,10 @@ def test_a_rolling_upgrade_is_seen(tree):
 
 
 def test_non_ascii_names(tree):
-    assert view(tree, database(vms=vm("v1", name="K\u00f6ln%.\u20ac&#169;"))).placements[0].name == "K\u00f6ln \u20ac\u00a9"
+    assert (
+        view(tree, database(vms=vm("v1", name="K\u00f6ln%.\u20ac&#169;"))).placements[0].name
+        == "K\u00f6ln \u20ac\u00a9"
+    )
 
 
 @pytest.mark.parametrize(

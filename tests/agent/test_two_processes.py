@@ -1,6 +1,9 @@
 """The real agent, both processes, against a collector over mutual TLS."""
 
 import os
+import subprocess
+import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from . import tree as trees
 from .collector import Collector
 from .conftest import configure
+from .fake_xapi import EMERGENCY, LOGIN, FakeXapi
 from .tree import HOST, POOL, until
 
 pytestmark = pytest.mark.needs("openssl")
@@ -27,7 +31,7 @@ def order(agent, stream, **kind):
         boot_id=agent.tree.text("proc/sys/kernel/random/boot_id").strip(),
         echo_mono_ms=stream.messages[-1].mono_ms,
         valid_for_ms=60000,
-        **kind
+        **kind,
     )
 
 
@@ -109,6 +113,7 @@ def test_a_strangers_collector_is_not_believed(tree, certificates, short):
     configure(tree, stranger.port)
     agent = trees.Agent(tree).start()
     until(lambda: "not connected" in agent.said())
+    assert "andshake failed" in agent.said() and len(agent.said().splitlines()) == 1
     assert stranger.streams == []
     assert agent.stop() == 0
     stranger.stop()
@@ -144,3 +149,152 @@ def test_an_epoch_and_term_survive_kill_9(agent, collector):
     hello = collector.stream(1).messages[0].hello
     assert (hello.highest_epoch, hello.highest_term) == (1, 5)
     assert [(r.kind, r.order_id) for r in hello.last_results] == [("claim", sent.order_id)]
+
+
+# ---------------------------------------------------------------------------------------------- everything hangs
+
+
+@pytest.fixture
+def hung(tree):
+    """A xapi and a xenstored that accept and never answer."""
+    import socket
+
+    xapi = FakeXapi(tree.path("var/lib/xcp/xapi"))
+    xapi.logs_in()
+    xapi.behaviours[EMERGENCY] = xapi.hangs
+    web = FakeXapi()
+    web.behaviours = dict.fromkeys(["system.isAlive:poolwarden", LOGIN], web.hangs)
+    (tree.root / "var/run/xenstored").mkdir(parents=True)
+    store = socket.socket(socket.AF_UNIX)
+    store.bind(tree.path("var/run/xenstored/socket"))
+    store.listen(50)
+    tree.xapi_runs(os.getpid())
+    tree.put("var/run/xapi_startup.cookie", "")
+    yield xapi, web
+    for one in (xapi, web, store):
+        one.close()
+
+
+def test_challenges_and_reports_go_on_while_xapi_and_xenstored_hang(agent, collector, hung):
+    xapi, web = hung
+    configure(agent.tree, collector.port, free_port=web.port)
+    config = agent.tree.text("etc/poolwarden/agent.conf").replace("127.0.9.1:%d" % web.port, "127.0.0.1:%d" % web.port)
+    agent.tree.put("etc/poolwarden/agent.conf", config)
+    agent.start()
+    stream = collector.stream()
+    for number in range(8):
+        sent = time.monotonic()
+        collector.send(stream, challenge=pb.Challenge(nonce="n%d" % number))
+        stream.wait("challenge_answer", lambda a, n=number: a.nonce == "n%d" % n)
+        assert time.monotonic() - sent < 0.5
+        time.sleep(0.2)  # over some seconds of hanging calls
+    silent = stream.wait("report", lambda r: r.xapi.socket_liveness == pb.XapiFacts.SILENT, 15)
+    assert silent.xapi.liveness == pb.XapiFacts.SILENT
+    stamps = [m.mono_ms for m in stream.messages if m.WhichOneof("body") == "report"]
+    assert max(b - a for a, b in zip(stamps, stamps[1:])) < 1500
+    assert not any(r.domains.readable for r in stream.of("report"))
+    assert xapi.methods().count(EMERGENCY) == 1, "one call in flight, however long it hangs"
+    before = os.listdir("/proc/%d/fd" % agent.pid), os.listdir("/proc/%d/task" % agent.pid)
+    time.sleep(3)
+    after = os.listdir("/proc/%d/fd" % agent.pid), os.listdir("/proc/%d/task" % agent.pid)
+    assert len(after[0]) <= len(before[0]) + 2 and len(after[1]) <= len(before[1])
+    assert LOGIN not in xapi.methods(), "never an ordinary login on a member"
+    assert agent.stop() == 0
+
+
+def test_a_frozen_link_side_is_replaced_and_the_host_side_stops_in_time(agent, collector):
+    agent.start()
+    collector.stream()
+    agent.freeze(until(agent.link_pid))
+    assert agent.stop() == 0, "a link side that does not read does not keep it from stopping"
+
+
+# ---------------------------------------------------------------------------------------------- restart, once
+
+
+@pytest.fixture
+def xapis(tree):
+    """Starts processes that stand for xapi; ended afterwards."""
+    started = []
+
+    def start():
+        started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        tree.xapi_runs(started[-1].pid)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_restart_xapi_exactly_once_over_kill_9_and_redelivery(agent, collector, xapis):
+    agent.tree.systemctl("while [ ! -e $ROOT/go ]; do sleep 0.02; done")
+    xapis()
+    agent.start()
+    stream = collector.stream()
+    sent = order(agent, stream, restart_xapi=pb.RestartXapi())
+    collector.send(stream, order=sent)
+    until(agent.tree.calls)
+    agent.kill()  # systemctl goes on without us
+    agent.start()
+    again = collector.stream(1)
+    collector.send(again, order=sent)
+    collector.send(again, challenge=pb.Challenge(nonce="n"))
+    again.wait("challenge_answer")
+    xapis()
+    agent.tree.put("go", "")
+    result = again.wait("order_result")
+    assert (result.outcome, result.order_id) == (pb.OrderResult.DONE, sent.order_id)
+    collector.send(again, order=sent)
+    assert again.wait("order_result", lambda r: r.replayed).outcome == pb.OrderResult.DONE
+    agent.kill()
+    agent.start()
+    third = collector.stream(2)
+    assert [r.order_id for r in third.messages[0].hello.last_results] == [sent.order_id]
+    collector.send(third, order=sent)
+    assert third.wait("order_result").replayed
+    assert agent.tree.calls() == ["restart xapi.service"]
+
+
+def test_a_restart_that_ended_while_we_were_dead_is_not_repeated(agent, collector, xapis):
+    agent.tree.systemctl("while [ ! -e $ROOT/go ]; do sleep 0.02; done")
+    xapis()
+    agent.start()
+    stream = collector.stream()
+    sent = order(agent, stream, restart_xapi=pb.RestartXapi())
+    collector.send(stream, order=sent)
+    until(agent.tree.calls)
+    agent.kill()
+    xapis()
+    agent.tree.put("go", "")
+    agent.start()
+    again = collector.stream(1)
+    collector.send(again, order=sent)
+    result = again.wait("order_result")
+    assert result.outcome == pb.OrderResult.DONE and "already" in result.text
+    assert agent.tree.calls() == ["restart xapi.service"]
+
+
+# ---------------------------------------------------------------------------------------------- odd surroundings
+
+
+def test_without_room_for_its_state_it_reports_and_refuses(agent, collector):
+    agent.tree.put("var/lib/poolwarden", "in the way")
+    agent.start()
+    stream = collector.stream()
+    collector.send(stream, order=order(agent, stream, claim=pb.Claim()))
+    result = stream.wait("order_result")
+    assert (result.outcome, result.reason) == (pb.OrderResult.REFUSED, "storage")
+    os.unlink(agent.tree.path("var/lib/poolwarden"))
+    collector.send(stream, order=order(agent, stream, claim=pb.Claim()))
+    assert stream.wait("order_result", lambda r: r.outcome == pb.OrderResult.DONE)
+
+
+def test_without_pool_conf_database_and_pid_it_still_reports(agent, collector):
+    for path in ("etc/xensource/pool.conf", "var/lib/xcp/state.db", "var/lib/xcp/local.db", "proc/meminfo"):
+        os.unlink(agent.tree.path(path))
+    agent.start()
+    first = collector.stream().messages[1].report
+    assert first.role.pool_conf == pb.RoleFacts.KIND_UNSPECIFIED
+    assert first.database.ha_armed == pb.TRISTATE_UNSPECIFIED and first.database.generation == 0

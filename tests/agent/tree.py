@@ -79,7 +79,7 @@ class Tree(object):
 
     def systemctl(self, script):
         """Install a systemctl; ``$ROOT`` is this tree."""
-        text = "#!/bin/sh\nROOT=%s\necho \"$@\" >> $ROOT/calls\n%s\n" % (self.root, script)
+        text = '#!/bin/sh\nROOT=%s\necho "$@" >> $ROOT/calls\n%s\n' % (self.root, script)
         self.put("usr/bin/systemctl", text, 0o755)
 
     def calls(self):
@@ -179,5 +179,3 @@ class Agent(object):
 
     def said(self):
         return self.log.read_text() if self.log.exists() else ""
-
-

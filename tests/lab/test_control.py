@@ -87,11 +87,12 @@ def test_a_caller_that_goes_away_takes_its_command_with_it(served):
     process = caller(served, "sh", "-c", "echo $$; sleep 60 & wait")
     pid = int(process.stdout.readline())
     process.kill()
-    process.communicate()
+    process.wait()
     deadline = time.monotonic() + 5
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    process.communicate()
 
 
 def test_what_cannot_be_done_is_said_in_one_sentence(served):

@@ -98,6 +98,14 @@ def test_one_failover_with_one_candidate_and_an_alert_that_says_all(played, name
     assert alert["pool"]["name"] == "lab"
 
 
+def test_power_loss_is_silence_for_every_witness(played):
+    entries = played("power").record["entries"]
+    verdict = next(e for e in entries if e["data"].get("verdict") == "MasterVanished")
+    witnesses = [line["text"] for line in verdict["data"]["evidence"] if line["witness"].endswith("probe")]
+    assert len(witnesses) == 3  # two members and the collector
+    assert not [text for text in witnesses if "refused" in text]
+
+
 def test_it_says_how_it_differs_from_production(played):
     text = played("power").text
     assert "patience 12 s (default 100 s)" in text

@@ -148,7 +148,9 @@ def test_a_vm_that_moved_after_the_candidates_copy_blocks_the_promotion() -> Non
     failover = sim.record.failover
     assert failover is not None and failover.blocked == "BLOCKED_KILL_FORECAST"
     assert "web on lab-h3" in failover.blocker
-    assert [kill for host in sim.pool.hosts.values() for kill in host.domains.kills if kill.why != "migrated-away"] == []
+    assert [
+        kill for host in sim.pool.hosts.values() for kill in host.domains.kills if kill.why != "migrated-away"
+    ] == []
 
 
 def test_a_member_whose_last_look_is_answered_vetoes() -> None:

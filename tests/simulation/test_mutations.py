@@ -134,7 +134,7 @@ def test_the_kill_forecast_is_what_saves_a_new_vm(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_lie_that_nobody_can_contradict_is_seen_by_the_simulation_as_two_masters() -> None:
-    """A bound BMC lies for longer than the proof takes, about a host that is cut off from everybody: beyond any proof."""
+    """A bound BMC lies for as long as the proof takes, about a host that nobody else can see: beyond any proof."""
     sim = Simulation(3).begin()
     sim.set_bmc(1, BmcMode.LIES_OFF)
     sim.isolate(1)

@@ -1,4 +1,4 @@
-"""Orders that must do nothing: forged, late, repeated, of a collector that was replaced. The gate is the agent's own."""
+"""Orders that must do nothing: forged, late, repeated, of a collector that was replaced. The gate is production's."""
 
 from collections.abc import Callable
 
@@ -136,8 +136,7 @@ def test_a_collector_with_a_lost_journal_raises_its_epoch_above_what_agents_have
     sim.run_until(lambda: sim.healed("h2"), 120_000)
     assert sim.ledger.epoch == 5
     sim.kill_collector()
-    sim.ledger.epoch = 0
-    sim.ledger.commits.clear()
+    sim.lose_journal()
     sim.start_collector()
     sim.run(30_000)
     assert sim.ledger.epoch == 6

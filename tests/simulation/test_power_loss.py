@@ -114,3 +114,21 @@ def test_the_old_master_returns_while_its_failover_is_still_under_way() -> None:
     sim.run_until(lambda: not sim.record.owed and sim.healed("h2"), 300_000)
     assert sim.masters() == ["h2"]
     assert sim.promote_calls() == ["h2"]
+
+
+def test_a_returned_master_is_not_marked_again_because_a_probe_is_missing() -> None:
+    """A new collector's first settings name no peers: for a moment the returned host has no probe of its new master."""
+    sim = Simulation(3).begin()
+    sim.pool.boot_ms = 5_000
+    sim.power_off(1)
+    sim.run_until(lambda: sim.has(Kind.PROMOTED), 120_000)
+    sim.power_on(1)
+    sim.run_until(lambda: sim.has(Kind.TOMBSTONE_INTENT), 60_000)
+    sim.run(1_000)
+    sim.kill_collector(restart_after_ms=70_000)
+    agent = sim.agent(1)
+    start_probes = agent._start_probes
+    agent._start_probes = lambda: agent._later(500, start_probes)  # type: ignore[method-assign]
+    sim.run_until(lambda: not sim.record.owed, 300_000)
+    sim.run_until(sim.settled, 120_000)
+    assert agent.side is not None and agent.side.state.tombstone is None

@@ -42,6 +42,17 @@ def test_a_crashed_xapi_is_systemds_business() -> None:
     assert not sim.has(Kind.RESTART_INTENT)
 
 
+def test_a_crashed_xapi_raises_no_false_alarm() -> None:
+    """Right after its start the members' last probes are still unanswered: that is no split of the pool."""
+    sim = Simulation(3).begin()
+    for _ in range(5):
+        sim.crash_xapi(1)
+        sim.run_until(sim.settled, 120_000)
+        sim.run(700)
+    assert "PoolSplit" not in sim.verdicts()
+    assert not sim.has(Kind.ALERT)
+
+
 def test_an_operator_restarts_a_members_xapi() -> None:
     sim = Simulation(3).begin()
     before = sim.now

@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 
+from poolwarden_agent.core.gate import is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
 from poolwarden_agent.dom0.xapi import (
     SMALL_ANSWER,
@@ -33,7 +34,7 @@ def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
     deadline = time.monotonic() + limit_s
     try:
         connection = _connect(address, port, limit_s)
-    except (socket.gaierror, UnicodeError):
+    except ValueError:
         return ProbeResult(UNREACHABLE, "", "%.60r is no IP literal" % address)
     except socket.timeout:
         return ProbeResult(NO_ANSWER, "", "connect: no answer within %d ms" % (limit_s * 1000))
@@ -49,7 +50,9 @@ def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
 
 
 def _connect(address: str, port: int, limit_s: float) -> socket.socket:
-    """:raises OSError: as socket.create_connection, of the one address that an IP literal is."""
+    """:raises ValueError: it is no IP literal.  :raises OSError: as socket.create_connection."""
+    if not is_address(address):
+        raise ValueError(address)
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     family, kind, protocol, _, where = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, flags)[0]
     connection = socket.socket(family, kind, protocol)
@@ -79,6 +82,8 @@ def _ask(connection: socket.socket, address: str, deadline: float, tls: bool) ->
         return ProbeResult(NOT_XAPI, certificate, "TLS: %s" % (error.reason or error))
     except (XapiUnreachable, OSError) as error:
         return ProbeResult(NO_ANSWER, certificate, "accepted the connection, then: %s" % error)
+    except XapiError as error:
+        return ProbeResult(NOT_XAPI, certificate, str(error))
     finally:
         connection.close()
 
@@ -115,7 +120,7 @@ def member_of(address: str, port: int, limit_s: float) -> str:
     deadline = time.monotonic() + limit_s
     try:
         connection = _connect(address, port, limit_s)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return ""
     try:
         request = encode_call("session.login_with_password", ("x", "x", "1.0", "poolwarden"), address)

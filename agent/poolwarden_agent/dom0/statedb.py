@@ -164,6 +164,8 @@ def _feed(parser: Any, target: _Target, file: Any) -> None:
     for chunk in iter(lambda: file.read(CHUNK), b""):
         if b"<!" in last + chunk:
             raise StateDbError("it has a declaration (<!): no xapi writes one")
+        if b"\0" in chunk:  # UTF-16 would hide a declaration
+            raise StateDbError("it has NUL bytes: no xapi writes them")
         last = chunk[-1:]
         parser.feed(chunk)
         rows, since = target.rows, 0 if target.rows != rows else since + len(chunk)

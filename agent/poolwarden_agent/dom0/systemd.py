@@ -35,6 +35,7 @@ def restart_xapi(systemctl: str, lock: str, process: Callable[[], Tuple[int, int
             return Act("done", "an earlier systemctl restart has just replaced xapi")
         return _run(systemctl, held, before, process, deadline)
     finally:
+        fcntl.flock(held, fcntl.LOCK_UN)  # also for whatever systemctl may have left behind
         os.close(held)
 
 

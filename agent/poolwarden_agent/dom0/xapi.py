@@ -295,3 +295,4 @@ class Xapi(object):
                     self.call(method, (session,), limit_s)
                 except XapiError:
                     pass
+        self._local = self._full = ""

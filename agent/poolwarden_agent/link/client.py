@@ -127,7 +127,7 @@ class Relay(object):
             await self._down(UP, numbered(self._stream))
             return await self._relay(call, reader)
         except asyncio.TimeoutError:
-            return "the collector does not answer"
+            return await _why(channel)
         except (aio.AioRpcError, asyncio.InvalidStateError) as error:
             return _say(error)
         finally:
@@ -181,6 +181,18 @@ class Relay(object):
 
 async def _ready(channel: Any) -> None:
     await channel.channel_ready()
+
+
+async def _why(channel: Any) -> str:
+    """Why a channel does not become ready: only a call tells."""
+    call = channel.stream_stream(ATTACH)(timeout=1.0)
+    try:
+        await call.read()
+    except (aio.AioRpcError, asyncio.InvalidStateError) as error:
+        return _say(error)
+    finally:
+        call.cancel()
+    return "the collector does not answer"
 
 
 def _refused(error: Exception) -> bool:

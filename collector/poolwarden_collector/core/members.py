@@ -167,7 +167,8 @@ def _pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kin
         again = f" (attempt {number})" if number > 1 else ""
         d.note(intent, text + again, host=host, order=order_id, **data)
     member = (Role.MEMBER,) if isinstance(kind, RestartXapi) else ()
-    _send(d, order_id, host, kind, Preconditions(ha_off=True, pool_conf_in=member))
+    pre = Preconditions(ha_off=not isinstance(kind, SetTombstone), pool_conf_in=member)
+    _send(d, order_id, host, kind, pre)
 
 
 def _spent(d: Draft, sent: Sent) -> bool:
@@ -215,6 +216,9 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     d.write(Entry(Kind.CLOSED, text, data, failover.id, d.record.term))
     left = "" if survivors else " There is no other host left: no redundancy."
     still = f" Still owed: {', '.join(owed)}." if owed else ""
+    remark = listed(d, failover.candidate, failover.candidate)
+    # xapi enables a new master only after it has tried every other host once, the dead one up to its connect timeout.
+    still += f" {name} itself: {remark}, which passes once it has given up on {old}." if remark else ""
     d.raise_alert(
         f"{failover.id}/done",
         "warning",
@@ -260,23 +264,27 @@ def _owed_id(d: Draft, item: Owed, what: str, agent: AgentState) -> str:
 
 
 def _tombstone(d: Draft, item: Owed, agent: AgentState) -> None:
+    """Mark, repoint, clear; facts decide what is due: is it a settled member, is it attached, is it marked?"""
     master = d.record.master
+    marked, settled = agent.facts.tombstone is not None, _settled(d, agent, master)
     attached = not follows(d, item.host, master)
-    marked = agent.facts.tombstone is not None
-    order_id = _owed_id(d, item, "clear" if attached else "tombstone", agent)
     if attached and not marked:
-        done = f"{d.name(item.host)} is attached to {d.name(master)} as a member; its tombstone is cleared"
+        done = f"{d.name(item.host)} is attached to {d.name(master)} as a member, without a tombstone"
         d.note(Kind.OWED_DONE, done, host=item.host, what="tombstone")
-        return
-    if attached or not marked:
-        if _due(d, order_id, agent):
-            if d.sent(order_id) is None:
-                word = "clearing the tombstone of" if attached else "setting the tombstone of"
-                d.note(Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", host=item.host, clear=attached)
-            kind = SetTombstone(master, d.record.address_of(master), clear=attached)
-            _send(d, order_id, item.host, kind, Preconditions())
-        return
-    _owed_repoint(d, item, agent)
+    elif attached or (not marked and not settled):
+        word = "clearing the tombstone of" if attached else "setting the tombstone of"
+        base = _owed_id(d, item, "clear" if attached else "tombstone", agent)
+        kind = SetTombstone(master, d.record.address_of(master), clear=attached)
+        _pursue(d, base, agent, kind, Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", clear=attached)
+    elif marked:
+        _owed_repoint(d, item, agent)
+
+
+def _settled(d: Draft, agent: AgentState, master: HostId) -> bool:
+    """Do pool.conf and the running process agree that this host is a member of ``master``?"""
+    role, address = agent.facts.role, d.record.address_of(master)
+    conf = role.pool_conf is Role.MEMBER and role.master_address == address
+    return conf and role.running is Role.MEMBER and role.running_master_address == address
 
 
 def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
@@ -286,9 +294,7 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
         if item.what == "repoint":
             d.note(Kind.OWED_DONE, f"{d.name(item.host)} follows {d.name(master)} now", host=item.host, what="repoint")
         return
-    role = agent.facts.role
-    settled = role.running is Role.MEMBER and role.running_master_address == address
-    if role.pool_conf is Role.MEMBER and role.master_address == address and settled:
+    if _settled(d, agent, master):
         return
     # safety: a right pool.conf is not enough. A tombstone writes it too, and until its process is replaced the xapi
     # that

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
-
 from poolwarden_lab.simulation.port import AgentKilled, SimPort, Slot
 from poolwarden_lab.simulation.streams import Stream
 
@@ -54,6 +54,7 @@ class SimAgent:
         self._work: deque[Work] = deque()
         self._busy = False
         self._probing: set[str] = set()
+        self._due: dict[str, int] = {}
         self._last_sent = 0
 
     # ------------------------------------------------------------------------------------------ life
@@ -79,13 +80,20 @@ class SimAgent:
         if life != self._life or not self.world.pool.hosts[self.name].power:
             return
         self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies)
-        self.side = HostSide(self.port, "3.6.8")
+        self.side = HostSide(self.port, "3.6.8", background=True)
         self._inbox.clear()
         self._late.clear()
         self._work.clear()
         self._probing.clear()
+        self._due.clear()
         self._busy = False
         self._wait = FIRST_WAIT_MS
+        self._look_at_host()
+        try:
+            self.side.remember()
+        except AgentKilled:
+            self.crash()
+            return
         self._look_at_xapi()
         self._dial()
 
@@ -182,14 +190,12 @@ class SimAgent:
         if self.side is None:
             return
         message = pb.CollectorMessage.FromString(raw)
-        before = set(self.side.targets)
         answers, work = self.side.receive(message)
         for answer in answers:
             self._send(answer)
         if work is not None:
             self._take(work)
-        for target in sorted(set(self.side.targets) - before):
-            self._probe(target)
+        self._start_probes()
 
     # ------------------------------------------------------------------------------------------ saying
 
@@ -214,22 +220,31 @@ class SimAgent:
         side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
         self._later(max(100, settings.report_interval_ms - took), self._look_at_xapi)
 
-    def _probe(self, target: str) -> None:
-        side, port = self.side, self.port
-        if side is None or port is None or target not in side.targets or target in self._probing:
-            return
-        limit = side.settings.probe_timeout_ms
-        self._probing.add(target)
-        took = port.peer_blocks_ms(side.targets[target], limit)
-        self._later(took, lambda: self._probed(target, limit, took))
+    def _look_at_host(self) -> None:
+        if self.side is not None:
+            self.side.observer.look_at_host()
+            self._start_probes()
+            self._later(self.side.settings.report_interval_ms, self._look_at_host)
 
-    def _probed(self, target: str, limit: int, took: int) -> None:
-        side = self.side
-        self._probing.discard(target)
-        if side is None or target not in side.targets:
+    def _start_probes(self) -> None:
+        """Start what is due, never two probes of one target at once (the rules of probers.py)."""
+        side, port = self.side, self.port
+        if side is None or port is None:
             return
-        side.observer.look_at_peer(target, side.targets[target], limit)
-        self._later(max(0, side.settings.probe_interval_ms - took), lambda: self._probe(target))
+        targets, limit, interval = side.to_probe(), side.settings.probe_timeout_ms, side.settings.probe_interval_ms
+        self._due = {target: due for target, due in self._due.items() if target in targets}
+        for target, address in sorted(targets.items()):
+            if target not in self._probing and self.mono() >= self._due.get(target, 0):
+                self._due[target] = self.mono() + interval
+                self._probing.add(target)
+                self._later(port.peer_blocks_ms(address, limit), partial(self._probed, target, address))
+                self._later(interval, self._start_probes)
+
+    def _probed(self, target: str, address: str) -> None:
+        if self.side is not None:
+            self._probing.discard(target)
+            self.side.observer.look_at_peer(target, address, self.side.settings.probe_timeout_ms)
+            self._start_probes()
 
     # ------------------------------------------------------------------------------------------ obeying
 
@@ -256,6 +271,7 @@ class SimAgent:
             self.crash()
             return
         self._send(side.wrap(result))
+        side.observer.look_at_host()
         # What the act changed is told at once, as the production runner does.
         self._send(side.report())
         self._next_work()

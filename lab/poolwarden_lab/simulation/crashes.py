@@ -20,7 +20,6 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_lab.simulation.agent import nobody_dies
 from poolwarden_lab.simulation.points import Point, nobody
 from poolwarden_lab.simulation.stories import STORIES, Story
-from poolwarden_lab.simulation.world import Simulation
 
 COLLECTOR_DELAYS_MS = (1_000, 70_000)
 AGENT_DELAYS_MS = (1_000,)

@@ -16,7 +16,9 @@ I16 An order for another pool, host or boot, or with a lower epoch or term than 
     stories of tests/simulation/test_orders.py forge them.
 I17 No running VM is terminated by a xapi (``expected_kills`` names the exceptions of a story).
 
-Also: the record is at every commit the fold of the ledger, so that a restart stands where the engine stood.
+I13 At the end a vanished master has a successor, serves again, or there is an open alert.
+
+Also: before every effect the engine's record is the fold of the ledger, so that a restart stands where it stood.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ INTENTS = {
     out.Promote: Kind.PROMOTE_INTENT,
     out.Repoint: Kind.REPOINT_INTENT,
     out.RestartXapi: Kind.RESTART_INTENT,
+    out.SetTombstone: Kind.TOMBSTONE_INTENT,
 }
 LIVE_REPORT_MS = 15_000
 TOMBSTONE_LIMIT_MS = 240_000
@@ -160,6 +163,8 @@ class Invariants:
 
     def on_commit(self, commit: Commit) -> None:
         """A transaction has become durable."""
+        if not self._record.pool:
+            self._record = PoolRecord(commit.pool)
         for entry in commit.entries:
             self._may_happen(entry)
             before = self._record
@@ -175,7 +180,7 @@ class Invariants:
             other = self._candidates.setdefault(entry.term, entry.data["host"])
             if other != entry.data["host"]:
                 self._fail("I4", f"two candidates in term {entry.term}")
-        key = entry.data.get("order") or entry.data.get("run") or entry.data.get("host") or ""
+        key = entry.data.get("order") or entry.data.get("run") or ""
         self._intents.setdefault(entry.kind, set()).add(str(key))
 
     def _may_happen(self, entry: Entry) -> None:
@@ -194,8 +199,15 @@ class Invariants:
         if record.cooldown and entry.kind is Kind.DECIDED and not by_operator:
             self._fail("I8", "a decision within the cool-down")
 
+    def forget(self) -> None:
+        """The ledger was lost, on purpose."""
+        self._record = PoolRecord("")
+
     def on_effect(self, pool: str, effect: out.Effect) -> None:
         """An effect is about to be performed."""
+        shell = self.world.shell
+        if shell is not None and shell.pools[pool].record != self._record:
+            self._fail("I6", "the engine's record is not the fold of the ledger")
         if isinstance(effect, out.SendOrder):
             self._order(effect.order)
         elif isinstance(effect, out.PowerOff):
@@ -207,13 +219,8 @@ class Invariants:
 
     def _order(self, order: out.Order) -> None:
         kind = INTENTS.get(type(order.kind))
-        recorded = self._intents.get(kind, set()) if kind is not None else set()
-        # A repoint or restart that ended without its effect is tried again under its intent's id and a number.
-        attempt_of = order.order_id.rpartition(".")[0] if kind is not Kind.PROMOTE_INTENT else ""
-        if kind is not None and order.order_id not in recorded and attempt_of not in recorded:
+        if kind is not None and order.order_id not in self._intents.get(kind, ()):
             self._fail("I6", f"{order.kind_name} {order.order_id} without a durable intent")
-        if isinstance(order.kind, out.SetTombstone) and order.host not in self._intents.get(Kind.TOMBSTONE_INTENT, ()):
-            self._fail("I6", f"tombstone order for {order.host} without a durable intent")
 
     def on_numbers(self, name: str, epoch: int, term: int) -> None:
         """An agent said its highest epoch and term."""
@@ -225,7 +232,9 @@ class Invariants:
     # ------------------------------------------------------------------------------------------ at the end
 
     def finish(self) -> None:
-        """What must hold of a whole run: I9, and the ledger folds to the engine's own record."""
+        """What must hold of a whole run: I9 and I13."""
+        if self.world.verdict == "MasterVanished" and not self._record.open_alerts:
+            self._fail("I13", "the master has vanished, nobody succeeds it, and no alert says why")
         for device in self.world.settings.devices.values():
             for each in device:
                 verbs = {verb for _, verb, _ in self.world.bmc(each.name).log}

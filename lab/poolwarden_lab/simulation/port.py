@@ -16,7 +16,6 @@ from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import statedb
 from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
 from poolwarden_agent.hostside import ACT_LIMIT_MS
-
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import LOCAL_DB, choose, generation_on_disk

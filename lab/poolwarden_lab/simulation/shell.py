@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from poolwarden.v1 import agent_link_pb2 as pb
-
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.engine import Outcome, step

@@ -95,7 +95,9 @@ class Stream:
 
     def _keepalive(self) -> None:
         host = self.network.pool.hosts[self.host]
-        if self.open and (self._abandoned or host.frozen or not host.power or not self.network.both_ways(self.host, COLLECTOR)):
+        if self.open and (
+            self._abandoned or host.frozen or not host.power or not self.network.both_ways(self.host, COLLECTOR)
+        ):
             self.end()
 
     def healed(self) -> None:

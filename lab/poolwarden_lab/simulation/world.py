@@ -68,8 +68,10 @@ class Simulation:
         self._streams: list[Stream] = []
         self._requests = 0
         self._bmcs = {f"bmc-{name}": self._make_bmc(name) for name in self.names}
-        fence = {host.uuid: (FenceDevice(f"bmc-{host.name}", host.uuid),) for host in self.pool.hosts.values()}
-        self.settings = Settings(self.policy, fence if devices else {})
+        fence: dict[str, tuple[FenceDevice, ...]] = {}
+        if devices:
+            fence = {host.uuid: (FenceDevice(f"bmc-{host.name}", host.uuid),) for host in self.pool.hosts.values()}
+        self.settings = Settings(self.policy, fence)
         self.agents = {name: SimAgent(self, name) for name in self.names}
         self.invariants = Invariants(self)
         self.pool.after_event = self.invariants.check
@@ -263,6 +265,13 @@ class Simulation:
         self.restart_after_ms = restart_after_ms
         if self.shell is not None:
             self.shell.die()
+
+    def lose_journal(self) -> None:
+        """The collector's disk is replaced by an empty one (kill it first)."""
+        self.ledger.epoch = 0
+        self.ledger.commits.clear()
+        self.ledger.outbox.clear()
+        self.invariants.forget()
 
     def collector_killed(self, shell: SimShell) -> None:
         self.kills_of_collector += 1

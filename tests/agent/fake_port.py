@@ -1,0 +1,161 @@
+"""A host without files and sockets; it can die before and after each save and each act, as by kill -9."""
+
+from poolwarden_agent.core import gate, judge
+from poolwarden_agent.dom0 import statedb
+from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
+from poolwarden_agent.dom0.slots import SlotError
+
+from .tree import HOST, POOL
+
+
+class Killed(BaseException):
+    """kill -9: nothing catches it."""
+
+
+class FakePort(HostPort):
+    """``points`` lists each step reached; ``die_at`` is the number of the one to die at (from 0)."""
+
+    def __init__(self):
+        self.now = 100000
+        self.saved = b""
+        self.acts = []
+        self.points = []
+        self.die_at = None
+        self.no_room = False
+        self.conf = (gate.MEMBER, "10.0.0.1")
+        self.settled = True
+        self.armed = False
+        self.xapi = gate.Process(500, 9000)
+        self.startup_cookie = True
+        self.tcp = judge.ANSWERED
+        self.flag = Emergency(judge.ANSWERED, False, "")
+        self.names_master = "10.0.0.1"
+        self.asked_member = 0
+        self.view = None
+        self.views = 0
+        self.peers = {}
+        self.source = ("var/lib/xcp/state.db", 42)
+        self.pool = POOL
+        self.parses = 0
+        self.domain_list = ["vm-1"]
+        self.address = "10.0.0.5"
+        self.free = 10**9
+        self.act_result = Act(gate.DONE, "xapi accepted it")
+        self.act_works = True
+        self.conf_error = ""
+
+    def point(self, name):
+        self.points.append(name)
+        if self.die_at is not None and len(self.points) - 1 == self.die_at:
+            raise Killed(name)
+
+    def mono_ms(self):
+        return self.now
+
+    def identity(self):
+        return Identity(HOST, "h1", "boot-1", "dmi-1", "serial-1", "10.9.0.1", "XCP-ng", "8.3.0", "3.4.0")
+
+    def load_state(self):
+        return self.saved
+
+    def save_state(self, payload):
+        self.point("before save")
+        if self.no_room:
+            raise SlotError("no room")
+        self.saved = payload
+        self.point("after save")
+
+    def role(self):
+        return self.conf
+
+    def role_settled(self):
+        return self.settled
+
+    def ha_armed(self):
+        return self.armed
+
+    def process(self):
+        return self.xapi
+
+    def process_age_ms(self):
+        return None if self.xapi == gate.NO_PROCESS else self.now - self.xapi.start_ticks * 10
+
+    def cookies(self):
+        return self.startup_cookie, True
+
+    def generation(self):
+        return self.source
+
+    def database(self):
+        self.parses += 1
+        if not self.pool:
+            return statedb.View(False, 0, "", (), "", False, "unreadable")
+        places = (statedb.Placement("vm-1", HOST, "web"),)
+        return statedb.View(True, self.source[1], self.source[0], places, self.pool, False, "")
+
+    def disks(self):
+        return [Disk("/", 10**10, self.free, 1000, 900, True)]
+
+    def memory(self):
+        return 4096, 1024
+
+    def domains(self):
+        return self.domain_list
+
+    def management_address(self):
+        return self.address
+
+    def alive_local(self, limit_ms):
+        return judge.ProbeResult(self.tcp, "", "")
+
+    def alive_peer(self, address, limit_ms):
+        return self.peers.get(address, judge.ProbeResult(judge.NO_ANSWER, "", "silent"))
+
+    def running_master(self, limit_ms):
+        self.asked_member += 1
+        return self.names_master
+
+    def emergency(self, limit_ms):
+        return self.flag
+
+    def pool_view(self, limit_ms):
+        self.views += 1
+        return self.view
+
+    def _act(self, name, effect):
+        self.point("before " + name)
+        self.acts.append(name)
+        if self.act_works:
+            effect()
+        self.point("after " + name)
+        return self.act_result
+
+    def promote(self, limit_ms):
+        return self._act("promote", lambda: self._becomes((gate.MASTER, "")))
+
+    def repoint(self, address, limit_ms):
+        return self._act("repoint", lambda: self._becomes((gate.MEMBER, address)))
+
+    def _becomes(self, conf):
+        self.conf = conf
+        self.settled = False
+
+    def restart_xapi(self, limit_ms):
+        return self._act("restart", self.new_process)
+
+    def new_process(self):
+        self.xapi = gate.Process(self.xapi.pid + 1, self.now // 10)
+        self.settled = True
+
+    def write_member_conf(self, address):
+        if self.conf_error:
+            return self.conf_error
+        self.point("before conf")
+        self._becomes((gate.MEMBER, address))
+        self.point("after conf")
+        return ""
+
+
+def serving_view(master=HOST):
+    hosts = (PoolHost(HOST, "h1", "10.0.0.5", True, True),)
+    return PoolView(POOL, "lab", master, hosts, False, False)

@@ -1,0 +1,165 @@
+"""The engine's price: one step for a report and for a tick, and the step that decides a promotion with its commit.
+
+Pure: the pool of tests/core in its own time, no process, no socket. Only ``engine.step`` is inside the stopwatch, what
+the harness around it does is not. The deciding step is the one that takes the last answer of the last look (every
+other evidence is there by then) and gives back the promote order; its entries are then committed to a real journal,
+because nothing is sent before that.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from figures import Figure, reproduce
+from settings import Settings
+from tests.core.pool import Guarded, Host
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.engine import Outcome, step
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order, SendOrder
+from poolwarden_collector.shell.journal import Journal
+
+NAME = "engine"
+SIZES = (3, 64)
+EVENTS_PER_ROUND = 20
+DECISION_BUDGET_MS = 1_000.0
+DECISION_LIMIT_MS = 40_000
+
+
+def main(settings: Settings) -> list[Figure]:
+    figures: list[Figure] = []
+    for size in SIZES:
+        figures += _steps(size, settings)
+        figures += _decisions(size, settings)
+    return figures
+
+
+# ------------------------------------------------------------------------------------------------ ordinary steps
+
+
+def _steps(size: int, settings: Settings) -> list[Figure]:
+    """A healthy pool that hears reports and ticks, none of them news."""
+    pool = Guarded(hosts=size)
+    members = pool.hosts[1:]
+    reports, ticks = [], []
+    for number in range(settings.rounds * EVENTS_PER_ROUND):
+        host = members[number % len(members)]
+        pool.now += 10
+        report = ev.AgentReported(host.uuid, host.stream, pool.facts(host))
+        reports.append(_timed(pool, report))
+        ticks.append(_timed(pool, ev.Tick()))
+        if number % 100 == 99:
+            _refresh(pool)
+    again = reproduce(NAME, settings.rounds)
+    return [
+        Figure(NAME, f"engine step for a report, {size} hosts", "ms", tuple(reports), None, (again,)),
+        Figure(NAME, f"engine step for a tick, {size} hosts", "ms", tuple(ticks), None, (again,)),
+    ]
+
+
+def _refresh(pool: Guarded) -> None:
+    """Nobody may fall silent: that would be another event than the one that is measured."""
+    for host in pool.hosts:
+        pool.report(host)
+    if pool.verdict != "Healthy":
+        raise RuntimeError(f"the measured pool is {pool.verdict}, not Healthy")
+
+
+def _timed(pool: Guarded, event: ev.Event) -> float:
+    """Milliseconds of one step; the pool goes on from its outcome."""
+    began = time.perf_counter_ns()
+    outcome = step(pool.pool, event, pool.now, pool.site)
+    lasted = (time.perf_counter_ns() - began) / 1e6
+    pool.pool = outcome.pool
+    pool.journal.extend(outcome.entries)
+    return lasted
+
+
+# ------------------------------------------------------------------------------------------------ the decision
+
+
+class _Held:
+    """Withholds the last look's last answer; everybody else answers at once."""
+
+    def __init__(self, pool: Guarded) -> None:
+        self._pool = pool
+        self._last = pool.hosts[-1]
+        self.order: Order | None = None
+
+    def __call__(self, host: Host, order: Order) -> object:
+        if order.kind_name == "probe_now" and host is self._last:
+            self.order = order
+            return None
+        return self._pool.default(host, order)
+
+
+def _decisions(size: int, settings: Settings) -> list[Figure]:
+    pure, durable = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder), "bench", ("log",))
+        journal.begin_epoch()
+        try:
+            for _ in range(settings.rounds):
+                decided, committed = _decision(size, journal)
+                pure.append(decided)
+                durable.append(decided + committed)
+        finally:
+            journal.close()
+    again = reproduce(NAME, settings.rounds)
+    return [
+        Figure(
+            NAME,
+            f"engine step from the last evidence to the promote order, {size} hosts",
+            "ms",
+            tuple(pure),
+            DECISION_BUDGET_MS,
+            (again,),
+        ),
+        Figure(
+            NAME,
+            f"... and its entries durable (SQLite, WAL, synchronous=FULL), {size} hosts",
+            "ms",
+            tuple(durable),
+            DECISION_BUDGET_MS,
+            (f"journal in {tempfile.gettempdir()}", again),
+        ),
+    ]
+
+
+def _decision(size: int, journal: Journal) -> tuple[float, float]:
+    """Milliseconds of the deciding step, and of its commit."""
+    pool = Guarded(hosts=size)
+    held = _Held(pool)
+    pool.on_order = held  # type: ignore[assignment]
+    pool.cut_power()
+    _until(pool, lambda: held.order is not None)
+    assert held.order is not None
+    last = pool.by_uuid(held.order.host)
+    answer = ev.OrderAnswered(last.uuid, last.stream, pool.default(last, held.order))  # type: ignore[arg-type]
+    began = time.perf_counter_ns()
+    outcome = step(pool.pool, answer, pool.now, pool.site)
+    decided = time.perf_counter_ns()
+    journal.commit(outcome.pool.record.pool, outcome.entries, outcome.alerts, "bench")
+    committed = time.perf_counter_ns()
+    _check(outcome)
+    return (decided - began) / 1e6, (committed - decided) / 1e6
+
+
+def _check(outcome: Outcome) -> None:
+    """It must have been the deciding step, or the figure is about something else."""
+    kinds = [entry.kind for entry in outcome.entries]
+    orders = [e.order.kind_name for e in outcome.effects if isinstance(e, SendOrder)]
+    if Kind.PROMOTE_INTENT not in kinds or orders != ["promote"]:
+        raise RuntimeError(f"the last evidence decided nothing: {[kind.value for kind in kinds]}, orders {orders}")
+
+
+def _until(pool: Guarded, reached: Callable[[], bool]) -> None:
+    deadline = pool.now + DECISION_LIMIT_MS
+    while not reached():
+        if pool.now > deadline:
+            raise RuntimeError(f"no last look within {DECISION_LIMIT_MS / 1000:.0f} s: {pool.verdict}")
+        pool.run(250)

@@ -1,0 +1,21 @@
+"""What the caller chose for one run of the benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``pythons``: agent interpreters by version. ``refused``: why there are no namespaces; "": there are."""
+
+    rounds: int = 30
+    seconds: float = 60.0
+    refused: str = ""
+    pythons: dict[str, str] = field(default_factory=dict)
+
+
+def progress(text: str) -> None:
+    """While it runs, on stderr; figures go to stdout."""
+    print(f"  {text}", file=sys.stderr, flush=True)
