@@ -15,8 +15,6 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
@@ -130,7 +128,13 @@ class ControlServer:
                 if name in request.get("environment", {}):
                     environment[name] = request["environment"][name]
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=handles[0], stdout=handles[1], stderr=handles[2], env=environment, cwd=directory
+                *command,
+                stdin=handles[0],
+                stdout=handles[1],
+                stderr=handles[2],
+                env=environment,
+                cwd=directory,
+                start_new_session=True,
             )
         except (LookupError, OSError) as error:
             return {"ok": False, "error": str(error.args[0] if isinstance(error, LookupError) else error)}
@@ -138,7 +142,8 @@ class ControlServer:
         await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
         left.cancel()
         if not ended.done():
-            _kill_family(process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the group: a child that is just being forked dies as well
         return {"ok": True, "code": await ended}
 
 
@@ -150,14 +155,6 @@ async def _readable(connection: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(connection)
-
-
-def _kill_family(pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        head = psutil.Process(pid)
-        for process in [*head.children(recursive=True), head]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
 
 
 def ask(home: Path, request: dict[str, Any], *, streams: bool = False, timeout_s: float | None = 30) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -99,7 +100,13 @@ class Program:
         """Signal the process (and its descendants). False if nothing runs."""
         if not self.pid:
             return False
-        _signal_all(self.family() if family else [psutil.Process(self.pid)], number)
+        if not family:
+            _signal_all([psutil.Process(self.pid)], number)
+            return True
+        others = self.family()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)  # its group first: a child that is just being forked gets it as well
+        _signal_all([other for other in others if other.pid != self.pid], number)
         return True
 
     def family(self) -> list[psutil.Process]:

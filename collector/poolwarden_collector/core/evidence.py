@@ -73,7 +73,7 @@ def signs(d: Draft) -> Signs:
         master_known=bool(master),
         agent=_agent(d, master),
         xapi=_master_xapi(d, master),
-        witness=witness(d, master),
+        witness=_witness_now(d, master),
         own=_own(d, master),
         off_twice=_off_twice(d, master),
         member=_member(d, master),
@@ -175,6 +175,21 @@ def witness(d: Draft, master: HostId) -> Witness:
     return Witness.UNANSWERED if any(host in d.record.standing for host in probes) else Witness.UNCOUNTED
 
 
+def _witness_now(d: Draft, master: HostId) -> Witness:
+    """The same, without testimony from before a xapi that has only just begun to answer its own agent again."""
+    seen = witness(d, master)
+    return Witness.NONE if seen is Witness.UNANSWERED and _only_just_back(d, master) else seen
+
+
+def _only_just_back(d: Draft, master: HostId) -> bool:
+    """Does the master's xapi answer its own agent, but for less time than its members need to notice?"""
+    agent = d.heard(master)
+    if agent is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
+        return False
+    since = agent.facts.xapi.liveness_since
+    return since is None or d.now - since < d.policy.vanished_after
+
+
 def _own(d: Draft, master: HostId) -> OwnProbe:
     probe = d.live.own_probe
     limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
@@ -220,7 +235,7 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
         if agent.facts.xapi.emergency is Tri.YES:
             return Member.EMERGENCY
         if agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER:
-            return Member.ORPHANED
+            return Member.LATE if _only_just_back(d, master) else Member.ORPHANED
         return _MEMBER_XAPI[_xapi(d, host)]
     if silence_of(d, host) < d.policy.vanished_after or (d.quiet and host not in d.live.agents):
         return Member.LATE
