@@ -207,7 +207,7 @@ def order(message: pb.Order) -> gate.Order:
         process=gate.Process(pre.xapi_pid, pre.xapi_start_ticks),
         min_root_free_bytes=pre.min_root_free_bytes,
         not_tombstoned=pre.not_tombstoned,
-        address=body.master_address if kind == "repoint" else getattr(body, "successor_address", ""),
+        address=message.repoint.master_address if kind == "repoint" else getattr(body, "successor_address", ""),
         successor=getattr(body, "successor_uuid", ""),
         clear=bool(getattr(body, "clear", False)),
         as_master_ok=bool(getattr(body, "as_master_ok", False)),

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from poolwarden_agent.hostside import HostSide
+
 from . import tree as trees
+from .fake_port import FakePort
 
 
 @pytest.fixture
@@ -62,3 +65,15 @@ def configure(tree, port, extra="", free_port=1):
         "[agent]\ncollector = 127.0.0.1:%d\nxapi_http = 127.0.9.1:%d\nxapi_tls_port = 1\n"
         "management_address = 127.0.9.1\n%s" % (port, free_port, extra),
     )
+
+
+@pytest.fixture
+def port():
+    """A host without files and sockets."""
+    return FakePort()
+
+
+@pytest.fixture
+def side(port):
+    """The host side on it."""
+    return HostSide(port, "3.6.8")

@@ -1,11 +1,15 @@
 """A host without files and sockets; it can die before and after each save and each act, as by kill -9."""
 
+from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import statedb
 from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
 from poolwarden_agent.dom0.slots import SlotError
 
-from .tree import HOST, POOL
+from .tree import HOST, OTHER, POOL
+
+ANSWERED = judge.ProbeResult(judge.ANSWERED, "cert", "answered")
+SILENT = judge.ProbeResult(judge.NO_ANSWER, "", "silent")
 
 
 class Killed(BaseException):
@@ -159,3 +163,25 @@ class FakePort(HostPort):
 def serving_view(master=HOST):
     hosts = (PoolHost(HOST, "h1", "10.0.0.5", True, True),)
     return PoolView(POOL, "lab", master, hosts, False, False)
+
+
+def order(port, order_id="o1", **kind):
+    """An order that the gate lets pass."""
+    fields = {"epoch": 1, "term": 1, "pool_uuid": POOL, "host_uuid": HOST, "boot_id": "boot-1", "valid_for_ms": 5000}
+    fields.update(kind.pop("fields", {}))
+    return pb.Order(order_id=order_id, echo_mono_ms=port.now, **dict(fields, **kind))
+
+
+def obey(side, message):
+    answers, work = side.receive(pb.CollectorMessage(order=message))
+    assert answers == []
+    return side.carry_out(work)
+
+
+KINDS = {
+    "promote": {"promote": pb.Promote()},
+    "repoint": {"repoint": pb.Repoint(master_address="10.0.0.2")},
+    "restart": {"restart_xapi": pb.RestartXapi()},
+    "tombstone": {"set_tombstone": pb.SetTombstone(successor_uuid=OTHER, successor_address="10.0.0.2")},
+    "claim": {"claim": pb.Claim(old_master=pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.1"))},
+}

@@ -47,11 +47,6 @@ class FakeLink(object):
 
 
 @pytest.fixture
-def port():
-    return FakePort()
-
-
-@pytest.fixture
 def link():
     return FakeLink()
 

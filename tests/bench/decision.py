@@ -1,0 +1,188 @@
+"""The collector's part of a decision in a big pool: last evidence to the promote order, 64 hosts, through everything.
+
+The shipped collector as a process of its own (gRPC, mutual TLS, engine, SQLite with synchronous=FULL), a fence agent
+that it runs, a simulated BMC, and 64 `played` agents. A round is one collector and one pool from their first to their
+last minute: nothing of an earlier failover is left. Both stamps are made in this process, so they are one clock's; its
+own work for 63 streams lies between them too and counts against the collector.
+
+Twice: as it is with real agents, whose looks at the dead master all end at the same limit, so that 63 answers come at
+once and the last of them waits for the others to be taken; and with the last answer coming alone, a second later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from figures import Figure, reproduce
+from played import PROBE_LIMIT_S, PlayedAgent, Scene, mono_ms, uuid
+from settings import Settings, progress
+
+from poolwarden_lab import certificates, configuration
+from poolwarden_lab.bmc import Bmc
+from poolwarden_lab.lab_policy import headline, policy_settings
+from poolwarden_lab.netns import COLLECTOR, Loopback
+from poolwarden_lab.operator_link import OperatorLink, wait_healthy
+from poolwarden_lab.places import Places, base_environment, code_path, make_places
+from poolwarden_lab.program import Program
+
+NAME = "decision"
+HOSTS = 64
+BUDGET_MS = 1_000.0
+LATE_S = 1.0
+HEALTHY_LIMIT_S = 60.0
+DECISION_LIMIT_S = 60.0
+_FENCE_AGENT = Path(configuration.__file__).with_name("fence_lab.py")
+
+
+@dataclass
+class Master:
+    """What the BMC switches; only its reading matters here."""
+
+    powered: bool = True
+
+    async def power_off(self) -> None:
+        self.powered = False
+
+    async def power_on(self) -> None:
+        self.powered = True
+
+
+async def run(settings: Settings) -> list[Figure]:
+    if not settings.refused:  # in namespaces of our own, where nobody has done it yet
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    policy = policy_settings({"collector_probe": False})
+    places = make_places(None)
+    try:
+        issued = certificates.issue(places.home / "tls", [uuid(n + 1) for n in range(HOSTS)], "127.0.0.1")
+        field = Field(places, policy, issued)
+        at_once = await _rounds(field, settings, "all answer at once", PROBE_LIMIT_S)
+        alone = await _rounds(field, settings, "the last answer comes alone", PROBE_LIMIT_S + LATE_S)
+    finally:
+        places.clean(keep_home=False)
+    notes = (
+        f"from the last answer to the last look to the order's arrival; {HOSTS} played agents over TLS",
+        f"there is no xapi in it, so no time factor; {headline(policy, 1)}",
+        reproduce(NAME, settings.rounds),
+    )
+    what = f"last evidence to the order's arrival at the candidate's agent ({HOSTS} hosts"
+    return [
+        Figure(NAME, f"{what}, all answer at once)", "ms", at_once, BUDGET_MS, notes),
+        Figure(NAME, f"{what}, the last answer comes alone)", "ms", alone, BUDGET_MS, notes),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What all rounds share."""
+
+    places: Places
+    policy: dict[str, int | bool | str]
+    issued: dict[str, dict[str, bytes]]
+
+
+async def _rounds(field: Field, settings: Settings, what: str, last_look_s: float) -> tuple[float, ...]:
+    samples: list[float] = []
+    for number in range(settings.rounds):
+        samples.append(await _round(field, Scene(HOSTS, last_look_s=last_look_s)))
+        progress(f"{what}, round {number + 1} of {settings.rounds}: {samples[-1]:.1f} ms")
+    return tuple(samples)
+
+
+async def _round(field: Field, scene: Scene) -> float:
+    """Milliseconds from the last evidence to the order."""
+    master = Master()
+    async with _collector(field, master) as port:
+        link = OperatorLink(f"unix:{field.places.collector_socket}")
+        agents = [PlayedAgent(scene, n + 1, port, field.issued[uuid(n + 1)]) for n in range(scene.hosts)]
+        try:
+            await _listening(port)
+            for agent in agents:
+                await agent.start()
+            await wait_healthy(link, scene.hosts, HEALTHY_LIMIT_S)
+            master.powered, scene.cut_ms = False, mono_ms()
+            await agents[0].stop()
+            await _promoted(scene, link)
+        finally:
+            await asyncio.gather(*(agent.stop() for agent in agents))
+            await link.close()
+    return scene.order_arrived - scene.last_evidence
+
+
+async def _promoted(scene: Scene, link: OperatorLink) -> None:
+    """Raises TimeoutError with where the failover stands."""
+    try:
+        await asyncio.wait_for(scene.promoted.wait(), DECISION_LIMIT_S)
+    except TimeoutError:
+        pool = await link.pool()
+        why = f"{pool.verdict}: {pool.sentence} {pool.failover.blocker}" if pool else "the collector is silent"
+        raise TimeoutError(f"no promote order within {DECISION_LIMIT_S:.0f} s: {why}") from None
+
+
+@contextlib.asynccontextmanager
+async def _collector(field: Field, master: Master) -> AsyncIterator[int]:
+    """A collector with an empty journal, and its agents' port; gone at the end."""
+    places, home, port, listener = field.places, field.places.home, _free_port(), _listener()
+    bmc = Bmc(master, configuration.BMC_USER, configuration.BMC_PASSWORD)
+    bmc_port = listener.getsockname()[1]
+    await bmc.start(listener)
+    text = configuration.collector_config(
+        home=home,
+        tls=home / "tls" / certificates.COLLECTOR_DIRECTORY,
+        listen=f"127.0.0.1:{port}",
+        socket=places.collector_socket,
+        anchors=[],
+        policy=field.policy,
+        fences=[configuration.FenceEntry(uuid(1), "bmc-1", "127.0.0.1", bmc_port)],
+        fence_agent=configuration.write_fence_agent(home, _FENCE_AGENT),
+        webhook="http://127.0.0.1:9/nobody-listens",
+    )
+    places.collector_config.write_text(text)
+    command = [sys.executable, "-m", "poolwarden_collector.shell.main", "--config", str(places.collector_config)]
+    program = Program(
+        [*Loopback(1, "").launcher(COLLECTOR), *command],
+        places.logs / "collector.log",
+        environment=base_environment(code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")),
+    )
+    await program.start()
+    try:
+        yield port
+    finally:
+        await program.stop()
+        await bmc.stop()
+        shutil.rmtree(home / "state")
+
+
+def _listener() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return listener
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+async def _listening(port: int) -> None:
+    """A collector that listens takes agents at once; gRPC would wait a second after a first refusal."""
+    async with asyncio.timeout(HEALTHY_LIMIT_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            return
+
+
+def main(settings: Settings) -> list[Figure]:
+    return asyncio.run(run(settings))
