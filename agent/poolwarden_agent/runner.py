@@ -23,7 +23,7 @@ from poolwarden_agent.linkprocess import LinkLost, LinkProcess
 from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
 from poolwarden_agent.probers import Probers
 
-LAST_ORDER_S = 5.0  # at a stop, for the order in hand
+LAST_ORDER_S = 4.0  # at a stop, for the order in hand
 LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
 LONGEST_SLEEP_S = 1.0
 
@@ -113,7 +113,7 @@ class Runner(object):
             os.read(self._wake_read, 4096)
         if pipe is not None and pipe in readable:
             for verb, payload in self._link.read():
-                self._frame(verb, payload)
+                self._take(verb, payload)
 
     def _report(self, now: int) -> None:
         self._news = False
@@ -134,6 +134,15 @@ class Runner(object):
             self._unanswered -= 1
             if result is not None:
                 self._send(self._side.wrap(result))
+
+    def _take(self, verb: bytes, payload: bytes) -> None:
+        """One frame of the link side: whatever is in it, the next one is heard as well."""
+        try:
+            self._frame(verb, payload)
+        except LinkLost:
+            raise
+        except Exception as error:
+            log.say("a frame %r failed: %s: %s" % (verb, type(error).__name__, error), "pipe")
 
     def _frame(self, verb: bytes, payload: bytes) -> None:
         if verb == UP:

@@ -7,6 +7,7 @@ from poolwarden_agent import PROTOCOL_VERSION, __version__
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import port, statedb
 
+LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
 CAPABILITIES = list(gate.KNOWN)
 _ROLE = {
     gate.MASTER: pb.RoleFacts.MASTER,
@@ -102,9 +103,13 @@ def probe(watch: judge.Watch) -> pb.Probe:
 
 def placements(view: statedb.View) -> pb.PlacementView:
     items = [pb.Placement(vm_uuid=p.vm, host_uuid=p.host, name=p.name) for p in view.placements]
-    return pb.PlacementView(
+    found = pb.PlacementView(
         readable=view.readable, generation=view.generation, source=view.source, placements=items, text=view.text
     )
+    if found.ByteSize() > LONGEST_VIEW:  # half of them would look like all of them
+        text = "%d placements are more than one message holds" % len(items)
+        return pb.PlacementView(readable=False, generation=view.generation, source=view.source, text=text)
+    return found
 
 
 def role(conf: str, address: str, seen: Any) -> pb.RoleFacts:

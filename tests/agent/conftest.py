@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from poolwarden_agent import log
 from poolwarden_agent.hostside import HostSide
 
 from . import tree as trees
@@ -77,3 +78,9 @@ def port():
 def side(port):
     """The host side on it."""
     return HostSide(port, "3.6.8")
+
+
+@pytest.fixture(autouse=True)
+def unlimited_log(monkeypatch):
+    """No test is kept from its log line by an earlier one."""
+    monkeypatch.setattr(log, "_seen", {})

@@ -56,6 +56,7 @@ class FakeXapi(object):
     def __init__(self, path="", tls=None, address="127.0.0.1"):
         self.calls = []
         self.connections = 0
+        self.open = []  # one for each connection that is being served
         self.sessions = []
         self.behaviours = {ALIVE: echoes}
         self.release = threading.Event()  # what hangs hangs until then
@@ -114,6 +115,7 @@ class FakeXapi(object):
             thread.start()
 
     def _serve(self, connection):
+        self.open.append(connection)
         try:
             if self._tls:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -127,6 +129,7 @@ class FakeXapi(object):
             pass
         finally:
             connection.close()
+            self.open.pop()
 
     def _request(self, connection):
         data = b""

@@ -217,6 +217,8 @@ def test_a_targets_history_ends_with_its_address_and_with_its_place_in_the_list(
     settle(side, m="10.0.0.9")
     assert probe(side).probes.probes[0].answered_mono_ms == 0
     settle(side)
+    assert probe(side).probes.probes[0].host_uuid == "m", "a Welcome without targets is no word about them"
+    side.receive(pb.CollectorMessage(settings=pb.Settings()))
     port.conf = (gate.MASTER, "")
     assert not probe(side).probes.probes
     side.observer.look_at_peer("m", "10.0.0.9", 1000)

@@ -6,6 +6,7 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate
+from poolwarden_agent.dom0 import statedb
 from poolwarden_agent.dom0.port import Act
 from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.hostside import LONGEST_TEXT, HostSide
@@ -291,6 +292,13 @@ def test_evidence_is_collected_as_wanted(port, side):
     wanted = obey(side, order(port, collect_evidence=pb.CollectEvidence(want_placements=True)))
     assert wanted.placements.readable and wanted.placements.generation == 42
     assert not obey(side, order(port, collect_evidence=pb.CollectEvidence())).HasField("placements")
+
+
+def test_more_placements_than_a_message_holds_are_not_readable(port, side, monkeypatch):
+    many = tuple(statedb.Placement("v%d" % n, HOST, "x" * 1000) for n in range(4000))
+    monkeypatch.setattr(port, "database", lambda: statedb.View(True, 42, "s", many, POOL, False, ""))
+    placed = obey(side, order(port, collect_evidence=pb.CollectEvidence(want_placements=True))).placements
+    assert not placed.readable and not placed.placements and "4000" in placed.text and placed.generation == 42
 
 
 def test_an_order_of_a_later_collector_is_refused(port, side):

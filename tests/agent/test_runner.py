@@ -104,6 +104,21 @@ def test_a_malformed_frame_is_survived(runner, link, verb, payload):
     assert link.messages()[-1] == (2, "challenge_answer")
 
 
+def test_a_frame_that_breaks_us_is_not_the_last(runner, link, capsys):
+    runner._side.link_up = None
+    runner._take(UP, numbered(1))
+    assert "failed: TypeError" in capsys.readouterr().err
+    runner._take(FROM_COLLECTOR, collector(challenge=pb.Challenge(nonce="n")))
+    assert link.messages()[-1] == (1, "challenge_answer")
+
+    def lost(*_arguments):
+        raise LinkLost("gone")
+
+    link.send = lost
+    with pytest.raises(LinkLost):
+        runner._take(FROM_COLLECTOR, collector(challenge=pb.Challenge(nonce="n")))
+
+
 def test_noise_of_every_kind_is_survived(runner, link):
     import random
 

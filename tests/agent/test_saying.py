@@ -7,7 +7,7 @@ from poolwarden_agent.core import gate
 from poolwarden_agent.hostside import DEFAULTS, HostSide
 
 from .fake_port import KINDS, FakePort, obey, order
-from .tree import HOST, OTHER, POOL
+from .tree import POOL
 
 
 def test_hello_says_what_is_durable(port, side):

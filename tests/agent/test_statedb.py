@@ -115,6 +115,12 @@ def test_an_entity_bomb_is_refused_before_it_is_parsed(tree, padding):
     assert time.process_time() - started < 1
 
 
+@pytest.mark.parametrize("short_of", [20, 21, 22, 23])
+def test_a_declaration_across_two_chunks_is_seen(tree, short_of):
+    text = '<?xml version="1.0"?>' + " " * (statedb.CHUNK - short_of) + "<!DOCTYPE x>" + database()
+    assert "declaration" in view(tree, text).text
+
+
 def test_a_file_beyond_the_bound_is_not_read(tree):
     path = tree.put("var/lib/xcp/state.db", database())
     with path.open("r+b") as file:

@@ -18,7 +18,7 @@ from machine import OWN_36, ROOT, command_line, find_code, headline, runs_agents
 
 find_code()
 
-from figures import TABLE_HEAD, Figure  # noqa: E402
+from figures import TABLE_HEAD, Figure, Stopped  # noqa: E402
 from settings import Settings, progress  # noqa: E402
 
 from poolwarden_lab import netns  # noqa: E402
@@ -32,7 +32,7 @@ BENCHES = {
     ),
     "status": ("status_cost", "`poolwarden status` as a process, against a live collector", "1 min"),
     "power": ("power_loss", "power loss to promote order, and the collector's part of it", "20 min"),
-    "decision": ("decision", "the collector's part in a pool of 64 hosts, through TLS, engine and journal", "12 min"),
+    "decision": ("decision", "the collector's part in a pool of 64 hosts, through TLS, engine and journal", "20 min"),
     "agent": ("agent_cost", "memory, processor and forks of an idle agent, on each Python", "10 min each"),
 }
 
@@ -93,7 +93,7 @@ def _enter() -> str:
 
 
 def _pythons(python36: Path) -> dict[str, str]:
-    found = {runs_agents(python): str(python) for python in (sys.executable, python36)}
+    found = {runs_agents(python): str(python) for python in (sys.executable, python36.absolute())}
     return {version: python for version, python in found.items() if version}
 
 
@@ -109,6 +109,9 @@ def _measure(names: list[str], settings: Settings) -> tuple[list[Figure], bool]:
         except KeyboardInterrupt:
             progress("interrupted; everything is taken down")
             return figures, True
+        except Stopped as stopped:
+            print(f"STOPPED EARLY: {name}: {stopped}", flush=True)
+            found, failed = stopped.figures, True
         except Exception as error:  # noqa: BLE001 - whatever stopped it, the other figures are still wanted
             print(f"NOT MEASURED: {name}: {type(error).__name__}: {error}", flush=True)
             failed = True

@@ -8,8 +8,8 @@ members alike; nothing is broken meanwhile.
 * PSS is what the budget is about, but here three agents share their libraries with each other, and on the collector's
   Python with the lab's programs; a dom0 has one agent. So, as root, the different page frames of both processes are
   counted too: that is their PSS where nobody else shares a page with them, and what the budget should be held against.
-* The lab's programs are started with PYTHONDONTWRITEBYTECODE; whether they compile at each start (which costs memory)
-  depends on the caches that lie beside the sources. They are written first, as an installed package has them.
+* An agent that must compile its sources at each start needs more memory for ever after; the caches beside the sources
+  are written first, as an installed package has them.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Figure:
             return "-"
         if self.budget == 0:
             return "kept" if value == 0 else "exceeded"
-        return f"{value / self.budget:.2f}"
+        return _number(value / self.budget)
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -60,6 +60,14 @@ class Figure:
     def as_json(self) -> dict[str, object]:
         values = {"bench": self.bench, "what": self.what, "unit": self.unit, "budget": self.budget}
         return {**values, "notes": list(self.notes), "samples": list(self.samples)}
+
+
+class Stopped(Exception):
+    """A benchmark ended before its last round; what it had measured until then is not lost."""
+
+    def __init__(self, why: BaseException, figures: list[Figure]) -> None:
+        super().__init__(f"{type(why).__name__}: {why}")
+        self.figures = figures
 
 
 TABLE_HEAD = (

@@ -33,7 +33,7 @@ def mono_ms() -> int:
 
 
 def uuid(number: int) -> str:
-    return f"bbbbbbbb-0000-4000-8000-{number:012d}"
+    return f"{number:08d}-0000-4000-8000-0000000000bb"
 
 
 def address(number: int) -> str:
@@ -55,7 +55,7 @@ class Scene:
     def probe(self, target: str, now: int) -> pb.Probe:
         """Of any host's xapi: all answer but the master after the cut."""
         gone = bool(self.cut_ms) and target == uuid(1)
-        probe = pb.Probe(host_uuid=target, address=address(int(target[-12:])), probed_mono_ms=now)
+        probe = pb.Probe(host_uuid=target, address=address(int(target[:8])), probed_mono_ms=now)
         probe.outcome = pb.Probe.NO_ANSWER if gone else pb.Probe.ANSWERED
         probe.answered_mono_ms = self.cut_ms if gone else now
         probe.unanswered_since_mono_ms = self.cut_ms + 1 if gone else 0

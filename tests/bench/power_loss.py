@@ -17,7 +17,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from figures import Figure, reproduce
+from figures import Figure, Stopped, reproduce
 from settings import Settings, progress
 from watch import Seen, Watch
 from worlds import Stage, stage
@@ -64,10 +64,11 @@ async def run(settings: Settings) -> list[Figure]:
             for number in range(settings.rounds):
                 rounds.append(await _round(made, watch, number))
                 progress(f"round {number + 1} of {settings.rounds}: {_say(rounds[-1])}")
+        except (RoundFailed, TimeoutError, OSError) as failure:
+            raise Stopped(failure, _figures(rounds, settings, made.notes()) if rounds else []) from failure
         finally:
             watch.stop()
-        notes = made.notes()
-    return _figures(rounds, settings, notes)
+    return _figures(rounds, settings, made.notes())
 
 
 def _places(made: Stage) -> tuple[list[Path], list[Path]]:

@@ -174,7 +174,8 @@ class Guarded:
         old = next((h for h in self.hosts if h.n == 1), None)
         assert old is not None
         if order.kind_name == "claim":
-            return replace(done, claim=ClaimOutcome(self.probe(host, old), host.placements))
+            placed = replace(host.placements, generation=host.generation) if host.placements is not None else None
+            return replace(done, claim=ClaimOutcome(self.probe(host, old), placed))
         if order.kind_name == "probe_now":
             return replace(done, probes=(self.probe(host, old),), nonce=order.kind.nonce)  # type: ignore[union-attr]
         if order.kind_name == "collect_evidence":

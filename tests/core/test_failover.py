@@ -352,3 +352,22 @@ def test_after_every_restart_of_the_collector_it_goes_on_with_the_same_failover(
         assert set(g.promoted()) == {uuid(2)}, cut_at
         assert g.pool.record.failover is not None and g.pool.record.failover.step is Step.CLOSED, cut_at
         assert g.pool.record.failovers == 1, cut_at
+
+
+def test_after_a_dark_pool_a_master_that_does_not_read_off_gets_boot_grace() -> None:
+    g = Guarded()
+    for host in g.hosts:
+        host.agent = host.answers = False
+        g.feed(ev.AgentGone(host.uuid, host.stream))
+    g.host(1).power = Power.UNKNOWN
+    g.run(30_000)
+    assert g.verdict == "PoolDark"
+    for host in g.hosts[1:]:
+        host.agent = host.answers = True
+        g.connect(host)
+    g.run(300_000)
+    assert g.verdict == "MasterVanished"
+    assert not g.has(Kind.DECIDED) and not g.has(Kind.ASKED)
+    g.run(400_000)
+    assert g.has(Kind.DECIDED), "the grace of ten minutes is over"
+    assert g.promoted() == []

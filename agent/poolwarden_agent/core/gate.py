@@ -181,6 +181,11 @@ def _kind_rules(state: GateState, order: Order, now: HostNow) -> Optional[Refuse
         return Refuse("ha-armed", "xapi's HA flag (local.db ha.armed) is %s: hands off" % said)
     if order.kind == "promote" and state.tombstone is not None and order.term <= state.tombstone.term:
         return Refuse("tombstoned", "this host was superseded at term %d" % state.tombstone.term)
+    if order.kind == "restart_xapi" and state.tombstone is not None and now.pool_conf != MEMBER:
+        return Refuse(
+            "tombstoned",
+            "this host was superseded at term %d: its xapi must not start as master" % state.tombstone.term,
+        )
     if order.kind == "restart_xapi" and now.pool_conf in (MASTER, UNREADABLE) and not order.as_master_ok:
         said = "this host is master" if now.pool_conf == MASTER else "pool.conf is not readable"
         return Refuse("precondition", "%s and the order is not meant for a master" % said)

@@ -50,7 +50,9 @@ def _locked(held: int, deadline: float) -> bool:
         time.sleep(0.05)
 
 
-def _run(systemctl: str, held: int, before: tuple, process: Callable[[], Tuple[int, int]], deadline: float) -> Act:
+def _run(
+    systemctl: str, held: int, before: Tuple[int, int], process: Callable[[], Tuple[int, int]], deadline: float
+) -> Act:
     try:
         run = subprocess.Popen(
             [systemctl, "restart", "xapi.service"],
@@ -79,7 +81,7 @@ def _run(systemctl: str, held: int, before: tuple, process: Callable[[], Tuple[i
     return _replaced(before, process, min(deadline, time.monotonic() + NEW_PROCESS_S))
 
 
-def _replaced(before: tuple, process: Callable[[], Tuple[int, int]], deadline: float) -> Act:
+def _replaced(before: Tuple[int, int], process: Callable[[], Tuple[int, int]], deadline: float) -> Act:
     while process() in (before, (0, 0)):
         if time.monotonic() >= deadline:
             return Act("unknown", "systemctl restart xapi.service has ended, but no new xapi process is there")

@@ -18,12 +18,24 @@ from typing import Any
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, Power, Probe, ProbeOutcome
+from poolwarden_collector.core.facts import (
+    ClaimOutcome,
+    HostId,
+    Ms,
+    Outcome,
+    Power,
+    PowerReading,
+    Probe,
+    ProbeOutcome,
+    Tri,
+)
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.orders import RaiseEpoch, SendChallenge
+from poolwarden_collector.core.power import counting
 
 _READINGS_KEPT = 16
+LEFT_AFTER_MS: Ms = 60_000
 
 
 def absorb(d: Draft, event: ev.Event) -> None:
@@ -37,9 +49,9 @@ def _connected(d: Draft, event: ev.AgentConnected) -> None:
     hello, before = event.hello, d.agent(event.hello.host)
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
     state = AgentState(hello, event.stream, True, d.now, connected_at=d.now)
-    if facts is not None:
-        state = replace(state, facts=facts)
-    d.change(agents={**d.live.agents, hello.host: state})
+    if facts is not None and before is not None:
+        state = replace(state, facts=facts, connected_at=before.connected_at)
+    d.change(agents={**d.live.agents, hello.host: state}, mute=d.live.mute - {hello.host})
     _remember_host(d, event)
     _compare_numbers(d, event)
     if _off_readings(d, hello.host):
@@ -92,10 +104,13 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
     _suspicious_life(d, event.host)
     for probe in event.facts.probes:
         _probe_life(d, probe, f"{d.name(event.host)}'s probe")
+        since = max(d.live.master_since, d.site.started_at)
         standing = answered(probe) and probe.target == d.record.master and event.host != d.record.master
+        standing = standing and probe.probed_at >= since
         if standing and event.host not in d.record.standing:
             text = f"{d.name(event.host)} reaches the xapi of {d.name(probe.target)}: it may witness from now on"
             d.note(Kind.STANDING, text, host=event.host, certificate=probe.certificate)
+    _ha(d, event)
     _pool_view(d, event)
     address = event.facts.address
     known = d.record.hosts.get(event.host)
@@ -104,10 +119,48 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
         d.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
 
 
+def _ha(d: Draft, event: ev.AgentReported) -> None:
+    """HA that was seen armed stays so, over restarts, until that host or the serving master's view says otherwise."""
+    armed, said = set(d.record.ha_armed), event.facts.database.ha_armed
+    if said is Tri.YES:
+        armed.add(event.host)
+    elif said is Tri.NO:
+        armed.discard(event.host)
+    view = event.facts.pool_view
+    if view is not None and event.facts.role.serves_as_master and event.facts.observed.pool_view is not None:
+        if view.ha_enabled is Tri.YES:
+            armed.add(event.host)
+        elif view.ha_enabled is Tri.NO and said is Tri.NO:
+            armed = set()
+    if armed != d.record.ha_armed:
+        names = ", ".join(sorted(d.name(host) for host in armed))
+        text = f"xapi's HA is armed, as seen on {names}" if armed else "xapi's HA is armed nowhere any more"
+        d.note(Kind.HA_SEEN, text, hosts=sorted(armed))
+
+
+def _hosts_left(d: Draft, listed: set[HostId]) -> None:
+    """A host that the serving master does not list for a minute, and that is not heard, was ejected from the pool."""
+    missing = frozenset(h for h in d.record.hosts if h not in listed and d.heard(h) is None)
+    if not missing:
+        d.change(left=None)
+    elif d.live.left is None or d.live.left[0] != missing:
+        d.change(left=(missing, d.now))
+    elif d.now - d.live.left[1] >= LEFT_AFTER_MS and d.failover is None:
+        for host in sorted(missing, key=d.name):
+            d.note(
+                Kind.HOST_LEFT,
+                f"{d.name(host)} is no longer a host of this pool: the master does not list it",
+                host=host,
+            )
+        d.change(left=None, agents={h: a for h, a in d.live.agents.items() if h not in missing})
+
+
 def _pool_view(d: Draft, event: ev.AgentReported) -> None:
     seen = event.facts.pool_view
     if seen is None or not event.facts.role.serves_as_master or seen.master != event.host:
         return
+    if event.facts.observed.pool_view is not None and seen.hosts:
+        _hosts_left(d, {item.host for item in seen.hosts})
     if seen.name and seen.name != d.record.name:
         d.note(Kind.POOL_NAMED, f"this pool's name is {seen.name}", name=seen.name)
     for host in seen.hosts:
@@ -131,14 +184,36 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     if sent is not None and sent.host == event.host:
         d.change(sent={**d.live.sent, result.order_id: replace(sent, result=result, answered_at=d.now)})
     if result.claim is not None and sent is not None and result.outcome is Outcome.DONE:
-        d.change(claims={**d.live.claims, event.host: result.claim})
-        if result.claim.last_look is not None:
-            _probe_life(d, result.claim.last_look, f"{d.name(event.host)}'s last look")
+        _claimed(d, event.host, result.order_id, result.claim)
     for probe in result.probes:
         _probe_life(d, probe, f"{d.name(event.host)}'s fresh probe")
-    look = d.live.look
-    if look is not None and result.nonce == look.nonce and event.host not in look.answered:
-        d.change(look=replace(look, answered=(*look.answered, event.host)))
+    look, failover = d.live.look, d.failover
+    if look is None or result.nonce != look.nonce or event.host in look.answered:
+        return
+    old = failover.old_master if failover is not None else ""
+    # safety: a last look that is answered is a veto, whatever kind of proof is at hand.
+    alive = any(answered(probe) and probe.target == old for probe in result.probes)
+    seen = f"{d.name(event.host)}'s fresh probe of {d.name(old)} was answered" if alive else look.alive
+    by_candidate = failover is not None and event.host == failover.candidate
+    misses = 0 if by_candidate else d.live.look_misses
+    d.change(look=replace(look, answered=(*look.answered, event.host), alive=seen), look_misses=misses)
+
+
+def claim_prefix(d: Draft) -> str:
+    """How the ids of the present round's claims begin."""
+    failover = d.failover
+    return f"{failover.id}/claim/{d.site.epoch}.{d.live.claim_round}." if failover is not None else "none"
+
+
+def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None:
+    """An answer to a claim counts only in its own round: an old look and old placements prove nothing now."""
+    if claim.last_look is not None:
+        _probe_life(d, claim.last_look, f"{d.name(host)}'s last look")
+    if not order_id.startswith(claim_prefix(d)):
+        return
+    if claim.last_look is not None and answered(claim.last_look) and not claim.veto:
+        claim = replace(claim, veto="the old master's xapi answers it")
+    d.change(claims={**d.live.claims, host: claim})
 
 
 def _heard_now(d: Draft, host: HostId, stream: int) -> None:
@@ -172,6 +247,8 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
     if state.running != event.run_id:
         return
     readings = (*state.readings, reading)[-_READINGS_KEPT:]
+    if reading.power is Power.ON and state.newest is not None and state.newest.power is Power.OFF:
+        d.change(grace_until=d.now + d.policy.boot_grace)  # somebody has just switched it on: it may be booting
     d.change(power={**d.live.power, reading.device: replace(state, readings=readings, running="")})
     agent = d.heard(event.host)
     if agent is None or reading.power is Power.OFF:
@@ -179,33 +256,50 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
         text = f"power of {d.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{said}"
         data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
         d.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)
+    if reading.power is Power.OFF:
+        _known_life(d, event.host, reading.ended_at)
     if agent is None:
         return
     known = d.record.hosts.get(event.host)
     boot = known.boot_id if known else ""
-    if (
-        reading.power is Power.ON
-        and boot
-        and agent.hello.boot_id == boot
-        and d.record.bound.get(reading.device) != boot
-    ):
+    # safety: a run that began before this boot was heard may have read the machine of another time.
+    ours = agent.hello.boot_id == boot and reading.started_at >= agent.connected_at
+    if reading.power is Power.ON and boot and ours and d.record.bound.get(reading.device) != boot:
         if reading.device not in d.record.quarantined:
-            text = (
-                f"fence device {reading.device} reads ON while {d.name(event.host)} is seen alive: bound to this boot"
-            )
+            name = d.name(event.host)
+            text = f"fence device {reading.device} reads ON while {name} is seen alive: bound to this boot"
             d.note(Kind.DEVICE_BOUND, text, device=reading.device, host=event.host, boot_id=boot)
     elif reading.power is Power.OFF:
         challenge(d, event.host)
 
 
+def _known_life(d: Draft, host: HostId, ended_at: Ms) -> None:
+    """Events may come out of order: life that is already known to be younger than this reading voids it too."""
+    own = d.live.own_probe
+    answers = [(own.answered_at, "the collector's own probe")] if own is not None and own.host == host else []
+    for other, agent in d.live.agents.items():
+        probe = agent.facts.probe_of(host)
+        if probe is not None:
+            answers.append((probe.answered_at, f"{d.name(other)}'s probe"))
+    known = d.record.hosts.get(host)
+    for at, who in answers:
+        if at is not None and at > ended_at:
+            boot = known.boot_id if known else ""
+            _life(d, host, boot, f"{who} was answered by the xapi of {d.name(host)}")
+            return
+
+
 def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
-    failover = d.failover
+    failover = d.record.failover  # ended or not: an automatic power-off has its result in the journal
     if failover is None or failover.fence_pending is None or failover.fence_pending[1] != event.run_id:
         return
-    word = "claims success" if event.claim else ("failed" if event.certain else "was cut off, its outcome is unknown")
+    if not event.certain:
+        return  # cut off: the power-off may still land; it stays pending for its hard limit and 10 s more (shot.py)
+    word = "claims success" if event.claim else "failed"
     text = f"the power-off by {failover.fence_pending[0]} {word}: {event.text}"
     d.change(fenced_at=d.now)
-    d.note(Kind.FENCE_RESULT, text, device=failover.fence_pending[0], claim=event.claim, certain=event.certain)
+    data = {"device": failover.fence_pending[0], "claim": event.claim, "certain": event.certain}
+    d.write(Entry(Kind.FENCE_RESULT, text, data, failover.id, d.record.term))
 
 
 def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
@@ -218,13 +312,12 @@ def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
         _probe_life(d, Probe(event.host, "", event.outcome, event.at), "the collector's own probe")
 
 
-def _off_readings(d: Draft, host: HostId) -> list[Any]:
-    voided = d.live.contrary[0] if d.live.contrary else -1
+def _off_readings(d: Draft, host: HostId) -> list[PowerReading]:
     return [
         reading
         for device in d.pool.devices.get(host, ())
-        for reading in d.live.power.get(device.name, PowerState()).readings
-        if reading.power is Power.OFF and reading.started_at > voided
+        for reading in counting(d, device.name)
+        if reading.power is Power.OFF
     ]
 
 
@@ -235,9 +328,9 @@ def _suspicious_life(d: Draft, host: HostId) -> None:
 
 
 def _probe_life(d: Draft, probe: Probe, who: str) -> None:
-    if not answered(probe):
-        return
-    if any(reading.ended_at < probe.probed_at for reading in _off_readings(d, probe.target)):
+    # A newer probe may have failed: what counts is when the xapi last answered.
+    at = max(probe.probed_at if answered(probe) else -1, probe.answered_at if probe.answered_at is not None else -1)
+    if any(reading.ended_at < at for reading in _off_readings(d, probe.target)):
         known = d.record.hosts.get(probe.target)
         _life(
             d, probe.target, known.boot_id if known else "", f"{who} was answered by the xapi of {d.name(probe.target)}"
@@ -254,7 +347,7 @@ def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
     d.change(power={**d.live.power, **power})
     if known is None or boot_id != known.boot_id or _booted_in(d, host):
         return
-    d.change(contrary=(d.now, f"{how} after power was read OFF"))
+    d.change(contrary=(d.now, f"{how} after power was read OFF", host))
     for device in devices:
         if device not in d.record.quarantined:
             why = f"it read OFF, and then {how}"

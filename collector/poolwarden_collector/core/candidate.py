@@ -14,8 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Role, Tri
+from poolwarden_collector.core.evidence import FACTS_FRESH_MS
+from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Power, Role, Tri
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.power import view
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
     if agent is None:
         return "its agent is not heard"
     f = agent.facts
+    seen = [at for at in (f.observed.host, f.observed.xapi) if at is not None]
+    if seen and d.now - min(seen) > FACTS_FRESH_MS:
+        return f"its facts are {(d.now - min(seen)) / 1000:.0f} s old"
     if "promote" not in agent.hello.capabilities:
         return f"its agent {agent.hello.agent_version} cannot promote"
     if f.database.ha_armed is not Tri.NO:
@@ -85,6 +90,11 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
         return f"it carries a tombstone of term {f.tombstone.term}"
     if f.role.pool_conf is not Role.MEMBER:
         return f"its pool.conf says {f.role.pool_conf.value}, not member"
+    old = d.record.address_of(old_master)
+    if old and f.role.master_address != old:
+        return f"its pool.conf names another master, {f.role.master_address}"
+    if host in d.live.mute:
+        return "it does not answer the last look"
     if f.database.generation == 0:
         return "it has no readable copy of the database"
     if f.database.rolling_upgrade is Tri.YES:
@@ -129,9 +139,11 @@ def forecast(d: Draft, candidate: HostId, old_master: HostId, loads: PlacementVi
         if host == old_master:
             continue
         found = kills_on(d, host, loads)
-        if isinstance(found, str) and d.heard(host):
-            return found
-        if not isinstance(found, str):
+        if isinstance(found, str):
+            if d.heard(host):
+                return found
+            continue  # never heard in this run: it is asked about again before it is repointed
+        if d.heard(host) or view(d, host).power is not Power.OFF:
             kills.extend(found)
     return tuple(kills)
 
@@ -142,8 +154,8 @@ def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] |
     xapi adopts a domain that its database places nowhere, and terminates one that it does not know or places on
     another host (xapi: ocaml/xapi/xapi_xenops.ml).
     """
-    agent = d.heard(host)
-    if agent is None or agent.facts.domains is None:
+    agent = d.agent(host)
+    if agent is None or not agent.reported or agent.facts.domains is None:
         return f"the running VMs of {d.name(host)} are not known"
     known = {item.vm: item for item in loads.placements}
     kills = []

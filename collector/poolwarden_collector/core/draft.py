@@ -103,14 +103,26 @@ class Draft:
         return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.quarantined)
 
     def send(
-        self, order_id: str, host: HostId, kind: OrderKind, valid_for_ms: Ms, preconditions: Preconditions | None = None
+        self,
+        order_id: str,
+        host: HostId,
+        kind: OrderKind,
+        valid_for_ms: Ms,
+        preconditions: Preconditions | None = None,
+        term: int = 0,
     ) -> None:
-        """Send (or send again: the gate is idempotent) an order on the host's open stream."""
+        """Send (or send again: the gate is idempotent) an order on the host's open stream; term 0: the pool's."""
         agent = self.live.agents.get(host)
         if agent is None or not agent.connected:
             return
         order = Order(
-            order_id, host, agent.hello.boot_id, self.record.term, kind, valid_for_ms, preconditions or Preconditions()
+            order_id,
+            host,
+            agent.hello.boot_id,
+            term or self.record.term,
+            kind,
+            valid_for_ms,
+            preconditions or Preconditions(),
         )
         sent = Sent(order_id, order.kind_name, host, agent.stream, self.now)
         self.change(sent={**self.live.sent, order_id: sent})

@@ -1,48 +1,84 @@
-"""How a failover stands still or ends without a promotion: blocked by name, aborted at a new term, superseded."""
+"""How a failover stands still or ends without a promotion: blocked by name, aborted at a new term, superseded.
+
+Rules
+-----
+* A blocker is journaled when it changes and alerted once per reason; the alert of an earlier reason is resolved.
+* Whoever ends a failover raises the term, so that an order that is still under way meets a higher one at the gate.
+"""
 
 from __future__ import annotations
 
+import re
+import zlib
+
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.orders import Claim, Target
+from poolwarden_collector.core.power import forget
 from poolwarden_collector.core.record import Failover
+
+CLAIM_VALID_MS: Ms = 15_000
+
+
+def reason_key(why: str) -> str:
+    """A short stable name of a reason, blind to its numbers: "12 min left" and "11 min left" are one reason."""
+    return f"{zlib.crc32(re.sub(r'[0-9.]+', '#', why).encode()):08x}"
 
 
 def abort(d: Draft, why: str) -> None:
     """End a failover before its promotion: a new term, no cool-down."""
     failover = d.record.failover
     assert failover is not None
-    unblock(d)
     term = d.record.term + 1
     text = f"failover {failover.id} aborted: {why}; the term is {term} now"
     d.write(Entry(Kind.ABORTED, text, {"why": why, "new_term": term}, failover.id, term))
-    d.change(claims={}, look=None)
+    _over(d, failover, f"failover {failover.id} was aborted")
 
 
 def superseded(d: Draft, host: HostId) -> None:
+    """End a failover because somebody else serves as master: a new term, told to the candidate at once."""
     failover = d.record.failover
     assert failover is not None
-    unblock(d)
+    term = d.record.term + 1
     why = f"{d.name(host)} serves as master already"
-    d.write(
-        Entry(Kind.SUPERSEDED, f"failover {failover.id} superseded: {why}", {"host": host}, failover.id, d.record.term)
-    )
-    d.raise_alert(f"{failover.id}/superseded", "warning", f"failover {failover.id} superseded", why)
+    data = {"host": host, "new_term": term}
+    d.write(Entry(Kind.SUPERSEDED, f"failover {failover.id} superseded: {why}", data, failover.id, term))
+    _over(d, failover, f"failover {failover.id} was superseded")
+    if failover.promote_order and d.heard(failover.candidate):
+        # safety: a promote order may still be in a buffer; behind it comes a term that its late copies cannot pass.
+        target = Target(failover.old_master, d.record.address_of(failover.old_master))
+        d.send(d.fresh_id("supersede"), failover.candidate, Claim(target, want_placements=False), CLAIM_VALID_MS)
+    title = f"{d.record.name or d.record.pool}: failover {failover.id} superseded"
+    d.raise_alert(f"{failover.id}/superseded/done", "warning", title, why)
+
+
+def _over(d: Draft, failover: Failover, text: str) -> None:
+    forget(d, failover.old_master)
+    resolve_blocks(d, failover, text)
+    d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now)
+
+
+def resolve_blocks(d: Draft, failover: Failover, text: str) -> None:
+    """Every alert of this failover's blockers is over."""
+    for key in d.record.open_alerts:
+        if key.startswith(f"{d.record.pool}/{failover.id}/BLOCKED_"):
+            d.resolve_alert(key, text)
 
 
 def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = "") -> None:
-    """Stand still with a named blocker, and say so once."""
+    """Stand still with a named blocker, and say so once per reason."""
     code = f"BLOCKED_{code}"
     if failover.blocked == code and failover.blocker == why:
         return
-    if failover.blocked != code:
-        body = f"{why}. {next_step}".strip()
-        pool = d.record.name or d.record.pool
-        title = f"{pool}: failover {failover.id} of {d.name(failover.old_master)} stands still: {code}"
-        d.raise_alert(
-            f"{failover.id}/{code}", "critical", title, body, old_master=d.name(failover.old_master), blocker=why
-        )
+    if failover.blocked == code and reason_key(failover.blocker) == reason_key(why):
+        return
+    resolve_blocks(d, failover, f"the reason has changed: {why}")
     d.note(Kind.BLOCKED, f"{code}: {why}", code=code, why=why, next_step=next_step)
+    pool, old = d.record.name or d.record.pool, d.name(failover.old_master)
+    title = f"{pool}: failover {failover.id} of {old} stands still: {code}"
+    key = f"{failover.id}/{code}/{reason_key(why)}"
+    d.raise_alert(key, "critical", title, f"{why}. {next_step}".strip(), old_master=old, blocker=why)
 
 
 def unblock(d: Draft) -> None:
@@ -50,7 +86,5 @@ def unblock(d: Draft) -> None:
     failover = d.failover
     if failover is None or not failover.blocked:
         return
-    key = f"{d.record.pool}/{failover.id}/{failover.blocked}"
     d.note(Kind.UNBLOCKED, f"{failover.blocked} is over")
-    if key in d.record.open_alerts:
-        d.resolve_alert(key, f"{failover.blocked} is over")
+    resolve_blocks(d, failover, f"{failover.blocked} is over")

@@ -57,8 +57,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
 
 def _act(d: Draft, verdict: Verdict) -> None:
     remedies.watch_power(d, verdict)
-    if d.record.paused is None or d.failover is not None:
-        remedies.succeed(d, verdict)
+    remedies.succeed(d, verdict)
     failover.advance(d, verdict)
     if d.record.paused is None and verdict is not Verdict.HA_MANAGED and not d.quiet:
         members.owed_work(d)
@@ -108,6 +107,9 @@ def _say_verdict(d: Draft, verdict: Verdict) -> None:
         ]
         text = f"{verdict.word}: {sentence}"
         d.note(Kind.VERDICT, text, verdict=verdict.word, before=d.live.verdict, evidence=evidence)
+        if d.live.verdict == Verdict.POOL_DARK.word and not d.quiet:
+            # The site may have lost its power: members often boot before their master does.
+            d.change(grace_until=d.now + d.policy.boot_grace)
         d.change(verdict=verdict.word, verdict_since=d.now, verdict_sentence=sentence)
         if verdict is Verdict.VANISHED:
             _mark_silence(d)
@@ -124,6 +126,8 @@ def _alerts_open(d: Draft) -> list[str]:
     return [key for key in d.record.open_alerts if f"/incident-{d.record.incidents}/" in key]
 
 
+# What a master's restart shows for a moment: an alert only if it lasts.
+_TRANSIENT = (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_EMERGENCY, Verdict.POOL_SPLIT)
 _SEVERITY = {
     Verdict.AGENT_LOST: "warning",
     Verdict.UNREACHABLE: "warning",
@@ -140,7 +144,10 @@ def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
     if verdict is Verdict.HEALTHY and d.failover is None:
         for key in _alerts_open(d):
             d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
-    if d.quiet or verdict.permits not in (Permit.ALERT, Permit.RESTART, Permit.SUCCEED):
+    forlorn = verdict is Verdict.LEARNING and d.now - d.site.quiet_until >= d.policy.xapi_down_after
+    if d.quiet or not (forlorn or verdict.permits in (Permit.ALERT, Permit.RESTART, Permit.SUCCEED)):
+        return
+    if verdict in _TRANSIENT and d.now - d.live.verdict_since < d.policy.vanished_after:
         return
     failing_over = d.record.failover is not None and d.record.failover.step in (Step.PROMOTING, Step.PROMOTED)
     if failing_over and verdict in (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_VANISHED):

@@ -19,6 +19,8 @@ from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
 
+FACTS_FRESH_MS: Ms = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class EvidenceLine:
@@ -81,16 +83,15 @@ def signs(d: Draft) -> Signs:
 
 
 def _ha(d: Draft) -> Tri:
-    states = [agent.facts.database.ha_armed for host in d.live.agents if (agent := d.heard(host)) is not None]
-    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
-    if Tri.YES in states or any(v.ha_enabled is Tri.YES and d.heard(v.master) for v in views):
+    if d.record.ha_armed:
         return Tri.YES
+    states = [agent.facts.database.ha_armed for host in d.live.agents if (agent := d.heard(host)) is not None]
     return Tri.NO if states and all(state is Tri.NO for state in states) else Tri.UNKNOWN
 
 
 def _disputed(d: Draft, master: HostId) -> bool:
     """Life was seen after an OFF reading, and the dispute is young."""
-    if d.live.contrary is None:
+    if d.live.contrary is None or d.live.contrary[2] != master:
         return False
     return d.now - d.live.contrary[0] < d.policy.vanished_after * 4
 
@@ -98,8 +99,10 @@ def _disputed(d: Draft, master: HostId) -> bool:
 def _agent(d: Draft, master: HostId) -> Agent:
     if master and d.heard(master):
         return Agent.HEARD
-    silent = silence_of(d, master) >= d.policy.vanished_after
-    return Agent.SILENT if silent else Agent.LATE
+    silent = silence_of(d, master)
+    if silent >= d.policy.patience:
+        return Agent.MUTE
+    return Agent.SILENT if silent >= d.policy.vanished_after else Agent.LATE
 
 
 def _xapi(d: Draft, host: HostId) -> Xapi:
@@ -108,6 +111,9 @@ def _xapi(d: Draft, host: HostId) -> Xapi:
     if agent is None:
         return Xapi.UNKNOWN
     x, p = agent.facts.xapi, d.policy
+    at = agent.facts.observed.xapi
+    if at is not None and d.now - at > FACTS_FRESH_MS:
+        return Xapi.UNKNOWN  # the agent reports, but whoever looks at xapi there has stopped looking
     if x.liveness is Liveness.ANSWERS:
         return Xapi.ANSWERS if x.socket_liveness is not Liveness.SILENT else Xapi.UNWELL
     if x.liveness is Liveness.UNKNOWN or x.liveness_since is None:

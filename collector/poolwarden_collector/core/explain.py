@@ -16,7 +16,7 @@ from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import EvidenceLine, lines, signs, suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.permission import may_begin, standing_refusal
+from poolwarden_collector.core.permission import boot_grace, may_begin, standing_refusal
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.readiness import not_ready
@@ -76,6 +76,8 @@ def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, .
         found.append(f"failover {failover.id} stands still: {held}")
     if failover is None and (why := may_begin(d, verdict)):
         found.append(f"failover: {why}")
+    if verdict.permits is Permit.SUCCEED and failover is None and (grace := boot_grace(d)):
+        found.append(f"failover: {grace}, unless the power reads OFF")
     if master and verdict.permits is Permit.SUCCEED and d.record.master == master:
         boot = d.record.hosts[master].boot_id if master in d.record.hosts else ""
         proof = verify_power(d, master, boot)
@@ -151,6 +153,7 @@ def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
 
 
 _NEXT = {
+    Verdict.UNWITNESSED: "make sure that the master is off, then: poolwarden confirm-fenced HOST",
     Verdict.NO_MASTER: (
         "look at pool.conf and xapi of every host; promote the newest database by hand: "
         "xe pool-emergency-transition-to-master"

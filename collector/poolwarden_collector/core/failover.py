@@ -23,10 +23,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden_collector.core import members
+from poolwarden_collector.core.absorb import claim_prefix
 from poolwarden_collector.core.candidate import forecast, rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, superseded, unblock
-from poolwarden_collector.core.evidence import lines, serving, suspected
+from poolwarden_collector.core.evidence import lines, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import last_look, looked
@@ -35,10 +36,11 @@ from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, verify_human, verify_power
 from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
-from poolwarden_collector.core.shot import shoot
+from poolwarden_collector.core.shot import pending, shoot
 from poolwarden_collector.core.verdict import Verdict
 
 ORDER_VALID_MS: Ms = 15_000
+RESEND_AFTER_MS: Ms = 5_000
 
 
 def decide(d: Draft, why: str) -> None:
@@ -47,7 +49,8 @@ def decide(d: Draft, why: str) -> None:
     known = d.record.hosts[master]
     term = d.record.term + 1
     number = d.record.failovers + 1
-    identity = f"{d.record.pool[:8]}-{number}"
+    # The term makes the id unique over a lost journal: agents keep the results of long ago, and terms never fall there.
+    identity = f"{d.record.pool[:8]}-{number}.{term}"
     data = {
         "old_master": master,
         "old_master_name": known.name,
@@ -92,25 +95,27 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
     if failover.step in REVERSIBLE:
         if d.quiet:
             return "start-up quiet time"
-        if verdict in (Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.SUSPECT, Verdict.LEARNING):
+        waiting = verdict is Verdict.UNWITNESSED and failover.human is None
+        if waiting or verdict in (Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.SUSPECT, Verdict.LEARNING):
             return f"the verdict is {verdict.word}: not enough is heard to go on or to give up"
     return ""
 
 
 def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
     """Give up, with the reason, where the ground of the decision is gone. True if it ended."""
-    others = [host for host in serving(d) if host != failover.old_master]
+    others = [host for host in unowed_masters(d) if host != failover.old_master]
+    agent = d.agent(failover.old_master)
     if others:
         superseded(d, others[0])
-        return True
-    if verdict is not Verdict.VANISHED:
+    elif d.record.term > failover.term:
+        abort(d, f"the pool's term is {d.record.term} now, this failover's is {failover.term}")
+    elif verdict is not Verdict.VANISHED and not (verdict is Verdict.UNWITNESSED and failover.human is not None):
         abort(d, f"{d.name(failover.old_master)} is {verdict.word} now: {verdict.meaning}")
-        return True
-    agent = d.agent(failover.old_master)
-    if agent is not None and agent.hello.boot_id != failover.old_boot:
+    elif agent is not None and agent.hello.boot_id != failover.old_boot:
         abort(d, f"{d.name(failover.old_master)} has booted anew")
-        return True
-    return False
+    else:
+        return False
+    return True
 
 
 # ------------------------------------------------------------------------------------------------ claim
@@ -118,10 +123,6 @@ def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
 
 def _claim(d: Draft, failover: Failover) -> None:
     if not claims_ready(d, failover):
-        return
-    vetoes = [f"{d.name(host)}: {claim.veto}" for host, claim in sorted(d.live.claims.items()) if claim.veto]
-    if vetoes:
-        abort(d, f"vetoed by {'; '.join(vetoes)}")
         return
     hosts = sorted(d.live.claims, key=d.name)
     text = f"claimed at term {failover.term} by {', '.join(d.name(host) for host in hosts)}; nobody sees the old master"
@@ -133,34 +134,69 @@ def claims_ready(d: Draft, failover: Failover) -> bool:
     """Ask every heard agent to store the term and look once more; True when all, or all that answer, have done so."""
     asked = [host for host in d.record.hosts if host != failover.old_master and d.heard(host)]
     if d.live.claims_since is None:
-        d.change(claims_since=d.now, claims={})
-        names = ", ".join(sorted(d.name(host) for host in asked))
-        d.note(
-            Kind.CLAIM_SENT, f"asking {names or 'nobody'} to store term {failover.term} and look once more", hosts=asked
-        )
+        d.change(claims_since=d.now, claims={}, claim_round=d.serial())
+        names = ", ".join(sorted(d.name(host) for host in asked)) or "nobody"
+        text = f"asking {names} to store term {failover.term} and look once more"
+        d.note(Kind.CLAIM_SENT, text, hosts=asked)
     for host in asked:
-        agent = d.agent(host)
-        assert agent is not None
-        order_id = f"{failover.id}/claim/{d.site.epoch}.{d.live.claims_since}.{agent.stream}/{host[:8]}"
-        sent = d.sent(order_id)
-        if sent is None:
-            target = Target(failover.old_master, d.record.address_of(failover.old_master))
-            d.send(order_id, host, Claim(target), ORDER_VALID_MS)
-        elif sent.result is not None and sent.result.term > d.record.term:
-            abort(d, f"{d.name(host)} has seen term {sent.result.term}")
+        _claim_one(d, failover, host)
+        if d.failover is None:
             return False
+    vetoes = [f"{d.name(host)}: {claim.veto}" for host, claim in sorted(d.live.claims.items()) if claim.veto]
+    if vetoes:
+        abort(d, f"vetoed by {'; '.join(vetoes)}")
+        return False
+    since = d.live.claims_since if d.live.claims_since is not None else d.now
     missing = [host for host in asked if host not in d.live.claims]
-    since = d.live.claims_since
-    waited = since is not None and d.now - since >= d.policy.claim_wait
-    return bool(d.live.claims) and (not missing or waited)
+    if not d.live.claims and d.now - since >= 2 * d.policy.claim_wait:
+        why = "; ".join(_claim_refusal(d, host) for host in asked) or "no member is heard"
+        block(d, failover, "NO_CLAIM", f"no member has stored term {failover.term}: {why}")
+    return bool(d.live.claims) and (not missing or d.now - since >= d.policy.claim_wait)
+
+
+def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
+    """Ask one host, again under a new id when an answer was lost, refused, or is of another database file than now."""
+    agent, claim = d.agent(host), d.live.claims.get(host)
+    assert agent is not None
+    if claim is not None and claim.placements is not None and claim.placements.readable:
+        if claim.placements.generation == agent.facts.database.generation:
+            return
+        # safety: the forecast must be of the file that would be loaded now, not of the one that was there at the claim.
+        d.change(claims={h: c for h, c in d.live.claims.items() if h != host})
+    elif claim is not None:
+        return
+    prefix = f"{claim_prefix(d)}{host[:8]}."
+    mine = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(prefix)]
+    last = max(mine, key=lambda sent: sent.at, default=None)
+    if last is not None and last.result is not None and last.result.term > d.record.term:
+        abort(d, f"{d.name(host)} has seen term {last.result.term}")
+        return
+    wait = RESEND_AFTER_MS if last is not None and last.result is not None else d.policy.claim_wait
+    if last is None or last.stream != agent.stream or d.now - last.at >= wait:
+        target = Target(failover.old_master, d.record.address_of(failover.old_master))
+        d.send(f"{prefix}{d.serial()}", host, Claim(target), ORDER_VALID_MS, term=failover.term)
+
+
+def _claim_refusal(d: Draft, host: HostId) -> str:
+    prefix = f"{claim_prefix(d)}{host[:8]}."
+    answers = [s.result for order_id, s in d.live.sent.items() if order_id.startswith(prefix) and s.result is not None]
+    said = (answers[-1].text or answers[-1].reason) if answers else "no answer"
+    return f"{d.name(host)}: {said}"
 
 
 # ------------------------------------------------------------------------------------------------ candidate
 
 
+def unblock_claims(d: Draft) -> None:
+    """Claims are in: a blocker that named their absence is over."""
+    if d.failover is not None and d.failover.blocked == "BLOCKED_NO_CLAIM":
+        unblock(d)
+
+
 def _choose(d: Draft, failover: Failover) -> None:
     if not claims_ready(d, failover):
         return
+    unblock_claims(d)
     ranked = rank(d, failover.old_master, tuple(d.live.claims))
     eligible = [r for r in ranked if not r.limitation]
     if not eligible:
@@ -201,6 +237,7 @@ def _candidate_stands(d: Draft, failover: Failover) -> bool:
     """Is the chosen candidate still fit? A lost one is replaced while nothing irreversible has happened."""
     if not claims_ready(d, failover):
         return False
+    unblock_claims(d)
     ranked = rank(d, failover.old_master, tuple(d.live.claims))
     own = next((r for r in ranked if r.host == failover.candidate), None)
     if own is not None and not own.limitation:
@@ -214,7 +251,7 @@ def _candidate_stands(d: Draft, failover: Failover) -> bool:
 
 def _prove(d: Draft, failover: Failover) -> None:
     """Steps CANDIDATE and PROVED: a proof made now, a fresh look after it, and in the same pass the intent."""
-    if not _candidate_stands(d, failover):
+    if pending(d, failover) or not _candidate_stands(d, failover):
         return
     failover = d.failover or failover
     proof = find_proof(d, failover)
@@ -253,7 +290,10 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         return
     name = d.name(failover.old_master)
     say = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
-    if refusal.code == "POWER_ON":
+    if refusal.code == "POWER_ON" and failover.fence_attempts:
+        count = len(failover.fence_attempts)
+        block(d, failover, "POWER_ON", f"{power.why}: {count} power-offs did not switch it off", say)
+    elif refusal.code == "POWER_ON":
         block(d, failover, "POWER_ON", f"{power.why}; it may still run VMs and is not shot by policy", say)
     elif refusal.code in ("POWER_UNKNOWN", "UNBOUND") and not exhausted(d, failover.old_master):
         return

@@ -61,6 +61,8 @@ class Kind(Enum):
     RESUMED = "resumed"
     HUMAN_CONFIRMED = "human-confirmed"
     OPERATOR_REFUSED = "operator-refused"
+    HA_SEEN = "ha-seen"
+    HOST_LEFT = "host-left"
     STALE_EPOCH = "stale-epoch"
     COLLECTOR_STARTED = "collector-started"
     ALERT = "alert"

@@ -84,6 +84,7 @@ class Look:
     nonce: str
     at: Ms
     answered: tuple[HostId, ...] = ()
+    alive: str = ""  # who found the old master's xapi alive in this round; empty: nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,17 @@ class PoolLive:
     agents: dict[HostId, AgentState] = field(default_factory=dict)
     sent: dict[str, Sent] = field(default_factory=dict)
     claims: dict[HostId, ClaimOutcome] = field(default_factory=dict)
+    master_since: Ms = 0  # when this run saw the present master take its role; 0: before this run
+    aborted_at: Ms | None = None  # when this run last ended a failover without a promotion
     claims_since: Ms | None = None
+    claim_round: int = 0  # the serial of the present round; answers to an earlier one do not count
+    look_misses: int = 0  # last looks that the candidate left unanswered, in a row
+    mute: frozenset[HostId] = frozenset()  # hosts that left three last looks unanswered on their present stream
+    fence_since: Ms = 0  # when the power-off under way was ordered in this run
+    left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when
     power: dict[HostId, PowerState] = field(default_factory=dict)
-    contrary: tuple[Ms, str] | None = None  # last sign of life of the old master that contradicts a reading
+    grace_until: Ms = 0  # boot grace: until then a master that does not read OFF is let win
+    contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
     own_probe: OwnProbe | None = None
     unserved_since: Ms | None = None  # since when the heard master on record has not been seen serving
     look: Look | None = None

@@ -6,41 +6,56 @@ Silence in the look proves nothing; an answer in it is a veto. That is why it ma
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving
-from poolwarden_collector.core.facts import Ms, Tri
+from poolwarden_collector.core.evidence import serving, witness
+from poolwarden_collector.core.facts import Ms, ProbeOutcome
 from poolwarden_collector.core.live import Look
 from poolwarden_collector.core.orders import ProbeNow, Target
 from poolwarden_collector.core.proof import Proof, paired_since
 from poolwarden_collector.core.record import Failover
+from poolwarden_collector.core.verdict import Witness
 
 ORDER_VALID_MS: Ms = 15_000
 SHOT_EVIDENCE_MS: Ms = 5_000
+LOOKS = 3
 
 
 def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
-    """A round of fresh probes under a new nonce, begun after the proof's last reading; the candidate must have
-    answered.
-    """
+    """Has a round of fresh probes, begun after the proof was complete, been answered by the candidate?"""
     power = proof.kind == "power"
     needed_after = paired_since(d, failover.old_master) if power else (d.live.human_at or 0)
     look = d.live.look
     if look is None or look.at < needed_after or d.now - look.at > d.policy.reading_fresh:
         begin_look(d, failover)
         return False
+    over = d.now - look.at > d.policy.look_wait
     if failover.candidate not in look.answered:
-        if d.now - look.at > d.policy.look_wait:
+        if over:
+            _missed(d, failover)
             begin_look(d, failover)
         return False
-    asked = [host for host in d.live.claims if d.heard(host)]
-    return all(host in look.answered for host in asked) or d.now - look.at >= d.policy.look_wait
+    if look.alive and over:
+        begin_look(d, failover)
+        return False
+    asked = [host for host in d.record.hosts if host != failover.old_master and d.heard(host)]
+    return all(host in look.answered for host in asked) or over or bool(look.alive)
+
+
+def _missed(d: Draft, failover: Failover) -> None:
+    """The candidate left a look unanswered; three in a row, and it is no candidate on this stream."""
+    misses = d.live.look_misses + 1
+    if misses < LOOKS:
+        d.change(look_misses=misses)
+    else:
+        d.change(look_misses=0, mute=d.live.mute | {failover.candidate})
 
 
 def begin_look(d: Draft, failover: Failover) -> None:
+    """Ask every heard member for a new probe under a new nonce."""
     nonce = d.fresh_id("look")
     d.change(look=Look(nonce, d.now))
     target = Target(failover.old_master, d.record.address_of(failover.old_master))
-    for host in d.live.claims:
-        if d.heard(host):
+    for host in d.record.hosts:
+        if host != failover.old_master and d.heard(host):
             d.send(f"{nonce}/{host[:8]}", host, ProbeNow((target,), nonce), ORDER_VALID_MS)
 
 
@@ -54,11 +69,17 @@ def last_look(d: Draft, failover: Failover) -> str:
         return f"{d.name(failover.old_master)} has booted anew"
     if d.heard(failover.old_master) is not None:
         return f"the agent of {d.name(failover.old_master)} is heard"
+    if d.live.look is not None and d.live.look.alive:
+        return d.live.look.alive
+    if witness(d, failover.old_master) is Witness.ANSWERED:
+        return f"a member reaches the xapi of {d.name(failover.old_master)}"
+    own = d.live.own_probe
+    if own is not None and own.host == failover.old_master and own.outcome is ProbeOutcome.ANSWERED:
+        return f"the collector reaches the xapi of {d.name(failover.old_master)}"
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
-    armed = [host for host in d.live.agents if (a := d.heard(host)) and a.facts.database.ha_armed is Tri.YES]
-    if armed:
-        return f"xapi's HA is armed on {d.name(armed[0])}"
+    if d.record.ha_armed:
+        return f"xapi's HA is armed, as seen on {', '.join(sorted(d.name(h) for h in d.record.ha_armed))}"
     return ""
 
 
@@ -70,4 +91,4 @@ def witnessed_now(d: Draft, failover: Failover) -> bool:
     if look is None or d.now - look.at > SHOT_EVIDENCE_MS:
         begin_look(d, failover)
         return False
-    return bool(look.answered)
+    return bool(look.answered) and not look.alive

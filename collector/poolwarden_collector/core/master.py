@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, suspected, unowed_masters
-from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.facts import HostId, Role
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import ProbeFromCollector, SendSettings, Target
 
@@ -18,6 +18,9 @@ EVERYONE_UP_TO = 8
 def observe(d: Draft) -> None:
     """Adopt the one serving master if the record names another or none, and no failover is deciding that itself."""
     masters = unowed_masters(d)
+    if not masters and len(serving(d)) == 1 and d.failover is None:
+        _handed_back(d, serving(d)[0])
+        return
     if len(masters) != 1 or masters[0] == d.record.master or d.failover is not None:
         return
     host = masters[0]
@@ -28,6 +31,24 @@ def observe(d: Draft) -> None:
     how = f"it succeeded {d.name(before)} without Poolwarden's order" if before else "first seen"
     text = f"{d.name(host)} serves as master ({how}); the term is {term}"
     d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": before}, "", term))
+    d.change(master_since=d.now)
+
+
+def _handed_back(d: Draft, host: HostId) -> None:
+    """An owed old master serves alone, and the master on record is its settled member: the role was handed back."""
+    agent = d.heard(d.record.master)
+    address = d.record.address_of(host)
+    if agent is None or agent.facts.role.pool_conf is not Role.MEMBER or agent.facts.role.master_address != address:
+        return
+    if agent.facts.role.running is not Role.MEMBER or agent.facts.role.running_master_address != address:
+        return
+    before, term = d.record.master, d.record.term + 1
+    text = f"{d.name(host)} serves as master again and {d.name(before)} follows it; the term is {term}"
+    d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": before}, "", term))
+    d.change(master_since=d.now)
+    d.note(
+        Kind.OWED_DONE, f"{d.name(host)} was handed the role back: no tombstone is owed", host=host, what="tombstone"
+    )
 
 
 def verified(d: Draft) -> HostId:

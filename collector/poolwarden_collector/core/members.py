@@ -16,18 +16,20 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import answered, fresh_probe
+from poolwarden_collector.core.evidence import answered, fresh_probe, signs
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role, Tri
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.orders import OrderKind, Preconditions, Repoint, RestartXapi, SetTombstone
 from poolwarden_collector.core.record import Failover, Owed
+from poolwarden_collector.core.verdict import Verdict, judge
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 ATTEMPT_MS: Ms = 30_000
 RESTART_FROM_ATTEMPT = 3
 VIEW_FRESH_MS: Ms = 30_000
+LOST_AGAIN = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER)
 NOT_CONNECTED_MS: Ms = 10_000
 ENABLE_PATIENCE_MS: Ms = 60_000
 
@@ -76,10 +78,23 @@ def bring_back(d: Draft, failover: Failover) -> None:
         if current is not None and host not in current.back and not _is_owed(d, host):
             _one_member(d, current, host)
     current = d.failover
+    if current is not None and judge(signs(d)) in LOST_AGAIN:
+        _lost_again(d, current, survivors)
+        return
     successor = d.heard(failover.candidate)
     if successor is None or not successor.facts.role.serves_as_master:
         return
     if current is not None and all(host in current.back or _is_owed(d, host) for host in survivors):
+        _close(d, current, survivors)
+
+
+def _lost_again(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
+    """The new master is gone before its members were back: owe them all and close, so that its own loss is judged."""
+    for host in survivors:
+        if host not in failover.back and not _is_owed(d, host):
+            _owe(d, host, failover.candidate, f"the new master is lost again ({d.live.verdict})")
+    current = d.failover
+    if current is not None:
         _close(d, current, survivors)
 
 
@@ -165,7 +180,9 @@ def _pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kin
     known = failover is not None and failover.repointing.get(host) == order_id
     if d.sent(order_id) is None and not known:
         again = f" (attempt {number})" if number > 1 else ""
-        d.note(intent, text + again, host=host, order=order_id, **data)
+        of = failover.id if failover is not None and base.startswith(f"{failover.id}/") else ""
+        facts = {"host": host, "order": order_id, **data}
+        d.write(Entry(intent, text + again, facts, of, d.record.term))
     member = (Role.MEMBER,) if isinstance(kind, RestartXapi) else ()
     pre = Preconditions(ha_off=not isinstance(kind, SetTombstone), pool_conf_in=member)
     _send(d, order_id, host, kind, pre)
@@ -248,14 +265,16 @@ def _durations(d: Draft) -> dict[str, Ms]:
 
 
 def owed_work(d: Draft) -> None:
-    """Pay what is owed to every host that is heard again."""
+    """Pay what is owed to every host that is heard again, towards a master that serves."""
+    master = d.heard(d.record.master)
+    served = master is not None and master.facts.role.serves_as_master
     for item in d.record.owed:
         agent = d.agent(item.host)
         if agent is None or not agent.connected or not agent.reported or item.host == d.record.master:
             continue
         if item.what == "tombstone":
-            _tombstone(d, item, agent)
-        else:
+            _tombstone(d, item, agent, served)
+        elif served:
             _owed_repoint(d, item, agent)
 
 
@@ -263,7 +282,7 @@ def _owed_id(d: Draft, item: Owed, what: str, agent: AgentState) -> str:
     return f"owed/{item.term}/{what}/{item.host[:8]}/{agent.hello.boot_id[:8]}"
 
 
-def _tombstone(d: Draft, item: Owed, agent: AgentState) -> None:
+def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:
     """Mark, repoint, clear; facts decide what is due: is it a settled member, is it attached, is it marked?"""
     master = d.record.master
     marked, settled = agent.facts.tombstone is not None, _settled(d, agent, master)
@@ -276,7 +295,7 @@ def _tombstone(d: Draft, item: Owed, agent: AgentState) -> None:
         base = _owed_id(d, item, "clear" if attached else "tombstone", agent)
         kind = SetTombstone(master, d.record.address_of(master), clear=attached)
         _pursue(d, base, agent, kind, Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", clear=attached)
-    elif marked:
+    elif marked and served:
         _owed_repoint(d, item, agent)
 
 

@@ -97,7 +97,7 @@ def _confirm_refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | Non
         return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
     if serving(d):
         return No("master-serves", f"{d.name(serving(d)[0])} serves as master")
-    if verdict is not Verdict.VANISHED:
+    if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
         return No("wrong-verdict", f"the pool is {verdict.word}: {verdict.meaning}", "poolwarden explain POOL")
     if failover is None and (refusal := _may_not(d)):
         return No("held", refusal)

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.evidence import serving, suspected, unowed_masters
+from poolwarden_collector.core.facts import HostId, Ms, Power, Role
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.verdict import Verdict
+
+AGAIN_AFTER_MS: Ms = 15_000
 
 
 def may_begin(d: Draft, verdict: Verdict) -> str:
     """Why no failover may begin now; empty if one may."""
     if verdict is not Verdict.VANISHED:
         return f"the verdict is {verdict.word}"
-    return standing_refusal(d) or _survivors(d)
+    agent = d.agent(suspected(d))
+    if agent is not None and agent.reported and agent.facts.role.pool_conf is Role.MEMBER:
+        return f"{d.name(suspected(d))} was itself a member when it was last heard: who is master is not known"
+    return standing_refusal(d) or _old_master_serves(d) or _just_ended(d) or _survivors(d)
+
+
+def _old_master_serves(d: Draft) -> str:
+    """A superseded master that serves again is neither a successor to bow to nor one to promote beside."""
+    acting = [host for host in serving(d) if host not in unowed_masters(d)]
+    return f"{d.name(acting[0])}, a superseded master, serves with an old database" if acting else ""
+
+
+def _just_ended(d: Draft) -> str:
+    at = d.live.aborted_at
+    if at is None or d.now - at >= AGAIN_AFTER_MS:
+        return ""
+    return "the last failover ended without a promotion just now"
 
 
 def standing_refusal(d: Draft) -> str:
@@ -40,6 +58,12 @@ def patience(d: Draft, host: HostId) -> Ms:
     domains = agent.facts.domains if agent is not None else None
     extra = min(len(domains or ()) * d.policy.patience_per_vm, d.policy.patience_vm_limit)
     return d.policy.patience + extra
+
+
+def boot_grace(d: Draft) -> str:
+    """Why a master that does not read OFF is let win for now, after the whole pool was dark; empty if it is not."""
+    left = d.live.grace_until - d.now
+    return f"boot grace after the pool was dark, {left / 1000:.0f} s left" if left > 0 else ""
 
 
 def _survivors(d: Draft) -> str:

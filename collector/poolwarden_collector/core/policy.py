@@ -54,8 +54,6 @@ class Policy:
     human_proof_fresh: Ms = 900_000
     cooldown: Ms = 3_600_000
     min_root_free_bytes: int = 64 * 1024 * 1024
-    disk_warning_percent: int = 90
-    disk_critical_percent: int = 97
 
     def __post_init__(self) -> None:
         problems = check(self)
@@ -162,8 +160,6 @@ _COUNTS = {
     "xapi_restarts",
     "min_survivors",
     "repoint_parallel",
-    "disk_warning_percent",
-    "disk_critical_percent",
 }
 
 

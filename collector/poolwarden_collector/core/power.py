@@ -11,7 +11,7 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms, Power, PowerReading
@@ -47,8 +47,23 @@ def counting(d: Draft, device: str) -> tuple[PowerReading, ...]:
     state = d.live.power.get(device)
     if state is None:
         return ()
-    voided = d.live.contrary[0] if d.live.contrary else -1
+    voided = voided_at(d, device)
     return tuple(reading for reading in state.readings if reading.started_at > voided)
+
+
+def voided_at(d: Draft, device: str) -> Ms:
+    """The instant up to which this device's readings are void, because its host was seen alive; -1: none are."""
+    if d.live.contrary is None:
+        return -1
+    at, _, host = d.live.contrary
+    return at if any(item.name == device for item in d.pool.devices.get(host, ())) else -1
+
+
+def forget(d: Draft, host: HostId) -> None:
+    """The matter that this host's readings were for is over; later life of it must not be held against them."""
+    names = {item.name for item in d.pool.devices.get(host, ())}
+    kept = {n: replace(s, readings=()) if n in names else s for n, s in d.live.power.items()}
+    d.change(power=kept)
 
 
 def view(d: Draft, host: HostId) -> PowerView:

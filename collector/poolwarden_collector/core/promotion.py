@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block, superseded, unblock
-from poolwarden_collector.core.evidence import serving
+from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import Liveness, Ms, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
-from poolwarden_collector.core.look import last_look
+from poolwarden_collector.core.look import last_look, looked
 from poolwarden_collector.core.orders import Preconditions, Promote
-from poolwarden_collector.core.proof import Proof, Refusal, reverify_power, verify_human
+from poolwarden_collector.core.power import forget
+from poolwarden_collector.core.proof import Proof, Refusal, verify_human, verify_power
 from poolwarden_collector.core.record import Failover
 
 ORDER_VALID_MS: Ms = 15_000
@@ -46,10 +47,14 @@ def intend(d: Draft, failover: Failover, proof: Proof) -> None:
 def _send_promote(d: Draft, failover: Failover) -> None:
     # safety: callers have verified the proof and taken the last look in this very pass; the gate refuses a lower term,
     # another boot, an armed HA and a tombstone, and answers a repeated id with its stored result.
+    address = d.record.address_of(failover.old_master)
     preconditions = Preconditions(
-        pool_conf_in=(Role.MEMBER,), ha_off=True, min_root_free_bytes=d.policy.min_root_free_bytes
+        pool_conf_master_address=address,
+        pool_conf_in=(Role.MEMBER,),
+        ha_off=True,
+        min_root_free_bytes=d.policy.min_root_free_bytes,
     )
-    d.send(failover.promote_order, failover.candidate, Promote(), ORDER_VALID_MS, preconditions)
+    d.send(failover.promote_order, failover.candidate, Promote(), ORDER_VALID_MS, preconditions, failover.term)
 
 
 def promoting(d: Draft, failover: Failover) -> None:
@@ -59,14 +64,27 @@ def promoting(d: Draft, failover: Failover) -> None:
     if _serves(d, failover):
         _promoted(d, failover)
         return
-    others = [host for host in serving(d) if host != failover.candidate]
-    if others and not failover.promote_result:
+    if d.record.term > failover.term:
+        why = f"the pool's term is {d.record.term} now, this failover's {failover.term}: its order is not sent any more"
+        block(d, failover, "TERM_PASSED", why)
+        return
+    others = [host for host in unowed_masters(d) if host != failover.candidate]
+    if others and _never_took_effect(d, failover):
         superseded(d, others[0])
         return
     if failover.promote_result in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
         _await_new_master(d, failover)
         return
     _resend(d, failover)
+
+
+def _never_took_effect(d: Draft, failover: Failover) -> bool:
+    """No answer at all, or a failure that left the candidate the member that it was."""
+    if not failover.promote_result:
+        return True
+    agent = d.heard(failover.candidate)
+    failed = failover.promote_result == Outcome.FAILED.value
+    return failed and agent is not None and agent.facts.role.pool_conf is Role.MEMBER
 
 
 def _learn_answer(d: Draft, failover: Failover) -> None:
@@ -105,11 +123,19 @@ def _resend(d: Draft, failover: Failover) -> None:
     if d.quiet:
         return
     # safety: between the intent and this send the old master may have been powered on again: prove anew, look anew.
-    refusal = _renewed(d, failover) or last_look(d, failover)
+    proof = _prove_anew(d, failover)
+    if isinstance(proof, Refusal):
+        if proof.code not in ("ONE_READING", "STALE"):
+            block(d, failover, "PROOF_NOT_RENEWED", f"the promotion is not sent again: {proof.why}")
+        return
+    if not looked(d, failover, proof):
+        return
+    refusal = last_look(d, failover)
     if refusal:
         block(d, failover, "PROOF_NOT_RENEWED", f"the promotion is not sent again: {refusal}")
         return
-    unblock(d)
+    if failover.blocked != "BLOCKED_PROMOTE_REFUSED":
+        unblock(d)
     _send_promote(d, d.failover or failover)
 
 
@@ -119,14 +145,12 @@ def _due_again(d: Draft, sent: Sent) -> bool:
     return d.now - since >= (RESEND_AFTER_MS if refused else ORDER_VALID_MS + RESEND_AFTER_MS)
 
 
-def _renewed(d: Draft, failover: Failover) -> str:
+def _prove_anew(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The recorded proof's kind, made again from evidence of this run; what was recorded is never taken on trust."""
     proof = failover.proof
-    assert proof is not None
-    if proof.kind == "human":
-        human = verify_human(d, failover.old_master, failover.old_boot, failover.human)
-        return human.why if isinstance(human, Refusal) else ""
-    power = reverify_power(d, failover.old_master)
-    return power.why if power is not None else ""
+    if proof is not None and proof.kind == "human":
+        return verify_human(d, failover.old_master, failover.old_boot, failover.human)
+    return verify_power(d, failover.old_master, failover.old_boot)
 
 
 def _serves(d: Draft, failover: Failover) -> bool:
@@ -168,6 +192,8 @@ def _promoted(d: Draft, failover: Failover) -> None:
     text = f"{name} ({address}) is the master now: pool.conf, a new xapi process, TCP and its own login agree"
     d.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address)
     old = failover.old_master
+    forget(d, old)
+    d.change(master_since=d.now)
     d.note(
         Kind.OWED,
         f"{d.name(old)} is owed its tombstone: it must not act as master when it returns",

@@ -77,17 +77,6 @@ def _pair_start(d: Draft, device: str) -> Ms:
     return d.now
 
 
-def reverify_power(d: Draft, host: HostId) -> Refusal | None:
-    """Before a promote order is sent or sent again: is OFF still what every device read within ``reading_fresh``?"""
-    now_view = view(d, host)
-    if now_view.power is not Power.OFF:
-        return Refusal("POWER_UNKNOWN" if now_view.power is Power.UNKNOWN else "POWER_ON", now_view.why)
-    oldest = min(reading.ended_at for reading in now_view.readings)
-    if d.now - oldest > d.policy.reading_fresh:
-        return Refusal("STALE", f"the last power reading of {d.name(host)} is {(d.now - oldest) / 1000:.0f} s old")
-    return None
-
-
 def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | Refusal:
     """The human proof for this host, or why there is none."""
     if confirmed is None:
@@ -98,7 +87,11 @@ def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any]
     age = d.now - d.live.human_at
     if age > d.policy.human_proof_fresh:
         return Refusal("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is {age // 60_000} min old")
-    if d.live.contrary is not None and d.live.contrary[0] > d.live.human_at:
+    power = view(d, host)
+    if power.power is Power.ON and not confirmed.get("despite_power_on"):
+        # safety: the machine's own power contradicts the word that it is off.
+        return Refusal("POWER_ON", f"{power.why}, after it was confirmed safe")
+    if d.live.contrary is not None and d.live.contrary[2] == host and d.live.contrary[0] > d.live.human_at:
         return Refusal("LIFE_SEEN", f"{d.live.contrary[1]}, after it was confirmed safe")
     return Proof(
         _TOKEN, "human", host, boot_id, {key: confirmed[key] for key in ("by", "how", "typed") if key in confirmed}

@@ -116,6 +116,7 @@ class PoolRecord:
     restarts: tuple[tuple[HostId, str], ...] = ()  # (host, order id) of this incident's restarts of a master's xapi
     open_alerts: tuple[str, ...] = ()
     stale_epoch: int = 0
+    ha_armed: frozenset[HostId] = frozenset()  # hosts that said so last; only they or a serving master take it back
 
     def name_of(self, host: HostId) -> str:
         """The host's name for people, its UUID where no name is known."""
@@ -175,13 +176,16 @@ def _verdict(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 def _decided(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
-    failover = Failover(entry.failover, d["old_master"], d["old_boot"], entry.term)
+    before = record.failover
+    pending = before.fence_pending if before is not None and before.old_master == d["old_master"] else None
+    failover = Failover(entry.failover, d["old_master"], d["old_boot"], entry.term, fence_pending=pending)
     return replace(record, failover=failover, term=entry.term, failovers=record.failovers + 1)
 
 
 def _on_failover(**changes: Any) -> Callable[[PoolRecord, Entry], PoolRecord]:
     def change(record: PoolRecord, entry: Entry) -> PoolRecord:
-        if record.failover is None:
+        # Owed work is journaled with no failover: it must not be taken for the open one's.
+        if record.failover is None or entry.failover != record.failover.id:
             return record
         values = {
             name: (value(record.failover, entry) if callable(value) else value) for name, value in changes.items()
@@ -189,6 +193,13 @@ def _on_failover(**changes: Any) -> Callable[[PoolRecord, Entry], PoolRecord]:
         return replace(record, failover=replace(record.failover, **values))
 
     return change
+
+
+def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
+    host = entry.data["host"]
+    hosts = {name: known for name, known in record.hosts.items() if name != host}
+    owed = tuple(item for item in record.owed if item.host != host)
+    return replace(record, hosts=hosts, owed=owed, standing=record.standing - {host}, ha_armed=record.ha_armed - {host})
 
 
 def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -203,7 +214,7 @@ def _promoted(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _restart_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
-    if entry.failover and record.failover is not None:
+    if entry.failover and record.failover is not None and entry.failover == record.failover.id:
         restarted = (*record.failover.restarted, entry.data["host"])
         return replace(record, failover=replace(record.failover, restarted=restarted))
     if entry.data.get("remedy"):
@@ -290,6 +301,8 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.COOLDOWN_OVER: lambda r, e: replace(r, cooldown=False),
     Kind.PAUSED: lambda r, e: replace(r, paused=e.data["reason"]),
     Kind.RESUMED: lambda r, e: replace(r, paused=None),
+    Kind.HA_SEEN: lambda r, e: replace(r, ha_armed=frozenset(e.data["hosts"])),
+    Kind.HOST_LEFT: _host_left,
     Kind.STALE_EPOCH: lambda r, e: replace(r, stale_epoch=e.data["epoch"]),
     Kind.ALERT: _alert,
     Kind.ALERT_RESOLVED: _alert_resolved,

@@ -15,12 +15,13 @@ from dataclasses import replace
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, PlacementView, Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState, Sent
 from poolwarden_collector.core.orders import CollectEvidence, Preconditions, ReadPower, RestartXapi
-from poolwarden_collector.core.permission import may_begin, patience, standing_refusal
+from poolwarden_collector.core.permission import boot_grace, may_begin, patience, standing_refusal
 from poolwarden_collector.core.power import counting, view
 from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.verdict import Verdict
@@ -57,7 +58,7 @@ def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
     if failover is not None and (failover.step in REVERSIBLE or failover.step is Step.PROMOTING):
         return True
     silent = d.heard(master) is None and silence_of(d, master) >= d.policy.vanished_after
-    return silent and verdict in (Verdict.VANISHED, Verdict.SUSPECT)
+    return silent and verdict in (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.SUSPECT)
 
 
 def _next_reading(d: Draft, host: HostId, device: str, state: PowerState, urgent: bool) -> Ms | None:
@@ -108,6 +109,8 @@ def succeed(d: Draft, verdict: Verdict) -> None:
     power = view(d, master)
     if power.power is Power.OFF:
         machine.decide(d, power.why)
+    elif boot_grace(d):
+        return
     elif power.power is Power.UNKNOWN:
         if machine.exhausted(d, master):
             machine.decide(d, power.why)
@@ -128,21 +131,39 @@ def running_vms(d: Draft, host: HostId) -> str:
 
 
 def _ask(d: Draft, what: str, refused: bool) -> None:
-    topic = "refused" if refused else "question"
-    if d.live.asked == topic:
-        return
-    d.change(asked=topic)
     name = d.name(suspected(d))
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
-    d.note(Kind.ASKED, f"{name}: {what}. {step}", host=suspected(d), what=what)
     title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
-    d.raise_alert(f"incident-{d.record.incidents}/{topic}", "critical", title, f"{what}. {step}", old_master=name)
+    _question(d, "refused" if refused else "question", what, f"{name}: {what}. {step}", title)
+
+
+def _question(d: Draft, topic: str, what: str, text: str, title: str) -> None:
+    """Ask once per reason; a new reason takes the place of the old one, in the journal and in the alerts."""
+    asked = f"{topic}/{reason_key(what)}"
+    if d.live.asked == asked:
+        return
+    _no_longer_asked(d, "the reason has changed")
+    d.change(asked=asked)
+    d.note(Kind.ASKED, text, host=suspected(d), what=what)
+    old = d.name(suspected(d))
+    d.raise_alert(f"incident-{d.record.incidents}/{asked}", "critical", title, text, old_master=old)
+
+
+def _no_longer_asked(d: Draft, text: str) -> None:
+    for topic in ("refused", "question", "restart"):
+        for key in d.record.open_alerts:
+            if f"/incident-{d.record.incidents}/{topic}/" in key:
+                d.resolve_alert(key, text)
 
 
 def _withdraw(d: Draft, verdict: Verdict) -> None:
-    if not d.live.asked or verdict in (Verdict.VANISHED, Verdict.SUSPECT):
+    """The verdict that the question was asked for is over."""
+    restart = d.live.asked.startswith("restart/")
+    still = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) if restart else (Verdict.VANISHED,)
+    if not d.live.asked or verdict in (*still, Verdict.SUSPECT):
         return
     d.change(asked="")
+    _no_longer_asked(d, f"the pool is {verdict.word} now")
     if d.failover is None:
         d.note(Kind.WITHDRAWN, f"the question is withdrawn: the pool is {verdict.word} now")
 
@@ -197,7 +218,7 @@ def _placements_of(sent: Sent) -> PlacementView | None:
 
 def restart_master(d: Draft, verdict: Verdict) -> None:
     """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times, if that is safe."""
-    if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None:
+    if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None or d.quiet:
         return
     host = suspected(d)
     refusal = standing_refusal(d)
@@ -219,14 +240,9 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
 
 
 def _ask_restart(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
-    if d.live.asked == "restart":
-        return
-    d.change(asked="restart")
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
-    d.note(Kind.ASKED, text, host=host, what=why)
-    d.raise_alert(
-        f"incident-{d.record.incidents}/restart-refused", "critical", text, f"{text}. poolwarden explain shows more."
-    )
+    title = f"{d.record.name or d.record.pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
+    _question(d, "restart", why, f"{text}. poolwarden explain shows more.", title)
 
 
 def order_restart(d: Draft, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:

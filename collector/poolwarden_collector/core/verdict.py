@@ -50,6 +50,11 @@ class Verdict(Enum):
         "the master's agent is silent and nobody who could reach its xapi does",
         Permit.SUCCEED,
     )
+    UNWITNESSED = (
+        "MasterUnwitnessed",
+        "the master's agent is silent for long, and nobody is left who could tell whether its xapi lives",
+        Permit.ALERT,
+    )
     AGENT_LOST = ("AgentLost", "an agent is silent, but its host's xapi is still reached", Permit.ALERT)
     MEMBER_VANISHED = ("MemberVanished", "a member's agent is silent and its xapi is not reached", Permit.ALERT)
     MEMBER_EMERGENCY = ("MemberEmergency", "the master is fine, a member's xapi is in emergency mode", Permit.ALERT)
@@ -65,11 +70,12 @@ class Verdict(Enum):
 
 
 class Agent(Enum):
-    """The master's agent: heard; late (silent for less than the limit); silent."""
+    """The master's agent: heard; late (silent for less than the limit); silent; mute (silent beyond all patience)."""
 
     HEARD = "heard"
     LATE = "late"
     SILENT = "silent"
+    MUTE = "mute"
 
 
 class Xapi(Enum):
@@ -178,10 +184,10 @@ def _silent(s: Signs) -> Verdict:
     # safety: without a witness who could have seen it, silence stays a suspicion until two OFF readings stand in.
     if s.witness is Witness.UNANSWERED or s.off_twice:
         return Verdict.VANISHED
-    return Verdict.SUSPECT
+    return Verdict.UNWITNESSED if s.agent is Agent.MUTE else Verdict.SUSPECT
 
 
-_MASTER = {Agent.HEARD: _heard, Agent.LATE: _late, Agent.SILENT: _silent}
+_MASTER = {Agent.HEARD: _heard, Agent.LATE: _late, Agent.SILENT: _silent, Agent.MUTE: _silent}
 _MEMBER = {
     Member.FINE: Verdict.HEALTHY,
     Member.LATE: Verdict.SUSPECT,

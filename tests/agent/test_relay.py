@@ -1,0 +1,57 @@
+"""The link side's relay: what belongs to another stream is dropped, what the collector does not take is bounded."""
+
+import asyncio
+import socket
+
+import pytest
+
+from poolwarden_agent.link import client
+from poolwarden_agent.pipe import PipeError, numbered
+
+
+@pytest.fixture
+def relay():
+    """A relay whose third stream is up."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    ours, theirs = socket.socketpair()
+    made = client.Relay(theirs, None)
+    made._stream = 3
+    made._outgoing = asyncio.Queue()
+    yield made
+    ours.close()
+    theirs.close()
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+def waiting(relay):
+    return [relay._outgoing.get_nowait() for _ in range(relay._outgoing.qsize())]
+
+
+def test_only_this_streams_messages_go_out(relay):
+    for stream, message in ((2, b"late report"), (3, b"hello"), (4, b"odd"), (3, b"report")):
+        relay._take(numbered(stream, message))
+    assert waiting(relay) == [b"hello", b"report"]
+    relay._outgoing = None
+    relay._take(numbered(3, b"nobody there"))
+
+
+def test_a_message_without_a_stream_ends_the_link_side(relay):
+    with pytest.raises(PipeError):
+        relay._take(b"x")
+
+
+def test_a_collector_that_does_not_read_gets_a_new_stream_and_no_heap(relay):
+    for _ in range(client.MOST_WAITING + 50):
+        relay._take(numbered(3, b"report"))
+    assert relay._renew.is_set() and len(waiting(relay)) == client.MOST_WAITING
+
+
+def test_certificate_files_that_are_gone_are_said_and_tried_again(relay, short):
+    from poolwarden_agent.config import load
+
+    (short / "agent.conf").write_text("[agent]\ncollector = 127.0.0.1:1\n")
+    relay._config = load(str(short / "agent.conf"), str(short))
+    said = asyncio.get_event_loop().run_until_complete(relay._one_stream(None))
+    assert said.startswith("certificate files: ") and "ca.pem" in said
