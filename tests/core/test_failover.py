@@ -367,7 +367,30 @@ def test_after_a_dark_pool_a_master_that_does_not_read_off_gets_boot_grace() -> 
         g.connect(host)
     g.run(300_000)
     assert g.verdict == "MasterVanished"
-    assert not g.has(Kind.DECIDED) and not g.has(Kind.ASKED)
+    assert not g.has(Kind.DECIDED)
+    assert "boot grace" in g.entry(Kind.ASKED).text
     g.run(400_000)
     assert g.has(Kind.DECIDED), "the grace of ten minutes is over"
     assert g.promoted() == []
+
+
+def test_a_member_that_was_silent_at_the_forecast_is_asked_about_before_it_is_repointed() -> None:
+    g = Guarded()
+    g.host(3).domains = ("vm-7",)
+    g.run(2_000)
+    g.host(3).agent = g.host(3).answers = False
+    g.host(3).power = Power.OFF  # off at the forecast: its VMs are gone as far as anybody can tell
+    g.feed(ev.AgentGone(uuid(3), g.host(3).stream))
+    g.run(15_000)
+    g.cut_power()
+    g.run(60_000)
+    assert g.promoted() == [uuid(2)]
+    late = g.host(3)
+    late.agent = late.answers = True
+    g.connect(late)
+    g.run(30_000)
+    assert "repoint" not in [o.kind_name for o in late.orders]
+    assert any("would kill 1 running VMs" in str(e.data.get("body")) for e in g.journal if e.kind is Kind.ALERT)
+    g.host(2).placements = PlacementView(True, 50, "state.db", (Placement("vm-7", uuid(3), "web"),))
+    g.run(60_000)
+    assert "repoint" in [o.kind_name for o in late.orders]

@@ -16,11 +16,13 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import answered, fresh_probe, signs
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role, Tri
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.orders import OrderKind, Preconditions, Repoint, RestartXapi, SetTombstone
+from poolwarden_collector.core.placements import WAITING, repoint_refusal
 from poolwarden_collector.core.record import Failover, Owed
 from poolwarden_collector.core.verdict import Verdict, judge
 
@@ -118,7 +120,9 @@ def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
         why = unlisted
     if age >= d.policy.member_budget:
         _owe(d, host, failover.candidate, why)
-    elif agent is not None and agent.connected and agent.reported:
+        return
+    reachable = agent is not None and agent.connected and agent.reported
+    if agent is not None and reachable and (host in failover.claimed or _may_be_pointed(d, host)):
         _repoint(d, failover, host, agent)
 
 
@@ -130,6 +134,20 @@ def _is_back(d: Draft, host: HostId, remark: str) -> None:
     text = f"{d.name(host)} is back: attached to the new master" + (f" ({remark})" if remark else ", live and enabled")
     d.note(Kind.MEMBER_BACK, text, host=host, remark=remark)
     d.mark(f"back {d.name(host)}")
+
+
+def _may_be_pointed(d: Draft, host: HostId) -> bool:
+    """A host whose VMs were in no forecast: is any of them at stake? Then a person is asked, once per reason."""
+    why = repoint_refusal(d, host)
+    prefix = f"{d.record.pool}/repoint-{host}/"
+    key = f"repoint-{host}/{reason_key(why)}"
+    for old in d.record.open_alerts:
+        if old.startswith(prefix) and (not why or old != f"{d.record.pool}/{key}"):
+            d.resolve_alert(old, "the reason is gone" if not why else "the reason has changed")
+    if why and why != WAITING:
+        pool, name = d.record.name or d.record.pool, d.name(host)
+        d.raise_alert(key, "critical", f"{pool}: {name} is not repointed to the new master", f"{name}: {why}")
+    return not why
 
 
 def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> None:
@@ -319,6 +337,8 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
     # that
     # was started as master serves on; only a running member lets go of this.
     base = _owed_id(d, item, "repoint", agent)
+    if not _may_be_pointed(d, item.host):
+        return
     text = f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)"
     _pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
     if d.sent(f"{base}.{RESTART_FROM_ATTEMPT}") is not None:

@@ -19,9 +19,10 @@ from poolwarden_collector.core.evidence import serving, suspected
 from poolwarden_collector.core.facts import Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Reply
+from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.record import REVERSIBLE, Step
-from poolwarden_collector.core.remedies import evidence_for_restart, order_restart, restart_refusal
+from poolwarden_collector.core.remedies import order_restart, restart_refusal
 from poolwarden_collector.core.verdict import Verdict
 
 
@@ -132,7 +133,7 @@ def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
             "ha-armed", f"xapi's HA is armed on {name} (or its flag cannot be read): a restart can make it fence itself"
         )
     if agent.facts.role.pool_conf is Role.MASTER:
-        placements = evidence_for_restart(d, host)
+        placements = placements_of(d, host)
         if placements is None:
             pending = (said, d.now + 8_000)
             d.change(pending=(*d.live.pending, pending))

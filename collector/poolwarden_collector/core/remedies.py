@@ -19,9 +19,10 @@ from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, PlacementView, Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import PowerState, Sent
-from poolwarden_collector.core.orders import CollectEvidence, Preconditions, ReadPower, RestartXapi
+from poolwarden_collector.core.live import PowerState
+from poolwarden_collector.core.orders import Preconditions, ReadPower, RestartXapi
 from poolwarden_collector.core.permission import boot_grace, may_begin, patience, standing_refusal
+from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.power import counting, view
 from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.verdict import Verdict
@@ -38,7 +39,9 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
     """Start the readings that are due: a suspect's often, a living host's now and then (which binds the device)."""
     master = suspected(d)
     for host in d.pool.devices:
-        urgent = host == master and _power_matters(d, verdict, master)
+        matters = _power_matters(d, verdict, master)
+        # A silent member's VMs count in the forecast unless its power reads OFF: that is read as well.
+        urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
         for device in d.devices(host):
             state = d.live.power.get(device.name, PowerState())
             if state.running and d.now - state.started_at < device.hard_limit_ms + 10_000:
@@ -109,8 +112,8 @@ def succeed(d: Draft, verdict: Verdict) -> None:
     power = view(d, master)
     if power.power is Power.OFF:
         machine.decide(d, power.why)
-    elif boot_grace(d):
-        return
+    elif grace := boot_grace(d):
+        _ask(d, f"no failover: {grace}; {power.why}", refused=True)
     elif power.power is Power.UNKNOWN:
         if machine.exhausted(d, master):
             machine.decide(d, power.why)
@@ -197,25 +200,6 @@ def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) ->
     return ""
 
 
-def evidence_for_restart(d: Draft, host: HostId) -> PlacementView | None:
-    """The placements of the host's file, at most 10 s old; asks for them if there are none."""
-    for sent in d.live.sent.values():
-        if sent.host == host and sent.kind == "collect_evidence" and d.now - sent.at <= 10_000:
-            return _placements_of(sent)
-    if d.heard(host):
-        d.send(d.fresh_id("evidence"), host, CollectEvidence(), 10_000)
-    return None
-
-
-def _placements_of(sent: Sent) -> PlacementView | None:
-    """What the answer says; an agent that refused or failed to read says so instead, None while it has not answered."""
-    if sent.result is None:
-        return None
-    if sent.result.outcome is not Outcome.DONE or sent.result.placements is None:
-        return PlacementView(False, text=f"its agent did not read it: {sent.result.text or sent.result.reason}")
-    return sent.result.placements
-
-
 def restart_master(d: Draft, verdict: Verdict) -> None:
     """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times, if that is safe."""
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None or d.quiet:
@@ -229,7 +213,7 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     if not refusal:
         if _restart_running(d):
             return
-        placements = evidence_for_restart(d, host)
+        placements = placements_of(d, host)
         if placements is None:
             return
         refusal = restart_refusal(d, host, placements)

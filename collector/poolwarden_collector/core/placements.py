@@ -1,0 +1,54 @@
+"""What a host's own database file says about running VMs, asked of its agent when it is needed.
+
+An answer counts for 10 s. Until it has come nothing is known, which is not the same as "no VM would be killed".
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.candidate import kills_on
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import HostId, Ms, Outcome, PlacementView
+from poolwarden_collector.core.live import Sent
+from poolwarden_collector.core.orders import CollectEvidence
+
+FRESH_MS: Ms = 10_000
+WAITING = "the database of its new master has not been read yet"
+
+
+def placements_of(d: Draft, host: HostId) -> PlacementView | None:
+    """The placements of the host's file, at most 10 s old; None until the agent has been asked and has answered."""
+    for sent in d.live.sent.values():
+        if sent.host == host and sent.kind == "collect_evidence" and d.now - sent.at <= FRESH_MS:
+            return _answer(sent)
+    if d.heard(host):
+        d.send(d.fresh_id("evidence"), host, CollectEvidence(), FRESH_MS)
+    return None
+
+
+def _answer(sent: Sent) -> PlacementView | None:
+    """What the answer says; an agent that refused or failed to read says so instead, None while it has not answered."""
+    if sent.result is None:
+        return None
+    if sent.result.outcome is not Outcome.DONE or sent.result.placements is None:
+        return PlacementView(False, text=f"its agent did not read it: {sent.result.text or sent.result.reason}")
+    return sent.result.placements
+
+
+def repoint_refusal(d: Draft, host: HostId) -> str:
+    """Why this host, whose VMs were in no forecast, must not be pointed at the master now; empty if it may.
+
+    Its xapi would restart and terminate every running VM that the master's database does not place there.
+    """
+    agent = d.heard(host)
+    if agent is not None and agent.facts.domains == ():
+        return ""
+    loads = placements_of(d, d.record.master)
+    if loads is None:
+        return WAITING
+    if not loads.readable:
+        return f"the master's database cannot be read: {loads.text}"
+    kills = kills_on(d, host, loads)
+    if isinstance(kills, str):
+        return kills
+    names = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
+    return f"its xapi would kill {len(kills)} running VMs there: {names}" if kills else ""
