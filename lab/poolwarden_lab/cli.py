@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -247,6 +246,8 @@ def _world_settings(
 ) -> WorldSettings:
     from poolwarden_lab.world import WorldSettings
 
+    # The lab's programs run with / as their directory; a path is made absolute, but a venv's link is not followed.
+    agent_python = str(Path(agent_python).absolute()) if "/" in agent_python else agent_python
     python = agent_python or sys.executable
     if agent_python:
         problem = _cannot_run(agent_python)

@@ -45,6 +45,8 @@ def main() -> int:
         return 0
     os.chdir(ROOT)
     settings = Settings(given.rounds, given.seconds, _enter(), _pythons(given.python36))
+    # A shell's background job inherits an ignored SIGINT; asyncio takes its turn only over Python's own handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     print(f"{headline()}; {given.rounds} rounds")
     figures, failed = _measure(given.only or list(BENCHES), settings)

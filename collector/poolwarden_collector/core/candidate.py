@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import FACTS_FRESH_MS
@@ -118,14 +119,15 @@ def _version(d: Draft, agent: AgentState, old_master: HostId) -> str:
     """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
     own = _dotted(agent.facts.xapi_version)
     for host in d.record.hosts:
-        other = d.heard(host)
-        if other is None or host in (agent.hello.host, old_master):
+        other = d.live.agents.get(host)
+        if not own or other is None or host in (agent.hello.host, old_master):
             continue
-        if own and _dotted(other.facts.xapi_version) > own:
+        if _dotted(other.facts.xapi_version) > own:
             return f"its xapi {agent.facts.xapi_version} is older than {d.name(host)}'s {other.facts.xapi_version}"
     return ""
 
 
+@lru_cache(maxsize=256)
 def _dotted(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 

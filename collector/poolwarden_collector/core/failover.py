@@ -165,7 +165,7 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
         d.change(claims={h: c for h, c in d.live.claims.items() if h != host})
     elif claim is not None:
         return
-    prefix = f"{claim_prefix(d)}{host[:8]}."
+    prefix = f"{claim_prefix(d)}{host}."
     mine = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(prefix)]
     last = max(mine, key=lambda sent: sent.at, default=None)
     if last is not None and last.result is not None and last.result.term > d.record.term:
@@ -178,7 +178,7 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
 
 
 def _claim_refusal(d: Draft, host: HostId) -> str:
-    prefix = f"{claim_prefix(d)}{host[:8]}."
+    prefix = f"{claim_prefix(d)}{host}."
     answers = [s.result for order_id, s in d.live.sent.items() if order_id.startswith(prefix) and s.result is not None]
     said = (answers[-1].text or answers[-1].reason) if answers else "no answer"
     return f"{d.name(host)}: {said}"

@@ -56,7 +56,7 @@ def begin_look(d: Draft, failover: Failover) -> None:
     target = Target(failover.old_master, d.record.address_of(failover.old_master))
     for host in d.record.hosts:
         if host != failover.old_master and d.heard(host):
-            d.send(f"{nonce}/{host[:8]}", host, ProbeNow((target,), nonce), ORDER_VALID_MS)
+            d.send(f"{nonce}/{host}", host, ProbeNow((target,), nonce), ORDER_VALID_MS)
 
 
 def last_look(d: Draft, failover: Failover) -> str:

@@ -151,7 +151,7 @@ def _may_be_pointed(d: Draft, host: HostId) -> bool:
 
 
 def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> None:
-    base = f"{failover.id}/repoint/{host[:8]}"
+    base = f"{failover.id}/repoint/{host}"
     address = d.record.address_of(failover.candidate)
     if host not in failover.repointing:
         in_flight = [h for h in failover.repointing if h not in failover.back and _unconfirmed(d, h, address)]
@@ -175,7 +175,7 @@ def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
     agent = d.heard(host)
     if agent is None or d.now - d.live.step_since < d.policy.member_restart_after:
         return
-    order_id = f"{failover.id}/restart/{host[:8]}"
+    order_id = f"{failover.id}/restart/{host}"
     if host not in failover.restarted:
         text = f"restarting the xapi of {d.name(host)}: it was repointed and did not come back"
         d.note(Kind.RESTART_INTENT, text, host=host, order=order_id)
@@ -297,7 +297,7 @@ def owed_work(d: Draft) -> None:
 
 
 def _owed_id(d: Draft, item: Owed, what: str, agent: AgentState) -> str:
-    return f"owed/{item.term}/{what}/{item.host[:8]}/{agent.hello.boot_id[:8]}"
+    return f"owed/{item.term}/{what}/{item.host}/{agent.hello.boot_id}"
 
 
 def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:

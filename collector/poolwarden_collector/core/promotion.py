@@ -30,7 +30,7 @@ def intend(d: Draft, failover: Failover, proof: Proof) -> None:
     agent = d.heard(failover.candidate)
     if agent is None or proof.host != failover.old_master:
         return
-    order_id = f"{failover.id}/promote/{failover.candidate[:8]}"
+    order_id = f"{failover.id}/promote/{failover.candidate}"
     process = agent.facts.xapi.process
     d.note(
         Kind.PROMOTE_INTENT,
