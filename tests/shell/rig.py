@@ -28,8 +28,11 @@ def mono_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def write_config(folder: Path, extra: str = "", top: str = "") -> Path:
-    """A configuration in ``folder`` with certificates; ``extra`` is appended, ``top`` stands before the tables."""
+def write_config(folder: Path, extra: str = "", top: str = "", collector: str = "") -> Path:
+    """A configuration in ``folder`` with certificates.
+
+    ``extra`` is appended, ``top`` stands before the tables, ``collector`` is more of [collector].
+    """
     authority = folder / "ca"
     if not authority.exists():
         ca.create_ca(authority)
@@ -42,6 +45,7 @@ name = "test"
 listen = "127.0.0.1:0"
 operator_socket = "c.sock"
 state_dir = "state"
+{collector}
 [tls]
 ca = "tls/ca.pem"
 cert = "tls/cert.pem"
@@ -142,9 +146,9 @@ class PlayedAgent:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, extra: str = "", top: str = "") -> AsyncIterator[Rig]:
+async def running(folder: Path, extra: str = "", top: str = "", collector: str = "") -> AsyncIterator[Rig]:
     """A collector with everything but fence agents' metadata checks; stopped cleanly at the end."""
-    config = load(write_config(folder, extra, top))
+    config = load(write_config(folder, extra, top, collector))
     journal = Journal(config.state_dir, config.name, sink_names(config.alerts))
     journal.begin_epoch()
     parts = assemble(config, journal)
@@ -152,6 +156,8 @@ async def running(folder: Path, extra: str = "", top: str = "") -> AsyncIterator
     loop = asyncio.ensure_future(parts.service.run())
     await parts.gateway.start(config.listen, config.tls)
     await parts.operators.start(config.operator_socket)
+    if config.operator_listen:
+        await parts.operators.start_network(config.operator_listen, config.tls)
     parts.outbox.start()
     rig = Rig(folder, config, parts, loop)
     try:

@@ -27,6 +27,19 @@ def test_a_small_configuration_has_the_defaults(tmp_path: Path) -> None:
     assert config.state_dir == tmp_path / "state" and config.tls.ca == tmp_path / "tls/ca.pem"
 
 
+def test_operators_are_served_on_an_address_only_where_one_is_given(tmp_path: Path) -> None:
+    assert read(tmp_path).operator_listen == ""
+    for text in ("0.0.0.0:8444", "[::]:8444", "127.0.0.1:0"):
+        assert load(write_config(tmp_path, collector=f'operator_listen = "{text}"')).operator_listen == text
+    for text in ("", "8444", "collector.example:8444", "192.0.2.1:99999"):
+        with pytest.raises(ConfigError, match=r"\[collector\] operator_listen: is .*; expected ADDRESS:PORT"):
+            load(write_config(tmp_path, collector=f'operator_listen = "{text}"'))
+    file = write_config(tmp_path, collector='operator_listen = "127.0.0.1:8443"')
+    file.write_text(file.read_text().replace("127.0.0.1:0", "127.0.0.1:8443"))
+    with pytest.raises(ConfigError, match="where agents are served; expected another port"):
+        load(file)
+
+
 def test_a_full_configuration_is_read(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("# of the BMC\npassword = a=b \n\n")

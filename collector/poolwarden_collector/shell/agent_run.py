@@ -96,7 +96,13 @@ class _Process:
             start_new_session=True,
             bufsize=0,
         )
-        self._pidfd = os.pidfd_open(self._popen.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._popen.pid)
+        except OSError:
+            # safety: killed before its input ends, because an agent that reads no action reboots by default.
+            self._popen.kill()
+            self._popen.wait()
+            raise
         self._gone = asyncio.Event()
         self._loop.add_reader(self._pidfd, self._gone.set)
         self._pipes = {self._fd(self._popen.stdout): self.output, self._fd(self._popen.stderr): self.errors}

@@ -5,6 +5,8 @@ Rules
 * One authority per installation, P-256 keys, every key file 0600 and written whole before it has its name.
 * A host's certificate carries the URI SAN ``poolwarden://host/<uuid>`` and nothing that could pass for a server's name:
   the agent behind it speaks for that host alone.
+* An operator's carries the URI SAN ``poolwarden://operator/<name>`` and is good for the operator's interface alone; the
+  name is what the journal says. It is never "poolwarden", which in the journal is the collector itself.
 * The collector's carries the DNS SAN ``collector`` (the TLS name that agents expect wherever it is reached), the URI
   SAN ``poolwarden://collector/<name>`` and its addresses.
 """
@@ -12,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +29,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 CA_CERT, CA_KEY = "ca.pem", "ca-key.pem"
 CERT, KEY = "cert.pem", "key.pem"
 COLLECTOR_DNS = "collector"
+URI_SCHEME = "poolwarden://"
+OPERATOR_NAME_HINT = "a letter or digit, then up to 63 letters, digits, '.', '_', '-' and '@'; not 'poolwarden'"
 
+_OPERATOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _CA_LIFE = timedelta(days=3650)
 _LEAF_LIFE = timedelta(days=825)
 _SKEW = timedelta(hours=1)  # a dom0 whose clock is a little behind must not refuse a certificate made just now
@@ -47,12 +53,22 @@ class Bundle:
 
 def host_uri(host_uuid: str) -> str:
     """The identity of a host's agent."""
-    return f"poolwarden://host/{host_uuid}"
+    return f"{URI_SCHEME}host/{host_uuid}"
 
 
 def collector_uri(name: str) -> str:
     """The identity of a collector."""
-    return f"poolwarden://collector/{name}"
+    return f"{URI_SCHEME}collector/{name}"
+
+
+def operator_uri(name: str) -> str:
+    """The identity of an operator."""
+    return f"{URI_SCHEME}operator/{name}"
+
+
+def is_operator_name(name: str) -> bool:
+    """Whether the journal can carry this name: one plain word, and not the collector's own."""
+    return _OPERATOR_NAME.fullmatch(name) is not None and name.lower() != "poolwarden"
 
 
 def create_ca(directory: Path) -> None:
@@ -78,6 +94,14 @@ def issue_host(ca: Path, host_uuid: str, out: Path) -> Bundle:
         raise CaError(f"{host_uuid!r} is no UUID; INSTALLATION_UUID of /etc/xensource-inventory is") from None
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(host_uri(canonical))]
     return _issue(ca, f"host {canonical}", names, [ExtendedKeyUsageOID.CLIENT_AUTH], out)
+
+
+def issue_operator(ca: Path, name: str, out: Path) -> Bundle:
+    """A certificate for one person or program at the operator's interface. Raises CaError if the name will not do."""
+    if not is_operator_name(name):
+        raise CaError(f"{name!r} is no operator's name; expected {OPERATOR_NAME_HINT}")
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(operator_uri(name))]
+    return _issue(ca, f"operator {name}", names, [ExtendedKeyUsageOID.CLIENT_AUTH], out)
 
 
 def issue_collector(ca: Path, name: str, addresses: tuple[str, ...], out: Path) -> Bundle:

@@ -44,7 +44,7 @@ _OURS = ("action", "option")  # written by Poolwarden alone
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The collector's certificate and the authority of its agents."""
+    """The collector's certificate and the authority of its agents and operators."""
 
     ca: Path
     cert: Path
@@ -103,6 +103,7 @@ class Config:
     pools: dict[PoolId, PoolSettings] = field(default_factory=dict)
     fence: tuple[Fence, ...] = ()
     alerts: Alerts = Alerts()
+    operator_listen: str = ""  # "": operators reach it on this machine only
 
     def policy_of(self, pool: PoolId) -> Policy:
         """The pool's own policy, or the general one."""
@@ -122,10 +123,11 @@ def load(file: Path) -> Config:
     top = read_toml(file)
     collector = top.table("collector")
     general, overrides = _policy(top.table("policy"), {})
+    listen = _endpoint(collector, "listen", collector.text("listen", DEFAULT_LISTEN))
     config = Config(
         file=file,
         name=_name(collector),
-        listen=_endpoint(collector, "listen", collector.text("listen", DEFAULT_LISTEN)),
+        listen=listen,
         operator_socket=_socket(collector),
         state_dir=collector.path("state_dir", DEFAULT_STATE),
         tls=_tls(top.table("tls")),
@@ -134,6 +136,7 @@ def load(file: Path) -> Config:
         pools=_pools(top.table("pools"), overrides),
         fence=_fences(top.tables("fence")),
         alerts=_alerts(top.table("alerts")),
+        operator_listen=_operator_listen(collector, listen),
     )
     collector.done()
     top.done()
@@ -156,6 +159,16 @@ def _endpoint(table: Table, key: str, text: str) -> str:
         good = False
     if not good:
         raise table.wrong(key, f"is {text!r}", 'ADDRESS:PORT with an IP address, e.g. "192.0.2.1:8443" or "[::]:8443"')
+    return text
+
+
+def _operator_listen(table: Table, agents: str) -> str:
+    given, text = table.has("operator_listen"), table.text("operator_listen", "")
+    if not given:
+        return ""
+    _endpoint(table, "operator_listen", text)
+    if text == agents and _split(text)[1] != 0:
+        raise table.wrong("operator_listen", f"is {text!r}, where agents are served", "another port")
     return text
 
 

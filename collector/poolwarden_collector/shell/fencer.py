@@ -72,7 +72,7 @@ class Fencer:
         # safety: `off` and nothing else; the core has made the intent durable before this effect.
         _, run = await self._run(effect.device, "off", OFF_WITHIN_MS)
         # A negative code is a signal: the agent may have sent its command before it was killed.
-        certain = not run.cut_off and run.code is not None and run.code >= 0
+        certain = not run.started or (run.code is not None and run.code >= 0)
         _log.warning("power-off of host %s by %s: %s", effect.host, effect.device, run.text)
         self._post(pool, FenceEnded(effect.host, effect.run_id, run.code == 0, certain, run.text, self._now()))
 

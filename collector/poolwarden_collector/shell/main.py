@@ -96,6 +96,9 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event) -> None:
     loop = asyncio.ensure_future(parts.service.run())
     try:
         await parts.operators.start(config.operator_socket)
+        if config.operator_listen:
+            await parts.operators.start_network(config.operator_listen, config.tls)
+            _log.info("operators' certificates on %s", config.operator_listen)
         await parts.gateway.start(config.listen, config.tls)
         parts.prober.start()
         parts.outbox.start()
@@ -199,6 +202,22 @@ def issue_host(directory: Path, uuid: str, out: Path | None) -> None:
     with _ca_errors():
         bundle = ca.issue_host(directory, uuid, out or directory / uuid)
     click.echo(f"copy {bundle.ca}, {bundle.cert} and {bundle.key} to /etc/poolwarden/tls/ on that host")
+
+
+@main.command("issue-operator")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where to put the files  [default: DIRECTORY/operator-NAME]"
+)
+def issue_operator(directory: Path, name: str, out: Path | None) -> None:
+    """Make the certificate of the operator NAME, as the journal will say it, for [collector] operator_listen."""
+    with _ca_errors():
+        bundle = ca.issue_operator(directory, name, out or directory / f"operator-{name}")
+    click.echo(
+        f"copy {bundle.ca}, {bundle.cert} and {bundle.key} to /etc/poolwarden/operator/ where {name} works, "
+        "or anywhere for: poolwarden --collector HOST:PORT --tls DIR"
+    )
 
 
 @main.command("issue-collector")

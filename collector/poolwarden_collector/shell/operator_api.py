@@ -1,7 +1,9 @@
-"""The operator's interface: gRPC on a Unix socket, whose file permissions are the access control.
+"""The operator's interface: gRPC on a Unix socket, and with mutual TLS on an address where one is configured.
 
 Rules
 -----
+* On the socket the file's permissions are the access control, and the caller says who gives a command. On the address
+  the operator's certificate is both (operator_tls.py).
 * Reading never changes anything. What changes something becomes an ``OperatorSaid`` event and is answered by the
   engine, in its turn, after it is durable.
 * A mistake of the operator is one sentence: NOT_FOUND lists what there is, FAILED_PRECONDITION lists the candidates
@@ -28,11 +30,14 @@ from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.explain import explain
 from poolwarden_collector.core.status import status
 from poolwarden_collector.shell import operator_messages as messages
+from poolwarden_collector.shell import operator_tls
+from poolwarden_collector.shell.gateway import credentials
 from poolwarden_collector.shell.journal import Journal, JournalError, Row
 from poolwarden_collector.shell.names import Ambiguous, Names, Unknown
 from poolwarden_collector.shell.self_check import guards_its_own_host
 
 if TYPE_CHECKING:
+    from poolwarden_collector.shell.config import Tls
     from poolwarden_collector.shell.effects import Replies
     from poolwarden_collector.shell.inbox import Inbox
     from poolwarden_collector.shell.service import Service
@@ -87,7 +92,8 @@ class OperatorApi(rpc.OperatorServicer):
         self._inbox = inbox
         self._replies = replies
         self._version = version
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
+        self.port = 0
 
     async def start(self, path: Path) -> None:
         """Serve on a Unix socket with mode 0660. Raises OSError where that is impossible."""
@@ -103,11 +109,26 @@ class OperatorApi(rpc.OperatorServicer):
         finally:
             os.umask(mask)
         path.chmod(SOCKET_MODE)
-        self._server = server
+        self._servers.append(server)
+
+    async def start_network(self, listen: str, tls: Tls) -> None:
+        """Serve operators' certificates on an address too. Raises OSError where it or the certificate cannot be used.
+
+        Certificates are read at every handshake, as the gateway's are.
+        """
+        admission = operator_tls.Admission(self._roster.warn)
+        server = grpc.aio.server(interceptors=(admission,), options=operator_tls.OPTIONS)
+        rpc.add_OperatorServicer_to_server(self, server)
+        try:
+            self.port = server.add_secure_port(listen, credentials(tls))
+        except RuntimeError as error:
+            raise OSError(f"{listen}: cannot be listened on ({error})") from error
+        await server.start()
+        self._servers.append(server)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop(0.2)
+        """End every call on every address."""
+        await asyncio.gather(*(server.stop(0.2) for server in self._servers))
 
     # ------------------------------------------------------------------------------------------------ reading
 
