@@ -17,7 +17,7 @@ from typing import Any
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import answered
+from poolwarden_collector.core.evidence import answered, suspected
 from poolwarden_collector.core.facts import (
     ClaimOutcome,
     HostId,
@@ -247,7 +247,8 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
     if state.running != event.run_id:
         return
     readings = (*state.readings, reading)[-_READINGS_KEPT:]
-    if reading.power is Power.ON and state.newest is not None and state.newest.power is Power.OFF:
+    was_off = state.newest is not None and state.newest.power is Power.OFF
+    if reading.power is Power.ON and was_off and event.host == suspected(d):
         d.change(grace_until=d.now + d.policy.boot_grace)  # somebody has just switched it on: it may be booting
     d.change(power={**d.live.power, reading.device: replace(state, readings=readings, running="")})
     agent = d.heard(event.host)
