@@ -394,3 +394,18 @@ def test_a_member_that_was_silent_at_the_forecast_is_asked_about_before_it_is_re
     g.host(2).placements = PlacementView(True, 50, "state.db", (Placement("vm-7", uuid(3), "web"),))
     g.run(60_000)
     assert "repoint" in [o.kind_name for o in late.orders]
+
+
+def test_the_final_alert_does_not_call_a_lost_host_the_new_master() -> None:
+    g = Guarded()
+    g.on_order = lambda host, order: None if order.kind_name == "repoint" else g.default(host, order)
+    g.cut_power()
+    while not g.has(Kind.PROMOTED):
+        g.run(250)
+    new = g.host(2)
+    new.agent, new.answers, new.serves, new.power = False, False, False, Power.OFF
+    g.feed(ev.AgentGone(uuid(2), new.stream))
+    g.run(60_000)
+    done = next(e for e in g.journal if e.kind is Kind.ALERT and e.data["key"].endswith("/done"))
+    assert "is lost again" in done.data["title"]
+    assert done.data["severity"] == "critical"

@@ -253,11 +253,14 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     still = f" Still owed: {', '.join(owed)}." if owed else ""
     remark = listed(d, failover.candidate, failover.candidate)
     # xapi enables a new master only after it has tried every other host once, the dead one up to its connect timeout.
-    still += f" {name} itself: {remark}, which passes once it has given up on {old}." if remark else ""
+    passes = f", which passes once it has given up on {old}" if remark.endswith("disabled") else ""
+    still += f" {name} itself: {remark}{passes}." if remark else ""
+    lost = judge(signs(d)) in LOST_AGAIN
+    became = "became the master and is lost again" if lost else "is the new master"
     d.raise_alert(
         f"{failover.id}/done",
-        "warning",
-        f"{d.record.name or d.record.pool}: {name} is the new master at {address}",
+        "critical" if lost else "warning",
+        f"{d.record.name or d.record.pool}: {name} {became} at {address}",
         f"{old} was succeeded by {name} ({address}); proof: {proof}. {took}.{still}{left}",
         old_master=old,
         new_master=name,
