@@ -175,6 +175,17 @@ KINDS: dict[str, orders.OrderKind] = {
     "repoint": orders.Repoint("192.0.2.3"),
     "restart_xapi": orders.RestartXapi(as_master_ok=True),
     "set_tombstone": orders.SetTombstone(HOSTS[2], "192.0.2.3"),
+    "toolstack_fence": orders.ToolstackFence(HOSTS[2]),
+    "toolstack_release": orders.ToolstackRelease(False, "192.0.2.3"),
+    "recover_members": orders.RecoverMembers(),
+    "read_database": orders.ReadDatabase(4, 5, "var/lib/xcp/state.db"),
+    "place_database": orders.PlaceDatabase(9, 3, 0, b"abc", "00ff"),
+    "designate_master": orders.DesignateMaster(HOSTS[2]),
+    "sync_database": orders.SyncDatabase(),
+    "declare_host_dead": orders.DeclareHostDead(HOSTS[2]),
+    "enable_host": orders.EnableHost(HOSTS[2]),
+    "start_vm": orders.StartVm("v", HOSTS[2]),
+    "locate_vms": orders.LocateVms(("v", "w")),
 }
 
 
@@ -205,3 +216,21 @@ def test_what_an_order_carries() -> None:
     assert built("probe_now").nonce == "nonce" and built("probe_now").targets[0].host_uuid == HOSTS[1]
     assert built("repoint").master_address == "192.0.2.3" and built("restart_xapi").as_master_ok
     assert built("set_tombstone").successor_uuid == HOSTS[2] and not built("set_tombstone").clear
+    assert built("toolstack_release").release_as == pb.ToolstackRelease.AS_MEMBER
+    assert built("toolstack_release").master_address == "192.0.2.3"
+    piece = built("place_database")
+    assert (piece.generation, piece.total_bytes, piece.chunk, piece.sha256) == (9, 3, b"abc", "00ff")
+    assert (built("read_database").offset, built("read_database").max_bytes) == (4, 5)
+    assert (built("start_vm").vm_uuid, built("start_vm").host_uuid) == ("v", HOSTS[2])
+    assert list(built("locate_vms").vm_uuids) == ["v", "w"] and built("declare_host_dead").host_uuid == HOSTS[2]
+
+
+def test_a_gate_is_asked_for_and_answered_on_the_agents_own_clock() -> None:
+    stream = Stream()
+    question = pb.GateQuestion(boot_id="b", pool_conf=pb.RoleFacts.MASTER)
+    assert stream.send(1_300, 1_300, gate_question=question) == [ev.GateAsked(HOSTS[0], 5, "b", Role.MASTER)]
+    word = orders.AnswerGate(HOSTS[0], "b", "shut", "h2 succeeded it", 7, HOSTS[1], "192.0.2.2")
+    answer = stream.state.gate_to_pb(word, 3).gate_answer
+    assert (answer.decision, answer.term, answer.epoch, answer.echo_mono_ms) == (pb.GateAnswer.SHUT, 7, 3, 1_300)
+    assert (answer.successor_uuid, answer.successor_address) == (HOSTS[1], "192.0.2.2")
+    assert (answer.boot_id, answer.reason) == ("b", "h2 succeeded it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core.facts import Hello, HostFacts, HostId, Ms, OrderOutcome, PowerReading, ProbeOutcome
+from poolwarden_collector.core.facts import Hello, HostFacts, HostId, Ms, OrderOutcome, PowerReading, ProbeOutcome, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,33 @@ class CollectorProbed:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseTransferred:
+    """A HandOver ended; ``placed`` is False with the reason in ``text`` (also where the copy was not newer)."""
+
+    transfer_id: str
+    source: HostId
+    target: HostId
+    placed: bool
+    generation: int
+    size: int
+    sha256: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateAsked:
+    """A host that found ``pool.conf`` at boot as given asks whether its xapi may start as master."""
+
+    host: HostId
+    stream: int
+    boot_id: str
+    pool_conf: Role
+    master_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorSaid:
-    """An operator's command: ``verb`` is pause, resume, confirm-fenced or restart-xapi."""
+    """An operator's command; the verbs are those of operator.py."""
 
     request_id: str
     actor: str
@@ -112,5 +137,7 @@ Event = (
     | PowerRead
     | FenceEnded
     | CollectorProbed
+    | DatabaseTransferred
+    | GateAsked
     | OperatorSaid
 )

@@ -140,6 +140,37 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The durable hold of a toolstack fence, as the held host's agent sees it."""
+
+    term: int
+    stopped: bool = False
+    ports_closed: bool = False
+    since: Ms | None = None
+    text: str = ""
+
+
+class GateState(Enum):
+    """A host's boot gate: may xapi start as master in this boot?"""
+
+    UNGATED = "ungated"
+    ASKING = "asking"
+    SHUT = "shut"
+    OPEN = "open"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class BootGate:
+    """The boot gate of one host in its present boot; ``term`` 0: no collector's word decided it."""
+
+    state: GateState = GateState.UNKNOWN
+    reason: str = ""
+    since: Ms | None = None
+    term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """One file system of dom0, bytes and inodes (0 inodes in all: the file system has none)."""
 
@@ -168,6 +199,8 @@ class PoolHost:
     address: str
     enabled: bool
     live: bool
+    unplugged_srs: tuple[str, ...] = ()
+    default_sr_unplugged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +213,7 @@ class PoolView:
     hosts: tuple[PoolHost, ...] = ()
     ha_enabled: Tri = Tri.UNKNOWN
     rolling_upgrade: Tri = Tri.UNKNOWN
+    busy_tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +273,8 @@ class HostFacts:
     address: str = ""
     product: str = ""
     xapi_version: str = ""
+    hold: Hold | None = None
+    boot_gate: BootGate | None = None
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""
@@ -262,6 +298,8 @@ class Hello:
     tombstone: Tombstone | None = None
     last_results: tuple[OrderOutcome, ...] = ()
     python_version: str = ""
+    hold: Hold | None = None
+    boot_gate: BootGate | None = None
 
 
 class Outcome(Enum):
@@ -283,6 +321,29 @@ class ClaimOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabasePiece:
+    """A piece of a host's database file; ``sha256`` is of the whole file, an empty chunk is its end."""
+
+    path: str
+    generation: int
+    total_bytes: int
+    offset: int
+    chunk: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmPlace:
+    """Where a VM could start now by the serving master's word: host -> XenAPI's refusal, empty where it can."""
+
+    vm: str
+    name: str = ""
+    power_state: str = ""
+    hosts: tuple[tuple[HostId, str], ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OrderOutcome:
     """An agent's answer to an order."""
 
@@ -298,6 +359,9 @@ class OrderOutcome:
     probes: tuple[Probe, ...] = ()
     nonce: str = ""
     placements: PlacementView | None = None
+    database: DatabasePiece | None = None
+    vm_places: tuple[VmPlace, ...] = ()
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)

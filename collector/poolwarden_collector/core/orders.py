@@ -17,10 +17,11 @@ from poolwarden_collector.core.facts import HostId, PoolId, ProcessId, Role
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A xapi to probe."""
+    """A xapi to probe: TLS on TCP 443, or with ``port`` 80 in the clear (to see a toolstack fence's closed port)."""
 
     host: HostId
     address: str
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,108 @@ class SetTombstone:
     clear: bool = False
 
 
-OrderKind = Claim | ProbeNow | CollectEvidence | Promote | Repoint | RestartXapi | SetTombstone
+@dataclass(frozen=True, slots=True)
+class ToolstackFence:
+    """Write the durable hold, then stop xapi and SM workers and keep them stopped; VMs run on."""
+
+    successor: HostId = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolstackRelease:
+    """Lift the hold: as master (pool.conf untouched), or as a member of ``master_address`` (written there first)."""
+
+    as_master: bool
+    master_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverMembers:
+    """xapi's pool.recover_slaves on the new master, for members without an agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDatabase:
+    """A piece of the database file that this host's xapi would load."""
+
+    offset: int = 0
+    max_bytes: int = 1 << 20
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceDatabase:
+    """A piece of a database for this host's next start as master; ``remove`` deletes what was placed."""
+
+    generation: int = 0
+    total_bytes: int = 0
+    offset: int = 0
+    chunk: bytes = b""
+    sha256: str = ""
+    remove: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DesignateMaster:
+    """xapi's pool.designate_new_master on the serving master."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDatabase:
+    """xapi's pool.sync_database on the serving master: every member gets the present database."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareHostDead:
+    """xapi's host.declare_dead on the serving master: its VMs become Halted, its storage locks are cleared."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class EnableHost:
+    """xapi's host.enable on the serving master."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class StartVm:
+    """xapi's VM.start_on on the serving master."""
+
+    vm: str
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class LocateVms:
+    """Ask the serving master where these VMs (at most 100) could start."""
+
+    vms: tuple[str, ...]
+
+
+OrderKind = (
+    Claim
+    | ProbeNow
+    | CollectEvidence
+    | Promote
+    | Repoint
+    | RestartXapi
+    | SetTombstone
+    | ToolstackFence
+    | ToolstackRelease
+    | RecoverMembers
+    | ReadDatabase
+    | PlaceDatabase
+    | DesignateMaster
+    | SyncDatabase
+    | DeclareHostDead
+    | EnableHost
+    | StartVm
+    | LocateVms
+)
 
 KIND_NAMES: dict[type, str] = {
     Claim: "claim",
@@ -84,6 +186,17 @@ KIND_NAMES: dict[type, str] = {
     Repoint: "repoint",
     RestartXapi: "restart_xapi",
     SetTombstone: "set_tombstone",
+    ToolstackFence: "toolstack_fence",
+    ToolstackRelease: "toolstack_release",
+    RecoverMembers: "recover_members",
+    ReadDatabase: "read_database",
+    PlaceDatabase: "place_database",
+    DesignateMaster: "designate_master",
+    SyncDatabase: "sync_database",
+    DeclareHostDead: "declare_host_dead",
+    EnableHost: "enable_host",
+    StartVm: "start_vm",
+    LocateVms: "locate_vms",
 }
 
 
@@ -183,7 +296,47 @@ class RaiseEpoch:
     above: int
 
 
-Effect = SendOrder | SendChallenge | SendSettings | ReadPower | PowerOff | ProbeFromCollector | Reply | RaiseEpoch
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Carry the database of ``source`` to ``target`` (place_database there), answered by a DatabaseTransferred event.
+
+    The shell moves the pieces, at most ``max_bytes`` in all, verifies the checksum and keeps every piece's order within
+    ``term``; nothing is placed unless the whole arrived and its generation is higher than ``above``.
+    """
+
+    transfer_id: str
+    source: HostId
+    target: HostId
+    term: int
+    above: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGate:
+    """The collector's word on a host's boot gate; ``decision`` is open, shut or wait."""
+
+    host: HostId
+    boot_id: str
+    decision: str
+    reason: str
+    term: int
+    successor: HostId = ""
+    successor_address: str = ""
+
+
+Effect = (
+    SendOrder
+    | SendChallenge
+    | SendSettings
+    | ReadPower
+    | PowerOff
+    | ProbeFromCollector
+    | Reply
+    | RaiseEpoch
+    | HandOver
+    | AnswerGate
+)
 
 
 @dataclass(frozen=True, slots=True)

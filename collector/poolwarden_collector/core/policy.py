@@ -53,6 +53,24 @@ class Policy:
     member_budget: Ms = 600_000
     human_proof_fresh: Ms = 900_000
     cooldown: Ms = 3_600_000
+    prefer: tuple[str, ...] = ()  # hosts (name or UUID), the first preferred among equally new databases
+    never_promote: tuple[str, ...] = ()  # hosts (name or UUID)
+    site: str = ""  # pools of one site share the storm brake
+    storm_pools: int = 3
+    storm_percent: int = 20
+    relocate_split: bool = False
+    planned_window: Ms = 900_000
+    planned_shutdown_failover: bool = False
+    transition_hold: Ms = 600_000
+    quiet_time_restored: Ms = 300_000
+    question_expiry: Ms = 3_600_000
+    approval_valid: Ms = 900_000
+    toolstack_budget: Ms = 120_000
+    handover_max_bytes: int = 256 * 1024 * 1024
+    oldest_database: Ms = 0  # 0: (hosts - 1) x 5 min + 10 min
+    sync_interval: Ms = 3_600_000
+    declare_dead: bool = True
+    wake_fenced: bool = False
     min_root_free_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -160,6 +178,8 @@ _COUNTS = {
     "xapi_restarts",
     "min_survivors",
     "repoint_parallel",
+    "storm_pools",
+    "storm_percent",
 }
 
 
@@ -168,6 +188,8 @@ def _show(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, str) or name in _COUNTS:
         return str(value)
-    if name == "min_root_free_bytes":
+    if isinstance(value, tuple):
+        return ", ".join(value) or "nobody"
+    if name in ("min_root_free_bytes", "handover_max_bytes"):
         return f"{int(str(value)) // (1024 * 1024)} MiB"
     return f"{int(str(value)) / 1000:g} s"

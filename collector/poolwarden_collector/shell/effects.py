@@ -71,6 +71,9 @@ class Performer:
                 self._fencer.power_off(pool, effect)
             case core.ProbeFromCollector(_, target):
                 self._prober.aim(pool, target)
+            case core.AnswerGate(host):
+                if (session := self._sessions.of(host)) is not None:
+                    session.send(session.state.gate_to_pb(effect, self._roster.epoch))
             case core.Reply():
                 self._replies.answer(effect)
             case _:

@@ -19,13 +19,14 @@ from typing import Any
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Freshness, HostFacts, HostId, Ms, PoolId
-from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.orders import AnswerGate, Order
 from poolwarden_collector.shell import wire_facts, wire_orders
 
 OFFSET_WINDOW_MS: Ms = 300_000
 
 _SECTIONS = (
-    "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software",
+    "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software", "hold",
+    "boot_gate",
 )  # fmt: skip
 
 
@@ -66,6 +67,10 @@ class StreamState:
             return [ev.OrderAnswered(self.host, self.stream, wire_facts.result(message.order_result, self.at))]
         if body == "challenge_answer":
             return [ev.ChallengeAnswered(self.host, message.challenge_answer.nonce, message.challenge_answer.boot_id)]
+        if body == "gate_question":
+            asked = message.gate_question
+            role = wire_facts.role_kind(asked.pool_conf)
+            return [ev.GateAsked(self.host, self.stream, asked.boot_id, role, asked.master_address)]
         if body == "goodbye":
             self.goodbye = wire_facts.GOODBYES.get(message.goodbye.reason, "unspecified")
             return [self.ended()]
@@ -79,6 +84,10 @@ class StreamState:
     def order_to_pb(self, order: Order, epoch: int, pool: PoolId) -> pb.CollectorMessage:
         """An order for this stream, echoing the stamp of its last message."""
         return wire_orders.order(order, epoch, pool, self._echo, self.probe_timeout_ms)
+
+    def gate_to_pb(self, answer: AnswerGate, epoch: int) -> pb.CollectorMessage:
+        """The word on this host's boot gate, echoing the stamp of its last message."""
+        return wire_orders.gate_answer(answer, epoch, self._echo)
 
     def ended(self) -> ev.AgentGone:
         """The stream is over; its goodbye, if it said one."""
@@ -144,6 +153,6 @@ class StreamState:
             return {"memory_total": m.total_bytes, "memory_available": m.available_bytes}
         if name == "software":
             return {"product": wire_facts.product(m), "xapi_version": m.xapi_version}
-        if name in ("role", "xapi", "database", "probes"):
+        if name in ("role", "xapi", "database", "probes", "hold", "boot_gate"):
             return {name: getattr(wire_facts, name)(m, self.at)}
         return {name: getattr(wire_facts, name)(m)}

@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.facts import (
+    BootGate,
     ClaimOutcome,
     DatabaseFacts,
+    DatabasePiece,
     Disk,
     Freshness,
+    GateState,
     Hello,
+    Hold,
     Liveness,
     Machine,
     Ms,
@@ -31,6 +35,7 @@ from poolwarden_collector.core.facts import (
     RoleFacts,
     Tombstone,
     Tri,
+    VmPlace,
     XapiFacts,
 )
 
@@ -81,6 +86,8 @@ def hello(m: pb.Hello, pool: str) -> Hello:
         tombstone=tombstone(m.tombstone),
         last_results=tuple(_kept_result(result) for result in m.last_results),
         python_version=m.python_version,
+        hold=hold(m.hold, never) if m.HasField("hold") else None,
+        boot_gate=boot_gate(m.boot_gate, never) if m.HasField("boot_gate") else None,
     )
 
 
@@ -91,6 +98,31 @@ def _kept_result(m: pb.OrderResult) -> OrderOutcome:
 
 def tombstone(m: pb.Tombstone) -> Tombstone | None:
     return Tombstone(m.term, m.successor_uuid, m.successor_address) if m.term else None
+
+
+def never(_mono_ms: int) -> Ms | None:
+    """For stamps that came with a Hello: they may be of another boot's clock."""
+    return None
+
+
+def hold(m: pb.HoldFacts, at: At) -> Hold | None:
+    return Hold(m.term, m.stopped, m.ports_closed, at(m.since_mono_ms), m.text) if m.term else None
+
+
+_GATE_STATE = {
+    pb.BootGateFacts.UNGATED: GateState.UNGATED,
+    pb.BootGateFacts.ASKING: GateState.ASKING,
+    pb.BootGateFacts.SHUT: GateState.SHUT,
+    pb.BootGateFacts.OPEN: GateState.OPEN,
+}
+
+
+def boot_gate(m: pb.BootGateFacts, at: At) -> BootGate:
+    return BootGate(_GATE_STATE.get(m.state, GateState.UNKNOWN), m.reason, at(m.since_mono_ms), m.term)
+
+
+def role_kind(kind: int) -> Role:
+    return _ROLE.get(kind, Role.UNKNOWN)  # type: ignore[call-overload,no-any-return]
 
 
 def freshness(m: pb.Freshness, at: At) -> Freshness:
@@ -164,8 +196,12 @@ def probe(m: pb.Probe, at: At) -> Probe | None:
 def pool_view(m: pb.PoolView) -> PoolView | None:
     if not m.pool_uuid and not m.master_uuid:
         return None
-    hosts = tuple(PoolHost(h.host_uuid, h.name, h.address, h.enabled, h.live) for h in m.hosts)
-    return PoolView(m.pool_uuid, m.pool_name, m.master_uuid, hosts, tri(m.ha_enabled), tri(m.rolling_upgrade))
+    hosts = tuple(
+        PoolHost(h.host_uuid, h.name, h.address, h.enabled, h.live, tuple(h.unplugged_srs), h.default_sr_unplugged)
+        for h in m.hosts
+    )
+    upgrade, busy = tri(m.rolling_upgrade), tuple(m.busy_tasks)
+    return PoolView(m.pool_uuid, m.pool_name, m.master_uuid, hosts, tri(m.ha_enabled), upgrade, busy)
 
 
 def product(m: pb.SoftwareFacts) -> str:
@@ -187,7 +223,19 @@ def result(m: pb.OrderResult, at: At) -> OrderOutcome:
         probes=probes(m.probes, at),
         nonce=m.nonce,
         placements=_placements(m.placements) if m.HasField("placements") else None,
+        database=_piece(m.database) if m.HasField("database") else None,
+        vm_places=tuple(_vm_place(place) for place in m.vm_places),
+        hold=hold(m.hold, at) if m.HasField("hold") else None,
     )
+
+
+def _piece(m: pb.DatabasePiece) -> DatabasePiece:
+    return DatabasePiece(m.path, m.generation, m.total_bytes, m.offset, m.chunk, m.sha256)
+
+
+def _vm_place(m: pb.VmPlace) -> VmPlace:
+    hosts = tuple((h.host_uuid, h.refusal) for h in m.hosts)
+    return VmPlace(m.vm_uuid, m.name, m.power_state, hosts, m.text)
 
 
 def _outcome(m: pb.OrderResult) -> Outcome:

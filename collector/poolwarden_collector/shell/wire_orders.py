@@ -12,6 +12,7 @@ from poolwarden_collector.core.policy import Policy
 
 PROTOCOL_VERSION = 1
 _POOL_VIEW_EVERY_MS = 10_000
+_GATE_VALID_MS = 15_000
 
 _ROLE = {
     Role.MASTER: pb.RoleFacts.MASTER,
@@ -82,7 +83,7 @@ def _preconditions(p: core.Preconditions) -> pb.Preconditions:
 
 
 def _target(target: core.Target) -> pb.ProbeTarget:
-    return pb.ProbeTarget(host_uuid=target.host, address=target.address)
+    return pb.ProbeTarget(host_uuid=target.host, address=target.address, port=target.port)
 
 
 def _claim(k: core.Claim, timeout: int) -> pb.Claim:
@@ -97,6 +98,41 @@ def _tombstone(k: core.SetTombstone, timeout: int) -> pb.SetTombstone:
     return pb.SetTombstone(clear=k.clear, successor_uuid=k.successor, successor_address=k.successor_address)
 
 
+def _release(k: core.ToolstackRelease) -> pb.ToolstackRelease:
+    as_ = pb.ToolstackRelease.AS_MASTER if k.as_master else pb.ToolstackRelease.AS_MEMBER
+    return pb.ToolstackRelease(release_as=as_, master_address=k.master_address)
+
+
+def _place(k: core.PlaceDatabase) -> pb.PlaceDatabase:
+    return pb.PlaceDatabase(
+        generation=k.generation,
+        total_bytes=k.total_bytes,
+        offset=k.offset,
+        chunk=k.chunk,
+        sha256=k.sha256,
+        remove=k.remove,
+    )
+
+
+_GATE = {"open": pb.GateAnswer.OPEN, "shut": pb.GateAnswer.SHUT, "wait": pb.GateAnswer.WAIT}
+
+
+def gate_answer(given: core.AnswerGate, epoch: int, echo_mono_ms: int) -> pb.CollectorMessage:
+    """The collector's word on a boot gate, expiring on the agent's own clock."""
+    answer = pb.GateAnswer(
+        boot_id=given.boot_id,
+        decision=_GATE[given.decision],
+        reason=given.reason,
+        successor_uuid=given.successor,
+        successor_address=given.successor_address,
+        epoch=epoch,
+        term=given.term,
+        echo_mono_ms=echo_mono_ms,
+        valid_for_ms=_GATE_VALID_MS,
+    )
+    return pb.CollectorMessage(gate_answer=answer)
+
+
 _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.Claim: _claim,
     core.ProbeNow: _probe_now,
@@ -105,4 +141,15 @@ _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.Repoint: lambda k, _: pb.Repoint(master_address=k.master_address),
     core.RestartXapi: lambda k, _: pb.RestartXapi(as_master_ok=k.as_master_ok),
     core.SetTombstone: _tombstone,
+    core.ToolstackFence: lambda k, _: pb.ToolstackFence(successor_uuid=k.successor),
+    core.ToolstackRelease: lambda k, _: _release(k),
+    core.RecoverMembers: lambda k, _: pb.RecoverMembers(),
+    core.ReadDatabase: lambda k, _: pb.ReadDatabase(max_bytes=k.max_bytes, offset=k.offset, path=k.path),
+    core.PlaceDatabase: lambda k, _: _place(k),
+    core.DesignateMaster: lambda k, _: pb.DesignateMaster(host_uuid=k.host),
+    core.SyncDatabase: lambda k, _: pb.SyncDatabase(),
+    core.DeclareHostDead: lambda k, _: pb.DeclareHostDead(host_uuid=k.host),
+    core.EnableHost: lambda k, _: pb.EnableHost(host_uuid=k.host),
+    core.StartVm: lambda k, _: pb.StartVm(vm_uuid=k.vm, host_uuid=k.host),
+    core.LocateVms: lambda k, _: pb.LocateVms(vm_uuids=k.vms),
 }

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoolwarden/v1/agent_link.proto\x12\rpoolwarden.v1\"\xc7\x02\n\x0c\x41gentMessage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07mono_ms\x18\x02 \x01(\x04\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.poolwarden.v1.HelloH\x00\x12\'\n\x06report\x18\x04 \x01(\x0b\x32\x15.poolwarden.v1.ReportH\x00\x12\x32\n\x0corder_result\x18\x05 \x01(\x0b\x32\x1a.poolwarden.v1.OrderResultH\x00\x12:\n\x10\x63hallenge_answer\x18\x06 \x01(\x0b\x32\x1e.poolwarden.v1.ChallengeAnswerH\x00\x12)\n\x07goodbye\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.GoodbyeH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\rlease_requestR\x0clease_holder\"\xa9\x02\n\x10\x43ollectorMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12%\n\x05order\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12-\n\tchallenge\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.ChallengeH\x00\x12?\n\x13\x66ull_report_request\x18\x04 \x01(\x0b\x32 .poolwarden.v1.FullReportRequestH\x00\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\x0blease_grantR\x0blease_votes\"\x89\x03\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x11\n\thost_uuid\x18\x04 \x01(\t\x12\x11\n\tpool_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12/\n\x07machine\x18\x07 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\x12\x15\n\rhighest_epoch\x18\x08 \x01(\x04\x12\x14\n\x0chighest_term\x18\t \x01(\x04\x12+\n\ttombstone\x18\n \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x30\n\x0clast_results\x18\x0b \x03(\x0b\x32\x1a.poolwarden.v1.OrderResult\x12\x11\n\thost_name\x18\x0c \x01(\t\x12\x1a\n\x12management_address\x18\r \x01(\t\x12\x16\n\x0epython_version\x18\x0e \x01(\t\"R\n\x0fMachineIdentity\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x15\n\rsystem_serial\x18\x02 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x03 \x01(\t\"L\n\tTombstone\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"[\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.poolwarden.v1.Settings\x12\x16\n\x0e\x63ollector_name\x18\x03 \x01(\t\"\xc7\x01\n\x08Settings\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x19\n\x11probe_interval_ms\x18\x02 \x01(\r\x12\x18\n\x10probe_timeout_ms\x18\x03 \x01(\r\x12\x31\n\rprobe_targets\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10pool_view_wanted\x18\x05 \x01(\x08\x12\x1d\n\x15pool_view_interval_ms\x18\x06 \x01(\r\"1\n\x0bProbeTarget\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\xa1\x01\n\x07Goodbye\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.Goodbye.Reason\"g\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nAGENT_STOP\x10\x01\x12\x11\n\rAGENT_UPGRADE\x10\x02\x12\x11\n\rHOST_SHUTDOWN\x10\x03\x12\x0f\n\x0bHOST_REBOOT\x10\x04\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\t\"1\n\x0f\x43hallengeAnswer\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x13\n\x11\x46ullReportRequest\"\xc1\x04\n\x06Report\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12+\n\tfreshness\x18\x02 \x01(\x0b\x32\x18.poolwarden.v1.Freshness\x12&\n\x04role\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.RoleFacts\x12&\n\x04xapi\x18\x04 \x01(\x0b\x32\x18.poolwarden.v1.XapiFacts\x12.\n\x08\x64\x61tabase\x18\x05 \x01(\x0b\x32\x1c.poolwarden.v1.DatabaseFacts\x12&\n\x05\x64isks\x18\x06 \x01(\x0b\x32\x17.poolwarden.v1.DiskList\x12*\n\x06memory\x18\x07 \x01(\x0b\x32\x1a.poolwarden.v1.MemoryFacts\x12*\n\x07\x64omains\x18\x08 \x01(\x0b\x32\x19.poolwarden.v1.DomainList\x12(\n\x06probes\x18\t \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12*\n\tpool_view\x18\n \x01(\x0b\x32\x17.poolwarden.v1.PoolView\x12-\n\x08services\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.ServiceFacts\x12+\n\ttombstone\x18\x0c \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x1a\n\x12management_address\x18\r \x01(\t\x12.\n\x08software\x18\x0e \x01(\x0b\x32\x1c.poolwarden.v1.SoftwareFacts\"j\n\tFreshness\x12\x14\n\x0chost_mono_ms\x18\x01 \x01(\x04\x12\x14\n\x0cxapi_mono_ms\x18\x02 \x01(\x04\x12\x16\n\x0eprobes_mono_ms\x18\x03 \x01(\x04\x12\x19\n\x11pool_view_mono_ms\x18\x04 \x01(\x04\"\x9f\x02\n\tRoleFacts\x12\x30\n\tpool_conf\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12.\n\x07running\x18\x03 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x1e\n\x16running_master_address\x18\x04 \x01(\t\x12\x18\n\x10serves_as_master\x18\x05 \x01(\x08\x12\x1c\n\x14serves_since_mono_ms\x18\x06 \x01(\x04\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MASTER\x10\x01\x12\n\n\x06MEMBER\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03\"\x8f\x04\n\tXapiFacts\x12\x33\n\x08liveness\x18\x01 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1e\n\x16liveness_since_mono_ms\x18\x02 \x01(\x04\x12:\n\x0fsocket_liveness\x18\x03 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1c\n\x14socket_since_mono_ms\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x06 \x01(\x04\x12*\n\temergency\x18\x07 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x16\n\x0e\x65mergency_code\x18\x08 \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\t \x01(\t\x12\x10\n\x08orphaned\x18\n \x01(\x08\x12\x1e\n\x16orphaned_since_mono_ms\x18\x0b \x01(\x04\x12\x16\n\x0estartup_cookie\x18\x0c \x01(\x08\x12\x1c\n\x14init_complete_cookie\x18\r \x01(\x08\x12\x16\n\x0eprocess_age_ms\x18\x0e \x01(\x04\"U\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41NSWERS\x10\x01\x12\x08\n\x04\x44OWN\x10\x02\x12\x0c\n\x08STARTING\x10\x03\x12\n\n\x06SILENT\x10\x04\"\xae\x01\n\rDatabaseFacts\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0bloaded_from\x18\x02 \x01(\t\x12\x17\n\x0f\x63hanged_mono_ms\x18\x03 \x01(\x04\x12)\n\x08ha_armed\x18\x04 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\".\n\x08\x44iskList\x12\"\n\x05\x64isks\x18\x01 \x03(\x0b\x32\x13.poolwarden.v1.Disk\"|\n\x04\x44isk\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_inodes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66ree_inodes\x18\x05 \x01(\x04\x12\x11\n\town_mount\x18\x06 \x01(\x08\";\n\x0bMemoryFacts\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\"0\n\nDomainList\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x10\n\x08vm_uuids\x18\x02 \x03(\t\"1\n\tProbeList\x12$\n\x06probes\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Probe\"\xc5\x02\n\x05Probe\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.poolwarden.v1.Probe.Outcome\x12\x16\n\x0eprobed_mono_ms\x18\x04 \x01(\x04\x12\x18\n\x10\x61nswered_mono_ms\x18\x05 \x01(\x04\x12 \n\x18unanswered_since_mono_ms\x18\x06 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"k\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41NSWERED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_ANSWER\x10\x03\x12\x0f\n\x0bUNREACHABLE\x10\x04\x12\x0c\n\x08NOT_XAPI\x10\x05\"\xcc\x01\n\x08PoolView\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x03 \x01(\t\x12&\n\x05hosts\x18\x04 \x03(\x0b\x32\x17.poolwarden.v1.PoolHost\x12+\n\nha_enabled\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x06 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\"[\n\x08PoolHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\"8\n\x0cServiceFacts\x12(\n\x08services\x18\x01 \x03(\x0b\x32\x16.poolwarden.v1.Service\"&\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"U\n\rSoftwareFacts\x12\x15\n\rproduct_brand\x18\x01 \x01(\t\x12\x17\n\x0fproduct_version\x18\x02 \x01(\t\x12\x14\n\x0cxapi_version\x18\x03 \x01(\t\"\xbb\t\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x11\n\tpool_uuid\x18\x04 \x01(\t\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x07 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x08 \x01(\r\x12\x33\n\rpreconditions\x18\t \x01(\x0b\x32\x1c.poolwarden.v1.Preconditions\x12\x32\n\x0crestart_xapi\x18\x14 \x01(\x0b\x32\x1a.poolwarden.v1.RestartXapiH\x00\x12\x38\n\x0ftoolstack_fence\x18\x15 \x01(\x0b\x32\x1d.poolwarden.v1.ToolstackFenceH\x00\x12<\n\x11toolstack_release\x18\x16 \x01(\x0b\x32\x1f.poolwarden.v1.ToolstackReleaseH\x00\x12)\n\x07promote\x18\x17 \x01(\x0b\x32\x16.poolwarden.v1.PromoteH\x00\x12)\n\x07repoint\x18\x18 \x01(\x0b\x32\x16.poolwarden.v1.RepointH\x00\x12\x38\n\x0frecover_members\x18\x19 \x01(\x0b\x32\x1d.poolwarden.v1.RecoverMembersH\x00\x12\x34\n\rread_database\x18\x1a \x01(\x0b\x32\x1b.poolwarden.v1.ReadDatabaseH\x00\x12\x36\n\x0eplace_database\x18\x1b \x01(\x0b\x32\x1c.poolwarden.v1.PlaceDatabaseH\x00\x12:\n\x10\x64\x65signate_master\x18\x1c \x01(\x0b\x32\x1e.poolwarden.v1.DesignateMasterH\x00\x12\x34\n\rsync_database\x18\x1d \x01(\x0b\x32\x1b.poolwarden.v1.SyncDatabaseH\x00\x12;\n\x11\x64\x65\x63lare_host_dead\x18\x1e \x01(\x0b\x32\x1e.poolwarden.v1.DeclareHostDeadH\x00\x12\x30\n\x0b\x65nable_host\x18\x1f \x01(\x0b\x32\x19.poolwarden.v1.EnableHostH\x00\x12%\n\x05\x63laim\x18  \x01(\x0b\x32\x14.poolwarden.v1.ClaimH\x00\x12\x34\n\rset_tombstone\x18! \x01(\x0b\x32\x1b.poolwarden.v1.SetTombstoneH\x00\x12,\n\tprobe_now\x18\" \x01(\x0b\x32\x17.poolwarden.v1.ProbeNowH\x00\x12:\n\x10\x63ollect_evidence\x18# \x01(\x0b\x32\x1e.poolwarden.v1.CollectEvidenceH\x00\x12\x30\n\x0b\x66\x65nce_proxy\x18$ \x01(\x0b\x32\x19.poolwarden.v1.FenceProxyH\x00\x12*\n\x08start_vm\x18% \x01(\x0b\x32\x16.poolwarden.v1.StartVmH\x00\x42\x06\n\x04kindJ\x04\x08<\x10\x46R\nlease_termR\x10lease_vote_countR\x0flease_window_ms\"\xd7\x01\n\rPreconditions\x12\x33\n\x0cpool_conf_in\x18\x01 \x03(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12 \n\x18pool_conf_master_address\x18\x02 \x01(\t\x12\x0e\n\x06ha_off\x18\x03 \x01(\x08\x12\x10\n\x08xapi_pid\x18\x04 \x01(\r\x12\x18\n\x10xapi_start_ticks\x18\x05 \x01(\x04\x12\x1b\n\x13min_root_free_bytes\x18\x06 \x01(\x04\x12\x16\n\x0enot_tombstoned\x18\x07 \x01(\x08\"#\n\x0bRestartXapi\x12\x14\n\x0c\x61s_master_ok\x18\x01 \x01(\x08\"\x10\n\x0eToolstackFence\"\x9a\x01\n\x10ToolstackRelease\x12\x36\n\nrelease_as\x18\x01 \x01(\x0e\x32\".poolwarden.v1.ToolstackRelease.As\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\"6\n\x02\x41s\x12\x12\n\x0e\x41S_UNSPECIFIED\x10\x00\x12\r\n\tAS_MEMBER\x10\x01\x12\r\n\tAS_MASTER\x10\x02\"\t\n\x07Promote\"!\n\x07Repoint\x12\x16\n\x0emaster_address\x18\x01 \x01(\t\"\x10\n\x0eRecoverMembers\"?\n\x0cReadDatabase\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\"w\n\rPlaceDatabase\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06remove\x18\x06 \x01(\x08\"$\n\x0f\x44\x65signateMaster\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x0e\n\x0cSyncDatabase\"$\n\x0f\x44\x65\x63lareHostDead\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x1f\n\nEnableHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"j\n\x05\x43laim\x12.\n\nold_master\x18\x01 \x01(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fwant_placements\x18\x03 \x01(\x08\"P\n\x0cSetTombstone\x12\r\n\x05\x63lear\x18\x01 \x01(\x08\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"`\n\x08ProbeNow\x12+\n\x07targets\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\t\"*\n\x0f\x43ollectEvidence\x12\x17\n\x0fwant_placements\x18\x01 \x01(\x08\"\xaf\x01\n\nFenceProxy\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12=\n\nparameters\x18\x03 \x03(\x0b\x32).poolwarden.v1.FenceProxy.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x07StartVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\"\x99\x03\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x33\n\x07outcome\x18\x03 \x01(\x0e\x32\".poolwarden.v1.OrderResult.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x0c\n\x04term\x18\x08 \x01(\x04\x12)\n\x05\x63laim\x18\t \x01(\x0b\x32\x1a.poolwarden.v1.ClaimResult\x12(\n\x06probes\x18\n \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12\r\n\x05nonce\x18\x0b \x01(\t\x12\x30\n\nplacements\x18\x0c \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\"\x89\x01\n\x0b\x43laimResult\x12\'\n\tlast_look\x18\x01 \x01(\x0b\x32\x14.poolwarden.v1.Probe\x12\x30\n\nplacements\x18\x02 \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12\x0c\n\x04veto\x18\x03 \x01(\x08\x12\x11\n\tveto_text\x18\x04 \x01(\t\"\x81\x01\n\rPlacementView\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.poolwarden.v1.Placement\x12\x0c\n\x04text\x18\x05 \x01(\t\"=\n\tPlacement\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t*5\n\x08Tristate\x12\x18\n\x14TRISTATE_UNSPECIFIED\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x32W\n\tAgentLink\x12J\n\x06\x41ttach\x12\x1b.poolwarden.v1.AgentMessage\x1a\x1f.poolwarden.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoolwarden/v1/agent_link.proto\x12\rpoolwarden.v1\"\xfd\x02\n\x0c\x41gentMessage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07mono_ms\x18\x02 \x01(\x04\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.poolwarden.v1.HelloH\x00\x12\'\n\x06report\x18\x04 \x01(\x0b\x32\x15.poolwarden.v1.ReportH\x00\x12\x32\n\x0corder_result\x18\x05 \x01(\x0b\x32\x1a.poolwarden.v1.OrderResultH\x00\x12:\n\x10\x63hallenge_answer\x18\x06 \x01(\x0b\x32\x1e.poolwarden.v1.ChallengeAnswerH\x00\x12)\n\x07goodbye\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.GoodbyeH\x00\x12\x34\n\rgate_question\x18\x08 \x01(\x0b\x32\x1b.poolwarden.v1.GateQuestionH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\rlease_requestR\x0clease_holder\"\xdb\x02\n\x10\x43ollectorMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12%\n\x05order\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12-\n\tchallenge\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.ChallengeH\x00\x12?\n\x13\x66ull_report_request\x18\x04 \x01(\x0b\x32 .poolwarden.v1.FullReportRequestH\x00\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x12\x30\n\x0bgate_answer\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.GateAnswerH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\x0blease_grantR\x0blease_votes\"\xe2\x03\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x11\n\thost_uuid\x18\x04 \x01(\t\x12\x11\n\tpool_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12/\n\x07machine\x18\x07 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\x12\x15\n\rhighest_epoch\x18\x08 \x01(\x04\x12\x14\n\x0chighest_term\x18\t \x01(\x04\x12+\n\ttombstone\x18\n \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x30\n\x0clast_results\x18\x0b \x03(\x0b\x32\x1a.poolwarden.v1.OrderResult\x12\x11\n\thost_name\x18\x0c \x01(\t\x12\x1a\n\x12management_address\x18\r \x01(\t\x12\x16\n\x0epython_version\x18\x0e \x01(\t\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\"R\n\x0fMachineIdentity\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x15\n\rsystem_serial\x18\x02 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x03 \x01(\t\"L\n\tTombstone\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"[\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.poolwarden.v1.Settings\x12\x16\n\x0e\x63ollector_name\x18\x03 \x01(\t\"\xc7\x01\n\x08Settings\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x19\n\x11probe_interval_ms\x18\x02 \x01(\r\x12\x18\n\x10probe_timeout_ms\x18\x03 \x01(\r\x12\x31\n\rprobe_targets\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10pool_view_wanted\x18\x05 \x01(\x08\x12\x1d\n\x15pool_view_interval_ms\x18\x06 \x01(\r\"?\n\x0bProbeTarget\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\xa1\x01\n\x07Goodbye\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.Goodbye.Reason\"g\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nAGENT_STOP\x10\x01\x12\x11\n\rAGENT_UPGRADE\x10\x02\x12\x11\n\rHOST_SHUTDOWN\x10\x03\x12\x0f\n\x0bHOST_REBOOT\x10\x04\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\t\"1\n\x0f\x43hallengeAnswer\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x13\n\x11\x46ullReportRequest\"i\n\x0cGateQuestion\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x30\n\tpool_conf\x18\x02 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x03 \x01(\t\"\xa3\x02\n\nGateAnswer\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x34\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\".poolwarden.v1.GateAnswer.Decision\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0esuccessor_uuid\x18\x04 \x01(\t\x12\x19\n\x11successor_address\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x08 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\"B\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\x08\n\x04SHUT\x10\x02\x12\x08\n\x04WAIT\x10\x03\"e\n\tHoldFacts\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x14\n\x0cports_closed\x18\x03 \x01(\x08\x12\x15\n\rsince_mono_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xc4\x01\n\rBootGateFacts\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".poolwarden.v1.BootGateFacts.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsince_mono_ms\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNGATED\x10\x01\x12\n\n\x06\x41SKING\x10\x02\x12\x08\n\x04SHUT\x10\x03\x12\x08\n\x04OPEN\x10\x04\"\x9a\x05\n\x06Report\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12+\n\tfreshness\x18\x02 \x01(\x0b\x32\x18.poolwarden.v1.Freshness\x12&\n\x04role\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.RoleFacts\x12&\n\x04xapi\x18\x04 \x01(\x0b\x32\x18.poolwarden.v1.XapiFacts\x12.\n\x08\x64\x61tabase\x18\x05 \x01(\x0b\x32\x1c.poolwarden.v1.DatabaseFacts\x12&\n\x05\x64isks\x18\x06 \x01(\x0b\x32\x17.poolwarden.v1.DiskList\x12*\n\x06memory\x18\x07 \x01(\x0b\x32\x1a.poolwarden.v1.MemoryFacts\x12*\n\x07\x64omains\x18\x08 \x01(\x0b\x32\x19.poolwarden.v1.DomainList\x12(\n\x06probes\x18\t \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12*\n\tpool_view\x18\n \x01(\x0b\x32\x17.poolwarden.v1.PoolView\x12-\n\x08services\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.ServiceFacts\x12+\n\ttombstone\x18\x0c \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x1a\n\x12management_address\x18\r \x01(\t\x12.\n\x08software\x18\x0e \x01(\x0b\x32\x1c.poolwarden.v1.SoftwareFacts\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\"j\n\tFreshness\x12\x14\n\x0chost_mono_ms\x18\x01 \x01(\x04\x12\x14\n\x0cxapi_mono_ms\x18\x02 \x01(\x04\x12\x16\n\x0eprobes_mono_ms\x18\x03 \x01(\x04\x12\x19\n\x11pool_view_mono_ms\x18\x04 \x01(\x04\"\x9f\x02\n\tRoleFacts\x12\x30\n\tpool_conf\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12.\n\x07running\x18\x03 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x1e\n\x16running_master_address\x18\x04 \x01(\t\x12\x18\n\x10serves_as_master\x18\x05 \x01(\x08\x12\x1c\n\x14serves_since_mono_ms\x18\x06 \x01(\x04\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MASTER\x10\x01\x12\n\n\x06MEMBER\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03\"\x8f\x04\n\tXapiFacts\x12\x33\n\x08liveness\x18\x01 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1e\n\x16liveness_since_mono_ms\x18\x02 \x01(\x04\x12:\n\x0fsocket_liveness\x18\x03 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1c\n\x14socket_since_mono_ms\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x06 \x01(\x04\x12*\n\temergency\x18\x07 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x16\n\x0e\x65mergency_code\x18\x08 \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\t \x01(\t\x12\x10\n\x08orphaned\x18\n \x01(\x08\x12\x1e\n\x16orphaned_since_mono_ms\x18\x0b \x01(\x04\x12\x16\n\x0estartup_cookie\x18\x0c \x01(\x08\x12\x1c\n\x14init_complete_cookie\x18\r \x01(\x08\x12\x16\n\x0eprocess_age_ms\x18\x0e \x01(\x04\"U\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41NSWERS\x10\x01\x12\x08\n\x04\x44OWN\x10\x02\x12\x0c\n\x08STARTING\x10\x03\x12\n\n\x06SILENT\x10\x04\"\xae\x01\n\rDatabaseFacts\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0bloaded_from\x18\x02 \x01(\t\x12\x17\n\x0f\x63hanged_mono_ms\x18\x03 \x01(\x04\x12)\n\x08ha_armed\x18\x04 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\".\n\x08\x44iskList\x12\"\n\x05\x64isks\x18\x01 \x03(\x0b\x32\x13.poolwarden.v1.Disk\"|\n\x04\x44isk\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_inodes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66ree_inodes\x18\x05 \x01(\x04\x12\x11\n\town_mount\x18\x06 \x01(\x08\";\n\x0bMemoryFacts\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\"0\n\nDomainList\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x10\n\x08vm_uuids\x18\x02 \x03(\t\"1\n\tProbeList\x12$\n\x06probes\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Probe\"\xc5\x02\n\x05Probe\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.poolwarden.v1.Probe.Outcome\x12\x16\n\x0eprobed_mono_ms\x18\x04 \x01(\x04\x12\x18\n\x10\x61nswered_mono_ms\x18\x05 \x01(\x04\x12 \n\x18unanswered_since_mono_ms\x18\x06 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"k\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41NSWERED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_ANSWER\x10\x03\x12\x0f\n\x0bUNREACHABLE\x10\x04\x12\x0c\n\x08NOT_XAPI\x10\x05\"\xe0\x01\n\x08PoolView\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x03 \x01(\t\x12&\n\x05hosts\x18\x04 \x03(\x0b\x32\x17.poolwarden.v1.PoolHost\x12+\n\nha_enabled\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x06 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nbusy_tasks\x18\x07 \x03(\t\"\x90\x01\n\x08PoolHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x15\n\runplugged_srs\x18\x06 \x03(\t\x12\x1c\n\x14\x64\x65\x66\x61ult_sr_unplugged\x18\x07 \x01(\x08\"8\n\x0cServiceFacts\x12(\n\x08services\x18\x01 \x03(\x0b\x32\x16.poolwarden.v1.Service\"&\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"U\n\rSoftwareFacts\x12\x15\n\rproduct_brand\x18\x01 \x01(\t\x12\x17\n\x0fproduct_version\x18\x02 \x01(\t\x12\x14\n\x0cxapi_version\x18\x03 \x01(\t\"\xeb\t\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x11\n\tpool_uuid\x18\x04 \x01(\t\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x07 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x08 \x01(\r\x12\x33\n\rpreconditions\x18\t \x01(\x0b\x32\x1c.poolwarden.v1.Preconditions\x12\x32\n\x0crestart_xapi\x18\x14 \x01(\x0b\x32\x1a.poolwarden.v1.RestartXapiH\x00\x12\x38\n\x0ftoolstack_fence\x18\x15 \x01(\x0b\x32\x1d.poolwarden.v1.ToolstackFenceH\x00\x12<\n\x11toolstack_release\x18\x16 \x01(\x0b\x32\x1f.poolwarden.v1.ToolstackReleaseH\x00\x12)\n\x07promote\x18\x17 \x01(\x0b\x32\x16.poolwarden.v1.PromoteH\x00\x12)\n\x07repoint\x18\x18 \x01(\x0b\x32\x16.poolwarden.v1.RepointH\x00\x12\x38\n\x0frecover_members\x18\x19 \x01(\x0b\x32\x1d.poolwarden.v1.RecoverMembersH\x00\x12\x34\n\rread_database\x18\x1a \x01(\x0b\x32\x1b.poolwarden.v1.ReadDatabaseH\x00\x12\x36\n\x0eplace_database\x18\x1b \x01(\x0b\x32\x1c.poolwarden.v1.PlaceDatabaseH\x00\x12:\n\x10\x64\x65signate_master\x18\x1c \x01(\x0b\x32\x1e.poolwarden.v1.DesignateMasterH\x00\x12\x34\n\rsync_database\x18\x1d \x01(\x0b\x32\x1b.poolwarden.v1.SyncDatabaseH\x00\x12;\n\x11\x64\x65\x63lare_host_dead\x18\x1e \x01(\x0b\x32\x1e.poolwarden.v1.DeclareHostDeadH\x00\x12\x30\n\x0b\x65nable_host\x18\x1f \x01(\x0b\x32\x19.poolwarden.v1.EnableHostH\x00\x12%\n\x05\x63laim\x18  \x01(\x0b\x32\x14.poolwarden.v1.ClaimH\x00\x12\x34\n\rset_tombstone\x18! \x01(\x0b\x32\x1b.poolwarden.v1.SetTombstoneH\x00\x12,\n\tprobe_now\x18\" \x01(\x0b\x32\x17.poolwarden.v1.ProbeNowH\x00\x12:\n\x10\x63ollect_evidence\x18# \x01(\x0b\x32\x1e.poolwarden.v1.CollectEvidenceH\x00\x12\x30\n\x0b\x66\x65nce_proxy\x18$ \x01(\x0b\x32\x19.poolwarden.v1.FenceProxyH\x00\x12*\n\x08start_vm\x18% \x01(\x0b\x32\x16.poolwarden.v1.StartVmH\x00\x12.\n\nlocate_vms\x18& \x01(\x0b\x32\x18.poolwarden.v1.LocateVmsH\x00\x42\x06\n\x04kindJ\x04\x08<\x10\x46R\nlease_termR\x10lease_vote_countR\x0flease_window_ms\"\xd7\x01\n\rPreconditions\x12\x33\n\x0cpool_conf_in\x18\x01 \x03(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12 \n\x18pool_conf_master_address\x18\x02 \x01(\t\x12\x0e\n\x06ha_off\x18\x03 \x01(\x08\x12\x10\n\x08xapi_pid\x18\x04 \x01(\r\x12\x18\n\x10xapi_start_ticks\x18\x05 \x01(\x04\x12\x1b\n\x13min_root_free_bytes\x18\x06 \x01(\x04\x12\x16\n\x0enot_tombstoned\x18\x07 \x01(\x08\"#\n\x0bRestartXapi\x12\x14\n\x0c\x61s_master_ok\x18\x01 \x01(\x08\"(\n\x0eToolstackFence\x12\x16\n\x0esuccessor_uuid\x18\x01 \x01(\t\"\x9a\x01\n\x10ToolstackRelease\x12\x36\n\nrelease_as\x18\x01 \x01(\x0e\x32\".poolwarden.v1.ToolstackRelease.As\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\"6\n\x02\x41s\x12\x12\n\x0e\x41S_UNSPECIFIED\x10\x00\x12\r\n\tAS_MEMBER\x10\x01\x12\r\n\tAS_MASTER\x10\x02\"\t\n\x07Promote\"!\n\x07Repoint\x12\x16\n\x0emaster_address\x18\x01 \x01(\t\"\x10\n\x0eRecoverMembers\"?\n\x0cReadDatabase\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\"w\n\rPlaceDatabase\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06remove\x18\x06 \x01(\x08\"$\n\x0f\x44\x65signateMaster\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x0e\n\x0cSyncDatabase\"$\n\x0f\x44\x65\x63lareHostDead\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x1f\n\nEnableHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"j\n\x05\x43laim\x12.\n\nold_master\x18\x01 \x01(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fwant_placements\x18\x03 \x01(\x08\"P\n\x0cSetTombstone\x12\r\n\x05\x63lear\x18\x01 \x01(\x08\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"`\n\x08ProbeNow\x12+\n\x07targets\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\t\"*\n\x0f\x43ollectEvidence\x12\x17\n\x0fwant_placements\x18\x01 \x01(\x08\"\xaf\x01\n\nFenceProxy\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12=\n\nparameters\x18\x03 \x03(\x0b\x32).poolwarden.v1.FenceProxy.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x07StartVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\"\x1d\n\tLocateVms\x12\x10\n\x08vm_uuids\x18\x01 \x03(\t\"\x9c\x04\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x33\n\x07outcome\x18\x03 \x01(\x0e\x32\".poolwarden.v1.OrderResult.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x0c\n\x04term\x18\x08 \x01(\x04\x12)\n\x05\x63laim\x18\t \x01(\x0b\x32\x1a.poolwarden.v1.ClaimResult\x12(\n\x06probes\x18\n \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12\r\n\x05nonce\x18\x0b \x01(\t\x12\x30\n\nplacements\x18\x0c \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12.\n\x08\x64\x61tabase\x18\r \x01(\x0b\x32\x1c.poolwarden.v1.DatabasePiece\x12)\n\tvm_places\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.VmPlace\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\"u\n\rDatabasePiece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"q\n\x07VmPlace\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpower_state\x18\x03 \x01(\t\x12$\n\x05hosts\x18\x04 \x03(\x0b\x32\x15.poolwarden.v1.VmHost\x12\x0c\n\x04text\x18\x05 \x01(\t\",\n\x06VmHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x89\x01\n\x0b\x43laimResult\x12\'\n\tlast_look\x18\x01 \x01(\x0b\x32\x14.poolwarden.v1.Probe\x12\x30\n\nplacements\x18\x02 \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12\x0c\n\x04veto\x18\x03 \x01(\x08\x12\x11\n\tveto_text\x18\x04 \x01(\t\"\x81\x01\n\rPlacementView\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.poolwarden.v1.Placement\x12\x0c\n\x04text\x18\x05 \x01(\t\"=\n\tPlacement\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t*5\n\x08Tristate\x12\x18\n\x14TRISTATE_UNSPECIFIED\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x32W\n\tAgentLink\x12J\n\x06\x41ttach\x12\x1b.poolwarden.v1.AgentMessage\x1a\x1f.poolwarden.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
 
 _TRISTATE = DESCRIPTOR.enum_types_by_name['Tristate']
 Tristate = enum_type_wrapper.EnumTypeWrapper(_TRISTATE)
@@ -36,6 +36,10 @@ _GOODBYE = DESCRIPTOR.message_types_by_name['Goodbye']
 _CHALLENGE = DESCRIPTOR.message_types_by_name['Challenge']
 _CHALLENGEANSWER = DESCRIPTOR.message_types_by_name['ChallengeAnswer']
 _FULLREPORTREQUEST = DESCRIPTOR.message_types_by_name['FullReportRequest']
+_GATEQUESTION = DESCRIPTOR.message_types_by_name['GateQuestion']
+_GATEANSWER = DESCRIPTOR.message_types_by_name['GateAnswer']
+_HOLDFACTS = DESCRIPTOR.message_types_by_name['HoldFacts']
+_BOOTGATEFACTS = DESCRIPTOR.message_types_by_name['BootGateFacts']
 _REPORT = DESCRIPTOR.message_types_by_name['Report']
 _FRESHNESS = DESCRIPTOR.message_types_by_name['Freshness']
 _ROLEFACTS = DESCRIPTOR.message_types_by_name['RoleFacts']
@@ -73,11 +77,17 @@ _COLLECTEVIDENCE = DESCRIPTOR.message_types_by_name['CollectEvidence']
 _FENCEPROXY = DESCRIPTOR.message_types_by_name['FenceProxy']
 _FENCEPROXY_PARAMETERSENTRY = _FENCEPROXY.nested_types_by_name['ParametersEntry']
 _STARTVM = DESCRIPTOR.message_types_by_name['StartVm']
+_LOCATEVMS = DESCRIPTOR.message_types_by_name['LocateVms']
 _ORDERRESULT = DESCRIPTOR.message_types_by_name['OrderResult']
+_DATABASEPIECE = DESCRIPTOR.message_types_by_name['DatabasePiece']
+_VMPLACE = DESCRIPTOR.message_types_by_name['VmPlace']
+_VMHOST = DESCRIPTOR.message_types_by_name['VmHost']
 _CLAIMRESULT = DESCRIPTOR.message_types_by_name['ClaimResult']
 _PLACEMENTVIEW = DESCRIPTOR.message_types_by_name['PlacementView']
 _PLACEMENT = DESCRIPTOR.message_types_by_name['Placement']
 _GOODBYE_REASON = _GOODBYE.enum_types_by_name['Reason']
+_GATEANSWER_DECISION = _GATEANSWER.enum_types_by_name['Decision']
+_BOOTGATEFACTS_STATE = _BOOTGATEFACTS.enum_types_by_name['State']
 _ROLEFACTS_KIND = _ROLEFACTS.enum_types_by_name['Kind']
 _XAPIFACTS_LIVENESS = _XAPIFACTS.enum_types_by_name['Liveness']
 _PROBE_OUTCOME = _PROBE.enum_types_by_name['Outcome']
@@ -166,6 +176,34 @@ FullReportRequest = _reflection.GeneratedProtocolMessageType('FullReportRequest'
   # @@protoc_insertion_point(class_scope:poolwarden.v1.FullReportRequest)
   })
 _sym_db.RegisterMessage(FullReportRequest)
+
+GateQuestion = _reflection.GeneratedProtocolMessageType('GateQuestion', (_message.Message,), {
+  'DESCRIPTOR' : _GATEQUESTION,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.GateQuestion)
+  })
+_sym_db.RegisterMessage(GateQuestion)
+
+GateAnswer = _reflection.GeneratedProtocolMessageType('GateAnswer', (_message.Message,), {
+  'DESCRIPTOR' : _GATEANSWER,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.GateAnswer)
+  })
+_sym_db.RegisterMessage(GateAnswer)
+
+HoldFacts = _reflection.GeneratedProtocolMessageType('HoldFacts', (_message.Message,), {
+  'DESCRIPTOR' : _HOLDFACTS,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.HoldFacts)
+  })
+_sym_db.RegisterMessage(HoldFacts)
+
+BootGateFacts = _reflection.GeneratedProtocolMessageType('BootGateFacts', (_message.Message,), {
+  'DESCRIPTOR' : _BOOTGATEFACTS,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.BootGateFacts)
+  })
+_sym_db.RegisterMessage(BootGateFacts)
 
 Report = _reflection.GeneratedProtocolMessageType('Report', (_message.Message,), {
   'DESCRIPTOR' : _REPORT,
@@ -427,12 +465,40 @@ StartVm = _reflection.GeneratedProtocolMessageType('StartVm', (_message.Message,
   })
 _sym_db.RegisterMessage(StartVm)
 
+LocateVms = _reflection.GeneratedProtocolMessageType('LocateVms', (_message.Message,), {
+  'DESCRIPTOR' : _LOCATEVMS,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.LocateVms)
+  })
+_sym_db.RegisterMessage(LocateVms)
+
 OrderResult = _reflection.GeneratedProtocolMessageType('OrderResult', (_message.Message,), {
   'DESCRIPTOR' : _ORDERRESULT,
   '__module__' : 'poolwarden.v1.agent_link_pb2'
   # @@protoc_insertion_point(class_scope:poolwarden.v1.OrderResult)
   })
 _sym_db.RegisterMessage(OrderResult)
+
+DatabasePiece = _reflection.GeneratedProtocolMessageType('DatabasePiece', (_message.Message,), {
+  'DESCRIPTOR' : _DATABASEPIECE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.DatabasePiece)
+  })
+_sym_db.RegisterMessage(DatabasePiece)
+
+VmPlace = _reflection.GeneratedProtocolMessageType('VmPlace', (_message.Message,), {
+  'DESCRIPTOR' : _VMPLACE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.VmPlace)
+  })
+_sym_db.RegisterMessage(VmPlace)
+
+VmHost = _reflection.GeneratedProtocolMessageType('VmHost', (_message.Message,), {
+  'DESCRIPTOR' : _VMHOST,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.VmHost)
+  })
+_sym_db.RegisterMessage(VmHost)
 
 ClaimResult = _reflection.GeneratedProtocolMessageType('ClaimResult', (_message.Message,), {
   'DESCRIPTOR' : _CLAIMRESULT,
@@ -461,126 +527,146 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _FENCEPROXY_PARAMETERSENTRY._options = None
   _FENCEPROXY_PARAMETERSENTRY._serialized_options = b'8\001'
-  _TRISTATE._serialized_start=8004
-  _TRISTATE._serialized_end=8057
+  _TRISTATE._serialized_start=9591
+  _TRISTATE._serialized_end=9644
   _AGENTMESSAGE._serialized_start=50
-  _AGENTMESSAGE._serialized_end=377
-  _COLLECTORMESSAGE._serialized_start=380
-  _COLLECTORMESSAGE._serialized_end=677
-  _HELLO._serialized_start=680
-  _HELLO._serialized_end=1073
-  _MACHINEIDENTITY._serialized_start=1075
-  _MACHINEIDENTITY._serialized_end=1157
-  _TOMBSTONE._serialized_start=1159
-  _TOMBSTONE._serialized_end=1235
-  _WELCOME._serialized_start=1237
-  _WELCOME._serialized_end=1328
-  _SETTINGS._serialized_start=1331
-  _SETTINGS._serialized_end=1530
-  _PROBETARGET._serialized_start=1532
-  _PROBETARGET._serialized_end=1581
-  _GOODBYE._serialized_start=1584
-  _GOODBYE._serialized_end=1745
-  _GOODBYE_REASON._serialized_start=1642
-  _GOODBYE_REASON._serialized_end=1745
-  _CHALLENGE._serialized_start=1747
-  _CHALLENGE._serialized_end=1773
-  _CHALLENGEANSWER._serialized_start=1775
-  _CHALLENGEANSWER._serialized_end=1824
-  _FULLREPORTREQUEST._serialized_start=1826
-  _FULLREPORTREQUEST._serialized_end=1845
-  _REPORT._serialized_start=1848
-  _REPORT._serialized_end=2425
-  _FRESHNESS._serialized_start=2427
-  _FRESHNESS._serialized_end=2533
-  _ROLEFACTS._serialized_start=2536
-  _ROLEFACTS._serialized_end=2823
-  _ROLEFACTS_KIND._serialized_start=2759
-  _ROLEFACTS_KIND._serialized_end=2823
-  _XAPIFACTS._serialized_start=2826
-  _XAPIFACTS._serialized_end=3353
-  _XAPIFACTS_LIVENESS._serialized_start=3268
-  _XAPIFACTS_LIVENESS._serialized_end=3353
-  _DATABASEFACTS._serialized_start=3356
-  _DATABASEFACTS._serialized_end=3530
-  _DISKLIST._serialized_start=3532
-  _DISKLIST._serialized_end=3578
-  _DISK._serialized_start=3580
-  _DISK._serialized_end=3704
-  _MEMORYFACTS._serialized_start=3706
-  _MEMORYFACTS._serialized_end=3765
-  _DOMAINLIST._serialized_start=3767
-  _DOMAINLIST._serialized_end=3815
-  _PROBELIST._serialized_start=3817
-  _PROBELIST._serialized_end=3866
-  _PROBE._serialized_start=3869
-  _PROBE._serialized_end=4194
-  _PROBE_OUTCOME._serialized_start=4087
-  _PROBE_OUTCOME._serialized_end=4194
-  _POOLVIEW._serialized_start=4197
-  _POOLVIEW._serialized_end=4401
-  _POOLHOST._serialized_start=4403
-  _POOLHOST._serialized_end=4494
-  _SERVICEFACTS._serialized_start=4496
-  _SERVICEFACTS._serialized_end=4552
-  _SERVICE._serialized_start=4554
-  _SERVICE._serialized_end=4592
-  _SOFTWAREFACTS._serialized_start=4594
-  _SOFTWAREFACTS._serialized_end=4679
-  _ORDER._serialized_start=4682
-  _ORDER._serialized_end=5893
-  _PRECONDITIONS._serialized_start=5896
-  _PRECONDITIONS._serialized_end=6111
-  _RESTARTXAPI._serialized_start=6113
-  _RESTARTXAPI._serialized_end=6148
-  _TOOLSTACKFENCE._serialized_start=6150
-  _TOOLSTACKFENCE._serialized_end=6166
-  _TOOLSTACKRELEASE._serialized_start=6169
-  _TOOLSTACKRELEASE._serialized_end=6323
-  _TOOLSTACKRELEASE_AS._serialized_start=6269
-  _TOOLSTACKRELEASE_AS._serialized_end=6323
-  _PROMOTE._serialized_start=6325
-  _PROMOTE._serialized_end=6334
-  _REPOINT._serialized_start=6336
-  _REPOINT._serialized_end=6369
-  _RECOVERMEMBERS._serialized_start=6371
-  _RECOVERMEMBERS._serialized_end=6387
-  _READDATABASE._serialized_start=6389
-  _READDATABASE._serialized_end=6452
-  _PLACEDATABASE._serialized_start=6454
-  _PLACEDATABASE._serialized_end=6573
-  _DESIGNATEMASTER._serialized_start=6575
-  _DESIGNATEMASTER._serialized_end=6611
-  _SYNCDATABASE._serialized_start=6613
-  _SYNCDATABASE._serialized_end=6627
-  _DECLAREHOSTDEAD._serialized_start=6629
-  _DECLAREHOSTDEAD._serialized_end=6665
-  _ENABLEHOST._serialized_start=6667
-  _ENABLEHOST._serialized_end=6698
-  _CLAIM._serialized_start=6700
-  _CLAIM._serialized_end=6806
-  _SETTOMBSTONE._serialized_start=6808
-  _SETTOMBSTONE._serialized_end=6888
-  _PROBENOW._serialized_start=6890
-  _PROBENOW._serialized_end=6986
-  _COLLECTEVIDENCE._serialized_start=6988
-  _COLLECTEVIDENCE._serialized_end=7030
-  _FENCEPROXY._serialized_start=7033
-  _FENCEPROXY._serialized_end=7208
-  _FENCEPROXY_PARAMETERSENTRY._serialized_start=7159
-  _FENCEPROXY_PARAMETERSENTRY._serialized_end=7208
-  _STARTVM._serialized_start=7210
-  _STARTVM._serialized_end=7255
-  _ORDERRESULT._serialized_start=7258
-  _ORDERRESULT._serialized_end=7667
-  _ORDERRESULT_OUTCOME._serialized_start=7585
-  _ORDERRESULT_OUTCOME._serialized_end=7667
-  _CLAIMRESULT._serialized_start=7670
-  _CLAIMRESULT._serialized_end=7807
-  _PLACEMENTVIEW._serialized_start=7810
-  _PLACEMENTVIEW._serialized_end=7939
-  _PLACEMENT._serialized_start=7941
-  _PLACEMENT._serialized_end=8002
-  _AGENTLINK._serialized_start=8059
-  _AGENTLINK._serialized_end=8146
+  _AGENTMESSAGE._serialized_end=431
+  _COLLECTORMESSAGE._serialized_start=434
+  _COLLECTORMESSAGE._serialized_end=781
+  _HELLO._serialized_start=784
+  _HELLO._serialized_end=1266
+  _MACHINEIDENTITY._serialized_start=1268
+  _MACHINEIDENTITY._serialized_end=1350
+  _TOMBSTONE._serialized_start=1352
+  _TOMBSTONE._serialized_end=1428
+  _WELCOME._serialized_start=1430
+  _WELCOME._serialized_end=1521
+  _SETTINGS._serialized_start=1524
+  _SETTINGS._serialized_end=1723
+  _PROBETARGET._serialized_start=1725
+  _PROBETARGET._serialized_end=1788
+  _GOODBYE._serialized_start=1791
+  _GOODBYE._serialized_end=1952
+  _GOODBYE_REASON._serialized_start=1849
+  _GOODBYE_REASON._serialized_end=1952
+  _CHALLENGE._serialized_start=1954
+  _CHALLENGE._serialized_end=1980
+  _CHALLENGEANSWER._serialized_start=1982
+  _CHALLENGEANSWER._serialized_end=2031
+  _FULLREPORTREQUEST._serialized_start=2033
+  _FULLREPORTREQUEST._serialized_end=2052
+  _GATEQUESTION._serialized_start=2054
+  _GATEQUESTION._serialized_end=2159
+  _GATEANSWER._serialized_start=2162
+  _GATEANSWER._serialized_end=2453
+  _GATEANSWER_DECISION._serialized_start=2387
+  _GATEANSWER_DECISION._serialized_end=2453
+  _HOLDFACTS._serialized_start=2455
+  _HOLDFACTS._serialized_end=2556
+  _BOOTGATEFACTS._serialized_start=2559
+  _BOOTGATEFACTS._serialized_end=2755
+  _BOOTGATEFACTS_STATE._serialized_start=2680
+  _BOOTGATEFACTS_STATE._serialized_end=2755
+  _REPORT._serialized_start=2758
+  _REPORT._serialized_end=3424
+  _FRESHNESS._serialized_start=3426
+  _FRESHNESS._serialized_end=3532
+  _ROLEFACTS._serialized_start=3535
+  _ROLEFACTS._serialized_end=3822
+  _ROLEFACTS_KIND._serialized_start=3758
+  _ROLEFACTS_KIND._serialized_end=3822
+  _XAPIFACTS._serialized_start=3825
+  _XAPIFACTS._serialized_end=4352
+  _XAPIFACTS_LIVENESS._serialized_start=4267
+  _XAPIFACTS_LIVENESS._serialized_end=4352
+  _DATABASEFACTS._serialized_start=4355
+  _DATABASEFACTS._serialized_end=4529
+  _DISKLIST._serialized_start=4531
+  _DISKLIST._serialized_end=4577
+  _DISK._serialized_start=4579
+  _DISK._serialized_end=4703
+  _MEMORYFACTS._serialized_start=4705
+  _MEMORYFACTS._serialized_end=4764
+  _DOMAINLIST._serialized_start=4766
+  _DOMAINLIST._serialized_end=4814
+  _PROBELIST._serialized_start=4816
+  _PROBELIST._serialized_end=4865
+  _PROBE._serialized_start=4868
+  _PROBE._serialized_end=5193
+  _PROBE_OUTCOME._serialized_start=5086
+  _PROBE_OUTCOME._serialized_end=5193
+  _POOLVIEW._serialized_start=5196
+  _POOLVIEW._serialized_end=5420
+  _POOLHOST._serialized_start=5423
+  _POOLHOST._serialized_end=5567
+  _SERVICEFACTS._serialized_start=5569
+  _SERVICEFACTS._serialized_end=5625
+  _SERVICE._serialized_start=5627
+  _SERVICE._serialized_end=5665
+  _SOFTWAREFACTS._serialized_start=5667
+  _SOFTWAREFACTS._serialized_end=5752
+  _ORDER._serialized_start=5755
+  _ORDER._serialized_end=7014
+  _PRECONDITIONS._serialized_start=7017
+  _PRECONDITIONS._serialized_end=7232
+  _RESTARTXAPI._serialized_start=7234
+  _RESTARTXAPI._serialized_end=7269
+  _TOOLSTACKFENCE._serialized_start=7271
+  _TOOLSTACKFENCE._serialized_end=7311
+  _TOOLSTACKRELEASE._serialized_start=7314
+  _TOOLSTACKRELEASE._serialized_end=7468
+  _TOOLSTACKRELEASE_AS._serialized_start=7414
+  _TOOLSTACKRELEASE_AS._serialized_end=7468
+  _PROMOTE._serialized_start=7470
+  _PROMOTE._serialized_end=7479
+  _REPOINT._serialized_start=7481
+  _REPOINT._serialized_end=7514
+  _RECOVERMEMBERS._serialized_start=7516
+  _RECOVERMEMBERS._serialized_end=7532
+  _READDATABASE._serialized_start=7534
+  _READDATABASE._serialized_end=7597
+  _PLACEDATABASE._serialized_start=7599
+  _PLACEDATABASE._serialized_end=7718
+  _DESIGNATEMASTER._serialized_start=7720
+  _DESIGNATEMASTER._serialized_end=7756
+  _SYNCDATABASE._serialized_start=7758
+  _SYNCDATABASE._serialized_end=7772
+  _DECLAREHOSTDEAD._serialized_start=7774
+  _DECLAREHOSTDEAD._serialized_end=7810
+  _ENABLEHOST._serialized_start=7812
+  _ENABLEHOST._serialized_end=7843
+  _CLAIM._serialized_start=7845
+  _CLAIM._serialized_end=7951
+  _SETTOMBSTONE._serialized_start=7953
+  _SETTOMBSTONE._serialized_end=8033
+  _PROBENOW._serialized_start=8035
+  _PROBENOW._serialized_end=8131
+  _COLLECTEVIDENCE._serialized_start=8133
+  _COLLECTEVIDENCE._serialized_end=8175
+  _FENCEPROXY._serialized_start=8178
+  _FENCEPROXY._serialized_end=8353
+  _FENCEPROXY_PARAMETERSENTRY._serialized_start=8304
+  _FENCEPROXY_PARAMETERSENTRY._serialized_end=8353
+  _STARTVM._serialized_start=8355
+  _STARTVM._serialized_end=8400
+  _LOCATEVMS._serialized_start=8402
+  _LOCATEVMS._serialized_end=8431
+  _ORDERRESULT._serialized_start=8434
+  _ORDERRESULT._serialized_end=8974
+  _ORDERRESULT_OUTCOME._serialized_start=8892
+  _ORDERRESULT_OUTCOME._serialized_end=8974
+  _DATABASEPIECE._serialized_start=8976
+  _DATABASEPIECE._serialized_end=9093
+  _VMPLACE._serialized_start=9095
+  _VMPLACE._serialized_end=9208
+  _VMHOST._serialized_start=9210
+  _VMHOST._serialized_end=9254
+  _CLAIMRESULT._serialized_start=9257
+  _CLAIMRESULT._serialized_end=9394
+  _PLACEMENTVIEW._serialized_start=9397
+  _PLACEMENTVIEW._serialized_end=9526
+  _PLACEMENT._serialized_start=9528
+  _PLACEMENT._serialized_end=9589
+  _AGENTLINK._serialized_start=9646
+  _AGENTLINK._serialized_end=9733
 # @@protoc_insertion_point(module_scope)

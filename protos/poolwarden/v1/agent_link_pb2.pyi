@@ -56,6 +56,7 @@ class AgentMessage(google.protobuf.message.Message):
     ORDER_RESULT_FIELD_NUMBER: builtins.int
     CHALLENGE_ANSWER_FIELD_NUMBER: builtins.int
     GOODBYE_FIELD_NUMBER: builtins.int
+    GATE_QUESTION_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """from 1, grows by one per message of a stream"""
     mono_ms: builtins.int
@@ -70,6 +71,8 @@ class AgentMessage(google.protobuf.message.Message):
     def challenge_answer(self) -> global___ChallengeAnswer: ...
     @property
     def goodbye(self) -> global___Goodbye: ...
+    @property
+    def gate_question(self) -> global___GateQuestion: ...
     def __init__(
         self,
         *,
@@ -80,10 +83,11 @@ class AgentMessage(google.protobuf.message.Message):
         order_result: global___OrderResult | None = ...,
         challenge_answer: global___ChallengeAnswer | None = ...,
         goodbye: global___Goodbye | None = ...,
+        gate_question: global___GateQuestion | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "goodbye", b"goodbye", "hello", b"hello", "order_result", b"order_result", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "goodbye", b"goodbye", "hello", b"hello", "mono_ms", b"mono_ms", "order_result", b"order_result", "report", b"report", "sequence", b"sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "order_result", b"order_result", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "mono_ms", b"mono_ms", "order_result", b"order_result", "report", b"report", "sequence", b"sequence"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question"] | None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -95,6 +99,7 @@ class CollectorMessage(google.protobuf.message.Message):
     CHALLENGE_FIELD_NUMBER: builtins.int
     FULL_REPORT_REQUEST_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
+    GATE_ANSWER_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> global___Welcome: ...
     @property
@@ -106,6 +111,8 @@ class CollectorMessage(google.protobuf.message.Message):
     @property
     def settings(self) -> global___Settings:
         """replaces the settings given in Welcome"""
+    @property
+    def gate_answer(self) -> global___GateAnswer: ...
     def __init__(
         self,
         *,
@@ -114,10 +121,11 @@ class CollectorMessage(google.protobuf.message.Message):
         challenge: global___Challenge | None = ...,
         full_report_request: global___FullReportRequest | None = ...,
         settings: global___Settings | None = ...,
+        gate_answer: global___GateAnswer | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "order", b"order", "settings", b"settings", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "order", b"order", "settings", b"settings", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "settings", b"settings", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "settings", b"settings", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer"] | None: ...
 
 global___CollectorMessage = CollectorMessage
 
@@ -140,6 +148,8 @@ class Hello(google.protobuf.message.Message):
     HOST_NAME_FIELD_NUMBER: builtins.int
     MANAGEMENT_ADDRESS_FIELD_NUMBER: builtins.int
     PYTHON_VERSION_FIELD_NUMBER: builtins.int
+    HOLD_FIELD_NUMBER: builtins.int
+    BOOT_GATE_FIELD_NUMBER: builtins.int
     agent_version: builtins.str
     """e.g. "0.1.0" """
     protocol_version: builtins.int
@@ -171,6 +181,12 @@ class Hello(google.protobuf.message.Message):
     """IP literal of the management interface; empty: none"""
     python_version: builtins.str
     """e.g. "3.6.8" """
+    @property
+    def hold(self) -> global___HoldFacts:
+        """absent: not held"""
+    @property
+    def boot_gate(self) -> global___BootGateFacts:
+        """absent: this agent has no boot gate"""
     def __init__(
         self,
         *,
@@ -188,9 +204,11 @@ class Hello(google.protobuf.message.Message):
         host_name: builtins.str = ...,
         management_address: builtins.str = ...,
         python_version: builtins.str = ...,
+        hold: global___HoldFacts | None = ...,
+        boot_gate: global___BootGateFacts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["machine", b"machine", "tombstone", b"tombstone"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "capabilities", b"capabilities", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "machine", b"machine", "management_address", b"management_address", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "hold", b"hold", "machine", b"machine", "tombstone", b"tombstone"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "machine", b"machine", "management_address", b"management_address", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
 
 global___Hello = Hello
 
@@ -304,16 +322,20 @@ class ProbeTarget(google.protobuf.message.Message):
 
     HOST_UUID_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
+    PORT_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     address: builtins.str
     """IP literal"""
+    port: builtins.int
+    """0: TLS on TCP 443; 80: plain HTTP, to see a toolstack fence's closed port (ProbeNow only)"""
     def __init__(
         self,
         *,
         host_uuid: builtins.str = ...,
         address: builtins.str = ...,
+        port: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "host_uuid", b"host_uuid"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "host_uuid", b"host_uuid", "port", b"port"]) -> None: ...
 
 global___ProbeTarget = ProbeTarget
 
@@ -392,6 +414,179 @@ class FullReportRequest(google.protobuf.message.Message):
 
 global___FullReportRequest = FullReportRequest
 
+class GateQuestion(google.protobuf.message.Message):
+    """Asked before xapi may start as master in a boot, again and again until it is decided (the boot gate)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    POOL_CONF_FIELD_NUMBER: builtins.int
+    MASTER_ADDRESS_FIELD_NUMBER: builtins.int
+    boot_id: builtins.str
+    pool_conf: global___RoleFacts.Kind.ValueType
+    """as found at boot"""
+    master_address: builtins.str
+    def __init__(
+        self,
+        *,
+        boot_id: builtins.str = ...,
+        pool_conf: global___RoleFacts.Kind.ValueType = ...,
+        master_address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "master_address", b"master_address", "pool_conf", b"pool_conf"]) -> None: ...
+
+global___GateQuestion = GateQuestion
+
+class GateAnswer(google.protobuf.message.Message):
+    """The collector's word on a boot gate. It is valid for the boot that it names and for `valid_for_ms` on the agent's own
+    clock from the stamp that it echoes.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Decision:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _DecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[GateAnswer._Decision.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        DECISION_UNSPECIFIED: GateAnswer._Decision.ValueType  # 0
+        """no word: the agent goes on to its next rule"""
+        OPEN: GateAnswer._Decision.ValueType  # 1
+        """xapi may start as pool.conf says"""
+        SHUT: GateAnswer._Decision.ValueType  # 2
+        """it may not; follow the successor if one is named"""
+        WAIT: GateAnswer._Decision.ValueType  # 3
+        """neither yet: ask again, decide nothing by yourself"""
+
+    class Decision(_Decision, metaclass=_DecisionEnumTypeWrapper): ...
+    DECISION_UNSPECIFIED: GateAnswer.Decision.ValueType  # 0
+    """no word: the agent goes on to its next rule"""
+    OPEN: GateAnswer.Decision.ValueType  # 1
+    """xapi may start as pool.conf says"""
+    SHUT: GateAnswer.Decision.ValueType  # 2
+    """it may not; follow the successor if one is named"""
+    WAIT: GateAnswer.Decision.ValueType  # 3
+    """neither yet: ask again, decide nothing by yourself"""
+
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    DECISION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    SUCCESSOR_UUID_FIELD_NUMBER: builtins.int
+    SUCCESSOR_ADDRESS_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    TERM_FIELD_NUMBER: builtins.int
+    ECHO_MONO_MS_FIELD_NUMBER: builtins.int
+    VALID_FOR_MS_FIELD_NUMBER: builtins.int
+    boot_id: builtins.str
+    decision: global___GateAnswer.Decision.ValueType
+    reason: builtins.str
+    """one sentence"""
+    successor_uuid: builtins.str
+    successor_address: builtins.str
+    """IP literal; empty: not known yet"""
+    epoch: builtins.int
+    term: builtins.int
+    echo_mono_ms: builtins.int
+    valid_for_ms: builtins.int
+    def __init__(
+        self,
+        *,
+        boot_id: builtins.str = ...,
+        decision: global___GateAnswer.Decision.ValueType = ...,
+        reason: builtins.str = ...,
+        successor_uuid: builtins.str = ...,
+        successor_address: builtins.str = ...,
+        epoch: builtins.int = ...,
+        term: builtins.int = ...,
+        echo_mono_ms: builtins.int = ...,
+        valid_for_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "decision", b"decision", "echo_mono_ms", b"echo_mono_ms", "epoch", b"epoch", "reason", b"reason", "successor_address", b"successor_address", "successor_uuid", b"successor_uuid", "term", b"term", "valid_for_ms", b"valid_for_ms"]) -> None: ...
+
+global___GateAnswer = GateAnswer
+
+class HoldFacts(google.protobuf.message.Message):
+    """The durable hold of a toolstack fence: while it is there, xapi and SM workers do not run on this host, its VMs do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: builtins.int
+    STOPPED_FIELD_NUMBER: builtins.int
+    PORTS_CLOSED_FIELD_NUMBER: builtins.int
+    SINCE_MONO_MS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    term: builtins.int
+    """0: not held"""
+    stopped: builtins.bool
+    """xapi and everything that acts as storage master was seen stopped"""
+    ports_closed: builtins.bool
+    """nobody listens on TCP 80 and 443"""
+    since_mono_ms: builtins.int
+    """0: from an earlier boot"""
+    text: builtins.str
+    """what is not stopped, for people"""
+    def __init__(
+        self,
+        *,
+        term: builtins.int = ...,
+        stopped: builtins.bool = ...,
+        ports_closed: builtins.bool = ...,
+        since_mono_ms: builtins.int = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["ports_closed", b"ports_closed", "since_mono_ms", b"since_mono_ms", "stopped", b"stopped", "term", b"term", "text", b"text"]) -> None: ...
+
+global___HoldFacts = HoldFacts
+
+class BootGateFacts(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _State:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[BootGateFacts._State.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: BootGateFacts._State.ValueType  # 0
+        UNGATED: BootGateFacts._State.ValueType  # 1
+        """this boot needs no word (a member, a one-host pool, HA armed, promoted in this boot)"""
+        ASKING: BootGateFacts._State.ValueType  # 2
+        """no rule has decided yet; xapi has not been started in this boot"""
+        SHUT: BootGateFacts._State.ValueType  # 3
+        OPEN: BootGateFacts._State.ValueType  # 4
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: BootGateFacts.State.ValueType  # 0
+    UNGATED: BootGateFacts.State.ValueType  # 1
+    """this boot needs no word (a member, a one-host pool, HA armed, promoted in this boot)"""
+    ASKING: BootGateFacts.State.ValueType  # 2
+    """no rule has decided yet; xapi has not been started in this boot"""
+    SHUT: BootGateFacts.State.ValueType  # 3
+    OPEN: BootGateFacts.State.ValueType  # 4
+
+    STATE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    SINCE_MONO_MS_FIELD_NUMBER: builtins.int
+    TERM_FIELD_NUMBER: builtins.int
+    state: global___BootGateFacts.State.ValueType
+    reason: builtins.str
+    """one sentence"""
+    since_mono_ms: builtins.int
+    term: builtins.int
+    """the term at which a collector's word shut or opened it; 0: no collector's word"""
+    def __init__(
+        self,
+        *,
+        state: global___BootGateFacts.State.ValueType = ...,
+        reason: builtins.str = ...,
+        since_mono_ms: builtins.int = ...,
+        term: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["reason", b"reason", "since_mono_ms", b"since_mono_ms", "state", b"state", "term", b"term"]) -> None: ...
+
+global___BootGateFacts = BootGateFacts
+
 class Report(google.protobuf.message.Message):
     """---------------------------------------------------------------------------------------------- reports
 
@@ -415,6 +610,8 @@ class Report(google.protobuf.message.Message):
     TOMBSTONE_FIELD_NUMBER: builtins.int
     MANAGEMENT_ADDRESS_FIELD_NUMBER: builtins.int
     SOFTWARE_FIELD_NUMBER: builtins.int
+    HOLD_FIELD_NUMBER: builtins.int
+    BOOT_GATE_FIELD_NUMBER: builtins.int
     full: builtins.bool
     @property
     def freshness(self) -> global___Freshness: ...
@@ -444,6 +641,11 @@ class Report(google.protobuf.message.Message):
     """IP literal; only when it changed"""
     @property
     def software(self) -> global___SoftwareFacts: ...
+    @property
+    def hold(self) -> global___HoldFacts:
+        """term 0: not held"""
+    @property
+    def boot_gate(self) -> global___BootGateFacts: ...
     def __init__(
         self,
         *,
@@ -461,9 +663,11 @@ class Report(google.protobuf.message.Message):
         tombstone: global___Tombstone | None = ...,
         management_address: builtins.str = ...,
         software: global___SoftwareFacts | None = ...,
+        hold: global___HoldFacts | None = ...,
+        boot_gate: global___BootGateFacts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "memory", b"memory", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "management_address", b"management_address", "memory", b"memory", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "memory", b"memory", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "management_address", b"management_address", "memory", b"memory", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> None: ...
 
 global___Report = Report
 
@@ -854,6 +1058,7 @@ class PoolView(google.protobuf.message.Message):
     HOSTS_FIELD_NUMBER: builtins.int
     HA_ENABLED_FIELD_NUMBER: builtins.int
     ROLLING_UPGRADE_FIELD_NUMBER: builtins.int
+    BUSY_TASKS_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     pool_name: builtins.str
     master_uuid: builtins.str
@@ -861,6 +1066,9 @@ class PoolView(google.protobuf.message.Message):
     def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PoolHost]: ...
     ha_enabled: global___Tristate.ValueType
     rolling_upgrade: global___Tristate.ValueType
+    @property
+    def busy_tasks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """name_label of pending export, backup, import and migration tasks"""
     def __init__(
         self,
         *,
@@ -870,8 +1078,9 @@ class PoolView(google.protobuf.message.Message):
         hosts: collections.abc.Iterable[global___PoolHost] | None = ...,
         ha_enabled: global___Tristate.ValueType = ...,
         rolling_upgrade: global___Tristate.ValueType = ...,
+        busy_tasks: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["ha_enabled", b"ha_enabled", "hosts", b"hosts", "master_uuid", b"master_uuid", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "rolling_upgrade", b"rolling_upgrade"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["busy_tasks", b"busy_tasks", "ha_enabled", b"ha_enabled", "hosts", b"hosts", "master_uuid", b"master_uuid", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "rolling_upgrade", b"rolling_upgrade"]) -> None: ...
 
 global___PoolView = PoolView
 
@@ -883,11 +1092,17 @@ class PoolHost(google.protobuf.message.Message):
     ADDRESS_FIELD_NUMBER: builtins.int
     ENABLED_FIELD_NUMBER: builtins.int
     LIVE_FIELD_NUMBER: builtins.int
+    UNPLUGGED_SRS_FIELD_NUMBER: builtins.int
+    DEFAULT_SR_UNPLUGGED_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     name: builtins.str
     address: builtins.str
     enabled: builtins.bool
     live: builtins.bool
+    @property
+    def unplugged_srs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """names of SRs whose PBD on this host is not attached"""
+    default_sr_unplugged: builtins.bool
     def __init__(
         self,
         *,
@@ -896,8 +1111,10 @@ class PoolHost(google.protobuf.message.Message):
         address: builtins.str = ...,
         enabled: builtins.bool = ...,
         live: builtins.bool = ...,
+        unplugged_srs: collections.abc.Iterable[builtins.str] | None = ...,
+        default_sr_unplugged: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "enabled", b"enabled", "host_uuid", b"host_uuid", "live", b"live", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "default_sr_unplugged", b"default_sr_unplugged", "enabled", b"enabled", "host_uuid", b"host_uuid", "live", b"live", "name", b"name", "unplugged_srs", b"unplugged_srs"]) -> None: ...
 
 global___PoolHost = PoolHost
 
@@ -994,6 +1211,7 @@ class Order(google.protobuf.message.Message):
     COLLECT_EVIDENCE_FIELD_NUMBER: builtins.int
     FENCE_PROXY_FIELD_NUMBER: builtins.int
     START_VM_FIELD_NUMBER: builtins.int
+    LOCATE_VMS_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     epoch: builtins.int
     term: builtins.int
@@ -1042,6 +1260,8 @@ class Order(google.protobuf.message.Message):
     def fence_proxy(self) -> global___FenceProxy: ...
     @property
     def start_vm(self) -> global___StartVm: ...
+    @property
+    def locate_vms(self) -> global___LocateVms: ...
     def __init__(
         self,
         *,
@@ -1072,10 +1292,11 @@ class Order(google.protobuf.message.Message):
         collect_evidence: global___CollectEvidence | None = ...,
         fence_proxy: global___FenceProxy | None = ...,
         start_vm: global___StartVm | None = ...,
+        locate_vms: global___LocateVms | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "enable_host", b"enable_host", "fence_proxy", b"fence_proxy", "kind", b"kind", "place_database", b"place_database", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "echo_mono_ms", b"echo_mono_ms", "enable_host", b"enable_host", "epoch", b"epoch", "fence_proxy", b"fence_proxy", "host_uuid", b"host_uuid", "kind", b"kind", "order_id", b"order_id", "place_database", b"place_database", "pool_uuid", b"pool_uuid", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "term", b"term", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release", "valid_for_ms", b"valid_for_ms"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database", "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone", "probe_now", "collect_evidence", "fence_proxy", "start_vm"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "enable_host", b"enable_host", "fence_proxy", b"fence_proxy", "kind", b"kind", "locate_vms", b"locate_vms", "place_database", b"place_database", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "echo_mono_ms", b"echo_mono_ms", "enable_host", b"enable_host", "epoch", b"epoch", "fence_proxy", b"fence_proxy", "host_uuid", b"host_uuid", "kind", b"kind", "locate_vms", b"locate_vms", "order_id", b"order_id", "place_database", b"place_database", "pool_uuid", b"pool_uuid", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "term", b"term", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release", "valid_for_ms", b"valid_for_ms"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database", "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone", "probe_now", "collect_evidence", "fence_proxy", "start_vm", "locate_vms"] | None: ...
 
 global___Order = Order
 
@@ -1133,11 +1354,18 @@ class RestartXapi(google.protobuf.message.Message):
 global___RestartXapi = RestartXapi
 
 class ToolstackFence(google.protobuf.message.Message):
+    """Write the durable hold, then stop xapi and SM workers and keep them stopped. VMs run on."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    SUCCESSOR_UUID_FIELD_NUMBER: builtins.int
+    successor_uuid: builtins.str
     def __init__(
         self,
+        *,
+        successor_uuid: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["successor_uuid", b"successor_uuid"]) -> None: ...
 
 global___ToolstackFence = ToolstackFence
 
@@ -1207,6 +1435,8 @@ class RecoverMembers(google.protobuf.message.Message):
 global___RecoverMembers = RecoverMembers
 
 class ReadDatabase(google.protobuf.message.Message):
+    """A piece of the database file that this host's xapi would load; path empty: that file, else the one of the first piece."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MAX_BYTES_FIELD_NUMBER: builtins.int
@@ -1227,6 +1457,10 @@ class ReadDatabase(google.protobuf.message.Message):
 global___ReadDatabase = ReadDatabase
 
 class PlaceDatabase(google.protobuf.message.Message):
+    """A piece of a database for the next start of xapi as master (restore_db.db); with the last piece size and checksum are
+    verified and the file takes its name. `remove` deletes it, placed or half placed.
+    """
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     GENERATION_FIELD_NUMBER: builtins.int
@@ -1441,6 +1675,23 @@ class StartVm(google.protobuf.message.Message):
 
 global___StartVm = StartVm
 
+class LocateVms(google.protobuf.message.Message):
+    """VM.get_possible_hosts and VM.assert_can_boot_here on the serving master, at most 100 VMs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VM_UUIDS_FIELD_NUMBER: builtins.int
+    @property
+    def vm_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        vm_uuids: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["vm_uuids", b"vm_uuids"]) -> None: ...
+
+global___LocateVms = LocateVms
+
 class OrderResult(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1483,6 +1734,9 @@ class OrderResult(google.protobuf.message.Message):
     PROBES_FIELD_NUMBER: builtins.int
     NONCE_FIELD_NUMBER: builtins.int
     PLACEMENTS_FIELD_NUMBER: builtins.int
+    DATABASE_FIELD_NUMBER: builtins.int
+    VM_PLACES_FIELD_NUMBER: builtins.int
+    HOLD_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     kind: builtins.str
     """e.g. "promote" """
@@ -1508,6 +1762,15 @@ class OrderResult(google.protobuf.message.Message):
     @property
     def placements(self) -> global___PlacementView:
         """for collect_evidence"""
+    @property
+    def database(self) -> global___DatabasePiece:
+        """for read_database"""
+    @property
+    def vm_places(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___VmPlace]:
+        """for locate_vms"""
+    @property
+    def hold(self) -> global___HoldFacts:
+        """for toolstack_fence"""
     def __init__(
         self,
         *,
@@ -1523,11 +1786,95 @@ class OrderResult(google.protobuf.message.Message):
         probes: global___ProbeList | None = ...,
         nonce: builtins.str = ...,
         placements: global___PlacementView | None = ...,
+        database: global___DatabasePiece | None = ...,
+        vm_places: collections.abc.Iterable[global___VmPlace] | None = ...,
+        hold: global___HoldFacts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "placements", b"placements", "probes", b"probes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "epoch", b"epoch", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "term", b"term", "text", b"text"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "hold", b"hold", "placements", b"placements", "probes", b"probes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "term", b"term", "text", b"text", "vm_places", b"vm_places"]) -> None: ...
 
 global___OrderResult = OrderResult
+
+class DatabasePiece(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """relative to the root"""
+    generation: builtins.int
+    total_bytes: builtins.int
+    offset: builtins.int
+    chunk: builtins.bytes
+    """empty at the end"""
+    sha256: builtins.str
+    """hex, of the whole file"""
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        generation: builtins.int = ...,
+        total_bytes: builtins.int = ...,
+        offset: builtins.int = ...,
+        chunk: builtins.bytes = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["chunk", b"chunk", "generation", b"generation", "offset", b"offset", "path", b"path", "sha256", b"sha256", "total_bytes", b"total_bytes"]) -> None: ...
+
+global___DatabasePiece = DatabasePiece
+
+class VmPlace(google.protobuf.message.Message):
+    """Where a VM could start now, by the serving master's word."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VM_UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    POWER_STATE_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    vm_uuid: builtins.str
+    name: builtins.str
+    power_state: builtins.str
+    """as the database has it, e.g. "Halted" """
+    @property
+    def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___VmHost]: ...
+    text: builtins.str
+    """why nothing is known of it"""
+    def __init__(
+        self,
+        *,
+        vm_uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        power_state: builtins.str = ...,
+        hosts: collections.abc.Iterable[global___VmHost] | None = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["hosts", b"hosts", "name", b"name", "power_state", b"power_state", "text", b"text", "vm_uuid", b"vm_uuid"]) -> None: ...
+
+global___VmPlace = VmPlace
+
+class VmHost(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    host_uuid: builtins.str
+    refusal: builtins.str
+    """XenAPI's error in words, e.g. "VM_REQUIRES_SR local-1"; empty: it can start there"""
+    def __init__(
+        self,
+        *,
+        host_uuid: builtins.str = ...,
+        refusal: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host_uuid", b"host_uuid", "refusal", b"refusal"]) -> None: ...
+
+global___VmHost = VmHost
 
 class ClaimResult(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
