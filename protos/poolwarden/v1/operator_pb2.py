@@ -14,27 +14,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolwarden/v1/operator.proto\x12\rpoolwarden.v1\"\x1d\n\rStatusRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xc9\x01\n\x0bStatusReply\x12\x16\n\x0e\x63ollector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05up_ms\x18\x04 \x01(\x04\x12\x10\n\x08quiet_ms\x18\x05 \x01(\x04\x12(\n\x05pools\x18\x06 \x03(\x0b\x32\x19.poolwarden.v1.PoolStatus\x12\r\n\x05\x62lind\x18\x07 \x01(\t\x12\x16\n\x0eoutbox_pending\x18\x08 \x01(\r\x12\x10\n\x08warnings\x18\t \x03(\t\"\xfd\x02\n\nPoolStatus\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x16\n\x0everdict_age_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x06 \x01(\t\x12\x13\n\x0bmaster_name\x18\x07 \x01(\t\x12\x16\n\x0emaster_address\x18\x08 \x01(\t\x12\x0c\n\x04term\x18\t \x01(\x04\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x14\n\x0cpause_reason\x18\x0b \x01(\t\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12/\n\x08\x66\x61ilover\x18\r \x01(\x0b\x32\x1d.poolwarden.v1.FailoverStatus\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.poolwarden.v1.HostStatus\x12\x11\n\tnot_ready\x18\x0f \x03(\t\x12\x0c\n\x04owed\x18\x10 \x03(\t\x12\x13\n\x0b\x63ooldown_ms\x18\x11 \x01(\x04\"\x9b\x01\n\x0e\x46\x61iloverStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x62locked\x18\x03 \x01(\t\x12\x0f\n\x07\x62locker\x18\x04 \x01(\t\x12\x17\n\x0fold_master_uuid\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\"\xef\x04\n\nHostStatus\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x05 \x01(\x08\x12\x14\n\x0c\x61gent_age_ms\x18\x06 \x01(\x04\x12\x12\n\never_heard\x18\x07 \x01(\x08\x12\x0c\n\x04xapi\x18\x08 \x01(\t\x12\x11\n\temergency\x18\t \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\n \x01(\t\x12\x10\n\x08orphaned\x18\x0b \x01(\x08\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\t\x12\r\n\x05power\x18\r \x01(\t\x12\x14\n\x0c\x66\x65nce_device\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x04\x12(\n\x05\x64isks\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.DiskStatus\x12\x13\n\x0brunning_vms\x18\x11 \x01(\r\x12\x19\n\x11running_vms_known\x18\x12 \x01(\x08\x12\x15\n\ragent_version\x18\x13 \x01(\t\x12\x0f\n\x07product\x18\x14 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x15 \x01(\t\x12\x12\n\ntombstoned\x18\x16 \x01(\x08\x12\x14\n\x0chighest_term\x18\x17 \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x18 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x19 \x01(\x04\x12*\n\x06probes\x18\x1a \x03(\x0b\x32\x1a.poolwarden.v1.ProbeStatus\x12\x11\n\tpool_name\x18\x1b \x01(\t\x12\x11\n\tpool_uuid\x18\x1c \x01(\t\"w\n\nDiskStatus\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cused_percent\x18\x04 \x01(\x01\x12\x1b\n\x13inodes_used_percent\x18\x05 \x01(\x01\"f\n\x0bProbeStatus\x12\x13\n\x0btarget_uuid\x18\x01 \x01(\t\x12\x13\n\x0btarget_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x1e\n\x0e\x45xplainRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\x97\x02\n\x0c\x45xplainReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t\x12-\n\x08\x65vidence\x18\x06 \x03(\x0b\x32\x1b.poolwarden.v1.EvidenceLine\x12\x11\n\tpermitted\x18\x07 \x03(\t\x12\x0f\n\x07refused\x18\x08 \x03(\t\x12\x11\n\tnot_ready\x18\t \x03(\t\x12\x0c\n\x04plan\x18\n \x03(\t\x12\x11\n\tcandidate\x18\x0b \x01(\t\x12\x13\n\x0blimitations\x18\x0c \x03(\t\x12\x11\n\tnext_step\x18\r \x01(\t\"p\n\x0c\x45videnceLine\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x11\n\tage_known\x18\x04 \x01(\x08\x12\x0f\n\x07witness\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"\x97\x02\n\x0e\x43ommandRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12%\n\x05pause\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.PauseH\x00\x12\'\n\x06resume\x18\x03 \x01(\x0b\x32\x15.poolwarden.v1.ResumeH\x00\x12\x36\n\x0e\x63onfirm_fenced\x18\x04 \x01(\x0b\x32\x1c.poolwarden.v1.ConfirmFencedH\x00\x12\x39\n\x0crestart_xapi\x18\x05 \x01(\x0b\x32!.poolwarden.v1.RestartXapiCommandH\x00\x12(\n\x07\x64ry_run\x18\x06 \x01(\x0b\x32\x15.poolwarden.v1.DryRunH\x00\x42\t\n\x07\x63ommand\"%\n\x05Pause\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x16\n\x06Resume\x12\x0c\n\x04pool\x18\x01 \x01(\t\"X\n\rConfirmFenced\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x0b\n\x03how\x18\x03 \x01(\t\x12\x18\n\x10\x64\x65spite_power_on\x18\x04 \x01(\x08\"\"\n\x12RestartXapiCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\"\x16\n\x06\x44ryRun\x12\x0c\n\x04pool\x18\x01 \x01(\t\"z\n\x0c\x43ommandReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.ExplainReply\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\"R\n\x0eHistoryRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x66\x61ilover\x18\x04 \x01(\t\"<\n\x0cHistoryReply\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.HistoryEntry\"\xc6\x01\n\x0cHistoryEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0f\n\x07mono_ms\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x11\n\tpool_uuid\x18\x06 \x01(\t\x12\x11\n\tpool_name\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61ilover\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\t\"?\n\rAlertsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"3\n\x0b\x41lertsReply\x12$\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Alert\"\xbe\x01\n\x05\x41lert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x11\n\traised_at\x18\x07 \x01(\t\x12\x13\n\x0bresolved_at\x18\x08 \x01(\t\x12+\n\ndeliveries\x18\t \x03(\x0b\x32\x17.poolwarden.v1.Delivery\"^\n\x08\x44\x65livery\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x0f\n\x07sent_at\x18\x05 \x01(\t2\xaf\x03\n\x08Operator\x12\x42\n\x06Status\x12\x1c.poolwarden.v1.StatusRequest\x1a\x1a.poolwarden.v1.StatusReply\x12\x45\n\x07\x45xplain\x12\x1d.poolwarden.v1.ExplainRequest\x1a\x1b.poolwarden.v1.ExplainReply\x12\x45\n\x07\x43ommand\x12\x1d.poolwarden.v1.CommandRequest\x1a\x1b.poolwarden.v1.CommandReply\x12\x45\n\x07History\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryReply\x12\x46\n\x06\x46ollow\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryEntry0\x01\x12\x42\n\x06\x41lerts\x12\x1c.poolwarden.v1.AlertsRequest\x1a\x1a.poolwarden.v1.AlertsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolwarden/v1/operator.proto\x12\rpoolwarden.v1\"\x1d\n\rStatusRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xc9\x01\n\x0bStatusReply\x12\x16\n\x0e\x63ollector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05up_ms\x18\x04 \x01(\x04\x12\x10\n\x08quiet_ms\x18\x05 \x01(\x04\x12(\n\x05pools\x18\x06 \x03(\x0b\x32\x19.poolwarden.v1.PoolStatus\x12\r\n\x05\x62lind\x18\x07 \x01(\t\x12\x16\n\x0eoutbox_pending\x18\x08 \x01(\r\x12\x10\n\x08warnings\x18\t \x03(\t\"\xd1\x03\n\nPoolStatus\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x16\n\x0everdict_age_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x06 \x01(\t\x12\x13\n\x0bmaster_name\x18\x07 \x01(\t\x12\x16\n\x0emaster_address\x18\x08 \x01(\t\x12\x0c\n\x04term\x18\t \x01(\x04\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x14\n\x0cpause_reason\x18\x0b \x01(\t\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12/\n\x08\x66\x61ilover\x18\r \x01(\x0b\x32\x1d.poolwarden.v1.FailoverStatus\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.poolwarden.v1.HostStatus\x12\x11\n\tnot_ready\x18\x0f \x03(\t\x12\x0c\n\x04owed\x18\x10 \x03(\t\x12\x13\n\x0b\x63ooldown_ms\x18\x11 \x01(\x04\x12)\n\x08question\x18\x12 \x01(\x0b\x32\x17.poolwarden.v1.Question\x12\'\n\x08lost_vms\x18\x13 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x88\x01\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06stakes\x18\x04 \x03(\t\x12\x0f\n\x07\x61pprove\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x65ny\x18\x06 \x01(\t\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\thost_uuid\x18\x08 \x01(\t\"p\n\x06LostVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61n_start_on\x18\x04 \x03(\t\x12\x0f\n\x07why_not\x18\x05 \x01(\t\x12\x11\n\thost_uuid\x18\x06 \x01(\t\"\xa9\x01\n\x0e\x46\x61iloverStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x62locked\x18\x03 \x01(\t\x12\x0f\n\x07\x62locker\x18\x04 \x01(\t\x12\x17\n\x0fold_master_uuid\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\"\xef\x04\n\nHostStatus\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x05 \x01(\x08\x12\x14\n\x0c\x61gent_age_ms\x18\x06 \x01(\x04\x12\x12\n\never_heard\x18\x07 \x01(\x08\x12\x0c\n\x04xapi\x18\x08 \x01(\t\x12\x11\n\temergency\x18\t \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\n \x01(\t\x12\x10\n\x08orphaned\x18\x0b \x01(\x08\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\t\x12\r\n\x05power\x18\r \x01(\t\x12\x14\n\x0c\x66\x65nce_device\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x04\x12(\n\x05\x64isks\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.DiskStatus\x12\x13\n\x0brunning_vms\x18\x11 \x01(\r\x12\x19\n\x11running_vms_known\x18\x12 \x01(\x08\x12\x15\n\ragent_version\x18\x13 \x01(\t\x12\x0f\n\x07product\x18\x14 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x15 \x01(\t\x12\x12\n\ntombstoned\x18\x16 \x01(\x08\x12\x14\n\x0chighest_term\x18\x17 \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x18 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x19 \x01(\x04\x12*\n\x06probes\x18\x1a \x03(\x0b\x32\x1a.poolwarden.v1.ProbeStatus\x12\x11\n\tpool_name\x18\x1b \x01(\t\x12\x11\n\tpool_uuid\x18\x1c \x01(\t\"w\n\nDiskStatus\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cused_percent\x18\x04 \x01(\x01\x12\x1b\n\x13inodes_used_percent\x18\x05 \x01(\x01\"f\n\x0bProbeStatus\x12\x13\n\x0btarget_uuid\x18\x01 \x01(\t\x12\x13\n\x0btarget_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x1e\n\x0e\x45xplainRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xbf\x02\n\x0c\x45xplainReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t\x12-\n\x08\x65vidence\x18\x06 \x03(\x0b\x32\x1b.poolwarden.v1.EvidenceLine\x12\x11\n\tpermitted\x18\x07 \x03(\t\x12\x0f\n\x07refused\x18\x08 \x03(\t\x12\x11\n\tnot_ready\x18\t \x03(\t\x12\x0c\n\x04plan\x18\n \x03(\t\x12\x11\n\tcandidate\x18\x0b \x01(\t\x12\x13\n\x0blimitations\x18\x0c \x03(\t\x12\x11\n\tnext_step\x18\r \x01(\t\x12&\n\x06\x63opies\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.CopyAge\"\x7f\n\x07\x43opyAge\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\x11\n\tage_known\x18\x06 \x01(\x08\x12\x0c\n\x04text\x18\x07 \x01(\t\"p\n\x0c\x45videnceLine\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x11\n\tage_known\x18\x04 \x01(\x08\x12\x0f\n\x07witness\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"\xdf\x04\n\x0e\x43ommandRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12%\n\x05pause\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.PauseH\x00\x12\'\n\x06resume\x18\x03 \x01(\x0b\x32\x15.poolwarden.v1.ResumeH\x00\x12\x36\n\x0e\x63onfirm_fenced\x18\x04 \x01(\x0b\x32\x1c.poolwarden.v1.ConfirmFencedH\x00\x12\x39\n\x0crestart_xapi\x18\x05 \x01(\x0b\x32!.poolwarden.v1.RestartXapiCommandH\x00\x12(\n\x07\x64ry_run\x18\x06 \x01(\x0b\x32\x15.poolwarden.v1.DryRunH\x00\x12)\n\x07\x61pprove\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.ApproveH\x00\x12#\n\x04\x64\x65ny\x18\x08 \x01(\x0b\x32\x13.poolwarden.v1.DenyH\x00\x12-\n\tdesignate\x18\t \x01(\x0b\x32\x18.poolwarden.v1.DesignateH\x00\x12\x32\n\x0c\x64\x65\x63lare_dead\x18\n \x01(\x0b\x32\x1a.poolwarden.v1.DeclareDeadH\x00\x12.\n\nstart_lost\x18\x0b \x01(\x0b\x32\x18.poolwarden.v1.StartLostH\x00\x12\x31\n\x0b\x61\x63knowledge\x18\x0c \x01(\x0b\x32\x1a.poolwarden.v1.AcknowledgeH\x00\x12\x30\n\x0b\x66\x61ilover_to\x18\r \x01(\x0b\x32\x19.poolwarden.v1.FailoverToH\x00\x42\t\n\x07\x63ommand\"%\n\x05Pause\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x16\n\x06Resume\x12\x0c\n\x04pool\x18\x01 \x01(\t\"X\n\rConfirmFenced\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x0b\n\x03how\x18\x03 \x01(\t\x12\x18\n\x10\x64\x65spite_power_on\x18\x04 \x01(\x08\"\"\n\x12RestartXapiCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\"R\n\x07\x41pprove\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_kill\x18\x02 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pt_stale_ms\x18\x03 \x01(\x04\x12\r\n\x05shoot\x18\x04 \x01(\x08\"\"\n\x04\x44\x65ny\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\tDesignate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"(\n\nFailoverTo\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\"/\n\x0b\x44\x65\x63lareDead\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\"*\n\tStartLost\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"\x1b\n\x0b\x41\x63knowledge\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\x16\n\x06\x44ryRun\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xa3\x01\n\x0c\x43ommandReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.ExplainReply\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\'\n\x08lost_vms\x18\x06 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x1d\n\x0f\x44\x65\x63isionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\rDecisionReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\x0c\"R\n\x0eHistoryRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x66\x61ilover\x18\x04 \x01(\t\"<\n\x0cHistoryReply\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.HistoryEntry\"\xc6\x01\n\x0cHistoryEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0f\n\x07mono_ms\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x11\n\tpool_uuid\x18\x06 \x01(\t\x12\x11\n\tpool_name\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61ilover\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\t\"?\n\rAlertsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"3\n\x0b\x41lertsReply\x12$\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Alert\"\xbe\x01\n\x05\x41lert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x11\n\traised_at\x18\x07 \x01(\t\x12\x13\n\x0bresolved_at\x18\x08 \x01(\t\x12+\n\ndeliveries\x18\t \x03(\x0b\x32\x17.poolwarden.v1.Delivery\"^\n\x08\x44\x65livery\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x0f\n\x07sent_at\x18\x05 \x01(\t2\xf9\x03\n\x08Operator\x12\x42\n\x06Status\x12\x1c.poolwarden.v1.StatusRequest\x1a\x1a.poolwarden.v1.StatusReply\x12\x45\n\x07\x45xplain\x12\x1d.poolwarden.v1.ExplainRequest\x1a\x1b.poolwarden.v1.ExplainReply\x12\x45\n\x07\x43ommand\x12\x1d.poolwarden.v1.CommandRequest\x1a\x1b.poolwarden.v1.CommandReply\x12\x45\n\x07History\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryReply\x12\x46\n\x06\x46ollow\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryEntry0\x01\x12\x42\n\x06\x41lerts\x12\x1c.poolwarden.v1.AlertsRequest\x1a\x1a.poolwarden.v1.AlertsReply\x12H\n\x08\x44\x65\x63ision\x12\x1e.poolwarden.v1.DecisionRequest\x1a\x1c.poolwarden.v1.DecisionReplyb\x06proto3')
 
 
 
 _STATUSREQUEST = DESCRIPTOR.message_types_by_name['StatusRequest']
 _STATUSREPLY = DESCRIPTOR.message_types_by_name['StatusReply']
 _POOLSTATUS = DESCRIPTOR.message_types_by_name['PoolStatus']
+_QUESTION = DESCRIPTOR.message_types_by_name['Question']
+_LOSTVM = DESCRIPTOR.message_types_by_name['LostVm']
 _FAILOVERSTATUS = DESCRIPTOR.message_types_by_name['FailoverStatus']
 _HOSTSTATUS = DESCRIPTOR.message_types_by_name['HostStatus']
 _DISKSTATUS = DESCRIPTOR.message_types_by_name['DiskStatus']
 _PROBESTATUS = DESCRIPTOR.message_types_by_name['ProbeStatus']
 _EXPLAINREQUEST = DESCRIPTOR.message_types_by_name['ExplainRequest']
 _EXPLAINREPLY = DESCRIPTOR.message_types_by_name['ExplainReply']
+_COPYAGE = DESCRIPTOR.message_types_by_name['CopyAge']
 _EVIDENCELINE = DESCRIPTOR.message_types_by_name['EvidenceLine']
 _COMMANDREQUEST = DESCRIPTOR.message_types_by_name['CommandRequest']
 _PAUSE = DESCRIPTOR.message_types_by_name['Pause']
 _RESUME = DESCRIPTOR.message_types_by_name['Resume']
 _CONFIRMFENCED = DESCRIPTOR.message_types_by_name['ConfirmFenced']
 _RESTARTXAPICOMMAND = DESCRIPTOR.message_types_by_name['RestartXapiCommand']
+_APPROVE = DESCRIPTOR.message_types_by_name['Approve']
+_DENY = DESCRIPTOR.message_types_by_name['Deny']
+_DESIGNATE = DESCRIPTOR.message_types_by_name['Designate']
+_FAILOVERTO = DESCRIPTOR.message_types_by_name['FailoverTo']
+_DECLAREDEAD = DESCRIPTOR.message_types_by_name['DeclareDead']
+_STARTLOST = DESCRIPTOR.message_types_by_name['StartLost']
+_ACKNOWLEDGE = DESCRIPTOR.message_types_by_name['Acknowledge']
 _DRYRUN = DESCRIPTOR.message_types_by_name['DryRun']
 _COMMANDREPLY = DESCRIPTOR.message_types_by_name['CommandReply']
+_DECISIONREQUEST = DESCRIPTOR.message_types_by_name['DecisionRequest']
+_DECISIONREPLY = DESCRIPTOR.message_types_by_name['DecisionReply']
 _HISTORYREQUEST = DESCRIPTOR.message_types_by_name['HistoryRequest']
 _HISTORYREPLY = DESCRIPTOR.message_types_by_name['HistoryReply']
 _HISTORYENTRY = DESCRIPTOR.message_types_by_name['HistoryEntry']
@@ -62,6 +74,20 @@ PoolStatus = _reflection.GeneratedProtocolMessageType('PoolStatus', (_message.Me
   # @@protoc_insertion_point(class_scope:poolwarden.v1.PoolStatus)
   })
 _sym_db.RegisterMessage(PoolStatus)
+
+Question = _reflection.GeneratedProtocolMessageType('Question', (_message.Message,), {
+  'DESCRIPTOR' : _QUESTION,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Question)
+  })
+_sym_db.RegisterMessage(Question)
+
+LostVm = _reflection.GeneratedProtocolMessageType('LostVm', (_message.Message,), {
+  'DESCRIPTOR' : _LOSTVM,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.LostVm)
+  })
+_sym_db.RegisterMessage(LostVm)
 
 FailoverStatus = _reflection.GeneratedProtocolMessageType('FailoverStatus', (_message.Message,), {
   'DESCRIPTOR' : _FAILOVERSTATUS,
@@ -105,6 +131,13 @@ ExplainReply = _reflection.GeneratedProtocolMessageType('ExplainReply', (_messag
   })
 _sym_db.RegisterMessage(ExplainReply)
 
+CopyAge = _reflection.GeneratedProtocolMessageType('CopyAge', (_message.Message,), {
+  'DESCRIPTOR' : _COPYAGE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.CopyAge)
+  })
+_sym_db.RegisterMessage(CopyAge)
+
 EvidenceLine = _reflection.GeneratedProtocolMessageType('EvidenceLine', (_message.Message,), {
   'DESCRIPTOR' : _EVIDENCELINE,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -147,6 +180,55 @@ RestartXapiCommand = _reflection.GeneratedProtocolMessageType('RestartXapiComman
   })
 _sym_db.RegisterMessage(RestartXapiCommand)
 
+Approve = _reflection.GeneratedProtocolMessageType('Approve', (_message.Message,), {
+  'DESCRIPTOR' : _APPROVE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Approve)
+  })
+_sym_db.RegisterMessage(Approve)
+
+Deny = _reflection.GeneratedProtocolMessageType('Deny', (_message.Message,), {
+  'DESCRIPTOR' : _DENY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Deny)
+  })
+_sym_db.RegisterMessage(Deny)
+
+Designate = _reflection.GeneratedProtocolMessageType('Designate', (_message.Message,), {
+  'DESCRIPTOR' : _DESIGNATE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Designate)
+  })
+_sym_db.RegisterMessage(Designate)
+
+FailoverTo = _reflection.GeneratedProtocolMessageType('FailoverTo', (_message.Message,), {
+  'DESCRIPTOR' : _FAILOVERTO,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.FailoverTo)
+  })
+_sym_db.RegisterMessage(FailoverTo)
+
+DeclareDead = _reflection.GeneratedProtocolMessageType('DeclareDead', (_message.Message,), {
+  'DESCRIPTOR' : _DECLAREDEAD,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.DeclareDead)
+  })
+_sym_db.RegisterMessage(DeclareDead)
+
+StartLost = _reflection.GeneratedProtocolMessageType('StartLost', (_message.Message,), {
+  'DESCRIPTOR' : _STARTLOST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.StartLost)
+  })
+_sym_db.RegisterMessage(StartLost)
+
+Acknowledge = _reflection.GeneratedProtocolMessageType('Acknowledge', (_message.Message,), {
+  'DESCRIPTOR' : _ACKNOWLEDGE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Acknowledge)
+  })
+_sym_db.RegisterMessage(Acknowledge)
+
 DryRun = _reflection.GeneratedProtocolMessageType('DryRun', (_message.Message,), {
   'DESCRIPTOR' : _DRYRUN,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -160,6 +242,20 @@ CommandReply = _reflection.GeneratedProtocolMessageType('CommandReply', (_messag
   # @@protoc_insertion_point(class_scope:poolwarden.v1.CommandReply)
   })
 _sym_db.RegisterMessage(CommandReply)
+
+DecisionRequest = _reflection.GeneratedProtocolMessageType('DecisionRequest', (_message.Message,), {
+  'DESCRIPTOR' : _DECISIONREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.DecisionRequest)
+  })
+_sym_db.RegisterMessage(DecisionRequest)
+
+DecisionReply = _reflection.GeneratedProtocolMessageType('DecisionReply', (_message.Message,), {
+  'DESCRIPTOR' : _DECISIONREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.DecisionReply)
+  })
+_sym_db.RegisterMessage(DecisionReply)
 
 HistoryRequest = _reflection.GeneratedProtocolMessageType('HistoryRequest', (_message.Message,), {
   'DESCRIPTOR' : _HISTORYREQUEST,
@@ -219,49 +315,73 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _STATUSREPLY._serialized_start=79
   _STATUSREPLY._serialized_end=280
   _POOLSTATUS._serialized_start=283
-  _POOLSTATUS._serialized_end=664
-  _FAILOVERSTATUS._serialized_start=667
-  _FAILOVERSTATUS._serialized_end=822
-  _HOSTSTATUS._serialized_start=825
-  _HOSTSTATUS._serialized_end=1448
-  _DISKSTATUS._serialized_start=1450
-  _DISKSTATUS._serialized_end=1569
-  _PROBESTATUS._serialized_start=1571
-  _PROBESTATUS._serialized_end=1673
-  _EXPLAINREQUEST._serialized_start=1675
-  _EXPLAINREQUEST._serialized_end=1705
-  _EXPLAINREPLY._serialized_start=1708
-  _EXPLAINREPLY._serialized_end=1987
-  _EVIDENCELINE._serialized_start=1989
-  _EVIDENCELINE._serialized_end=2101
-  _COMMANDREQUEST._serialized_start=2104
-  _COMMANDREQUEST._serialized_end=2383
-  _PAUSE._serialized_start=2385
-  _PAUSE._serialized_end=2422
-  _RESUME._serialized_start=2424
-  _RESUME._serialized_end=2446
-  _CONFIRMFENCED._serialized_start=2448
-  _CONFIRMFENCED._serialized_end=2536
-  _RESTARTXAPICOMMAND._serialized_start=2538
-  _RESTARTXAPICOMMAND._serialized_end=2572
-  _DRYRUN._serialized_start=2574
-  _DRYRUN._serialized_end=2596
-  _COMMANDREPLY._serialized_start=2598
-  _COMMANDREPLY._serialized_end=2720
-  _HISTORYREQUEST._serialized_start=2722
-  _HISTORYREQUEST._serialized_end=2804
-  _HISTORYREPLY._serialized_start=2806
-  _HISTORYREPLY._serialized_end=2866
-  _HISTORYENTRY._serialized_start=2869
-  _HISTORYENTRY._serialized_end=3067
-  _ALERTSREQUEST._serialized_start=3069
-  _ALERTSREQUEST._serialized_end=3132
-  _ALERTSREPLY._serialized_start=3134
-  _ALERTSREPLY._serialized_end=3185
-  _ALERT._serialized_start=3188
-  _ALERT._serialized_end=3378
-  _DELIVERY._serialized_start=3380
-  _DELIVERY._serialized_end=3474
-  _OPERATOR._serialized_start=3477
-  _OPERATOR._serialized_end=3908
+  _POOLSTATUS._serialized_end=748
+  _QUESTION._serialized_start=751
+  _QUESTION._serialized_end=887
+  _LOSTVM._serialized_start=889
+  _LOSTVM._serialized_end=1001
+  _FAILOVERSTATUS._serialized_start=1004
+  _FAILOVERSTATUS._serialized_end=1173
+  _HOSTSTATUS._serialized_start=1176
+  _HOSTSTATUS._serialized_end=1799
+  _DISKSTATUS._serialized_start=1801
+  _DISKSTATUS._serialized_end=1920
+  _PROBESTATUS._serialized_start=1922
+  _PROBESTATUS._serialized_end=2024
+  _EXPLAINREQUEST._serialized_start=2026
+  _EXPLAINREQUEST._serialized_end=2056
+  _EXPLAINREPLY._serialized_start=2059
+  _EXPLAINREPLY._serialized_end=2378
+  _COPYAGE._serialized_start=2380
+  _COPYAGE._serialized_end=2507
+  _EVIDENCELINE._serialized_start=2509
+  _EVIDENCELINE._serialized_end=2621
+  _COMMANDREQUEST._serialized_start=2624
+  _COMMANDREQUEST._serialized_end=3231
+  _PAUSE._serialized_start=3233
+  _PAUSE._serialized_end=3270
+  _RESUME._serialized_start=3272
+  _RESUME._serialized_end=3294
+  _CONFIRMFENCED._serialized_start=3296
+  _CONFIRMFENCED._serialized_end=3384
+  _RESTARTXAPICOMMAND._serialized_start=3386
+  _RESTARTXAPICOMMAND._serialized_end=3420
+  _APPROVE._serialized_start=3422
+  _APPROVE._serialized_end=3504
+  _DENY._serialized_start=3506
+  _DENY._serialized_end=3540
+  _DESIGNATE._serialized_start=3542
+  _DESIGNATE._serialized_end=3584
+  _FAILOVERTO._serialized_start=3586
+  _FAILOVERTO._serialized_end=3626
+  _DECLAREDEAD._serialized_start=3628
+  _DECLAREDEAD._serialized_end=3675
+  _STARTLOST._serialized_start=3677
+  _STARTLOST._serialized_end=3719
+  _ACKNOWLEDGE._serialized_start=3721
+  _ACKNOWLEDGE._serialized_end=3748
+  _DRYRUN._serialized_start=3750
+  _DRYRUN._serialized_end=3772
+  _COMMANDREPLY._serialized_start=3775
+  _COMMANDREPLY._serialized_end=3938
+  _DECISIONREQUEST._serialized_start=3940
+  _DECISIONREQUEST._serialized_end=3969
+  _DECISIONREPLY._serialized_start=3971
+  _DECISIONREPLY._serialized_end=4032
+  _HISTORYREQUEST._serialized_start=4034
+  _HISTORYREQUEST._serialized_end=4116
+  _HISTORYREPLY._serialized_start=4118
+  _HISTORYREPLY._serialized_end=4178
+  _HISTORYENTRY._serialized_start=4181
+  _HISTORYENTRY._serialized_end=4379
+  _ALERTSREQUEST._serialized_start=4381
+  _ALERTSREQUEST._serialized_end=4444
+  _ALERTSREPLY._serialized_start=4446
+  _ALERTSREPLY._serialized_end=4497
+  _ALERT._serialized_start=4500
+  _ALERT._serialized_end=4690
+  _DELIVERY._serialized_start=4692
+  _DELIVERY._serialized_end=4786
+  _OPERATOR._serialized_start=4789
+  _OPERATOR._serialized_end=5294
 # @@protoc_insertion_point(module_scope)

@@ -97,6 +97,8 @@ class PoolStatus(google.protobuf.message.Message):
     NOT_READY_FIELD_NUMBER: builtins.int
     OWED_FIELD_NUMBER: builtins.int
     COOLDOWN_MS_FIELD_NUMBER: builtins.int
+    QUESTION_FIELD_NUMBER: builtins.int
+    LOST_VMS_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     name: builtins.str
     verdict: builtins.str
@@ -126,6 +128,12 @@ class PoolStatus(google.protobuf.message.Message):
         """"host-2: repoint to 10.0.0.3" """
     cooldown_ms: builtins.int
     """0: none"""
+    @property
+    def question(self) -> global___Question:
+        """what is asked of an operator now; absent: nothing"""
+    @property
+    def lost_vms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LostVm]:
+        """VMs of a host that was declared dead, not started yet"""
     def __init__(
         self,
         *,
@@ -146,11 +154,94 @@ class PoolStatus(google.protobuf.message.Message):
         not_ready: collections.abc.Iterable[builtins.str] | None = ...,
         owed: collections.abc.Iterable[builtins.str] | None = ...,
         cooldown_ms: builtins.int = ...,
+        question: global___Question | None = ...,
+        lost_vms: collections.abc.Iterable[global___LostVm] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["failover", b"failover"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["cooldown_ms", b"cooldown_ms", "failover", b"failover", "hosts", b"hosts", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_reason", b"pause_reason", "paused", b"paused", "pool_uuid", b"pool_uuid", "sentence", b"sentence", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["failover", b"failover", "question", b"question"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["cooldown_ms", b"cooldown_ms", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_reason", b"pause_reason", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "sentence", b"sentence", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
 
 global___PoolStatus = PoolStatus
+
+class Question(google.protobuf.message.Message):
+    """What the engine may not answer by itself: `poolwarden approve ID` or `deny ID`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    STAKES_FIELD_NUMBER: builtins.int
+    APPROVE_FIELD_NUMBER: builtins.int
+    DENY_FIELD_NUMBER: builtins.int
+    EXPIRES_MS_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """a failover's id, or the question's own where none is decided"""
+    kind: builtins.str
+    """shoot, kill, stale, failover, toolstack, restart, repair"""
+    text: builtins.str
+    """what is asked, one sentence"""
+    @property
+    def stakes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """what is at stake: VMs last seen running, their storage, the data's age"""
+    approve: builtins.str
+    """the command that says yes"""
+    deny: builtins.str
+    """the command that says no"""
+    expires_ms: builtins.int
+    """until it is asked anew, ms"""
+    host_uuid: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        kind: builtins.str = ...,
+        text: builtins.str = ...,
+        stakes: collections.abc.Iterable[builtins.str] | None = ...,
+        approve: builtins.str = ...,
+        deny: builtins.str = ...,
+        expires_ms: builtins.int = ...,
+        host_uuid: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["approve", b"approve", "deny", b"deny", "expires_ms", b"expires_ms", "host_uuid", b"host_uuid", "id", b"id", "kind", b"kind", "stakes", b"stakes", "text", b"text"]) -> None: ...
+
+global___Question = Question
+
+class LostVm(google.protobuf.message.Message):
+    """A VM that ran on a host that is dead, and where it could start now."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VM_UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    CAN_START_ON_FIELD_NUMBER: builtins.int
+    WHY_NOT_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    vm_uuid: builtins.str
+    name: builtins.str
+    state: builtins.str
+    """lost, starting, started, running"""
+    @property
+    def can_start_on(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """host names"""
+    why_not: builtins.str
+    """why it can start nowhere; empty where it can, or where it is not known yet"""
+    host_uuid: builtins.str
+    """where it ran"""
+    def __init__(
+        self,
+        *,
+        vm_uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        state: builtins.str = ...,
+        can_start_on: collections.abc.Iterable[builtins.str] | None = ...,
+        why_not: builtins.str = ...,
+        host_uuid: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["can_start_on", b"can_start_on", "host_uuid", b"host_uuid", "name", b"name", "state", b"state", "vm_uuid", b"vm_uuid", "why_not", b"why_not"]) -> None: ...
+
+global___LostVm = LostVm
 
 class FailoverStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -163,6 +254,7 @@ class FailoverStatus(google.protobuf.message.Message):
     CANDIDATE_UUID_FIELD_NUMBER: builtins.int
     TERM_FIELD_NUMBER: builtins.int
     AGE_MS_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
     id: builtins.str
     step: builtins.str
     """e.g. "PROVED" """
@@ -174,6 +266,8 @@ class FailoverStatus(google.protobuf.message.Message):
     candidate_uuid: builtins.str
     term: builtins.int
     age_ms: builtins.int
+    path: builtins.str
+    """power, toolstack, roles: how the old master is made harmless"""
     def __init__(
         self,
         *,
@@ -185,8 +279,9 @@ class FailoverStatus(google.protobuf.message.Message):
         candidate_uuid: builtins.str = ...,
         term: builtins.int = ...,
         age_ms: builtins.int = ...,
+        path: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "blocked", b"blocked", "blocker", b"blocker", "candidate_uuid", b"candidate_uuid", "id", b"id", "old_master_uuid", b"old_master_uuid", "step", b"step", "term", b"term"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "blocked", b"blocked", "blocker", b"blocker", "candidate_uuid", b"candidate_uuid", "id", b"id", "old_master_uuid", b"old_master_uuid", "path", b"path", "step", b"step", "term", b"term"]) -> None: ...
 
 global___FailoverStatus = FailoverStatus
 
@@ -377,6 +472,7 @@ class ExplainReply(google.protobuf.message.Message):
     CANDIDATE_FIELD_NUMBER: builtins.int
     LIMITATIONS_FIELD_NUMBER: builtins.int
     NEXT_STEP_FIELD_NUMBER: builtins.int
+    COPIES_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     pool_name: builtins.str
     verdict: builtins.str
@@ -403,6 +499,9 @@ class ExplainReply(google.protobuf.message.Message):
         """host by host, why not or at what rank"""
     next_step: builtins.str
     """what the operator can do now; empty: nothing is needed"""
+    @property
+    def copies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CopyAge]:
+        """what a promotion of each member would lose now"""
     def __init__(
         self,
         *,
@@ -419,10 +518,48 @@ class ExplainReply(google.protobuf.message.Message):
         candidate: builtins.str = ...,
         limitations: collections.abc.Iterable[builtins.str] | None = ...,
         next_step: builtins.str = ...,
+        copies: collections.abc.Iterable[global___CopyAge] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["candidate", b"candidate", "evidence", b"evidence", "limitations", b"limitations", "meaning", b"meaning", "next_step", b"next_step", "not_ready", b"not_ready", "permitted", b"permitted", "plan", b"plan", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "refused", b"refused", "sentence", b"sentence", "verdict", b"verdict"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["candidate", b"candidate", "copies", b"copies", "evidence", b"evidence", "limitations", b"limitations", "meaning", b"meaning", "next_step", b"next_step", "not_ready", b"not_ready", "permitted", b"permitted", "plan", b"plan", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "refused", b"refused", "sentence", b"sentence", "verdict", b"verdict"]) -> None: ...
 
 global___ExplainReply = ExplainReply
+
+class CopyAge(google.protobuf.message.Message):
+    """How far a member's copy of the database is behind the master's."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    BEHIND_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    AGE_KNOWN_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    host_uuid: builtins.str
+    name: builtins.str
+    generation: builtins.int
+    behind: builtins.int
+    """generations behind the master's last known one"""
+    age_ms: builtins.int
+    """since the master's generation first exceeded the copy's, ms; 0: as new as the master's"""
+    age_known: builtins.bool
+    text: builtins.str
+    """one sentence"""
+    def __init__(
+        self,
+        *,
+        host_uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        generation: builtins.int = ...,
+        behind: builtins.int = ...,
+        age_ms: builtins.int = ...,
+        age_known: builtins.bool = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_known", b"age_known", "age_ms", b"age_ms", "behind", b"behind", "generation", b"generation", "host_uuid", b"host_uuid", "name", b"name", "text", b"text"]) -> None: ...
+
+global___CopyAge = CopyAge
 
 class EvidenceLine(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -465,6 +602,13 @@ class CommandRequest(google.protobuf.message.Message):
     CONFIRM_FENCED_FIELD_NUMBER: builtins.int
     RESTART_XAPI_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    APPROVE_FIELD_NUMBER: builtins.int
+    DENY_FIELD_NUMBER: builtins.int
+    DESIGNATE_FIELD_NUMBER: builtins.int
+    DECLARE_DEAD_FIELD_NUMBER: builtins.int
+    START_LOST_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGE_FIELD_NUMBER: builtins.int
+    FAILOVER_TO_FIELD_NUMBER: builtins.int
     actor: builtins.str
     """the operator's login name, for the journal"""
     @property
@@ -477,6 +621,20 @@ class CommandRequest(google.protobuf.message.Message):
     def restart_xapi(self) -> global___RestartXapiCommand: ...
     @property
     def dry_run(self) -> global___DryRun: ...
+    @property
+    def approve(self) -> global___Approve: ...
+    @property
+    def deny(self) -> global___Deny: ...
+    @property
+    def designate(self) -> global___Designate: ...
+    @property
+    def declare_dead(self) -> global___DeclareDead: ...
+    @property
+    def start_lost(self) -> global___StartLost: ...
+    @property
+    def acknowledge(self) -> global___Acknowledge: ...
+    @property
+    def failover_to(self) -> global___FailoverTo: ...
     def __init__(
         self,
         *,
@@ -486,10 +644,17 @@ class CommandRequest(google.protobuf.message.Message):
         confirm_fenced: global___ConfirmFenced | None = ...,
         restart_xapi: global___RestartXapiCommand | None = ...,
         dry_run: global___DryRun | None = ...,
+        approve: global___Approve | None = ...,
+        deny: global___Deny | None = ...,
+        designate: global___Designate | None = ...,
+        declare_dead: global___DeclareDead | None = ...,
+        start_lost: global___StartLost | None = ...,
+        acknowledge: global___Acknowledge | None = ...,
+        failover_to: global___FailoverTo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["command", b"command", "confirm_fenced", b"confirm_fenced", "dry_run", b"dry_run", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "command", b"command", "confirm_fenced", b"confirm_fenced", "dry_run", b"dry_run", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to"] | None: ...
 
 global___CommandRequest = CommandRequest
 
@@ -563,6 +728,136 @@ class RestartXapiCommand(google.protobuf.message.Message):
 
 global___RestartXapiCommand = RestartXapiCommand
 
+class Approve(google.protobuf.message.Message):
+    """Yes to what is asked of this failover (or question); only as far as the numbers given reach."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    ACCEPT_KILL_FIELD_NUMBER: builtins.int
+    ACCEPT_STALE_MS_FIELD_NUMBER: builtins.int
+    SHOOT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """the failover's or question's id, or a pool with exactly one question"""
+    accept_kill: builtins.int
+    """running VMs that may be terminated, at most this many; 0: none"""
+    accept_stale_ms: builtins.int
+    """age of the database that is accepted, ms; 0: the policy's"""
+    shoot: builtins.bool
+    """the old master may be powered off although its power reads ON"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        accept_kill: builtins.int = ...,
+        accept_stale_ms: builtins.int = ...,
+        shoot: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["accept_kill", b"accept_kill", "accept_stale_ms", b"accept_stale_ms", "id", b"id", "shoot", b"shoot"]) -> None: ...
+
+global___Approve = Approve
+
+class Deny(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    reason: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["id", b"id", "reason", b"reason"]) -> None: ...
+
+global___Deny = Deny
+
+class Designate(google.protobuf.message.Message):
+    """Hand the role to this healthy member by xapi's own planned switchover; never the emergency path."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    dry_run: builtins.bool
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        dry_run: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["dry_run", b"dry_run", "host", b"host"]) -> None: ...
+
+global___Designate = Designate
+
+class FailoverTo(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    host: builtins.str
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host", b"host", "pool", b"pool"]) -> None: ...
+
+global___FailoverTo = FailoverTo
+
+class DeclareDead(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    TYPED_NAME_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    typed_name: builtins.str
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        typed_name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host", b"host", "typed_name", b"typed_name"]) -> None: ...
+
+global___DeclareDead = DeclareDead
+
+class StartLost(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    DRY_RUN_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    dry_run: builtins.bool
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+        dry_run: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["dry_run", b"dry_run", "pool", b"pool"]) -> None: ...
+
+global___StartLost = StartLost
+
+class Acknowledge(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["pool", b"pool"]) -> None: ...
+
+global___Acknowledge = Acknowledge
+
 class DryRun(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -585,6 +880,7 @@ class CommandReply(google.protobuf.message.Message):
     NEXT_STEP_FIELD_NUMBER: builtins.int
     PLAN_FIELD_NUMBER: builtins.int
     CODE_FIELD_NUMBER: builtins.int
+    LOST_VMS_FIELD_NUMBER: builtins.int
     accepted: builtins.bool
     text: builtins.str
     """one sentence: what was done, or the reason why not"""
@@ -594,6 +890,9 @@ class CommandReply(google.protobuf.message.Message):
         """for DryRun"""
     code: builtins.str
     """a stable word for a refusal, e.g. "unknown-pool", "agent-alive", "power-on" """
+    @property
+    def lost_vms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LostVm]:
+        """for StartLost and DeclareDead"""
     def __init__(
         self,
         *,
@@ -602,11 +901,47 @@ class CommandReply(google.protobuf.message.Message):
         next_step: builtins.str = ...,
         plan: global___ExplainReply | None = ...,
         code: builtins.str = ...,
+        lost_vms: collections.abc.Iterable[global___LostVm] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["plan", b"plan"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["accepted", b"accepted", "code", b"code", "next_step", b"next_step", "plan", b"plan", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["accepted", b"accepted", "code", b"code", "lost_vms", b"lost_vms", "next_step", b"next_step", "plan", b"plan", "text", b"text"]) -> None: ...
 
 global___CommandReply = CommandReply
+
+class DecisionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["id", b"id"]) -> None: ...
+
+global___DecisionRequest = DecisionRequest
+
+class DecisionReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    pool_uuid: builtins.str
+    input: builtins.bytes
+    """zlib-compressed JSON: state, event, instant, and what was decided"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        pool_uuid: builtins.str = ...,
+        input: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["id", b"id", "input", b"input", "pool_uuid", b"pool_uuid"]) -> None: ...
+
+global___DecisionReply = DecisionReply
 
 class HistoryRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -44,6 +44,11 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.AlertsRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.AlertsReply.FromString,
                 )
+        self.Decision = channel.unary_unary(
+                '/poolwarden.v1.Operator/Decision',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.DecisionRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.DecisionReply.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -86,6 +91,13 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Decision(self, request, context):
+        """The full input of one decision, for `poolwarden replay`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +130,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Alerts,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.AlertsRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.AlertsReply.SerializeToString,
+            ),
+            'Decision': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decision,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.DecisionRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.DecisionReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -228,5 +245,22 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Alerts',
             poolwarden_dot_v1_dot_operator__pb2.AlertsRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.AlertsReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Decision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Decision',
+            poolwarden_dot_v1_dot_operator__pb2.DecisionRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.DecisionReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
