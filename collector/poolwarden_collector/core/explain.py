@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core import remedies
+from poolwarden_collector.core import restart
 from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
@@ -99,7 +99,7 @@ def _restart(d: Draft, master: HostId) -> list[str]:
         ),
         None,
     )
-    why = standing_refusal(d) or remedies.restart_refusal(d, master, placements)
+    why = standing_refusal(d) or restart.restart_refusal(d, master, placements)
     return [why] if why else []
 
 

@@ -22,7 +22,7 @@ from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.record import REVERSIBLE, Step
-from poolwarden_collector.core.remedies import order_restart, restart_refusal
+from poolwarden_collector.core.restart import order_restart, restart_refusal
 from poolwarden_collector.core.verdict import Verdict
 
 

@@ -2,7 +2,7 @@
 
 Theory: ``Signs`` has few values each, so that the whole table can be tested; ``judge`` reads it from the most
 forbidding sign to the most harmless one. Silence alone leads no further than to reading the power. A verdict says
-what it permits; what is then done is decided elsewhere (failover.py, remedies.py), with its own checks.
+what it permits; what is then done is decided elsewhere (failover.py, remedies.py, restart.py), with its own checks.
 """
 
 from __future__ import annotations
