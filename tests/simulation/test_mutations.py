@@ -81,9 +81,9 @@ def test_the_proof_is_renewed_before_an_order_is_sent_again(monkeypatch: pytest.
     assert sim.promote_calls() == []
     assert sim.masters() == ["h1"]
     assert sim.has(Kind.SUPERSEDED)
-    monkeypatch.setattr(promotion, "_prove_anew", lambda d, failover: failover.proof)
+    monkeypatch.setattr(promotion, "find_proof", lambda d, failover: failover.proof)
     monkeypatch.setattr(promotion, "looked", lambda d, failover, proof: True)
-    monkeypatch.setattr(promotion, "last_look", lambda d, failover: "")
+    monkeypatch.setattr(promotion, "last_look", lambda d, failover, proof: "")
     monkeypatch.setattr(promotion, "unowed_masters", lambda d: ())
     assert a_master_that_returns_while_nobody_looks().promote_calls() == ["h2"]
 

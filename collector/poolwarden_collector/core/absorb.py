@@ -33,6 +33,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.orders import RaiseEpoch, SendChallenge
 from poolwarden_collector.core.power import counting
+from poolwarden_collector.core.toolstack import transferred
 
 _READINGS_KEPT = 16
 LEFT_AFTER_MS: Ms = 60_000
@@ -196,7 +197,11 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     seen = f"{d.name(event.host)}'s fresh probe of {d.name(old)} was answered" if alive else look.alive
     by_candidate = failover is not None and event.host == failover.candidate
     misses = 0 if by_candidate else d.live.look_misses
-    d.change(look=replace(look, answered=(*look.answered, event.host), alive=seen), look_misses=misses)
+    ours = [probe for probe in result.probes if probe.target == old]
+    closed = bool(ours) and all(probe.outcome is ProbeOutcome.REFUSED for probe in ours)
+    refused = (*look.refused, event.host) if closed else look.refused
+    answers = (*look.answered, event.host)
+    d.change(look=replace(look, answered=answers, alive=seen, refused=refused), look_misses=misses)
 
 
 def claim_prefix(d: Draft) -> str:
@@ -361,6 +366,10 @@ def _booted_in(d: Draft, host: HostId) -> bool:
     return any(entry.kind is Kind.HOST_BOOTED and entry.data.get("host") == host for entry in d.entries)
 
 
+def _transferred(d: Draft, event: ev.DatabaseTransferred) -> None:
+    transferred(d, event.transfer_id, event.target, event.placed, event.generation, event.size, event.text)
+
+
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.AgentConnected: _connected,
     ev.AgentReported: _reported,
@@ -370,4 +379,5 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.PowerRead: _power_read,
     ev.FenceEnded: _fence_ended,
     ev.CollectorProbed: _collector_probed,
+    ev.DatabaseTransferred: _transferred,
 }

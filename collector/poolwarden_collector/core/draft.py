@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core import transitions
 from poolwarden_collector.core.facts import FenceDevice, HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Pool, PoolLive, Sent, Site
@@ -71,9 +72,14 @@ class Draft:
         self.write(Entry(kind, text, data, of, self.record.term, actor))
 
     def write(self, entry: Entry) -> None:
-        """Journal a ready entry and fold it into the record."""
+        """Journal a ready entry and fold it into the record. Raises AssertionError for a move that no table has."""
+        after = apply(self.record, entry)
+        refusal = transitions.refusal(self.record.failover, after.failover, entry.kind)
+        if refusal:
+            # safety: a move that the table does not have stops this step; nothing of it is committed or done.
+            raise AssertionError(refusal)
         self.entries.append(entry)
-        self.pool = replace(self.pool, record=apply(self.record, entry))
+        self.pool = replace(self.pool, record=after)
 
     def do(self, effect: Effect) -> None:
         """An effect, performed once this step's entries are durable."""

@@ -54,9 +54,22 @@ def superseded(d: Draft, host: HostId) -> None:
 
 
 def _over(d: Draft, failover: Failover, text: str) -> None:
+    _owe_undoing(d, failover)
     forget(d, failover.old_master)
     resolve_blocks(d, failover, text)
     d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now)
+
+
+def _owe_undoing(d: Draft, failover: Failover) -> None:
+    """What was held is owed its release, what was placed its removal; paid at once where that can be (release.py)."""
+    if failover.hold_order:
+        name = d.name(failover.old_master)
+        text = f"{name} is owed the release of its toolstack"
+        d.note(Kind.OWED, text, host=failover.old_master, what="release", successor="")
+    if failover.handed_over is not None or failover.transfer:
+        target = failover.candidate if failover.handed_over is None else failover.handed_over["target"]
+        text = f"{d.name(target)} is owed the removal of the database that was placed there"
+        d.note(Kind.OWED, text, host=target, what="remove-database", successor="")
 
 
 def resolve_blocks(d: Draft, failover: Failover, text: str) -> None:
@@ -75,7 +88,7 @@ def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = ""
         return
     resolve_blocks(d, failover, f"the reason has changed: {why}")
     d.note(Kind.BLOCKED, f"{code}: {why}", code=code, why=why, next_step=next_step)
-    pool, old = d.record.name or d.record.pool, d.name(failover.old_master)
+    pool, old = d.record.name or d.record.pool, d.name(failover.old_master) or "no master"
     title = f"{pool}: failover {failover.id} of {old} stands still: {code}"
     key = f"{failover.id}/{code}/{reason_key(why)}"
     d.raise_alert(key, "critical", title, f"{why}. {next_step}".strip(), old_master=old, blocker=why)

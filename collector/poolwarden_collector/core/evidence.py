@@ -119,6 +119,8 @@ def _xapi(d: Draft, host: HostId) -> Xapi:
     if x.liveness is Liveness.UNKNOWN or x.liveness_since is None:
         return Xapi.UNKNOWN
     age = d.now - x.liveness_since
+    if agent.facts.hold is not None:
+        return Xapi.DOWN  # held by a toolstack fence: it is not on its way back
     if x.liveness is Liveness.DOWN:
         return Xapi.DOWN if age >= p.xapi_down_after else Xapi.UNWELL
     if x.liveness is Liveness.STARTING:

@@ -4,11 +4,15 @@ Theory
 ------
 The durable part (``record.Failover``) says how far the succession is; everything else is heard again. ``advance`` looks
 at both and does the next thing that is due, whether it is the first time or after a restart at any point: there is no
-other recovery. The table ``STEPS`` below names the function of each step; an unknown step is a KeyError, not a guess.
+other recovery. The table ``STEPS`` below names the function of each step, ``transitions.TRANSITIONS`` every move
+between steps; an unknown step is a KeyError, not a guess.
 
-    DECIDED -> CLAIMED -> CANDIDATE -> PROVED -> PROMOTING -> PROMOTED -> CLOSED
-       \\__________________________________/          \\-> SUPERSEDED
+    DECIDED -> CLAIMED -> CANDIDATE -> FENCED -> PROVED -> PROMOTING -> PROMOTED -> CLOSED
+       \\____________________________________________/          \\-> SUPERSEDED
                         \\-> ABORTED (a new term, no cool-down)
+
+The old master is made harmless on one of three paths: it is switched off (*power*), its toolstack is held by its own
+agent (*toolstack*), or every host of the pool says that there is none (*roles*).
 
 Invariants
 ----------
@@ -30,23 +34,27 @@ from poolwarden_collector.core.ends import abort, block, superseded, unblock
 from poolwarden_collector.core.evidence import lines, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.look import last_look, looked
+from poolwarden_collector.core.look import begin_look, last_look, looked
 from poolwarden_collector.core.orders import Claim, Target
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
-from poolwarden_collector.core.proof import Proof, Refusal, verify_human, verify_power
-from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
+from poolwarden_collector.core.proof import Proof, Refusal, find_proof
+from poolwarden_collector.core.record import REVERSIBLE, Failover, HostRecord, Path, Step
 from poolwarden_collector.core.shot import pending, shoot
+from poolwarden_collector.core.toolstack import fence
 from poolwarden_collector.core.verdict import Verdict
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 
 
-def decide(d: Draft, why: str) -> None:
-    """Open a failover: the next term, the old master, its boot, the whole evidence."""
-    master = suspected(d)
-    known = d.record.hosts[master]
+def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
+    """Open a failover: the next term, the old master, its boot, the whole evidence.
+
+    On the *roles* path there is no old master: every host is a candidate, the former one too.
+    """
+    master = suspected(d) if path is not Path.ROLES else ""
+    known = d.record.hosts.get(master) or HostRecord(master, "nobody")
     term = d.record.term + 1
     number = d.record.failovers + 1
     # The term makes the id unique over a lost journal: agents keep the results of long ago, and terms never fall there.
@@ -55,6 +63,8 @@ def decide(d: Draft, why: str) -> None:
         "old_master": master,
         "old_master_name": known.name,
         "old_boot": known.boot_id,
+        "old_machine": known.system_uuid,
+        "path": path.value,
         "why": why,
         "evidence": [
             {"subject": e.subject, "value": e.value, "age_ms": e.age_ms, "witness": e.witness, "text": e.text}
@@ -62,7 +72,8 @@ def decide(d: Draft, why: str) -> None:
         ],
         "candidates": [r.text for r in rank(d, master, None)],
     }
-    text = f"failover {identity} decided at term {term}: {known.name} is to be succeeded ({why})"
+    whom = f"{known.name} is to be succeeded" if master else "the pool has no master"
+    text = f"failover {identity} decided at term {term}: {whom} ({why})"
     silent = {phase: at for phase, at in d.live.marks.items() if phase == "silent"}
     d.change(claims={}, claims_since=None, look=None, marks=silent, step_since=d.now)
     d.write(Entry(Kind.DECIDED, text, data, identity, term))
@@ -96,9 +107,27 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
         if d.quiet:
             return "start-up quiet time"
         waiting = verdict is Verdict.UNWITNESSED and failover.human is None
-        if waiting or verdict in (Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.SUSPECT, Verdict.LEARNING):
+        if waiting or verdict in _UNDECIDED:
             return f"the verdict is {verdict.word}: not enough is heard to go on or to give up"
     return ""
+
+
+_UNDECIDED = (Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.SUSPECT, Verdict.LEARNING)
+_GROUNDS = {
+    Path.POWER: (Verdict.VANISHED,),
+    # A held master may lose its power too: then that is the proof.
+    Path.TOOLSTACK: (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN, Verdict.VANISHED),
+    Path.ROLES: (Verdict.NO_MASTER,),
+}
+
+
+def _grounded(d: Draft, failover: Failover, verdict: Verdict) -> bool:
+    """Does the verdict still carry the decision?"""
+    if verdict is Verdict.UNWITNESSED and failover.human is not None:
+        return True
+    if verdict is Verdict.POOL_SPLIT and failover.path is Path.TOOLSTACK:
+        return d.policy.relocate_split
+    return verdict in _GROUNDS[failover.path]
 
 
 def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
@@ -109,8 +138,8 @@ def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
         superseded(d, others[0])
     elif d.record.term > failover.term:
         abort(d, f"the pool's term is {d.record.term} now, this failover's is {failover.term}")
-    elif verdict is not Verdict.VANISHED and not (verdict is Verdict.UNWITNESSED and failover.human is not None):
-        abort(d, f"{d.name(failover.old_master)} is {verdict.word} now: {verdict.meaning}")
+    elif not _grounded(d, failover, verdict):
+        abort(d, f"the pool is {verdict.word} now: {verdict.meaning}")
     elif agent is not None and agent.hello.boot_id != failover.old_boot:
         abort(d, f"{d.name(failover.old_master)} has booted anew")
     else:
@@ -125,7 +154,8 @@ def _claim(d: Draft, failover: Failover) -> None:
     if not claims_ready(d, failover):
         return
     hosts = sorted(d.live.claims, key=d.name)
-    text = f"claimed at term {failover.term} by {', '.join(d.name(host) for host in hosts)}; nobody sees the old master"
+    names = ", ".join(d.name(host) for host in hosts)
+    text = f"claimed at term {failover.term} by {names}; nobody's look at the old master was answered"
     d.note(Kind.CLAIMED, text, hosts=hosts)
     d.mark("claimed")
 
@@ -249,8 +279,30 @@ def _candidate_stands(d: Draft, failover: Failover) -> bool:
 # ------------------------------------------------------------------------------------------------ fence and proof
 
 
+def _fence(d: Draft, failover: Failover) -> None:
+    """Step CANDIDATE: stop the old master, or find it off; nothing here makes a proof yet."""
+    if pending(d, failover) or not _candidate_stands(d, failover):
+        return
+    failover = d.failover or failover
+    if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) is not None:
+        if not fence(d, failover):
+            return
+        text = f"the toolstack of {d.name(failover.old_master)} is held; its VMs run on"
+    elif failover.path is Path.ROLES:
+        text = "there is no master to be fenced"
+    else:
+        proof = find_proof(d, failover)
+        if isinstance(proof, Refusal) and proof.code not in ("ONE_READING", "STALE"):
+            _without_proof(d, failover, proof)
+            return
+        text = view(d, failover.old_master).why if failover.human is None else "an operator says that it is safe"
+    unblock(d)
+    d.note(Kind.FENCED, f"fenced: {text}", path=failover.path.value)
+    d.mark("fenced")
+
+
 def _prove(d: Draft, failover: Failover) -> None:
-    """Steps CANDIDATE and PROVED: a proof made now, a fresh look after it, and in the same pass the intent."""
+    """Steps FENCED and PROVED: a proof made now, a fresh look after it, and in the same pass the intent."""
     if pending(d, failover) or not _candidate_stands(d, failover):
         return
     failover = d.failover or failover
@@ -260,12 +312,12 @@ def _prove(d: Draft, failover: Failover) -> None:
         return
     if not looked(d, failover, proof):
         return
-    refusal = last_look(d, failover)
+    refusal = last_look(d, failover, proof)
     if refusal:
         block(d, failover, "LAST_LOOK", refusal)
         return
     unblock(d)
-    if failover.step is Step.CANDIDATE:
+    if failover.step is Step.FENCED:
         text = f"proof ({proof.kind}): {_say_proof(d, proof)}"
         facts = dict(proof.facts)
         d.note(Kind.PROOF, text, kind=proof.kind, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
@@ -273,19 +325,16 @@ def _prove(d: Draft, failover: Failover) -> None:
     intend(d, d.failover or failover, proof)
 
 
-def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
-    """The power proof, or else the human one."""
-    proof = verify_power(d, failover.old_master, failover.old_boot)
-    if isinstance(proof, Proof) or failover.human is None:
-        return proof
-    return verify_human(d, failover.old_master, failover.old_boot, failover.human)
-
-
 def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
     """No proof yet: wait for the next reading, shoot if policy says so, or ask a person."""
-    power = view(d, failover.old_master)
     if refusal.code in ("ONE_READING", "STALE"):
         return
+    if refusal.code in ("NO_PROBE", "NO_PROBER") and _look_again(d, failover):
+        return
+    if failover.path is Path.ROLES:
+        block(d, failover, "NOT_EVERYBODY", f"it is not certain that nobody is master: {refusal.why}")
+        return
+    power = view(d, failover.old_master)
     if power.power is Power.ON and d.policy.auto_fence_running and shoot(d, failover):
         return
     name = d.name(failover.old_master)
@@ -301,6 +350,14 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         block(d, failover, "NEEDS_HUMAN", f"no proof that {name} is dead: {refusal.why}", say)
 
 
+def _look_again(d: Draft, failover: Failover) -> bool:
+    """A probe of the closed port is due: make it, and give it its time before its absence is a blocker."""
+    look = d.live.look
+    if look is None or d.now - look.at > d.policy.look_wait:
+        begin_look(d, failover)
+    return d.now - d.live.step_since < 4 * d.policy.look_wait
+
+
 def exhausted(d: Draft, host: HostId) -> bool:
     """Has every device been tried often enough to call its silence an answer of its own?"""
     devices = d.devices(host)
@@ -311,6 +368,11 @@ def _say_proof(d: Draft, proof: Proof) -> str:
     name = d.name(proof.host)
     if proof.kind == "human":
         return f"{proof.facts['by']} confirmed that {name} is safe: {proof.facts['how']}"
+    if proof.kind == "toolstack":
+        refused = ", ".join(proof.facts["refused_to"])
+        return f"{name} holds its toolstack at term {proof.facts['term']}, and its closed port refused {refused}"
+    if proof.kind == "roles":
+        return f"all {len(proof.facts['followed'])} hosts of the pool are members, and follow hosts that are heard"
     gaps = [item["second"]["ended_ms"] - item["first"]["ended_ms"] for item in proof.facts["readings"]]
     return f"power of {name} read OFF twice, {min(gaps) / 1000:.1f} s apart, and nothing has answered since"
 
@@ -318,7 +380,8 @@ def _say_proof(d: Draft, proof: Proof) -> str:
 STEPS: dict[Step, Callable[[Draft, Failover], None]] = {
     Step.DECIDED: _claim,
     Step.CLAIMED: _choose,
-    Step.CANDIDATE: _prove,
+    Step.CANDIDATE: _fence,
+    Step.FENCED: _prove,
     Step.PROVED: _prove,
     Step.PROMOTING: promoting,
     Step.PROMOTED: members.bring_back,

@@ -85,6 +85,7 @@ class Look:
     at: Ms
     answered: tuple[HostId, ...] = ()
     alive: str = ""  # who found the old master's xapi alive in this round; empty: nobody
+    refused: tuple[HostId, ...] = ()  # whose connection to it was refused in this round
 
 
 @dataclass(frozen=True, slots=True)

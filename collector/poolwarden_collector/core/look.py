@@ -17,12 +17,12 @@ from poolwarden_collector.core.verdict import Witness
 ORDER_VALID_MS: Ms = 15_000
 SHOT_EVIDENCE_MS: Ms = 5_000
 LOOKS = 3
+PLAIN_PORT = 80
 
 
 def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
     """Has a round of fresh probes, begun after the proof was complete, been answered by the candidate?"""
-    power = proof.kind == "power"
-    needed_after = paired_since(d, failover.old_master) if power else (d.live.human_at or 0)
+    needed_after = _needed_after(d, failover, proof)
     look = d.live.look
     if look is None or look.at < needed_after or d.now - look.at > d.policy.reading_fresh:
         begin_look(d, failover)
@@ -40,6 +40,12 @@ def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
     return all(host in look.answered for host in asked) or over or bool(look.alive)
 
 
+def _needed_after(d: Draft, failover: Failover, proof: Proof) -> Ms:
+    if proof.kind == "power":
+        return paired_since(d, failover.old_master)
+    return (d.live.human_at or 0) if proof.kind == "human" else d.live.step_since
+
+
 def _missed(d: Draft, failover: Failover) -> None:
     """The candidate left a look unanswered; three in a row, and it is no candidate on this stream."""
     misses = d.live.look_misses + 1
@@ -53,21 +59,29 @@ def begin_look(d: Draft, failover: Failover) -> None:
     """Ask every heard member for a new probe under a new nonce."""
     nonce = d.fresh_id("look")
     d.change(look=Look(nonce, d.now))
-    target = Target(failover.old_master, d.record.address_of(failover.old_master))
     for host in d.record.hosts:
         if host != failover.old_master and d.heard(host):
-            d.send(f"{nonce}/{host}", host, ProbeNow((target,), nonce), ORDER_VALID_MS)
+            d.send(f"{nonce}/{host}", host, ProbeNow(_targets(d, failover), nonce), ORDER_VALID_MS)
 
 
-def last_look(d: Draft, failover: Failover) -> str:
+def _targets(d: Draft, failover: Failover) -> tuple[Target, ...]:
+    """The old master's xapi: over TLS, or the plain port that a toolstack fence has closed. Nobody's without one."""
+    if not failover.old_master:
+        return ()
+    port = PLAIN_PORT if failover.hold_order else 0
+    return (Target(failover.old_master, d.record.address_of(failover.old_master), port),)
+
+
+def last_look(d: Draft, failover: Failover, proof: Proof) -> str:
     """Why the promotion must not be sent at this instant; empty if nothing stands against it."""
     acting = [host for host in serving(d) if host != failover.candidate]
     if acting:
         return f"{d.name(acting[0])} acts as master"
     agent = d.agent(failover.old_master)
-    if agent is not None and agent.hello.boot_id != failover.old_boot:
+    if proof.kind != "rebooted" and agent is not None and agent.hello.boot_id != failover.old_boot:
         return f"{d.name(failover.old_master)} has booted anew"
-    if d.heard(failover.old_master) is not None:
+    # A held or gated old master speaks, and says in the proof itself that it does not act.
+    if proof.kind not in ("toolstack", "rebooted") and d.heard(failover.old_master) is not None:
         return f"the agent of {d.name(failover.old_master)} is heard"
     if d.live.look is not None and d.live.look.alive:
         return d.live.look.alive

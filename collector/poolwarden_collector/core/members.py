@@ -122,7 +122,7 @@ def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
         _owe(d, host, failover.candidate, why)
         return
     reachable = agent is not None and agent.connected and agent.reported
-    if agent is not None and reachable and (host in failover.claimed or _may_be_pointed(d, host)):
+    if agent is not None and reachable and (host in failover.claimed or may_be_pointed(d, host)):
         _repoint(d, failover, host, agent)
 
 
@@ -136,7 +136,7 @@ def _is_back(d: Draft, host: HostId, remark: str) -> None:
     d.mark(f"back {d.name(host)}")
 
 
-def _may_be_pointed(d: Draft, host: HostId) -> bool:
+def may_be_pointed(d: Draft, host: HostId) -> bool:
     """A host whose VMs were in no forecast: is any of them at stake? Then a person is asked, once per reason."""
     why = repoint_refusal(d, host)
     prefix = f"{d.record.pool}/repoint-{host}/"
@@ -162,7 +162,7 @@ def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> N
         _restart_rung(d, failover, host)
         return
     text = f"repointing {d.name(host)} to {d.name(failover.candidate)} at {address}"
-    _pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
+    pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
 
 
 def _unconfirmed(d: Draft, host: HostId, address: str) -> bool:
@@ -183,7 +183,7 @@ def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
         _send(d, order_id, host, RestartXapi(), Preconditions(ha_off=True, pool_conf_in=(Role.MEMBER,)))
 
 
-def _pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kind, text: str, **data: Any) -> None:
+def pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kind, text: str, **data: Any) -> None:
     """Have this order carried out, with a new id for every attempt that ended without its effect.
 
     The caller has seen by facts that the effect is not there. Each id is journaled before it is first sent.
@@ -295,11 +295,12 @@ def owed_work(d: Draft) -> None:
             continue
         if item.what == "tombstone":
             _tombstone(d, item, agent, served)
-        elif served:
+        elif item.what == "repoint" and served:
             _owed_repoint(d, item, agent)
 
 
-def _owed_id(d: Draft, item: Owed, what: str, agent: AgentState) -> str:
+def owed_id(item: Owed, what: str, agent: AgentState) -> str:
+    """The beginning of the ids of this owed work's orders: the same over restarts, another in another boot."""
     return f"owed/{item.term}/{what}/{item.host}/{agent.hello.boot_id}"
 
 
@@ -313,10 +314,10 @@ def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:
         d.note(Kind.OWED_DONE, done, host=item.host, what="tombstone")
     elif attached or (not marked and not settled):
         word = "clearing the tombstone of" if attached else "setting the tombstone of"
-        base = _owed_id(d, item, "clear" if attached else "tombstone", agent)
+        base = owed_id(item, "clear" if attached else "tombstone", agent)
         kind = SetTombstone(master, d.record.address_of(master), clear=attached)
-        _pursue(d, base, agent, kind, Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", clear=attached)
-    elif marked and served:
+        pursue(d, base, agent, kind, Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", clear=attached)
+    elif marked and served and agent.facts.hold is None:
         _owed_repoint(d, item, agent)
 
 
@@ -339,11 +340,11 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
     # safety: a right pool.conf is not enough. A tombstone writes it too, and until its process is replaced the xapi
     # that
     # was started as master serves on; only a running member lets go of this.
-    base = _owed_id(d, item, "repoint", agent)
-    if not _may_be_pointed(d, item.host):
+    base = owed_id(item, "repoint", agent)
+    if not may_be_pointed(d, item.host):
         return
     text = f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)"
-    _pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
+    pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
     if d.sent(f"{base}.{RESTART_FROM_ATTEMPT}") is not None:
         _owed_restart(d, item, agent)
 
@@ -352,6 +353,6 @@ def _owed_restart(d: Draft, item: Owed, agent: AgentState) -> None:
     """Repointing has not helped: its xapi may hang. Restart it, as a member that pool.conf makes it already."""
     if agent.facts.role.pool_conf is not Role.MEMBER:
         return
-    base = _owed_id(d, item, "restart", agent)
+    base = owed_id(item, "restart", agent)
     text = f"restarting the xapi of {d.name(item.host)}: repointing it has not helped"
-    _pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)
+    pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)

@@ -21,6 +21,31 @@ def may_begin(d: Draft, verdict: Verdict) -> str:
     return standing_refusal(d) or _old_master_serves(d) or _just_ended(d) or _survivors(d)
 
 
+def hold_refusal(d: Draft, verdict: Verdict) -> str:
+    """Why the master's toolstack must not be held and another member promoted now; empty if that may be done."""
+    master = suspected(d)
+    agent, name = d.heard(master), d.name(master)
+    if agent is None:
+        return f"the agent of {name} is not heard"
+    if "toolstack_fence" not in agent.hello.capabilities:
+        return f"the agent {agent.hello.agent_version} of {name} cannot hold a toolstack"
+    if agent.facts.role.pool_conf is not Role.MASTER:
+        return f"the pool.conf of {name} does not say master"
+    if d.record.ha_armed:
+        return f"xapi's HA is armed, as seen on {', '.join(sorted(d.name(h) for h in d.record.ha_armed))}"
+    if d.record.holds:
+        return f"its toolstack was held {d.record.holds} time(s) in this incident without success"
+    if not any(d.heard(host) for host in d.record.standing) and not own_standing(d):
+        return "nobody who has reached its xapi before is there to see its port closed"
+    return standing_refusal(d) or _old_master_serves(d) or _just_ended(d) or _survivors(d)
+
+
+def own_standing(d: Draft) -> bool:
+    """Has the collector's own probe reached the master's xapi in this run?"""
+    own = d.live.own_probe
+    return d.policy.collector_probe and own is not None and own.host == suspected(d) and own.answered_at is not None
+
+
 def _old_master_serves(d: Draft) -> str:
     """A superseded master that serves again is neither a successor to bow to nor one to promote beside."""
     acting = [host for host in serving(d) if host not in unowed_masters(d)]
@@ -71,7 +96,7 @@ def _survivors(d: Draft) -> str:
     members_known = [host for host in d.record.hosts if host != master]
     heard = [host for host in members_known if d.heard(host)]
     needed = d.policy.min_survivors
-    if len(d.record.hosts) > 3 and view(d, master).power is not Power.OFF:
+    if len(d.record.hosts) > 3 and view(d, master).power is not Power.OFF and d.heard(master) is None:
         needed = max(needed, (len(members_known) + 1) // 2)
     if len(heard) < needed:
         return f"only {len(heard)} of {len(members_known)} members are heard, {needed} are needed"

@@ -4,8 +4,10 @@ Rules
 -----
 * A device counts only if it is *bound*: it read ON while this boot's agent lived. An unbound or quarantined device's
   OFF may be another machine's.
-* Several devices feed one host: ON if any reads ON, OFF only if every one reads OFF, otherwise unknown (the truth
-  table of redundant power supplies).
+* Devices of one level feed one host together: ON if any reads ON, OFF only if every one reads OFF, otherwise unknown
+  (the truth table of redundant power supplies).
+* Levels are asked in order: a higher one (a switched outlet) has a say only while no lower one (the BMC) can tell. An
+  outlet that reads ON does not contradict a BMC that reads OFF: a machine can be off at a live outlet.
 * A sign of life voids every reading that ended before it.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, Power, PowerReading
+from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power, PowerReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +68,61 @@ def forget(d: Draft, host: HostId) -> None:
     d.change(power=kept)
 
 
-def view(d: Draft, host: HostId) -> PowerView:
-    """The host's power now, from the newest counting reading of each device."""
+def levels(d: Draft, host: HostId) -> tuple[tuple[FenceDevice, ...], ...]:
+    """The host's configured devices by level, the lowest first; quarantined ones are among them."""
     configured = d.pool.devices.get(host, ())
-    if not configured:
+    numbers = sorted({device.level for device in configured})
+    return tuple(tuple(x for x in configured if x.level == number) for number in numbers)
+
+
+def view(d: Draft, host: HostId) -> PowerView:
+    """The host's power now: the word of the lowest level that can give one."""
+    if not d.pool.devices.get(host):
         return PowerView(Power.UNKNOWN, f"{d.name(host)} has no fence device")
-    devices = d.devices(host)
-    if len(devices) < len(configured):
-        names = ", ".join(x.name for x in configured if x not in devices)
+    unknown = [seen for _, seen in _views(d, host)]
+    return next((seen for seen in unknown if seen.power is not Power.UNKNOWN), _worst(unknown))
+
+
+def deciding(d: Draft, host: HostId) -> tuple[FenceDevice, ...]:
+    """The devices of the level that ``view`` speaks for; empty while none gives a word."""
+    return next((level for level, seen in _views(d, host) if seen.power is not Power.UNKNOWN), ())
+
+
+def _worst(seen: list[PowerView]) -> PowerView:
+    """Nobody knows: every level's reason, in order."""
+    why = "; ".join(dict.fromkeys(item.why for item in seen))
+    return PowerView(Power.UNKNOWN, why, tuple(reading for item in seen for reading in item.readings))
+
+
+def _views(d: Draft, host: HostId) -> list[tuple[tuple[FenceDevice, ...], PowerView]]:
+    """Level by level up to the first that has not been read yet: a higher one may not speak before it."""
+    found: list[tuple[tuple[FenceDevice, ...], PowerView]] = []
+    for level in levels(d, host):
+        seen = _level_view(d, host, level)
+        found.append((level, seen))
+        if seen.power is Power.UNKNOWN and not seen.readings and not _lost(d, level):
+            break
+    return found
+
+
+def _lost(d: Draft, level: tuple[FenceDevice, ...]) -> bool:
+    return any(device.name in d.record.quarantined for device in level)
+
+
+def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> PowerView:
+    """One level: ON if any device reads ON, OFF only if every one is bound and reads OFF."""
+    if _lost(d, level):
+        names = ", ".join(x.name for x in level if x.name in d.record.quarantined)
         return PowerView(Power.UNKNOWN, f"fence device {names} of {d.name(host)} is quarantined")
     newest: list[PowerReading] = []
-    for device in devices:
+    for device in level:
         readings = counting(d, device.name)
         if not readings:
             return PowerView(Power.UNKNOWN, f"fence device {device.name} has not been read yet")
         newest.append(readings[-1])
     if any(reading.power is Power.ON for reading in newest):
         return PowerView(Power.ON, f"power of {d.name(host)} reads ON", tuple(newest))
-    for reading, device in zip(newest, devices, strict=True):
+    for reading, device in zip(newest, level, strict=True):
         if reading.power is Power.UNKNOWN:
             why = f"fence device {device.name} of {d.name(host)} gave no reading: {reading.text}"
             return PowerView(Power.UNKNOWN, why, tuple(newest))

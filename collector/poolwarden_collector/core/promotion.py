@@ -11,15 +11,15 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import block, superseded, unblock
+from poolwarden_collector.core.ends import abort, block, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import Liveness, Ms, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.look import last_look, looked
-from poolwarden_collector.core.orders import Preconditions, Promote
+from poolwarden_collector.core.orders import Preconditions, Promote, RestartXapi
 from poolwarden_collector.core.power import forget
-from poolwarden_collector.core.proof import Proof, Refusal, verify_human, verify_power
+from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
 from poolwarden_collector.core.record import Failover
 
 ORDER_VALID_MS: Ms = 15_000
@@ -30,7 +30,8 @@ def intend(d: Draft, failover: Failover, proof: Proof) -> None:
     agent = d.heard(failover.candidate)
     if agent is None or proof.host != failover.old_master:
         return
-    order_id = f"{failover.id}/promote/{failover.candidate}"
+    again = f".{failover.attempt}" if failover.attempt > 1 else ""
+    order_id = f"{failover.id}/promote/{failover.candidate}{again}"
     process = agent.facts.xapi.process
     d.note(
         Kind.PROMOTE_INTENT,
@@ -64,6 +65,8 @@ def promoting(d: Draft, failover: Failover) -> None:
     if _serves(d, failover):
         _promoted(d, failover)
         return
+    if _candidate_is_dead(d, failover):
+        return
     if d.record.term > failover.term:
         why = f"the pool's term is {d.record.term} now, this failover's {failover.term}: its order is not sent any more"
         block(d, failover, "TERM_PASSED", why)
@@ -71,6 +74,8 @@ def promoting(d: Draft, failover: Failover) -> None:
     others = [host for host in unowed_masters(d) if host != failover.candidate]
     if others and _never_took_effect(d, failover):
         superseded(d, others[0])
+        return
+    if _undid_itself(d, failover):
         return
     if failover.promote_result in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
         _await_new_master(d, failover)
@@ -87,7 +92,58 @@ def _never_took_effect(d: Draft, failover: Failover) -> bool:
     return failed and agent is not None and agent.facts.role.pool_conf is Role.MEMBER
 
 
+def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
+    """The candidate's own power is proven off: it can act no more, and only then may another host take its place.
+
+    The failover ends at a new term. The candidate is owed a tombstone, because its pool.conf may say master; then the
+    gated old master may open, or another failover finds another successor.
+    """
+    host = failover.candidate
+    known = d.record.hosts.get(host)
+    if d.heard(host) is not None or known is None or d.quiet:
+        return False
+    proof = verify_power(d, host, known.boot_id)
+    if isinstance(proof, Refusal):
+        return False
+    gone = f"{d.name(host)}, which alone could be promoted, is itself off"
+    successor = d.record.master
+    text = f"{d.name(host)} is owed a tombstone: it may have become master before it went off"
+    d.note(Kind.OWED, text, host=host, what="tombstone", successor=successor)
+    abort(d, f"{gone} ({', '.join(str(item['device']) for item in proof.facts['readings'])} read OFF twice)")
+    return True
+
+
+def _undid_itself(d: Draft, failover: Failover) -> bool:
+    """Did the candidate start as master and find another one alive (xapi's check_no_other_masters)? A false proof.
+
+    Whatever the proof rested on is worth nothing any more; the same failover goes on only with another one, and with
+    another order id.
+    """
+    agent = d.heard(failover.candidate)
+    if failover.promote_result != Outcome.DONE.value or agent is None or failover.proof is None:
+        return False
+    role, process = agent.facts.role, agent.facts.xapi.process
+    back = role.pool_conf is Role.MEMBER and process and process != failover.candidate_process
+    if not back or role.serves_as_master:
+        return False
+    name, old = d.name(failover.candidate), d.name(failover.old_master)
+    why = f"{name} became master and made itself a member again: it met another master, so the proof that {old} was "
+    why += f"harmless ({failover.proof.kind}) was false"
+    devices = [item["device"] for item in failover.proof.facts.get("readings", ())]
+    d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind)
+    for device in devices:
+        quarantine = f"it proved {old} off while {name} met it alive"
+        d.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", device=device, why=quarantine)
+    forget(d, failover.old_master)
+    d.change(human_at=None, look=None, step_since=d.now)
+    title = f"{d.record.name or d.record.pool}: the proof for failover {failover.id} was false"
+    d.raise_alert(f"{failover.id}/false-proof", "critical", title, why)
+    return True
+
+
 def _learn_answer(d: Draft, failover: Failover) -> None:
+    if not failover.promote_order:
+        return
     sent, agent = d.sent(failover.promote_order), d.agent(failover.candidate)
     result = sent.result if sent is not None else None
     if result is None and agent is not None:
@@ -112,8 +168,10 @@ def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
 
 
 def _resend(d: Draft, failover: Failover) -> None:
-    """The order has no answer yet. It may go out (again) only with the proof re-verified and the last look repeated."""
-    agent, sent = d.heard(failover.candidate), d.sent(failover.promote_order)
+    """The order has no answer yet, or the last one undid itself. It may go out (again) only with the proof re-verified
+    and the last look repeated.
+    """
+    agent, sent = d.heard(failover.candidate), d.sent(failover.promote_order) if failover.promote_order else None
     if agent is None:
         if d.now - d.live.step_since >= d.policy.promote_budget:
             block(d, failover, "UNVERIFIED", f"{d.name(failover.candidate)} was to be promoted and is not heard")
@@ -123,34 +181,37 @@ def _resend(d: Draft, failover: Failover) -> None:
     if d.quiet:
         return
     # safety: between the intent and this send the old master may have been powered on again: prove anew, look anew.
-    proof = _prove_anew(d, failover)
+    proof = find_proof(d, failover)
     if isinstance(proof, Refusal):
         if proof.code not in ("ONE_READING", "STALE"):
             block(d, failover, "PROOF_NOT_RENEWED", f"the promotion is not sent again: {proof.why}")
         return
     if not looked(d, failover, proof):
         return
-    refusal = last_look(d, failover)
+    refusal = last_look(d, failover, proof)
     if refusal:
         block(d, failover, "PROOF_NOT_RENEWED", f"the promotion is not sent again: {refusal}")
         return
     if failover.blocked != "BLOCKED_PROMOTE_REFUSED":
         unblock(d)
-    _send_promote(d, d.failover or failover)
+    if failover.promote_order:
+        _send_promote(d, d.failover or failover)
+    else:
+        _once_more(d, failover, proof)
+
+
+def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:
+    """A promotion that undid itself: a proof of its own, then another order."""
+    text = f"proof ({proof.kind}) for attempt {failover.attempt}"
+    facts = dict(proof.facts)
+    d.note(Kind.PROOF, text, kind=proof.kind, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
+    intend(d, d.failover or failover, proof)
 
 
 def _due_again(d: Draft, sent: Sent) -> bool:
     refused = sent.result is not None and sent.result.outcome is Outcome.REFUSED
     since = sent.answered_at if refused and sent.answered_at is not None else sent.at
     return d.now - since >= (RESEND_AFTER_MS if refused else ORDER_VALID_MS + RESEND_AFTER_MS)
-
-
-def _prove_anew(d: Draft, failover: Failover) -> Proof | Refusal:
-    """The recorded proof's kind, made again from evidence of this run; what was recorded is never taken on trust."""
-    proof = failover.proof
-    if proof is not None and proof.kind == "human":
-        return verify_human(d, failover.old_master, failover.old_boot, failover.human)
-    return verify_power(d, failover.old_master, failover.old_boot)
 
 
 def _serves(d: Draft, failover: Failover) -> bool:
@@ -168,8 +229,26 @@ def _serves(d: Draft, failover: Failover) -> bool:
     )
 
 
+def _restart_once(d: Draft, failover: Failover) -> bool:
+    """A new xapi that was to be master and does not come up is restarted, once; True while that has its time."""
+    agent, order_id = d.heard(failover.candidate), f"{failover.id}/restart/{failover.candidate}"
+    if failover.candidate in failover.restarted:
+        return d.now - d.live.marks.get("restart-new", d.live.step_since) < d.policy.promote_budget
+    if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
+        return False
+    process = agent.facts.xapi.process
+    if process and process == failover.candidate_process:
+        return False  # the old process has not ended: it is still the member that it was
+    text = f"restarting the xapi of {d.name(failover.candidate)}: it was promoted and does not come up"
+    d.note(Kind.RESTART_INTENT, text, host=failover.candidate, order=order_id)
+    d.mark("restart-new")
+    pre = Preconditions(ha_off=True, process=process, pool_conf_in=(Role.MASTER,))
+    d.send(order_id, failover.candidate, RestartXapi(as_master_ok=True), ORDER_VALID_MS, pre, failover.term)
+    return True
+
+
 def _await_new_master(d: Draft, failover: Failover) -> None:
-    if d.now - d.live.step_since < d.policy.promote_budget:
+    if d.now - d.live.step_since < d.policy.promote_budget or _restart_once(d, failover):
         return
     agent = d.heard(failover.candidate)
     name = d.name(failover.candidate)
@@ -194,10 +273,10 @@ def _promoted(d: Draft, failover: Failover) -> None:
     old = failover.old_master
     forget(d, old)
     d.change(master_since=d.now)
-    d.note(
-        Kind.OWED,
-        f"{d.name(old)} is owed its tombstone: it must not act as master when it returns",
-        host=old,
-        what="tombstone",
-        successor=failover.candidate,
-    )
+    if not old or old == failover.candidate:
+        return
+    mark = f"{d.name(old)} is owed its tombstone: it must not act as master when it returns"
+    d.note(Kind.OWED, mark, host=old, what="tombstone", successor=failover.candidate)
+    if failover.hold_order:
+        release = f"{d.name(old)} is owed its release as a member: its toolstack is held"
+        d.note(Kind.OWED, release, host=old, what="release", successor=failover.candidate)

@@ -3,10 +3,19 @@
 Theory: a proof is a value of a class whose constructor needs a token that this module keeps; ``failover.py`` cannot
 promote without one. Each verifier returns a proof or a ``Refusal`` with the reason, never a boolean.
 
-The *power* proof: every device of the host is bound to it, and each gave two OFF readings at least ``reading_gap``
-apart (3 s), the newest at most ``reading_fresh`` old (10 s), with no sign of life after the first of them began.
-The *human* proof: a named operator typed the host's name and how it was made safe, within ``human_proof_fresh``.
-Never: silence, refused connections, an unreachable BMC, an ``off`` that was not read back.
+* *power*: every device of the deciding level is bound to the host, and each gave two OFF readings at least
+  ``reading_gap`` apart (3 s), the newest at most ``reading_fresh`` old (10 s), with no sign of life after the first of
+  them began.
+* *toolstack*: the old master's own agent, in the same boot, holds its toolstack at the failover's term, sees it stopped
+  and its ports closed; and a prober that has reached that xapi under its present mastership is *refused* there, by a
+  probe of the last 10 s. A timeout is no refusal.
+* *rebooted*: the same machine in another boot, whose boot gate is shut at the failover's term. It only ever stands in
+  for power, once the promotion was intended.
+* *roles*: every host on record has answered a claim at this term and is a member by process and by pool.conf, and no
+  pool.conf names a host that is not heard. Then there is no master that could be harmed.
+* *human*: a named operator typed the host's name and how it was made safe, within ``human_proof_fresh``.
+
+Never: silence, refused connections alone, an unreachable BMC, an ``off`` that was not read back.
 """
 
 from __future__ import annotations
@@ -15,8 +24,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, Power, PowerReading
-from poolwarden_collector.core.power import counting, is_bound, view
+from poolwarden_collector.core.facts import (
+    GateState,
+    HostId,
+    Liveness,
+    Ms,
+    Power,
+    PowerReading,
+    ProbeOutcome,
+    Role,
+)
+from poolwarden_collector.core.power import counting, deciding, is_bound, view
+from poolwarden_collector.core.record import Failover, Path, Step
 
 _TOKEN = object()
 
@@ -51,7 +70,7 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
     if now_view.power is Power.UNKNOWN:
         return Refusal("POWER_UNKNOWN", now_view.why)
     facts: list[dict[str, Any]] = []
-    for device in d.devices(host):
+    for device in deciding(d, host):
         pair = _two_off(d, device.name)
         if isinstance(pair, Refusal):
             return pair
@@ -64,7 +83,7 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
 
 def paired_since(d: Draft, host: HostId) -> Ms:
     """When the reading began that first completed a pair of OFF readings; a last look must not be older."""
-    return max((_pair_start(d, device.name) for device in d.devices(host)), default=d.now)
+    return max((_pair_start(d, device.name) for device in deciding(d, host)), default=d.now)
 
 
 def _pair_start(d: Draft, device: str) -> Ms:
@@ -96,6 +115,107 @@ def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any]
     return Proof(
         _TOKEN, "human", host, boot_id, {key: confirmed[key] for key in ("by", "how", "typed") if key in confirmed}
     )
+
+
+def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The proof that this failover can have now: of its own path, then by power, then by a reboot, then a person's."""
+    if failover.path is Path.ROLES:
+        return verify_roles(d, failover)
+    tried = []
+    if failover.path is Path.TOOLSTACK:
+        tried.append(verify_toolstack(d, failover))
+    tried.append(verify_power(d, failover.old_master, failover.old_boot))
+    if failover.step is Step.PROMOTING:
+        tried.append(verify_rebooted(d, failover))
+    if failover.human is not None:
+        tried.append(verify_human(d, failover.old_master, failover.old_boot, failover.human))
+    proof = next((found for found in tried if isinstance(found, Proof)), None)
+    if proof is not None:
+        return proof
+    spoken = failover.human is not None and failover.path is not Path.TOOLSTACK
+    return tried[-1] if spoken else tried[0]
+
+
+def verify_toolstack(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The toolstack proof for the open failover, or why there is none."""
+    host = failover.old_master
+    name, agent, look = d.name(host), d.heard(host), d.live.look
+    if agent is None:
+        return Refusal("AGENT_LOST", f"the agent of {name} is not heard: whether its toolstack is held is not known")
+    if agent.hello.boot_id != failover.old_boot:
+        return Refusal("BOOTED", f"{name} has booted anew")
+    hold, seen_at = agent.facts.hold, agent.facts.observed.host
+    if hold is None or hold.term != failover.term:
+        return Refusal("NOT_HELD", f"the toolstack of {name} is not held at term {failover.term}")
+    if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
+        return Refusal("STALE", f"what {name}'s agent says of its toolstack is old")
+    if not hold.stopped or not hold.ports_closed or agent.facts.xapi.liveness is Liveness.ANSWERS:
+        return Refusal("NOT_STOPPED", f"the toolstack of {name} is held and not stopped: {hold.text or 'xapi answers'}")
+    if look is None or d.now - look.at > d.policy.reading_fresh:
+        return Refusal("NO_PROBE", f"no fresh probe of {name}'s closed port has been made")
+    if look.alive:
+        return Refusal("LIFE_SEEN", look.alive)
+    # safety: refused, not silent; and by someone who has been answered there under this master: it is no other host.
+    probers = [d.name(other) for other in look.refused if other in d.record.standing and other != host]
+    if _own_refused(d, host):
+        probers.append("the collector")
+    if not probers:
+        return Refusal("NO_PROBER", f"nobody who has reached {name}'s xapi before gets a refused connection there now")
+    facts = {"term": hold.term, "refused_to": probers, "probed_ms": look.at, "seen_ms": seen_at}
+    return Proof(_TOKEN, "toolstack", host, failover.old_boot, facts)
+
+
+def _own_refused(d: Draft, host: HostId) -> bool:
+    own = d.live.own_probe
+    if own is None or own.host != host or own.answered_at is None or not d.policy.collector_probe:
+        return False
+    return own.outcome is ProbeOutcome.REFUSED and d.now - own.at <= d.policy.reading_fresh
+
+
+def verify_rebooted(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The rebooted proof: this very machine, in another boot, behind a gate that is shut at this failover's term."""
+    host = failover.old_master
+    name, agent = d.name(host), d.heard(host)
+    if agent is None or agent.hello.boot_id == failover.old_boot:
+        return Refusal("NOT_REBOOTED", f"{name} has not been seen in another boot")
+    machine = agent.hello.machine.system_uuid
+    if not machine or machine != failover.old_machine:
+        return Refusal("OTHER_MACHINE", f"what calls itself {name} is not known to be the same machine")
+    gate, seen_at = agent.facts.boot_gate, agent.facts.observed.host
+    if gate is None or gate.state is not GateState.SHUT or gate.term < failover.term:
+        return Refusal("GATE_OPEN", f"{name} has booted anew, and its boot gate is not shut at term {failover.term}")
+    if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
+        return Refusal("STALE", f"what {name}'s agent says of its boot gate is old")
+    if agent.facts.xapi.process:
+        return Refusal("NOT_STOPPED", f"{name} has booted anew, and its xapi runs")
+    facts = {"boot_id": agent.hello.boot_id, "machine": machine, "gate_term": gate.term}
+    return Proof(_TOKEN, "rebooted", host, failover.old_boot, facts)
+
+
+def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The roles proof: nobody in the whole pool is master, by the word of every single host at this term."""
+    heard: dict[str, str] = {}
+    for host in sorted(d.record.hosts, key=d.name):
+        agent = d.heard(host)
+        if agent is None:
+            return Refusal("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
+        if host not in d.live.claims:
+            return Refusal("NO_CLAIM", f"{d.name(host)} has not answered the claim at term {failover.term}")
+        role, at = agent.facts.role, agent.facts.observed.host
+        if at is None or d.now - at > d.policy.reading_fresh:
+            return Refusal("STALE", f"what {d.name(host)}'s agent says of its role is old")
+        running_master = role.running is Role.MASTER or role.serves_as_master
+        unknown = role.running is Role.UNKNOWN and bool(agent.facts.xapi.process)
+        if role.pool_conf is not Role.MEMBER or running_master or unknown:
+            said = "may run" if unknown else "is set to run"
+            return Refusal("MAY_BE_MASTER", f"{d.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
+        heard[host] = role.master_address
+    known = {d.record.address_of(host) for host in heard}
+    for host, address in heard.items():
+        if address not in known:
+            return Refusal("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard")
+    facts = {"followed": {d.name(host): address for host, address in heard.items()}}
+    return Proof(_TOKEN, "roles", failover.old_master, failover.old_boot, facts)
 
 
 def _two_off(d: Draft, device: str) -> tuple[PowerReading, PowerReading] | Refusal:

@@ -21,6 +21,7 @@ class Step(Enum):
     DECIDED = "DECIDED"  # old master, its boot, the term
     CLAIMED = "CLAIMED"  # which hosts stored the term and saw no master
     CANDIDATE = "CANDIDATE"  # whom, with a reason for each host
+    FENCED = "FENCED"  # the old master was stopped (or found off), and whatever it could hand over was handed over
     PROVED = "PROVED"  # the proof and its facts
     PROMOTING = "PROMOTING"  # the order's id: from here only this candidate
     PROMOTED = "PROMOTED"  # the candidate was verified as serving master
@@ -29,8 +30,16 @@ class Step(Enum):
     SUPERSEDED = "SUPERSEDED"
 
 
-OPEN_STEPS = (Step.DECIDED, Step.CLAIMED, Step.CANDIDATE, Step.PROVED, Step.PROMOTING, Step.PROMOTED)
-REVERSIBLE = (Step.DECIDED, Step.CLAIMED, Step.CANDIDATE, Step.PROVED)
+REVERSIBLE = (Step.DECIDED, Step.CLAIMED, Step.CANDIDATE, Step.FENCED, Step.PROVED)
+OPEN_STEPS = (*REVERSIBLE, Step.PROMOTING, Step.PROMOTED)
+
+
+class Path(Enum):
+    """How the old master is made harmless: switched off, its toolstack held, or there is none at all."""
+
+    POWER = "power"
+    TOOLSTACK = "toolstack"
+    ROLES = "roles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,12 @@ class Failover:
     blocker: str = ""
     fence_attempts: tuple[tuple[str, int], ...] = ()
     fence_pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
+    path: Path = Path.POWER
+    hold_order: str = ""  # the toolstack fence's order: from here on the old master may be held
+    transfer: str = ""  # the database handover under way or ended
+    handed_over: dict[str, Any] | None = None  # how it ended
+    old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
+    attempt: int = 1  # a promotion that undid itself is tried again under another order id, with another proof
 
     @property
     def open(self) -> bool:
@@ -88,7 +103,7 @@ class Owed:
     """Work owed to a host that cannot be reached now, kept until done."""
 
     host: HostId
-    what: str  # "repoint" or "tombstone"
+    what: str  # repoint, tombstone, release (a toolstack fence), remove-database
     successor: HostId
     term: int
 
@@ -116,6 +131,7 @@ class PoolRecord:
     restarts: tuple[tuple[HostId, str], ...] = ()  # (host, order id) of this incident's restarts of a master's xapi
     open_alerts: tuple[str, ...] = ()
     stale_epoch: int = 0
+    holds: int = 0  # toolstack fences ordered in this incident
     ha_armed: frozenset[HostId] = frozenset()  # hosts that said so last; only they or a serving master take it back
 
     def name_of(self, host: HostId) -> str:
@@ -170,7 +186,7 @@ def _quarantined(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 def _verdict(record: PoolRecord, entry: Entry) -> PoolRecord:
     if entry.data.get("over"):
-        return replace(record, restarts=())
+        return replace(record, restarts=(), holds=0)
     return record
 
 
@@ -178,7 +194,15 @@ def _decided(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
     before = record.failover
     pending = before.fence_pending if before is not None and before.old_master == d["old_master"] else None
-    failover = Failover(entry.failover, d["old_master"], d["old_boot"], entry.term, fence_pending=pending)
+    failover = Failover(
+        entry.failover,
+        d["old_master"],
+        d["old_boot"],
+        entry.term,
+        fence_pending=pending,
+        path=Path(d.get("path", "power")),
+        old_machine=d.get("old_machine", ""),
+    )
     return replace(record, failover=failover, term=entry.term, failovers=record.failovers + 1)
 
 
@@ -205,7 +229,11 @@ def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
 def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
     proof = RecordedProof(d["kind"], d["old_master"], d["boot_id"], d["facts"])
-    return _on_failover(step=Step.PROVED, proof=proof)(record, entry)
+
+    def step(failover: Failover, _: Entry) -> Step:
+        return Step.PROVED if failover.step in REVERSIBLE else failover.step
+
+    return _on_failover(step=step, proof=proof)(record, entry)
 
 
 def _promoted(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -253,6 +281,11 @@ def _fence_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     )(record, entry)
 
 
+def _toolstack_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
+    record = replace(record, holds=record.holds + 1)
+    return _on_failover(hold_order=lambda f, e: e.data["order"])(record, entry)
+
+
 def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     key = entry.data["key"]
     incident = max(record.incidents, entry.data.get("facts", {}).get("incident", 0))
@@ -278,6 +311,13 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.CLAIMED: _on_failover(step=Step.CLAIMED, claimed=lambda f, e: tuple(e.data["hosts"])),
     Kind.CANDIDATE: _on_failover(step=Step.CANDIDATE, candidate=lambda f, e: e.data["host"]),
     Kind.FENCE_INTENT: _fence_intent,
+    Kind.FENCED: _on_failover(step=Step.FENCED),
+    Kind.TOOLSTACK_INTENT: _toolstack_intent,
+    Kind.HANDOVER_INTENT: _on_failover(transfer=lambda f, e: e.data["transfer"], handed_over=None),
+    Kind.HANDOVER_RESULT: _on_failover(handed_over=lambda f, e: dict(e.data)),
+    Kind.DEMOTED: _on_failover(
+        attempt=lambda f, e: f.attempt + 1, promote_order="", promote_result="", proof=None, human=None
+    ),
     Kind.FENCE_RESULT: _on_failover(fence_pending=None),
     Kind.PROOF: _proof,
     Kind.HUMAN_CONFIRMED: _on_failover(human=lambda f, e: dict(e.data)),

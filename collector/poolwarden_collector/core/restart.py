@@ -8,65 +8,106 @@ can make the host fence itself.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Liveness, Outcome, PlacementView, Role, Tri
+from poolwarden_collector.core.facts import GateState, HostId, Liveness, Outcome, PlacementView, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Preconditions, RestartXapi
-from poolwarden_collector.core.permission import standing_refusal
+from poolwarden_collector.core.permission import hold_refusal, standing_refusal
 from poolwarden_collector.core.placements import placements_of
+from poolwarden_collector.core.record import Path
 from poolwarden_collector.core.remedies import question
 from poolwarden_collector.core.verdict import Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a master's xapi must not be restarted, and whether a toolstack fence and a successor help instead."""
+
+    why: str
+    fence_helps: bool = False
+
+
 def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> str:
     """Why the xapi of this *master* must not be restarted now; empty if that is safe."""
+    obstacle = _obstacle(d, host, placements)
+    return obstacle.why if obstacle is not None else ""
+
+
+def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obstacle | None:
     agent = d.heard(host)
     if agent is None:
-        return "its agent is not heard"
+        return Obstacle("its agent is not heard")
     if agent.facts.database.ha_armed is not Tri.NO:
-        return "xapi's HA is armed or its flag cannot be read: a restart can make the host fence itself"
+        return Obstacle("xapi's HA is armed or its flag cannot be read: a restart can make the host fence itself")
+    if agent.facts.hold is not None:
+        return Obstacle(f"its toolstack is held since term {agent.facts.hold.term}")
+    gate = agent.facts.boot_gate
+    if gate is not None and gate.state in (GateState.ASKING, GateState.SHUT):
+        return Obstacle(f"its boot gate has not opened: {gate.reason}")
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     if root is None or root.free_bytes < d.policy.min_root_free_bytes:
-        return "its / has no room: its database on disk may be old"
+        return Obstacle("its / has no room: its database on disk may be old", fence_helps=True)
     # safety: a member's newer copy means that this host's file would roll the pool back and kill what runs since.
     for other, state in d.live.agents.items():
         if other != host and state.facts.database.generation > agent.facts.database.generation:
-            return f"{d.name(other)} has a newer database ({state.facts.database.generation})"
+            newer = f"{d.name(other)} has a newer database ({state.facts.database.generation})"
+            return Obstacle(newer, fence_helps=True)
     if placements is None:
-        return "its database file has not been read yet"
+        return Obstacle("its database file has not been read yet")
     if not placements.readable:
-        return f"its database file cannot be read: {placements.text}"
+        return Obstacle(f"its database file cannot be read: {placements.text}", fence_helps=True)
     kills = kills_on(d, host, placements)
     if isinstance(kills, str):
-        return kills
+        return Obstacle(kills)
     if kills:
-        return f"its database file would kill {len(kills)} running VMs: {', '.join(kill.name for kill in kills)}"
-    return ""
+        names = ", ".join(kill.name for kill in kills)
+        return Obstacle(f"its database file would kill {len(kills)} running VMs: {names}")
+    return None
 
 
 def restart_master(d: Draft, verdict: Verdict) -> None:
-    """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times, if that is safe."""
+    """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times; then, or where that is not
+    safe and a successor helps, hold its toolstack and promote another member.
+    """
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None or d.quiet:
         return
     host = suspected(d)
     refusal = standing_refusal(d)
     if refusal.startswith("cool-down"):
         refusal = ""  # a restart is no failover: it moves no role and promotes nobody
-    if not refusal and len(d.record.restarts) >= d.policy.xapi_restarts:
-        refusal = f"it was restarted {len(d.record.restarts)} times without lasting help"
-    if not refusal:
-        if _restart_running(d):
-            return
+    if refusal:
+        _ask_restart(d, host, verdict, refusal)
+        return
+    if _restart_running(d):
+        return
+    obstacle: Obstacle | None = None
+    if len(d.record.restarts) >= d.policy.xapi_restarts:
+        obstacle = Obstacle(f"it was restarted {len(d.record.restarts)} times without lasting help", fence_helps=True)
+    else:
         placements = placements_of(d, host)
         if placements is None:
             return
-        refusal = restart_refusal(d, host, placements)
-    if refusal:
-        _ask_restart(d, host, verdict, refusal)
-    else:
+        obstacle = _obstacle(d, host, placements)
+    if obstacle is None:
         order_restart(d, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)
+    elif obstacle.fence_helps:
+        _succeed(d, host, verdict, obstacle.why)
+    else:
+        _ask_restart(d, host, verdict, obstacle.why)
+
+
+def _succeed(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
+    """A restart does not help: hold its toolstack and promote another, its VMs left running. Or say why not."""
+    refusal = hold_refusal(d, verdict)
+    if refusal:
+        _ask_restart(d, host, verdict, f"{why}; and no other host is promoted: {refusal}")
+    else:
+        machine.decide(d, f"{verdict.word}, and {why}", Path.TOOLSTACK)
 
 
 def _ask_restart(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
