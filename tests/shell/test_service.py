@@ -61,6 +61,9 @@ class Told:
     def perform(self, pool: PoolId, effect: orders.Effect) -> None:
         self.log.append(effect)
 
+    def heard(self, pool: PoolId, event: ev.Event) -> None:
+        pass
+
     def effects(self) -> list[orders.Effect]:
         return [item for item in self.log if not isinstance(item, Kind)]
 

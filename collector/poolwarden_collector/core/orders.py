@@ -307,9 +307,12 @@ class HandOver:
     transfer_id: str
     source: HostId
     target: HostId
+    source_boot: str
+    target_boot: str
     term: int
     above: int
     max_bytes: int
+    limit_ms: int
 
 
 @dataclass(frozen=True, slots=True)

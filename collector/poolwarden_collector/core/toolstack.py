@@ -31,6 +31,7 @@ from poolwarden_collector.core.record import Failover
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 LOOK_AGAIN_MS: Ms = 3_000
+HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited
 
 
 def fence(d: Draft, failover: Failover) -> bool:
@@ -172,7 +173,14 @@ def _hand_over(d: Draft, failover: Failover, could: int, have: int) -> None:
     text = f"handing the database of {d.name(source)} (generation {could}) to {d.name(target)} (has {have})"
     d.note(Kind.HANDOVER_INTENT, text, transfer=transfer, source=source, target=target, above=have)
     d.change(marks={**d.live.marks, "handover": d.now})
-    d.do(HandOver(transfer, source, target, failover.term, have, d.policy.handover_max_bytes))
+    boots = (_boot(d, source), _boot(d, target))
+    limit = d.policy.toolstack_budget - HANDOVER_MARGIN_MS
+    d.do(HandOver(transfer, source, target, *boots, failover.term, have, d.policy.handover_max_bytes, limit))
+
+
+def _boot(d: Draft, host: HostId) -> str:
+    agent = d.agent(host)
+    return agent.hello.boot_id if agent is not None else ""
 
 
 def _result(d: Draft, failover: Failover, placed: bool, generation: int, text: str) -> None:

@@ -6,9 +6,12 @@ import asyncio
 from typing import Protocol
 
 from poolwarden_collector.core import orders as core
+from poolwarden_collector.core.events import DatabaseTransferred, Event, OrderAnswered
 from poolwarden_collector.core.facts import PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.fencer import Fencer
+from poolwarden_collector.shell.handover import Handovers
+from poolwarden_collector.shell.inbox import Inbox
 from poolwarden_collector.shell.prober import Prober
 from poolwarden_collector.shell.roster import Roster
 from poolwarden_collector.shell.sessions import Sessions
@@ -18,6 +21,9 @@ class Effects(Protocol):
     """How effects are performed; ``RaiseEpoch`` never comes here, it is the service's own."""
 
     def perform(self, pool: PoolId, effect: core.Effect) -> None: ...
+
+    def heard(self, pool: PoolId, event: Event) -> None:
+        """An event that was stepped: an answer may belong to a database handover, time ends one."""
 
 
 class Replies:
@@ -44,20 +50,47 @@ class Replies:
 class Performer:
     """The real thing: agents' streams, fence devices, probes, operators."""
 
-    def __init__(self, roster: Roster, sessions: Sessions, fencer: Fencer, prober: Prober, replies: Replies) -> None:
+    def __init__(
+        self, roster: Roster, sessions: Sessions, fencer: Fencer, prober: Prober, replies: Replies, inbox: Inbox
+    ) -> None:
         self._roster = roster
         self._sessions = sessions
         self._fencer = fencer
         self._prober = prober
         self._replies = replies
+        self._inbox = inbox
+        self._handovers: dict[PoolId, Handovers] = {}
+
+    def heard(self, pool: PoolId, event: Event) -> None:
+        """Take an event on to the pool's handovers."""
+        handovers = self._handovers.get(pool)
+        if handovers is None:
+            return
+        if isinstance(event, OrderAnswered):
+            handovers.answered(event.host, event.result, self._roster.now())
+        handovers.tick(self._roster.now())
+
+    def _handovers_of(self, pool: PoolId) -> Handovers:
+        if pool not in self._handovers:
+
+            def tell(event: DatabaseTransferred) -> None:
+                self._inbox.post(pool, event)
+
+            self._handovers[pool] = Handovers(lambda order: self._order(pool, order), tell)
+        return self._handovers[pool]
+
+    def _order(self, pool: PoolId, order: core.Order) -> None:
+        if (session := self._sessions.of(order.host)) is not None:
+            # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
+            session.send(session.state.order_to_pb(order, self._roster.epoch, pool))
 
     def perform(self, pool: PoolId, effect: core.Effect) -> None:
         """Begin one effect. An order for a host without a stream is dropped: the engine asks again."""
         match effect:
             case core.SendOrder(order):
-                if (session := self._sessions.of(order.host)) is not None:
-                    # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
-                    session.send(session.state.order_to_pb(order, self._roster.epoch, pool))
+                self._order(pool, order)
+            case core.HandOver():
+                self._handovers_of(pool).begin(effect, self._roster.now())
             case core.SendChallenge(host, nonce):
                 if (session := self._sessions.of(host)) is not None:
                     session.send(wire_orders.challenge(nonce))

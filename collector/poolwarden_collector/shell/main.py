@@ -61,7 +61,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
     roster, inbox, sessions, replies = Roster(config, journal.epoch, clock.mono_ms), Inbox(), Sessions(), Replies()
     fencer = Fencer(config.fence, inbox.post, clock.mono_ms)
     prober = Prober(config.policy_of, inbox.post, clock.mono_ms, config.anchors)
-    performer = Performer(roster, sessions, fencer, prober, replies)
+    performer = Performer(roster, sessions, fencer, prober, replies, inbox)
     telemetry = Telemetry(config.state_dir)
     service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     outbox = Outbox(journal, make_sinks(config.alerts), service.write, service.publish)

@@ -170,6 +170,7 @@ class Service:
         late = self.roster.now() - now
         for effect in outcome.effects:
             await self._perform(uuid, effect, late)
+        self._effects.heard(uuid, happening.event)
         if self._telemetry is not None and isinstance(happening.event, AgentReported):
             self._telemetry.note(uuid, happening.event.host, happening.event.facts, self.roster.now())
 

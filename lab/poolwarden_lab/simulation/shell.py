@@ -21,6 +21,7 @@ from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.shell import wire_orders
+from poolwarden_collector.shell.handover import Handovers
 from poolwarden_collector.shell.translate import StreamState
 from poolwarden_lab.simulation.bmc import SimBmc
 from poolwarden_lab.simulation.ledger import Commit, Ledger
@@ -96,6 +97,7 @@ class SimShell:
         self.anchors: tuple[bool, ...] = ()
         self._lines: dict[HostId, Line] = {}
         self._own_target: dict[str, out.Target] = {}
+        self._handovers: dict[str, Handovers] = {}
         ledger.epoch += 1
         self.epoch = ledger.epoch
 
@@ -186,6 +188,24 @@ class SimShell:
             return
         self.pools[pool] = outcome.pool
         self._perform_all(pool, outcome)
+        self._hand_over(pool, event)
+
+    def _hand_over(self, pool: str, event: ev.Event) -> None:
+        """The pool's handovers hear every answer, and the time."""
+        handovers = self._handovers.get(pool)
+        if handovers is None:
+            return
+        if isinstance(event, ev.OrderAnswered):
+            handovers.answered(event.host, event.result, self.world.now)
+        handovers.tick(self.world.now)
+
+    def _handovers_of(self, pool: str) -> Handovers:
+        def tell(event: ev.DatabaseTransferred) -> None:
+            self._later(0, lambda: self._feed(pool, event))
+
+        if pool not in self._handovers:
+            self._handovers[pool] = Handovers(lambda order: self._send_order(pool, order), tell)
+        return self._handovers[pool]
 
     def _first_entry(self, pool: str, kind: Kind, text: str) -> None:
         if self._commit(pool, (Entry(kind, text),), ()):
@@ -252,6 +272,12 @@ class SimShell:
         match effect:
             case out.SendOrder(order):
                 self._send_order(pool, order)
+            case out.HandOver():
+                self._handovers_of(pool).begin(effect, self.world.now)
+            case out.AnswerGate(host):
+                line = self._lines.get(host)
+                if line is not None:
+                    self._down(line, line.state.gate_to_pb(effect, self.epoch))
             case out.SendChallenge(host, nonce):
                 self._send(host, wire_orders.challenge(nonce))
             case out.SendSettings(host, targets):
