@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import absorb, failover, master, members, operator, release, remedies, restart
+from poolwarden_collector.core import absorb, failover, master, operator, owed, release, remedies, restart
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import Event, OperatorSaid
 from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
@@ -60,7 +60,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     remedies.succeed(d, verdict)
     failover.advance(d, verdict)
     if d.record.paused is None and verdict is not Verdict.HA_MANAGED and not d.quiet:
-        members.owed_work(d)
+        owed.owed_work(d)
         release.owed_releases(d)
     restart.restart_master(d, verdict)
     restart.note_restart_success(d)

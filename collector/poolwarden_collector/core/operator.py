@@ -10,9 +10,9 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, suspected
@@ -24,15 +24,6 @@ from poolwarden_collector.core.power import view
 from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.restart import order_restart, restart_refusal
 from poolwarden_collector.core.verdict import Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class No:
-    """A refusal: a stable word, one sentence, what to do instead."""
-
-    code: str
-    why: str
-    next_step: str = ""
 
 
 def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:

@@ -18,9 +18,10 @@ from poolwarden_collector.core.evidence import serving
 from poolwarden_collector.core.facts import Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
-from poolwarden_collector.core.members import may_be_pointed, owed_id, pursue
 from poolwarden_collector.core.orders import PlaceDatabase, ToolstackRelease
+from poolwarden_collector.core.owed import may_be_pointed, owed_id
 from poolwarden_collector.core.placements import placements_of
+from poolwarden_collector.core.pursuit import pursue
 from poolwarden_collector.core.record import Owed
 
 
