@@ -12,22 +12,22 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
 * ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production.
 Everything it does to the world goes through the port.
 
-``state`` is written by ``carry_out`` alone (and by ``remember`` before it); every value that another thread may read is
+``state`` is changed by ``carry_out`` alone (and by ``remember`` before it); every value that another thread may read is
 an immutable tuple that is replaced as a whole.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire
+from poolwarden_agent.acts import Acts
 from poolwarden_agent.core import gate, judge
-from poolwarden_agent.dom0.port import Act, HostPort
+from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
+from poolwarden_agent.keeper import Keeper
 from poolwarden_agent.observe import OWN_MASTER, Observer
 
-LONGEST_TEXT = 500  # characters of a result that is stored
-ACT_LIMIT_MS = 20000
-RESTART_LIMIT_MS = 100000
+LONGEST_TEXT = 240  # characters of a result that is stored: all kinds' together fit a slot
 
 Settings = NamedTuple(
     "Settings",
@@ -48,25 +48,26 @@ class HostSide(object):
 
     def __init__(self, port: HostPort, python_version: str = "", background: bool = False) -> None:
         self.port = port
-        self.observer = Observer(port)
+        self._keeper = Keeper(port)
+        self._acts = Acts(port, self._keeper)
+        self.observer = Observer(port, lambda: self.state.hold is not None)
         self.settings = DEFAULTS
         self.targets: Dict[str, str] = {}
-        self.storage = ""  # why durable state cannot be used; empty: it can
-        self.state = self._load()
         self.pool_said = ""  # the pool in this stream's Hello
         self._python = python_version
         self._background = background
         self._sequence = 0
         self._sent: Dict[str, bytes] = {}
 
-    def _load(self) -> gate.GateState:
-        self.storage = ""
-        try:
-            data = self.port.load_state()
-            return gate.decode(data) if data else gate.EMPTY
-        except (SlotError, ValueError) as error:
-            self.storage = str(error)
-            return gate.EMPTY
+    @property
+    def state(self) -> gate.GateState:
+        """What is durable."""
+        return self._keeper.state
+
+    @property
+    def storage(self) -> str:
+        """Why durable state cannot be used; empty: it can."""
+        return self._keeper.storage
 
     # ------------------------------------------------------------------------------------------ saying
 
@@ -83,7 +84,7 @@ class HostSide(object):
         """
         pool = self.pool()
         if pool and pool != self.state.pool and not self.storage:
-            self._save(self.state._replace(pool=pool))
+            self._keeper.change(lambda state: state._replace(pool=pool))
 
     def link_up(self) -> List[pb.AgentMessage]:
         """The messages that open a stream."""
@@ -92,6 +93,9 @@ class HostSide(object):
         self.pool_said = self.pool()
         identity, address = self.port.identity(), self.observer.host.address
         opened = wire.hello(identity, self.state, self.pool_said, address, self._python)
+        opened.capabilities.extend(self.port.capabilities())
+        if self.state.hold is not None:
+            opened.hold.CopyFrom(self._hold())
         return [self._message(hello=opened), self.report(full=True)]
 
     def _message(self, **body: Any) -> pb.AgentMessage:
@@ -144,10 +148,14 @@ class HostSide(object):
             "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),
             "tombstone": wire.tombstone(self.state.tombstone),
             "software": wire.software(identity),
+            "hold": self._hold(),
         }  # type: Dict[str, Any]
         if view is not None:
             sections["pool_view"] = wire.pool_view(view)
         return sections
+
+    def _hold(self) -> pb.HoldFacts:
+        return wire.hold(self.state.hold, self.observer.host.toolstack, self.port.identity().boot_id)
 
     def _orphaned(self) -> Tuple[bool, int]:
         host = self.observer.host
@@ -203,6 +211,7 @@ class HostSide(object):
         identity = port.identity()
         conf, address = port.role()
         root = next((d.free_bytes for d in port.disks() if d.mount == "/"), None)
+        process = port.process()
         return gate.HostNow(
             port.mono_ms(),
             identity.host,
@@ -211,44 +220,62 @@ class HostSide(object):
             conf,
             address,
             port.ha_armed(),
-            port.process(),
+            process,
             root,
             port.management_address(),
+            process != gate.NO_PROCESS and port.role_settled(),
+            port.capabilities(),
+            port.restore_generation(),
         )
 
     def carry_out(self, work: Work) -> pb.OrderResult:
         """Pass one order through the gate and do it: mark durable, act, result durable, answer."""
         order = work.order
-        if self.storage:
-            self.state = self._load()
-        if self.storage:
-            return self._refusal(order, "storage", "durable state is not readable: %s" % self.storage)
-        before = self.state
-        decision = gate.decide(before, order, self._now())
-        if isinstance(decision, gate.Obey) and not decision.already:
+        with self._keeper.lock:
+            if self.storage:
+                self._keeper.load()
+            if self.storage:
+                return self._refusal(order, "storage", "durable state is not readable: %s" % self.storage)
             try:
-                # safety: (1) numbers and the started mark are durable before anything is done.
-                self._save(gate.starting(before, order, self._now()))
+                decision, now = self._decide(order)
             except SlotError as error:
                 return self._refusal(order, "storage", str(error))
-            # safety: a slow disk may have held that up; what was true before it must be true at the act.
-            decision = gate.decide(before, order, self._now())
         if isinstance(decision, gate.Refuse):
             return self._refusal(order, decision.reason, decision.text)
         if isinstance(decision, gate.Replay):
-            return wire.result(decision.result, self.state, replayed=True)
-        return self._do(work, decision)
+            return self._with_hold(wire.result(decision.result, self.state, replayed=True))
+        return self._do(work, decision, now)
 
-    def _save(self, state: gate.GateState) -> None:
-        if state != self.state:
-            self.port.save_state(gate.encode(state))
-            self.state = state
+    def _decide(self, order: gate.Order) -> Tuple[Any, gate.HostNow]:
+        """The gate's word, with the mark durable where it lets the order pass.
+
+        :raises SlotError: the mark could not be stored.
+        """
+        before, now = self.state, self._now()
+        decision = gate.decide(before, order, now)
+        if not isinstance(decision, gate.Obey) or decision.already:
+            return decision, now
+        # safety: (1) numbers and the started mark are durable before anything is done.
+        self._keeper.change(lambda state: gate.starting(state, order, now))
+        # safety: a slow disk may have held that up; what was true before it must be true at the act.
+        now = self._now()
+        decision = gate.decide(before, order, now)
+        if isinstance(decision, gate.Refuse):
+            self._keeper.change(lambda state: gate.withdrawn(state, before))
+        return decision, now
 
     def _refusal(self, order: gate.Order, reason: str, text: str) -> pb.OrderResult:
         refused = gate.Result(order.order_id, order.kind, gate.REFUSED, reason, text)
         return wire.result(refused, self.state)
 
-    def _do(self, work: Work, decision: gate.Obey) -> pb.OrderResult:
+    def _with_hold(self, answer: pb.OrderResult) -> pb.OrderResult:
+        """A toolstack fence's answer says what is seen now, also when it is told again."""
+        if answer.kind == "toolstack_fence" and self.state.hold is not None:
+            seen = self.port.toolstack()
+            answer.hold.CopyFrom(wire.hold(self.state.hold, seen, self.port.identity().boot_id))
+        return answer
+
+    def _do(self, work: Work, decision: gate.Obey, now: gate.HostNow) -> pb.OrderResult:
         order = work.order
         if decision.already:
             return self._end(order, Act(gate.DONE, decision.text))
@@ -257,64 +284,42 @@ class HostSide(object):
         if order.kind == "claim":
             return self._claim(work)
         try:
-            act = self._act(order)
+            act = self._acts.carry_out(order, work.message, now)
         except SlotError as error:
             return self._refusal(order, "storage", str(error))
-        return self._end(order, act)
+        return self._with_hold(self._end(order, act))
 
     def _look(self, work: Work) -> pb.OrderResult:
         order, message = work.order, work.message
         answer = wire.result(gate.Result(order.order_id, order.kind, gate.DONE, "", ""), self.state)
         if order.kind == "probe_now":
-            limit = _within(message.probe_now.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
-            watches = [self.observer.look_at_peer(t.host_uuid, t.address, limit) for t in message.probe_now.targets]
-            answer.nonce = message.probe_now.nonce
-            answer.probes.probes.extend(wire.probe(w) for w in watches)
-        elif message.collect_evidence.want_placements:
+            return self._probe_now(work, answer)
+        if order.kind == "read_database":
+            return self._read_database(work, answer)
+        if message.collect_evidence.want_placements:
             answer.placements.CopyFrom(wire.placements(self.port.database()))
         return answer
 
-    def _act(self, order: gate.Order) -> Act:
-        if order.kind == "promote":
-            # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
-            return self._become((gate.MASTER, ""), lambda: self.port.promote(ACT_LIMIT_MS))
-        if order.kind == "repoint":
-            wanted = (gate.MEMBER, order.address)
-            return self._become(wanted, lambda: self.port.repoint(order.address, ACT_LIMIT_MS))
-        if order.kind == "restart_xapi":
-            return self.port.restart_xapi(RESTART_LIMIT_MS)
-        return self._tombstone(order)
+    def _probe_now(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
+        wanted = work.message.probe_now
+        strange = [target.port for target in wanted.targets if target.port not in (0, TLS_PORT, HTTP_PORT)]
+        if strange:
+            return self._refusal(work.order, "precondition", "port %d is none of a xapi" % strange[0])
+        limit = _within(wanted.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
+        look = self.observer.look_at_peer
+        watches = [look(t.host_uuid, t.address, limit, t.port or TLS_PORT) for t in wanted.targets]
+        answer.nonce = wanted.nonce
+        answer.probes.probes.extend(wire.probe(w) for w in watches)
+        return answer
 
-    def _become(self, wanted: Tuple[str, str], call: Callable[[], Act]) -> Act:
-        """Take a role. xapi's word is not enough: pool.conf must say it; an error may come after it was written."""
-        port = self.port
-        if self._says(wanted) and port.role_settled() and port.process() != gate.NO_PROCESS:
-            return Act(gate.DONE, "the running xapi has this role already")
-        act = call()
-        if self._says(wanted):
-            # safety: pool.conf may be right for another reason (a tombstone); without xapi's word nothing is certain.
-            return act if act.outcome == gate.DONE else Act(gate.UNKNOWN, "%s; pool.conf is right" % act.text)
-        if act.outcome == gate.DONE:
-            said = " ".join(port.role()).strip() or "nothing readable"
-            return Act(gate.FAILED, "%s, but pool.conf says %s" % (act.text, said))
-        return act
-
-    def _says(self, wanted: Tuple[str, str]) -> bool:
-        role, address = self.port.role()
-        return role == wanted[0] and gate.same(address, wanted[1])
-
-    def _tombstone(self, order: gate.Order) -> Act:
-        if order.clear:
-            self._save(gate.with_tombstone(self.state, None))
-            return Act(gate.DONE, "the tombstone is cleared")
-        stone = gate.Tombstone(order.term, order.successor, order.address)
-        self._save(gate.with_tombstone(self.state, stone))
-        if order.address and self.port.role()[0] == gate.MASTER:
-            why = self.port.write_member_conf(order.address)
-            if why:
-                return Act(gate.FAILED, "tombstone stored; %s" % why)
-            return Act(gate.DONE, "tombstone stored; pool.conf names %s now" % order.address)
-        return Act(gate.DONE, "tombstone stored")
+    def _read_database(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
+        wanted = work.message.read_database
+        limit = min(wanted.max_bytes or gate.BIGGEST_PIECE, gate.BIGGEST_PIECE)
+        piece = self.port.read_database(wanted.path, wanted.offset, limit)
+        if piece.text:
+            answer = self._refusal(work.order, "precondition", piece.text)
+        answer.database.CopyFrom(wire.database_piece(piece))
+        return answer
 
     def _claim(self, work: Work) -> pb.OrderResult:
         wanted = work.message.claim
@@ -336,11 +341,12 @@ class HostSide(object):
         return answer
 
     def _end(self, order: gate.Order, act: Act) -> pb.OrderResult:
-        reason = {gate.DONE: "", gate.FAILED: "xapi-error", gate.UNKNOWN: "timeout"}.get(act.outcome, "")
+        failed = "storage" if order.kind == "place_database" else "xapi-error"
+        reason = {gate.DONE: "", gate.FAILED: failed, gate.UNKNOWN: "timeout"}.get(act.outcome, "")
         result = gate.Result(order.order_id, order.kind, act.outcome, reason, act.text[:LONGEST_TEXT])
         try:
             # safety: (3) the result is durable before (4) it is told; if we die in between, facts decide.
-            self._save(gate.ended(self.state, result))
+            self._keeper.change(lambda state: gate.ended(state, result))
         except SlotError as error:
             # Neither "refused" (something was done) nor "done" (it would not be known after a crash).
             text = "%s; its result could not be stored: %s" % (act.text[:LONGEST_TEXT], error)

@@ -10,7 +10,7 @@ Rules
 """
 
 import threading
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core.gate import MASTER, MEMBER, NO_PROCESS, Process
 from poolwarden_agent.core.judge import (
@@ -25,7 +25,7 @@ from poolwarden_agent.core.judge import (
     plain_words,
     watched,
 )
-from poolwarden_agent.dom0.port import Emergency, HostPort, PoolView
+from poolwarden_agent.dom0.port import TLS_PORT, Emergency, HostPort, PoolView, Toolstack
 
 LOCAL_LIMIT_MS = 1000
 SOCKET_LIMIT_MS = 3000
@@ -52,9 +52,10 @@ HostSeen = NamedTuple(
         ("pool", str),
         ("rolling_upgrade", Optional[bool]),
         ("member_since_ms", int),
+        ("toolstack", Optional[Toolstack]),  # None: not held, or not looked at yet
     ],
 )
-HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0)
+HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0, None)
 
 XapiSeen = NamedTuple(
     "XapiSeen",
@@ -83,8 +84,9 @@ NOT_SEEN = XapiSeen(0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", Fals
 class Observer(object):
     """Keeps observations; its ``look_*`` methods may run in threads of their own, the rest is read at any time."""
 
-    def __init__(self, port: HostPort) -> None:
+    def __init__(self, port: HostPort, held: Callable[[], bool] = lambda: False) -> None:
         self._port = port
+        self._held = held
         self._lock = threading.Lock()
         self.seen = NOT_SEEN
         self.host = HOST_NOT_SEEN
@@ -111,12 +113,13 @@ class Observer(object):
         source, generation = port.generation()
         armed, disks, memory = port.ha_armed(), port.disks(), port.memory()
         domains, address = port.domains(), port.management_address()
+        toolstack = port.toolstack() if self._held() else None
         now = port.mono_ms()
         known = before.at_ms != 0 and (generation, source) == (before.generation, before.source)
         member_since = before.member_since_ms if before.role == role == MEMBER else (now if role == MEMBER else 0)
         return HostSeen(
             now, role, master, source, generation, before.generation_since_ms if known else now, armed, disks, memory,
-            domains, address, before.pool, before.rolling_upgrade, member_since,
+            domains, address, before.pool, before.rolling_upgrade, member_since, toolstack,
         )  # fmt: skip
 
     def _parse_due(self, host: HostSeen) -> bool:
@@ -211,9 +214,11 @@ class Observer(object):
             self.view = None
         return self.view is not None and self.view.master == self._port.identity().host
 
-    def look_at_peer(self, target: str, address: str, limit_ms: int) -> Watch:
-        """Probe one peer; the result is kept if that peer is one to be watched at that address."""
-        result = self._port.alive_peer(address, limit_ms)
+    def look_at_peer(self, target: str, address: str, limit_ms: int, port: int = TLS_PORT) -> Watch:
+        """Probe one peer; the result is kept if that peer is one to be watched at that address (over TLS)."""
+        result = self._port.alive_peer(address, limit_ms, port)
+        if port != TLS_PORT:  # another door: its answers are no part of what is known of the first one
+            return watched(None, target, address, result, self._port.mono_ms())
         with self._lock:
             now = self._port.mono_ms()
             watch = watched(self.watches.get(target), target, address, result, now)

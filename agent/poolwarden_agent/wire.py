@@ -8,7 +8,6 @@ from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import port, statedb
 
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
-CAPABILITIES = list(gate.KNOWN)
 _ROLE = {
     gate.MASTER: pb.RoleFacts.MASTER,
     gate.MEMBER: pb.RoleFacts.MEMBER,
@@ -30,6 +29,7 @@ _PROBE = {
     judge.UNREACHABLE: pb.Probe.UNREACHABLE,
     judge.NOT_XAPI: pb.Probe.NOT_XAPI,
 }
+_RELEASE = {pb.ToolstackRelease.AS_MEMBER: gate.AS_MEMBER, pb.ToolstackRelease.AS_MASTER: gate.AS_MASTER}
 _OUTCOME = {
     gate.DONE: pb.OrderResult.DONE,
     gate.REFUSED: pb.OrderResult.REFUSED,
@@ -45,11 +45,10 @@ def tri(value: Optional[bool]) -> Any:
 
 
 def hello(identity: port.Identity, state: gate.GateState, pool: str, address: str, python_version: str) -> pb.Hello:
-    """The Hello of a stream."""
+    """The Hello of a stream, without what the host can carry out."""
     return pb.Hello(
         agent_version=__version__,
         protocol_version=PROTOCOL_VERSION,
-        capabilities=CAPABILITIES,
         host_uuid=identity.host,
         pool_uuid=pool,
         boot_id=identity.boot_id,
@@ -73,6 +72,29 @@ def tombstone(value: Optional[gate.Tombstone]) -> pb.Tombstone:
     if value is None:
         return pb.Tombstone()
     return pb.Tombstone(term=value.term, successor_uuid=value.successor, successor_address=value.address)
+
+
+def hold(value: Optional[gate.Hold], seen: Optional[port.Toolstack], boot_id: str) -> pb.HoldFacts:
+    """The hold as it was observed; term 0 in a report says: not held."""
+    if value is None:
+        return pb.HoldFacts()
+    if seen is None:
+        seen = port.Toolstack(False, False, "it has not been looked at yet")
+    since = value.since_ms if value.boot_id == boot_id else 0
+    return pb.HoldFacts(
+        term=value.term, stopped=seen.stopped, ports_closed=seen.ports_closed, since_mono_ms=since, text=seen.text
+    )
+
+
+def database_piece(item: port.DatabasePiece) -> pb.DatabasePiece:
+    return pb.DatabasePiece(
+        path=item.path,
+        generation=item.generation,
+        total_bytes=item.total_bytes,
+        offset=item.offset,
+        chunk=item.chunk,
+        sha256=item.sha256,
+    )
 
 
 def result(item: gate.Result, state: gate.GateState, replayed: bool = False) -> pb.OrderResult:
@@ -212,8 +234,14 @@ def order(message: pb.Order) -> gate.Order:
         process=gate.Process(pre.xapi_pid, pre.xapi_start_ticks),
         min_root_free_bytes=pre.min_root_free_bytes,
         not_tombstoned=pre.not_tombstoned,
-        address=message.repoint.master_address if kind == "repoint" else getattr(body, "successor_address", ""),
+        address=getattr(body, "master_address", "") or getattr(body, "successor_address", ""),
         successor=getattr(body, "successor_uuid", ""),
         clear=bool(getattr(body, "clear", False)),
         as_master_ok=bool(getattr(body, "as_master_ok", False)),
+        release_as=_RELEASE.get(message.toolstack_release.release_as, "") if kind == "toolstack_release" else "",
+        piece=_piece(message.place_database) if kind == "place_database" else None,
     )
+
+
+def _piece(body: pb.PlaceDatabase) -> gate.Piece:
+    return gate.Piece(body.generation, body.total_bytes, body.offset, len(body.chunk), body.sha256, body.remove)

@@ -3,7 +3,17 @@
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import statedb
-from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
+from poolwarden_agent.dom0.port import (
+    Act,
+    DatabasePiece,
+    Disk,
+    Emergency,
+    HostPort,
+    Identity,
+    PoolHost,
+    PoolView,
+    Toolstack,
+)
 from poolwarden_agent.dom0.slots import SlotError
 
 from .tree import HOST, OTHER, POOL
@@ -47,6 +57,12 @@ class FakePort(HostPort):
         self.act_result = Act(gate.DONE, "xapi accepted it")
         self.act_works = True
         self.conf_error = ""
+        self.able = gate.KNOWN
+        self.ports_open = True
+        self.content = b"x" * 2500
+        self.restore = None  # generation of the restore_db.db that is there
+        self.half = b""
+        self.probed_ports = []
 
     def point(self, name):
         self.points.append(name)
@@ -58,6 +74,9 @@ class FakePort(HostPort):
 
     def identity(self):
         return Identity(HOST, "h1", "boot-1", "dmi-1", "serial-1", "10.9.0.1", "XCP-ng", "8.3.0", "3.4.0")
+
+    def capabilities(self):
+        return self.able
 
     def load_state(self):
         return self.saved
@@ -112,7 +131,8 @@ class FakePort(HostPort):
     def alive_local(self, limit_ms):
         return judge.ProbeResult(self.tcp, "", "")
 
-    def alive_peer(self, address, limit_ms):
+    def alive_peer(self, address, limit_ms, port=443):
+        self.probed_ports.append(port)
         return self.peers.get(address, judge.ProbeResult(judge.NO_ANSWER, "", "silent"))
 
     def running_master(self, limit_ms):
@@ -159,6 +179,49 @@ class FakePort(HostPort):
         self.point("after conf")
         return ""
 
+    def stop_toolstack(self, limit_ms):
+        return self._act("stop", self._stopped)
+
+    def _stopped(self):
+        self.xapi = gate.NO_PROCESS
+        self.ports_open = False
+
+    def start_toolstack(self, limit_ms):
+        return self._act("start", self._started)
+
+    def _started(self):
+        self.ports_open = True
+        if self.xapi == gate.NO_PROCESS:
+            self.xapi = gate.Process(900, self.now // 10)
+            self.settled = True
+
+    def toolstack(self):
+        running = self.xapi != gate.NO_PROCESS
+        return Toolstack(not running, not self.ports_open, "xapi runs" if running else "")
+
+    def read_database(self, path, offset, limit):
+        if path not in ("", self.source[0]):
+            return DatabasePiece(path, 0, 0, 0, b"", "", "no database file")
+        chunk = self.content[offset : offset + limit]
+        return DatabasePiece(self.source[0], self.source[1], len(self.content), offset, chunk, "sum", "")
+
+    def restore_generation(self):
+        return self.restore
+
+    def place_piece(self, piece, chunk):
+        def placed():
+            self.half = (self.half if piece.offset else b"")[: piece.offset] + chunk
+            if piece.last:
+                self.restore, self.half = piece.generation, b""
+
+        return self._act("place", placed)
+
+    def remove_placed(self):
+        def removed():
+            self.restore, self.half = None, b""
+
+        return self._act("remove", removed)
+
 
 def serving_view(master=HOST):
     hosts = (PoolHost(HOST, "h1", "10.0.0.5", True, True),)
@@ -183,5 +246,6 @@ KINDS = {
     "repoint": {"repoint": pb.Repoint(master_address="10.0.0.2")},
     "restart": {"restart_xapi": pb.RestartXapi()},
     "tombstone": {"set_tombstone": pb.SetTombstone(successor_uuid=OTHER, successor_address="10.0.0.2")},
+    "stop": {"toolstack_fence": pb.ToolstackFence(successor_uuid=OTHER)},
     "claim": {"claim": pb.Claim(old_master=pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.1"))},
 }

@@ -1,6 +1,7 @@
 """The order gate: each reason to refuse, each boundary, and what a redelivered order meets. Pure, so exhaustive."""
 
 import itertools
+import json
 
 import pytest
 
@@ -34,21 +35,39 @@ ORDER = gate.Order(
 REPOINT = ORDER._replace(kind="repoint", address="10.0.0.2")
 RESTART = ORDER._replace(kind="restart_xapi")
 STONE = ORDER._replace(kind="set_tombstone", address="10.0.0.2", successor="host-2")
+HELD = STATE._replace(hold=gate.Hold(7, BOOT, 9000, "host-2"))
+FENCE = ORDER._replace(kind="toolstack_fence", successor="host-2")
+RELEASE = ORDER._replace(kind="toolstack_release", release_as=gate.AS_MEMBER, address="10.0.0.2")
+PIECE = gate.Piece(50, 100, 0, 100, "a" * 64, False)
+PLACE = ORDER._replace(kind="place_database", piece=PIECE)
 STONED = STATE._replace(tombstone=gate.Tombstone(7, "host-2", "10.0.0.2"))
-BY_KIND = {"promote": ORDER, "repoint": REPOINT, "restart_xapi": RESTART, "set_tombstone": STONE}
+BY_KIND = {
+    "promote": ORDER,
+    "repoint": REPOINT,
+    "restart_xapi": RESTART,
+    "set_tombstone": STONE,
+    "toolstack_fence": FENCE,
+    "toolstack_release": RELEASE,
+    "place_database": PLACE,
+}
+STATE_OF = {"toolstack_release": HELD}  # what makes an order of this kind a sound one
 ALL = [BY_KIND.get(kind, ORDER._replace(kind=kind)) for kind in gate.KNOWN]
 OBEY = gate.Obey(False, "")
 
 
-def reason(order, state=STATE, now=NOW):
-    decision = gate.decide(state, order, now)
+def state_of(order):
+    return STATE_OF.get(order.kind, STATE)
+
+
+def reason(order, state=None, now=NOW):
+    decision = gate.decide(state or state_of(order), order, now)
     assert not isinstance(decision, gate.Refuse) or decision.text
     return decision.reason if isinstance(decision, gate.Refuse) else type(decision).__name__
 
 
 @pytest.mark.parametrize("order", ALL, ids=gate.KNOWN)
 def test_a_sound_order_of_each_kind_is_obeyed(order):
-    assert gate.decide(STATE, order, NOW) == OBEY
+    assert gate.decide(state_of(order), order, NOW) == OBEY
 
 
 @pytest.mark.parametrize("order", ALL, ids=gate.KNOWN)
@@ -101,7 +120,7 @@ def test_every_kind_is_refused_for_what_is_common_to_all(order, change, expected
     ],
 )
 def test_every_kind_is_obeyed_up_to_the_boundary(order, change):
-    assert gate.decide(STATE, order._replace(**change), NOW) == OBEY
+    assert gate.decide(state_of(order), order._replace(**change), NOW) == OBEY
 
 
 def test_expiry_counts_on_this_hosts_clock_to_the_millisecond():
@@ -110,9 +129,15 @@ def test_expiry_counts_on_this_hosts_clock_to_the_millisecond():
     assert "1 ms too late" in gate.decide(STATE, ORDER, NOW._replace(mono_ms=14001)).text
 
 
-@pytest.mark.parametrize("kind", ["", "toolstack_fence", "declare_host_dead", "rm"])
+@pytest.mark.parametrize("kind", ["", "fence_proxy", "rm"])
 def test_an_unknown_order_is_refused(kind):
     assert reason(ORDER._replace(kind=kind)) == "unknown-order"
+
+
+@pytest.mark.parametrize("order", ALL, ids=gate.KNOWN)
+def test_a_host_that_cannot_do_it_refuses_it(order):
+    able = tuple(kind for kind in gate.KNOWN if kind != order.kind)
+    assert reason(order, now=NOW._replace(able=able)) == "unknown-order"
 
 
 def test_a_host_that_does_not_know_its_pool_obeys_nobody():
@@ -124,7 +149,8 @@ def test_a_host_that_does_not_know_its_pool_obeys_nobody():
 def test_armed_or_unreadable_ha_refuses_what_ha_would_punish(kind, armed):
     order = next(o for o in ALL if o.kind == kind)
     now = NOW._replace(ha_armed=armed)
-    assert reason(order, now=now) == ("ha-armed" if kind in gate.NEEDS_HA_OFF else "Obey")
+    needs = kind in gate.NEEDS_HA_OFF or kind == "toolstack_release"  # as a member: it writes pool.conf
+    assert reason(order, now=now) == ("ha-armed" if needs else "Obey")
     assert reason(order._replace(ha_off=True), now=now) == "ha-armed"
 
 
@@ -304,6 +330,15 @@ def test_the_state_survives_its_encoding():
     for state in (gate.EMPTY, STATE, STONED, full):
         assert gate.decode(gate.encode(state)) == state
     assert gate.with_tombstone(full, None).tombstone is None
+    held = gate.with_placed(gate.with_hold(full, HELD.hold), gate.Placed(7, 50, True))
+    assert gate.decode(gate.encode(held)) == held
+    assert gate.with_placed(gate.with_hold(held, None), None) == full
+
+
+def test_the_state_of_an_earlier_version_has_neither_hold_nor_placed_database():
+    value = json.loads(gate.encode(finished(REPOINT)).decode())
+    del value["hold"], value["placed"]
+    assert gate.decode(json.dumps(value).encode()) == finished(REPOINT)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,17 @@ Rules
 * What cannot be read is not "no": an unreadable HA flag refuses every act that xapi's HA would punish.
 * No host is told to follow itself, and only an IP literal ever gets into pool.conf.
 * A promotion that is done releases the tombstone that its higher term has overruled.
+* A toolstack fence's hold is durable before xapi is stopped. While it stands, nothing starts xapi but its release: as
+  master at a higher term than the hold's, as a member only of another host.
+* A placed database is for one promotion at one term. Its mark is durable before its first byte; at any other term it is
+  removed before xapi may start from it, because it would roll the pool back (xapi: restore_db.db, ocaml/xapi/xapi.ml).
 
 The state is small and bounded: one started mark and one result per mutating kind.
 """
 
 import ipaddress
 import json
+import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 MASTER = "master"
@@ -25,14 +30,20 @@ MEMBER = "member"
 BROKEN = "broken"
 UNREADABLE = ""
 
-MUTATING = ("claim", "promote", "repoint", "restart_xapi", "set_tombstone")
-LOOKING = ("probe_now", "collect_evidence")
 # A claim is looked at anew each time it arrives: a stored last look would be an old one.
-REPLAYED = ("promote", "repoint", "restart_xapi", "set_tombstone")
+REPLAYED = (
+    "promote", "repoint", "restart_xapi", "set_tombstone", "toolstack_fence", "toolstack_release", "place_database"
+)  # fmt: skip
+MUTATING = ("claim",) + REPLAYED
+LOOKING = ("probe_now", "collect_evidence", "read_database")
 KNOWN = MUTATING + LOOKING
-NEEDS_HA_OFF = ("promote", "repoint", "restart_xapi")
+NEEDS_HA_OFF = ("promote", "repoint", "restart_xapi", "toolstack_fence")
 LONGEST_VALID_MS = 300000
 LONGEST_ID = 200  # ids are stored; the slots are small
+BIGGEST_DATABASE = 256 * 1024 * 1024
+BIGGEST_PIECE = 1024 * 1024
+SPARE_BYTES = 64 * 1024 * 1024  # what must stay free on / beside a placed database: xapi flushes it once more
+AS_MEMBER, AS_MASTER = "member", "master"
 
 Process = NamedTuple("Process", [("pid", int), ("start_ticks", int)])
 NO_PROCESS = Process(0, 0)
@@ -44,59 +55,86 @@ Started = NamedTuple("Started", [("order_id", str), ("process", Process)])
 Result = NamedTuple("Result", [("order_id", str), ("kind", str), ("outcome", str), ("reason", str), ("text", str)])
 DONE, REFUSED, FAILED, UNKNOWN = "done", "refused", "failed", "unknown"
 
-GateState = NamedTuple(
-    "GateState",
-    [
-        ("epoch", int),
-        ("term", int),
-        ("tombstone", Optional[Tombstone]),
-        ("pool", str),
-        ("started", Dict[str, Started]),
-        ("results", Dict[str, Result]),
-    ],
-)
+# The hold of a toolstack fence: since when on the clock of which boot.
+Hold = NamedTuple("Hold", [("term", int), ("boot_id", str), ("since_ms", int), ("successor", str)])
+# A database placed for a promotion at this term; ``promoted``: that promotion was begun.
+Placed = NamedTuple("Placed", [("term", int), ("generation", int), ("promoted", bool)])
+
+
+class GateState(NamedTuple):
+    """What is durable."""
+
+    epoch: int
+    term: int
+    tombstone: Optional[Tombstone]
+    pool: str
+    started: Dict[str, Started]
+    results: Dict[str, Result]
+    hold: Optional[Hold] = None
+    placed: Optional[Placed] = None
+
+
 EMPTY = GateState(0, 0, None, "", {}, {})
 
-Order = NamedTuple(
-    "Order",
-    [
-        ("order_id", str),
-        ("kind", str),
-        ("epoch", int),
-        ("term", int),
-        ("pool", str),
-        ("host", str),
-        ("boot_id", str),
-        ("echo_mono_ms", int),
-        ("valid_for_ms", int),
-        ("pool_conf_in", Tuple[str, ...]),
-        ("pool_conf_address", str),
-        ("ha_off", bool),
-        ("process", Process),
-        ("min_root_free_bytes", int),
-        ("not_tombstoned", bool),
-        ("address", str),
-        ("successor", str),
-        ("clear", bool),
-        ("as_master_ok", bool),
-    ],
-)
 
-HostNow = NamedTuple(
-    "HostNow",
-    [
-        ("mono_ms", int),
-        ("host", str),
-        ("pool", str),
-        ("boot_id", str),
-        ("pool_conf", str),
-        ("pool_conf_address", str),
-        ("ha_armed", Optional[bool]),
-        ("process", Process),
-        ("root_free_bytes", Optional[int]),
-        ("address", str),
-    ],
-)
+class Piece(NamedTuple):
+    """A piece of a database to be placed: ``size`` bytes at ``offset`` of ``total_bytes``."""
+
+    generation: int
+    total_bytes: int
+    offset: int
+    size: int
+    sha256: str
+    remove: bool
+
+    @property
+    def last(self) -> bool:
+        return self.offset + self.size == self.total_bytes
+
+
+class Order(NamedTuple):
+    """An order's head and what of its body the rules look at."""
+
+    order_id: str
+    kind: str
+    epoch: int
+    term: int
+    pool: str
+    host: str
+    boot_id: str
+    echo_mono_ms: int
+    valid_for_ms: int
+    pool_conf_in: Tuple[str, ...]
+    pool_conf_address: str
+    ha_off: bool
+    process: Process
+    min_root_free_bytes: int
+    not_tombstoned: bool
+    address: str
+    successor: str
+    clear: bool
+    as_master_ok: bool
+    release_as: str = ""
+    piece: Optional[Piece] = None
+
+
+class HostNow(NamedTuple):
+    """This host at one instant."""
+
+    mono_ms: int
+    host: str
+    pool: str
+    boot_id: str
+    pool_conf: str
+    pool_conf_address: str
+    ha_armed: Optional[bool]
+    process: Process
+    root_free_bytes: Optional[int]
+    address: str
+    settled: bool = False  # the running xapi has the role that pool.conf says
+    able: Tuple[str, ...] = KNOWN  # the kinds that this host can carry out
+    restore: Optional[int] = None  # generation of the restore_db.db that is there; None: there is none
+
 
 Obey = NamedTuple("Obey", [("already", bool), ("text", str)])
 Replay = NamedTuple("Replay", [("result", Result)])
@@ -124,7 +162,7 @@ def decide(state: GateState, order: Order, now: HostNow) -> Any:
 
 
 def _address(order: Order, now: HostNow) -> Optional[Refuse]:
-    if order.kind not in KNOWN:
+    if order.kind not in KNOWN or order.kind not in now.able:
         return Refuse("unknown-order", "this agent does not know the order %r" % order.kind)
     if not 1 <= len(order.order_id) <= LONGEST_ID:
         return Refuse("unknown-order", "its id has %d characters, not 1..%d" % (len(order.order_id), LONGEST_ID))
@@ -172,29 +210,133 @@ def _already(state: GateState, order: Order, now: HostNow) -> str:
         return "pool.conf names %s already" % order.address
     if order.kind == "restart_xapi" and now.process != NO_PROCESS and now.process != mark.process:
         return "xapi has been restarted already"
+    if order.kind == "toolstack_release" and state.hold is None and now.process != NO_PROCESS:
+        return "the hold is lifted and xapi runs already"
+    piece = order.piece
+    if order.kind == "place_database" and piece is not None and not piece.remove and piece.last:
+        return "the database is in place already" if now.restore == piece.generation else ""
     return ""
 
 
 def _kind_rules(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    if order.kind in NEEDS_HA_OFF and now.ha_armed is not False:
-        said = "armed" if now.ha_armed else "not readable"
-        return Refuse("ha-armed", "xapi's HA flag (local.db ha.armed) is %s: hands off" % said)
-    if order.kind == "promote" and state.tombstone is not None and order.term <= state.tombstone.term:
+    if order.kind in NEEDS_HA_OFF:
+        refusal = _ha_off(now)
+        if refusal is not None:
+            return refusal
+    rule = _RULES.get(order.kind)
+    return rule(state, order, now) if rule is not None else None
+
+
+def _ha_off(now: HostNow) -> Optional[Refuse]:
+    if now.ha_armed is False:
+        return None
+    said = "armed" if now.ha_armed else "not readable"
+    return Refuse("ha-armed", "xapi's HA flag (local.db ha.armed) is %s: hands off" % said)
+
+
+def _not_held(state: GateState) -> Optional[Refuse]:
+    if state.hold is None:
+        return None
+    return Refuse("held", "its toolstack is held stopped since term %d: only a release starts it" % state.hold.term)
+
+
+def _promote(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if state.tombstone is not None and order.term <= state.tombstone.term:
         return Refuse("tombstoned", "this host was superseded at term %d" % state.tombstone.term)
-    if order.kind == "restart_xapi" and state.tombstone is not None and now.pool_conf != MEMBER:
-        return Refuse(
-            "tombstoned",
-            "this host was superseded at term %d: its xapi must not start as master" % state.tombstone.term,
-        )
-    if order.kind == "restart_xapi" and now.pool_conf in (MASTER, UNREADABLE) and not order.as_master_ok:
+    return _not_held(state)
+
+
+def _repoint(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    return _not_held(state) or _successor(state, order, now)
+
+
+def _restart(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if now.pool_conf != MEMBER and state.tombstone is not None:
+        return _superseded(state.tombstone)
+    if now.pool_conf in (MASTER, UNREADABLE) and not order.as_master_ok:
         said = "this host is master" if now.pool_conf == MASTER else "pool.conf is not readable"
         return Refuse("precondition", "%s and the order is not meant for a master" % said)
-    return _successor(order, now) if order.kind in ("repoint", "set_tombstone") and not order.clear else None
+    return _not_held(state)
 
 
-def _successor(order: Order, now: HostNow) -> Optional[Refuse]:
+def _superseded(tombstone: Tombstone) -> Refuse:
+    said = "this host was superseded at term %d: its xapi must not start as master" % tombstone.term
+    return Refuse("tombstoned", said)
+
+
+def _release(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if order.release_as == AS_MASTER:
+        return _release_as_master(state, order, now)
+    if order.release_as != AS_MEMBER:
+        return Refuse("precondition", "the order does not say as what to release")
+    refusal = _ha_off(now) or _successor(state, order, now)
+    if refusal is not None:
+        return refusal
+    there = now.pool_conf == MEMBER and same(now.pool_conf_address, order.address)
+    # Without a hold there is something left to do only where a release was cut off before xapi was started.
+    if state.hold is None and (now.process != NO_PROCESS or not there):
+        return Refuse("precondition", "its toolstack is not held")
+    return None
+
+
+def _release_as_master(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    # safety: a hold may be part of a proof for a promotion; only a later decision (a new term) gives the role back.
+    if state.hold is not None and order.term <= state.hold.term:
+        return Refuse("held", "held at term %d: it is released as master only at a higher one" % state.hold.term)
+    if now.pool_conf != MASTER:
+        return Refuse("precondition", "pool.conf says %s, not master" % (now.pool_conf or "nothing readable"))
+    if state.tombstone is not None:
+        return _superseded(state.tombstone)
+    if state.hold is None and now.process != NO_PROCESS:
+        return Refuse("precondition", "its toolstack is not held")
+    return None
+
+
+def _place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    piece = order.piece
+    if piece is None or now.pool_conf == UNREADABLE:
+        return Refuse("precondition", "pool.conf is not readable" if piece else "the order has no piece")
+    if piece.remove:
+        # safety: between a promotion and xapi's start as master this file is the pool's newest database.
+        if now.pool_conf == MASTER and not now.settled:
+            return Refuse("precondition", "pool.conf says master and xapi has not started as such yet")
+        return None
+    if now.pool_conf == MASTER:
+        return Refuse("precondition", "this host is master: its own database is the pool's")
+    refusal = _piece_wrong(piece) or (_first_piece(state, piece, now) if piece.offset == 0 else "")
+    if not refusal and piece.offset and state.placed != Placed(order.term, piece.generation, False):
+        refusal = "its first piece has not come at this term"
+    return Refuse("precondition", refusal) if refusal else None
+
+
+def _first_piece(state: GateState, piece: Piece, now: HostNow) -> str:
+    needed = piece.total_bytes + SPARE_BYTES
+    if now.restore is not None and state.placed is None:
+        return "there is a restore_db.db that somebody else has put there"
+    if (now.root_free_bytes or 0) < needed:
+        free = now.root_free_bytes if now.root_free_bytes is not None else "unknown"
+        return "/ has %s bytes free, %d are needed" % (free, needed)
+    return ""
+
+
+def _piece_wrong(piece: Piece) -> str:
+    """What makes a piece none; empty: nothing."""
+    if not 1 <= piece.total_bytes <= BIGGEST_DATABASE:
+        return "a database of %d bytes is not placed" % piece.total_bytes
+    if not 1 <= piece.size <= BIGGEST_PIECE or piece.offset + piece.size > piece.total_bytes:
+        return "a piece of %d bytes at %d is none of %d" % (piece.size, piece.offset, piece.total_bytes)
+    if not _SHA256.match(piece.sha256):
+        return "its sha256 is none"
+    if not 1 <= piece.generation < 1 << 62:
+        return "%d is no generation" % piece.generation
+    return ""
+
+
+def _successor(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     """Is the host to follow named well enough to be written into pool.conf?"""
-    if order.kind == "repoint" and not order.address:
+    if order.clear:
+        return None
+    if order.kind != "set_tombstone" and not order.address:
         return Refuse("precondition", "the order names no master address")
     if order.address and not is_address(order.address):
         return Refuse("precondition", "%r is no IP literal" % order.address[:80])
@@ -204,6 +346,17 @@ def _successor(order: Order, now: HostNow) -> Optional[Refuse]:
     if order.successor == now.host or (now.address and same(order.address, now.address)):
         return Refuse("precondition", "the order names this host itself as the one to follow")
     return None
+
+
+_RULES = {
+    "promote": _promote,
+    "repoint": _repoint,
+    "restart_xapi": _restart,
+    "set_tombstone": _successor,
+    "toolstack_release": _release,
+    "place_database": _place,
+}
+_SHA256 = re.compile("[0-9a-f]{64}\\Z")
 
 
 def is_address(text: str) -> bool:
@@ -246,7 +399,36 @@ def starting(state: GateState, order: Order, now: HostNow) -> GateState:
     state = state._replace(epoch=max(state.epoch, order.epoch), term=max(state.term, order.term), pool=now.pool)
     if order.kind in MUTATING:
         state = state._replace(started=dict(state.started, **{order.kind: Started(order.order_id, now.process)}))
+    if order.kind == "toolstack_fence":
+        # safety: the hold is durable before xapi is stopped, so that no restart of anything forgets it.
+        kept = state.hold is not None and state.hold.boot_id == now.boot_id
+        since = state.hold.since_ms if state.hold is not None and kept else now.mono_ms
+        state = state._replace(hold=Hold(order.term, now.boot_id, since, order.successor))
+    if order.kind == "place_database" and order.piece is not None and not order.piece.remove:
+        # safety: what is marked before its first byte is never left behind unknown.
+        state = state._replace(placed=Placed(order.term, order.piece.generation, False))
+    if order.kind == "promote" and state.placed is not None and state.placed.term == order.term:
+        state = state._replace(placed=state.placed._replace(promoted=True))
     return state
+
+
+def outlived(state: GateState, order: Order, now: HostNow) -> bool:
+    """Must a placed database be removed before this act? It was meant for one promotion, at another term than this.
+
+    A host that was promoted with it and whose xapi has not started since keeps it: it is the pool's newest.
+    """
+    if state.placed is None or state.placed.term == order.term:
+        return False
+    if order.kind == "restart_xapi" or (order.kind == "toolstack_release" and order.release_as == AS_MASTER):
+        return not (state.placed.promoted and now.pool_conf == MASTER)
+    return order.kind in ("promote", "repoint", "toolstack_release") or (
+        order.kind == "set_tombstone" and not order.clear
+    )
+
+
+def withdrawn(state: GateState, before: GateState) -> GateState:
+    """The state after an order that was refused between its mark and its act: what it was to cause has not begun."""
+    return state._replace(hold=before.hold, placed=before.placed)
 
 
 def ended(state: GateState, result: Result) -> GateState:
@@ -263,6 +445,16 @@ def with_tombstone(state: GateState, tombstone: Optional[Tombstone]) -> GateStat
     return state._replace(tombstone=tombstone)
 
 
+def with_hold(state: GateState, hold: Optional[Hold]) -> GateState:
+    """The state with this hold; None lifts it."""
+    return state._replace(hold=hold)
+
+
+def with_placed(state: GateState, placed: Optional[Placed]) -> GateState:
+    """The state with this placed database; None: there is none."""
+    return state._replace(placed=placed)
+
+
 def encode(state: GateState) -> bytes:
     """The state as bytes for a slot: canonical JSON."""
     value = {
@@ -272,6 +464,8 @@ def encode(state: GateState) -> bytes:
         "pool": state.pool,
         "started": {kind: [m.order_id, m.process.pid, m.process.start_ticks] for kind, m in state.started.items()},
         "results": {kind: list(r) for kind, r in state.results.items()},
+        "hold": list(state.hold) if state.hold is not None else None,
+        "placed": list(state.placed) if state.placed is not None else None,
     }
     return json.dumps(value, sort_keys=True).encode("utf-8")
 
@@ -286,7 +480,11 @@ def decode(data: bytes) -> GateState:
         tombstone = Tombstone(*value["tombstone"]) if value["tombstone"] is not None else None
         started = {k: Started(v[0], Process(v[1], v[2])) for k, v in value["started"].items()}
         results = {k: Result(*v) for k, v in value["results"].items()}
-        return GateState(int(value["epoch"]), int(value["term"]), tombstone, value["pool"], started, results)
+        # What an earlier version wrote knows neither hold nor placed database.
+        hold = Hold(*value["hold"]) if value.get("hold") is not None else None
+        placed = Placed(*value["placed"]) if value.get("placed") is not None else None
+        epoch, term = int(value["epoch"]), int(value["term"])
+        return GateState(epoch, term, tombstone, value["pool"], started, results, hold, placed)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError("not a gate state: %s" % error) from error
 

@@ -49,6 +49,17 @@ def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
         connection.close()
 
 
+def refused(address: str, port: int, limit_s: float) -> bool:
+    """Is a connection refused? A timeout is not: somebody may be listening and slow."""
+    try:
+        _connect(address, port, limit_s).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _connect(address: str, port: int, limit_s: float) -> socket.socket:
     """:raises ValueError: it is no IP literal.  :raises OSError: as socket.create_connection."""
     if not is_address(address):

@@ -12,15 +12,31 @@ from typing import Any, List, Optional, Tuple
 import psutil
 
 from poolwarden_agent.config import Config
-from poolwarden_agent.core.gate import NO_PROCESS, Process, is_address
+from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Piece, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import alive, files, statedb, systemd, xenstore
-from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
+from poolwarden_agent.dom0.handover import Handover
+from poolwarden_agent.dom0.port import (
+    HTTP_PORT,
+    TLS_PORT,
+    Act,
+    DatabasePiece,
+    Disk,
+    Emergency,
+    HostPort,
+    Identity,
+    PoolHost,
+    PoolView,
+    Toolstack,
+)
 from poolwarden_agent.dom0.slots import Slots
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
 
 MOUNTS = ("/", "/var/log")
 SLOTS = "var/lib/poolwarden"
+# Stopping and starting the toolstack is not done here, so it is not promised.
+ABLE = tuple(kind for kind in KNOWN if kind not in ("toolstack_fence", "toolstack_release"))
+LOCAL_LOOK_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,6 +48,7 @@ class Dom0(HostPort):
         self._config = config
         self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"))
         self._slots = Slots(os.path.join(root, SLOTS))
+        self._handover = Handover(root)
         self._session_of = NO_PROCESS
         self._inventory = files.inventory(root)
         self._inventory_at = files.modified(root, files.INVENTORY)
@@ -68,6 +85,9 @@ class Dom0(HostPort):
         if found.get("INSTALLATION_UUID", "") == self._identity.host:
             self._inventory, self._inventory_at = found, at
             self._identity = self._read_identity()._replace(boot_id=self._identity.boot_id)
+
+    def capabilities(self) -> Tuple[str, ...]:
+        return ABLE
 
     def load_state(self) -> bytes:
         self._slots.prepare()
@@ -153,7 +173,9 @@ class Dom0(HostPort):
         host, port = self._config.xapi_http
         return alive.is_alive(host, port, limit_ms / 1000.0, False)
 
-    def alive_peer(self, address: str, limit_ms: int) -> ProbeResult:
+    def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> ProbeResult:
+        if port == HTTP_PORT:
+            return alive.is_alive(address, self._config.xapi_http[1], limit_ms / 1000.0, False)
         return alive.is_alive(address, self._config.xapi_tls_port, limit_ms / 1000.0, True)
 
     def running_master(self, limit_ms: int) -> str:
@@ -236,6 +258,29 @@ class Dom0(HostPort):
         except OSError as error:
             return "pool.conf cannot be written: %s" % error
         return ""
+
+    def toolstack(self) -> Toolstack:
+        host = self._config.xapi_http[0]
+        ports = (self._config.xapi_http[1], self._config.xapi_tls_port)
+        listening = [port for port in ports if not alive.refused(host, port, LOCAL_LOOK_S)]
+        running = self.process() != NO_PROCESS
+        text = ["xapi runs"] if running else []
+        text += ["port %d is not closed" % port for port in listening]
+        return Toolstack(not running, not listening, "; ".join(text))
+
+    # ---------------------------------------------------------------------------------------------- databases
+
+    def read_database(self, path: str, offset: int, limit: int) -> DatabasePiece:
+        return self._handover.read(path, offset, limit)
+
+    def restore_generation(self) -> Optional[int]:
+        return self._handover.placed()
+
+    def place_piece(self, piece: Piece, chunk: bytes) -> Act:
+        return self._handover.place(piece, chunk)
+
+    def remove_placed(self) -> Act:
+        return self._handover.remove()
 
     def close(self) -> None:
         """Give xapi its sessions back."""

@@ -48,6 +48,22 @@ PoolView = NamedTuple(
 )
 # outcome: done, failed or unknown (the call did not end within its limit).
 Act = NamedTuple("Act", [("outcome", str), ("text", str)])
+# What of a toolstack fence is there at this instant; text: what is not, for people.
+Toolstack = NamedTuple("Toolstack", [("stopped", bool), ("ports_closed", bool), ("text", str)])
+# A piece of a database file; sha256 is of the whole. text: why there is none.
+DatabasePiece = NamedTuple(
+    "DatabasePiece",
+    [
+        ("path", str),
+        ("generation", int),
+        ("total_bytes", int),
+        ("offset", int),
+        ("chunk", bytes),
+        ("sha256", str),
+        ("text", str),
+    ],
+)
+HTTP_PORT, TLS_PORT = 80, 443
 
 
 class HostPort(object):
@@ -58,6 +74,10 @@ class HostPort(object):
 
     def identity(self) -> Identity:
         """Who this host is; the same for the whole boot."""
+        raise NotImplementedError
+
+    def capabilities(self) -> Tuple[str, ...]:
+        """The kinds of orders that this host can carry out, of gate.KNOWN."""
         raise NotImplementedError
 
     def load_state(self) -> bytes:
@@ -116,8 +136,8 @@ class HostPort(object):
         """Does the own xapi answer on its local TCP port? A judge.ProbeResult."""
         raise NotImplementedError
 
-    def alive_peer(self, address: str, limit_ms: int) -> Any:
-        """Does a peer's xapi answer over TLS? A judge.ProbeResult."""
+    def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> Any:
+        """Does a peer's xapi answer, over TLS or on HTTP_PORT in the clear? A judge.ProbeResult."""
         raise NotImplementedError
 
     def running_master(self, limit_ms: int) -> str:
@@ -142,4 +162,32 @@ class HostPort(object):
 
     def write_member_conf(self, address: str) -> str:
         """Make pool.conf ``slave:<address>``; empty on success, else why not."""
+        raise NotImplementedError
+
+    def stop_toolstack(self, limit_ms: int) -> Act:
+        """Stop xapi and whatever acts as storage master, and keep them stopped; VMs run on."""
+        raise NotImplementedError
+
+    def start_toolstack(self, limit_ms: int) -> Act:
+        """Let them start again, and start them. Done: a xapi process is there."""
+        raise NotImplementedError
+
+    def toolstack(self) -> Toolstack:
+        """What of the toolstack is stopped, looked at now."""
+        raise NotImplementedError
+
+    def read_database(self, path: str, offset: int, limit: int) -> DatabasePiece:
+        """At most ``limit`` bytes of the database file that would be loaded (empty path), or of ``path``."""
+        raise NotImplementedError
+
+    def restore_generation(self) -> Optional[int]:
+        """The generation of the restore_db.db that is there; None: there is none."""
+        raise NotImplementedError
+
+    def place_piece(self, piece: Any, chunk: bytes) -> Act:
+        """Add a gate.Piece; with the last one the whole is verified and takes restore_db.db's name, durably."""
+        raise NotImplementedError
+
+    def remove_placed(self) -> Act:
+        """Delete restore_db.db, its generation and what is half placed."""
         raise NotImplementedError

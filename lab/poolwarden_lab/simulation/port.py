@@ -12,13 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.acts import ACT_LIMIT_MS
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import statedb
-from poolwarden_agent.dom0.port import Act, Disk, Emergency, HostPort, Identity, PoolHost, PoolView
-from poolwarden_agent.hostside import ACT_LIMIT_MS
+from poolwarden_agent.dom0.port import (
+    HTTP_PORT,
+    TLS_PORT,
+    Act,
+    DatabasePiece,
+    Disk,
+    Emergency,
+    HostPort,
+    Identity,
+    PoolHost,
+    PoolView,
+    Toolstack,
+)
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
-from poolwarden_lab.xapi.database import LOCAL_DB, choose, generation_on_disk
+from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB, choose, generation_on_disk
 from poolwarden_lab.xapi.model import BOOT_ID, INVENTORY, PID_FILE
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE
@@ -26,6 +38,7 @@ from poolwarden_lab.xapi.virtual import TIMEOUT, VirtualHost, VirtualPool
 
 RESTART_TAKES_MS = 500
 ROOT_BYTES = 18 << 30
+HALF_PLACED = RESTORE_DB + ".poolwarden"
 _ROLES = {"master": gate.MASTER, "slave": gate.MEMBER}
 
 
@@ -54,6 +67,7 @@ class SimPort(HostPort):
         self._local: tuple[int, str] = (0, "")  # pid of xapi, local session
         self._full: tuple[int, str] = (0, "")
         self._parsed: tuple[bytes, StateDb | None] = (b"", None)
+        self._read: tuple[str, int] = ("", 0)  # path and generation of the database that is being read
         self._identity = self._read_identity()
 
     def _point(self, name: str) -> None:
@@ -85,6 +99,9 @@ class SimPort(HostPort):
 
     def _text(self, path: str) -> str:
         return self._host.disk.read(path).decode().strip()
+
+    def capabilities(self) -> tuple[str, ...]:
+        return gate.KNOWN
 
     def load_state(self) -> bytes:
         return self._slot.payload
@@ -165,12 +182,13 @@ class SimPort(HostPort):
     def alive_local(self, limit_ms: int) -> judge.ProbeResult:
         return _probed(self._call("tcp", "system.isAlive:poolwarden", "poolwarden"), self._host.uuid, limit_ms)
 
-    def alive_peer(self, address: str, limit_ms: int) -> judge.ProbeResult:
+    def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> judge.ProbeResult:
         peer = next((host for host in self._pool.hosts.values() if host.address == address), None)
         if peer is None:
             return judge.ProbeResult(judge.NO_ANSWER, "", f"connect: timed out after {limit_ms} ms")
         call = ("system.isAlive:poolwarden", ("poolwarden",), limit_ms, self._host.name)
-        return _probed(self._pool.call_now(peer.name, "tls", *call), peer.uuid, limit_ms)
+        door: Door = "tcp" if port == HTTP_PORT else "tls"
+        return _probed(self._pool.call_now(peer.name, door, *call), peer.uuid, limit_ms)
 
     def running_master(self, limit_ms: int) -> str:
         answer = self._call("tcp", "session.login_with_password", "x", "x", "1.0", "poolwarden")
@@ -249,6 +267,82 @@ class SimPort(HostPort):
         self._point("after act")
         return ""
 
+    def stop_toolstack(self, limit_ms: int) -> Act:
+        self._point("before act")
+        self._pool.stop_xapi(self._host.name)
+        self._point("after act")
+        return Act(gate.DONE, "the toolstack was told to stop")
+
+    def start_toolstack(self, limit_ms: int) -> Act:
+        self._point("before act")
+        self._pool.restart_xapi(self._host.name)
+        self._point("after act")
+        if self.process() == gate.NO_PROCESS:
+            return Act(gate.UNKNOWN, "no xapi process is there yet")
+        return Act(gate.DONE, "the toolstack runs again")
+
+    def toolstack(self) -> Toolstack:
+        running = self._host.model is not None
+        listening = sorted(self._host.doors - {"unix"})
+        text = [*(["xapi runs"] if running else []), *(f"{door} is not closed" for door in listening)]
+        return Toolstack(not running, not listening, "; ".join(text))
+
+    # ------------------------------------------------------------------------------------------ databases
+
+    def read_database(self, path: str, offset: int, limit: int) -> DatabasePiece:
+        disk, path = self._host.disk, path or choose(self._host.disk) or ""
+        if not disk.exists(path):
+            return DatabasePiece(path, 0, 0, 0, b"", "", "there is no database file")
+        content, generation = disk.read(path), generation_on_disk(disk, path)
+        if offset and (path, generation) != self._read:
+            return DatabasePiece(path, generation, 0, 0, b"", "", f"{path} is another file than at its first piece")
+        self._read = (path, generation)
+        chunk, digest = content[offset : offset + limit], hashlib.sha256(content).hexdigest()
+        return DatabasePiece(path, generation, len(content), offset, chunk, digest, "")
+
+    def restore_generation(self) -> int | None:
+        disk = self._host.disk
+        return generation_on_disk(disk, RESTORE_DB) if disk.exists(RESTORE_DB) else None
+
+    def place_piece(self, piece: gate.Piece, chunk: bytes) -> Act:
+        self._point("before act")
+        try:
+            act = self._place(piece, chunk)
+        except OSError as error:
+            return Act(gate.FAILED, f"the database cannot be placed: {error.strerror}")
+        self._point("after act")
+        return act
+
+    def _place(self, piece: gate.Piece, chunk: bytes) -> Act:
+        disk = self._host.disk
+        if piece.offset == 0:
+            self._clear()
+        come = disk.read(HALF_PLACED) if piece.offset else b""
+        if len(come) < piece.offset:
+            return Act(gate.FAILED, f"a piece is missing: {len(come)} bytes have come")
+        come = come[: piece.offset] + chunk
+        disk.write(HALF_PLACED, come)
+        if not piece.last:
+            return Act(gate.DONE, f"{len(come)} of {piece.total_bytes} bytes")
+        if (len(come), hashlib.sha256(come).hexdigest()) != (piece.total_bytes, piece.sha256):
+            self._clear()
+            return Act(gate.FAILED, "what has come is not what was sent")
+        disk.write(RESTORE_DB + ".generation", f"{piece.generation}".encode())
+        self._point("half placed")
+        disk.write(RESTORE_DB, come)
+        disk.remove(HALF_PLACED)
+        return Act(gate.DONE, f"{len(come)} bytes of generation {piece.generation} are in place")
+
+    def remove_placed(self) -> Act:
+        self._point("before act")
+        self._clear()
+        self._point("after act")
+        return Act(gate.DONE, "no database is placed any more")
+
+    def _clear(self) -> None:
+        for path in (RESTORE_DB, RESTORE_DB + ".generation", HALF_PLACED):
+            self._host.disk.remove(path)
+
     # ------------------------------------------------------------------------------------------ for the driver
 
     def peer_blocks_ms(self, address: str, limit_ms: int) -> int:
@@ -269,7 +363,7 @@ class SimPort(HostPort):
             return sum(self.peer_blocks_ms(target.address, limit) for target in order.probe_now.targets)
         if kind in ("promote", "repoint"):
             return self.xapi_blocks_ms(ACT_LIMIT_MS)
-        return RESTART_TAKES_MS if kind == "restart_xapi" else 0
+        return RESTART_TAKES_MS if kind in ("restart_xapi", "toolstack_fence", "toolstack_release") else 0
 
 
 def _probed(answer: PeerResult, uuid: str, limit_ms: int) -> judge.ProbeResult:

@@ -1,0 +1,121 @@
+"""What an order does once the gate has let it pass: acts on the host, each judged by what is seen afterwards.
+
+* xapi's word is not enough: a role is taken when pool.conf says it, a toolstack is fenced when nothing of it is seen.
+* A release writes pool.conf first, lifts the hold second and starts xapi third: cut off anywhere, the host is either
+  still held or starts in the role that it was released to.
+* A placed database that has outlived its promotion is removed before any act that may start xapi as master.
+"""
+
+from typing import Callable, Tuple
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0.port import Act, HostPort
+from poolwarden_agent.keeper import Keeper
+
+ACT_LIMIT_MS = 20000
+RESTART_LIMIT_MS = 100000  # systemd itself kills what has not stopped after 90 s (xapi.service, TimeoutStopSec)
+
+
+class Acts(object):
+    """The acts of one host."""
+
+    def __init__(self, port: HostPort, keeper: Keeper) -> None:
+        self._port = port
+        self._keeper = keeper
+
+    def carry_out(self, order: gate.Order, message: pb.Order, now: gate.HostNow) -> Act:
+        """Do it, within its own limits.
+
+        :raises SlotError: durable state that had to be written first could not be; nothing was done after that.
+        """
+        if gate.outlived(self._keeper.state, order, now):
+            # safety: xapi would load it at its next start as master and roll the pool back.
+            removed = self._remove_placed()
+            if removed.outcome != gate.DONE:
+                return removed
+        if order.kind == "promote":
+            # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
+            return self._become((gate.MASTER, ""), lambda: self._port.promote(ACT_LIMIT_MS))
+        if order.kind == "repoint":
+            wanted = (gate.MEMBER, order.address)
+            return self._become(wanted, lambda: self._port.repoint(order.address, ACT_LIMIT_MS))
+        if order.kind == "restart_xapi":
+            return self._port.restart_xapi(RESTART_LIMIT_MS)
+        if order.kind == "toolstack_fence":
+            return self._fence()
+        if order.kind == "toolstack_release":
+            return self._release(order)
+        if order.kind == "place_database":
+            return self._place(order, message.place_database.chunk)
+        return self._tombstone(order)
+
+    # ------------------------------------------------------------------------------------------ roles
+
+    def _become(self, wanted: Tuple[str, str], call: Callable[[], Act]) -> Act:
+        """Take a role. xapi's word is not enough: pool.conf must say it; an error may come after it was written."""
+        port = self._port
+        if self._says(wanted) and port.role_settled() and port.process() != gate.NO_PROCESS:
+            return Act(gate.DONE, "the running xapi has this role already")
+        act = call()
+        if self._says(wanted):
+            # safety: pool.conf may be right for another reason (a tombstone); without xapi's word nothing is certain.
+            return act if act.outcome == gate.DONE else Act(gate.UNKNOWN, "%s; pool.conf is right" % act.text)
+        if act.outcome == gate.DONE:
+            said = " ".join(port.role()).strip() or "nothing readable"
+            return Act(gate.FAILED, "%s, but pool.conf says %s" % (act.text, said))
+        return act
+
+    def _says(self, wanted: Tuple[str, str]) -> bool:
+        role, address = self._port.role()
+        return role == wanted[0] and gate.same(address, wanted[1])
+
+    def _tombstone(self, order: gate.Order) -> Act:
+        if order.clear:
+            self._keeper.change(lambda state: gate.with_tombstone(state, None))
+            return Act(gate.DONE, "the tombstone is cleared")
+        stone = gate.Tombstone(order.term, order.successor, order.address)
+        self._keeper.change(lambda state: gate.with_tombstone(state, stone))
+        if order.address and self._port.role()[0] == gate.MASTER:
+            why = self._port.write_member_conf(order.address)
+            if why:
+                return Act(gate.FAILED, "tombstone stored; %s" % why)
+            return Act(gate.DONE, "tombstone stored; pool.conf names %s now" % order.address)
+        return Act(gate.DONE, "tombstone stored")
+
+    # ------------------------------------------------------------------------------------------ toolstack
+
+    def _fence(self) -> Act:
+        """The hold is durable (gate.starting); stop xapi, and believe only what is seen."""
+        act = self._port.stop_toolstack(RESTART_LIMIT_MS)
+        seen = self._port.toolstack()
+        if act.outcome != gate.DONE:
+            return act
+        if seen.stopped and seen.ports_closed:
+            return Act(gate.DONE, "xapi is stopped and held stopped; nobody listens on its ports")
+        return Act(gate.FAILED, "%s, but %s" % (act.text, seen.text or "not everything is seen stopped"))
+
+    def _release(self, order: gate.Order) -> Act:
+        if order.release_as == gate.AS_MEMBER and not self._says((gate.MEMBER, order.address)):
+            why = self._port.write_member_conf(order.address)
+            if why:
+                return Act(gate.FAILED, "still held: %s" % why)
+        # safety: only now that pool.conf says the role of the next start; held until this is durable.
+        self._keeper.change(lambda state: gate.with_hold(state, None))
+        return self._port.start_toolstack(RESTART_LIMIT_MS)
+
+    # ------------------------------------------------------------------------------------------ databases
+
+    def _place(self, order: gate.Order, chunk: bytes) -> Act:
+        piece = order.piece
+        if piece is None or piece.remove:
+            return self._remove_placed()
+        return self._port.place_piece(piece, chunk)
+
+    def _remove_placed(self) -> Act:
+        if self._keeper.state.placed is None:
+            return Act(gate.DONE, "no database is placed")
+        act = self._port.remove_placed()
+        if act.outcome == gate.DONE:
+            self._keeper.change(lambda state: gate.with_placed(state, None))
+        return act

@@ -1,0 +1,46 @@
+"""The gate's durable state: loaded once, changed by one thread at a time, durable before anybody sees it.
+
+A change is a function from state to state: two orders that are carried out at the same time (a long call of xapi's and
+a short one) never lose each other's marks. What cannot be read is never taken for empty: ``storage`` says why, and
+every order is refused until it can be read again.
+"""
+
+import threading
+from typing import Callable
+
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0.port import HostPort
+from poolwarden_agent.dom0.slots import SlotError
+
+
+class Keeper(object):
+    """Holds the state; ``lock`` is reentrant and spans what must not be interleaved."""
+
+    def __init__(self, port: HostPort) -> None:
+        self._port = port
+        self.lock = threading.RLock()
+        self.storage = ""  # why durable state cannot be used; empty: it can
+        self.state = gate.EMPTY
+        self.load()
+
+    def load(self) -> None:
+        """Read it, once more if it could not be read before."""
+        with self.lock:
+            self.storage = ""
+            try:
+                data = self._port.load_state()
+                self.state = gate.decode(data) if data else gate.EMPTY
+            except (SlotError, ValueError) as error:
+                self.storage = str(error)
+                self.state = gate.EMPTY
+
+    def change(self, to: Callable[[gate.GateState], gate.GateState]) -> None:
+        """Make a changed state durable, then current.
+
+        :raises SlotError: it could not be stored; the state is as before.
+        """
+        with self.lock:
+            state = to(self.state)
+            if state != self.state:
+                self._port.save_state(gate.encode(state))
+                self.state = state

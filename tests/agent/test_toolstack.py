@@ -1,0 +1,254 @@
+"""Toolstack fence and release: the hold that outlives every crash, and what it forbids."""
+
+import contextlib
+
+import pytest
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0.port import Act
+from poolwarden_agent.hostside import HostSide
+
+from .fake_port import KINDS, FakePort, Killed, obey, order
+from .test_gate import FENCE, HELD, NOW, ORDER, RELEASE, REPOINT, RESTART, STATE, reason
+from .tree import OTHER
+
+AS_MASTER = RELEASE._replace(release_as=gate.AS_MASTER, address="", term=8)
+MASTER_NOW = NOW._replace(pool_conf=gate.MASTER, pool_conf_address="")
+STOPPED = MASTER_NOW._replace(process=gate.NO_PROCESS)
+TO_MEMBER = {
+    "toolstack_release": pb.ToolstackRelease(release_as=pb.ToolstackRelease.AS_MEMBER, master_address="10.0.0.2")
+}
+TO_MASTER = {"toolstack_release": pb.ToolstackRelease(release_as=pb.ToolstackRelease.AS_MASTER)}
+
+
+def outcome(result):
+    return pb.OrderResult.Outcome.Name(result.outcome), result.reason
+
+
+def master():
+    port = FakePort()
+    port.conf = (gate.MASTER, "")
+    return port
+
+
+def fenced(term=1):
+    port = master()
+    obey(HostSide(port), order(port, "fence", fields={"term": term}, **KINDS["stop"]))
+    port.acts, port.points = [], []
+    return port
+
+
+# ---------------------------------------------------------------------------------------------- the gate
+
+
+@pytest.mark.parametrize("armed, expected", [(False, "Obey"), (True, "ha-armed"), (None, "ha-armed")])
+def test_no_toolstack_is_fenced_with_ha_armed(armed, expected):
+    assert reason(FENCE, now=MASTER_NOW._replace(ha_armed=armed)) == expected
+
+
+@pytest.mark.parametrize("order_", [ORDER, REPOINT, RESTART], ids=lambda o: o.kind)
+def test_while_it_is_held_nothing_else_starts_xapi(order_):
+    assert reason(order_._replace(as_master_ok=True, term=9), HELD) == "held"
+
+
+def test_a_hold_of_a_higher_term_refuses_a_fence_of_a_lower_one():
+    held = gate.starting(STATE, FENCE._replace(term=9), NOW)
+    assert reason(FENCE._replace(term=8), held) == "stale-term"
+    again = gate.starting(held, FENCE._replace(term=10), NOW._replace(mono_ms=20000))
+    assert (again.hold.term, again.hold.since_ms) == (10, 10000), "one hold, since its first instant in this boot"
+    later = gate.starting(held, FENCE._replace(term=10), NOW._replace(mono_ms=500, boot_id="boot-2"))
+    assert later.hold == gate.Hold(10, "boot-2", 500, "host-2")
+
+
+@pytest.mark.parametrize("term, expected", [(7, "held"), (8, "Obey")])
+def test_it_is_released_as_master_only_at_a_new_term(term, expected):
+    assert reason(AS_MASTER._replace(term=term), HELD, STOPPED) == expected
+
+
+@pytest.mark.parametrize(
+    "change, now, expected",
+    [
+        ({"release_as": ""}, STOPPED, "precondition"),
+        ({"address": "10.0.0.5"}, STOPPED, "precondition"),  # itself
+        ({"address": ""}, STOPPED, "precondition"),
+        ({"address": "master.example"}, STOPPED, "precondition"),
+        ({}, STOPPED, "Obey"),
+        ({}, STOPPED._replace(ha_armed=None), "ha-armed"),
+        ({"address": "2001:db8::2"}, STOPPED, "Obey"),
+    ],
+)
+def test_a_release_as_member_names_another_host(change, now, expected):
+    assert reason(RELEASE._replace(**change), HELD, now) == expected
+
+
+def test_a_superseded_master_is_not_released_as_one():
+    stoned = HELD._replace(tombstone=gate.Tombstone(7, "host-2", "10.0.0.2"))
+    assert reason(AS_MASTER, stoned, STOPPED) == "tombstoned"
+    assert reason(RELEASE, stoned, STOPPED) == "Obey"
+    assert reason(AS_MASTER, HELD, STOPPED._replace(pool_conf=gate.MEMBER)) == "precondition"
+    assert reason(AS_MASTER, HELD, STOPPED._replace(pool_conf=gate.UNREADABLE)) == "precondition"
+
+
+def test_without_a_hold_only_a_release_that_was_cut_off_goes_on():
+    there = STOPPED._replace(pool_conf=gate.MEMBER, pool_conf_address="10.0.0.2")
+    assert reason(RELEASE, STATE, there) == "Obey", "pool.conf is written, the hold is lifted, xapi is not started"
+    assert reason(RELEASE, STATE, there._replace(process=NOW.process)) == "precondition"
+    assert reason(RELEASE, STATE, STOPPED) == "precondition"
+    assert reason(AS_MASTER, STATE, STOPPED) == "Obey"
+    assert reason(AS_MASTER, STATE, MASTER_NOW) == "precondition"
+
+
+# ---------------------------------------------------------------------------------------------- the fence
+
+
+def test_the_hold_is_durable_before_xapi_is_stopped():
+    port = master()
+    port.die_at = 2  # before the stop
+    with pytest.raises(Killed):
+        obey(HostSide(port), order(port, fields={"term": 3}, **KINDS["stop"]))
+    assert port.acts == []
+    assert gate.decode(port.saved).hold == gate.Hold(3, "boot-1", 100000, OTHER)
+
+
+def test_a_fence_is_done_when_it_is_seen():
+    port = master()
+    result = obey(HostSide(port), order(port, fields={"term": 3}, **KINDS["stop"]))
+    assert outcome(result) == ("DONE", "") and port.acts == ["stop"]
+    assert (result.hold.term, result.hold.stopped, result.hold.ports_closed) == (3, True, True)
+    assert result.hold.since_mono_ms == 100000
+
+
+@pytest.mark.parametrize(
+    "works, said, expected",
+    [
+        (False, Act(gate.DONE, "told to stop"), ("FAILED", "xapi-error")),
+        (False, Act(gate.UNKNOWN, "not within 100 s"), ("UNKNOWN", "timeout")),
+        (True, Act(gate.UNKNOWN, "not within 100 s"), ("UNKNOWN", "timeout")),
+        (False, Act(gate.FAILED, "no systemctl"), ("FAILED", "xapi-error")),
+    ],
+)
+def test_a_fence_that_is_not_seen_is_not_done_and_the_hold_stays(works, said, expected):
+    port = master()
+    port.act_works, port.act_result = works, said
+    side = HostSide(port)
+    result = obey(side, order(port, **KINDS["stop"]))
+    assert outcome(result) == expected and said.text in result.text
+    assert result.hold.term == 1 and result.hold.stopped is works
+    assert gate.decode(port.saved).hold is not None
+
+
+def test_an_open_port_is_not_a_fence():
+    port = master()
+    side = HostSide(port)
+    port.toolstack = lambda: port_open
+    port_open = FakePort.toolstack(port)._replace(stopped=True, ports_closed=False, text="port 443 is not closed")
+    result = obey(side, order(port, **KINDS["stop"]))
+    assert result.outcome == pb.OrderResult.FAILED and "port 443" in result.text and not result.hold.ports_closed
+
+
+def test_what_changed_while_the_hold_was_written_withdraws_it(monkeypatch):
+    port = master()
+    real = port.save_state
+    monkeypatch.setattr(port, "save_state", lambda payload: (real(payload), setattr(port, "armed", True)))
+    assert outcome(obey(HostSide(port), order(port, **KINDS["stop"]))) == ("REFUSED", "ha-armed")
+    assert port.acts == [] and gate.decode(port.saved).hold is None
+
+
+def test_a_fence_killed_at_any_step_ends_fenced():
+    reached = fenced_points()
+    for die_at in range(len(reached)):
+        port = master()
+        port.die_at = die_at
+        message = order(port, fields={"term": 3}, **KINDS["stop"])
+        with contextlib.suppress(Killed):
+            obey(HostSide(port), message)
+        port.die_at = None
+        result = obey(HostSide(port), message)
+        assert outcome(result) == ("DONE", ""), reached[die_at]
+        assert (result.hold.term, result.hold.stopped, result.hold.ports_closed) == (3, True, True)
+        again = obey(HostSide(port), message)
+        assert again.replayed and again.hold.stopped
+
+
+def fenced_points():
+    port = master()
+    obey(HostSide(port), order(port, **KINDS["stop"]))
+    return port.points
+
+
+def test_the_hold_is_told_as_it_is_seen_now():
+    port = fenced(term=3)
+    port.now += 1000
+    side = HostSide(port)
+    hello, report = [message.WhichOneof("body") and message for message in side.link_up()]
+    assert hello.hello.hold.term == 3 and hello.hello.hold.stopped and hello.hello.hold.ports_closed
+    assert report.report.hold.term == 3 and report.report.hold.stopped
+    port.new_process()
+    port.ports_open = True
+    told = side.report().report.hold
+    assert told.term == 3 and not told.stopped and not told.ports_closed and "xapi runs" in told.text
+
+
+def test_a_host_that_is_not_held_says_so_once():
+    port = master()
+    side = HostSide(port)
+    hello, report = side.link_up()
+    assert not hello.hello.HasField("hold")
+    assert report.report.HasField("hold") and report.report.hold.term == 0
+    assert not side.report().report.HasField("hold")
+
+
+def test_a_hold_of_an_earlier_boot_has_no_instant_of_this_one():
+    port = fenced()
+    port.saved = port.saved.replace(b"boot-1", b"boot-0")
+    assert HostSide(port).link_up()[0].hello.hold.since_mono_ms == 0
+
+
+# ---------------------------------------------------------------------------------------------- the release
+
+
+def test_a_release_as_member_writes_pool_conf_then_lifts_the_hold_then_starts_xapi():
+    port = fenced()
+    side = HostSide(port)
+    assert outcome(obey(side, order(port, "o2", **TO_MEMBER))) == ("DONE", "")
+    assert port.conf == (gate.MEMBER, "10.0.0.2") and port.acts == ["start"] and side.state.hold is None
+    assert port.points == [
+        "before save", "after save", "before conf", "after conf", "before save", "after save", "before start",
+        "after start", "before save", "after save",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind, term, conf", [(TO_MEMBER, 1, (gate.MEMBER, "10.0.0.2")), (TO_MASTER, 2, (gate.MASTER, ""))]
+)
+def test_a_release_killed_at_any_step_ends_released(kind, term, conf):
+    whole = fenced()
+    obey(HostSide(whole), order(whole, "o2", fields={"term": term}, **kind))
+    for die_at in range(len(whole.points)):
+        port = fenced()
+        port.die_at = die_at
+        message = order(port, "o2", fields={"term": term}, **kind)
+        with contextlib.suppress(Killed):
+            obey(HostSide(port), message)
+        port.die_at = None
+        if gate.decode(port.saved).hold is None:
+            assert port.conf == conf, "never unheld before pool.conf says the role"
+        assert outcome(obey(HostSide(port), message)) == ("DONE", ""), whole.points[die_at]
+        assert port.conf == conf and port.acts == ["start"] and port.xapi != gate.NO_PROCESS
+        assert gate.decode(port.saved).hold is None
+
+
+def test_a_pool_conf_that_cannot_be_written_keeps_it_held():
+    port = fenced()
+    port.conf_error = "no space left"
+    result = obey(HostSide(port), order(port, "o2", **TO_MEMBER))
+    assert result.outcome == pb.OrderResult.FAILED and "still held" in result.text
+    assert port.acts == [] and gate.decode(port.saved).hold is not None
+
+
+def test_a_release_whose_xapi_does_not_start_is_said():
+    port = fenced()
+    port.act_result, port.act_works = Act(gate.UNKNOWN, "no xapi process is there"), False
+    result = obey(HostSide(port), order(port, "o2", fields={"term": 2}, **TO_MASTER))
+    assert outcome(result) == ("UNKNOWN", "timeout") and gate.decode(port.saved).hold is None
