@@ -9,12 +9,14 @@ from typing import Any
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.engine import Outcome, step
 from poolwarden_collector.core.facts import (
+    BootGate,
     ClaimOutcome,
     DatabaseFacts,
     Disk,
     FenceDevice,
     Freshness,
     Hello,
+    Hold,
     HostFacts,
     Liveness,
     Machine,
@@ -37,12 +39,21 @@ from poolwarden_collector.core.facts import (
 from poolwarden_collector.core.facts import Outcome as OrderEnd
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.orders import Effect, Order, ReadPower, Reply, SendChallenge, SendOrder
+from poolwarden_collector.core.orders import (
+    KIND_NAMES,
+    Effect,
+    HandOver,
+    Order,
+    ReadPower,
+    Reply,
+    SendChallenge,
+    SendOrder,
+)
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, fold
 
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"
-CAPABLE = frozenset({"claim", "probe_now", "promote", "repoint", "restart_xapi", "set_tombstone", "collect_evidence"})
+CAPABLE = frozenset(KIND_NAMES.values())
 QUIET = 3_000
 
 
@@ -81,6 +92,11 @@ class Host:
         self.tombstone: Tombstone | None = None
         self.placements: PlacementView | None = PlacementView(True, 50, "state.db")
         self.unanswered_since: dict[str, int] = {}
+        self.hold: Hold | None = None
+        self.gate: BootGate | None = None
+        self.closed = False  # its ports refuse
+        self.placed = 0  # generation of a placed database
+        self.machine = f"dmi-{n}"
 
 
 class Guarded:
@@ -122,7 +138,7 @@ class Guarded:
     def connect(self, host: Host, **changes: Any) -> None:
         host.stream += 1
         hello = Hello(
-            host.uuid, POOL, host.boot, f"host-{host.n}", address(host.n), "0.1.0", CAPABLE, Machine(f"dmi-{host.n}")
+            host.uuid, POOL, host.boot, f"host-{host.n}", address(host.n), "0.1.0", CAPABLE, Machine(host.machine)
         )
         self.feed(ev.AgentConnected(host.stream, replace(hello, **changes)))
 
@@ -164,10 +180,20 @@ class Guarded:
                 result = self.on_order(host, effect.order) if self.on_order else self.default(host, effect.order)
                 if result is not None:
                     self.feed(ev.OrderAnswered(host.uuid, host.stream, result))
+        elif isinstance(effect, HandOver) and self.auto_answer:
+            self.feed(self.hand_over(effect))
         elif isinstance(effect, SendChallenge):
             host = self.by_uuid(effect.host)
             if host.agent:
                 self.feed(ev.ChallengeAnswered(host.uuid, effect.nonce, host.boot))
+
+    def hand_over(self, effect: HandOver) -> ev.DatabaseTransferred:
+        """The source's file, with its placements, becomes what the target would load."""
+        source, target = self.by_uuid(effect.source), self.by_uuid(effect.target)
+        target.placed = target.generation = source.generation
+        target.placements = source.placements
+        end = (effect.transfer_id, effect.source, effect.target, True, source.generation, 1_000, "00ff", "placed")
+        return ev.DatabaseTransferred(*end)
 
     def default(self, host: Host, order: Order) -> OrderOutcome | None:
         done = OrderOutcome(order.order_id, order.kind_name, OrderEnd.DONE, term=order.term)
@@ -175,9 +201,11 @@ class Guarded:
         assert old is not None
         if order.kind_name == "claim":
             placed = replace(host.placements, generation=host.generation) if host.placements is not None else None
-            return replace(done, claim=ClaimOutcome(self.probe(host, old), placed))
+            look = self.probe(host, old) if order.kind.old_master.host else None  # type: ignore[union-attr]
+            return replace(done, claim=ClaimOutcome(look, placed))
         if order.kind_name == "probe_now":
-            return replace(done, probes=(self.probe(host, old),), nonce=order.kind.nonce)  # type: ignore[union-attr]
+            probes = tuple(self.probe(host, old) for _ in order.kind.targets)  # type: ignore[union-attr]
+            return replace(done, probes=probes, nonce=order.kind.nonce)  # type: ignore[union-attr]
         if order.kind_name == "collect_evidence":
             return replace(done, placements=host.placements)
         if order.kind_name == "promote":
@@ -189,10 +217,29 @@ class Guarded:
             host.serves = False
             host.answers = True
             host.process = ProcessId(host.process.pid + 1000, host.process.start_ticks + 1000)
+        if order.kind_name == "toolstack_fence":
+            self.hold_toolstack(host, order.term)
+            return replace(done, hold=host.hold)
+        if order.kind_name == "toolstack_release":
+            host.hold, host.closed, host.answers = None, False, True
+            host.liveness = host.socket = Liveness.ANSWERS
+            if not order.kind.as_master:  # type: ignore[union-attr]
+                host.pool_conf = host.running = Role.MEMBER
+                host.master_address = order.kind.master_address  # type: ignore[union-attr]
+            host.serves = order.kind.as_master  # type: ignore[union-attr]
+            host.process = ProcessId(host.process.pid + 1000, host.process.start_ticks + 1000)
+        if order.kind_name == "place_database":
+            host.placed = 0
         if order.kind_name == "set_tombstone":
             kind = order.kind
             host.tombstone = None if kind.clear else Tombstone(order.term, kind.successor)  # type: ignore[union-attr]
         return done
+
+    def hold_toolstack(self, host: Host, term: int) -> None:
+        host.hold = Hold(term, True, True, self.now)
+        host.closed, host.answers, host.serves = True, False, False
+        host.liveness = host.socket = Liveness.DOWN
+        host.process = ProcessId(0, 0)
 
     def probe(self, host: Host, target: Host) -> Probe:
         ok = target.answers
@@ -200,7 +247,8 @@ class Guarded:
             host.unanswered_since.pop(target.uuid, None)
         else:
             host.unanswered_since.setdefault(target.uuid, self.now)
-        outcome = ProbeOutcome.ANSWERED if ok else ProbeOutcome.NO_ANSWER
+        silent = ProbeOutcome.REFUSED if target.closed else ProbeOutcome.NO_ANSWER
+        outcome = ProbeOutcome.ANSWERED if ok else silent
         since = host.unanswered_since.get(target.uuid)
         return Probe(target.uuid, address(target.n), outcome, self.now, self.now if ok else None, since)
 
@@ -229,6 +277,8 @@ class Guarded:
             address(host.n),
             "XCP-ng 8.3",
             "26.1.3",
+            host.hold,
+            host.gate,
         )
 
     # ---- asking

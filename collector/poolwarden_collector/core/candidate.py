@@ -132,13 +132,17 @@ def _dotted(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def forecast(d: Draft, candidate: HostId, old_master: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | str:
-    """Running VMs that a promotion of ``candidate`` would terminate on the survivors, or why that cannot be said."""
+def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | str:
+    """Running VMs that a promotion of ``candidate`` would terminate in the pool, or why that cannot be said.
+
+    ``spared`` is the old master if it is switched off: its VMs are dead already. The VMs of one whose toolstack is held
+    run on, and its xapi will start as a member of the new master: it is not spared.
+    """
     if loads is None or not loads.readable:
         return f"the database of {d.name(candidate)} cannot be read: {loads.text if loads else 'not asked yet'}"
     kills: list[Kill] = []
     for host in sorted(d.record.hosts, key=d.name):
-        if host == old_master:
+        if host == spared:
             continue
         found = kills_on(d, host, loads)
         if isinstance(found, str):

@@ -58,6 +58,8 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
 def _act(d: Draft, verdict: Verdict) -> None:
     remedies.watch_power(d, verdict)
     remedies.succeed(d, verdict)
+    remedies.without_master(d, verdict)
+    remedies.relocate(d, verdict)
     failover.advance(d, verdict)
     if d.record.paused is None and verdict is not Verdict.HA_MANAGED and not d.quiet:
         owed.owed_work(d)
@@ -146,7 +148,7 @@ def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
         for key in _alerts_open(d):
             d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
     forlorn = verdict is Verdict.LEARNING and d.now - d.site.quiet_until >= d.policy.xapi_down_after
-    if d.quiet or not (forlorn or verdict.permits in (Permit.ALERT, Permit.RESTART, Permit.SUCCEED)):
+    if d.quiet or not (forlorn or verdict.permits in (Permit.ALERT, Permit.RESTART, Permit.ROLES, Permit.SUCCEED)):
         return
     if verdict in _TRANSIENT and d.now - d.live.verdict_since < d.policy.vanished_after:
         return

@@ -76,9 +76,9 @@ def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, .
         found.append(f"failover {failover.id} stands still: {held}")
     if failover is None and (why := may_begin(d, verdict)):
         found.append(f"failover: {why}")
-    if verdict.permits is Permit.SUCCEED and failover is None and (grace := boot_grace(d)):
+    if verdict is Verdict.VANISHED and failover is None and (grace := boot_grace(d)):
         found.append(f"failover: {grace}, unless the power reads OFF")
-    if master and verdict.permits is Permit.SUCCEED and d.record.master == master:
+    if master and verdict is Verdict.VANISHED and d.record.master == master:
         boot = d.record.hosts[master].boot_id if master in d.record.hosts else ""
         proof = verify_power(d, master, boot)
         if not isinstance(proof, Proof):

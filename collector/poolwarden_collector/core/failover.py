@@ -41,7 +41,7 @@ from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
 from poolwarden_collector.core.record import REVERSIBLE, Failover, HostRecord, Path, Step
 from poolwarden_collector.core.shot import pending, shoot
-from poolwarden_collector.core.toolstack import fence
+from poolwarden_collector.core.toolstack import fence, handover_due
 from poolwarden_collector.core.verdict import Verdict
 
 ORDER_VALID_MS: Ms = 15_000
@@ -237,9 +237,11 @@ def _choose(d: Draft, failover: Failover) -> None:
     if not _forecast_allows(d, failover, best.host):
         return
     unblock(d)
+    due = failover.path is Path.TOOLSTACK and handover_due(d, failover, best.host)
+    kills = "what would be killed is told after the handover" if due else "no running VM would be killed"
     d.note(
         Kind.CANDIDATE,
-        f"candidate: {best.name}, database generation {best.generation}, no running VM would be killed",
+        f"candidate: {best.name}, database generation {best.generation}, {kills}",
         host=best.host,
         generation=best.generation,
         ranking=[r.text for r in ranked],
@@ -248,8 +250,11 @@ def _choose(d: Draft, failover: Failover) -> None:
 
 
 def _forecast_allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
+    if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
+        return True  # the file that will be loaded is not there yet; it is forecast once it is
     claim = d.live.claims.get(candidate)
-    kills = forecast(d, candidate, failover.old_master, claim.placements if claim is not None else None)
+    spared = "" if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) else failover.old_master
+    kills = forecast(d, candidate, spared, claim.placements if claim is not None else None)
     if isinstance(kills, str):
         block(d, failover, "KILL_FORECAST", f"what promoting {d.name(candidate)} would kill is not known: {kills}")
         return False

@@ -18,7 +18,7 @@ def may_begin(d: Draft, verdict: Verdict) -> str:
     agent = d.agent(suspected(d))
     if agent is not None and agent.reported and agent.facts.role.pool_conf is Role.MEMBER:
         return f"{d.name(suspected(d))} was itself a member when it was last heard: who is master is not known"
-    return standing_refusal(d) or _old_master_serves(d) or _just_ended(d) or _survivors(d)
+    return standing_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
 
 
 def hold_refusal(d: Draft, verdict: Verdict) -> str:
@@ -37,7 +37,7 @@ def hold_refusal(d: Draft, verdict: Verdict) -> str:
         return f"its toolstack was held {d.record.holds} time(s) in this incident without success"
     if not any(d.heard(host) for host in d.record.standing) and not own_standing(d):
         return "nobody who has reached its xapi before is there to see its port closed"
-    return standing_refusal(d) or _old_master_serves(d) or _just_ended(d) or _survivors(d)
+    return standing_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
 
 
 def own_standing(d: Draft) -> bool:
@@ -52,7 +52,8 @@ def _old_master_serves(d: Draft) -> str:
     return f"{d.name(acting[0])}, a superseded master, serves with an old database" if acting else ""
 
 
-def _just_ended(d: Draft) -> str:
+def may_begin_again(d: Draft) -> str:
+    """Why nothing may follow at once on a failover that ended without a promotion; empty if it may."""
     at = d.live.aborted_at
     if at is None or d.now - at >= AGAIN_AFTER_MS:
         return ""

@@ -117,6 +117,9 @@ def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any]
     )
 
 
+_OF_A_REBOOT = ("OTHER_MACHINE", "GATE_OPEN", "NOT_STOPPED")
+
+
 def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
     """The proof that this failover can have now: of its own path, then by power, then by a reboot, then a person's."""
     if failover.path is Path.ROLES:
@@ -132,8 +135,12 @@ def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
     proof = next((found for found in tried if isinstance(found, Proof)), None)
     if proof is not None:
         return proof
+    # Of several refusals the one is told that says what is still missing on the way that is being gone.
+    rebooted = next((found for found in tried if isinstance(found, Refusal) and found.code in _OF_A_REBOOT), None)
     spoken = failover.human is not None and failover.path is not Path.TOOLSTACK
-    return tried[-1] if spoken else tried[0]
+    told = rebooted or (tried[-1] if spoken else tried[0])
+    assert isinstance(told, Refusal)
+    return told
 
 
 def verify_toolstack(d: Draft, failover: Failover) -> Proof | Refusal:

@@ -1,6 +1,8 @@
-"""A vanished master: read its power, then decide or ask.
+"""A master that is gone: read its power, then decide or ask.
 
-Reading the power harms nobody and is done before anything is decided. OFF needs no patience; ON asks a person.
+Reading the power harms nobody and is done before anything is decided. OFF needs no patience; ON asks a person. Where
+nobody is master by every host's word, the newest database is promoted. A master that its members do not reach is left
+alone, unless the policy has it relocated by a toolstack fence.
 """
 
 from __future__ import annotations
@@ -15,9 +17,17 @@ from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.orders import ReadPower
-from poolwarden_collector.core.permission import boot_grace, may_begin, patience
+from poolwarden_collector.core.permission import (
+    boot_grace,
+    hold_refusal,
+    may_begin,
+    may_begin_again,
+    own_standing,
+    patience,
+    standing_refusal,
+)
 from poolwarden_collector.core.power import counting, view
-from poolwarden_collector.core.record import REVERSIBLE, Step
+from poolwarden_collector.core.record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.verdict import Verdict
 
 HEALTH_READING_MS: Ms = 600_000
@@ -117,6 +127,38 @@ def succeed(d: Draft, verdict: Verdict) -> None:
             _ask(d, f"{power.why}: {running_vms(d, master)}; nobody is shot by default", refused=False)
 
 
+def without_master(d: Draft, verdict: Verdict) -> None:
+    """NoMaster: promote the newest database, once every host on record is heard; else say who is missing."""
+    if d.failover is not None or verdict is not Verdict.NO_MASTER or d.quiet:
+        return
+    refusal = standing_refusal(d)
+    missing = [d.name(host) for host in sorted(d.record.hosts, key=d.name) if not d.heard(host)]
+    if not refusal and missing:
+        refusal = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
+    if refusal:
+        title = f"{d.record.name or d.record.pool}: no host serves as master, and none is promoted"
+        question(d, "refused", refusal, f"no host serves as master, and none is promoted: {refusal}", title)
+    elif not may_begin_again(d):
+        machine.decide(d, "all hosts of the pool are heard and none is master", Path.ROLES)
+
+
+def relocate(d: Draft, verdict: Verdict) -> None:
+    """PoolSplit: by policy, hold the toolstack of the master that its members do not reach, and promote one of them."""
+    if d.failover is not None or verdict is not Verdict.POOL_SPLIT or d.quiet or not d.policy.relocate_split:
+        return
+    if d.now - d.live.verdict_since < patience(d, suspected(d)):
+        return
+    refusal = hold_refusal(d, verdict)
+    if not refusal and not own_standing(d):
+        refusal = "the collector's own probe has not reached its xapi: nobody could see its port closed"
+    if refusal:
+        name = d.name(suspected(d))
+        title = f"{d.record.name or d.record.pool}: master {name} is cut off from its members and is not relocated"
+        question(d, "refused", refusal, f"{name} is cut off from its members and is not relocated: {refusal}", title)
+    else:
+        machine.decide(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
+
+
 def running_vms(d: Draft, host: HostId) -> str:
     """How many VMs were last seen running there, in words."""
     agent = d.agent(host)
@@ -156,7 +198,7 @@ def _withdraw(d: Draft, verdict: Verdict) -> None:
     """The verdict that the question was asked for is over."""
     restart = d.live.asked.startswith("restart/")
     still = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) if restart else (Verdict.VANISHED,)
-    if not d.live.asked or verdict in (*still, Verdict.SUSPECT):
+    if not d.live.asked or verdict in (*still, Verdict.SUSPECT, Verdict.NO_MASTER, Verdict.POOL_SPLIT):
         return
     d.change(asked="")
     _no_longer_asked(d, f"the pool is {verdict.word} now")

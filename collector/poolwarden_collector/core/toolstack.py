@@ -141,9 +141,21 @@ def _contradicted(d: Draft, failover: Failover) -> bool:
 # ------------------------------------------------------------------------------------------------ handover
 
 
+def handover_due(d: Draft, failover: Failover, candidate: HostId) -> bool:
+    """Is this candidate still to be given the held master's database, so that its own copy will not be loaded?"""
+    old, new = d.heard(failover.old_master), d.heard(candidate)
+    if old is None or new is None or _over(failover, candidate):
+        return False
+    return "place_database" in new.hello.capabilities and "read_database" in old.hello.capabilities
+
+
+def _over(failover: Failover, candidate: HostId) -> bool:
+    return failover.handed_over is not None and failover.handed_over.get("target") == candidate
+
+
 def _handed_over(d: Draft, failover: Failover) -> bool:
     """The candidate has whatever the old master could give; True when that is over, with or without a database."""
-    if failover.handed_over is not None and failover.handed_over.get("target") == failover.candidate:
+    if _over(failover, failover.candidate):
         return True
     mine = f"/{d.site.epoch}." in failover.transfer
     if failover.transfer and mine and failover.handed_over is None:

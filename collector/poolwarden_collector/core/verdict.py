@@ -20,6 +20,7 @@ class Permit(Enum):
     OBSERVE = "gather more evidence"
     ALERT = "hold and alert"
     RESTART = "restart the master's xapi, where that is safe"
+    ROLES = "promote the newest database, if every host on record says that it is no master"
     SUCCEED = "read the power, prove, promote"
 
 
@@ -35,7 +36,7 @@ class Verdict(Enum):
     )
     COLLECTOR_BLIND = ("CollectorBlind", "the collector's own view is broken: no new automatic action", Permit.ALERT)
     POOL_DARK = ("PoolDark", "no agent of the pool is heard: hold", Permit.ALERT)
-    NO_MASTER = ("NoMaster", "hosts are heard, the host on record as master does not serve as one", Permit.ALERT)
+    NO_MASTER = ("NoMaster", "hosts are heard, the host on record as master does not serve as one", Permit.ROLES)
     LEARNING = ("Learning", "no host has been seen serving as this pool's master yet", Permit.OBSERVE)
     XAPI_HUNG = ("MasterXapiHung", "the master's agent lives, its xapi accepts and never answers", Permit.RESTART)
     XAPI_DOWN = ("MasterXapiDown", "the master's agent lives, its xapi is down", Permit.RESTART)

@@ -1,0 +1,175 @@
+"""After the promote intent: a candidate that dies, a promotion that undoes itself, a xapi that does not come up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.core.pool import Guarded, Host, address, uuid
+
+from poolwarden_collector.core.facts import BootGate, GateState, Liveness, OrderOutcome, Power, ProcessId, Role
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.policy import Policy
+
+
+def intended(answer: bool = False) -> Guarded:
+    """A pool that has lost its master's power, up to the promote intent; the candidate does not answer the order."""
+    g = Guarded(policy=Policy(quiet_time=3_000, promote_budget=20_000))
+
+    def deaf(host: Host, order: Order) -> OrderOutcome | None:
+        return None if order.kind_name == "promote" and host.n == 2 and not answer else g.default(host, order)
+
+    g.on_order = deaf
+    g.cut_power()
+    while not g.has(Kind.PROMOTE_INTENT):
+        g.run(250)
+    return g
+
+
+def test_a_candidate_that_is_proven_off_is_replaced_at_a_new_term() -> None:
+    """S80 without a return: nobody else may be promoted until the candidate is itself proven off."""
+    g = intended()
+    g.host(2).agent = g.host(2).answers = False
+    g.run(60_000)
+    assert set(g.promoted()) == {uuid(2)} and not g.has(Kind.ABORTED)  # its power still reads ON
+    g.host(2).power = Power.OFF
+    g.run(60_000)
+    assert "itself off" in g.entry(Kind.ABORTED).data["why"]
+    assert any(item.host == uuid(2) and item.what == "tombstone" for item in g.pool.record.owed)
+    assert g.promoted()[-1] == uuid(3) and g.pool.record.master == uuid(3)
+
+
+def test_rebooted_into_a_shut_gate_stands_in_for_power() -> None:
+    g = intended()
+    g.run(1_000)
+    old = g.host(1)
+    old.boot, old.agent, old.power = "boot-1-2", True, Power.ON
+    old.liveness, old.socket, old.process, old.serves = Liveness.DOWN, Liveness.DOWN, ProcessId(0, 0), False
+    old.gate = BootGate(GateState.ASKING, "no word yet", g.now, 0)
+    g.connect(old)
+    g.run(20_000)
+    sent = len(g.promoted())
+    g.run(30_000)
+    assert len(g.promoted()) == sent  # not sent again while the gate is not shut at this term
+    failover = g.pool.record.failover
+    assert failover is not None and "gate is not shut" in failover.blocker
+    old.gate = BootGate(GateState.SHUT, "a successor was intended", g.now, failover.term)
+    g.on_order = None
+    g.run(40_000)
+    assert g.pool.record.master == uuid(2)
+
+
+def test_another_machine_with_its_name_is_no_proof() -> None:
+    g = intended()
+    old = g.host(1)
+    old.boot, old.agent, old.power, old.machine = "boot-1-2", True, Power.ON, "dmi-other"
+    old.liveness, old.socket, old.process, old.serves = Liveness.DOWN, Liveness.DOWN, ProcessId(0, 0), False
+    old.gate = BootGate(GateState.SHUT, "a successor was intended", g.now, g.pool.record.term)
+    g.connect(old)
+    sent = len(g.promoted())
+    g.run(60_000)
+    assert len(g.promoted()) == sent and g.pool.record.master == uuid(1)
+
+
+def test_a_new_master_that_demotes_itself_proves_the_proof_false() -> None:
+    """S60: xapi found the old master alive at its start. The device is quarantined, the same candidate kept."""
+    g = intended(answer=True)
+    new = g.host(2)
+    assert g.has(Kind.PROMOTE_ANSWER) or g.run(250) is None
+    new.pool_conf = new.running = Role.MEMBER
+    new.master_address, new.serves = address(1), False
+    g.report(new)
+    assert g.has(Kind.DEMOTED)
+    assert g.pool.record.quarantined.keys() == {"bmc-1"}
+    failover = g.pool.record.failover
+    assert failover is not None and (failover.candidate, failover.attempt) == (uuid(2), 2)
+    g.run(120_000)
+    assert g.promoted() == [uuid(2)]  # nothing is sent again on the device's word
+    assert failover is not None and g.pool.record.failover is not None and g.pool.record.failover.blocked
+    g.say("confirm-fenced", 1, typed_name="host-1", how="power cord pulled")
+    g.run(60_000)
+    orders = [order.order_id for order in new.orders if order.kind_name == "promote"]
+    assert len(set(orders)) == 2 and orders[-1].endswith(".2") and g.pool.record.master == uuid(2)
+
+
+def test_a_new_xapi_that_does_not_come_up_is_restarted_once_and_nobody_else_promoted() -> None:
+    """S59."""
+    g = Guarded(policy=Policy(quiet_time=3_000, promote_budget=20_000))
+
+    def dies(host: Host, order: Order) -> OrderOutcome | None:
+        answer = g.default(host, order)
+        if order.kind_name in ("promote", "restart_xapi"):
+            host.serves, host.process, host.liveness, host.socket = False, ProcessId(0, 0), Liveness.DOWN, Liveness.DOWN
+        return answer
+
+    g.on_order = dies
+    g.cut_power()
+    g.run(120_000)
+    restarts = [order for order in g.host(2).orders if order.kind_name == "restart_xapi"]
+    assert len({order.order_id for order in restarts}) == 1 and g.promoted() == [uuid(2)]
+    failover = g.pool.record.failover
+    assert failover is not None and failover.blocked == "BLOCKED_UNVERIFIED"
+
+
+def test_a_xapi_that_never_restarts_is_not_restarted_by_force() -> None:
+    """S71: the call was accepted, the old process lives on as the member that it was."""
+    g = Guarded(policy=Policy(quiet_time=3_000, promote_budget=20_000))
+
+    def stays(host: Host, order: Order) -> OrderOutcome | None:
+        process = host.process
+        answer = g.default(host, order)
+        if order.kind_name == "promote":
+            host.serves, host.running, host.process = False, Role.MEMBER, process
+        return answer
+
+    g.on_order = stays
+    g.cut_power()
+    g.run(120_000)
+    assert not [order for order in g.host(2).orders if order.kind_name == "restart_xapi"]
+    failover = g.pool.record.failover
+    assert failover is not None and failover.blocked == "BLOCKED_UNVERIFIED" and g.promoted() == [uuid(2)]
+
+
+def nobody_serves() -> Guarded:
+    """Every host of the pool is a member of another: the master made itself one (both had started at once)."""
+    g = Guarded()
+    one = g.host(1)
+    one.pool_conf = one.running = Role.MEMBER
+    one.master_address, one.serves = address(2), False
+    one.unwell_since = g.now
+    return g
+
+
+def test_where_nobody_is_master_the_newest_database_is_promoted() -> None:
+    g = nobody_serves()
+    g.host(1).generation = 70
+    g.run(120_000)
+    proof = g.entry(Kind.PROOF)
+    assert proof.data["kind"] == "roles" and len(proof.data["facts"]["followed"]) == 3
+    assert g.promoted() == [uuid(1)]  # its own database is the newest
+    assert g.pool.record.owed == () and g.verdict == "Healthy"
+
+
+def test_nobody_is_promoted_while_one_host_is_silent_or_a_stranger_is_followed() -> None:
+    g = nobody_serves()
+    g.host(3).agent = False
+    g.run(200_000)
+    assert g.verdict == "NoMaster" and not g.has(Kind.DECIDED)
+    assert any("host-3 is not heard" in e.text for e in g.journal if e.kind is Kind.ASKED)
+    g = nobody_serves()
+    g.host(3).master_address = "10.0.0.99"
+    g.run(200_000)
+    assert not g.promoted()
+    failover = g.pool.record.failover
+    assert failover is not None and "10.0.0.99, which is no host" in failover.blocker
+
+
+def test_a_host_that_turns_out_master_ends_it() -> None:
+    g = nobody_serves()
+    g.host(3).master_address = "10.0.0.99"
+    g.run(100_000)
+    g.host(2).pool_conf = g.host(2).running = Role.MASTER
+    g.host(2).serves = True
+    g.run(10_000)
+    assert not g.promoted() and g.pool.record.master == uuid(2)
+    assert replace(g.pool.record).failover is not None and not g.pool.record.failover.open  # type: ignore[union-attr]

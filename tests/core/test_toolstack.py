@@ -1,0 +1,206 @@
+"""The toolstack path: the old master's dom0 lives, its xapi does not help, its VMs run on, and nothing is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.core.pool import Guarded, Host, address, running, uuid
+
+from poolwarden_collector.core.events import DatabaseTransferred
+from poolwarden_collector.core.facts import Liveness, OrderOutcome, PlacementView, Role
+from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import HandOver, Order, PlaceDatabase, ToolstackRelease
+from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.record import Path
+
+
+def hung(restarts: int = 0, **policy: object) -> Guarded:
+    """A pool whose master's xapi accepts and never answers; a restart is not allowed unless it is asked for."""
+    wanted = {"quiet_time": 3_000, "xapi_restarts": restarts, "collector_probe": False, **policy}
+    g = Guarded(policy=Policy(**wanted))  # type: ignore[arg-type]
+    hang(g)
+    return g
+
+
+def hang(g: Guarded) -> None:
+    host = g.host(1)
+    host.liveness = host.socket = Liveness.SILENT
+    host.unwell_since, host.answers, host.serves = g.now, False, False
+    host.generation, host.domains = 60, ("vm-new",)
+    host.placements = PlacementView(True, 60, "state.db", (running("vm-new", uuid(1), "new"),))
+
+
+def orders(g: Guarded, kind: str, n: int = 1) -> list[Order]:
+    return [order for order in g.host(n).orders if order.kind_name == kind]
+
+
+def until(g: Guarded, kind: Kind, limit: int = 400_000) -> None:
+    end = g.now + limit
+    while not g.has(kind):
+        assert g.now < end, f"no {kind.value}: {[e.text for e in g.journal][-8:]}"
+        g.run(250)
+
+
+def test_held_handed_over_promoted_released() -> None:
+    g = hung()
+    until(g, Kind.CLOSED)
+    failover = g.pool.record.failover
+    assert failover is not None and failover.path is Path.TOOLSTACK and failover.proof is not None
+    assert failover.proof.kind == "toolstack" and failover.candidate == uuid(2)
+    order = ["decided", "claimed", "candidate", "toolstack-intent", "handover-intent", "handover-result", "fenced"]
+    order += ["proof", "promote-intent", "promoted"]
+    kinds = g.kinds()
+    assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
+    assert g.host(2).placed == 60  # the database in which vm-new is known
+    g.run(60_000)
+    release = orders(g, "toolstack_release")[0]
+    assert release.kind == ToolstackRelease(False, address(2))
+    old = g.host(1)
+    assert (old.hold, old.pool_conf, old.master_address) == (None, Role.MEMBER, address(2))
+    assert g.pool.record.owed == () and g.verdict == "Healthy"
+    assert not [host for host in g.hosts if orders(g, "place_database", host.n)]  # used up, not removed
+
+
+def test_the_hold_is_ordered_only_after_two_restarts_did_not_help() -> None:
+    g = hung(restarts=2)
+    g.host(1).domains = ()
+    until(g, Kind.TOOLSTACK_INTENT, 900_000)
+    assert len(orders(g, "restart_xapi")) == 2
+    first, second = (e for e in g.journal if e.kind is Kind.RESTART_INTENT)
+    assert first is not second and g.kinds().index("restart-intent") < g.kinds().index("decided")
+
+
+def test_a_timeout_is_no_refusal() -> None:
+    g = hung()
+
+    def silent(host: Host, order: Order) -> OrderOutcome | None:
+        answer = g.default(host, order)
+        g.host(1).closed = False  # held, but every probe of it times out
+        return answer
+
+    g.on_order = silent
+    until(g, Kind.FENCED)
+    g.run(60_000)
+    assert not g.promoted()
+    failover = g.pool.record.failover
+    assert failover is not None and failover.blocked and "refused connection" in failover.blocker
+
+
+def test_a_prober_that_never_reached_it_proves_nothing() -> None:
+    g = hung()
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing=frozenset()))
+    g.journal[:] = [entry for entry in g.journal if entry.kind is not Kind.STANDING]
+    g.run(200_000)
+    assert not g.has(Kind.DECIDED) and not g.promoted()
+
+
+def test_an_answer_after_the_hold_is_a_conflict_and_is_undone() -> None:
+    """S09: the agent says that xapi is stopped, and a member's probe is still answered."""
+    g = hung()
+
+    def lies(host: Host, order: Order) -> OrderOutcome | None:
+        answer = g.default(host, order)
+        if order.kind_name == "toolstack_fence":
+            g.host(1).answers, g.host(1).closed = True, False
+        return answer
+
+    g.on_order = lies
+    until(g, Kind.BLOCKED)
+    assert g.entry(Kind.BLOCKED).data["code"] == "BLOCKED_EVIDENCE_CONFLICT"
+    until(g, Kind.ABORTED)
+    assert not g.promoted()
+    term = g.pool.record.term
+    g.run(30_000)
+    release = orders(g, "toolstack_release")[0]
+    assert release.kind == ToolstackRelease(True) and release.term == term  # at a new term, as master
+    g.run(120_000)
+    assert len(orders(g, "toolstack_fence")) == 1  # not tried again by itself in this incident
+
+
+def test_a_hold_that_is_not_verified_in_time_is_undone_at_a_new_term() -> None:
+    g = hung()
+
+    def stuck(host: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "toolstack_fence":
+            g.hold_toolstack(host, order.term)
+            assert host.hold is not None
+            host.hold = replace(host.hold, stopped=False, text="xapi.service does not stop")
+            done = OrderOutcome(order.order_id, order.kind_name, End.UNKNOWN, "timeout", "xapi.service does not stop")
+            return replace(done, term=order.term)
+        return g.default(host, order)
+
+    g.on_order = stuck
+    until(g, Kind.TOOLSTACK_INTENT)
+    began = g.now
+    until(g, Kind.ABORTED)
+    assert 119_000 <= g.now - began <= 125_000
+    assert "does not stop" in g.entry(Kind.ABORTED).data["why"]
+    g.run(10_000)
+    assert orders(g, "toolstack_release")[0].kind == ToolstackRelease(True)
+
+
+def test_without_a_handover_the_old_masters_new_vm_is_named_and_nothing_is_promoted() -> None:
+    """S68: no database could be handed over; the copy does not know the VM that runs on the held host."""
+    g = hung()
+
+    def unreadable(effect: HandOver) -> DatabaseTransferred:
+        text = "state.db: input/output error"
+        return DatabaseTransferred(effect.transfer_id, effect.source, effect.target, False, 0, 0, "", text)
+
+    g.hand_over = unreadable  # type: ignore[method-assign]
+    until(g, Kind.HANDOVER_RESULT)
+    g.run(30_000)
+    assert not g.promoted()
+    assert not g.entry(Kind.HANDOVER_RESULT).data["placed"]
+    blocked = [e for e in g.journal if e.kind is Kind.BLOCKED]
+    assert any("vm-new" in e.text for e in blocked)
+
+
+def test_a_placed_database_is_removed_when_the_failover_is_aborted() -> None:
+    """S81: nobody may find it at a later start as master."""
+    g = hung()
+
+    def silent(host: Host, order: Order) -> OrderOutcome | None:
+        answer = g.default(host, order)
+        g.host(1).closed = False
+        return answer
+
+    g.on_order = silent
+    until(g, Kind.FENCED)
+    g.run(5_000)
+    assert g.host(2).placed == 60 and not g.promoted()
+    g.host(1).boot = "boot-1-2"
+    g.connect(g.host(1))
+    g.run(5_000)
+    assert g.has(Kind.ABORTED) and "booted anew" in g.entry(Kind.ABORTED).data["why"]
+    [removal] = orders(g, "place_database", 2)
+    assert removal.kind == PlaceDatabase(remove=True) and g.host(2).placed == 0
+    assert not [item for item in g.pool.record.owed if item.what == "remove-database"]
+
+
+def test_a_held_master_that_loses_its_power_is_proven_by_power() -> None:
+    g = hung()
+    g.auto_answer = True
+    until(g, Kind.TOOLSTACK_INTENT)
+    if not g.promoted():
+        g.cut_power()
+    g.run(60_000)
+    failover = g.pool.record.failover
+    assert failover is not None and g.promoted() == [uuid(2)]
+
+
+def test_full_root_means_no_restart_but_a_succession() -> None:
+    """S70: with / full its database may be old; the newest one is handed over or taken from a member."""
+    g = hung(restarts=2)
+    g.host(1).free = 0
+    until(g, Kind.CLOSED)
+    assert orders(g, "restart_xapi") == [] and g.promoted() == [uuid(2)]
+
+
+def test_pool_split_is_held_by_default_and_relocated_by_policy_only_with_the_collectors_own_prober() -> None:
+    for policy, relocated in (({}, False), ({"relocate_split": True, "collector_probe": False}, False)):
+        g = Guarded(policy=Policy(quiet_time=3_000, **policy))  # type: ignore[arg-type]
+        g.host(1).answers, g.host(1).unwell_since = False, 0
+        g.run(200_000)
+        assert g.verdict == "PoolSplit" and bool(orders(g, "toolstack_fence")) is relocated
