@@ -127,17 +127,19 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     if not back or role.serves_as_master:
         return False
     name, old = d.name(failover.candidate), d.name(failover.old_master)
-    why = f"{name} became master and made itself a member again: it met another master, so the proof that {old} was "
-    why += f"harmless ({failover.proof.kind}) was false"
-    devices = [item["device"] for item in failover.proof.facts.get("readings", ())]
+    seen = d.agent(failover.old_master)
+    again = seen is not None and seen.hello.boot_id != failover.old_boot
+    said = f"{old} has booted anew" if again else f"the proof that {old} was harmless ({failover.proof.kind}) was false"
+    why = f"{name} became master and made itself a member again, because it met another master: {said}"
+    devices = [] if again else [item["device"] for item in failover.proof.facts.get("readings", ())]
     d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind)
     for device in devices:
         quarantine = f"it proved {old} off while {name} met it alive"
         d.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", device=device, why=quarantine)
     forget(d, failover.old_master)
     d.change(human_at=None, look=None, step_since=d.now)
-    title = f"{d.record.name or d.record.pool}: the proof for failover {failover.id} was false"
-    d.raise_alert(f"{failover.id}/false-proof", "critical", title, why)
+    title = f"{d.record.name or d.record.pool}: {name} gave the role up again in failover {failover.id}"
+    d.raise_alert(f"{failover.id}/gave-up-the-role", "critical", title, why)
     return True
 
 
