@@ -82,6 +82,7 @@ class Host:
         self.process = ProcessId(100 + n, 1000 + n)
         self.generation = 50
         self.ha = Tri.NO
+        self.emergency = ""  # xapi's code; empty: not in emergency mode
         self.domains: tuple[str, ...] | None = ()
         self.free = 10 * 2**30
         self.answers = True  # its xapi over the network
@@ -259,12 +260,21 @@ class Guarded:
         if host.serves:
             members = tuple(PoolHost(h.uuid, f"host-{h.n}", address(h.n), True, True) for h in self.hosts)
             view = PoolView(POOL, "lab", host.uuid, members, Tri.NO, Tri.NO)
-        since = host.unwell_since if host.unwell_since is not None else self.now
+        unwell = host.liveness is not Liveness.ANSWERS
+        since = host.unwell_since if host.unwell_since is not None else (self.now if unwell else 0)
         return HostFacts(
             Freshness(self.now, self.now, self.now, self.now if host.serves else None),
             RoleFacts(host.pool_conf, host.master_address, host.running, host.master_address, host.serves),
             XapiFacts(
-                host.liveness, since, host.socket, since, host.process, Tri.NO, orphaned=orphaned, startup_cookie=True
+                host.liveness,
+                since,
+                host.socket,
+                since,
+                host.process,
+                Tri.YES if host.emergency else Tri.NO,
+                host.emergency,
+                orphaned=orphaned,
+                startup_cookie=True,
             ),
             DatabaseFacts(host.generation, "state.db", 0, host.ha, Tri.NO),
             (Disk("/", 18 * 2**30, host.free, 1000, 900, True),),

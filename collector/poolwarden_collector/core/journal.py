@@ -49,6 +49,7 @@ class Kind(Enum):
     REPOINT_INTENT = "repoint-intent"
     RESTART_INTENT = "restart-intent"
     RESTART_RESULT = "restart-result"
+    REPAIRED = "repaired"
     MEMBER_BACK = "member-back"
     OWED = "owed"
     OWED_DONE = "owed-done"

@@ -120,6 +120,9 @@ class PoolLive:
     fenced_at: Ms = 0  # when the last power-off run ended; readings from before it say nothing about it
     serial: int = 0
     settings: dict[HostId, tuple[int, str]] = field(default_factory=dict)  # stream and fingerprint of what was sent
+    troubles: dict[HostId, Ms] = field(default_factory=dict)  # since when a heard member is not what it should be
+    mended: dict[HostId, Ms] = field(default_factory=dict)  # since when a repaired member is fine
+    repairing: tuple[HostId, Ms] | None = None  # the last repair and when it was ordered
     pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from poolwarden_collector.core import aftermath
+from poolwarden_collector.core.aftermath import Aftermath
 from poolwarden_collector.core.facts import HostId, PoolId, ProcessId
 from poolwarden_collector.core.journal import Entry, Kind
 
@@ -133,6 +135,7 @@ class PoolRecord:
     stale_epoch: int = 0
     holds: int = 0  # toolstack fences ordered in this incident
     ha_armed: frozenset[HostId] = frozenset()  # hosts that said so last; only they or a serving master take it back
+    after: Aftermath = Aftermath()
 
     def name_of(self, host: HostId) -> str:
         """The host's name for people, its UUID where no name is known."""
@@ -155,9 +158,10 @@ def fold(record: PoolRecord, entries: Iterable[Entry]) -> PoolRecord:
 def apply(record: PoolRecord, entry: Entry) -> PoolRecord:
     """The record after one entry; kinds without a durable effect leave it as it is."""
     change = _CHANGES.get(entry.kind)
-    if change is None:
-        return record
-    return change(record, entry)
+    if change is not None:
+        record = change(record, entry)
+    after = aftermath.follow(record.after, entry)
+    return record if after is record.after else replace(record, after=after)
 
 
 def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:

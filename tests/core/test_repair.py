@@ -1,0 +1,222 @@
+"""One member in trouble while its master serves: what is done, what is only told, and what is never done."""
+
+import pytest
+from tests.core.pool import QUIET, Guarded, Host, address, running, uuid
+
+from poolwarden_collector.core.facts import Liveness, OrderOutcome, PlacementView, ProcessId, Role
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order, Repoint
+from poolwarden_collector.core.policy import Policy
+
+ACTS = ("repoint", "restart_xapi")
+
+
+def acts(g: Guarded, n: int) -> list[str]:
+    return [order.kind_name for order in g.host(n).orders if order.kind_name in ACTS]
+
+
+def told(g: Guarded, n: int) -> list[str]:
+    """The bodies of the alerts about this member's repair, in order."""
+    return [e.data["body"] for e in g.journal if e.kind is Kind.ALERT and f"/repair-{uuid(n)}/" in e.data["key"]]
+
+
+def wrong_master(g: Guarded, n: int) -> None:
+    g.host(n).master_address = "10.0.9.9"
+
+
+def restarting(g: Guarded, heals: bool = True) -> None:
+    """Let restarts of xapi take effect at the hosts."""
+
+    def answer(host: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "restart_xapi":
+            host.process = ProcessId(host.process.pid + 1000, host.process.start_ticks + 1000)
+            if heals:
+                host.emergency, host.liveness, host.socket = "", Liveness.ANSWERS, Liveness.ANSWERS
+        return g.default(host, order)
+
+    g.on_order = answer
+
+
+def test_a_member_that_names_another_master_is_repointed_after_a_while() -> None:
+    g = Guarded()
+    g.run(30_000)
+    wrong_master(g, 3)
+    g.run(80_000)
+    assert acts(g, 3) == []
+    g.run(20_000)
+    assert acts(g, 3) == ["repoint"]
+    kind = next(o.kind for o in g.host(3).orders if o.kind_name == "repoint")
+    assert kind == Repoint(address(1))
+    g.run(10_000)
+    assert g.entry(Kind.REPAIRED).data["host"] == uuid(3)
+    assert g.verdict == "Healthy" and acts(g, 2) == []
+
+
+def test_what_was_tried_is_forgotten_after_ten_fine_minutes() -> None:
+    g = Guarded()
+    g.run(30_000)
+    wrong_master(g, 3)
+    g.run(110_000)
+    assert g.pool.record.after.repairs == {uuid(3): ("repoint",)}
+    g.run(600_000)
+    assert g.pool.record.after.repairs == {}
+
+
+def test_its_own_slave_is_repointed() -> None:
+    g = Guarded()
+    g.run(30_000)
+    g.host(3).master_address, g.host(3).emergency = address(3), "HOST_ITS_OWN_SLAVE"
+    g.run(100_000)
+    assert acts(g, 3) == ["repoint"]
+
+
+def test_a_member_in_emergency_that_reaches_its_master_is_restarted() -> None:
+    g = Guarded()
+    restarting(g)
+    g.run(30_000)
+    g.host(2).emergency = "HOST_STILL_BOOTING"
+    g.run(100_000)
+    assert acts(g, 2) == ["restart_xapi"]
+    g.run(10_000)
+    assert g.has(Kind.REPAIRED) and g.verdict == "Healthy"
+
+
+def test_a_restart_that_does_not_help_is_tried_twice_and_then_told() -> None:
+    g = Guarded()
+    restarting(g, heals=False)
+    g.run(30_000)
+    g.host(2).emergency = "HOST_STILL_BOOTING"
+    g.run(600_000)
+    assert acts(g, 2) == ["restart_xapi", "restart_xapi"]
+    assert "tried without lasting help: restart, restart" in told(g, 2)[-1]
+
+
+@pytest.mark.parametrize(
+    "code", ["HOST_UNKNOWN_TO_MASTER", "SESSION_AUTHENTICATION_FAILED", "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR"]
+)
+def test_what_no_restart_heals_is_only_told(code: str) -> None:
+    g = Guarded()
+    g.run(30_000)
+    g.host(2).emergency = code
+    g.run(200_000)
+    assert acts(g, 2) == []
+    assert [code in text for text in told(g, 2)] == [True]
+    g.host(2).emergency = ""
+    g.run(10_000)
+    assert not [key for key in g.pool.record.open_alerts if "/repair-" in key]
+
+
+def test_a_member_that_does_not_reach_its_master_is_left_running() -> None:
+    """Its network is at fault, and a xapi that restarts without its master blocks in its start."""
+    g = Guarded()
+    g.run(30_000)
+    cut_off(g, 3)
+    g.run(200_000)
+    assert acts(g, 3) == []
+    assert "does not reach the master" in told(g, 3)[-1]
+
+
+def cut_off(g: Guarded, n: int) -> None:
+    """From now on this host's probes find nothing."""
+    honest = g.probe
+
+    def probe(host: Host, target: Host):  # type: ignore[no-untyped-def]
+        if host is not g.host(n):
+            return honest(host, target)
+        before, target.answers = target.answers, False
+        try:
+            return honest(host, target)
+        finally:
+            target.answers = before
+
+    g.probe = probe  # type: ignore[method-assign]
+    g.host(n).emergency = "HOST_STILL_BOOTING"
+
+
+def test_a_repair_that_would_kill_a_vm_is_not_done() -> None:
+    g = Guarded()
+    g.run(30_000)
+    wrong_master(g, 3)
+    g.host(3).domains = ("vm-1",)
+    g.host(1).placements = PlacementView(True, 50, "state.db", (running("vm-1", uuid(2), "web"),))
+    g.run(200_000)
+    assert acts(g, 3) == []
+    assert "web" in told(g, 3)[-1] and "host-2" in told(g, 3)[-1]
+
+
+def test_a_dead_xapi_is_started_before_its_member_is_repointed() -> None:
+    g = Guarded()
+    restarting(g)
+    g.run(30_000)
+    wrong_master(g, 3)
+    g.host(3).liveness = g.host(3).socket = Liveness.DOWN
+    g.host(3).unwell_since = g.now
+    g.run(400_000)
+    assert acts(g, 3) == ["restart_xapi", "repoint"]
+    assert g.verdict == "Healthy"
+
+
+def test_a_members_dead_xapi_is_restarted() -> None:
+    g = Guarded()
+    restarting(g)
+    g.run(30_000)
+    g.host(3).liveness = g.host(3).socket = Liveness.DOWN
+    g.host(3).answers = False
+    g.host(3).unwell_since = g.now
+    g.run(170_000)
+    assert acts(g, 3) == ["restart_xapi"]
+
+
+def test_one_member_at_a_time() -> None:
+    g = Guarded(4)
+    restarting(g, heals=False)
+    g.run(30_000)
+    g.host(2).emergency = g.host(3).emergency = "HOST_STILL_BOOTING"
+    g.run(100_000)
+    assert (acts(g, 2), acts(g, 3)) == (["restart_xapi"], [])
+
+
+def test_a_broken_pool_conf_is_asked_about_with_the_command_that_mends_it() -> None:
+    g = Guarded()
+    g.run(30_000)
+    g.host(3).pool_conf = Role.BROKEN
+    g.run(200_000)
+    assert acts(g, 3) == []
+    assert "xe pool-emergency-reset-master master-address=10.0.0.1" in told(g, 3)[-1]
+
+
+def test_a_broken_pool_without_a_master_is_told_what_to_do() -> None:
+    g = Guarded()
+    g.run(30_000)
+    g.host(1).serves, g.host(1).pool_conf = False, Role.BROKEN
+    g.run(60_000)
+    assert "xe pool-emergency-transition-to-master" in told(g, 1)[-1]
+
+
+@pytest.mark.parametrize("mode", ["observe", "ask"])
+def test_nothing_is_repaired_unless_the_mode_is_auto(mode: str) -> None:
+    g = Guarded(policy=Policy(mode=mode, quiet_time=QUIET))
+    g.run(30_000)
+    wrong_master(g, 3)
+    g.run(200_000)
+    assert acts(g, 3) == []
+
+
+def test_nothing_is_repaired_in_a_paused_pool() -> None:
+    g = Guarded()
+    g.run(30_000)
+    g.say("pause", reason="work")
+    wrong_master(g, 3)
+    g.run(200_000)
+    assert acts(g, 3) == []
+
+
+def test_the_cool_down_does_not_hold_a_repair() -> None:
+    g = Guarded()
+    g.cut_power()
+    g.run(60_000)
+    assert g.pool.live.cooldown_until is not None
+    wrong_master(g, 3)
+    g.run(120_000)
+    assert acts(g, 3)[-1] == "repoint" and g.host(3).master_address == address(2)
+    assert g.has(Kind.REPAIRED)
