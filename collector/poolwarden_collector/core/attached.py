@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, fresh_probe
-from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role, Tri
+from poolwarden_collector.core.facts import HostId, Liveness, Ms, PoolView, Role, Tri
 
 VIEW_FRESH_MS: Ms = 30_000
 
@@ -32,13 +32,21 @@ def follows(d: Draft, host: HostId, master: HostId) -> str:
     return ""
 
 
-def listed(d: Draft, host: HostId, master: HostId) -> str:
-    """Why the new master does not have this host live and enabled; empty if it has."""
+def master_view(d: Draft, master: HostId) -> PoolView | None:
+    """The pool as this serving master sees it, at most 30 s old; None if that is not known."""
     agent = d.heard(master)
     seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
     at = agent.facts.observed.pool_view if agent is not None else None
     # A section that is gone stays in merged deltas: only its age tells.
     if seen is None or seen.master != master or at is None or d.now - at > VIEW_FRESH_MS:
+        return None
+    return seen
+
+
+def listed(d: Draft, host: HostId, master: HostId) -> str:
+    """Why the new master does not have this host live and enabled; empty if it has."""
+    seen = master_view(d, master)
+    if seen is None:
         return "the new master has not told its view of the pool"
     item = next((entry for entry in seen.hosts if entry.host == host), None)
     if item is None:

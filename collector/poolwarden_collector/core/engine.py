@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import absorb, failover, master, operator, owed, release, remedies, repair, restart
+from poolwarden_collector.core import absorb, failover, master, operator, owed, release, remedies, repair, restart, sync
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import Event, OperatorSaid
 from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
@@ -67,6 +67,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     restart.restart_master(d, verdict)
     restart.note_restart_success(d)
     repair.repair(d, verdict)
+    sync.keep_pushed(d, verdict)
 
 
 def _wake(d: Draft) -> None:

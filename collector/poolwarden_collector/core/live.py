@@ -123,6 +123,8 @@ class PoolLive:
     troubles: dict[HostId, Ms] = field(default_factory=dict)  # since when a heard member is not what it should be
     mended: dict[HostId, Ms] = field(default_factory=dict)  # since when a repaired member is fine
     repairing: tuple[HostId, Ms] | None = None  # the last repair and when it was ordered
+    sync_at: Ms | None = None  # when this run last had the database pushed
+    sync_skipped: str = ""  # why the push that is due is not made; empty: none is due, or it is made
     pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Ms, Outcome, Role
+from poolwarden_collector.core.facts import HostId, Ms, OrderOutcome, Outcome, Role
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.orders import OrderKind, Preconditions, RestartXapi, SetTombstone
@@ -59,3 +59,12 @@ def due(d: Draft, order_id: str, agent: AgentState) -> bool:
     if sent.result is None:
         return sent.stream != agent.stream or d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
     return sent.result.outcome is Outcome.REFUSED and d.now - (sent.answered_at or sent.at) >= RESEND_AFTER_MS
+
+
+def answer_of(d: Draft, host: HostId, order_id: str) -> OrderOutcome | None:
+    """The host's answer to this order: heard in this run, or kept by its agent over a lost stream or a restart."""
+    sent, agent = d.sent(order_id), d.agent(host)
+    if sent is not None and sent.result is not None:
+        return sent.result
+    kept = agent.hello.last_results if agent is not None else ()
+    return next((result for result in kept if result.order_id == order_id), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poolwarden_collector.core import sync
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
@@ -26,6 +27,7 @@ def not_ready(d: Draft) -> tuple[str, ...]:
         reasons.append("xapi's own HA is armed")
     reasons.extend(_fencing(d, master))
     reasons.extend(_candidates(d, master))
+    reasons.extend(sync.not_pushed(d))
     return tuple(reasons)
 
 
