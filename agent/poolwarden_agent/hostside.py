@@ -338,6 +338,10 @@ class HostSide(object):
         elif self.observer.seen.serves:
             answer.claim.veto = True
             answer.claim.veto_text = "it serves as master itself"
+        elif self.port.role()[0] == gate.MASTER and wanted.old_master.host_uuid != self.port.identity().host:
+            # safety: it was told to become master and does not serve yet; nobody else may be told so.
+            answer.claim.veto = True
+            answer.claim.veto_text = "its own pool.conf says master"
         return answer
 
     def _end(self, order: gate.Order, act: Act) -> pb.OrderResult:

@@ -265,6 +265,15 @@ def test_a_claim_looks_at_the_old_master_and_may_veto(port, side, probe, serves,
     assert gate.decode(port.saved).term == 1
 
 
+def test_one_that_is_to_become_master_vetoes_and_the_old_master_itself_does_not(port, side):
+    port.conf = (gate.MASTER, "")
+    other = pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.1")
+    claim = obey(side, order(port, "o1", claim=pb.Claim(old_master=other))).claim
+    assert claim.veto and "pool.conf says master" in claim.veto_text
+    own = pb.ProbeTarget(host_uuid=HOST, address="10.0.0.1")
+    assert not obey(side, order(port, "o2", claim=pb.Claim(old_master=own))).claim.veto
+
+
 def test_a_claim_without_an_old_master_only_stores_the_term(port, side):
     result = obey(side, order(port, claim=pb.Claim(want_placements=True)))
     assert outcome(result) == ("DONE", "") and not result.claim.veto and not result.claim.HasField("last_look")

@@ -173,3 +173,29 @@ def test_a_host_that_turns_out_master_ends_it() -> None:
     g.run(10_000)
     assert not g.promoted() and g.pool.record.master == uuid(2)
     assert replace(g.pool.record).failover is not None and not g.pool.record.failover.open  # type: ignore[union-attr]
+
+
+def test_one_that_was_just_told_to_become_master_stops_every_other_promotion() -> None:
+    """It serves only after its xapi has restarted; meanwhile its pool.conf says it all."""
+    g = Guarded()
+    g.host(3).pool_conf = Role.MASTER  # by another collector's order, or by hand
+    g.run(2_000)
+    g.cut_power()
+    g.run(60_000)
+    assert not g.has(Kind.DECIDED)
+    assert any("host-3 is set to be master" in e.text for e in g.journal if e.kind is Kind.ASKED)
+    g.host(3).running, g.host(3).serves = Role.MASTER, True
+    g.run(10_000)
+    assert not g.promoted() and g.pool.record.master == uuid(3)
+
+
+def test_and_also_when_it_is_told_so_during_the_failover() -> None:
+    g = Guarded()
+    g.cut_power()
+    while not g.has(Kind.CANDIDATE):
+        g.run(250)
+    g.host(3).pool_conf = Role.MASTER
+    g.report(g.host(3))
+    g.run(60_000)
+    failover = g.pool.record.failover
+    assert failover is not None and not g.promoted() and "host-3 is set to be master" in failover.blocker

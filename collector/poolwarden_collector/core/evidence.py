@@ -57,6 +57,19 @@ def serving(d: Draft) -> tuple[HostId, ...]:
     return tuple(hosts)
 
 
+def set_as_master(d: Draft) -> tuple[HostId, ...]:
+    """Heard hosts that are set to be master, whether they serve yet or not: by pool.conf, or by the running process.
+
+    A xapi that was told to become master restarts for minutes before it serves (xapi: ocaml/xapi/xapi_fuse.ml).
+    """
+    hosts = []
+    for host in sorted(d.live.agents):
+        agent = d.heard(host)
+        if agent is not None and Role.MASTER in (agent.facts.role.pool_conf, agent.facts.role.running):
+            hosts.append(host)
+    return tuple(hosts)
+
+
 def unowed_masters(d: Draft) -> tuple[HostId, ...]:
     """Serving masters without those already superseded, whose tombstone is on its way (owed)."""
     owed = {item.host for item in d.record.owed if item.what == "tombstone"}

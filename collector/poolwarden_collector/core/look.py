@@ -6,7 +6,7 @@ Silence in the look proves nothing; an answer in it is a veto. That is why it ma
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving, witness
+from poolwarden_collector.core.evidence import serving, set_as_master, witness
 from poolwarden_collector.core.facts import Ms, ProbeOutcome
 from poolwarden_collector.core.live import Look
 from poolwarden_collector.core.orders import ProbeNow, Target
@@ -77,6 +77,10 @@ def last_look(d: Draft, failover: Failover, proof: Proof) -> str:
     acting = [host for host in serving(d) if host != failover.candidate]
     if acting:
         return f"{d.name(acting[0])} acts as master"
+    # safety: one that has just been told to become master does not serve yet, and will.
+    others = [host for host in set_as_master(d) if host not in (failover.candidate, failover.old_master)]
+    if others:
+        return f"{d.name(others[0])} is set to be master by its pool.conf or its process"
     agent = d.agent(failover.old_master)
     if proof.kind != "rebooted" and agent is not None and agent.hello.boot_id != failover.old_boot:
         return f"{d.name(failover.old_master)} has booted anew"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving, suspected, unowed_masters
+from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power, Role
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.verdict import Verdict
@@ -47,9 +47,14 @@ def own_standing(d: Draft) -> bool:
 
 
 def _old_master_serves(d: Draft) -> str:
-    """A superseded master that serves again is neither a successor to bow to nor one to promote beside."""
+    """A superseded master that serves again is neither a successor to bow to nor one to promote beside; nor is a host
+    that is about to serve.
+    """
     acting = [host for host in serving(d) if host not in unowed_masters(d)]
-    return f"{d.name(acting[0])}, a superseded master, serves with an old database" if acting else ""
+    if acting:
+        return f"{d.name(acting[0])}, a superseded master, serves with an old database"
+    poised = [host for host in set_as_master(d) if host != suspected(d)]
+    return f"{d.name(poised[0])} is set to be master by its pool.conf or its process" if poised else ""
 
 
 def may_begin_again(d: Draft) -> str:
