@@ -15,6 +15,19 @@ from poolwarden_agent.keeper import Keeper
 
 ACT_LIMIT_MS = 20000
 RESTART_LIMIT_MS = 100000  # systemd itself kills what has not stopped after 90 s (xapi.service, TimeoutStopSec)
+# Some of these wait for every host of the pool in turn, or for storage; xapi has no limit of its own for them.
+SERVE_LIMIT_MS = {
+    "sync_database": 600000,
+    "designate_master": 600000,
+    "declare_host_dead": 600000,
+    "recover_members": 600000,
+    "start_vm": 300000,
+    "enable_host": 60000,
+}
+LOCATE_LIMIT_MS = 60000
+MOST_VMS = 100
+# Not to be waited for by other orders.
+SLOW = tuple(sorted(SERVE_LIMIT_MS)) + ("locate_vms",)
 
 
 class Acts(object):
@@ -48,6 +61,8 @@ class Acts(object):
             return self._release(order)
         if order.kind == "place_database":
             return self._place(order, message.place_database.chunk)
+        if order.kind in gate.SERVING:
+            return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
         return self._tombstone(order)
 
     # ------------------------------------------------------------------------------------------ roles

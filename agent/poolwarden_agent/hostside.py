@@ -9,7 +9,8 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
 * ``observer.look_at_host`` each report interval likewise, if the host side was made with ``background=True``: nothing
   that is said then waits for a disk or for xenstored. Otherwise the host is looked at for each report.
 * ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; orders come back as ``Work``.
-* ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production.
+* ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production. Orders
+  of the kinds ``acts.SLOW`` may take minutes: each such kind goes one at a time beside the others (workers.py).
 Everything it does to the world goes through the port.
 
 ``state`` is changed by ``carry_out`` alone (and by ``remember`` before it); every value that another thread may read is
@@ -20,7 +21,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire
-from poolwarden_agent.acts import Acts
+from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, Acts
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
@@ -264,6 +265,10 @@ class HostSide(object):
             self._keeper.change(lambda state: gate.withdrawn(state, before))
         return decision, now
 
+    def too_busy(self, work: Work) -> pb.OrderResult:
+        """The answer to an order that is not even queued: its id is not used up."""
+        return self._refusal(work.order, "busy", "too many orders of this kind are waiting already")
+
     def _refusal(self, order: gate.Order, reason: str, text: str) -> pb.OrderResult:
         refused = gate.Result(order.order_id, order.kind, gate.REFUSED, reason, text)
         return wire.result(refused, self.state)
@@ -296,6 +301,8 @@ class HostSide(object):
             return self._probe_now(work, answer)
         if order.kind == "read_database":
             return self._read_database(work, answer)
+        if order.kind == "locate_vms":
+            return self._locate(work, answer)
         if message.collect_evidence.want_placements:
             answer.placements.CopyFrom(wire.placements(self.port.database()))
         return answer
@@ -319,6 +326,13 @@ class HostSide(object):
         if piece.text:
             answer = self._refusal(work.order, "precondition", piece.text)
         answer.database.CopyFrom(wire.database_piece(piece))
+        return answer
+
+    def _locate(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
+        vms = list(work.message.locate_vms.vm_uuids)
+        if len(vms) > MOST_VMS:
+            return self._refusal(work.order, "precondition", "%d VMs are more than %d" % (len(vms), MOST_VMS))
+        answer.vm_places.extend(wire.vm_place(item) for item in self.port.locate_vms(vms, LOCATE_LIMIT_MS))
         return answer
 
     def _claim(self, work: Work) -> pb.OrderResult:

@@ -1,7 +1,8 @@
 """Runs the host side: one loop that never waits for xapi, disks or xenstored, and a few daemon threads that may.
 
 The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call
-in flight), one at files, disks and domains, some probe peers, one carries out orders, one at a time.
+in flight), one at files, disks and domains, some probe peers, one carries out orders, one at a time. Orders that may
+take minutes have threads of their own for as long as they take.
 """
 
 import os
@@ -17,11 +18,13 @@ from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import log
+from poolwarden_agent.acts import SLOW
 from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.linkprocess import LinkLost, LinkProcess
 from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
 from poolwarden_agent.probers import Probers
+from poolwarden_agent.workers import Workers
 
 LAST_ORDER_S = 4.0  # at a stop, for the order in hand
 LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
@@ -45,6 +48,7 @@ class Runner(object):
         self._next_report = 0
         self._unanswered = 0  # orders that were heard and have no result yet
         self._probers = Probers(self._probe)
+        self._slow = Workers(self._one_order)
 
     def run(self) -> None:
         """Until SIGTERM."""
@@ -180,7 +184,10 @@ class Runner(object):
             self._send(answer)
         if work is not None:
             self._unanswered += 1
-            self._orders.put(work)
+            if work.order.kind not in SLOW:
+                self._orders.put(work)
+            elif not self._slow.give(work.order.kind, work):
+                self._results.put(self._side.too_busy(work))
 
     def _send(self, message: pb.AgentMessage) -> None:
         if self._stream:
@@ -219,13 +226,15 @@ class Runner(object):
 
     def _obey(self) -> None:
         while True:
-            work = self._orders.get()  # type: Work
-            self._results.put(self._carry_out(work))
-            self._wake()
-            # What the act has changed is told at once, not an interval later.
-            self._look_at_host()
-            self._news = True
-            self._wake()
+            self._one_order(self._orders.get())
+
+    def _one_order(self, work: Work) -> None:
+        self._results.put(self._carry_out(work))
+        self._wake()
+        # What the act has changed is told at once, not an interval later.
+        self._look_at_host()
+        self._news = True
+        self._wake()
 
     def _carry_out(self, work: Work) -> Optional[pb.OrderResult]:
         kind = work.order.kind or "of an unknown kind"

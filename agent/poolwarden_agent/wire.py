@@ -182,6 +182,11 @@ def software(identity: port.Identity) -> pb.SoftwareFacts:
     )
 
 
+def vm_place(item: port.VmPlace) -> pb.VmPlace:
+    hosts = [pb.VmHost(host_uuid=host, refusal=refusal) for host, refusal in item.hosts]
+    return pb.VmPlace(vm_uuid=item.vm, name=item.name, power_state=item.power_state, hosts=hosts, text=item.text)
+
+
 def disks(items: Iterable[port.Disk]) -> pb.DiskList:
     found = [
         pb.Disk(
@@ -240,6 +245,8 @@ def order(message: pb.Order) -> gate.Order:
         as_master_ok=bool(getattr(body, "as_master_ok", False)),
         release_as=_RELEASE.get(message.toolstack_release.release_as, "") if kind == "toolstack_release" else "",
         piece=_piece(message.place_database) if kind == "place_database" else None,
+        named=getattr(body, "host_uuid", ""),
+        vm=getattr(body, "vm_uuid", ""),
     )
 
 

@@ -13,6 +13,7 @@ from poolwarden_agent.dom0.port import (
     PoolHost,
     PoolView,
     Toolstack,
+    VmPlace,
 )
 from poolwarden_agent.dom0.slots import SlotError
 
@@ -63,6 +64,7 @@ class FakePort(HostPort):
         self.restore = None  # generation of the restore_db.db that is there
         self.half = b""
         self.probed_ports = []
+        self.limits = []
 
     def point(self, name):
         self.points.append(name)
@@ -221,6 +223,13 @@ class FakePort(HostPort):
             self.restore, self.half = None, b""
 
         return self._act("remove", removed)
+
+    def serve(self, order, limit_ms):
+        self.limits.append(limit_ms)
+        return self._act(order.kind, lambda: None)
+
+    def locate_vms(self, vms, limit_ms):
+        return [VmPlace(vm, "web", "Halted", ((HOST, ""), (OTHER, "HOST_DISABLED h2")), "") for vm in vms]
 
 
 def serving_view(master=HOST):

@@ -312,7 +312,7 @@ def test_more_placements_than_a_message_holds_are_not_readable(port, side, monke
 
 def test_an_order_of_a_later_collector_is_refused(port, side):
     assert outcome(obey(side, order(port))) == ("REFUSED", "unknown-order")
-    assert outcome(obey(side, order(port, start_vm=pb.StartVm()))) == ("REFUSED", "unknown-order")
+    assert outcome(obey(side, order(port, fence_proxy=pb.FenceProxy()))) == ("REFUSED", "unknown-order")
 
 
 @pytest.mark.parametrize("role", [pb.RoleFacts.KIND_UNSPECIFIED, 99])

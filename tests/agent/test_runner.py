@@ -6,13 +6,15 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import runner as module
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0.port import Act
 from poolwarden_agent.hostside import HostSide
 from poolwarden_agent.linkprocess import LinkLost
 from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, numbered, unnumbered
 from poolwarden_agent.probers import MOST, Probers
 from poolwarden_agent.runner import Runner
 
-from .fake_port import FakePort
+from .fake_port import FakePort, order
 from .tree import HOST, POOL, until
 
 
@@ -308,3 +310,30 @@ def test_targets_that_are_gone_are_forgotten():
     probers.start_due({"a": "x"}, 0, 1000)
     assert probers.start_due({}, 10, 1000) == 1010
     assert probers._due_ms == {}
+
+
+# ---------------------------------------------------------------------------------------------- slow orders
+
+
+def test_no_order_waits_for_a_slow_one(runner, link, port, monkeypatch):
+    go = threading.Event()
+    port.conf = (gate.MASTER, "")
+    monkeypatch.setattr(port, "serve", lambda order, limit_ms: (go.wait(10), Act(gate.DONE, "synced"))[1])
+    obeying = threading.Thread(target=runner._obey, daemon=True)
+    obeying.start()
+    runner._frame(UP, numbered(1))
+    runner._hear(collector(order=order(port, "slow", sync_database=pb.SyncDatabase())))
+    runner._hear(collector(order=order(port, "quick", collect_evidence=pb.CollectEvidence())))
+
+    def results():
+        runner._turn()
+        sent = [unnumbered(payload)[1] for verb, payload in link.sent if verb == MESSAGE]
+        messages = [pb.AgentMessage.FromString(data) for data in sent]
+        return [m.order_result.order_id for m in messages if m.HasField("order_result")]
+
+    until(lambda: results() == ["quick"])
+    assert runner._unanswered == 1 and list(runner._slow._waiting) == ["sync_database"]
+    go.set()
+    until(lambda: results() == ["quick", "slow"])
+    until(lambda: not runner._slow._waiting, what="no idle thread is left")
+    assert runner._unanswered == 0

@@ -14,6 +14,8 @@ Rules
 * A promotion that is done releases the tombstone that its higher term has overruled.
 * A toolstack fence's hold is durable before xapi is stopped. While it stands, nothing starts xapi but its release: as
   master at a higher term than the hold's, as a member only of another host.
+* What only the serving master can do is asked of nobody else: pool.conf says master and the running xapi started after
+  that; on an orphaned member the same call would hang for ever.
 * A placed database is for one promotion at one term. Its mark is durable before its first byte; at any other term it is
   removed before xapi may start from it, because it would roll the pool back (xapi: restore_db.db, ocaml/xapi/xapi.ml).
 
@@ -30,14 +32,18 @@ MEMBER = "member"
 BROKEN = "broken"
 UNREADABLE = ""
 
+# What only the serving master can do, through its own xapi.
+SERVING = ("sync_database", "designate_master", "declare_host_dead", "enable_host", "recover_members", "start_vm")
 # A claim is looked at anew each time it arrives: a stored last look would be an old one.
 REPLAYED = (
     "promote", "repoint", "restart_xapi", "set_tombstone", "toolstack_fence", "toolstack_release", "place_database"
-)  # fmt: skip
+) + SERVING  # fmt: skip
 MUTATING = ("claim",) + REPLAYED
-LOOKING = ("probe_now", "collect_evidence", "read_database")
+LOOKING = ("probe_now", "collect_evidence", "read_database", "locate_vms")
 KNOWN = MUTATING + LOOKING
-NEEDS_HA_OFF = ("promote", "repoint", "restart_xapi", "toolstack_fence")
+NEEDS_HA_OFF = (
+    "promote", "repoint", "restart_xapi", "toolstack_fence", "designate_master", "declare_host_dead", "recover_members"
+)  # fmt: skip
 LONGEST_VALID_MS = 300000
 LONGEST_ID = 200  # ids are stored; the slots are small
 BIGGEST_DATABASE = 256 * 1024 * 1024
@@ -116,6 +122,8 @@ class Order(NamedTuple):
     as_master_ok: bool
     release_as: str = ""
     piece: Optional[Piece] = None
+    named: str = ""  # the host that it is about
+    vm: str = ""
 
 
 class HostNow(NamedTuple):
@@ -319,6 +327,27 @@ def _first_piece(state: GateState, piece: Piece, now: HostNow) -> str:
     return ""
 
 
+def _serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Does this host serve as master, and does the order name what it is about?"""
+    refusal = _not_held(state)
+    if refusal is None and state.tombstone is not None:
+        refusal = _superseded(state.tombstone)
+    if refusal is None and (now.pool_conf != MASTER or not now.settled):
+        refusal = Refuse("precondition", "this host does not serve as master")
+    return refusal or _named(order, now)
+
+
+def _named(order: Order, now: HostNow) -> Optional[Refuse]:
+    wants_host = order.kind in ("designate_master", "declare_host_dead", "enable_host", "start_vm")
+    if wants_host and not 1 <= len(order.named) <= LONGEST_ID:
+        return Refuse("precondition", "the order names no host")
+    if order.kind in ("designate_master", "declare_host_dead") and order.named == now.host:
+        return Refuse("precondition", "the order names this host itself")
+    if order.kind == "start_vm" and not 1 <= len(order.vm) <= LONGEST_ID:
+        return Refuse("precondition", "the order names no VM")
+    return None
+
+
 def _piece_wrong(piece: Piece) -> str:
     """What makes a piece none; empty: nothing."""
     if not 1 <= piece.total_bytes <= BIGGEST_DATABASE:
@@ -355,7 +384,9 @@ _RULES = {
     "set_tombstone": _successor,
     "toolstack_release": _release,
     "place_database": _place,
+    "locate_vms": _serving,
 }
+_RULES.update(dict.fromkeys(SERVING, _serving))
 _SHA256 = re.compile("[0-9a-f]{64}\\Z")
 
 

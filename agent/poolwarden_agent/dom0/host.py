@@ -12,9 +12,9 @@ from typing import Any, List, Optional, Tuple
 import psutil
 
 from poolwarden_agent.config import Config
-from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Piece, Process, is_address
+from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
-from poolwarden_agent.dom0 import alive, files, statedb, systemd, xenstore
+from poolwarden_agent.dom0 import alive, files, mastering, statedb, systemd, xenstore
 from poolwarden_agent.dom0.handover import Handover
 from poolwarden_agent.dom0.port import (
     HTTP_PORT,
@@ -28,6 +28,7 @@ from poolwarden_agent.dom0.port import (
     PoolHost,
     PoolView,
     Toolstack,
+    VmPlace,
 )
 from poolwarden_agent.dom0.slots import Slots
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
@@ -258,6 +259,19 @@ class Dom0(HostPort):
         except OSError as error:
             return "pool.conf cannot be written: %s" % error
         return ""
+
+    def serve(self, order: Order, limit_ms: int) -> Act:
+        self._same_process()
+        return mastering.serve(self._asking(limit_ms), order)
+
+    def locate_vms(self, vms: List[str], limit_ms: int) -> List[VmPlace]:
+        self._same_process()
+        return mastering.locate(self._asking(limit_ms), vms)
+
+    def _asking(self, limit_ms: int) -> mastering.Ask:
+        """Calls that together take no longer than that, beside whatever else is asked."""
+        deadline = time.monotonic() + limit_ms / 1000.0
+        return lambda method, *params: self._xapi.order(method, params, max(0.001, deadline - time.monotonic()))
 
     def toolstack(self) -> Toolstack:
         host = self._config.xapi_http[0]

@@ -63,6 +63,11 @@ DatabasePiece = NamedTuple(
         ("text", str),
     ],
 )
+# Where a VM could start: (host's UUID, xapi's refusal in words; empty: there). text: why nothing is known of it.
+VmPlace = NamedTuple(
+    "VmPlace",
+    [("vm", str), ("name", str), ("power_state", str), ("hosts", Tuple[Tuple[str, str], ...]), ("text", str)],
+)
 HTTP_PORT, TLS_PORT = 80, 443
 
 
@@ -190,4 +195,12 @@ class HostPort(object):
 
     def remove_placed(self) -> Act:
         """Delete restore_db.db, its generation and what is half placed."""
+        raise NotImplementedError
+
+    def serve(self, order: Any, limit_ms: int) -> Act:
+        """Carry out a gate.Order of gate.SERVING through the own session; only ever on a serving master."""
+        raise NotImplementedError
+
+    def locate_vms(self, vms: List[str], limit_ms: int) -> List[VmPlace]:
+        """Where each of these VMs could start, as far as it can be learnt within the limit; on a serving master."""
         raise NotImplementedError

@@ -13,9 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.acts import SLOW
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.simulation.port import AgentKilled, SimPort, Slot
+from poolwarden_lab.simulation.slow import SlowOrders
 from poolwarden_lab.simulation.streams import Stream
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class SimAgent:
         self._late: list[Callable[[], None]] = []
         self._work: deque[Work] = deque()
         self._busy = False
+        self._slow = SlowOrders(self._later, self._carried_out, self._answer, self.crash)
         self._probing: set[str] = set()
         self._due: dict[str, int] = {}
         self._last_sent = 0
@@ -80,6 +83,7 @@ class SimAgent:
         if life != self._life or not self.world.pool.hosts[self.name].power:
             return
         self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies)
+        self.port.wait_for = self._slow.wait_for
         self.side = HostSide(self.port, "3.6.8", background=True)
         self._inbox.clear()
         self._late.clear()
@@ -103,6 +107,7 @@ class SimAgent:
     def unplugged(self) -> None:
         """The power went: nothing runs on; the stream is silent until keepalive notices."""
         self._life += 1
+        self._slow.end()
         self.side = self.port = None
         if self.stream is not None:
             self.stream.abandon()
@@ -249,6 +254,10 @@ class SimAgent:
     # ------------------------------------------------------------------------------------------ obeying
 
     def _take(self, work: Work) -> None:
+        if work.order.kind in SLOW:
+            if not self._slow.give(work) and self.side is not None:
+                self._send(self.side.wrap(self.side.too_busy(work)))
+            return
         self._work.append(work)
         if not self._busy:
             self._next_work()
@@ -260,18 +269,27 @@ class SimAgent:
             self._later(self.port.order_blocks_ms(work.message), lambda: self._carry_out(work))
 
     def _carry_out(self, work: Work) -> None:
-        side = self.side
-        if side is None:
-            return
         try:
-            result = side.carry_out(work)
-            if self._dies("before answer"):
-                raise AgentKilled("before answer")
+            result = self._carried_out(work)
         except AgentKilled:
             self.crash()
             return
-        self._send(side.wrap(result))
-        side.observer.look_at_host()
-        # What the act changed is told at once, as the production runner does.
-        self._send(side.report())
+        self._answer(result)
         self._next_work()
+
+    def _carried_out(self, work: Work) -> pb.OrderResult:
+        """The production code's answer. Raises AgentKilled: it died on the way."""
+        if self.side is None:
+            raise AgentKilled("gone before it began")
+        result = self.side.carry_out(work)
+        if self._dies("before answer"):
+            raise AgentKilled("before answer")
+        return result
+
+    def _answer(self, result: pb.OrderResult) -> None:
+        if self.side is None:
+            return
+        self._send(self.side.wrap(result))
+        self.side.observer.look_at_host()
+        # What the act changed is told at once, as the production runner does.
+        self._send(self.side.report())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.acts import ACT_LIMIT_MS
 from poolwarden_agent.core import gate, judge
-from poolwarden_agent.dom0 import statedb
+from poolwarden_agent.dom0 import mastering, statedb
 from poolwarden_agent.dom0.port import (
     HTTP_PORT,
     TLS_PORT,
@@ -27,14 +27,16 @@ from poolwarden_agent.dom0.port import (
     PoolHost,
     PoolView,
     Toolstack,
+    VmPlace,
 )
+from poolwarden_agent.dom0.xapi import XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB, choose, generation_on_disk
 from poolwarden_lab.xapi.model import BOOT_ID, INVENTORY, PID_FILE
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE
-from poolwarden_lab.xapi.virtual import TIMEOUT, VirtualHost, VirtualPool
+from poolwarden_lab.xapi.virtual import TIMEOUT, OnReply, VirtualHost, VirtualPool
 
 RESTART_TAKES_MS = 500
 ROOT_BYTES = 18 << 30
@@ -44,6 +46,13 @@ _ROLES = {"master": gate.MASTER, "slave": gate.MEMBER}
 
 class AgentKilled(Exception):
     """The simulated agent died between two steps of an order."""
+
+
+def at_once(begin: Callable[[OnReply], None], _limit_ms: int) -> PeerResult:
+    """The reply that needs no time."""
+    replies: list[PeerResult] = []
+    begin(replies.append)
+    return replies[0] if replies else TIMEOUT
 
 
 @dataclass
@@ -64,6 +73,7 @@ class SimPort(HostPort):
         self._mono = mono
         self._slot = slot
         self._dies = dies
+        self.wait_for: Callable[[Callable[[OnReply], None], int], PeerResult] = at_once  # for slow orders
         self._local: tuple[int, str] = (0, "")  # pid of xapi, local session
         self._full: tuple[int, str] = (0, "")
         self._parsed: tuple[bytes, StateDb | None] = (b"", None)
@@ -217,12 +227,18 @@ class SimPort(HostPort):
         why = self._in_local_session("host.local_assert_healthy")
         return Emergency(judge.ANSWERED, True, why.code if isinstance(why, Fault) else "")
 
-    def pool_view(self, limit_ms: int) -> PoolView | None:
+    def _full_session(self) -> PeerResult:
+        """The ordinary session, as an Answer, or why there is none."""
         if self._full[0] != self._host.pid or not self._full[1]:
             opened = self._call("unix", "session.login_with_password", "root", "", "1.0", "poolwarden")
             if not isinstance(opened, Answer):
-                return None
+                return opened
             self._full = (self._host.pid, str(opened.value))
+        return Answer(self._full[1])
+
+    def pool_view(self, limit_ms: int) -> PoolView | None:
+        if not isinstance(self._full_session(), Answer):
+            return None
         found = [self._records(kind) for kind in ("pool", "host", "host_metrics")]
         if any(records is None for records in found):
             self._full = (0, "")
@@ -342,6 +358,36 @@ class SimPort(HostPort):
     def _clear(self) -> None:
         for path in (RESTORE_DB, RESTORE_DB + ".generation", HALF_PLACED):
             self._host.disk.remove(path)
+
+    # ------------------------------------------------------------------------------------------ serving
+
+    def serve(self, order: gate.Order, limit_ms: int) -> Act:
+        self._point("before act")
+        act = mastering.serve(self._asking(limit_ms), order)
+        self._point("after act")
+        return act
+
+    def locate_vms(self, vms: list[str], limit_ms: int) -> list[VmPlace]:
+        return mastering.locate(self._asking(limit_ms), vms)
+
+    def _asking(self, limit_ms: int) -> mastering.Ask:
+        deadline = self._pool.now + limit_ms
+
+        def ask(method: str, *params: object) -> object:
+            answer = self._full_session()
+            if isinstance(answer, Answer):
+                host, given = self._host.name, (answer.value, *params)
+                left = deadline - self._pool.now
+                answer = self.wait_for(lambda sink: self._pool.call(host, "unix", method, given, sink), left)
+            if isinstance(answer, Answer):
+                return answer.value
+            if isinstance(answer, Fault):
+                raise XapiFault(answer.code, answer.params)
+            if answer == TIMEOUT:
+                raise XapiTimeout("no answer within the limit")
+            raise XapiUnreachable(answer.why)
+
+        return ask
 
     # ------------------------------------------------------------------------------------------ for the driver
 

@@ -1,0 +1,254 @@
+"""Orders for the serving master: whom the gate lets act, what xapi is asked, and that nothing waits for a slow one."""
+
+import itertools
+import threading
+
+import pytest
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.acts import MOST_VMS, SERVE_LIMIT_MS, SLOW
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0 import mastering
+from poolwarden_agent.dom0.xapi import XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.hostside import HostSide
+from poolwarden_agent.workers import MOST_WAITING, Workers
+
+from .fake_port import FakePort, obey, order
+from .test_gate import NOW, ORDER, STATE, reason
+from .tree import OTHER, until
+
+KINDS = gate.SERVING + ("locate_vms",)
+SERVING_NOW = NOW._replace(pool_conf=gate.MASTER, pool_conf_address="", settled=True)
+MESSAGES = {
+    "sync_database": pb.SyncDatabase(),
+    "designate_master": pb.DesignateMaster(host_uuid=OTHER),
+    "declare_host_dead": pb.DeclareHostDead(host_uuid=OTHER),
+    "enable_host": pb.EnableHost(host_uuid=OTHER),
+    "recover_members": pb.RecoverMembers(),
+    "start_vm": pb.StartVm(vm_uuid="vm-1", host_uuid=OTHER),
+}
+
+
+def about(kind, **changes):
+    return ORDER._replace(kind=kind, named="host-2", vm="vm-1", **changes)
+
+
+def outcome(result):
+    return pb.OrderResult.Outcome.Name(result.outcome), result.reason
+
+
+def serving():
+    port = FakePort()
+    port.conf = (gate.MASTER, "")
+    return port
+
+
+# ---------------------------------------------------------------------------------------------- the gate
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_host_that_serves_as_master_is_asked(kind):
+    assert reason(about(kind), now=SERVING_NOW) == "Obey"
+    for change in ({"settled": False}, {"pool_conf": gate.MEMBER}, {"pool_conf": gate.BROKEN}, {"pool_conf": ""}):
+        assert reason(about(kind), now=SERVING_NOW._replace(**change)) == "precondition"
+    held = STATE._replace(hold=gate.Hold(7, "boot-1", 1, ""))
+    assert reason(about(kind), held, SERVING_NOW) == "held"
+    stoned = STATE._replace(tombstone=gate.Tombstone(7, "host-2", ""))
+    assert reason(about(kind), stoned, SERVING_NOW) == "tombstoned"
+
+
+@pytest.mark.parametrize("kind, armed", list(itertools.product(KINDS, (True, None))))
+def test_ha_forbids_what_xapi_would_refuse_or_punish(kind, armed):
+    forbidden = kind in ("designate_master", "declare_host_dead", "recover_members")
+    expected = "ha-armed" if forbidden else "Obey"
+    assert reason(about(kind), now=SERVING_NOW._replace(ha_armed=armed)) == expected
+
+
+@pytest.mark.parametrize("kind", ["designate_master", "declare_host_dead", "enable_host", "start_vm"])
+def test_an_order_about_a_host_names_one(kind):
+    assert reason(about(kind)._replace(named=""), now=SERVING_NOW) == "precondition"
+    assert reason(about(kind)._replace(named="x" * 201), now=SERVING_NOW) == "precondition"
+    itself = "precondition" if kind in ("designate_master", "declare_host_dead") else "Obey"
+    assert reason(about(kind)._replace(named=NOW.host), now=SERVING_NOW) == itself
+
+
+@pytest.mark.parametrize("vm", ["", "x" * 201])
+def test_a_start_names_a_vm(vm):
+    assert reason(about("start_vm")._replace(vm=vm), now=SERVING_NOW) == "precondition"
+
+
+@pytest.mark.parametrize("change, expected", [({"term": 6}, "stale-term"), ({"echo_mono_ms": 4999}, "expired")])
+def test_they_expire_and_grow_stale_like_any_other(change, expected):
+    for kind in KINDS:
+        assert reason(about(kind)._replace(**change), now=SERVING_NOW) == expected
+
+
+# ---------------------------------------------------------------------------------------------- the host side
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_each_acts_once_within_its_own_limit(kind):
+    port = serving()
+    message = order(port, **{kind: MESSAGES[kind]})
+    first, again = obey(HostSide(port), message), obey(HostSide(port), message)
+    assert outcome(first) == outcome(again) == ("DONE", "") and again.replayed
+    assert port.acts == [kind] and port.limits == [SERVE_LIMIT_MS[kind]]
+    assert port.points[:3] == ["before save", "after save", "before " + kind]
+
+
+def test_a_member_is_asked_nothing():
+    port = FakePort()
+    for kind, message in MESSAGES.items():
+        assert outcome(obey(HostSide(port), order(port, **{kind: message}))) == ("REFUSED", "precondition")
+    assert port.acts == []
+
+
+def test_where_vms_could_start_is_told():
+    port = serving()
+    answer = obey(HostSide(port), order(port, locate_vms=pb.LocateVms(vm_uuids=["vm-1", "vm-2"])))
+    assert [(p.vm_uuid, p.power_state, [h.refusal for h in p.hosts]) for p in answer.vm_places] == [
+        ("vm-1", "Halted", ["", "HOST_DISABLED h2"]), ("vm-2", "Halted", ["", "HOST_DISABLED h2"])
+    ]  # fmt: skip
+    many = pb.LocateVms(vm_uuids=["v"] * (MOST_VMS + 1))
+    assert outcome(obey(HostSide(port), order(port, "o2", locate_vms=many))) == ("REFUSED", "precondition")
+
+
+# ---------------------------------------------------------------------------------------------- what xapi is asked
+
+
+class Asked(object):
+    """A serving master's xapi: answers by method, or raises what is given."""
+
+    def __init__(self, **answers):
+        self.calls = []
+        self.answers = {
+            "host.get_by_uuid": lambda uuid: "ref-" + uuid,
+            "VM.get_by_uuid": lambda uuid: "ref-" + uuid,
+        }
+        self.answers.update({name.replace("__", "."): answer for name, answer in answers.items()})
+
+    def __call__(self, method, *params):
+        self.calls.append((method,) + params)
+        answer = self.answers.get(method, "")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(*params) if callable(answer) else answer
+
+
+@pytest.mark.parametrize(
+    "kind, call",
+    [
+        ("sync_database", ("pool.sync_database",)),
+        ("designate_master", ("pool.designate_new_master", "ref-host-2")),
+        ("declare_host_dead", ("host.declare_dead", "ref-host-2")),
+        ("enable_host", ("host.enable", "ref-host-2")),
+        ("recover_members", ("pool.recover_slaves",)),
+        ("start_vm", ("VM.start_on", "ref-vm-1", "ref-host-2", False, False)),
+    ],
+)
+def test_xapi_is_told_and_its_answer_is_judged(kind, call):
+    asked = Asked()
+    assert mastering.serve(asked, about(kind)).outcome == gate.DONE and asked.calls[-1] == call
+    for error, expected in (
+        (XapiFault("HOST_OFFLINE", ["ref-host-3"]), gate.FAILED),
+        (XapiTimeout("late"), gate.UNKNOWN),
+        (XapiUnreachable("closed"), gate.UNKNOWN),
+    ):
+        act = mastering.serve(Asked(**{call[0].replace(".", "__"): error}), about(kind))
+        assert act.outcome == expected and act.text
+        if expected == gate.FAILED:
+            assert "HOST_OFFLINE" in act.text
+
+
+@pytest.mark.parametrize(
+    "power, resident, expected",
+    [
+        ("Running", "ref-host-2", gate.DONE),
+        ("Running", "ref-host-3", gate.FAILED),
+        ("Suspended", "ref-host-2", gate.FAILED),
+    ],
+)
+def test_a_vm_that_runs_there_already_is_started(power, resident, expected):
+    refused = XapiFault("VM_BAD_POWER_STATE", ["ref-vm-1", "halted", "running"])
+    asked = Asked(VM__start_on=refused, VM__get_power_state=power, VM__get_resident_on=resident)
+    assert mastering.serve(asked, about("start_vm")).outcome == expected
+
+
+def located(**answers):
+    hosts = {"r1": {"uuid": "u1", "name_label": "h1"}, "r2": {"uuid": "u2", "name_label": "h2"}}
+    known = {"VM__get_name_label": "web", "VM__get_power_state": "Halted", "VM__get_possible_hosts": ["r1"]}
+    known.update(answers)
+    return Asked(host__get_all_records=hosts, **known)
+
+
+@pytest.mark.parametrize(
+    "refused, words",
+    [
+        (XapiFault("HOST_DISABLED", ["r2"]), "HOST_DISABLED h2"),
+        (XapiFault("VM_REQUIRES_SR", ["ref-v", "OpaqueRef:sr"]), "VM_REQUIRES_SR local-1"),
+        (XapiFault("HOST_NOT_ENOUGH_FREE_MEMORY", ["1024", "512"]), "HOST_NOT_ENOUGH_FREE_MEMORY 1024 512"),
+        (XapiFault("VM_HAS_VGPU", ["OpaqueRef:what"]), "VM_HAS_VGPU"),
+        ("", "xapi does not count it among the possible hosts"),
+    ],
+)
+def test_a_refusal_is_told_in_words(refused, words):
+    asked = located(VM__assert_can_boot_here=refused, SR__get_name_label="local-1")
+    (place,) = mastering.locate(asked, ["v"])
+    assert place[:3] == ("v", "web", "Halted") and place.hosts == (("u1", ""), ("u2", words)) and not place.text
+    assert [call for call in asked.calls if call[0] == "VM.assert_can_boot_here"] == [
+        ("VM.assert_can_boot_here", "ref-v", "r2")
+    ]
+
+
+def test_what_is_not_known_of_a_vm_is_said_and_the_others_go_on():
+    def by_uuid(uuid):
+        if uuid == "gone":
+            raise XapiFault("UUID_INVALID", ["VM", uuid])
+        if uuid == "late":
+            raise XapiTimeout("late")
+        return "ref-" + uuid
+
+    asked = located(VM__get_by_uuid=by_uuid, VM__get_possible_hosts=["r1", "r2"])
+    gone, late, good = mastering.locate(asked, ["gone", "late", "v"])
+    assert "UUID_INVALID" in gone.text and "in time" in late.text and not good.text and len(good.hosts) == 2
+    for broken in (XapiTimeout("late"), XapiUnreachable("gone"), {"r1": {}}, None):
+        asked.answers["host.get_all_records"] = broken
+        (place,) = mastering.locate(asked, ["v"])
+        assert place.text and not place.hosts
+
+
+# ---------------------------------------------------------------------------------------------- workers
+
+
+def test_slow_orders_of_one_kind_go_one_at_a_time_and_kinds_side_by_side():
+    release, running, done = threading.Event(), [], []
+
+    def carry_out(work):
+        running.append(work)
+        release.wait(10)
+        done.append(work)
+
+    workers = Workers(carry_out)
+    before = threading.active_count()
+    for work in ("s1", "s2", "d1"):
+        assert workers.give(work[0], work)
+    until(lambda: len(running) == 2)
+    assert sorted(running) == ["d1", "s1"] and threading.active_count() == before + 2
+    release.set()
+    until(lambda: len(done) == 3)
+    until(lambda: threading.active_count() == before, what="no thread is left")
+    assert workers.give("s", "s3") and until(lambda: "s3" in done)
+
+
+def test_too_many_of_one_kind_are_not_taken():
+    release = threading.Event()
+    workers = Workers(lambda work: release.wait(10))
+    try:
+        assert [workers.give("s", n) for n in range(MOST_WAITING + 3)].count(False) in (1, 2)
+        assert workers.give("d", 0)
+    finally:
+        release.set()
+
+
+def test_every_serving_order_is_slow_and_has_a_limit():
+    assert set(SERVE_LIMIT_MS) == set(gate.SERVING) and set(SLOW) == set(gate.SERVING) | {"locate_vms"}
