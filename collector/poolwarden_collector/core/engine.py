@@ -11,7 +11,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import absorb, failover, master, operator, owed, release, remedies, repair, restart, sync
+from poolwarden_collector.core import (
+    absorb,
+    designate,
+    failover,
+    master,
+    operator,
+    owed,
+    release,
+    remedies,
+    repair,
+    restart,
+    sync,
+)
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import Event, OperatorSaid
 from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
@@ -68,6 +80,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     restart.note_restart_success(d)
     repair.repair(d, verdict)
     sync.keep_pushed(d, verdict)
+    designate.go_on(d)
 
 
 def _wake(d: Draft) -> None:

@@ -125,6 +125,7 @@ class PoolLive:
     repairing: tuple[HostId, Ms] | None = None  # the last repair and when it was ordered
     sync_at: Ms | None = None  # when this run last had the database pushed
     sync_skipped: str = ""  # why the push that is due is not made; empty: none is due, or it is made
+    designating: Ms | None = None  # when the switchover under way was begun, or ordered, or found after a restart
     pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
 

@@ -28,7 +28,10 @@ def observe(d: Draft) -> None:
     if before and d.heard(before) is not None and before in serving(d):
         return
     term = d.record.term + 1
+    plan = d.record.after.designation
     how = f"it succeeded {d.name(before)} without Poolwarden's order" if before else "first seen"
+    if plan is not None and plan.order and plan.host == host:
+        how = f"{d.name(before)} has handed it the role, as {plan.by} ordered"
     text = f"{d.name(host)} serves as master ({how}); the term is {term}"
     d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": before}, "", term))
     d.change(master_since=d.now)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from poolwarden_collector.core import designate
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
@@ -160,4 +161,6 @@ _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "resume": _resume,
     "confirm-fenced": _confirm,
     "restart-xapi": _restart,
+    "designate": designate.command,
+    "failover-to": designate.failover_to,
 }

@@ -70,7 +70,8 @@ def repair(d: Draft, verdict: Verdict) -> None:
         return
     if d.now - d.live.master_since < SETTLED_MS:
         return
-    may_act = not (verdict.word not in PERMITTING or _standing(d))
+    planned = d.record.after.designation is not None
+    may_act = verdict.word in PERMITTING and not planned and not _standing(d)
     for host in sorted(d.live.troubles, key=d.name):
         if d.now - d.live.troubles[host] < d.policy.member_restart_after:
             continue

@@ -59,6 +59,8 @@ def refusal(d: Draft, verdict: Verdict) -> str:
         return standing
     if d.failover is not None:
         return f"failover {d.failover.id} is open"
+    if d.record.after.designation is not None:
+        return "the role is being handed over"
     if verdict not in (Verdict.HEALTHY, Verdict.AGENT_LOST):
         return f"the pool is {verdict.word}"
     master = verified(d)
