@@ -102,6 +102,31 @@ def _play(settings: WorldSettings, story: str, plain: bool, bmc_fault: str, json
 
 
 @lab.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option(
+    "--write", is_flag=True, help="Rewrite the golden logs by what was played (not where an invariant broke)."
+)
+@click.option("--quiet", is_flag=True, help="Print only what is not as expected.")
+def story(files: tuple[Path, ...], write: bool, quiet: bool) -> None:
+    """Play stories in virtual time and print their logs.
+
+    Exit status 0: as expected; 1: an expectation failed or the golden log differs; 2: an invariant broke; 3: a story
+    cannot be read. tests/scenarios/README.md explains the language; `poolwarden lab words` lists it.
+    """
+    from poolwarden_lab.story import show
+
+    sys.exit(max(show.one(file, write=write, quiet=quiet) for file in files))
+
+
+@lab.command()
+def words() -> None:
+    """The language of stories: every command, sign and moment in a line."""
+    from poolwarden_lab.story import show
+
+    click.echo(show.words())
+
+
+@lab.command()
 @_hosts
 @_directory
 @_factor
