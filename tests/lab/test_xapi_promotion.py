@@ -3,32 +3,10 @@
 import time
 
 import pytest
+from xapi_pool import UP_MS, lab_call, on_unix, promote, repoint, running_pool
 
 from poolwarden_lab.xapi.actions import Answer, Fault, Lost
-from poolwarden_lab.xapi.trees import VmSpec
 from poolwarden_lab.xapi.virtual import TIMEOUT, VirtualPool
-
-VMS = (VmSpec("web", 0), VmSpec("db", 1), VmSpec("mail", 2), VmSpec("spare", None))
-UP_MS = 60_000
-
-
-def running_pool(n: int = 3, **options: object) -> VirtualPool:
-    pool = VirtualPool(n, vms=VMS if n >= 3 else (), **options)  # type: ignore[arg-type]
-    pool.power_on_all()
-    pool.run_until(UP_MS)
-    return pool
-
-
-def on_unix(pool: VirtualPool, host: str, method: str, *params: object) -> object:
-    return pool.call_now(host, "unix", method, (pool.local_session(host), *params))
-
-
-def promote(pool: VirtualPool, host: str) -> None:
-    assert on_unix(pool, host, "pool.emergency_transition_to_master") == Answer("")
-
-
-def repoint(pool: VirtualPool, host: str, master: str) -> None:
-    assert on_unix(pool, host, "pool.emergency_reset_master", pool.hosts[master].address) == Answer("")
 
 
 def enabled_hosts(pool: VirtualPool, master: str) -> set[str]:
@@ -313,14 +291,6 @@ def test_a_clean_restart_of_a_master_loses_nothing() -> None:
     pool.run_until(UP_MS + 60_000)
     assert not pool.hosts["h1"].domains.kills
     assert enabled_hosts(pool, "h1") == {"h1", "h2", "h3"}
-
-
-def lab_call(pool: VirtualPool, method: str, *params: object) -> None:
-    """Call the master h1 and let it take the time it needs."""
-    replies: list[object] = []
-    pool.call("h1", "unix", method, (pool.local_session("h1"), *params), replies.append)
-    pool.run_while(lambda: not replies, pool.now + 10_000)
-    assert isinstance(replies[0], Answer), replies[0]
 
 
 # ------------------------------------------------------------------------------------ databases

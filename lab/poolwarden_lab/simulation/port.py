@@ -285,12 +285,14 @@ class SimPort(HostPort):
 
     def stop_toolstack(self, limit_ms: int) -> Act:
         self._point("before act")
-        self._pool.stop_xapi(self._host.name)
+        self._pool.hold(self._host.name)
+        self._pool.stop_toolstack(self._host.name)
         self._point("after act")
         return Act(gate.DONE, "the toolstack was told to stop")
 
     def start_toolstack(self, limit_ms: int) -> Act:
         self._point("before act")
+        self._pool.release(self._host.name)
         self._pool.restart_xapi(self._host.name)
         self._point("after act")
         if self.process() == gate.NO_PROCESS:

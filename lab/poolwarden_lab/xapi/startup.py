@@ -70,6 +70,7 @@ def _start_master(model: XapiModel) -> Task[None]:
         return
     model.engine.event("no-other-masters")
     yield Sleep(total * 3 // 10)
+    model.engine.event("storage-touched", role="master")
     mastering.plug(database, model.host_uuid)
     mastering.settle(database, model.host_uuid, *_resync(model, database.placements()))
     yield Sleep(total * 2 // 10)
@@ -135,6 +136,7 @@ def _start_member(model: XapiModel) -> Task[None]:
 def _complete_member(model: XapiModel, link: membership.DbLink, total: int) -> Task[None]:
     model.engine.spawn("heartbeat", membership.heartbeat(model))
     yield Sleep(total * 3 // 10)
+    model.engine.event("storage-touched", role="member")
     yield from link.call("db.plug", model.host_uuid)
     placements = yield from link.call("db.placements")
     adopted, gone = _resync(model, dict(placements) if isinstance(placements, dict) else {})

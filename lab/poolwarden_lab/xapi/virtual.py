@@ -9,14 +9,16 @@ runs of the same story are equal. What the network, the power supply, the kernel
 * A process that ends resets its connections at once. A host that loses its power says nothing: its peers' connections
   stay open and silent until it has power again, and are reset then.
 * systemd starts xapi again after every exit code but 0. Domains outlive xapi, and die with the power.
+* A hold (`hold`) is durable: while it is there no start of xapi does anything, neither systemctl's, nor
+  Restart=on-failure's, nor a boot's. Lifting it starts nothing.
+* A boot's first start of xapi waits for `boot_gate`, which is asked again every second until it says True. Restarts
+  within a boot are not gated.
 * A frozen host (SIGSTOP) takes connections and does nothing; what came meanwhile happens when it thaws.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from poolwarden_lab.xapi.actions import (
     Action,
@@ -35,48 +37,20 @@ from poolwarden_lab.xapi.actions import (
     Reply,
     WakeAt,
 )
+from poolwarden_lab.xapi.clock import Clock
 from poolwarden_lab.xapi.hypervisor import Domains
 from poolwarden_lab.xapi.model import HostConfig, Variant, XapiModel
+from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE, STUNNEL_MARK
 from poolwarden_lab.xapi.times import scaled
 from poolwarden_lab.xapi.trees import HostTree, MemoryDisk, VmSpec, boot_id, make_pool_disks
+from poolwarden_lab.xapi.virtual_host import LogEntry, OnReply, VirtualHost
+
+__all__ = ["GATE_MS", "TIMEOUT", "LogEntry", "OnReply", "VirtualHost", "VirtualPool"]
 
 TIMEOUT = Lost("timeout")
 """What `call_now` says when no answer was to be had without time passing."""
-
-OnReply = Callable[[PeerResult], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    ms: int
-    host: str
-    event: Event
-
-    def __str__(self) -> str:
-        return f"{self.ms:>9} {self.host} {self.event}"
-
-
-@dataclass(eq=False)
-class VirtualHost:
-    """One machine. Read it freely; change it through `VirtualPool` only."""
-
-    name: str
-    uuid: str
-    address: str
-    disk: MemoryDisk
-    domains: Domains
-    power: bool = False
-    frozen: bool = False
-    boot: int = 0
-    pid: int = 0  # of xapi; 0: none
-    started_ms: int = 0  # of that process
-    model: XapiModel | None = None
-    doors: set[Door] = field(default_factory=set)
-    conns: dict[int, tuple[str | None, OnReply]] = field(default_factory=dict)  # conn -> (caller's host, sink)
-    silent: list[tuple[str, OnReply]] = field(default_factory=list)  # connections open when the power went
-    inbox: list[Callable[[], None]] = field(default_factory=list)  # held while frozen
-    last_pid: int = 1000
-    wanted: bool = True  # systemd is to run xapi
+GATE_MS = 1_000
+"""How soon a boot gate that says no is asked again, ms."""
 
 
 class VirtualPool:
@@ -95,9 +69,11 @@ class VirtualPool:
         boot_ms: int = 0,
         dead_connect_ms: int = 3_000,
         unix_limit: int = 1024,
+        clock: Clock | None = None,
     ) -> None:
         trees = make_pool_disks(n, pool_name, vms) if trees is None else trees
-        self.now = 0
+        self.clock = Clock() if clock is None else clock
+        self.boot_gate: Callable[[str], bool] | None = None  # may this host's xapi start in this boot? None: always
         self.log: list[LogEntry] = []
         self.times = scaled(time_factor)
         self.latency_ms = latency_ms
@@ -107,8 +83,7 @@ class VirtualPool:
         self._variant: Variant = variant
         self._unix_limit = unix_limit
         self._pool_name = pool_name
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
-        self._numbers = 0
+        self._connections = 0
         self._held: dict[tuple[str, str], list[Callable[[], None]]] = {}
         self.hosts: dict[str, VirtualHost] = {}
         for tree in trees:
@@ -120,27 +95,29 @@ class VirtualPool:
 
     # -------------------------------------------------------------------------------- time
 
+    @property
+    def now(self) -> int:
+        return self.clock.now
+
     def at(self, ms: int, act: Callable[[], None]) -> None:
         """Do something at a time, or now if that has passed. Things of one moment happen in the order of asking."""
-        self._numbers += 1
-        heapq.heappush(self._queue, (max(ms, self.now), self._numbers, act))
+        self.clock.at(ms, act)
 
     def run_until(self, ms: int) -> None:
-        while self._queue and self._queue[0][0] <= ms:
+        while (due := self.clock.next_due) is not None and due <= ms:
             self._step()
-        self.now = max(self.now, ms)
+        self.clock.now = max(self.now, ms)
 
     def run_while(self, condition: Callable[[], bool], limit_ms: int) -> None:
         """Run as long as the condition holds. Raises TimeoutError when it still holds at `limit_ms`."""
         while condition():
-            if not self._queue or self._queue[0][0] > limit_ms:
+            due = self.clock.next_due
+            if due is None or due > limit_ms:
                 raise TimeoutError(f"still waiting at {limit_ms} ms")
             self._step()
 
     def _step(self) -> None:
-        ms, _, act = heapq.heappop(self._queue)
-        self.now = max(self.now, ms)
-        act()
+        self.clock.step()
 
     # -------------------------------------------------------------------------------- power and processes
 
@@ -149,16 +126,38 @@ class VirtualPool:
         host = self.hosts[name]
         if host.power:
             return
-        host.power = True
+        host.power = host.wanted = host.gated = True
         host.boot += 1
+        self._note(name, Event("power-on", {"boot": str(host.boot)}))
         host.disk.write("proc/sys/kernel/random/boot_id", (boot_id(self._pool_name, name, host.boot) + "\n").encode())
         for path in [path for path in host.disk.files if path.startswith("var/run/")]:
             host.disk.remove(path)
         silent, host.silent = host.silent, []
         for caller, sink in silent:
             self._send(name, caller, lambda sink=sink: sink(Lost("reset")))  # type: ignore[misc]
+        self._boot_later(host, self.boot_ms)
+
+    def _boot_later(self, host: VirtualHost, pause_ms: int) -> None:
         boot = host.boot
-        self.at(self.now + self.boot_ms, lambda: self._start(host) if host.boot == boot and host.wanted else None)
+
+        def boot_on() -> None:
+            if host.power and host.boot == boot:
+                self._when_awake(host, ask)
+
+        def ask() -> None:
+            if host.boot == boot:
+                self._ask_gate(host)
+
+        self.at(self.now + pause_ms, boot_on)
+
+    def _ask_gate(self, host: VirtualHost) -> None:
+        """The boot has come to xapi: start it, or ask again later."""
+        if self.boot_gate is not None and not self.boot_gate(host.name):
+            self._boot_later(host, GATE_MS)
+            return
+        host.gated = False
+        if host.wanted:
+            self._start(host)
 
     def power_on_all(self) -> None:
         for name in self.hosts:
@@ -172,30 +171,73 @@ class VirtualPool:
         host.conns.clear()
         host.inbox.clear()
         host.domains.clear()
-        host.power = host.frozen = False
+        host.power = host.frozen = host.stuck = False
         self._forget_process(host)
 
     def kill_xapi(self, name: str) -> None:
         """SIGKILL; systemd starts another."""
         host = self.hosts[name]
-        if host.model is not None:
+        if host.model is not None and not host.stuck:
             self._ended(host, host.model, -9)
 
     def restart_xapi(self, name: str) -> None:
         """systemctl restart xapi.service."""
         host = self.hosts[name]
         host.wanted = True
-        if host.model is not None:
-            self._act(host, host.model, host.model.sigterm(self.now))
-            self._start_later(host)
-        elif host.power:
+        if host.model is None:
             self._start(host)
+        elif self._terminate(host, flush=True):
+            self._start_later(host)
 
-    def stop_xapi(self, name: str) -> None:
+    def restart_toolstack(self, name: str) -> None:
+        """xe-toolstack-restart: stunnel is stopped too, so that 443 opens only when xapi has come far enough."""
+        self.hosts[name].disk.remove(STUNNEL_MARK)
+        self.restart_xapi(name)
+
+    def stop_xapi(self, name: str, *, flush: bool = True) -> None:
+        """systemctl stop xapi.service, until it is started again or the host boots; not flush: by SIGKILL.
+
+        A clean stop flushes a master's database first. The domains run on.
+        """
         host = self.hosts[name]
         host.wanted = False
         if host.model is not None:
+            self._terminate(host, flush=flush)
+
+    def stop_toolstack(self, name: str, *, flush: bool = True) -> None:
+        """Stop xapi and stunnel: ports 80 and 443 refuse."""
+        self.hosts[name].disk.remove(STUNNEL_MARK)
+        self.stop_xapi(name, flush=flush)
+
+    def _terminate(self, host: VirtualHost, *, flush: bool) -> bool:
+        """End xapi's process; False: it does not end."""
+        assert host.model is not None
+        if host.stuck:
+            self._note(host.name, Event("stop-hangs"))
+            return False
+        if flush:
             self._act(host, host.model, host.model.sigterm(self.now))
+        else:
+            self._ended(host, host.model, 0)
+        return True
+
+    def hold(self, name: str) -> None:
+        """Let nothing start xapi on this host until `release`, reboots included. What runs, runs on."""
+        self._set_held(name, True)
+
+    def release(self, name: str) -> None:
+        """Lift the hold; nothing is started by that."""
+        self._set_held(name, False)
+
+    def _set_held(self, name: str, held: bool) -> None:
+        host = self.hosts[name]
+        if host.held != held:
+            host.held = held
+            self._note(name, Event("held" if held else "released"))
+
+    def stick_xapi(self, name: str, stuck: bool = True) -> None:
+        """Fault: the process of xapi serves on and ends by no signal, until stick_xapi(name, False) or power off."""
+        self.hosts[name].stuck = stuck
 
     def freeze(self, name: str) -> None:
         self.hosts[name].frozen = True
@@ -342,8 +384,8 @@ class VirtualPool:
         if host.model is None or door not in host.doors:
             self._reply(host, caller, sink, Lost("refused"))
             return
-        self._numbers += 1
-        conn = self._numbers
+        self._connections += 1
+        conn = self._connections
         host.conns[conn] = (caller, sink)
         self._act(host, host.model, host.model.on_call(conn, door, method, params, self.now))
 
@@ -356,7 +398,10 @@ class VirtualPool:
     # -------------------------------------------------------------------------------- driving a model
 
     def _start(self, host: VirtualHost) -> None:
-        if host.model is not None or not host.power:
+        if host.model is not None or not host.power or host.gated:
+            return
+        if host.held:
+            self._note(host.name, Event("start-held"))
             return
         host.last_pid += 1
         host.pid, host.started_ms = host.last_pid, self.now
@@ -382,7 +427,7 @@ class VirtualPool:
         if host.model is not model:
             return
         self._forget_process(host)
-        for cookie in ("var/run/xapi_startup.cookie", "var/run/xapi_init_complete.cookie"):
+        for cookie in (STARTUP_COOKIE, INIT_COOKIE):
             host.disk.remove(cookie)
         conns, host.conns = host.conns, {}
         for caller, sink in conns.values():
