@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.core.facts import Role
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import Order, Preconditions, Promote, SendOrder
@@ -51,7 +52,7 @@ async def test_welcome_carries_the_durable_epoch(tmp_path: Path) -> None:
             agent = PlayedAgent(rig.parts.gateway.port, rig.bundle(HOSTS[0]), HOSTS[0])
             rig.agents.append(agent)
             await agent.attach()
-            assert (await agent.expect("welcome")).epoch == epoch
+            assert (await agent.expect("welcome")).epoch >> LOT_BITS == epoch
 
 
 async def test_a_hello_for_another_host_is_refused_and_said(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ async def test_an_order_reaches_its_host_with_epoch_pool_and_echo(tmp_path: Path
         given = Order("o-1", HOSTS[0], "boot-1", 3, Promote(), 15_000, Preconditions((Role.MEMBER,), ha_off=True))
         rig.parts.service._effects.perform(POOL, SendOrder(given))
         order = await agent.expect("order")
-        assert (order.order_id, order.epoch, order.term, order.pool_uuid) == ("o-1", 1, 3, POOL)
+        assert (order.order_id, order.epoch >> LOT_BITS, order.term, order.pool_uuid) == ("o-1", 1, 3, POOL)
         assert (order.echo_mono_ms, order.valid_for_ms, order.WhichOneof("kind")) == (stamp, 15_000, "promote")
         assert list(order.preconditions.pool_conf_in) == [pb.RoleFacts.MEMBER] and order.preconditions.ha_off
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved
 from poolwarden_collector.shell.journal import Journal, JournalError
@@ -29,7 +30,7 @@ def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.begin_epoch()
     rows = journal.commit(POOL, [entry(1), entry(2)])
-    assert [row.seq for row in rows] == [1, 2] and rows[0].epoch == 1
+    assert [row.seq for row in rows] == [1, 2] and rows[0].epoch >> LOT_BITS == 1
     journal.close()
     again = Journal(tmp_path)
     assert list(again.replay(POOL)) == [entry(1), entry(2)]
@@ -44,10 +45,18 @@ def test_epochs_never_repeat(tmp_path: Path) -> None:
         journal = Journal(tmp_path)
         seen.append(journal.begin_epoch())
         journal.close()
-    assert seen == [1, 2, 3]
+    assert [epoch >> LOT_BITS for epoch in seen] == [1, 2, 3]
     journal = Journal(tmp_path)
-    assert (journal.begin_epoch(above=9), journal.begin_epoch()) == (10, 11)
+    later = (journal.begin_epoch(above=9 << LOT_BITS | 5), journal.begin_epoch())
+    assert [epoch >> LOT_BITS for epoch in later] == [10, 11] and later[0] > 9 << LOT_BITS | 5
     journal.close()
+
+
+def test_two_collectors_with_the_same_past_do_not_hold_the_same_epoch(tmp_path: Path) -> None:
+    journals = [Journal(tmp_path / name) for name in ("one", "other")]
+    assert journals[0].begin_epoch() != journals[1].begin_epoch()
+    for journal in journals:
+        journal.close()
 
 
 def test_a_second_collector_is_refused_and_the_lock_ends_with_the_first(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import agent_link_pb2_grpc as link_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.shell import ca
 from poolwarden_collector.shell.journal import Journal
 
@@ -110,7 +111,7 @@ def until(condition: object, within: float = 10.0) -> None:
 def test_it_serves_and_stops_cleanly(tmp_path: Path, number: int) -> None:
     with collector(tmp_path) as running:
         stream = running.agent(HOSTS[0])
-        assert next(stream).welcome.epoch == 1
+        assert next(stream).welcome.epoch >> LOT_BITS == 1
         until(lambda: [pool.verdict for pool in running.status().pools] == ["Learning"])
         assert running.end(number) == 0
     journal = Journal(tmp_path / "state")
@@ -132,7 +133,7 @@ def test_kill_9_loses_nothing_and_raises_the_epoch(tmp_path: Path) -> None:
         running.end(signal.SIGKILL)
     with collector(tmp_path) as again:
         reply = again.status()
-        assert reply.epoch == 2 and reply.pools[0].paused and reply.pools[0].pause_reason == "work"
+        assert reply.epoch >> LOT_BITS == 2 and reply.pools[0].paused and reply.pools[0].pause_reason == "work"
         assert again.end() == 0
 
 
@@ -141,7 +142,7 @@ def test_a_second_collector_on_the_journal_is_refused(tmp_path: Path) -> None:
         running.status()
         second = run("--config", tmp_path / "collector.toml")
         assert second.returncode == 4 and re.fullmatch(r"poolwarden-collector: .*another collector.*\n", last(second))
-        assert running.status().epoch == 1
+        assert running.status().epoch >> LOT_BITS == 1
 
 
 def last(done: subprocess.CompletedProcess[str]) -> str:

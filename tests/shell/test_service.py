@@ -11,6 +11,7 @@ import pytest
 
 from poolwarden_collector.core import engine, orders
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.core.facts import Hello, HostFacts, PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
@@ -188,7 +189,7 @@ async def test_a_restart_stands_where_the_journal_ends(tmp_path: Path) -> None:
     again = World(tmp_path)
     await again.service.begin()
     assert again.pool.record == record and again.pool.live.agents == {}
-    assert again.kinds()[-1] == "collector-started" and again.service.roster.epoch == 2
+    assert again.kinds()[-1] == "collector-started" and again.service.roster.epoch >> LOT_BITS == 2
 
 
 async def test_an_engines_error_stops_that_step_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,12 +287,12 @@ async def test_a_higher_epoch_is_made_durable_and_survives_a_full_disk(tmp_path:
     world = World(tmp_path)
     await world.take(ev.Tick())
     world.told.full = True
-    await world.service._perform(POOL, orders.RaiseEpoch(41))
-    assert world.service.roster.epoch == 1 and world.service.roster.stalled
+    await world.service._perform(POOL, orders.RaiseEpoch(41 << LOT_BITS))
+    assert world.service.roster.epoch >> LOT_BITS == 1 and world.service.roster.stalled
     world.told.full = False
     world.time += RETRY_MS
     await world.take(ev.Tick())
-    assert world.service.roster.epoch == 42 == world.journal.epoch
+    assert world.service.roster.epoch >> LOT_BITS == 42 and world.service.roster.epoch == world.journal.epoch
 
 
 async def test_followers_hear_what_is_durable_in_order(tmp_path: Path) -> None:

@@ -24,3 +24,8 @@ def size(count: int) -> str:
 def joined(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def activation(epoch: int) -> int:
+    """The count of activations in an epoch; its low 20 bits are drawn by lot and say nothing to people."""
+    return epoch >> 20 or epoch

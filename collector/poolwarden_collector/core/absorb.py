@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core import epoch
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, suspected
@@ -88,7 +89,8 @@ def _compare_numbers(d: Draft, event: ev.AgentConnected) -> None:
     if d.quiet:
         d.do(RaiseEpoch(hello.highest_epoch))
     elif d.record.stale_epoch < hello.highest_epoch:
-        text = f"{d.name(hello.host)} obeys a collector with epoch {hello.highest_epoch}; this one has {d.site.epoch}"
+        theirs, ours = epoch.name(hello.highest_epoch), epoch.name(d.site.epoch)
+        text = f"{d.name(hello.host)} obeys a collector with epoch {theirs}; this one has {ours}"
         d.note(Kind.STALE_EPOCH, text + ": this pool is left alone", epoch=hello.highest_epoch)
 
 

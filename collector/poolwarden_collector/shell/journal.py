@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from poolwarden_collector.core.epoch import LOT_BITS, after
 from poolwarden_collector.core.facts import PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved
@@ -130,9 +132,12 @@ class Journal:
     # ------------------------------------------------------------------------------------------------ writing
 
     def begin_epoch(self, above: int = 0) -> int:
-        """A new epoch, higher than every one before and than ``above``; durable when this returns."""
+        """A new epoch, higher than every one before and than ``above``; durable when this returns.
+
+        Drawn partly by lot (core/epoch.py), so that two collectors with copies of one journal do not hold the same.
+        """
         with self._transaction("a new epoch") as db:
-            epoch = max(self.epoch, above) + 1
+            epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))
             db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", [str(epoch)])
         self.epoch = epoch
         return epoch

@@ -23,7 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from poolwarden_collector.core import orders
+from poolwarden_collector.core import epoch, orders
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.events import AgentReported, FenceEnded, OperatorSaid, Tick
 from poolwarden_collector.core.facts import Ms, PoolId
@@ -105,7 +105,7 @@ class Service:
             entries = await self.write(lambda pool: list(self._journal.replay(pool)), uuid)
             record = fold(PoolRecord(uuid), entries)
             self.roster.pools[uuid] = self._pool(record)
-            text = f"collector {self.roster.config.name} started with epoch {self.roster.epoch}"
+            text = f"collector {self.roster.config.name} started with epoch {epoch.name(self.roster.epoch)}"
             await self._note(uuid, Kind.COLLECTOR_STARTED, text, epoch=self.roster.epoch)
 
     def _pool(self, record: PoolRecord) -> Pool:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from poolwarden_collector.cli.layout import Line, Page, Tone
 from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table
-from poolwarden_collector.cli.words import span
+from poolwarden_collector.cli.words import activation, span
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
@@ -82,7 +82,7 @@ def _failover_lines(pool: "api.PoolStatus") -> Page:
 
 
 def _collector_lines(reply: "api.StatusReply") -> Page:
-    text = f"{reply.collector_name} {reply.version}, epoch {reply.epoch}, up {span(reply.up_ms)}"
+    text = f"{reply.collector_name} {reply.version}, epoch {activation(reply.epoch)}, up {span(reply.up_ms)}"
     page: Page = [Line(text, "dim", label="collector: ")]
     if reply.quiet_ms:
         text = f"{span(reply.quiet_ms)} left; nothing is decided before every agent had time to come back"
