@@ -204,7 +204,15 @@ def disks(items: Iterable[port.Disk]) -> pb.DiskList:
 
 def pool_view(view: port.PoolView) -> pb.PoolView:
     hosts = [
-        pb.PoolHost(host_uuid=h.host, name=h.name, address=h.address, enabled=h.enabled, live=h.live)
+        pb.PoolHost(
+            host_uuid=h.host,
+            name=h.name,
+            address=h.address,
+            enabled=h.enabled,
+            live=h.live,
+            unplugged_srs=h.unplugged,
+            default_sr_unplugged=h.default_unplugged,
+        )
         for h in view.hosts
     ]
     return pb.PoolView(
@@ -214,6 +222,7 @@ def pool_view(view: port.PoolView) -> pb.PoolView:
         hosts=hosts,
         ha_enabled=tri(view.ha_enabled),
         rolling_upgrade=tri(view.rolling_upgrade),
+        busy_tasks=view.busy,
     )
 
 

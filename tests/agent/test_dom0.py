@@ -183,10 +183,16 @@ def test_another_process_gets_another_session(tree, xapi):
 def view_of(xapi, master="OpaqueRef:h1"):
     xapi.asks_session("pool.get_all", ["OpaqueRef:p"])
     record = {"uuid": POOL, "name_label": "lab", "master": master, "ha_enabled": False, "other_config": {}}
+    record["default_SR"] = "OpaqueRef:sr"
     xapi.asks_session("pool.get_record", record)
     host = {"uuid": HOST, "name_label": "h1", "address": "10.0.0.5", "enabled": True, "metrics": "OpaqueRef:m1"}
     xapi.asks_session("host.get_all_records", {"OpaqueRef:h1": host})
     xapi.asks_session("host_metrics.get_all_records", {"OpaqueRef:m1": {"live": True}})
+    pbd = {"host": "OpaqueRef:h1", "SR": "OpaqueRef:sr", "currently_attached": False}
+    xapi.asks_session("PBD.get_all_records", {"OpaqueRef:pbd": pbd})
+    xapi.asks_session("SR.get_name_label", "iscsi-1")
+    task = {"name_label": "Async.VM.migrate_send", "status": "pending"}
+    xapi.asks_session("task.get_all_records", {"OpaqueRef:t": task})
 
 
 def test_the_pool_through_one_session(tree, xapi):
@@ -197,7 +203,8 @@ def test_the_pool_through_one_session(tree, xapi):
         assert (view.pool, view.name, view.master, view.ha_enabled, view.rolling_upgrade) == (
             POOL, "lab", HOST, False, False
         )  # fmt: skip
-        assert [tuple(h) for h in view.hosts] == [(HOST, "h1", "10.0.0.5", True, True)]
+        assert [tuple(h) for h in view.hosts] == [(HOST, "h1", "10.0.0.5", True, True, ("iscsi-1",), True)]
+        assert view.busy == ("Async.VM.migrate_send",)
     assert xapi.methods().count(LOGIN) == 1
     xapi.behaviours["session.logout"] = answers("")
     port.close()
@@ -215,6 +222,10 @@ def test_the_pool_through_one_session(tree, xapi):
         ("host.get_all_records", {"OpaqueRef:h1": "x"}),
         ("host_metrics.get_all_records", "x"),
         ("host_metrics.get_all_records", {"OpaqueRef:m1": 5}),
+        ("PBD.get_all_records", "x"),
+        ("PBD.get_all_records", {"OpaqueRef:pbd": 5}),
+        ("task.get_all_records", {"OpaqueRef:t": 5}),
+        ("task.get_all_records", 5),
     ],
 )
 def test_a_view_of_another_shape_is_none(tree, xapi, method, value):

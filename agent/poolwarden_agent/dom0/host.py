@@ -16,6 +16,7 @@ from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process,
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import alive, files, mastering, statedb, systemd, xenstore
 from poolwarden_agent.dom0.handover import Handover
+from poolwarden_agent.dom0.poolview import PoolLook
 from poolwarden_agent.dom0.port import (
     HTTP_PORT,
     TLS_PORT,
@@ -25,7 +26,6 @@ from poolwarden_agent.dom0.port import (
     Emergency,
     HostPort,
     Identity,
-    PoolHost,
     PoolView,
     Toolstack,
     VmPlace,
@@ -50,6 +50,7 @@ class Dom0(HostPort):
         self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"))
         self._slots = Slots(os.path.join(root, SLOTS))
         self._handover = Handover(root)
+        self._look = PoolLook()
         self._session_of = NO_PROCESS
         self._inventory = files.inventory(root)
         self._inventory_at = files.modified(root, files.INVENTORY)
@@ -188,6 +189,7 @@ class Dom0(HostPort):
         if process != self._session_of:
             self._session_of = process
             self._xapi.forget()
+            self._look.forget()
 
     def emergency(self, limit_ms: int) -> Emergency:
         self._same_process()
@@ -222,11 +224,7 @@ class Dom0(HostPort):
             return self._xapi.full(method, params, max(0.001, deadline - time.monotonic()))
 
         try:
-            pool = ask("pool.get_all")[0]
-            record = ask("pool.get_record", pool)
-            hosts = ask("host.get_all_records")
-            metrics = ask("host_metrics.get_all_records")
-            return _pool_view(record, hosts, metrics)
+            return self._look.look(ask)
         except (XapiError, LookupError, TypeError, AttributeError):  # the last three: not the shape of xapi's answer
             return None
 
@@ -299,22 +297,3 @@ class Dom0(HostPort):
     def close(self) -> None:
         """Give xapi its sessions back."""
         self._xapi.logout()
-
-
-def _pool_view(record: Any, hosts: Any, metrics: Any) -> PoolView:
-    live = {ref: bool(item.get("live")) for ref, item in metrics.items()}
-    found = tuple(
-        PoolHost(
-            str(host.get("uuid", "")),
-            str(host.get("name_label", "")),
-            str(host.get("address", "")),
-            bool(host.get("enabled")),
-            live.get(host.get("metrics"), False),
-        )
-        for host in hosts.values()
-    )
-    master = hosts.get(record.get("master"), {})
-    upgrade = "rolling_upgrade_in_progress" in record.get("other_config", {})
-    name, pool = str(record.get("name_label", "")), str(record.get("uuid", ""))
-    by_uuid = tuple(sorted(found))
-    return PoolView(pool, name, str(master.get("uuid", "")), by_uuid, bool(record.get("ha_enabled")), upgrade)

@@ -34,18 +34,32 @@ Disk = NamedTuple(
 )
 # outcome: answered, no answer (hung) or refused (down); flag: the emergency flag, None where it was not answered.
 Emergency = NamedTuple("Emergency", [("outcome", str), ("flag", Optional[bool]), ("code", str)])
-PoolHost = NamedTuple("PoolHost", [("host", str), ("name", str), ("address", str), ("enabled", bool), ("live", bool)])
-PoolView = NamedTuple(
-    "PoolView",
-    [
-        ("pool", str),
-        ("name", str),
-        ("master", str),
-        ("hosts", Tuple[PoolHost, ...]),
-        ("ha_enabled", Optional[bool]),
-        ("rolling_upgrade", Optional[bool]),
-    ],
-)
+
+
+class PoolHost(NamedTuple):
+    """A host as the serving master sees it."""
+
+    host: str
+    name: str
+    address: str
+    enabled: bool
+    live: bool
+    unplugged: Tuple[str, ...] = ()  # names of SRs whose PBD there is not attached
+    default_unplugged: bool = False
+
+
+class PoolView(NamedTuple):
+    """The pool as the serving master sees it."""
+
+    pool: str
+    name: str
+    master: str
+    hosts: Tuple[PoolHost, ...]
+    ha_enabled: Optional[bool]
+    rolling_upgrade: Optional[bool]
+    busy: Tuple[str, ...] = ()  # names of tasks that a restart of xapi would break
+
+
 # outcome: done, failed or unknown (the call did not end within its limit).
 Act = NamedTuple("Act", [("outcome", str), ("text", str)])
 # What of a toolstack fence is there at this instant; text: what is not, for people.

@@ -15,6 +15,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.acts import ACT_LIMIT_MS
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import mastering, statedb
+from poolwarden_agent.dom0.poolview import PoolLook
 from poolwarden_agent.dom0.port import (
     HTTP_PORT,
     TLS_PORT,
@@ -24,12 +25,11 @@ from poolwarden_agent.dom0.port import (
     Emergency,
     HostPort,
     Identity,
-    PoolHost,
     PoolView,
     Toolstack,
     VmPlace,
 )
-from poolwarden_agent.dom0.xapi import XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB, choose, generation_on_disk
@@ -77,6 +77,7 @@ class SimPort(HostPort):
         self._local: tuple[int, str] = (0, "")  # pid of xapi, local session
         self._full: tuple[int, str] = (0, "")
         self._parsed: tuple[bytes, StateDb | None] = (b"", None)
+        self._look = PoolLook()
         self._read: tuple[str, int] = ("", 0)  # path and generation of the database that is being read
         self._identity = self._read_identity()
 
@@ -234,21 +235,15 @@ class SimPort(HostPort):
             if not isinstance(opened, Answer):
                 return opened
             self._full = (self._host.pid, str(opened.value))
+            self._look.forget()
         return Answer(self._full[1])
 
     def pool_view(self, limit_ms: int) -> PoolView | None:
-        if not isinstance(self._full_session(), Answer):
-            return None
-        found = [self._records(kind) for kind in ("pool", "host", "host_metrics")]
-        if any(records is None for records in found):
+        try:
+            return self._look.look(self._asking(0))
+        except (XapiError, LookupError):
             self._full = (0, "")
             return None
-        pools, hosts, metrics = (records or {} for records in found)
-        return _view(next(iter(pools.values())), hosts, metrics)
-
-    def _records(self, kind: str) -> dict[str, dict[str, object]] | None:
-        answer = self._call("unix", f"{kind}.get_all_records", self._full[1])
-        return answer.value if isinstance(answer, Answer) and isinstance(answer.value, dict) else None
 
     # ------------------------------------------------------------------------------------------ acts
 
@@ -436,20 +431,3 @@ def _placements(state: StateDb) -> tuple[statedb.Placement, ...]:
             host = "" if where == NULL_REF else hosts.get(where, {}).get("uuid", where)
             found.append(statedb.Placement(row["uuid"], host, row.get("name__label", "")))
     return tuple(found)
-
-
-def _view(
-    pool: dict[str, object], hosts: dict[str, dict[str, object]], metrics: dict[str, dict[str, object]]
-) -> PoolView:
-    def live(host: dict[str, object]) -> bool:
-        return bool(metrics.get(str(host["metrics"]), {}).get("live"))
-
-    found = [
-        PoolHost(str(h["uuid"]), str(h["name_label"]), str(h["address"]), bool(h["enabled"]), live(h))
-        for h in hosts.values()
-    ]
-    other = pool["other_config"]
-    upgrade = isinstance(other, dict) and "rolling_upgrade_in_progress" in other
-    master = str(hosts[str(pool["master"])]["uuid"])
-    name, uuid = str(pool["name_label"]), str(pool["uuid"])
-    return PoolView(uuid, name, master, tuple(sorted(found)), bool(pool["ha_enabled"]), upgrade)
