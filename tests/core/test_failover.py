@@ -253,7 +253,7 @@ def test_only_the_collector_loses_the_master() -> None:
 def test_a_member_without_standing_cannot_witness_but_two_off_readings_need_none() -> None:
     g = Guarded()
     g.journal = [e for e in g.journal if e.kind is not Kind.STANDING]
-    g.pool = replace(g.pool, record=replace(g.pool.record, standing=frozenset()))
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing={}))
     g.cut_power()
     g.run(4_000)
     assert g.verdict == "Suspect"

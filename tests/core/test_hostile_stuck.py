@@ -121,7 +121,7 @@ def test_silence_without_any_standing_is_not_suspected_for_ever() -> None:
     person who could help."""
     g = Guarded()
     g.journal = [e for e in g.journal if e.kind is not Kind.STANDING]
-    g.pool = replace(g.pool, record=replace(g.pool.record, standing=frozenset()))
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing={}))
     g.host(1).power = Power.UNKNOWN
     g.cut_power()
     g.host(1).power = Power.UNKNOWN
@@ -363,7 +363,7 @@ def test_standing_is_not_given_for_an_answer_from_before_the_master_took_the_rol
     third = g.host(3)
     facts = g.facts(third)
     probes = tuple(replace(p, probed_at=stale, answered_at=stale) if p.target == uuid(2) else p for p in facts.probes)
-    g.pool = replace(g.pool, record=replace(g.pool.record, standing=frozenset()))
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing={}))
     g.journal = [e for e in g.journal if e.kind is not Kind.STANDING]
     g.now += 100
     g.feed(ev.AgentReported(uuid(3), third.stream, replace(facts, probes=probes)))

@@ -89,7 +89,7 @@ def test_a_timeout_is_no_refusal() -> None:
 
 def test_a_prober_that_never_reached_it_proves_nothing() -> None:
     g = hung()
-    g.pool = replace(g.pool, record=replace(g.pool.record, standing=frozenset()))
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing={}))
     g.journal[:] = [entry for entry in g.journal if entry.kind is not Kind.STANDING]
     g.run(200_000)
     assert not g.has(Kind.DECIDED) and not g.promoted()

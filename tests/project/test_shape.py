@@ -101,6 +101,14 @@ def test_the_guide_explains_every_verdict() -> None:
     assert [verdict.word for verdict in Verdict if not re.search(rf"^\| [^|]*\b{verdict.word}\b", guide, re.M)] == []
 
 
+def test_the_guide_lists_what_every_action_requires() -> None:
+    from poolwarden_collector.core.verdict import Verdict
+
+    guide = (ROOT / "docs/operating.md").read_text()
+    facts = {fact.text for verdict in Verdict for fact in verdict.requires}
+    assert facts and [text for text in facts if f"- {text}\n" not in guide] == []
+
+
 def test_the_guide_lists_every_command() -> None:
     from poolwarden_collector.cli.main import poolwarden
 

@@ -314,12 +314,12 @@ async def test_the_storm_brake_sees_all_pools(tmp_path: Path) -> None:
         hello = Hello(f"h{n}", pool, "b", f"h{n}", f"192.0.2.{n}", "0.1.0", frozenset())
         await world.take(ev.AgentConnected(1, hello), pool)
     world.time += 4_500
-    world.service._judge_site()
+    world.service._judge_sites()
     assert "5 of 5 agents in 5 pools" in world.service.roster.site(POOL).blind
     for n in range(5):
         pool = POOL[:-1] + str(n)
         await world.take(ev.AgentReported(f"h{n}", 1, HostFacts()), pool)
-    world.service._judge_site()
+    world.service._judge_sites()
     assert world.service.roster.blind == ""
 
 

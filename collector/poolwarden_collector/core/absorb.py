@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core import epoch
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core import identity, planned, restored
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import answered, suspected
+from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
 from poolwarden_collector.core.facts import (
     ClaimOutcome,
     HostId,
+    Liveness,
     Ms,
     Outcome,
     Power,
@@ -32,7 +33,7 @@ from poolwarden_collector.core.facts import (
 )
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
-from poolwarden_collector.core.orders import RaiseEpoch, SendChallenge
+from poolwarden_collector.core.orders import SendChallenge
 from poolwarden_collector.core.power import counting
 from poolwarden_collector.core.toolstack import transferred
 
@@ -49,13 +50,15 @@ def absorb(d: Draft, event: ev.Event) -> None:
 
 def _connected(d: Draft, event: ev.AgentConnected) -> None:
     hello, before = event.hello, d.agent(event.hello.host)
+    identity.watch_boots(d, hello)
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
     state = AgentState(hello, event.stream, True, d.now, connected_at=d.now)
     if facts is not None and before is not None:
         state = replace(state, facts=facts, connected_at=before.connected_at)
     d.change(agents={**d.live.agents, hello.host: state}, mute=d.live.mute - {hello.host})
     _remember_host(d, event)
-    _compare_numbers(d, event)
+    planned.welcome_back(d, hello.host)
+    restored.compare(d, hello)
     if _off_readings(d, hello.host):
         _life(d, hello.host, hello.boot_id, f"{d.name(hello.host)}'s agent opened a new stream")
 
@@ -79,21 +82,6 @@ def _remember_host(d: Draft, event: ev.AgentConnected) -> None:
         d.note(Kind.HOST_SEEN, f"{data['name']} is now at {address}", **data)
 
 
-def _compare_numbers(d: Draft, event: ev.AgentConnected) -> None:
-    hello = event.hello
-    if hello.highest_term > d.record.term:
-        text = f"{d.name(hello.host)} has seen term {hello.highest_term}, higher than this collector's {d.record.term}"
-        d.write(Entry(Kind.TERM_OBSERVED, text, {"host": hello.host}, "", hello.highest_term))
-    if hello.highest_epoch <= d.site.epoch:
-        return
-    if d.quiet:
-        d.do(RaiseEpoch(hello.highest_epoch))
-    elif d.record.stale_epoch < hello.highest_epoch:
-        theirs, ours = epoch.name(hello.highest_epoch), epoch.name(d.site.epoch)
-        text = f"{d.name(hello.host)} obeys a collector with epoch {theirs}; this one has {ours}"
-        d.note(Kind.STALE_EPOCH, text + ": this pool is left alone", epoch=hello.highest_epoch)
-
-
 def _reported(d: Draft, event: ev.AgentReported) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
@@ -106,20 +94,38 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
     )
     _suspicious_life(d, event.host)
     for probe in event.facts.probes:
-        _probe_life(d, probe, f"{d.name(event.host)}'s probe")
-        since = max(d.live.master_since, d.site.started_at)
-        standing = answered(probe) and probe.target == d.record.master and event.host != d.record.master
-        standing = standing and probe.probed_at >= since
-        if standing and event.host not in d.record.standing:
-            text = f"{d.name(event.host)} reaches the xapi of {d.name(probe.target)}: it may witness from now on"
-            d.note(Kind.STANDING, text, host=event.host, certificate=probe.certificate)
+        _standing(d, event.host, probe)
+        if not foreign(d, event.host, probe):
+            _probe_life(d, probe, f"{d.name(event.host)}'s probe")
     _ha(d, event)
+    planned.note_upgrade(d, event.host)
+    restored.forgotten(d, event.host)
     _pool_view(d, event)
     address = event.facts.address
     known = d.record.hosts.get(event.host)
     if known is not None and address and address != known.address:
         data = {"host": event.host, "name": known.name, "address": address, "boot_id": known.boot_id}
         d.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
+
+
+def _standing(d: Draft, host: HostId, probe: Probe) -> None:
+    """Who reaches the master's xapi while the master's own agent is heard may witness it, by that certificate."""
+    master = d.heard(d.record.master)
+    if master is None or probe.target != d.record.master or host == d.record.master or not answered(probe):
+        return
+    down = master.facts.xapi.liveness is Liveness.DOWN  # then it is not that xapi which has answered
+    if down or probe.probed_at < max(d.live.master_since, d.site.started_at):
+        return
+    had = d.record.standing.get(host)
+    if had is None:
+        text = f"{d.name(host)} reaches the xapi of {d.name(probe.target)}: it may witness from now on"
+    elif probe.certificate and probe.certificate != had:
+        text = (
+            f"{d.name(host)} sees a new certificate of {d.name(probe.target)}, whose agent is heard: it is the one now"
+        )
+    else:
+        return
+    d.note(Kind.STANDING, text, host=host, certificate=probe.certificate)
 
 
 def _ha(d: Draft, event: ev.AgentReported) -> None:
@@ -176,26 +182,29 @@ def _gone(d: Draft, event: ev.AgentGone) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
         return
-    gone = replace(agent, connected=False, goodbye=event.goodbye)
+    planned.goodbye(d, event)
+    gone = replace(agent, connected=False, goodbye=event.goodbye or agent.goodbye)
     d.change(agents={**d.live.agents, event.host: gone})
 
 
 def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     result = event.result
     _heard_now(d, event.host, event.stream)
+    restored.refused(d, event.host, result)
     sent = d.sent(result.order_id)
     if sent is not None and sent.host == event.host:
         d.change(sent={**d.live.sent, result.order_id: replace(sent, result=result, answered_at=d.now)})
     if result.claim is not None and sent is not None and result.outcome is Outcome.DONE:
         _claimed(d, event.host, result.order_id, result.claim)
     for probe in result.probes:
-        _probe_life(d, probe, f"{d.name(event.host)}'s fresh probe")
+        if not foreign(d, event.host, probe):
+            _probe_life(d, probe, f"{d.name(event.host)}'s fresh probe")
     look, failover = d.live.look, d.failover
     if look is None or result.nonce != look.nonce or event.host in look.answered:
         return
     old = failover.old_master if failover is not None else ""
     # safety: a last look that is answered is a veto, whatever kind of proof is at hand.
-    alive = any(answered(probe) and probe.target == old for probe in result.probes)
+    alive = any(answered_by(d, event.host, probe) and probe.target == old for probe in result.probes)
     seen = f"{d.name(event.host)}'s fresh probe of {d.name(old)} was answered" if alive else look.alive
     by_candidate = failover is not None and event.host == failover.candidate
     misses = 0 if by_candidate else d.live.look_misses
@@ -287,7 +296,7 @@ def _known_life(d: Draft, host: HostId, ended_at: Ms) -> None:
     answers = [(own.answered_at, "the collector's own probe")] if own is not None and own.host == host else []
     for other, agent in d.live.agents.items():
         probe = agent.facts.probe_of(host)
-        if probe is not None:
+        if probe is not None and not foreign(d, other, probe):
             answers.append((probe.answered_at, f"{d.name(other)}'s probe"))
     known = d.record.hosts.get(host)
     for at, who in answers:
@@ -313,10 +322,13 @@ def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
 def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
     before = d.live.own_probe if d.live.own_probe is not None and d.live.own_probe.host == event.host else None
     ok = event.outcome is ProbeOutcome.ANSWERED
-    answered_at = event.at if ok else (before.answered_at if before else None)
+    fits = own_certificate_fits(d, event.host, event.certificate)
+    answered_at = event.at if ok and fits else (before.answered_at if before else None)
     since = None if ok else (before.unanswered_since if before and before.unanswered_since is not None else event.at)
-    d.change(own_probe=OwnProbe(event.host, event.outcome, event.at, answered_at, since))
-    if ok:
+    d.change(own_probe=OwnProbe(event.host, event.outcome, event.at, answered_at, since, event.certificate))
+    if ok and fits and d.heard(event.host) is not None and event.host == d.record.master:
+        d.change(own_standing=(event.host, event.certificate))
+    if ok and fits:
         _probe_life(d, Probe(event.host, "", event.outcome, event.at), "the collector's own probe")
 
 
@@ -382,4 +394,5 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.FenceEnded: _fence_ended,
     ev.CollectorProbed: _collector_probed,
     ev.DatabaseTransferred: _transferred,
+    ev.HostElsewhere: identity.elsewhere,
 }

@@ -59,7 +59,12 @@ class Draft:
     @property
     def quiet(self) -> bool:
         """Is this the start-up quiet time, in which nothing new may begin?"""
-        return self.now < self.site.quiet_until
+        return self.now < self.quiet_until
+
+    @property
+    def quiet_until(self) -> Ms:
+        """When the quiet time ends: the collector's, or this pool's own after a restored journal."""
+        return max(self.site.quiet_until, self.live.quiet_until)
 
     def change(self, **changes: Any) -> None:
         """Change live state."""

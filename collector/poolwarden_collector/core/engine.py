@@ -28,11 +28,14 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import Event, OperatorSaid
 from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Ms
+from poolwarden_collector.core.flapping import is_flapping
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.lasting import detail, judged
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Effect
+from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.record import Step
-from poolwarden_collector.core.verdict import Permit, Verdict, judge
+from poolwarden_collector.core.verdict import Permit, Verdict, beneath, judge
 
 RESTARTS_FORGOTTEN_MS: Ms = 600_000
 ORDERS_KEPT = 512
@@ -55,12 +58,14 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     absorb.absorb(d, event)
     master.observe(d)
     note_service(d)
-    verdict = judge(signs(d))
+    verdict = judged(d)
     _say_silence(d)
     _say_verdict(d, verdict)
     if isinstance(event, OperatorSaid):
         operator.command(d, event, verdict)
     operator.pending_commands(d, verdict)
+    if isinstance(event, OperatorSaid):
+        verdict = judge(signs(d))  # his word may have ended what held the pool
     _act(d, verdict)
     master.settings(d)
     _forget(d)
@@ -73,7 +78,8 @@ def _act(d: Draft, verdict: Verdict) -> None:
     remedies.without_master(d, verdict)
     remedies.relocate(d, verdict)
     failover.advance(d, verdict)
-    if d.record.paused is None and verdict is not Verdict.HA_MANAGED and not d.quiet:
+    frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
+    if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
         owed.owed_work(d)
         release.owed_releases(d)
     restart.restart_master(d, verdict)
@@ -154,7 +160,11 @@ _SEVERITY = {
     Verdict.MEMBER_VANISHED: "warning",
     Verdict.MEMBER_XAPI_DOWN: "warning",
     Verdict.HA_MANAGED: "info",
+    Verdict.UPGRADING: "info",
+    Verdict.TRANSITION: "warning",
+    Verdict.PLANNED_DOWN: "warning",
 }
+_BENEATH_MATTERS = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER, Verdict.XAPI_HUNG, Verdict.XAPI_DOWN)
 
 
 def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
@@ -162,27 +172,36 @@ def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
     if verdict is Verdict.HEALTHY and d.failover is None:
         for key in _alerts_open(d):
             d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
-    forlorn = verdict is Verdict.LEARNING and d.now - d.site.quiet_until >= d.policy.xapi_down_after
-    if d.quiet or not (forlorn or verdict.permits in (Permit.ALERT, Permit.RESTART, Permit.ROLES, Permit.SUCCEED)):
+    forlorn = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
+    if d.quiet or not (forlorn or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
         return
-    if verdict in _TRANSIENT and d.now - d.live.verdict_since < d.policy.vanished_after:
+    brief = verdict in _TRANSIENT or is_flapping(d, suspected(d))
+    if brief and d.now - d.live.verdict_since < d.policy.vanished_after:
         return
     failing_over = d.record.failover is not None and d.record.failover.step in (Step.PROMOTING, Step.PROMOTED)
     if failing_over and verdict in (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_VANISHED):
         return
+    _raise_verdict(d, verdict.word, _SEVERITY.get(verdict, "critical"), sentence)
+    under = beneath(signs(d)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
+    if under in _BENEATH_MATTERS and under is not verdict:
+        _raise_verdict(d, f"{verdict.word} over {under.word}", "critical", f"{under.meaning}; {sentence}")
+
+
+def _raise_verdict(d: Draft, word: str, severity: str, sentence: str) -> None:
     incident = d.record.incidents if _alerts_open(d) else d.record.incidents + 1
-    key = f"incident-{incident}/{verdict.word}"
+    key = f"incident-{incident}/{word}"
     if f"{d.record.pool}/{key}" in d.record.open_alerts:
         return
     pool = d.record.name or d.record.pool
     body = "\n".join([sentence, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
-    severity = _SEVERITY.get(verdict, "critical")
-    d.raise_alert(key, severity, f"{pool}: {verdict.word}", body, verdict=verdict.word, incident=incident)
+    d.raise_alert(key, severity, f"{pool}: {word}", body, verdict=word, incident=incident)
 
 
 def describe(d: Draft, verdict: Verdict) -> str:
     """The verdict in one sentence, with this pool's names in it."""
     host = suspected(d)
+    if more := detail(d, verdict):
+        return f"{verdict.meaning} ({more})"
     if not host:
         return verdict.meaning
     quiet = silence_of(d, host)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core.facts import Hello, HostFacts, HostId, Ms, OrderOutcome, PowerReading, ProbeOutcome, Role
+from poolwarden_collector.core.facts import (
+    Hello,
+    HostFacts,
+    HostId,
+    Ms,
+    OrderOutcome,
+    PoolId,
+    PowerReading,
+    ProbeOutcome,
+    Role,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,16 @@ class CollectorProbed:
     outcome: ProbeOutcome
     at: Ms
     text: str = ""
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostElsewhere:
+    """A Hello was refused: a host on record in this pool says that it belongs to another one (``claims``)."""
+
+    host: HostId
+    name: str
+    claims: PoolId
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +157,7 @@ Event = (
     | PowerRead
     | FenceEnded
     | CollectorProbed
+    | HostElsewhere
     | DatabaseTransferred
     | GateAsked
     | OperatorSaid

@@ -4,7 +4,11 @@ Rules
 -----
 * A fact is fresh only while the agent that states it is heard; an agent's last words are not evidence about now.
 * A witness of the master's xapi counts only if it has reached that xapi since its present master took the role
-  (*standing*, durable): a host that never had a route there would otherwise testify with every silence.
+  (*standing*, durable): a host that never had a route there would otherwise testify with every silence. Standing is
+  gained by an answer while that master's agent is heard, and remembers the certificate that was seen: an answer with
+  another one is somebody else's (private networks overlap) and tells nothing, neither life nor death. A certificate
+  that was really renewed is learned the same way, by the next answer while the agent is heard.
+* The collector's own probe has standing per run, and only for a certificate that a member has seen as well.
 * Life is believed from any witness. Death is believed from none of them: only the power reading or a person says that.
 """
 
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core import planned
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Power, Probe, ProbeOutcome, Role, Tri
 from poolwarden_collector.core.power import view
@@ -80,9 +85,12 @@ def signs(d: Draft) -> Signs:
     """What the evidence shows now."""
     master = suspected(d)
     return Signs(
+        identity=bool(d.record.identity),
         ha=_ha(d),
         several_serve=len(unowed_masters(d)) > 1,
+        conflict=d.live.conflict is not None and d.now - d.live.conflict[0] >= d.policy.suspect_after,
         disputed=_disputed(d, master),
+        hold=planned.hold(d),
         blind=bool(d.site.blind),
         anyone_heard=any(d.heard(host) for host in d.live.agents),
         master_known=bool(master),
@@ -107,6 +115,14 @@ def _disputed(d: Draft, master: HostId) -> bool:
     if d.live.contrary is None or d.live.contrary[2] != master:
         return False
     return d.now - d.live.contrary[0] < d.policy.vanished_after * 4
+
+
+def _broken(d: Draft, host: HostId) -> bool:
+    """Does this host say that its pool.conf is broken, and does it not serve either?"""
+    agent = d.heard(host)
+    if agent is None:
+        return False
+    return agent.facts.role.pool_conf is Role.BROKEN and not agent.facts.role.serves_as_master
 
 
 def _agent(d: Draft, master: HostId) -> Agent:
@@ -176,6 +192,25 @@ def answered(probe: Probe) -> bool:
     return probe.outcome is ProbeOutcome.ANSWERED
 
 
+def foreign(d: Draft, witness_host: HostId, probe: Probe) -> bool:
+    """Was this probe of the master answered with another certificate than the one that gave standing?"""
+    if probe.target != d.record.master or not answered(probe) or not probe.certificate:
+        return False
+    own = d.record.standing.get(witness_host)
+    known = {own} if own else known_certificates(d)
+    return bool(known) and probe.certificate not in known
+
+
+def known_certificates(d: Draft) -> set[str]:
+    """What members have seen the present master's xapi present while its agent was heard."""
+    return {certificate for certificate in d.record.standing.values() if certificate}
+
+
+def answered_by(d: Draft, witness_host: HostId, probe: Probe) -> bool:
+    """An answer of the probed xapi itself, not of somebody else at its address."""
+    return answered(probe) and not foreign(d, witness_host, probe)
+
+
 def twice_unanswered(probe: Probe) -> bool:
     """Two probes in a row: one lost packet is no testimony."""
     since = probe.unanswered_since
@@ -185,7 +220,9 @@ def twice_unanswered(probe: Probe) -> bool:
 def witness(d: Draft, master: HostId) -> Witness:
     """What the members' probes of the master's xapi say together."""
     probes = {
-        host: probe for host in d.live.agents if host != master and (probe := fresh_probe(d, host, master)) is not None
+        host: probe
+        for host in d.live.agents
+        if host != master and (probe := fresh_probe(d, host, master)) is not None and not foreign(d, host, probe)
     }
     if not probes:
         return Witness.NONE
@@ -217,10 +254,24 @@ def _own(d: Draft, master: HostId) -> OwnProbe:
     if not d.policy.collector_probe or probe is None or probe.host != master or d.now - probe.at > limit:
         return OwnProbe.OFF
     if probe.outcome is ProbeOutcome.ANSWERED:
-        return OwnProbe.ANSWERED
-    # A collector without a route to TCP 443 would otherwise testify with every silence: it too needs to have had an
-    # answer.
-    return OwnProbe.UNANSWERED if probe.answered_at is not None else OwnProbe.OFF
+        return OwnProbe.ANSWERED if own_alive(d, master) else OwnProbe.OFF
+    # A collector without a route to TCP 443 would otherwise testify with every silence: it too needs standing.
+    standing = d.live.own_standing is not None and d.live.own_standing[0] == master
+    return OwnProbe.UNANSWERED if standing else OwnProbe.OFF
+
+
+def own_alive(d: Draft, host: HostId) -> bool:
+    """Did the collector's newest probe of this host get an answer of that very xapi?"""
+    probe = d.live.own_probe
+    if probe is None or probe.host != host or probe.outcome is not ProbeOutcome.ANSWERED:
+        return False
+    return own_certificate_fits(d, host, probe.certificate)
+
+
+def own_certificate_fits(d: Draft, host: HostId, certificate: str) -> bool:
+    """Is this what members have seen that master present? Where nothing is known, nothing contradicts it."""
+    known = known_certificates(d) if host == d.record.master else set()
+    return not known or not certificate or certificate in known
 
 
 def _off_twice(d: Draft, master: HostId) -> bool:
@@ -236,6 +287,7 @@ _BADNESS = (
     Member.EMERGENCY,
     Member.LOST,
     Member.VANISHED,
+    Member.BROKEN,
 )
 
 
@@ -253,6 +305,8 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
     """One member's state; a host that was never heard by this run is late until the quiet time is over."""
     agent = d.heard(host)
     if agent is not None:
+        if _broken(d, host):
+            return Member.BROKEN
         if agent.facts.xapi.emergency is Tri.YES:
             return Member.EMERGENCY
         if agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER:
@@ -330,6 +384,8 @@ def _probe_line(d: Draft, host: HostId, probe: Probe) -> EvidenceLine:
     fresh = fresh_probe(d, host, probe.target) is not None
     value = "stale" if not fresh else ("yes" if answered(probe) else "no")
     standing = "" if host in d.record.standing else "; does not count: never reached it under this master"
+    if foreign(d, host, probe):
+        value, standing = "unknown", "; does not count: another certificate than this master's, somebody else's xapi"
     since = f" for {(d.now - probe.unanswered_since) / 1000:.0f} s" if probe.unanswered_since is not None else ""
     text = f"{probe.outcome.value}{since}{standing}"
     return EvidenceLine(f"{d.name(probe.target)} xapi", value, age, f"{d.name(host)} probe", text)
@@ -339,8 +395,12 @@ def _own_line(d: Draft, master: HostId) -> list[EvidenceLine]:
     probe = d.live.own_probe
     if probe is None or probe.host != master or not d.policy.collector_probe:
         return []
-    value = "yes" if probe.outcome is ProbeOutcome.ANSWERED else "no"
-    return [EvidenceLine(f"{d.name(master)} xapi", value, d.now - probe.at, "collector probe", probe.outcome.value)]
+    value, text = ("yes" if probe.outcome is ProbeOutcome.ANSWERED else "no"), probe.outcome.value
+    if value == "yes" and not own_alive(d, master):
+        value, text = "unknown", f"{text}; does not count: another certificate than the members see"
+    elif value == "no" and _own(d, master) is OwnProbe.OFF:
+        text += "; does not count: it has not reached that xapi in this run"
+    return [EvidenceLine(f"{d.name(master)} xapi", value, d.now - probe.at, "collector probe", text)]
 
 
 def _power_line(d: Draft, master: HostId) -> EvidenceLine:

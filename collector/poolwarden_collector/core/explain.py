@@ -171,5 +171,11 @@ _NEXT = {
     Verdict.MEMBER_EMERGENCY: "poolwarden host show HOST tells the reason and the command that helps",
     Verdict.MEMBER_XAPI_DOWN: "look at that member's xapi; poolwarden restart-xapi HOST often helps",
     Verdict.MEMBER_ORPHANED: "check that member's network; then: poolwarden restart-xapi HOST",
+    Verdict.IDENTITY_CONFLICT: "switch the second machine off, or give it its own identity; then wait ten minutes",
+    Verdict.EVIDENCE_CONFLICT: "look who has the master's address and what runs there; nothing is done meanwhile",
+    Verdict.ROLE_BROKEN: "look at that member's pool.conf; poolwarden host show HOST tells more",
+    Verdict.UPGRADING: "finish the upgrade; a flag that was left behind: pool.other_config rolling_upgrade_in_progress",
+    Verdict.TRANSITION: "nothing: it ends by itself when the pool has settled",
+    Verdict.PLANNED_DOWN: "wait for the host; if it will not come back: poolwarden confirm-fenced HOST",
     Verdict.HA_MANAGED: "xapi's HA is in charge; Poolwarden only observes this pool",
 }

@@ -36,6 +36,7 @@ from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import begin_look, last_look, looked
 from poolwarden_collector.core.orders import Claim, Target
+from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
@@ -101,8 +102,8 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
         return f"the pool is paused: {d.record.paused}"
     if verdict is Verdict.HA_MANAGED and failover.step not in REVERSIBLE:
         return "xapi's HA is armed"
-    if d.record.stale_epoch > d.site.epoch:
-        return "its hosts obey a collector with a higher epoch"
+    if why := deposed(d):
+        return why
     if failover.step in REVERSIBLE:
         if d.quiet:
             return "start-up quiet time"

@@ -65,6 +65,7 @@ class Kind(Enum):
     HUMAN_CONFIRMED = "human-confirmed"
     OPERATOR_REFUSED = "operator-refused"
     HA_SEEN = "ha-seen"
+    UPGRADE_SEEN = "upgrade-seen"
     GOODBYE = "goodbye"
     TRANSITION = "transition"
     IDENTITY = "identity-conflict"

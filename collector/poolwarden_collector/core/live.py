@@ -75,6 +75,7 @@ class OwnProbe:
     at: Ms
     answered_at: Ms | None = None
     unanswered_since: Ms | None = None
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,16 @@ class Look:
     answered: tuple[HostId, ...] = ()
     alive: str = ""  # who found the old master's xapi alive in this round; empty: nobody
     refused: tuple[HostId, ...] = ()  # whose connection to it was refused in this round
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How an agent was heard in one step; ``excused``: it said goodbye before it fell silent."""
+
+    boot: str
+    stream: int
+    heard: bool
+    excused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,19 @@ class PoolLive:
     grace_until: Ms = 0  # boot grace: until then a master that does not read OFF is let win
     contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
     own_probe: OwnProbe | None = None
+    own_standing: tuple[HostId, str] | None = None  # whose xapi the collector itself has reached, and its certificate
+    boots: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # boot ids heard, the newest last
+    returned: dict[HostId, int] = field(default_factory=dict)  # how often an earlier boot was heard after a later one
+    identity_at: dict[HostId, Ms] = field(default_factory=dict)  # last sign of a conflict of identity
+    stopped_since: Ms | None = None  # since when the master's agent says that its toolstack is held and stopped
+    conflict: tuple[Ms, str] | None = None  # since when witnesses contradict each other, and how
+    planned_since: Ms | None = None  # when this run heard the master's goodbye
+    transition_since: Ms | None = None
+    settled_since: Ms | None = None  # since when a pool in transition is healthy
+    links: dict[HostId, Link] = field(default_factory=dict)  # how each agent was heard in the step before
+    flaps: dict[HostId, tuple[Ms, ...]] = field(default_factory=dict)  # when a lost link came back within ten minutes
+    restored: bool = False  # this run found its journal older than what the agents know
+    quiet_until: Ms = 0  # this pool's own quiet time, beside the collector's
     unserved_since: Ms | None = None  # since when the heard master on record has not been seen serving
     look: Look | None = None
     step_since: Ms = 0
@@ -138,6 +162,7 @@ class Site:
     started_at: Ms
     quiet_until: Ms
     blind: str = ""  # why the collector considers itself blind; empty: it does not
+    deposed: str = ""  # why this collector may do nothing until a person restarts it; empty: it may
 
 
 @dataclass(frozen=True, slots=True)

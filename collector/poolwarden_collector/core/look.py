@@ -6,8 +6,8 @@ Silence in the look proves nothing; an answer in it is a veto. That is why it ma
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving, set_as_master, witness
-from poolwarden_collector.core.facts import Ms, ProbeOutcome
+from poolwarden_collector.core.evidence import own_alive, serving, set_as_master, witness
+from poolwarden_collector.core.facts import Ms
 from poolwarden_collector.core.live import Look
 from poolwarden_collector.core.orders import ProbeNow, Target
 from poolwarden_collector.core.proof import Proof, paired_since
@@ -91,8 +91,7 @@ def last_look(d: Draft, failover: Failover, proof: Proof) -> str:
         return d.live.look.alive
     if witness(d, failover.old_master) is Witness.ANSWERED:
         return f"a member reaches the xapi of {d.name(failover.old_master)}"
-    own = d.live.own_probe
-    if own is not None and own.host == failover.old_master and own.outcome is ProbeOutcome.ANSWERED:
+    if own_alive(d, failover.old_master):
         return f"the collector reaches the xapi of {d.name(failover.old_master)}"
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"

@@ -1,11 +1,12 @@
 """Who the master is: adopted only when exactly one host has verified by its own login that it serves.
 
 A change of master that Poolwarden did not order (an operator's designate, a promotion by hand) raises the term, so that
-no order from before it can be obeyed after it.
+no order from before it can be obeyed after it, and is an OperatorTransition for a while (planned.py).
 """
 
 from __future__ import annotations
 
+from poolwarden_collector.core import planned, restored
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Role
@@ -35,6 +36,8 @@ def observe(d: Draft) -> None:
     text = f"{d.name(host)} serves as master ({how}); the term is {term}"
     d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": before}, "", term))
     d.change(master_since=d.now)
+    planned.changed(d, host, before)
+    restored.succeeded(d, host, before)
 
 
 def _handed_back(d: Draft, host: HostId) -> None:
@@ -49,6 +52,7 @@ def _handed_back(d: Draft, host: HostId) -> None:
     text = f"{d.name(host)} serves as master again and {d.name(before)} follows it; the term is {term}"
     d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": before}, "", term))
     d.change(master_since=d.now)
+    planned.changed(d, host, before)
     d.note(
         Kind.OWED_DONE, f"{d.name(host)} was handed the role back: no tombstone is owed", host=host, what="tombstone"
     )

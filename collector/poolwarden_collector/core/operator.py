@@ -11,20 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import designate
+from poolwarden_collector.core import designate, planned
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.evidence import serving, suspected
+from poolwarden_collector.core.evidence import serving, signs, suspected
 from poolwarden_collector.core.facts import Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Reply
+from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.restart import order_restart, restart_refusal
-from poolwarden_collector.core.verdict import Verdict
+from poolwarden_collector.core.verdict import Verdict, beneath
 
 
 def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
@@ -62,6 +63,7 @@ def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if refusal is not None:
         return refusal
     host = said.host
+    planned.end_planned(d, f"{said.actor} does not wait for {d.name(host)} any more", said.actor)
     if d.failover is None:
         machine.decide(d, f"{said.actor} confirmed that {d.name(host)} is safe")
     data = {"host": host, "by": said.actor, "how": said.arg("how"), "typed": said.arg("typed_name")}
@@ -90,6 +92,8 @@ def _confirm_refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | Non
         return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
     if serving(d):
         return No("master-serves", f"{d.name(serving(d)[0])} serves as master")
+    if verdict is Verdict.PLANNED_DOWN:
+        verdict = beneath(signs(d))  # whoever confirms does not wait for the announced return any more
     if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
         return No("wrong-verdict", f"the pool is {verdict.word}: {verdict.meaning}", "poolwarden explain POOL")
     if failover is None and (refusal := _may_not(d)):
@@ -109,10 +113,8 @@ def _may_not(d: Draft) -> str:
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
     if d.quiet:
-        return f"start-up quiet time, {(d.site.quiet_until - d.now) / 1000:.0f} s left"
-    if d.record.stale_epoch > d.site.epoch:
-        return f"its hosts obey a collector with a higher epoch ({d.record.stale_epoch})"
-    return ""
+        return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
+    return deposed(d)
 
 
 def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:

@@ -297,6 +297,21 @@ class RaiseEpoch:
 
 
 @dataclass(frozen=True, slots=True)
+class StandDown:
+    """Agents obey another collector: this one does nothing more, in any pool, until a person restarts it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeQuiet:
+    """The journal is not the newest: no pool of this collector begins anything before ``until`` (its clock, ms)."""
+
+    until: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """Carry the database of ``source`` to ``target`` (place_database there), answered by a DatabaseTransferred event.
 
@@ -337,6 +352,8 @@ Effect = (
     | ProbeFromCollector
     | Reply
     | RaiseEpoch
+    | StandDown
+    | BeQuiet
     | HandOver
     | AnswerGate
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.epoch import name
 from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power, Role
 from poolwarden_collector.core.power import view
@@ -42,8 +43,8 @@ def hold_refusal(d: Draft, verdict: Verdict) -> str:
 
 def own_standing(d: Draft) -> bool:
     """Has the collector's own probe reached the master's xapi in this run?"""
-    own = d.live.own_probe
-    return d.policy.collector_probe and own is not None and own.host == suspected(d) and own.answered_at is not None
+    own = d.live.own_standing
+    return d.policy.collector_probe and own is not None and own[0] == suspected(d)
 
 
 def _old_master_serves(d: Draft) -> str:
@@ -70,16 +71,25 @@ def standing_refusal(d: Draft) -> str:
     p = d.policy
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
-    if d.record.stale_epoch > d.site.epoch:
-        return f"its hosts obey a collector with a higher epoch ({d.record.stale_epoch})"
+    if why := deposed(d):
+        return why
     if d.quiet:
-        return f"start-up quiet time, {(d.site.quiet_until - d.now) / 1000:.0f} s left"
+        return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
     if d.site.blind:
         return f"the collector is blind: {d.site.blind}"
     if d.live.cooldown_until is not None and d.now < d.live.cooldown_until:
         return f"cool-down after the last failover, {(d.live.cooldown_until - d.now) / 60_000:.0f} min left"
     if p.mode != "auto":
         return f"the pool's mode is {p.mode}"
+    return ""
+
+
+def deposed(d: Draft) -> str:
+    """Why this collector may do nothing at all until a person restarts it; empty if it may."""
+    if d.site.deposed:
+        return f"this collector has stood down: {d.site.deposed}"
+    if d.record.stale_epoch > d.site.epoch:
+        return f"its hosts obey a collector with a higher epoch ({name(d.record.stale_epoch)})"
     return ""
 
 

@@ -111,6 +111,23 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """The master's own goodbye for a shutdown or a reboot (planned.py); over when it is heard again."""
+
+    host: HostId
+    reason: str  # "host_shutdown" or "host_reboot"
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of master by order: ours, or an operator's that was observed; over when the pool has settled."""
+
+    host: HostId
+    before: HostId
+
+
+@dataclass(frozen=True, slots=True)
 class PoolRecord:
     """Everything durable about one pool."""
 
@@ -119,9 +136,8 @@ class PoolRecord:
     term: int = 0
     master: HostId = ""
     hosts: dict[HostId, HostRecord] = field(default_factory=dict)
-    standing: frozenset[HostId] = (
-        frozenset()
-    )  # members that have reached the present master's xapi since it took the role
+    # Members that have reached the present master's xapi since it took the role, with the certificate that they saw.
+    standing: dict[HostId, str] = field(default_factory=dict)
     bound: dict[str, str] = field(default_factory=dict)  # device -> boot id that it was seen ON with
     quarantined: dict[str, str] = field(default_factory=dict)  # device -> why
     paused: str | None = None
@@ -134,6 +150,11 @@ class PoolRecord:
     open_alerts: tuple[str, ...] = ()
     stale_epoch: int = 0
     holds: int = 0  # toolstack fences ordered in this incident
+    restored: tuple[int, int] = (0, 0)  # the gap of a restored journal: the term at which it ended, and above the gap
+    identity: dict[HostId, str] = field(default_factory=dict)  # hosts whose identity is in conflict, and why
+    planned: Planned | None = None
+    transition: Transition | None = None
+    upgrading: bool = False  # a rolling upgrade was seen; only a serving master takes it back
     ha_armed: frozenset[HostId] = frozenset()  # hosts that said so last; only they or a serving master take it back
     after: Aftermath = Aftermath()
 
@@ -171,11 +192,32 @@ def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _master_observed(record: PoolRecord, entry: Entry) -> PoolRecord:
-    return replace(record, master=entry.data["host"], term=entry.term, standing=frozenset())
+    return _new_master(replace(record, term=entry.term), entry.data["host"])
+
+
+def _new_master(record: PoolRecord, host: HostId) -> PoolRecord:
+    """Standing is gained anew under each master, and the goodbye of the one before binds nobody any more."""
+    return replace(record, master=host, standing={}, planned=None)
 
 
 def _standing(record: PoolRecord, entry: Entry) -> PoolRecord:
-    return replace(record, standing=record.standing | {entry.data["host"]})
+    return replace(record, standing={**record.standing, entry.data["host"]: entry.data.get("certificate", "")})
+
+
+def _goodbye(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    return replace(record, planned=None if d.get("over") else Planned(d["host"], d["reason"], d["boot_id"]))
+
+
+def _transition(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    return replace(record, transition=None if d.get("over") else Transition(d["host"], d.get("before", record.master)))
+
+
+def _identity(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    kept = {host: why for host, why in record.identity.items() if host != d["host"]}
+    return replace(record, identity={**kept, d["host"]: d["why"]} if d.get("frozen") else kept)
 
 
 def _bound(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -227,7 +269,10 @@ def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
     host = entry.data["host"]
     hosts = {name: known for name, known in record.hosts.items() if name != host}
     owed = tuple(item for item in record.owed if item.host != host)
-    return replace(record, hosts=hosts, owed=owed, standing=record.standing - {host}, ha_armed=record.ha_armed - {host})
+    standing = {name: seen for name, seen in record.standing.items() if name != host}
+    identity = {name: why for name, why in record.identity.items() if name != host}
+    armed = record.ha_armed - {host}
+    return replace(record, hosts=hosts, owed=owed, standing=standing, identity=identity, ha_armed=armed)
 
 
 def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -241,7 +286,7 @@ def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _promoted(record: PoolRecord, entry: Entry) -> PoolRecord:
-    changed = replace(record, master=entry.data["host"], standing=frozenset())
+    changed = _new_master(record, entry.data["host"])
     return _on_failover(step=Step.PROMOTED)(changed, entry)
 
 
@@ -345,6 +390,13 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.COOLDOWN_OVER: lambda r, e: replace(r, cooldown=False),
     Kind.PAUSED: lambda r, e: replace(r, paused=e.data["reason"]),
     Kind.RESUMED: lambda r, e: replace(r, paused=None),
+    Kind.GOODBYE: _goodbye,
+    Kind.TRANSITION: _transition,
+    Kind.DESIGNATE_INTENT: _transition,
+    Kind.DESIGNATE_RESULT: lambda r, e: replace(r, transition=None),
+    Kind.IDENTITY: _identity,
+    Kind.UPGRADE_SEEN: lambda r, e: replace(r, upgrading=e.data["under_way"]),
+    Kind.RESTORED: lambda r, e: replace(r, term=max(r.term, e.term), restored=(e.data["ended"], e.term)),
     Kind.HA_SEEN: lambda r, e: replace(r, ha_armed=frozenset(e.data["hosts"])),
     Kind.HOST_LEFT: _host_left,
     Kind.STALE_EPOCH: lambda r, e: replace(r, stale_epoch=e.data["epoch"]),

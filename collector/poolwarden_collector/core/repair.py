@@ -36,7 +36,7 @@ SETTLED_MS: Ms = 30_000
 
 # Verdicts under which a member may be repaired: the master is fine and nothing was announced.
 PERMITTING = frozenset(
-    {"Healthy", "AgentLost", "MemberVanished", "MemberEmergency", "MemberOrphaned", "MemberXapiDown"}
+    {"Healthy", "AgentLost", "MemberVanished", "MemberEmergency", "MemberOrphaned", "MemberXapiDown", "RoleBroken"}
 )
 
 HOPELESS = {

@@ -67,8 +67,12 @@ async def run_agent(agent: Path, parameters: Mapping[str, str], action: str, lim
         if not ended:
             process.signal_group(signal.SIGTERM)
             await process.exited(_TERM_GRACE_S)
+    except asyncio.CancelledError:
+        process.signal_group(signal.SIGKILL)
+        process.finish()
+        raise
     finally:
-        # Whatever is left of the group; also reached when this task itself is cancelled.
+        # Whatever is left of the group.
         process.signal_group(signal.SIGKILL)
     await process.exited(_KILL_GRACE_S)
     code = process.finish()

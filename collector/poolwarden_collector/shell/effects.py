@@ -80,6 +80,8 @@ class Performer:
         return self._handovers[pool]
 
     def _order(self, pool: PoolId, order: core.Order) -> None:
+        if self._roster.deposed:
+            return  # a handover under way sends its pieces from here as well
         if (session := self._sessions.of(order.host)) is not None:
             # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
             session.send(session.state.order_to_pb(order, self._roster.epoch, pool))

@@ -42,6 +42,7 @@ class Fencer:
         self._post = post
         self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
+        self._offs: set[asyncio.Task[None]] = set()
 
     def read_power(self, pool: PoolId, effect: ReadPower) -> None:
         """Read a device; answered by PowerRead."""
@@ -49,7 +50,17 @@ class Fencer:
 
     def power_off(self, pool: PoolId, effect: PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
-        self._begin(self._off(pool, effect))
+        task = self._begin(self._off(pool, effect))
+        self._offs.add(task)
+        task.add_done_callback(self._offs.discard)
+
+    def cut_off(self) -> None:
+        """Kill every power-off that runs or waits for its turn; none of them has a certain result any more.
+
+        The core waits for the device's hard limit and reads its power anew before it concludes anything.
+        """
+        for task in list(self._offs):
+            task.cancel()
 
     async def stop(self) -> None:
         """Cut off what runs; the journal's intents without a result are examined at the next start."""
@@ -57,10 +68,11 @@ class Fencer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _read(self, pool: PoolId, effect: ReadPower) -> None:
         began, run = await self._run(effect.device, "status")

@@ -24,6 +24,7 @@ import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
+from poolwarden_collector.core.events import HostElsewhere
 from poolwarden_collector.core.facts import HostId, PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.sessions import Session, Sessions
@@ -158,6 +159,7 @@ class Gateway(rpc.AgentLinkServicer):
                 f"host {hello.host_uuid} ({hello.host_name}) is of pool {on_record} and now says that it is of {pool}"
             )
             self._alarm(text)
+            self._inbox.post(on_record, HostElsewhere(hello.host_uuid, hello.host_name, pool))
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{text}: one of them is wrong")
         return pool
 

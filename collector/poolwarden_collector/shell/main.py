@@ -66,6 +66,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
     service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     outbox = Outbox(journal, make_sinks(config.alerts), service.write, service.publish)
     service.on_alert(outbox.nudge)
+    service.on_absence(fencer.cut_off)
     return Parts(
         service,
         inbox,

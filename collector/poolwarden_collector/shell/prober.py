@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import re
 import ssl
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class Probed:
 
     outcome: ProbeOutcome
     text: str
+    certificate: str = ""  # SHA-256 of what the peer presented, hex
 
 
 class Prober:
@@ -89,7 +91,7 @@ class Prober:
             policy = self._policy_of(pool)
             began = self._now()
             found = await probe_xapi(target.address, self._port, policy.probe_timeout / 1000)
-            self._post(pool, CollectorProbed(target.host, found.outcome, self._now(), found.text))
+            self._post(pool, CollectorProbed(target.host, found.outcome, self._now(), found.text, found.certificate))
             await asyncio.sleep(max(0, policy.probe_interval - (self._now() - began)) / 1000)
 
     async def _watch_anchors(self) -> None:
@@ -103,7 +105,7 @@ async def probe_xapi(address: str, port: int, limit_s: float) -> Probed:
     """Ask a xapi whether it is alive; never raises, never takes longer than ``limit_s``."""
     try:
         async with asyncio.timeout(limit_s):
-            answer = await _ask(address, port)
+            answer, certificate = await _ask(address, port)
     except TimeoutError:
         return Probed(ProbeOutcome.NO_ANSWER, f"no answer within {limit_s * 1000:.0f} ms")
     except ConnectionRefusedError:
@@ -115,17 +117,18 @@ async def probe_xapi(address: str, port: int, limit_s: float) -> Probed:
         outcome = ProbeOutcome.UNREACHABLE if number in _UNREACHABLE else ProbeOutcome.NO_ANSWER
         return Probed(outcome, str(error) or type(error).__name__)
     if b"200" in answer.split(b"\r\n", 1)[0] and _TOKEN.encode() in answer.partition(b"\r\n\r\n")[2]:
-        return Probed(ProbeOutcome.ANSWERED, "")
+        return Probed(ProbeOutcome.ANSWERED, "", certificate)
     return Probed(ProbeOutcome.NOT_XAPI, "it answered something else")
 
 
-async def _ask(address: str, port: int) -> bytes:
+async def _ask(address: str, port: int) -> tuple[bytes, str]:
     reader, writer = await asyncio.open_connection(address, port, ssl=_unverified(), limit=_ANSWER_LIMIT)
     try:
         head = f"POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: text/xml\r\nContent-Length: {len(_BODY)}\r\n\r\n"
         writer.write(head.encode() + _BODY)
         await writer.drain()
-        return await _answer(reader)
+        presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return await _answer(reader), hashlib.sha256(presented or b"").hexdigest()
     finally:
         # An orderly TLS farewell would wait for the peer; this one may be the very host that has stopped answering.
         with contextlib.suppress(RuntimeError):

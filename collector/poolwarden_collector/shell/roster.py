@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from poolwarden_collector.core.facts import HostId, Ms, PoolId
 from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.site import Blind
 from poolwarden_collector.shell.config import Config
 
 _WARNINGS_KEPT = 20
@@ -24,23 +25,47 @@ class Roster:
         self.now = now
         self.started_at = now()
         self.pools: dict[PoolId, Pool] = {}
-        self.blind = ""
+        self.sites: dict[str, Blind] = {}  # sites towards which it considers itself blind
+        self.deposed = ""  # why it does nothing more until a person restarts it; empty: it may
         self.stalled = ""  # why nothing can be made durable; empty: it can
         self.stalled_at: Ms | None = None
-        self._quiet_all = self.started_at
+        self._quiet_from = self.started_at
+        self._quiet_sites: dict[str, Ms] = {}
+        self._quiet_until: Ms = 0
         self._warnings: deque[str] = deque(maxlen=_WARNINGS_KEPT)
 
     def site(self, pool: PoolId) -> Site:
         """The collector's condition as this pool must know it."""
-        return Site(self.epoch, self.started_at, self.quiet_until(pool), self.blind)
+        blind = self.sites.get(self.config.policy_of(pool).site)
+        return Site(self.epoch, self.started_at, self.quiet_until(pool), blind.why if blind else "", self.deposed)
+
+    @property
+    def blind(self) -> str:
+        """Every reason why it considers itself blind; empty if there is none."""
+        return "; ".join(dict.fromkeys(blind.why for _, blind in sorted(self.sites.items())))
 
     def quiet_until(self, pool: PoolId) -> Ms:
         """When this pool's start-up quiet time ends (or ended)."""
-        return self._quiet_all + self.config.policy_of(pool).quiet_time
+        policy = self.config.policy_of(pool)
+        began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0))
+        return max(began + policy.quiet_time, self._quiet_until)
 
     def be_quiet_again(self, now: Ms) -> None:
         """The collector was away: everything that it remembers of agents' silence is its own."""
-        self._quiet_all = now
+        self._quiet_from = now
+
+    def be_quiet_until(self, until: Ms) -> None:
+        """Its journal is not the newest: nothing begins in any pool before ``until``."""
+        self._quiet_until = max(self._quiet_until, until)
+
+    def judged(self, sites: dict[str, Blind], now: Ms) -> tuple[str, ...]:
+        """Take the newest judgement of the sites; those that it sees again are quiet anew. What to log."""
+        changes = [f"blind: {blind.why}" for site, blind in sites.items() if site not in self.sites]
+        for site in self.sites.keys() - sites.keys():
+            self._quiet_sites[site] = now
+            changes.append(f"not blind any more{f' towards site {site}' if site else ''}: quiet time begins anew")
+        self.sites = sites
+        return tuple(changes)
 
     def shown_at(self) -> Ms:
         """The instant as of which states are shown: now, or when the journal failed and time stood still for pools."""
@@ -57,4 +82,5 @@ class Roster:
         self._warnings.append(text)
 
     def warnings(self) -> tuple[str, ...]:
-        return tuple(self._warnings)
+        stood_down = (f"THIS COLLECTOR HAS STOOD DOWN, it is read-only: {self.deposed}",) if self.deposed else ()
+        return (*stood_down, *self._warnings)

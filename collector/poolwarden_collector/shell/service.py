@@ -10,7 +10,10 @@ Rules
 * Every activation has an epoch of its own, durable before the first agent is heard.
 * Evidence grows old while a commit waits for a slow disk: an order or a power-off whose commit took more than 2 s is
   not sent. The engine asks again after having looked again.
-* A collector that was away itself (stopped, suspended, starved for more than 5 s) takes its quiet time again.
+* A collector that was away itself (stopped, suspended, starved for more than 5 s) takes its quiet time again, and cuts
+  off every power-off that is still running: it was decided before. Time is counted on the clock that runs while the
+  machine sleeps; orders from before the sleep are dead on arrival by what they echo.
+* A collector that has stood down (agents obey another one) goes on to look and to tell, and sends and fences nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from poolwarden_collector.core.facts import Ms, PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.record import PoolRecord, fold
-from poolwarden_collector.core.site import Silence, judge_site
+from poolwarden_collector.core.site import judge_sites
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.effects import Effects
@@ -45,6 +48,7 @@ LATE_MS = 2_000
 RETRY_MS = 1_000
 
 _log = logging.getLogger(__name__)
+_ACTS = (orders.SendOrder, orders.PowerOff, orders.HandOver, orders.AnswerGate)
 
 
 class Service:
@@ -72,6 +76,7 @@ class Service:
         self._writer = ThreadPoolExecutor(1, "journal")
         self._followers: set[Callable[[list[Row]], None]] = set()
         self._on_alert: Callable[[], None] = lambda: None
+        self._on_absence: Callable[[], None] = lambda: None
         self._last_step = roster.now()
         self._stepped: dict[PoolId, Ms] = {}
         self._last_boottime = clock.awake_or_not_ms()
@@ -90,6 +95,10 @@ class Service:
     def on_alert(self, nudge: Callable[[], None]) -> None:
         """Whom to wake when an alert was committed."""
         self._on_alert = nudge
+
+    def on_absence(self, cut: Callable[[], None]) -> None:
+        """What to do at once when this collector finds that it was away."""
+        self._on_absence = cut
 
     def publish(self, rows: list[Row]) -> None:
         """Rows have become durable."""
@@ -156,7 +165,7 @@ class Service:
         self._stepped[uuid] = self.roster.now()
         if uuid not in self.roster.pools:
             await self._adopt(uuid)
-        pool, now = self.roster.pools[uuid], self.roster.now()
+        pool, now, boottime = self.roster.pools[uuid], self.roster.now(), clock.awake_or_not_ms()
         outcome = step(pool, happening.event, now, self.roster.site(uuid))
         rows: list[Row] = []
         if outcome.entries or outcome.alerts:
@@ -167,7 +176,8 @@ class Service:
         self.publish(rows)
         if outcome.alerts:
             self._on_alert()
-        late = self.roster.now() - now
+        # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
+        late = max(self.roster.now() - now, clock.awake_or_not_ms() - boottime)
         for effect in outcome.effects:
             await self._perform(uuid, effect, late)
         self._effects.heard(uuid, happening.event)
@@ -184,7 +194,19 @@ class Service:
 
     async def _perform(self, pool: PoolId, effect: orders.Effect, late: Ms = 0) -> None:
         if late > LATE_MS and isinstance(effect, orders.SendOrder | orders.PowerOff):
-            self._drop(pool, effect, late)
+            text = f"not begun: its record took {late / 1000:.1f} s to become durable"
+            self.roster.warn(f"the journal's disk is slow, or this machine slept: an effect was {text}")
+            self._drop(pool, effect, text)
+            return
+        if self.roster.deposed and isinstance(effect, _ACTS):
+            self._drop(pool, effect, "not begun: this collector has stood down")
+            return
+        if isinstance(effect, orders.StandDown):
+            self._stand_down(effect.why)
+            return
+        if isinstance(effect, orders.BeQuiet):
+            _log.warning("pool %s: %s; quiet for %.0f s", pool, effect.why, (effect.until - self.roster.now()) / 1000)
+            self.roster.be_quiet_until(effect.until)
             return
         if isinstance(effect, orders.RaiseEpoch):
             self._epoch_above = max(self._epoch_above, effect.above)
@@ -196,14 +218,18 @@ class Service:
             _log.exception("pool %s: effect %s failed", pool, type(effect).__name__)
             self.roster.warn(f"an effect failed in pool {pool}: {type(effect).__name__}; see the log")
 
-    def _drop(self, pool: PoolId, effect: orders.SendOrder | orders.PowerOff, late: Ms) -> None:
-        """Leave undone what was decided on evidence that has grown old. An unanswered order is asked for again."""
-        text = f"not begun: its record took {late / 1000:.1f} s to become durable"
+    def _drop(self, pool: PoolId, effect: orders.Effect, text: str) -> None:
+        """Leave undone what must not be done any more. An unanswered order is asked for again."""
         _log.error("pool %s: %s %s", pool, type(effect).__name__, text)
-        self.roster.warn(f"the journal's disk is slow: an effect was {text}")
         if isinstance(effect, orders.PowerOff):
             # safety: it never ran, so it is certain that nothing of it can still land.
             self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, self.roster.now()))
+
+    def _stand_down(self, why: str) -> None:
+        if not self.roster.deposed:
+            _log.critical("STANDING DOWN, for all pools and until restarted: %s", why)
+            self.roster.deposed = why
+            self._on_absence()  # what runs was decided by a collector that was in charge
 
     async def _raise_epoch(self) -> None:
         if self._epoch_above < self.roster.epoch:
@@ -253,7 +279,7 @@ class Service:
 
     async def _tick(self) -> None:
         while True:
-            self._judge_site()
+            self._judge_sites()
             for uuid in self._unstepped():
                 self._inbox.post(uuid, Tick())
             await asyncio.sleep(TICK_MS / 1000)
@@ -271,16 +297,9 @@ class Service:
         if away > AWAY_MS and self.roster.pools:
             _log.warning("the collector was away for %.1f s; quiet time begins anew", away / 1000)
             self.roster.be_quiet_again(now)
+            self._on_absence()
 
-    def _judge_site(self) -> None:
+    def _judge_sites(self) -> None:
         now = self.roster.now()
-        silences = {uuid: self._silence(pool, now) for uuid, pool in self.roster.pools.items()}
-        blind = judge_site(silences, self._anchors(), now)
-        if blind != self.roster.blind:
-            _log.warning("blind: %s", blind) if blind else _log.warning("not blind any more")
-        self.roster.blind = blind
-
-    def _silence(self, pool: Pool, now: Ms) -> Silence:
-        heard = [agent.last_heard for agent in pool.live.agents.values()]
-        silent = [at for at in heard if now - at >= pool.policy.suspect_after]
-        return Silence(len(silent), len(heard), min(silent, default=None))
+        for text in self.roster.judged(judge_sites(self.roster.pools, self._anchors(), now, self.roster.sites), now):
+            _log.warning("%s", text)

@@ -1,0 +1,36 @@
+"""What outlasts a single event and is brought up to date before the pool is judged.
+
+Contradictions, links that flap, frozen identities, a journal's restoration and changes of master each have a module of
+their own; here is their order, and what they say about a pool in one sentence.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core import contradiction, flapping, identity, planned, restored
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import signs
+from poolwarden_collector.core.verdict import Hold, Verdict, beneath, judge
+
+
+def judged(d: Draft) -> Verdict:
+    """The verdict of this instant, after everything that lasts has been followed."""
+    contradiction.watch(d)
+    flapping.watch(d)
+    identity.calm(d)
+    restored.settle(d)
+    seen = signs(d)
+    if d.record.transition is not None or d.live.transition_since is not None:
+        planned.follow(d, seen)
+        seen = signs(d)
+    return judge(seen)
+
+
+def detail(d: Draft, verdict: Verdict) -> str:
+    """What this pool's announcement or conflict is, where the verdict is of that kind; empty otherwise."""
+    if verdict is Verdict.IDENTITY_CONFLICT:
+        return identity.says(d)
+    if verdict is Verdict.EVIDENCE_CONFLICT:
+        return d.live.conflict[1] if d.live.conflict is not None else ""
+    if planned.hold(d) is Hold.NONE or verdict not in (Verdict.UPGRADING, Verdict.TRANSITION, Verdict.PLANNED_DOWN):
+        return ""
+    return f"{planned.says(d)}; without that: {beneath(signs(d)).word}"
