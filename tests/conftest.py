@@ -2,8 +2,8 @@
 
 A test that needs something of the operating system says so: `@pytest.mark.needs("nft")` names a command,
 `@pytest.mark.needs("namespaces")` the right to make user and network namespaces. Where that is absent the test is left
-out and named in pytest's closing report; under CI=true nothing is left out, so it fails there. This file runs on
-Python 3.6 too.
+out and named in pytest's closing report; under CI=true nothing is left out, so it fails there. `@pytest.mark.long` is
+for what takes minutes and runs with `--long` only. This file runs on Python 3.6 too.
 """
 
 import os
@@ -29,8 +29,25 @@ def _is_here(thing: str) -> bool:
     return _has_namespaces() if thing == "namespaces" else shutil.which(thing, path=_PATH) is not None
 
 
+def pytest_addoption(parser: Any) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_configure(config: Any) -> None:
+    config.addinivalue_line("markers", "long: takes minutes; runs only with --long")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
-    """Deselect what cannot run here, and remember it."""
+    """Deselect what is too long for this run, and what cannot run here; remember the latter."""
+    if not config.getoption("--long"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        if long:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in long]
+    _leave_out_what_lacks(config, items)
+
+
+def _leave_out_what_lacks(config: pytest.Config, items: List[pytest.Item]) -> None:
     if os.environ.get("CI") == "true":
         return
     things = {thing for item in items for mark in item.iter_markers("needs") for thing in mark.args}

@@ -119,6 +119,27 @@ def story(files: tuple[Path, ...], write: bool, quiet: bool) -> None:
 
 
 @lab.command()
+@click.option("--seed", type=int, default=1, show_default=True, help="The first seed.")
+@click.option("--runs", type=click.IntRange(min=1), default=300, show_default=True, help="How many seeds.")
+@click.option(
+    "--hosts", "count", type=click.IntRange(2, 64), default=None, help="Hosts of the pool. [default: by seed]"
+)
+@click.option("--shrink/--no-shrink", default=True, show_default=True, help="Make failing stories small.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    default=Path("tests/regressions"),
+    show_default=True,
+    help="Where failing stories are written.",
+)
+def simulate(seed: int, runs: int, count: int | None, shrink: bool, keep: Path) -> None:
+    """Random faults from seeds, every safety invariant after every event. Exit status 2 if one failed."""
+    from poolwarden_lab.story import show
+
+    sys.exit(show.simulate(seed, runs, count, shrink=shrink, directory=keep))
+
+
+@lab.command()
 def words() -> None:
     """The language of stories: every command, sign and moment in a line."""
     from poolwarden_lab.story import show

@@ -227,14 +227,20 @@ def device(stage: Stage, name: str, mode: str) -> None:
 
 @FAULTS.form("kill collector [for TIME]", "SIGKILL, right there. Without TIME it stays away.", exact=True)
 def kill_collector(stage: Stage, ms: int | None) -> None:
-    if stage.world.shell is None or not stage.world.shell.alive:
+    if not _runs(stage):
         raise StoryFailed("the collector does not run")
-    stage.world.kill_collector(ms)
+    stage.world.kill_collector()
+    if ms is not None:
+        stage.later(ms, lambda: None if _runs(stage) else stage.world.start_collector())
+
+
+def _runs(stage: Stage) -> bool:
+    return stage.world.shell is not None and stage.world.shell.alive
 
 
 @FAULTS.form("start collector", "Started again, on the same journal.")
 def start_collector(stage: Stage) -> None:
-    if stage.world.shell is not None and stage.world.shell.alive:
+    if _runs(stage):
         raise StoryFailed("the collector runs already")
     stage.world.start_collector()
 
@@ -269,3 +275,33 @@ def heal_collector(stage: Stage) -> None:
 def _everybody(stage: Stage) -> list[str]:
     devices = [device.name for each in stage.world.settings.devices.values() for device in each]
     return [*stage.world.names, *devices]
+
+
+# ------------------------------------------------------------------------------------------------ the end of all faults
+
+
+@FAULTS.form(
+    "repair everything",
+    "Links, devices, disks and processes are as they should be; what is off is switched on, what stands still goes on, "
+    "a paused pool is resumed. Pending moments are forgotten.",
+)
+def repair_everything(stage: Stage) -> None:
+    world = stage.world
+    stage.forget_moments()
+    heal_all(stage)
+    world.network.delays.clear()
+    world.ledger.full = False
+    for host in world.names:
+        if world.pool.hosts[host].frozen:
+            resume(stage, [host])
+        world.pool.hosts[host].disk.full = False
+        xapi_unhang(stage, [host])
+        power_on(stage, [host])
+    for each in world.settings.devices.values():
+        for one in each:
+            world.bmc(one.name).mode = BmcMode.TRUE
+    if not _runs(stage):
+        world.start_collector()
+    _anchors(stage, True)
+    if stage.record.paused is not None:
+        stage.say("resume", "", {})

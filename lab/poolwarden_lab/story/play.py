@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ class Step:
     form: Form
     args: list[Any]
     when: At | When | Every | None = None
+    tried: bool = False  # done only if it can be done then
 
     @property
     def setup(self) -> bool:
@@ -78,6 +80,9 @@ class Played:
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # with file and line
     diff: list[str] = field(default_factory=list)
+    events: int = 0
+    virtual_ms: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)  # journal kinds
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -97,6 +102,7 @@ def read(script: Script) -> tuple[Cast, list[Step]]:
 def _step(script: Script, line: Line, cast: Cast) -> Step:
     try:
         when, text = _moment(line.text, cast)
+        tried, text = text.startswith("try "), text.removeprefix("try ")
         form, args = COMMANDS.fit(words(text), cast)
         setup = form in settings.SETTINGS.forms
         if setup and cast.started:
@@ -109,7 +115,7 @@ def _step(script: Script, line: Line, cast: Cast) -> Step:
             form.declare(cast, *args)
     except (Unreadable, Misfit, ValueError) as error:
         raise StoryError(script.name, line.number, str(error)) from None
-    return Step(line.number, line.text, form, args, when)
+    return Step(line.number, line.text, form, args, when, tried)
 
 
 def _moment(text: str, cast: Cast) -> tuple[At | When | Every | None, str]:
@@ -171,7 +177,10 @@ def play(script: Script) -> Played:
         played.code = BROKEN
     except (StoryFailed, Unreadable, Misfit) as error:
         stage.problem(str(error))
-    played.lines = stage.book.lines() if stage.started else []
+    if stage.started:
+        played.lines = stage.book.lines()
+        played.events, played.virtual_ms = stage.events, stage.world.now
+        played.kinds = Counter(entry.kind.value for entry in stage.ledger.entries())
     if played.code != BROKEN:
         _judge(script, stage, played)
     return played
@@ -197,7 +206,12 @@ def do(stage: Stage, step: Step) -> None:
         if step.form not in waits.WAITS.forms:
             stage.book.note(stage.world.now, ">", _plain(step.text))
         stage.line = step.line
-        step.form.act(stage, *step.args)
+        try:
+            step.form.act(stage, *step.args)
+        except StoryFailed as error:
+            if not step.tried:
+                raise
+            stage.book.note(stage.world.now, ">", f"it cannot be done: {error}")
 
     if step.when is None:
         act()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
 from poolwarden_lab.story import moments, play, signs
+from poolwarden_lab.story import simulate as simulation
+from poolwarden_lab.story.chance import draw
 from poolwarden_lab.story.grammar import Lexicon
 from poolwarden_lab.story.text import StoryError, read_file
 
@@ -41,3 +44,22 @@ def chapter(lexicon: Lexicon) -> str:
     lines = [f"{lexicon.title}:"]
     lines += [f"  {form.form}\n      {form.meaning}{' (exact)' if form.exact else ''}" for form in lexicon.forms]
     return "\n".join(lines)
+
+
+def simulate(seed: int, runs: int, hosts: int | None, *, shrink: bool, directory: Path) -> int:
+    """Play many seeds, print failures as they come and the figures at the end; 2 if one failed."""
+    failed, seconds, events, virtual = 0, 0.0, 0, 0
+    counts: Counter[str] = Counter()
+    for run in simulation.many(seed, runs, hosts):
+        seconds, events, virtual = seconds + run.seconds, events + run.events, virtual + run.virtual_ms
+        counts += run.counts
+        if run.failure:
+            failed += 1
+            click.echo(f"seed {run.seed}: {run.failure}")
+            drawn = simulation.small(run, hosts) if shrink else draw(run.seed, hosts)
+            path = simulation.keep(directory, run, drawn)
+            click.echo(f"  kept as {path}:\n" + "".join(f"    {line}\n" for line in drawn.body))
+    click.echo(f"{runs} seeds, {failed} failed; {virtual / 3_600_000:.1f} h of virtual time in {seconds:.1f} s")
+    click.echo(f"{runs / seconds:.1f} stories/s, {events / seconds:.0f} events/s")
+    click.echo(", ".join(f"{count} {name}" for name, count in counts.most_common()))
+    return play.BROKEN if failed else play.AS_EXPECTED

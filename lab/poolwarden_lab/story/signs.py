@@ -93,6 +93,25 @@ def healed(stage: Stage) -> Seen:
     return Seen(so, f"master: {_joined(masters)}; {_step(stage)}")
 
 
+@SIGNS.form("recovered", "Healthy: one master serves, every host with power follows it, no failover is open.")
+def recovered(stage: Stage) -> Seen:
+    masters, record = stage.world.masters(), stage.record
+    over = record.failover is None or not record.failover.open
+    follow = len(masters) == 1 and all(
+        stage.world.pool.pool_conf(host.name) == f"slave:{stage.world.pool.hosts[masters[0]].address}"
+        for host in stage.world.pool.hosts.values()
+        if host.power and host.name != masters[0]
+    )
+    so = over and follow and stage.world.verdict == "Healthy"
+    return Seen(so, f"{stage.world.verdict}; master: {_joined(masters)}; {_step(stage)}")
+
+
+@SIGNS.form("explained", "Recovered, or an alert is open that says what stands in the way.")
+def explained(stage: Stage) -> Seen:
+    seen: Seen = recovered(stage)
+    return Seen(seen.so or bool(stage.record.open_alerts), f"{seen.found}; no alert is open")
+
+
 @SIGNS.form("settled", "Healthy, nothing owed, out of quiet time, every device bound, every member live and enabled.")
 def settled(stage: Stage) -> Seen:
     return Seen(stage.world.settled(), f"the verdict is {stage.world.verdict}; {_step(stage)}")

@@ -57,6 +57,8 @@ class Stage:
         self._book: Book | None = None
         self._seen = (0, 0)
         self._asked: list[str] = []
+        self._chapter = 0
+        self.events = 0
 
     # ------------------------------------------------------------------------------------------ the world
 
@@ -118,6 +120,7 @@ class Stage:
 
     def _follow(self) -> None:
         """Bring the log up to date after an event, then look at the moments waited for."""
+        self.events += 1
         self.take_notes()
         for look in list(self.after_each):
             look()
@@ -153,6 +156,12 @@ class Stage:
         self.world.run(ms)
         self.take_notes()
 
+    def forget_moments(self) -> None:
+        """Nothing that was arranged for later is done any more."""
+        self.points.clear()
+        self.after_each.clear()
+        self._chapter += 1
+
     def run_until(self, condition: Callable[[], bool], limit_ms: int, what: str) -> None:
         """Raises StoryFailed if it does not come within the limit."""
         world = self.world
@@ -164,7 +173,14 @@ class Stage:
             self.take_notes()
 
     def later(self, delay: int, act: Callable[[], None]) -> None:
-        self.world.at(self.world.now + delay, act)
+        """Do it after so many ms, unless the story forgets its moments before."""
+        chapter = self._chapter
+
+        def due() -> None:
+            if chapter == self._chapter:
+                act()
+
+        self.world.at(self.world.now + delay, due)
 
     # ------------------------------------------------------------------------------------------ operators
 

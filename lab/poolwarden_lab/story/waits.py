@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
-from poolwarden_lab.story.signs import SIGNS, Seen
-from poolwarden_lab.story.stage import Stage
+from poolwarden_lab.story.signs import SIGNS, Seen, explained, recovered
+from poolwarden_lab.story.stage import Stage, StoryFailed
 from poolwarden_lab.story.text import Word, duration
 
 WAITS = Lexicon("command", "Time and expectations")
@@ -49,6 +50,20 @@ def run_until(stage: Stage, negated: str | None, words: list[Word], _: object) -
     form, args = _sign(stage.cast, words)
     said = " ".join(word.text for word in words)
     stage.run_until(lambda: form.act(stage, *args).so is (negated is None), limit, f"{negated or ''} {said}".strip())
+
+
+@WAITS.form(
+    "recover within TIME",
+    "Time passes until the pool has recovered; where it has not by then, an alert must be open that says why.",
+)
+def recover(stage: Stage, ms: int) -> None:
+    ends = stage.world.now + ms
+    with contextlib.suppress(TimeoutError):
+        stage.world.pool.run_while(lambda: not recovered(stage).so, ends)
+    seen: Seen = explained(stage)
+    if not seen.so:
+        raise StoryFailed(f"not recovered, and nobody is told: {seen.found}")
+    stage.take_notes()
 
 
 def _check_expect(cast: Cast, _: str | None, words: list[Word]) -> None:

@@ -1,0 +1,255 @@
+"""Stories by chance: a schedule of faults drawn from a seed, written in the stories' own language.
+
+Theory: what breaks a failover engine is rarely one fault; it is a second one at the wrong moment. So a schedule begins
+in most cases with something that takes the master away, goes on with a few faults at random times or bound to a moment
+of the failover (``after journal proof: ...``), undoes most of them after a while, then repairs everything and asks that
+the pool recovers, or that an alert says why it does not (invariants I13 and I15). All other invariants are checked
+after every event by the world itself.
+
+Left out are the faults against which no proof is possible in this version, because a story would have to allow two
+masters then: a fence device that reads OFF about a running machine that nobody else can see, and an operator who
+confirms what is not so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poolwarden_lab.story.text import say_duration
+
+FAULTS_LAST_MS = 75_000
+RECOVERY_LIMIT = "6m"
+MOMENTS = (
+    "journal decided",
+    "journal claimed",
+    "journal candidate",
+    "journal fence-intent",
+    "journal proof",
+    "journal promote-intent",
+    "journal promote-answer",
+    "journal promoted",
+    "journal repoint-intent",
+    "journal owed",
+    "order claim",
+    "order promote",
+    "order probe-now",
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A schedule: what comes before ``start``, the commands that may be left out, and how it ends."""
+
+    seed: int
+    head: tuple[str, ...]
+    body: tuple[str, ...]
+    tail: tuple[str, ...]
+
+    def text(self, *why: str) -> str:
+        """The story's text."""
+        lines = [*(f"# {line}" for line in why), *self.head, "start", "", *self.body, "", *self.tail]
+        return "\n".join(lines) + "\n"
+
+
+class Draw:
+    """One seed's dice."""
+
+    def __init__(self, seed: int, hosts: int | None) -> None:
+        self.dice = random.Random(seed)
+        self.count = hosts or self.dice.choices((2, 3, 4, 5), (3, 6, 1, 1))[0]
+        self.hosts = [f"h{number}" for number in range(1, self.count + 1)]
+        self.gone: set[str] = set()  # hosts that somebody swore to be off
+
+    def ms(self, low: int, high: int) -> int:
+        """A time in this range: short ones as often as long ones, in steps of 100 ms."""
+        return max(100, int(round(low * float(high / low) ** self.dice.random(), -2)))
+
+    def time(self, low: int, high: int) -> str:
+        return say_duration(int(self.ms(low, high)))
+
+    def host(self) -> str:
+        """The master more often than the others."""
+        return "h1" if self.dice.random() < 0.5 else self.dice.choice(self.hosts)
+
+    def member(self) -> str:
+        return self.dice.choice(self.hosts[1:])
+
+    def nodes(self) -> tuple[str, str]:
+        one, other = self.dice.sample([*self.hosts, "collector"], 2)
+        return one, other
+
+
+Fault = Callable[[Draw], list[tuple[int, str]]]  # [(ms after its beginning, command)]
+
+
+def _undone(low: int, high: int, do: Callable[[Draw], tuple[str, str]], always: bool = False) -> Fault:
+    """A fault that is mostly undone after a while."""
+
+    def fault(draw: Draw) -> list[tuple[int, str]]:
+        begin, end = do(draw)
+        if not always and draw.dice.random() < 0.3:
+            return [(0, begin)]
+        return [(0, begin), (int(draw.ms(low, high)), end)]
+
+    return fault
+
+
+def _power(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"power off {host}", f"power on {host}"
+
+
+def _cut(draw: Draw) -> tuple[str, str]:
+    one, other = draw.nodes()
+    arrow = draw.dice.choice(("-", "-", "->"))
+    return f"cut {one} {arrow} {other}", f"heal {one} - {other}"
+
+
+def _isolate(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"isolate {host}", f"rejoin {host}"
+
+
+def _stall(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"stall {host}", f"resume {host}"
+
+
+def _hang(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"xapi hang {host}", f"xapi unhang {host}"
+
+
+def _device(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    mode = draw.dice.choice(("unreachable", "unreachable", "lies-on", "stuck"))
+    return f"device bmc-{host} {mode}", f"device bmc-{host} true"
+
+
+def _root(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"root full {host}", f"root ok {host}"
+
+
+def _partition(draw: Draw) -> tuple[str, str]:
+    everybody = [*draw.hosts, "collector"]
+    draw.dice.shuffle(everybody)
+    at = draw.dice.randrange(1, len(everybody))
+    left, right = " ".join(everybody[:at]), " ".join(everybody[at:])
+    return f"partition {left} | {right}", "heal all"
+
+
+def _once(command: Callable[[Draw], str]) -> Fault:
+    return lambda draw: [(0, command(draw))]
+
+
+def _flap(draw: Draw) -> str:
+    one, other = draw.nodes()
+    return f"flap {one} - {other} every {draw.time(1_000, 20_000)} for {draw.time(10_000, 60_000)}"
+
+
+def _delay(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"delay {host} - collector {draw.time(500, 20_000)}", f"delay {host} - collector 0s"
+
+
+def _pause(draw: Draw) -> tuple[str, str]:
+    return "operator pause", "operator resume"
+
+
+def _sworn(draw: Draw) -> list[tuple[int, str]]:
+    """The master loses its power for good, and an operator says so, truly."""
+    if "h1" in draw.gone:
+        return []
+    draw.gone.add("h1")
+    later = int(draw.ms(2_000, 60_000))
+    return [(0, "power off h1"), (later, 'operator confirm-fenced h1 --how "cord pulled"')]
+
+
+MASTER_LOST: tuple[tuple[int, Fault], ...] = (
+    (6, _undone(5_000, 120_000, lambda draw: ("power off h1", "power on h1"))),
+    (2, _undone(2_000, 60_000, lambda draw: ("isolate h1", "rejoin h1"))),
+    (2, _undone(2_000, 60_000, lambda draw: ("stall h1", "resume h1"))),
+    (2, _undone(2_000, 60_000, lambda draw: ("xapi hang h1", "xapi unhang h1"))),
+    (1, _sworn),
+)
+OTHERS: tuple[tuple[int, Fault], ...] = (
+    (4, _undone(5_000, 60_000, _power)),
+    (4, _undone(1_000, 60_000, _cut)),
+    (3, _undone(1_000, 60_000, _isolate)),
+    (3, _undone(1_000, 60_000, _partition)),
+    (3, _undone(1_000, 90_000, _stall)),
+    (2, _undone(5_000, 90_000, _hang)),
+    (3, _undone(5_000, 60_000, _device)),
+    (1, _undone(5_000, 60_000, _root)),
+    (1, _once(_flap)),
+    (1, _undone(5_000, 60_000, _delay)),
+    (2, _undone(2_000, 60_000, _pause)),
+    (1, _undone(2_000, 30_000, lambda draw: ("collector disk full", "collector disk ok"))),
+    (1, _undone(2_000, 30_000, lambda draw: ("cut collector", "heal collector"))),
+    (5, _once(lambda draw: f"try kill collector for {draw.time(500, 90_000)}")),
+    (2, _once(lambda draw: f"xapi crash {draw.host()}")),
+    (1, _once(lambda draw: f"xapi restart {draw.host()}")),
+    (2, _once(lambda draw: f"agent crash {draw.host()} for {draw.time(500, 30_000)}")),
+    (1, _once(lambda draw: f"reboot {draw.host()}")),
+    (1, _once(lambda draw: f"try new vm v{draw.dice.randrange(10**6)} on {draw.member()}")),
+    (1, _once(lambda draw: f"try migrate web to {draw.dice.choice(draw.hosts)}")),
+)
+
+
+def _one(draw: Draw, faults: tuple[tuple[int, Fault], ...]) -> list[tuple[int, str]]:
+    fault = draw.dice.choices([fault for _, fault in faults], [weight for weight, _ in faults])[0]
+    return [item for item in fault(draw) if not _broken_promise(draw, item[1])]
+
+
+def _broken_promise(draw: Draw, command: str) -> bool:
+    """Would it power on what was confirmed to be off?"""
+    words = command.split()
+    return words[0] == "reboot" or words[:2] == ["power", "on"] and words[2] in draw.gone
+
+
+def draw(seed: int, hosts: int | None = None) -> Drawn:
+    """The schedule of a seed."""
+    d = Draw(seed, hosts)
+    timed: list[tuple[int, str]] = []
+    bound: list[str] = []
+    if d.dice.random() < 0.75:
+        timed += [(1_000 + at, command) for at, command in _one(d, MASTER_LOST)]
+    for _ in range(d.dice.choices((1, 2, 3, 4, 6), (3, 4, 3, 2, 1))[0]):
+        drawn = _one(d, OTHERS)
+        if drawn and d.dice.random() < 0.4:
+            moment, word = d.dice.choice(MOMENTS), d.dice.choice(("after", "after", "before"))
+            nth = d.dice.choice(("", "", "", "2nd "))
+            bound += [f"{word} {nth}{moment}{_plus(at)}: {command}" for at, command in drawn]
+        else:
+            begin = int(d.ms(500, FAULTS_LAST_MS))
+            timed += [(begin + at, command) for at, command in drawn]
+    timed = [(at, command) for at, command in timed if not _broken_promise(d, command)]
+    body = [*bound, *(f"at {say_duration(at)} {command}" for at, command in sorted(timed) if at < 2 * FAULTS_LAST_MS)]
+    return Drawn(seed, _head(d, seed), tuple(body), _tail())
+
+
+def _plus(at: int) -> str:
+    return f" +{say_duration(at)}" if at else ""
+
+
+def _head(d: Draw, seed: int) -> tuple[str, ...]:
+    lines = [f"pool {d.count}", f"vm web on {d.host()}", f"vm db on {d.member()}", f"seed {seed}"]
+    lines.append("policy quiet_time 5s")
+    lines.append("policy patience 15s")
+    lines.append("policy boot_grace 60s")
+    if d.dice.random() < 0.5:
+        lines.append("policy auto_fence_running yes")
+    if d.dice.random() < 0.3:
+        lines.append("policy collector_probe no")
+    return tuple(lines)
+
+
+def _tail() -> tuple[str, ...]:
+    return (
+        f"run {say_duration(FAULTS_LAST_MS)}",
+        "repair everything",
+        f"recover within {RECOVERY_LIMIT}",
+    )

@@ -1,0 +1,73 @@
+"""Many stories by chance, and what came of them: the numbers, and each failure as small as it could be made."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from poolwarden_collector.core.journal import Kind
+from poolwarden_lab.story import play
+from poolwarden_lab.story.chance import Drawn, draw
+from poolwarden_lab.story.shrink import Shrinker
+from poolwarden_lab.story.text import read_text
+
+COUNTED = (Kind.DECIDED, Kind.PROMOTED, Kind.CLOSED, Kind.BLOCKED, Kind.ABORTED, Kind.SUPERSEDED, Kind.ASKED)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed's end. ``failure`` is empty if all was well; ``what`` is its kind, the same for the same bug."""
+
+    seed: int
+    failure: str = ""
+    what: str = ""
+    seconds: float = 0.0
+    events: int = 0
+    virtual_ms: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def one(drawn: Drawn) -> Run:
+    """Play one drawn story."""
+    began = time.perf_counter()
+    played = play.play(read_text(f"seed-{drawn.seed}", drawn.text()))
+    took = time.perf_counter() - began
+    counts = Counter(kind.value for kind in COUNTED for _ in range(played.kinds[kind.value]))
+    failure = "\n".join(played.problems)
+    return Run(drawn.seed, failure, _what(played), took, played.events, played.virtual_ms, counts)
+
+
+def _what(played: play.Played) -> str:
+    """What kind of failure: an invariant's number, or the first words of what is not as expected."""
+    if played.code == play.AS_EXPECTED:
+        return ""
+    if played.code == play.BROKEN:
+        return played.problems[0].split("invariant ", 1)[1].split()[0]
+    return "story: " + " ".join(played.problems[0].split(": ", 1)[-1].split()[:4])
+
+
+def many(seed: int, runs: int, hosts: int | None = None) -> Iterator[Run]:
+    """Seeds one after the other."""
+    for number in range(seed, seed + runs):
+        yield one(draw(number, hosts))
+
+
+def small(run: Run, hosts: int | None = None) -> Drawn:
+    """The failing story of this run, made small."""
+
+    def still_fails(tried: Drawn) -> bool:
+        return one(tried).what == run.what
+
+    return Shrinker(still_fails).shrink(draw(run.seed, hosts))
+
+
+def keep(directory: Path, run: Run, drawn: Drawn) -> Path:
+    """Write a failing story down; the file's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"seed-{run.seed}.txt"
+    first = run.failure.splitlines()[0].split(": ", 1)[-1]
+    path.write_text(replace(drawn).text(f"Found by seed {run.seed}: {first}"))
+    return path
