@@ -158,4 +158,5 @@ class Hypervisor(Protocol):
 
     def domains(self) -> dict[str, str]: ...  # VM uuid -> name
     def create(self, uuid: str, name: str) -> None: ...
-    def kill(self, uuid: str, why: str) -> None: ...
+    def end(self, uuid: str) -> None: ...  # by itself
+    def kill(self, uuid: str, why: str) -> None: ...  # by the kill rule

@@ -6,7 +6,8 @@ Rules (xapi: ocaml/database/db_cache_impl.ml, db_connections.ml, ocaml/xapi/xapi
   stands in for state.db, is flushed to it and then deleted: one shot, for a master only.
 * Every write of a field raises the generation by one. The files follow at the next flush only, so that a master that is
   killed comes back with an older database than it had.
-* Fields that do not persist (sessions, tasks, resident_VMs, PBDs, ...) are not kept here at all.
+* Sessions and tasks do not persist: they are in no file, and a process starts without any. Fields that are the other
+  end of a relation (resident_VMs, PBDs, VBDs, ...) are not kept here at all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from poolwarden_lab import statedb
 from poolwarden_lab.statedb import NULL_REF, Row, StateDb, Table
+from poolwarden_lab.xapi.actions import XapiFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,10 @@ STATE_DB = "var/lib/xcp/state.db"
 RESTORE_DB = "var/lib/xcp/restore_db.db"
 RIVALS = ("var/lib/xcp/ha_metadata.db", "var/lib/xcp/gen_metadata.db")
 LOCAL_DB = "var/lib/xcp/local.db"
+
+
+TABLES = ("pool", "host", "host_metrics", "VM", "VBD", "VDI", "SR", "PBD", "session", "task")
+VOLATILE = ("session", "task")
 
 
 class Database:
@@ -43,8 +49,21 @@ class Database:
     def dirty(self) -> bool:
         return self._state.generation != self._flushed
 
+    @property
+    def tables(self) -> dict[str, Table]:
+        """All of it, to add rows to; call `touch` then."""
+        for name in TABLES:
+            self._state.tables.setdefault(name, {})
+        return self._state.tables
+
     def table(self, name: str) -> Table:
         return self._state.tables.setdefault(name, {})
+
+    def known(self, table: str, ref: str) -> str:
+        """The reference, if there is such a row. Raises XapiFault HANDLE_INVALID."""
+        if ref not in self.table(table):
+            raise XapiFault("HANDLE_INVALID", table, ref)
+        return ref
 
     def find(self, table: str, uuid: str) -> str | None:
         """The reference of the row with this uuid."""
@@ -69,7 +88,9 @@ class Database:
         self._on_write()
 
     def content(self) -> bytes:
-        return statedb.dump_state(self._state)
+        """state.db's bytes; the tables that do not persist are there and empty."""
+        kept = {name: {} if name in VOLATILE else table for name, table in self._state.tables.items()}
+        return statedb.dump_state(StateDb(kept, self._state.generation))
 
     def flush(self, disk: Disk) -> None:
         """Write state.db, then its generation. Raises OSError; then it stays dirty."""
@@ -135,6 +156,8 @@ def load(disk: Disk, on_write: Callable[[], None]) -> tuple[Database, str]:
         raise statedb.BadDatabase("no database file")
     state = statedb.parse_state(disk.read(path))
     state.generation = max(state.generation, generation_on_disk(disk, path))
+    for name in VOLATILE:
+        state.tables[name] = {}
     database = Database(state, on_write)
     if disk.exists(RESTORE_DB):
         database.flush(disk)

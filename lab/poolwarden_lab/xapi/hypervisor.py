@@ -4,8 +4,8 @@ Domains live on while xapi restarts, so that they belong to the host's superviso
 on two sockets below the host's tree:
 
 * ``var/run/xenopsd.sock``: one JSON object a line. ``{"op": "list"}`` -> ``{"domains": {uuid: name}}``, ``{"op":
-  "create", "uuid", "name"}`` and ``{"op": "kill", "uuid", "why"}`` -> ``{}``, ``{"op": "kills"}`` -> ``{"kills":
-  [...]}``.
+  "create", "uuid", "name"}``, ``{"op": "end", "uuid"}`` and ``{"op": "kill", "uuid", "why"}`` -> ``{}``, ``{"op":
+  "kills"}`` -> ``{"kills": [...]}``.
 * ``var/run/xenstored/socket``: xenstore's wire protocol, header of four little-endian u32 (type, request, transaction,
   length). DIRECTORY = 1 and READ = 2 are answered from the same table, everything else with ERROR = 16.
 
@@ -65,6 +65,10 @@ class Domains:
         if name is not None:
             self.kills.append(Kill(uuid, name, why))
 
+    def end(self, uuid: str) -> None:
+        """It shut down, or went on to another host: nothing was killed."""
+        self._table.pop(uuid, None)
+
     def clear(self) -> None:
         """The power went."""
         self._table.clear()
@@ -98,6 +102,9 @@ class HypervisorClient:
 
     def create(self, uuid: str, name: str) -> None:
         self._ask({"op": "create", "uuid": uuid, "name": name})
+
+    def end(self, uuid: str) -> None:
+        self._ask({"op": "end", "uuid": uuid})
 
     def kill(self, uuid: str, why: str) -> None:
         self._ask({"op": "kill", "uuid": uuid, "why": why})
@@ -154,6 +161,8 @@ class HypervisorServer:
             return {"kills": [vars_of(kill) for kill in self.domains.kills]}
         if operation == "create":
             self.domains.create(question["uuid"], question["name"])
+        elif operation == "end":
+            self.domains.end(question["uuid"])
         elif operation == "kill":
             self._kill(question["uuid"], question["why"])
         else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF
-from poolwarden_lab.xapi import records
+from poolwarden_lab.xapi import records, storage
 from poolwarden_lab.xapi.actions import RESTART_CODE, HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.membership import with_session
 from poolwarden_lab.xapi.pool_conf import POOL_CONF, member_of
@@ -190,8 +190,13 @@ def _enable(model: XapiModel, database: Database, args: tuple[object, ...]) -> o
     return ""
 
 
+def _disable(model: XapiModel, database: Database, args: tuple[object, ...]) -> object:
+    enable(model, database, str(args[0]), False)
+    return ""
+
+
 def _plug(_model: XapiModel, database: Database, args: tuple[object, ...]) -> object:
-    plug(database, str(args[0]))
+    storage.plug(database, str(args[0]), _texts(args[1]))
     return ""
 
 
@@ -206,6 +211,7 @@ _OPERATIONS = {
     "db.placements": lambda _model, database, _args: database.placements(),
     "db.settle": _settle,
     "db.enable": _enable,
+    "db.disable": _disable,
     "db.plug": _plug,
 }
 REMOTE = tuple(_OPERATIONS)
@@ -221,20 +227,16 @@ def settle(database: Database, host_uuid: str, adopted: list[str], gone: list[st
         if ref is not None:
             database.set("VM", ref, "power_state", state)
             database.set("VM", ref, "resident_on", place)
+            storage.unlock(database, host, ref)
+            if place != NULL_REF:
+                storage.seize(database, ref, host)
 
 
-def enable(model: XapiModel, database: Database, host_uuid: str) -> None:
+def enable(model: XapiModel, database: Database, host_uuid: str, wanted: bool = True) -> None:
     ref = database.find("host", host_uuid)
     if ref is not None:
-        database.set("host", ref, "enabled", "true")
-        model.engine.event("enabled", host=host_uuid)
-
-
-def plug(database: Database, host_uuid: str) -> None:
-    host = database.find("host", host_uuid)
-    for ref, row in database.table("PBD").items():
-        if row.get("host") == host:
-            database.set("PBD", ref, "currently_attached", "true")
+        database.set("host", ref, "enabled", str(wanted).lower())
+        model.engine.event("enabled" if wanted else "disabled", host=host_uuid)
 
 
 def _texts(value: object) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from poolwarden_lab.xapi import storage
 from poolwarden_lab.xapi.actions import RESTART_CODE, HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.database import generation_on_disk, place, read_local
 from poolwarden_lab.xapi.tasks import Signal, Sleep, Task, Until, ask
@@ -187,6 +188,14 @@ def beat(model: XapiModel) -> Task[None]:
             model.exit(RESTART_CODE, flush=False)
     except (PeerLost, HttpFailure) as lost:
         model.engine.event("heartbeat-failed", why=lost.args[0])
+
+
+def lost_storage(model: XapiModel) -> list[str]:
+    """uuids of the SRs that this host cannot plug now."""
+    try:
+        return model.disk.read(storage.LOST_STORAGE).decode("ascii", "replace").split()
+    except OSError:
+        return []
 
 
 def fetch_copy(model: XapiModel) -> Task[None]:

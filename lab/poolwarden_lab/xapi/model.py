@@ -89,6 +89,7 @@ class XapiModel:
         self.heard: dict[str, int] = {}  # master: host uuid -> time of its last heartbeat, ms
         self.dirtied = Signal()
         self.startup_complete = False
+        self.tasks_made = 0
         self.proposal = ("", 0)  # address agreed to by propose_new_master, and until when, ms
         self.fuse_lit = False
         self.exited = False

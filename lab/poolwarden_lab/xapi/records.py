@@ -2,7 +2,8 @@
 
 Column texts become what XML-RPC carries: booleans, sets, maps, references as strings, and integers as *strings*
 (XenAPI's own convention). ``resident_VMs`` and ``PBDs`` are the other ends of a relation and are computed, never
-stored. Source: xapi ocaml/idl/datamodel_host.ml, datamodel_pool.ml, datamodel.ml, datamodel_vm.ml.
+stored. Source: xapi ocaml/idl/datamodel_host.ml, datamodel_pool.ml, datamodel.ml,
+datamodel_vm.ml.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from poolwarden_lab.xapi.actions import Timestamp, XapiFault
 if TYPE_CHECKING:
     from poolwarden_lab.xapi.database import Database
 
-_TEXT, _BOOL, _INT, _REF, _SET, _MAP, _TIME = "text", "bool", "int", "ref", "set", "map", "time"
+_TEXT, _BOOL, _INT, _REF, _SET, _MAP, _TIME, _REAL = "text", "bool", "int", "ref", "set", "map", "time", "real"
 _COMPUTED = {
     ("host", "resident_VMs"): ("VM", "resident_on"),
     ("host", "PBDs"): ("PBD", "host"),
     ("SR", "PBDs"): ("PBD", "SR"),
+    ("SR", "VDIs"): ("VDI", "SR"),
+    ("VM", "VBDs"): ("VBD", "VM"),
+    ("VDI", "VBDs"): ("VBD", "VDI"),
 }
 _NAMES = {"uuid": _TEXT, "name_label": _TEXT, "name_description": _TEXT}
 _NAMESPACED = {
@@ -29,6 +33,7 @@ _NAMESPACED = {
     "API_version_minor": "API_version__minor",
     "memory_total": "memory__total",
     "memory_free": "memory__free",
+    "memory_static_max": "memory__static_max",
 }
 
 CLASSES: dict[str, dict[str, str]] = {
@@ -80,6 +85,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "is_a_template": _BOOL,
         "is_a_snapshot": _BOOL,
         "memory_static_max": _INT,
+        "VBDs": _SET,
         "other_config": _MAP,
         "ha_restart_priority": _TEXT,
         "order": _INT,
@@ -91,6 +97,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "content_type": _TEXT,
         "shared": _BOOL,
         "PBDs": _SET,
+        "VDIs": _SET,
         "physical_size": _INT,
         "physical_utilisation": _INT,
         "virtual_allocation": _INT,
@@ -103,6 +110,38 @@ CLASSES: dict[str, dict[str, str]] = {
         "SR": _REF,
         "device_config": _MAP,
         "currently_attached": _BOOL,
+        "other_config": _MAP,
+    },
+    "VBD": {
+        "uuid": _TEXT,
+        "VM": _REF,
+        "VDI": _REF,
+        "userdevice": _TEXT,
+        "bootable": _BOOL,
+        "mode": _TEXT,
+        "type": _TEXT,
+        "empty": _BOOL,
+        "other_config": _MAP,
+    },
+    "VDI": {
+        **_NAMES,
+        "SR": _REF,
+        "VBDs": _SET,
+        "virtual_size": _INT,
+        "sharable": _BOOL,
+        "read_only": _BOOL,
+        "sm_config": _MAP,
+        "other_config": _MAP,
+    },
+    "task": {
+        **_NAMES,
+        "created": _TIME,
+        "finished": _TIME,
+        "status": _TEXT,
+        "progress": _REAL,
+        "resident_on": _REF,
+        "result": _TEXT,
+        "error_info": _SET,
         "other_config": _MAP,
     },
 }
@@ -172,4 +211,6 @@ def _value(database: Database, name: str, ref: str, field: str) -> object:
         return parse_set(text)
     if kind == _MAP:
         return parse_map(text)
+    if kind == _REAL:
+        return float(text or 0)
     return Timestamp(text) if kind == _TIME else text

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF, BadDatabase
-from poolwarden_lab.xapi import mastering, membership
+from poolwarden_lab.xapi import mastering, membership, storage
 from poolwarden_lab.xapi.actions import RESTART_CODE, HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.database import Database, load, read_local
 from poolwarden_lab.xapi.tasks import Sleep, Task
@@ -71,7 +71,7 @@ def _start_master(model: XapiModel) -> Task[None]:
     model.engine.event("no-other-masters")
     yield Sleep(total * 3 // 10)
     model.engine.event("storage-touched", role="master")
-    mastering.plug(database, model.host_uuid)
+    storage.plug(database, model.host_uuid, membership.lost_storage(model))
     mastering.settle(database, model.host_uuid, *_resync(model, database.placements()))
     yield Sleep(total * 2 // 10)
     model.startup_complete = True
@@ -137,7 +137,7 @@ def _complete_member(model: XapiModel, link: membership.DbLink, total: int) -> T
     model.engine.spawn("heartbeat", membership.heartbeat(model))
     yield Sleep(total * 3 // 10)
     model.engine.event("storage-touched", role="member")
-    yield from link.call("db.plug", model.host_uuid)
+    yield from link.call("db.plug", model.host_uuid, membership.lost_storage(model))
     placements = yield from link.call("db.placements")
     adopted, gone = _resync(model, dict(placements) if isinstance(placements, dict) else {})
     yield from link.call("db.settle", model.host_uuid, adopted, gone)

@@ -31,6 +31,8 @@ class Times:
     forward_fail_ms: int = 300_000  # xmlrpc_client.ml: 10 attempts x (connect failure + 10 s), 130..400 s
     proposal_ms: int = 600_000  # xapi_ha.ml: a proposal for a new master is sticky this long
     bad_login_ms: int = 5_000  # PAM's delay after a wrong password
+    vm_start_ms: int = 3_000  # a VM.start of a small VM, after its domain is there
+    migrate_ms: int = 5_000  # a VM.pool_migrate of a small VM
     restart_ms: int = 200  # systemd RestartSec default 100 ms, and the exec; used by supervisors
     connect_ms: int = 127_000  # SYN retries of a connect that nothing answers; used by drivers
 

@@ -11,9 +11,11 @@ import errno
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from poolwarden_lab.statedb import NULL_REF, StateDb, Table, dump_local, dump_map, dump_set, dump_state
+from poolwarden_lab.xapi.database import TABLES
+from poolwarden_lab.xapi.storage import add_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,11 +89,17 @@ class DirectoryDisk:
 
 @dataclass(frozen=True, slots=True)
 class VmSpec:
-    """A VM of the pool: its name and the number of the host it runs on (0 is the master); None: halted."""
+    """A VM of the pool with one disk.
+
+    host: the number of the host it runs on (0 is the master); None: halted. storage: on the shared SR, or on the local
+    SR of that host (of the master if it is halted).
+    """
 
     name: str
     host: int | None = 0
     uuid: str = ""
+    storage: Literal["shared", "local"] = "shared"
+    memory_mib: int = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +205,8 @@ def _vm_uuid(seed: str, vm: VmSpec) -> str:
 def _tables(
     seed: str, pool_name: str, names: list[str], addresses: Sequence[str], vms: Sequence[VmSpec], version: str
 ) -> dict[str, Table]:
-    kinds = ("pool", "host", "host_metrics", "VM", "SR", "PBD", "session", "task")
-    tables: dict[str, Table] = {kind: {} for kind in kinds}
-    shared = _ref(seed, "SR", "shared")
-    tables["SR"][shared] = {
-        "uuid": uuid_of(seed, "SR", "shared"),
-        "name__label": "Shared storage",
-        "type": "nfs",
-        "content_type": "user",
-        "shared": "true",
-        "physical_size": str(1024 * _GIB),
-    }
+    tables: dict[str, Table] = {kind: {} for kind in TABLES}
+    shared = _add_sr(tables, seed, "shared", "Shared storage", "nfs")
     tables["pool"][_ref(seed, "pool", pool_name)] = {
         "uuid": uuid_of(seed, "pool", pool_name),
         "name__label": pool_name,
@@ -225,8 +224,25 @@ def _tables(
         _add_host(tables, seed, f"{pool_name}-{name}", name, addresses[number], shared, version)
     for vm in vms:
         place = NULL_REF if vm.host is None else _ref(seed, "host", names[vm.host])
-        tables["VM"][f"OpaqueRef:{_vm_uuid(seed, vm)}"] = _vm_row(_vm_uuid(seed, vm), vm.name, place, control=False)
+        ref = f"OpaqueRef:{_vm_uuid(seed, vm)}"
+        tables["VM"][ref] = _vm_row(_vm_uuid(seed, vm), vm.name, place, control=False)
+        tables["VM"][ref]["memory__static_max"] = str(vm.memory_mib << 20)
+        sr = shared if vm.storage == "shared" else _ref(seed, "SR", names[vm.host or 0])
+        add_disk(tables, ref, vm.name, sr, place)
     return tables
+
+
+def _add_sr(tables: dict[str, Table], seed: str, name: str, label: str, kind: str) -> str:
+    ref = _ref(seed, "SR", name)
+    tables["SR"][ref] = {
+        "uuid": uuid_of(seed, "SR", name),
+        "name__label": label,
+        "type": kind,
+        "content_type": "user",
+        "shared": str(name == "shared").lower(),
+        "physical_size": str(1024 * _GIB),
+    }
+    return ref
 
 
 def _add_host(
@@ -257,15 +273,21 @@ def _add_host(
         "API_version__major": "2",
         "API_version__minor": "21",
     }
+    local = _add_sr(tables, seed, name, f"Local storage on {label}", "lvm")
+    _add_pbd(tables, seed, name, host, shared, {"server": "nas", "serverpath": "/pool"})
+    _add_pbd(tables, seed, f"{name}/local", host, local, {"device": "/dev/sda3"})
+    control_label = f"Control domain on host: {label}"
+    tables["VM"][control] = _vm_row(uuid_of(seed, "control", name), control_label, host, control=True)
+
+
+def _add_pbd(tables: dict[str, Table], seed: str, name: str, host: str, sr: str, device_config: dict[str, str]) -> None:
     tables["PBD"][_ref(seed, "PBD", name)] = {
         "uuid": uuid_of(seed, "PBD", name),
         "host": host,
-        "SR": shared,
-        "device_config": dump_map({"server": "nas", "serverpath": "/pool"}),
+        "SR": sr,
+        "device_config": dump_map(device_config),
         "currently_attached": "true",
     }
-    control_label = f"Control domain on host: {label}"
-    tables["VM"][control] = _vm_row(uuid_of(seed, "control", name), control_label, host, control=True)
 
 
 def _vm_row(vm_uuid: str, label: str, place: str, *, control: bool) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What the messages do, class by class; `calls` has let them in already.
 
 A verb takes the model and the call and returns its value, or a task when it has to wait for time or peers. It raises
-XapiFault with XenAPI's codes. The ``lab.*`` messages exist in no xapi: they are how tests move VMs about.
+XapiFault with XenAPI's codes. The ``lab.*`` messages exist in no xapi: they are how tests move things about. Here are
+session.* and pool.*; the rest is in `host_verbs`, `vm_verbs` and `busy`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF
-from poolwarden_lab.xapi import mastering, membership, records
+from poolwarden_lab.xapi import busy, host_verbs, mastering, membership, records, vm_verbs
 from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
-from poolwarden_lab.xapi.database import write_local
 from poolwarden_lab.xapi.pool_conf import MASTER, member_of
 from poolwarden_lab.xapi.tasks import Sleep, Task
 
@@ -171,76 +171,6 @@ def designate_new_master(model: XapiModel, call: Call) -> Task[object]:
     return ""
 
 
-# ------------------------------------------------------------------------------------ host
-
-
-def is_in_emergency_mode(model: XapiModel, _call: Call) -> object:
-    return model.emergency is not None
-
-
-def local_assert_healthy(model: XapiModel, _call: Call) -> object:
-    """The reason of the emergency, as a fault; no database (xapi_host.ml:53-61)."""
-    if model.emergency is not None:
-        raise model.emergency
-    return ""
-
-
-def ha_xapi_healthcheck(_model: XapiModel, _call: Call) -> object:
-    return True
-
-
-def shutdown_agent(model: XapiModel, _call: Call) -> object:
-    model.exit(0, flush=True)
-    return ""
-
-
-def tickle_heartbeat(model: XapiModel, call: Call) -> object:
-    return mastering.tickle(model, call.text(1))
-
-
-def enable(model: XapiModel, call: Call) -> object:
-    return _set_enabled(model, call.text(1), True)
-
-
-def disable(model: XapiModel, call: Call) -> object:
-    return _set_enabled(model, call.text(1), False)
-
-
-def _set_enabled(model: XapiModel, ref: str, wanted: bool) -> str:
-    database = mastering.database_of(model)
-    if ref not in database.table("host"):
-        raise XapiFault("HANDLE_INVALID", "host", ref)
-    mine = database.get("host", ref, "uuid") == model.host_uuid
-    if mine and wanted and not model.startup_complete:
-        raise XapiFault("HOST_STILL_BOOTING")
-    if not database.is_live(ref):
-        raise XapiFault("HOST_OFFLINE", ref)
-    if mine:
-        write_local(model.disk, host_auto_enable=str(wanted).lower())
-    database.set("host", ref, "enabled", str(wanted).lower())
-    return ""
-
-
-def propose_new_master(model: XapiModel, call: Call) -> object:
-    """Sticky for ten minutes (xapi_ha.ml:1491-1524)."""
-    address = call.text(1)
-    if model.ha_armed():
-        raise XapiFault("HA_IS_ENABLED")
-    agreed, until = model.proposal
-    if agreed not in ("", address) and model.engine.now < until:
-        raise XapiFault("HA_ABORT_NEW_MASTER", f"Already agreed to commit host address {agreed}")
-    model.proposal = (address, model.engine.now + model.times.proposal_ms)
-    return ""
-
-
-def commit_new_master(model: XapiModel, call: Call) -> object:
-    address = call.text(1)
-    if model.proposal[0] != address:
-        raise XapiFault("HA_ABORT_NEW_MASTER", f"Never agreed to commit host address {address}")
-    model.become(MASTER if address == model.config.address else member_of(address))
-    return ""
-
-
 # ------------------------------------------------------------------------------------ lab
 
 
@@ -249,60 +179,6 @@ def lab_touch(model: XapiModel, _call: Call) -> object:
     database = mastering.database_of(model)
     database.touch()
     return str(database.generation)
-
-
-def lab_vm_start(model: XapiModel, call: Call) -> Task[object]:
-    """params: session, VM uuid, name, [host uuid; default: this host]."""
-    database = mastering.database_of(model)
-    uuid, name = call.text(1), call.text(2)
-    host = _host_ref(model, call.text(3) if len(call.params) > 3 else model.host_uuid)
-    yield from _domain(model, host, "lab.domain_create", uuid, name)
-    ref = database.find("VM", uuid) or f"OpaqueRef:{uuid}"
-    row = database.table("VM").get(ref, {"uuid": uuid, "name__label": name, "is_control_domain": "false"})
-    database.add("VM", ref, {**row, "power_state": "Running", "resident_on": host})
-    return ref
-
-
-def lab_vm_migrate(model: XapiModel, call: Call) -> Task[object]:
-    """params: session, VM uuid, host uuid."""
-    database = mastering.database_of(model)
-    uuid, target = call.text(1), _host_ref(model, call.text(2))
-    ref = database.find("VM", uuid)
-    if ref is None:
-        raise XapiFault("UUID_INVALID", "VM", uuid)
-    source = database.get("VM", ref, "resident_on")
-    yield from _domain(model, target, "lab.domain_create", uuid, database.get("VM", ref, "name__label"))
-    database.set("VM", ref, "resident_on", target)
-    if source != NULL_REF:
-        yield from _domain(model, source, "lab.domain_kill", uuid, "migrated-away")
-    return ""
-
-
-def _host_ref(model: XapiModel, uuid: str) -> str:
-    ref = mastering.database_of(model).find("host", uuid)
-    if ref is None:
-        raise XapiFault("UUID_INVALID", "host", uuid)
-    return ref
-
-
-def _domain(model: XapiModel, host_ref: str, verb: str, uuid: str, text: str) -> Task[None]:
-    database = mastering.database_of(model)
-    if database.get("host", host_ref, "uuid") != model.host_uuid:
-        yield from membership.with_session(model, database.address_of(host_ref), verb, uuid, text)
-    elif verb == "lab.domain_create":
-        model.hypervisor.create(uuid, text)
-    else:
-        model.hypervisor.kill(uuid, text)
-
-
-def lab_domain_create(model: XapiModel, call: Call) -> object:
-    model.hypervisor.create(call.text(1), call.text(2))
-    return ""
-
-
-def lab_domain_kill(model: XapiModel, call: Call) -> object:
-    model.hypervisor.kill(call.text(1), call.text(2))
-    return ""
 
 
 WITHOUT_SESSION: dict[str, Verb] = {
@@ -324,18 +200,8 @@ WITH_SESSION: dict[str, Verb] = {
     "pool.recover_slaves": recover_slaves,
     "pool.sync_database": sync_database,
     "pool.designate_new_master": designate_new_master,
-    "host.is_in_emergency_mode": is_in_emergency_mode,
-    "host.local_assert_healthy": local_assert_healthy,
-    "host.ha_xapi_healthcheck": ha_xapi_healthcheck,
-    "host.shutdown_agent": shutdown_agent,
-    "host.tickle_heartbeat": tickle_heartbeat,
-    "host.enable": enable,
-    "host.disable": disable,
-    "host.propose_new_master": propose_new_master,
-    "host.commit_new_master": commit_new_master,
     "lab.touch": lab_touch,
-    "lab.vm_start": lab_vm_start,
-    "lab.vm_migrate": lab_vm_migrate,
-    "lab.domain_create": lab_domain_create,
-    "lab.domain_kill": lab_domain_kill,
+    **host_verbs.WITH_SESSION,
+    **vm_verbs.WITH_SESSION,
+    **busy.WITH_SESSION,
 }

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from poolwarden_lab.statedb import parse_state
 from poolwarden_lab.xapi.actions import (
     Action,
     Answer,
@@ -41,8 +42,9 @@ from poolwarden_lab.xapi.clock import Clock
 from poolwarden_lab.xapi.hypervisor import Domains
 from poolwarden_lab.xapi.model import HostConfig, Variant, XapiModel
 from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE, STUNNEL_MARK
+from poolwarden_lab.xapi.storage import LOST_STORAGE
 from poolwarden_lab.xapi.times import scaled
-from poolwarden_lab.xapi.trees import HostTree, MemoryDisk, VmSpec, boot_id, make_pool_disks
+from poolwarden_lab.xapi.trees import STATE_DB, HostTree, MemoryDisk, VmSpec, boot_id, make_pool_disks
 from poolwarden_lab.xapi.virtual_host import LogEntry, OnReply, VirtualHost
 
 __all__ = ["GATE_MS", "TIMEOUT", "LogEntry", "OnReply", "VirtualHost", "VirtualPool"]
@@ -260,6 +262,24 @@ class VirtualPool:
         host = self.hosts[name]
         if host.model is not None:
             self._act(host, host.model, host.model.set_wet_fuse(wet, self.now))
+
+    def lose_storage(self, name: str, sr: str = "Shared storage", lost: bool = True) -> None:
+        """Fault: a host's PBD of an SR (its name label) is unplugged, and cannot be plugged again until lost=False.
+
+        The masters that serve now see it at once; given back, it is plugged only by PBD.plug or that host's next start.
+        """
+        host = self.hosts[name]
+        found = self._sr_uuid(sr)
+        names = set(host.disk.read(LOST_STORAGE).decode().split()) if host.disk.exists(LOST_STORAGE) else set()
+        names = names | {found} if lost else names - {found}
+        host.disk.write(LOST_STORAGE, "\n".join(sorted(names)).encode())
+        if lost:
+            for master in self.acting_masters():
+                self.call_now(master, "unix", "lab.pbd_lost", (self.local_session(master), host.uuid, found))
+
+    def _sr_uuid(self, label: str) -> str:
+        tables = parse_state(next(iter(self.hosts.values())).disk.read(STATE_DB)).tables
+        return next(row["uuid"] for row in tables["SR"].values() if row["name__label"] == label)
 
     # -------------------------------------------------------------------------------- network
 
