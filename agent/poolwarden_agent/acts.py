@@ -127,6 +127,17 @@ class Acts(object):
             return self._remove_placed()
         return self._port.place_piece(piece, chunk)
 
+    def tidy(self) -> str:
+        """Remove a placed database that was left behind; what was done about it, empty: there was nothing to do."""
+        if self._keeper.state.placed is None:
+            return ""
+        with self._keeper.lock:
+            if not gate.left_behind(self._keeper.state, self._port.role()[0]):
+                return ""
+            # safety: this host became master without the promotion that the file was for: it would roll the pool back.
+            act = self._remove_placed()
+        return "a database placed for another promotion was left behind: %s" % act.text
+
     def _remove_placed(self) -> Act:
         if self._keeper.state.placed is None:
             return Act(gate.DONE, "no database is placed")

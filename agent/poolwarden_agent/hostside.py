@@ -8,6 +8,7 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
   interval; they may block up to their limits, so production gives them threads of their own.
 * ``observer.look_at_host`` each report interval likewise, if the host side was made with ``background=True``: nothing
   that is said then waits for a disk or for xenstored. Otherwise the host is looked at for each report.
+* ``tidy`` each report interval.
 * ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; orders come back as ``Work``.
 * ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production. Orders
   of the kinds ``acts.SLOW`` may take minutes: each such kind goes one at a time beside the others (workers.py).
@@ -149,8 +150,9 @@ class HostSide(object):
             "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),
             "tombstone": wire.tombstone(self.state.tombstone),
             "software": wire.software(identity),
-            "hold": self._hold(),
         }  # type: Dict[str, Any]
+        if not self.storage:  # what cannot be read is not "not held"
+            sections["hold"] = self._hold()
         if view is not None:
             sections["pool_view"] = wire.pool_view(view)
         return sections
@@ -206,6 +208,14 @@ class HostSide(object):
         self.observer.keep_only(self.targets)
 
     # ------------------------------------------------------------------------------------------ obeying
+
+    def tidy(self) -> str:
+        """See to it that no placed database is left behind on a host that became master by another way.
+
+        To be called each report interval, after looking at the host; what was done in words, empty: nothing.
+        :raises SlotError: that it is gone could not be stored; it is tried again next time.
+        """
+        return "" if self.storage else self._acts.tidy()
 
     def _now(self) -> gate.HostNow:
         port = self.port

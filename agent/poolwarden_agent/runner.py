@@ -209,7 +209,13 @@ class Runner(object):
         self._each_interval("xapi", self._look_at_xapi)
 
     def _observe_host(self) -> None:
-        self._each_interval("the host", self._side.observer.look_at_host)
+        self._each_interval("the host", self._look_and_tidy)
+
+    def _look_and_tidy(self) -> None:
+        self._side.observer.look_at_host()
+        said = self._side.tidy()
+        if said:
+            log.say(said, "tidy")
 
     def _look_at_xapi(self) -> None:
         settings = self._side.settings

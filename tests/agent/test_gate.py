@@ -379,7 +379,10 @@ def test_the_largest_state_fits_a_slot():
     from poolwarden_agent.dom0.slots import CAPACITY
     from poolwarden_agent.hostside import LONGEST_TEXT
 
-    state = STONED._replace(epoch=2**64 - 1, term=2**64 - 1)
+    widest = "\u20ac" * 200
+    stone, hold = gate.Tombstone(2**64 - 1, widest, "x" * 60), gate.Hold(2**64 - 1, widest, 2**64 - 1, widest)
+    placed = gate.Placed(2**64 - 1, 2**64 - 1, True)
+    state = STATE._replace(epoch=2**64 - 1, term=2**64 - 1, tombstone=stone, hold=hold, placed=placed, pool=widest)
     for kind in gate.MUTATING:
         state = gate.starting(state, ORDER._replace(kind=kind, order_id="\u20ac" * 200), NOW)
         state = gate.ended(state, gate.Result("\u20ac" * 200, kind, gate.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT))

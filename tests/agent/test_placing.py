@@ -181,6 +181,37 @@ def test_if_it_cannot_be_removed_nothing_is_started():
     assert result.outcome == pb.OrderResult.FAILED and "read-only" in result.text and port.acts == ["remove"]
 
 
+def test_a_host_designated_master_meanwhile_does_not_load_it_at_its_restart():
+    """xapi wrote pool.conf and starts anew ten seconds later; the agent sees it first."""
+    port = placed(term=3)
+    side = HostSide(port)
+    assert side.tidy() == "" and port.restore == 50, "still a member: the promotion may come"
+    port.conf = (gate.MASTER, "")
+    assert "left behind" in side.tidy() and port.restore is None
+    assert side.state.placed is None and side.tidy() == "" and port.acts == ["remove"]
+
+
+def test_what_cannot_be_removed_is_tried_again():
+    port = placed(term=3)
+    port.conf = (gate.MASTER, "")
+    side = HostSide(port)
+    port.act_result, port.act_works = Act(gate.FAILED, "read-only"), False
+    assert "read-only" in side.tidy() and side.state.placed is not None
+    port.act_result, port.act_works = Act(gate.DONE, "gone"), True
+    assert "gone" in side.tidy() and port.restore is None
+
+
+def test_a_promotion_that_was_begun_keeps_its_database():
+    for die_at in range(6):
+        port = placed(term=3)
+        port.die_at = die_at
+        with contextlib.suppress(Killed):
+            obey(HostSide(port), order(port, "o2", fields={"term": 3}, **KINDS["promote"]))
+        port.die_at = None
+        HostSide(port).tidy()
+        assert port.restore == 50, die_at
+
+
 def test_a_database_is_read_in_pieces():
     port = FakePort()
     side = HostSide(port)

@@ -47,6 +47,11 @@ def test_no_toolstack_is_fenced_with_ha_armed(armed, expected):
     assert reason(FENCE, now=MASTER_NOW._replace(ha_armed=armed)) == expected
 
 
+@pytest.mark.parametrize("successor, expected", [(NOW.host, "precondition"), ("x" * 201, "precondition"), ("", "Obey")])
+def test_a_fence_names_another_host_or_none(successor, expected):
+    assert reason(FENCE._replace(successor=successor), now=MASTER_NOW) == expected
+
+
 @pytest.mark.parametrize("order_", [ORDER, REPOINT, RESTART], ids=lambda o: o.kind)
 def test_while_it_is_held_nothing_else_starts_xapi(order_):
     assert reason(order_._replace(as_master_ok=True, term=9), HELD) == "held"
@@ -197,6 +202,13 @@ def test_a_host_that_is_not_held_says_so_once():
     assert not hello.hello.HasField("hold")
     assert report.report.HasField("hold") and report.report.hold.term == 0
     assert not side.report().report.HasField("hold")
+
+
+def test_where_the_slots_cannot_be_read_it_does_not_say_that_it_is_not_held():
+    port = fenced()
+    port.saved = b"rubbish"
+    hello, report = HostSide(port).link_up()
+    assert not hello.hello.HasField("hold") and not report.report.HasField("hold")
 
 
 def test_a_hold_of_an_earlier_boot_has_no_instant_of_this_one():

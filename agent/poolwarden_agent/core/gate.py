@@ -272,6 +272,12 @@ def _superseded(tombstone: Tombstone) -> Refuse:
     return Refuse("tombstoned", said)
 
 
+def _fence(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if len(order.successor) > LONGEST_ID or order.successor == now.host:
+        return Refuse("precondition", "the order names no other host as the one to succeed")
+    return None
+
+
 def _release(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     if order.release_as == AS_MASTER:
         return _release_as_master(state, order, now)
@@ -382,6 +388,7 @@ _RULES = {
     "repoint": _repoint,
     "restart_xapi": _restart,
     "set_tombstone": _successor,
+    "toolstack_fence": _fence,
     "toolstack_release": _release,
     "place_database": _place,
     "locate_vms": _serving,
@@ -455,6 +462,14 @@ def outlived(state: GateState, order: Order, now: HostNow) -> bool:
     return order.kind in ("promote", "repoint", "toolstack_release") or (
         order.kind == "set_tombstone" and not order.clear
     )
+
+
+def left_behind(state: GateState, pool_conf: str) -> bool:
+    """Has this host become master by another way than the promotion that its placed database was for?
+
+    An operator's designate, say: xapi starts anew some ten seconds later, and would load that file.
+    """
+    return state.placed is not None and not state.placed.promoted and pool_conf == MASTER
 
 
 def withdrawn(state: GateState, before: GateState) -> GateState:

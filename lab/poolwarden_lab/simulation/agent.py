@@ -226,10 +226,16 @@ class SimAgent:
         self._later(max(100, settings.report_interval_ms - took), self._look_at_xapi)
 
     def _look_at_host(self) -> None:
-        if self.side is not None:
-            self.side.observer.look_at_host()
-            self._start_probes()
-            self._later(self.side.settings.report_interval_ms, self._look_at_host)
+        if self.side is None:
+            return
+        self.side.observer.look_at_host()
+        try:
+            self.side.tidy()
+        except AgentKilled:
+            self.crash()
+            return
+        self._start_probes()
+        self._later(self.side.settings.report_interval_ms, self._look_at_host)
 
     def _start_probes(self) -> None:
         """Start what is due, never two probes of one target at once (the rules of probers.py)."""
