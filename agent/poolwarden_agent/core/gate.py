@@ -22,6 +22,7 @@ Rules
 The state is small and bounded: one started mark and one result per mutating kind.
 """
 
+import functools
 import ipaddress
 import json
 import re
@@ -397,6 +398,7 @@ _RULES.update(dict.fromkeys(SERVING, _serving))
 _SHA256 = re.compile("[0-9a-f]{64}\\Z")
 
 
+@functools.lru_cache(maxsize=256)
 def is_address(text: str) -> bool:
     """Is this an IP literal?"""
     try:
@@ -408,6 +410,8 @@ def is_address(text: str) -> bool:
 
 def same(one: str, other: str) -> bool:
     """Are these the same address, however IPv6 is spelled?"""
+    if one == other:
+        return True
     if is_address(one) and is_address(other):
         return ipaddress.ip_address(one) == ipaddress.ip_address(other)
     return one == other
