@@ -85,6 +85,12 @@ def xapi_restart(stage: Stage, hosts: list[str]) -> None:
         stage.world.pool.restart_xapi(host)
 
 
+@FAULTS.form("xapi deaf HOSTS...", "Transitions are answered with OK and its present process never restarts.")
+def xapi_deaf(stage: Stage, hosts: list[str]) -> None:
+    for host in hosts:
+        stage.world.pool.wet_fuse(host)
+
+
 @FAULTS.form("root full HOSTS...", "No room is left on / of dom0.")
 def root_full(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from poolwarden_collector.core import operator
+from poolwarden_lab.statedb import dump_local, parse_local
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, nearest
 from poolwarden_lab.story.stage import Stage, StoryFailed
 from poolwarden_lab.story.text import duration
-from poolwarden_lab.xapi.actions import Answer
+from poolwarden_lab.xapi.actions import Answer, Fault
+from poolwarden_lab.xapi.database import LOCAL_DB
 
 PEOPLE = Lexicon("command", "People")
 VERBS = sorted(operator._VERBS)  # the collector's own table
@@ -62,12 +64,31 @@ def say(stage: Stage, words: list[str]) -> None:
 
 
 def _in_xapi(stage: Stage, host: str, method: str, *params: object) -> None:
-    """A call in an administrator's session on a host's own socket."""
+    """A call in an administrator's session on a host's own socket; a member's is good for what needs no database."""
     pool = stage.world.pool
-    session = pool.call_now(host, "unix", "session.login_with_password", ("root", "", "1.0", "xe"))
+    login = (
+        "session.login_with_password" if host in stage.world.masters() else "session.slave_local_login_with_password"
+    )
+    session = pool.call_now(host, "unix", login, ("root", "", "1.0", "xe"))
     if not isinstance(session, Answer):
         raise StoryFailed(f"xapi on {host} lets nobody in: {session}")
-    pool.call(host, "unix", method, (session.value, *params), lambda _: None)
+    pool.call(host, "unix", method, (session.value, *params), lambda answer: _answered(stage, method, answer))
+
+
+def _answered(stage: Stage, method: str, answer: object) -> None:
+    if isinstance(answer, Fault):
+        stage.book.note(stage.world.now, "xe", f"{method} refused: {answer.code} {' '.join(answer.params)}".rstrip())
+
+
+def _ref(stage: Stage, host: str) -> str:
+    """The master's name for a host, as `xe` would look it up."""
+    pool, master, uuid = stage.world.pool, _master(stage), stage.world.pool.hosts[host].uuid
+    session = pool.call_now(master, "unix", "session.login_with_password", ("root", "", "1.0", "xe"))
+    answer = pool.call_now(master, "unix", "host.get_all_records", (getattr(session, "value", ""),))
+    records = getattr(answer, "value", None)
+    if not isinstance(records, dict):
+        raise StoryFailed(f"xapi on {master} does not list its hosts: {answer}")
+    return next(str(ref) for ref, record in records.items() if record["uuid"] == uuid)
 
 
 def _master(stage: Stage) -> str:
@@ -102,3 +123,40 @@ def new_vm(stage: Stage, name: str, host: str) -> None:
 
     uuid = stage.world.pool.hosts[host].uuid
     _in_xapi(stage, _master(stage), "lab.vm_start", uuid_of("story", "vm", name), name, uuid)
+
+
+# ------------------------------------------------------------------------------------------------ xe, beside Poolwarden
+
+
+@PEOPLE.form("xe designate HOST", "pool-designate-new-master on the serving master (XenCenter's button).")
+def xe_designate(stage: Stage, host: str) -> None:
+    _in_xapi(stage, _master(stage), "pool.designate_new_master", _ref(stage, host))
+
+
+@PEOPLE.form("xe promote HOST", "pool-emergency-transition-to-master there, by hand, without asking anybody.")
+def xe_promote(stage: Stage, host: str) -> None:
+    stage.world.invariants.by_hand.append(host)
+    _in_xapi(stage, host, "pool.emergency_transition_to_master")
+
+
+@PEOPLE.form("xe repoint HOST to HOST", "pool-emergency-reset-master there, by hand.")
+def xe_repoint(stage: Stage, host: str, master: str) -> None:
+    _in_xapi(stage, host, "pool.emergency_reset_master", stage.world.pool.hosts[master].address)
+
+
+@PEOPLE.form("xe {enable|disable} HOST", "host-enable, host-disable.")
+def xe_enable(stage: Stage, verb: str, host: str) -> None:
+    _in_xapi(stage, _master(stage), f"host.{verb}", _ref(stage, host))
+
+
+@PEOPLE.form("xe sync", "pool-sync-database: every member gets the present database.")
+def xe_sync(stage: Stage) -> None:
+    _in_xapi(stage, _master(stage), "pool.sync_database")
+
+
+@PEOPLE.form("ha {armed|disarmed}", "xapi's HA is switched on (off) on every running host.")
+def ha(stage: Stage, state: str) -> None:
+    for host in stage.world.pool.hosts.values():
+        if host.power:
+            local = parse_local(host.disk.read(LOCAL_DB))
+            host.disk.write(LOCAL_DB, dump_local({**local, "ha.armed": "true" if state == "armed" else "false"}))

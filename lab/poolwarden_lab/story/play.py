@@ -203,8 +203,9 @@ def do(stage: Stage, step: Step) -> None:
 
     def act() -> None:
         stage.take_notes()
-        if step.form not in waits.WAITS.forms:
-            stage.book.note(stage.world.now, ">", _plain(step.text))
+        if step.form not in waits.WAITS.forms and not (isinstance(step.when, Every) and step.line in stage.told):
+            stage.book.note(stage.world.now, ">", step.text if isinstance(step.when, Every) else _plain(step.text))
+            stage.told.add(step.line)
         stage.line = step.line
         try:
             step.form.act(stage, *step.args)

@@ -86,7 +86,7 @@ def no_devices(stage: Stage) -> None:
     stage.setup.devices = False
 
 
-@SETTINGS.form("ha armed", "xapi's own HA is armed in this pool from the beginning.")
+@SETTINGS.form("with ha", "xapi's own HA is armed in this pool from the beginning.")
 def ha_armed(stage: Stage) -> None:
     stage.setup.ha_armed = True
 

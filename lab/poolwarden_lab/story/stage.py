@@ -59,6 +59,7 @@ class Stage:
         self._asked: list[str] = []
         self._chapter = 0
         self.events = 0
+        self.told: set[int] = set()  # lines of repeated commands that stand in the log
 
     # ------------------------------------------------------------------------------------------ the world
 
