@@ -223,11 +223,11 @@ def claim_prefix(d: Draft) -> str:
 
 def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None:
     """An answer to a claim counts only in its own round: an old look and old placements prove nothing now."""
-    if claim.last_look is not None:
+    if claim.last_look is not None and not foreign(d, host, claim.last_look):
         _probe_life(d, claim.last_look, f"{d.name(host)}'s last look")
     if not order_id.startswith(claim_prefix(d)):
         return
-    if claim.last_look is not None and answered(claim.last_look) and not claim.veto:
+    if claim.last_look is not None and answered_by(d, host, claim.last_look) and not claim.veto:
         claim = replace(claim, veto="the old master's xapi answers it")
     d.change(claims={**d.live.claims, host: claim})
 

@@ -19,6 +19,10 @@ def watch(d: Draft) -> None:
     for host, agent in d.live.agents.items():
         before = d.live.links.get(host)
         heard, boot = d.heard(host) is not None, agent.hello.boot_id
+        if before is not None and before.boot != boot:
+            before = None  # a reboot is no flap
+        if before is None and not heard:
+            continue
         excused = bool(agent.goodbye) or (before is not None and before.excused)
         link = Link(boot, agent.stream, heard, excused and not heard)
         if link == before:

@@ -90,7 +90,11 @@ class Inequality:
 
 def inequalities(policy: Policy) -> tuple[Inequality, ...]:
     """Every timing relation that the engine relies on."""
-    p = policy
+    return (*_seeing(policy), *_acting(policy), *_waiting(policy))
+
+
+def _seeing(p: Policy) -> tuple[Inequality, ...]:
+    """When silence and readings count."""
     return (
         Inequality(
             "suspect_after >= 2 x report_interval",
@@ -122,6 +126,12 @@ def inequalities(policy: Policy) -> tuple[Inequality, ...]:
             p.reading_fresh >= p.reading_gap + p.look_wait,
             "the proof must still be fresh when the last look has been taken",
         ),
+    )
+
+
+def _acting(p: Policy) -> tuple[Inequality, ...]:
+    """How long the acts and looks of a failover may take."""
+    return (
         Inequality(
             "claim_wait >= probe_timeout + 1 s",
             p.claim_wait >= p.probe_timeout + 1_000,
@@ -147,18 +157,105 @@ def inequalities(policy: Policy) -> tuple[Inequality, ...]:
             p.member_budget >= p.member_restart_after + 30_000,
             "a member that was restarted needs time to come back before it is owed",
         ),
+        Inequality(
+            "toolstack_budget >= 100 s",
+            p.toolstack_budget >= 100_000,
+            "systemd gives xapi 90 s to stop before it kills it (TimeoutStopSec), and the closed port must be seen",
+        ),
+        Inequality(
+            "xapi_starting_limit >= xapi_down_after",
+            p.xapi_starting_limit >= p.xapi_down_after,
+            "a xapi that starts is better off than one that is down",
+        ),
     )
+
+
+def _waiting(p: Policy) -> tuple[Inequality, ...]:
+    """How long is waited, for machines and for people."""
+    return (
+        Inequality(
+            "patience >= vanished_after",
+            p.patience >= p.vanished_after,
+            "patience with a machine that reads ON begins with the silence that had its power read",
+        ),
+        Inequality(
+            "quiet_time >= 3 s",
+            p.quiet_time >= 3_000,
+            "an agent that lost its collector tries again within a second (link/client.py) and then reports",
+        ),
+        Inequality(
+            "quiet_time_restored >= quiet_time",
+            p.quiet_time_restored >= p.quiet_time,
+            "a collector that knows less than its agents must not be the quicker one",
+        ),
+        Inequality(
+            "planned_window >= boot_grace",
+            p.planned_window >= p.boot_grace,
+            "a host that reboots by order needs at least the time that any booting host is given",
+        ),
+        Inequality(
+            "transition_hold >= promote_budget",
+            p.transition_hold >= p.promote_budget,
+            "a designate restarts xapi on every host; the new master must have come up before it is judged",
+        ),
+        Inequality(
+            "approval_valid <= question_expiry",
+            p.approval_valid <= p.question_expiry,
+            "an approval must not outlive the question, whose stakes it was given for",
+        ),
+        Inequality(
+            "human_proof_fresh >= 2 x (claim_wait + look_wait)",
+            p.human_proof_fresh >= 2 * (p.claim_wait + p.look_wait),
+            "a person's word must last for the claims and looks that follow it",
+        ),
+    )
+
+
+def cautions(policy: Policy) -> list[str]:
+    """What is safe and unwise, as sentences with the reason: told when it is loaded, not refused."""
+    p = policy
+    rules = (
+        Inequality(
+            "quiet_time >= 15 s",
+            p.quiet_time >= 15_000,
+            "an agent that has failed for long waits up to 8 s between its attempts, and an attempt takes up to 5 s",
+        ),
+        Inequality(
+            "cooldown >= promote_budget + member_budget",
+            p.cooldown >= p.promote_budget + p.member_budget,
+            "the members of a new master should have had their whole time before it can be succeeded itself",
+        ),
+        Inequality(
+            "boot_grace >= 5 min",
+            p.boot_grace >= 300_000,
+            "servers take minutes to boot, and a master that is still booting is not to be succeeded",
+        ),
+    )
+    return [f"policy: {rule.text} does not hold: {rule.because}" for rule in rules if not rule.holds]
 
 
 def check(policy: Policy) -> list[str]:
     """Problems of a policy, each a sentence with its reason; empty if it is sound."""
-    problems = [f"policy: {rule.text} does not hold: {rule.because}" for rule in inequalities(policy) if not rule.holds]
+    broken = [f"policy: {rule.text} does not hold: {rule.because}" for rule in inequalities(policy) if not rule.holds]
+    return [*_ranges(policy), *broken]
+
+
+def _ranges(policy: Policy) -> list[str]:
+    problems = []
     if policy.mode not in MODES:
         problems.append(f"policy: mode {policy.mode!r} is none of {', '.join(MODES)}")
     for item in fields(policy):
         value = getattr(policy, item.name)
         if isinstance(value, int) and not isinstance(value, bool) and value < 0:
             problems.append(f"policy: {item.name} is negative")
+    if policy.storm_percent > 100:
+        problems.append("policy: storm_percent is more than 100")
+    for name in ("unknown_readings", "repoint_parallel"):
+        if getattr(policy, name) < 1:
+            problems.append(f"policy: {name} is less than 1")
+    both = sorted(set(policy.prefer) & set(policy.never_promote))
+    if both:
+        problems.append(f"policy: {', '.join(both)} is in prefer and in never_promote")
     return problems
 
 
@@ -187,7 +284,7 @@ def _show(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str) or name in _COUNTS:
-        return str(value)
+        return str(value) or "none"
     if isinstance(value, tuple):
         return ", ".join(value) or "nobody"
     if name in ("min_root_free_bytes", "handover_max_bytes"):

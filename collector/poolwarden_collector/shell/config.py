@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from poolwarden_collector.core.facts import FenceDevice, HostId, PoolId
-from poolwarden_collector.core.policy import Policy, PolicyError
+from poolwarden_collector.core.policy import Policy, PolicyError, cautions
 from poolwarden_collector.shell.toml_table import ConfigError, Table, read_toml
 
 __all__ = ["Alerts", "Config", "ConfigError", "Fence", "PoolSettings", "Tls", "Webhook", "load"]
@@ -109,6 +109,11 @@ class Config:
         """The pool's own policy, or the general one."""
         special = self.pools.get(pool)
         return special.policy if special is not None else self.policy
+
+    def cautions(self) -> tuple[str, ...]:
+        """What is safe and unwise in its policies, each once."""
+        policies = [self.policy, *(settings.policy for settings in self.pools.values())]
+        return tuple(dict.fromkeys(text for policy in policies for text in cautions(policy)))
 
     def devices(self) -> dict[HostId, tuple[FenceDevice, ...]]:
         """The devices of each host, lowest level first, as the core knows them: without parameters."""
@@ -215,8 +220,12 @@ def _policy(table: Table, inherited: dict[str, Any]) -> tuple[Policy, dict[str, 
             given[item.name] = table.duration(item.name)
         elif item.type == "bool":
             given[item.name] = table.flag(item.name)
+        elif item.name.endswith("_bytes"):
+            given[item.name] = table.size(item.name)
         elif item.type == "int":
             given[item.name] = table.integer(item.name)
+        elif item.type == "tuple[str, ...]":
+            given[item.name] = _hosts(table, item.name)
         else:
             given[item.name] = table.text(item.name)
     table.done()
@@ -224,6 +233,14 @@ def _policy(table: Table, inherited: dict[str, Any]) -> tuple[Policy, dict[str, 
         return Policy(**given), given
     except PolicyError as error:
         raise ConfigError(f"{table.file}: [{table.name}]: {error}") from error
+
+
+def _hosts(table: Table, key: str) -> tuple[str, ...]:
+    """Hosts by name or UUID, each once."""
+    names = table.texts(key)
+    if not all(names) or len(set(names)) != len(names):
+        raise table.wrong(key, "names a host twice, or has an empty name", 'a list such as ["host-2", "host-3"]')
+    return names
 
 
 def _pools(table: Table, overrides: dict[str, Any]) -> dict[PoolId, PoolSettings]:

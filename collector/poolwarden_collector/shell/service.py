@@ -110,6 +110,9 @@ class Service:
 
     async def begin(self) -> None:
         """Stand where the journal ends. Raises JournalError."""
+        for text in self.roster.config.cautions():
+            _log.warning("%s", text)
+            self.roster.warn(text)
         for uuid in await self.write(self._journal.pools):
             entries = await self.write(lambda pool: list(self._journal.replay(pool)), uuid)
             record = fold(PoolRecord(uuid), entries)

@@ -14,6 +14,9 @@ from typing import Any
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+_SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30}
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
+SIZE_HINT = 'a size such as "64MiB" or "1GiB"'
 DURATION_HINT = 'a duration such as "100s", "10m", "1h" or "250ms"'
 
 
@@ -84,6 +87,14 @@ class Table:
         if match is None:
             raise self.wrong(key, f"is {_show(value)}", DURATION_HINT)
         return round(float(match[1]) * _UNITS[match[2]])
+
+    def size(self, key: str) -> int:
+        """Bytes, from a text with a unit. A bare number is refused here too."""
+        value = self._take(key, None, SIZE_HINT)
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise self.wrong(key, f"is {_show(value)}", SIZE_HINT)
+        return int(match[1]) << _SHIFTS[match[2]]
 
     def table(self, key: str) -> Table:
         """A sub-table; absent is empty."""

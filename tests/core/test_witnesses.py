@@ -1,0 +1,172 @@
+"""Who may testify about the master's xapi, by which certificate, and what a contradiction among witnesses does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.facts import Hold, HostFacts, Liveness, Power, Probe, ProbeOutcome
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.policy import Policy
+
+from .pool import QUIET, Guarded, Host, uuid
+
+
+class Certified(Guarded):
+    """Hosts present certificates: ``presented`` at host 1, and ``seen_by`` what another host meets at its address."""
+
+    presented = "cert-1"
+    seen_by: dict[int, str] = {}
+
+    def probe(self, host: Host, target: Host) -> Probe:
+        found = super().probe(host, target)
+        if target.n != 1:
+            return found
+        impostor = self.seen_by.get(host.n)
+        if impostor is not None:
+            host.unanswered_since.pop(target.uuid, None)
+            return Probe(target.uuid, found.address, ProbeOutcome.ANSWERED, self.now, self.now, None, impostor)
+        return replace(found, certificate=self.presented)
+
+
+def certified(**policy: object) -> Certified:
+    return Certified(policy=Policy(quiet_time=QUIET, **policy))  # type: ignore[arg-type]
+
+
+def test_standing_remembers_the_certificate() -> None:
+    g = certified()
+    assert g.pool.record.standing == {uuid(2): "cert-1", uuid(3): "cert-1"}
+
+
+def test_somebody_elses_xapi_at_the_masters_address_is_neither_life_nor_death() -> None:
+    """Host 3's network has another host at that address: the other witness decides."""
+    g = certified()
+    g.cut_power()
+    g.seen_by = {3: "cert-of-a-stranger"}
+    g.run(30_000)
+    assert not g.has(Kind.CONTRARY) and not g.pool.record.quarantined
+    assert g.has(Kind.DECIDED) and g.promoted() == [uuid(2)]
+
+
+def test_if_all_see_a_stranger_nobody_testifies() -> None:
+    g = certified()
+    g.cut_power()
+    g.host(1).power = Power.ON
+    g.seen_by = {2: "x", 3: "x"}
+    g.run(60_000)
+    assert g.verdict == "Suspect" and not g.has(Kind.DECIDED)
+    g.run(60_000)
+    assert g.verdict == "MasterUnwitnessed"
+
+
+def test_a_stranger_does_not_testify_while_the_master_lives_either() -> None:
+    g = certified()
+    g.run(4_000)
+    g.host(1).agent = False
+    g.feed(ev.AgentGone(uuid(1), g.host(1).stream))
+    g.run(20_000)
+    assert g.verdict == "AgentLost"  # the real xapi is answered
+
+
+def test_a_renewed_certificate_is_learned_while_the_masters_agent_is_heard() -> None:
+    g = certified()
+    g.presented = "cert-1-renewed"
+    g.run(6_000)
+    assert g.verdict == "Healthy"
+    assert set(g.pool.record.standing.values()) == {"cert-1-renewed"}
+    g.host(1).agent = False
+    g.feed(ev.AgentGone(uuid(1), g.host(1).stream))
+    g.run(20_000)
+    assert g.verdict == "AgentLost"
+
+
+def test_standing_is_not_gained_while_the_masters_agent_is_silent() -> None:
+    g = certified()
+    g.host(1).agent = False
+    g.feed(ev.AgentGone(uuid(1), g.host(1).stream))
+    g.run(6_000)
+    g.presented = "cert-of-the-next-owner-of-this-address"
+    g.run(20_000)
+    assert set(g.pool.record.standing.values()) == {"cert-1"} and g.verdict != "AgentLost"
+
+
+def own(g: Guarded, outcome: ProbeOutcome, certificate: str = "cert-1") -> None:
+    g.feed(ev.CollectorProbed(uuid(1), outcome, g.now, "", certificate))
+
+
+def silent_master(g: Guarded) -> None:
+    g.host(1).agent = False
+    g.feed(ev.AgentGone(uuid(1), g.host(1).stream))
+    g.run(12_000)
+
+
+def test_the_collectors_own_probe_testifies_only_with_standing() -> None:
+    g = certified()
+    silent_master(g)
+    own(g, ProbeOutcome.NO_ANSWER)
+    assert g.verdict == "AgentLost"
+    again = certified()
+    own(again, ProbeOutcome.ANSWERED)
+    silent_master(again)
+    own(again, ProbeOutcome.NO_ANSWER)
+    assert again.verdict == "MasterUnreachableFromCollector"
+
+
+def test_a_stranger_in_the_collectors_own_network_neither_gives_standing_nor_life() -> None:
+    g = certified()
+    own(g, ProbeOutcome.ANSWERED, "cert-of-a-stranger")
+    assert g.pool.live.own_standing is None
+    g.cut_power()
+    g.run(2_000)
+    for _ in range(8):
+        own(g, ProbeOutcome.ANSWERED, "cert-of-a-stranger")
+        g.run(2_000)
+    assert g.promoted() == [uuid(2)] and not g.has(Kind.CONTRARY)
+
+
+# ------------------------------------------------------------------------------------------------ contradictions
+
+
+class Held(Guarded):
+    """Host 1 says that its toolstack is held and stopped."""
+
+    hold: Hold | None = None
+
+    def facts(self, host: Host) -> HostFacts:
+        found = super().facts(host)
+        return replace(found, hold=self.hold) if host.n == 1 else found
+
+
+def test_a_stopped_toolstack_that_answers_is_a_contradiction() -> None:
+    """S09: the agent acknowledges, the xapi still answers a member's probe."""
+    g = Held()
+    g.hold = Hold(5, stopped=True, ports_closed=True)
+    g.run(16_000)
+    assert g.verdict == "EvidenceConflict" and "held and stopped" in g.pool.live.verdict_sentence
+    assert not g.has(Kind.RESTART_INTENT) and not g.has(Kind.DECIDED)
+    g.host(1).answers = False
+    g.run(16_000)
+    assert g.verdict != "EvidenceConflict"
+
+
+def test_a_xapi_that_is_down_and_answers_is_not_restarted() -> None:
+    g = Guarded()
+    host = g.host(1)
+    host.liveness, host.socket, host.unwell_since, host.serves = Liveness.DOWN, Liveness.DOWN, g.now, False
+    g.run(g.policy.xapi_down_after + 20_000)
+    assert g.verdict == "EvidenceConflict" and not g.has(Kind.RESTART_INTENT)
+
+
+@pytest.mark.parametrize("gap", [1_000, 2_000])
+def test_an_answer_from_just_before_it_went_down_contradicts_nobody(gap: int) -> None:
+    g = Guarded()
+    host = g.host(1)
+    g.run(gap)
+    host.liveness, host.socket, host.unwell_since, host.answers, host.serves = (
+        *(Liveness.DOWN, Liveness.DOWN, g.now),
+        *(False, False),
+    )
+    g.run(30_000)
+    assert not any(e.kind is Kind.VERDICT and e.data["verdict"] == "EvidenceConflict" for e in g.journal)
