@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import gate
+from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0 import statedb
 from poolwarden_agent.dom0.port import Act
 from poolwarden_agent.dom0.slots import SlotError
@@ -295,6 +295,28 @@ def test_probe_now_answers_with_its_nonce(port, side):
     assert result.nonce == "n1"
     assert [p.outcome for p in result.probes.probes] == [pb.Probe.ANSWERED, pb.Probe.NO_ANSWER]
     assert not side.report(True).report.probes.probes, "what is looked at once is not watched from then on"
+
+
+def test_a_look_at_the_plain_port_leaves_what_is_known_of_the_other_one(port, side):
+    """A toolstack fence closes port 80; that says nothing of what a watched target answered over TLS."""
+    targets = [pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.2")]
+    side.receive(pb.CollectorMessage(settings=pb.Settings(probe_targets=targets)))
+    port.peers["10.0.0.2"] = ANSWERED
+    side.observer.look_at_peer(OTHER, "10.0.0.2", 1000)
+    port.peers["10.0.0.2"] = judge.ProbeResult(judge.REFUSED, "", "connect: refused")
+    plain = [pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.2", port=80)]
+    (probe,) = obey(side, order(port, probe_now=pb.ProbeNow(targets=plain))).probes.probes
+    assert port.probed_ports == [443, 80]
+    assert probe.outcome == pb.Probe.REFUSED and probe.answered_mono_ms == 0
+    (watched,) = side.report(True).report.probes.probes
+    assert watched.outcome == pb.Probe.ANSWERED and watched.answered_mono_ms == port.now
+
+
+@pytest.mark.parametrize("number", [22, 8080])
+def test_no_other_port_is_probed(port, side, number):
+    targets = [pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.2", port=number)]
+    assert outcome(obey(side, order(port, probe_now=pb.ProbeNow(targets=targets)))) == ("REFUSED", "precondition")
+    assert port.probed_ports == []
 
 
 def test_evidence_is_collected_as_wanted(port, side):

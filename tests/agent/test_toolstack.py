@@ -264,3 +264,11 @@ def test_a_release_whose_xapi_does_not_start_is_said():
     port.act_result, port.act_works = Act(gate.UNKNOWN, "no xapi process is there"), False
     result = obey(HostSide(port), order(port, "o2", fields={"term": 2}, **TO_MASTER))
     assert outcome(result) == ("UNKNOWN", "timeout") and gate.decode(port.saved).hold is None
+
+
+def test_a_process_behind_closed_ports_is_not_a_fence():
+    port = master()
+    running = FakePort.toolstack(port)._replace(stopped=False, ports_closed=True, text="xapi runs")
+    port.toolstack = lambda: running
+    result = obey(HostSide(port), order(port, **KINDS["stop"]))
+    assert result.outcome == pb.OrderResult.FAILED and "xapi runs" in result.text

@@ -6,6 +6,7 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.xapi.trees import VmSpec
 
 DONE, FAILED, REFUSED = pb.OrderResult.DONE, pb.OrderResult.FAILED, pb.OrderResult.REFUSED
 
@@ -102,3 +103,67 @@ def test_two_runs_are_equal() -> None:
         return [str(entry) for entry in sim.pool.log]
 
     assert story() == story()
+
+
+def unplugged_and_busy(sim: Simulation) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    side = sim.agent(1).side
+    assert side is not None and side.observer.view is not None
+    return {sim.name_of(h.host): h.unplugged for h in side.observer.view.hosts}, side.observer.view.busy
+
+
+def test_the_view_tells_what_is_unplugged_and_what_xapi_is_busy_with() -> None:
+    sim = Simulation(3, vms=[VmSpec("web")]).begin()
+    sim.run(60_000)
+    assert unplugged_and_busy(sim) == ({"h1": (), "h2": (), "h3": ()}, ())
+    sim.pool.lose_storage("h2")
+    sim.pool.call_now("h1", "unix", "lab.task_create", (sim.pool.local_session("h1"), "VM.export"))
+    sim.run(75_000)
+    assert unplugged_and_busy(sim) == ({"h1": (), "h2": ("Shared storage",), "h3": ()}, ("VM.export",))
+
+
+def test_lost_vms_are_declared_dead_located_and_started() -> None:
+    vms = [VmSpec("web", host=2), VmSpec("local", host=2, storage="local")]
+    sim = Simulation(3, vms=vms).begin()
+    uuids = {name: uuid for uuid, name in sim.pool.hosts["h3"].domains.domains().items()}
+    sim.run_until(sim.initialised, 120_000)
+    sim.power_off(3)
+    dead = deliver(sim, 1, "dead", 700_000, declare_host_dead=pb.DeclareHostDead(host_uuid=sim.uuid(3)))
+    assert dead.outcome == DONE, dead.text
+    where = deliver(sim, 1, "where", locate_vms=pb.LocateVms(vm_uuids=[uuids["web"], uuids["local"], "none"]))
+    web, local, none = where.vm_places
+    assert web.power_state == "Halted" and "" in [host.refusal for host in web.hosts]
+    assert all(host.refusal for host in local.hosts) and "VM_REQUIRES_SR" in str(local)
+    assert "UUID_INVALID" in none.text and not none.hosts
+    start = pb.StartVm(vm_uuid=uuids["web"], host_uuid=sim.uuid(2))
+    assert deliver(sim, 1, "start", start_vm=start).outcome == DONE
+    assert uuids["web"] in sim.pool.hosts["h2"].domains.domains()
+    again = deliver(sim, 1, "start-2", start_vm=start)
+    assert (again.outcome, again.text) == (DONE, "it runs there already")
+    elsewhere = pb.StartVm(vm_uuid=uuids["web"], host_uuid=sim.uuid(1))
+    assert deliver(sim, 1, "start-3", start_vm=elsewhere).outcome == FAILED
+
+
+def test_a_database_is_carried_by_orders_and_loaded_by_the_new_master() -> None:
+    sim = Simulation(3).begin()
+    whole = deliver(sim, 1, "read", read_database=pb.ReadDatabase()).database
+    newer = whole.generation + 100_000
+    place = pb.PlaceDatabase(
+        generation=newer, total_bytes=whole.total_bytes, offset=0, chunk=whole.chunk, sha256=whole.sha256
+    )
+    assert deliver(sim, 2, "place", place_database=place).outcome == DONE
+    assert sim.agent(2).port is not None and sim.agent(2).port.generation() == ("var/lib/xcp/restore_db.db", newer)
+    assert deliver(sim, 2, "remove", place_database=pb.PlaceDatabase(remove=True)).outcome == DONE
+    assert not [path for path in sim.pool.hosts["h2"].disk.files if "restore_db" in path]
+
+
+def test_a_candidate_that_is_designated_meanwhile_does_not_load_what_was_placed_on_it() -> None:
+    sim = Simulation(3).begin()
+    whole = deliver(sim, 1, "read", read_database=pb.ReadDatabase()).database
+    place = pb.PlaceDatabase(
+        generation=whole.generation + 1, total_bytes=whole.total_bytes, chunk=whole.chunk, sha256=whole.sha256
+    )
+    assert deliver(sim, 2, "place", place_database=place).outcome == DONE
+    assert deliver(sim, 1, "go", 120_000, designate_master=pb.DesignateMaster(host_uuid=sim.uuid(2))).outcome == DONE
+    sim.run_until(lambda: sim.masters() == ["h2"], 120_000)
+    (loaded,) = sim.pool.events("db-loaded", "h2")
+    assert "path=var/lib/xcp/state.db" in str(loaded)
