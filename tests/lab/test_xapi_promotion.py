@@ -361,27 +361,6 @@ def test_a_dead_host_stays_live_for_ten_minutes() -> None:
     assert enabled_hosts(pool, "h1") == {"h1", "h2", "h3"}
 
 
-def test_designate_moves_the_mastership_when_everybody_is_up_and_not_otherwise() -> None:
-    pool = running_pool()
-    session = pool.local_session("h1")
-    found = pool.call_now("h1", "unix", "host.get_by_uuid", (session, pool.hosts["h3"].uuid))
-    assert isinstance(found, Answer)
-    replies: list[object] = []
-    pool.call("h1", "unix", "pool.designate_new_master", (session, found.value), replies.append)
-    pool.run_until(UP_MS + 90_000)
-    assert replies == [Answer("")]
-    assert pool.acting_masters() == ["h3"]
-    assert enabled_hosts(pool, "h3") == {"h1", "h2", "h3"}
-    pool.power_off("h1")
-    session = pool.local_session("h3")
-    target = pool.call_now("h3", "unix", "host.get_by_uuid", (session, pool.hosts["h2"].uuid))
-    assert isinstance(target, Answer)
-    replies.clear()
-    pool.call("h3", "unix", "pool.designate_new_master", (session, target.value), replies.append)
-    pool.run_until(UP_MS + 120_000)
-    assert isinstance(replies[0], Fault) and replies[0].code == "HOST_OFFLINE"
-
-
 def test_two_runs_of_a_story_are_equal() -> None:
     def story() -> list[str]:
         pool = running_pool()

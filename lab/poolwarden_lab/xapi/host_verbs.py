@@ -1,4 +1,4 @@
-"""host.*: what a host says of itself, how it is enabled and declared dead, and its part in a planned change of master.
+"""host.*: what a host says of itself, and how it is enabled and declared dead.
 
 host.declare_dead (xapi: ocaml/xapi/xapi_host.ml:1000-1176): live=false in the database is definitive, with live=true
 the host is asked, for as long as TCP takes. It is asked once before anything, and once more for each of its VMs: until
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from poolwarden_lab.xapi import mastering, membership, placement, storage, vm_verbs
 from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.database import write_local
-from poolwarden_lab.xapi.pool_conf import MASTER, member_of
 from poolwarden_lab.xapi.tasks import Task
 
 if TYPE_CHECKING:
@@ -113,29 +112,6 @@ def compute_free_memory(model: XapiModel, call: Call) -> object:
     return str(placement.free_memory(database, database.known("host", call.text(1))))
 
 
-# ------------------------------------------------------------------------------------ a planned change of master
-
-
-def propose_new_master(model: XapiModel, call: Call) -> object:
-    """Sticky for ten minutes (xapi_ha.ml:1491-1524)."""
-    address = call.text(1)
-    if model.ha_armed():
-        raise XapiFault("HA_IS_ENABLED")
-    agreed, until = model.proposal
-    if agreed not in ("", address) and model.engine.now < until:
-        raise XapiFault("HA_ABORT_NEW_MASTER", f"Already agreed to commit host address {agreed}")
-    model.proposal = (address, model.engine.now + model.times.proposal_ms)
-    return ""
-
-
-def commit_new_master(model: XapiModel, call: Call) -> object:
-    address = call.text(1)
-    if model.proposal[0] != address:
-        raise XapiFault("HA_ABORT_NEW_MASTER", f"Never agreed to commit host address {address}")
-    model.become(MASTER if address == model.config.address else member_of(address))
-    return ""
-
-
 WITH_SESSION = {
     "host.is_in_emergency_mode": is_in_emergency_mode,
     "host.local_assert_healthy": local_assert_healthy,
@@ -146,6 +122,4 @@ WITH_SESSION = {
     "host.disable": disable,
     "host.declare_dead": declare_dead,
     "host.compute_free_memory": compute_free_memory,
-    "host.propose_new_master": propose_new_master,
-    "host.commit_new_master": commit_new_master,
 }

@@ -91,6 +91,8 @@ class XapiModel:
         self.startup_complete = False
         self.tasks_made = 0
         self.proposal = ("", 0)  # address agreed to by propose_new_master, and until when, ms
+        self.designating = False
+        self.refuses_commit = False
         self.fuse_lit = False
         self.exited = False
         self.slow_ms = 0
@@ -155,6 +157,19 @@ class XapiModel:
         """Fault: transitions answer OK and rewrite pool.conf, and this process never restarts. Not for a lit fuse."""
         self._wet_fuse = wet
         self.engine.event("wet-fuse", on=str(wet).lower())
+        return self.engine.settle(now)
+
+    def set_refuses_commit(self, refuses: bool, now: int) -> list[Action]:
+        """Fault: this process agrees to a new master and fails to follow it."""
+        self.refuses_commit = refuses
+        self.engine.event("refuses-commit", on=str(refuses).lower())
+        return self.engine.settle(now)
+
+    def touch(self, now: int) -> list[Action]:
+        """Something was written to the database that this process serves, if it serves one."""
+        self.engine.now = max(self.engine.now, now)
+        if self.database is not None:
+            self.database.touch()
         return self.engine.settle(now)
 
     # -------------------------------------------------------------------------------- for the other parts

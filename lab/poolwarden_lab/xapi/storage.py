@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.xapi.database import Database
 
 GIB = 1 << 30
-LOST_STORAGE = "etc/lab-lost-storage"
+LOST_STORAGE = "proc/lab-lost-storage"
 """Fault: this file of a host lists uuids of SRs, one a line, whose PBDs cannot be plugged there."""
 DISK_IN_USE = "SR_BACKEND_FAILURE_46"
 CANNOT_PLUG = "SR_BACKEND_FAILURE_47"

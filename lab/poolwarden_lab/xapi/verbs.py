@@ -2,7 +2,7 @@
 
 A verb takes the model and the call and returns its value, or a task when it has to wait for time or peers. It raises
 XapiFault with XenAPI's codes. The ``lab.*`` messages exist in no xapi: they are how tests move things about. Here are
-session.* and pool.*; the rest is in `host_verbs`, `vm_verbs` and `busy`.
+session.* and pool.*; the rest is in `designation`, `host_verbs`, `vm_verbs` and `busy`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF
-from poolwarden_lab.xapi import busy, host_verbs, mastering, membership, records, vm_verbs
+from poolwarden_lab.xapi import busy, designation, host_verbs, mastering, membership, records, vm_verbs
 from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.pool_conf import MASTER, member_of
 from poolwarden_lab.xapi.tasks import Sleep, Task
@@ -145,32 +145,6 @@ def sync_database(model: XapiModel, _call: Call) -> Task[object]:
     return ""
 
 
-def designate_new_master(model: XapiModel, call: Call) -> Task[object]:
-    """Planned: databases to all, then propose and commit to all; any host that does not answer aborts.
-
-    Source: xapi_pool.ml:2618-2640, xapi_pool_transition.ml:96-224.
-    """
-    database = mastering.database_of(model)
-    if model.ha_armed():
-        raise XapiFault("HA_IS_ENABLED")
-    chosen = call.text(1)
-    if chosen not in database.table("host"):
-        raise XapiFault("HANDLE_INVALID", "host", chosen)
-    if chosen == database.master_ref():
-        return ""
-    yield from sync_database(model, call)
-    address = database.address_of(chosen)
-    others = [ref for ref in mastering.other_hosts(model) if ref != chosen]
-    for verb in ("host.propose_new_master", "host.commit_new_master"):
-        for ref in [chosen, *others]:
-            try:
-                yield from membership.with_session(model, database.address_of(ref), verb, address)
-            except (PeerLost, HttpFailure) as error:
-                raise XapiFault("HOST_OFFLINE", ref) from error
-    model.become(member_of(address))
-    return ""
-
-
 # ------------------------------------------------------------------------------------ lab
 
 
@@ -199,8 +173,8 @@ WITH_SESSION: dict[str, Verb] = {
     "pool.request_backup": request_backup,
     "pool.recover_slaves": recover_slaves,
     "pool.sync_database": sync_database,
-    "pool.designate_new_master": designate_new_master,
     "lab.touch": lab_touch,
+    **designation.WITH_SESSION,
     **host_verbs.WITH_SESSION,
     **vm_verbs.WITH_SESSION,
     **busy.WITH_SESSION,
