@@ -281,6 +281,41 @@ def test_it_listens_within_half_a_second() -> None:
         assert time.monotonic() - began < 3.0  # 0.3 s on an idle machine
 
 
+def test_a_stock_client_starts_moves_and_recovers_vms() -> None:
+    with rig_of(2) as rig:
+        rig.start("h1", "h2")
+        for host in ("h1", "h2"):
+            rig.wait_event(host, "init-complete")
+        client = rig.tcp("h1")
+        client.xenapi.login_with_password("root", "xenroot", "1.0", "test")
+        api = client.xenapi
+        hosts = {name: api.host.get_by_uuid(rig.tree(name).uuid) for name in ("h1", "h2")}
+        (web,) = api.VM.get_by_name_label("web")
+        assert set(api.VM.get_possible_hosts(web)) == set(hosts.values())
+        api.VM.pool_migrate(web, hosts["h2"], {})
+        assert sorted(rig.domains["h2"].domains().values()) == ["db", "web"]
+        assert not rig.domains["h1"].domains()
+        api.VM.clean_shutdown(web)
+        with pytest.raises(XenAPI.Failure) as failure:
+            api.VM.clean_shutdown(web)
+        assert failure.value.details == ["VM_BAD_POWER_STATE", web, "running", "halted"]
+        api.VM.start_on(web, hosts["h2"], False, False)
+        vdi = api.VBD.get_VDI(api.VM.get_VBDs(web)[0])
+        assert api.VDI.get_sm_config(vdi) == {f"host_{hosts['h2']}": "RW"}
+        assert api.SR.get_shared(api.VDI.get_SR(vdi)) is True
+        with pytest.raises(XenAPI.Failure) as failure:
+            api.host.declare_dead(hosts["h2"])
+        assert failure.value.details == ["HOST_IS_LIVE", hosts["h2"]]
+        rig.signal("h2", signal.SIGTERM)
+        rig.wait(lambda: ("h2", 0) in rig.exits)
+        rig.domains["h2"].clear()
+        api.host.declare_dead(hosts["h2"])
+        api.VM.start(web, False, False)
+        assert sorted(rig.domains["h1"].domains().values()) == ["web"]
+        assert {row["power_state"] for row in api.VM.get_all_records().values()} == {"Halted", "Running"}
+        assert api.task.get_all_records() == {}
+
+
 # ------------------------------------------------------------------------------------ the story, in both drivers
 
 STORY = ("xapi-start", "role", "listening", "db-loaded", "promote-call", "pool.conf", "fuse", "promoted", "repointed")
