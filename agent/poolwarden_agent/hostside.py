@@ -23,6 +23,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire
 from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, Acts
+from poolwarden_agent.boot import BootGate
 from poolwarden_agent.core import gate, judge
 from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
@@ -53,6 +54,7 @@ class HostSide(object):
         self._keeper = Keeper(port)
         self._acts = Acts(port, self._keeper)
         self.observer = Observer(port, lambda: self.state.hold is not None)
+        self.boot = BootGate(port, self._keeper)
         self.settings = DEFAULTS
         self.targets: Dict[str, str] = {}
         self.pool_said = ""  # the pool in this stream's Hello
@@ -98,7 +100,13 @@ class HostSide(object):
         opened.capabilities.extend(self.port.capabilities())
         if self.state.hold is not None:
             opened.hold.CopyFrom(self._hold())
+        if self.boot.there:
+            opened.boot_gate.CopyFrom(self.boot.facts())
         return [self._message(hello=opened), self.report(full=True)]
+
+    def gate_question(self) -> pb.AgentMessage:
+        """The boot gate's question as the stream's next message."""
+        return self._message(gate_question=self.boot.question())
 
     def _message(self, **body: Any) -> pb.AgentMessage:
         self._sequence += 1
@@ -153,6 +161,8 @@ class HostSide(object):
         }  # type: Dict[str, Any]
         if not self.storage:  # what cannot be read is not "not held"
             sections["hold"] = self._hold()
+        if self.boot.there:
+            sections["boot_gate"] = self.boot.facts()
         if view is not None:
             sections["pool_view"] = wire.pool_view(view)
         return sections
@@ -188,6 +198,8 @@ class HostSide(object):
             self._settle(message.welcome.settings, opening=True)
         elif kind == "settings":
             self._settle(message.settings)
+        elif kind == "gate_answer":
+            self.boot.heard(message.gate_answer)
         elif kind == "full_report_request":
             return [self.report(full=True)], None
         elif kind == "order":

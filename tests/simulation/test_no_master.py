@@ -6,7 +6,7 @@ from poolwarden_lab.simulation.world import Simulation
 
 def yielded() -> Simulation:
     """The successor and the returned old master start at the same time; each finds the other and makes way."""
-    sim = Simulation(3).begin()
+    sim = Simulation(3, boot_gate=False).begin()  # an agent without a gate
     sim.power_off(1)
     sim.run_until(lambda: sim.has(Kind.PROMOTE_ANSWER), 60_000)
     sim.pool.boot_ms = 0

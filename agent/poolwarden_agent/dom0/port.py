@@ -84,6 +84,21 @@ VmPlace = NamedTuple(
 )
 HTTP_PORT, TLS_PORT = 80, 443
 
+# How this boot found the host: pool.conf, whether its xapi has been started in it, the other hosts of its pool by its
+# database, the management link, and the gateway (None: none is configured).
+BootFacts = NamedTuple(
+    "BootFacts",
+    [
+        ("pool_conf", str),
+        ("master", str),
+        ("started", bool),
+        ("peers", Tuple[str, ...]),
+        ("peers_known", bool),
+        ("link_up", bool),
+        ("gateway", Optional[bool]),
+    ],
+)
+
 
 class HostPort(object):
     """The interface. All limits are milliseconds; all instants are this host's monotonic clock in milliseconds."""
@@ -157,6 +172,14 @@ class HostPort(object):
 
     def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> Any:
         """Does a peer's xapi answer, over TLS or on HTTP_PORT in the clear? A judge.ProbeResult."""
+        raise NotImplementedError
+
+    def boot_facts(self) -> Optional[BootFacts]:
+        """How this boot found the host; None where nothing holds xapi back at boot."""
+        return None
+
+    def ask_role(self, address: str, limit_ms: int) -> Tuple[str, str]:
+        """Ask a host's port 80 whose member it is: (follows, address), (acts, "") or (silent, ""); DB-free calls."""
         raise NotImplementedError
 
     def running_master(self, limit_ms: int) -> str:

@@ -380,6 +380,15 @@ def _booted_in(d: Draft, host: HostId) -> bool:
     return any(entry.kind is Kind.HOST_BOOTED and entry.data.get("host") == host for entry in d.entries)
 
 
+def _gate_asked(d: Draft, event: ev.GateAsked) -> None:
+    """Answered at the end of the step, when everything that follows from this host's return has been judged."""
+    agent = d.agent(event.host)
+    if agent is not None and agent.stream == event.stream and agent.hello.boot_id == event.boot_id:
+        _heard_now(d, event.host, event.stream)
+        asked = {**d.live.asked_gates, event.host: (event.boot_id, event.pool_conf)}
+        d.change(asked_gates=asked)
+
+
 def _transferred(d: Draft, event: ev.DatabaseTransferred) -> None:
     transferred(d, event.transfer_id, event.target, event.placed, event.generation, event.size, event.text)
 
@@ -395,4 +404,5 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.CollectorProbed: _collector_probed,
     ev.DatabaseTransferred: _transferred,
     ev.HostElsewhere: identity.elsewhere,
+    ev.GateAsked: _gate_asked,
 }

@@ -15,6 +15,7 @@ from poolwarden_collector.core import (
     absorb,
     designate,
     failover,
+    gatekeeper,
     master,
     operator,
     owed,
@@ -67,6 +68,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     if isinstance(event, OperatorSaid):
         verdict = judge(signs(d))  # his word may have ended what held the pool
     _act(d, verdict)
+    gatekeeper.answer(d)
     master.settings(d)
     _forget(d)
     return Outcome(d.pool, tuple(d.entries), tuple(d.alerts), tuple(d.effects))

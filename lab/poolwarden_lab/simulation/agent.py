@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.simulation.world import Simulation
 
 FIRST_WAIT_MS = 200
+GATE_MS = 2_000
 LONGEST_WAIT_MS = 5_000
 AFTER_BOOT_MS = 8_000  # how long after the kernel's start the agent starts
 RESTART_MS = 1_000  # systemd's pause before it starts a crashed agent again
@@ -82,7 +83,7 @@ class SimAgent:
     def _start(self, life: int) -> None:
         if life != self._life or not self.world.pool.hosts[self.name].power:
             return
-        self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies)
+        self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies, self._gated())
         self.port.wait_for = self._slow.wait_for
         self.side = HostSide(self.port, "3.6.8", background=True)
         self._inbox.clear()
@@ -100,6 +101,44 @@ class SimAgent:
             return
         self._look_at_xapi()
         self._dial()
+        self._watch_gate()
+
+    def _gated(self) -> bool:
+        """Has this boot a gate? The first one of a story has none: it begins with a pool that runs."""
+        return self.world.gated and self.world.pool.hosts[self.name].boot > 1
+
+    def may_start(self) -> bool:
+        """The boot gate's answer to systemd; shut while the agent is not up."""
+        if not self._gated() or self.name in self.world.ungated:
+            return True
+        return self.side is not None and self.side.boot.allows()
+
+    def _watch_gate(self) -> None:
+        """Ask and decide, each two seconds, until xapi may start."""
+        side = self.side
+        if side is None or not side.boot.watching:
+            return
+        connected = self.stream is not None
+        if connected:
+            self._send(side.gate_question())
+        if side.boot.silent(connected):
+            side.boot.look()
+        self._settle_gate()
+        self._later(GATE_MS, self._watch_gate)
+
+    def _settle_gate(self) -> None:
+        side = self.side
+        if side is None or not side.boot.watching:
+            return
+        before = side.boot.decision
+        try:
+            side.boot.settle(self.stream is not None)
+        except AgentKilled:
+            self.crash()
+            return
+        if side.boot.decision.state != before.state and self.stream is not None:
+            side.observer.look_at_host()
+            self._send(side.report())
 
     def _dies(self, point: str) -> bool:
         return self.dies(point)
@@ -198,6 +237,8 @@ class SimAgent:
         answers, work = self.side.receive(message)
         for answer in answers:
             self._send(answer)
+        if message.WhichOneof("body") == "gate_answer":
+            self._settle_gate()
         if work is not None:
             self._take(work)
         self._start_probes()

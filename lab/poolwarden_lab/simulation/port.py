@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.acts import ACT_LIMIT_MS
-from poolwarden_agent.core import gate, judge
+from poolwarden_agent.core import boot_gate, gate, judge
 from poolwarden_agent.dom0 import mastering, statedb
 from poolwarden_agent.dom0.poolview import PoolLook
 from poolwarden_agent.dom0.port import (
     HTTP_PORT,
     TLS_PORT,
     Act,
+    BootFacts,
     DatabasePiece,
     Disk,
     Emergency,
@@ -39,6 +40,7 @@ from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE
 from poolwarden_lab.xapi.virtual import TIMEOUT, OnReply, VirtualHost, VirtualPool
 
 RESTART_TAKES_MS = 500
+COLLECTOR = "collector"
 ROOT_BYTES = 18 << 30
 HALF_PLACED = RESTORE_DB + ".poolwarden"
 _ROLES = {"master": gate.MASTER, "slave": gate.MEMBER}
@@ -66,7 +68,13 @@ class SimPort(HostPort):
     """One host as its agent sees it."""
 
     def __init__(
-        self, pool: VirtualPool, name: str, mono: Callable[[], int], slot: Slot, dies: Callable[[str], bool]
+        self,
+        pool: VirtualPool,
+        name: str,
+        mono: Callable[[], int],
+        slot: Slot,
+        dies: Callable[[str], bool],
+        gated: bool = False,
     ) -> None:
         self._pool = pool
         self._host: VirtualHost = pool.hosts[name]
@@ -80,6 +88,8 @@ class SimPort(HostPort):
         self._look = PoolLook()
         self._read: tuple[str, int] = ("", 0)  # path and generation of the database that is being read
         self._identity = self._read_identity()
+        self._gated = gated
+        self._found = self.role()
 
     def _point(self, name: str) -> None:
         if self._dies(name):
@@ -200,6 +210,33 @@ class SimPort(HostPort):
         call = ("system.isAlive:poolwarden", ("poolwarden",), limit_ms, self._host.name)
         door: Door = "tcp" if port == HTTP_PORT else "tls"
         return _probed(self._pool.call_now(peer.name, door, *call), peer.uuid, limit_ms)
+
+    def boot_facts(self) -> BootFacts | None:
+        if not self._gated:
+            return None
+        host, pool = self._host, self._pool
+        state = self._parse(host.disk.read(path)) if (path := choose(host.disk)) else None
+        rows = state.tables.get("host", {}).values() if state is not None else ()
+        peers = tuple(row["address"] for row in rows if row.get("uuid") != host.uuid)
+        others = [name for name in [*pool.hosts, COLLECTOR] if name != host.name]
+        near = any(
+            (host.name, name) not in pool.cut_links and (name, host.name) not in pool.cut_links for name in others
+        )
+        return BootFacts(*self._found, not host.gated, peers, state is not None, True, near)
+
+    def ask_role(self, address: str, limit_ms: int) -> tuple[str, str]:
+        peer = next((host for host in self._pool.hosts.values() if host.address == address), None)
+        if peer is None:
+            return boot_gate.SILENT, ""
+        me = self._host.name
+        alive = self._pool.call_now(peer.name, "tcp", "system.isAlive:poolwarden", ("poolwarden",), limit_ms, me)
+        if not isinstance(alive, Answer):
+            return boot_gate.SILENT, ""
+        login = ("x", "x", "1.0", "poolwarden")
+        answer = self._pool.call_now(peer.name, "tcp", "session.login_with_password", login, limit_ms, me)
+        if isinstance(answer, Fault) and answer.code == "HOST_IS_SLAVE":
+            return boot_gate.FOLLOWS, answer.params[0]
+        return boot_gate.ACTS, ""
 
     def running_master(self, limit_ms: int) -> str:
         answer = self._call("tcp", "session.login_with_password", "x", "x", "1.0", "poolwarden")

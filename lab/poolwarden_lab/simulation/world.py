@@ -52,6 +52,7 @@ class Simulation:
         devices: bool = True,
         vms: Sequence[VmSpec] = (),
         ha_armed: bool = False,
+        boot_gate: bool = True,
     ) -> None:
         trees = make_pool_disks(hosts, "lab", vms, ha_armed=ha_armed)
         self.random = random.Random(seed)
@@ -72,7 +73,10 @@ class Simulation:
         if devices:
             fence = {host.uuid: (FenceDevice(f"bmc-{host.name}", host.uuid),) for host in self.pool.hosts.values()}
         self.settings = Settings(self.policy, fence)
+        self.gated = boot_gate
+        self.ungated: set[str] = set()  # hosts whose gate a story has taken away
         self.agents = {name: SimAgent(self, name) for name in self.names}
+        self.pool.boot_gate = lambda name: self.agents[name].may_start()
         self.invariants = Invariants(self)
         self.pool.after_event = self.invariants.check
 

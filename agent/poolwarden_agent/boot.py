@@ -1,0 +1,146 @@
+"""The boot gate of one boot: what is asked, of whom, and what the answers come to. Without threads, sockets or clocks.
+
+Driving protocol: while ``watching`` is true, ``questions(connected)`` each two seconds gives what to send; ``look``
+asks the members where no collector is heard (it may block for up to its limit per member); ``heard`` takes the
+collector's answer; ``settle`` decides and does what must be done before xapi may start; ``allows`` says whether it may.
+
+Order: what the collector's word raises (epoch, term) is durable before the gate moves. A successor's address is in
+pool.conf before anything starts that reads it.
+"""
+
+from typing import List, Optional, Tuple
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import boot_gate, gate
+from poolwarden_agent.core.boot_gate import BootNow, Decision, Member, Word
+from poolwarden_agent.dom0.port import HostPort
+from poolwarden_agent.dom0.slots import SlotError
+from poolwarden_agent.keeper import Keeper
+
+COLLECTOR_SILENT_MS = 30000
+ASK_LIMIT_MS = 1500
+_DECISIONS = {pb.GateAnswer.OPEN: "open", pb.GateAnswer.SHUT: "shut", pb.GateAnswer.WAIT: "wait"}
+_STATES = {
+    boot_gate.UNGATED: pb.BootGateFacts.UNGATED,
+    boot_gate.ASKING: pb.BootGateFacts.ASKING,
+    boot_gate.SHUT: pb.BootGateFacts.SHUT,
+    boot_gate.OPEN: pb.BootGateFacts.OPEN,
+}
+
+
+class BootGate(object):
+    """One boot's gate."""
+
+    def __init__(self, port: HostPort, keeper: Keeper) -> None:
+        self._port = port
+        self._keeper = keeper
+        self._found = port.boot_facts()
+        self._began_ms = port.mono_ms()
+        self._heard_ms = self._began_ms  # when the collector last answered
+        self._word: Optional[Word] = None
+        self._members: Tuple[Member, ...] = ()
+        self._asked = False
+        self._since_ms = self._began_ms
+        self.decision = Decision(boot_gate.ASKING, "nothing has been asked yet")
+        if self._found is not None and self._found.started:
+            self.decision = Decision(boot_gate.OPEN, "xapi was started in this boot before", True)
+
+    @property
+    def there(self) -> bool:
+        """Does this host have a boot gate at all?"""
+        return self._found is not None
+
+    @property
+    def watching(self) -> bool:
+        """Is there still something to ask in this boot?"""
+        return self.there and not self.allows()
+
+    def allows(self) -> bool:
+        """May xapi start now? It may also where pool.conf follows the successor: then it starts as his member."""
+        if not self.there or self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN):
+            return True
+        held = self._keeper.state.hold is not None
+        return not held and self.decision.state == boot_gate.SHUT and self._port.role()[0] == gate.MEMBER
+
+    def question(self) -> pb.GateQuestion:
+        """What the collector is asked."""
+        assert self._found is not None
+        kind = {gate.MASTER: pb.RoleFacts.MASTER, gate.MEMBER: pb.RoleFacts.MEMBER, gate.BROKEN: pb.RoleFacts.BROKEN}
+        role = kind.get(self._found.pool_conf, pb.RoleFacts.KIND_UNSPECIFIED)
+        boot = self._port.identity().boot_id
+        return pb.GateQuestion(boot_id=boot, pool_conf=role, master_address=self._found.master)
+
+    def heard(self, answer: pb.GateAnswer) -> None:
+        """Take the collector's word, if it is for this boot, fresh, and of no lower epoch and term than is known."""
+        now, state = self._port.mono_ms(), self._keeper.state
+        late = now - answer.echo_mono_ms - answer.valid_for_ms > 0 or answer.echo_mono_ms > now
+        if answer.boot_id != self._port.identity().boot_id or answer.decision not in _DECISIONS or late:
+            return
+        # safety: a lower epoch is a collector that was replaced, a lower term a succession that is over.
+        if answer.epoch < state.epoch or answer.term < state.term or self._keeper.storage:
+            return
+        try:
+            self._keeper.change(
+                lambda kept: kept._replace(epoch=max(kept.epoch, answer.epoch), term=max(kept.term, answer.term))
+            )
+        except SlotError:
+            return  # a word that cannot be remembered is not obeyed; it is asked for again
+        self._heard_ms = now
+        address = answer.successor_address if gate.is_address(answer.successor_address) else ""
+        text = answer.reason[:200] or "the collector says so"
+        self._word = Word(_DECISIONS[answer.decision], text, answer.term, answer.successor_uuid, address)
+
+    def silent(self, connected: bool) -> bool:
+        """Is there no collector to wait for?"""
+        return not connected or self._port.mono_ms() - self._heard_ms >= COLLECTOR_SILENT_MS
+
+    def look(self) -> None:
+        """Ask every other host of the pool who its master is."""
+        found = self._port.boot_facts()
+        if found is None:
+            return
+        seen: List[Member] = []
+        for address in found.peers:
+            said, master = self._port.ask_role(address, ASK_LIMIT_MS)
+            other = said == boot_gate.FOLLOWS and master and not gate.same(master, self._port.management_address())
+            answers = bool(other) and self._port.ask_role(master, ASK_LIMIT_MS)[0] != boot_gate.SILENT
+            seen.append(Member(address, said, master, answers))
+        self._members = tuple(seen)
+        self._asked = True
+
+    def settle(self, connected: bool) -> Decision:
+        """Decide, and write the successor into pool.conf where one is named."""
+        found = self._port.boot_facts()
+        if found is None or self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN):
+            return self.decision
+        silent = self.silent(connected)
+        word = self._word
+        if silent and word is not None and word.decision == "wait":
+            word = None  # whoever said "wait" is not there any more
+        now = BootNow(
+            self._port.identity().boot_id,
+            self._port.management_address(),
+            found.pool_conf,
+            len(found.peers) + 1 if found.peers_known else 0,
+            self._port.ha_armed(),
+            "",
+            word,
+            silent,
+            self._members,
+            self._asked,
+            found.link_up,
+            found.gateway,
+            self._port.mono_ms() - self._began_ms,
+        )
+        decided = boot_gate.decide(self._keeper.state, now)
+        if decided.state != self.decision.state:
+            self._since_ms = self._port.mono_ms()
+        self.decision = decided
+        if decided.follow and self._port.role()[0] == gate.MASTER:
+            self._port.write_member_conf(decided.follow)
+        return decided
+
+    def facts(self) -> pb.BootGateFacts:
+        """The gate for a report."""
+        d = self.decision
+        return pb.BootGateFacts(state=_STATES[d.state], reason=d.reason, since_mono_ms=self._since_ms, term=d.term)

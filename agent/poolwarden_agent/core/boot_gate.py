@@ -1,0 +1,158 @@
+"""The boot gate: may xapi start as master in this boot? A pure function of what is known at one instant.
+
+Why: xapi looks for another master only after it has started, once, and only where it can reach it (xapi:
+ocaml/xapi/xapi.ml, check_no_other_masters). An old master that comes back cut off from its pool would run as a second
+one, with storage of its own mind. So its xapi waits here until a rule decides.
+
+Rules, the first that decides
+-----------------------------
+0. A hold or a tombstone: shut. A member, a one-host pool, an armed HA, a host promoted in this very boot: ungated.
+1. The collector says that somebody succeeds this host: shut, and follow him once he is named.
+2. The collector says open: open. It says wait: nothing else may decide meanwhile.
+3. No collector: the members are asked. One that is alive and is no member acts as master: shut. One that follows
+   somebody else counts against this host only if that somebody answers. At least one that follows this host, and no
+   other answer: open. Disagreement: shut.
+4. Nobody answers: with the management link down or the gateway silent, shut, because isolated old masters are the
+   dangerous ones. With the network alive: open after five minutes.
+
+A word of rules 1 and 2, a tombstone and ungated are final for this boot (a release or an operator ends them); what
+rules 3 and 4 shut is asked again. Restarts of xapi within a boot are not gated.
+"""
+
+from typing import NamedTuple, Optional, Tuple
+
+from poolwarden_agent.core.gate import MASTER, MEMBER, GateState
+
+UNGATED, ASKING, SHUT, OPEN = "ungated", "asking", "shut", "open"
+
+NETWORK_ALIVE_MS = 300000
+
+# What a member answered: follows an address; is alive and is no member; nothing came.
+FOLLOWS, ACTS, SILENT = "follows", "acts", "silent"
+
+
+class Decision(NamedTuple):
+    """The gate's state and one sentence; ``final``: it is not asked again in this boot."""
+
+    state: str
+    reason: str
+    final: bool = False
+    follow: str = ""  # the address that pool.conf must name before anything starts; empty: leave it
+    term: int = 0  # of the collector's word, 0: none
+
+
+class Word(NamedTuple):
+    """The collector's answer for this boot: open, shut or wait."""
+
+    decision: str
+    reason: str
+    term: int
+    successor: str = ""
+    address: str = ""
+
+
+class Member(NamedTuple):
+    """What a host of the pool said to the question who its master is."""
+
+    address: str
+    said: str
+    master: str = ""
+    master_answers: bool = False  # does the address that it follows answer this host?
+
+
+class BootNow(NamedTuple):
+    """Everything that the rules look at."""
+
+    boot_id: str
+    address: str  # this host's own
+    pool_conf: str  # as found at boot
+    hosts: int  # of the pool, by its database; 0: not known
+    ha_armed: Optional[bool]
+    promoted_in: str  # the boot in which this host was last promoted
+    word: Optional[Word]
+    collector_silent: bool  # no stream, or no answer for long
+    members: Tuple[Member, ...]
+    members_asked: bool  # every member was asked at least once
+    link_up: bool
+    gateway: Optional[bool]  # does it answer; None: none is configured
+    waited_ms: int
+
+
+def decide(state: GateState, now: BootNow) -> Decision:
+    """The decision at this instant; total."""
+    return _marks(state) or _ungated(now) or _collector(state, now) or _members(now) or _alone(now)
+
+
+def _marks(state: GateState) -> Optional[Decision]:
+    if state.hold is not None:
+        return Decision(SHUT, "its toolstack is held since term %d" % state.hold.term, True)
+    stone = state.tombstone
+    if stone is not None:
+        # safety: a superseded master never starts as one, whoever else says that it may.
+        text = "it was superseded at term %d by %s" % (stone.term, stone.address or stone.successor or "another host")
+        return Decision(SHUT, text, True, stone.address, stone.term)
+    return None
+
+
+def _ungated(now: BootNow) -> Optional[Decision]:
+    if now.pool_conf == MEMBER:
+        return Decision(UNGATED, "it booted as a member", True)
+    if now.pool_conf != MASTER:
+        return Decision(UNGATED, "its pool.conf does not make it master", True)
+    if now.hosts == 1:
+        return Decision(UNGATED, "it is the only host of its pool", True)
+    if now.ha_armed:
+        return Decision(UNGATED, "xapi's HA is armed and decides itself", True)
+    if now.promoted_in and now.promoted_in == now.boot_id:
+        return Decision(UNGATED, "it was promoted in this boot", True)
+    return None
+
+
+def _collector(state: GateState, now: BootNow) -> Optional[Decision]:
+    word = now.word
+    if word is None:
+        return None if now.collector_silent else Decision(ASKING, "the collector has not answered yet")
+    if word.term < state.term:
+        return Decision(ASKING, "the collector's word is of term %d, this host knows %d" % (word.term, state.term))
+    if word.decision == "shut":
+        return Decision(SHUT, word.reason, True, word.address, word.term)
+    if word.decision == "open":
+        return Decision(OPEN, word.reason, True, "", word.term)
+    return Decision(ASKING, word.reason)
+
+
+def _members(now: BootNow) -> Optional[Decision]:
+    """Rule 3: what the other hosts of the pool say."""
+    if not now.members_asked:
+        return Decision(ASKING, "no collector is heard; the members are being asked")
+    acting = [m.address for m in now.members if m.said == ACTS]
+    if acting:
+        return Decision(SHUT, "%s is alive and no member: it acts as master" % acting[0])
+    following = [m for m in now.members if m.said == FOLLOWS]
+    others = [m for m in following if m.master != now.address and m.master_answers]
+    ours = [m for m in following if m.master == now.address]
+    if others:
+        text = "%s follows %s, which answers" % (others[0].address, others[0].master)
+        return Decision(SHUT, text + (", and %s follows this host" % ours[0].address if ours else ""))
+    if ours:
+        return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address, True)
+    if following:
+        text = "%s follows %s, which does not answer" % (following[0].address, following[0].master)
+        return Decision(SHUT, text) if not _network(now) else None
+    return None
+
+
+def _network(now: BootNow) -> bool:
+    return now.link_up and now.gateway is not False
+
+
+def _alone(now: BootNow) -> Decision:
+    """Rule 4: nobody answers."""
+    if not now.link_up:
+        return Decision(SHUT, "nobody answers and the management link is down: this host may be cut off")
+    if now.gateway is False:
+        return Decision(SHUT, "nobody answers, the gateway neither: this host may be cut off")
+    if now.waited_ms >= NETWORK_ALIVE_MS:
+        return Decision(OPEN, "nobody has answered for five minutes, and the network is alive", True)
+    left = (NETWORK_ALIVE_MS - now.waited_ms) // 1000
+    return Decision(SHUT, "nobody answers; the network is alive: it opens in %d s if that stays so" % left)

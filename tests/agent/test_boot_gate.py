@@ -1,0 +1,101 @@
+"""The boot gate's rules, one by one and against each other."""
+
+import itertools
+
+import pytest
+
+from poolwarden_agent.core import boot_gate, gate
+from poolwarden_agent.core.boot_gate import ACTS, ASKING, FOLLOWS, OPEN, SHUT, SILENT, UNGATED, BootNow, Member, Word
+
+ME, OTHER, THIRD = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+NOW = BootNow("b2", ME, gate.MASTER, 3, False, "b1", None, True, (), True, True, True, 0)
+OURS = Member(OTHER, FOLLOWS, ME, False)
+THEIRS = Member(THIRD, FOLLOWS, OTHER, True)
+DEAD = Member(THIRD, FOLLOWS, OTHER, False)
+ACTING = Member(OTHER, ACTS)
+NOBODY = Member(OTHER, SILENT)
+
+
+def decide(state=gate.EMPTY, **changes):
+    return boot_gate.decide(state, NOW._replace(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pool_conf": gate.MEMBER}, {"hosts": 1}, {"ha_armed": True}, {"promoted_in": "b2"}, {"pool_conf": gate.BROKEN}],
+)
+def test_who_is_not_gated(changes):
+    assert decide(**changes)[0] == UNGATED
+    stone = gate.EMPTY._replace(tombstone=gate.Tombstone(4, "s", OTHER))
+    assert decide(stone, **changes)[:2] == (SHUT, "it was superseded at term 4 by 10.0.0.2")  # a tombstone always is
+    assert decide(stone, **changes).follow == OTHER
+
+
+def test_a_held_toolstack_stays_so_over_a_boot():
+    held = gate.EMPTY._replace(hold=gate.Hold(7, "b1", 0, "s"))
+    assert decide(held, word=Word("open", "you are the master", 9)).state == SHUT
+
+
+def test_the_collectors_word_comes_before_the_members():
+    members = (OURS, OURS)
+    shut = decide(word=Word("shut", "h2 succeeded it", 5, "s", OTHER), members=members)
+    assert (shut.state, shut.final, shut.follow, shut.term) == (SHUT, True, OTHER, 5)
+    assert decide(word=Word("open", "nobody else", 5), members=(ACTING,)).state == OPEN
+    assert decide(word=Word("wait", "an off is unresolved", 5), members=members, waited_ms=10**7).state == ASKING
+    assert decide(collector_silent=False, members=members).state == ASKING
+
+
+def test_a_word_of_a_lower_term_is_no_word():
+    known = gate.EMPTY._replace(term=6)
+    assert decide(known, word=Word("open", "old", 5)).state == ASKING
+
+
+@pytest.mark.parametrize(
+    "members, state",
+    [
+        ((OURS,), OPEN),
+        ((OURS, NOBODY), OPEN),
+        ((OURS, DEAD), OPEN),
+        ((OURS, THEIRS), SHUT),
+        ((ACTING,), SHUT),
+        ((OURS, ACTING), SHUT),
+        ((THEIRS,), SHUT),
+        ((NOBODY,), SHUT),
+    ],
+)
+def test_without_a_collector_the_members_decide(members, state):
+    found = decide(members=members)
+    assert found.state == state and found.final is (state == OPEN)
+
+
+def test_members_that_were_not_asked_yet_say_nothing():
+    assert decide(members=(), members_asked=False).state == ASKING
+
+
+def test_an_isolated_old_master_stays_shut_for_ever_and_one_on_a_live_network_for_five_minutes():
+    for cut in ({"link_up": False}, {"gateway": False}):
+        assert decide(members=(NOBODY,), waited_ms=10**8, **cut).state == SHUT
+        assert decide(members=(DEAD,), waited_ms=10**8, **cut).state == SHUT
+    assert decide(members=(NOBODY,), waited_ms=299999).state == SHUT
+    opened = decide(members=(NOBODY,), waited_ms=300000)
+    assert (opened.state, opened.final) == (OPEN, True)
+    assert decide(members=(NOBODY,), waited_ms=300000, gateway=None).state == OPEN  # none is configured: link alone
+
+
+def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time():
+    words = [None, Word("open", "w", 5), Word("shut", "w", 5), Word("wait", "w", 5)]
+    members = [(), (OURS,), (THEIRS,), (DEAD,), (ACTING,), (NOBODY,), (OURS, THEIRS), (OURS, ACTING), (DEAD, NOBODY)]
+    states = [gate.EMPTY, gate.EMPTY._replace(tombstone=gate.Tombstone(4, "s", OTHER))]
+    for word, silent, asked, link, gateway, waited, said, state in itertools.product(
+        words, (False, True), (False, True), (False, True), (None, False, True), (0, 300000), members, states
+    ):
+        now = NOW._replace(
+            word=word, collector_silent=silent, members_asked=asked, link_up=link, gateway=gateway, waited_ms=waited
+        )
+        found = boot_gate.decide(state, now._replace(members=said))
+        assert found.state in (ASKING, SHUT, OPEN) and found.reason
+        if found.state == OPEN:
+            assert state.tombstone is None and ACTING not in said or word is not None
+            alone = waited >= 300000 and link and gateway is not False
+            assert (word is not None and word.decision == "open") or OURS in said or alone
+            assert word is not None or (asked and silent)
