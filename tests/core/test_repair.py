@@ -16,8 +16,11 @@ def acts(g: Guarded, n: int) -> list[str]:
 
 
 def told(g: Guarded, n: int) -> list[str]:
-    """The bodies of the alerts about this member's repair, in order."""
-    return [e.data["body"] for e in g.journal if e.kind is Kind.ALERT and f"/repair-{uuid(n)}/" in e.data["key"]]
+    """The bodies of the alerts and questions about this member's repair, in order."""
+    asked = [e.data["number"] for e in g.journal if e.kind is Kind.ASKED and e.data["host"] == uuid(n)]
+    keys = (f"/repair-{uuid(n)}/", *(f"/question-{number}" for number in asked))
+    alerts = [e.data for e in g.journal if e.kind is Kind.ALERT]
+    return [data["body"] for data in alerts if any(key in data["key"] for key in keys)]
 
 
 def wrong_master(g: Guarded, n: int) -> None:

@@ -79,8 +79,8 @@ def resolve_blocks(d: Draft, failover: Failover, text: str) -> None:
             d.resolve_alert(key, text)
 
 
-def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = "") -> None:
-    """Stand still with a named blocker, and say so once per reason."""
+def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = "", alert: bool = True) -> None:
+    """Stand still with a named blocker, and say so once per reason; without an alert where a question has its own."""
     code = f"BLOCKED_{code}"
     if failover.blocked == code and failover.blocker == why:
         return
@@ -88,10 +88,23 @@ def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = ""
         return
     resolve_blocks(d, failover, f"the reason has changed: {why}")
     d.note(Kind.BLOCKED, f"{code}: {why}", code=code, why=why, next_step=next_step)
-    pool, old = d.record.name or d.record.pool, d.name(failover.old_master) or "no master"
-    title = f"{pool}: failover {failover.id} of {old} stands still: {code}"
-    key = f"{failover.id}/{code}/{reason_key(why)}"
-    d.raise_alert(key, "critical", title, f"{why}. {next_step}".strip(), old_master=old, blocker=why)
+    if alert:
+        body = f"{why}. {next_step}".strip()
+        old = d.name(failover.old_master) or "no master"
+        d.raise_alert(
+            f"{failover.id}/{code}/{reason_key(why)}",
+            "critical",
+            stands_still(d, failover, code),
+            body,
+            old_master=old,
+            blocker=why,
+        )
+
+
+def stands_still(d: Draft, failover: Failover, code: str) -> str:
+    """The title of a blocker's alert."""
+    old = d.name(failover.old_master) or "no master"
+    return f"{d.record.name or d.record.pool}: failover {failover.id} of {old} stands still: {code}"
 
 
 def unblock(d: Draft) -> None:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import (
     absorb,
+    copies,
     designate,
     failover,
     gatekeeper,
     master,
     operator,
     owed,
+    questions,
     release,
     remedies,
     repair,
@@ -59,6 +61,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     absorb.absorb(d, event)
     master.observe(d)
     note_service(d)
+    copies.note_generation(d)
     verdict = judged(d)
     _say_silence(d)
     _say_verdict(d, verdict)
@@ -89,6 +92,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     repair.repair(d, verdict)
     sync.keep_pushed(d, verdict)
     designate.go_on(d)
+    questions.settle(d)
 
 
 def _wake(d: Draft) -> None:

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import members
+from poolwarden_collector.core import forecast, members, questions, stakes
 from poolwarden_collector.core.absorb import claim_prefix
-from poolwarden_collector.core.candidate import forecast, rank
+from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, superseded, unblock
 from poolwarden_collector.core.evidence import lines, suspected, unowed_masters
@@ -87,7 +88,7 @@ def advance(d: Draft, verdict: Verdict) -> None:
         failover = d.failover
         if failover is None or hold(d, failover, verdict):
             return
-        if failover.step in REVERSIBLE and _must_end(d, failover, verdict):
+        if failover.step in REVERSIBLE and (_must_end(d, failover, verdict) or not _approved(d, failover)):
             return
         STEPS[failover.step](d, failover)
         after = d.record.failover
@@ -100,6 +101,8 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
     """Why the open failover must stand still, undecided either way; empty if it may go on."""
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
+    if d.policy.mode == "observe" and failover.step in REVERSIBLE and failover.human is None:
+        return "the pool's mode is observe"
     if verdict is Verdict.HA_MANAGED and failover.step not in REVERSIBLE:
         return "xapi's HA is armed"
     if why := deposed(d):
@@ -131,6 +134,11 @@ def _grounded(d: Draft, failover: Failover, verdict: Verdict) -> bool:
     return verdict in _GROUNDS[failover.path]
 
 
+def ungrounded(d: Draft, failover: Failover, verdict: Verdict) -> str:
+    """Why the verdict does not carry the decision any more; empty if it does."""
+    return "" if _grounded(d, failover, verdict) else f"the pool is {verdict.word} now: {verdict.meaning}"
+
+
 def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
     """Give up, with the reason, where the ground of the decision is gone. True if it ended."""
     others = [host for host in unowed_masters(d) if host != failover.old_master]
@@ -139,13 +147,24 @@ def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
         superseded(d, others[0])
     elif d.record.term > failover.term:
         abort(d, f"the pool's term is {d.record.term} now, this failover's is {failover.term}")
-    elif not _grounded(d, failover, verdict):
-        abort(d, f"the pool is {verdict.word} now: {verdict.meaning}")
+    elif gone := ungrounded(d, failover, verdict):
+        abort(d, gone)
     elif agent is not None and agent.hello.boot_id != failover.old_boot:
         abort(d, f"{d.name(failover.old_master)} has booted anew")
     else:
         return False
     return True
+
+
+def _approved(d: Draft, failover: Failover) -> bool:
+    """Mode ask: somebody's word, given in this run and not too long ago; else it is asked (again)."""
+    if questions.approved(d, failover):
+        if failover.blocked == "BLOCKED_UNAPPROVED":
+            unblock(d)
+        return True
+    what = f"failover {failover.id} goes on only with an operator's word: the pool's mode is {d.policy.mode}"
+    questions.ask(d, Ask.FAILOVER, failover.old_master, what, (f"it stands at step {failover.step.value}",))
+    return False
 
 
 # ------------------------------------------------------------------------------------------------ claim
@@ -235,11 +254,13 @@ def _choose(d: Draft, failover: Failover) -> None:
         block(d, failover, "NO_CANDIDATE", why, "Mend one of these; the failover goes on by itself.")
         return
     best = eligible[0]
-    if not _forecast_allows(d, failover, best.host):
+    if not forecast.allows(d, failover, best.host):
         return
     unblock(d)
     due = failover.path is Path.TOOLSTACK and handover_due(d, failover, best.host)
-    kills = "what would be killed is told after the handover" if due else "no running VM would be killed"
+    accepted = questions.accepted_kills(d, failover)
+    kills = f"at most {accepted} running VMs are killed, as accepted" if accepted else "no running VM would be killed"
+    kills = "what would be killed is told after the handover" if due else kills
     d.note(
         Kind.CANDIDATE,
         f"candidate: {best.name}, database generation {best.generation}, {kills}",
@@ -250,25 +271,6 @@ def _choose(d: Draft, failover: Failover) -> None:
     d.mark("candidate")
 
 
-def _forecast_allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
-    if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
-        return True  # the file that will be loaded is not there yet; it is forecast once it is
-    claim = d.live.claims.get(candidate)
-    spared = "" if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) else failover.old_master
-    kills = forecast(d, candidate, spared, claim.placements if claim is not None else None)
-    if isinstance(kills, str):
-        block(d, failover, "KILL_FORECAST", f"what promoting {d.name(candidate)} would kill is not known: {kills}")
-        return False
-    if kills:
-        names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
-        why = f"promoting {d.name(candidate)} would kill {len(kills)} running VM{'s'[: len(kills) > 1]}: {names}"
-        block(
-            d, failover, "KILL_FORECAST", why, "Nothing is promoted. Shut these VMs down or bring the old master back."
-        )
-        return False
-    return True
-
-
 def _candidate_stands(d: Draft, failover: Failover) -> bool:
     """Is the chosen candidate still fit? A lost one is replaced while nothing irreversible has happened."""
     if not claims_ready(d, failover):
@@ -277,7 +279,7 @@ def _candidate_stands(d: Draft, failover: Failover) -> bool:
     ranked = rank(d, failover.old_master, tuple(d.live.claims))
     own = next((r for r in ranked if r.host == failover.candidate), None)
     if own is not None and not own.limitation:
-        return _forecast_allows(d, failover, failover.candidate)
+        return forecast.allows(d, failover, failover.candidate)
     _choose(d, failover)
     return False
 
@@ -341,7 +343,7 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         block(d, failover, "NOT_EVERYBODY", f"it is not certain that nobody is master: {refusal.why}")
         return
     power = view(d, failover.old_master)
-    if power.power is Power.ON and d.policy.auto_fence_running and shoot(d, failover):
+    if power.power is Power.ON and questions.may_shoot(d, failover) and shoot(d, failover):
         return
     name = d.name(failover.old_master)
     say = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
@@ -349,7 +351,8 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         count = len(failover.fence_attempts)
         block(d, failover, "POWER_ON", f"{power.why}: {count} power-offs did not switch it off", say)
     elif refusal.code == "POWER_ON":
-        block(d, failover, "POWER_ON", f"{power.why}; it may still run VMs and is not shot by policy", say)
+        old = failover.old_master
+        questions.ask(d, Ask.SHOOT, old, stakes.shot(d, old), stakes.of_shot(d, old), Needs(shoot=True))
     elif refusal.code in ("POWER_UNKNOWN", "UNBOUND") and not exhausted(d, failover.old_master):
         return
     else:

@@ -141,7 +141,12 @@ class PoolLive:
     verdict_since: Ms = 0
     verdict_sentence: str = ""
     silent: frozenset[HostId] = frozenset()
-    asked: str = ""
+    asked: str = ""  # the reason for which nothing is begun, as it was told last
+    told_seen: Ms = 0  # when that reason was last found to stand
+    asked_at: Ms | None = None  # when this run put the open question, or found it after a restart
+    asked_seen: Ms = 0  # when its ground was last found to stand
+    approved_at: Ms | None = None  # when this run heard the open failover's approval
+    generations: tuple[HostId, tuple[tuple[int, Ms], ...]] = ("", ())  # a master's, each with when it was last seen
     cooldown_until: Ms | None = None
     human_at: Ms | None = None
     fenced_at: Ms = 0  # when the last power-off run ended; readings from before it say nothing about it

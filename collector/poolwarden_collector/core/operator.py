@@ -1,4 +1,4 @@
-"""What an operator may order: pause, resume, confirm-fenced, restart-xapi. Each is answered with a reason.
+"""What an operator may order, each answered with a reason; what he answers to questions is in approval.py.
 
 Rules
 -----
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import designate, planned
+from poolwarden_collector.core import approval, designate, planned
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
@@ -165,4 +165,7 @@ _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "restart-xapi": _restart,
     "designate": designate.command,
     "failover-to": designate.failover_to,
+    "approve": approval.approve,
+    "deny": approval.deny,
+    "acknowledge": approval.acknowledge,
 }

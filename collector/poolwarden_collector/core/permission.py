@@ -13,17 +13,19 @@ AGAIN_AFTER_MS: Ms = 15_000
 
 
 def may_begin(d: Draft, verdict: Verdict) -> str:
-    """Why no failover may begin now; empty if one may."""
+    """Why no failover may begin now, not even at an operator's word; empty if one may (see ``needs_word``)."""
     if verdict is not Verdict.VANISHED:
         return f"the verdict is {verdict.word}"
     agent = d.agent(suspected(d))
     if agent is not None and agent.reported and agent.facts.role.pool_conf is Role.MEMBER:
         return f"{d.name(suspected(d))} was itself a member when it was last heard: who is master is not known"
-    return standing_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
+    return firm_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
 
 
 def hold_refusal(d: Draft, verdict: Verdict) -> str:
-    """Why the master's toolstack must not be held and another member promoted now; empty if that may be done."""
+    """Why the master's toolstack must not be held and another member promoted now, not even at an operator's word;
+    empty if that may be done (see ``needs_word``).
+    """
     master = suspected(d)
     agent, name = d.heard(master), d.name(master)
     if agent is None:
@@ -38,7 +40,7 @@ def hold_refusal(d: Draft, verdict: Verdict) -> str:
         return f"its toolstack was held {d.record.holds} time(s) in this incident without success"
     if not any(d.heard(host) for host in d.record.standing) and not own_standing(d):
         return "nobody who has reached its xapi before is there to see its port closed"
-    return standing_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
+    return firm_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
 
 
 def own_standing(d: Draft) -> bool:
@@ -67,8 +69,12 @@ def may_begin_again(d: Draft) -> str:
 
 
 def standing_refusal(d: Draft) -> str:
-    """Why nothing new may be begun in this pool, whatever its verdict; empty if nothing stands against it."""
-    p = d.policy
+    """Why nothing new may be begun in this pool by itself, whatever its verdict; empty if nothing stands against it."""
+    return firm_refusal(d) or needs_word(d)
+
+
+def firm_refusal(d: Draft) -> str:
+    """What no operator's approval overrules; empty if nothing of it stands."""
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
     if why := deposed(d):
@@ -77,10 +83,15 @@ def standing_refusal(d: Draft) -> str:
         return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
     if d.site.blind:
         return f"the collector is blind: {d.site.blind}"
+    return "the pool's mode is observe: nothing is done, and nothing is asked" if d.policy.mode == "observe" else ""
+
+
+def needs_word(d: Draft) -> str:
+    """Why what would be done by itself is asked first: the mode, or the cool-down; empty if it need not be."""
+    if d.policy.mode == "ask":
+        return "the pool's mode is ask"
     if d.live.cooldown_until is not None and d.now < d.live.cooldown_until:
         return f"cool-down after the last failover, {(d.live.cooldown_until - d.now) / 60_000:.0f} min left"
-    if p.mode != "auto":
-        return f"the pool's mode is {p.mode}"
     return ""
 
 

@@ -5,7 +5,7 @@ An answer counts for 10 s. Until it has come nothing is known, which is not the 
 
 from __future__ import annotations
 
-from poolwarden_collector.core.candidate import kills_on
+from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms, Outcome, PlacementView
 from poolwarden_collector.core.live import Sent
@@ -34,21 +34,24 @@ def _answer(sent: Sent) -> PlacementView | None:
     return sent.result.placements
 
 
-def repoint_refusal(d: Draft, host: HostId) -> str:
-    """Why this host, whose VMs were in no forecast, must not be pointed at the master now; empty if it may.
+def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | str | None:
+    """VMs that a restart of this member's xapi would terminate, or why that is not known; None: it is being asked.
 
-    Its xapi would restart and terminate every running VM that the master's database does not place there.
+    Its xapi terminates every running VM that the master's database does not place there.
     """
     agent = d.heard(host)
     if agent is not None and agent.facts.domains == ():
-        return ""
+        return ()
     loads = placements_of(d, d.record.master)
     if loads is None:
-        return WAITING
-    if not loads.readable:
-        return f"the master's database cannot be read: {loads.text}"
-    kills = kills_on(d, host, loads)
-    if isinstance(kills, str):
-        return kills
+        return None
+    return kills_on(d, host, loads) if loads.readable else f"the master's database cannot be read: {loads.text}"
+
+
+def repoint_refusal(d: Draft, host: HostId) -> str:
+    """Why this host, whose VMs were in no forecast, must not be pointed at the master now; empty if it may."""
+    kills = at_stake(d, host)
+    if kills is None or isinstance(kills, str):
+        return WAITING if kills is None else kills
     names = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
     return f"its xapi would kill {len(kills)} running VMs there: {names}" if kills else ""

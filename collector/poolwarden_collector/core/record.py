@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from poolwarden_collector.core import aftermath
+from poolwarden_collector.core import aftermath, asked
 from poolwarden_collector.core.aftermath import Aftermath
+from poolwarden_collector.core.asked import Asked, Question
 from poolwarden_collector.core.facts import HostId, PoolId, ProcessId
 from poolwarden_collector.core.journal import Entry, Kind
 
@@ -93,6 +94,7 @@ class Failover:
     transfer: str = ""  # the database handover under way or ended
     handed_over: dict[str, Any] | None = None  # how it ended
     old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
+    approval: dict[str, Any] | None = None  # what an operator said yes to; it counts in one run only (questions.py)
     attempt: int = 1  # a promotion that undid itself is tried again under another order id, with another proof
 
     @property
@@ -157,6 +159,12 @@ class PoolRecord:
     upgrading: bool = False  # a rolling upgrade was seen; only a serving master takes it back
     ha_armed: frozenset[HostId] = frozenset()  # hosts that said so last; only they or a serving master take it back
     after: Aftermath = Aftermath()
+    asked: Asked = Asked()
+
+    @property
+    def question(self) -> Question | None:
+        """What is asked of an operator now."""
+        return self.asked.open
 
     def name_of(self, host: HostId) -> str:
         """The host's name for people, its UUID where no name is known."""
@@ -181,8 +189,9 @@ def apply(record: PoolRecord, entry: Entry) -> PoolRecord:
     change = _CHANGES.get(entry.kind)
     if change is not None:
         record = change(record, entry)
-    after = aftermath.follow(record.after, entry)
-    return record if after is record.after else replace(record, after=after)
+    after, questions = aftermath.follow(record.after, entry), asked.follow(record.asked, entry)
+    same = after is record.after and questions is record.asked
+    return record if same else replace(record, after=after, asked=questions)
 
 
 def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -384,6 +393,8 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.OWED_DONE: _owed_done,
     Kind.BLOCKED: _on_failover(blocked=lambda f, e: e.data["code"], blocker=lambda f, e: e.data["why"]),
     Kind.UNBLOCKED: _on_failover(blocked="", blocker=""),
+    Kind.APPROVED: _on_failover(approval=lambda f, e: dict(e.data)),
+    Kind.ACKNOWLEDGED: lambda r, e: replace(r, cooldown=False),
     Kind.CLOSED: _ended(Step.CLOSED, cooldown=True),
     Kind.ABORTED: _ended(Step.ABORTED, cooldown=False),
     Kind.SUPERSEDED: _ended(Step.SUPERSEDED, cooldown=False),

@@ -10,21 +10,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core import questions, stakes
+from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
-from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.orders import ReadPower
 from poolwarden_collector.core.permission import (
     boot_grace,
+    firm_refusal,
     hold_refusal,
     may_begin,
     may_begin_again,
+    needs_word,
     own_standing,
     patience,
-    standing_refusal,
 )
 from poolwarden_collector.core.power import counting, view
 from poolwarden_collector.core.record import REVERSIBLE, Path, Step
@@ -109,37 +111,69 @@ def succeed(d: Draft, verdict: Verdict) -> None:
         return
     refusal = may_begin(d, verdict)
     if refusal:
-        _ask(d, f"no failover: {refusal}", refused=True)
+        _hold(d, f"no failover: {refusal}")
         return
     master = suspected(d)
     power = view(d, master)
     if power.power is Power.OFF:
-        machine.decide(d, power.why)
+        begin(d, power.why)
     elif grace := boot_grace(d):
-        _ask(d, f"no failover: {grace}; {power.why}", refused=True)
+        _hold(d, f"no failover: {grace}; {power.why}")
     elif power.power is Power.UNKNOWN:
         if machine.exhausted(d, master):
-            machine.decide(d, power.why)
+            begin(d, power.why)
     elif silence_of(d, master) >= patience(d, master):
-        if d.policy.auto_fence_running:
+        if d.policy.auto_fence_running and not needs_word(d):
             machine.decide(d, f"{power.why}, and patience is over")
         else:
-            _ask(d, f"{power.why}: {running_vms(d, master)}; nobody is shot by default", refused=False)
+            ask_shot(d, master)
+
+
+def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
+    """Decide, or ask first where the mode or the cool-down says so."""
+    word = needs_word(d)
+    if not word:
+        machine.decide(d, why, path)
+        return
+    kind = Ask.TOOLSTACK if path is Path.TOOLSTACK else Ask.FAILOVER
+    held = (
+        "the pool's mode is ask" if d.policy.mode == "ask" else "the pool is in the cool-down after the last failover"
+    )
+    host = suspected(d)
+    whom = f"{d.name(host)} is not succeeded by itself" if path is not Path.ROLES else "nobody is promoted by itself"
+    note = () if d.policy.mode == "ask" else (f"{word}; poolwarden acknowledge ends it",)
+    best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
+    chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
+    questions.ask(d, kind, host, f"{whom}: {why}; {held}", (*note, chosen), path=path.value)
+
+
+def ask_shot(d: Draft, master: HostId) -> None:
+    """The power reads ON and patience is over: may it be powered off, and another host promoted?"""
+    needs = Needs(shoot=True, stale_ms=stakes.stale_need(d, master))
+    found = (
+        *stakes.of_shot(d, master),
+        f"or make sure that it is off, then: poolwarden confirm-fenced {d.name(master)}",
+    )
+    questions.ask(d, Ask.SHOOT, master, stakes.shot(d, master), found, needs, path=Path.POWER.value)
 
 
 def without_master(d: Draft, verdict: Verdict) -> None:
     """NoMaster: promote the newest database, once every host on record is heard; else say who is missing."""
     if d.failover is not None or verdict is not Verdict.NO_MASTER or d.quiet:
         return
-    refusal = standing_refusal(d)
-    missing = [d.name(host) for host in sorted(d.record.hosts, key=d.name) if not d.heard(host)]
-    if not refusal and missing:
-        refusal = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
+    refusal = roles_refusal(d)
     if refusal:
         title = f"{d.record.name or d.record.pool}: no host serves as master, and none is promoted"
-        question(d, "refused", refusal, f"no host serves as master, and none is promoted: {refusal}", title)
+        questions.tell(d, refusal, f"no host serves as master, and none is promoted: {refusal}", title)
     elif not may_begin_again(d):
-        machine.decide(d, "all hosts of the pool are heard and none is master", Path.ROLES)
+        begin(d, "all hosts of the pool are heard and none is master", Path.ROLES)
+
+
+def roles_refusal(d: Draft) -> str:
+    """Why nobody may be promoted in a pool that has no master, not even at an operator's word."""
+    missing = [d.name(host) for host in sorted(d.record.hosts, key=d.name) if not d.heard(host)]
+    absent = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
+    return firm_refusal(d) or (absent if missing else "")
 
 
 def relocate(d: Draft, verdict: Verdict) -> None:
@@ -148,59 +182,44 @@ def relocate(d: Draft, verdict: Verdict) -> None:
         return
     if d.now - d.live.verdict_since < patience(d, suspected(d)):
         return
-    refusal = hold_refusal(d, verdict)
-    if not refusal and not own_standing(d):
-        refusal = "the collector's own probe has not reached its xapi: nobody could see its port closed"
+    refusal = relocation_refusal(d, verdict)
     if refusal:
         name = d.name(suspected(d))
         title = f"{d.record.name or d.record.pool}: master {name} is cut off from its members and is not relocated"
-        question(d, "refused", refusal, f"{name} is cut off from its members and is not relocated: {refusal}", title)
+        questions.tell(d, refusal, f"{name} is cut off from its members and is not relocated: {refusal}", title)
     else:
-        machine.decide(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
+        begin(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
 
 
-def running_vms(d: Draft, host: HostId) -> str:
-    """How many VMs were last seen running there, in words."""
-    agent = d.agent(host)
-    if agent is None or agent.facts.domains is None:
-        return "how many VMs run there is not known"
-    count = len(agent.facts.domains)
-    return f"{count} VM{'s' if count != 1 else ''} {'were' if count != 1 else 'was'} last seen running there"
+def relocation_refusal(d: Draft, verdict: Verdict) -> str:
+    """Why a master that is cut off from its members must not be relocated now, not even at an operator's word."""
+    unseen = "the collector's own probe has not reached its xapi: nobody could see its port closed"
+    return hold_refusal(d, verdict) or ("" if own_standing(d) else unseen)
 
 
-def _ask(d: Draft, what: str, refused: bool) -> None:
+def _hold(d: Draft, what: str) -> None:
+    """Say why nothing is begun, and what a person can do all the same."""
     name = d.name(suspected(d))
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
     title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
-    question(d, "refused" if refused else "question", what, f"{name}: {what}. {step}", title)
-
-
-def question(d: Draft, topic: str, what: str, text: str, title: str) -> None:
-    """Ask once per reason; a new reason takes the place of the old one, in the journal and in the alerts."""
-    asked = f"{topic}/{reason_key(what)}"
-    if d.live.asked == asked:
-        return
-    _no_longer_asked(d, "the reason has changed")
-    d.change(asked=asked)
-    d.note(Kind.ASKED, text, host=suspected(d), what=what)
-    old = d.name(suspected(d))
-    d.raise_alert(f"incident-{d.record.incidents}/{asked}", "critical", title, text, old_master=old)
-
-
-def _no_longer_asked(d: Draft, text: str) -> None:
-    for topic in ("refused", "question", "restart"):
-        for key in d.record.open_alerts:
-            if f"/incident-{d.record.incidents}/{topic}/" in key:
-                d.resolve_alert(key, text)
+    questions.tell(d, what, f"{name}: {what}. {step}", title)
 
 
 def _withdraw(d: Draft, verdict: Verdict) -> None:
     """The verdict that the question was asked for is over."""
-    restart = d.live.asked.startswith("restart/")
-    still = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) if restart else (Verdict.VANISHED,)
-    if not d.live.asked or verdict in (*still, Verdict.SUSPECT, Verdict.NO_MASTER, Verdict.POOL_SPLIT):
+    if verdict in _ASKED_UNDER or d.quiet:
         return
-    d.change(asked="")
-    _no_longer_asked(d, f"the pool is {verdict.word} now")
-    if d.failover is None:
-        d.note(Kind.WITHDRAWN, f"the question is withdrawn: the pool is {verdict.word} now")
+    questions.hush(d, f"the pool is {verdict.word} now")
+    question = d.record.question
+    if d.failover is None and question is not None and question.kind is not Ask.REPAIR:
+        questions.withdraw(d, f"the pool is {verdict.word} now")
+
+
+_ASKED_UNDER = (
+    Verdict.VANISHED,
+    Verdict.SUSPECT,
+    Verdict.NO_MASTER,
+    Verdict.POOL_SPLIT,
+    Verdict.XAPI_HUNG,
+    Verdict.XAPI_DOWN,
+)

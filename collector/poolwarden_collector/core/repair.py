@@ -3,7 +3,7 @@
 Rules
 -----
 * Only while exactly one verified master serves, no failover is open and nothing is announced; one member at a time.
-  The cool-down does not matter: a repair moves no role.
+  The cool-down does not matter: a repair moves no role. In mode ask it is asked first.
 * pool.conf that names another address than the master's is repointed. One that names the right address is restarted
   only if the member reaches the master from where it is: where it does not, the network is at fault, and a xapi that
   restarts without its master blocks in its start (xapi: ocaml/xapi/xapi.ml, DB calls before the emergency flag).
@@ -18,6 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core import questions
+from poolwarden_collector.core.answer import No
+from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.candidate import Kill
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import answered, fresh_probe, member_state
@@ -26,8 +30,8 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import OrderKind, Preconditions, Repoint, RestartXapi
-from poolwarden_collector.core.permission import standing_refusal
-from poolwarden_collector.core.placements import WAITING, repoint_refusal
+from poolwarden_collector.core.permission import firm_refusal
+from poolwarden_collector.core.placements import at_stake
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS
 from poolwarden_collector.core.verdict import Member, Verdict
 
@@ -71,7 +75,7 @@ def repair(d: Draft, verdict: Verdict) -> None:
     if d.now - d.live.master_since < SETTLED_MS:
         return
     planned = d.record.after.designation is not None
-    may_act = verdict.word in PERMITTING and not planned and not _standing(d)
+    may_act = verdict.word in PERMITTING and not planned and not firm_refusal(d)
     for host in sorted(d.live.troubles, key=d.name):
         if d.now - d.live.troubles[host] < d.policy.member_restart_after:
             continue
@@ -82,10 +86,29 @@ def repair(d: Draft, verdict: Verdict) -> None:
             _treat(d, host, master, remedy)
 
 
-def _standing(d: Draft) -> str:
-    """What stands against a repair; a cool-down does not."""
-    refusal = standing_refusal(d)
-    return "" if refusal.startswith("cool-down") else refusal
+def approve(d: Draft, host: HostId, verdict: Verdict, kill: int, vms: tuple[str, ...], actor: str) -> str | No | None:
+    """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
+    master, refusal = verified(d), firm_refusal(d)
+    if not refusal and (not master or verdict.word not in PERMITTING or d.failover is not None):
+        refusal = f"the pool is {verdict.word} now"
+    if not refusal and host not in d.live.troubles:
+        refusal = f"{d.name(host)} is in no trouble any more"
+    if refusal or _busy(d, host):
+        return No("held", refusal or "a repair is under way")
+    remedy = diagnose(d, host, master)
+    if remedy.act == "tell":
+        return No("unsafe", f"{d.name(host)} is not repaired: {remedy.why}")
+    kills = at_stake(d, host)
+    if kills is None:
+        return None
+    if isinstance(kills, str):
+        return No("unsafe", f"{d.name(host)} is not repaired: {kills}")
+    # safety: as many as were accepted, and no other ones than the question named.
+    if len(kills) > kill or not {item.vm for item in kills} <= set(vms):
+        names = ", ".join(item.name for item in kills)
+        return No("more-at-stake", f"its xapi would kill {len(kills)} running VMs there: {names}; accepted: {kill}")
+    _order(d, host, master, remedy)
+    return f"{d.name(host)} is being repaired ({remedy.act}): {remedy.why}"
 
 
 def _busy(d: Draft, host: HostId) -> bool:
@@ -192,13 +215,15 @@ def _rung(d: Draft, host: HostId, act: str, why: str) -> Remedy:
 def _treat(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
     """Carry the remedy out if it kills nobody and the mode allows it; else ask."""
     # safety: either remedy restarts its xapi, which terminates VMs that the master's database does not place there.
-    refusal = repoint_refusal(d, host)
-    if refusal == WAITING:
+    kills = at_stake(d, host)
+    if kills is None:
         return
-    if refusal or remedy.act == "ask":
-        _ask(d, host, f"{remedy.why}; {refusal}" if refusal else remedy.why)
-        return
-    _order(d, host, master, remedy)
+    if isinstance(kills, str):
+        _say(d, host, f"{remedy.why}; {kills}")
+    elif kills or remedy.act == "ask" or d.policy.mode == "ask":
+        _ask(d, host, remedy, kills)
+    else:
+        _order(d, host, master, remedy)
 
 
 def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
@@ -222,8 +247,13 @@ def _say(d: Draft, host: HostId, why: str) -> None:
     d.raise_alert(key, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
 
 
-def _ask(d: Draft, host: HostId, why: str) -> None:
-    _say(d, host, why)
+def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...]) -> None:
+    word = "repointing it" if remedy.act in ("repoint", "ask") else "restarting its xapi"
+    held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
+    lost = tuple(f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills)
+    cost = f" and would kill {len(kills)} running VMs there: {', '.join(kill.name for kill in kills)}" if kills else ""
+    what = f"{d.name(host)}: {remedy.why}; {word} would help{cost}{held}"
+    questions.ask(d, Ask.REPAIR, host, what, lost, Needs(kill=len(kills)), tuple(kill.vm for kill in kills))
 
 
 def _resolve(d: Draft, host: HostId, text: str) -> None:

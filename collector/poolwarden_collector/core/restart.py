@@ -3,24 +3,28 @@
 A master's xapi comes back with its own file, which may lag by minutes, and terminates every running domain that this
 file does not place there (xapi: ocaml/xapi/xapi_xenops.ml). So it is restarted only where that file is the newest and
 would kill nobody, and where / has room; at most ``policy.xapi_restarts`` times; never with HA armed, where a restart
-can make the host fence itself.
+can make the host fence itself. An operator may accept named VMs to be killed, or tasks (an export, a migration) to be
+cut off; nothing else of this can be accepted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core.candidate import kills_on
+from poolwarden_collector.core import questions
+from poolwarden_collector.core.answer import No
+from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import GateState, HostId, Liveness, Outcome, PlacementView, Role, Tri
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import Preconditions, RestartXapi
-from poolwarden_collector.core.permission import hold_refusal, standing_refusal
+from poolwarden_collector.core.permission import firm_refusal, hold_refusal
 from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.record import Path
-from poolwarden_collector.core.remedies import question
+from poolwarden_collector.core.remedies import begin
 from poolwarden_collector.core.verdict import Verdict
 
 
@@ -30,6 +34,13 @@ class Obstacle:
 
     why: str
     fence_helps: bool = False
+    kills: tuple[Kill, ...] = ()
+    busy: tuple[str, ...] = ()
+
+    @property
+    def acceptable(self) -> bool:
+        """Can an operator's word overrule it?"""
+        return bool(self.kills or self.busy)
 
 
 def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> str:
@@ -66,8 +77,21 @@ def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obsta
         return Obstacle(kills)
     if kills:
         names = ", ".join(kill.name for kill in kills)
-        return Obstacle(f"its database file would kill {len(kills)} running VMs: {names}")
-    return None
+        return Obstacle(
+            f"its database file would kill {len(kills)} running VMs: {names}", kills=kills, busy=_busy(agent)
+        )
+    busy = _busy(agent)
+    return (
+        Obstacle(f"a restart would cut off what was last seen running: {', '.join(busy)}", busy=busy) if busy else None
+    )
+
+
+def _busy(agent: AgentState) -> tuple[str, ...]:
+    """Tasks that a restart would cut off, as the master saw them last; a process that is gone has none."""
+    seen = agent.facts.pool_view
+    return (
+        seen.busy_tasks[:5] if seen is not None and seen.master == agent.hello.host and agent.facts.xapi.process else ()
+    )
 
 
 def restart_master(d: Draft, verdict: Verdict) -> None:
@@ -77,11 +101,9 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None or d.quiet:
         return
     host = suspected(d)
-    refusal = standing_refusal(d)
-    if refusal.startswith("cool-down"):
-        refusal = ""  # a restart is no failover: it moves no role and promotes nobody
+    refusal = firm_refusal(d)
     if refusal:
-        _ask_restart(d, host, verdict, refusal)
+        _tell(d, host, verdict, refusal)
         return
     if _restart_running(d):
         return
@@ -93,27 +115,64 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
         if placements is None:
             return
         obstacle = _obstacle(d, host, placements)
-    if obstacle is None:
+    if obstacle is None and d.policy.mode == "auto":
+        # A cool-down does not matter: a restart is no failover, it moves no role and promotes nobody.
         order_restart(d, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)
+    elif obstacle is None or obstacle.acceptable:
+        _ask(d, host, verdict, obstacle)
     elif obstacle.fence_helps:
         _succeed(d, host, verdict, obstacle.why)
     else:
-        _ask_restart(d, host, verdict, obstacle.why)
+        _tell(d, host, verdict, obstacle.why)
 
 
 def _succeed(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
     """A restart does not help: hold its toolstack and promote another, its VMs left running. Or say why not."""
     refusal = hold_refusal(d, verdict)
     if refusal:
-        _ask_restart(d, host, verdict, f"{why}; and no other host is promoted: {refusal}")
+        _tell(d, host, verdict, f"{why}; and no other host is promoted: {refusal}")
     else:
-        machine.decide(d, f"{verdict.word}, and {why}", Path.TOOLSTACK)
+        begin(d, f"{verdict.word}, and {why}", Path.TOOLSTACK)
 
 
-def _ask_restart(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
+def _tell(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
     title = f"{d.record.name or d.record.pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
-    question(d, "restart", why, f"{text}. poolwarden explain shows more.", title)
+    questions.tell(d, why, f"{text}. poolwarden explain shows more.", title)
+
+
+def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None) -> None:
+    """A restart that only a person may order: of a pool in mode ask, or one that costs VMs or tasks."""
+    why = obstacle.why if obstacle is not None else "its file is the newest and would kill nobody"
+    held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
+    kills = obstacle.kills if obstacle is not None else ()
+    busy = obstacle.busy if obstacle is not None else ()
+    lost = [f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills]
+    lost += [f"{task} would be cut off" for task in busy]
+    vms = tuple(kill.vm for kill in kills)
+    what = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}{held}"
+    questions.ask(d, Ask.RESTART, host, what, tuple(lost), Needs(kill=len(kills)), vms)
+
+
+def approve(d: Draft, host: HostId, verdict: Verdict, kill: int, vms: tuple[str, ...], actor: str) -> str | No | None:
+    """Restart the master's xapi at an operator's word, as far as it reaches; None: its file is being read first."""
+    refusal = firm_refusal(d)
+    if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN):
+        refusal = refusal or f"the pool is {verdict.word} now"
+    if refusal or _restart_running(d):
+        return No("held", refusal or f"the xapi of {d.name(host)} is being restarted already")
+    placements = placements_of(d, host)
+    if placements is None:
+        return None
+    obstacle = _obstacle(d, host, placements)
+    if obstacle is not None and not obstacle.acceptable:
+        return No("unsafe", f"restarting the xapi of {d.name(host)} is not safe: {obstacle.why}")
+    kills = obstacle.kills if obstacle is not None else ()
+    # safety: as many as were accepted, and no other ones than the question named.
+    if len(kills) > kill or not {item.vm for item in kills} <= set(vms):
+        return No("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", "poolwarden status")
+    order_restart(d, host, f"approved by {actor}, {len(kills)} VMs accepted", remedy=True, actor=actor)
+    return f"the xapi of {d.name(host)} is being restarted; poolwarden host show {d.name(host)} tells when it answers"
 
 
 def order_restart(d: Draft, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:

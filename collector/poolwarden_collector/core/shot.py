@@ -1,6 +1,7 @@
-"""Powering a vanished master off by policy: never a host that spoke within 15 s, never twice without reading back.
+"""Powering a vanished master off, by policy or an operator's word: never a host that spoke within 15 s.
 
-An ``off`` that was cut off may land seconds later: nothing is concluded from it before its hard limit and 10 s more.
+It is never done twice without reading back. An ``off`` that was cut off may land seconds later: nothing is concluded
+from it before its hard limit and 10 s more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LIVE_REPORT_MS: Ms = 15_000
 
 
 def shoot(d: Draft, failover: Failover) -> bool:
-    """Power the old master off (policy auto_fence_running): intent first, once per device and attempt, at most two.
+    """Power the old master off: intent first, once per device and attempt, at most two. ``may_shoot`` was asked.
 
     True while a shot is under way or being prepared.
     """

@@ -1,0 +1,244 @@
+"""An operator's answers: approve, deny, acknowledge. Each is answered with a reason.
+
+Rules
+-----
+* A yes decides nothing against what no operator overrules: the verdict, a pause, an armed HA, the quiet time, a blind
+  collector, a higher epoch, too few survivors. It overrules the mode *ask* and the cool-down, and the journal says so.
+* It must contain every number that is at stake *now*, not when it was asked; else it is refused with the command that
+  would do, and the question is put anew.
+* A yes to a question without a failover decides one, with the approval attached; everything is looked at again on the
+  way, up to the promote intent.
+* A no closes the question, and aborts the failover that stands still for it; what it fenced is released (ends.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from poolwarden_collector.core import copies, forecast, questions, repair, restart
+from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core.answer import No
+from poolwarden_collector.core.asked import Ask, Needs, Question
+from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import abort
+from poolwarden_collector.core.events import OperatorSaid
+from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.permission import boot_grace, hold_refusal, may_begin, needs_word
+from poolwarden_collector.core.power import view
+from poolwarden_collector.core.record import REVERSIBLE, Failover, Path
+from poolwarden_collector.core.remedies import relocation_refusal, roles_refusal
+from poolwarden_collector.core.verdict import Verdict
+
+EVIDENCE_WAIT_MS: Ms = 8_000
+
+
+def approve(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    """``approve``: yes to what is asked, as far as the given numbers reach. An empty answer: evidence is awaited."""
+    question = d.record.question
+    if question is None:
+        return _nothing_asked(d)
+    if (wrong := _wrong_id(d, said, question)) is not None:
+        return wrong
+    given = _given(said)
+    if isinstance(given, No):
+        return given
+    if question.failover:
+        return _approve_open(d, said, verdict, question, given)
+    if question.kind in (Ask.RESTART, Ask.REPAIR):
+        return _approve_remedy(d, said, verdict, question, given)
+    return _approve_decision(d, said, verdict, question, given)
+
+
+def _given(said: OperatorSaid) -> Needs | No:
+    """The numbers of a yes."""
+    kill, stale = said.arg("accept_kill") or "0", said.arg("accept_stale") or "0"
+    if not (kill.isdigit() and stale.isdigit()):
+        return No("bad-number", f"accepted VMs {kill!r} and age {stale!r} ms must be whole numbers, not negative")
+    return Needs(int(kill), int(stale), said.arg("shoot") == "yes")
+
+
+def _nothing_asked(d: Draft) -> No:
+    if d.record.asked.denied:
+        why = "; ".join(d.record.asked.denied.values())
+        step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew"
+        return No("nothing-asked", f"nothing is asked of an operator now: {why}", step)
+    return No(
+        "nothing-asked", "nothing is asked of an operator now", "poolwarden explain POOL tells what is waited for"
+    )
+
+
+def _wrong_id(d: Draft, said: OperatorSaid, question: Question) -> No | None:
+    wanted = said.arg("id")
+    if wanted in ("", question.id, question.failover, d.record.pool, d.record.name):
+        return None
+    why = f"{wanted} is not what is asked now: {question.id} is"
+    return No("wrong-question", why, "poolwarden status shows the question and its stakes")
+
+
+# ------------------------------------------------------------------------------------------------ an open failover
+
+
+def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+    failover = d.failover
+    if failover is None or failover.id != question.failover or failover.step not in REVERSIBLE:
+        return No("too-late", f"failover {question.failover} does not stand still for it any more")
+    if held := machine.hold(d, failover, verdict) or machine.ungrounded(d, failover, verdict):
+        return No("held", f"failover {failover.id} may not go on: {held}", "poolwarden explain POOL")
+    before = questions.approval(d, failover)
+    given = Needs(
+        max(given.kill, int(before.get("accept_kill", 0))),
+        max(given.stale_ms, int(before.get("accept_stale_ms", 0))),
+        given.shoot or bool(before.get("shoot")),
+    )
+    needs, vms, why = _needs_now(d, failover, question)
+    if short := _falls_short(question, given, needs, why):
+        return short
+    _attach(d, said, question, given, vms)
+    return f"approved; failover {failover.id} goes on, and everything is looked at again"
+
+
+def _needs_now(d: Draft, failover: Failover, question: Question) -> tuple[Needs, tuple[str, ...], str]:
+    """What a yes must contain at this instant, which VMs that are, and in words."""
+    candidate = failover.candidate or (question.host if question.kind in (Ask.KILL, Ask.STALE) else "")
+    shoot = question.needs.shoot and view(d, failover.old_master).power is Power.ON
+    if question.kind not in (Ask.KILL, Ask.STALE) or not candidate:
+        return Needs(shoot=shoot), (), question.what
+    kills = forecast.expected(d, failover, candidate)
+    if isinstance(kills, str):
+        return question.needs, question.vms, question.what  # it is not known at this instant: what was asked holds
+    old = copies.too_old(d, candidate)
+    names = ", ".join(f"{kill.name} on {d.name(kill.host)}" for kill in kills)
+    parts = [f"promoting {d.name(candidate)} would kill {len(kills)} running VMs: {names}"] if kills else []
+    parts += [f"its copy of the database: {old.text}"] if old is not None else []
+    needs = Needs(len(kills), copies.needed(old) if old is not None else 0, shoot)
+    return needs, tuple(kill.vm for kill in kills), "; ".join(parts) or question.what
+
+
+def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No | None:
+    """What the yes does not cover, with the command that would."""
+    enough = given.kill >= needs.kill and given.stale_ms >= needs.stale_ms and (given.shoot or not needs.shoot)
+    if enough:
+        return None
+    missing = []
+    if given.kill < needs.kill:
+        missing.append(f"{needs.kill} running VM{'s'[: needs.kill > 1]} would be killed, {given.kill} accepted")
+    if given.stale_ms < needs.stale_ms:
+        accepted = f"{given.stale_ms / 60_000:.0f} min accepted"
+        missing.append(f"a database {needs.stale_ms / 60_000:.0f} min old would be promoted, {accepted}")
+    if needs.shoot and not given.shoot:
+        missing.append("a machine whose power reads ON would be powered off, which is not accepted without --shoot")
+    return No("more-at-stake", f"{'; '.join(missing)} ({why})", questions.approve_command(question.id, needs))
+
+
+def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms: tuple[str, ...]) -> None:
+    """Journal the yes on the open failover; it counts from now."""
+    overruled = needs_word(d)
+    beyond = f"; overruled: {overruled}" if overruled else ""
+    data: dict[str, Any] = {
+        "question": question.id,
+        "kind": question.kind.value,
+        "ground": question.ground,
+        "by": said.actor,
+        "accept_kill": given.kill,
+        "accept_stale_ms": given.stale_ms,
+        "shoot": given.shoot,
+        "vms": list(vms),
+        "overruled": overruled,
+    }
+    d.note(Kind.APPROVED, f"{said.actor} approved: {question.what}{_in_words(given)}{beyond}", said.actor, **data)
+    d.change(approved_at=d.now)
+
+
+def _in_words(given: Needs) -> str:
+    words = [f"{given.kill} VMs may be killed"] if given.kill else []
+    words += [f"a database up to {given.stale_ms / 60_000:.0f} min old is accepted"] if given.stale_ms else []
+    words += ["it may be powered off"] if given.shoot else []
+    return f" ({', '.join(words)})" if words else ""
+
+
+# ------------------------------------------------------------------------------------------------ nothing decided yet
+
+
+def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+    """Decide the failover that was asked for, with the approval attached."""
+    path = Path(question.path)
+    if refusal := _decision_refusal(d, verdict, path, question.host):
+        return No("held", f"no failover: {refusal}", "poolwarden explain POOL")
+    power = view(d, question.host)
+    reads_on = question.kind is Ask.SHOOT and power.power is Power.ON
+    best = next((r for r in rank(d, question.host, None) if not r.limitation), None)
+    old = copies.too_old(d, best.host) if best is not None and question.kind is Ask.SHOOT else None
+    needs = Needs(stale_ms=copies.needed(old) if old is not None else 0, shoot=reads_on)
+    if short := _falls_short(question, given, needs, question.what):
+        return short
+    machine.decide(d, f"{question.what}; approved by {said.actor}", path)
+    _attach(d, said, question, given, ())
+    return f"approved; failover {d.failover.id if d.failover else ''} is decided, and everything is looked at again"
+
+
+def _decision_refusal(d: Draft, verdict: Verdict, path: Path, host: HostId) -> str:
+    """Why the failover that was asked for may not be decided at this instant, whoever says so."""
+    if path is Path.ROLES:
+        return roles_refusal(d) if verdict is Verdict.NO_MASTER else f"the verdict is {verdict.word}"
+    if path is Path.POWER:
+        grace = boot_grace(d) if view(d, host).power is not Power.OFF else ""
+        return may_begin(d, verdict) or grace
+    if verdict is Verdict.POOL_SPLIT and d.policy.relocate_split:
+        return relocation_refusal(d, verdict)
+    if verdict in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN):
+        return hold_refusal(d, verdict)
+    return f"the verdict is {verdict.word}"
+
+
+def _approve_remedy(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+    """Restart the master's xapi, or repair a member, at the operator's word."""
+    approve_it = restart.approve if question.kind is Ask.RESTART else repair.approve
+    answer = approve_it(d, question.host, verdict, given.kill, question.vms, said.actor)
+    if answer is None:
+        d.change(pending=(*d.live.pending, (said, d.now + EVIDENCE_WAIT_MS)))
+        return ""
+    if isinstance(answer, No):
+        step = questions.approve_command(question.id, question.needs) if answer.code == "more-at-stake" else ""
+        return No(answer.code, answer.why, step or answer.next_step)
+    _attach(d, said, question, given, question.vms)
+    return f"approved; {answer}"
+
+
+# ------------------------------------------------------------------------------------------------ no
+
+
+def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    """``deny``: no. Nothing is asked for this reason again until it changes or the incident is over."""
+    question = d.record.question
+    if question is None:
+        return No("nothing-asked", "nothing is asked of an operator now", "poolwarden status")
+    if (wrong := _wrong_id(d, said, question)) is not None:
+        return wrong
+    reason = said.arg("reason").strip()
+    why = f"denied by {said.actor}" + (f": {reason}" if reason else "")
+    data = {"question": question.id, "kind": question.kind.value, "ground": question.ground, "why": why}
+    d.note(Kind.DENIED, f"{question.what}: {why}", said.actor, **data)
+    failover = d.failover
+    if failover is None or failover.id != question.failover or failover.step not in REVERSIBLE:
+        return "denied: it is not asked again until its reason changes or the incident is over"
+    abort(d, why)
+    return f"denied: failover {failover.id} is aborted, and what it fenced is released"
+
+
+# ------------------------------------------------------------------------------------------------ acknowledge
+
+
+def acknowledge(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    """``acknowledge``: the cool-down ends now, and what was denied may be asked again."""
+    if not d.record.cooldown and not d.record.asked.denied:
+        return No("no-cooldown", "the pool is in no cool-down, and nothing was denied", "poolwarden status")
+    over = ["the cool-down is over"] if d.record.cooldown else []
+    over += ["what was denied may be asked again"] if d.record.asked.denied else []
+    text = " and ".join(over)
+    d.note(Kind.ACKNOWLEDGED, f"{said.actor} acknowledged the last failover: {text}", said.actor)
+    d.change(cooldown_until=None)
+    for key in [key for key in d.record.open_alerts if key.endswith("/done")]:
+        d.resolve_alert(key, f"acknowledged by {said.actor}")
+    return f"acknowledged: {text}"

@@ -1,0 +1,144 @@
+"""How old the members' copies of the database are: what a promotion would lose now, in minutes and generations.
+
+Theory: a copy's age is not the time since it was made but since the master's database first became newer than it: the
+copies of an idle pool are not old. A master counts its changes in its generation, and copies its database to one member
+after the other, each every (hosts - 1) x 5 minutes (xapi: ocaml/xapi/pool_db_backup.ml); a copy keeps the generation
+that it was made at.
+
+Rules
+-----
+* The master's generations are remembered with the instant at which each was last seen. The newest of them that a copy
+  has reached says until when nothing was missing from that copy: never later than in truth, so no age is too low.
+* The age counts up to when the master was last heard: after that nobody knows of any change.
+* A collector that was started after the master was lost has no such memory. Then the age of the copy itself bounds it,
+  counted on until now, as its own agent has watched it; an agent that has only just begun to watch knows nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import suspected
+from poolwarden_collector.core.facts import HostId, Ms
+
+REPLICATION_MS: Ms = 300_000  # one member's turn (xapi: ocaml/xapi/pool_db_backup.ml)
+MARGIN_MS: Ms = 600_000
+REMEMBERED = 64
+MINUTE_MS: Ms = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAge:
+    """One member's copy: generations behind the master's last known one, and its age in ms, ``None`` if not known."""
+
+    host: HostId
+    name: str
+    generation: int
+    behind: int
+    age_ms: Ms | None
+    text: str
+
+
+def note_generation(d: Draft) -> None:
+    """Remember what generation the serving master's database has now."""
+    master = d.record.master
+    agent = d.heard(master)
+    if agent is None or not agent.facts.role.serves_as_master or not agent.facts.database.generation:
+        return
+    host, seen = d.live.generations
+    now, at = agent.facts.database.generation, agent.last_heard
+    if host != master or (seen and now < seen[-1][0]):
+        seen = ()  # another master, or the same one on an older file: its count has begun anew
+    if seen and seen[-1] == (now, at):
+        return
+    if seen and seen[-1][0] == now:
+        seen = seen[:-1]
+    seen = (*seen, (now, at))
+    if len(seen) > REMEMBERED:
+        # Every second of the older half is forgotten: a copy made then counts as old as the one before it.
+        half = REMEMBERED // 2
+        seen = (*seen[:half:2], *seen[half:])
+    d.change(generations=(master, seen))
+
+
+def limit(d: Draft) -> Ms:
+    """The age up to which a copy is promoted without asking, ms: the policy's, or what xapi's own copying gives."""
+    hosts = max(len(d.record.hosts), 2)
+    return d.policy.oldest_database or (hosts - 1) * REPLICATION_MS + MARGIN_MS
+
+
+def ages(d: Draft) -> tuple[CopyAge, ...]:
+    """Every member's copy, the newest first."""
+    master = suspected(d)
+    found = [age(d, host) for host in d.record.hosts if host != master]
+    return tuple(sorted(found, key=lambda c: (-c.generation, c.name)))
+
+
+def age(d: Draft, host: HostId) -> CopyAge:
+    """How far this host's own file is behind the master's."""
+    agent = d.agent(host)
+    generation = agent.facts.database.generation if agent is not None else 0
+    if agent is None or not generation:
+        return CopyAge(host, d.name(host), 0, 0, None, "its copy is not known")
+    master, seen = d.live.generations
+    if seen and master == _compared(d):
+        behind = max(0, seen[-1][0] - generation)
+        known = _since(d, host, generation, seen)
+        passed = None if known is None else max(0, seen[-1][1] - known)
+        ms = 0 if not behind else passed
+        return CopyAge(host, d.name(host), generation, behind, ms, _say(behind, ms))
+    changed = agent.facts.database.changed_at
+    ms = None if changed is None else max(0, d.now - changed)
+    return CopyAge(host, d.name(host), generation, 0, ms, _say_bound(ms))
+
+
+def _compared(d: Draft) -> HostId:
+    """The master whose database the copies are of: on the way to a successor the old one."""
+    return suspected(d) or d.record.master
+
+
+def _since(d: Draft, host: HostId, generation: int, seen: tuple[tuple[int, Ms], ...]) -> Ms | None:
+    """Until when nothing was missing from a copy of this generation; None if that is not known."""
+    reached = [at for number, at in seen if number <= generation]
+    if reached:
+        return reached[-1]
+    agent = d.agent(host)
+    return agent.facts.database.changed_at if agent is not None else None
+
+
+def too_old(d: Draft, host: HostId) -> CopyAge | None:
+    """This host's copy, if it is older than what is promoted without asking, or of unknown age; None if it is not."""
+    copy = age(d, host)
+    return copy if copy.age_ms is None or copy.age_ms > limit(d) else None
+
+
+def accepted_by(copy: CopyAge, accepted: Ms) -> bool:
+    """Does somebody's word for copies up to ``accepted`` ms cover this one? An unknown age is covered by any word."""
+    return accepted > 0 and (copy.age_ms is None or copy.age_ms <= accepted)
+
+
+def needed(copy: CopyAge) -> Ms:
+    """What has to be accepted for this copy, ms: whole minutes; an hour where its age is not known."""
+    if copy.age_ms is None:
+        return 60 * MINUTE_MS
+    return -(-copy.age_ms // MINUTE_MS) * MINUTE_MS
+
+
+def _minutes(ms: Ms) -> str:
+    return f"{ms / MINUTE_MS:.1f} min"
+
+
+def _say(behind: int, ms: Ms | None) -> str:
+    if not behind:
+        return "as new as the master's when it was last heard: nothing would be lost"
+    count = f"{behind} generation{'s' if behind != 1 else ''} behind"
+    if ms is None:
+        return f"{count}, since when is not known: what was changed since would be lost"
+    return f"{_minutes(ms)} and {count}: what was changed since would be lost"
+
+
+def _say_bound(ms: Ms | None) -> str:
+    if ms is None:
+        return "its age is not known: the master was not heard in this run, nor was the copy seen to change"
+    return f"at most {_minutes(ms)} old; how far behind is not known, the master was not heard in this run"

@@ -1,0 +1,62 @@
+"""May this candidate be promoted, for what it would kill and for what it would lose? Else an operator is asked.
+
+Rules
+-----
+* Asked in every pass up to the promote intent, never later: what was accepted once may not be all that is at stake now.
+* What cannot be known (a database that cannot be read, VMs that are not listed) is no question but a blocker: nobody
+  can say yes to what nobody has seen.
+* Where the old master's own database is still to be handed over, neither is asked: the file that will be loaded is not
+  there yet.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core import copies, questions
+from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.candidate import Kill, forecast
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import block
+from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.record import Failover, Path
+from poolwarden_collector.core.toolstack import handover_due
+
+
+def allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
+    """True if nothing is lost by promoting this candidate, or all of it was accepted; else blocked, and asked."""
+    if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
+        return True
+    kills = expected(d, failover, candidate)
+    if isinstance(kills, str):
+        block(d, failover, "KILL_FORECAST", f"what promoting {d.name(candidate)} would kill is not known: {kills}")
+        return False
+    old = copies.too_old(d, candidate)
+    # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
+    unaccepted = bool(kills) and not questions.covers(d, failover, tuple(kill.vm for kill in kills))
+    stale = old is not None and not copies.accepted_by(old, questions.accepted_stale(d, failover))
+    if not unaccepted and not stale:
+        return True
+    kind = Ask.KILL if unaccepted else Ask.STALE
+    ask_loss(d, kind, candidate, kills, old)
+    return False
+
+
+def expected(d: Draft, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | str:
+    """The running VMs that promoting this candidate would terminate, or why that is not known."""
+    claim = d.live.claims.get(candidate)
+    spared = "" if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) else failover.old_master
+    return forecast(d, candidate, spared, claim.placements if claim is not None else None)
+
+
+def ask_loss(d: Draft, kind: Ask, candidate: HostId, kills: tuple[Kill, ...], old: copies.CopyAge | None) -> None:
+    """Ask for whatever is at stake with this candidate, in one question."""
+    name = d.name(candidate)
+    needs = Needs(len(kills), copies.needed(old) if old is not None else 0)
+    if kind is Ask.KILL:
+        names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
+        what = f"promoting {name} would kill {len(kills)} running VM{'s'[: len(kills) > 1]}: {names}"
+    else:
+        asks = f"older than the {copies.limit(d) / 60_000:.0f} min that are promoted without asking"
+        what = f"{name} has the newest copy of the database, and it is {asks}"
+    stakes = [f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills]
+    stakes.append(f"the copy on {name}: {copies.age(d, candidate).text}")
+    questions.ask(d, kind, candidate, what, tuple(stakes), needs, vms=tuple(kill.vm for kill in kills))
