@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from poolwarden_collector.core.facts import HostId
 from poolwarden_collector.core.journal import Entry, Kind
@@ -24,14 +25,42 @@ class Designation:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadHost:
+    """A host proven off in this boot, of which xapi is (to be) told; ``order`` is under way at ``master``."""
+
+    host: HostId
+    boot_id: str
+    by: str
+    listed: bool = False  # the VMs that ran there are on record
+    order: str = ""
+    master: HostId = ""
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LostVm:
+    """A VM that ran on a dead host; ``state``: lost, queued, starting, started, running, failed."""
+
+    vm: str
+    name: str
+    host: HostId
+    state: str = "lost"
+    on: HostId = ""
+    order: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Aftermath:
     """One pool's share of it."""
 
-    repairs: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # what was tried on a member: repoint, restart
+    repairs: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # what was tried on each: repoint, restart
     repaired: frozenset[HostId] = frozenset()  # of these, who is attached again
     sync_order: str = ""  # a database push without a result
     sync_failure: str = ""  # why the last one failed; empty: it did not
     designation: Designation | None = None
+    dead: dict[HostId, DeadHost] = field(default_factory=dict)
+    lost: dict[str, LostVm] = field(default_factory=dict)
 
 
 def follow(after: Aftermath, entry: Entry) -> Aftermath:
@@ -64,6 +93,12 @@ def _forget_host(after: Aftermath, entry: Entry) -> Aftermath:
     return replace(after, repairs=kept, repaired=after.repaired - {host})
 
 
+def _host_left(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    dead = {name: item for name, item in after.dead.items() if name != host}
+    return _forget_host(replace(after, dead=dead), entry)
+
+
 def _sync_result(after: Aftermath, entry: Entry) -> Aftermath:
     done = entry.data["outcome"] == "done"
     return replace(after, sync_order="", sync_failure="" if done else entry.data["why"])
@@ -74,13 +109,53 @@ def _designating(after: Aftermath, entry: Entry) -> Aftermath:
     return replace(after, designation=Designation(d["host"], d["before"], d["by"], d.get("order", "")))
 
 
+def _owed(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    if d["what"] != "declare-dead":
+        return after
+    return replace(after, dead={**after.dead, d["host"]: DeadHost(d["host"], d["boot_id"], d["by"])})
+
+
+def _of_dead(**changes: Any) -> Callable[[Aftermath, Entry], Aftermath]:
+    def change(after: Aftermath, entry: Entry) -> Aftermath:
+        host = entry.data["host"]
+        if host not in after.dead:
+            return after
+        values = {name: (value(entry) if callable(value) else value) for name, value in changes.items()}
+        return replace(after, dead={**after.dead, host: replace(after.dead[host], **values)})
+
+    return change
+
+
+def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    kept = {vm: item for vm, item in after.lost.items() if item.host != host}
+    found = {item["vm"]: LostVm(item["vm"], item["name"], host) for item in entry.data["vms"]}
+    return _of_dead(listed=True)(replace(after, lost={**kept, **found}), entry)
+
+
+def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    item = after.lost.get(d["vm"])
+    if item is None:
+        return after
+    changed = replace(item, state=d["state"], on=d.get("on", item.on), order=d.get("order", ""), why=d.get("why", ""))
+    return replace(after, lost={**after.lost, item.vm: changed})
+
+
 _CHANGES: dict[Kind, Callable[[Aftermath, Entry], Aftermath]] = {
     Kind.REPOINT_INTENT: _tried("repoint"),
     Kind.RESTART_INTENT: _tried("restart"),
     Kind.REPAIRED: _repaired,
-    Kind.HOST_LEFT: _forget_host,
+    Kind.HOST_LEFT: _host_left,
     Kind.SYNC_INTENT: lambda a, e: replace(a, sync_order=e.data["order"]),
     Kind.SYNC_RESULT: _sync_result,
     Kind.DESIGNATE_INTENT: _designating,
+    Kind.OWED: _owed,
+    Kind.LOST_VMS: _lost_vms,
+    Kind.DEAD_INTENT: _of_dead(order=lambda e: e.data["order"], master=lambda e: e.data["master"]),
+    Kind.DECLARED_DEAD: _of_dead(order="", declared=lambda e: e.data["declared"]),
+    Kind.START_INTENT: _of_vm,
+    Kind.START_RESULT: _of_vm,
     Kind.DESIGNATE_RESULT: lambda a, _: replace(a, designation=None),
 }

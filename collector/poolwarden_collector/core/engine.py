@@ -14,18 +14,14 @@ from dataclasses import dataclass
 from poolwarden_collector.core import (
     absorb,
     copies,
-    designate,
     failover,
     gatekeeper,
     master,
     operator,
-    owed,
     questions,
-    release,
     remedies,
-    repair,
     restart,
-    sync,
+    upkeep,
 )
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import Event, OperatorSaid
@@ -83,15 +79,9 @@ def _act(d: Draft, verdict: Verdict) -> None:
     remedies.without_master(d, verdict)
     remedies.relocate(d, verdict)
     failover.advance(d, verdict)
-    frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
-    if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
-        owed.owed_work(d)
-        release.owed_releases(d)
     restart.restart_master(d, verdict)
     restart.note_restart_success(d)
-    repair.repair(d, verdict)
-    sync.keep_pushed(d, verdict)
-    designate.go_on(d)
+    upkeep.look_after(d, verdict)
     questions.settle(d)
 
 

@@ -20,6 +20,7 @@ from poolwarden_collector.core.facts import (
     PowerReading,
     ProbeOutcome,
     Role,
+    VmPlace,
 )
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord
@@ -158,6 +159,13 @@ class PoolLive:
     sync_at: Ms | None = None  # when this run last had the database pushed
     sync_skipped: str = ""  # why the push that is due is not made; empty: none is due, or it is made
     designating: Ms | None = None  # when the switchover under way was begun, or ordered, or found after a restart
+    dead_again: dict[HostId, Ms] = field(
+        default_factory=dict
+    )  # a host that could not be declared dead: not before this
+    places: dict[str, tuple[VmPlace, Ms]] = field(
+        default_factory=dict
+    )  # where a lost VM could start, and when that was
+    locating: tuple[str, ...] = ()  # the orders that ask for it
     pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
 

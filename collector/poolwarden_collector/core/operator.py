@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import approval, designate, planned
+from poolwarden_collector.core import approval, dead, designate, lost, planned
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
@@ -153,17 +153,29 @@ def pending_commands(d: Draft, verdict: Verdict) -> None:
                 kept = (*d.live.pending[:-1], (said, until))
                 d.change(pending=kept)
         else:
-            why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
-            d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {why}", said.actor, code="no-evidence")
-            d.do(Reply(said.request_id, False, why, "no-evidence", "Try again; look at poolwarden explain POOL."))
+            no = _TOO_LATE[said.verb](d, said)
+            d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
+            d.do(Reply(said.request_id, False, no.why, no.code, no.next_step))
 
 
+def _restart_too_late(d: Draft, said: OperatorSaid) -> No:
+    why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
+    return No("no-evidence", why, "Try again; look at poolwarden explain POOL.")
+
+
+_TOO_LATE: dict[str, Callable[[Draft, OperatorSaid], No]] = {
+    "restart-xapi": _restart_too_late,
+    "declare-dead": dead.too_late,
+    "start-lost": lost.too_late,
+}
 _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "pause": _pause,
     "resume": _resume,
     "confirm-fenced": _confirm,
     "restart-xapi": _restart,
     "designate": designate.command,
+    "declare-dead": dead.command,
+    "start-lost": lost.command,
     "failover-to": designate.failover_to,
     "approve": approval.approve,
     "deny": approval.deny,

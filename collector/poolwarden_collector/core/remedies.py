@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from poolwarden_collector.core import dead
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core import questions, stakes
 from poolwarden_collector.core.asked import Ask, Needs
@@ -47,6 +48,7 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
         matters = _power_matters(d, verdict, master)
         # A silent member's VMs count in the forecast unless its power reads OFF: that is read as well.
         urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
+        urgent = urgent or dead.wants_reading(d, host)
         for device in d.devices(host):
             state = d.live.power.get(device.name, PowerState())
             if state.running and d.now - state.started_at < device.hard_limit_ms + 10_000:

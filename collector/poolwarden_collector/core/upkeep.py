@@ -1,0 +1,25 @@
+"""What is done for a pool beside its failovers, in the order in which it is thought of at each step.
+
+Rule: owed work, the dead and their VMs are held only by a pause, an armed HA, a higher epoch and the quiet time; the
+rest asks for its own permission.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core import dead, designate, lost, owed, release, repair, sync
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.permission import deposed
+from poolwarden_collector.core.verdict import Verdict
+
+
+def look_after(d: Draft, verdict: Verdict) -> None:
+    """Everything that may be due now."""
+    frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
+    if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
+        owed.owed_work(d)
+        release.owed_releases(d)
+        dead.bury(d)
+        lost.start_queued(d)
+    repair.repair(d, verdict)
+    sync.keep_pushed(d, verdict)
+    designate.go_on(d)
