@@ -106,6 +106,29 @@ def test_a_refusal_is_an_answer_with_its_reason(fake: FakeCollector, poolwarden:
         (("resume", "demo"), api.CommandRequest(resume=api.Resume(pool="demo"))),
         (("restart-xapi", "host-3"), api.CommandRequest(restart_xapi=api.RestartXapiCommand(host=HOSTS[2]))),
         (("failover", "demo", "--dry-run"), api.CommandRequest(dry_run=api.DryRun(pool="demo"))),
+        (
+            ("failover", "demo", "--to", "host-2"),
+            api.CommandRequest(failover_to=api.FailoverTo(pool="demo", host="host-2")),
+        ),
+        (("designate", "host-2"), api.CommandRequest(designate=api.Designate(host=HOSTS[1]))),
+        (
+            ("designate", "host-2", "--dry-run"),
+            api.CommandRequest(designate=api.Designate(host=HOSTS[1], dry_run=True)),
+        ),
+        (
+            ("failover", "demo", "--to", "host-2", "--dry-run"),
+            api.CommandRequest(designate=api.Designate(host=HOSTS[1], dry_run=True)),
+        ),
+        (
+            ("declare-dead", "host-1", "--name", "host-1"),
+            api.CommandRequest(declare_dead=api.DeclareDead(host=HOSTS[0], typed_name="host-1")),
+        ),
+        (("start-lost", "demo"), api.CommandRequest(start_lost=api.StartLost(pool="demo"))),
+        (
+            ("start-lost", "demo", "--dry-run"),
+            api.CommandRequest(start_lost=api.StartLost(pool="demo", dry_run=True)),
+        ),
+        (("start-lost", "demo", "--forget"), api.CommandRequest(start_lost=api.StartLost(pool="demo", forget=True))),
     ],
 )
 def test_what_is_sent(
@@ -116,10 +139,10 @@ def test_what_is_sent(
     assert sent(fake) == [expected]
 
 
-def test_failover_without_dry_run_is_refused_before_anything_is_sent(fake: FakeCollector, poolwarden: Call) -> None:
+def test_failover_by_itself_is_no_command(fake: FakeCollector, poolwarden: Call) -> None:
     said = poolwarden("failover", "demo")
-    assert (said.status, said.out) == (1, "")
-    assert "a failover by hand is not in this version" in said.err
+    assert (said.status, said.out) == (2, "")
+    assert "Poolwarden fails over by itself" in said.err
     assert "poolwarden failover demo --dry-run" in said.err
     assert fake.asked == []
 
@@ -144,3 +167,46 @@ def test_the_actor_without_sudo_or_a_name(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("SUDO_USER")
     monkeypatch.setattr("getpass.getuser", nobody)
     assert act.actor().startswith("uid ")
+
+
+def test_declare_dead_wants_the_name_typed(
+    fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    said = poolwarden("declare-dead", "host-1")
+    assert (said.status, said.out) == (2, "") and "nobody is at a terminal" in said.err
+    said = poolwarden("declare-dead", "host-1", "--name", "host-2")
+    assert said.status == 2 and "'host-2' is not the host's name" in said.err
+    at_a_terminal(monkeypatch, "host-1\n")
+    assert poolwarden("declare-dead", "host-1").status == 0
+    assert len(sent(fake)) == 1
+
+
+LOST = [
+    api.LostVm(vm_uuid="v1", name="web", state="lost", can_start_on=["host-2", "host-3"], host_uuid=HOSTS[0]),
+    api.LostVm(vm_uuid="v2", name="db", state="failed", why_not="VM_REQUIRES_SR local-1", host_uuid=HOSTS[0]),
+    api.LostVm(vm_uuid="v3", name="mail", state="started", can_start_on=["host-2"], host_uuid=HOSTS[0]),
+]
+
+
+def test_start_lost_lists_each_vm_and_where_it_can_start(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.reply = api.CommandReply(accepted=True, text="1 of 2 lost VMs could start now", lost_vms=LOST)
+    out = poolwarden("start-lost", "demo", "--dry-run").out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["web", "lost", "host-1", "host-2,", "host-3"] in lines
+    assert ["db", "failed", "host-1", "VM_REQUIRES_SR", "local-1"] in lines
+    assert poolwarden("start-lost", "demo", "--dry-run", "--json").json["lost_vms"][0]["name"] == "web"
+
+
+def test_start_lost_either_shows_or_forgets(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("start-lost", "demo", "--dry-run", "--forget").status == 2
+    assert sent(fake) == []
+
+
+def test_status_shows_lost_vms_and_the_command(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.status.pools[0].lost_vms.extend(LOST)
+    out = poolwarden("status").out
+    assert "  lost: web: lost; can start on host-2, host-3\n" in out
+    assert "  lost: db: failed: VM_REQUIRES_SR local-1\n" in out
+    assert "  lost: mail: started on host-2\n" in out
+    assert "poolwarden start-lost demo --dry-run" in out

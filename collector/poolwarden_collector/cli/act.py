@@ -28,7 +28,7 @@ def actor() -> str:
         return f"uid {os.getuid()}"
 
 
-def _ask(collector: "Collector", request: "api.CommandRequest", settings: Settings) -> "api.CommandReply":
+def ask(collector: "Collector", request: "api.CommandRequest", settings: Settings) -> "api.CommandReply":
     """Send a command; print what was done, or raise the refusal."""
     reply = collector.command(request)
     if settings.json:
@@ -40,37 +40,13 @@ def _ask(collector: "Collector", request: "api.CommandRequest", settings: Settin
     return reply
 
 
-def _say(reply: "api.CommandReply", settings: Settings) -> None:
+def say(reply: "api.CommandReply", settings: Settings) -> None:
     if settings.json:
         return
     from poolwarden_collector.cli.layout import Line, show
 
     page = [Line(reply.text or "done")]
     show([*page, Line(reply.next_step, label="next step: ")] if reply.next_step else [*page], settings)
-
-
-@click.command()
-@click.argument("pool")
-@click.option("--dry-run", is_flag=True, help="Show candidate, ranking and steps; do nothing.")
-@common_options
-@click.pass_obj
-def failover(settings: Settings, pool: str, dry_run: bool) -> None:
-    """What a failover of POOL would do now (--dry-run)."""
-    if not dry_run:
-        raise AnswerIsNo(
-            "a failover by hand is not in this version: Poolwarden fails over by itself, once it has a proof",
-            f"poolwarden failover {pool} --dry-run shows what it would do; poolwarden explain {pool} what it waits for",
-        )
-    from poolwarden.v1 import operator_pb2
-
-    request = operator_pb2.CommandRequest(actor=actor(), dry_run=operator_pb2.DryRun(pool=pool))
-    with connect(settings) as collector:
-        reply = _ask(collector, request, settings)
-    if not settings.json:
-        from poolwarden_collector.cli.layout import show
-        from poolwarden_collector.cli.pages.explanation import plan_page
-
-        show(plan_page(reply.plan), settings)
 
 
 @click.command("confirm-fenced", short_help="Give your word that HOST is off or cut off.")
@@ -97,8 +73,8 @@ def confirm_fenced(
         confirmed = operator_pb2.ConfirmFenced(
             host=host.host_uuid, typed_name=typed_name, how=how, despite_power_on=despite_power_on
         )
-        reply = _ask(collector, operator_pb2.CommandRequest(actor=actor(), confirm_fenced=confirmed), settings)
-    _say(reply, settings)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), confirm_fenced=confirmed), settings)
+    say(reply, settings)
 
 
 def _word(pool: "api.PoolStatus", host: "api.HostStatus", typed: str | None, how: str | None) -> tuple[str, str]:
@@ -147,8 +123,8 @@ def restart_xapi(settings: Settings, host_name: str) -> None:
     with connect(settings) as collector:
         _, host = find_host(collector, host_name)
         command = operator_pb2.RestartXapiCommand(host=host.host_uuid)
-        reply = _ask(collector, operator_pb2.CommandRequest(actor=actor(), restart_xapi=command), settings)
-    _say(reply, settings)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), restart_xapi=command), settings)
+    say(reply, settings)
 
 
 @click.command(short_help="No automatic action on POOL.")
@@ -162,8 +138,8 @@ def pause(settings: Settings, pool: str, reason: str) -> None:
 
     request = operator_pb2.CommandRequest(actor=actor(), pause=operator_pb2.Pause(pool=pool, reason=reason))
     with connect(settings) as collector:
-        reply = _ask(collector, request, settings)
-    _say(reply, settings)
+        reply = ask(collector, request, settings)
+    say(reply, settings)
 
 
 @click.command()
@@ -176,5 +152,5 @@ def resume(settings: Settings, pool: str) -> None:
 
     request = operator_pb2.CommandRequest(actor=actor(), resume=operator_pb2.Resume(pool=pool))
     with connect(settings) as collector:
-        reply = _ask(collector, request, settings)
-    _say(reply, settings)
+        reply = ask(collector, request, settings)
+    say(reply, settings)

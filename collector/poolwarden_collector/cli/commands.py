@@ -24,7 +24,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, with our own error for an unknown name."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2)
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2, cutoff=0.7)
             hint = f"did you mean {' or '.join(near)}?" if near else f"{ctx.command_path} --help lists the commands"
             raise BadInput(f"there is no command {args[0]!r}", hint)
         return super().resolve_command(ctx, args)

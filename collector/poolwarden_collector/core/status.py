@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core import lost
+from poolwarden_collector.core.aftermath import LostVm
 from poolwarden_collector.core.candidate import enabled
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
@@ -87,6 +89,18 @@ class FailoverStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LostVmStatus:
+    """A VM that was lost with a dead host."""
+
+    vm_uuid: str
+    name: str
+    state: str
+    can_start_on: tuple[str, ...]
+    why_not: str
+    host_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """One pool."""
 
@@ -107,6 +121,7 @@ class PoolStatus:
     not_ready: tuple[str, ...]
     owed: tuple[str, ...]
     cooldown_ms: int
+    lost_vms: tuple[LostVmStatus, ...] = ()
 
 
 def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
@@ -134,7 +149,20 @@ def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
         not_ready=not_ready(d),
         owed=tuple(f"{d.name(item.host)}: {item.what} (successor {d.name(item.successor)})" for item in record.owed),
         cooldown_ms=cooldown,
+        lost_vms=lost_vms(d),
     )
+
+
+def lost_vms(d: Draft) -> tuple[LostVmStatus, ...]:
+    """The VMs that were lost with a dead host, by name."""
+    ordered = sorted(d.record.after.lost.values(), key=lambda vm: (d.name(vm.host), vm.name))
+    return tuple(_lost_vm(d, vm) for vm in ordered)
+
+
+def _lost_vm(d: Draft, vm: LostVm) -> LostVmStatus:
+    can = tuple(sorted(d.name(host) for host in lost.possible(d, vm.vm)))
+    where = (d.name(vm.on),) if vm.on and vm.state not in ("lost", "failed") else can
+    return LostVmStatus(vm.vm, vm.name, vm.state, where, vm.why or lost.why_not(d, vm.vm), vm.host)
 
 
 def _failover(d: Draft) -> FailoverStatus | None:

@@ -26,11 +26,12 @@ import grpc
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.explain import explain
-from poolwarden_collector.core.status import status
+from poolwarden_collector.core.status import lost_vms, status
 from poolwarden_collector.shell import operator_messages as messages
-from poolwarden_collector.shell import operator_tls
+from poolwarden_collector.shell import operator_tls, operator_words
 from poolwarden_collector.shell.gateway import credentials
 from poolwarden_collector.shell.journal import Journal, JournalError, Row
 from poolwarden_collector.shell.names import Ambiguous, Names, Unknown
@@ -226,7 +227,12 @@ class OperatorApi(rpc.OperatorServicer):
             plan = self._explain(request.dry_run.pool)
             text = plan.refused[0] if plan.refused else "nothing stands against it"
             return pb.CommandReply(accepted=True, text=text, next_step=plan.next_step, plan=plan)
-        return await self._ask_engine(*self._said(request))
+        uuid, said = self._said(request)
+        reply = await self._ask_engine(uuid, said)
+        if said.verb in ("start-lost", "declare-dead"):
+            found = lost_vms(Draft(self._roster.pools[uuid], self._roster.shown_at(), self._roster.site(uuid)))
+            reply.lost_vms.extend(messages.lost_vm(vm) for vm in found)
+        return reply
 
     def _said(self, request: pb.CommandRequest) -> tuple[str, OperatorSaid]:
         """The pool and the event of a command."""
@@ -245,6 +251,8 @@ class OperatorApi(rpc.OperatorServicer):
             return pool, OperatorSaid(request_id, actor, "restart-xapi", host)
         if verb == "confirm_fenced":
             return self._confirmed(names, request_id, actor, request.confirm_fenced)
+        if verb in operator_words.VERBS:
+            return operator_words.VERBS[verb](names, request_id, actor, getattr(request, verb))
         raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "the request holds no command that this collector knows")
 
     def _confirmed(

@@ -8,18 +8,23 @@ from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.evidence import EvidenceLine
 from poolwarden_collector.core.explain import Explanation
 from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.status import FailoverStatus, HostStatus, PoolStatus
+from poolwarden_collector.core.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
 from poolwarden_collector.shell.journal import Row
 
 
 def pool_status(value: PoolStatus) -> pb.PoolStatus:
-    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed"))
+    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed", "lost_vms"))
     if value.failover is not None:
         message.failover.CopyFrom(_failover(value.failover))
     message.hosts.extend(_host(host) for host in value.hosts)
     message.not_ready.extend(value.not_ready)
     message.owed.extend(value.owed)
+    message.lost_vms.extend(lost_vm(vm) for vm in value.lost_vms)
     return message
+
+
+def lost_vm(value: LostVmStatus) -> pb.LostVm:
+    return pb.LostVm(**_plain(value))
 
 
 def _failover(value: FailoverStatus) -> pb.FailoverStatus:

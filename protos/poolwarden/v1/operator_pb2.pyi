@@ -221,7 +221,7 @@ class LostVm(google.protobuf.message.Message):
     vm_uuid: builtins.str
     name: builtins.str
     state: builtins.str
-    """lost, starting, started, running"""
+    """lost, queued, starting, started, running, failed"""
     @property
     def can_start_on(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """host names"""
@@ -832,15 +832,18 @@ class StartLost(google.protobuf.message.Message):
 
     POOL_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
+    FORGET_FIELD_NUMBER: builtins.int
     pool: builtins.str
     dry_run: builtins.bool
+    forget: builtins.bool
     def __init__(
         self,
         *,
         pool: builtins.str = ...,
         dry_run: builtins.bool = ...,
+        forget: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["dry_run", b"dry_run", "pool", b"pool"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["dry_run", b"dry_run", "forget", b"forget", "pool", b"pool"]) -> None: ...
 
 global___StartLost = StartLost
 

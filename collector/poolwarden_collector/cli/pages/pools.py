@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
 HEALTHY = "Healthy"
+LOST_SHOWN = 8
 UNEASY = (
     "Suspect",
     "Learning",
@@ -51,6 +52,7 @@ def pool_page(pool: "api.PoolStatus") -> Page:
     if pool.HasField("failover"):
         page += _failover_lines(pool)
     page += [Line(text, "warn", indent=2, label="owed: ") for text in pool.owed]
+    page += lost_lines(pool)
     page += [Line(text, "warn", indent=2, label="not ready: ") for text in pool.not_ready]
     if pool.hosts:
         page += [hosts_table(pool.hosts, indent=2), *host_notes(pool.hosts, indent=2)]
@@ -79,6 +81,26 @@ def _failover_lines(pool: "api.PoolStatus") -> Page:
     if failover.blocked:
         page.append(Line(f"{failover.blocked}: {failover.blocker}", "bad", indent=4))
     return page
+
+
+def lost_lines(pool: "api.PoolStatus") -> Page:
+    """The VMs that were lost with a dead host, in short; the whole list is start-lost --dry-run."""
+    if not pool.lost_vms:
+        return []
+    page: Page = [Line(f"{vm.name}: {lost_state(vm)}", "warn", 2, label="lost: ") for vm in pool.lost_vms[:LOST_SHOWN]]
+    more = len(pool.lost_vms) - LOST_SHOWN
+    start = f"poolwarden start-lost {pool.name or pool.pool_uuid} --dry-run"
+    return [*page, Line(f"{more} more: {start}" if more > 0 else start, indent=8)]
+
+
+def lost_state(vm: "api.LostVm") -> str:
+    """How far a lost VM is, and where it can start or why not."""
+    where = ", ".join(vm.can_start_on)
+    if vm.state in ("started", "running", "starting"):
+        return f"{vm.state} on {where}"
+    if vm.state == "failed" or not where:
+        return f"{vm.state}: {vm.why_not}" if vm.why_not else vm.state
+    return f"{vm.state}; can start on {where}"
 
 
 def _collector_lines(reply: "api.StatusReply") -> Page:

@@ -1,0 +1,133 @@
+"""The commands around a change of master: failover, designate, declare-dead, start-lost.
+
+The collector decides and checks; what is asked for here is only the name that a person must have looked at.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from poolwarden_collector.cli.act import actor, ask, say
+from poolwarden_collector.cli.errors import BadInput
+from poolwarden_collector.cli.see import connect
+from poolwarden_collector.cli.settings import Settings, common_options
+
+if TYPE_CHECKING:
+    from poolwarden.v1 import operator_pb2 as api
+
+
+@click.command(short_help="What a failover of POOL would do, or a planned one to HOST.")
+@click.argument("pool")
+@click.option("--dry-run", is_flag=True, help="Show candidate, ranking and steps; do nothing.")
+@click.option("--to", "target", metavar="HOST", default="", help="Hand the role of a healthy master to HOST.")
+@common_options
+@click.pass_obj
+def failover(settings: Settings, pool: str, dry_run: bool, target: str) -> None:
+    """What a failover of POOL would do now (--dry-run), or a planned switchover to HOST (--to).
+
+    Once its master is gone, Poolwarden fails a pool over by itself, as soon as it has a proof.
+    """
+    from poolwarden.v1 import operator_pb2
+
+    if not target:
+        if not dry_run:
+            step = (
+                f"poolwarden failover {pool} --dry-run, or --to HOST; poolwarden explain {pool} tells what it waits for"
+            )
+            raise BadInput(
+                "Poolwarden fails over by itself, once it has a proof; --dry-run or --to HOST is missing", step
+            )
+        _plan(settings, operator_pb2.CommandRequest(actor=actor(), dry_run=operator_pb2.DryRun(pool=pool)))
+    elif dry_run:
+        _designate(settings, f"{pool}/{target}", dry_run=True)
+    else:
+        command = operator_pb2.FailoverTo(pool=pool, host=target)
+        with connect(settings) as collector:
+            reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), failover_to=command), settings)
+        say(reply, settings)
+
+
+def _plan(settings: Settings, request: "api.CommandRequest") -> None:
+    with connect(settings) as collector:
+        reply = ask(collector, request, settings)
+    if not settings.json:
+        from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.explanation import plan_page
+
+        show(plan_page(reply.plan), settings)
+
+
+def _designate(settings: Settings, host_name: str, dry_run: bool) -> None:
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+        command = operator_pb2.Designate(host=host.host_uuid, dry_run=dry_run)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), designate=command), settings)
+    say(reply, settings)
+
+
+@click.command(short_help="Hand the master's role to HOST, which is healthy.")
+@click.argument("host_name", metavar="HOST")
+@click.option("--dry-run", is_flag=True, help="Say what stands against it and what would be done.")
+@common_options
+@click.pass_obj
+def designate(settings: Settings, host_name: str, dry_run: bool) -> None:
+    """Hand the master's role to HOST by xapi's planned switchover. VMs run on; xapi restarts on every host.
+
+    Needs a healthy pool with every host live and enabled, and HA off. The database is pushed to every host first.
+    """
+    _designate(settings, host_name, dry_run)
+
+
+@click.command("declare-dead", short_help="Tell xapi that HOST, which is off, is dead.")
+@click.argument("host_name", metavar="HOST")
+@click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@common_options
+@click.pass_obj
+def declare_dead(settings: Settings, host_name: str, typed_name: str | None) -> None:
+    """Tell the master's xapi that HOST is dead: its VMs become halted, its locks on their disks are cleared.
+
+    HOST's power is read twice right before; it is refused unless it reads off. start-lost then starts the VMs.
+    """
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+        if typed_name is None:
+            if not sys.stdin.isatty():
+                raise BadInput("declare-dead has to ask, and nobody is at a terminal", "for scripts: --name NAME")
+            typed_name = click.prompt("Type the host's name", err=True)
+        if typed_name.strip() != host.name:
+            said = f"{typed_name.strip()!r} is not the host's name; nothing was declared"
+            raise BadInput(said, f"it is called {host.name!r}")
+        command = operator_pb2.DeclareDead(host=host.host_uuid, typed_name=typed_name.strip())
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), declare_dead=command), settings)
+    say(reply, settings)
+
+
+@click.command("start-lost", short_help="Start the VMs that were lost with a dead host.")
+@click.argument("pool")
+@click.option("--dry-run", is_flag=True, help="List them, and where each can start; start nothing.")
+@click.option("--forget", is_flag=True, help="Take them off the list instead; start nothing.")
+@common_options
+@click.pass_obj
+def start_lost(settings: Settings, pool: str, dry_run: bool, forget: bool) -> None:
+    """Start the VMs of POOL that were lost with a dead host, two at a time, where xapi says that they can start."""
+    from poolwarden.v1 import operator_pb2
+
+    if dry_run and forget:
+        raise BadInput("--dry-run and --forget exclude each other", "--dry-run shows the list, --forget empties it")
+    command = operator_pb2.StartLost(pool=pool, dry_run=dry_run, forget=forget)
+    with connect(settings) as collector:
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), start_lost=command), settings)
+        names = {host.host_uuid: host.name for each in collector.status(pool).pools for host in each.hosts}
+    if settings.json:
+        return
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.lost import lost_page
+
+    show(lost_page(reply, names), settings)

@@ -1,0 +1,48 @@
+"""Commands of the operator's contract as the engine's events: switchovers, dead hosts and their VMs.
+
+Rule: names become UUIDs here, everything else is the engine's to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.core.events import OperatorSaid
+from poolwarden_collector.core.facts import PoolId
+from poolwarden_collector.shell.names import Names, Unknown
+
+
+def _designate(names: Names, request: str, actor: str, command: pb.Designate) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    args = (("dry_run", "yes" if command.dry_run else ""),)
+    return pool, OperatorSaid(request, actor, "designate", host, args)
+
+
+def _failover_to(names: Names, request: str, actor: str, command: pb.FailoverTo) -> tuple[PoolId, OperatorSaid]:
+    """Raises Unknown where the host is not one of the pool."""
+    pool = names.pool(command.pool)
+    of_pool = [h.host for h in names.pools[pool].record.hosts.values() if command.host in (h.name, h.host)]
+    if len(of_pool) != 1:
+        known = ", ".join(sorted(h.name for h in names.pools[pool].record.hosts.values()))
+        raise Unknown(f"{command.pool} has no host {command.host!r}; there is: {known}")
+    return pool, OperatorSaid(request, actor, "failover-to", of_pool[0])
+
+
+def _declare_dead(names: Names, request: str, actor: str, command: pb.DeclareDead) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    return pool, OperatorSaid(request, actor, "declare-dead", host, (("typed_name", command.typed_name),))
+
+
+def _start_lost(names: Names, request: str, actor: str, command: pb.StartLost) -> tuple[PoolId, OperatorSaid]:
+    args = (("dry_run", "yes" if command.dry_run else ""), ("forget", "yes" if command.forget else ""))
+    return names.pool(command.pool), OperatorSaid(request, actor, "start-lost", "", args)
+
+
+VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
+    "designate": _designate,
+    "failover_to": _failover_to,
+    "declare_dead": _declare_dead,
+    "start_lost": _start_lost,
+}
