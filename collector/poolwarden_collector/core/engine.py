@@ -32,7 +32,6 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.lasting import detail, judged
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Effect
-from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.verdict import Permit, Verdict, beneath, judge
 
