@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, fresh_probe
-from poolwarden_collector.core.facts import HostId, Liveness, Ms, PoolView, Role, Tri
+from poolwarden_collector.core.facts import HostId, Liveness, Ms, PoolHost, PoolView, Role, Tri
 
 VIEW_FRESH_MS: Ms = 30_000
 
@@ -43,14 +43,20 @@ def master_view(d: Draft, master: HostId) -> PoolView | None:
     return seen
 
 
-def listed(d: Draft, host: HostId, master: HostId) -> str:
-    """Why the new master does not have this host live and enabled; empty if it has."""
+def entry_of(d: Draft, host: HostId, master: HostId) -> PoolHost | str:
+    """How the new master has this host in its database; a sentence why that is not known or it is not there."""
     seen = master_view(d, master)
     if seen is None:
         return "the new master has not told its view of the pool"
     item = next((entry for entry in seen.hosts if entry.host == host), None)
-    if item is None:
-        return "the new master's database does not know it"
+    return item if item is not None else "the new master's database does not know it"
+
+
+def listed(d: Draft, host: HostId, master: HostId) -> str:
+    """Why the new master does not have this host live and enabled; empty if it has."""
+    item = entry_of(d, host, master)
+    if isinstance(item, str):
+        return item
     if not item.live:
         return "the new master does not have it live"
     return "" if item.enabled else "the new master has it disabled"

@@ -50,6 +50,7 @@ class Kind(Enum):
     RESTART_INTENT = "restart-intent"
     RESTART_RESULT = "restart-result"
     REPAIRED = "repaired"
+    MEMBERS_BEFORE = "members-before"
     MEMBER_BACK = "member-back"
     OWED = "owed"
     OWED_DONE = "owed-done"

@@ -5,30 +5,38 @@ Rules
 * A member is repointed by its own agent, to the address that the new master's agent reports now, never to the
   database's.
 * It is back when its pool.conf names that address, a new xapi process answers, its own probe of the master is answered
-  and the new master has it live and enabled. Whoever is not back in time is owed, for days if need be.
+  and the new master has it live, enabled unless it was disabled before, and with the storage plugged that it had
+  plugged before. Whoever is not back in time is owed, for days if need be.
+* "Before" is the old master's last word, journaled first. A member that was enabled and stays disabled for a minute is
+  enabled once; what is missing after that is named, in the journal and in the last alert, and holds nobody up.
 """
 
 from __future__ import annotations
 
-from poolwarden_collector.core.attached import follows, listed
+from typing import Any
+
+from poolwarden_collector.core.attached import entry_of, follows, listed
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import signs
-from poolwarden_collector.core.facts import HostId, Ms, Role
+from poolwarden_collector.core.facts import HostId, Ms, PoolHost, Role
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
-from poolwarden_collector.core.orders import Preconditions, Repoint, RestartXapi
+from poolwarden_collector.core.orders import EnableHost, Preconditions, Repoint, RestartXapi
 from poolwarden_collector.core.owed import may_be_pointed
-from poolwarden_collector.core.pursuit import ORDER_VALID_MS, due, pursue
+from poolwarden_collector.core.pursuit import ATTEMPT_MS, ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.verdict import Verdict, judge
 
 LOST_AGAIN = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER)
 NOT_CONNECTED_MS: Ms = 10_000
 ENABLE_PATIENCE_MS: Ms = 60_000
+STORAGE_PATIENCE_MS: Ms = 120_000
 
 
 def bring_back(d: Draft, failover: Failover) -> None:
     """Step PROMOTED: repoint every survivor, then close."""
+    if failover.before is None:
+        _note_before(d, failover)
     survivors = [h for h in sorted(d.record.hosts, key=d.name) if h not in (failover.old_master, failover.candidate)]
     for host in survivors:
         current = d.failover
@@ -67,18 +75,73 @@ def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
         return
     why = follows(d, host, failover.candidate) or _replaced(d, failover, host)
     if not why:
-        unlisted = listed(d, host, failover.candidate)
-        disabled_long = unlisted.endswith("disabled") and age >= ENABLE_PATIENCE_MS
-        if not unlisted or disabled_long:
-            _is_back(d, host, unlisted)
+        item = entry_of(d, host, failover.candidate)
+        why = item if isinstance(item, str) else "" if item.live else "the new master does not have it live"
+        if isinstance(item, PoolHost) and item.live:
+            if (remark := _missing(d, failover, item)) is not None:
+                _is_back(d, host, remark)
             return
-        why = unlisted
     if age >= d.policy.member_budget:
         _owe(d, host, failover.candidate, why)
         return
     reachable = agent is not None and agent.connected and agent.reported
     if agent is not None and reachable and (host in failover.claimed or may_be_pointed(d, host)):
         _repoint(d, failover, host, agent)
+
+
+def _note_before(d: Draft, failover: Failover) -> None:
+    """The old master's last view of the pool, as far as this run has heard it."""
+    agent = d.agent(failover.old_master)
+    view = agent.facts.pool_view if agent is not None else None
+    known = view.hosts if view is not None and view.master == failover.old_master else ()
+    hosts = {item.host: {"enabled": item.enabled, "unplugged": list(item.unplugged_srs)} for item in known}
+    odd = [f"{item.name} disabled" for item in known if not item.enabled]
+    odd += [f"{item.name} without {', '.join(item.unplugged_srs)}" for item in known if item.unplugged_srs]
+    word = f"as the old master saw it: {'; '.join(odd) or 'every host enabled, all storage plugged'}"
+    d.note(Kind.MEMBERS_BEFORE, word if known else "how the hosts stood before is not known", hosts=hosts)
+
+
+def _missing(d: Draft, failover: Failover, item: PoolHost) -> str | None:
+    """What this live and attached member lacks, in words; None while there is still time for it to come."""
+    before = (failover.before or {}).get(item.host)
+    age = d.now - d.live.step_since
+    lacking: list[str] = []
+    if not item.enabled and before is not None and not before["enabled"]:
+        lacking.append("disabled, as it was before")
+    elif not item.enabled:
+        if age < ENABLE_PATIENCE_MS or (before is not None and _enabling(d, failover, item.host)):
+            return None
+        unknown = "" if before is not None else "; whether it was so before is not known"
+        lacking.append(f"the new master has it disabled{unknown}")
+    gone = unplugged(item, before)
+    if gone and age < STORAGE_PATIENCE_MS:
+        return None
+    if gone:
+        lacking.append(f"storage not plugged there: {', '.join(gone)}")
+    return "; ".join(lacking)
+
+
+def unplugged(item: PoolHost, before: dict[str, Any] | None) -> list[str]:
+    """SRs that this host lacks now and did not lack before."""
+    had_not = before["unplugged"] if before is not None else []
+    return [name for name in item.unplugged_srs if name not in had_not]
+
+
+def _enabling(d: Draft, failover: Failover, host: HostId) -> bool:
+    """Have this host enabled, once; True while that has its time."""
+    agent = d.heard(failover.candidate)
+    if agent is None or "enable_host" not in agent.hello.capabilities:
+        return False
+    order_id = f"{failover.id}/enable/{host}"
+    sent = d.sent(order_id)
+    if sent is None:
+        text = f"enabling {d.name(host)}: it was enabled before, is live and stays disabled"
+        d.note(Kind.ENABLE_INTENT, text, host=host, order=order_id)
+    if sent is None or (sent.result is None and due(d, order_id, agent)):
+        pre = Preconditions(pool_conf_in=(Role.MASTER,))
+        d.send(order_id, failover.candidate, EnableHost(host), ORDER_VALID_MS, pre)
+        return True
+    return d.now - sent.at < ATTEMPT_MS
 
 
 def _replaced(d: Draft, failover: Failover, host: HostId) -> str:
@@ -150,7 +213,11 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     d.write(Entry(Kind.CLOSED, text, data, failover.id, d.record.term))
     left = "" if survivors else " There is no other host left: no redundancy."
     still = f" Still owed: {', '.join(owed)}." if owed else ""
+    still += "".join(f" {d.name(host)}: {remark}." for host, remark in sorted(failover.remarks.items()))
     remark = listed(d, failover.candidate, failover.candidate)
+    item = entry_of(d, failover.candidate, failover.candidate)
+    gone = unplugged(item, (failover.before or {}).get(failover.candidate)) if isinstance(item, PoolHost) else []
+    still += f" {name} itself: storage not plugged there: {', '.join(gone)}." if gone else ""
     # xapi enables a new master only after it has tried every other host once, the dead one up to its connect timeout.
     passes = f", which passes once it has given up on {old}" if remark.endswith("disabled") else ""
     still += f" {name} itself: {remark}{passes}." if remark else ""

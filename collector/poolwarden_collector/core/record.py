@@ -85,6 +85,8 @@ class Failover:
     repointing: dict[HostId, str] = field(default_factory=dict)
     restarted: tuple[HostId, ...] = ()
     back: tuple[HostId, ...] = ()
+    remarks: dict[HostId, str] = field(default_factory=dict)  # what is missing at members that are back
+    before: dict[HostId, dict[str, Any]] | None = None  # how the old master saw each host: enabled, unplugged SRs
     blocked: str = ""
     blocker: str = ""
     fence_attempts: tuple[tuple[str, int], ...] = ()
@@ -388,7 +390,11 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.PROMOTED: _promoted,
     Kind.REPOINT_INTENT: _on_failover(repointing=lambda f, e: {**f.repointing, e.data["host"]: e.data["order"]}),
     Kind.RESTART_INTENT: _restart_intent,
-    Kind.MEMBER_BACK: _on_failover(back=lambda f, e: (*f.back, e.data["host"])),
+    Kind.MEMBERS_BEFORE: _on_failover(before=lambda f, e: dict(e.data["hosts"])),
+    Kind.MEMBER_BACK: _on_failover(
+        back=lambda f, e: (*f.back, e.data["host"]),
+        remarks=lambda f, e: {**f.remarks, e.data["host"]: e.data["remark"]} if e.data["remark"] else f.remarks,
+    ),
     Kind.OWED: _owed,
     Kind.OWED_DONE: _owed_done,
     Kind.BLOCKED: _on_failover(blocked=lambda f, e: e.data["code"], blocker=lambda f, e: e.data["why"]),
