@@ -41,6 +41,11 @@ INTENTS = {
     out.Repoint: Kind.REPOINT_INTENT,
     out.RestartXapi: Kind.RESTART_INTENT,
     out.SetTombstone: Kind.TOMBSTONE_INTENT,
+    out.DeclareHostDead: Kind.DEAD_INTENT,
+    out.StartVm: Kind.START_INTENT,
+    out.DesignateMaster: Kind.DESIGNATE_INTENT,
+    out.SyncDatabase: Kind.SYNC_INTENT,
+    out.EnableHost: Kind.ENABLE_INTENT,
 }
 LIVE_REPORT_MS = 15_000
 TOMBSTONE_LIMIT_MS = 240_000
@@ -225,6 +230,16 @@ class Invariants:
         kind = INTENTS.get(type(order.kind))
         if kind is not None and order.order_id not in self._intents.get(kind, ()):
             self._fail("I6", f"{order.kind_name} {order.order_id} without a durable intent")
+        hosts = self.world.pool.hosts.values()
+        if isinstance(order.kind, out.DeclareHostDead) and self._has_power(order.kind.host):
+            self._fail("I10", f"{self.world.name_of(order.kind.host)} has power and is to be declared dead")
+        if isinstance(order.kind, out.StartVm):
+            running = [host.name for host in hosts if order.kind.vm in host.domains.domains()]
+            if running:
+                self._fail("I10", f"{order.kind.vm} is to be started and runs on {running}")
+
+    def _has_power(self, uuid: str) -> bool:
+        return any(host.uuid == uuid and host.power for host in self.world.pool.hosts.values())
 
     def on_numbers(self, name: str, epoch: int, term: int) -> None:
         """An agent said its highest epoch and term."""
