@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import dead
+from poolwarden_collector.core import dead, questions, stakes
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core import questions, stakes
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
