@@ -27,6 +27,50 @@ def test_a_small_configuration_has_the_defaults(tmp_path: Path) -> None:
     assert config.state_dir == tmp_path / "state" and config.tls.ca == tmp_path / "tls/ca.pem"
 
 
+def test_every_setting_of_the_policy_can_be_given(tmp_path: Path) -> None:
+    extra = """
+[policy]
+prefer = ["host-2", "host-3"]
+never_promote = ["host-9"]
+site = "berlin"
+storm_pools = 5
+storm_percent = 50
+relocate_split = true
+planned_window = "20m"
+planned_shutdown_failover = true
+transition_hold = "15m"
+quiet_time_restored = "10m"
+question_expiry = "2h"
+approval_valid = "30m"
+toolstack_budget = "3m"
+handover_max_bytes = "1GiB"
+min_root_free_bytes = "32MiB"
+oldest_database = "1h"
+sync_interval = "30m"
+declare_dead = false
+"""
+    p = read(tmp_path, extra).policy
+    assert (p.prefer, p.never_promote, p.site) == (("host-2", "host-3"), ("host-9",), "berlin")
+    assert (p.storm_pools, p.storm_percent, p.relocate_split) == (5, 50, True)
+    assert (p.planned_window, p.planned_shutdown_failover, p.transition_hold) == (1_200_000, True, 900_000)
+    assert (p.quiet_time_restored, p.question_expiry, p.approval_valid) == (600_000, 7_200_000, 1_800_000)
+    assert (p.toolstack_budget, p.handover_max_bytes, p.min_root_free_bytes) == (180_000, 2**30, 32 * 2**20)
+    assert (p.oldest_database, p.sync_interval, p.declare_dead) == (3_600_000, 1_800_000, False)
+
+
+def test_a_pools_own_policy_adds_to_the_general_one(tmp_path: Path) -> None:
+    extra = f'[policy]\nsite = "berlin"\n[pools."{POOL}".policy]\nprefer = ["h2"]\n'
+    config = read(tmp_path, extra)
+    assert (config.policy_of(POOL).site, config.policy_of(POOL).prefer, config.policy.prefer) == ("berlin", ("h2",), ())
+
+
+def test_what_is_unwise_is_told_once(tmp_path: Path) -> None:
+    extra = f'[policy]\nquiet_time = "5s"\n[pools."{POOL}".policy]\ncooldown = "1m"\n'
+    told = read(tmp_path, extra).cautions()
+    assert [text.split()[1] for text in told] == ["quiet_time", "cooldown"]
+    assert read(tmp_path).cautions() == ()
+
+
 def test_operators_are_served_on_an_address_only_where_one_is_given(tmp_path: Path) -> None:
     assert read(tmp_path).operator_listen == ""
     for text in ("0.0.0.0:8444", "[::]:8444", "127.0.0.1:0"):
@@ -84,6 +128,16 @@ url = "https://alerts.example/hook/token"
 
 
 MISTAKES = {
+    "nearly a site": ("[policy]\nstorm_pool = 4", r"\[policy\] storm_pool: .*'storm_pools', perhaps"),
+    "hosts as a text": ("[policy]\nprefer = 'h2'", r"prefer: is the text 'h2'; expected a list of texts"),
+    "a host twice": ("[policy]\nnever_promote = ['h2', 'h2']", r"never_promote: names a host twice"),
+    "a size without a unit": (
+        "[policy]\nhandover_max_bytes = 5",
+        r"handover_max_bytes: .*; expected a size",
+    ),
+    "a size in seconds": ("[policy]\nmin_root_free_bytes = '5s'", r"min_root_free_bytes: .*64MiB"),
+    "approvals outlive questions": ("[policy]\nquestion_expiry = '1m'", r"approval_valid <= question_expiry .*outlive"),
+    "preferred and banned": ("[policy]\nprefer=['a']\nnever_promote=['a']", r"a is in prefer and in never_promote"),
     "unknown key": ("[policy]\npatence = '9s'", r"\[policy\] patence: .*'patience'"),
     "unknown table": ("[polcy]\n", r"polcy: is no setting"),
     "bare number": ("[policy]\npatience = 100", r"\[policy\] patience: is the number 100; expected a duration"),

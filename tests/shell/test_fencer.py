@@ -209,6 +209,24 @@ async def test_stopping_kills_what_runs(tmp_path: Path) -> None:
     assert heard.events == []  # a run that was cut off here has no result; its intent stays open in the journal
 
 
+async def test_an_absence_cuts_off_power_offs_alone(tmp_path: Path) -> None:
+    """What was decided before a suspension must not land after it; a reading harms nobody and goes on."""
+    body = f"read a; echo $$ >{tmp_path}/$a; case $a in action=off) exec sleep 600;; *) sleep 0.5; exit 2;; esac"
+    agent = script(tmp_path, body)
+    heard = Heard(device(agent, 600_000), Fence(HOSTS[0], agent, "other", 1, 600_000, {}))
+    heard.fencer.power_off(POOL, PowerOff(HOSTS[0], "dev", "r"))
+    heard.fencer.read_power(POOL, ReadPower(HOSTS[0], "other", "s"))
+    pid = tmp_path / "action=off"
+    await until(lambda: pid.exists() and pid.read_text().strip() and (tmp_path / "action=status").exists())
+    heard.fencer.cut_off()
+    await until(lambda: not alive(int(pid.read_text())))
+    await until(lambda: heard.events)
+    assert [type(event) for event in heard.events] == [PowerRead]
+    heard.events.clear()
+    assert (await heard.status("dev")).reading.power is Power.OFF  # the device can be used again
+    await heard.fencer.stop()
+
+
 async def test_endless_output_is_bounded(tmp_path: Path) -> None:
     run = await run_agent(script(tmp_path, "yes"), {}, "status", 0.3)
     assert run.cut_off and len(run.output) <= 1024 * 1024

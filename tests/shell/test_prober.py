@@ -109,6 +109,7 @@ async def test_the_target_is_probed_again_and_again_until_it_changes(tmp_path: P
         own.aim(POOL, Target(HOSTS[0], "127.0.0.1"))
         await until(lambda: len(heard) >= 3)
         assert {(e.host, e.outcome) for e in heard} == {(HOSTS[0], ProbeOutcome.ANSWERED)}
+        assert {len(e.certificate) for e in heard} == {64}  # whose xapi it was, by what it presented
         own.aim(POOL, Target(HOSTS[1], "127.0.0.1"))
         heard.clear()
         await until(lambda: len(heard) >= 2)

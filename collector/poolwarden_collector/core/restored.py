@@ -3,8 +3,8 @@
 Rules
 -----
 * Epochs and terms decide, and agents keep the highest of both durably. Nothing here asks a clock.
-* A higher epoch heard after the quiet time is another collector that is obeyed: this one stands down, for all its
-  pools, until a person restarts it. It goes on to look and to tell.
+* A higher epoch heard after the start-up quiet time is another collector that is obeyed: this one stands down, for all
+  its pools, until a person restarts it. It goes on to look and to tell. So does one that wakes up from a suspension.
 * Whatever agents know and this journal does not (a higher epoch or term while this collector is still quiet, the result
   of a promotion that is not in it) means that the journal is not the newest: restored from a backup, or lost. Terms and
   epochs are raised above everything heard, so that nothing which was on its way in that lost past is obeyed; the quiet
@@ -31,37 +31,54 @@ _FAILOVER_ORDER = re.compile(r"[^/]{1,16}-\d{1,9}\.(\d{1,18})/(\w+)")
 
 def compare(d: Draft, hello: Hello) -> None:
     """Hold what a host's agent has stored against this collector's own numbers and journal."""
-    _epoch(d, hello.host, hello.highest_epoch)
-    marks = [hello.tombstone.term if hello.tombstone else 0, hello.hold.term if hello.hold else 0]
-    heard = max(hello.highest_term, *marks)
-    if heard > d.record.term:
-        who = d.name(hello.host)
-        _restored(d, hello.host, f"{who} has stored term {heard}, this journal ends at {d.record.term}", heard)
+    obeyed = hello.highest_epoch > d.site.epoch
+    if obeyed and not _may_raise(d):
+        _stand_down(d, hello.host, hello.highest_epoch)
         return
+    heard, why = _gap(d, hello)
+    if not why and obeyed:
+        why = f"{d.name(hello.host)} has obeyed epoch {name(hello.highest_epoch)}, this one is {name(d.site.epoch)}"
+    if why:
+        _restored(d, hello.host, why, heard)
+    if obeyed:
+        d.do(RaiseEpoch(hello.highest_epoch))
+
+
+def _gap(d: Draft, hello: Hello) -> tuple[int, str]:
+    """The highest term that this host knows and the journal does not, and how it is known; else the record's own."""
+    marks = [hello.tombstone.term if hello.tombstone else 0, hello.hold.term if hello.hold else 0]
+    heard, who = max(hello.highest_term, *marks), d.name(hello.host)
+    if heard > d.record.term:
+        return heard, f"{who} has stored term {heard}, this journal ends at {d.record.term}"
     for result in hello.last_results:
-        term = _unknown(d, result)
-        if term:
-            text = f"{d.name(hello.host)} has carried out {result.order_id}, which this journal does not know"
-            _restored(d, hello.host, text, max(heard, term))
-            return
+        if term := _unknown(d, result):
+            return max(heard, term), f"{who} has carried out {result.order_id}, which this journal does not know"
+    return d.record.term, ""
 
 
 def refused(d: Draft, host: HostId, result: OrderOutcome) -> None:
     """An agent's refusal tells the same: it obeys a higher epoch, or has stored a higher term."""
-    if result.reason == "stale-epoch":
-        _epoch(d, host, result.epoch)
+    if result.reason == "stale-epoch" and result.epoch > d.site.epoch:
+        if _may_raise(d):
+            d.do(RaiseEpoch(result.epoch))
+        else:
+            _stand_down(d, host, result.epoch)
     elif result.reason == "stale-term" and result.term > d.record.term:
         text = f"{d.name(host)} has stored term {result.term}, this journal ends at {d.record.term}"
         _restored(d, host, text, result.term)
 
 
-def _epoch(d: Draft, host: HostId, epoch: int) -> None:
-    if epoch <= d.site.epoch or d.site.deposed:
-        return
-    if d.quiet:
-        text = f"{d.name(host)} has obeyed epoch {name(epoch)}, this collector's is {name(d.site.epoch)}"
-        _restored(d, host, text, d.record.term)
-        d.do(RaiseEpoch(epoch))
+def _may_raise(d: Draft) -> bool:
+    """Has this collector done nothing yet in this run? Only then may it raise itself above what it hears.
+
+    One that was suspended has a quiet time again as well, and another one may have taken over meanwhile: it bows.
+    """
+    starting = d.now < d.site.started_at + d.policy.quiet_time
+    return not d.site.deposed and d.quiet and (starting or d.live.restored)
+
+
+def _stand_down(d: Draft, host: HostId, epoch: int) -> None:
+    if d.site.deposed:
         return
     text = f"{d.name(host)} obeys a collector with epoch {name(epoch)}; this one has {name(d.site.epoch)}"
     if d.record.stale_epoch < epoch:
