@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
@@ -57,6 +58,8 @@ def escape(text: str) -> str:
 
 def unescape(text: str) -> str:
     """Undo `escape`; an unknown ``%x`` is left as it is."""
+    if "%" not in text:
+        return text
     return _UNESCAPE_RE.sub(lambda found: _UNESCAPES.get(found.group(1), found.group()), text)
 
 
@@ -155,9 +158,15 @@ def _quote(text: str) -> str:
 
 
 def _dump_row(ref: str, row: Row, generation: int) -> str:
-    columns = {"ref": ref, "__ctime": "1", "__mtime": str(generation), "_ref": ref}
-    columns.update({key: escape(value) for key, value in row.items() if key != "_ref"})
-    return "<row " + " ".join(f"{key}={quoteattr(value)}" for key, value in columns.items()) + "/>"
+    columns = "".join([_dump_column(key, value) for key, value in row.items() if key != "_ref"])
+    reference = quoteattr(ref)
+    return f'<row ref={reference} __ctime="1" __mtime="{generation}" _ref={reference}{columns}/>'
+
+
+@lru_cache(maxsize=1 << 16)
+def _dump_column(key: str, value: str) -> str:
+    """One attribute. The same few thousand come again with every generation of a pool's database."""
+    return f" {key}={quoteattr(escape(value))}"
 
 
 def _parse_sexpr(text: str) -> list[str | list[str]]:

@@ -40,6 +40,7 @@ class Database:
         self._state = state
         self._on_write = on_write
         self._flushed = state.generation
+        self._dumped = (-1, b"")  # the content at a generation
 
     @property
     def generation(self) -> int:
@@ -89,8 +90,10 @@ class Database:
 
     def content(self) -> bytes:
         """state.db's bytes; the tables that do not persist are there and empty."""
-        kept = {name: {} if name in VOLATILE else table for name, table in self._state.tables.items()}
-        return statedb.dump_state(StateDb(kept, self._state.generation))
+        if self._dumped[0] != self.generation:
+            kept = {name: {} if name in VOLATILE else table for name, table in self._state.tables.items()}
+            self._dumped = (self.generation, statedb.dump_state(StateDb(kept, self.generation)))
+        return self._dumped[1]
 
     def flush(self, disk: Disk) -> None:
         """Write state.db, then its generation. Raises OSError; then it stays dirty."""

@@ -178,7 +178,8 @@ def call(database: Database, method: str, args: tuple[object, ...]) -> object:
     if verb == "get_all":
         return list(table)
     if verb == "get_all_records":
-        return {ref: _record(database, name, ref) for ref in table}
+        others = {field: _other_ends(database, name, field) for each, field in _COMPUTED if each == name}
+        return {ref: _record(database, name, ref, others) for ref in table}
     key = str(args[0])
     if verb == "get_by_uuid":
         ref = database.find(name, key)
@@ -190,18 +191,30 @@ def call(database: Database, method: str, args: tuple[object, ...]) -> object:
     if key not in table:
         raise XapiFault("HANDLE_INVALID", name, key)
     if verb == "get_record":
-        return _record(database, name, key)
+        return _record(database, name, key, {})
     return _value(database, name, key, verb.removeprefix("get_"))
 
 
-def _record(database: Database, name: str, ref: str) -> dict[str, object]:
-    return {field: _value(database, name, ref, field) for field in CLASSES[name]}
+def _record(database: Database, name: str, ref: str, others: dict[str, dict[str, list[str]]]) -> dict[str, object]:
+    """`others`: what `_other_ends` says of fields, where somebody has asked already."""
+    return {
+        field: others[field].get(ref, []) if field in others else _value(database, name, ref, field)
+        for field in CLASSES[name]
+    }
+
+
+def _other_ends(database: Database, name: str, field: str) -> dict[str, list[str]]:
+    """A computed field of every row that has anything in it."""
+    other, column = _COMPUTED[name, field]
+    found: dict[str, list[str]] = {}
+    for ref, row in database.table(other).items():
+        found.setdefault(row.get(column, NULL_REF), []).append(ref)
+    return found
 
 
 def _value(database: Database, name: str, ref: str, field: str) -> object:
     if (name, field) in _COMPUTED:
-        other, column = _COMPUTED[name, field]
-        return [there for there, row in database.table(other).items() if row.get(column) == ref]
+        return _other_ends(database, name, field).get(ref, [])
     row: Row = database.table(name)[ref]
     kind = CLASSES[name][field]
     text = row.get(column_of(field)) or _DEFAULTS.get(kind, "")

@@ -73,6 +73,7 @@ class PoolDriver:
         self._drift_ms = 0
         self._drifts = 0
         self._held: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        self._by_address: dict[str, VirtualHost] = {}
         self.hosts: dict[str, VirtualHost] = {}
         for tree in trees:
             domains = Domains(tree.control_domain_uuid)
@@ -311,13 +312,21 @@ class PoolDriver:
             if host.model is model:
                 self._act(host, model, model.on_peer_reply(call.id, result, self.now))
 
-        target = next((other for other in self.hosts.values() if other.address == call.address), None)
+        target = self.host_at(call.address)
         if target is None:
             self.at(self.now + self.dead_connect_ms, lambda: sink(Lost("unreachable")))
         elif target is host:
             self.at(self.now, lambda: self.call(host.name, "tls", call.method, call.params, sink))
         else:
             self._connect(host.name, target, "tls", call.method, call.params, sink)
+
+    def host_at(self, address: str) -> VirtualHost | None:
+        """The host that has this management address."""
+        found = self._by_address.get(address)
+        if found is None or found.address != address:
+            self._by_address = {host.address: host for host in self.hosts.values()}
+            found = self._by_address.get(address)
+        return found
 
     def _wake_at(self, host: VirtualHost, model: XapiModel, at_ms: int) -> None:
         def wake() -> None:
