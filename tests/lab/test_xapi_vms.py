@@ -169,6 +169,16 @@ def test_a_vm_that_is_migrated_never_runs_twice_and_nothing_is_killed(method: st
     assert running(pool)["web"] == ["h2"]
 
 
+def test_a_vm_that_begins_while_it_runs_elsewhere_is_written_down() -> None:
+    pool = pool_with()
+    web = uuid_of("lab", "VM", "web")
+    lab_call(pool, "lab.vm_migrate", web, pool.hosts["h2"].uuid)
+    assert pool.doubles == []
+    lab_call(pool, "lab.vm_start", web, "web", pool.hosts["h3"].uuid)  # a start that asks nobody
+    assert [each[1:] for each in pool.doubles] == [(web, "h2", "h3")]
+    assert pool.events("runs-twice", "h3")
+
+
 # ------------------------------------------------------------------------------------ the dead
 
 
@@ -294,7 +304,20 @@ def test_tasks_raise_no_generation_are_in_no_file_and_end_with_their_master() ->
     before = model.database.generation
     lab_call(pool, "lab.task_create", "VM.import")
     assert model.database.generation == before
+    lab_call(pool, "lab.touch")
     assert b"VM.import" not in model.database.content()
+    pool.restart_xapi("h1")
+    pool.run_until(UP_MS + 60_000)
+    assert pending(pool) == []
+
+
+def test_a_file_that_holds_tasks_is_loaded_without_them() -> None:
+    pool = pool_with()
+    pool.stop_xapi("h1")
+    disk = pool.hosts["h1"].disk
+    empty, one = b'<table name="task">', b'<table name="task"><row ref="OpaqueRef:x" uuid="x" status="pending"/>'
+    assert empty in disk.read("var/lib/xcp/state.db")
+    disk.write("var/lib/xcp/state.db", disk.read("var/lib/xcp/state.db").replace(empty, one))
     pool.restart_xapi("h1")
     pool.run_until(UP_MS + 60_000)
     assert pending(pool) == []

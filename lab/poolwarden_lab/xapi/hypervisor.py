@@ -44,8 +44,10 @@ class Kill:
 class Domains:
     """The table of one host: running domains with their ids, and what was killed."""
 
-    def __init__(self, control_domain_uuid: str = "") -> None:
+    def __init__(self, control_domain_uuid: str = "", created: Callable[[str], None] | None = None) -> None:
+        """`created` hears the VM uuid of every domain that begins here."""
         self.control_domain_uuid = control_domain_uuid
+        self._created = created
         self.kills: list[Kill] = []
         self._table: dict[str, tuple[int, str]] = {}
         self._last_id = 0
@@ -58,6 +60,11 @@ class Domains:
         if uuid not in self._table:
             self._last_id += 1
             self._table[uuid] = (self._last_id, name)
+            if self._created is not None:
+                self._created(uuid)
+
+    def runs(self, uuid: str) -> bool:
+        return uuid in self._table
 
     def kill(self, uuid: str, why: str) -> None:
         """Terminate one; a domain that does not run is fine."""

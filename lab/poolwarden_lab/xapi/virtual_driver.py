@@ -9,6 +9,7 @@ hosts and their processes, and why, is in `virtual`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from poolwarden_lab.xapi.actions import (
     Action,
@@ -61,6 +62,7 @@ class PoolDriver:
         self.clock = Clock() if clock is None else clock
         self.boot_gate: Callable[[str], bool] | None = None  # may this host's xapi start in this boot? None: always
         self.log: list[LogEntry] = []
+        self.doubles: list[tuple[int, str, str, str]] = []  # when, VM uuid, the host it ran on, the one it began on too
         self.times = scaled(time_factor)
         self.latency_ms = latency_ms
         self.boot_ms = boot_ms
@@ -76,11 +78,18 @@ class PoolDriver:
         self._by_address: dict[str, VirtualHost] = {}
         self.hosts: dict[str, VirtualHost] = {}
         for tree in trees:
-            domains = Domains(tree.control_domain_uuid)
+            domains = Domains(tree.control_domain_uuid, partial(self._domain_created, tree.name))
             for uuid, name in tree.vms.items():
                 domains.create(uuid, name)
             disk = MemoryDisk(tree.files, now=lambda: self.now)
             self.hosts[tree.name] = VirtualHost(tree.name, tree.uuid, tree.address, disk, domains)
+
+    def _domain_created(self, name: str, uuid: str) -> None:
+        """Two domains of one VM corrupt its disks: nothing in a pool may ever come to that."""
+        for other in self.hosts.values():
+            if other.name != name and other.domains.runs(uuid):
+                self.doubles.append((self.now, uuid, other.name, name))
+                self._note(name, Event("runs-twice", {"vm": uuid, "also": other.name}))
 
     # -------------------------------------------------------------------------------- time
 
