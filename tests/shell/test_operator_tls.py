@@ -34,6 +34,7 @@ REQUESTS = {
     "History": pb.HistoryRequest(),
     "Follow": pb.HistoryRequest(),
     "Alerts": pb.AlertsRequest(),
+    "Decision": pb.DecisionRequest(id="1"),
 }
 
 
@@ -159,8 +160,10 @@ async def test_a_hosts_certificate_is_refused_by_every_method(tmp_path: Path) ->
 @pytest.mark.asyncio
 async def test_every_method_answers_an_operator(tmp_path: Path) -> None:
     async with served(tmp_path) as rig, caller(rig, operator(rig)) as stub:
-        for method in sorted(everything() - {"Follow"}):
+        for method in sorted(everything() - {"Follow", "Decision"}):
             await getattr(stub, method)(REQUESTS[method], timeout=5)
+        with pytest.raises(grpc.aio.AioRpcError, match="no decision '1'"):  # none has been made here
+            await stub.Decision(REQUESTS["Decision"], timeout=5)
         following = stub.Follow(pb.HistoryRequest(), timeout=20)
         kinds = []
         while "paused" not in kinds:

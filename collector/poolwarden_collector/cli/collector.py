@@ -76,6 +76,13 @@ class Collector:
         reply: api.AlertsReply = self._call(self._stub.Alerts, request)
         return reply
 
+    def decision(self, wanted: str) -> "api.DecisionReply":
+        """A decision's stored input."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.DecisionReply = self._call(self._stub.Decision, operator_pb2.DecisionRequest(id=wanted))
+        return reply
+
     def _call(self, method: Any, request: Any, limit_s: float | None = None) -> Any:
         limit_s = limit_s or CALL_LIMIT_S
         with self._errors_as_sentences(limit_s):

@@ -30,6 +30,22 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class Elsewhere(click.Command):
+    """Stands for a command of a package that the operator's commands do not load, until it is called."""
+
+    def __init__(self, name: str, module: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self.module = module
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the real command."""
+        command = getattr(importlib.import_module(self.module), str(self.name))
+        assert isinstance(command, click.Command)
+        return command.make_context(info_name, args, parent, **extra)
+
+
 class Lab(click.Command):
     """Stands for the lab's group until it is called, then gives way to it."""
 

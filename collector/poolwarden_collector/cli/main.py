@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from poolwarden_collector.cli import act, see, switch
-from poolwarden_collector.cli.commands import Commands, Lab
+from poolwarden_collector.cli.commands import Commands, Elsewhere, Lab
 from poolwarden_collector.cli.errors import OK, CollectorFault, CommandError
 from poolwarden_collector.cli.settings import Settings, common_options
 
@@ -59,6 +59,8 @@ for _command in (switch.failover, switch.designate, switch.declare_dead, switch.
     poolwarden.add_command(_command)
 for _command in (act.confirm_fenced, act.restart_xapi, act.pause, act.resume):
     poolwarden.add_command(_command)
+_REPLAY = "Make a stored decision again, offline."
+poolwarden.add_command(Elsewhere("replay", "poolwarden_collector.replay", _REPLAY))
 poolwarden.add_command(Lab("lab", short_help="A simulated world to play in (where it is installed)."))
 
 

@@ -9,7 +9,7 @@ what that permits (failover, members, remedies, operator), and say what changed 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolwarden_collector.core import (
     absorb,
@@ -28,6 +28,7 @@ from poolwarden_collector.core.events import Event, OperatorSaid
 from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.flapping import is_flapping
+from poolwarden_collector.core.inputs import pack
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.lasting import detail, judged
 from poolwarden_collector.core.live import Pool, Site
@@ -69,7 +70,32 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     gatekeeper.answer(d)
     master.settings(d)
     _forget(d)
-    return Outcome(d.pool, tuple(d.entries), tuple(d.alerts), tuple(d.effects))
+    return Outcome(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
+
+
+# What may have to be explained years later, to the last fact that it was made from.
+DECISIONS = (
+    Kind.DECIDED,
+    Kind.CANDIDATE,
+    Kind.FENCE_INTENT,
+    Kind.TOOLSTACK_INTENT,
+    Kind.PROMOTE_INTENT,
+    Kind.ABORTED,
+    Kind.SUPERSEDED,
+    Kind.RESTART_INTENT,
+    Kind.GATE_ANSWER,
+    Kind.DEAD_INTENT,
+)
+
+
+def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
+    """The step's entries; the first that decides something carries everything that the step was made from."""
+    for number, entry in enumerate(d.entries):
+        if entry.kind in DECISIONS:
+            said = [f"{each.kind.value}: {each.text}" for each in d.entries]
+            data = {**entry.data, "input": pack(before, event, d.now, d.site), "step": said}
+            return (*d.entries[:number], replace(entry, data=data), *d.entries[number + 1 :])
+    return tuple(d.entries)
 
 
 def _act(d: Draft, verdict: Verdict) -> None:

@@ -103,6 +103,13 @@ def _restart(d: Draft, master: HostId) -> list[str]:
     return [why] if why else []
 
 
+def plan_of(d: Draft) -> tuple[str, ...]:
+    """What a failover would do in this pool now, step by step."""
+    master = suspected(d)
+    best = next((r for r in rank(d, master, None) if not r.limitation), None)
+    return _plan(d, master, best)
+
+
 def _plan(d: Draft, master: HostId, best: Ranked | None) -> tuple[str, ...]:
     """What a failover of this master would do, step by step, with what is known now."""
     if not master:

@@ -283,6 +283,14 @@ class Journal:
         with self._reading() as db:
             return [Row(**row) for row in db.query(query, values)][::-1]
 
+    def decision(self, wanted: str) -> Row | None:
+        """The newest decision with a stored input: by its entry's number, or the last one of a failover."""
+        query = """SELECT * FROM entries WHERE data LIKE '%"input":%' AND (seq = :seq OR failover = :failover)
+                   ORDER BY seq DESC LIMIT 1"""
+        values = {"seq": int(wanted) if wanted.isdigit() else -1, "failover": wanted or "-"}
+        with self._reading() as db:
+            return next((Row(**row) for row in db.query(query, values)), None)
+
     def alerts(self, pool: PoolId = "", open_only: bool = False, limit: int = 0) -> list[dict[str, Any]]:
         """Alerts, the newest first, each with its ``deliveries`` (rows of the outbox)."""
         query = """SELECT * FROM alerts WHERE (:pool = '' OR pool = :pool) AND (NOT :open OR resolved_at = '')

@@ -219,6 +219,14 @@ class OperatorApi(rpc.OperatorServicer):
         found = await self._service.write(self._journal.alerts, pool, request.open_only, request.limit)
         return pb.AlertsReply(alerts=[messages.alert(row, self._pool_name(row["pool"])) for row in found])
 
+    @_answered
+    async def Decision(self, request: pb.DecisionRequest) -> pb.DecisionReply:
+        row: Row | None = await self._service.write(self._journal.decision, request.id)
+        if row is None:
+            text = f"no decision {request.id!r} has a stored input; history shows the numbers of those that have"
+            raise Wrong(grpc.StatusCode.NOT_FOUND, text)
+        return messages.decision(row)
+
     # ------------------------------------------------------------------------------------------------ commands
 
     @_answered

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
@@ -76,8 +78,26 @@ def history_entry(row: Row, pool_name: str) -> pb.HistoryEntry:
         kind=row.kind,
         actor=row.actor,
         text=row.text,
-        data=row.data,
+        data=_without_input(row),
     )
+
+
+def _without_input(row: Row) -> str:
+    """The facts of an entry; a decision's stored input is named by the entry's number, for ``poolwarden replay``."""
+    if '"input":' not in row.data:
+        return row.data
+    data = json.loads(row.data)
+    if not isinstance(data.pop("input", None), str):
+        return row.data
+    data.pop("step", None)
+    return json.dumps({**data, "replay": row.seq}, ensure_ascii=False)
+
+
+def decision(row: Row) -> pb.DecisionReply:
+    """A decision's stored input, compressed as one JSON object."""
+    data = json.loads(row.data)
+    stored = {"input": data["input"], "step": data["step"], "text": row.text, "at": row.at, "kind": row.kind}
+    return pb.DecisionReply(id=str(row.seq), pool_uuid=row.pool, input=zlib.compress(json.dumps(stored).encode()))
 
 
 def alert(row: dict[str, Any], pool_name: str) -> pb.Alert:

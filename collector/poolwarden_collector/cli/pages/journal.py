@@ -1,5 +1,6 @@
 """`poolwarden history` and `poolwarden alerts`: what happened, and who was told."""
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 KIND_WIDTH = 16
+_REPLAY = re.compile(r'"replay": (\d+)')
 
 
 def clock(at: str) -> str:
@@ -36,7 +38,9 @@ def entry_line(entry: "api.HistoryEntry", *, with_pool: bool) -> Line:
     label = f"{clock(entry.at)[11:]:<12}  {entry.kind:<{KIND_WIDTH}}  "
     actor = f"{entry.actor}: " if entry.actor not in ("", "poolwarden") else ""
     pool = f"{entry.pool_name}: " if with_pool and entry.pool_name else ""
-    return Line(f"{pool}{actor}{entry.text}", label=label)
+    stored = _REPLAY.search(entry.data)
+    again = f" [poolwarden replay {stored[1]}]" if stored else ""
+    return Line(f"{pool}{actor}{entry.text}{again}", label=label)
 
 
 def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:

@@ -1,0 +1,43 @@
+"""Storing what a decision was made from, and making it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.engine import Outcome, describe, step
+from poolwarden_collector.core.evidence import EvidenceLine, lines
+from poolwarden_collector.core.explain import plan_of
+from poolwarden_collector.core.inputs import unpack
+from poolwarden_collector.core.lasting import judged
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A decision made again: the verdict with its evidence, the plan, and every entry of the step."""
+
+    verdict: str
+    sentence: str
+    evidence: tuple[EvidenceLine, ...]
+    plan: tuple[str, ...]
+    entries: tuple[str, ...]
+    differs: tuple[str, ...]  # entries that were recorded and are not made again, or the other way round
+
+
+def replay(stored: str, recorded: tuple[str, ...]) -> Replayed:
+    """Make the decision again from its stored input. Raises inputs.BadInput.
+
+    ``recorded``: the sentences of the entries of that step as the journal has them.
+    """
+    pool, event, now, site = unpack(stored)
+    outcome = step(pool, event, now, site)
+    after = Draft(replace(outcome.pool), now, site)
+    verdict = judged(after)
+    made = _sentences(outcome)
+    differs = [f"recorded, not made again: {text}" for text in recorded if text not in made]
+    differs += [f"made again, not recorded: {text}" for text in made if text not in recorded]
+    return Replayed(verdict.word, describe(after, verdict), lines(after), plan_of(after), made, tuple(differs))
+
+
+def _sentences(outcome: Outcome) -> tuple[str, ...]:
+    return tuple(f"{entry.kind.value}: {entry.text}" for entry in outcome.entries)
