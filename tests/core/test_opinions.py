@@ -11,6 +11,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.orders import BeQuiet, PowerOff, RaiseEpoch, SendOrder, StandDown
 from poolwarden_collector.core.record import PoolRecord, Step, fold
+from poolwarden_collector.core.status import status
 
 from .pool import POOL, QUIET, Guarded, Host, address, uuid
 
@@ -87,6 +88,7 @@ def test_every_pool_of_a_collector_that_stood_down_is_left_alone() -> None:
     assert orders_since(g, mark) == [] and not [e for e in g.effects if isinstance(e, PowerOff)]
     reply = g.say("confirm-fenced", 1, how="cord pulled", typed_name="host-1")
     assert reply is not None and not reply.accepted and "stood down" in reply.text
+    assert any("stood down" in why for why in status(g.pool, g.now, g.site).not_ready)
 
 
 def test_a_failover_under_way_stands_still_when_another_collector_takes_over() -> None:

@@ -170,3 +170,24 @@ def test_an_answer_from_just_before_it_went_down_contradicts_nobody(gap: int) ->
     )
     g.run(30_000)
     assert not any(e.kind is Kind.VERDICT and e.data["verdict"] == "EvidenceConflict" for e in g.journal)
+
+
+class Slow(Guarded):
+    """Members whose newest probe stays what it was: they look rarely."""
+
+    frozen: dict[tuple[int, int], Probe] | None = None
+
+    def probe(self, host: Host, target: Host) -> Probe:
+        if self.frozen is not None and (host.n, target.n) in self.frozen:
+            return self.frozen[host.n, target.n]
+        return super().probe(host, target)
+
+
+def test_an_old_answer_contradicts_nobody_however_long_it_stays_the_newest() -> None:
+    g = Slow()
+    g.frozen = {(n, 1): g.probe(g.host(n), g.host(1)) for n in (2, 3)}
+    host = g.host(1)
+    host.liveness, host.socket, host.unwell_since = Liveness.DOWN, Liveness.DOWN, g.now - 1_000
+    host.answers = host.serves = False
+    g.run(9_000)
+    assert not any(e.kind is Kind.VERDICT and e.data["verdict"] == "EvidenceConflict" for e in g.journal)

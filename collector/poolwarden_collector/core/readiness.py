@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core import sync
+from poolwarden_collector.core import identity, planned, sync
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import HostId, Power, Tri
+from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.power import is_bound
 
 
@@ -15,7 +16,13 @@ def not_ready(d: Draft) -> tuple[str, ...]:
     master = suspected(d)
     if not master:
         return ("no verified master is known",)
-    reasons: list[str] = []
+    reasons: list[str] = [why] if (why := deposed(d)) else []
+    if d.record.identity:
+        reasons.append(f"the pool is frozen: {identity.says(d)}")
+    if held := planned.says(d):
+        reasons.append(f"the pool is held: {held}")
+    if d.site.blind:
+        reasons.append(f"the collector is blind: {d.site.blind}")
     if d.record.paused is not None:
         reasons.append(f"the pool is paused: {d.record.paused}")
     if d.policy.mode != "auto":
