@@ -1,14 +1,14 @@
 """Stories by chance: a schedule of faults drawn from a seed, written in the stories' own language.
 
 Theory: what breaks a failover engine is rarely one fault; it is a second one at the wrong moment. So a schedule begins
-in most cases with something that takes the master away, goes on with a few faults at random times or bound to a moment
-of the failover (``after journal proof: ...``), undoes most of them after a while, then repairs everything and asks that
-the pool recovers, or that an alert says why it does not (invariants I13 and I15). All other invariants are checked
-after every event by the world itself.
+in most cases with a plot that takes the master away and is known to be hard, goes on with a few faults at random times
+or bound to a moment of the failover (``after journal proof: ...``), undoes most of them after a while, then repairs
+everything and asks that the pool recovers, or that an alert says why it does not (invariants I13 and I15). All other
+invariants are checked after every event by the world itself.
 
 Left out are the faults against which no proof is possible in this version, because a story would have to allow two
-masters then: a fence device that reads OFF about a running machine that nobody else can see, and an operator who
-confirms what is not so.
+masters then: a fence device that reads OFF for longer than two readings are apart about a running machine that nobody
+else can see, and an operator who confirms what is not so.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ MOMENTS = (
     "journal promoted",
     "journal repoint-intent",
     "journal owed",
+    "journal toolstack-intent",
+    "journal toolstack-result",
+    "journal handover-intent",
+    "journal release-intent",
+    "journal aborted",
     "order claim",
     "order promote",
     "order probe-now",
@@ -91,7 +96,7 @@ def _undone(low: int, high: int, do: Callable[[Draw], tuple[str, str]], always: 
         begin, end = do(draw)
         if not always and draw.dice.random() < 0.3:
             return [(0, begin)]
-        return [(0, begin), (int(draw.ms(low, high)), end)]
+        return [(0, begin), (draw.ms(low, high), end)]
 
     return fault
 
@@ -159,20 +164,73 @@ def _pause(draw: Draw) -> tuple[str, str]:
     return "operator pause", "operator resume"
 
 
-def _sworn(draw: Draw) -> list[tuple[int, str]]:
+def _moment(draw: Draw) -> str:
+    nth = draw.dice.choice(("", "", "", "2nd "))
+    return f"{draw.dice.choice(('after', 'after', 'before'))} {nth}{draw.dice.choice(MOMENTS)}"
+
+
+def _loss(draw: Draw) -> list[str]:
+    """The master's power is lost, and mostly comes back."""
+    back = draw.ms(8_000, 120_000)
+    return ["at 1s power off h1", *([f"at {say_duration(back)} power on h1"] if draw.dice.random() < 0.6 else [])]
+
+
+def _loss_unwatched(draw: Draw) -> list[str]:
+    """The collector dies at a moment of the failover; the old master is back before it."""
+    away = draw.ms(20_000, 90_000)
+    back = draw.ms(500, max(1_000, away - 15_000))
+    moment = f"{draw.dice.choice(('after', 'before'))} {draw.dice.choice(MOMENTS)}"
+    lines = [f"{moment}: try kill collector for {say_duration(away)}", "boot takes 5s", "at 1s power off h1"]
+    return [*lines, f"after collector dead +{say_duration(back)}: power on h1"]
+
+
+def _unseen(draw: Draw) -> list[str]:
+    """The master lives and is not seen; its fence device may read OFF once, for less than two readings are apart."""
+    begin, end = draw.dice.choice((("isolate h1", "rejoin h1"), ("stall h1", "resume h1")))
+    lines = [f"at 1s {begin}"]
+    if draw.dice.random() < 0.7:
+        at = draw.ms(5_000, 20_000)
+        lines += [f"at {say_duration(at)} device bmc-h1 lies-off", f"at {say_duration(at + 2_800)} device bmc-h1 true"]
+    return [*lines, f"at {draw.time(4_000, 60_000)} {end}"]
+
+
+def _moved(draw: Draw) -> list[str]:
+    """A VM is where no copy of the database knows it."""
+    change = draw.dice.choice((f"new vm young on {draw.member()}", f"migrate web to {draw.member()}"))
+    return [f"at 1s try {change}", f"at {draw.time(6_000, 15_000)} power off h1"]
+
+
+def _ill(draw: Draw) -> list[str]:
+    """The master's xapi is of no use, its dom0 lives: restart, or hold its toolstack."""
+    if draw.dice.random() < 0.3:
+        return ["at 1s xapi stop h1"]
+    full = ["at 1s root full h1"] if draw.dice.random() < 0.2 else []
+    return [*full, f"every 1s for {draw.time(5_000, 60_000)}: try xapi hang h1"]
+
+
+def _successor_dies(draw: Draw) -> list[str]:
+    """Whoever is to be promoted is lost at a moment."""
+    harm = draw.dice.choice(
+        ("power off h2", "isolate h2", "stall h2", "xapi crash h2", "agent crash h2", "xapi deaf h2")
+    )
+    return [f"{_moment(draw)}: {harm}", "at 1s power off h1"]
+
+
+def _sworn(draw: Draw) -> list[str]:
     """The master loses its power for good, and an operator says so, truly."""
-    if "h1" in draw.gone:
-        return []
     draw.gone.add("h1")
-    later = int(draw.ms(2_000, 60_000))
-    return [(0, "power off h1"), (later, 'operator confirm-fenced h1 --how "cord pulled"')]
+    device = ["device bmc-h1 unreachable"] if draw.dice.random() < 0.8 else []
+    confirm = 'operator confirm-fenced h1 --how "cord pulled"'
+    return [*device, "at 1s power off h1", f"at {draw.time(4_000, 60_000)} {confirm}"]
 
 
-MASTER_LOST: tuple[tuple[int, Fault], ...] = (
-    (6, _undone(5_000, 120_000, lambda draw: ("power off h1", "power on h1"))),
-    (2, _undone(2_000, 60_000, lambda draw: ("isolate h1", "rejoin h1"))),
-    (2, _undone(2_000, 60_000, lambda draw: ("stall h1", "resume h1"))),
-    (2, _undone(2_000, 60_000, lambda draw: ("xapi hang h1", "xapi unhang h1"))),
+PLOTS: tuple[tuple[int, Callable[[Draw], list[str]]], ...] = (
+    (4, _loss),
+    (3, _loss_unwatched),
+    (4, _unseen),
+    (2, _moved),
+    (4, _ill),
+    (2, _successor_dies),
     (1, _sworn),
 )
 OTHERS: tuple[tuple[int, Fault], ...] = (
@@ -194,6 +252,11 @@ OTHERS: tuple[tuple[int, Fault], ...] = (
     (1, _once(lambda draw: f"xapi restart {draw.host()}")),
     (2, _once(lambda draw: f"agent crash {draw.host()} for {draw.time(500, 30_000)}")),
     (1, _once(lambda draw: f"reboot {draw.host()}")),
+    (1, _undone(5_000, 60_000, lambda draw: ("try ha armed", "try ha disarmed"), always=True)),
+    (1, _once(lambda draw: f"try xe designate {draw.dice.choice(draw.hosts)}")),
+    (1, _once(lambda draw: "try xe sync")),
+    (1, _once(lambda draw: f"operator designate {draw.dice.choice(draw.hosts)}")),
+    (1, _once(lambda draw: f"operator restart-xapi {draw.host()}")),
     (1, _once(lambda draw: f"try new vm v{draw.dice.randrange(10**6)} on {draw.member()}")),
     (1, _once(lambda draw: f"try migrate web to {draw.dice.choice(draw.hosts)}")),
 )
@@ -207,7 +270,7 @@ def _one(draw: Draw, faults: tuple[tuple[int, Fault], ...]) -> list[tuple[int, s
 def _broken_promise(draw: Draw, command: str) -> bool:
     """Would it power on what was confirmed to be off?"""
     words = command.split()
-    return words[0] == "reboot" or words[:2] == ["power", "on"] and words[2] in draw.gone
+    return bool(draw.gone) and (words[0] == "reboot" or words[:2] == ["power", "on"] and words[2] in draw.gone)
 
 
 def draw(seed: int, hosts: int | None = None) -> Drawn:
@@ -215,16 +278,15 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
     d = Draw(seed, hosts)
     timed: list[tuple[int, str]] = []
     bound: list[str] = []
-    if d.dice.random() < 0.75:
-        timed += [(1_000 + at, command) for at, command in _one(d, MASTER_LOST)]
-    for _ in range(d.dice.choices((1, 2, 3, 4, 6), (3, 4, 3, 2, 1))[0]):
+    if d.dice.random() < 0.85:
+        bound += d.dice.choices([plot for _, plot in PLOTS], [weight for weight, _ in PLOTS])[0](d)
+    for _ in range(d.dice.choices((0, 1, 2, 3, 5), (3, 4, 4, 2, 1))[0]):
         drawn = _one(d, OTHERS)
         if drawn and d.dice.random() < 0.4:
-            moment, word = d.dice.choice(MOMENTS), d.dice.choice(("after", "after", "before"))
-            nth = d.dice.choice(("", "", "", "2nd "))
-            bound += [f"{word} {nth}{moment}{_plus(at)}: {command}" for at, command in drawn]
+            moment = _moment(d)
+            bound += [f"{moment}{_plus(at)}: {command}" for at, command in drawn]
         else:
-            begin = int(d.ms(500, FAULTS_LAST_MS))
+            begin = d.ms(500, FAULTS_LAST_MS)
             timed += [(begin + at, command) for at, command in drawn]
     timed = [(at, command) for at, command in timed if not _broken_promise(d, command)]
     body = [*bound, *(f"at {say_duration(at)} {command}" for at, command in sorted(timed) if at < 2 * FAULTS_LAST_MS)]
@@ -240,10 +302,17 @@ def _head(d: Draw, seed: int) -> tuple[str, ...]:
     lines.append("policy quiet_time 5s")
     lines.append("policy patience 15s")
     lines.append("policy boot_grace 60s")
+    lines.append("policy xapi_hung_after 15s")
+    lines.append("policy xapi_down_after 10s")
+    lines.append(f"policy xapi_restarts {d.dice.choice((0, 1, 2))}")
     if d.dice.random() < 0.5:
         lines.append("policy auto_fence_running yes")
     if d.dice.random() < 0.3:
         lines.append("policy collector_probe no")
+    if d.dice.random() < 0.2:
+        lines.append(f"policy mode {d.dice.choice(('observe', 'ask'))}")
+    if d.dice.random() < 0.2:
+        lines.append("policy relocate_split yes")
     return tuple(lines)
 
 

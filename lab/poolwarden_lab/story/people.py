@@ -156,6 +156,8 @@ def xe_sync(stage: Stage) -> None:
 
 @PEOPLE.form("ha {armed|disarmed}", "xapi's HA is switched on (off) on every running host.")
 def ha(stage: Stage, state: str) -> None:
+    if any(host.power and host.disk.full for host in stage.world.pool.hosts.values()):
+        raise StoryFailed("a host has no room to write its local.db")
     for host in stage.world.pool.hosts.values():
         if host.power:
             local = parse_local(host.disk.read(LOCAL_DB))

@@ -1,15 +1,18 @@
 """Playing a story: read it, do its commands one after the other, give the log and a verdict on it.
 
 Exit codes: 0 as expected; 1 an expectation failed, something waited for did not come, or the golden log differs; 2 an
-invariant broke; 3 the story cannot be read. A story is read to its end before its first command is done.
+invariant broke, or the code under test raised an error; 3 the story cannot be read. A story is read to its end before
+its first command is done.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from poolwarden_lab.simulation.invariants import InvariantBroken
@@ -177,6 +180,11 @@ def play(script: Script) -> Played:
         played.code = BROKEN
     except (StoryFailed, Unreadable, Misfit) as error:
         stage.problem(str(error))
+    except Exception as error:  # whatever the code under test raises is a finding, and the next story is played
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        crash = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno} {where.name})"
+        played.problems.append(f"{script.name}:{stage.line}: invariant CRASH at {stage.now} ms: {crash}")
+        played.code = BROKEN
     if stage.started:
         played.lines = stage.book.lines()
         played.events, played.virtual_ms = stage.events, stage.world.now

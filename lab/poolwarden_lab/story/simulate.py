@@ -14,7 +14,20 @@ from poolwarden_lab.story.chance import Drawn, draw
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
-COUNTED = (Kind.DECIDED, Kind.PROMOTED, Kind.CLOSED, Kind.BLOCKED, Kind.ABORTED, Kind.SUPERSEDED, Kind.ASKED)
+COUNTED = (
+    Kind.DECIDED,
+    Kind.PROMOTED,
+    Kind.CLOSED,
+    Kind.BLOCKED,
+    Kind.ABORTED,
+    Kind.SUPERSEDED,
+    Kind.ASKED,
+    Kind.RESTART_RESULT,
+    Kind.RELEASED,
+    Kind.HANDOVER_INTENT,
+    Kind.CONTRARY,
+    Kind.FENCE_RESULT,
+)
 
 
 @dataclass(frozen=True)
