@@ -290,6 +290,10 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
             timed += [(begin + at, command) for at, command in drawn]
     timed = [(at, command) for at, command in timed if not _broken_promise(d, command)]
     body = [*bound, *(f"at {say_duration(at)} {command}" for at, command in sorted(timed) if at < 2 * FAULTS_LAST_MS)]
+    if any(" designate " in line for line in body):
+        body.insert(
+            0, 'allow two masters "xapi moves the role in two phases; its old master may stand still between them"'
+        )
     return Drawn(seed, _head(d, seed), tuple(body), _tail())
 
 

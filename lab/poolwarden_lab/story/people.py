@@ -128,13 +128,21 @@ def new_vm(stage: Stage, name: str, host: str) -> None:
 # ------------------------------------------------------------------------------------------------ xe, beside Poolwarden
 
 
+def _kills_are_theirs(stage: Stage) -> None:
+    """What xapi terminates after an administrator has moved the role by hand is not Poolwarden's doing (I17)."""
+    for host in stage.world.pool.hosts.values():
+        stage.world.invariants.expected_kills |= set(host.domains.domains().values())
+
+
 @PEOPLE.form("xe designate HOST", "pool-designate-new-master on the serving master (XenCenter's button).")
 def xe_designate(stage: Stage, host: str) -> None:
+    _kills_are_theirs(stage)
     _in_xapi(stage, _master(stage), "pool.designate_new_master", _ref(stage, host))
 
 
 @PEOPLE.form("xe promote HOST", "pool-emergency-transition-to-master there, by hand, without asking anybody.")
 def xe_promote(stage: Stage, host: str) -> None:
+    _kills_are_theirs(stage)
     stage.world.invariants.by_hand.append(host)
     _in_xapi(stage, host, "pool.emergency_transition_to_master")
 
