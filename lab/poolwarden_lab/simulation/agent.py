@@ -3,6 +3,9 @@
 The driving protocol is hostside.py's. What blocks in production takes its time here too: an unanswered probe is known
 at its limit, orders are carried out one after the other. A stopped (frozen) agent does nothing until it is thawed; what
 had arrived is read then, and its timers fire late. A crash loses everything but the durable slot.
+
+Its clock is its host's monotonic one: it starts anew with each boot, and may run too fast or too slow (``drift_ppm``).
+There is no wall clock here, in the agent's core or in the collector's: a step of NTP has no effect by construction.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.acts import SLOW
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
-from poolwarden_lab.simulation.port import AgentKilled, SimPort, Slot
+from poolwarden_lab.simulation.port import AgentKilled, SimPort
+from poolwarden_lab.simulation.slot import Slot
 from poolwarden_lab.simulation.slow import SlowOrders
 from poolwarden_lab.simulation.streams import Stream
 
 if TYPE_CHECKING:
-    from poolwarden_lab.simulation.world import Simulation
+    from poolwarden_lab.simulation.guarded import GuardedPool
 
 FIRST_WAIT_MS = 200
 GATE_MS = 2_000
@@ -37,7 +41,7 @@ def nobody_dies(_point: str) -> bool:
 class SimAgent:
     """The agent of one host over all its boots. ``dies`` is asked at each step of an order's durable write."""
 
-    def __init__(self, world: Simulation, name: str) -> None:
+    def __init__(self, world: GuardedPool, name: str, number: int) -> None:
         self.world = world
         self.name = name
         self.slot = Slot()
@@ -48,9 +52,18 @@ class SimAgent:
         self.replace_order: Callable[[pb.Order], pb.Order | None] | None = None
         self.crashes = 0
         self.results: list[pb.OrderResult] = []
+        self.absent = False  # this host has no agent
+        self.stopped = False  # SIGSTOP of the agent alone
+        self.down = False  # systemctl stop: away until it is started, or the host boots
+        self.version = ""  # what it says of its version; empty: the present one
+        self.missing: frozenset[str] = frozenset()  # capabilities that an older version does not have
+        self.claims_host = ""  # the uuid of another host, where this one was cloned from it
+        self.claims_pool = ""  # another pool's uuid
+        self.drift_ppm = 0
+        self.offset_ms = 0  # added to its uptime from its next boot on
         self._life = 0  # grows with each start and each death: what was planned before is void
         self._booted_at = 0
-        self._up_before = 1_000_000 * int(name[1:])  # its clock at the story's start: no two hosts' agree
+        self._up_before = 1_000_000 * number  # its clock at the story's start: no two hosts' agree
         self._wait = FIRST_WAIT_MS
         self._inbox: deque[bytes] = deque()
         self._late: list[Callable[[], None]] = []
@@ -59,31 +72,38 @@ class SimAgent:
         self._slow = SlowOrders(self._later, self._carried_out, self._answer, self.crash)
         self._probing: set[str] = set()
         self._due: dict[str, int] = {}
-        self._last_sent = 0
 
     # ------------------------------------------------------------------------------------------ life
 
     def mono(self) -> int:
         """This boot's monotonic clock, ms."""
-        return self.world.now - self._booted_at + self._up_before
+        up = self.world.now - self._booted_at
+        return up + up * self.drift_ppm // 1_000_000 + self._up_before
 
-    def silent_for(self) -> int:
-        """How long it has sent nothing, ms."""
-        return self.world.now - self._last_sent
+    def set_drift(self, ppm: int) -> None:
+        """Its oscillator runs so much too fast (or too slow) from now on."""
+        up = self.world.now - self._booted_at
+        self._up_before += up * (self.drift_ppm - ppm) // 1_000_000
+        self.drift_ppm = ppm
 
-    def boot(self) -> None:
-        """The host has been switched on."""
-        if self.world.pool.boot_ms:
-            self._up_before = 0
+    def boot(self, takes_ms: int) -> None:
+        """The host has been switched on; its kernel and services need so long until xapi starts."""
+        if takes_ms:
+            self._up_before = self.offset_ms
         self._booted_at = self.world.now
+        self.stopped = self.down = False
         self._life += 1
+        self._start_in(min(takes_ms, AFTER_BOOT_MS))
+
+    def _start_in(self, ms: int) -> None:
         life = self._life
-        self.world.at(self.world.now + min(self.world.pool.boot_ms, AFTER_BOOT_MS), lambda: self._start(life))
+        self.world.at(self.world.now + ms, lambda: self._start(life))
 
     def _start(self, life: int) -> None:
-        if life != self._life or not self.world.pool.hosts[self.name].power:
+        if life != self._life or self.absent or self.down or not self.world.pool.hosts[self.name].power:
             return
         self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies, self._gated())
+        self.port.pretend(self.missing, self.claims_host)
         self.port.wait_for = self._slow.wait_for
         self.side = HostSide(self.port, "3.6.8", background=True)
         self._inbox.clear()
@@ -109,7 +129,7 @@ class SimAgent:
 
     def may_start(self) -> bool:
         """The boot gate's answer to systemd; shut while the agent is not up."""
-        if not self._gated() or self.name in self.world.ungated:
+        if not self._gated() or self.absent or self.name in self.world.ungated:
             return True
         return self.side is not None and self.side.boot.allows()
 
@@ -158,11 +178,50 @@ class SimAgent:
         if self.stream is not None:
             self.stream.end()
         self.unplugged()
-        life = self._life
-        self.world.at(self.world.now + restart_after_ms, lambda: self._start(life))
+        self.stopped = False
+        self._start_in(restart_after_ms)
+
+    def say_goodbye(self, reason: pb.Goodbye.Reason.ValueType) -> None:
+        """Leave with a word (an agent that stands still says none); nothing runs on."""
+        stream = self.stream
+        if self.side is not None and stream is not None and not self.asleep:
+            self._send(self.side.goodbye(reason))
+            stream.finish()
+            self.stream = None
+        self.unplugged()
+
+    def stop(self) -> None:
+        """systemctl stop."""
+        self.say_goodbye(pb.Goodbye.AGENT_STOP)
+        self.down = True
+
+    def start(self) -> None:
+        """systemctl start, where it was stopped (or where there was none)."""
+        if self.side is None:
+            self.absent = self.down = False
+            self._life += 1
+            self._start_in(0)
+
+    def upgrade(self, version: str, takes_ms: int = RESTART_MS) -> None:
+        """It goes with a word and comes back with another version."""
+        self.say_goodbye(pb.Goodbye.AGENT_UPGRADE)
+        self.version = version
+        self._start_in(takes_ms)
+
+    def move(self) -> None:
+        """It is to attach to another collector: its stream ends, and it dials anew."""
+        if self.stream is not None:
+            self.stream.end()
+
+    @property
+    def asleep(self) -> bool:
+        """Does its process stand still?"""
+        return self.stopped or self.world.pool.hosts[self.name].frozen
 
     def thawed(self) -> None:
         """Read what had arrived, then do what is overdue."""
+        if self.asleep:
+            return
         while self._inbox:
             self._hear(self._inbox.popleft())
         late, self._late = self._late, []
@@ -176,7 +235,7 @@ class SimAgent:
         def fire() -> None:
             if life != self._life:
                 return
-            if self.world.pool.hosts[self.name].frozen:
+            if self.asleep:
                 self._late.append(fire)
             else:
                 act()
@@ -212,10 +271,10 @@ class SimAgent:
     def _send(self, message: pb.AgentMessage) -> None:
         if self.stream is None or self.stream.up is None:
             return
-        self._last_sent = self.world.now
         body = message.WhichOneof("body")
         if body == "hello":
             hello = message.hello
+            self._pretend(hello)
             self.world.invariants.on_numbers(self.name, hello.highest_epoch, hello.highest_term)
         elif body == "order_result":
             self.results.append(message.order_result)
@@ -223,9 +282,16 @@ class SimAgent:
             self.world.invariants.on_numbers(self.name, result.epoch, result.term)
         self.stream.up.send(message.SerializeToString())
 
+    def _pretend(self, hello: pb.Hello) -> None:
+        """A fault's version and pool instead of the true ones."""
+        if self.version:
+            hello.agent_version = self.version
+        if self.claims_pool:
+            hello.pool_uuid = self.claims_pool
+
     def arrived(self, raw: bytes) -> None:
         """A message of the collector is in this host's socket buffer."""
-        if self.world.pool.hosts[self.name].frozen:
+        if self.asleep:
             self._inbox.append(raw)
         else:
             self._hear(raw)
@@ -328,7 +394,11 @@ class SimAgent:
         """The production code's answer. Raises AgentKilled: it died on the way."""
         if self.side is None:
             raise AgentKilled("gone before it began")
+        kills = self.world.invariants.kills
+        kills.carries_out(self.name, work.order.kind)
         result = self.side.carry_out(work)
+        if result.outcome == pb.OrderResult.REFUSED:
+            kills.carries_out(self.name, work.order.kind, refused=True)
         if self._dies("before answer"):
             raise AgentKilled("before answer")
         return result

@@ -1,55 +1,45 @@
-"""Safety, asserted after every event of every simulation (the numbers are those of the design).
+"""Safety, asserted after every event of every simulation, per pool (the numbers are those of the design).
 
 I1  Never two hosts of a pool whose xapi runs as master and serves, but for one exception that Poolwarden cannot prevent
-    in this version (no boot gate): a superseded old master that has *booted anew* after the promotion was intended, for
-    as long as it is owed its tombstone or its failover is still open.
-I2  A promote call reaches a xapi only with a proof of the same failover and term journaled before, and an intent for
-    this very host.
-I4  One open failover, one candidate per term, and never a second candidate after a promote call.
+    where an agent has no boot gate: a superseded old master that has *booted anew* after the promotion was intended,
+    for as long as it is owed its tombstone or its failover is still open.
+I2, I4, I6, I8, I10, I12 of each collector's journal: see opinions.py.
 I5  What an agent says of its epoch and term never decreases.
-I6  No effect before its record: promote, repoint, restart, tombstone and power-off have their intent in the ledger.
-I7  No power-off of a host that streamed a report within the last 15 s.
-I8  Nothing new (decision, power-off, promotion) in quiet time, while paused, in cool-down, or with HA armed.
-I9  A BMC is asked for ``status`` and ``off``, for nothing else.
+I7  No power-off of a host that has said something in the last 15 s which the collector heard, unless a person approved.
+I9  A fence device is asked for ``status`` and ``off``, for nothing else.
+I10 No host that has power is declared dead, no VM started that runs, and none runs on two hosts after that.
 I11 A host whose agent has stored a tombstone, and is heard, does not go on serving as master (TOMBSTONE_LIMIT_MS).
 I16 An order for another pool, host or boot, or with a lower epoch or term than the agent has stored, does nothing; the
     stories of tests/simulation/test_orders.py forge them.
-I17 No running VM is terminated by a xapi (``expected_kills`` names the exceptions of a story).
+I17 No running VM is terminated because of anything Poolwarden did (see kills.py), unless an operator accepted as many
+    (``expected_kills`` names a story's own exceptions).
 
-I13 At the end a vanished master has a successor, serves again, or there is an open alert.
-
-Also: before every effect the engine's record is the fold of the ledger, so that a restart stands where it stood.
+At the end: I13 a vanished master has a successor, serves again, or there is an open alert. I15 every reachable member
+follows the one master, or is owed that, or an open alert names it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.record import PoolRecord, Step, apply
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.record import Step
+from poolwarden_lab.simulation.kills import Kills
 from poolwarden_lab.simulation.ledger import Commit
+from poolwarden_lab.simulation.network import COLLECTOR
+from poolwarden_lab.simulation.opinions import NEW_THINGS, Opinion
 from poolwarden_lab.statedb import parse_local
 from poolwarden_lab.xapi.database import LOCAL_DB
 
 if TYPE_CHECKING:
-    from poolwarden_lab.simulation.world import Simulation
+    from poolwarden_lab.simulation.guarded import GuardedPool
+    from poolwarden_lab.simulation.shell import SimShell
 
-NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT)
-INTENTS = {
-    out.Promote: Kind.PROMOTE_INTENT,
-    out.Repoint: Kind.REPOINT_INTENT,
-    out.RestartXapi: Kind.RESTART_INTENT,
-    out.SetTombstone: Kind.TOMBSTONE_INTENT,
-    out.DeclareHostDead: Kind.DEAD_INTENT,
-    out.StartVm: Kind.START_INTENT,
-    out.DesignateMaster: Kind.DESIGNATE_INTENT,
-    out.SyncDatabase: Kind.SYNC_INTENT,
-    out.EnableHost: Kind.ENABLE_INTENT,
-}
 LIVE_REPORT_MS = 15_000
 TOMBSTONE_LIMIT_MS = 240_000
-HA_LAG_MS = 6_000  # until a report has told the collector that HA was armed
+LOOK_MS = 1_000
+CALM_MS = 120_000
 
 
 class InvariantBroken(AssertionError):
@@ -57,45 +47,60 @@ class InvariantBroken(AssertionError):
 
 
 class Invariants:
-    """Looks at the world after every event. ``expected_kills`` and ``two_masters_allowed`` are a story's exceptions."""
+    """Looks at one pool after every event. ``expected_kills`` and ``two_masters_allowed`` are a story's exceptions."""
 
-    def __init__(self, world: Simulation) -> None:
+    def __init__(self, world: GuardedPool) -> None:
         self.world = world
         self.expected_kills: set[str] = set()
         self.two_masters_allowed = ""
         self.by_hand: list[str] = []  # hosts that an administrator is about to promote himself
         self.checks = 0
+        self.kills = Kills(world)
+        self._opinions: dict[str, Opinion] = {}
         self._seen_events = 0
-        self._record = PoolRecord("")
-        self._intents: dict[Kind, set[str]] = {}
-        self._proofs: dict[str, Entry] = {}
-        self._candidates: dict[int, str] = {}
-        self._promote_calls: set[str] = set()
         self._numbers: dict[str, tuple[int, int]] = {}
-        self._ha_since: int | None = None
-        self._local_files: tuple[bytes, ...] = ()
+        self._heard: dict[str, int] = {}  # when what was heard last of a host was sent
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
+        self._looked_at = 0
+
+    def opinion(self, node: str) -> Opinion:
+        """A collector's journal of this pool."""
+        if node not in self._opinions:
+            entries = self.world.world.stations[node].ledger.entries(self.world.uuid)
+            self._opinions[node] = Opinion(self.world.uuid, entries, self._fail)
+        return self._opinions[node]
+
+    def journal_changed(self, node: str) -> None:
+        """A ledger was lost, restored or copied, on purpose."""
+        self._opinions.pop(node, None)
 
     # ------------------------------------------------------------------------------------------ after every event
 
     def check(self) -> None:
-        """Everything that can be seen from outside; cheap while nothing has happened."""
+        """Everything that can be seen from outside; called when something of this pool may have changed."""
         pool = self.world.pool
-        self._watch_ha()
-        self._tombstoned()
-        if self._seen_events == len(pool.log):
-            return
-        self.checks += 1
-        for entry in pool.log[self._seen_events :]:
-            if entry.event.name == "promote-call":
-                self._promote_call(entry.host)
-            if entry.event.name == "killed":
-                self._killed(entry.host)
-        self._seen_events = len(pool.log)
+        if self.world.now - self._looked_at >= LOOK_MS:
+            self._looked_at = self.world.now
+            self._tombstoned()
+        if self._seen_events < len(pool.log):
+            self.checks += 1
+            news = pool.log[self._seen_events :]
+            self._seen_events = len(pool.log)
+            for entry in news:
+                name = entry.event.name
+                if name == "promote-call":
+                    self._promote_call(entry.host)
+                elif name == "xapi-start":
+                    self.kills.started(entry.host)
+                elif name == "killed":
+                    self._killed(entry.host)
+                elif name.startswith("vm-"):
+                    self._twice()
         self._one_master()
 
     def _tombstoned(self) -> None:
-        if not self._record.owed:
+        owed = any(opinion.record.owed for opinion in self._opinions.values())
+        if not owed:
             self._undead.clear()
             return
         masters = self.world.masters()
@@ -104,22 +109,23 @@ class Invariants:
         for name in masters:
             agent = self.world.agents[name]
             marked = agent.side is not None and agent.side.state.tombstone is not None
-            if not marked or agent.stream is None:
+            if not marked or agent.stream is None or agent.asleep:
                 self._undead.pop(name, None)
             elif self.world.now - self._undead.setdefault(name, self.world.now) > TOMBSTONE_LIMIT_MS:
                 self._fail("I11", f"{name} is tombstoned and has served as master for {TOMBSTONE_LIMIT_MS} ms since")
 
-    def _watch_ha(self) -> None:
-        """Since when HA has been armed on a host with power; read from the file only when that has changed."""
-        files = tuple(host.disk.files.get(LOCAL_DB, b"") for host in self.world.pool.hosts.values() if host.power)
-        if files == self._local_files:
-            return
-        self._local_files = files
-        armed = any(parse_local(content).get("ha.armed") == "true" for content in files if content)
-        self._ha_since = (self._ha_since or self.world.now) if armed else None
+    def _ha_since(self) -> int | None:
+        """Since when HA has been armed on a host with power."""
+        since = None
+        for host in self.world.pool.hosts.values():
+            content = host.disk.files.get(LOCAL_DB, b"") if host.power else b""
+            if content and parse_local(content).get("ha.armed") == "true":
+                changed = host.disk.changed.get(LOCAL_DB, 0)
+                since = changed if since is None else min(since, changed)
+        return since
 
     def _one_master(self) -> None:
-        masters = self.world.masters()
+        masters = [name for name in self.world.masters() if name not in self.world.outcasts]
         if len(masters) < 2 or self.two_masters_allowed:
             return
         unexcused = [name for name in masters if not self._superseded(name)]
@@ -127,119 +133,90 @@ class Invariants:
             self._fail("I1", f"{' and '.join(unexcused)} serve as master at the same time")
 
     def _superseded(self, name: str) -> bool:
-        host, record = self.world.pool.hosts[name], self._record
-        if any(item.host == host.uuid and item.what == "tombstone" for item in record.owed):
-            return True
-        failover = record.failover
-        if failover is None or failover.old_master != host.uuid or failover.step is not Step.PROMOTING:
-            return False
-        return self.boot_id(name) != failover.old_boot
+        host = self.world.pool.hosts[name]
+        for opinion in self._opinions.values():
+            record = opinion.record
+            if any(item.host == host.uuid and item.what == "tombstone" for item in record.owed):
+                return True
+            failover = record.failover
+            ours = failover is not None and failover.old_master == host.uuid and failover.step is Step.PROMOTING
+            if ours and failover is not None and self.boot_id(name) != failover.old_boot:
+                return True
+        return False
 
     def boot_id(self, name: str) -> str:
         return self.world.pool.hosts[name].disk.read("proc/sys/kernel/random/boot_id").decode().strip()
 
     def _promote_call(self, name: str) -> None:
+        self.kills.promoted(name, name not in self.by_hand)
         if name in self.by_hand:
             self.by_hand.remove(name)
             return
-        uuid, record = self.world.pool.hosts[name].uuid, self._record
-        failover = record.failover
-        if failover is None or failover.id not in self._proofs:
-            self._fail("I2", f"{name} was told to become master without a proof")
-        assert failover is not None
-        if self._proofs[failover.id].term != failover.term:
-            self._fail("I2", f"{name}: the proof is of term {self._proofs[failover.id].term}, not {failover.term}")
-        if failover.candidate != uuid or failover.step not in (Step.PROMOTING, Step.PROMOTED):
-            self._fail("I2", f"{name} was told to become master without an intent for it")
-        self._promote_calls.add(name)
-        if len(self._promote_calls_of(failover.id)) > 1:
-            self._fail("I4", f"two hosts were promoted in one failover: {sorted(self._promote_calls)}")
-
-    def _promote_calls_of(self, failover: str) -> set[str]:
-        intents = [e for e in self.world.ledger.of(Kind.PROMOTE_INTENT) if e.failover == failover]
-        named = {self.world.name_of(entry.data["host"]) for entry in intents}
-        return self._promote_calls & named
+        uuid = self.world.pool.hosts[name].uuid
+        refusals = [opinion.why_not(name, uuid) for opinion in self._opinions.values()]
+        if None in refusals:
+            return
+        number, why = next((each for each in refusals if each is not None), ("I2", f"{name}: nobody's order"))
+        self._fail(number, why)
 
     def _killed(self, name: str) -> None:
-        unexpected = [
-            kill for kill in self.world.pool.hosts[name].domains.kills if kill.name not in self.expected_kills
-        ]
-        unexpected = [kill for kill in unexpected if kill.why != "migrated-away"]
-        if unexpected:
-            self._fail("I17", f"xapi on {name} terminated {unexpected[0].name}: {unexpected[0].why}")
+        accepted = sum(sum(opinion.accepted.values()) for opinion in self._opinions.values())
+        kills = self.kills.ours(name, self.expected_kills)
+        if len(kills) > accepted:
+            self._fail("I17", f"xapi on {name} terminated {kills[0].name}: {kills[0].why}")
+
+    def _twice(self) -> None:
+        """I10: does a VM run on two hosts?"""
+        ledger = self.world.ledger
+        if not any(ledger.of(kind) for kind in (Kind.DEAD_INTENT, Kind.START_INTENT)):
+            return
+        seen: dict[str, str] = {}
+        for host in self.world.pool.hosts.values():
+            for uuid, name in host.domains.domains().items():
+                if uuid in seen:
+                    self._fail("I10", f"{name} runs on {seen[uuid]} and on {host.name}")
+                seen[uuid] = host.name
 
     # ------------------------------------------------------------------------------------------ at commits and effects
 
-    def on_commit(self, commit: Commit) -> None:
+    def on_commit(self, shell: SimShell, commit: Commit) -> None:
         """A transaction has become durable."""
-        if not self._record.pool:
-            self._record = PoolRecord(commit.pool)
-        for entry in commit.entries:
-            self._may_happen(entry)
-            before = self._record
-            if entry.kind is Kind.DECIDED and before.failover is not None and before.failover.open:
-                self._fail("I4", f"{entry.failover} was opened while {before.failover.id} is open")
-            self._record = apply(before, entry)
-            self._remember(entry)
-
-    def _remember(self, entry: Entry) -> None:
-        if entry.kind is Kind.PROOF:
-            self._proofs[entry.failover] = entry
-        if entry.kind is Kind.PROMOTE_INTENT:
-            other = self._candidates.setdefault(entry.term, entry.data["host"])
-            if other != entry.data["host"]:
-                self._fail("I4", f"two candidates in term {entry.term}")
-        key = entry.data.get("order") or entry.data.get("run") or ""
-        self._intents.setdefault(entry.kind, set()).add(str(key))
-
-    def _may_happen(self, entry: Entry) -> None:
-        """I8, judged from the durable state before this entry and from the truth about HA."""
-        if entry.kind not in NEW_THINGS:
+        if shell.node not in self._opinions:
+            self.opinion(shell.node)  # with this commit in it
             return
-        record, shell = self._record, self.world.shell
-        assert shell is not None
-        if record.paused is not None:
-            self._fail("I8", f"{entry.kind.value} while paused")
-        if self.world.now < shell.site().quiet_until:
-            self._fail("I8", f"{entry.kind.value} in quiet time")
-        if self._ha_since is not None and self.world.now - self._ha_since > HA_LAG_MS:
-            self._fail("I8", f"{entry.kind.value} while HA is armed")
-        by_operator = "confirmed" in str(entry.data.get("why", ""))
-        if record.cooldown and entry.kind is Kind.DECIDED and not by_operator:
-            self._fail("I8", "a decision within the cool-down")
+        news = any(entry.kind in NEW_THINGS for entry in commit.entries)
+        ha_since = self._ha_since() if news else None
+        for entry in commit.entries:
+            self._opinions[shell.node].add(entry, shell, ha_since)
 
-    def forget(self) -> None:
-        """The ledger was lost, on purpose."""
-        self._record = PoolRecord("")
-
-    def on_effect(self, pool: str, effect: out.Effect) -> None:
+    def on_effect(self, shell: SimShell, effect: out.Effect) -> None:
         """An effect is about to be performed."""
-        shell = self.world.shell
-        if shell is not None and shell.pools[pool].record != self._record:
-            self._fail("I6", "the engine's record is not the fold of the ledger")
+        opinion = self.opinion(shell.node)
+        opinion.allows(effect, shell)
         if isinstance(effect, out.SendOrder):
-            self._order(effect.order)
-        elif isinstance(effect, out.PowerOff):
-            if effect.run_id not in self._intents.get(Kind.FENCE_INTENT, ()):
-                self._fail("I6", f"power-off {effect.run_id} without an intent")
-            quiet = self.world.agents[self.world.name_of(effect.host)].silent_for()
-            if quiet < LIVE_REPORT_MS:
-                self._fail("I7", f"power-off of a host that reported {quiet} ms ago")
+            self._truth(effect.order)
+        if isinstance(effect, out.PowerOff):
+            name = self.world.name_of(effect.host)
+            quiet = self.world.now - self._heard.get(name, -LIVE_REPORT_MS)
+            failover = opinion.record.failover
+            approved = failover is not None and failover.id in opinion.accepted
+            if quiet < LIVE_REPORT_MS and not approved:
+                self._fail("I7", f"power-off of {name}, which said something {quiet} ms ago")
 
-    def _order(self, order: out.Order) -> None:
-        kind = INTENTS.get(type(order.kind))
-        if kind is not None and order.order_id not in self._intents.get(kind, ()):
-            self._fail("I6", f"{order.kind_name} {order.order_id} without a durable intent")
+    def _truth(self, order: out.Order) -> None:
+        """I10: what an order would do to a host that lives, or to a VM that runs."""
         hosts = self.world.pool.hosts.values()
-        if isinstance(order.kind, out.DeclareHostDead) and self._has_power(order.kind.host):
-            self._fail("I10", f"{self.world.name_of(order.kind.host)} has power and is to be declared dead")
-        if isinstance(order.kind, out.StartVm):
+        if isinstance(order.kind, out.DeclareHostDead):
+            if any(host.uuid == order.kind.host and host.power for host in hosts):
+                self._fail("I10", f"{self.world.name_of(order.kind.host)} has power and is to be declared dead")
+        elif isinstance(order.kind, out.StartVm):
             running = [host.name for host in hosts if order.kind.vm in host.domains.domains()]
             if running:
                 self._fail("I10", f"{order.kind.vm} is to be started and runs on {running}")
 
-    def _has_power(self, uuid: str) -> bool:
-        return any(host.uuid == uuid and host.power for host in self.world.pool.hosts.values())
+    def on_heard(self, name: str, sent_at: int) -> None:
+        """A collector has heard something that this host's agent sent then."""
+        self._heard[name] = max(sent_at, self._heard.get(name, 0))
 
     def on_numbers(self, name: str, epoch: int, term: int) -> None:
         """An agent said its highest epoch and term."""
@@ -248,17 +225,46 @@ class Invariants:
             self._fail("I5", f"{name} went from epoch and term {before} to {(epoch, term)}")
         self._numbers[name] = (epoch, term)
 
+    def forget_numbers(self, name: str) -> None:
+        """Its durable slot was rolled back, on purpose."""
+        self._numbers.pop(name, None)
+
     # ------------------------------------------------------------------------------------------ at the end
 
     def finish(self) -> None:
-        """What must hold of a whole run: I9 and I13."""
-        if self.world.verdict == "MasterVanished" and not self._record.open_alerts:
+        """What must hold of a whole run: I9, I13 and I15."""
+        for bmc in self.world.bmcs.values():
+            verbs = {verb for _, verb, _ in bmc.log}
+            if not verbs <= {"status", "off"}:
+                self._fail("I9", f"{bmc.device} was asked for {sorted(verbs)}")
+        shell = self.world.shell
+        if shell is None or not shell.alive or shell.frozen or shell.roster.stalled or not self.world.watched:
+            return
+        record = self.world.record
+        if self.world.verdict == "MasterVanished" and not record.open_alerts and self._long_since():
             self._fail("I13", "the master has vanished, nobody succeeds it, and no alert says why")
-        for device in self.world.settings.devices.values():
-            for each in device:
-                verbs = {verb for _, verb, _ in self.world.bmc(each.name).log}
-                if not verbs <= {"status", "off"}:
-                    self._fail("I9", f"{each.name} was asked for {sorted(verbs)}")
+        self._all_follow()
 
-    def _fail(self, number: str, why: str) -> None:
+    def _long_since(self) -> bool:
+        live = self.world.core.live
+        return self.world.now - live.verdict_since > CALM_MS
+
+    def _all_follow(self) -> None:
+        """I15, where the collector says that all is well."""
+        masters = self.world.masters()
+        if self.world.verdict != "Healthy" or not self._long_since() or len(masters) != 1:
+            return
+        record, address = self.world.record, self.world.pool.hosts[masters[0]].address
+        owed = {item.host for item in record.owed}
+        for name, host in self.world.pool.hosts.items():
+            reachable = host.power and not host.frozen and self.world.agents[name].stream is not None
+            if not reachable or name in masters or name in self.world.outcasts or host.uuid in owed:
+                continue
+            if self.world.pool.pool_conf(name) != f"slave:{address}":
+                self._fail("I15", f"the pool is Healthy, and {name} follows {self.world.pool.pool_conf(name)}")
+
+    def _fail(self, number: str, why: str) -> NoReturn:
         raise InvariantBroken(f"{number} at {self.world.now} ms: {why}\n{self.world.story()}")
+
+
+__all__ = ["COLLECTOR", "InvariantBroken", "Invariants"]

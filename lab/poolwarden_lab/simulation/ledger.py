@@ -40,6 +40,13 @@ class Ledger:
     commits: list[Commit] = field(default_factory=list)
     outbox: list[Outgoing] = field(default_factory=list)
     full: bool = False  # commits fail, as on a full disk
+    snapshots: list[tuple[int, int, int]] = field(default_factory=list)  # epoch, commits, outgoing alerts
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Make an epoch durable. Raises OSError if the disk is full."""
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.epoch = epoch
 
     def commit(self, commit: Commit) -> None:
         """Make one transaction durable. Raises OSError if the disk is full; then nothing of it is."""
@@ -47,6 +54,28 @@ class Ledger:
             raise OSError(28, "No space left on device")
         self.commits.append(commit)
         self.outbox += [Outgoing(alert) for alert in commit.alerts]
+
+    def snapshot(self) -> int:
+        """Take a backup; its number."""
+        self.snapshots.append((self.epoch, len(self.commits), len(self.outbox)))
+        return len(self.snapshots) - 1
+
+    def restore(self, number: int = -1) -> None:
+        """The disk is as it was at a backup (the newest unless said). Raises IndexError: there is none."""
+        self.epoch, commits, outgoing = self.snapshots[number]
+        del self.commits[commits:]
+        del self.outbox[outgoing:]
+
+    def lose_last(self) -> None:
+        """The last transaction had not reached the disk after all, as where a disk lies about its cache."""
+        if self.commits:
+            lost = self.commits.pop()
+            if lost.alerts:
+                del self.outbox[-len(lost.alerts) :]
+
+    def copy(self) -> Ledger:
+        """Another disk with the same content."""
+        return Ledger(self.epoch, list(self.commits), list(self.outbox))
 
     def pools(self) -> list[str]:
         return list(dict.fromkeys(commit.pool for commit in self.commits))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.acts import ACT_LIMIT_MS
@@ -31,6 +30,7 @@ from poolwarden_agent.dom0.port import (
     VmPlace,
 )
 from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_lab.simulation.slot import Slot, TornWrite
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB, choose, generation_on_disk
@@ -55,13 +55,6 @@ def at_once(begin: Callable[[OnReply], None], _limit_ms: int) -> PeerResult:
     replies: list[PeerResult] = []
     begin(replies.append)
     return replies[0] if replies else TIMEOUT
-
-
-@dataclass
-class Slot:
-    """What an agent has made durable; outlives agent, boot and power."""
-
-    payload: bytes = b""
 
 
 class SimPort(HostPort):
@@ -90,6 +83,7 @@ class SimPort(HostPort):
         self._identity = self._read_identity()
         self._gated = gated
         self._found = self.role()
+        self._missing: frozenset[str] = frozenset()
 
     def _point(self, name: str) -> None:
         if self._dies(name):
@@ -122,14 +116,23 @@ class SimPort(HostPort):
         return self._host.disk.read(path).decode().strip()
 
     def capabilities(self) -> tuple[str, ...]:
-        return gate.KNOWN
+        return tuple(kind for kind in gate.KNOWN if kind not in self._missing)
+
+    def pretend(self, missing: frozenset[str], host: str) -> None:
+        """Faults: an older version without these capabilities; a clone that says it is another host."""
+        self._missing = missing
+        if host:
+            self._identity = self._identity._replace(host=host)
 
     def load_state(self) -> bytes:
-        return self._slot.payload
+        return self._slot.load()
 
     def save_state(self, payload: bytes) -> None:
         self._point("before save")
-        self._slot.payload = payload
+        try:
+            self._slot.save(payload)
+        except TornWrite as torn:
+            raise AgentKilled(str(torn)) from None
         self._point("after save")
 
     # ------------------------------------------------------------------------------------------ files

@@ -1,35 +1,48 @@
 """The collector's shell in virtual time: one process, killed at any point, rebuilt from its ledger.
 
-The loop is the production shell's: event, ``engine.step``, one durable commit, and only then the effects. Streams speak
-bytes through the production ``StreamState``. Timers: a Tick each 250 ms, the collector's own probe at the pool's probe
-interval. A power command that was started outlives the collector, as a child process does; its result does not.
+The loop is the production service's (shell/service.py), on its roster, its backlog, its handovers and its translation
+of streams: event, ``engine.step``, one durable commit, and only then the effects. Mirrored here are its rules: nothing
+is stepped while the journal cannot be written, quiet time again after the collector was away or blind, nothing is done
+any more once it has stood down. Timers: a Tick each 250 ms, the collector's own probe at its general probe interval.
+
+A process that stands still (SIGSTOP, a suspended machine) takes nothing: what comes is held and taken when it goes on;
+its timers fire late, once. A power command that was started outlives the collector, as a child process does; its result
+does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import epoch
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import FenceDevice, HostId, PowerReading, ProbeOutcome
+from poolwarden_collector.core.facts import FenceDevice, HostId, PoolId, ProbeOutcome
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, fold
+from poolwarden_collector.core.site import judge_sites
 from poolwarden_collector.shell import wire_orders
+from poolwarden_collector.shell.backlog import Backlog
+from poolwarden_collector.shell.config import Config, PoolSettings, Tls
 from poolwarden_collector.shell.handover import Handovers
-from poolwarden_collector.shell.translate import StreamState
+from poolwarden_collector.shell.inbox import Happening
+from poolwarden_collector.shell.roster import Roster
+from poolwarden_collector.shell.service import AWAY_MS, RETRY_MS, TICK_MS
 from poolwarden_lab.simulation.bmc import SimBmc
+from poolwarden_lab.simulation.fencing import SimFencer
 from poolwarden_lab.simulation.ledger import Commit, Ledger
 from poolwarden_lab.simulation.points import CollectorKilled, Point, Saboteur, nobody
+from poolwarden_lab.simulation.sessions import SimSessions
 from poolwarden_lab.simulation.streams import Stream
 
-TICK_MS = 250
-LOGGED_OUT = "collector is down"
+_ACTS = (out.SendOrder, out.PowerOff, out.HandOver, out.AnswerGate)
 
 
 class Surroundings(Protocol):
@@ -38,11 +51,13 @@ class Surroundings(Protocol):
     @property
     def now(self) -> int: ...
     def at(self, ms: int, act: Callable[[], None]) -> None: ...
+    def lot(self) -> int: ...
     def bmc(self, device: str) -> SimBmc: ...
-    def bmc_reached(self, device: str) -> bool: ...
-    def probe_from_collector(self, address: str, timeout_ms: int) -> ProbeOutcome: ...
-    def performed(self, shell: SimShell, pool: str, effect: out.Effect) -> None: ...
+    def reaches(self, shell: SimShell, node: str) -> bool: ...
+    def probe(self, shell: SimShell, pool: PoolId, address: str, timeout_ms: int) -> ProbeOutcome: ...
+    def performed(self, shell: SimShell, pool: PoolId, effect: out.Effect) -> None: ...
     def committed(self, shell: SimShell, commit: Commit) -> None: ...
+    def heard(self, shell: SimShell, host: HostId, sent_at: int) -> None: ...
     def collector_killed(self, shell: SimShell) -> None: ...
 
 
@@ -55,22 +70,20 @@ class Counters:
 
 
 @dataclass
-class Line:
-    """One accepted stream."""
-
-    stream: Stream
-    state: StreamState
-    pool: str = ""
-    challenged: int = 0
-
-
-@dataclass
 class Settings:
-    """What a configuration file would say."""
+    """What a configuration file would say. ``policy`` is for pools without one of their own."""
 
     policy: Policy
     devices: dict[HostId, tuple[FenceDevice, ...]] = field(default_factory=dict)
     name: str = "collector"
+    pools: dict[PoolId, Policy] = field(default_factory=dict)
+
+    def config(self) -> Config:
+        """The same as production reads it from a file."""
+        nowhere = Path("/nonexistent")
+        pools = {uuid: PoolSettings(uuid, policy) for uuid, policy in self.pools.items()}
+        tls = Tls(nowhere, nowhere, nowhere)
+        return Config(nowhere, self.name, "", nowhere, nowhere, tls, policy=self.policy, pools=pools)
 
 
 class SimShell:
@@ -83,114 +96,260 @@ class SimShell:
         settings: Settings,
         counters: Counters,
         saboteur: Saboteur = nobody,
+        node: str = "collector",
     ) -> None:
         self.world = world
         self.ledger = ledger
         self.settings = settings
         self.saboteur = saboteur
         self.counters = counters
+        self.node = node
         self.alive = True
-        self.started_at = world.now
-        self.pools: dict[str, Pool] = {}
+        self.frozen = False
         self.replies: dict[str, out.Reply] = {}
         self.refused_commits = 0
         self.anchors: tuple[bool, ...] = ()
-        self._lines: dict[HostId, Line] = {}
-        self._own_target: dict[str, out.Target] = {}
-        self._handovers: dict[str, Handovers] = {}
-        ledger.epoch += 1
-        self.epoch = ledger.epoch
+        self.begin_epoch()
+        self.roster = Roster(settings.config(), ledger.epoch, lambda: world.now)
+        self.sessions = SimSessions(self)
+        self.fencer = SimFencer(self)
+        self._own_target: dict[PoolId, out.Target] = {}
+        self._handovers: dict[PoolId, Handovers] = {}
+        self._backlog = Backlog()
+        self._retry_at = 0
+        self._epoch_above = 0
+        self._last_step = world.now
+        self._stepped: dict[PoolId, int] = {}
+        self._held: list[Callable[[], None]] = []  # what came while it stood still
 
     # ------------------------------------------------------------------------------------------ life
 
+    @property
+    def pools(self) -> dict[PoolId, Pool]:
+        return self.roster.pools
+
+    @property
+    def epoch(self) -> int:
+        return self.roster.epoch
+
+    @property
+    def started_at(self) -> int:
+        return self.roster.started_at
+
+    def begin_epoch(self, above: int = 0) -> int:
+        """A new epoch, durable at once (shell/journal.py begin_epoch). Raises OSError."""
+        self.ledger.begin_epoch(epoch.after(max(self.ledger.epoch, above), self.world.lot()))
+        return self.ledger.epoch
+
     def start(self) -> None:
         """Fold every pool from the ledger, and begin to tick."""
-        with self._mortal():
+        with self.mortal():
             for pool in self.ledger.pools():
                 record = fold(PoolRecord(pool), self.ledger.entries(pool))
-                self.pools[pool] = Pool(record, self.settings.policy, self.settings.devices)
-                self._first_entry(pool, Kind.COLLECTOR_STARTED, f"collector started with epoch {self.epoch}")
-        self._later(TICK_MS, self._tick)
-        self._later(self.settings.policy.probe_interval, self._probe)
+                self.pools[pool] = self._pool(record)
+                text = f"collector {self.settings.name} started with epoch {epoch.name(self.epoch)}"
+                self._note(pool, Kind.COLLECTOR_STARTED, text, epoch=self.epoch)
+        self.later(TICK_MS, self._tick)
+        self.later(self.settings.policy.probe_interval, self._probe)
+
+    def _pool(self, record: PoolRecord) -> Pool:
+        return Pool(record, self.roster.config.policy_of(record.pool), self.settings.devices)
 
     def die(self) -> None:
         """SIGKILL: every stream is reset, nothing runs on."""
         if not self.alive:
             return
-        self.alive = False
-        for line in list(self._lines.values()):
-            line.stream.end()
-        self._lines.clear()
+        self.alive = self.frozen = False
+        self.sessions.end_all()
         self.world.collector_killed(self)
 
-    def site(self) -> Site:
-        quiet = self.started_at + self.settings.policy.quiet_time
-        blind = "none of its network anchors answers" if self.anchors and not any(self.anchors) else ""
-        return Site(self.epoch, self.started_at, quiet, blind)
+    def freeze(self) -> None:
+        """SIGSTOP, or its machine is suspended."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """It goes on: what came meanwhile is taken now."""
+        self.frozen = False
+        held, self._held = self._held, []
+        for act in held:
+            self.enter(act)
+
+    def site(self, pool: PoolId = "") -> Site:
+        """The collector's condition as this pool knows it."""
+        return self.roster.site(pool)
+
+    def enter(self, act: Callable[[], None]) -> None:
+        """Something comes in: now, later if the process stands still, never if it is dead."""
+        if self.frozen:
+            self._held.append(act)
+        elif self.alive:
+            with self.mortal():
+                act()
+
+    def later(self, delay: int, act: Callable[[], None]) -> None:
+        """A timer of this process."""
+        self.world.at(self.world.now + delay, lambda: self.enter(act))
+
+    def mortal(self) -> _Mortal:
+        return _Mortal(self)
 
     # ------------------------------------------------------------------------------------------ streams
 
     def accept(self, stream: Stream) -> Callable[[bytes], None]:
         """A new connection; what to do with each of its messages."""
-        line = Line(stream, StreamState(stream.number, probe_timeout_ms=self.settings.policy.probe_timeout))
-
-        def receive(raw: bytes) -> None:
-            if self.alive:
-                with self._mortal():
-                    self._on_message(line, pb.AgentMessage.FromString(raw))
-
-        return receive
+        return self.sessions.accept(stream)
 
     def stream_ended(self, stream: Stream) -> None:
-        line = next((each for each in self._lines.values() if each.stream is stream), None)
-        if line is None or not self.alive:
-            return
-        del self._lines[line.state.host]
-        with self._mortal():
-            self._feed(line.pool, line.state.ended())
+        self.enter(lambda: self.sessions.ended(stream))
 
-    def _on_message(self, line: Line, message: pb.AgentMessage) -> None:
-        events = line.state.on_message(message, self.world.now)
-        for event in events:
-            if isinstance(event, ev.AgentConnected):
-                self._attach(line, event)
-            self._feed(line.pool, event)
-        for reply in line.state.take_replies():
-            self._down(line, reply)
-
-    def _attach(self, line: Line, event: ev.AgentConnected) -> None:
-        line.pool = event.hello.pool
-        older = self._lines.get(event.hello.host)
-        self._lines[event.hello.host] = line
-        if older is not None and older.stream is not line.stream:
-            older.stream.end()
-        if line.pool not in self.pools:
-            self.pools[line.pool] = Pool(PoolRecord(line.pool), self.settings.policy, self.settings.devices)
-            self._first_entry(line.pool, Kind.POOL_SEEN, "a pool was seen for the first time")
-        self._down(line, wire_orders.welcome(self.epoch, self.settings.policy, self.settings.name))
-
-    def _down(self, line: Line, message: pb.CollectorMessage) -> None:
-        if line.stream.open and line.stream.down is not None:
-            line.stream.down.send(message.SerializeToString())
+    def down(self, host: HostId, message: pb.CollectorMessage) -> None:
+        """To a host's agent, if it has a stream."""
+        self.sessions.send(host, message)
 
     # ------------------------------------------------------------------------------------------ the loop
 
-    def say(self, event: ev.OperatorSaid) -> None:
-        """An operator's command; the answer appears in ``replies``."""
-        with self._mortal():
-            for pool in list(self.pools):
-                self._feed(pool, event)
+    def say(self, event: ev.OperatorSaid, pool: PoolId = "") -> None:
+        """An operator's command for one pool, or for every one; the answer appears in ``replies``."""
 
-    def _feed(self, pool: str, event: ev.Event) -> None:
-        before = self.pools[pool]
-        outcome = step(before, event, self.world.now, self.site())
-        if not self._commit(pool, outcome.entries, outcome.alerts):
+        def take() -> None:
+            for uuid in [pool] if pool else list(self.pools):
+                self.take(uuid, event)
+
+        self.enter(take)
+
+    def take(self, pool: PoolId, event: ev.Event) -> None:
+        """One event, as the service takes it."""
+        self._notice_absence()
+        happening = Happening(pool, event)
+        if self.roster.stalled:
+            self._hold(happening)
+            if self.world.now >= self._retry_at:
+                self._resume()
             return
+        try:
+            self._step(happening)
+        except OSError as error:
+            self.refused_commits += 1
+            self._stall(str(error))
+            self._hold(happening)
+
+    def _step(self, happening: Happening) -> None:
+        pool, event = happening.pool, happening.event
+        self._stepped[pool] = self.world.now
+        if pool not in self.pools:
+            self._adopt(pool)
+        outcome = step(self.pools[pool], event, self.world.now, self.site(pool))
+        self._commit(pool, outcome.entries, outcome.alerts)
         self.pools[pool] = outcome.pool
         self._perform_all(pool, outcome)
         self._hand_over(pool, event)
 
-    def _hand_over(self, pool: str, event: ev.Event) -> None:
+    def _adopt(self, pool: PoolId) -> None:
+        self.pools[pool] = self._pool(PoolRecord(pool))
+        try:
+            self._note(pool, Kind.POOL_SEEN, "an agent of this pool has come for the first time")
+        except OSError:
+            del self.pools[pool]
+            raise
+
+    def _note(self, pool: PoolId, kind: Kind, text: str, **data: object) -> None:
+        known = self.pools[pool]
+        entry = Entry(kind, text, dict(data), "", known.record.term)
+        self._commit(pool, (entry,), ())
+        self.pools[pool] = replace(known, record=fold(known.record, (entry,)))
+
+    def _commit(
+        self, pool: PoolId, entries: tuple[Entry, ...], alerts: tuple[out.AlertRaised | out.AlertResolved, ...]
+    ) -> None:
+        """Raises OSError: nothing of it is durable."""
+        if not entries and not alerts:
+            return
+        self.counters.commits += 1
+        names = ", ".join(entry.kind.value for entry in entries)
+        self._may_die("commit", "before", self.counters.commits, names)
+        commit = Commit(self.world.now, self.epoch, pool, entries, alerts)
+        self.ledger.commit(commit)
+        self.world.committed(self, commit)
+        self._may_die("commit", "after", self.counters.commits, names)
+
+    def _perform_all(self, pool: PoolId, outcome: Outcome) -> None:
+        for effect in outcome.effects:
+            if self.roster.deposed and isinstance(effect, _ACTS):
+                self._drop(pool, effect)
+                continue
+            self.counters.effects += 1
+            number, name = self.counters.effects, name_of(effect)
+            self._may_die("effect", "before", number, name)
+            self.world.performed(self, pool, effect)
+            self._perform(pool, effect)
+            self._may_die("effect", "after", number, name)
+
+    def _drop(self, pool: PoolId, effect: out.Effect) -> None:
+        if isinstance(effect, out.PowerOff):
+            text = "not begun: this collector has stood down"
+            ended = ev.FenceEnded(effect.host, effect.run_id, False, True, text, self.world.now)
+            self.later(0, lambda: self.take(pool, ended))
+
+    def _may_die(self, what: str, when: str, number: int, names: str) -> None:
+        if self.saboteur(Point(what, when, number, names)):
+            raise CollectorKilled
+
+    # ------------------------------------------------------------------------------------------ a journal that fails
+
+    def _stall(self, why: str) -> None:
+        if not self.roster.stalled:
+            self.roster.stalled_at = self.world.now
+        self.roster.stalled = why
+        self._retry_at = self.world.now + RETRY_MS
+
+    def _hold(self, happening: Happening) -> None:
+        event = happening.event
+        if isinstance(event, ev.OperatorSaid):
+            why = f"nothing can be recorded, so nothing is done: {self.roster.stalled}"
+            step_on = "Make room on the journal's disk; the collector goes on by itself."
+            self.replies[event.request_id] = out.Reply(event.request_id, False, why, "journal", step_on)
+        else:
+            self._backlog.keep(happening)
+
+    def _resume(self) -> None:
+        if self.ledger.full:
+            self._stall(self.roster.stalled)
+            return
+        self.roster.stalled, self.roster.stalled_at = "", None
+        self.roster.be_quiet_again(self.world.now)
+        self._raise_epoch()
+        for happening in self._backlog.take_all():
+            self.take(happening.pool, happening.event)
+
+    # ------------------------------------------------------------------------------------------ time
+
+    def _tick(self) -> None:
+        self.later(TICK_MS, self._tick)
+        self._notice_absence()
+        now = self.world.now
+        self.roster.judged(judge_sites(self.pools, self.anchors, now, self.roster.sites), now)
+        due = now - TICK_MS // 2
+        for pool in [pool for pool in self.pools if self._stepped.get(pool, -1) <= due]:
+            self.take(pool, ev.Tick())
+
+    def _notice_absence(self) -> None:
+        """Was this process stopped, or its machine suspended? Then the silence since was its own."""
+        now = self.world.now
+        away, self._last_step = now - self._last_step, now
+        if away > AWAY_MS and self.pools:
+            self.roster.be_quiet_again(now)
+            self.fencer.cut_off()
+
+    def _probe(self) -> None:
+        self.later(self.settings.policy.probe_interval, self._probe)
+        for pool, target in list(self._own_target.items()):
+            if target.address:
+                outcome = self.world.probe(self, pool, target.address, self.settings.policy.probe_timeout)
+                self.take(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
+
+    # ------------------------------------------------------------------------------------------ handovers
+
+    def _hand_over(self, pool: PoolId, event: ev.Event) -> None:
         """The pool's handovers hear every answer, and the time."""
         handovers = self._handovers.get(pool)
         if handovers is None:
@@ -199,146 +358,61 @@ class SimShell:
             handovers.answered(event.host, event.result, self.world.now)
         handovers.tick(self.world.now)
 
-    def _handovers_of(self, pool: str) -> Handovers:
+    def _handovers_of(self, pool: PoolId) -> Handovers:
         def tell(event: ev.DatabaseTransferred) -> None:
-            self._later(0, lambda: self._feed(pool, event))
+            self.later(0, lambda: self.take(pool, event))
 
         if pool not in self._handovers:
             self._handovers[pool] = Handovers(lambda order: self._send_order(pool, order), tell)
         return self._handovers[pool]
 
-    def _first_entry(self, pool: str, kind: Kind, text: str) -> None:
-        if self._commit(pool, (Entry(kind, text),), ()):
-            record = self.pools[pool].record
-            self.pools[pool] = replace(self.pools[pool], record=fold(record, ()))
-
-    def _commit(
-        self, pool: str, entries: tuple[Entry, ...], alerts: tuple[out.AlertRaised | out.AlertResolved, ...]
-    ) -> bool:
-        if not entries and not alerts:
-            return True
-        self.counters.commits += 1
-        names = ", ".join(entry.kind.value for entry in entries)
-        self._may_die("commit", "before", self.counters.commits, names)
-        commit = Commit(self.world.now, self.epoch, pool, entries, alerts)
-        try:
-            self.ledger.commit(commit)
-        except OSError:
-            self.refused_commits += 1
-            return False
-        self.world.committed(self, commit)
-        self._may_die("commit", "after", self.counters.commits, names)
-        return True
-
-    def _perform_all(self, pool: str, outcome: Outcome) -> None:
-        for effect in outcome.effects:
-            self.counters.effects += 1
-            number, name = self.counters.effects, name_of(effect)
-            self._may_die("effect", "before", number, name)
-            self.world.performed(self, pool, effect)
-            self._perform(pool, effect)
-            self._may_die("effect", "after", number, name)
-
-    def _may_die(self, what: str, when: str, number: int, names: str) -> None:
-        if self.saboteur(Point(what, when, number, names)):
-            raise CollectorKilled
-
-    def _mortal(self) -> _Mortal:
-        return _Mortal(self)
-
-    def _later(self, delay: int, act: Callable[[], None]) -> None:
-        def run() -> None:
-            if self.alive:
-                with self._mortal():
-                    act()
-
-        self.world.at(self.world.now + delay, run)
-
-    def _tick(self) -> None:
-        self._later(TICK_MS, self._tick)
-        for pool in list(self.pools):
-            self._feed(pool, ev.Tick())
-
-    def _probe(self) -> None:
-        self._later(self.settings.policy.probe_interval, self._probe)
-        for pool, target in list(self._own_target.items()):
-            if target.address:
-                outcome = self.world.probe_from_collector(target.address, self.settings.policy.probe_timeout)
-                self._feed(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
-
     # ------------------------------------------------------------------------------------------ effects
 
-    def _perform(self, pool: str, effect: out.Effect) -> None:
+    def _perform(self, pool: PoolId, effect: out.Effect) -> None:
         match effect:
             case out.SendOrder(order):
                 self._send_order(pool, order)
             case out.HandOver():
                 self._handovers_of(pool).begin(effect, self.world.now)
             case out.AnswerGate(host):
-                line = self._lines.get(host)
-                if line is not None:
-                    self._down(line, line.state.gate_to_pb(effect, self.epoch))
+                self.sessions.answer_gate(host, effect)
             case out.SendChallenge(host, nonce):
-                self._send(host, wire_orders.challenge(nonce))
+                self.down(host, wire_orders.challenge(nonce))
             case out.SendSettings(host, targets):
-                settings = wire_orders.settings(self.settings.policy, targets)
-                self._send(host, pb.CollectorMessage(settings=settings))
-            case out.ReadPower(host, device, run):
-                self._read_power(pool, host, device, run)
-            case out.PowerOff(host, device, run):
-                self._power_off(pool, host, device, run)
+                policy = self.roster.config.policy_of(pool)
+                self.down(host, pb.CollectorMessage(settings=wire_orders.settings(policy, targets)))
+            case out.ReadPower():
+                self.fencer.read_power(pool, effect)
+            case out.PowerOff():
+                self.fencer.power_off(pool, effect)
             case out.ProbeFromCollector(_, target):
                 self._own_target[pool] = target
             case out.Reply():
                 self.replies[effect.request_id] = effect
+            case out.StandDown(why):
+                self._stand_down(why)
+            case out.BeQuiet(until):
+                self.roster.be_quiet_until(until)
             case out.RaiseEpoch(above):
-                self._raise_epoch(above)
+                self._epoch_above = max(self._epoch_above, above)
+                self._raise_epoch()
 
-    def _send(self, host: HostId, message: pb.CollectorMessage) -> None:
-        line = self._lines.get(host)
-        if line is not None:
-            self._down(line, message)
+    def _send_order(self, pool: PoolId, order: out.Order) -> None:
+        if not self.roster.deposed:
+            self.sessions.send_order(pool, order)
 
-    def _send_order(self, pool: str, order: out.Order) -> None:
-        line = self._lines.get(order.host)
-        if line is not None:
-            self._down(line, line.state.order_to_pb(order, self.epoch, pool))
+    def _stand_down(self, why: str) -> None:
+        if not self.roster.deposed:
+            self.roster.deposed = why
+            self.fencer.cut_off()
 
-    def _raise_epoch(self, above: int) -> None:
-        self.epoch = self.ledger.epoch = max(self.epoch, above + 1)
-        for line in self._lines.values():
-            self._down(line, wire_orders.welcome(self.epoch, self.settings.policy, self.settings.name))
-
-    def _read_power(self, pool: str, host: HostId, device: str, run: str) -> None:
-        began, bmc = self.world.now, self.world.bmc(device)
-        took = bmc.took(self.world.bmc_reached(device))
-        found = []
-
-        def read() -> None:
-            found.append(bmc.status(self.world.now, self.world.bmc_reached(device)))
-
-        def report() -> None:
-            reading = PowerReading(found[0][0], device, began, self.world.now, found[0][1])
-            self._feed(pool, ev.PowerRead(host, run, reading))
-
-        self.world.at(began + took // 2, read)
-        self._later(took, report)
-
-    def _power_off(self, pool: str, host: HostId, device: str, run: str) -> None:
-        began, bmc = self.world.now, self.world.bmc(device)
-        took = bmc.took(self.world.bmc_reached(device))
-        found = []
-
-        def switch() -> None:
-            found.append(bmc.off(self.world.now, self.world.bmc_reached(device)))
-
-        def report() -> None:
-            claim, text = found[0]
-            self._feed(pool, ev.FenceEnded(host, run, claim, True, text, self.world.now))
-
-        # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
-        self.world.at(began + took // 2, switch)
-        self._later(took, report)
+    def _raise_epoch(self) -> None:
+        if self._epoch_above < self.roster.epoch:
+            return
+        try:
+            self.roster.epoch = self.begin_epoch(self._epoch_above)
+        except OSError as error:
+            self._stall(str(error))
 
 
 class _Mortal:

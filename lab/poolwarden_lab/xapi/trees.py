@@ -26,15 +26,16 @@ _GIB = 1 << 30
 
 
 class MemoryDisk:
-    """A tree in memory. `full`: writes fail as on a full disk, except below /run and /proc, which are not on it.
+    """A tree in memory. `now` stamps changes, ms.
 
-    `now` stamps changes, ms.
+    `full`: writes fail as on a full disk, `read_only`: as on one mounted so; except below /run and /proc, which are
+    not on it.
     """
 
     def __init__(self, files: dict[str, bytes] | None = None, now: Callable[[], int] = lambda: 0) -> None:
         self.files: dict[str, bytes] = dict(files or {})
         self.changed: dict[str, int] = {}  # path -> time of its last write, ms
-        self.full = False
+        self.full = self.read_only = False
         self.now = now
 
     def read(self, path: str) -> bytes:
@@ -44,8 +45,9 @@ class MemoryDisk:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
     def write(self, path: str, content: bytes) -> None:
-        if self.full and not path.startswith(("var/run/", "proc/")):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        if (self.full or self.read_only) and not path.startswith(("var/run/", "proc/")):
+            code = errno.EROFS if self.read_only else errno.ENOSPC
+            raise OSError(code, os.strerror(code), path)
         self.files[path] = content
         self.changed[path] = self.now()
 

@@ -1,0 +1,128 @@
+"""The fencer in virtual time: each effect is one run of a fence agent, answered by one event (shell/fencer.py).
+
+One run at a time per device; an ``off`` whose turn comes later than 5 s is not begun. A run that was begun goes on if
+the collector dies; its answer is lost then. A run that is cut off is uncertain: what it has asked the device for may
+still happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core import orders as out
+from poolwarden_collector.core.facts import HostId, PoolId, Power, PowerReading
+from poolwarden_collector.shell.fencer import OFF_WITHIN_MS
+from poolwarden_lab.simulation.bmc import Run
+
+if TYPE_CHECKING:
+    from poolwarden_lab.simulation.shell import SimShell
+
+DEFAULT_LIMIT_MS = 40_000
+
+
+@dataclass(eq=False)
+class Off:
+    """A power-off under way."""
+
+    pool: PoolId
+    host: HostId
+    run_id: str
+    over: bool = False
+
+
+class SimFencer:
+    """The fence agents that one collector process has started."""
+
+    def __init__(self, shell: SimShell) -> None:
+        self._shell = shell
+        self._offs: list[Off] = []
+        self._free_at: dict[str, int] = {}
+
+    def _limit(self, device: str) -> int:
+        known = [each for devices in self._shell.settings.devices.values() for each in devices]
+        return next((each.hard_limit_ms for each in known if each.name == device), DEFAULT_LIMIT_MS)
+
+    def _turn(self, device: str, begin: Callable[[Run], None]) -> None:
+        """Begin when the device is free."""
+        world = self._shell.world
+        free = max(world.now, self._free_at.get(device, 0))
+
+        def now_it_begins() -> None:
+            begin(world.bmc(device).run(world.reaches(self._shell, device), self._limit(device)))
+
+        if free == world.now:
+            run = world.bmc(device).run(world.reaches(self._shell, device), self._limit(device))
+            self._free_at[device] = free + run.ends_ms
+            begin(run)
+        else:
+            self._free_at[device] = free + self._limit(device)
+            self._shell.later(free - world.now, now_it_begins)
+
+    def read_power(self, pool: PoolId, effect: out.ReadPower) -> None:
+        """Read a device; answered by PowerRead."""
+        self._turn(effect.device, lambda run: self._read(pool, effect, run))
+
+    def _read(self, pool: PoolId, effect: out.ReadPower, run: Run) -> None:
+        shell, world = self._shell, self._shell.world
+        began, bmc = world.now, world.bmc(effect.device)
+        found: list[tuple[Power, str]] = []
+        if run.killed:
+            found.append((Power.UNKNOWN, f"killed: no end within {run.ends_ms / 1000:g} s"))
+        else:
+            world.at(began + run.acts_ms, lambda: found.append(bmc.status(world.now, self._reached(effect.device))))
+
+        def report() -> None:
+            reading = PowerReading(found[0][0], effect.device, began, world.now, found[0][1])
+            shell.take(pool, ev.PowerRead(effect.host, effect.run_id, reading))
+
+        shell.later(run.ends_ms, report)
+
+    def _reached(self, device: str) -> bool:
+        return self._shell.world.reaches(self._shell, device)
+
+    def power_off(self, pool: PoolId, effect: out.PowerOff) -> None:
+        """Switch a host off; answered by FenceEnded."""
+        asked = self._shell.world.now
+        off = Off(pool, effect.host, effect.run_id)
+        self._offs.append(off)
+        self._turn(effect.device, lambda run: self._off(off, effect.device, run, asked))
+
+    def _off(self, off: Off, device: str, run: Run, asked: int) -> None:
+        world = self._shell.world
+        began, bmc = world.now, world.bmc(device)
+        if began - asked > OFF_WITHIN_MS:
+            text = f"not begun: {device} was busy for {(began - asked) / 1000:.1f} s"
+            self._end(off, False, True, text)
+            return
+        found: list[tuple[bool, str]] = []
+        # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
+        world.at(began + run.acts_ms, lambda: found.append(bmc.off(world.now, self._reached(device))))
+
+        def report() -> None:
+            if run.killed:
+                self._end(off, False, False, f"killed: no end within {run.ends_ms / 1000:g} s")
+            else:
+                self._end(off, found[0][0], True, found[0][1])
+
+        self._shell.later(run.ends_ms, report)
+
+    def _end(self, off: Off, claim: bool, certain: bool, text: str) -> None:
+        if off.over:
+            return
+        off.over = True
+        self._offs.remove(off)
+        self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, self._shell.world.now))
+
+    def cut_off(self) -> None:
+        """Kill every power-off that runs; none of them has a certain result any more."""
+        for off in list(self._offs):
+            self._offs.remove(off)
+            off.over = True
+            ended = ev.FenceEnded(off.host, off.run_id, False, False, "cut off by the collector", self._shell.world.now)
+            self._shell.later(0, self._telling(off.pool, ended))
+
+    def _telling(self, pool: PoolId, event: ev.Event) -> Callable[[], None]:
+        return lambda: self._shell.take(pool, event)
