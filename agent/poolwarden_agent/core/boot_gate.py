@@ -11,7 +11,8 @@ Rules, the first that decides
 2. The collector says open: open. It says wait: nothing else may decide meanwhile.
 3. No collector: the members are asked. One that is alive and is no member acts as master: shut. One that follows
    somebody else counts against this host only if that somebody answers. At least one that follows this host, and no
-   other answer: open. Disagreement: shut.
+   other answer: open, at once if every one has answered, else after five minutes (a host that was just promoted is
+   silent while its xapi restarts). Disagreement: shut.
 4. Nobody answers: with the management link down or the gateway silent, shut, because isolated old masters are the
    dangerous ones. With the network alive: open after five minutes.
 
@@ -134,8 +135,12 @@ def _members(now: BootNow) -> Optional[Decision]:
     if others:
         text = "%s follows %s, which answers" % (others[0].address, others[0].master)
         return Decision(SHUT, text + (", and %s follows this host" % ours[0].address if ours else ""))
-    if ours:
+    missing = [m.address for m in now.members if m.said == SILENT]
+    if ours and (not missing or now.waited_ms >= NETWORK_ALIVE_MS):
         return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address, True)
+    if ours:
+        # A host that was just promoted is silent while its xapi restarts, and its members do not know of it yet.
+        return Decision(SHUT, "%s follows this host; %s has not answered yet" % (ours[0].address, missing[0]))
     if following:
         text = "%s follows %s, which does not answer" % (following[0].address, following[0].master)
         return Decision(SHUT, text) if not _network(now) else None

@@ -66,10 +66,15 @@ def _owe_undoing(d: Draft, failover: Failover) -> None:
         name = d.name(failover.old_master)
         text = f"{name} is owed the release of its toolstack"
         d.note(Kind.OWED, text, host=failover.old_master, what="release", successor="")
-    if failover.handed_over is not None or failover.transfer:
-        target = failover.candidate if failover.handed_over is None else failover.handed_over["target"]
-        text = f"{d.name(target)} is owed the removal of the database that was placed there"
-        d.note(Kind.OWED, text, host=target, what="remove-database", successor="")
+    owe_removals(d, failover, "")
+
+
+def owe_removals(d: Draft, failover: Failover, used_by: HostId) -> None:
+    """Every placed database but the one that a promotion has used is owed its removal."""
+    for target in failover.placed_on:
+        if target != used_by:
+            text = f"{d.name(target)} is owed the removal of the database that was placed there"
+            d.note(Kind.OWED, text, host=target, what="remove-database", successor="")
 
 
 def resolve_blocks(d: Draft, failover: Failover, text: str) -> None:

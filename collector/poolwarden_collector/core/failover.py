@@ -67,6 +67,7 @@ def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
         "old_boot": known.boot_id,
         "old_machine": known.system_uuid,
         "path": path.value,
+        "epoch": d.site.epoch,
         "why": why,
         "evidence": [
             {"subject": e.subject, "value": e.value, "age_ms": e.age_ms, "witness": e.witness, "text": e.text}
@@ -87,6 +88,8 @@ def advance(d: Draft, verdict: Verdict) -> None:
     for _ in range(len(Step)):
         failover = d.failover
         if failover is None or hold(d, failover, verdict):
+            if failover is not None:
+                _say_pause(d, failover)
             return
         if failover.step in REVERSIBLE and (_must_end(d, failover, verdict) or not _approved(d, failover)):
             return
@@ -95,6 +98,14 @@ def advance(d: Draft, verdict: Verdict) -> None:
         if after is None or after.step is failover.step:
             return
         d.change(step_since=d.now)
+
+
+def _say_pause(d: Draft, failover: Failover) -> None:
+    """A failover that a person has stopped says so, once."""
+    if d.record.paused is not None and not failover.blocked:
+        why = f"the pool is paused: {d.record.paused}"
+        step = f"poolwarden resume {d.record.name or d.record.pool}: then it is judged anew and goes on."
+        block(d, failover, "PAUSED", why, step)
 
 
 def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
@@ -212,7 +223,8 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
         if claim.placements.generation == agent.facts.database.generation:
             return
         # safety: the forecast must be of the file that would be loaded now, not of the one that was there at the claim.
-        d.change(claims={h: c for h, c in d.live.claims.items() if h != host})
+        claims = {h: c for h, c in d.live.claims.items() if h != host}
+        d.change(claims=claims, asked_again={**d.live.asked_again, host: d.now})
     elif claim is not None:
         return
     prefix = f"{claim_prefix(d)}{host}."
@@ -280,6 +292,10 @@ def _candidate_stands(d: Draft, failover: Failover) -> bool:
     own = next((r for r in ranked if r.host == failover.candidate), None)
     if own is not None and not own.limitation:
         return forecast.allows(d, failover, failover.candidate)
+    again = d.live.asked_again.get(failover.candidate)
+    unanswered = failover.candidate not in d.live.claims and d.heard(failover.candidate) is not None
+    if unanswered and again is not None and d.now - again < 3 * d.policy.claim_wait:
+        return False  # its database has just changed (a handover's has), and it has been asked about the new one
     _choose(d, failover)
     return False
 

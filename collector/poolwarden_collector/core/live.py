@@ -114,6 +114,7 @@ class PoolLive:
     claim_round: int = 0  # the serial of the present round; answers to an earlier one do not count
     look_misses: int = 0  # last looks that the candidate left unanswered, in a row
     mute: frozenset[HostId] = frozenset()  # hosts that left three last looks unanswered on their present stream
+    asked_again: dict[HostId, Ms] = field(default_factory=dict)  # since when a claim is owed for a changed database
     asked_gates: dict[HostId, tuple[str, Role]] = field(default_factory=dict)  # boot gates that wait for an answer
     gate_words: dict[HostId, tuple[str, str, int]] = field(default_factory=dict)  # boot, decision, term of the last one
     fence_since: Ms = 0  # when the power-off under way was ordered in this run

@@ -38,6 +38,21 @@ def observe(d: Draft) -> None:
     d.change(master_since=d.now)
     planned.changed(d, host, before)
     restored.succeeded(d, host, before)
+    if plan is not None and plan.order and plan.host == host:
+        _owe_a_tombstone(d, host, before)
+
+
+def _owe_a_tombstone(d: Draft, host: HostId, before: HostId) -> None:
+    """A master that handed its role over at our order and is not seen to follow: its pool.conf may still say master.
+
+    Who changes masters by hand has decided himself what the old one is; its boot gate asks all the same.
+    """
+    agent = d.heard(before) if before else None
+    follows = agent is not None and Role.MASTER not in (agent.facts.role.pool_conf, agent.facts.role.running)
+    owed = any(item.host == before and item.what == "tombstone" for item in d.record.owed)
+    if before and before in d.record.hosts and not follows and not owed:
+        text = f"{d.name(before)} is owed its tombstone: it has not been seen to follow {d.name(host)}"
+        d.note(Kind.OWED, text, host=before, what="tombstone", successor=host)
 
 
 def _handed_back(d: Draft, host: HostId) -> None:

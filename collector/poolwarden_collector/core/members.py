@@ -155,7 +155,7 @@ def _is_back(d: Draft, host: HostId, remark: str) -> None:
 
 
 def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> None:
-    base = f"{failover.id}/repoint/{host}"
+    base = f"{failover.orders}/repoint/{host}"
     address = d.record.address_of(failover.candidate)
     if host not in failover.repointing:
         in_flight = [h for h in failover.repointing if h not in failover.back and _unconfirmed(d, h, address)]
@@ -179,7 +179,7 @@ def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
     agent = d.heard(host)
     if agent is None or d.now - d.live.step_since < d.policy.member_restart_after:
         return
-    order_id = f"{failover.id}/restart/{host}"
+    order_id = f"{failover.orders}/restart/{host}"
     if host not in failover.restarted:
         text = f"restarting the xapi of {d.name(host)}: it was repointed and did not come back"
         d.note(Kind.RESTART_INTENT, text, host=host, order=order_id)

@@ -15,6 +15,7 @@ from poolwarden_collector.core import approval, dead, designate, lost, planned
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import unblock
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, signs, suspected
 from poolwarden_collector.core.facts import Power, Role, Tri
@@ -55,6 +56,8 @@ def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if d.record.paused is None:
         return No("not-paused", "the pool is not paused")
     d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
+    if d.failover is not None and d.failover.blocked == "BLOCKED_PAUSED":
+        unblock(d)
     return "resumed: everything is judged anew from fresh evidence"
 
 

@@ -11,7 +11,7 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import abort, block, superseded, unblock
+from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import Liveness, Ms, Outcome, Role
 from poolwarden_collector.core.journal import Kind
@@ -31,7 +31,7 @@ def intend(d: Draft, failover: Failover, proof: Proof) -> None:
     if agent is None or proof.host != failover.old_master:
         return
     again = f".{failover.attempt}" if failover.attempt > 1 else ""
-    order_id = f"{failover.id}/promote/{failover.candidate}{again}"
+    order_id = f"{failover.orders}/promote/{failover.candidate}{again}"
     process = agent.facts.xapi.process
     d.note(
         Kind.PROMOTE_INTENT,
@@ -233,7 +233,7 @@ def _serves(d: Draft, failover: Failover) -> bool:
 
 def _restart_once(d: Draft, failover: Failover) -> bool:
     """A new xapi that was to be master and does not come up is restarted, once; True while that has its time."""
-    agent, order_id = d.heard(failover.candidate), f"{failover.id}/restart/{failover.candidate}"
+    agent, order_id = d.heard(failover.candidate), f"{failover.orders}/restart/{failover.candidate}"
     if failover.candidate in failover.restarted:
         return d.now - d.live.marks.get("restart-new", d.live.step_since) < d.policy.promote_budget
     if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
@@ -275,6 +275,7 @@ def _promoted(d: Draft, failover: Failover) -> None:
     old = failover.old_master
     forget(d, old)
     d.change(master_since=d.now)
+    owe_removals(d, failover, failover.candidate)
     if not old or old == failover.candidate:
         return
     mark = f"{d.name(old)} is owed its tombstone: it must not act as master when it returns"

@@ -95,6 +95,8 @@ class Failover:
     hold_order: str = ""  # the toolstack fence's order: from here on the old master may be held
     transfer: str = ""  # the database handover under way or ended
     handed_over: dict[str, Any] | None = None  # how it ended
+    epoch: int = 0  # of the collector that decided it; part of its orders' ids
+    placed_on: tuple[HostId, ...] = ()  # hosts to which a database was handed, whatever came of it
     old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
     approval: dict[str, Any] | None = None  # what an operator said yes to; it counts in one run only (questions.py)
     attempt: int = 1  # a promotion that undid itself is tried again under another order id, with another proof
@@ -102,6 +104,11 @@ class Failover:
     @property
     def open(self) -> bool:
         return self.step in OPEN_STEPS
+
+    @property
+    def orders(self) -> str:
+        """How the ids of its orders begin. Two collectors may mint the same failover id; never the same order id."""
+        return f"{self.id}/{self.epoch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +266,7 @@ def _decided(record: PoolRecord, entry: Entry) -> PoolRecord:
         fence_pending=pending,
         path=Path(d.get("path", "power")),
         old_machine=d.get("old_machine", ""),
+        epoch=d.get("epoch", 0),
     )
     return replace(record, failover=failover, term=entry.term, failovers=record.failovers + 1)
 
@@ -373,7 +381,11 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.FENCE_INTENT: _fence_intent,
     Kind.FENCED: _on_failover(step=Step.FENCED),
     Kind.TOOLSTACK_INTENT: _toolstack_intent,
-    Kind.HANDOVER_INTENT: _on_failover(transfer=lambda f, e: e.data["transfer"], handed_over=None),
+    Kind.HANDOVER_INTENT: _on_failover(
+        transfer=lambda f, e: e.data["transfer"],
+        handed_over=None,
+        placed_on=lambda f, e: (*(host for host in f.placed_on if host != e.data["target"]), e.data["target"]),
+    ),
     Kind.HANDOVER_RESULT: _on_failover(handed_over=lambda f, e: dict(e.data)),
     Kind.DEMOTED: _on_failover(
         attempt=lambda f, e: f.attempt + 1, promote_order="", promote_result="", proof=None, human=None

@@ -26,7 +26,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import BeQuiet, RaiseEpoch, StandDown
 from poolwarden_collector.core.record import REVERSIBLE
 
-_FAILOVER_ORDER = re.compile(r"[^/]{1,16}-\d{1,9}\.(\d{1,18})/(\w+)")
+_FAILOVER_ORDER = re.compile(r"[^/]{1,16}-\d{1,9}\.(\d{1,18})/(?:\d{1,20}/)?(\w+)")
 
 
 def compare(d: Draft, hello: Hello) -> None:

@@ -69,7 +69,7 @@ def _begin(d: Draft, failover: Failover) -> None:
     if not witnessed_now(d, failover):
         return
     unblock(d)
-    order_id = f"{failover.id}/toolstack/{host}"
+    order_id = f"{failover.orders}/toolstack/{host}"
     text = f"holding the toolstack of {name} at term {failover.term}: xapi is stopped and stays stopped, its VMs run on"
     d.note(Kind.TOOLSTACK_INTENT, text, host=host, order=order_id)
     d.mark("fence-intent")
