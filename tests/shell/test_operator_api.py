@@ -285,3 +285,34 @@ async def test_a_collector_that_guards_its_own_host_says_so(tmp_path: Path) -> N
             assert "host-2 of pool gold" in warning
         pools = [roster.pools[POOL]]
         assert guards_its_own_host(pools, FAR) == [] == guards_its_own_host(pools, "")
+
+
+async def test_what_is_asked_is_named_by_its_id_or_its_pool(tmp_path: Path) -> None:
+    from poolwarden_collector.core.asked import Ask, Asked, Needs, Question
+    from poolwarden_collector.core.live import Pool
+    from poolwarden_collector.core.policy import Policy
+    from poolwarden_collector.core.record import PoolRecord
+    from poolwarden_collector.shell.names import Names, Unknown
+    from poolwarden_collector.shell.operator_words import VERBS
+
+    needs = Needs(2, 0, True)
+    question = Question(
+        f"{POOL[:8]}-q1", 1, Ask.SHOOT, HOSTS[0], "power it off?", ("3 VMs",), needs, "g", f"{POOL[:8]}-1.2"
+    )
+    names = Names({POOL: Pool(PoolRecord(POOL, "gold", asked=Asked(question)), Policy())}, {})
+    yes = pb.Approve(accept_kill=2, accept_stale_ms=60_000, shoot=True)
+    for wanted, told in ((question.id, question.id), (question.failover, question.failover), ("gold", ""), (POOL, "")):
+        pool, said = VERBS["approve"](
+            names, "r", "anna", pb.Approve(id=wanted) if not wanted else _with_id(yes, wanted)
+        )
+        assert (pool, said.verb, said.arg("id")) == (POOL, "approve", told)
+        assert (said.arg("accept_kill"), said.arg("accept_stale"), said.arg("shoot")) == ("2", "60000", "yes")
+    with pytest.raises(Unknown, match="what is asked now: .*-q1"):
+        VERBS["deny"](names, "r", "anna", pb.Deny(id="silver"))
+
+
+def _with_id(yes: pb.Approve, wanted: str) -> pb.Approve:
+    made = pb.Approve()
+    made.CopyFrom(yes)
+    made.id = wanted
+    return made

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from poolwarden_collector.cli import act, see, switch
+from poolwarden_collector.cli import act, answer, see, switch
 from poolwarden_collector.cli.commands import Commands, Elsewhere, Lab
 from poolwarden_collector.cli.errors import OK, CollectorFault, CommandError
 from poolwarden_collector.cli.settings import Settings, common_options
@@ -56,6 +56,8 @@ def poolwarden(context: click.Context) -> None:
 for _command in (see.status, see.hosts, see.host, see.master, see.explain, see.history, see.alerts):
     poolwarden.add_command(_command)
 for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost):
+    poolwarden.add_command(_command)
+for _command in (answer.approve, answer.deny, answer.acknowledge):
     poolwarden.add_command(_command)
 for _command in (act.confirm_fenced, act.restart_xapi, act.pause, act.resume):
     poolwarden.add_command(_command)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core import restart
 from poolwarden_collector.core.candidate import Ranked, rank
+from poolwarden_collector.core.copies import CopyAge, ages
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import EvidenceLine, lines, signs, suspected
@@ -38,6 +39,7 @@ class Explanation:
     candidate: str
     limitations: tuple[str, ...]
     next_step: str
+    copies: tuple[CopyAge, ...] = ()
 
 
 def explain(pool: Pool, now: Ms, site: Site) -> Explanation:
@@ -60,6 +62,7 @@ def explain(pool: Pool, now: Ms, site: Site) -> Explanation:
         best.name if best is not None else "",
         tuple(r.text for r in ranked),
         _next_step(d, verdict, master),
+        ages(d),
     )
 
 

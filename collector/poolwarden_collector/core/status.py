@@ -14,6 +14,7 @@ from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.power import is_bound
+from poolwarden_collector.core.questions import approve_command, expires_in
 from poolwarden_collector.core.readiness import not_ready
 from poolwarden_collector.core.verdict import judge
 
@@ -101,6 +102,20 @@ class LostVmStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionStatus:
+    """What is asked of an operator, what is at stake, and the two commands that answer it."""
+
+    id: str
+    kind: str
+    text: str
+    stakes: tuple[str, ...]
+    approve: str
+    deny: str
+    expires_ms: int
+    host_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """One pool."""
 
@@ -122,6 +137,7 @@ class PoolStatus:
     owed: tuple[str, ...]
     cooldown_ms: int
     lost_vms: tuple[LostVmStatus, ...] = ()
+    question: QuestionStatus | None = None
 
 
 def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
@@ -150,7 +166,18 @@ def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
         owed=tuple(f"{d.name(item.host)}: {item.what} (successor {d.name(item.successor)})" for item in record.owed),
         cooldown_ms=cooldown,
         lost_vms=lost_vms(d),
+        question=_question(d),
     )
+
+
+def _question(d: Draft) -> QuestionStatus | None:
+    """What is asked now, with the commands that answer it."""
+    asked = d.record.question
+    if asked is None:
+        return None
+    name = asked.failover or asked.id
+    yes, no = approve_command(name, asked.needs), f"poolwarden deny {name}"
+    return QuestionStatus(name, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(d), asked.host)
 
 
 def lost_vms(d: Draft) -> tuple[LostVmStatus, ...]:

@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.core.copies import CopyAge
 from poolwarden_collector.core.evidence import EvidenceLine
 from poolwarden_collector.core.explain import Explanation
 from poolwarden_collector.core.live import Pool
@@ -15,13 +16,15 @@ from poolwarden_collector.shell.journal import Row
 
 
 def pool_status(value: PoolStatus) -> pb.PoolStatus:
-    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed", "lost_vms"))
+    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed", "lost_vms", "question"))
     if value.failover is not None:
         message.failover.CopyFrom(_failover(value.failover))
     message.hosts.extend(_host(host) for host in value.hosts)
     message.not_ready.extend(value.not_ready)
     message.owed.extend(value.owed)
     message.lost_vms.extend(lost_vm(vm) for vm in value.lost_vms)
+    if value.question is not None:
+        message.question.CopyFrom(pb.Question(**_plain(value.question, "stakes"), stakes=value.question.stakes))
     return message
 
 
@@ -42,12 +45,25 @@ def _host(value: HostStatus) -> pb.HostStatus:
 
 def explanation(pool: Pool, value: Explanation) -> pb.ExplainReply:
     message = pb.ExplainReply(
-        pool_uuid=pool.record.pool, pool_name=pool.record.name, **_plain(value, "evidence", *_LISTS)
+        pool_uuid=pool.record.pool, pool_name=pool.record.name, **_plain(value, "evidence", "copies", *_LISTS)
     )
+    message.copies.extend(_copy(copy) for copy in value.copies)
     message.evidence.extend(_evidence(line) for line in value.evidence)
     for name in _LISTS:
         getattr(message, name).extend(getattr(value, name))
     return message
+
+
+def _copy(copy: CopyAge) -> pb.CopyAge:
+    return pb.CopyAge(
+        host_uuid=copy.host,
+        name=copy.name,
+        generation=copy.generation,
+        behind=max(0, copy.behind),
+        age_ms=copy.age_ms or 0,
+        age_known=copy.age_ms is not None,
+        text=copy.text,
+    )
 
 
 _LISTS = ("permitted", "refused", "not_ready", "plan", "limitations")

@@ -1,4 +1,4 @@
-"""Commands of the operator's contract as the engine's events: switchovers, dead hosts and their VMs.
+"""Commands of the operator's contract as the engine's events: answers, switchovers, dead hosts and their VMs.
 
 Rule: names become UUIDs here, everything else is the engine's to judge.
 """
@@ -40,9 +40,47 @@ def _start_lost(names: Names, request: str, actor: str, command: pb.StartLost) -
     return names.pool(command.pool), OperatorSaid(request, actor, "start-lost", "", args)
 
 
+def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
+    """The pool in which this is asked: by a failover's or question's id, or a pool. Raises Unknown."""
+    for uuid, pool in names.pools.items():
+        question, failover = pool.record.question, pool.record.failover
+        ids = {question.id, question.failover} if question is not None else set()
+        if wanted and wanted in ids | ({failover.id} if failover is not None and failover.open else set()):
+            return uuid, wanted
+    asked = sorted(pool.record.question.id for pool in names.pools.values() if pool.record.question is not None)
+    try:
+        return names.pool(wanted), ""
+    except Unknown:
+        what = f"what is asked now: {', '.join(asked)}" if asked else "nothing is asked of an operator now"
+        raise Unknown(f"{wanted!r} is no failover, question or pool; {what}") from None
+
+
+def _approve(names: Names, request: str, actor: str, command: pb.Approve) -> tuple[PoolId, OperatorSaid]:
+    pool, wanted = _asked_in(names, command.id)
+    args = (
+        ("id", wanted),
+        ("accept_kill", str(command.accept_kill)),
+        ("accept_stale", str(command.accept_stale_ms)),
+        ("shoot", "yes" if command.shoot else ""),
+    )
+    return pool, OperatorSaid(request, actor, "approve", "", args)
+
+
+def _deny(names: Names, request: str, actor: str, command: pb.Deny) -> tuple[PoolId, OperatorSaid]:
+    pool, wanted = _asked_in(names, command.id)
+    return pool, OperatorSaid(request, actor, "deny", "", (("id", wanted), ("reason", command.reason[:500])))
+
+
+def _acknowledge(names: Names, request: str, actor: str, command: pb.Acknowledge) -> tuple[PoolId, OperatorSaid]:
+    return names.pool(command.pool), OperatorSaid(request, actor, "acknowledge")
+
+
 VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
     "designate": _designate,
     "failover_to": _failover_to,
     "declare_dead": _declare_dead,
     "start_lost": _start_lost,
+    "approve": _approve,
+    "deny": _deny,
+    "acknowledge": _acknowledge,
 }

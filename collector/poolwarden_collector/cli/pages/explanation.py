@@ -27,6 +27,7 @@ def explain_page(reply: "api.ExplainReply") -> Page:
     page += _listed("permitted", reply.permitted or ["nothing beyond observing"], "good" if reply.permitted else "")
     page += _listed("not permitted, and why", reply.refused, "warn")
     page += _listed("not ready to lose its master", reply.not_ready, "warn")
+    page += _listed("what a promotion would lose now", [f"{copy.name}: {copy.text}" for copy in reply.copies])
     return page + _next_step(reply)
 
 

@@ -49,6 +49,8 @@ def pool_page(pool: "api.PoolStatus") -> Page:
     page += _master_line(pool)
     if pool.paused:
         page.append(Line(pool.pause_reason or "no reason given", "warn", indent=2, label="paused: "))
+    if pool.HasField("question"):
+        page += question_lines(pool.question)
     if pool.HasField("failover"):
         page += _failover_lines(pool)
     page += [Line(text, "warn", indent=2, label="owed: ") for text in pool.owed]
@@ -56,6 +58,16 @@ def pool_page(pool: "api.PoolStatus") -> Page:
     page += [Line(text, "warn", indent=2, label="not ready: ") for text in pool.not_ready]
     if pool.hosts:
         page += [hosts_table(pool.hosts, indent=2), *host_notes(pool.hosts, indent=2)]
+    return page
+
+
+def question_lines(question: "api.Question") -> Page:
+    """What is asked, what is at stake, and the two commands that answer it."""
+    page: Page = [Line(question.text, "bad", indent=2, label="QUESTION: ")]
+    page += [Line(text, "warn", indent=4, label="- ") for text in question.stakes]
+    page += [Line(question.approve, "strong", indent=4, label="yes: "), Line(question.deny, indent=4, label="no:  ")]
+    if question.expires_ms:
+        page.append(Line(f"asked anew in {span(question.expires_ms)}", "dim", indent=4))
     return page
 
 
