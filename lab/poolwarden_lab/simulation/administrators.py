@@ -74,9 +74,11 @@ class Administrators(Ground):
         """``arm`` or ``disarm`` xapi's HA on every running host. Raises NoSuchThing for another word."""
         if what not in ("arm", "disarm"):
             raise NoSuchThing(f"HA is armed or disarmed, not {what}")
-        for host in self.of(pool).pool.hosts.values():
-            if host.power:
-                write_local(host.disk, **{"ha.armed": "true" if what == "arm" else "false"})
+        powered = [host for host in self.of(pool).pool.hosts.values() if host.power]
+        if any(host.disk.full or host.disk.read_only for host in powered):
+            raise NoSuchThing("local.db cannot be written on every host")
+        for host in powered:
+            write_local(host.disk, **{"ha.armed": "true" if what == "arm" else "false"})
         self.happened("xe", f"HA is {what}ed")
 
     def designate(self, to: HostName) -> None:

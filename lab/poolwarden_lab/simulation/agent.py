@@ -27,6 +27,7 @@ from poolwarden_lab.simulation.streams import Stream
 if TYPE_CHECKING:
     from poolwarden_lab.simulation.guarded import GuardedPool
 
+APART = ("order_result", "challenge_answer", "gate_question")  # what may be told twice, or overtake
 FIRST_WAIT_MS = 200
 GATE_MS = 2_000
 LONGEST_WAIT_MS = 5_000
@@ -280,7 +281,7 @@ class SimAgent:
             self.results.append(message.order_result)
             result = message.order_result
             self.world.invariants.on_numbers(self.name, result.epoch, result.term)
-        self.stream.up.send(message.SerializeToString())
+        self.stream.up.send(message.SerializeToString(), apart=body in APART)
 
     def _pretend(self, hello: pb.Hello) -> None:
         """A fault's version and pool instead of the true ones."""

@@ -89,12 +89,12 @@ class LinkFaults(Ground):
             self._set(self.network.delays, link, min(ms, 120_000))
 
     def duplicate(self, one: str, other: str, on: bool = True) -> None:
-        """Every message between them arrives twice."""
+        """Every order and every answer between them arrives twice."""
         for link in self._ways(one, other, True):
             self.network.doubled.add(link) if on else self.network.doubled.discard(link)
 
     def reorder(self, one: str, other: str, spread_ms: int = 3_000) -> None:
-        """Messages between them arrive up to so much later, each by itself: later ones overtake; 0 takes it away."""
+        """Orders and answers arrive up to so much later, each by itself: later ones overtake; 0 takes it away."""
         for link in self._ways(one, other, True):
             self._set(self.network.shuffled, link, spread_ms)
 

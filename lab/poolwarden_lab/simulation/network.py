@@ -7,8 +7,8 @@ Rules
 * A cut is shared with xapi's own links: what is sent into it waits, as TCP retransmits.
 * ``delays`` (ms, one direction) are those of buffers on the way: keepalive, which is answered in between, does not see
   them. A probe whose two ways take longer than its limit is unanswered.
-* ``doubled`` links deliver every message twice, ``shuffled`` ones each up to so many ms later, so that they overtake
-  one another; ``lossy`` ones lose that percentage of the probes. Chance is drawn from the world's seed.
+* ``doubled`` links deliver every order and every answer twice, ``shuffled`` ones each up to so many ms later, so that
+  they overtake one another; ``lossy`` ones lose that percentage of the probes. Chance is drawn from the world's seed.
 * ``half_open``: (host, collector) whose stream stands while nothing comes through it towards the collector.
 """
 

@@ -21,6 +21,8 @@ from poolwarden_lab.simulation.streams import Stream
 if TYPE_CHECKING:
     from poolwarden_lab.simulation.shell import SimShell
 
+APART = ("order", "challenge", "gate_answer")  # what may be told twice, or overtake
+
 
 @dataclass(eq=False)
 class Session:
@@ -119,4 +121,5 @@ class SimSessions:
 
     def _down(self, session: Session, message: pb.CollectorMessage) -> None:
         if session.stream.open and session.stream.down is not None:
-            session.stream.down.send(message.SerializeToString())
+            apart = message.WhichOneof("body") in APART
+            session.stream.down.send(message.SerializeToString(), apart=apart)

@@ -1,7 +1,8 @@
 """Streams between agents and a collector, as TCP under gRPC's keepalive behaves.
 
-* Messages of one direction arrive in order, after the latency. Into a cut link they wait, as TCP retransmits. On a
-  shuffled link they are separate things: orders and results overtake one another.
+* Messages of one direction arrive in order, after the latency. Into a cut link they wait, as TCP retransmits. A stream
+  neither doubles nor shuffles them; but an order or an answer can be told again or be held up by itself (a retry, a
+  buffer, another stream), and this is what ``doubled`` and ``shuffled`` links do to them. Reports keep their order.
 * A cut link, a frozen or a powerless end is noticed ``KEEPALIVE_MS`` after it began (2 s ping, 1 s limit: 1.6 s on
   average); then the stream is over at both ends, and what waited is lost.
 * A process that dies resets its streams at once. One that says goodbye ends its stream behind its last word. What had
@@ -56,10 +57,11 @@ class Pipe:
         self.sent_at = 0
         self.closed = False
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, *, apart: bool = False) -> None:
+        """``apart``: an order, an answer: it may be doubled or shuffled; what tells deltas never is."""
         network = self._network
-        for _ in range(2 if self._ends in network.doubled else 1):
-            late = network.late_by(*self._ends)
+        for _ in range(2 if apart and self._ends in network.doubled else 1):
+            late = network.late_by(*self._ends) if apart else None
             arrival = network.arrival(*self._ends)
             if late is not None:
                 self._loose.append(Parcel(message, arrival + late, network.clock.now))

@@ -1,0 +1,103 @@
+"""Many pools in one world: each is judged by itself, and what falls silent together is judged together."""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.policy import Policy
+from poolwarden_lab.simulation.world import PoolSpec, World
+from poolwarden_lab.xapi.trees import VmSpec
+
+SITE = Policy(quiet_time=3_000, storm_pools=1, storm_percent=20)
+
+
+def world(*specs: PoolSpec, seed: int = 0) -> World:
+    made = World(specs, seed)
+    made.begin()
+    return made
+
+
+def texts(w: World, source: str) -> list[str]:
+    return [line.text for line in w.log() if line.source == source]
+
+
+def test_two_pools_lose_their_masters_and_each_promotes_its_own() -> None:
+    w = world(PoolSpec("A", 3, vms=[VmSpec("web", 1)]), PoolSpec("B", 3))
+    w.power_off("A/h1")
+    w.power_off("B/h1")
+    w.run_until(lambda: w.of("A").healed("A/h2") and w.of("B").healed("B/h2"), 200_000)
+    assert (w.of("A").promote_calls(), w.of("B").promote_calls()) == (["A/h2"], ["B/h2"])
+    w.finish()
+
+
+def test_a_pool_reads_the_power_of_its_own_hosts_only() -> None:
+    w = world(PoolSpec("A", 2), PoolSpec("B", 2))
+    w.power_loss_with_bmc("B/h1")
+    w.run(60_000)
+    readings = [entry.text for entry in w.ledger.entries(w.of("B").uuid) if entry.kind is Kind.POWER_READING]
+    assert readings and not any("bmc-A" in text for text in readings)
+    asked = [at for at, verb, _ in w.bmc("A/h1").log if verb == "status"]
+    assert len(asked) <= 2
+
+
+def test_hosts_of_one_address_plan_in_two_pools_never_meet() -> None:
+    w = world(PoolSpec("A", 2), PoolSpec("B", 2))
+    addresses = [host.address for pool in w.pools.values() for host in pool.pool.hosts.values()]
+    assert len(set(addresses)) == 4
+
+
+def test_silence_of_many_pools_of_a_site_is_the_collectors_own() -> None:
+    specs = [PoolSpec(f"p{n}", 2, policy=SITE, site="north") for n in range(4)] + [PoolSpec("far", 2, site="south")]
+    w = world(*specs)
+    w.cut_both("collector", "far/h1")
+    for pool in list(w.pools)[:3]:
+        for name in w.of(pool).names:
+            w.cut_both("collector", name)
+    w.power_off("p0/h1")
+    w.run(30_000)
+    assert {w.of(f"p{n}").verdict for n in range(4)} == {"CollectorBlind"}
+    assert w.of("far").verdict == "MasterUnreachableFromCollector"
+    assert not any(pool.promote_calls() for pool in w.pools.values())
+
+
+def test_after_a_storm_every_pool_is_quiet_and_then_judged_anew() -> None:
+    w = world(*[PoolSpec(f"p{n}", 2, policy=SITE, site="north") for n in range(3)])
+    w.cut_uplink()
+    w.power_off("p1/h1")
+    w.run(60_000)
+    w.heal_uplink()
+    w.run_until(lambda: w.of("p1").healed("p1/h2"), 300_000)
+    assert [pool.promote_calls() for pool in w.pools.values()] == [[], ["p1/h2"], []]
+
+
+def test_two_runs_of_a_seed_have_the_same_log() -> None:
+    def run() -> list[tuple[int, str, str]]:
+        w = world(PoolSpec("A", 3), PoolSpec("B", 2), seed=7)
+        w.loss("A/h2", "A/h1", 30)
+        w.reorder("A/h2", "collector", 2_000)
+        w.power_off("A/h1")
+        w.run(90_000)
+        return [tuple(line) for line in w.log()]
+
+    assert run() == run()
+
+
+def test_the_log_tells_every_source_in_order() -> None:
+    w = world(PoolSpec("A", 3, vms=[VmSpec("web", 0)]), PoolSpec("B", 2))
+    w.say("pause", pool="B", reason="rack work")
+    w.lose_psu("A/h1", "a")
+    w.power_off("A/h1")
+    w.run_until(lambda: w.of("A").healed("A/h2"), 200_000)
+    log = w.log()
+    assert [line.ms for line in log] == sorted(line.ms for line in log)
+    assert any(text.startswith("A: ") and "A-h2" in text for text in texts(w, "promoted"))
+    assert any("A/h1 loses PSU a" in text for text in texts(w, "power"))
+    assert texts(w, "promote") == ["A/h2: promote-call"]
+    assert any("B: paused by alice" in text for text in texts(w, "paused"))
+    assert any(text.startswith("yes: paused") for text in texts(w, "answer"))
+    assert any("is the new master" in text for text in texts(w, "alert"))
+
+
+def test_a_command_about_one_pool_is_not_heard_by_the_other() -> None:
+    w = world(PoolSpec("A", 2), PoolSpec("B", 2))
+    w.say("pause", pool="A", reason="rack work")
+    assert (w.of("A").record.paused, w.of("B").record.paused) == ("rack work", None)
