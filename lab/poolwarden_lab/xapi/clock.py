@@ -15,6 +15,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0
+        self.done = 0  # things done so far
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._asked = 0
 
@@ -32,4 +33,5 @@ class Clock:
         """Do the next thing. Raises IndexError if there is none."""
         ms, _, act = heapq.heappop(self._queue)
         self.now = max(self.now, ms)
+        self.done += 1
         act()

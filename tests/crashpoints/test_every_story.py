@@ -1,0 +1,72 @@
+"""Every story of tests/scenarios again, with its collector killed on the way.
+
+The five stories of ``test_kills`` are cut at *every* point and must end alike. Here a story goes on by its clock: what
+comes out may be later, or another, equally right end; what may never come out is a broken invariant. Each story is cut
+at one point, with ``--long`` at twenty.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolwarden_lab.simulation.points import Point
+from poolwarden_lab.story import play
+from poolwarden_lab.story.stage import Stage
+from poolwarden_lab.story.text import read_text
+
+STORIES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))
+FIRST_POINTS = 60
+AWAY_MS = 1_000
+
+
+class Cut:
+    """Counts a story's points; kills the collector at one of them, once."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at = at
+        self.points = 0
+        self.done = ""
+
+    def into(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        own = Stage._at_point
+
+        def at_point(stage: Stage, point: Point) -> bool:
+            dies = own(stage, point)
+            self.points += 1
+            if self.points != self.at or self.done:
+                return dies
+            self.done = str(point)
+            stage.world.restart_after_ms = AWAY_MS
+            return True
+
+        monkeypatch.setattr(Stage, "_at_point", at_point)
+
+
+def played(path: Path, cut: Cut) -> play.Played:
+    content = path.read_text().partition("\n--- log")[0] + "\n"
+    with pytest.MonkeyPatch.context() as patched:
+        cut.into(patched)
+        return play.play(read_text(path.stem, content))
+
+
+def at_some_point(path: Path, number: int) -> tuple[Cut, play.Played]:
+    """A point by the story's name and a number; where the story has fewer, one of those that it has."""
+    wanted = zlib.crc32(f"{path.stem} {number}".encode())
+    cut = Cut(1 + wanted % FIRST_POINTS)
+    found = played(path, cut)
+    if cut.done or not cut.points:
+        return cut, found
+    cut = Cut(1 + wanted % cut.points)
+    return cut, played(path, cut)
+
+
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_a_killed_collector_breaks_nothing(path: Path, request: Any) -> None:
+    for number in range(20 if request.config.getoption("--long") else 1):
+        cut, found = at_some_point(path, number)
+        assert cut.done or not cut.points, "the story did not come to this point again"
+        assert found.code != play.BROKEN, f"killed {cut.done}: {found.problems}"
