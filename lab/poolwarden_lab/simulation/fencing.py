@@ -7,6 +7,7 @@ still happen.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.simulation.shell import SimShell
 
 DEFAULT_LIMIT_MS = 40_000
+Begin = Callable[[Run], bool]  # begins a run that will go so; False: it was not begun after all
 
 
 @dataclass(eq=False)
@@ -39,33 +41,38 @@ class SimFencer:
     def __init__(self, shell: SimShell) -> None:
         self._shell = shell
         self._offs: list[Off] = []
-        self._free_at: dict[str, int] = {}
+        self._waiting: dict[str, deque[Begin]] = {}  # a device is there while an agent of it runs
 
     def _limit(self, device: str) -> int:
         known = [each for devices in self._shell.settings.devices.values() for each in devices]
         return next((each.hard_limit_ms for each in known if each.name == device), DEFAULT_LIMIT_MS)
 
-    def _turn(self, device: str, begin: Callable[[Run], None]) -> None:
+    def _turn(self, device: str, begin: Begin) -> None:
         """Begin when the device is free."""
-        world = self._shell.world
-        free = max(world.now, self._free_at.get(device, 0))
+        waiting = self._waiting.get(device)
+        if waiting is not None:
+            waiting.append(begin)
+            return
+        self._waiting[device] = deque()
+        self._begin(device, begin)
 
-        def now_it_begins() -> None:
-            begin(world.bmc(device).run(world.reaches(self._shell, device), self._limit(device)))
+    def _begin(self, device: str, begin: Begin) -> None:
+        run = self._shell.world.bmc(device).run(self._reached(device), self._limit(device))
+        began = begin(run)
+        self._shell.later(run.ends_ms if began else 0, lambda: self._next(device))
 
-        if free == world.now:
-            run = world.bmc(device).run(world.reaches(self._shell, device), self._limit(device))
-            self._free_at[device] = free + run.ends_ms
-            begin(run)
+    def _next(self, device: str) -> None:
+        waiting = self._waiting[device]
+        if waiting:
+            self._begin(device, waiting.popleft())
         else:
-            self._free_at[device] = free + self._limit(device)
-            self._shell.later(free - world.now, now_it_begins)
+            del self._waiting[device]
 
     def read_power(self, pool: PoolId, effect: out.ReadPower) -> None:
         """Read a device; answered by PowerRead."""
         self._turn(effect.device, lambda run: self._read(pool, effect, run))
 
-    def _read(self, pool: PoolId, effect: out.ReadPower, run: Run) -> None:
+    def _read(self, pool: PoolId, effect: out.ReadPower, run: Run) -> bool:
         shell, world = self._shell, self._shell.world
         began, bmc = world.now, world.bmc(effect.device)
         found: list[tuple[Power, str]] = []
@@ -79,6 +86,7 @@ class SimFencer:
             shell.take(pool, ev.PowerRead(effect.host, effect.run_id, reading))
 
         shell.later(run.ends_ms, report)
+        return True
 
     def _reached(self, device: str) -> bool:
         return self._shell.world.reaches(self._shell, device)
@@ -90,13 +98,15 @@ class SimFencer:
         self._offs.append(off)
         self._turn(effect.device, lambda run: self._off(off, effect.device, run, asked))
 
-    def _off(self, off: Off, device: str, run: Run, asked: int) -> None:
+    def _off(self, off: Off, device: str, run: Run, asked: int) -> bool:
         world = self._shell.world
         began, bmc = world.now, world.bmc(device)
+        if off.over:
+            return False
         if began - asked > OFF_WITHIN_MS:
             text = f"not begun: {device} was busy for {(began - asked) / 1000:.1f} s"
             self._end(off, False, True, text)
-            return
+            return False
         found: list[tuple[bool, str]] = []
         # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
         world.at(began + run.acts_ms, lambda: found.append(bmc.off(world.now, self._reached(device))))
@@ -108,6 +118,7 @@ class SimFencer:
                 self._end(off, found[0][0], True, found[0][1])
 
         self._shell.later(run.ends_ms, report)
+        return True
 
     def _end(self, off: Off, claim: bool, certain: bool, text: str) -> None:
         if off.over:

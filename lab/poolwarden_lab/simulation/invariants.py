@@ -59,7 +59,7 @@ class Invariants:
         self._opinions: dict[str, Opinion] = {}
         self._seen_events = 0
         self._numbers: dict[str, tuple[int, int]] = {}
-        self._heard: dict[str, int] = {}  # when what was heard last of a host was sent
+        self.heard_at: dict[str, int] = {}  # when what was heard last of a host was sent
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
         self._looked_at = 0
 
@@ -197,7 +197,7 @@ class Invariants:
             self._truth(effect.order)
         if isinstance(effect, out.PowerOff):
             name = self.world.name_of(effect.host)
-            quiet = self.world.now - self._heard.get(name, -LIVE_REPORT_MS)
+            quiet = self.world.now - self.heard_at.get(name, -LIVE_REPORT_MS)
             failover = opinion.record.failover
             approved = failover is not None and failover.id in opinion.accepted
             if quiet < LIVE_REPORT_MS and not approved:
@@ -216,7 +216,7 @@ class Invariants:
 
     def on_heard(self, name: str, sent_at: int) -> None:
         """A collector has heard something that this host's agent sent then."""
-        self._heard[name] = max(sent_at, self._heard.get(name, 0))
+        self.heard_at[name] = max(sent_at, self.heard_at.get(name, 0))
 
     def on_numbers(self, name: str, epoch: int, term: int) -> None:
         """An agent said its highest epoch and term."""
