@@ -168,6 +168,23 @@ def _too_early(d: Draft, dead: DeadHost) -> bool:
     return (count + 1) * each > COST_LIMIT_MS
 
 
+def waits_for(d: Draft, host: HostId) -> str:
+    """What the declaration of this host waits for, in words."""
+    dead = d.record.after.dead.get(host)
+    if dead is None or not dead.listed:
+        return "its VMs are to be put on record first"
+    if dead.order:
+        return f"{d.name(dead.master)} is at it"
+    if d.failover is not None:
+        return f"after failover {d.failover.id}"
+    if not verified(d):
+        return "no verified master to tell it to"
+    if _too_early(d, dead):
+        return "until xapi itself has it dead: before, its trying to reach it would take long"
+    again = d.live.dead_again.get(host, 0) - d.now
+    return f"tried again in {again / 60_000:.0f} min" if again > 0 else "its power is being read"
+
+
 def _prove_and_order(d: Draft, dead: DeadHost, master: HostId) -> None:
     agent = d.heard(master)
     if agent is None or "declare_host_dead" not in agent.hello.capabilities:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import lost
+from poolwarden_collector.core import dead, lost
 from poolwarden_collector.core.aftermath import LostVm
 from poolwarden_collector.core.candidate import enabled
 from poolwarden_collector.core.draft import Draft
@@ -16,6 +16,7 @@ from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.power import is_bound
 from poolwarden_collector.core.questions import approve_command, expires_in
 from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.record import Owed
 from poolwarden_collector.core.verdict import judge
 
 
@@ -163,7 +164,7 @@ def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
         failover=_failover(d),
         hosts=tuple(_host(d, host) for host in sorted(record.hosts, key=d.name)),
         not_ready=not_ready(d),
-        owed=tuple(f"{d.name(item.host)}: {item.what} (successor {d.name(item.successor)})" for item in record.owed),
+        owed=tuple(_owed(d, item) for item in record.owed),
         cooldown_ms=cooldown,
         lost_vms=lost_vms(d),
         question=_question(d),
@@ -178,6 +179,11 @@ def _question(d: Draft) -> QuestionStatus | None:
     name = asked.failover or asked.id
     yes, no = approve_command(name, asked.needs), f"poolwarden deny {name}"
     return QuestionStatus(name, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(d), asked.host)
+
+
+def _owed(d: Draft, item: Owed) -> str:
+    waits = dead.waits_for(d, item.host) if item.what == "declare-dead" else f"successor {d.name(item.successor)}"
+    return f"{d.name(item.host)}: {item.what} ({waits})"
 
 
 def lost_vms(d: Draft) -> tuple[LostVmStatus, ...]:

@@ -1,0 +1,99 @@
+"""What is owed survives days and restarts, is paid when the host comes back, and ends with the host's membership."""
+
+from dataclasses import replace
+
+from tests.core.pool import Guarded, Host, address, uuid
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.facts import HostFacts, Role
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.status import status
+
+DAY = 24 * 3_600_000
+
+
+def without_host_3() -> Guarded:
+    """Host 3 is away when the master dies; host 2 succeeds it."""
+    g = Guarded()
+    g.host(3).agent = False
+    g.feed(ev.AgentGone(uuid(3), g.host(3).stream))
+    g.cut_power()
+    g.run(60_000)
+    assert g.pool.record.master == uuid(2)
+    return g
+
+
+def owed(g: Guarded) -> set[tuple[str, str]]:
+    return {(item.host, item.what) for item in g.pool.record.owed}
+
+
+def return_of_host_3(g: Guarded) -> None:
+    g.host(3).agent = True
+    g.connect(g.host(3))
+    g.run(10_000)
+
+
+def test_a_member_that_was_away_is_repointed_when_it_comes_back_days_later() -> None:
+    g = without_host_3()
+    assert (uuid(3), "repoint") in owed(g)
+    g.now += 3 * DAY
+    g.run(2_000)
+    return_of_host_3(g)
+    assert g.host(3).master_address == address(2)
+    assert (uuid(3), "repoint") not in owed(g)
+
+
+def test_it_is_paid_in_the_cool_down_and_after_a_restart_of_the_collector() -> None:
+    g = without_host_3()
+    g.restart_collector()
+    g.run(10_000)
+    assert g.pool.live.cooldown_until is not None
+    return_of_host_3(g)
+    assert g.host(3).master_address == address(2) and (uuid(3), "repoint") not in owed(g)
+
+
+def test_the_old_master_is_marked_and_brought_back_in_the_cool_down() -> None:
+    g = without_host_3()
+    host = g.host(1)
+    host.boot, host.agent, host.serves, host.answers = "boot-1-2", True, False, True
+    g.connect(host)
+    g.run(20_000)
+    assert host.pool_conf is Role.MEMBER and host.master_address == address(2)
+    assert host.tombstone is None and not any(item.host == uuid(1) for item in g.pool.record.owed)
+
+
+def test_status_tells_what_is_owed_and_what_it_waits_for() -> None:
+    g = without_host_3()
+    lines = status(g.pool, g.now, g.site).owed
+    assert "host-3: repoint (successor host-2)" in lines
+    assert any(line.startswith("host-1: declare-dead (") for line in lines)
+
+
+def test_what_is_owed_to_a_host_that_left_the_pool_is_dropped() -> None:
+    g = without_host_3()
+
+    def facts(host: Host) -> HostFacts:
+        told = Guarded.facts(g, host)
+        view = told.pool_view
+        left = tuple(item for item in view.hosts if item.host != uuid(3)) if view is not None else ()
+        return replace(told, pool_view=replace(view, hosts=left)) if view is not None else told
+
+    g.facts = facts  # type: ignore[method-assign]
+    g.run(120_000)
+    assert g.has(Kind.HOST_LEFT)
+    assert not any(item.host == uuid(3) for item in g.pool.record.owed)
+
+
+def test_only_what_is_still_missing_is_done_again_after_a_restart_in_the_middle() -> None:
+    """Six members, the collector dies while it repoints them: those that follow already get nothing more."""
+    g = Guarded(8)
+    g.cut_power()
+    while not any(order.kind_name == "repoint" for host in g.hosts for order in host.orders):
+        g.run(250)
+    before = {host.n: len([o for o in host.orders if o.kind_name == "repoint"]) for host in g.hosts}
+    done = [n for n, count in before.items() if count]
+    g.restart_collector()
+    g.run(90_000)
+    after = {host.n: len([o for o in host.orders if o.kind_name == "repoint"]) for host in g.hosts}
+    assert all(after[n] == before[n] for n in done)
+    assert all(after[n] == 1 for n in range(3, 9))
