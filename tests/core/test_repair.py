@@ -223,3 +223,24 @@ def test_the_cool_down_does_not_hold_a_repair() -> None:
     g.run(120_000)
     assert acts(g, 3)[-1] == "repoint" and g.host(3).master_address == address(2)
     assert g.has(Kind.REPAIRED)
+
+
+def test_an_old_master_whose_xapi_hangs_as_a_member_is_no_healthy_pool() -> None:
+    """It is still owed the end of its tombstone; once it runs as a member its xapi is looked after like any other's."""
+    g = Guarded()
+    restarting(g)
+    g.cut_power()
+    g.run(60_000)
+    old = g.host(1)
+    old.boot, old.agent, old.serves = "boot-1-2", True, False
+    old.pool_conf = old.running = Role.MEMBER
+    old.master_address = address(2)
+    old.liveness = old.socket = Liveness.SILENT
+    old.unwell_since = g.now
+    g.connect(old)
+    g.run(140_000)
+    assert any(item.host == uuid(1) and item.what == "tombstone" for item in g.pool.record.owed)
+    assert g.verdict == "MemberXapiDown"
+    g.run(120_000)
+    assert acts(g, 1) == ["restart_xapi"]
+    assert g.verdict == "Healthy" and not g.pool.record.owed

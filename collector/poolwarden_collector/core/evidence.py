@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core import planned
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Power, Probe, ProbeOutcome, Role, Tri
+from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.record import Step
@@ -318,14 +319,30 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
     return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
 
 
+def settled(d: Draft, agent: AgentState, master: HostId) -> bool:
+    """Do pool.conf and the running process agree that this host is a member of ``master``?"""
+    role, address = agent.facts.role, d.record.address_of(master)
+    conf = role.pool_conf is Role.MEMBER and role.master_address == address
+    return conf and role.running is Role.MEMBER and role.running_master_address == address
+
+
+def _settled_and_down(d: Draft, host: HostId, master: HostId) -> bool:
+    agent = d.heard(host)
+    return agent is not None and settled(d, agent, master) and member_state(d, host, master) is Member.XAPI_DOWN
+
+
 def _member(d: Draft, master: HostId) -> Member:
-    """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble."""
+    """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble.
+
+    Once it runs as a member its xapi can fail as any other's: that is told.
+    """
     awaited = {item.host for item in d.record.owed if item.what == "tombstone"}
     failover = d.failover
     if failover is not None and failover.step is Step.PROMOTED:
         awaited |= {host for host in d.record.hosts if host not in failover.back}
         if awaited - {master, failover.old_master}:
             return Member.ORPHANED  # the new master serves, and its members are still on their way
+    awaited = {host for host in awaited if not _settled_and_down(d, host, master)}
     states = [member_state(d, host, master) for host in d.record.hosts if host != master and host not in awaited]
     return max(states, key=_BADNESS.index, default=Member.FINE)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from poolwarden_collector.core.attached import follows
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import reason_key
+from poolwarden_collector.core.evidence import settled
 from poolwarden_collector.core.facts import HostId, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
@@ -60,25 +61,18 @@ def owed_id(item: Owed, what: str, agent: AgentState) -> str:
 def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:
     """Mark, repoint, clear; facts decide what is due: is it a settled member, is it attached, is it marked?"""
     master = d.record.master
-    marked, settled = agent.facts.tombstone is not None, _settled(d, agent, master)
+    marked, member = agent.facts.tombstone is not None, settled(d, agent, master)
     attached = not follows(d, item.host, master)
     if attached and not marked:
         done = f"{d.name(item.host)} is attached to {d.name(master)} as a member, without a tombstone"
         d.note(Kind.OWED_DONE, done, host=item.host, what="tombstone")
-    elif attached or (not marked and not settled):
+    elif attached or (not marked and not member):
         word = "clearing the tombstone of" if attached else "setting the tombstone of"
         base = owed_id(item, "clear" if attached else "tombstone", agent)
         kind = SetTombstone(master, d.record.address_of(master), clear=attached)
         pursue(d, base, agent, kind, Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", clear=attached)
     elif marked and served and agent.facts.hold is None:
         _owed_repoint(d, item, agent)
-
-
-def _settled(d: Draft, agent: AgentState, master: HostId) -> bool:
-    """Do pool.conf and the running process agree that this host is a member of ``master``?"""
-    role, address = agent.facts.role, d.record.address_of(master)
-    conf = role.pool_conf is Role.MEMBER and role.master_address == address
-    return conf and role.running is Role.MEMBER and role.running_master_address == address
 
 
 def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
@@ -88,7 +82,7 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
         if item.what == "repoint":
             d.note(Kind.OWED_DONE, f"{d.name(item.host)} follows {d.name(master)} now", host=item.host, what="repoint")
         return
-    if _settled(d, agent, master):
+    if settled(d, agent, master):
         return
     # safety: a right pool.conf is not enough. A tombstone writes it too, and until its process is replaced the xapi
     # that was started as master serves on; only a running member lets go of this.

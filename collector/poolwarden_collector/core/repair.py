@@ -24,7 +24,7 @@ from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import Kill
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import reason_key
-from poolwarden_collector.core.evidence import answered, fresh_probe, member_state
+from poolwarden_collector.core.evidence import answered, fresh_probe, member_state, settled
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
@@ -131,10 +131,13 @@ def _note_troubles(d: Draft, master: HostId) -> None:
 
 def _in_trouble(d: Draft, host: HostId, master: HostId) -> bool:
     agent = d.heard(host)
-    if agent is None or not master or host == master or any(item.host == host for item in d.record.owed):
+    if agent is None or not master or host == master:
         return False
     f = agent.facts
-    if f.hold is not None or f.tombstone is not None or f.role.pool_conf in (Role.MASTER, Role.UNKNOWN):
+    if f.hold is not None or f.role.pool_conf in (Role.MASTER, Role.UNKNOWN):
+        return False
+    # Whoever is still on the way to this master is owed that; once it runs as a member nobody else looks after it.
+    if any(item.host == host for item in d.record.owed) and not settled(d, agent, master):
         return False
     if f.role.pool_conf is Role.BROKEN:
         return True
