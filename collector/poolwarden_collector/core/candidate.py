@@ -117,13 +117,14 @@ def _resources(d: Draft, agent: AgentState) -> str:
 
 def _version(d: Draft, agent: AgentState, old_master: HostId) -> str:
     """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
-    own = _dotted(agent.facts.xapi_version)
+    version, agents = agent.facts.xapi_version, d.live.agents
+    own = _dotted(version)
     for host in d.record.hosts:
-        other = d.live.agents.get(host)
-        if not own or other is None or host in (agent.hello.host, old_master):
+        other = agents.get(host)
+        if not own or other is None or other.facts.xapi_version == version or host in (agent.hello.host, old_master):
             continue
         if _dotted(other.facts.xapi_version) > own:
-            return f"its xapi {agent.facts.xapi_version} is older than {d.name(host)}'s {other.facts.xapi_version}"
+            return f"its xapi {version} is older than {d.name(host)}'s {other.facts.xapi_version}"
     return ""
 
 

@@ -67,8 +67,11 @@ class Draft:
         return max(self.site.quiet_until, self.live.quiet_until)
 
     def change(self, **changes: Any) -> None:
-        """Change live state."""
-        self.pool = replace(self.pool, live=replace(self.live, **changes))
+        """Change live state. What is as it was makes no new state: most steps change nothing."""
+        live = self.pool.live
+        news = {name: value for name, value in changes.items() if not _same(getattr(live, name), value)}
+        if news:
+            self.pool = replace(self.pool, live=replace(live, **news))
 
     def note(self, kind: Kind, text: str, actor: str = "poolwarden", /, **data: Any) -> None:
         """Journal an entry and fold it into the record; failover and term are those of the moment."""
@@ -165,3 +168,8 @@ class Draft:
 
     def name(self, host: HostId) -> str:
         return self.record.name_of(host)
+
+
+def _same(before: Any, value: Any) -> bool:
+    """Is this surely no change? Containers are compared by identity, which costs nothing."""
+    return before is value or (isinstance(value, str | int) and type(before) is type(value) and bool(before == value))

@@ -43,8 +43,8 @@ STEADY_READING_MS: Ms = 4_000
 def watch_power(d: Draft, verdict: Verdict) -> None:
     """Start the readings that are due: a suspect's often, a living host's now and then (which binds the device)."""
     master = suspected(d)
+    matters = _power_matters(d, verdict, master)
     for host in d.record.hosts:  # the configuration's devices are those of all pools
-        matters = _power_matters(d, verdict, master)
         # A silent member's VMs count in the forecast unless its power reads OFF: that is read as well.
         urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
         urgent = urgent or dead.wants_reading(d, host)
