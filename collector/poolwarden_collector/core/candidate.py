@@ -30,13 +30,15 @@ class Ranked:
     generation: int
     limitation: str
     enabled: Tri = Tri.UNKNOWN
+    unplugged: tuple[str, ...] = ()  # SRs that the last serving master did not see attached there
 
     @property
     def text(self) -> str:
         if self.limitation:
             return f"{self.name}: not eligible: {self.limitation}"
         disabled = ", disabled: ranked lower" if self.enabled is Tri.NO else ""
-        return f"{self.name}: eligible, database generation {self.generation}{disabled}"
+        srs = f", {', '.join(self.unplugged)} not plugged: ranked lower" if self.unplugged else ""
+        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,13 @@ def rank(d: Draft, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tu
     """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
     hosts = [host for host in d.record.hosts if host != old_master]
     ranked = [_rank_one(d, host, old_master, claimed) for host in hosts]
-    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), -r.generation, r.enabled is Tri.NO, r.name)))
+    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), -r.generation, *_order(d, r))))
+
+
+def _order(d: Draft, r: Ranked) -> tuple[int, bool, bool, str]:
+    """Among equally new databases: the policy's order, then enabled, then plugged, then the name."""
+    named = [place for place, wanted in enumerate(d.policy.prefer) if wanted in (r.host, r.name)]
+    return min(named, default=len(d.policy.prefer)), r.enabled is Tri.NO, bool(r.unplugged), r.name
 
 
 def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
@@ -62,7 +70,13 @@ def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId,
     why = limitation(d, host, old_master, agent)
     if not why and claimed is not None and host not in claimed:
         why = "it has not answered the claim"
-    return Ranked(host, d.name(host), generation, why, enabled(d, host))
+    return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host))
+
+
+def _unplugged(d: Draft, host: HostId) -> tuple[str, ...]:
+    """What the last serving master did not see attached on this host."""
+    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    return next((item.unplugged_srs for seen in views for item in seen.hosts if item.host == host), ())
 
 
 def enabled(d: Draft, host: HostId) -> Tri:
@@ -77,6 +91,8 @@ def enabled(d: Draft, host: HostId) -> Tri:
 
 def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | None) -> str:
     """Why this host cannot be promoted now; empty if it can."""
+    if {host, d.name(host)} & set(d.policy.never_promote):
+        return "the policy never promotes it"
     if agent is None:
         return "its agent is not heard"
     f = agent.facts
