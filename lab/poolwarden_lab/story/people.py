@@ -56,7 +56,7 @@ def _check(cast: Cast, words: list[str]) -> None:
 def say(stage: Stage, words: list[str]) -> None:
     verb, host, args = _split(stage.cast, words)
     typed = args.pop("typed", None)
-    if host and verb == "confirm-fenced":
+    if host and verb in ("confirm-fenced", "declare-dead"):
         args["typed_name"] = typed or stage.record.name_of(stage.world.uuid(stage.index(host)))
     if "accept_stale" in args:
         args["accept_stale"] = str(duration(args["accept_stale"]))
