@@ -93,7 +93,8 @@ class Opinion:
             self._fail("I8", f"{entry.kind.value} in quiet time")
         if ha_since is not None and now - ha_since > HA_LAG_MS:
             self._fail("I8", f"{entry.kind.value} while HA is armed")
-        by_operator = "confirmed" in str(entry.data.get("why", "")) or entry.actor != "poolwarden"
+        why = str(entry.data.get("why", ""))
+        by_operator = "confirmed" in why or "approved by" in why or entry.actor != "poolwarden"
         if record.cooldown and entry.kind is Kind.DECIDED and not by_operator:
             self._fail("I8", "a decision within the cool-down")
 

@@ -100,17 +100,18 @@ class Book:
             shown = pool if self.names.several_pools else ""
             self.notes.append(Note(now - self.zero, source, self.names.of(text), shown))
 
-    def commit(self, commit: Commit, pool: str) -> None:
-        """A transaction of a collector's journal."""
+    def commit(self, commit: Commit, pool: str, node: str = "") -> None:
+        """A transaction of a collector's journal; ``node``: which one, where there are several."""
+        said = f"{node}: " if node else ""
         for entry in commit.entries:
             if entry.kind not in (Kind.ALERT, Kind.ALERT_RESOLVED) and not self._stale_reading(entry):
                 by = "" if entry.actor == "poolwarden" or entry.actor in entry.text else f" ({entry.actor})"
-                self.note(commit.ms, entry.kind.value, entry.text + by, pool)
+                self.note(commit.ms, entry.kind.value, said + entry.text + by, pool)
         for alert in commit.alerts:
             if isinstance(alert, AlertRaised):
-                self.note(commit.ms, "alert", f"{alert.severity}: {alert.title}", pool)
+                self.note(commit.ms, "alert", f"{said}{alert.severity}: {alert.title}", pool)
             elif isinstance(alert, AlertResolved):
-                self.note(commit.ms, "alert over", alert.text, pool)
+                self.note(commit.ms, "alert over", said + alert.text, pool)
 
     def _stale_reading(self, entry: Entry) -> bool:
         """Has this device said the same twice already?"""
@@ -122,11 +123,12 @@ class Book:
         self._readings[device] = (entry.text, times)
         return times > 2
 
-    def reply(self, now: int, reply: Reply) -> None:
-        """The collector's answer to an operator."""
+    def reply(self, now: int, reply: Reply, node: str = "") -> None:
+        """A collector's answer to an operator."""
+        said = f"{node}: " if node else ""
         word = "yes" if reply.accepted else f"no ({reply.code})"
         step = f" Next: {reply.next_step}" if reply.next_step else ""
-        self.note(now, "answer", f"{word}: {reply.text}{step}")
+        self.note(now, "answer", f"{said}{word}: {reply.text}{step}")
 
     def event(self, entry: LogEntry, pool: str, host: str) -> None:
         """Something that a xapi or its machine did."""
@@ -168,6 +170,10 @@ def _say(source: str, sentence: str) -> _Tell:
 
 _TOLD: dict[str, _Tell] = {
     "power-off": _say("power", "{host} has no power"),
+    "power-on": _say("power", "{host} has power and boots"),
+    "stop-hangs": _say("role", "{host}: xapi does not end"),
+    "held": _say("role", "{host}: systemd starts no xapi: it is held"),
+    "released": _say("role", "{host}: it is held no more"),
     "role": _role,
     "pool-master": lambda book, host, facts, name: ("role", f"{host}: xapi serves as master"),
     "promote-call": _say("promote", "{host}: xapi is told to become master"),

@@ -157,7 +157,7 @@ def _flap(draw: Draw) -> str:
 
 def _delay(draw: Draw) -> tuple[str, str]:
     host = draw.host()
-    return f"delay {host} - collector {draw.time(500, 20_000)}", f"delay {host} - collector 0s"
+    return f"delay {host} - collector by {draw.time(500, 20_000)}", f"delay {host} - collector by 0s"
 
 
 def _pause(draw: Draw) -> tuple[str, str]:
@@ -180,7 +180,7 @@ def _loss_unwatched(draw: Draw) -> list[str]:
     away = draw.ms(20_000, 90_000)
     back = draw.ms(500, max(1_000, away - 15_000))
     moment = f"{draw.dice.choice(('after', 'before'))} {draw.dice.choice(MOMENTS)}"
-    lines = [f"{moment}: try kill collector for {say_duration(away)}", "boot takes 5s", "at 1s power off h1"]
+    lines = [f"{moment}: try kill collector for {say_duration(away)}", "boot takes 5s on h1", "at 1s power off h1"]
     return [*lines, f"after collector dead +{say_duration(back)}: power on h1"]
 
 
@@ -245,14 +245,14 @@ OTHERS: tuple[tuple[int, Fault], ...] = (
     (1, _once(_flap)),
     (1, _undone(5_000, 60_000, _delay)),
     (2, _undone(2_000, 60_000, _pause)),
-    (1, _undone(2_000, 30_000, lambda draw: ("collector disk full", "collector disk ok"))),
+    (1, _undone(2_000, 30_000, lambda draw: ("disk of collector full", "disk of collector ok"))),
     (1, _undone(2_000, 30_000, lambda draw: ("cut collector", "heal collector"))),
     (5, _once(lambda draw: f"try kill collector for {draw.time(500, 90_000)}")),
     (2, _once(lambda draw: f"xapi crash {draw.host()}")),
     (1, _once(lambda draw: f"xapi restart {draw.host()}")),
     (2, _once(lambda draw: f"agent crash {draw.host()} for {draw.time(500, 30_000)}")),
     (1, _once(lambda draw: f"reboot {draw.host()}")),
-    (1, _undone(5_000, 60_000, lambda draw: ("try ha armed", "try ha disarmed"), always=True)),
+    (1, _undone(5_000, 60_000, lambda draw: ("ha arm", "ha disarm"), always=True)),
     (1, _once(lambda draw: f"try xe designate {draw.dice.choice(draw.hosts)}")),
     (1, _once(lambda draw: "try xe sync")),
     (1, _once(lambda draw: f"operator designate {draw.dice.choice(draw.hosts)}")),

@@ -1,313 +1,269 @@
-"""What can befall hosts, xapi, agents, fence devices, the network and the collector."""
+"""What can befall the network, fence devices and collectors; and the end of all faults."""
 
 from __future__ import annotations
 
 from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.streams import COLLECTOR
-from poolwarden_lab.story.grammar import Lexicon
+from poolwarden_lab.simulation.guarded import GuardedPool
+from poolwarden_lab.simulation.slot import SlotFault
+from poolwarden_lab.story.grammar import Cast, Lexicon
 from poolwarden_lab.story.stage import Stage, StoryFailed
 
-FAULTS = Lexicon("command", "Faults")
-
-# ------------------------------------------------------------------------------------------------ hosts
-
-
-@FAULTS.form("power off HOSTS...", "The plug is pulled: nothing is flushed, nobody is told.")
-def power_off(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.power_off(stage.index(host))
-
-
-@FAULTS.form("power on HOSTS...", "Switched on: 30 s of boot, then xapi and the agent.")
-def power_on(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.power_on(stage.index(host))
-
-
-@FAULTS.form("boot takes TIME", "How long a host needs from now on from its power-on to the start of xapi (30 s).")
-def boot_takes(stage: Stage, ms: int) -> None:
-    stage.world.pool.boot_ms = ms
-
-
-@FAULTS.form("stall HOSTS... [for TIME]", "dom0 stands still (xapi and agent); its VMs and its power do not.")
-def stall(stage: Stage, hosts: list[str], ms: int | None) -> None:
-    for host in hosts:
-        stage.world.freeze(stage.index(host))
-    if ms is not None:
-        stage.later(ms, lambda: resume(stage, hosts))
-
-
-@FAULTS.form("resume HOSTS...", "A stalled dom0 goes on; what had arrived is read now.")
-def resume(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        if stage.world.pool.hosts[host].frozen:
-            stage.world.thaw(stage.index(host))
-
-
-@FAULTS.form("reboot HOSTS...", "Power off, and on again after two seconds.")
-def reboot(stage: Stage, hosts: list[str]) -> None:
-    power_off(stage, hosts)
-    stage.later(2_000, lambda: power_on(stage, hosts))
-
-
-# ------------------------------------------------------------------------------------------------ xapi and its disk
-
-
-@FAULTS.form("xapi crash HOSTS...", "xapi is killed; systemd starts another.")
-def xapi_crash(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.crash_xapi(stage.index(host))
-
-
-@FAULTS.form("xapi hang HOSTS... [for TIME]", "xapi accepts connections and never answers.")
-def xapi_hang(stage: Stage, hosts: list[str], ms: int | None) -> None:
-    for host in hosts:
-        stage.world.hang_xapi(stage.index(host))
-    if ms is not None:
-        stage.later(ms, lambda: xapi_unhang(stage, hosts))
-
-
-@FAULTS.form("xapi unhang HOSTS...", "It answers again.")
-def xapi_unhang(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.hang_xapi(stage.index(host), hung=False)
-
-
-@FAULTS.form("xapi stop HOSTS...", "systemctl stop xapi: a clean end, nobody starts it again.")
-def xapi_stop(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.pool.stop_xapi(host)
-
-
-@FAULTS.form("xapi restart HOSTS...", "An administrator's xe-toolstack-restart.")
-def xapi_restart(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.pool.restart_xapi(host)
-
-
-@FAULTS.form("xapi deaf HOSTS...", "Transitions are answered with OK and its present process never restarts.")
-def xapi_deaf(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.pool.wet_fuse(host)
-
-
-@FAULTS.form("root full HOSTS...", "No room is left on / of dom0.")
-def root_full(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.pool.hosts[host].disk.full = True
-
-
-@FAULTS.form("root ok HOSTS...", "There is room again.")
-def root_ok(stage: Stage, hosts: list[str]) -> None:
-    for host in hosts:
-        stage.world.pool.hosts[host].disk.full = False
-
-
-# ------------------------------------------------------------------------------------------------ agents
-
-
-@FAULTS.form("agent crash HOSTS... [for TIME]", "The agent is killed; systemd starts it again after a second, or TIME.")
-def agent_crash(stage: Stage, hosts: list[str], ms: int | None) -> None:
-    for host in hosts:
-        stage.world.crash_agent(stage.index(host), 1_000 if ms is None else ms)
-
+NETWORK = Lexicon("command", "Network")
+DEVICES = Lexicon("command", "Fence devices")
+COLLECTORS = Lexicon("command", "Collectors")
+BLIP_MS = 10_000
 
 # ------------------------------------------------------------------------------------------------ network
 
 
-def _cut(stage: Stage, one: str, other: str) -> None:
-    stage.world.cut_both(one, other)
-
-
-@FAULTS.form("cut NODE - NODE [for TIME]", "No message passes between two nodes (host, collector, fence device).")
+@NETWORK.form("cut NODE - NODE [for TIME]", "No message passes between two nodes (host, collector, fence device).")
 def cut(stage: Stage, one: str, other: str, ms: int | None) -> None:
     stage.world.cut_both(one, other)
     if ms is not None:
         stage.later(ms, lambda: stage.world.heal(one, other))
 
 
-@FAULTS.form("cut NODE -> NODE [for TIME]", "One direction only.")
+@NETWORK.form("cut NODE -> NODE [for TIME]", "One direction only.")
 def cut_one_way(stage: Stage, source: str, target: str, ms: int | None) -> None:
     stage.world.cut(source, target)
     if ms is not None:
         stage.later(ms, lambda: stage.world.heal(source, target))
 
 
-@FAULTS.form("heal NODE - NODE", "Both directions are whole again.")
+@NETWORK.form("heal NODE - NODE", "Both directions are whole again.")
 def heal(stage: Stage, one: str, other: str) -> None:
     stage.world.heal(one, other)
 
 
-@FAULTS.form("isolate HOSTS... [for TIME]", "Cut off from everybody, but not from its BMC.")
+@NETWORK.form("isolate HOSTS... [for TIME]", "Cut off from everybody, but not from its fence devices.")
 def isolate(stage: Stage, hosts: list[str], ms: int | None) -> None:
     for host in hosts:
-        stage.world.isolate(stage.index(host))
+        stage.world.isolate(host)
     if ms is not None:
         stage.later(ms, lambda: rejoin(stage, hosts))
 
 
-@FAULTS.form("rejoin HOSTS...", "All links of a host are whole again.")
+@NETWORK.form("rejoin HOSTS...", "All links of a host are whole again.")
 def rejoin(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:
-        stage.world.rejoin(stage.index(host))
+        stage.world.rejoin(host)
 
 
-@FAULTS.form(
-    "partition NODE... | NODE... [for TIME]", "Nodes of one side reach none of the other; within a side all is well."
-)
-def partition(stage: Stage, left: list[str], right: list[str], ms: int | None) -> None:
-    for one in left:
-        for other in right:
-            stage.world.cut_both(one, other)
+@NETWORK.form("partition NODES... | NODES... [| NODES...] [for TIME]", "Nodes of one side reach none of the others.")
+def partition(stage: Stage, left: list[str], right: list[str], third: list[str] | None, ms: int | None) -> None:
+    sides = [left, right, *([third] if third else [])]
+    stage.world.partition(*sides)
     if ms is not None:
-        stage.later(ms, lambda: heal_between(stage, left, right))
+        stage.later(ms, lambda: stage.world.heal_partition(*sides))
 
 
-def heal_between(stage: Stage, left: list[str], right: list[str]) -> None:
-    for one in left:
-        for other in right:
-            stage.world.heal(one, other)
-
-
-@FAULTS.form("heal all", "Every link is whole, in all directions.")
+@NETWORK.form("heal all", "Every link is whole, and nothing is delayed, lost, doubled or shuffled.")
 def heal_all(stage: Stage) -> None:
-    world = stage.world
-    for source, target in sorted(world.pool.cut_links):
-        world.heal(source, target)
+    stage.world.heal_all()
 
 
-@FAULTS.form("flap NODE - NODE every TIME for TIME", "The link goes down, after half the period up again, and so on.")
+@NETWORK.form("flap NODE - NODE every TIME for TIME", "The link goes down, after half the period up again, and so on.")
 def flap(stage: Stage, one: str, other: str, period: int, ms: int) -> None:
-    world, ends = stage.world, stage.world.now + ms
-
-    def down() -> None:
-        if world.now < ends:
-            world.cut_both(one, other)
-            stage.later(period // 2, up)
-
-    def up() -> None:
-        world.heal(one, other)
-        stage.later(period - period // 2, down)
-
-    down()
+    for at in range(0, ms, period):
+        stage.later(at, lambda: stage.world.cut_both(one, other))
+        stage.later(at + period // 2, lambda: stage.world.heal(one, other))
 
 
-@FAULTS.form(
-    "delay NODE - NODE TIME", "Messages between agent and collector take that much longer, both ways (0s: as usual)."
-)
+@NETWORK.form("delay NODE - NODE by TIME", "What goes between them takes so much longer, up to 2m (0s: as usual).")
 def delay(stage: Stage, one: str, other: str, ms: int) -> None:
-    stage.world.network.delays[(one, other)] = ms
-    stage.world.network.delays[(other, one)] = ms
+    stage.world.delay(one, other, ms)
 
 
-@FAULTS.form("anchors lost", "None of the collector's network anchors answers.", exact=True)
-def anchors_lost(stage: Stage) -> None:
-    _anchors(stage, False)
+@NETWORK.form("delay NODE -> NODE by TIME", "One direction only.")
+def delay_one_way(stage: Stage, one: str, other: str, ms: int) -> None:
+    stage.world.delay(one, other, ms, both=False)
 
 
-@FAULTS.form("anchors back", "They answer again.", exact=True)
-def anchors_back(stage: Stage) -> None:
-    _anchors(stage, True)
+@NETWORK.form("duplicate NODE - NODE {on|off}", "Every message between them arrives twice.")
+def duplicate(stage: Stage, one: str, other: str, how: str) -> None:
+    stage.world.duplicate(one, other, how == "on")
 
 
-def _anchors(stage: Stage, answer: bool) -> None:
-    if stage.world.shell is not None:
-        stage.world.shell.anchors = (answer, answer)
+@NETWORK.form(
+    "reorder NODE - NODE by TIME", "Each message arrives up to so much later: later ones overtake (0s: none)."
+)
+def reorder(stage: Stage, one: str, other: str, ms: int) -> None:
+    stage.world.reorder(one, other, ms)
+
+
+@NETWORK.form("lose NUMBER percent NODE - NODE", "This share of the probes between them is lost (streams retransmit).")
+def loss(stage: Stage, percent: int, one: str, other: str) -> None:
+    stage.world.loss(one, other, percent)
+
+
+@NETWORK.form("half-open HOST - COLLECTOR {on|off}", "The stream stands, pings are answered, and no report arrives.")
+def half_open(stage: Stage, host: str, collector: str, how: str) -> None:
+    stage.world.half_open(host, collector, how == "on")
+
+
+@NETWORK.form("cut COLLECTOR [for TIME]", "Its uplink dies: it reaches no host, no fence device and no anchor.")
+def cut_uplink(stage: Stage, collector: str, ms: int | None) -> None:
+    stage.world.cut_uplink(collector)
+    if ms is not None:
+        stage.later(ms, lambda: stage.world.heal_uplink(collector))
+
+
+@NETWORK.form("heal COLLECTOR", "Its uplink is back.")
+def heal_uplink(stage: Stage, collector: str) -> None:
+    stage.world.heal_uplink(collector)
+
+
+@NETWORK.form("anchors {lost|back}", "The collector's network anchors answer no more, or again.", exact=True)
+def anchors(stage: Stage, how: str) -> None:
+    stage.world.anchors(how == "back")
 
 
 # ------------------------------------------------------------------------------------------------ fence devices
 
+_MODES = "|".join(mode.value for mode in BmcMode if mode not in (BmcMode.SLOW, BmcMode.WRONG_HOST))
 
-_MODES = "|".join(mode.value for mode in BmcMode)
 
-
-@FAULTS.form(
+@DEVICES.form(
     f"device DEVICE {{{_MODES}}}", "How a fence device behaves from now on; `true` is as it should.", exact=True
 )
 def device(stage: Stage, name: str, mode: str) -> None:
-    stage.world.bmc(name).mode = BmcMode(mode)
+    stage.world.set_bmc(name, mode)
 
 
-# ------------------------------------------------------------------------------------------------ collector
+@DEVICES.form("device DEVICE slow by TIME", "Right, but it takes so long.", exact=True)
+def device_slow(stage: Stage, name: str, ms: int) -> None:
+    stage.world.set_bmc(name, BmcMode.SLOW, ms)
 
 
-@FAULTS.form("kill collector [for TIME]", "SIGKILL, right there. Without TIME it stays away.", exact=True)
-def kill_collector(stage: Stage, ms: int | None) -> None:
-    if not _runs(stage):
-        raise StoryFailed("the collector does not run")
-    stage.world.kill_collector()
+@DEVICES.form("device DEVICE wired to HOST", "It reads and switches another host's machine.", exact=True)
+def device_wired(stage: Stage, name: str, host: str) -> None:
+    stage.world.set_bmc(name, BmcMode.WRONG_HOST, other=host)
+
+
+# ------------------------------------------------------------------------------------------------ collectors
+
+
+@COLLECTORS.form("kill COLLECTOR [for TIME]", "SIGKILL, right there. Without TIME it stays away.", exact=True)
+def kill(stage: Stage, node: str, ms: int | None) -> None:
+    if not stage.world.stations[node].runs:
+        raise StoryFailed(f"{node} does not run")
+    stage.world.kill_collector(None, node)
     if ms is not None:
-        stage.later(ms, lambda: None if _runs(stage) else stage.world.start_collector())
+        stage.later(ms, lambda: None if stage.world.stations[node].runs else stage.world.start_collector(node))
 
 
-def _runs(stage: Stage) -> bool:
-    return stage.world.shell is not None and stage.world.shell.alive
+@COLLECTORS.form("start COLLECTOR", "Started again, on its journal as it is.")
+def start_again(stage: Stage, node: str) -> None:
+    if stage.world.stations[node].runs:
+        raise StoryFailed(f"{node} runs already")
+    stage.world.start_collector(node)
 
 
-@FAULTS.form("start collector", "Started again, on the same journal.")
-def start_collector(stage: Stage) -> None:
-    if _runs(stage):
-        raise StoryFailed("the collector runs already")
-    stage.world.start_collector()
-
-
-@FAULTS.form("collector disk full", "Nothing can be made durable.", exact=True)
-def disk_full(stage: Stage) -> None:
-    stage.world.ledger.full = True
-
-
-@FAULTS.form("collector disk ok", "It can again.", exact=True)
-def disk_ok(stage: Stage) -> None:
-    stage.world.ledger.full = False
-
-
-@FAULTS.form("cut collector [for TIME]", "The collector's uplink: it reaches no host, no fence device and no anchor.")
-def cut_collector(stage: Stage, ms: int | None) -> None:
-    others = _everybody(stage)
-    for other in others:
-        stage.world.cut_both(COLLECTOR, other)
-    _anchors(stage, False)
+@COLLECTORS.form(
+    "freeze COLLECTOR [for TIME]", "SIGSTOP, or its machine is suspended: nothing runs, then time has jumped."
+)
+def freeze(stage: Stage, node: str, ms: int | None) -> None:
+    stage.world.freeze_collector(node)
     if ms is not None:
-        stage.later(ms, lambda: heal_collector(stage))
+        stage.later(ms, lambda: stage.world.thaw_collector(node))
 
 
-@FAULTS.form("heal collector", "Its uplink is back.")
-def heal_collector(stage: Stage) -> None:
-    for other in _everybody(stage):
-        stage.world.heal(COLLECTOR, other)
-    _anchors(stage, True)
+@COLLECTORS.form("thaw COLLECTOR", "It goes on.")
+def thaw(stage: Stage, node: str) -> None:
+    stage.world.thaw_collector(node)
 
 
-def _everybody(stage: Stage) -> list[str]:
-    devices = [device.name for each in stage.world.settings.devices.values() for device in each]
-    return [*stage.world.names, *devices]
+@COLLECTORS.form("disk of COLLECTOR {full|ok}", "Nothing can be made durable, or again.", exact=True)
+def disk(stage: Stage, node: str, how: str) -> None:
+    stage.world.collector_disk_full(how == "full", node)
+
+
+@COLLECTORS.form("journal of COLLECTOR backed up", "A backup is taken.", exact=True)
+def backed_up(stage: Stage, node: str) -> None:
+    stage.world.snapshot_journal(node)
+
+
+@COLLECTORS.form(
+    "journal of COLLECTOR {restored|lost|short}",
+    "What its disk holds (killed before): the last backup; nothing; all but the last commit.",
+)
+def journal(stage: Stage, node: str, how: str) -> None:
+    if stage.world.stations[node].runs:
+        raise StoryFailed(f"kill {node} first")
+    if how == "lost":
+        stage.world.lose_journal(node)
+    elif how == "restored":
+        if not stage.world.stations[node].ledger.snapshots:
+            raise StoryFailed(f"no backup of {node} was taken")
+        stage.world.restore_journal(node=node)
+    else:
+        stage.world.lose_last_commit(node)
+
+
+def _cast_second(cast: Cast, *_: object) -> None:
+    cast.collectors.append(f"collector-{len(cast.collectors) + 1}")
+
+
+@COLLECTORS.form(
+    "second collector {copied|empty} [for HOSTS...]",
+    "By mistake another one runs, collector-2 ..., on a copy of the first's journal or on none; these agents (or all) "
+    "dial it.",
+    declare=_cast_second,
+)
+def second(stage: Stage, how: str, hosts: list[str] | None) -> None:
+    stage.world.second_collector(how == "copied", list(hosts) if hosts else None)
+    stage.watch_collectors()
+
+
+@COLLECTORS.form("attach HOSTS... to COLLECTOR", "These agents dial that collector from now on.")
+def attach(stage: Stage, hosts: list[str], node: str) -> None:
+    for host in hosts:
+        stage.world.attach(host, node)
 
 
 # ------------------------------------------------------------------------------------------------ the end of all faults
 
 
-@FAULTS.form(
+@COLLECTORS.form(
     "repair everything",
     "Links, devices, disks and processes are as they should be; what is off is switched on, what stands still goes on, "
-    "a paused pool is resumed. Pending moments are forgotten.",
+    "a paused pool is resumed. What was arranged for later is forgotten.",
 )
 def repair_everything(stage: Stage) -> None:
-    world = stage.world
     stage.forget_moments()
-    heal_all(stage)
-    world.network.delays.clear()
-    world.ledger.full = False
-    for host in world.names:
-        if world.pool.hosts[host].frozen:
-            resume(stage, [host])
-        world.pool.hosts[host].disk.full = False
-        xapi_unhang(stage, [host])
-        power_on(stage, [host])
-    for each in world.settings.devices.values():
-        for one in each:
-            world.bmc(one.name).mode = BmcMode.TRUE
-    if not _runs(stage):
-        world.start_collector()
-    _anchors(stage, True)
-    if stage.record.paused is not None:
-        stage.say("resume", "", {})
+    stage.world.heal_all()
+    for pool in stage.world.pools.values():
+        for host in pool.names:
+            _repair_host(stage, pool, host)
+        for name in pool.bmcs:
+            stage.world.set_bmc(name, BmcMode.TRUE)
+    for node, station in stage.world.stations.items():
+        stage.world.anchors(True, node)
+        station.ledger.full = False
+        if station.runs:
+            stage.world.thaw_collector(node)
+        elif node == "collector":
+            stage.world.start_collector(node)
+    for pool in stage.world.pools.values():
+        if pool.record.paused is not None:
+            stage.say("resume", "", pool.name, {})
+
+
+def _repair_host(stage: Stage, pool: GuardedPool, host: str) -> None:
+    world, machine = stage.world, pool.machine(host)
+    if machine.hung:
+        world.power_off(host)
+    world.power_on(host)
+    world.thaw(host)
+    world.root_ok(host)
+    world.unhang_xapi(host)
+    world.slow_db(host, 0)
+    world.stick_xapi(host, False)
+    world.lose_storage(host, lost=False)
+    agent = pool.agents[host]
+    agent.slot.fault = SlotFault.NONE
+    if agent.stopped:
+        world.resume_agent(host)
+    world.start_agent(host)
+    if pool.pool.hosts[host].model is None:
+        world.start_xapi(host)

@@ -36,6 +36,8 @@ class Cast:
     pools: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
     vms: list[str] = field(default_factory=list)
+    collectors: list[str] = field(default_factory=lambda: ["collector"])
+    several: bool = False  # pools
     started: bool = False
 
 
@@ -145,7 +147,11 @@ def _hosts(cast: Cast, word: Word) -> list[str]:
 
 
 def _node(cast: Cast, word: Word) -> str:
-    return _one_of("node", word.text, ["collector", *cast.hosts, *cast.devices])
+    return _one_of("node", word.text, [*cast.collectors, *cast.hosts, *cast.devices])
+
+
+def _nodes(cast: Cast, word: Word) -> list[str]:
+    return [word.text] if word.text in (*cast.collectors, *cast.devices) else _hosts(cast, word)
 
 
 def _duration(cast: Cast, word: Word) -> int:
@@ -199,9 +205,11 @@ SLOTS: dict[str, Callable[[Cast, Word], Any]] = {
     "HOST": _host,
     "HOSTS": _hosts,
     "NODE": _node,
+    "NODES": _nodes,
     "POOL": lambda cast, word: _one_of("pool", word.text, cast.pools),
     "VM": lambda cast, word: _one_of("VM", word.text, cast.vms),
     "DEVICE": lambda cast, word: _one_of("device", word.text, cast.devices),
+    "COLLECTOR": lambda cast, word: _one_of("collector", word.text, cast.collectors),
     "TIME": _duration,
     "LATER": _later,
     "NUMBER": _number,

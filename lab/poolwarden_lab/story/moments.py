@@ -15,7 +15,7 @@ from typing import Any
 from poolwarden_collector.core.journal import Kind
 from poolwarden_lab.simulation.points import Point
 from poolwarden_lab.story.grammar import Lexicon
-from poolwarden_lab.story.signs import Seen
+from poolwarden_lab.story.signs import Query
 from poolwarden_lab.story.stage import Stage
 
 MOMENTS = Lexicon("moment", "Moments")
@@ -37,7 +37,7 @@ class AtPoint:
 class AtEvent:
     """A moment of the world: something is written in the models' log."""
 
-    def __init__(self, name: str, host: str | None) -> None:
+    def __init__(self, name: str, host: str) -> None:
         self.name = name
         self.host = host
 
@@ -45,8 +45,8 @@ class AtEvent:
 class AtSign:
     """The moment in which a sign becomes true."""
 
-    def __init__(self, look: Callable[[Stage], Seen]) -> None:
-        self.look = look
+    def __init__(self, query: Query) -> None:
+        self.query = query
 
 
 @MOMENTS.form("journal KIND", "A journal entry of this kind is made durable (before: it is lost with the collector).")
@@ -57,7 +57,7 @@ def journal(stage: Stage | None, kind: Kind) -> AtPoint:
 @MOMENTS.form("order WORD [to HOST]", "The collector sends this order (claim, promote, repoint ...).")
 def order(stage: Stage, kind: str, host: str | None) -> AtPoint:
     start = f"order {kind.replace('-', '_')} to "
-    uuid = stage.world.pool.hosts[host].uuid[:8] if host else ""
+    uuid = stage.world.find(host).uuid[:8] if host else ""
     return AtPoint("effect", lambda names: names.startswith(start) and names.endswith(uuid))
 
 
@@ -112,14 +112,15 @@ def _arm_point(
 def _arm_event(
     stage: Stage, moment: AtEvent, come: Callable[[Callable[[], None]], bool], act: Callable[[], None]
 ) -> None:
-    seen = len(stage.world.pool.log)
+    models = stage.world.find(moment.host).pool.pool
+    seen = len(models.log)
 
     def look() -> None:
         nonlocal seen
-        log = stage.world.pool.log
+        log = models.log
         news, seen = log[seen:], len(log)
         for entry in news:
-            it_is = entry.event.name == moment.name and moment.host in (None, entry.host)
+            it_is = entry.event.name == moment.name and moment.host == entry.host
             if it_is and look in stage.after_each and come(lambda: stage.later(0, act)):
                 stage.after_each.remove(look)
 
@@ -133,7 +134,7 @@ def _arm_sign(
 
     def look() -> None:
         nonlocal before
-        now = moment.look(stage).so
+        now = moment.query.ask(stage).so
         if now and not before and come(lambda: stage.later(0, act)):
             stage.after_each.remove(look)
         before = now

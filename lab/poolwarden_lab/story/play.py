@@ -15,16 +15,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from poolwarden_lab.simulation.ground import NoSuchThing
 from poolwarden_lab.simulation.invariants import InvariantBroken
-from poolwarden_lab.story import faults, moments, people, settings, waits
+from poolwarden_lab.story import faults, hosts, moments, people, settings, waits
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
-from poolwarden_lab.story.signs import SIGNS
+from poolwarden_lab.story.signs import Query, read_query
 from poolwarden_lab.story.stage import Stage, StoryFailed
 from poolwarden_lab.story.text import GOLDEN, Line, Script, StoryError, duration, words
 
 AS_EXPECTED, DIFFERS, BROKEN, UNREADABLE = 0, 1, 2, 3
 
-CHAPTERS = (settings.SETTINGS, waits.WAITS, faults.FAULTS, people.PEOPLE)
+CHAPTERS = (
+    settings.SETTINGS,
+    waits.WAITS,
+    hosts.HOSTS,
+    hosts.XAPI,
+    hosts.AGENTS,
+    faults.NETWORK,
+    faults.DEVICES,
+    faults.COLLECTORS,
+    people.OPERATORS,
+    people.XE,
+)
 COMMANDS = Lexicon("command", "Commands")
 COMMANDS.forms = [form for chapter in CHAPTERS for form in chapter.forms]
 
@@ -65,14 +77,12 @@ class Every:
 
 @dataclass(frozen=True)
 class When:
-    """``nth`` None: each time. ``sign``: the moment is that a sign becomes true."""
+    """``nth`` None: each time. A query: the moment is that a sign becomes true."""
 
     word: str
     nth: int | None
-    form: Form
-    args: list[Any]
+    moment: tuple[Form, list[Any]] | Query
     delay: int
-    sign: bool
 
 
 @dataclass
@@ -93,13 +103,20 @@ class Played:
 
 def read(script: Script) -> tuple[Cast, list[Step]]:
     """Every command of a story. Raises StoryError for the first that is wrong."""
-    cast = Cast()
+    cast = Cast(several=_several(script))
     steps = [_step(script, line, cast) for line in script.lines]
     if not steps:
         raise StoryError(script.name, 1, "this story has no command; begin with `pool 3`, then `start`")
     if not cast.started:
         raise StoryError(script.name, script.lines[-1].number, "the story never says `start`")
     return cast, steps
+
+
+def _several(script: Script) -> bool:
+    """Does the story set up more than one pool? Then hosts carry their pool's name."""
+    openings = [line.text.split() for line in script.lines]
+    single = sum(words[0] == "pool" for words in openings)
+    return single > 1 or any(words[0] == "pools" for words in openings)
 
 
 def _step(script: Script, line: Line, cast: Cast) -> Step:
@@ -149,10 +166,10 @@ def _when(word: str, text: str, cast: Cast) -> When:
         text = match.group(2) or match.group(4)
     given = words(text)
     if given[0].text in _MOMENTS or (given[0].text == "journal" and len(given) == 2):
-        return When(word, nth, *moments.MOMENTS.fit(given, cast), delay, False)
+        return When(word, nth, moments.MOMENTS.fit(given, cast), delay)
     if word == "before":
         raise Unreadable("before: journal KIND, order WORD or effect WORD")
-    return When(word, nth, *SIGNS.fit(given, cast), delay, True)
+    return When(word, nth, read_query(cast, given), delay)
 
 
 # ------------------------------------------------------------------------------------------------ doing
@@ -170,7 +187,7 @@ def play(script: Script) -> Played:
         for step in steps:
             stage.line = step.line
             do(stage, step)
-        stage.world.invariants.finish()
+        stage.world.finish()
     except InvariantBroken as error:
         broken = str(error).splitlines()[0]
         if stage.started:
@@ -188,7 +205,8 @@ def play(script: Script) -> Played:
     if stage.started:
         played.lines = stage.book.lines()
         played.events, played.virtual_ms = stage.events, stage.world.now
-        played.kinds = Counter(entry.kind.value for entry in stage.ledger.entries())
+        entries = [entry for station in stage.world.stations.values() for entry in station.ledger.entries()]
+        played.kinds = Counter(entry.kind.value for entry in entries)
     if played.code != BROKEN:
         _judge(script, stage, played)
     return played
@@ -217,9 +235,9 @@ def do(stage: Stage, step: Step) -> None:
         stage.line = step.line
         try:
             step.form.act(stage, *step.args)
-        except StoryFailed as error:
+        except (StoryFailed, NoSuchThing) as error:
             if not step.tried:
-                raise
+                raise StoryFailed(str(error)) from None
             stage.book.note(stage.world.now, ">", f"it cannot be done: {error}")
 
     if step.when is None:
@@ -236,7 +254,11 @@ def do(stage: Stage, step: Step) -> None:
 
 def _arm(stage: Stage, step: Step, when: When, act: Any) -> None:
     delayed = act if not when.delay else lambda: stage.later(when.delay, act)
-    moment = moments.AtSign(lambda s: when.form.act(s, *when.args)) if when.sign else when.form.act(stage, *when.args)
+    if isinstance(when.moment, Query):
+        moment: object = moments.AtSign(when.moment)
+    else:
+        form, args = when.moment
+        moment = form.act(stage, *args)
     moments.arm(stage, moment, when.word, when.nth, delayed, step.form.exact or bool(when.delay))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 from poolwarden_collector.core.policy import Policy, PolicyError
+from poolwarden_lab.simulation.spec import PDU
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, Unreadable, nearest
-from poolwarden_lab.story.stage import Stage
+from poolwarden_lab.story.stage import Draft, Stage
 from poolwarden_lab.story.text import duration
 from poolwarden_lab.xapi.trees import VmSpec
 
@@ -14,25 +15,63 @@ MAX_HOSTS = 64
 SETTINGS = Lexicon("command", "Before the start")
 
 
-def _cast_pool(cast: Cast, hosts: int, name: str | None) -> None:
-    if cast.pools:
-        raise Misfit("this story has its pool already")
+# ------------------------------------------------------------------------------------------------ pools
+
+
+def _cast_one(cast: Cast, hosts: int, pool: str) -> None:
+    if pool in cast.pools:
+        raise Misfit(f"there is a pool {pool} already; give each its name: `pool 3 named A`")
     if not 1 <= hosts <= MAX_HOSTS:
         raise Misfit(f"a pool has 1 to {MAX_HOSTS} hosts")
-    pool = name or "lab"
     cast.pools.append(pool)
-    names = [f"h{number}" for number in range(1, hosts + 1)]
-    cast.hosts.update(dict.fromkeys(names, pool))
-    cast.devices += [f"bmc-{host}" for host in names]
+    prefix = f"{pool}/" if cast.several else ""
+    for number in range(1, hosts + 1):
+        cast.hosts[f"{prefix}h{number}"] = pool
+        cast.devices.append(f"bmc-{prefix}h{number}")
 
 
-@SETTINGS.form("pool NUMBER [named NAME]", "A pool of so many hosts h1, h2 ...; h1 is its master.", declare=_cast_pool)
-def pool(stage: Stage, hosts: int, name: str | None) -> None:
-    stage.setup.hosts = hosts
-    stage.setup.pool = name or "lab"
+def _cast_pool(cast: Cast, hosts: int, name: str | None, site: str | None) -> None:
+    _cast_one(cast, hosts, name or "lab")
 
 
-def _cast_vm(cast: Cast, name: str, host: str | None = None) -> None:
+@SETTINGS.form(
+    "pool NUMBER [named NAME] [at NAME]",
+    "A pool of so many hosts h1, h2 ...; h1 is its master. With several pools the hosts are A/h1 ... `at`: its site.",
+    declare=_cast_pool,
+)
+def pool(stage: Stage, hosts: int, name: str | None, site: str | None) -> None:
+    stage.setup.pools[name or "lab"] = Draft(name or "lab", hosts, site or "")
+
+
+def _cast_pools(cast: Cast, count: int, hosts: int, site: str | None) -> None:
+    if count > 1000:
+        raise Misfit("at most 1000 pools")
+    for number in range(1, count + 1):
+        _cast_one(cast, hosts, f"p{number}")
+
+
+@SETTINGS.form("pools NUMBER of NUMBER hosts [at NAME]", "Pools p1, p2 ... with hosts p1/h1 ...", declare=_cast_pools)
+def pools(stage: Stage, count: int, hosts: int, site: str | None) -> None:
+    for number in range(1, count + 1):
+        stage.setup.pools[f"p{number}"] = Draft(f"p{number}", hosts, site or "")
+
+
+def _draft(stage: Stage, host: str) -> Draft:
+    return stage.setup.pools[stage.cast.hosts[host]]
+
+
+def _number(host: str) -> int:
+    return int(host.rsplit("h", 1)[1])
+
+
+def _drafts(stage: Stage, pool: str | None) -> list[Draft]:
+    return [stage.setup.pools[pool]] if pool else list(stage.setup.pools.values())
+
+
+# ------------------------------------------------------------------------------------------------ VMs, devices, agents
+
+
+def _cast_vm(cast: Cast, name: str, _: object = None) -> None:
     if name in cast.vms:
         raise Misfit(f"there is a VM {name} already")
     cast.vms.append(name)
@@ -40,13 +79,60 @@ def _cast_vm(cast: Cast, name: str, host: str | None = None) -> None:
 
 @SETTINGS.form("vm NAME on HOST", "A VM that runs there at first.", declare=_cast_vm)
 def vm(stage: Stage, name: str, host: str) -> None:
-    stage.setup.vms.append(VmSpec(name, int(host.rsplit("h", 1)[1]) - 1))
+    _draft(stage, host).vms.append(VmSpec(name, _number(host) - 1))
+
+
+@SETTINGS.form("local vm NAME on HOST", "The same, with its disks on that host's own storage.", declare=_cast_vm)
+def local_vm(stage: Stage, name: str, host: str) -> None:
+    _draft(stage, host).vms.append(VmSpec(name, _number(host) - 1, storage="local"))
 
 
 @SETTINGS.form("vm NAME halted", "A VM that does not run at first.", declare=_cast_vm)
 def halted_vm(stage: Stage, name: str) -> None:
-    stage.setup.vms.append(VmSpec(name, None))
+    next(iter(stage.setup.pools.values())).vms.append(VmSpec(name, None))
 
+
+@SETTINGS.form("no devices [for POOL]", "No host has a fence device.")
+def no_devices(stage: Stage, pool: str | None) -> None:
+    for draft in _drafts(stage, pool):
+        draft.devices = []
+
+
+def _cast_pdu(cast: Cast, pool: str | None) -> None:
+    for host, of in cast.hosts.items():
+        if pool in (None, of):
+            cast.devices += [f"pdu-a-{host}", f"pdu-b-{host}"]
+
+
+@SETTINGS.form(
+    "with pdu [for POOL]",
+    "Each host has two PDU outlets besides its BMC, pdu-a-h1 and pdu-b-h1, one per feed: the second level.",
+    declare=_cast_pdu,
+)
+def with_pdu(stage: Stage, pool: str | None) -> None:
+    for draft in _drafts(stage, pool):
+        draft.devices.append(PDU)
+
+
+@SETTINGS.form("with ha [for POOL]", "xapi's own HA is armed from the beginning.")
+def with_ha(stage: Stage, pool: str | None) -> None:
+    for draft in _drafts(stage, pool):
+        draft.ha_armed = True
+
+
+@SETTINGS.form("without gate [for POOL]", "The agents are older ones, without a boot gate.")
+def without_gate(stage: Stage, pool: str | None) -> None:
+    for draft in _drafts(stage, pool):
+        draft.gated = False
+
+
+@SETTINGS.form("no agent on HOSTS...", "These members have no agent at all.")
+def no_agent(stage: Stage, hosts: list[str]) -> None:
+    for host in hosts:
+        _draft(stage, host).absent.append(f"h{_number(host)}")
+
+
+# ------------------------------------------------------------------------------------------------ policy
 
 _TYPES = {item.name: str(item.type) for item in fields(Policy)}
 
@@ -72,26 +158,24 @@ def setting(name: str, value: str) -> object:
     return tuple(value.split(",")) if kind.startswith("tuple") else value
 
 
-def _check_policy(cast: Cast, name: str, value: str) -> None:
+def _check_policy(cast: Cast, name: str, value: str, pool: str | None) -> None:
     setting(name, value)
 
 
-@SETTINGS.form("policy WORD WORD", "A setting of the pool's policy, e.g. `policy patience 20s`.", declare=_check_policy)
-def policy(stage: Stage, name: str, value: str) -> None:
-    stage.setup.policy[name] = setting(name, value)
+@SETTINGS.form(
+    "policy WORD WORD [for POOL]",
+    "A setting of every pool's policy, or of one's: `policy patience 20s`, `policy prefer lab-h3,lab-h2`.",
+    declare=_check_policy,
+)
+def policy(stage: Stage, name: str, value: str, pool: str | None) -> None:
+    for draft in _drafts(stage, pool):
+        draft.policy[name] = setting(name, value)
 
 
-@SETTINGS.form("no devices", "No host has a fence device.")
-def no_devices(stage: Stage) -> None:
-    stage.setup.devices = False
+# ------------------------------------------------------------------------------------------------ the log, the start
 
 
-@SETTINGS.form("with ha", "xapi's own HA is armed in this pool from the beginning.")
-def ha_armed(stage: Stage) -> None:
-    stage.setup.ha_armed = True
-
-
-@SETTINGS.form("seed NUMBER", "What chance is drawn from (reconnect jitter); 0 unless said.")
+@SETTINGS.form("seed NUMBER", "What chance is drawn from (reconnect jitter, lost probes); 0 unless said.")
 def seed(stage: Stage, number: int) -> None:
     stage.setup.seed = number
 
@@ -114,7 +198,7 @@ def _cast_start(cast: Cast, *_: object) -> None:
 
 @SETTINGS.form(
     "start",
-    "Power on, start the collector, and wait until the pool is watched and Healthy. The log begins here.",
+    "Power on, start the collector, and wait until every pool is watched and Healthy. The log begins here.",
     declare=_cast_start,
 )
 def start(stage: Stage) -> None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, Reply
 from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord
-from poolwarden_lab.simulation.ledger import Ledger
+from poolwarden_lab.simulation.guarded import GuardedPool
+from poolwarden_lab.simulation.invariants import InvariantBroken
+from poolwarden_lab.simulation.network import COLLECTOR
 from poolwarden_lab.simulation.points import Point
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.simulation.spec import BMC, PoolSpec
+from poolwarden_lab.simulation.world import World
 from poolwarden_lab.story.book import Book, Names
 from poolwarden_lab.story.grammar import Cast
 from poolwarden_lab.xapi.trees import VmSpec
@@ -27,18 +31,52 @@ class StoryFailed(Exception):
 
 
 @dataclass
+class Draft:
+    """One pool before the start."""
+
+    name: str
+    hosts: int
+    site: str = ""
+    vms: list[VmSpec] = field(default_factory=list)
+    policy: dict[str, Any] = field(default_factory=dict)
+    devices: list[str] = field(default_factory=lambda: [BMC])
+    ha_armed: bool = False
+    absent: list[str] = field(default_factory=list)
+    gated: bool = True
+
+    def spec(self) -> PoolSpec:
+        """The pool as the world takes it. Raises PolicyError."""
+        return PoolSpec(
+            self.name,
+            self.hosts,
+            self.vms,
+            Policy(**self.policy),
+            self.site,
+            self.devices,
+            self.ha_armed,
+            self.absent,
+            self.gated,
+        )
+
+
+@dataclass
 class Setup:
     """What stands before ``start``."""
 
-    hosts: int = 3
-    pool: str = "lab"
-    vms: list[VmSpec] = field(default_factory=list)
-    policy: dict[str, object] = field(default_factory=dict)
-    devices: bool = True
-    ha_armed: bool = False
+    pools: dict[str, Draft] = field(default_factory=dict)
     seed: int = 0
     log_with: set[str] = field(default_factory=set)
     log_without: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Read:
+    """How far each source of the log has been read."""
+
+    commits: dict[str, int] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    happenings: int = 0
+    replies: int = 0
 
 
 class Stage:
@@ -52,19 +90,17 @@ class Stage:
         self.points: list[Callable[[Point], bool]] = []
         self.after_each: list[Callable[[], None]] = []
         self.names = Names()
-        self.last_reply: Reply | None = None
-        self._world: Simulation | None = None
-        self._book: Book | None = None
-        self._seen = (0, 0)
-        self._asked: list[str] = []
-        self._chapter = 0
         self.events = 0
         self.told: set[int] = set()  # lines of repeated commands that stand in the log
+        self._world: World | None = None
+        self._book: Book | None = None
+        self._read = Read()
+        self._chapter = 0
 
     # ------------------------------------------------------------------------------------------ the world
 
     @property
-    def world(self) -> Simulation:
+    def world(self) -> World:
         if self._world is None:
             raise StoryFailed("the pool has not been started: write `start` before this")
         return self._world
@@ -84,37 +120,48 @@ class Stage:
         return self.world.now - self.book.zero if self.started else 0
 
     def start(self, settle: bool) -> None:
-        """Power on, start the collector, and wait until the pool is watched. The log begins here."""
-        setup = self.setup
-        policy = Policy(**setup.policy)  # type: ignore[arg-type]
-        world = Simulation(setup.hosts, setup.seed, policy, setup.devices, setup.vms, setup.ha_armed)
-        self._world = world
-        for host in world.pool.hosts.values():
-            self.names.addresses[host.address] = host.name
-            for label in (f"{setup.pool}-{host.name}", host.uuid):
-                self.names.learn(label, host.name)
-        self._book = Book(self.names, setup.log_with, setup.log_without, self._vm_name)
-        check = world.pool.after_event
+        """Power on, start the collector, and wait until the pools are watched. The log begins here."""
+        specs = [draft.spec() for draft in self.setup.pools.values()]
+        world = self._world = World(specs, self.setup.seed)
+        self._learn_names(world)
+        self._book = Book(self.names, self.setup.log_with, self.setup.log_without, self._vm_name)
+        check = world.clock.after_event
         assert check is not None
 
         def after_event() -> None:
             check()
             self._follow()
 
-        world.begin(settle)
-        self._seen = (len(world.ledger.commits), len(world.pool.log))
-        self._book.zero = world.now
-        world.pool.after_event = after_event
-        world.saboteur = self._at_point
-        if world.shell is not None:
-            world.shell.saboteur = self._at_point
+        try:
+            world.begin(settle)
+        except InvariantBroken:
+            raise
+        except AssertionError:
+            verdicts = ", ".join(sorted({pool.verdict for pool in world.pools.values()}))
+            raise StoryFailed(f"not every pool was Healthy and watched within 3 min: {verdicts}") from None
+        if settle:
+            self._skip()
+            self._book.zero = world.now
+        world.clock.after_event = after_event
+        self.watch_collectors()
 
-    def index(self, host: str) -> int:
-        """The world's number of a host."""
-        return self.world.names.index(host) + 1
+    def _learn_names(self, world: World) -> None:
+        self.names.several_pools = len(world.pools) > 1
+        for pool in world.pools.values():
+            for name, host in pool.pool.hosts.items():
+                self.names.addresses[host.address] = name
+                self.names.learn(f"{pool.name}-{name.rsplit('/', 1)[-1]}", name)
+                self.names.learn(host.uuid, name)
+
+    def watch_collectors(self) -> None:
+        """Moments see every collector's steps, those of one that is started later too."""
+        for node, station in self.world.stations.items():
+            station.saboteur = partial(self._at_point, node)
+            if station.shell is not None:
+                station.shell.saboteur = station.saboteur
 
     def _vm_name(self, host: str, uuid: str) -> str:
-        kills = self.world.pool.hosts[host].domains.kills
+        kills = self.world.find(host).pool.pool.hosts[host].domains.kills
         return next((kill.name for kill in kills if kill.uuid == uuid), uuid)
 
     # ------------------------------------------------------------------------------------------ following
@@ -126,30 +173,36 @@ class Stage:
         for look in list(self.after_each):
             look()
 
+    def _skip(self) -> None:
+        """What has been written so far is not of the story."""
+        world, read = self.world, self._read
+        read.commits = {node: len(station.ledger.commits) for node, station in world.stations.items()}
+        read.events = {name: len(pool.pool.log) for name, pool in world.pools.items()}
+        read.happenings, read.replies = len(world.happenings), len(world.replied)
+
     def take_notes(self) -> None:
         """Write down what has happened since the last time."""
-        world, (commits, events) = self.world, self._seen
-        ledger, log = world.ledger.commits, world.pool.log
-        if commits > len(ledger):  # the journal was lost or restored
-            commits = len(ledger)
-        for commit in ledger[commits:]:
-            self.book.commit(commit, self.setup.pool)
-        for entry in log[events:]:
-            self.book.event(entry, self.setup.pool, entry.host)
-        self._seen = (len(ledger), len(log))
-        for request in list(self._asked):
-            reply = world.shell.replies.get(request) if world.shell is not None else None
-            if reply is not None:
-                self._asked.remove(request)
-                self.last_reply = reply
-                self.book.reply(world.now, reply)
+        world, read, book = self.world, self._read, self.book
+        for node, station in world.stations.items():
+            commits = station.ledger.commits
+            for commit in commits[min(read.commits.get(node, 0), len(commits)) :]:
+                book.commit(commit, self.pool_name(commit.pool), "" if len(world.stations) == 1 else node)
+            read.commits[node] = len(commits)
+        for ms, source, text in world.happenings[read.happenings :]:
+            book.note(ms, source, text)
+        for name, pool in world.pools.items():
+            for entry in pool.pool.log[read.events.get(name, 0) :]:
+                book.event(entry, name, entry.host)
+            read.events[name] = len(pool.pool.log)
+        for ms, node, reply in world.replied[read.replies :]:
+            book.reply(ms, reply, "" if len(world.stations) == 1 else node)
+        read.happenings, read.replies = len(world.happenings), len(world.replied)
 
-    def _at_point(self, point: Point) -> bool:
-        """Asked by the collector before and after each commit and each effect: does it die here?"""
+    def _at_point(self, node: str, point: Point) -> bool:
+        """Asked by a collector before and after each commit and each effect: does it die here?"""
         for look in list(self.points):
             look(point)
-        shell = self.world.shell
-        return shell is None or not shell.alive
+        return not self.world.stations[node].runs
 
     # ------------------------------------------------------------------------------------------ time
 
@@ -157,21 +210,23 @@ class Stage:
         self.world.run(ms)
         self.take_notes()
 
+    def run_until(self, condition: Callable[[], bool], limit_ms: int) -> bool:
+        """Whether it came within the limit."""
+        clock = self.world.clock
+        ends = clock.now + limit_ms
+        while not condition():
+            due = clock.next_due
+            if due is None or due > ends:
+                clock.now = max(clock.now, ends)
+                return False
+            clock.step()
+        return True
+
     def forget_moments(self) -> None:
         """Nothing that was arranged for later is done any more."""
         self.points.clear()
         self.after_each.clear()
         self._chapter += 1
-
-    def run_until(self, condition: Callable[[], bool], limit_ms: int, what: str) -> None:
-        """Raises StoryFailed if it does not come within the limit."""
-        world = self.world
-        try:
-            world.pool.run_while(lambda: not condition(), world.now + limit_ms)
-        except TimeoutError:
-            raise StoryFailed(f"`{what}` did not come within {limit_ms / 1000:g} s") from None
-        finally:
-            self.take_notes()
 
     def later(self, delay: int, act: Callable[[], None]) -> None:
         """Do it after so many ms, unless the story forgets its moments before."""
@@ -185,20 +240,19 @@ class Stage:
 
     # ------------------------------------------------------------------------------------------ operators
 
-    def say(self, verb: str, host: str, args: dict[str, str]) -> None:
-        """An operator's command at the collector; its answer comes into the log, now or later."""
+    @property
+    def last_reply(self) -> Reply | None:
+        """What an operator was answered last."""
+        return self.world.replied[-1][2] if self.world.replied else None
+
+    def say(self, verb: str, host: str, pool: str, args: dict[str, str], node: str = COLLECTOR) -> None:
+        """An operator's command at a collector; its answer comes into the log, now or later."""
         world = self.world
-        shell = world.shell
+        shell = world.stations[node].shell
         if shell is None or not shell.alive:
-            self.book.note(world.now, "answer", "no (unreachable): the collector does not answer")
-            self.last_reply = Reply("", False, "the collector does not answer", "unreachable")
-            return
-        before = set(shell.replies)
-        self.last_reply = None
-        reply = world.say(verb, self.index(host) if host else 0, **args)
-        request = reply.request_id if reply is not None else f"request-{world._requests}"
-        if request not in before:
-            self._asked.append(request)
+            world.replied.append((world.now, node, Reply("", False, "the collector does not answer", "unreachable")))
+        else:
+            world.say(verb, host, pool, node, **args)
         self.take_notes()
 
     # ------------------------------------------------------------------------------------------ looking
@@ -209,43 +263,51 @@ class Stage:
         if self._book is not None:
             self._book.note(self.world.now, "not as expected", f"line {self.line}: {why}")
 
-    @property
-    def ledger(self) -> Ledger:
-        return self.world.ledger
+    def pool_name(self, uuid: str) -> str:
+        return next((pool.name for pool in self.world.pools.values() if pool.uuid == uuid), uuid)
 
-    @property
-    def record(self) -> PoolRecord:
-        return self.world.record
+    def entries(self, pool: GuardedPool, kind: Kind) -> list[Entry]:
+        """A pool's journal entries of a kind since the log began, in every collector's journal."""
+        return [
+            entry
+            for station in self.world.stations.values()
+            for commit in station.ledger.commits
+            if commit.ms >= self.book.zero and commit.pool == pool.uuid
+            for entry in commit.entries
+            if entry.kind is kind
+        ]
 
-    def entries(self, kind: Kind, since: int = 0) -> list[Entry]:
-        """Journal entries of a kind since the log began (or since ms of the log)."""
-        zero = self.book.zero + since
-        return [e for c in self.ledger.commits if c.ms >= zero for e in c.entries if e.kind is kind]
-
-    def alerts(self) -> list[AlertRaised]:
-        """Alerts raised since the log began."""
+    def alerts(self, pool: GuardedPool) -> list[AlertRaised]:
+        """Alerts of a pool that were raised since the log began."""
         return [
             alert
-            for commit in self.ledger.commits
-            if commit.ms >= self.book.zero
+            for station in self.world.stations.values()
+            for commit in station.ledger.commits
+            if commit.ms >= self.book.zero and commit.pool == pool.uuid
             for alert in commit.alerts
             if isinstance(alert, AlertRaised)
         ]
 
-    def open_alerts(self) -> list[AlertRaised]:
+    def open_alerts(self, pool: GuardedPool) -> list[AlertRaised]:
         """Alerts that are not over."""
-        open_keys = self.record.open_alerts
-        return [alert for alert in self.alerts() if alert.key in open_keys]
+        open_keys = pool.record.open_alerts
+        return [alert for alert in self.alerts(pool) if alert.key in open_keys]
 
-    def promotions(self) -> list[str]:
+    def promotions(self, pool: GuardedPool) -> list[str]:
         """Hosts whose xapi was told to become master since the log began, in order."""
-        return [entry.host for entry in self.world.pool.events("promote-call", since_ms=self.book.zero)]
+        return [entry.host for entry in pool.pool.events("promote-call", since_ms=self.book.zero)]
 
-    def killed(self) -> list[str]:
+    def killed(self, pool: GuardedPool) -> list[str]:
         """VMs that a xapi terminated; those that were migrated away do not count."""
-        kills = [kill for host in self.world.pool.hosts.values() for kill in host.domains.kills]
+        kills = [kill for host in pool.pool.hosts.values() for kill in host.domains.kills]
         return [kill.name for kill in kills if kill.why != "migrated-away"]
 
-    def vm_hosts(self, name: str) -> list[str]:
-        """Where a VM of this name runs."""
-        return [host.name for host in self.world.pool.hosts.values() if name in host.domains.domains().values()]
+    def pool_of_vm(self, vm: str) -> str:
+        """The pool that this VM was given to, or runs in."""
+        for name, draft in self.setup.pools.items():
+            if any(spec.name == vm for spec in draft.vms):
+                return name
+        for pool in self.world.pools.values():
+            if any(vm in host.domains.domains().values() for host in pool.pool.hosts.values()):
+                return pool.name
+        return next(iter(self.world.pools))
