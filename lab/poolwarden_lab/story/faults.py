@@ -211,8 +211,10 @@ def _cast_second(cast: Cast, *_: object) -> None:
     declare=_cast_second,
 )
 def second(stage: Stage, how: str, hosts: list[str] | None) -> None:
-    stage.world.second_collector(how == "copied", list(hosts) if hosts else None)
+    node = stage.world.second_collector(how == "copied", list(hosts) if hosts else None, start=False)
     stage.watch_collectors()
+    stage.skip_copied(node)
+    stage.world.start_collector(node)
 
 
 @COLLECTORS.form("attach HOSTS... to COLLECTOR", "These agents dial that collector from now on.")

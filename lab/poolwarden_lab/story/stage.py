@@ -180,6 +180,10 @@ class Stage:
         read.events = {name: len(pool.pool.log) for name, pool in world.pools.items()}
         read.happenings, read.replies = len(world.happenings), len(world.replied)
 
+    def skip_copied(self, node: str) -> None:
+        """What stands in a collector's journal already was written by another one, and is in the log."""
+        self._read.commits[node] = len(self.world.stations[node].ledger.commits)
+
     def take_notes(self) -> None:
         """Write down what has happened since the last time."""
         world, read, book = self.world, self._read, self.book
