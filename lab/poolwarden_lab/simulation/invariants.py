@@ -14,8 +14,8 @@ I16 An order for another pool, host or boot, or with a lower epoch or term than 
 I17 No running VM is terminated because of anything Poolwarden did (see kills.py), unless an operator accepted as many
     (``expected_kills`` names a story's own exceptions).
 
-At the end: I13 a vanished master has a successor, serves again, or there is an open alert. I15 every reachable member
-follows the one master, or is owed that, or an open alert names it.
+At the end: I13 where nobody serves, or a failover stands still, there is an open alert (or an operator's pause). I15
+while the pool is called Healthy every reachable member follows the one master, or is owed that.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ LIVE_REPORT_MS = 15_000
 TOMBSTONE_LIMIT_MS = 240_000
 LOOK_MS = 1_000
 CALM_MS = 120_000
+STUCK_MS = 600_000
 
 
 class InvariantBroken(AssertionError):
@@ -241,9 +242,19 @@ class Invariants:
         if shell is None or not shell.alive or shell.frozen or shell.roster.stalled or not self.world.watched:
             return
         record = self.world.record
-        if self.world.verdict == "MasterVanished" and not record.open_alerts and self._long_since():
-            self._fail("I13", "the master has vanished, nobody succeeds it, and no alert says why")
+        if not record.open_alerts and record.paused is None and self._long_since():
+            if not self.world.masters():
+                self._fail("I13", f"nobody serves, the verdict is {self.world.verdict}, and no alert says why")
+            if record.failover is not None and record.failover.open and self._quiet_for() > STUCK_MS:
+                self._fail(
+                    "I13", f"{record.failover.id} stands still at {record.failover.step.value}, and no alert says why"
+                )
         self._all_follow()
+
+    def _quiet_for(self) -> int:
+        """For how long nothing has been journaled of this pool, ms."""
+        commits = [commit.ms for commit in self.world.ledger.commits if commit.pool == self.world.uuid]
+        return self.world.now - max(commits, default=0)
 
     def _long_since(self) -> bool:
         live = self.world.core.live
