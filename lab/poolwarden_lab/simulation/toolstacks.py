@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolwarden_lab.simulation.ground import Ground, HostName
+from poolwarden_lab.simulation.ground import Ground, HostName, NoSuchThing
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 
 LOOP_MS = 5_000
@@ -56,7 +56,10 @@ class ToolstackFaults(Ground):
     def role_broken(self, host: HostName) -> None:
         """A designate failed half-way there: pool.conf says broken. What runs, runs on until it is restarted."""
         place = self.find(host)
-        place.pool.pool.hosts[place.name].disk.write(POOL_CONF, b"broken")
+        disk = place.pool.pool.hosts[place.name].disk
+        if disk.full or disk.read_only:
+            raise NoSuchThing(f"pool.conf of {place.name} cannot be written")
+        disk.write(POOL_CONF, b"broken")
 
     def lose_storage(self, host: HostName, sr: str = "Shared storage", lost: bool = True) -> None:
         """A host's PBD of an SR is unplugged, and cannot be plugged while it is lost."""
