@@ -301,7 +301,11 @@ class SimAgent:
         if self.side is None:
             return
         message = pb.CollectorMessage.FromString(raw)
-        answers, work = self.side.receive(message)
+        try:
+            answers, work = self.side.receive(message)
+        except AgentKilled:
+            self.crash()
+            return
         for answer in answers:
             self._send(answer)
         if message.WhichOneof("body") == "gate_answer":

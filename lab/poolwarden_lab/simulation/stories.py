@@ -135,6 +135,7 @@ def _serves_unseen() -> Simulation:
     """The old master came back where nobody sees it, and serves as master again."""
     sim = _taken_over(Kind.CLOSED)
     sim.isolate(1)
+    sim.ungated.add("h1")  # an agent without a boot gate: with one it would never serve there
     sim.power_on(1)
     sim.run_until(lambda: "h1" in sim.masters() and sim.initialised(), LIMIT_MS)
     return sim
