@@ -34,8 +34,8 @@ class Cut:
     def into(self, monkeypatch: pytest.MonkeyPatch) -> None:
         own = Stage._at_point
 
-        def at_point(stage: Stage, point: Point) -> bool:
-            dies = own(stage, point)
+        def at_point(stage: Stage, node: str, point: Point) -> bool:
+            dies = own(stage, node, point)
             self.points += 1
             if self.points != self.at or self.done:
                 return dies
