@@ -17,6 +17,10 @@ from poolwarden_agent.config import Config, ConfigError, check_certificates, loa
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["disk"]:
+        from poolwarden_agent import diskcommand
+
+        return diskcommand.main(sys.argv[2:])
     arguments = _arguments()
     path = arguments.config or os.path.join(arguments.root, "etc/poolwarden/agent.conf")
     try:
@@ -32,6 +36,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="poolwarden-agent", description="Reports this host and obeys checked orders.")
+    parser.epilog = "poolwarden-agent disk: how full this host is, what fills it, what could be given back."
     parser.add_argument("--root", default="/", help="the directory that is this host's / (default: /)")
     parser.add_argument("--config", default="", help="default: ROOT/etc/poolwarden/agent.conf")
     parser.add_argument("--link-fd", type=int, default=-1, help=argparse.SUPPRESS)

@@ -21,7 +21,7 @@ an immutable tuple that is replaced as a whole.
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import wire
+from poolwarden_agent import wire, wire_disks
 from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, Acts
 from poolwarden_agent.boot import BootGate
 from poolwarden_agent.core import gate, judge
@@ -152,7 +152,7 @@ class HostSide(object):
             "role": wire.role(host.role, host.master, seen),
             "xapi": wire.xapi(seen, orphaned, since),
             "database": wire.database(host),
-            "disks": wire.disks(host.disks),
+            "disks": wire_disks.disks(host.disks, self.observer.guard),
             "memory": pb.MemoryFacts(total_bytes=host.memory[0], available_bytes=host.memory[1]),
             "domains": pb.DomainList(readable=host.domains is not None, vm_uuids=host.domains or []),
             "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),

@@ -25,6 +25,7 @@ from poolwarden_agent.core.judge import (
     plain_words,
     watched,
 )
+from poolwarden_agent.diskguard import DiskGuard
 from poolwarden_agent.dom0.port import TLS_PORT, Emergency, HostPort, PoolView, Toolstack
 
 LOCAL_LIMIT_MS = 1000
@@ -97,6 +98,7 @@ class Observer(object):
         self._wanted: Dict[str, str] = {}
         self._parsed: Tuple[Optional[int], str, int, Process] = (None, "", 0, NO_PROCESS)
         self._looking = threading.Lock()
+        self.guard = DiskGuard(port)
         self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
 
@@ -104,6 +106,7 @@ class Observer(object):
         """One round of looking at files, disks and domains; xenstored and a big database file may take their time."""
         with self._looking:
             self.host = self._host_facts(self.host)
+            self.guard.look(self.host.disks, self.host.at_ms)
             if self._parse_due(self.host):
                 self.host = self._parse(self.host)
 

@@ -1,6 +1,6 @@
 """Between the host side's plain values and the contract's messages. Imports protobuf, never grpc."""
 
-from typing import Any, Iterable, Optional
+from typing import Any, Optional
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__
@@ -185,21 +185,6 @@ def software(identity: port.Identity) -> pb.SoftwareFacts:
 def vm_place(item: port.VmPlace) -> pb.VmPlace:
     hosts = [pb.VmHost(host_uuid=host, refusal=refusal) for host, refusal in item.hosts]
     return pb.VmPlace(vm_uuid=item.vm, name=item.name, power_state=item.power_state, hosts=hosts, text=item.text)
-
-
-def disks(items: Iterable[port.Disk]) -> pb.DiskList:
-    found = [
-        pb.Disk(
-            mount=d.mount,
-            total_bytes=d.total_bytes,
-            free_bytes=d.free_bytes,
-            total_inodes=d.total_inodes,
-            free_inodes=d.free_inodes,
-            own_mount=d.own_mount,
-        )
-        for d in items
-    ]
-    return pb.DiskList(disks=found)
 
 
 def pool_view(view: port.PoolView) -> pb.PoolView:

@@ -14,7 +14,8 @@ import psutil
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
-from poolwarden_agent.dom0 import alive, files, mastering, statedb, systemd, xenstore
+from poolwarden_agent.dom0 import alive, files, mastering, mounts, statedb, systemd, xenstore
+from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
 from poolwarden_agent.dom0.poolview import PoolLook
 from poolwarden_agent.dom0.port import (
@@ -33,7 +34,6 @@ from poolwarden_agent.dom0.port import (
 from poolwarden_agent.dom0.slots import Slots
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
 
-MOUNTS = ("/", "/var/log")
 SLOTS = "var/lib/poolwarden"
 # Stopping and starting the toolstack is not done here, so it is not promised.
 ABLE = tuple(kind for kind in KNOWN if kind not in ("toolstack_fence", "toolstack_release"))
@@ -130,20 +130,10 @@ class Dom0(HostPort):
         return statedb.view(self._root)
 
     def disks(self) -> List[Disk]:
-        found = []
-        try:
-            device = os.stat(self._root).st_dev
-        except OSError:
-            return []
-        for mount in MOUNTS:
-            path = os.path.join(self._root, mount.lstrip("/"))
-            try:
-                s = os.statvfs(path)
-                own = mount == "/" or os.stat(path).st_dev != device
-            except OSError:
-                continue
-            found.append(Disk(mount, s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize, s.f_files, s.f_ffree, own))
-        return found
+        return mounts.disks(self._root)
+
+    def look_for_fillers(self) -> Filling:
+        return Filling(self._root)
 
     def memory(self) -> Tuple[int, int]:
         values = {}

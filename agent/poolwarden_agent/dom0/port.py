@@ -21,17 +21,20 @@ Identity = NamedTuple(
         ("xapi_version", str),
     ],
 )
-Disk = NamedTuple(
-    "Disk",
-    [
-        ("mount", str),
-        ("total_bytes", int),
-        ("free_bytes", int),
-        ("total_inodes", int),
-        ("free_inodes", int),
-        ("own_mount", bool),
-    ],
-)
+
+
+class Disk(NamedTuple):
+    """A file system of dom0, or a place that may lie on one of its own."""
+
+    mount: str
+    total_bytes: int
+    free_bytes: int
+    total_inodes: int
+    free_inodes: int
+    own_mount: bool
+    read_only: bool = False
+
+
 # outcome: answered, no answer (hung) or refused (down); flag: the emergency flag, None where it was not answered.
 Emergency = NamedTuple("Emergency", [("outcome", str), ("flag", Optional[bool]), ("code", str)])
 
@@ -154,6 +157,10 @@ class HostPort(object):
 
     def disks(self) -> List[Disk]:
         raise NotImplementedError
+
+    def look_for_fillers(self) -> Any:
+        """Begin to look for what fills the disks: a dom0/filling.Filling; None: it cannot be looked for."""
+        return None
 
     def memory(self) -> Tuple[int, int]:
         """Total and available bytes."""

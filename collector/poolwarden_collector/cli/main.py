@@ -53,7 +53,7 @@ def poolwarden(context: click.Context) -> None:
     context.ensure_object(Settings)
 
 
-for _command in (see.status, see.hosts, see.host, see.master, see.explain, see.history, see.alerts):
+for _command in (see.status, see.hosts, see.disks, see.host, see.master, see.explain, see.history, see.alerts):
     poolwarden.add_command(_command)
 for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost):
     poolwarden.add_command(_command)

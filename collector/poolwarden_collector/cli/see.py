@@ -1,4 +1,4 @@
-"""The commands that only look: status, hosts, host show, master, explain, history, alerts."""
+"""The commands that only look: status, hosts, disks, host show, master, explain, history, alerts."""
 
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,35 @@ def hosts(settings: Settings, pool: str) -> None:
         show([Line("no host is known yet: no agent has reported to this collector")], settings)
         return
     show([hosts_table(found, with_pool=len(reply.pools) > 1), *host_notes(found)], settings)
+
+
+@click.command()
+@click.argument("pool", required=False, default="")
+@click.option("--check", is_flag=True, help="Exit with 1 if a level is crossed anywhere.")
+@common_options
+@click.pass_obj
+def disks(settings: Settings, pool: str, check: bool) -> None:
+    """Disks of each host: level, trend, what fills them, what could be given back."""
+    with connect(settings) as collector:
+        reply = collector.status(pool)
+    found = [host for one in reply.pools for host in one.hosts]
+    if settings.json:
+        from poolwarden_collector.cli.as_json import as_object, print_json
+
+        kept = ("name", "host_uuid", "pool_name", "disks", "fillers", "cleanable", "fillers_partial")
+        print_json({"hosts": [{name: as_object(host)[name] for name in kept} for host in found]})
+    else:
+        from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.disks import disks_page
+
+        show(disks_page(found), settings)
+    crossed = [f"{disk.mount} of {host.name} is {disk.level}" for host in found for disk in host.disks if _bad(disk)]
+    if check and crossed:
+        raise AnswerIsNo("; ".join(crossed), "poolwarden disks shows what fills them")
+
+
+def _bad(disk: "api.DiskStatus") -> bool:
+    return disk.level in ("warning", "critical", "full")
 
 
 @click.group()

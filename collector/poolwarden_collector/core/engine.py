@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from poolwarden_collector.core import (
     absorb,
     copies,
+    disk_watch,
     failover,
     gatekeeper,
     master,
@@ -59,6 +60,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     note_service(d)
     copies.note_generation(d)
     verdict = judged(d)
+    disk_watch.watch(d)
     _say_silence(d)
     _say_verdict(d, verdict)
     if isinstance(event, OperatorSaid):

@@ -170,6 +170,48 @@ class BootGate:
     term: int = 0
 
 
+class DiskLevel(Enum):
+    """How full its agent finds a file system; UNKNOWN: it does not judge that one."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    FULL = "full"
+    UNKNOWN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Filler:
+    """A place that is known to fill up, and what was found in it."""
+
+    path: str
+    what: str
+    bytes: int
+    files: int
+    biggest: str
+    biggest_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanable:
+    """What a person could delete there, by which command; nothing of Poolwarden ever does."""
+
+    path: str
+    what: str
+    bytes: int
+    files: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What fills a host's disks, looked at while a level is crossed; ``partial``: everything is at least that much."""
+
+    fillers: tuple[Filler, ...] = ()
+    cleanable: tuple[Cleanable, ...] = ()
+    partial: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """One file system of dom0, bytes and inodes (0 inodes in all: the file system has none)."""
@@ -180,6 +222,11 @@ class Disk:
     total_inodes: int
     free_inodes: int
     own_mount: bool
+    level: DiskLevel = DiskLevel.UNKNOWN
+    level_since: Ms | None = None
+    growth_per_hour: int = 0  # bytes, steady growth; 0: none
+    full_in_ms: Ms = 0  # at that growth; 0: it does not fill up
+    read_only: bool = False
 
     @property
     def used_percent(self) -> float:
@@ -275,6 +322,7 @@ class HostFacts:
     xapi_version: str = ""
     hold: Hold | None = None
     boot_gate: BootGate | None = None
+    filling: Filling | None = None
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""

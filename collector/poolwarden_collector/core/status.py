@@ -10,7 +10,7 @@ from poolwarden_collector.core.candidate import enabled
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import signs
-from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role
+from poolwarden_collector.core.facts import Cleanable, Disk, Filler, HostId, Liveness, Ms, Role
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.power import is_bound
@@ -29,6 +29,11 @@ class DiskStatus:
     free_bytes: int
     used_percent: float
     inodes_used_percent: float
+    level: str
+    level_age_ms: int
+    growth_bytes_per_hour: int
+    full_in_ms: int
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,9 @@ class HostStatus:
     probes: tuple[ProbeStatus, ...]
     pool_name: str
     pool_uuid: str
+    fillers: tuple[Filler, ...] = ()
+    cleanable: tuple[Cleanable, ...] = ()
+    fillers_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,13 +280,31 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         probes=_probes(d, host),
         pool_name=d.record.name,
         pool_uuid=d.record.pool,
+        fillers=facts.filling.fillers if facts and facts.filling else (),
+        cleanable=facts.filling.cleanable if facts and facts.filling else (),
+        fillers_partial=bool(facts and facts.filling and facts.filling.partial),
     )
 
 
 def _disks(d: Draft, host: HostId) -> tuple[DiskStatus, ...]:
     agent = d.agent(host)
     disks = agent.facts.disks if agent is not None else ()
-    return tuple(DiskStatus(x.mount, x.total_bytes, x.free_bytes, x.used_percent, x.inodes_used_percent) for x in disks)
+    return tuple(_disk(d, x) for x in disks)
+
+
+def _disk(d: Draft, x: Disk) -> DiskStatus:
+    return DiskStatus(
+        mount=x.mount,
+        total_bytes=x.total_bytes,
+        free_bytes=x.free_bytes,
+        used_percent=x.used_percent,
+        inodes_used_percent=x.inodes_used_percent,
+        level=x.level.value,
+        level_age_ms=d.now - x.level_since if x.level_since is not None else 0,
+        growth_bytes_per_hour=x.growth_per_hour,
+        full_in_ms=x.full_in_ms,
+        read_only=x.read_only,
+    )
 
 
 def _probes(d: Draft, host: HostId) -> tuple[ProbeStatus, ...]:

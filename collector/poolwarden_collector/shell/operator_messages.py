@@ -37,8 +37,10 @@ def _failover(value: FailoverStatus) -> pb.FailoverStatus:
 
 
 def _host(value: HostStatus) -> pb.HostStatus:
-    message = pb.HostStatus(**_plain(value, "disks", "probes"))
+    message = pb.HostStatus(**_plain(value, "disks", "probes", "fillers", "cleanable"))
     message.disks.extend(pb.DiskStatus(**_plain(disk)) for disk in value.disks)
+    message.fillers.extend(pb.FillerStatus(**_plain(item)) for item in value.fillers)
+    message.cleanable.extend(pb.CleanableStatus(**_plain(item)) for item in value.cleanable)
     message.probes.extend(pb.ProbeStatus(**_plain(probe)) for probe in value.probes)
     return message
 

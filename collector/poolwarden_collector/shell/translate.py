@@ -20,7 +20,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Freshness, HostFacts, HostId, Ms, PoolId
 from poolwarden_collector.core.orders import AnswerGate, Order
-from poolwarden_collector.shell import wire_facts, wire_orders
+from poolwarden_collector.shell import wire_disks, wire_facts, wire_orders
 
 OFFSET_WINDOW_MS: Ms = 300_000
 
@@ -151,6 +151,8 @@ class StreamState:
     def _section(self, name: str, m: Any) -> dict[str, Any]:
         if name == "memory":
             return {"memory_total": m.total_bytes, "memory_available": m.available_bytes}
+        if name == "disks":
+            return {"disks": wire_disks.disks(m, self.at), "filling": wire_disks.filling(m)}
         if name == "software":
             return {"product": wire_facts.product(m), "xapi_version": m.xapi_version}
         if name in ("role", "xapi", "database", "probes", "hold", "boot_gate"):

@@ -14,7 +14,6 @@ from poolwarden_collector.core.facts import (
     ClaimOutcome,
     DatabaseFacts,
     DatabasePiece,
-    Disk,
     Freshness,
     GateState,
     Hello,
@@ -159,12 +158,6 @@ def xapi(m: pb.XapiFacts, at: At) -> XapiFacts:
 
 def database(m: pb.DatabaseFacts, at: At) -> DatabaseFacts:
     return DatabaseFacts(m.generation, m.loaded_from, at(m.changed_mono_ms), tri(m.ha_armed), tri(m.rolling_upgrade))
-
-
-def disks(m: pb.DiskList) -> tuple[Disk, ...]:
-    return tuple(
-        Disk(d.mount, d.total_bytes, d.free_bytes, d.total_inodes, d.free_inodes, d.own_mount) for d in m.disks
-    )
 
 
 def domains(m: pb.DomainList) -> tuple[str, ...] | None:

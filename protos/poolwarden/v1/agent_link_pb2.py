@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoolwarden/v1/agent_link.proto\x12\rpoolwarden.v1\"\xfd\x02\n\x0c\x41gentMessage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07mono_ms\x18\x02 \x01(\x04\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.poolwarden.v1.HelloH\x00\x12\'\n\x06report\x18\x04 \x01(\x0b\x32\x15.poolwarden.v1.ReportH\x00\x12\x32\n\x0corder_result\x18\x05 \x01(\x0b\x32\x1a.poolwarden.v1.OrderResultH\x00\x12:\n\x10\x63hallenge_answer\x18\x06 \x01(\x0b\x32\x1e.poolwarden.v1.ChallengeAnswerH\x00\x12)\n\x07goodbye\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.GoodbyeH\x00\x12\x34\n\rgate_question\x18\x08 \x01(\x0b\x32\x1b.poolwarden.v1.GateQuestionH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\rlease_requestR\x0clease_holder\"\xdb\x02\n\x10\x43ollectorMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12%\n\x05order\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12-\n\tchallenge\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.ChallengeH\x00\x12?\n\x13\x66ull_report_request\x18\x04 \x01(\x0b\x32 .poolwarden.v1.FullReportRequestH\x00\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x12\x30\n\x0bgate_answer\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.GateAnswerH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\x0blease_grantR\x0blease_votes\"\xe2\x03\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x11\n\thost_uuid\x18\x04 \x01(\t\x12\x11\n\tpool_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12/\n\x07machine\x18\x07 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\x12\x15\n\rhighest_epoch\x18\x08 \x01(\x04\x12\x14\n\x0chighest_term\x18\t \x01(\x04\x12+\n\ttombstone\x18\n \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x30\n\x0clast_results\x18\x0b \x03(\x0b\x32\x1a.poolwarden.v1.OrderResult\x12\x11\n\thost_name\x18\x0c \x01(\t\x12\x1a\n\x12management_address\x18\r \x01(\t\x12\x16\n\x0epython_version\x18\x0e \x01(\t\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\"R\n\x0fMachineIdentity\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x15\n\rsystem_serial\x18\x02 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x03 \x01(\t\"L\n\tTombstone\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"[\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.poolwarden.v1.Settings\x12\x16\n\x0e\x63ollector_name\x18\x03 \x01(\t\"\xc7\x01\n\x08Settings\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x19\n\x11probe_interval_ms\x18\x02 \x01(\r\x12\x18\n\x10probe_timeout_ms\x18\x03 \x01(\r\x12\x31\n\rprobe_targets\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10pool_view_wanted\x18\x05 \x01(\x08\x12\x1d\n\x15pool_view_interval_ms\x18\x06 \x01(\r\"?\n\x0bProbeTarget\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\xa1\x01\n\x07Goodbye\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.Goodbye.Reason\"g\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nAGENT_STOP\x10\x01\x12\x11\n\rAGENT_UPGRADE\x10\x02\x12\x11\n\rHOST_SHUTDOWN\x10\x03\x12\x0f\n\x0bHOST_REBOOT\x10\x04\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\t\"1\n\x0f\x43hallengeAnswer\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x13\n\x11\x46ullReportRequest\"i\n\x0cGateQuestion\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x30\n\tpool_conf\x18\x02 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x03 \x01(\t\"\xa3\x02\n\nGateAnswer\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x34\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\".poolwarden.v1.GateAnswer.Decision\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0esuccessor_uuid\x18\x04 \x01(\t\x12\x19\n\x11successor_address\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x08 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\"B\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\x08\n\x04SHUT\x10\x02\x12\x08\n\x04WAIT\x10\x03\"e\n\tHoldFacts\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x14\n\x0cports_closed\x18\x03 \x01(\x08\x12\x15\n\rsince_mono_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xc4\x01\n\rBootGateFacts\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".poolwarden.v1.BootGateFacts.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsince_mono_ms\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNGATED\x10\x01\x12\n\n\x06\x41SKING\x10\x02\x12\x08\n\x04SHUT\x10\x03\x12\x08\n\x04OPEN\x10\x04\"\x9a\x05\n\x06Report\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12+\n\tfreshness\x18\x02 \x01(\x0b\x32\x18.poolwarden.v1.Freshness\x12&\n\x04role\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.RoleFacts\x12&\n\x04xapi\x18\x04 \x01(\x0b\x32\x18.poolwarden.v1.XapiFacts\x12.\n\x08\x64\x61tabase\x18\x05 \x01(\x0b\x32\x1c.poolwarden.v1.DatabaseFacts\x12&\n\x05\x64isks\x18\x06 \x01(\x0b\x32\x17.poolwarden.v1.DiskList\x12*\n\x06memory\x18\x07 \x01(\x0b\x32\x1a.poolwarden.v1.MemoryFacts\x12*\n\x07\x64omains\x18\x08 \x01(\x0b\x32\x19.poolwarden.v1.DomainList\x12(\n\x06probes\x18\t \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12*\n\tpool_view\x18\n \x01(\x0b\x32\x17.poolwarden.v1.PoolView\x12-\n\x08services\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.ServiceFacts\x12+\n\ttombstone\x18\x0c \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x1a\n\x12management_address\x18\r \x01(\t\x12.\n\x08software\x18\x0e \x01(\x0b\x32\x1c.poolwarden.v1.SoftwareFacts\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\"j\n\tFreshness\x12\x14\n\x0chost_mono_ms\x18\x01 \x01(\x04\x12\x14\n\x0cxapi_mono_ms\x18\x02 \x01(\x04\x12\x16\n\x0eprobes_mono_ms\x18\x03 \x01(\x04\x12\x19\n\x11pool_view_mono_ms\x18\x04 \x01(\x04\"\x9f\x02\n\tRoleFacts\x12\x30\n\tpool_conf\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12.\n\x07running\x18\x03 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x1e\n\x16running_master_address\x18\x04 \x01(\t\x12\x18\n\x10serves_as_master\x18\x05 \x01(\x08\x12\x1c\n\x14serves_since_mono_ms\x18\x06 \x01(\x04\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MASTER\x10\x01\x12\n\n\x06MEMBER\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03\"\x8f\x04\n\tXapiFacts\x12\x33\n\x08liveness\x18\x01 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1e\n\x16liveness_since_mono_ms\x18\x02 \x01(\x04\x12:\n\x0fsocket_liveness\x18\x03 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1c\n\x14socket_since_mono_ms\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x06 \x01(\x04\x12*\n\temergency\x18\x07 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x16\n\x0e\x65mergency_code\x18\x08 \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\t \x01(\t\x12\x10\n\x08orphaned\x18\n \x01(\x08\x12\x1e\n\x16orphaned_since_mono_ms\x18\x0b \x01(\x04\x12\x16\n\x0estartup_cookie\x18\x0c \x01(\x08\x12\x1c\n\x14init_complete_cookie\x18\r \x01(\x08\x12\x16\n\x0eprocess_age_ms\x18\x0e \x01(\x04\"U\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41NSWERS\x10\x01\x12\x08\n\x04\x44OWN\x10\x02\x12\x0c\n\x08STARTING\x10\x03\x12\n\n\x06SILENT\x10\x04\"\xae\x01\n\rDatabaseFacts\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0bloaded_from\x18\x02 \x01(\t\x12\x17\n\x0f\x63hanged_mono_ms\x18\x03 \x01(\x04\x12)\n\x08ha_armed\x18\x04 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\".\n\x08\x44iskList\x12\"\n\x05\x64isks\x18\x01 \x03(\x0b\x32\x13.poolwarden.v1.Disk\"|\n\x04\x44isk\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_inodes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66ree_inodes\x18\x05 \x01(\x04\x12\x11\n\town_mount\x18\x06 \x01(\x08\";\n\x0bMemoryFacts\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\"0\n\nDomainList\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x10\n\x08vm_uuids\x18\x02 \x03(\t\"1\n\tProbeList\x12$\n\x06probes\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Probe\"\xc5\x02\n\x05Probe\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.poolwarden.v1.Probe.Outcome\x12\x16\n\x0eprobed_mono_ms\x18\x04 \x01(\x04\x12\x18\n\x10\x61nswered_mono_ms\x18\x05 \x01(\x04\x12 \n\x18unanswered_since_mono_ms\x18\x06 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"k\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41NSWERED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_ANSWER\x10\x03\x12\x0f\n\x0bUNREACHABLE\x10\x04\x12\x0c\n\x08NOT_XAPI\x10\x05\"\xe0\x01\n\x08PoolView\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x03 \x01(\t\x12&\n\x05hosts\x18\x04 \x03(\x0b\x32\x17.poolwarden.v1.PoolHost\x12+\n\nha_enabled\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x06 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nbusy_tasks\x18\x07 \x03(\t\"\x90\x01\n\x08PoolHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x15\n\runplugged_srs\x18\x06 \x03(\t\x12\x1c\n\x14\x64\x65\x66\x61ult_sr_unplugged\x18\x07 \x01(\x08\"8\n\x0cServiceFacts\x12(\n\x08services\x18\x01 \x03(\x0b\x32\x16.poolwarden.v1.Service\"&\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"U\n\rSoftwareFacts\x12\x15\n\rproduct_brand\x18\x01 \x01(\t\x12\x17\n\x0fproduct_version\x18\x02 \x01(\t\x12\x14\n\x0cxapi_version\x18\x03 \x01(\t\"\xeb\t\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x11\n\tpool_uuid\x18\x04 \x01(\t\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x07 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x08 \x01(\r\x12\x33\n\rpreconditions\x18\t \x01(\x0b\x32\x1c.poolwarden.v1.Preconditions\x12\x32\n\x0crestart_xapi\x18\x14 \x01(\x0b\x32\x1a.poolwarden.v1.RestartXapiH\x00\x12\x38\n\x0ftoolstack_fence\x18\x15 \x01(\x0b\x32\x1d.poolwarden.v1.ToolstackFenceH\x00\x12<\n\x11toolstack_release\x18\x16 \x01(\x0b\x32\x1f.poolwarden.v1.ToolstackReleaseH\x00\x12)\n\x07promote\x18\x17 \x01(\x0b\x32\x16.poolwarden.v1.PromoteH\x00\x12)\n\x07repoint\x18\x18 \x01(\x0b\x32\x16.poolwarden.v1.RepointH\x00\x12\x38\n\x0frecover_members\x18\x19 \x01(\x0b\x32\x1d.poolwarden.v1.RecoverMembersH\x00\x12\x34\n\rread_database\x18\x1a \x01(\x0b\x32\x1b.poolwarden.v1.ReadDatabaseH\x00\x12\x36\n\x0eplace_database\x18\x1b \x01(\x0b\x32\x1c.poolwarden.v1.PlaceDatabaseH\x00\x12:\n\x10\x64\x65signate_master\x18\x1c \x01(\x0b\x32\x1e.poolwarden.v1.DesignateMasterH\x00\x12\x34\n\rsync_database\x18\x1d \x01(\x0b\x32\x1b.poolwarden.v1.SyncDatabaseH\x00\x12;\n\x11\x64\x65\x63lare_host_dead\x18\x1e \x01(\x0b\x32\x1e.poolwarden.v1.DeclareHostDeadH\x00\x12\x30\n\x0b\x65nable_host\x18\x1f \x01(\x0b\x32\x19.poolwarden.v1.EnableHostH\x00\x12%\n\x05\x63laim\x18  \x01(\x0b\x32\x14.poolwarden.v1.ClaimH\x00\x12\x34\n\rset_tombstone\x18! \x01(\x0b\x32\x1b.poolwarden.v1.SetTombstoneH\x00\x12,\n\tprobe_now\x18\" \x01(\x0b\x32\x17.poolwarden.v1.ProbeNowH\x00\x12:\n\x10\x63ollect_evidence\x18# \x01(\x0b\x32\x1e.poolwarden.v1.CollectEvidenceH\x00\x12\x30\n\x0b\x66\x65nce_proxy\x18$ \x01(\x0b\x32\x19.poolwarden.v1.FenceProxyH\x00\x12*\n\x08start_vm\x18% \x01(\x0b\x32\x16.poolwarden.v1.StartVmH\x00\x12.\n\nlocate_vms\x18& \x01(\x0b\x32\x18.poolwarden.v1.LocateVmsH\x00\x42\x06\n\x04kindJ\x04\x08<\x10\x46R\nlease_termR\x10lease_vote_countR\x0flease_window_ms\"\xd7\x01\n\rPreconditions\x12\x33\n\x0cpool_conf_in\x18\x01 \x03(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12 \n\x18pool_conf_master_address\x18\x02 \x01(\t\x12\x0e\n\x06ha_off\x18\x03 \x01(\x08\x12\x10\n\x08xapi_pid\x18\x04 \x01(\r\x12\x18\n\x10xapi_start_ticks\x18\x05 \x01(\x04\x12\x1b\n\x13min_root_free_bytes\x18\x06 \x01(\x04\x12\x16\n\x0enot_tombstoned\x18\x07 \x01(\x08\"#\n\x0bRestartXapi\x12\x14\n\x0c\x61s_master_ok\x18\x01 \x01(\x08\"(\n\x0eToolstackFence\x12\x16\n\x0esuccessor_uuid\x18\x01 \x01(\t\"\x9a\x01\n\x10ToolstackRelease\x12\x36\n\nrelease_as\x18\x01 \x01(\x0e\x32\".poolwarden.v1.ToolstackRelease.As\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\"6\n\x02\x41s\x12\x12\n\x0e\x41S_UNSPECIFIED\x10\x00\x12\r\n\tAS_MEMBER\x10\x01\x12\r\n\tAS_MASTER\x10\x02\"\t\n\x07Promote\"!\n\x07Repoint\x12\x16\n\x0emaster_address\x18\x01 \x01(\t\"\x10\n\x0eRecoverMembers\"?\n\x0cReadDatabase\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\"w\n\rPlaceDatabase\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06remove\x18\x06 \x01(\x08\"$\n\x0f\x44\x65signateMaster\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x0e\n\x0cSyncDatabase\"$\n\x0f\x44\x65\x63lareHostDead\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x1f\n\nEnableHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"j\n\x05\x43laim\x12.\n\nold_master\x18\x01 \x01(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fwant_placements\x18\x03 \x01(\x08\"P\n\x0cSetTombstone\x12\r\n\x05\x63lear\x18\x01 \x01(\x08\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"`\n\x08ProbeNow\x12+\n\x07targets\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\t\"*\n\x0f\x43ollectEvidence\x12\x17\n\x0fwant_placements\x18\x01 \x01(\x08\"\xaf\x01\n\nFenceProxy\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12=\n\nparameters\x18\x03 \x03(\x0b\x32).poolwarden.v1.FenceProxy.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x07StartVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\"\x1d\n\tLocateVms\x12\x10\n\x08vm_uuids\x18\x01 \x03(\t\"\x9c\x04\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x33\n\x07outcome\x18\x03 \x01(\x0e\x32\".poolwarden.v1.OrderResult.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x0c\n\x04term\x18\x08 \x01(\x04\x12)\n\x05\x63laim\x18\t \x01(\x0b\x32\x1a.poolwarden.v1.ClaimResult\x12(\n\x06probes\x18\n \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12\r\n\x05nonce\x18\x0b \x01(\t\x12\x30\n\nplacements\x18\x0c \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12.\n\x08\x64\x61tabase\x18\r \x01(\x0b\x32\x1c.poolwarden.v1.DatabasePiece\x12)\n\tvm_places\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.VmPlace\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\"u\n\rDatabasePiece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"q\n\x07VmPlace\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpower_state\x18\x03 \x01(\t\x12$\n\x05hosts\x18\x04 \x03(\x0b\x32\x15.poolwarden.v1.VmHost\x12\x0c\n\x04text\x18\x05 \x01(\t\",\n\x06VmHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x89\x01\n\x0b\x43laimResult\x12\'\n\tlast_look\x18\x01 \x01(\x0b\x32\x14.poolwarden.v1.Probe\x12\x30\n\nplacements\x18\x02 \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12\x0c\n\x04veto\x18\x03 \x01(\x08\x12\x11\n\tveto_text\x18\x04 \x01(\t\"\x81\x01\n\rPlacementView\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.poolwarden.v1.Placement\x12\x0c\n\x04text\x18\x05 \x01(\t\"=\n\tPlacement\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t*5\n\x08Tristate\x12\x18\n\x14TRISTATE_UNSPECIFIED\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x32W\n\tAgentLink\x12J\n\x06\x41ttach\x12\x1b.poolwarden.v1.AgentMessage\x1a\x1f.poolwarden.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoolwarden/v1/agent_link.proto\x12\rpoolwarden.v1\"\xa2\x03\n\x0c\x41gentMessage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07mono_ms\x18\x02 \x01(\x04\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.poolwarden.v1.HelloH\x00\x12\'\n\x06report\x18\x04 \x01(\x0b\x32\x15.poolwarden.v1.ReportH\x00\x12\x32\n\x0corder_result\x18\x05 \x01(\x0b\x32\x1a.poolwarden.v1.OrderResultH\x00\x12:\n\x10\x63hallenge_answer\x18\x06 \x01(\x0b\x32\x1e.poolwarden.v1.ChallengeAnswerH\x00\x12)\n\x07goodbye\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.GoodbyeH\x00\x12\x34\n\rgate_question\x18\x08 \x01(\x0b\x32\x1b.poolwarden.v1.GateQuestionH\x00\x12#\n\x04late\x18\t \x01(\x0b\x32\x13.poolwarden.v1.LateH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\rlease_requestR\x0clease_holder\"\xdb\x02\n\x10\x43ollectorMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12%\n\x05order\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12-\n\tchallenge\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.ChallengeH\x00\x12?\n\x13\x66ull_report_request\x18\x04 \x01(\x0b\x32 .poolwarden.v1.FullReportRequestH\x00\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x12\x30\n\x0bgate_answer\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.GateAnswerH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\x0blease_grantR\x0blease_votes\"\xe2\x03\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x11\n\thost_uuid\x18\x04 \x01(\t\x12\x11\n\tpool_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12/\n\x07machine\x18\x07 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\x12\x15\n\rhighest_epoch\x18\x08 \x01(\x04\x12\x14\n\x0chighest_term\x18\t \x01(\x04\x12+\n\ttombstone\x18\n \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x30\n\x0clast_results\x18\x0b \x03(\x0b\x32\x1a.poolwarden.v1.OrderResult\x12\x11\n\thost_name\x18\x0c \x01(\t\x12\x1a\n\x12management_address\x18\r \x01(\t\x12\x16\n\x0epython_version\x18\x0e \x01(\t\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\"R\n\x0fMachineIdentity\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x15\n\rsystem_serial\x18\x02 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x03 \x01(\t\"L\n\tTombstone\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"[\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.poolwarden.v1.Settings\x12\x16\n\x0e\x63ollector_name\x18\x03 \x01(\t\"\xc7\x01\n\x08Settings\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x19\n\x11probe_interval_ms\x18\x02 \x01(\r\x12\x18\n\x10probe_timeout_ms\x18\x03 \x01(\r\x12\x31\n\rprobe_targets\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10pool_view_wanted\x18\x05 \x01(\x08\x12\x1d\n\x15pool_view_interval_ms\x18\x06 \x01(\r\"?\n\x0bProbeTarget\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\xa1\x01\n\x07Goodbye\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.Goodbye.Reason\"g\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nAGENT_STOP\x10\x01\x12\x11\n\rAGENT_UPGRADE\x10\x02\x12\x11\n\rHOST_SHUTDOWN\x10\x03\x12\x0f\n\x0bHOST_REBOOT\x10\x04\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\t\"1\n\x0f\x43hallengeAnswer\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"%\n\x11\x46ullReportRequest\x12\x10\n\x08sections\x18\x01 \x03(\r\"\xa9\x01\n\x04Late\x12\x0f\n\x07mono_ms\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12)\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x18.poolwarden.v1.LateEventH\x00\x12+\n\x06sample\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.LateSampleH\x00\x42\x06\n\x04item\"\'\n\tLateEvent\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xaf\x01\n\nLateSample\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04xapi\x18\x02 \x01(\t\x12\x17\n\x0froot_free_bytes\x18\x03 \x01(\x04\x12\x16\n\x0elog_free_bytes\x18\x04 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x05 \x01(\x04\x12\x13\n\x0brunning_vms\x18\x06 \x01(\r\x12\x19\n\x11running_vms_known\x18\x07 \x01(\x08\"i\n\x0cGateQuestion\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x30\n\tpool_conf\x18\x02 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x03 \x01(\t\"\xa3\x02\n\nGateAnswer\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x34\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\".poolwarden.v1.GateAnswer.Decision\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0esuccessor_uuid\x18\x04 \x01(\t\x12\x19\n\x11successor_address\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x08 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\"B\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\x08\n\x04SHUT\x10\x02\x12\x08\n\x04WAIT\x10\x03\"e\n\tHoldFacts\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x14\n\x0cports_closed\x18\x03 \x01(\x08\x12\x15\n\rsince_mono_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\xc4\x01\n\rBootGateFacts\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".poolwarden.v1.BootGateFacts.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsince_mono_ms\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNGATED\x10\x01\x12\n\n\x06\x41SKING\x10\x02\x12\x08\n\x04SHUT\x10\x03\x12\x08\n\x04OPEN\x10\x04\"\xec\x06\n\x06Report\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12+\n\tfreshness\x18\x02 \x01(\x0b\x32\x18.poolwarden.v1.Freshness\x12&\n\x04role\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.RoleFacts\x12&\n\x04xapi\x18\x04 \x01(\x0b\x32\x18.poolwarden.v1.XapiFacts\x12.\n\x08\x64\x61tabase\x18\x05 \x01(\x0b\x32\x1c.poolwarden.v1.DatabaseFacts\x12&\n\x05\x64isks\x18\x06 \x01(\x0b\x32\x17.poolwarden.v1.DiskList\x12*\n\x06memory\x18\x07 \x01(\x0b\x32\x1a.poolwarden.v1.MemoryFacts\x12*\n\x07\x64omains\x18\x08 \x01(\x0b\x32\x19.poolwarden.v1.DomainList\x12(\n\x06probes\x18\t \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12*\n\tpool_view\x18\n \x01(\x0b\x32\x17.poolwarden.v1.PoolView\x12-\n\x08services\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.ServiceFacts\x12+\n\ttombstone\x18\x0c \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x1a\n\x12management_address\x18\r \x01(\t\x12.\n\x08software\x18\x0e \x01(\x0b\x32\x1c.poolwarden.v1.SoftwareFacts\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\x12,\n\x07network\x18\x11 \x01(\x0b\x32\x1b.poolwarden.v1.NetworkFacts\x12\x34\n\x0c\x63\x65rtificates\x18\x12 \x01(\x0b\x32\x1e.poolwarden.v1.CertificateList\x12\x30\n\tmultipath\x18\x13 \x01(\x0b\x32\x1d.poolwarden.v1.MultipathFacts\x12\x0f\n\x07wall_ms\x18\x14 \x01(\x04\x12)\n\x05marks\x18\x15 \x03(\x0b\x32\x1a.poolwarden.v1.SectionMark\"/\n\x0bSectionMark\x12\x0f\n\x07section\x18\x01 \x01(\r\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\r\"\x9c\x01\n\x0cNetworkFacts\x12\x1c\n\x14management_interface\x18\x01 \x01(\t\x12\x1a\n\x12management_address\x18\x02 \x01(\t\x12\x30\n\x0fmanagement_link\x18\x03 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12 \n\x04nics\x18\x04 \x03(\x0b\x32\x12.poolwarden.v1.Nic\"\\\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04link\x18\x02 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nspeed_mbit\x18\x03 \x01(\r\x12\x0c\n\x04\x62ond\x18\x04 \x01(\t\"C\n\x0f\x43\x65rtificateList\x12\x30\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.Certificate\"B\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ms\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\";\n\x0eMultipathFacts\x12)\n\x04maps\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.MultipathMap\"Q\n\x0cMultipathMap\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08paths_up\x18\x02 \x01(\r\x12\r\n\x05paths\x18\x03 \x01(\r\x12\x12\n\nmost_paths\x18\x04 \x01(\r\"j\n\tFreshness\x12\x14\n\x0chost_mono_ms\x18\x01 \x01(\x04\x12\x14\n\x0cxapi_mono_ms\x18\x02 \x01(\x04\x12\x16\n\x0eprobes_mono_ms\x18\x03 \x01(\x04\x12\x19\n\x11pool_view_mono_ms\x18\x04 \x01(\x04\"\x9f\x02\n\tRoleFacts\x12\x30\n\tpool_conf\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12.\n\x07running\x18\x03 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x1e\n\x16running_master_address\x18\x04 \x01(\t\x12\x18\n\x10serves_as_master\x18\x05 \x01(\x08\x12\x1c\n\x14serves_since_mono_ms\x18\x06 \x01(\x04\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MASTER\x10\x01\x12\n\n\x06MEMBER\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03\"\xc5\x06\n\tXapiFacts\x12\x33\n\x08liveness\x18\x01 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1e\n\x16liveness_since_mono_ms\x18\x02 \x01(\x04\x12:\n\x0fsocket_liveness\x18\x03 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1c\n\x14socket_since_mono_ms\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x06 \x01(\x04\x12*\n\temergency\x18\x07 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x16\n\x0e\x65mergency_code\x18\x08 \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\t \x01(\t\x12\x10\n\x08orphaned\x18\n \x01(\x08\x12\x1e\n\x16orphaned_since_mono_ms\x18\x0b \x01(\x04\x12\x16\n\x0estartup_cookie\x18\x0c \x01(\x08\x12\x1c\n\x14init_complete_cookie\x18\r \x01(\x08\x12\x16\n\x0eprocess_age_ms\x18\x0e \x01(\x04\x12/\n\x06health\x18\x0f \x01(\x0e\x32\x1f.poolwarden.v1.XapiFacts.Health\x12\x13\n\x0bhealth_text\x18\x10 \x01(\t\x12\x13\n\x0bhealth_help\x18\x11 \x01(\t\x12\x1c\n\x14health_since_mono_ms\x18\x12 \x01(\x04\"U\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41NSWERS\x10\x01\x12\x08\n\x04\x44OWN\x10\x02\x12\x0c\n\x08STARTING\x10\x03\x12\n\n\x06SILENT\x10\x04\"\xba\x01\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_ANSWERS\x10\x01\x12\x0f\n\x0bHEALTH_SLOW\x10\x02\x12\x13\n\x0fHEALTH_STARTING\x10\x03\x12\x0f\n\x0bHEALTH_DOWN\x10\x04\x12\x0f\n\x0bHEALTH_HUNG\x10\x05\x12\x11\n\rHEALTH_WEDGED\x10\x06\x12\x13\n\x0fHEALTH_ORPHANED\x10\x07\x12\x14\n\x10HEALTH_EMERGENCY\x10\x08\"\xc7\x01\n\rDatabaseFacts\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0bloaded_from\x18\x02 \x01(\t\x12\x17\n\x0f\x63hanged_mono_ms\x18\x03 \x01(\x04\x12)\n\x08ha_armed\x18\x04 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x17\n\x0fwritten_wall_ms\x18\x06 \x01(\x04\"\xac\x01\n\x08\x44iskList\x12\"\n\x05\x64isks\x18\x01 \x03(\x0b\x32\x13.poolwarden.v1.Disk\x12&\n\x07\x66illers\x18\x02 \x03(\x0b\x32\x15.poolwarden.v1.Filler\x12+\n\tcleanable\x18\x03 \x03(\x0b\x32\x18.poolwarden.v1.Cleanable\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12\x16\n\x0elooked_mono_ms\x18\x05 \x01(\x04\"j\n\x06\x46iller\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"V\n\tCleanable\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"\xd6\x02\n\x04\x44isk\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_inodes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66ree_inodes\x18\x05 \x01(\x04\x12\x11\n\town_mount\x18\x06 \x01(\x08\x12(\n\x05level\x18\x07 \x01(\x0e\x32\x19.poolwarden.v1.Disk.Level\x12\x1b\n\x13level_since_mono_ms\x18\x08 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\t \x01(\x04\x12\x12\n\nfull_in_ms\x18\n \x01(\x04\x12\x11\n\tread_only\x18\x0b \x01(\x08\"K\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\x0c\n\x08\x43RITICAL\x10\x03\x12\x08\n\x04\x46ULL\x10\x04\"n\n\x0bMemoryFacts\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\x12\x18\n\x10swap_total_bytes\x18\x03 \x01(\x04\x12\x17\n\x0fswap_free_bytes\x18\x04 \x01(\x04\"0\n\nDomainList\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x10\n\x08vm_uuids\x18\x02 \x03(\t\"1\n\tProbeList\x12$\n\x06probes\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Probe\"\xc5\x02\n\x05Probe\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.poolwarden.v1.Probe.Outcome\x12\x16\n\x0eprobed_mono_ms\x18\x04 \x01(\x04\x12\x18\n\x10\x61nswered_mono_ms\x18\x05 \x01(\x04\x12 \n\x18unanswered_since_mono_ms\x18\x06 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"k\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41NSWERED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_ANSWER\x10\x03\x12\x0f\n\x0bUNREACHABLE\x10\x04\x12\x0c\n\x08NOT_XAPI\x10\x05\"\xe0\x01\n\x08PoolView\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x03 \x01(\t\x12&\n\x05hosts\x18\x04 \x03(\x0b\x32\x17.poolwarden.v1.PoolHost\x12+\n\nha_enabled\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x06 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nbusy_tasks\x18\x07 \x03(\t\"\x90\x01\n\x08PoolHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x15\n\runplugged_srs\x18\x06 \x03(\t\x12\x1c\n\x14\x64\x65\x66\x61ult_sr_unplugged\x18\x07 \x01(\x08\"8\n\x0cServiceFacts\x12(\n\x08services\x18\x01 \x03(\x0b\x32\x16.poolwarden.v1.Service\"&\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x91\x01\n\rSoftwareFacts\x12\x15\n\rproduct_brand\x18\x01 \x01(\t\x12\x17\n\x0fproduct_version\x18\x02 \x01(\t\x12\x14\n\x0cxapi_version\x18\x03 \x01(\t\x12\r\n\x05\x62uild\x18\x04 \x01(\t\x12\x13\n\x0bxen_version\x18\x05 \x01(\t\x12\x16\n\x0ekernel_version\x18\x06 \x01(\t\"\xeb\t\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x11\n\tpool_uuid\x18\x04 \x01(\t\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x07 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x08 \x01(\r\x12\x33\n\rpreconditions\x18\t \x01(\x0b\x32\x1c.poolwarden.v1.Preconditions\x12\x32\n\x0crestart_xapi\x18\x14 \x01(\x0b\x32\x1a.poolwarden.v1.RestartXapiH\x00\x12\x38\n\x0ftoolstack_fence\x18\x15 \x01(\x0b\x32\x1d.poolwarden.v1.ToolstackFenceH\x00\x12<\n\x11toolstack_release\x18\x16 \x01(\x0b\x32\x1f.poolwarden.v1.ToolstackReleaseH\x00\x12)\n\x07promote\x18\x17 \x01(\x0b\x32\x16.poolwarden.v1.PromoteH\x00\x12)\n\x07repoint\x18\x18 \x01(\x0b\x32\x16.poolwarden.v1.RepointH\x00\x12\x38\n\x0frecover_members\x18\x19 \x01(\x0b\x32\x1d.poolwarden.v1.RecoverMembersH\x00\x12\x34\n\rread_database\x18\x1a \x01(\x0b\x32\x1b.poolwarden.v1.ReadDatabaseH\x00\x12\x36\n\x0eplace_database\x18\x1b \x01(\x0b\x32\x1c.poolwarden.v1.PlaceDatabaseH\x00\x12:\n\x10\x64\x65signate_master\x18\x1c \x01(\x0b\x32\x1e.poolwarden.v1.DesignateMasterH\x00\x12\x34\n\rsync_database\x18\x1d \x01(\x0b\x32\x1b.poolwarden.v1.SyncDatabaseH\x00\x12;\n\x11\x64\x65\x63lare_host_dead\x18\x1e \x01(\x0b\x32\x1e.poolwarden.v1.DeclareHostDeadH\x00\x12\x30\n\x0b\x65nable_host\x18\x1f \x01(\x0b\x32\x19.poolwarden.v1.EnableHostH\x00\x12%\n\x05\x63laim\x18  \x01(\x0b\x32\x14.poolwarden.v1.ClaimH\x00\x12\x34\n\rset_tombstone\x18! \x01(\x0b\x32\x1b.poolwarden.v1.SetTombstoneH\x00\x12,\n\tprobe_now\x18\" \x01(\x0b\x32\x17.poolwarden.v1.ProbeNowH\x00\x12:\n\x10\x63ollect_evidence\x18# \x01(\x0b\x32\x1e.poolwarden.v1.CollectEvidenceH\x00\x12\x30\n\x0b\x66\x65nce_proxy\x18$ \x01(\x0b\x32\x19.poolwarden.v1.FenceProxyH\x00\x12*\n\x08start_vm\x18% \x01(\x0b\x32\x16.poolwarden.v1.StartVmH\x00\x12.\n\nlocate_vms\x18& \x01(\x0b\x32\x18.poolwarden.v1.LocateVmsH\x00\x42\x06\n\x04kindJ\x04\x08<\x10\x46R\nlease_termR\x10lease_vote_countR\x0flease_window_ms\"\xd7\x01\n\rPreconditions\x12\x33\n\x0cpool_conf_in\x18\x01 \x03(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12 \n\x18pool_conf_master_address\x18\x02 \x01(\t\x12\x0e\n\x06ha_off\x18\x03 \x01(\x08\x12\x10\n\x08xapi_pid\x18\x04 \x01(\r\x12\x18\n\x10xapi_start_ticks\x18\x05 \x01(\x04\x12\x1b\n\x13min_root_free_bytes\x18\x06 \x01(\x04\x12\x16\n\x0enot_tombstoned\x18\x07 \x01(\x08\"#\n\x0bRestartXapi\x12\x14\n\x0c\x61s_master_ok\x18\x01 \x01(\x08\"(\n\x0eToolstackFence\x12\x16\n\x0esuccessor_uuid\x18\x01 \x01(\t\"\x9a\x01\n\x10ToolstackRelease\x12\x36\n\nrelease_as\x18\x01 \x01(\x0e\x32\".poolwarden.v1.ToolstackRelease.As\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\"6\n\x02\x41s\x12\x12\n\x0e\x41S_UNSPECIFIED\x10\x00\x12\r\n\tAS_MEMBER\x10\x01\x12\r\n\tAS_MASTER\x10\x02\"\t\n\x07Promote\"!\n\x07Repoint\x12\x16\n\x0emaster_address\x18\x01 \x01(\t\"\x10\n\x0eRecoverMembers\"?\n\x0cReadDatabase\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\"w\n\rPlaceDatabase\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06remove\x18\x06 \x01(\x08\"$\n\x0f\x44\x65signateMaster\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x0e\n\x0cSyncDatabase\"$\n\x0f\x44\x65\x63lareHostDead\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x1f\n\nEnableHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"j\n\x05\x43laim\x12.\n\nold_master\x18\x01 \x01(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fwant_placements\x18\x03 \x01(\x08\"P\n\x0cSetTombstone\x12\r\n\x05\x63lear\x18\x01 \x01(\x08\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"`\n\x08ProbeNow\x12+\n\x07targets\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\t\"*\n\x0f\x43ollectEvidence\x12\x17\n\x0fwant_placements\x18\x01 \x01(\x08\"\xaf\x01\n\nFenceProxy\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12=\n\nparameters\x18\x03 \x03(\x0b\x32).poolwarden.v1.FenceProxy.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x07StartVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\"\x1d\n\tLocateVms\x12\x10\n\x08vm_uuids\x18\x01 \x03(\t\"\x9c\x04\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x33\n\x07outcome\x18\x03 \x01(\x0e\x32\".poolwarden.v1.OrderResult.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x0c\n\x04term\x18\x08 \x01(\x04\x12)\n\x05\x63laim\x18\t \x01(\x0b\x32\x1a.poolwarden.v1.ClaimResult\x12(\n\x06probes\x18\n \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12\r\n\x05nonce\x18\x0b \x01(\t\x12\x30\n\nplacements\x18\x0c \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12.\n\x08\x64\x61tabase\x18\r \x01(\x0b\x32\x1c.poolwarden.v1.DatabasePiece\x12)\n\tvm_places\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.VmPlace\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\"u\n\rDatabasePiece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"q\n\x07VmPlace\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpower_state\x18\x03 \x01(\t\x12$\n\x05hosts\x18\x04 \x03(\x0b\x32\x15.poolwarden.v1.VmHost\x12\x0c\n\x04text\x18\x05 \x01(\t\",\n\x06VmHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x89\x01\n\x0b\x43laimResult\x12\'\n\tlast_look\x18\x01 \x01(\x0b\x32\x14.poolwarden.v1.Probe\x12\x30\n\nplacements\x18\x02 \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12\x0c\n\x04veto\x18\x03 \x01(\x08\x12\x11\n\tveto_text\x18\x04 \x01(\t\"\x81\x01\n\rPlacementView\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.poolwarden.v1.Placement\x12\x0c\n\x04text\x18\x05 \x01(\t\"=\n\tPlacement\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t*5\n\x08Tristate\x12\x18\n\x14TRISTATE_UNSPECIFIED\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x32W\n\tAgentLink\x12J\n\x06\x41ttach\x12\x1b.poolwarden.v1.AgentMessage\x1a\x1f.poolwarden.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
 
 _TRISTATE = DESCRIPTOR.enum_types_by_name['Tristate']
 Tristate = enum_type_wrapper.EnumTypeWrapper(_TRISTATE)
@@ -36,16 +36,28 @@ _GOODBYE = DESCRIPTOR.message_types_by_name['Goodbye']
 _CHALLENGE = DESCRIPTOR.message_types_by_name['Challenge']
 _CHALLENGEANSWER = DESCRIPTOR.message_types_by_name['ChallengeAnswer']
 _FULLREPORTREQUEST = DESCRIPTOR.message_types_by_name['FullReportRequest']
+_LATE = DESCRIPTOR.message_types_by_name['Late']
+_LATEEVENT = DESCRIPTOR.message_types_by_name['LateEvent']
+_LATESAMPLE = DESCRIPTOR.message_types_by_name['LateSample']
 _GATEQUESTION = DESCRIPTOR.message_types_by_name['GateQuestion']
 _GATEANSWER = DESCRIPTOR.message_types_by_name['GateAnswer']
 _HOLDFACTS = DESCRIPTOR.message_types_by_name['HoldFacts']
 _BOOTGATEFACTS = DESCRIPTOR.message_types_by_name['BootGateFacts']
 _REPORT = DESCRIPTOR.message_types_by_name['Report']
+_SECTIONMARK = DESCRIPTOR.message_types_by_name['SectionMark']
+_NETWORKFACTS = DESCRIPTOR.message_types_by_name['NetworkFacts']
+_NIC = DESCRIPTOR.message_types_by_name['Nic']
+_CERTIFICATELIST = DESCRIPTOR.message_types_by_name['CertificateList']
+_CERTIFICATE = DESCRIPTOR.message_types_by_name['Certificate']
+_MULTIPATHFACTS = DESCRIPTOR.message_types_by_name['MultipathFacts']
+_MULTIPATHMAP = DESCRIPTOR.message_types_by_name['MultipathMap']
 _FRESHNESS = DESCRIPTOR.message_types_by_name['Freshness']
 _ROLEFACTS = DESCRIPTOR.message_types_by_name['RoleFacts']
 _XAPIFACTS = DESCRIPTOR.message_types_by_name['XapiFacts']
 _DATABASEFACTS = DESCRIPTOR.message_types_by_name['DatabaseFacts']
 _DISKLIST = DESCRIPTOR.message_types_by_name['DiskList']
+_FILLER = DESCRIPTOR.message_types_by_name['Filler']
+_CLEANABLE = DESCRIPTOR.message_types_by_name['Cleanable']
 _DISK = DESCRIPTOR.message_types_by_name['Disk']
 _MEMORYFACTS = DESCRIPTOR.message_types_by_name['MemoryFacts']
 _DOMAINLIST = DESCRIPTOR.message_types_by_name['DomainList']
@@ -90,6 +102,8 @@ _GATEANSWER_DECISION = _GATEANSWER.enum_types_by_name['Decision']
 _BOOTGATEFACTS_STATE = _BOOTGATEFACTS.enum_types_by_name['State']
 _ROLEFACTS_KIND = _ROLEFACTS.enum_types_by_name['Kind']
 _XAPIFACTS_LIVENESS = _XAPIFACTS.enum_types_by_name['Liveness']
+_XAPIFACTS_HEALTH = _XAPIFACTS.enum_types_by_name['Health']
+_DISK_LEVEL = _DISK.enum_types_by_name['Level']
 _PROBE_OUTCOME = _PROBE.enum_types_by_name['Outcome']
 _TOOLSTACKRELEASE_AS = _TOOLSTACKRELEASE.enum_types_by_name['As']
 _ORDERRESULT_OUTCOME = _ORDERRESULT.enum_types_by_name['Outcome']
@@ -177,6 +191,27 @@ FullReportRequest = _reflection.GeneratedProtocolMessageType('FullReportRequest'
   })
 _sym_db.RegisterMessage(FullReportRequest)
 
+Late = _reflection.GeneratedProtocolMessageType('Late', (_message.Message,), {
+  'DESCRIPTOR' : _LATE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Late)
+  })
+_sym_db.RegisterMessage(Late)
+
+LateEvent = _reflection.GeneratedProtocolMessageType('LateEvent', (_message.Message,), {
+  'DESCRIPTOR' : _LATEEVENT,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.LateEvent)
+  })
+_sym_db.RegisterMessage(LateEvent)
+
+LateSample = _reflection.GeneratedProtocolMessageType('LateSample', (_message.Message,), {
+  'DESCRIPTOR' : _LATESAMPLE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.LateSample)
+  })
+_sym_db.RegisterMessage(LateSample)
+
 GateQuestion = _reflection.GeneratedProtocolMessageType('GateQuestion', (_message.Message,), {
   'DESCRIPTOR' : _GATEQUESTION,
   '__module__' : 'poolwarden.v1.agent_link_pb2'
@@ -212,6 +247,55 @@ Report = _reflection.GeneratedProtocolMessageType('Report', (_message.Message,),
   })
 _sym_db.RegisterMessage(Report)
 
+SectionMark = _reflection.GeneratedProtocolMessageType('SectionMark', (_message.Message,), {
+  'DESCRIPTOR' : _SECTIONMARK,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.SectionMark)
+  })
+_sym_db.RegisterMessage(SectionMark)
+
+NetworkFacts = _reflection.GeneratedProtocolMessageType('NetworkFacts', (_message.Message,), {
+  'DESCRIPTOR' : _NETWORKFACTS,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.NetworkFacts)
+  })
+_sym_db.RegisterMessage(NetworkFacts)
+
+Nic = _reflection.GeneratedProtocolMessageType('Nic', (_message.Message,), {
+  'DESCRIPTOR' : _NIC,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Nic)
+  })
+_sym_db.RegisterMessage(Nic)
+
+CertificateList = _reflection.GeneratedProtocolMessageType('CertificateList', (_message.Message,), {
+  'DESCRIPTOR' : _CERTIFICATELIST,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.CertificateList)
+  })
+_sym_db.RegisterMessage(CertificateList)
+
+Certificate = _reflection.GeneratedProtocolMessageType('Certificate', (_message.Message,), {
+  'DESCRIPTOR' : _CERTIFICATE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Certificate)
+  })
+_sym_db.RegisterMessage(Certificate)
+
+MultipathFacts = _reflection.GeneratedProtocolMessageType('MultipathFacts', (_message.Message,), {
+  'DESCRIPTOR' : _MULTIPATHFACTS,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.MultipathFacts)
+  })
+_sym_db.RegisterMessage(MultipathFacts)
+
+MultipathMap = _reflection.GeneratedProtocolMessageType('MultipathMap', (_message.Message,), {
+  'DESCRIPTOR' : _MULTIPATHMAP,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.MultipathMap)
+  })
+_sym_db.RegisterMessage(MultipathMap)
+
 Freshness = _reflection.GeneratedProtocolMessageType('Freshness', (_message.Message,), {
   'DESCRIPTOR' : _FRESHNESS,
   '__module__' : 'poolwarden.v1.agent_link_pb2'
@@ -246,6 +330,20 @@ DiskList = _reflection.GeneratedProtocolMessageType('DiskList', (_message.Messag
   # @@protoc_insertion_point(class_scope:poolwarden.v1.DiskList)
   })
 _sym_db.RegisterMessage(DiskList)
+
+Filler = _reflection.GeneratedProtocolMessageType('Filler', (_message.Message,), {
+  'DESCRIPTOR' : _FILLER,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Filler)
+  })
+_sym_db.RegisterMessage(Filler)
+
+Cleanable = _reflection.GeneratedProtocolMessageType('Cleanable', (_message.Message,), {
+  'DESCRIPTOR' : _CLEANABLE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Cleanable)
+  })
+_sym_db.RegisterMessage(Cleanable)
 
 Disk = _reflection.GeneratedProtocolMessageType('Disk', (_message.Message,), {
   'DESCRIPTOR' : _DISK,
@@ -527,146 +625,174 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _FENCEPROXY_PARAMETERSENTRY._options = None
   _FENCEPROXY_PARAMETERSENTRY._serialized_options = b'8\001'
-  _TRISTATE._serialized_start=9591
-  _TRISTATE._serialized_end=9644
+  _TRISTATE._serialized_start=11819
+  _TRISTATE._serialized_end=11872
   _AGENTMESSAGE._serialized_start=50
-  _AGENTMESSAGE._serialized_end=431
-  _COLLECTORMESSAGE._serialized_start=434
-  _COLLECTORMESSAGE._serialized_end=781
-  _HELLO._serialized_start=784
-  _HELLO._serialized_end=1266
-  _MACHINEIDENTITY._serialized_start=1268
-  _MACHINEIDENTITY._serialized_end=1350
-  _TOMBSTONE._serialized_start=1352
-  _TOMBSTONE._serialized_end=1428
-  _WELCOME._serialized_start=1430
-  _WELCOME._serialized_end=1521
-  _SETTINGS._serialized_start=1524
-  _SETTINGS._serialized_end=1723
-  _PROBETARGET._serialized_start=1725
-  _PROBETARGET._serialized_end=1788
-  _GOODBYE._serialized_start=1791
-  _GOODBYE._serialized_end=1952
-  _GOODBYE_REASON._serialized_start=1849
-  _GOODBYE_REASON._serialized_end=1952
-  _CHALLENGE._serialized_start=1954
-  _CHALLENGE._serialized_end=1980
-  _CHALLENGEANSWER._serialized_start=1982
-  _CHALLENGEANSWER._serialized_end=2031
-  _FULLREPORTREQUEST._serialized_start=2033
-  _FULLREPORTREQUEST._serialized_end=2052
-  _GATEQUESTION._serialized_start=2054
-  _GATEQUESTION._serialized_end=2159
-  _GATEANSWER._serialized_start=2162
-  _GATEANSWER._serialized_end=2453
-  _GATEANSWER_DECISION._serialized_start=2387
-  _GATEANSWER_DECISION._serialized_end=2453
-  _HOLDFACTS._serialized_start=2455
-  _HOLDFACTS._serialized_end=2556
-  _BOOTGATEFACTS._serialized_start=2559
-  _BOOTGATEFACTS._serialized_end=2755
-  _BOOTGATEFACTS_STATE._serialized_start=2680
-  _BOOTGATEFACTS_STATE._serialized_end=2755
-  _REPORT._serialized_start=2758
-  _REPORT._serialized_end=3424
-  _FRESHNESS._serialized_start=3426
-  _FRESHNESS._serialized_end=3532
-  _ROLEFACTS._serialized_start=3535
-  _ROLEFACTS._serialized_end=3822
-  _ROLEFACTS_KIND._serialized_start=3758
-  _ROLEFACTS_KIND._serialized_end=3822
-  _XAPIFACTS._serialized_start=3825
-  _XAPIFACTS._serialized_end=4352
-  _XAPIFACTS_LIVENESS._serialized_start=4267
-  _XAPIFACTS_LIVENESS._serialized_end=4352
-  _DATABASEFACTS._serialized_start=4355
-  _DATABASEFACTS._serialized_end=4529
-  _DISKLIST._serialized_start=4531
-  _DISKLIST._serialized_end=4577
-  _DISK._serialized_start=4579
-  _DISK._serialized_end=4703
-  _MEMORYFACTS._serialized_start=4705
-  _MEMORYFACTS._serialized_end=4764
-  _DOMAINLIST._serialized_start=4766
-  _DOMAINLIST._serialized_end=4814
-  _PROBELIST._serialized_start=4816
-  _PROBELIST._serialized_end=4865
-  _PROBE._serialized_start=4868
-  _PROBE._serialized_end=5193
-  _PROBE_OUTCOME._serialized_start=5086
-  _PROBE_OUTCOME._serialized_end=5193
-  _POOLVIEW._serialized_start=5196
-  _POOLVIEW._serialized_end=5420
-  _POOLHOST._serialized_start=5423
-  _POOLHOST._serialized_end=5567
-  _SERVICEFACTS._serialized_start=5569
-  _SERVICEFACTS._serialized_end=5625
-  _SERVICE._serialized_start=5627
-  _SERVICE._serialized_end=5665
-  _SOFTWAREFACTS._serialized_start=5667
-  _SOFTWAREFACTS._serialized_end=5752
-  _ORDER._serialized_start=5755
-  _ORDER._serialized_end=7014
-  _PRECONDITIONS._serialized_start=7017
-  _PRECONDITIONS._serialized_end=7232
-  _RESTARTXAPI._serialized_start=7234
-  _RESTARTXAPI._serialized_end=7269
-  _TOOLSTACKFENCE._serialized_start=7271
-  _TOOLSTACKFENCE._serialized_end=7311
-  _TOOLSTACKRELEASE._serialized_start=7314
-  _TOOLSTACKRELEASE._serialized_end=7468
-  _TOOLSTACKRELEASE_AS._serialized_start=7414
-  _TOOLSTACKRELEASE_AS._serialized_end=7468
-  _PROMOTE._serialized_start=7470
-  _PROMOTE._serialized_end=7479
-  _REPOINT._serialized_start=7481
-  _REPOINT._serialized_end=7514
-  _RECOVERMEMBERS._serialized_start=7516
-  _RECOVERMEMBERS._serialized_end=7532
-  _READDATABASE._serialized_start=7534
-  _READDATABASE._serialized_end=7597
-  _PLACEDATABASE._serialized_start=7599
-  _PLACEDATABASE._serialized_end=7718
-  _DESIGNATEMASTER._serialized_start=7720
-  _DESIGNATEMASTER._serialized_end=7756
-  _SYNCDATABASE._serialized_start=7758
-  _SYNCDATABASE._serialized_end=7772
-  _DECLAREHOSTDEAD._serialized_start=7774
-  _DECLAREHOSTDEAD._serialized_end=7810
-  _ENABLEHOST._serialized_start=7812
-  _ENABLEHOST._serialized_end=7843
-  _CLAIM._serialized_start=7845
-  _CLAIM._serialized_end=7951
-  _SETTOMBSTONE._serialized_start=7953
-  _SETTOMBSTONE._serialized_end=8033
-  _PROBENOW._serialized_start=8035
-  _PROBENOW._serialized_end=8131
-  _COLLECTEVIDENCE._serialized_start=8133
-  _COLLECTEVIDENCE._serialized_end=8175
-  _FENCEPROXY._serialized_start=8178
-  _FENCEPROXY._serialized_end=8353
-  _FENCEPROXY_PARAMETERSENTRY._serialized_start=8304
-  _FENCEPROXY_PARAMETERSENTRY._serialized_end=8353
-  _STARTVM._serialized_start=8355
-  _STARTVM._serialized_end=8400
-  _LOCATEVMS._serialized_start=8402
-  _LOCATEVMS._serialized_end=8431
-  _ORDERRESULT._serialized_start=8434
-  _ORDERRESULT._serialized_end=8974
-  _ORDERRESULT_OUTCOME._serialized_start=8892
-  _ORDERRESULT_OUTCOME._serialized_end=8974
-  _DATABASEPIECE._serialized_start=8976
-  _DATABASEPIECE._serialized_end=9093
-  _VMPLACE._serialized_start=9095
-  _VMPLACE._serialized_end=9208
-  _VMHOST._serialized_start=9210
-  _VMHOST._serialized_end=9254
-  _CLAIMRESULT._serialized_start=9257
-  _CLAIMRESULT._serialized_end=9394
-  _PLACEMENTVIEW._serialized_start=9397
-  _PLACEMENTVIEW._serialized_end=9526
-  _PLACEMENT._serialized_start=9528
-  _PLACEMENT._serialized_end=9589
-  _AGENTLINK._serialized_start=9646
-  _AGENTLINK._serialized_end=9733
+  _AGENTMESSAGE._serialized_end=468
+  _COLLECTORMESSAGE._serialized_start=471
+  _COLLECTORMESSAGE._serialized_end=818
+  _HELLO._serialized_start=821
+  _HELLO._serialized_end=1303
+  _MACHINEIDENTITY._serialized_start=1305
+  _MACHINEIDENTITY._serialized_end=1387
+  _TOMBSTONE._serialized_start=1389
+  _TOMBSTONE._serialized_end=1465
+  _WELCOME._serialized_start=1467
+  _WELCOME._serialized_end=1558
+  _SETTINGS._serialized_start=1561
+  _SETTINGS._serialized_end=1760
+  _PROBETARGET._serialized_start=1762
+  _PROBETARGET._serialized_end=1825
+  _GOODBYE._serialized_start=1828
+  _GOODBYE._serialized_end=1989
+  _GOODBYE_REASON._serialized_start=1886
+  _GOODBYE_REASON._serialized_end=1989
+  _CHALLENGE._serialized_start=1991
+  _CHALLENGE._serialized_end=2017
+  _CHALLENGEANSWER._serialized_start=2019
+  _CHALLENGEANSWER._serialized_end=2068
+  _FULLREPORTREQUEST._serialized_start=2070
+  _FULLREPORTREQUEST._serialized_end=2107
+  _LATE._serialized_start=2110
+  _LATE._serialized_end=2279
+  _LATEEVENT._serialized_start=2281
+  _LATEEVENT._serialized_end=2320
+  _LATESAMPLE._serialized_start=2323
+  _LATESAMPLE._serialized_end=2498
+  _GATEQUESTION._serialized_start=2500
+  _GATEQUESTION._serialized_end=2605
+  _GATEANSWER._serialized_start=2608
+  _GATEANSWER._serialized_end=2899
+  _GATEANSWER_DECISION._serialized_start=2833
+  _GATEANSWER_DECISION._serialized_end=2899
+  _HOLDFACTS._serialized_start=2901
+  _HOLDFACTS._serialized_end=3002
+  _BOOTGATEFACTS._serialized_start=3005
+  _BOOTGATEFACTS._serialized_end=3201
+  _BOOTGATEFACTS_STATE._serialized_start=3126
+  _BOOTGATEFACTS_STATE._serialized_end=3201
+  _REPORT._serialized_start=3204
+  _REPORT._serialized_end=4080
+  _SECTIONMARK._serialized_start=4082
+  _SECTIONMARK._serialized_end=4129
+  _NETWORKFACTS._serialized_start=4132
+  _NETWORKFACTS._serialized_end=4288
+  _NIC._serialized_start=4290
+  _NIC._serialized_end=4382
+  _CERTIFICATELIST._serialized_start=4384
+  _CERTIFICATELIST._serialized_end=4451
+  _CERTIFICATE._serialized_start=4453
+  _CERTIFICATE._serialized_end=4519
+  _MULTIPATHFACTS._serialized_start=4521
+  _MULTIPATHFACTS._serialized_end=4580
+  _MULTIPATHMAP._serialized_start=4582
+  _MULTIPATHMAP._serialized_end=4663
+  _FRESHNESS._serialized_start=4665
+  _FRESHNESS._serialized_end=4771
+  _ROLEFACTS._serialized_start=4774
+  _ROLEFACTS._serialized_end=5061
+  _ROLEFACTS_KIND._serialized_start=4997
+  _ROLEFACTS_KIND._serialized_end=5061
+  _XAPIFACTS._serialized_start=5064
+  _XAPIFACTS._serialized_end=5901
+  _XAPIFACTS_LIVENESS._serialized_start=5627
+  _XAPIFACTS_LIVENESS._serialized_end=5712
+  _XAPIFACTS_HEALTH._serialized_start=5715
+  _XAPIFACTS_HEALTH._serialized_end=5901
+  _DATABASEFACTS._serialized_start=5904
+  _DATABASEFACTS._serialized_end=6103
+  _DISKLIST._serialized_start=6106
+  _DISKLIST._serialized_end=6278
+  _FILLER._serialized_start=6280
+  _FILLER._serialized_end=6386
+  _CLEANABLE._serialized_start=6388
+  _CLEANABLE._serialized_end=6474
+  _DISK._serialized_start=6477
+  _DISK._serialized_end=6819
+  _DISK_LEVEL._serialized_start=6744
+  _DISK_LEVEL._serialized_end=6819
+  _MEMORYFACTS._serialized_start=6821
+  _MEMORYFACTS._serialized_end=6931
+  _DOMAINLIST._serialized_start=6933
+  _DOMAINLIST._serialized_end=6981
+  _PROBELIST._serialized_start=6983
+  _PROBELIST._serialized_end=7032
+  _PROBE._serialized_start=7035
+  _PROBE._serialized_end=7360
+  _PROBE_OUTCOME._serialized_start=7253
+  _PROBE_OUTCOME._serialized_end=7360
+  _POOLVIEW._serialized_start=7363
+  _POOLVIEW._serialized_end=7587
+  _POOLHOST._serialized_start=7590
+  _POOLHOST._serialized_end=7734
+  _SERVICEFACTS._serialized_start=7736
+  _SERVICEFACTS._serialized_end=7792
+  _SERVICE._serialized_start=7794
+  _SERVICE._serialized_end=7832
+  _SOFTWAREFACTS._serialized_start=7835
+  _SOFTWAREFACTS._serialized_end=7980
+  _ORDER._serialized_start=7983
+  _ORDER._serialized_end=9242
+  _PRECONDITIONS._serialized_start=9245
+  _PRECONDITIONS._serialized_end=9460
+  _RESTARTXAPI._serialized_start=9462
+  _RESTARTXAPI._serialized_end=9497
+  _TOOLSTACKFENCE._serialized_start=9499
+  _TOOLSTACKFENCE._serialized_end=9539
+  _TOOLSTACKRELEASE._serialized_start=9542
+  _TOOLSTACKRELEASE._serialized_end=9696
+  _TOOLSTACKRELEASE_AS._serialized_start=9642
+  _TOOLSTACKRELEASE_AS._serialized_end=9696
+  _PROMOTE._serialized_start=9698
+  _PROMOTE._serialized_end=9707
+  _REPOINT._serialized_start=9709
+  _REPOINT._serialized_end=9742
+  _RECOVERMEMBERS._serialized_start=9744
+  _RECOVERMEMBERS._serialized_end=9760
+  _READDATABASE._serialized_start=9762
+  _READDATABASE._serialized_end=9825
+  _PLACEDATABASE._serialized_start=9827
+  _PLACEDATABASE._serialized_end=9946
+  _DESIGNATEMASTER._serialized_start=9948
+  _DESIGNATEMASTER._serialized_end=9984
+  _SYNCDATABASE._serialized_start=9986
+  _SYNCDATABASE._serialized_end=10000
+  _DECLAREHOSTDEAD._serialized_start=10002
+  _DECLAREHOSTDEAD._serialized_end=10038
+  _ENABLEHOST._serialized_start=10040
+  _ENABLEHOST._serialized_end=10071
+  _CLAIM._serialized_start=10073
+  _CLAIM._serialized_end=10179
+  _SETTOMBSTONE._serialized_start=10181
+  _SETTOMBSTONE._serialized_end=10261
+  _PROBENOW._serialized_start=10263
+  _PROBENOW._serialized_end=10359
+  _COLLECTEVIDENCE._serialized_start=10361
+  _COLLECTEVIDENCE._serialized_end=10403
+  _FENCEPROXY._serialized_start=10406
+  _FENCEPROXY._serialized_end=10581
+  _FENCEPROXY_PARAMETERSENTRY._serialized_start=10532
+  _FENCEPROXY_PARAMETERSENTRY._serialized_end=10581
+  _STARTVM._serialized_start=10583
+  _STARTVM._serialized_end=10628
+  _LOCATEVMS._serialized_start=10630
+  _LOCATEVMS._serialized_end=10659
+  _ORDERRESULT._serialized_start=10662
+  _ORDERRESULT._serialized_end=11202
+  _ORDERRESULT_OUTCOME._serialized_start=11120
+  _ORDERRESULT_OUTCOME._serialized_end=11202
+  _DATABASEPIECE._serialized_start=11204
+  _DATABASEPIECE._serialized_end=11321
+  _VMPLACE._serialized_start=11323
+  _VMPLACE._serialized_end=11436
+  _VMHOST._serialized_start=11438
+  _VMHOST._serialized_end=11482
+  _CLAIMRESULT._serialized_start=11485
+  _CLAIMRESULT._serialized_end=11622
+  _PLACEMENTVIEW._serialized_start=11625
+  _PLACEMENTVIEW._serialized_end=11754
+  _PLACEMENT._serialized_start=11756
+  _PLACEMENT._serialized_end=11817
+  _AGENTLINK._serialized_start=11874
+  _AGENTLINK._serialized_end=11961
 # @@protoc_insertion_point(module_scope)

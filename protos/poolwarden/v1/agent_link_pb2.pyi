@@ -57,6 +57,7 @@ class AgentMessage(google.protobuf.message.Message):
     CHALLENGE_ANSWER_FIELD_NUMBER: builtins.int
     GOODBYE_FIELD_NUMBER: builtins.int
     GATE_QUESTION_FIELD_NUMBER: builtins.int
+    LATE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """from 1, grows by one per message of a stream"""
     mono_ms: builtins.int
@@ -73,6 +74,8 @@ class AgentMessage(google.protobuf.message.Message):
     def goodbye(self) -> global___Goodbye: ...
     @property
     def gate_question(self) -> global___GateQuestion: ...
+    @property
+    def late(self) -> global___Late: ...
     def __init__(
         self,
         *,
@@ -84,10 +87,11 @@ class AgentMessage(google.protobuf.message.Message):
         challenge_answer: global___ChallengeAnswer | None = ...,
         goodbye: global___Goodbye | None = ...,
         gate_question: global___GateQuestion | None = ...,
+        late: global___Late | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "order_result", b"order_result", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "mono_ms", b"mono_ms", "order_result", b"order_result", "report", b"report", "sequence", b"sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "report", b"report", "sequence", b"sequence"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late"] | None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -406,13 +410,112 @@ class ChallengeAnswer(google.protobuf.message.Message):
 global___ChallengeAnswer = ChallengeAnswer
 
 class FullReportRequest(google.protobuf.message.Message):
+    """Sections by their field numbers in Report; none: a full report."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    SECTIONS_FIELD_NUMBER: builtins.int
+    @property
+    def sections(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     def __init__(
         self,
+        *,
+        sections: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["sections", b"sections"]) -> None: ...
 
 global___FullReportRequest = FullReportRequest
+
+class Late(google.protobuf.message.Message):
+    """What was kept while no collector listened, told afterwards and in order. History, never evidence: nothing of it says
+    how the host is now, and its stamps may be of another boot.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MONO_MS_FIELD_NUMBER: builtins.int
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    EVENT_FIELD_NUMBER: builtins.int
+    SAMPLE_FIELD_NUMBER: builtins.int
+    mono_ms: builtins.int
+    """when it was, on the clock of the boot below"""
+    boot_id: builtins.str
+    age_ms: builtins.int
+    """how long ago that was when this message was made, where it is of this boot; else 0"""
+    dropped: builtins.int
+    """how many before this one did not fit and are lost"""
+    @property
+    def event(self) -> global___LateEvent: ...
+    @property
+    def sample(self) -> global___LateSample: ...
+    def __init__(
+        self,
+        *,
+        mono_ms: builtins.int = ...,
+        boot_id: builtins.str = ...,
+        age_ms: builtins.int = ...,
+        dropped: builtins.int = ...,
+        event: global___LateEvent | None = ...,
+        sample: global___LateSample | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["event", b"event", "item", b"item", "sample", b"sample"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "boot_id", b"boot_id", "dropped", b"dropped", "event", b"event", "item", b"item", "mono_ms", b"mono_ms", "sample", b"sample"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["item", b"item"]) -> typing_extensions.Literal["event", "sample"] | None: ...
+
+global___Late = Late
+
+class LateEvent(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """"link", "xapi", "role", "disk", "order", "agent" """
+    text: builtins.str
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["kind", b"kind", "text", b"text"]) -> None: ...
+
+global___LateEvent = LateEvent
+
+class LateSample(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: builtins.int
+    XAPI_FIELD_NUMBER: builtins.int
+    ROOT_FREE_BYTES_FIELD_NUMBER: builtins.int
+    LOG_FREE_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: builtins.int
+    RUNNING_VMS_FIELD_NUMBER: builtins.int
+    RUNNING_VMS_KNOWN_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    xapi: builtins.str
+    """as XapiFacts.health in a word"""
+    root_free_bytes: builtins.int
+    log_free_bytes: builtins.int
+    memory_available_bytes: builtins.int
+    running_vms: builtins.int
+    running_vms_known: builtins.bool
+    def __init__(
+        self,
+        *,
+        generation: builtins.int = ...,
+        xapi: builtins.str = ...,
+        root_free_bytes: builtins.int = ...,
+        log_free_bytes: builtins.int = ...,
+        memory_available_bytes: builtins.int = ...,
+        running_vms: builtins.int = ...,
+        running_vms_known: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["generation", b"generation", "log_free_bytes", b"log_free_bytes", "memory_available_bytes", b"memory_available_bytes", "root_free_bytes", b"root_free_bytes", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "xapi", b"xapi"]) -> None: ...
+
+global___LateSample = LateSample
 
 class GateQuestion(google.protobuf.message.Message):
     """Asked before xapi may start as master in a boot, again and again until it is decided (the boot gate)."""
@@ -612,6 +715,11 @@ class Report(google.protobuf.message.Message):
     SOFTWARE_FIELD_NUMBER: builtins.int
     HOLD_FIELD_NUMBER: builtins.int
     BOOT_GATE_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    CERTIFICATES_FIELD_NUMBER: builtins.int
+    MULTIPATH_FIELD_NUMBER: builtins.int
+    WALL_MS_FIELD_NUMBER: builtins.int
+    MARKS_FIELD_NUMBER: builtins.int
     full: builtins.bool
     @property
     def freshness(self) -> global___Freshness: ...
@@ -646,6 +754,16 @@ class Report(google.protobuf.message.Message):
         """term 0: not held"""
     @property
     def boot_gate(self) -> global___BootGateFacts: ...
+    @property
+    def network(self) -> global___NetworkFacts: ...
+    @property
+    def certificates(self) -> global___CertificateList: ...
+    @property
+    def multipath(self) -> global___MultipathFacts: ...
+    wall_ms: builtins.int
+    """this host's wall clock, for people alone: no decision looks at it"""
+    @property
+    def marks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SectionMark]: ...
     def __init__(
         self,
         *,
@@ -665,11 +783,168 @@ class Report(google.protobuf.message.Message):
         software: global___SoftwareFacts | None = ...,
         hold: global___HoldFacts | None = ...,
         boot_gate: global___BootGateFacts | None = ...,
+        network: global___NetworkFacts | None = ...,
+        certificates: global___CertificateList | None = ...,
+        multipath: global___MultipathFacts | None = ...,
+        wall_ms: builtins.int = ...,
+        marks: collections.abc.Iterable[global___SectionMark] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "memory", b"memory", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "management_address", b"management_address", "memory", b"memory", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi"]) -> None: ...
 
 global___Report = Report
+
+class SectionMark(google.protobuf.message.Message):
+    """How often a section has changed in this agent's life. Whoever holds another number is behind on it and asks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SECTION_FIELD_NUMBER: builtins.int
+    CHANGES_FIELD_NUMBER: builtins.int
+    section: builtins.int
+    """its field number in Report"""
+    changes: builtins.int
+    def __init__(
+        self,
+        *,
+        section: builtins.int = ...,
+        changes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["changes", b"changes", "section", b"section"]) -> None: ...
+
+global___SectionMark = SectionMark
+
+class NetworkFacts(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MANAGEMENT_INTERFACE_FIELD_NUMBER: builtins.int
+    MANAGEMENT_ADDRESS_FIELD_NUMBER: builtins.int
+    MANAGEMENT_LINK_FIELD_NUMBER: builtins.int
+    NICS_FIELD_NUMBER: builtins.int
+    management_interface: builtins.str
+    """as the inventory names it, e.g. "xenbr0"; empty: disabled"""
+    management_address: builtins.str
+    """IP literal; empty: it has none"""
+    management_link: global___Tristate.ValueType
+    """has the bridge a carrier?"""
+    @property
+    def nics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Nic]:
+        """physical ones"""
+    def __init__(
+        self,
+        *,
+        management_interface: builtins.str = ...,
+        management_address: builtins.str = ...,
+        management_link: global___Tristate.ValueType = ...,
+        nics: collections.abc.Iterable[global___Nic] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["management_address", b"management_address", "management_interface", b"management_interface", "management_link", b"management_link", "nics", b"nics"]) -> None: ...
+
+global___NetworkFacts = NetworkFacts
+
+class Nic(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    LINK_FIELD_NUMBER: builtins.int
+    SPEED_MBIT_FIELD_NUMBER: builtins.int
+    BOND_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    link: global___Tristate.ValueType
+    speed_mbit: builtins.int
+    """0: not known, or no link"""
+    bond: builtins.str
+    """the bond that it is in; empty: none"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        link: global___Tristate.ValueType = ...,
+        speed_mbit: builtins.int = ...,
+        bond: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bond", b"bond", "link", b"link", "name", b"name", "speed_mbit", b"speed_mbit"]) -> None: ...
+
+global___Nic = Nic
+
+class CertificateList(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATES_FIELD_NUMBER: builtins.int
+    @property
+    def certificates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Certificate]: ...
+    def __init__(
+        self,
+        *,
+        certificates: collections.abc.Iterable[global___Certificate] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["certificates", b"certificates"]) -> None: ...
+
+global___CertificateList = CertificateList
+
+class Certificate(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    EXPIRES_WALL_MS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"agent", "collector's authority", "xapi", "pool" """
+    expires_wall_ms: builtins.int
+    """notAfter; 0: it cannot be read"""
+    text: builtins.str
+    """why it cannot be read"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        expires_wall_ms: builtins.int = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["expires_wall_ms", b"expires_wall_ms", "name", b"name", "text", b"text"]) -> None: ...
+
+global___Certificate = Certificate
+
+class MultipathFacts(google.protobuf.message.Message):
+    """From sysfs: a path that multipathd has removed is missing, one that the kernel holds offline is not up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MAPS_FIELD_NUMBER: builtins.int
+    @property
+    def maps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MultipathMap]: ...
+    def __init__(
+        self,
+        *,
+        maps: collections.abc.Iterable[global___MultipathMap] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["maps", b"maps"]) -> None: ...
+
+global___MultipathFacts = MultipathFacts
+
+class MultipathMap(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PATHS_UP_FIELD_NUMBER: builtins.int
+    PATHS_FIELD_NUMBER: builtins.int
+    MOST_PATHS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    paths_up: builtins.int
+    paths: builtins.int
+    most_paths: builtins.int
+    """most ever seen in this agent's life"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        paths_up: builtins.int = ...,
+        paths: builtins.int = ...,
+        most_paths: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["most_paths", b"most_paths", "name", b"name", "paths", b"paths", "paths_up", b"paths_up"]) -> None: ...
+
+global___MultipathMap = MultipathMap
 
 class Freshness(google.protobuf.message.Message):
     """When each group of facts was last *observed* (not: last changed), on the agent's monotonic clock, ms. 0: never."""
@@ -782,6 +1057,47 @@ class XapiFacts(google.protobuf.message.Message):
     SILENT: XapiFacts.Liveness.ValueType  # 4
     """accepts connections (or has a process) and does not answer"""
 
+    class _Health:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _HealthEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[XapiFacts._Health.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        HEALTH_UNSPECIFIED: XapiFacts._Health.ValueType  # 0
+        """an older agent"""
+        HEALTH_ANSWERS: XapiFacts._Health.ValueType  # 1
+        HEALTH_SLOW: XapiFacts._Health.ValueType  # 2
+        """it answers, and takes long over it"""
+        HEALTH_STARTING: XapiFacts._Health.ValueType  # 3
+        HEALTH_DOWN: XapiFacts._Health.ValueType  # 4
+        HEALTH_HUNG: XapiFacts._Health.ValueType  # 5
+        """it accepts connections and never answers"""
+        HEALTH_WEDGED: XapiFacts._Health.ValueType  # 6
+        """it does not even accept them: its queue is full"""
+        HEALTH_ORPHANED: XapiFacts._Health.ValueType  # 7
+        """a member whose master does not answer"""
+        HEALTH_EMERGENCY: XapiFacts._Health.ValueType  # 8
+        """xapi's own flag"""
+
+    class Health(_Health, metaclass=_HealthEnumTypeWrapper):
+        """One word for all of it, for people: how xapi behaves, as this host sees it."""
+
+    HEALTH_UNSPECIFIED: XapiFacts.Health.ValueType  # 0
+    """an older agent"""
+    HEALTH_ANSWERS: XapiFacts.Health.ValueType  # 1
+    HEALTH_SLOW: XapiFacts.Health.ValueType  # 2
+    """it answers, and takes long over it"""
+    HEALTH_STARTING: XapiFacts.Health.ValueType  # 3
+    HEALTH_DOWN: XapiFacts.Health.ValueType  # 4
+    HEALTH_HUNG: XapiFacts.Health.ValueType  # 5
+    """it accepts connections and never answers"""
+    HEALTH_WEDGED: XapiFacts.Health.ValueType  # 6
+    """it does not even accept them: its queue is full"""
+    HEALTH_ORPHANED: XapiFacts.Health.ValueType  # 7
+    """a member whose master does not answer"""
+    HEALTH_EMERGENCY: XapiFacts.Health.ValueType  # 8
+    """xapi's own flag"""
+
     LIVENESS_FIELD_NUMBER: builtins.int
     LIVENESS_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
     SOCKET_LIVENESS_FIELD_NUMBER: builtins.int
@@ -796,6 +1112,10 @@ class XapiFacts(google.protobuf.message.Message):
     STARTUP_COOKIE_FIELD_NUMBER: builtins.int
     INIT_COMPLETE_COOKIE_FIELD_NUMBER: builtins.int
     PROCESS_AGE_MS_FIELD_NUMBER: builtins.int
+    HEALTH_FIELD_NUMBER: builtins.int
+    HEALTH_TEXT_FIELD_NUMBER: builtins.int
+    HEALTH_HELP_FIELD_NUMBER: builtins.int
+    HEALTH_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
     liveness: global___XapiFacts.Liveness.ValueType
     liveness_since_mono_ms: builtins.int
     """since when this liveness holds without a break"""
@@ -821,6 +1141,12 @@ class XapiFacts(google.protobuf.message.Message):
     """/var/run/xapi_init_complete.cookie"""
     process_age_ms: builtins.int
     """age of the process, ms"""
+    health: global___XapiFacts.Health.ValueType
+    health_text: builtins.str
+    """the same in one sentence"""
+    health_help: builtins.str
+    """the command that helps, or what to look at"""
+    health_since_mono_ms: builtins.int
     def __init__(
         self,
         *,
@@ -838,8 +1164,12 @@ class XapiFacts(google.protobuf.message.Message):
         startup_cookie: builtins.bool = ...,
         init_complete_cookie: builtins.bool = ...,
         process_age_ms: builtins.int = ...,
+        health: global___XapiFacts.Health.ValueType = ...,
+        health_text: builtins.str = ...,
+        health_help: builtins.str = ...,
+        health_since_mono_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "init_complete_cookie", b"init_complete_cookie", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "process_age_ms", b"process_age_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "init_complete_cookie", b"init_complete_cookie", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "process_age_ms", b"process_age_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
 
 global___XapiFacts = XapiFacts
 
@@ -851,6 +1181,7 @@ class DatabaseFacts(google.protobuf.message.Message):
     CHANGED_MONO_MS_FIELD_NUMBER: builtins.int
     HA_ARMED_FIELD_NUMBER: builtins.int
     ROLLING_UPGRADE_FIELD_NUMBER: builtins.int
+    WRITTEN_WALL_MS_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """highest of the candidates xapi would load; 0: none readable"""
     loaded_from: builtins.str
@@ -861,6 +1192,8 @@ class DatabaseFacts(google.protobuf.message.Message):
     """local.db ha.armed; unreadable is unspecified, never NO"""
     rolling_upgrade: global___Tristate.ValueType
     """pool.other_config:rolling_upgrade_in_progress in that file"""
+    written_wall_ms: builtins.int
+    """the file's modification time, for people; 0: not known"""
     def __init__(
         self,
         *,
@@ -869,8 +1202,9 @@ class DatabaseFacts(google.protobuf.message.Message):
         changed_mono_ms: builtins.int = ...,
         ha_armed: global___Tristate.ValueType = ...,
         rolling_upgrade: global___Tristate.ValueType = ...,
+        written_wall_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["changed_mono_ms", b"changed_mono_ms", "generation", b"generation", "ha_armed", b"ha_armed", "loaded_from", b"loaded_from", "rolling_upgrade", b"rolling_upgrade"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["changed_mono_ms", b"changed_mono_ms", "generation", b"generation", "ha_armed", b"ha_armed", "loaded_from", b"loaded_from", "rolling_upgrade", b"rolling_upgrade", "written_wall_ms", b"written_wall_ms"]) -> None: ...
 
 global___DatabaseFacts = DatabaseFacts
 
@@ -878,19 +1212,122 @@ class DiskList(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DISKS_FIELD_NUMBER: builtins.int
+    FILLERS_FIELD_NUMBER: builtins.int
+    CLEANABLE_FIELD_NUMBER: builtins.int
+    PARTIAL_FIELD_NUMBER: builtins.int
+    LOOKED_MONO_MS_FIELD_NUMBER: builtins.int
     @property
     def disks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Disk]: ...
+    @property
+    def fillers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Filler]:
+        """What fills them and what could be given back: only while a level is crossed, looked at within bounds."""
+    @property
+    def cleanable(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Cleanable]: ...
+    partial: builtins.bool
+    """the look was cut off by its bounds: everything is at least that much"""
+    looked_mono_ms: builtins.int
+    """when that look ended; 0: none"""
     def __init__(
         self,
         *,
         disks: collections.abc.Iterable[global___Disk] | None = ...,
+        fillers: collections.abc.Iterable[global___Filler] | None = ...,
+        cleanable: collections.abc.Iterable[global___Cleanable] | None = ...,
+        partial: builtins.bool = ...,
+        looked_mono_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["disks", b"disks"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["cleanable", b"cleanable", "disks", b"disks", "fillers", b"fillers", "looked_mono_ms", b"looked_mono_ms", "partial", b"partial"]) -> None: ...
 
 global___DiskList = DiskList
 
+class Filler(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    BIGGEST_FIELD_NUMBER: builtins.int
+    BIGGEST_BYTES_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """relative to the root, e.g. "var/log" """
+    what: builtins.str
+    bytes: builtins.int
+    files: builtins.int
+    biggest: builtins.str
+    """its biggest file"""
+    biggest_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        what: builtins.str = ...,
+        bytes: builtins.int = ...,
+        files: builtins.int = ...,
+        biggest: builtins.str = ...,
+        biggest_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["biggest", b"biggest", "biggest_bytes", b"biggest_bytes", "bytes", b"bytes", "files", b"files", "path", b"path", "what", b"what"]) -> None: ...
+
+global___Filler = Filler
+
+class Cleanable(google.protobuf.message.Message):
+    """What a person could delete; the agent never does."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    what: builtins.str
+    bytes: builtins.int
+    files: builtins.int
+    command: builtins.str
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        what: builtins.str = ...,
+        bytes: builtins.int = ...,
+        files: builtins.int = ...,
+        command: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bytes", b"bytes", "command", b"command", "files", b"files", "path", b"path", "what", b"what"]) -> None: ...
+
+global___Cleanable = Cleanable
+
 class Disk(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Level:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _LevelEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Disk._Level.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        LEVEL_UNSPECIFIED: Disk._Level.ValueType  # 0
+        """this agent does not judge it (an older one, or no file system of its own)"""
+        OK: Disk._Level.ValueType  # 1
+        WARNING: Disk._Level.ValueType  # 2
+        """85 % of space or inodes, or full within four hours"""
+        CRITICAL: Disk._Level.ValueType  # 3
+        """95 %"""
+        FULL: Disk._Level.ValueType  # 4
+        """99 %"""
+
+    class Level(_Level, metaclass=_LevelEnumTypeWrapper): ...
+    LEVEL_UNSPECIFIED: Disk.Level.ValueType  # 0
+    """this agent does not judge it (an older one, or no file system of its own)"""
+    OK: Disk.Level.ValueType  # 1
+    WARNING: Disk.Level.ValueType  # 2
+    """85 % of space or inodes, or full within four hours"""
+    CRITICAL: Disk.Level.ValueType  # 3
+    """95 %"""
+    FULL: Disk.Level.ValueType  # 4
+    """99 %"""
 
     MOUNT_FIELD_NUMBER: builtins.int
     TOTAL_BYTES_FIELD_NUMBER: builtins.int
@@ -898,6 +1335,11 @@ class Disk(google.protobuf.message.Message):
     TOTAL_INODES_FIELD_NUMBER: builtins.int
     FREE_INODES_FIELD_NUMBER: builtins.int
     OWN_MOUNT_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    LEVEL_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
+    GROWTH_BYTES_PER_HOUR_FIELD_NUMBER: builtins.int
+    FULL_IN_MS_FIELD_NUMBER: builtins.int
+    READ_ONLY_FIELD_NUMBER: builtins.int
     mount: builtins.str
     """"/" or "/var/log", ..."""
     total_bytes: builtins.int
@@ -908,6 +1350,13 @@ class Disk(google.protobuf.message.Message):
     free_inodes: builtins.int
     own_mount: builtins.bool
     """false: the path lies on the file system of "/" """
+    level: global___Disk.Level.ValueType
+    level_since_mono_ms: builtins.int
+    growth_bytes_per_hour: builtins.int
+    """steady growth; 0: none"""
+    full_in_ms: builtins.int
+    """at that growth; 0: it does not fill up"""
+    read_only: builtins.bool
     def __init__(
         self,
         *,
@@ -917,8 +1366,13 @@ class Disk(google.protobuf.message.Message):
         total_inodes: builtins.int = ...,
         free_inodes: builtins.int = ...,
         own_mount: builtins.bool = ...,
+        level: global___Disk.Level.ValueType = ...,
+        level_since_mono_ms: builtins.int = ...,
+        growth_bytes_per_hour: builtins.int = ...,
+        full_in_ms: builtins.int = ...,
+        read_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["free_bytes", b"free_bytes", "free_inodes", b"free_inodes", "mount", b"mount", "own_mount", b"own_mount", "total_bytes", b"total_bytes", "total_inodes", b"total_inodes"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["free_bytes", b"free_bytes", "free_inodes", b"free_inodes", "full_in_ms", b"full_in_ms", "growth_bytes_per_hour", b"growth_bytes_per_hour", "level", b"level", "level_since_mono_ms", b"level_since_mono_ms", "mount", b"mount", "own_mount", b"own_mount", "read_only", b"read_only", "total_bytes", b"total_bytes", "total_inodes", b"total_inodes"]) -> None: ...
 
 global___Disk = Disk
 
@@ -927,15 +1381,21 @@ class MemoryFacts(google.protobuf.message.Message):
 
     TOTAL_BYTES_FIELD_NUMBER: builtins.int
     AVAILABLE_BYTES_FIELD_NUMBER: builtins.int
+    SWAP_TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    SWAP_FREE_BYTES_FIELD_NUMBER: builtins.int
     total_bytes: builtins.int
     available_bytes: builtins.int
+    swap_total_bytes: builtins.int
+    swap_free_bytes: builtins.int
     def __init__(
         self,
         *,
         total_bytes: builtins.int = ...,
         available_bytes: builtins.int = ...,
+        swap_total_bytes: builtins.int = ...,
+        swap_free_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["available_bytes", b"available_bytes", "total_bytes", b"total_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["available_bytes", b"available_bytes", "swap_free_bytes", b"swap_free_bytes", "swap_total_bytes", b"swap_total_bytes", "total_bytes", b"total_bytes"]) -> None: ...
 
 global___MemoryFacts = MemoryFacts
 
@@ -1158,18 +1618,27 @@ class SoftwareFacts(google.protobuf.message.Message):
     PRODUCT_BRAND_FIELD_NUMBER: builtins.int
     PRODUCT_VERSION_FIELD_NUMBER: builtins.int
     XAPI_VERSION_FIELD_NUMBER: builtins.int
+    BUILD_FIELD_NUMBER: builtins.int
+    XEN_VERSION_FIELD_NUMBER: builtins.int
+    KERNEL_VERSION_FIELD_NUMBER: builtins.int
     product_brand: builtins.str
     product_version: builtins.str
     xapi_version: builtins.str
     """dotted, comparable"""
+    build: builtins.str
+    xen_version: builtins.str
+    kernel_version: builtins.str
     def __init__(
         self,
         *,
         product_brand: builtins.str = ...,
         product_version: builtins.str = ...,
         xapi_version: builtins.str = ...,
+        build: builtins.str = ...,
+        xen_version: builtins.str = ...,
+        kernel_version: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["product_brand", b"product_brand", "product_version", b"product_version", "xapi_version", b"xapi_version"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["build", b"build", "kernel_version", b"kernel_version", "product_brand", b"product_brand", "product_version", b"product_version", "xapi_version", b"xapi_version", "xen_version", b"xen_version"]) -> None: ...
 
 global___SoftwareFacts = SoftwareFacts
 

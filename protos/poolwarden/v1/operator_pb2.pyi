@@ -316,6 +316,14 @@ class HostStatus(google.protobuf.message.Message):
     PROBES_FIELD_NUMBER: builtins.int
     POOL_NAME_FIELD_NUMBER: builtins.int
     POOL_UUID_FIELD_NUMBER: builtins.int
+    XAPI_HEALTH_FIELD_NUMBER: builtins.int
+    XAPI_TEXT_FIELD_NUMBER: builtins.int
+    XAPI_HELP_FIELD_NUMBER: builtins.int
+    XAPI_AGE_MS_FIELD_NUMBER: builtins.int
+    FILLERS_FIELD_NUMBER: builtins.int
+    CLEANABLE_FIELD_NUMBER: builtins.int
+    FILLERS_PARTIAL_FIELD_NUMBER: builtins.int
+    FACTS_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     name: builtins.str
     address: builtins.str
@@ -353,6 +361,22 @@ class HostStatus(google.protobuf.message.Message):
     def probes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ProbeStatus]: ...
     pool_name: builtins.str
     pool_uuid: builtins.str
+    xapi_health: builtins.str
+    """"answers", "slow", "starting", "down", "hung", "wedged", "orphaned", "emergency" """
+    xapi_text: builtins.str
+    """the same in one sentence"""
+    xapi_help: builtins.str
+    """the command that helps"""
+    xapi_age_ms: builtins.int
+    """since when"""
+    @property
+    def fillers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FillerStatus]: ...
+    @property
+    def cleanable(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CleanableStatus]: ...
+    fillers_partial: builtins.bool
+    @property
+    def facts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FactStatus]:
+        """services, network, certificates, multipath, clock: one line each"""
     def __init__(
         self,
         *,
@@ -384,8 +408,16 @@ class HostStatus(google.protobuf.message.Message):
         probes: collections.abc.Iterable[global___ProbeStatus] | None = ...,
         pool_name: builtins.str = ...,
         pool_uuid: builtins.str = ...,
+        xapi_health: builtins.str = ...,
+        xapi_text: builtins.str = ...,
+        xapi_help: builtins.str = ...,
+        xapi_age_ms: builtins.int = ...,
+        fillers: collections.abc.Iterable[global___FillerStatus] | None = ...,
+        cleanable: collections.abc.Iterable[global___CleanableStatus] | None = ...,
+        fillers_partial: builtins.bool = ...,
+        facts: collections.abc.Iterable[global___FactStatus] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "fence_device", b"fence_device", "generation", b"generation", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
 
 global___HostStatus = HostStatus
 
@@ -397,12 +429,24 @@ class DiskStatus(google.protobuf.message.Message):
     FREE_BYTES_FIELD_NUMBER: builtins.int
     USED_PERCENT_FIELD_NUMBER: builtins.int
     INODES_USED_PERCENT_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    LEVEL_AGE_MS_FIELD_NUMBER: builtins.int
+    GROWTH_BYTES_PER_HOUR_FIELD_NUMBER: builtins.int
+    FULL_IN_MS_FIELD_NUMBER: builtins.int
+    READ_ONLY_FIELD_NUMBER: builtins.int
     mount: builtins.str
     total_bytes: builtins.int
     free_bytes: builtins.int
     used_percent: builtins.float
     """of space"""
     inodes_used_percent: builtins.float
+    level: builtins.str
+    """"ok", "warning", "critical", "full"; empty: the agent does not judge it"""
+    level_age_ms: builtins.int
+    growth_bytes_per_hour: builtins.int
+    full_in_ms: builtins.int
+    """0: it does not fill up"""
+    read_only: builtins.bool
     def __init__(
         self,
         *,
@@ -411,10 +455,91 @@ class DiskStatus(google.protobuf.message.Message):
         free_bytes: builtins.int = ...,
         used_percent: builtins.float = ...,
         inodes_used_percent: builtins.float = ...,
+        level: builtins.str = ...,
+        level_age_ms: builtins.int = ...,
+        growth_bytes_per_hour: builtins.int = ...,
+        full_in_ms: builtins.int = ...,
+        read_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["free_bytes", b"free_bytes", "inodes_used_percent", b"inodes_used_percent", "mount", b"mount", "total_bytes", b"total_bytes", "used_percent", b"used_percent"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["free_bytes", b"free_bytes", "full_in_ms", b"full_in_ms", "growth_bytes_per_hour", b"growth_bytes_per_hour", "inodes_used_percent", b"inodes_used_percent", "level", b"level", "level_age_ms", b"level_age_ms", "mount", b"mount", "read_only", b"read_only", "total_bytes", b"total_bytes", "used_percent", b"used_percent"]) -> None: ...
 
 global___DiskStatus = DiskStatus
+
+class FillerStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    BIGGEST_FIELD_NUMBER: builtins.int
+    BIGGEST_BYTES_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    what: builtins.str
+    bytes: builtins.int
+    files: builtins.int
+    biggest: builtins.str
+    biggest_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        what: builtins.str = ...,
+        bytes: builtins.int = ...,
+        files: builtins.int = ...,
+        biggest: builtins.str = ...,
+        biggest_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["biggest", b"biggest", "biggest_bytes", b"biggest_bytes", "bytes", b"bytes", "files", b"files", "path", b"path", "what", b"what"]) -> None: ...
+
+global___FillerStatus = FillerStatus
+
+class CleanableStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    what: builtins.str
+    bytes: builtins.int
+    files: builtins.int
+    command: builtins.str
+    def __init__(
+        self,
+        *,
+        path: builtins.str = ...,
+        what: builtins.str = ...,
+        bytes: builtins.int = ...,
+        files: builtins.int = ...,
+        command: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bytes", b"bytes", "command", b"command", "files", b"files", "path", b"path", "what", b"what"]) -> None: ...
+
+global___CleanableStatus = CleanableStatus
+
+class FactStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    text: builtins.str
+    level: builtins.str
+    """"", "warning", "critical" """
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        text: builtins.str = ...,
+        level: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["level", b"level", "name", b"name", "text", b"text"]) -> None: ...
+
+global___FactStatus = FactStatus
 
 class ProbeStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

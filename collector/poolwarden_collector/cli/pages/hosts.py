@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 DISK_WARNING_PERCENT = 90
 DISK_CRITICAL_PERCENT = 97
+CROSSED = ("warning", "critical", "full")
 HEADERS = ("HOST", "ROLE", "AGENT", "XAPI", "EMERGENCY", "POWER", "DISK", "VMS")
 TONES: dict[str, Tone] = {"answers": "good", "starting": "warn", "down": "bad", "hung": "bad", "broken": "bad"}
 
@@ -76,6 +77,9 @@ def _notes(host: "api.HostStatus") -> list[str]:
     notes = []
     if host.emergency_text:
         notes.append(f"xapi says: {host.emergency_text}")
+    notes += [
+        _disk_note(disk) for disk in host.disks if disk.level in CROSSED or (disk.read_only and disk.mount == "/")
+    ]
     if host.tombstoned:
         notes.append("tombstoned: superseded as master, may not act as one")
     if host.enabled == "no":
@@ -83,6 +87,13 @@ def _notes(host: "api.HostStatus") -> list[str]:
     if host.fence_device == "quarantined":
         notes.append("fence device quarantined: life was seen after it read off")
     return notes
+
+
+def _disk_note(disk: "api.DiskStatus") -> str:
+    percent = max(disk.used_percent, disk.inodes_used_percent)
+    state = "mounted read-only" if disk.read_only else f"{disk.level} ({percent:.0f} % used)"
+    soon = f", full in about {span(disk.full_in_ms)}" if disk.full_in_ms else ""
+    return f"{disk.mount} is {state}{soon}: poolwarden disks"
 
 
 def host_page(host: "api.HostStatus") -> Page:
