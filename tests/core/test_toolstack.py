@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.core.pool import Guarded, Host, address, running, uuid
 
 from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.facts import Liveness, OrderOutcome, PlacementView, Role
+from poolwarden_collector.core.facts import Hold, Liveness, OrderOutcome, PlacementView, Role, Tri
 from poolwarden_collector.core.facts import Outcome as End
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import HandOver, Order, PlaceDatabase, ToolstackRelease
@@ -204,3 +204,64 @@ def test_pool_split_is_held_by_default_and_relocated_by_policy_only_with_the_col
         g.host(1).answers, g.host(1).unwell_since = False, 0
         g.run(200_000)
         assert g.verdict == "PoolSplit" and bool(orders(g, "toolstack_fence")) is relocated
+
+
+def test_a_held_master_whose_xapi_never_ended_is_released_all_the_same() -> None:
+    """S09: it serves under the hold; the next end of its xapi would leave the pool without a master."""
+    g = hung()
+
+    def never_ends(host: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "toolstack_fence":
+            host.hold = Hold(order.term, False, False, g.now, "xapi runs")
+            host.liveness = host.socket = Liveness.ANSWERS
+            host.answers = host.serves = True
+            return OrderOutcome(order.order_id, order.kind_name, End.FAILED, text="xapi runs", term=order.term)
+        return g.default(host, order)
+
+    g.on_order = never_ends
+    until(g, Kind.ABORTED)
+    g.run(10_000)
+    assert [order.kind for order in orders(g, "toolstack_release")] == [ToolstackRelease(True)]
+    assert g.host(1).hold is None and g.pool.record.owed == () and not g.promoted()
+    assert not [key for key in g.pool.record.open_alerts if "/release-" in key]
+
+
+def test_a_held_host_that_cannot_be_released_is_named_until_it_is() -> None:
+    """S81: HA is armed on the way: hands off, but a person must know who is held, and that nobody serves."""
+    g = hung()
+
+    def unseen(host: Host, order: Order) -> OrderOutcome | None:
+        answer = g.default(host, order)
+        g.host(1).closed = False  # no prober's connection is refused
+        return answer
+
+    g.on_order = unseen
+    until(g, Kind.FENCED)
+    g.host(1).ha = Tri.YES
+    g.run(5_000)
+    assert g.has(Kind.ABORTED) and g.verdict == "HaManaged" and not orders(g, "toolstack_release")
+    [alert] = [e for e in g.journal if e.kind is Kind.ALERT and "is held and not released" in e.text]
+    assert "HA is armed" in alert.data["body"] and "no host of the pool serves" in alert.data["body"]
+    g.host(1).ha = Tri.NO
+    g.run(60_000)
+    assert g.host(1).hold is None and alert.data["key"] not in g.pool.record.open_alerts
+
+
+def test_a_release_that_its_agent_refuses_is_named() -> None:
+    g = hung()
+
+    def refuses(host: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "toolstack_fence":
+            g.default(host, order)
+            g.host(1).closed, g.host(1).answers = False, True
+            return OrderOutcome(order.order_id, order.kind_name, End.DONE, term=order.term)
+        if order.kind_name == "toolstack_release":
+            text = "this host was superseded at term 9"
+            return OrderOutcome(order.order_id, order.kind_name, End.REFUSED, "tombstoned", text, order.term)
+        return g.default(host, order)
+
+    g.on_order = refuses
+    until(g, Kind.ABORTED)
+    g.run(20_000)
+    said = [e.data["body"] for e in g.journal if e.kind is Kind.ALERT and "is held and not released" in e.text]
+    assert len(said) == 1 and "superseded at term 9" in said[0]

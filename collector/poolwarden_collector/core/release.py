@@ -3,10 +3,13 @@
 Rules
 -----
 * The old master starts as master again only while it is the master on record and nobody else serves; otherwise it is
-  released as a member of whoever does.
+  released as a member of whoever does. It is released also where its xapi never ended and serves: the next end of that
+  process would leave the pool without a master.
 * Either start reads a database: it is asked first whether that would kill a running VM, and then a person decides.
 * A placed database that no promotion has used would roll the pool back at a later start as master: it is removed
   wherever it may lie.
+* A host that we hold and cannot release is named by an alert for as long as that is so, whatever the verdict: nobody
+  else knows why systemd starts no xapi there.
 """
 
 from __future__ import annotations
@@ -15,14 +18,17 @@ from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import serving
-from poolwarden_collector.core.facts import Role
+from poolwarden_collector.core.facts import HostId, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import PlaceDatabase, ToolstackRelease
 from poolwarden_collector.core.owed import may_be_pointed, owed_id
-from poolwarden_collector.core.placements import placements_of
+from poolwarden_collector.core.placements import WAITING, placements_of
 from poolwarden_collector.core.pursuit import pursue
 from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.verdict import Verdict
+
+ATTEMPTS_BEFORE_ALERT = 2
 
 
 def owed_releases(d: Draft) -> None:
@@ -47,7 +53,8 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
     if failover is not None and failover.old_master == item.host:
         return  # a new failover of the same master: it decides itself what becomes of the hold
     if d.record.master == item.host:
-        if not serving(d) and _own_file_kills_nobody(d, item, agent):
+        others = [host for host in serving(d) if host != item.host]
+        if not others and not _own_file_refusal(d, item.host):
             _order(d, item, agent, ToolstackRelease(as_master=True), "as master")
         return
     master = d.heard(d.record.master)
@@ -62,19 +69,96 @@ def _order(d: Draft, item: Owed, agent: AgentState, kind: ToolstackRelease, how:
     pursue(d, base, agent, kind, Kind.RELEASE_INTENT, f"releasing the toolstack of {d.name(item.host)} {how}")
 
 
-def _own_file_kills_nobody(d: Draft, item: Owed, agent: AgentState) -> bool:
-    """Its xapi would start with its own file, as before the hold: is any of its running VMs at stake?"""
-    loads = placements_of(d, item.host)
+def _own_file_refusal(d: Draft, host: HostId) -> str:
+    """Its xapi would start with its own file, as before the hold: why must it not? Empty: none of its VMs is at stake.
+
+    Asked of one that still serves as well: it may end between the release and its start.
+    """
+    loads = placements_of(d, host)
     if loads is None:
-        return False
-    kills = kills_on(d, item.host, loads) if loads.readable else f"its database cannot be read: {loads.text}"
+        return WAITING
+    kills = kills_on(d, host, loads) if loads.readable else f"its database cannot be read: {loads.text}"
     if not kills:
-        return True
+        return ""
     what = kills if isinstance(kills, str) else ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
+    return f"its xapi would start with its own database, and {what}"
+
+
+# ------------------------------------------------------------------------------------------------ said
+
+
+def say_held(d: Draft, verdict: Verdict) -> None:
+    """An alert for each host that is held after its failover and cannot be released, by name and with the reason."""
+    if d.quiet:
+        return
+    prefix = f"{d.record.pool}/release-"
+    held = [item for item in d.record.owed if item.what == "release"]
+    for key in d.record.open_alerts:
+        if key.startswith(prefix) and not any(key.startswith(f"{prefix}{item.host}/") for item in held):
+            d.resolve_alert(
+                key, f"the toolstack of {d.name(key.removeprefix(prefix).partition('/')[0])} is held no more"
+            )
+    for item in held:
+        agent = d.heard(item.host)
+        why = _obstacle(d, item, agent, verdict) if agent is not None and agent.facts.hold is not None else None
+        if why is not None:
+            _say(d, item.host, why)
+
+
+def _say(d: Draft, host: HostId, why: str) -> None:
+    """One alert per host and reason; none while its release is under way."""
+    key, name, pool = f"release-{host}/{reason_key(why)}", d.name(host), d.record.name or d.record.pool
+    for old in d.record.open_alerts:
+        if old.startswith(f"{d.record.pool}/release-{host}/") and (not why or old != f"{d.record.pool}/{key}"):
+            d.resolve_alert(old, f"what kept the toolstack of {name} held is gone")
+    if why:
+        serves = "it serves as master all the same, until its xapi ends" if host in serving(d) else _who_serves(d)
+        text = f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. "
+        d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", f"{text}Not released: {why}")
+
+
+def _who_serves(d: Draft) -> str:
+    masters = serving(d)
+    return f"{d.name(masters[0])} serves as master" if masters else "no host of the pool serves as master"
+
+
+def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> str | None:
+    """What keeps this release from being carried out, and what a person can do; empty: nothing; None: not known."""
     name, pool = d.name(item.host), d.record.name or d.record.pool
-    text = f"the toolstack of {name} stays held: its xapi would start with its own database, and {what}"
-    d.raise_alert(f"release-{item.host}/{reason_key(what)}", "critical", f"{pool}: {name} is not released", text)
-    return False
+    if d.failover is not None and d.failover.old_master == item.host:
+        return ""  # it speaks for itself
+    if verdict is Verdict.HA_MANAGED:
+        step = "xe pool-ha-disable, or without any master xe host-emergency-ha-disable on each host"
+        return f"xapi's HA is armed, and Poolwarden keeps its hands off. Once it is off ({step}), {name} is released"
+    if verdict is Verdict.IDENTITY_CONFLICT:
+        return f"the pool is frozen: {verdict.meaning}. Once that is settled, {name} is released"
+    if d.record.paused is not None:
+        return f"the pool is paused ({d.record.paused}). poolwarden resume {pool}, then it is released"
+    if d.record.master == item.host:
+        why = _own_file_refusal(d, item.host)
+        if why == WAITING:
+            return None
+        if why:
+            return f"{why}. Once these VMs run there no more (shut down from inside), it is released"
+    return _failed(d, item, agent)
+
+
+def _failed(d: Draft, item: Owed, agent: AgentState) -> str | None:
+    """The agent was told and did not do it: what it says; once is not enough where another attempt may help."""
+    base = f"{owed_id(item, 'release', agent)}."
+    told = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(base)]
+    if not told:
+        return ""
+    result = max(told, key=lambda sent: sent.at).result
+    if result is None or result.reason in ("expired", "busy"):
+        return None
+    once = result.outcome is not Outcome.REFUSED and len(told) < ATTEMPTS_BEFORE_ALERT
+    if result.outcome is Outcome.DONE or once:
+        return ""
+    return f"its agent was told to, and says: {result.text or result.reason}. Look at xapi there"
+
+
+# ------------------------------------------------------------------------------------------------ databases
 
 
 def _remove(d: Draft, item: Owed, agent: AgentState) -> None:

@@ -105,7 +105,7 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     if refusal:
         _tell(d, host, verdict, refusal)
         return
-    if _restart_running(d):
+    if _restart_running(d) or _being_released(d, host):
         return
     obstacle: Obstacle | None = None
     if len(d.record.restarts) >= d.policy.xapi_restarts:
@@ -198,6 +198,14 @@ def _restart_running(d: Draft) -> bool:
         return False
     ended = sent.result is not None and sent.result.outcome in (Outcome.REFUSED, Outcome.FAILED)
     return not ended and d.now - sent.at < d.policy.xapi_restart_budget
+
+
+def _being_released(d: Draft, host: HostId) -> bool:
+    """What we hold ourselves is started by its release, which says why it is not (release.py), and has its time."""
+    if any((item.host, item.what) == (host, "release") for item in d.record.owed):
+        return True
+    told = [sent.at for sent in d.live.sent.values() if sent.host == host and sent.kind == "toolstack_release"]
+    return bool(told) and d.now - max(told) < d.policy.xapi_restart_budget
 
 
 def note_restart_success(d: Draft) -> None:

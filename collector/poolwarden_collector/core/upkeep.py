@@ -20,6 +20,7 @@ def look_after(d: Draft, verdict: Verdict) -> None:
         release.owed_releases(d)
         dead.bury(d)
         lost.start_queued(d)
+    release.say_held(d, verdict)
     repair.repair(d, verdict)
     sync.keep_pushed(d, verdict)
     designate.go_on(d)

@@ -328,7 +328,7 @@ class SimPort(HostPort):
     def start_toolstack(self, limit_ms: int) -> Act:
         self._point("before act")
         self._pool.release(self._host.name)
-        self._pool.restart_xapi(self._host.name)
+        self._pool.start_xapi(self._host.name)
         self._point("after act")
         if self.process() == gate.NO_PROCESS:
             return Act(gate.UNKNOWN, "no xapi process is there yet")

@@ -100,11 +100,19 @@ class VirtualPool(PoolDriver):
     def restart_xapi(self, name: str) -> None:
         """systemctl restart xapi.service."""
         host = self.hosts[name]
+        if host.model is None:
+            self.start_xapi(name)
+            return
+        host.wanted = True
+        if self._terminate(host, flush=True):
+            self._start_later(host)
+
+    def start_xapi(self, name: str) -> None:
+        """systemctl start xapi.service: what runs already is left alone."""
+        host = self.hosts[name]
         host.wanted = True
         if host.model is None:
             self._start(host)
-        elif self._terminate(host, flush=True):
-            self._start_later(host)
 
     def restart_toolstack(self, name: str) -> None:
         """xe-toolstack-restart: stunnel is stopped too, so that 443 opens only when xapi has come far enough."""
