@@ -195,6 +195,7 @@ class HostSide(object):
             answer = pb.ChallengeAnswer(nonce=message.challenge.nonce, boot_id=self.port.identity().boot_id)
             return [self._message(challenge_answer=answer)], None
         if kind == "welcome":
+            self._remember_epoch(message.welcome.epoch)
             self._settle(message.welcome.settings, opening=True)
         elif kind == "settings":
             self._settle(message.settings)
@@ -205,6 +206,18 @@ class HostSide(object):
         elif kind == "order":
             return [], Work(wire.order(message.order), message.order)
         return [], None
+
+    def _remember_epoch(self, epoch: int) -> None:
+        """Keep the highest epoch that has welcomed this agent, so that the next Hello tells an older collector of it.
+
+        Orders carry the epoch too, but two collectors that share no order would not learn of each other.
+        """
+        if epoch <= self.state.epoch or self.storage:
+            return
+        try:
+            self._keeper.change(lambda state: state._replace(epoch=max(state.epoch, epoch)))
+        except SlotError:
+            pass  # as if it had never been heard: each order brings its epoch again, and is refused while that lasts
 
     def _settle(self, given: pb.Settings, opening: bool = False) -> None:
         self.settings = Settings(

@@ -157,3 +157,15 @@ def test_in_the_background_nothing_is_read_for_a_report(port):
     stale = side.report(True).report
     assert stale.role.pool_conf == pb.RoleFacts.MEMBER and stale.freshness.host_mono_ms == seen_at
     assert side.receive(pb.CollectorMessage(challenge=pb.Challenge(nonce="n")))[0]
+
+
+def test_the_next_hello_tells_the_highest_epoch_that_has_welcomed_it(port, side):
+    side.receive(pb.CollectorMessage(welcome=pb.Welcome(epoch=9)))
+    side.receive(pb.CollectorMessage(welcome=pb.Welcome(epoch=5)))
+    assert HostSide(port, "3.6.8").link_up()[0].hello.highest_epoch == 9, "durable, and never lowered"
+
+
+def test_an_epoch_that_cannot_be_stored_is_not_told(port, side):
+    port.no_room = True
+    side.receive(pb.CollectorMessage(welcome=pb.Welcome(epoch=9)))
+    assert side.link_up()[0].hello.highest_epoch == 0

@@ -118,3 +118,19 @@ def test_a_collector_with_a_full_disk_cannot_start_and_tries_again() -> None:
     assert not sim.station.runs
     sim.collector_disk_full(False)
     sim.run_until(sim.settled, 60_000)
+
+
+def test_agents_that_change_collectors_tell_each_of_the_other() -> None:
+    """Whoever has welcomed an agent is in its next Hello, though it has sent no order yet."""
+    sim = begun()
+    node = sim.second_collector()
+    sim.run(20_000)
+    sim.attach("h2")
+    sim.run(3_000)
+    sim.power_off(1)
+    sim.run(2_000)
+    sim.attach("h3")
+    sim.attach("h2", node)
+    sim.run(200_000)
+    assert len(sim.promote_calls()) == 1
+    sim.finish()
