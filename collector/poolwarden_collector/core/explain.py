@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core import restart
+from poolwarden_collector.core import questions, restart
 from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.copies import CopyAge, ages
 from poolwarden_collector.core.draft import Draft
@@ -120,6 +120,8 @@ def _plan(d: Draft, master: HostId, best: Ranked | None) -> tuple[str, ...]:
     name = d.name(master)
     power = view(d, master)
     others = [h for h in sorted(d.record.hosts, key=d.name) if h != master and (best is None or h != best.host)]
+    heard = [d.name(h) for h in others if d.heard(h) is not None]
+    silent = [d.name(h) for h in others if d.heard(h) is None]
     steps = [f"read the power of {name} (now: {power.why})"]
     steps.append(f"decide at term {d.record.term + 1}; ask every heard agent to store it and look at {name} once more")
     if best is None:
@@ -129,8 +131,10 @@ def _plan(d: Draft, master: HostId, best: Ranked | None) -> tuple[str, ...]:
     )
     steps.append(_proof_step(d, master, power.power))
     steps.append(f"promote {best.name} and verify it by pool.conf, a new xapi process, TCP and its own login")
-    if others:
-        steps.append(f"repoint {', '.join(d.name(h) for h in others)} to it and wait until each is live and enabled")
+    if heard:
+        steps.append(f"repoint {', '.join(heard)} to it and wait until each is live and enabled")
+    if silent:
+        steps.append(f"owe it to {', '.join(silent)}, not heard now, until their agents are heard again")
     steps.append(f"keep a tombstone for {name} until it is back as a member; alert with the new master's address")
     return tuple(steps)
 
@@ -150,7 +154,9 @@ def _proof_step(d: Draft, master: HostId, power: Power) -> str:
 
 def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
     name = d.name(master) if master else ""
-    failover = d.failover
+    failover, question = d.failover, d.record.question
+    if question is not None:
+        return questions.answers(question.id, question.needs)
     if failover is not None and failover.blocked:
         if failover.blocked in ("BLOCKED_NEEDS_HUMAN", "BLOCKED_POWER_ON"):
             return f"make sure that {name} is off, then: poolwarden confirm-fenced {name}"
