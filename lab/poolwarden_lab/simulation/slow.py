@@ -1,15 +1,16 @@
 """Orders that take minutes, in virtual time: the production code blocks in them, the simulation does not.
 
-Each slow order is carried out in a thread of its own, of which at most one runs at any instant, and never while the
-simulation's loop does: whoever has the baton runs, the others wait. So two runs of one story are equal. As in
-production two orders of one kind never overlap, and those of different kinds do.
+Each slow order is carried out on a stack of its own (a greenlet) and hands over to the simulation's loop where it
+would block. Only one of them runs at any instant, so two runs of one story are equal; and unlike threads they are still
+there after a fork. As in production two orders of one kind never overlap, and those of different kinds do.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
+
+from greenlet import getcurrent, greenlet
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.hostside import Work
@@ -27,38 +28,34 @@ class _Run:
     def __init__(self, kind: str, work: Callable[[], pb.OrderResult]) -> None:
         self.kind = kind
         self._work = work
-        self._mine = threading.Semaphore(0)
-        self._loops = threading.Semaphore(0)
-        self._value: PeerResult | AgentKilled = TIMEOUT
         self.result: pb.OrderResult | None = None
         self.error: BaseException | None = None
-        self.ended = False
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self.strand = greenlet(self._run)
 
-    def _run(self) -> None:
+    @property
+    def ended(self) -> bool:
+        return self.strand.dead
+
+    def _run(self, first: PeerResult | AgentKilled) -> None:
         try:
-            self._my_turn()
+            _unless_killed(first)
             self.result = self._work()
         except BaseException as error:  # whatever it is, the loop must hear of it
             self.error = error
-        self.ended = True
-        self._loops.release()
 
     def resume(self, value: PeerResult | AgentKilled) -> None:
-        self._value = value
-        self._mine.release()
-        self._loops.acquire()
+        self.strand.parent = getcurrent()  # it comes back to whoever lets it go on
+        self.strand.switch(value)
 
     def wait(self) -> PeerResult:
-        self._loops.release()
-        return self._my_turn()
+        assert self.strand.parent is not None
+        return _unless_killed(self.strand.parent.switch())
 
-    def _my_turn(self) -> PeerResult:
-        self._mine.acquire()
-        if isinstance(self._value, AgentKilled):
-            raise self._value
-        return self._value
+
+def _unless_killed(value: PeerResult | AgentKilled) -> PeerResult:
+    if isinstance(value, AgentKilled):
+        raise value
+    return value
 
 
 class SlowOrders:
@@ -99,7 +96,7 @@ class SlowOrders:
 
     def wait_for(self, begin: Callable[[OnReply], None], limit_ms: int) -> PeerResult:
         """The reply to what ``begin`` asks, after at most ``limit_ms``; outside of a slow order what comes at once."""
-        run = next((run for run in self._runs if run.thread is threading.current_thread()), None)
+        run = next((run for run in self._runs if run.strand is getcurrent()), None)
         replies: list[PeerResult] = []
         waits = False
 
