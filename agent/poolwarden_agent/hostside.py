@@ -24,12 +24,14 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire, wire_disks
 from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, Acts
 from poolwarden_agent.boot import BootGate
-from poolwarden_agent.core import gate, judge
+from poolwarden_agent.core import boot_gate, gate, judge
 from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.keeper import Keeper
 from poolwarden_agent.observe import OWN_MASTER, Observer
 
+MOST_ASKED = 2  # role questions in one look
+ROLE_LIMIT_MS = 500  # of each call in them: a xapi that is well answers in a few ms
 LONGEST_TEXT = 240  # characters of a result that is stored: all kinds' together fit a slot
 
 Settings = NamedTuple(
@@ -352,7 +354,13 @@ class HostSide(object):
         watches = [look(t.host_uuid, t.address, limit, t.port or TLS_PORT) for t in wanted.targets]
         answer.nonce = wanted.nonce
         answer.probes.probes.extend(wire.probe(w) for w in watches)
+        answer.roles.extend(self._ask_role(target) for target in wanted.ask_role[:MOST_ASKED])
         return answer
+
+    def _ask_role(self, target: pb.ProbeTarget) -> pb.RoleAnswer:
+        said, follows = self.port.ask_role(target.address, ROLE_LIMIT_MS)
+        there = bool(follows) and self.port.ask_role(follows, ROLE_LIMIT_MS)[0] != boot_gate.SILENT
+        return wire.role_answer(target, said, follows, there)
 
     def _read_database(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
         wanted = work.message.read_database

@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__
-from poolwarden_agent.core import gate, judge
+from poolwarden_agent.core import boot_gate, gate, judge
 from poolwarden_agent.dom0 import port, statedb
 
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
@@ -120,6 +120,19 @@ def probe(watch: judge.Watch) -> pb.Probe:
         unanswered_since_mono_ms=watch.unanswered_since_ms,
         certificate_sha256=watch.certificate,
         text=watch.text,
+    )
+
+
+_SAID = {
+    boot_gate.SILENT: pb.RoleAnswer.SILENT,
+    boot_gate.FOLLOWS: pb.RoleAnswer.FOLLOWS,
+    boot_gate.ACTS: pb.RoleAnswer.ACTS,
+}
+
+
+def role_answer(target: pb.ProbeTarget, said: str, follows: str, there: bool) -> pb.RoleAnswer:
+    return pb.RoleAnswer(
+        host_uuid=target.host_uuid, address=target.address, said=_SAID[said], follows=follows, followed_answers=there
     )
 
 

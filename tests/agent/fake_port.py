@@ -65,6 +65,7 @@ class FakePort(HostPort):
         self.half = b""
         self.probed_ports = []
         self.limits = []
+        self.roles = {}  # what each address says of its role; not there: nothing
 
     def point(self, name):
         self.points.append(name)
@@ -89,6 +90,9 @@ class FakePort(HostPort):
             raise SlotError("no room")
         self.saved = payload
         self.point("after save")
+
+    def ask_role(self, address, limit_ms):
+        return self.roles.get(address, ("silent", ""))
 
     def role(self):
         return self.conf

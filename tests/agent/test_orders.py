@@ -288,6 +288,15 @@ def test_a_redelivered_claim_looks_again(port, side):
     assert obey(side, message).claim.veto
 
 
+def test_probe_now_asks_silent_hosts_for_their_role(port, side):
+    port.roles = {"10.0.0.7": ("follows", "10.0.0.8"), "10.0.0.8": ("acts", "")}
+    asked = [pb.ProbeTarget(host_uuid="h%d" % n, address="10.0.0.%d" % n) for n in (7, 8, 9)]
+    answer = obey(side, order(port, probe_now=pb.ProbeNow(ask_role=asked, nonce="n1")))
+    follows, acts = answer.roles
+    assert (follows.said, follows.follows, follows.followed_answers) == (pb.RoleAnswer.FOLLOWS, "10.0.0.8", True)
+    assert (acts.host_uuid, acts.said, acts.followed_answers) == ("h8", pb.RoleAnswer.ACTS, False)
+
+
 def test_probe_now_answers_with_its_nonce(port, side):
     port.peers["10.0.0.2"] = ANSWERED
     targets = [pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.2"), pb.ProbeTarget(host_uuid="x", address="10.0.0.3")]

@@ -31,7 +31,9 @@ from poolwarden_collector.core.facts import (
     ProbeOutcome,
     ProcessId,
     Role,
+    RoleAnswer,
     RoleFacts,
+    Said,
     Tombstone,
     Tri,
     XapiFacts,
@@ -206,7 +208,8 @@ class Guarded:
             return replace(done, claim=ClaimOutcome(look, placed))
         if order.kind_name == "probe_now":
             probes = tuple(self.probe(host, old) for _ in order.kind.targets)  # type: ignore[union-attr]
-            return replace(done, probes=probes, nonce=order.kind.nonce)  # type: ignore[union-attr]
+            roles = tuple(self.role_told(target.host) for target in order.kind.ask_role)  # type: ignore[union-attr]
+            return replace(done, probes=probes, nonce=order.kind.nonce, roles=roles)  # type: ignore[union-attr]
         if order.kind_name == "collect_evidence":
             return replace(done, placements=host.placements)
         if order.kind_name == "promote":
@@ -235,6 +238,15 @@ class Guarded:
             kind = order.kind
             host.tombstone = None if kind.clear else Tombstone(order.term, kind.successor)  # type: ignore[union-attr]
         return done
+
+    def role_told(self, asked: str) -> RoleAnswer:
+        host = self.by_uuid(asked)
+        if not host.answers or host.power is Power.OFF:
+            return RoleAnswer(asked, Said.SILENT)
+        if host.serves:
+            return RoleAnswer(asked, Said.ACTS)
+        there = any(address(h.n) == host.master_address and h.answers for h in self.hosts)
+        return RoleAnswer(asked, Said.FOLLOWS, host.master_address, there)
 
     def hold_toolstack(self, host: Host, term: int) -> None:
         host.hold = Hold(term, True, True, self.now)

@@ -10,7 +10,9 @@ import hashlib
 import socket
 import ssl
 import time
+from typing import Tuple
 
+from poolwarden_agent.core.boot_gate import ACTS, FOLLOWS, SILENT
 from poolwarden_agent.core.gate import is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
 from poolwarden_agent.dom0.xapi import (
@@ -120,6 +122,21 @@ def _context() -> ssl.SSLContext:
 
 
 _CONTEXT = _context()
+
+
+def role_of(address: str, port: int, limit_s: float) -> Tuple[str, str]:
+    """What a host's xapi says of its role in the clear: (follows, master), (acts, "") or (silent, "").
+
+    First ``system.isAlive``, then one dummy login, each within ``limit_s`` seconds. A member answers the login with
+    HOST_IS_SLAVE at once; a master runs PAM, which takes its time: an answered isAlive and then anything else, also
+    nothing in time, is a master (xapi: ocaml/xapi/xapi_session.ml). A xapi in emergency mode raises its reason to
+    both (xapi: ocaml/xapi/api_server.ml): it serves nobody, and names nobody.
+    """
+    first = is_alive(address, port, limit_s, False)
+    if first.outcome != ANSWERED or first.text != "answered":
+        return SILENT, ""
+    master = member_of(address, port, limit_s)
+    return (FOLLOWS, master) if master else (ACTS, "")
 
 
 def member_of(address: str, port: int, limit_s: float) -> str:

@@ -170,6 +170,9 @@ class Dom0(HostPort):
             return alive.is_alive(address, self._config.xapi_http[1], limit_ms / 1000.0, False)
         return alive.is_alive(address, self._config.xapi_tls_port, limit_ms / 1000.0, True)
 
+    def ask_role(self, address: str, limit_ms: int) -> Tuple[str, str]:
+        return alive.role_of(address, self._config.xapi_http[1], limit_ms / 1000.0)
+
     def running_master(self, limit_ms: int) -> str:
         host, port = self._config.xapi_http
         return alive.member_of(host, port, limit_ms / 1000.0)

@@ -33,6 +33,7 @@ from poolwarden_collector.core.facts import (
 )
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
+from poolwarden_collector.core.look import roles_told
 from poolwarden_collector.core.orders import SendChallenge
 from poolwarden_collector.core.power import counting
 from poolwarden_collector.core.toolstack import transferred
@@ -212,7 +213,8 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     closed = bool(ours) and all(probe.outcome is ProbeOutcome.REFUSED for probe in ours)
     refused = (*look.refused, event.host) if closed else look.refused
     answers = (*look.answered, event.host)
-    d.change(look=replace(look, answered=answers, alive=seen, refused=refused), look_misses=misses)
+    look = replace(look, answered=answers, alive=seen, refused=refused)
+    d.change(look=roles_told(d, event.host, look, result.roles), look_misses=misses)
 
 
 def claim_prefix(d: Draft) -> str:

@@ -391,6 +391,24 @@ class VmPlace:
     text: str = ""
 
 
+class Said(Enum):
+    """What a xapi says of its own role to whoever asks without a session (xapi: ocaml/xapi/xapi_session.ml)."""
+
+    SILENT = "silent"
+    FOLLOWS = "follows"
+    ACTS = "acts"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleAnswer:
+    """One host's answer, asked by an agent; ``followed_answers``: a xapi is alive at the address that it follows."""
+
+    host: HostId
+    said: Said
+    follows: str = ""
+    followed_answers: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class OrderOutcome:
     """An agent's answer to an order."""
@@ -410,6 +428,7 @@ class OrderOutcome:
     database: DatabasePiece | None = None
     vm_places: tuple[VmPlace, ...] = ()
     hold: Hold | None = None
+    roles: tuple[RoleAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

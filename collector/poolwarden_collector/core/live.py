@@ -89,6 +89,8 @@ class Look:
     answered: tuple[HostId, ...] = ()
     alive: str = ""  # who found the old master's xapi alive in this round; empty: nobody
     refused: tuple[HostId, ...] = ()  # whose connection to it was refused in this round
+    elsewhere: str = ""  # a host whose agent is silent acts as master, or follows another one that is alive
+    mute: dict[HostId, Ms] = field(default_factory=dict)  # since when such a host's xapi is silent too, over all looks
 
 
 @dataclass(frozen=True, slots=True)

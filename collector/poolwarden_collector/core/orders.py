@@ -38,6 +38,7 @@ class ProbeNow:
 
     targets: tuple[Target, ...]
     nonce: str
+    ask_role: tuple[Target, ...] = ()  # whose members these are, asked on TCP 80; at most 2
 
 
 @dataclass(frozen=True, slots=True)

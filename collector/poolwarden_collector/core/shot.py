@@ -54,7 +54,8 @@ def _say_unwitnessed(d: Draft, failover: Failover) -> None:
     if d.now - d.live.step_since < 3 * d.policy.look_wait + SHOT_EVIDENCE_MS:
         return
     look = d.live.look
-    why = look.alive if look is not None and look.alive else "no member answers a fresh look at it"
+    seen = (look.alive or look.elsewhere) if look is not None else ""
+    why = seen or "no member answers a fresh look at it"
     block(d, failover, "NO_WITNESS", f"{d.name(failover.old_master)} is not shot: {why}")
 
 

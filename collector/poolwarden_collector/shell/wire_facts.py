@@ -31,7 +31,9 @@ from poolwarden_collector.core.facts import (
     ProbeOutcome,
     ProcessId,
     Role,
+    RoleAnswer,
     RoleFacts,
+    Said,
     Tombstone,
     Tri,
     VmPlace,
@@ -219,7 +221,13 @@ def result(m: pb.OrderResult, at: At) -> OrderOutcome:
         database=_piece(m.database) if m.HasField("database") else None,
         vm_places=tuple(_vm_place(place) for place in m.vm_places),
         hold=hold(m.hold, at) if m.HasField("hold") else None,
+        roles=tuple(_role_answer(answer) for answer in m.roles),
     )
+
+
+def _role_answer(m: pb.RoleAnswer) -> RoleAnswer:
+    said = {pb.RoleAnswer.FOLLOWS: Said.FOLLOWS, pb.RoleAnswer.ACTS: Said.ACTS}.get(m.said, Said.SILENT)
+    return RoleAnswer(m.host_uuid, said, m.follows, m.followed_answers)
 
 
 def _piece(m: pb.DatabasePiece) -> DatabasePiece:

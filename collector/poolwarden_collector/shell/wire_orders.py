@@ -91,7 +91,8 @@ def _claim(k: core.Claim, timeout: int) -> pb.Claim:
 
 
 def _probe_now(k: core.ProbeNow, timeout: int) -> pb.ProbeNow:
-    return pb.ProbeNow(targets=[_target(target) for target in k.targets], probe_timeout_ms=timeout, nonce=k.nonce)
+    targets, asked = [_target(target) for target in k.targets], [_target(target) for target in k.ask_role]
+    return pb.ProbeNow(targets=targets, probe_timeout_ms=timeout, nonce=k.nonce, ask_role=asked)
 
 
 def _tombstone(k: core.SetTombstone, timeout: int) -> pb.SetTombstone:

@@ -2059,18 +2059,23 @@ class ProbeNow(google.protobuf.message.Message):
     TARGETS_FIELD_NUMBER: builtins.int
     PROBE_TIMEOUT_MS_FIELD_NUMBER: builtins.int
     NONCE_FIELD_NUMBER: builtins.int
+    ASK_ROLE_FIELD_NUMBER: builtins.int
     @property
     def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ProbeTarget]: ...
     probe_timeout_ms: builtins.int
     nonce: builtins.str
+    @property
+    def ask_role(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ProbeTarget]:
+        """ask these on TCP 80 whose members they are; at most 2"""
     def __init__(
         self,
         *,
         targets: collections.abc.Iterable[global___ProbeTarget] | None = ...,
         probe_timeout_ms: builtins.int = ...,
         nonce: builtins.str = ...,
+        ask_role: collections.abc.Iterable[global___ProbeTarget] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["nonce", b"nonce", "probe_timeout_ms", b"probe_timeout_ms", "targets", b"targets"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["ask_role", b"ask_role", "nonce", b"nonce", "probe_timeout_ms", b"probe_timeout_ms", "targets", b"targets"]) -> None: ...
 
 global___ProbeNow = ProbeNow
 
@@ -2206,6 +2211,7 @@ class OrderResult(google.protobuf.message.Message):
     DATABASE_FIELD_NUMBER: builtins.int
     VM_PLACES_FIELD_NUMBER: builtins.int
     HOLD_FIELD_NUMBER: builtins.int
+    ROLES_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     kind: builtins.str
     """e.g. "promote" """
@@ -2240,6 +2246,9 @@ class OrderResult(google.protobuf.message.Message):
     @property
     def hold(self) -> global___HoldFacts:
         """for toolstack_fence"""
+    @property
+    def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RoleAnswer]:
+        """for probe_now with ask_role"""
     def __init__(
         self,
         *,
@@ -2258,11 +2267,65 @@ class OrderResult(google.protobuf.message.Message):
         database: global___DatabasePiece | None = ...,
         vm_places: collections.abc.Iterable[global___VmPlace] | None = ...,
         hold: global___HoldFacts | None = ...,
+        roles: collections.abc.Iterable[global___RoleAnswer] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "hold", b"hold", "placements", b"placements", "probes", b"probes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "term", b"term", "text", b"text", "vm_places", b"vm_places"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "roles", b"roles", "term", b"term", "text", b"text", "vm_places", b"vm_places"]) -> None: ...
 
 global___OrderResult = OrderResult
+
+class RoleAnswer(google.protobuf.message.Message):
+    """What a host's xapi says of its own role to whoever asks without a session."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Said:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _SaidEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[RoleAnswer._Said.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        SAID_UNSPECIFIED: RoleAnswer._Said.ValueType  # 0
+        SILENT: RoleAnswer._Said.ValueType  # 1
+        """nothing came, or only that it is in emergency mode"""
+        FOLLOWS: RoleAnswer._Said.ValueType  # 2
+        """HOST_IS_SLAVE: it is a member"""
+        ACTS: RoleAnswer._Said.ValueType  # 3
+        """it is alive and does not say so: it acts as master"""
+
+    class Said(_Said, metaclass=_SaidEnumTypeWrapper): ...
+    SAID_UNSPECIFIED: RoleAnswer.Said.ValueType  # 0
+    SILENT: RoleAnswer.Said.ValueType  # 1
+    """nothing came, or only that it is in emergency mode"""
+    FOLLOWS: RoleAnswer.Said.ValueType  # 2
+    """HOST_IS_SLAVE: it is a member"""
+    ACTS: RoleAnswer.Said.ValueType  # 3
+    """it is alive and does not say so: it acts as master"""
+
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    SAID_FIELD_NUMBER: builtins.int
+    FOLLOWS_FIELD_NUMBER: builtins.int
+    FOLLOWED_ANSWERS_FIELD_NUMBER: builtins.int
+    host_uuid: builtins.str
+    address: builtins.str
+    said: global___RoleAnswer.Said.ValueType
+    follows: builtins.str
+    """the master's address that it named"""
+    followed_answers: builtins.bool
+    """a xapi is alive there"""
+    def __init__(
+        self,
+        *,
+        host_uuid: builtins.str = ...,
+        address: builtins.str = ...,
+        said: global___RoleAnswer.Said.ValueType = ...,
+        follows: builtins.str = ...,
+        followed_answers: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "followed_answers", b"followed_answers", "follows", b"follows", "host_uuid", b"host_uuid", "said", b"said"]) -> None: ...
+
+global___RoleAnswer = RoleAnswer
 
 class DatabasePiece(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
