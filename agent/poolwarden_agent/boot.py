@@ -18,6 +18,7 @@ from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.keeper import Keeper
 
 COLLECTOR_SILENT_MS = 30000
+CONNECT_MS = 1500
 ASK_LIMIT_MS = 1500
 _DECISIONS = {pb.GateAnswer.OPEN: "open", pb.GateAnswer.SHUT: "shut", pb.GateAnswer.WAIT: "wait"}
 _STATES = {
@@ -53,7 +54,13 @@ class BootGate(object):
     @property
     def watching(self) -> bool:
         """Is there still something to ask in this boot?"""
-        return self.there and not self.allows()
+        if not self.there:
+            return False
+        return not self.allows() or (self.decision.state == boot_gate.OPEN and self._may_be_taken_back())
+
+    def _may_be_taken_back(self) -> bool:
+        found = self._port.boot_facts()
+        return not self.decision.final and found is not None and not found.started
 
     def allows(self) -> bool:
         """May xapi start now? It may also where pool.conf follows the successor: then it starts as his member."""
@@ -91,8 +98,14 @@ class BootGate(object):
         self._word = Word(_DECISIONS[answer.decision], text, answer.term, answer.successor_uuid, address)
 
     def silent(self, connected: bool) -> bool:
-        """Is there no collector to wait for?"""
-        return not connected or self._port.mono_ms() - self._heard_ms >= COLLECTOR_SILENT_MS
+        """Is there no collector to wait for? One that is there is connected within a second of the agent's start.
+
+        Its word comes first: a member that was told to become master says until its xapi restarts that it follows us.
+        """
+        now = self._port.mono_ms()
+        if not connected:
+            return now - self._began_ms >= CONNECT_MS
+        return now - self._heard_ms >= COLLECTOR_SILENT_MS
 
     def look(self) -> None:
         """Ask every other host of the pool who its master is."""
@@ -111,7 +124,8 @@ class BootGate(object):
     def settle(self, connected: bool) -> Decision:
         """Decide, and write the successor into pool.conf where one is named."""
         found = self._port.boot_facts()
-        if found is None or self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN):
+        passed = self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN)
+        if found is None or (passed and not self._may_be_taken_back()):
             return self.decision
         silent = self.silent(connected)
         word = self._word

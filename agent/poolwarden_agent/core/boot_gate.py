@@ -17,7 +17,8 @@ Rules, the first that decides
    dangerous ones. With the network alive: open after five minutes.
 
 A word of rules 1 and 2, a tombstone and ungated are final for this boot (a release or an operator ends them); what
-rules 3 and 4 shut is asked again. Restarts of xapi within a boot are not gated.
+rules 3 and 4 say is asked again until xapi has started, and the collector's word takes it back: a member that was told
+to become master says until its xapi restarts that it follows this host. Restarts of xapi within a boot are not gated.
 """
 
 from typing import NamedTuple, Optional, Tuple
@@ -137,7 +138,7 @@ def _members(now: BootNow) -> Optional[Decision]:
         return Decision(SHUT, text + (", and %s follows this host" % ours[0].address if ours else ""))
     missing = [m.address for m in now.members if m.said == SILENT]
     if ours and (not missing or now.waited_ms >= NETWORK_ALIVE_MS):
-        return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address, True)
+        return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address)
     if ours:
         # A host that was just promoted is silent while its xapi restarts, and its members do not know of it yet.
         return Decision(SHUT, "%s follows this host; %s has not answered yet" % (ours[0].address, missing[0]))
@@ -158,6 +159,6 @@ def _alone(now: BootNow) -> Decision:
     if now.gateway is False:
         return Decision(SHUT, "nobody answers, the gateway neither: this host may be cut off")
     if now.waited_ms >= NETWORK_ALIVE_MS:
-        return Decision(OPEN, "nobody has answered for five minutes, and the network is alive", True)
+        return Decision(OPEN, "nobody has answered for five minutes, and the network is alive")
     left = (NETWORK_ALIVE_MS - now.waited_ms) // 1000
     return Decision(SHUT, "nobody answers; the network is alive: it opens in %d s if that stays so" % left)

@@ -102,11 +102,13 @@ def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
 
 def _act(d: Draft, verdict: Verdict) -> None:
     remedies.watch_power(d, verdict)
-    remedies.succeed(d, verdict)
-    remedies.without_master(d, verdict)
-    remedies.relocate(d, verdict)
-    failover.advance(d, verdict)
-    restart.restart_master(d, verdict)
+    works = remedies.succeed, remedies.without_master, remedies.relocate, failover.advance, restart.restart_master
+    for work in works:
+        written = len(d.entries)
+        work(d, verdict)
+        if len(d.entries) > written:
+            # safety: what was just written may have made another host master; the old verdict was not about him.
+            verdict = judge(signs(d))
     restart.note_restart_success(d)
     upkeep.look_after(d, verdict)
     questions.settle(d)

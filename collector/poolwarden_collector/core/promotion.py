@@ -13,7 +13,7 @@ from __future__ import annotations
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
-from poolwarden_collector.core.facts import Liveness, Ms, Outcome, Role
+from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.look import last_look, looked
@@ -75,6 +75,9 @@ def promoting(d: Draft, failover: Failover) -> None:
     if others and _never_took_effect(d, failover):
         superseded(d, others[0])
         return
+    if others and _member_still(d, failover):
+        _undo_on_paper(d, failover, others[0])
+        return
     if _undid_itself(d, failover):
         return
     if failover.promote_result in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
@@ -90,6 +93,23 @@ def _never_took_effect(d: Draft, failover: Failover) -> bool:
     agent = d.heard(failover.candidate)
     failed = failover.promote_result == Outcome.FAILED.value
     return failed and agent is not None and agent.facts.role.pool_conf is Role.MEMBER
+
+
+def _member_still(d: Draft, failover: Failover) -> bool:
+    """Accepted long ago, and yet the candidate's process is the member that it was: only its pool.conf says master."""
+    agent = d.heard(failover.candidate)
+    if agent is None or d.now - d.live.step_since < d.policy.promote_budget:
+        return False
+    return agent.facts.xapi.process == failover.candidate_process and agent.facts.role.running is not Role.MASTER
+
+
+def _undo_on_paper(d: Draft, failover: Failover, host: HostId) -> None:
+    """Another host serves: the candidate's next start must not be a second master's."""
+    name = d.name(failover.candidate)
+    text = f"{name} is owed a tombstone: its pool.conf says master, and {d.name(host)} serves"
+    # safety: owed before the failover ends, so that nothing forgets what waits in that pool.conf.
+    d.note(Kind.OWED, text, host=failover.candidate, what="tombstone", successor=host)
+    superseded(d, host)
 
 
 def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
