@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/bin/python"
 PYTHON36 = ROOT / ".venv36/bin/python"
 MYPY_OVER = ("collector", "lab")
+EVERY_CORE = ("--numprocesses=auto", "--dist=worksteal")  # tests share nothing but the machine
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 
 
@@ -56,7 +57,7 @@ def steps(with_python36: bool) -> list[Step]:
         Step("ruff check", (py, "-m", "ruff", "check", "--quiet", ".")),
         Step("ruff format", (py, "-m", "ruff", "format", "--check", "--quiet", ".")),
         Step("mypy strict", (py, "-m", "mypy", *MYPY_OVER)),
-        Step("pytest, Python 3.11 or newer", (py, "-m", "pytest"), is_pytest=True),
+        Step("pytest, Python 3.11 or newer", (py, "-m", "pytest", *EVERY_CORE), is_pytest=True),
     ]
     if with_python36:
         demo = (str(ROOT / ".venv/bin/poolwarden"), "lab", "demo", "--plain", "--agent-python", py36)

@@ -251,8 +251,8 @@ OTHERS: tuple[tuple[int, Fault], ...] = (
     (2, _once(lambda draw: f"xapi crash {draw.host()}")),
     (1, _once(lambda draw: f"xapi restart {draw.host()}")),
     (2, _once(lambda draw: f"agent crash {draw.host()} for {draw.time(500, 30_000)}")),
-    (1, _once(lambda draw: f"reboot {draw.host()}")),
-    (1, _undone(5_000, 60_000, lambda draw: ("ha arm", "ha disarm"), always=True)),
+    (1, _once(lambda draw: f"try reboot {draw.host()}")),
+    (1, _undone(5_000, 60_000, lambda draw: ("try ha arm", "try ha disarm"), always=True)),
     (1, _once(lambda draw: f"try xe designate {draw.dice.choice(draw.hosts)}")),
     (1, _once(lambda draw: "try xe sync")),
     (1, _once(lambda draw: f"operator designate {draw.dice.choice(draw.hosts)}")),
@@ -270,7 +270,7 @@ def _one(draw: Draw, faults: tuple[tuple[int, Fault], ...]) -> list[tuple[int, s
 def _broken_promise(draw: Draw, command: str) -> bool:
     """Would it power on what was confirmed to be off?"""
     words = command.split()
-    return bool(draw.gone) and (words[0] == "reboot" or words[:2] == ["power", "on"] and words[2] in draw.gone)
+    return bool(draw.gone) and ("reboot" in words or words[:2] == ["power", "on"] and words[2] in draw.gone)
 
 
 def draw(seed: int, hosts: int | None = None) -> Drawn:
