@@ -37,9 +37,9 @@ def test_disks_of_a_pool(fake: FakeCollector, poolwarden: Call) -> None:
     flat = " ".join(said.out.split())
     assert said.status == 0
     for phrase in (
-        "HOST DISK LEVEL USED FREE INODES GROWS FULL IN",
-        "host-1 / ? 50% 9.0 GiB of 18.0 GiB 0% - -",
-        "critical for 98% 100 MiB",
+        "HOST DISK LEVEL USED FREE OF INODES GROWS FULL IN",
+        "host-1 / ? 50% 9.0 GiB 18.0 GiB 0% - -",
+        "critical 98% 100 MiB 4.0 GiB 3%",
         "50.0 MiB/h 2 h",
         "host-2: what takes the room",
         "3.0 GiB /var/log logs; biggest: /var/log/SMlog (1.0 GiB)",

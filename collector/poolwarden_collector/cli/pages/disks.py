@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
 TONES: dict[str, Tone] = {"ok": "good", "warning": "warn", "critical": "bad", "full": "bad"}
-HEADERS = ("HOST", "DISK", "LEVEL", "USED", "FREE", "INODES", "GROWS", "FULL IN")
+HEADERS = ("HOST", "DISK", "LEVEL", "USED", "FREE", "OF", "INODES", "GROWS", "FULL IN")
 MOST_FILLERS = 5
 
 
@@ -34,15 +34,13 @@ def level_of(disk: "api.DiskStatus") -> Piece:
 
 
 def _row(host: "api.HostStatus", disk: "api.DiskStatus") -> list[Piece | str]:
-    level = level_of(disk)
-    if disk.level in ("warning", "critical", "full") and disk.level_age_ms:
-        level = Piece(f"{level.text} for {span(disk.level_age_ms)}", level.tone)
     return [
         host.name or host.host_uuid,
         disk.mount,
-        level,
+        level_of(disk),
         f"{disk.used_percent:.0f}%",
-        f"{size(disk.free_bytes)} of {size(disk.total_bytes)}",
+        size(disk.free_bytes),
+        size(disk.total_bytes),
         f"{disk.inodes_used_percent:.0f}%",
         f"{size(disk.growth_bytes_per_hour)}/h" if disk.growth_bytes_per_hour else "-",
         span(disk.full_in_ms) if disk.full_in_ms else "-",
