@@ -148,7 +148,7 @@ class HostSide(object):
     def _sections(self) -> Dict[str, Any]:
         host, seen, view = self.observer.host, self.observer.seen, self.observer.view
         identity = self.port.identity()
-        orphaned, since = self._orphaned()
+        orphaned, since = self.observer.orphaned()
         watches = [w for target, w in sorted(self.observer.watches.items()) if target != OWN_MASTER]
         sections = {
             "role": wire.role(host.role, host.master, seen),
@@ -171,14 +171,6 @@ class HostSide(object):
 
     def _hold(self) -> pb.HoldFacts:
         return wire.hold(self.state.hold, self.observer.host.toolstack, self.port.identity().boot_id)
-
-    def _orphaned(self) -> Tuple[bool, int]:
-        host = self.observer.host
-        if host.role != gate.MEMBER:
-            return False, 0
-        watch = next((w for w in self.observer.watches.values() if gate.same(w.address, host.master)), None)
-        since = watch.unanswered_since_ms if watch is not None else 0
-        return judge.orphaned(watch, host.member_since_ms, self.port.mono_ms()), since
 
     def to_probe(self) -> Dict[str, str]:
         """Peers to probe: the collector's targets, and pool.conf's master where that is none of them."""

@@ -12,7 +12,9 @@ Rules
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core.gate import MASTER, MEMBER, NO_PROCESS, Process
+from poolwarden_agent.core.gate import MASTER, MEMBER, NO_PROCESS, Process, same
+from poolwarden_agent.core.health import Health, Look, plain_words
+from poolwarden_agent.core.health import judge as judge_health
 from poolwarden_agent.core.judge import (
     ANSWERED,
     ANSWERS,
@@ -22,7 +24,7 @@ from poolwarden_agent.core.judge import (
     UNKNOWN,
     Watch,
     liveness,
-    plain_words,
+    orphaned,
     watched,
 )
 from poolwarden_agent.diskguard import DiskGuard
@@ -32,6 +34,7 @@ LOCAL_LIMIT_MS = 1000
 SOCKET_LIMIT_MS = 3000
 VIEW_LIMIT_MS = 5000
 ASK_MEMBER_EVERY_MS = 10000
+ASK_MEMBER_SELDOM_MS = 3600000  # at most, where it does not say
 PARSE_EVERY_MS = 300000
 PARSE_AGAIN_MS = 60000  # where the pool is not known yet
 OWN_MASTER = "@"  # the watch of pool.conf's master where the collector names no target with that address
@@ -77,9 +80,14 @@ XapiSeen = NamedTuple(
         ("running_master", str),
         ("serves", bool),
         ("serves_since_ms", int),
+        ("health", Health),
+        ("health_since_ms", int),
     ],
 )
-NOT_SEEN = XapiSeen(0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", False, False, "", "", False, 0)
+NO_HEALTH = Health(UNKNOWN, "", "")
+NOT_SEEN = XapiSeen(
+    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", False, False, "", "", False, 0, NO_HEALTH, 0
+)  # fmt: skip
 
 
 class Observer(object):
@@ -101,6 +109,7 @@ class Observer(object):
         self.guard = DiskGuard(port)
         self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
+        self._ask_again_ms = ASK_MEMBER_EVERY_MS
 
     def look_at_host(self) -> None:
         """One round of looking at files, disks and domains; xenstored and a big database file may take their time."""
@@ -150,18 +159,28 @@ class Observer(object):
         process = port.process()
         age = port.process_age_ms()
         startup, init = port.cookies()
-        tcp = liveness(port.alive_local(LOCAL_LIMIT_MS).outcome, age, startup)
+        began = port.mono_ms()
+        door = port.alive_local(LOCAL_LIMIT_MS)
+        between = port.mono_ms()
         emergency = port.emergency(SOCKET_LIMIT_MS)
+        took = between - began, port.mono_ms() - between
+        tcp = liveness(door.outcome, age, startup)
         sock = self._socket_liveness(emergency, age, startup)
         running, master = self._running_role(tcp, process, before)
         serves = self._serves(tcp, want_view, view_interval_ms, running, process)
         now = port.mono_ms()
+        since = (
+            before.tcp_since_ms if before.tcp == tcp else now,
+            before.socket_since_ms if before.socket == sock else now,
+        )
+        accepts = door.accepted and emergency.accepted
+        health = self._health(tcp, sock, (now - since[0], now - since[1]), took, accepts, age, emergency)
         self.seen = XapiSeen(
             now,
             tcp,
-            before.tcp_since_ms if before.tcp == tcp else now,
+            since[0],
             sock,
-            before.socket_since_ms if before.socket == sock else now,
+            since[1],
             process,
             age or 0,
             emergency.flag,
@@ -173,7 +192,45 @@ class Observer(object):
             master,
             serves,
             _since(before, serves, process, now),
+            health,
+            before.health_since_ms if before.health.word == health.word else now,
         )
+
+    def _health(
+        self,
+        tcp: str,
+        sock: str,
+        silent: Tuple[int, int],
+        took: Tuple[int, int],
+        accepts: bool,
+        age: Optional[int],
+        emergency: Emergency,
+    ) -> Health:
+        orphaned, flag = self.orphaned()[0], emergency.flag is True
+        look = Look(
+            tcp,
+            silent[0],
+            took[0],
+            sock,
+            silent[1],
+            took[1],
+            accepts,
+            age,
+            flag,
+            emergency.code,
+            orphaned,
+            self._held(),
+        )
+        return judge_health(look)
+
+    def orphaned(self) -> Tuple[bool, int]:
+        """Does this member's master leave it without an answer, and since when did it not answer?"""
+        host = self.host
+        if host.role != MEMBER:
+            return False, 0
+        watch = next((w for w in self.watches.values() if same(w.address, host.master)), None)
+        since = watch.unanswered_since_ms if watch is not None else 0
+        return orphaned(watch, host.member_since_ms, self._port.mono_ms()), since
 
     def _socket_liveness(self, emergency: Emergency, age: Optional[int], startup: bool) -> str:
         outcome = {ANSWERED: ANSWERED, NO_ANSWER: NO_ANSWER, REFUSED: REFUSED}[emergency.outcome]
@@ -193,10 +250,14 @@ class Observer(object):
         if kind != MEMBER or tcp != ANSWERS:
             return ("", "") if process != before.process else (before.running, before.running_master)
         now = self._port.mono_ms()
-        due = self._asked_member_ms is None or now - self._asked_member_ms >= ASK_MEMBER_EVERY_MS
-        if due or process != self._asked_process:
+        if process != self._asked_process:
+            self._asked_member_ms, self._ask_again_ms = None, ASK_MEMBER_EVERY_MS
+        if self._asked_member_ms is None or now - self._asked_member_ms >= self._ask_again_ms:
             self._asked_member_ms, self._asked_process = now, process
             named = self._port.running_master(LOCAL_LIMIT_MS)
+            # Each that is not answered may cost xapi a thread: ask ever more seldom.
+            longer = min(self._ask_again_ms * 2, ASK_MEMBER_SELDOM_MS)
+            self._ask_again_ms = ASK_MEMBER_EVERY_MS if named else longer
             return (MEMBER, named) if named else ("", "")
         return (MEMBER, before.running_master) if before.running == MEMBER else ("", "")
 

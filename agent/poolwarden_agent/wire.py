@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__
-from poolwarden_agent.core import boot_gate, gate, judge
+from poolwarden_agent.core import boot_gate, gate, health, judge
 from poolwarden_agent.dom0 import port, statedb
 
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
@@ -21,6 +21,16 @@ _LIVENESS = {
     judge.STARTING: pb.XapiFacts.STARTING,
     judge.SILENT: pb.XapiFacts.SILENT,
     judge.UNKNOWN: pb.XapiFacts.LIVENESS_UNSPECIFIED,
+}
+_HEALTH = {
+    judge.ANSWERS: pb.XapiFacts.HEALTH_ANSWERS,
+    health.SLOW: pb.XapiFacts.HEALTH_SLOW,
+    judge.STARTING: pb.XapiFacts.HEALTH_STARTING,
+    judge.DOWN: pb.XapiFacts.HEALTH_DOWN,
+    health.HUNG: pb.XapiFacts.HEALTH_HUNG,
+    health.WEDGED: pb.XapiFacts.HEALTH_WEDGED,
+    health.ORPHANED: pb.XapiFacts.HEALTH_ORPHANED,
+    health.EMERGENCY: pb.XapiFacts.HEALTH_EMERGENCY,
 }
 _PROBE = {
     judge.ANSWERED: pb.Probe.ANSWERED,
@@ -174,6 +184,10 @@ def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
         startup_cookie=seen.startup_cookie,
         init_complete_cookie=seen.init_cookie,
         process_age_ms=seen.age_ms,
+        health=_HEALTH.get(seen.health.word, pb.XapiFacts.HEALTH_UNSPECIFIED),
+        health_text=seen.health.text,
+        health_help=seen.health.help,
+        health_since_mono_ms=seen.health_since_ms,
     )
 
 

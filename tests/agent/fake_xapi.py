@@ -83,7 +83,7 @@ class FakeXapi(object):
 
     def hangs(self, connection, _params):
         """Never answer while the test runs."""
-        self.release.wait(30)
+        self.release.wait(60)
 
     def asks_session(self, method, value):
         """Answer with a value if the session is one of ours, else SESSION_INVALID."""

@@ -143,25 +143,25 @@ def test_state_is_prepared_when_it_can_be(tree):
 
 def test_the_emergency_flag(tree, xapi):
     port = dom0(tree)
-    assert tuple(port.emergency(1000)) == (ANSWERED, False, "")
+    assert tuple(port.emergency(1000))[:3] == (ANSWERED, False, "")
     xapi.asks_session(EMERGENCY, True)
     xapi.behaviours["host.local_assert_healthy"] = fault("HOST_UNKNOWN_TO_MASTER", HOST)
-    assert tuple(port.emergency(1000)) == (ANSWERED, True, "HOST_UNKNOWN_TO_MASTER")
+    assert tuple(port.emergency(1000))[:3] == (ANSWERED, True, "HOST_UNKNOWN_TO_MASTER")
     for behave in (answers(""), says(b"x")):
         xapi.behaviours["host.local_assert_healthy"] = behave
-        assert tuple(port.emergency(1000)) == (ANSWERED, True, "")
+        assert tuple(port.emergency(1000))[:3] == (ANSWERED, True, "")
     xapi.asks_session(EMERGENCY, "odd")
-    assert tuple(port.emergency(1000)) == (ANSWERED, None, "")
+    assert tuple(port.emergency(1000))[:3] == (ANSWERED, None, "")
     xapi.behaviours[EMERGENCY] = fault("INTERNAL_ERROR", "x")
-    assert tuple(port.emergency(1000)) == (ANSWERED, None, "INTERNAL_ERROR")
+    assert tuple(port.emergency(1000))[:3] == (ANSWERED, None, "INTERNAL_ERROR")
     xapi.behaviours[EMERGENCY] = xapi.hangs
-    assert tuple(port.emergency(200)) == (NO_ANSWER, None, "")
+    assert tuple(port.emergency(200))[:3] == (NO_ANSWER, None, "")
     assert LOGIN not in xapi.methods()
 
 
 def test_no_xapi_at_all(tree):
     port = dom0(tree)
-    assert tuple(port.emergency(500)) == (REFUSED, None, "")
+    assert tuple(port.emergency(500))[:3] == (REFUSED, None, "")
     assert port.pool_view(500) is None
     assert port.alive_local(500).outcome == REFUSED
     assert port.running_master(500) == ""

@@ -230,20 +230,31 @@ def test_the_late_answer_of_a_look_is_used(server, client):
     assert server.methods().count(EMERGENCY) == 2
 
 
-def test_patience_with_an_unanswered_look_ends(server, client, monkeypatch):
+def test_patience_with_an_unanswered_look_ends(server, short):
+    now = [1000.0]
+    client = Xapi(str(short / "xapi"), lambda: now[0])
     client.local(EMERGENCY, (), 2, look=True)
     server.behaviours[EMERGENCY] = server.hangs
     timed(0.1, lambda: client.local(EMERGENCY, (), 0.1, look=True), XapiTimeout)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
     server.asks_session(EMERGENCY, True)
+    timed(0.1, lambda: client.local(EMERGENCY, (), 0.1, look=True), XapiTimeout)
+    now[0] += 60
     assert client.local(EMERGENCY, (), 2, look=True) is True
 
 
-def test_another_look_takes_the_place_of_the_unanswered_one(server, client):
+def test_another_look_comes_after_the_unanswered_one(server, client):
     client.local(EMERGENCY, (), 2, look=True)
-    server.behaviours[EMERGENCY] = server.hangs
+
+    def late(connection, params):
+        server.release.wait(10)
+        answers(True)(connection, params)
+
+    server.behaviours[EMERGENCY] = late
     timed(0.1, lambda: client.local(EMERGENCY, (), 0.1, look=True), XapiTimeout)
     server.asks_session("host.local_assert_healthy", "")
+    timed(0.1, lambda: client.local("host.local_assert_healthy", (), 0.1, look=True), XapiTimeout)
+    assert "host.local_assert_healthy" not in server.methods(), "never two looks in flight"
+    server.release.set()
     assert client.local("host.local_assert_healthy", (), 2, look=True) == ""
 
 

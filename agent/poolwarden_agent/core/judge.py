@@ -1,4 +1,4 @@
-"""Judgements from observations: how xapi behaves, whether this member is orphaned, what an emergency code means.
+"""Judgements from observations: how xapi behaves on a socket, whether this member is orphaned.
 
 Sources: xapi's start-up (ocaml/xapi/xapi.ml): a running member whose master dies keeps its emergency flag false and
 retries for ever, so the flag alone says nothing; our own judgement asks whether its master answers.
@@ -12,7 +12,15 @@ STARTING_LIMIT_MS = 600000
 ORPHAN_MS = 3000
 NEVER_REACHED_MS = 10000
 
-ProbeResult = NamedTuple("ProbeResult", [("outcome", str), ("certificate", str), ("text", str)])
+
+class ProbeResult(NamedTuple):
+    """What a probe found; ``accepted`` False: not even a connection was taken."""
+
+    outcome: str
+    certificate: str
+    text: str
+    accepted: bool = True
+
 
 Watch = NamedTuple(
     "Watch",
@@ -63,23 +71,3 @@ def orphaned(watch: Optional[Watch], member_since_ms: int, now_ms: int) -> bool:
         return False
     alone_ms = now_ms - max(member_since_ms, watch.unanswered_since_ms)
     return alone_ms >= (ORPHAN_MS if watch.answered_ms else NEVER_REACHED_MS)
-
-
-REASONS = {
-    "HOST_STILL_BOOTING": "xapi is still starting and has not reached its master: wait, then look at the master",
-    "HOST_HAS_NO_MANAGEMENT_IP": "the management interface has no address: check cable and network",
-    "HOST_ITS_OWN_SLAVE": "pool.conf names this host as its own master: poolwarden repoints it to the right one",
-    "HOST_MASTER_CANNOT_TALK_BACK": "the master cannot connect back to this host: check the firewall for port 443",
-    "HOST_UNKNOWN_TO_MASTER": "the master does not know this host, or the pool secret differs: was it ejected?",
-    "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR": "this host's xapi is newer than its master's: update the master first",
-    "HOST_BROKEN": "pool.conf says broken after a failed change of master: poolwarden explain POOL",
-    "HA_POOL_IS_ENABLED_BUT_HOST_IS_DISABLED": "the pool has HA and this host is out of it: see xapi's HA",
-    "HA_HOST_CANNOT_ACCESS_STATEFILE": "HA's state file cannot be reached: check the storage",
-    "HA_HEARTBEAT_DAEMON_STARTUP_FAILED": "HA's heartbeat daemon did not start: see /var/log/xha.log",
-    "SESSION_AUTHENTICATION_FAILED": "the master refuses this host's pool secret",
-}
-
-
-def plain_words(code: str) -> str:
-    """An emergency code of xapi in plain words, with what helps; an unknown code as it is."""
-    return REASONS.get(code, "xapi says %s" % code) if code else ""

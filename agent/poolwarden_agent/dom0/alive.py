@@ -10,7 +10,7 @@ import hashlib
 import socket
 import ssl
 import time
-from typing import Tuple
+from typing import Tuple, Union
 
 from poolwarden_agent.core.boot_gate import ACTS, FOLLOWS, SILENT
 from poolwarden_agent.core.gate import is_address
@@ -34,21 +34,23 @@ _NOWHERE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDO
 def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
     """Ask one xapi, within ``limit_s`` seconds for connection, handshake and answer together."""
     deadline = time.monotonic() + limit_s
+    found = connected(address, port, limit_s)
+    return found if isinstance(found, ProbeResult) else _ask(found, address, deadline, tls)
+
+
+def connected(address: str, port: int, limit_s: float) -> Union[socket.socket, ProbeResult]:
+    """A connection to one xapi, or why there is none."""
     try:
-        connection = _connect(address, port, limit_s)
+        return _connect(address, port, limit_s)
     except ValueError:
         return ProbeResult(UNREACHABLE, "", "%.60r is no IP literal" % address)
     except socket.timeout:
-        return ProbeResult(NO_ANSWER, "", "connect: no answer within %d ms" % (limit_s * 1000))
+        return ProbeResult(NO_ANSWER, "", "connect: no answer within %d ms" % (limit_s * 1000), accepted=False)
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
             return ProbeResult(REFUSED, "", "connect: refused")
         kind = UNREACHABLE if error.errno in _NOWHERE else NO_ANSWER
         return ProbeResult(kind, "", "connect: %s" % (error.strerror or error))
-    try:
-        return _ask(connection, address, deadline, tls)
-    finally:
-        connection.close()
 
 
 def refused(address: str, port: int, limit_s: float) -> bool:
@@ -85,20 +87,26 @@ def _ask(connection: socket.socket, address: str, deadline: float, tls: bool) ->
             connection.settimeout(max(0.001, deadline - time.monotonic()))
             connection = _CONTEXT.wrap_socket(connection)
             certificate = hashlib.sha256(connection.getpeercert(True) or b"").hexdigest()
-        data = exchange(connection, encode_call(METHOD, (WORD,), address), deadline, SMALL_ANSWER)
-        return _judge(data, certificate)
-    except (XapiTimeout, socket.timeout):
-        return ProbeResult(NO_ANSWER, certificate, "accepted the connection and did not answer")
-    except ssl.SSLError as error:
-        if "timed out" in str(error):
-            return ProbeResult(NO_ANSWER, certificate, "accepted the connection and did not answer")
-        return ProbeResult(NOT_XAPI, certificate, "TLS: %s" % (error.reason or error))
-    except (XapiUnreachable, OSError) as error:
-        return ProbeResult(NO_ANSWER, certificate, "accepted the connection, then: %s" % error)
-    except XapiError as error:
-        return ProbeResult(NOT_XAPI, certificate, str(error))
+        return judged(exchange(connection, encode_call(METHOD, (WORD,), address), deadline, SMALL_ANSWER), certificate)
+    except (XapiError, OSError) as error:
+        return judged(error, certificate)
     finally:
         connection.close()
+
+
+def judged(found: Union[bytes, Exception], certificate: str = "") -> ProbeResult:
+    """What came of a question: the bytes of an answer, or what kept them from coming."""
+    if isinstance(found, bytes):
+        return _judge(found, certificate)
+    if isinstance(found, (XapiTimeout, socket.timeout)) or (
+        isinstance(found, ssl.SSLError) and "timed out" in str(found)
+    ):
+        return ProbeResult(NO_ANSWER, certificate, "accepted the connection and did not answer")
+    if isinstance(found, ssl.SSLError):
+        return ProbeResult(NOT_XAPI, certificate, "TLS: %s" % (found.reason or found))
+    if isinstance(found, (XapiUnreachable, OSError)):
+        return ProbeResult(NO_ANSWER, certificate, "accepted the connection, then: %s" % found)
+    return ProbeResult(NOT_XAPI, certificate, str(found)[:200])
 
 
 def _judge(data: bytes, certificate: str) -> ProbeResult:

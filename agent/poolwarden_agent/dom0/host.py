@@ -7,7 +7,7 @@ statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart xapi.
 import os
 import socket
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import psutil
 
@@ -17,6 +17,7 @@ from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResul
 from poolwarden_agent.dom0 import alive, files, mastering, mounts, statedb, systemd, xenstore
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
+from poolwarden_agent.dom0.localtcp import LocalTcp
 from poolwarden_agent.dom0.poolview import PoolLook
 from poolwarden_agent.dom0.port import (
     HTTP_PORT,
@@ -32,7 +33,7 @@ from poolwarden_agent.dom0.port import (
     VmPlace,
 )
 from poolwarden_agent.dom0.slots import Slots
-from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
 
 SLOTS = "var/lib/poolwarden"
 # Stopping and starting the toolstack is not done here, so it is not promised.
@@ -44,20 +45,22 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Dom0(HostPort):
     """One dom0. Methods are safe to call from several threads; calls to xapi's socket are serialised."""
 
-    def __init__(self, root: str, config: Config) -> None:
+    def __init__(self, root: str, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._root = root
         self._config = config
-        self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"))
+        self._clock = clock
+        self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"), clock)
+        self._local_tcp = LocalTcp(config.xapi_http[0], config.xapi_http[1], clock)
         self._slots = Slots(os.path.join(root, SLOTS))
         self._handover = Handover(root)
         self._look = PoolLook()
-        self._session_of = NO_PROCESS
+        self._session_of = self._tcp_of = NO_PROCESS
         self._inventory = files.inventory(root)
         self._inventory_at = files.modified(root, files.INVENTORY)
         self._identity = self._read_identity()
 
     def mono_ms(self) -> int:
-        return int(time.monotonic() * 1000)
+        return int(self._clock() * 1000)
 
     def identity(self) -> Identity:
         return self._identity
@@ -162,8 +165,11 @@ class Dom0(HostPort):
     # ---------------------------------------------------------------------------------------------- xapi
 
     def alive_local(self, limit_ms: int) -> ProbeResult:
-        host, port = self._config.xapi_http
-        return alive.is_alive(host, port, limit_ms / 1000.0, False)
+        process = self.process()
+        if process != self._tcp_of:  # only this thread may give up what it waits for
+            self._tcp_of = process
+            self._local_tcp.forget()
+        return self._local_tcp.look(limit_ms / 1000.0)
 
     def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> ProbeResult:
         if port == HTTP_PORT:
@@ -192,6 +198,8 @@ class Dom0(HostPort):
             return Emergency(REFUSED, None, "")
         except XapiFault as fault:
             return Emergency(ANSWERED, None, fault.code)
+        except XapiFull:
+            return Emergency(NO_ANSWER, None, "", accepted=False)
         except XapiError:
             return Emergency(NO_ANSWER, None, "")
         if not isinstance(flag, bool):

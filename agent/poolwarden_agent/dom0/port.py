@@ -36,7 +36,13 @@ class Disk(NamedTuple):
 
 
 # outcome: answered, no answer (hung) or refused (down); flag: the emergency flag, None where it was not answered.
-Emergency = NamedTuple("Emergency", [("outcome", str), ("flag", Optional[bool]), ("code", str)])
+class Emergency(NamedTuple):
+    """What the local socket said of the emergency flag; ``accepted`` False: it did not even take a connection."""
+
+    outcome: str
+    flag: Optional[bool]
+    code: str
+    accepted: bool = True
 
 
 class PoolHost(NamedTuple):

@@ -6,7 +6,7 @@ owns the transport: the limit holds for the whole call, connect to last byte, ho
 
 A server thread that hangs does not end when its client goes away, and the Unix socket has 1024 of them (xapi:
 ocaml/xapi/xapi_globs.ml). So a *look* that is not answered in time is not asked again on a new connection: the next
-look waits on for the same answer, for a minute at most. Orders never share or repeat a connection.
+look waits on for the same answer (patience.py). Orders never share or repeat a connection.
 """
 
 import http.client
@@ -15,12 +15,13 @@ import socket
 import threading
 import time
 import xmlrpc.client
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+from poolwarden_agent.dom0.patience import Patience
 
 BIGGEST_ANSWER = 16 * 1024 * 1024
 SMALL_ANSWER = 64 * 1024
 CONNECT_S = 2.0
-PATIENCE_S = 60.0
 
 
 class XapiError(Exception):
@@ -29,6 +30,10 @@ class XapiError(Exception):
 
 class XapiTimeout(XapiError):
     """No whole answer came within the limit; whether the call took effect is not known."""
+
+
+class XapiFull(XapiTimeout):
+    """The socket does not accept: its queue is full. Nothing was asked."""
 
 
 class XapiUnreachable(XapiError):
@@ -163,15 +168,16 @@ def exchange(connection: socket.socket, request: bytes, deadline: float, biggest
     return pending.wait(deadline)
 
 
-# A look that has not been answered yet: what was asked, and when (time.monotonic).
-Asked = NamedTuple("Asked", [("method", str), ("params", Any), ("pending", Any), ("at_s", float)])
+# A look that has not been answered yet.
+Asked = NamedTuple("Asked", [("method", str), ("params", Any), ("pending", Any)])
 
 
 class Xapi(object):
     """xapi on one Unix socket. Calls are serialised: a second caller waits, within its own limit, for the first."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._patience = {slot: Patience(clock) for slot in ("local", "full")}
         self._lock = threading.Lock()
         self._local = ""
         self._full = ""
@@ -198,21 +204,39 @@ class Xapi(object):
         """One call; with a slot it is a look, which goes on waiting for an answer that is already under way."""
         asked = self._asked.pop(slot, None)
         if asked is not None:
-            if (asked.method, asked.params) == (method, params) and time.monotonic() - asked.at_s < PATIENCE_S:
+            same = (asked.method, asked.params) == (method, params)
+            if self._patience[slot].over():
+                asked.pending.close()
+            elif same:
                 return self._answer(asked, deadline, slot)
-            asked.pending.close()
+            else:
+                self._drain(asked, deadline, slot)
         pending = Pending(self._connect(deadline))
         try:
             pending.send(encode_call(method, params), deadline)
         except XapiError:
             pending.close()
             raise
-        return self._answer(Asked(method, params, pending, time.monotonic()), deadline, slot)
+        if slot:
+            self._patience[slot].begin(method)
+        return self._answer(Asked(method, params, pending), deadline, slot)
+
+    def _drain(self, asked: Asked, deadline: float, slot: str) -> None:
+        """Another look is under way: this one comes after its answer, if one comes. :raises XapiTimeout: none did."""
+        try:
+            self._answer(asked, deadline, slot)
+        except XapiTimeout:
+            raise
+        except XapiError:
+            pass
 
     def _answer(self, asked: Asked, deadline: float, slot: str) -> Any:
         keep = False
         try:
-            return decode_answer(asked.pending.wait(deadline))
+            data = asked.pending.wait(deadline)
+            if slot:
+                self._patience[slot].answered()
+            return decode_answer(data)
         except XapiTimeout:
             keep = bool(slot)
             raise
@@ -229,7 +253,7 @@ class Xapi(object):
             connection.connect(self._path)
         except (socket.timeout, BlockingIOError) as error:
             connection.close()
-            raise XapiTimeout("the socket does not accept") from error
+            raise XapiFull("the socket does not accept") from error
         except OSError as error:
             connection.close()
             raise XapiUnreachable(str(error)) from error
@@ -313,6 +337,11 @@ class Xapi(object):
             if self._full == session:
                 self._full = ""
 
+    @property
+    def waited_ms(self) -> int:
+        """For how long the last local look was, or has been, under way."""
+        return int(self._patience["local"].waited_s * 1000)
+
     def forget(self) -> None:
         """xapi is another process now: its sessions and its answers are gone."""
         with self._lock:
@@ -320,6 +349,8 @@ class Xapi(object):
             self._full = ""
             for asked in self._asked.values():
                 asked.pending.close()
+            for patience in self._patience.values():
+                patience.fresh()
             self._asked = {}
 
     def logout(self, limit_s: float = 1.0) -> None:

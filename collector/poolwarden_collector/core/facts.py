@@ -111,6 +111,16 @@ class RoleFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class XapiHealth:
+    """How xapi behaves as its own host sees it, for people: a word, a sentence, what helps."""
+
+    word: str
+    text: str
+    help: str
+    since: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class XapiFacts:
     """The local xapi by its behaviour on both sockets, and its emergency flag."""
 
@@ -126,6 +136,7 @@ class XapiFacts:
     orphaned_since: Ms | None = None
     startup_cookie: bool = False
     init_complete: bool = False
+    health: XapiHealth | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,10 @@ class HostStatus:
     fillers: tuple[Filler, ...] = ()
     cleanable: tuple[Cleanable, ...] = ()
     fillers_partial: bool = False
+    xapi_health: str = ""
+    xapi_text: str = ""
+    xapi_help: str = ""
+    xapi_age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +255,8 @@ def _host(d: Draft, host: HostId) -> HostStatus:
     agent, known = d.agent(host), d.record.hosts[host]
     facts = agent.facts if agent is not None else None
     power, device = _fence(d, host)
+    heard = d.heard(host)
+    health = heard.facts.xapi.health if heard is not None else None
     return HostStatus(
         host_uuid=host,
         name=d.name(host),
@@ -283,6 +289,10 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         fillers=facts.filling.fillers if facts and facts.filling else (),
         cleanable=facts.filling.cleanable if facts and facts.filling else (),
         fillers_partial=bool(facts and facts.filling and facts.filling.partial),
+        xapi_health=health.word if health else "",
+        xapi_text=health.text if health else "",
+        xapi_help=health.help.replace("HOST", d.name(host)).replace("POOL", d.record.name) if health else "",
+        xapi_age_ms=d.now - health.since if health and health.since is not None else 0,
     )
 
 

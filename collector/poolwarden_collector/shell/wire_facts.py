@@ -38,6 +38,7 @@ from poolwarden_collector.core.facts import (
     Tri,
     VmPlace,
     XapiFacts,
+    XapiHealth,
 )
 
 At = Callable[[int], Ms | None]
@@ -155,7 +156,26 @@ def xapi(m: pb.XapiFacts, at: At) -> XapiFacts:
         orphaned_since=at(m.orphaned_since_mono_ms),
         startup_cookie=m.startup_cookie,
         init_complete=m.init_complete_cookie,
+        health=_health(m, at),
     )
+
+
+_HEALTH = {
+    pb.XapiFacts.HEALTH_ANSWERS: "answers",
+    pb.XapiFacts.HEALTH_SLOW: "slow",
+    pb.XapiFacts.HEALTH_STARTING: "starting",
+    pb.XapiFacts.HEALTH_DOWN: "down",
+    pb.XapiFacts.HEALTH_HUNG: "hung",
+    pb.XapiFacts.HEALTH_WEDGED: "wedged",
+    pb.XapiFacts.HEALTH_ORPHANED: "orphaned",
+    pb.XapiFacts.HEALTH_EMERGENCY: "emergency",
+}
+
+
+def _health(m: pb.XapiFacts, at: At) -> XapiHealth | None:
+    """``None`` from an agent that does not judge it, or has not looked yet."""
+    word = _HEALTH.get(m.health)
+    return XapiHealth(word, m.health_text, m.health_help, at(m.health_since_mono_ms)) if word else None
 
 
 def database(m: pb.DatabaseFacts, at: At) -> DatabaseFacts:

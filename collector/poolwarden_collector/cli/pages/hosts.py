@@ -11,9 +11,18 @@ if TYPE_CHECKING:
 
 DISK_WARNING_PERCENT = 90
 DISK_CRITICAL_PERCENT = 97
+UNWELL = ("slow", "down", "hung", "wedged", "orphaned", "emergency")
 CROSSED = ("warning", "critical", "full")
 HEADERS = ("HOST", "ROLE", "AGENT", "XAPI", "EMERGENCY", "POWER", "DISK", "VMS")
-TONES: dict[str, Tone] = {"answers": "good", "starting": "warn", "down": "bad", "hung": "bad", "broken": "bad"}
+TONES: dict[str, Tone] = {
+    "answers": "good",
+    "starting": "warn",
+    "slow": "warn",
+    "down": "bad",
+    "hung": "bad",
+    "wedged": "bad",
+    "broken": "bad",
+}
 
 
 def hosts_table(hosts: Iterable["api.HostStatus"], indent: int = 0, *, with_pool: bool = False) -> Table:
@@ -28,12 +37,18 @@ def _row(host: "api.HostStatus") -> list[Piece | str]:
         host.name or host.host_uuid,
         Piece(host.role, TONES.get(host.role, "strong" if host.role == "master" else "")),
         _agent(host),
-        Piece(host.xapi, TONES.get(host.xapi, "dim")),
+        _xapi(host),
         _emergency(host),
         Piece(host.power, "bad" if host.power == "off" else ""),
         _disk(host),
         str(host.running_vms) if host.running_vms_known else "?",
     ]
+
+
+def _xapi(host: "api.HostStatus") -> Piece:
+    """Its liveness; where its host's agent knows more about why it does not answer, that."""
+    word = host.xapi_health if host.xapi_health in ("slow", "wedged", "hung") else host.xapi
+    return Piece(word, TONES.get(word, "dim"))
 
 
 def _agent(host: "api.HostStatus") -> Piece:
@@ -75,7 +90,10 @@ def host_notes(hosts: Iterable["api.HostStatus"], indent: int = 0) -> Page:
 
 def _notes(host: "api.HostStatus") -> list[str]:
     notes = []
-    if host.emergency_text:
+    if host.xapi_health in UNWELL:
+        helps = f"; helps: {host.xapi_help}" if host.xapi_help else ""
+        notes.append(f"{host.xapi_text}{helps}")
+    elif host.emergency_text:
         notes.append(f"xapi says: {host.emergency_text}")
     notes += [
         _disk_note(disk) for disk in host.disks if disk.level in CROSSED or (disk.read_only and disk.mount == "/")
@@ -104,7 +122,7 @@ def host_page(host: "api.HostStatus") -> Page:
         ("address", host.address or "not known"),
         ("role", host.role),
         ("agent", _agent_sentence(host)),
-        ("xapi", host.xapi),
+        ("xapi", f"{host.xapi_health or host.xapi}: {host.xapi_text}" if host.xapi_text else host.xapi),
         ("emergency", _emergency_sentence(host)),
         ("enabled", host.enabled),
         ("power", f"{host.power}; fence device: {host.fence_device}"),
