@@ -314,10 +314,10 @@ def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
         return
     if not event.certain:
         return  # cut off: the power-off may still land; it stays pending for its hard limit and 10 s more (shot.py)
-    word = "claims success" if event.claim else "failed"
+    word = "claims success" if event.claim else "failed" if event.begun else "did not happen"
     text = f"the power-off by {failover.fence_pending[0]} {word}: {event.text}"
     d.change(fenced_at=d.now)
-    data = {"device": failover.fence_pending[0], "claim": event.claim, "certain": event.certain}
+    data = {"device": failover.fence_pending[0], "claim": event.claim, "certain": event.certain, "begun": event.begun}
     d.write(Entry(Kind.FENCE_RESULT, text, data, failover.id, d.record.term))
 
 

@@ -77,7 +77,10 @@ class PowerRead:
 
 @dataclass(frozen=True, slots=True)
 class FenceEnded:
-    """A fence device's ``off`` run ended; ``claim`` is only its word, ``certain`` is false if it was cut off."""
+    """A fence device's ``off`` run ended; ``claim`` is only its word, ``certain`` is false if it was cut off.
+
+    Not ``begun``: its agent never ran (the device was busy, or is missing); nothing of it can land.
+    """
 
     host: HostId
     run_id: str
@@ -85,6 +88,7 @@ class FenceEnded:
     certain: bool
     text: str
     ended_at: Ms
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
 from poolwarden_collector.core.record import REVERSIBLE, Failover, HostRecord, Path, Step
-from poolwarden_collector.core.shot import pending, shoot
+from poolwarden_collector.core.shot import in_vain, pending, shoot
 from poolwarden_collector.core.toolstack import fence, handover_due
 from poolwarden_collector.core.verdict import Verdict
 
@@ -363,9 +363,8 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         return
     name = d.name(failover.old_master)
     say = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
-    if refusal.code == "POWER_ON" and failover.fence_attempts:
-        count = len(failover.fence_attempts)
-        block(d, failover, "POWER_ON", f"{power.why}: {count} power-offs did not switch it off", say)
+    if refusal.code == "POWER_ON" and in_vain(failover):
+        block(d, failover, "POWER_ON", f"{power.why}: {in_vain(failover)}", say)
     elif refusal.code == "POWER_ON":
         old = failover.old_master
         questions.ask(d, Ask.SHOOT, old, stakes.shot(d, old), stakes.of_shot(d, old), Needs(shoot=True))

@@ -119,6 +119,8 @@ class PoolLive:
     asked_again: dict[HostId, Ms] = field(default_factory=dict)  # since when a claim is owed for a changed database
     asked_gates: dict[HostId, tuple[str, Role]] = field(default_factory=dict)  # boot gates that wait for an answer
     gate_words: dict[HostId, tuple[str, str, int]] = field(default_factory=dict)  # boot, decision, term of the last one
+    aimed: tuple[str, Ms] = ("", 0)  # the device that is to switch off next; no reading is begun on it for a moment
+    unwitnessed_since: Ms | None = None  # since when a shot waits for a member's testimony
     fence_since: Ms = 0  # when the power-off under way was ordered in this run
     left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when
     power: dict[HostId, PowerState] = field(default_factory=dict)

@@ -90,6 +90,7 @@ class Failover:
     blocked: str = ""
     blocker: str = ""
     fence_attempts: tuple[tuple[str, int], ...] = ()
+    fence_unbegun: tuple[tuple[str, str], ...] = ()  # devices whose `off` never began, and why; no attempts
     fence_pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
     path: Path = Path.POWER
     hold_order: str = ""  # the toolstack fence's order: from here on the old master may be held
@@ -349,6 +350,22 @@ def _fence_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     )(record, entry)
 
 
+def _fence_result(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    if d.get("begun", True):
+        return _on_failover(fence_pending=None)(record, entry)
+
+    def without(failover: Failover, _: Entry) -> tuple[tuple[str, int], ...]:
+        mine = [index for index, (device, _) in enumerate(failover.fence_attempts) if device == d["device"]]
+        return tuple(item for index, item in enumerate(failover.fence_attempts) if index not in mine[-1:])
+
+    return _on_failover(
+        fence_pending=None,
+        fence_attempts=without,
+        fence_unbegun=lambda f, e: (*f.fence_unbegun, (d["device"], e.text)),
+    )(record, entry)
+
+
 def _toolstack_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     record = replace(record, holds=record.holds + 1)
     return _on_failover(hold_order=lambda f, e: e.data["order"])(record, entry)
@@ -390,7 +407,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.DEMOTED: _on_failover(
         attempt=lambda f, e: f.attempt + 1, promote_order="", promote_result="", proof=None, human=None
     ),
-    Kind.FENCE_RESULT: _on_failover(fence_pending=None),
+    Kind.FENCE_RESULT: _fence_result,
     Kind.PROOF: _proof,
     Kind.HUMAN_CONFIRMED: _on_failover(human=lambda f, e: dict(e.data)),
     Kind.PROMOTE_INTENT: _on_failover(

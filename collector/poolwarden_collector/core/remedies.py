@@ -30,6 +30,7 @@ from poolwarden_collector.core.permission import (
 )
 from poolwarden_collector.core.power import counting, view
 from poolwarden_collector.core.record import REVERSIBLE, Path, Step
+from poolwarden_collector.core.shot import aimed_at
 from poolwarden_collector.core.verdict import Verdict
 
 HEALTH_READING_MS: Ms = 600_000
@@ -51,6 +52,8 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
         for device in d.devices(host):
             state = d.live.power.get(device.name, PowerState())
             if state.running and d.now - state.started_at < device.hard_limit_ms + 10_000:
+                continue
+            if aimed_at(d, device):
                 continue
             due = _next_reading(d, host, device.name, state, urgent)
             if due is not None and d.now >= due:

@@ -86,7 +86,8 @@ class Fencer:
         # A negative code is a signal: the agent may have sent its command before it was killed.
         certain = not run.started or (run.code is not None and run.code >= 0)
         _log.warning("power-off of host %s by %s: %s", effect.host, effect.device, run.text)
-        self._post(pool, FenceEnded(effect.host, effect.run_id, run.code == 0, certain, run.text, self._now()))
+        ok, now = run.code == 0, self._now()
+        self._post(pool, FenceEnded(effect.host, effect.run_id, ok, certain, run.text, now, begun=run.started))
 
     async def _run(self, name: str, action: str, within: Ms | None = None) -> tuple[Ms, AgentRun]:
         """Run in turn; not at all if the turn comes later than ``within``."""

@@ -226,7 +226,8 @@ class Service:
         _log.error("pool %s: %s %s", pool, type(effect).__name__, text)
         if isinstance(effect, orders.PowerOff):
             # safety: it never ran, so it is certain that nothing of it can still land.
-            self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, self.roster.now()))
+            now = self.roster.now()
+            self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, now, begun=False))
 
     def _stand_down(self, why: str) -> None:
         if not self.roster.deposed:

@@ -105,7 +105,7 @@ class SimFencer:
             return False
         if began - asked > OFF_WITHIN_MS:
             text = f"not begun: {device} was busy for {(began - asked) / 1000:.1f} s"
-            self._end(off, False, True, text)
+            self._end(off, False, True, text, begun=False)
             return False
         found: list[tuple[bool, str]] = []
         # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
@@ -120,12 +120,13 @@ class SimFencer:
         self._shell.later(run.ends_ms, report)
         return True
 
-    def _end(self, off: Off, claim: bool, certain: bool, text: str) -> None:
+    def _end(self, off: Off, claim: bool, certain: bool, text: str, begun: bool = True) -> None:
         if off.over:
             return
         off.over = True
         self._offs.remove(off)
-        self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, self._shell.world.now))
+        now = self._shell.world.now
+        self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
 
     def cut_off(self) -> None:
         """Kill every power-off that runs; none of them has a certain result any more."""

@@ -287,7 +287,7 @@ class SimShell:
     def _drop(self, pool: PoolId, effect: out.Effect) -> None:
         if isinstance(effect, out.PowerOff):
             text = "not begun: this collector has stood down"
-            ended = ev.FenceEnded(effect.host, effect.run_id, False, True, text, self.world.now)
+            ended = ev.FenceEnded(effect.host, effect.run_id, False, True, text, self.world.now, begun=False)
             self.later(0, lambda: self.take(pool, ended))
 
     def _may_die(self, what: str, when: str, number: int, names: str) -> None:
