@@ -18,10 +18,10 @@ Everything it does to the world goes through the port.
 an immutable tuple that is replaced as a whole.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import wire, wire_disks
+from poolwarden_agent import wire, wire_disks, wire_surroundings
 from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, Acts
 from poolwarden_agent.boot import BootGate
 from poolwarden_agent.core import boot_gate, gate, judge
@@ -33,6 +33,8 @@ from poolwarden_agent.observe import OWN_MASTER, Observer
 MOST_ASKED = 2  # role questions in one look
 ROLE_LIMIT_MS = 500  # of each call in them: a xapi that is well answers in a few ms
 LONGEST_TEXT = 240  # characters of a result that is stored: all kinds' together fit a slot
+
+MARKS_EVERY = 15  # messages: how often it is told how far each section has come, where nothing is new
 
 Settings = NamedTuple(
     "Settings",
@@ -64,6 +66,7 @@ class HostSide(object):
         self._background = background
         self._sequence = 0
         self._sent: Dict[str, bytes] = {}
+        self._changes: Dict[str, Tuple[int, int]] = {}  # a section's field number, and how often it has changed
 
     @property
     def state(self) -> gate.GateState:
@@ -121,22 +124,32 @@ class HostSide(object):
     def goodbye(self, reason: Any) -> pb.AgentMessage:
         return self._message(goodbye=pb.Goodbye(reason=reason))
 
-    def report(self, full: bool = False) -> pb.AgentMessage:
-        """The next Report: sections that have not changed are left out unless it is full."""
+    def report(self, full: bool = False, asked: Sequence[int] = ()) -> pb.AgentMessage:
+        """The next Report: sections that have not changed are left out unless it is full, or they were asked for."""
         if not self._background:
             self.observer.look_at_host()
-        report = pb.Report(full=full)
+        report = pb.Report(full=full, wall_ms=self.port.wall_ms())
         self._freshness(report.freshness)
         for name, section in self._sections().items():
             essence = _essence(section)
-            if full or self._sent.get(name) != essence:
+            number, changes = self._changes.get(name, (_number(name), 0))
+            if full or number in asked or self._sent.get(name) != essence:
                 getattr(report, name).CopyFrom(section)
+                changes += self._sent.get(name) != essence
                 self._sent[name] = essence
+            self._changes[name] = (number, changes)
         address = self.observer.host.address
         if full or self._sent.get("address") != address.encode():
             report.management_address = address
             self._sent["address"] = address.encode()
+        if full or self._sequence % MARKS_EVERY == 0 or self._brings(report):
+            for number, changes in self._changes.values():
+                report.marks.add(section=number, changes=changes)
         return self._message(report=report)
+
+    def _brings(self, report: pb.Report) -> bool:
+        """Is there a section in it?"""
+        return any(field.name in self._changes for field, _ in report.ListFields())
 
     def _freshness(self, freshness: pb.Freshness) -> None:
         observer = self.observer
@@ -155,12 +168,14 @@ class HostSide(object):
             "xapi": wire.xapi(seen, orphaned, since),
             "database": wire.database(host),
             "disks": wire_disks.disks(host.disks, self.observer.guard),
-            "memory": pb.MemoryFacts(total_bytes=host.memory[0], available_bytes=host.memory[1]),
+            "memory": wire.memory(host.memory, self.observer.around),
             "domains": pb.DomainList(readable=host.domains is not None, vm_uuids=host.domains or []),
             "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),
             "tombstone": wire.tombstone(self.state.tombstone),
-            "software": wire.software(identity),
+            "software": wire.software(identity, self.observer.around),
         }  # type: Dict[str, Any]
+        if self.observer.around is not None:
+            sections.update(wire_surroundings.sections(self.observer.around, host.address))
         if not self.storage:  # what cannot be read is not "not held"
             sections["hold"] = self._hold()
         if self.boot.there:
@@ -196,7 +211,8 @@ class HostSide(object):
         elif kind == "gate_answer":
             self.boot.heard(message.gate_answer)
         elif kind == "full_report_request":
-            return [self.report(full=True)], None
+            asked = list(message.full_report_request.sections)
+            return [self.report(full=not asked, asked=asked)], None
         elif kind == "order":
             return [], Work(wire.order(message.order), message.order)
         return [], None
@@ -415,6 +431,11 @@ def _essence(section: Any) -> bytes:
         bare.process_age_ms = 0
         section = bare
     return bytes(section.SerializeToString())
+
+
+def _number(section: str) -> int:
+    """A section's field number in Report."""
+    return int(pb.Report.DESCRIPTOR.fields_by_name[section].number)
 
 
 def _within(value: int, least: int, most: int, default: int) -> int:

@@ -35,6 +35,7 @@ SOCKET_LIMIT_MS = 3000
 VIEW_LIMIT_MS = 5000
 ASK_MEMBER_EVERY_MS = 10000
 ASK_MEMBER_SELDOM_MS = 3600000  # at most, where it does not say
+AROUND_EVERY_MS = 30000
 PARSE_EVERY_MS = 300000
 PARSE_AGAIN_MS = 60000  # where the pool is not known yet
 OWN_MASTER = "@"  # the watch of pool.conf's master where the collector names no target with that address
@@ -57,9 +58,10 @@ HostSeen = NamedTuple(
         ("rolling_upgrade", Optional[bool]),
         ("member_since_ms", int),
         ("toolstack", Optional[Toolstack]),  # None: not held, or not looked at yet
+        ("written_s", int),  # when the database file was written, by the wall clock; 0: not known
     ],
 )
-HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0, None)
+HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0, None, 0)
 
 XapiSeen = NamedTuple(
     "XapiSeen",
@@ -107,6 +109,8 @@ class Observer(object):
         self._parsed: Tuple[Optional[int], str, int, Process] = (None, "", 0, NO_PROCESS)
         self._looking = threading.Lock()
         self.guard = DiskGuard(port)
+        self.around: Optional[Any] = None  # a surroundings.Surroundings
+        self._around_ms = 0
         self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
         self._ask_again_ms = ASK_MEMBER_EVERY_MS
@@ -116,8 +120,16 @@ class Observer(object):
         with self._looking:
             self.host = self._host_facts(self.host)
             self.guard.look(self.host.disks, self.host.at_ms)
+            self._look_around()
             if self._parse_due(self.host):
                 self.host = self._parse(self.host)
+
+    def _look_around(self) -> None:
+        """What changes seldom, seldom."""
+        now = self.host.at_ms
+        if self.around is None or now - self._around_ms >= AROUND_EVERY_MS:
+            self._around_ms = now
+            self.around = self._port.surroundings()
 
     def _host_facts(self, before: HostSeen) -> HostSeen:
         port = self._port
@@ -131,7 +143,7 @@ class Observer(object):
         member_since = before.member_since_ms if before.role == role == MEMBER else (now if role == MEMBER else 0)
         return HostSeen(
             now, role, master, source, generation, before.generation_since_ms if known else now, armed, disks, memory,
-            domains, address, before.pool, before.rolling_upgrade, member_since, toolstack,
+            domains, address, before.pool, before.rolling_upgrade, member_since, toolstack, port.database_written_s(),
         )  # fmt: skip
 
     def _parse_due(self, host: HostSeen) -> bool:

@@ -1,6 +1,6 @@
 """Between the host side's plain values and the contract's messages. Imports protobuf, never grpc."""
 
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__
@@ -198,11 +198,23 @@ def database(host: Any) -> pb.DatabaseFacts:
         changed_mono_ms=host.generation_since_ms,
         ha_armed=tri(host.ha_armed),
         rolling_upgrade=tri(host.rolling_upgrade),
+        written_wall_ms=host.written_s * 1000,
     )
 
 
-def software(identity: port.Identity) -> pb.SoftwareFacts:
+def memory(found: Tuple[int, int], around: Any) -> pb.MemoryFacts:
+    """Memory as it is now, with swap as it was seen last."""
+    swap = around.swap if around is not None else (0, 0)
+    return pb.MemoryFacts(
+        total_bytes=found[0], available_bytes=found[1], swap_total_bytes=swap[0], swap_free_bytes=swap[1]
+    )
+
+
+def software(identity: port.Identity, around: Any) -> pb.SoftwareFacts:
     return pb.SoftwareFacts(
+        build=around.build if around is not None else "",
+        xen_version=around.xen if around is not None else "",
+        kernel_version=around.kernel if around is not None else "",
         product_brand=identity.product_brand,
         product_version=identity.product_version,
         xapi_version=identity.xapi_version,

@@ -33,7 +33,7 @@ def test_later_reports_hold_what_changed(port, side):
     assert [f.name for f, _ in quiet.ListFields()] == ["freshness"]
     port.free, port.address = 5, "10.0.0.6"
     changed = side.report().report
-    assert [f.name for f, _ in changed.ListFields()] == ["freshness", "disks", "management_address"]
+    assert [f.name for f, _ in changed.ListFields()] == ["freshness", "disks", "management_address", "marks"]
     assert side.receive(pb.CollectorMessage(full_report_request=pb.FullReportRequest()))[0][0].report.full
 
 

@@ -234,3 +234,49 @@ def test_a_gate_is_asked_for_and_answered_on_the_agents_own_clock() -> None:
     assert (answer.decision, answer.term, answer.epoch, answer.echo_mono_ms) == (pb.GateAnswer.SHUT, 7, 3, 1_300)
     assert (answer.successor_uuid, answer.successor_address) == (HOSTS[1], "192.0.2.2")
     assert (answer.boot_id, answer.reason) == ("b", "h2 succeeded it")
+
+
+def test_a_section_of_which_an_older_state_is_held_is_asked_for() -> None:
+    stream = Stream()
+    number = pb.Report.DESCRIPTOR.fields_by_name["memory"].number
+    mark = [pb.SectionMark(section=number, changes=3)]
+    stream.send(1_000, 1_000, report=pb.Report(full=True, memory=pb.MemoryFacts(total_bytes=5), marks=mark))
+    assert stream.state.take_replies() == []
+    stream.send(2_000, 2_000, report=pb.Report(marks=[pb.SectionMark(section=number, changes=4)]))
+    [reply] = stream.state.take_replies()
+    assert list(reply.full_report_request.sections) == [number]
+    stream.send(3_000, 3_000, report=pb.Report(marks=[pb.SectionMark(section=number, changes=4)]))
+    assert stream.state.take_replies() == [], "not with each report"
+    mark = [pb.SectionMark(section=number, changes=4)]
+    stream.send(4_000, 4_000, report=pb.Report(memory=pb.MemoryFacts(total_bytes=6), marks=mark))
+    stream.send(5_000, 5_000, report=pb.Report(marks=mark))
+    assert stream.state.take_replies() == [] and stream.state.facts.memory_total == 6
+
+
+def test_a_hosts_clock_is_held_against_ours() -> None:
+    state = StreamState(1, POOL)
+    state.on_message(pb.AgentMessage(sequence=1, mono_ms=5, hello=pb.Hello(host_uuid="h")), 100)
+    wall = 1_700_000_000_000
+    for number, late in enumerate((900, 30, 2_000), 2):
+        report = pb.Report(full=number == 2, wall_ms=wall + 40_000 - late)
+        state.on_message(pb.AgentMessage(sequence=number, mono_ms=5 + number, report=report), 100 + number, wall)
+    assert state.facts.around.clock_offset_ms == 40_000, "the least late message counts"
+
+
+def test_what_surrounds_xapi_is_kept_section_by_section() -> None:
+    state = StreamState(1, POOL)
+    state.on_message(pb.AgentMessage(sequence=1, mono_ms=5, hello=pb.Hello(host_uuid="h")), 100)
+    wall, day = 1_700_000_000_000, 86_400_000
+    first = pb.Report(full=True)
+    first.services.services.add(name="xapi.service", state="active")
+    first.certificates.certificates.add(name="agent", expires_wall_ms=wall + 10 * day + 5)
+    first.database.generation, first.database.written_wall_ms = 4, wall - 60_000
+    state.on_message(pb.AgentMessage(sequence=2, mono_ms=6, report=first), 200_000, wall)
+    second = pb.Report()
+    second.multipath.maps.add(name="a", paths_up=1, paths=2, most_paths=4)
+    second.network.nics.add(name="eth0", link=pb.YES, speed_mbit=1000)
+    state.on_message(pb.AgentMessage(sequence=3, mono_ms=7, report=second), 202_000, wall + 2_000)
+    around = state.facts.around
+    assert around.services == (("xapi.service", "active"),) and around.certificates[0].days_left == 10
+    assert around.maps[0].most == 4 and around.nics[0].speed_mbit == 1000
+    assert around.database_written_at == 140_000

@@ -33,6 +33,7 @@ from poolwarden_agent.dom0.port import (
     VmPlace,
 )
 from poolwarden_agent.dom0.slots import Slots
+from poolwarden_agent.dom0.surroundings import Reader, Surroundings, certificate_paths
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
 
 SLOTS = "var/lib/poolwarden"
@@ -53,6 +54,7 @@ class Dom0(HostPort):
         self._local_tcp = LocalTcp(config.xapi_http[0], config.xapi_http[1], clock)
         self._slots = Slots(os.path.join(root, SLOTS))
         self._handover = Handover(root)
+        self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
         self._session_of = self._tcp_of = NO_PROCESS
         self._inventory = files.inventory(root)
@@ -134,6 +136,17 @@ class Dom0(HostPort):
 
     def disks(self) -> List[Disk]:
         return mounts.disks(self._root)
+
+    def surroundings(self) -> Surroundings:
+        self._refresh_inventory()
+        return self._reader.read(self._inventory)
+
+    def wall_ms(self) -> int:
+        return int(time.time() * 1000)
+
+    def database_written_s(self) -> int:
+        path, _ = statedb.loads(self._root)
+        return int(files.modified(self._root, path) or 0) if path else 0
 
     def look_for_fillers(self) -> Filling:
         return Filling(self._root)

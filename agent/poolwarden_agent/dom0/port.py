@@ -168,6 +168,18 @@ class HostPort(object):
         """Begin to look for what fills the disks: a dom0/filling.Filling; None: it cannot be looked for."""
         return None
 
+    def surroundings(self) -> Any:
+        """What surrounds xapi, as a surroundings.Surroundings; None: it is not looked at here."""
+        return None
+
+    def wall_ms(self) -> int:
+        """This host's wall clock, for people alone; 0: it is not told."""
+        return 0
+
+    def database_written_s(self) -> int:
+        """When the database file that would be loaded was last written, by that clock; 0: not known."""
+        return 0
+
     def memory(self) -> Tuple[int, int]:
         """Total and available bytes."""
         raise NotImplementedError

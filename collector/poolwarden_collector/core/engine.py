@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from poolwarden_collector.core import (
     absorb,
+    around,
     copies,
     disk_watch,
     failover,
@@ -61,6 +62,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     copies.note_generation(d)
     verdict = judged(d)
     disk_watch.watch(d)
+    around.watch(d)
     _say_silence(d)
     _say_verdict(d, verdict)
     if isinstance(event, OperatorSaid):

@@ -314,6 +314,54 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Nic:
+    """A physical network interface; ``bond``: the one that it is in."""
+
+    name: str
+    link: Tri = Tri.UNKNOWN
+    speed_mbit: int = 0
+    bond: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate on a host; ``days_left`` as of when it was told, ``None``: it cannot be read."""
+
+    name: str
+    days_left: int | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MultipathMap:
+    """A multipath device: paths that are up, there, and the most ever seen."""
+
+    name: str
+    up: int
+    paths: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What surrounds xapi on a host. For people: nothing decides by it."""
+
+    services: tuple[tuple[str, str], ...] = ()
+    management_interface: str = ""
+    management_link: Tri = Tri.UNKNOWN
+    nics: tuple[Nic, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    maps: tuple[MultipathMap, ...] = ()
+    swap_total: int = 0
+    swap_free: int = 0
+    build: str = ""
+    xen: str = ""
+    kernel: str = ""
+    database_written_at: Ms | None = None  # when the file that xapi would load was last written
+    clock_offset_ms: Ms | None = None  # how far that host's clock is ahead of this collector's
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """Everything that the newest reports of one agent say, deltas merged."""
 
@@ -334,6 +382,7 @@ class HostFacts:
     hold: Hold | None = None
     boot_gate: BootGate | None = None
     filling: Filling | None = None
+    around: Around = Around()
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""

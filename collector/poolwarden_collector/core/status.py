@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import dead, lost
 from poolwarden_collector.core.aftermath import LostVm
+from poolwarden_collector.core.around import Line, lines
 from poolwarden_collector.core.candidate import enabled
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
@@ -86,6 +87,7 @@ class HostStatus:
     xapi_text: str = ""
     xapi_help: str = ""
     xapi_age_ms: int = 0
+    facts: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,7 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         fillers=facts.filling.fillers if facts and facts.filling else (),
         cleanable=facts.filling.cleanable if facts and facts.filling else (),
         fillers_partial=bool(facts and facts.filling and facts.filling.partial),
+        facts=lines(facts, d.now) if facts else (),
         xapi_health=health.word if health else "",
         xapi_text=health.text if health else "",
         xapi_help=health.help.replace("HOST", d.name(host)).replace("POOL", d.record.name) if health else "",

@@ -26,7 +26,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
 from poolwarden_collector.core.events import HostElsewhere
 from poolwarden_collector.core.facts import HostId, PoolId
-from poolwarden_collector.shell import wire_orders
+from poolwarden_collector.shell import clock, wire_orders
 from poolwarden_collector.shell.sessions import Session, Sessions
 from poolwarden_collector.shell.translate import StreamState
 
@@ -180,7 +180,7 @@ class Gateway(rpc.AgentLinkServicer):
         session.close("")
 
     def _take(self, session: Session, message: pb.AgentMessage) -> None:
-        for event in session.state.on_message(message, self._roster.now()):
+        for event in session.state.on_message(message, self._roster.now(), clock.wall_ms()):
             self._inbox.post(session.pool, event)
         for reply in session.state.take_replies():
             session.send(reply)

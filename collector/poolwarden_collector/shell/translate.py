@@ -20,14 +20,16 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Freshness, HostFacts, HostId, Ms, PoolId
 from poolwarden_collector.core.orders import AnswerGate, Order
-from poolwarden_collector.shell import wire_disks, wire_facts, wire_orders
+from poolwarden_collector.shell import wire_around, wire_disks, wire_facts, wire_orders
 
 OFFSET_WINDOW_MS: Ms = 300_000
 
 _SECTIONS = (
     "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software", "hold",
-    "boot_gate",
+    "boot_gate", *wire_around.SECTIONS,
 )  # fmt: skip
+_NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
+ASK_AGAIN = 8  # reports: how long an agent may take to bring a section that was asked for
 
 
 class StreamState:
@@ -50,9 +52,14 @@ class StreamState:
         self._freshness = pb.Freshness()
         self._address = ""
         self._replies: list[pb.CollectorMessage] = []
+        self._marks: dict[int, int] = {}  # section -> how often it had changed when it came last
+        self._asked = 0  # reports since a section was asked for; 0: none is
+        self._clock = wire_around.Clock()
+        self._recv = self._wall = 0  # when the present message arrived, on both of our clocks
 
-    def on_message(self, message: pb.AgentMessage, recv_ms: Ms) -> list[ev.Event]:
-        """The events of one message that arrived at ``recv_ms`` (collector's clock)."""
+    def on_message(self, message: pb.AgentMessage, recv_ms: Ms, wall_ms: Ms = 0) -> list[ev.Event]:
+        """The events of one message that arrived at ``recv_ms`` (collector's clock; ``wall_ms``: of its wall clock)."""
+        self._recv, self._wall = recv_ms, wall_ms
         moved = self._learn_clock(message.mono_ms, recv_ms)
         gap = message.sequence != self._sequence + 1 and self._sequence != 0
         self._sequence = message.sequence
@@ -136,13 +143,35 @@ class StreamState:
         if report.full:
             self.facts = HostFacts()
         self._merge(list(self._sections) if moved or report.full else changed)
+        offset = self._clock.offset(report.wall_ms, self._wall)
+        if offset != self.facts.around.clock_offset_ms:
+            self.facts = replace(self.facts, around=replace(self.facts.around, clock_offset_ms=offset))
+        self._ask_for_missing(report, changed)
         return [ev.AgentReported(self.host, self.stream, self.facts)]
+
+    def _ask_for_missing(self, report: pb.Report, changed: list[str]) -> None:
+        """An agent says how far each of its sections has come; one of which we hold an older state is asked for."""
+        told = {mark.section: mark.changes for mark in report.marks}
+        self._marks |= {_NUMBERS[name]: told.get(_NUMBERS[name], 0) for name in changed}
+        self._asked = self._asked + 1 if 0 < self._asked < ASK_AGAIN else 0
+        behind = [n for n in _NUMBERS.values() if n in told and self._marks.get(n) != told[n]]
+        if behind and not self._asked:
+            self._asked = 1
+            self._replies.append(wire_orders.full_report(behind))
 
     def _merge(self, names: list[str]) -> None:
         """Convert these sections anew; the others stand as they were."""
         values: dict[str, Any] = {"address": self._address, "observed": self._observed()}
+        around = self.facts.around
         for name in names:
-            values |= self._section(name, self._sections[name])
+            section = self._sections[name]
+            around = wire_around.merged(around, name, section, self._wall)
+            if name == "database" and section.written_wall_ms and self._wall:
+                written = self._recv - max(0, self._wall - section.written_wall_ms)
+                around = replace(around, database_written_at=written)
+            if name not in wire_around.SECTIONS:
+                values |= self._section(name, section)
+        values["around"] = around
         self.facts = replace(self.facts, **values)
 
     def _observed(self) -> Freshness:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
@@ -43,8 +43,9 @@ def challenge(nonce: str) -> pb.CollectorMessage:
     return pb.CollectorMessage(challenge=pb.Challenge(nonce=nonce))
 
 
-def full_report() -> pb.CollectorMessage:
-    return pb.CollectorMessage(full_report_request=pb.FullReportRequest())
+def full_report(sections: Sequence[int] = ()) -> pb.CollectorMessage:
+    """Ask for these sections of a report, by their field numbers; none: for all of it."""
+    return pb.CollectorMessage(full_report_request=pb.FullReportRequest(sections=sections))
 
 
 def settings(policy: Policy, targets: tuple[core.Target, ...] = ()) -> pb.Settings:

@@ -98,6 +98,7 @@ def _notes(host: "api.HostStatus") -> list[str]:
     notes += [
         _disk_note(disk) for disk in host.disks if disk.level in CROSSED or (disk.read_only and disk.mount == "/")
     ]
+    notes += [f"{fact.name}: {fact.text}" for fact in host.facts if fact.level == "critical"]
     if host.tombstoned:
         notes.append("tombstoned: superseded as master, may not act as one")
     if host.enabled == "no":
@@ -135,7 +136,13 @@ def host_page(host: "api.HostStatus") -> Page:
     ]
     page: Page = [Line(label=host.name or host.host_uuid)]
     page += [Line(text, indent=2, label=f"{name + ':':<14}") for name, text in facts]
-    return page + host_notes([host], indent=2) + _disks(host) + _probes(host)
+    return page + host_notes([host], indent=2) + _facts(host) + _disks(host) + _probes(host)
+
+
+def _facts(host: "api.HostStatus") -> Page:
+    tones: dict[str, Tone] = {"warning": "warn", "critical": "bad"}
+    rows = [(fact.name, Piece(fact.text, tones.get(fact.level, ""))) for fact in host.facts]
+    return [Line(), Table(("AROUND XAPI", ""), rows, 2)] if rows else []
 
 
 def _agent_sentence(host: "api.HostStatus") -> str:
