@@ -9,6 +9,7 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
 * ``observer.look_at_host`` each report interval likewise, if the host side was made with ``background=True``: nothing
   that is said then waits for a disk or for xenstored. Otherwise the host is looked at for each report.
 * ``tidy`` each report interval.
+* ``late()`` after each report; ``nobody_listens()`` each report interval instead while no stream is up.
 * ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; orders come back as ``Work``.
 * ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production. Orders
   of the kinds ``acts.SLOW`` may take minutes: each such kind goes one at a time beside the others (workers.py).
@@ -29,6 +30,7 @@ from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.keeper import Keeper
 from poolwarden_agent.observe import OWN_MASTER, Observer
+from poolwarden_agent.offline import Offline
 
 MOST_ASKED = 2  # role questions in one look
 ROLE_LIMIT_MS = 500  # of each call in them: a xapi that is well answers in a few ms
@@ -58,6 +60,7 @@ class HostSide(object):
         self._keeper = Keeper(port)
         self._acts = Acts(port, self._keeper)
         self.observer = Observer(port, lambda: self.state.hold is not None)
+        self._offline = Offline(self.observer, port.identity().boot_id)
         self.boot = BootGate(port, self._keeper)
         self.settings = DEFAULTS
         self.targets: Dict[str, str] = {}
@@ -99,6 +102,7 @@ class HostSide(object):
         """The messages that open a stream."""
         self._sequence = 0
         self._sent = {}
+        self._offline.back(self.port.mono_ms())
         self.pool_said = self.pool()
         identity, address = self.port.identity(), self.observer.host.address
         opened = wire.hello(identity, self.state, self.pool_said, address, self._python)
@@ -108,6 +112,16 @@ class HostSide(object):
         if self.boot.there:
             opened.boot_gate.CopyFrom(self.boot.facts())
         return [self._message(hello=opened), self.report(full=True)]
+
+    def nobody_listens(self, why: str = "") -> None:
+        """No stream is up: keep what happens, to tell it afterwards; to be called each report interval."""
+        if not self._background:
+            self.observer.look_at_host()
+        self._offline.keep(self.port.mono_ms(), why)
+
+    def late(self) -> List[pb.AgentMessage]:
+        """Some of what happened while nobody listened, in order; to be called after each report."""
+        return [self._message(late=late) for late in self._offline.tell(self.port.mono_ms())]
 
     def gate_question(self) -> pb.AgentMessage:
         """The boot gate's question as the stream's next message."""
@@ -413,6 +427,7 @@ class HostSide(object):
         failed = "storage" if order.kind == "place_database" else "xapi-error"
         reason = {gate.DONE: "", gate.FAILED: failed, gate.UNKNOWN: "timeout"}.get(act.outcome, "")
         result = gate.Result(order.order_id, order.kind, act.outcome, reason, act.text[:LONGEST_TEXT])
+        self._offline.note(self.port.mono_ms(), "order", "order %s: %s %s" % (order.kind, act.outcome, act.text))
         try:
             # safety: (3) the result is durable before (4) it is told; if we die in between, facts decide.
             self._keeper.change(lambda state: gate.ended(state, result))

@@ -43,6 +43,7 @@ class Runner(object):
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._stream = 0  # the number of the stream that is up; 0: none
+        self._why = ""  # why no stream is up, as the link side says
         self._stopping = False
         self._news = False
         self._next_report = 0
@@ -95,6 +96,8 @@ class Runner(object):
             now = self._side.port.mono_ms()
             if self._stream and (self._news or now >= self._next_report):
                 self._report(now)
+            elif not self._stream and now >= self._next_report:
+                self._keep(now)
             wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
             self._wait(min(wait_s, LONGEST_SLEEP_S))
             self._tell_results()
@@ -106,7 +109,7 @@ class Runner(object):
     def _next_due(self, now: int) -> int:
         side = self._side
         probe = self._probers.start_due(side.to_probe(), now, side.settings.probe_interval_ms)
-        return min(probe, self._next_report) if self._stream else probe
+        return min(probe, self._next_report)
 
     def _wait(self, wait_s: float) -> None:
         pipe = self._link.socket
@@ -131,6 +134,15 @@ class Runner(object):
             log.say("a report could not be made: %s: %s" % (type(error).__name__, error), "report")
             return
         self._send(report)
+        for message in self._side.late():
+            self._send(message)
+
+    def _keep(self, now: int) -> None:
+        self._next_report = now + self._side.settings.report_interval_ms
+        try:
+            self._side.nobody_listens(self._why)
+        except Exception as error:
+            log.say("what happens cannot be kept: %s: %s" % (type(error).__name__, error), "spool")
 
     def _tell_results(self) -> None:
         while not self._results.empty():
@@ -153,7 +165,8 @@ class Runner(object):
             self._up(payload)
         elif verb == DOWN:
             self._stream = 0
-            log.say("not connected: %s" % payload.decode("utf-8", "replace")[:200], "link")
+            self._why = payload.decode("utf-8", "replace")[:200]
+            log.say("not connected: %s" % self._why, "link")
         elif verb == FROM_COLLECTOR:
             self._hear(payload)
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.facts import DatabaseFacts, Disk, HostFacts
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell import telemetry as module
@@ -86,3 +87,19 @@ def test_old_and_too_many_lines_are_removed(tmp_path: Path, monkeypatch: pytest.
     module._prune(db)
     assert [row["at_ms"] for row in db.query("SELECT at_ms FROM history ORDER BY at_ms")] == kept[-3:]
     db.conn.close()
+
+
+def test_what_was_kept_while_nobody_listened_is_history_and_kept_once(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path)
+    telemetry.start()
+    event = pb.Late(mono_ms=5, boot_id="b", age_ms=60_000, dropped=3)
+    event.event.kind, event.event.text = "disk", "/ is full"
+    sample = pb.Late(mono_ms=6, boot_id="b", age_ms=50_000)
+    sample.sample.xapi, sample.sample.generation = "down", 9
+    for told in (event, sample, event):
+        telemetry.late(POOL, HOSTS[0], told)
+    telemetry.stop()
+    found = rows(tmp_path, "SELECT host, kind, text, dropped, heard_ms - at_ms FROM late ORDER BY mono_ms")
+    assert found[0] == (HOSTS[0], "disk", "/ is full", 3, 60_000)
+    assert json.loads(found[1][2])["xapi"] == "down" and len(found) == 2
+    assert rows(tmp_path, "SELECT count(*) FROM latest") == [(0,)], "never taken for how the host is now"

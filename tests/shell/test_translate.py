@@ -280,3 +280,11 @@ def test_what_surrounds_xapi_is_kept_section_by_section() -> None:
     assert around.services == (("xapi.service", "active"),) and around.certificates[0].days_left == 10
     assert around.maps[0].most == 4 and around.nics[0].speed_mbit == 1000
     assert around.database_written_at == 140_000
+
+
+def test_late_messages_are_no_evidence() -> None:
+    stream = Stream()
+    late = pb.Late(mono_ms=10, boot_id="b", age_ms=990)
+    late.sample.generation = 10**9
+    assert stream.send(2_000, 2_000, late=late) == []
+    assert stream.state.facts == HostFacts()

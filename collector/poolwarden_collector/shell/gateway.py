@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.config import Tls
     from poolwarden_collector.shell.inbox import Inbox
     from poolwarden_collector.shell.roster import Roster
+    from poolwarden_collector.shell.telemetry import Telemetry
 
 HELLO_WITHIN_S = 5.0
 STOPPING = "the collector stops"
@@ -70,7 +71,8 @@ class Refused(Exception):
 class Gateway(rpc.AgentLinkServicer):
     """Serves ``AgentLink`` on ``listen``; events go to ``inbox``."""
 
-    def __init__(self, roster: Roster, inbox: Inbox, sessions: Sessions) -> None:
+    def __init__(self, roster: Roster, inbox: Inbox, sessions: Sessions, telemetry: Telemetry | None = None) -> None:
+        self._telemetry = telemetry
         self._roster = roster
         self._inbox = inbox
         self._sessions = sessions
@@ -182,6 +184,9 @@ class Gateway(rpc.AgentLinkServicer):
     def _take(self, session: Session, message: pb.AgentMessage) -> None:
         for event in session.state.on_message(message, self._roster.now(), clock.wall_ms()):
             self._inbox.post(session.pool, event)
+        if self._telemetry is not None and message.WhichOneof("body") == "late":
+            # safety: history goes to the telemetry store alone; nothing of it ever becomes an event of the core.
+            self._telemetry.late(session.pool, session.host, message.late)
         for reply in session.state.take_replies():
             session.send(reply)
 

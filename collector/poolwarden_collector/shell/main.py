@@ -71,7 +71,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         service,
         inbox,
         journal,
-        Gateway(roster, inbox, sessions),
+        Gateway(roster, inbox, sessions, telemetry),
         fencer,
         prober,
         outbox,

@@ -22,6 +22,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.facts import HostFacts, HostId, Ms, PoolId
 from poolwarden_collector.shell import clock
 
@@ -30,6 +31,7 @@ LATEST_EVERY_MS = 10_000
 HISTORY_EVERY_MS = 300_000
 KEEP_MS = 30 * 24 * 3_600_000
 KEEP_ROWS = 8_000_000
+KEEP_LATE = 1_000_000
 _QUEUE = 4_096
 _BATCH_S = 1.0
 _PRUNE_EVERY = 600  # batches
@@ -41,6 +43,10 @@ CREATE TABLE IF NOT EXISTS latest (host TEXT PRIMARY KEY, pool TEXT, at_ms INTEG
 CREATE TABLE IF NOT EXISTS history (
     host TEXT, at_ms INTEGER, generation INTEGER, xapi TEXT, root_free INTEGER, memory_available INTEGER, vms INTEGER);
 CREATE INDEX IF NOT EXISTS history_at ON history (at_ms);
+CREATE TABLE IF NOT EXISTS late (
+    host TEXT, pool TEXT, boot TEXT, mono_ms INTEGER, at_ms INTEGER, heard_ms INTEGER, kind TEXT, text TEXT,
+    dropped INTEGER, PRIMARY KEY (host, boot, mono_ms, kind, text));
+CREATE INDEX IF NOT EXISTS late_heard ON late (heard_ms);
 """
 
 
@@ -59,6 +65,7 @@ class Telemetry:
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / FILE
         self._queue: deque[_Sample] = deque(maxlen=_QUEUE)
+        self._late: deque[tuple[object, ...]] = deque(maxlen=_QUEUE)
         self._last: dict[HostId, tuple[Ms, Ms]] = {}  # newest facts, history: when they were queued
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -82,10 +89,21 @@ class Telemetry:
         self._last[host] = (now, now if due or history is None else history)
         self._queue.append(_Sample(pool, host, facts, clock.wall_ms(), due))
 
+    def late(self, pool: PoolId, host: HostId, told: pb.Late) -> None:
+        """What a host kept while this collector was out of its reach; told twice, it is kept once."""
+        now = clock.wall_ms()
+        if told.WhichOneof("item") == "event":
+            kind, text = told.event.kind, told.event.text
+        else:
+            kind, text = "sample", json.dumps(_sample_of(told.sample), separators=(",", ":"))
+        at = now - told.age_ms if told.age_ms else None
+        line = (host, pool, told.boot_id, told.mono_ms, at, now, kind[:40], text[:1000], told.dropped)
+        self._late.append(line)
+
     def _run(self) -> None:
         db: Database | None = None
         batches = 0
-        while not self._stop.wait(_BATCH_S) or self._queue:
+        while not self._stop.wait(_BATCH_S) or self._queue or self._late:
             try:
                 db = db or _open(self._path)
                 self._write(db)
@@ -104,6 +122,12 @@ class Telemetry:
         batch: list[_Sample] = []
         while self._queue and len(batch) < _QUEUE:
             batch.append(self._queue.popleft())
+        told: list[tuple[object, ...]] = []
+        while self._late and len(told) < _QUEUE:
+            told.append(self._late.popleft())
+        if told:
+            with db.atomic():
+                db.conn.executemany("INSERT OR IGNORE INTO late VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", told)
         if not batch:
             return
         latest = {sample.host: sample for sample in batch}
@@ -128,6 +152,8 @@ def _open(path: Path) -> Database:
 def _prune(db: Database) -> None:
     with db.atomic():
         db.execute("DELETE FROM history WHERE at_ms < ?", [clock.wall_ms() - KEEP_MS])
+        db.execute("DELETE FROM late WHERE heard_ms < ?", [clock.wall_ms() - KEEP_MS])
+        db.execute("DELETE FROM late WHERE rowid <= (SELECT max(rowid) FROM late) - ?", [KEEP_LATE])
         newest = next(db.query("SELECT coalesce(max(rowid), 0) AS n FROM history"))["n"]
         db.execute("DELETE FROM history WHERE rowid <= ?", [newest - KEEP_ROWS])
 
@@ -148,6 +174,17 @@ def _line(sample: _Sample) -> dict[str, Any]:
         "root_free": root,
         "memory_available": f.memory_available,
         "vms": None if f.domains is None else len(f.domains),
+    }
+
+
+def _sample_of(m: pb.LateSample) -> dict[str, Any]:
+    return {
+        "generation": m.generation,
+        "xapi": m.xapi,
+        "root_free": m.root_free_bytes,
+        "log_free": m.log_free_bytes,
+        "memory_available": m.memory_available_bytes,
+        "vms": m.running_vms if m.running_vms_known else None,
     }
 
 
