@@ -2,6 +2,7 @@
 #   make demo [ARGS="--fault bmc-lies"]    a simulated pool loses its master and heals
 #   make test                              everything; APT=1 also installs the system packages of tests/apt.txt
 #   make lint                              ruff, mypy, import rules
+#   make rpm [ARGS="--abi 3.6"]            the agent's RPM for dom0, below build/rpm
 #   make bench [ARGS=...]                  measured figures, median and maximum
 #   make protos / make locks               regenerate committed files
 #   make PYTHON=/path/to/python3.11 ...    which Python .venv is made from
@@ -11,10 +12,10 @@ SHELL := /bin/bash
 export PYTHON
 ARGS ?=
 
-.PHONY: help demo test lint bench protos locks clean venv venv36 system-packages
+.PHONY: help demo test lint rpm bench protos locks clean venv venv36 system-packages
 
 help:
-	@sed -n 's/^# \{0,1\}//; 1,7p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,8p' Makefile
 
 venv:
 	@packaging/develop/venv
@@ -37,6 +38,9 @@ lint: venv
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy collector lab
 	@.venv/bin/python -m pytest tests/project
+
+rpm: venv
+	@.venv/bin/python packaging/agent/build.py $(ARGS)
 
 bench: venv venv36
 	@.venv/bin/python tests/bench $(ARGS)

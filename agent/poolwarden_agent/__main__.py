@@ -21,6 +21,8 @@ def main() -> int:
         from poolwarden_agent import diskcommand
 
         return diskcommand.main(sys.argv[2:])
+    if sys.argv[1:2] == ["prepare"]:
+        return _prepare(sys.argv[2:])
     arguments = _arguments()
     path = arguments.config or os.path.join(arguments.root, "etc/poolwarden/agent.conf")
     try:
@@ -32,6 +34,20 @@ def main() -> int:
     except ConfigError as error:
         return _fail(str(error))
     return _host_side(arguments.root, config)
+
+
+def _prepare(rest: List[str]) -> int:
+    """At installation: allocate what must be durable, before a full disk can be in the way. Keeps what is there."""
+    from poolwarden_agent.dom0.host import SLOTS
+    from poolwarden_agent.dom0.slots import SlotError, Slots
+
+    parser = argparse.ArgumentParser(prog="poolwarden-agent prepare", description="Allocates the agent's state.")
+    parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
+    try:
+        Slots(os.path.join(parser.parse_args(rest).root, SLOTS)).prepare()
+    except SlotError as error:
+        return _fail("%s; make room and run: poolwarden-agent prepare" % error)
+    return 0
 
 
 def _arguments() -> argparse.Namespace:

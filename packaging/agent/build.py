@@ -1,0 +1,221 @@
+"""Builds the agent's RPM: `make rpm` or `build.py [--abi 3.6] [--out build/rpm]`; prints the package's path.
+
+Rules
+-----
+* Everything is staged as it will lie on the host, and rpmbuild only packs it. The wheels are those of the ABI's lock
+  (packaging/agent-cp36.lock), by hash, and are never committed.
+* The same commit gives the same bytes: times are the commit's, byte code is compiled after them with a fixed hash seed,
+  and the host's name is not in it. pyc files of Python 3.6 name their source's time, so times are set first.
+* Byte code needs an interpreter of that very ABI here; without one there is no package, rather than a slower one.
+* `google` is a namespace package in protobuf's wheel. A regular `google` in a dom0 would win over it, so it becomes a
+  regular one here.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import NoReturn
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+HOME = "opt/poolwarden"
+DISTRIBUTIONS = {"3.6": "xs8", "3.11": "xs9", "3.12": "el10"}
+PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64")
+UNWANTED = re.compile(r"(^|/)(tests?|__pycache__)/|\.(pth|pyi|proto|c|h)$|-nspkg|/RECORD$|/(WHEEL|top_level\.txt)$")
+LICENCES = re.compile(r"\.dist-info/(?:licenses/)?(LICENSE[^/]*|METADATA)$", re.IGNORECASE)
+# What is put where, with its mode; everything else is 0644.
+FILES = {
+    "poolwarden-agent": (f"{HOME}/bin/poolwarden-agent", 0o755),
+    "poolwarden-agent.service": ("usr/lib/systemd/system/poolwarden-agent.service", 0o644),
+    "50-poolwarden-agent.preset": ("usr/lib/systemd/system-preset/50-poolwarden-agent.preset", 0o644),
+    "agent.conf": ("etc/poolwarden/agent.conf", 0o640),
+    "bugtool/poolwarden.xml": ("etc/xensource/bugtool/poolwarden.xml", 0o644),
+    "bugtool/poolwarden/stuff.xml": ("etc/xensource/bugtool/poolwarden/stuff.xml", 0o644),
+}
+EMPTY = ("etc/poolwarden/tls", "var/lib/poolwarden")
+
+
+def fail(text: str) -> NoReturn:
+    print(f"poolwarden: {text}", file=sys.stderr)
+    sys.exit(1)
+
+
+def main() -> None:
+    """Build one package."""
+    parser = argparse.ArgumentParser(description="Builds the agent's RPM.")
+    parser.add_argument("--abi", default="3.6", choices=sorted(DISTRIBUTIONS), help="dom0's Python (default: 3.6)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build/rpm", help="where it is put (default: build/rpm)")
+    given = parser.parse_args()
+    if shutil.which("rpmbuild") is None:
+        fail("rpmbuild is not here; install it (Debian: apt-get install rpm)")
+    out: Path = given.out.resolve()
+    stage = out / f"stage-{given.abi}"
+    if stage.exists():
+        shutil.rmtree(stage)
+    python = interpreter(given.abi)
+    put_own(stage)
+    put_wheels(stage, fetch(given.abi))
+    settle(stage, python, given.abi)
+    print(pack(stage, out, given.abi))
+
+
+def interpreter(abi: str) -> str:
+    """A Python of exactly this version."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    finder = subprocess.run(
+        [ROOT / "packaging/develop/find-python", abi], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if finder.returncode:
+        fail(f"no Python {abi} is here to compile the agent for it; install one (pyenv install {abi})")
+    return finder.stdout.strip()
+
+
+def fetch(abi: str) -> list[Path]:
+    """The wheels of the ABI's lock, checked by hash; kept below build/ and fetched once."""
+    tag = "cp" + abi.replace(".", "")
+    lock = ROOT / f"packaging/agent-{tag}.lock"
+    if not lock.exists():
+        fail(f"there is no {lock.relative_to(ROOT)}: this ABI is prepared for, but has no locked wheels yet")
+    wanted = lock.read_text().count("==")
+    folder = ROOT / f"build/wheels-{tag}"
+    if len(list(folder.glob("*.whl"))) != wanted or _older(folder, lock):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        target = [f"--platform={platform}" for platform in PLATFORMS] + [
+            f"--abi={a}" for a in (_abi(tag), "abi3", "none")
+        ]
+        command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
+        command += [
+            "--only-binary=:all:",
+            "--require-hashes",
+            f"--python-version={abi}",
+            "--implementation=cp",
+            *target,
+        ]
+        done = subprocess.run([*command, f"--dest={folder}", "-r", str(lock)], check=False)
+        if done.returncode:
+            shutil.rmtree(folder)
+            fail(f"the wheels of {lock.name} could not be fetched")
+    return sorted(folder.glob("*.whl"))
+
+
+def _older(folder: Path, lock: Path) -> bool:
+    return min(path.stat().st_mtime for path in folder.glob("*.whl")) < lock.stat().st_mtime
+
+
+def _abi(tag: str) -> str:
+    return tag + "m" if tag == "cp36" else tag
+
+
+def put_own(stage: Path) -> None:
+    """The agent, the contract's stubs, and the files of this directory."""
+    for name, (where, mode) in FILES.items():
+        target = stage / where
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(HERE / name, target)
+        target.chmod(mode)
+    for package in (ROOT / "agent/poolwarden_agent", ROOT / "protos/poolwarden"):
+        for source in sorted(package.rglob("*.py")):
+            if "operator_pb2" in source.name:
+                continue  # the agent never speaks to operators
+            target = stage / HOME / "lib" / source.relative_to(package.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    licences = stage / HOME / "licenses"
+    licences.mkdir(parents=True)
+    shutil.copyfile(ROOT / "LICENSE", licences / "poolwarden.LICENSE")
+    for folder in EMPTY:
+        (stage / folder).mkdir(parents=True)
+    link = stage / "usr/sbin/poolwarden-agent"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(f"/{HOME}/bin/poolwarden-agent")
+
+
+def put_wheels(stage: Path, wheels: list[Path]) -> None:
+    """Unpack what runs, and keep each licence."""
+    vendor = stage / HOME / "vendor"
+    for wheel in wheels:
+        name = wheel.name.split("-")[0]
+        with zipfile.ZipFile(wheel) as archive:
+            for item in sorted(archive.namelist()):
+                found = LICENCES.search(item)
+                if found:
+                    (stage / HOME / "licenses" / f"{name}.{found[1]}").write_bytes(archive.read(item))
+                elif ".dist-info/" not in item and not item.endswith("/") and not UNWANTED.search(item):
+                    target = vendor / item
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(archive.read(item))
+    (vendor / "google/__init__.py").write_text("")
+
+
+def settle(stage: Path, python: str, abi: str) -> None:
+    """Modes, times, byte code: in this order."""
+    epoch = commit_time()
+    for path in stage.rglob("*"):
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            path.chmod(0o755)
+        elif path.stat().st_mode & 0o777 not in (0o755, 0o640):
+            path.chmod(0o755 if path.suffix == ".so" else 0o644)
+        os.utime(path, (epoch, epoch))
+    environment = {"PYTHONHASHSEED": "0", "PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": str(epoch)}
+    if abi == "3.6":
+        del environment["SOURCE_DATE_EPOCH"]  # would be ignored; there are only pycs with times
+    for part in ("lib", "vendor"):
+        command = [python, "-m", "compileall", "-q", "-f", "-d", f"/{HOME}/{part}", str(stage / HOME / part)]
+        if subprocess.run(command, env=environment, check=False).returncode:
+            fail(f"the agent's {part} does not compile with Python {abi}")
+    for path in sorted(stage.rglob("*"), reverse=True):
+        if not path.is_symlink():
+            os.utime(path, (epoch, epoch))
+
+
+def commit_time() -> int:
+    """The commit's time, s since the epoch; from SOURCE_DATE_EPOCH where it is given (an archive has no commit)."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    found = subprocess.run(
+        ["git", "log", "-1", "--format=%ct"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if found.returncode:
+        fail("this is no git checkout; set SOURCE_DATE_EPOCH to the release's time")
+    return int(found.stdout)
+
+
+def pack(stage: Path, out: Path, abi: str) -> Path:
+    """Run rpmbuild; the package's path."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    defines = {
+        "_topdir": str(out / "top"),
+        "_rpmdir": str(out),
+        "_build_name_fmt": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
+        "agent_version": version,
+        "pyabi": abi,
+        "pydist": DISTRIBUTIONS[abi],
+        "stage": str(stage),
+    }
+    command = ["rpmbuild", "-bb", "--quiet", "--target=x86_64-linux"]
+    for name, value in defines.items():
+        command += ["--define", f"{name} {value}"]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(commit_time()), "LC_ALL": "C", "TZ": "UTC"}
+    log = out / "rpmbuild.log"
+    out.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as said:
+        done = subprocess.run(
+            [*command, str(HERE / "poolwarden-agent.spec")], env=environment, stdout=said, stderr=said
+        )
+    if done.returncode:
+        print(log.read_text(), file=sys.stderr)
+        fail("rpmbuild failed")
+    return out / f"poolwarden-agent-{version}-1.{DISTRIBUTIONS[abi]}.x86_64.rpm"
+
+
+if __name__ == "__main__":
+    main()

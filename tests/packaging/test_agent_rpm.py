@@ -1,0 +1,86 @@
+"""What a dom0's rpm 4.11, glibc 2.17 and administrator may rely on, read from the built package."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.packaging.conftest import ROOT, build
+
+pytestmark = [pytest.mark.needs("rpmbuild")]
+# rpm 4.11 understands these (rpm: lib/rpmds.c of that version).
+RPMLIB = {"CompressedFileNames", "FileDigests", "PayloadFilesHavePrefix", "PayloadIsXz", "VersionedDependencies"}
+NEWEST = {"GLIBC": (2, 17), "GLIBCXX": (3, 4, 19), "CXXABI": (1, 3, 7), "GCC": (4, 8, 0)}  # CentOS 7's
+OURS = (
+    "/opt/poolwarden",
+    "/usr/sbin/poolwarden-agent",
+    "/usr/lib/systemd/system/",
+    "/usr/lib/systemd/system-preset/50-poolwarden-agent.preset",
+    "/etc/poolwarden",
+    "/var/lib/poolwarden",
+    "/etc/xensource/bugtool/poolwarden",
+)
+
+
+def query(package: Path, *words: str) -> list[str]:
+    done = subprocess.run(["rpm", "-qp", *words, package], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_dom0s_rpm_can_read_it(package: Path) -> None:
+    features = {found[1] for line in query(package, "--requires") if (found := re.match(r"rpmlib\((\w+)\)", line))}
+    assert features and features <= RPMLIB
+    assert query(package, "--qf", "%{PAYLOADCOMPRESSOR} %{PAYLOADFORMAT}\n") == ["xz cpio"]
+    for kind in ("--recommends", "--suggests", "--supplements", "--enhances"):
+        assert query(package, kind) == []
+    assert not [line for line in query(package, "--requires") if line.startswith("(")], "rich dependencies"
+
+
+def test_dom0s_libraries_have_every_symbol(package: Path) -> None:
+    seen = set()
+    for line in query(package, "--requires"):
+        for library, version in re.findall(r"\((GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)\)", line):
+            seen.add(library)
+            assert tuple(int(part) for part in version.split(".")) <= NEWEST[library], line
+    assert {"GLIBC", "GLIBCXX"} <= seen
+
+
+def test_it_says_which_python_it_is_for_and_provides_nothing_of_what_it_vendors(package: Path) -> None:
+    assert "python(abi) = 3.6" in query(package, "--requires")
+    assert {line.split(" ")[0].split("(")[0] for line in query(package, "--provides")} <= {"poolwarden-agent", "config"}
+
+
+def test_it_owns_only_its_own_places(package: Path) -> None:
+    files = query(package, "--list")
+    assert not [name for name in files if not name.startswith(OURS)]
+    assert not [name for name in files if "iptables" in name or "firewall" in name or "logrotate" in name]
+    assert [
+        name for name in files if name.startswith("/opt/poolwarden/vendor/grpc/_cython/cygrpc") and name.endswith(".so")
+    ]
+    assert "/opt/poolwarden/vendor/google/__init__.py" in files, "a regular `google` of dom0's would win"
+    assert not [name for name in files if re.search(r"\.pth$|/tests?/", name)]
+    assert [name for name in files if re.search(r"poolwarden_agent/__pycache__/hostside\.cpython-36\.pyc$", name)]
+
+
+def test_secrets_and_state_are_not_for_everybody(package: Path) -> None:
+    found = {
+        line.split()[-1]: line.split()[:2]
+        for line in query(package, "--qf", "[%{FILEMODES:perms} %{FILEGROUPNAME} %{FILENAMES}\n]")
+    }
+    assert found["/etc/poolwarden/tls"] == ["drwxr-x---", "poolwarden"]
+    assert found["/etc/poolwarden/agent.conf"] == ["-rw-r-----", "poolwarden"]
+    assert found["/var/lib/poolwarden"] == ["drwx------", "root"]
+    config = query(package, "--qf", "[%{FILEFLAGS:fflags} %{FILENAMES}\n]")
+    assert "cn /etc/poolwarden/agent.conf" in config, "an edited configuration survives an upgrade"
+
+
+def test_the_same_commit_gives_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    assert build(tmp_path / "elsewhere").read_bytes() == package.read_bytes()
+
+
+@pytest.mark.needs("rpmlint")
+def test_rpmlint_has_nothing_to_say(package: Path) -> None:
+    config = ROOT / "packaging/agent/rpmlint.toml"
+    done = subprocess.run(["rpmlint", "-c", config, package], capture_output=True, text=True, check=False)
+    said = [line for line in done.stdout.splitlines() if line.startswith("poolwarden-agent.")]
+    assert done.returncode == 0 and not said
