@@ -1,19 +1,21 @@
 """Which tests cannot run on this machine, and that nobody mistakes them for tests that passed.
 
 A test that needs something of the operating system says so: `@pytest.mark.needs("nft")` names a command,
-`@pytest.mark.needs("namespaces")` the right to make user and network namespaces. Where that is absent the test is left
-out and named in pytest's closing report; under CI=true nothing is left out, so it fails there. `@pytest.mark.long` is
+`@pytest.mark.needs("namespaces")` the right to make user and network namespaces, "root" that
+right, "python3.6" one. Where that is absent the test is left out and named in pytest's closing report; under CI=true nothing is left out, so it fails there. `@pytest.mark.long` is
 for what takes minutes and runs with `--long` only. This file runs on Python 3.6 too.
 """
 
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any, List
 
 import pytest
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+_FIND_PYTHON = str(Path(__file__).resolve().parents[1] / "packaging" / "develop" / "find-python")
 _left_out = {}  # what is lacking -> node ids
 
 
@@ -26,7 +28,13 @@ def _has_namespaces() -> bool:
 
 
 def _is_here(thing: str) -> bool:
-    return _has_namespaces() if thing == "namespaces" else shutil.which(thing, path=_PATH) is not None
+    if thing == "namespaces":
+        return _has_namespaces()
+    if thing == "root":
+        return os.geteuid() == 0
+    if thing == "python3.6":
+        return subprocess.call([_FIND_PYTHON, "3.6"], stdout=subprocess.DEVNULL) == 0
+    return shutil.which(thing, path=_PATH) is not None
 
 
 def pytest_addoption(parser: Any) -> None:

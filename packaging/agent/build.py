@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Builds the agent's RPM.")
     parser.add_argument("--abi", default="3.6", choices=sorted(DISTRIBUTIONS), help="dom0's Python (default: 3.6)")
     parser.add_argument("--out", type=Path, default=ROOT / "build/rpm", help="where it is put (default: build/rpm)")
+    parser.add_argument("--release", default="1", help="the package's release (default: 1)")
     given = parser.parse_args()
     if shutil.which("rpmbuild") is None:
         fail("rpmbuild is not here; install it (Debian: apt-get install rpm)")
@@ -62,7 +63,7 @@ def main() -> None:
     put_own(stage)
     put_wheels(stage, fetch(given.abi))
     settle(stage, python, given.abi)
-    print(pack(stage, out, given.abi))
+    print(pack(stage, out, given.abi, given.release))
 
 
 def interpreter(abi: str) -> str:
@@ -189,7 +190,7 @@ def commit_time() -> int:
     return int(found.stdout)
 
 
-def pack(stage: Path, out: Path, abi: str) -> Path:
+def pack(stage: Path, out: Path, abi: str, release: str) -> Path:
     """Run rpmbuild; the package's path."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     defines = {
@@ -197,6 +198,7 @@ def pack(stage: Path, out: Path, abi: str) -> Path:
         "_rpmdir": str(out),
         "_build_name_fmt": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
         "agent_version": version,
+        "agent_release": release,
         "pyabi": abi,
         "pydist": DISTRIBUTIONS[abi],
         "stage": str(stage),
@@ -214,7 +216,7 @@ def pack(stage: Path, out: Path, abi: str) -> Path:
     if done.returncode:
         print(log.read_text(), file=sys.stderr)
         fail("rpmbuild failed")
-    return out / f"poolwarden-agent-{version}-1.{DISTRIBUTIONS[abi]}.x86_64.rpm"
+    return out / f"poolwarden-agent-{version}-{release}.{DISTRIBUTIONS[abi]}.x86_64.rpm"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def build(out: Path) -> Path:
-    done = subprocess.run(
-        [sys.executable, ROOT / "packaging/agent/build.py", "--out", out], capture_output=True, text=True, check=False
-    )
+def build(out: Path, *words: str) -> Path:
+    command = [sys.executable, ROOT / "packaging/agent/build.py", "--out", out, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.split()[-1])
 

@@ -1,0 +1,139 @@
+"""The package's whole life in a scratch dom0 (scratch.py runs this inside): installed, streaming, upgraded, erased.
+
+Prints one JSON object of what was found at each station; the tests judge it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from poolwarden_collector.shell import ca
+
+COLLECTOR_LIMIT_S = 40.0
+
+
+class Dom0:
+    """The scratch root, entered by chroot for each command."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *words: str) -> dict[str, Any]:
+        done = subprocess.run(["chroot", self.root, *words], capture_output=True, text=True, check=False)
+        return {"status": done.returncode, "said": done.stdout + done.stderr}
+
+    def rpm(self, *words: str) -> dict[str, Any]:
+        return self.run("rpm", "--dbpath", "/var/lib/rpm", *words)
+
+    def systemctl(self) -> list[str]:
+        """What it was asked since the last time."""
+        log = self.root / "var/log/systemctl"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return lines
+
+    def slots(self) -> dict[str, list[int]]:
+        found = sorted((self.root / "var/lib/poolwarden").glob("*"))
+        return {path.name: [path.stat().st_ino, path.stat().st_size, path.stat().st_mode & 0o777] for path in found}
+
+
+def streaming(dom0: Dom0, folder: Path) -> dict[str, Any]:
+    """Start the installed agent and a collector; what the collector then knows, and what the agent's processes are."""
+    port = 7443
+    host = (dom0.root / "etc/xensource-inventory").read_text().split("INSTALLATION_UUID='")[1].split("'")[0]
+    ca.create_ca(folder / "ca")
+    ca.issue_collector(folder / "ca", "scratch", ("127.0.0.1",), folder / "tls")
+    bundle = ca.issue_host(folder / "ca", host, folder / "host")
+    for path in (bundle.ca, bundle.cert, bundle.key):
+        target = dom0.root / "etc/poolwarden/tls" / path.name
+        target.write_bytes(path.read_bytes())
+        dom0.run("chgrp", "poolwarden", f"/etc/poolwarden/tls/{path.name}")
+        target.chmod(0o640)
+    conf = dom0.root / "etc/poolwarden/agent.conf"
+    conf.write_text(
+        conf.read_text().replace("#collector = collector.example.com:7443", f"collector = 127.0.0.1:{port}")
+    )
+    config = folder / "collector.toml"
+    config.write_text(
+        f'[collector]\nname = "scratch"\nlisten = "127.0.0.1:{port}"\noperator_socket = "c.sock"\nstate_dir = "state"\n'
+        '[tls]\nca = "tls/ca.pem"\ncert = "tls/cert.pem"\nkey = "tls/key.pem"\n'
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "poolwarden_collector.shell.main", "--config", str(config)]
+    collector = subprocess.Popen(command, env=environment, stderr=(folder / "collector.log").open("w"))
+    agent = subprocess.Popen(
+        ["chroot", dom0.root, "/opt/poolwarden/bin/poolwarden-agent"], stderr=(folder / "agent.log").open("w")
+    )
+    try:
+        known = _heard(folder, environment, host)
+        return {"host": known, "processes": _processes(agent.pid), "log": (folder / "agent.log").read_text()[-2000:]}
+    finally:
+        agent.terminate()
+        agent.wait(15)
+        collector.terminate()
+        collector.wait(15)
+
+
+def _heard(folder: Path, environment: dict[str, str], host: str) -> Any:
+    """The host as the collector shows it once its agent is heard; the last answer where that does not come."""
+    cli = [sys.executable, "-m", "poolwarden_collector.cli.main", "--collector", f"unix:{folder}/c.sock", "--json"]
+    deadline, said = time.monotonic() + COLLECTOR_LIMIT_S, ""
+    while time.monotonic() < deadline:
+        done = subprocess.run(
+            [*cli, "host", "show", host], env=environment, capture_output=True, text=True, check=False
+        )
+        said = done.stdout + done.stderr
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        time.sleep(0.2)
+    return said
+
+
+def _processes(pid: int) -> list[dict[str, Any]]:
+    """The agent's two processes: user, privileges and whether gRPC's library is mapped."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = []
+    for each in [str(pid), *children]:
+        status = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{each}/status").read_text().splitlines() if ":\t" in line
+        )
+        grpc = "cygrpc" in Path(f"/proc/{each}/maps").read_text()
+        user = {"uid": int(status["Uid"].split()[0]), "groups": status.get("Groups", "").split()}
+        found.append({**user, "grpc": grpc, "python": Path(f"/proc/{each}/exe").readlink().name})
+    return found
+
+
+def main() -> None:
+    folder, stand_in, first, second = (Path(word) for word in sys.argv[1:5])
+    dom0 = Dom0(folder / "root")
+    for package in (stand_in, first, second):
+        (dom0.root / "tmp" / package.name).write_bytes(package.read_bytes())
+    found: dict[str, Any] = {"without": dom0.rpm("-i", "--test", f"/tmp/{first.name}")}
+    found["stand_in"] = dom0.rpm("-i", f"/tmp/{stand_in.name}")
+    found["install"] = dom0.rpm("-i", f"/tmp/{first.name}")
+    found["verify"] = dom0.rpm("-V", "poolwarden-agent")
+    found["asked_at_install"], found["slots"] = dom0.systemctl(), dom0.slots()
+    found["user"] = dom0.run("getent", "passwd", "poolwarden")
+    found["unconfigured"] = dom0.run("/usr/sbin/poolwarden-agent")
+    found["streaming"] = streaming(dom0, folder)
+    before = dom0.slots()
+    found["upgrade"] = dom0.rpm("-U", f"/tmp/{second.name}")
+    found["asked_at_upgrade"], found["same_slots"] = dom0.systemctl(), dom0.slots() == before
+    found["conf_kept"] = "collector = 127.0.0.1:7443" in (dom0.root / "etc/poolwarden/agent.conf").read_text()
+    found["erase"] = dom0.rpm("-e", "poolwarden-agent")
+    found["asked_at_erase"] = dom0.systemctl()
+    found["left"] = sorted(
+        str(path.relative_to(dom0.root))
+        for place in ("opt", "etc/poolwarden", "var/lib/poolwarden", "usr/lib/systemd/system", "usr/sbin")
+        for path in (dom0.root / place).rglob("*poolwarden*" if place.startswith("usr") else "*")
+        if not path.is_dir()
+    )
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The package installed in a scratch dom0 on Python 3.6, with its scriptlets: streaming, upgraded, erased."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.packaging.conftest import ROOT, build
+
+pytestmark = [pytest.mark.needs("rpmbuild", "namespaces", "root", "python3.6")]
+# What a CentOS 7 based dom0 provides of what the package asks for (CentOS 7: glibc 2.17, libstdc++ 4.8.5, rpm 4.11).
+STAND_IN = """
+Name: dom0-stand-in
+Version: 8.3
+Release: 1
+Summary: What dom0 provides
+License: MIT
+BuildArch: noarch
+Provides: python(abi) = 3.6, systemd, /bin/sh, /usr/bin/python3, /usr/bin/getent, /usr/sbin/useradd, /usr/sbin/groupadd
+Provides: rtld(GNU_HASH), ld-linux-x86-64.so.2()(64bit), ld-linux-x86-64.so.2(GLIBC_2.3)(64bit)
+Provides: libgcc_s.so.1()(64bit), libgcc_s.so.1(GCC_3.0)(64bit), libgcc_s.so.1(GCC_3.3)(64bit)
+{symbols}
+%description
+x
+%files
+"""
+GLIBC = ["2.2.5", "2.3", "2.3.2", "2.3.4", "2.4", "2.5", *(f"2.{n}" for n in range(6, 18))]
+GLIBCXX = ["3.4", *(f"3.4.{n}" for n in range(1, 20))]
+CXXABI = ["1.3", *(f"1.3.{n}" for n in range(1, 8))]
+
+
+def stand_in(folder: Path) -> Path:
+    lines = []
+    for library in ("libc.so.6", "libm.so.6", "libpthread.so.0", "librt.so.1", "libdl.so.2"):
+        lines += [f"{library}()(64bit)", *(f"{library}(GLIBC_{version})(64bit)" for version in GLIBC)]
+    lines += ["libstdc++.so.6()(64bit)", *(f"libstdc++.so.6(GLIBCXX_{version})(64bit)" for version in GLIBCXX)]
+    lines += [f"libstdc++.so.6(CXXABI_{version})(64bit)" for version in CXXABI]
+    spec = folder / "stand-in.spec"
+    spec.write_text(STAND_IN.format(symbols="\n".join(f"Provides: {line}" for line in lines)))
+    words = ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {folder}/top", "--define", f"_rpmdir {folder}"]
+    subprocess.run([*words, "--define", "_build_name_fmt stand-in.rpm", spec], check=True, capture_output=True)
+    return folder / "stand-in.rpm"
+
+
+@pytest.fixture(scope="module")
+def life(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("dom0")
+    second = build(folder / "second", "--release", "2")
+    finder = subprocess.run([ROOT / "packaging/develop/find-python", "3.6"], capture_output=True, text=True, check=True)
+    here = Path(__file__).resolve().parent
+    inside = [sys.executable, here / "life.py", folder, stand_in(folder), package, second]
+    words = ["unshare", "-mn", "--propagation", "private", sys.executable, here / "scratch.py", folder]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*words, finder.stdout.strip(), *inside]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_it_is_refused_where_dom0_is_not(life: dict[str, Any]) -> None:
+    assert life["without"]["status"] != 0 and "python(abi) = 3.6" in life["without"]["said"]
+
+
+def test_it_installs_with_its_scriptlets(life: dict[str, Any]) -> None:
+    assert (
+        life["install"]["status"] == 0 and "set the collector in /etc/poolwarden/agent.conf" in life["install"]["said"]
+    )
+    assert life["verify"] == {"status": 0, "said": ""}
+    assert life["asked_at_install"] == ["daemon-reload", "enable poolwarden-agent.service"], "never started unasked"
+    assert life["user"]["said"].split(":")[0] == "poolwarden" and life["user"]["said"].strip().endswith("/sbin/nologin")
+
+
+def test_room_for_durable_state_is_taken_at_installation(life: dict[str, Any]) -> None:
+    assert sorted(life["slots"]) == ["state.0", "state.1"]
+    assert {size for _, size, _ in life["slots"].values()} == {65536}
+
+
+def test_an_agent_without_a_collector_says_what_to_do(life: dict[str, Any]) -> None:
+    assert life["unconfigured"]["status"] == 2
+    assert "/etc/poolwarden/agent.conf: collector is missing" in life["unconfigured"]["said"]
+
+
+def test_it_streams_to_a_collector_on_python_3_6(life: dict[str, Any]) -> None:
+    host = life["streaming"]["host"]
+    assert isinstance(host, dict), f"{host}\n{life['streaming']['log']}"
+    assert {process["python"] for process in life["streaming"]["processes"]} == {"python3.6"}
+
+
+def test_grpc_never_lives_in_the_process_that_is_root(life: dict[str, Any]) -> None:
+    host_side, link_side = life["streaming"]["processes"]
+    assert (host_side["uid"], host_side["grpc"]) == (0, False)
+    assert link_side["uid"] != 0 and link_side["grpc"] and link_side["groups"] == []
+
+
+def test_an_upgrade_keeps_configuration_and_state(life: dict[str, Any]) -> None:
+    assert life["upgrade"]["status"] == 0 and life["conf_kept"] and life["same_slots"]
+    assert "try-restart poolwarden-agent.service" in life["asked_at_upgrade"]
+    assert not [line for line in life["asked_at_upgrade"] if line.startswith(("stop", "disable", "enable"))]
+
+
+def test_an_erased_package_leaves_only_what_an_operator_or_a_successor_needs(life: dict[str, Any]) -> None:
+    assert life["erase"]["status"] == 0
+    assert life["asked_at_erase"][:2] == ["disable poolwarden-agent.service", "stop poolwarden-agent.service"]
+    kept = {name for name in life["left"] if not name.startswith("etc/poolwarden/tls/")}
+    # State stays: a host that was superseded must not forget it by a reinstallation.
+    assert kept == {"etc/poolwarden/agent.conf.rpmsave", "var/lib/poolwarden/state.0", "var/lib/poolwarden/state.1"}
