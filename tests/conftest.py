@@ -1,9 +1,9 @@
 """Which tests cannot run on this machine, and that nobody mistakes them for tests that passed.
 
 A test that needs something of the operating system says so: `@pytest.mark.needs("nft")` names a command,
-`@pytest.mark.needs("namespaces")` the right to make user and network namespaces, "root" that
-right, "python3.6" one. Where that is absent the test is left out and named in pytest's closing report; under CI=true nothing is left out, so it fails there. `@pytest.mark.long` is
-for what takes minutes and runs with `--long` only. This file runs on Python 3.6 too.
+`@pytest.mark.needs("namespaces")` the right to make user and network namespaces, "root" that right, "python3.6" one.
+Where that is absent the test is left out and named in pytest's closing report; under CI=true nothing is left out, so it
+fails there. `@pytest.mark.long` is for what takes minutes and runs with `--long` only. It runs on 3.6 too.
 """
 
 import os
