@@ -13,7 +13,7 @@ def sections(seen: Surroundings, address: str) -> Dict[str, Any]:
     certificates = [
         pb.Certificate(name=c.name, expires_wall_ms=max(0, c.expires_s) * 1000, text=c.text) for c in seen.certificates
     ]
-    maps = [pb.MultipathMap(name=m.name, paths_up=m.up, paths=m.paths, most_paths=m.most) for m in seen.maps]
+    maps = [pb.MultipathMap(name=m.name, live_paths=m.up, paths=m.paths, most_paths=m.most) for m in seen.maps]
     return {
         "services": pb.ServiceFacts(services=[pb.Service(name=name, state=state) for name, state in seen.services]),
         "network": pb.NetworkFacts(

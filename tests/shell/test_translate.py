@@ -273,7 +273,7 @@ def test_what_surrounds_xapi_is_kept_section_by_section() -> None:
     first.database.generation, first.database.written_wall_ms = 4, wall - 60_000
     state.on_message(pb.AgentMessage(sequence=2, mono_ms=6, report=first), 200_000, wall)
     second = pb.Report()
-    second.multipath.maps.add(name="a", paths_up=1, paths=2, most_paths=4)
+    second.multipath.maps.add(name="a", live_paths=1, paths=2, most_paths=4)
     second.network.nics.add(name="eth0", link=pb.YES, speed_mbit=1000)
     state.on_message(pb.AgentMessage(sequence=3, mono_ms=7, report=second), 202_000, wall + 2_000)
     around = state.facts.around

@@ -49,7 +49,7 @@ def merged(before: Around, name: str, m: Any, wall_ms: int) -> Around:
     if name == "certificates":
         return replace(before, certificates=tuple(_certificate(c, wall_ms) for c in m.certificates))
     if name == "multipath":
-        return replace(before, maps=tuple(MultipathMap(x.name, x.paths_up, x.paths, x.most_paths) for x in m.maps))
+        return replace(before, maps=tuple(MultipathMap(x.name, x.live_paths, x.paths, x.most_paths) for x in m.maps))
     if name == "memory":
         return replace(before, swap_total=m.swap_total_bytes, swap_free=m.swap_free_bytes)
     if name == "software":

@@ -926,11 +926,11 @@ class MultipathMap(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
-    PATHS_UP_FIELD_NUMBER: builtins.int
+    LIVE_PATHS_FIELD_NUMBER: builtins.int
     PATHS_FIELD_NUMBER: builtins.int
     MOST_PATHS_FIELD_NUMBER: builtins.int
     name: builtins.str
-    paths_up: builtins.int
+    live_paths: builtins.int
     paths: builtins.int
     most_paths: builtins.int
     """most ever seen in this agent's life"""
@@ -938,11 +938,11 @@ class MultipathMap(google.protobuf.message.Message):
         self,
         *,
         name: builtins.str = ...,
-        paths_up: builtins.int = ...,
+        live_paths: builtins.int = ...,
         paths: builtins.int = ...,
         most_paths: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["most_paths", b"most_paths", "name", b"name", "paths", b"paths", "paths_up", b"paths_up"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["live_paths", b"live_paths", "most_paths", b"most_paths", "name", b"name", "paths", b"paths"]) -> None: ...
 
 global___MultipathMap = MultipathMap
 
