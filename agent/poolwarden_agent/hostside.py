@@ -36,6 +36,9 @@ MOST_ASKED = 2  # role questions in one look
 ROLE_LIMIT_MS = 500  # of each call in them: a xapi that is well answers in a few ms
 LONGEST_TEXT = 240  # characters of a result that is stored: all kinds' together fit a slot
 
+MOST_TARGETS = 128
+MOST_ID = 64
+PROBES_LIMIT_MS = 30000  # all probes of one order together: the next order must not wait for ever
 MARKS_EVERY = 15  # messages: how often it is told how far each section has come, where nothing is new
 
 Settings = NamedTuple(
@@ -253,7 +256,8 @@ class HostSide(object):
         )
         if opening and not given.probe_targets:
             return  # a Welcome without targets is no word about them: what was observed of peers is kept
-        self.targets = {t.host_uuid: t.address for t in given.probe_targets if t.host_uuid and t.address}
+        named = given.probe_targets[:MOST_TARGETS]  # a pool has at most 64 hosts
+        self.targets = {t.host_uuid[:MOST_ID]: t.address for t in named if t.host_uuid and gate.is_address(t.address)}
         self.observer.keep_only(self.targets)
 
     # ------------------------------------------------------------------------------------------ obeying
@@ -373,7 +377,13 @@ class HostSide(object):
             return self._refusal(work.order, "precondition", "port %d is none of a xapi" % strange[0])
         limit = _within(wanted.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
         look = self.observer.look_at_peer
-        watches = [look(t.host_uuid, t.address, limit, t.port or TLS_PORT) for t in wanted.targets]
+        if len(wanted.targets) > MOST_TARGETS:
+            text = "%d targets are more than %d" % (len(wanted.targets), MOST_TARGETS)
+            return self._refusal(work.order, "precondition", text)
+        until, watches = self.port.mono_ms() + PROBES_LIMIT_MS, []
+        for target in wanted.targets:
+            if self.port.mono_ms() < until:
+                watches.append(look(target.host_uuid, target.address, limit, target.port or TLS_PORT))
         answer.nonce = wanted.nonce
         answer.probes.probes.extend(wire.probe(w) for w in watches)
         answer.roles.extend(self._ask_role(target) for target in wanted.ask_role[:MOST_ASKED])

@@ -142,6 +142,7 @@ class LinkProcess(object):
     def _end(self, limit_s: float) -> None:
         process, pipe = self._process, self._socket
         self._process = self._socket = None
+        self._outgoing = bytearray()  # what was for this child is for nobody
         if process is not None:
             try:
                 process.wait(limit_s)

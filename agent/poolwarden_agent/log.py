@@ -32,7 +32,9 @@ def say(text: str, topic: str = "") -> None:
 
 def _write(text: str) -> None:
     try:
-        sys.stderr.write("poolwarden-agent[%s]: %s\n" % (_who[0], " ".join(text.split())))
+        # Parts of it may come from elsewhere: nothing in a line may move a terminal's cursor or begin another line.
+        line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+        sys.stderr.write("poolwarden-agent[%s]: %s\n" % (_who[0], line))
         sys.stderr.flush()
     except (OSError, ValueError):
         pass

@@ -29,6 +29,7 @@ from poolwarden_agent.workers import Workers
 LAST_ORDER_S = 4.0  # at a stop, for the order in hand
 LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
 LONGEST_SLEEP_S = 1.0
+MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
 
 
 class Runner(object):
@@ -197,9 +198,9 @@ class Runner(object):
             self._send(answer)
         if work is not None:
             self._unanswered += 1
-            if work.order.kind not in SLOW:
+            if work.order.kind not in SLOW and self._orders.qsize() < MOST_ORDERS:
                 self._orders.put(work)
-            elif not self._slow.give(work.order.kind, work):
+            elif work.order.kind not in SLOW or not self._slow.give(work.order.kind, work):
                 self._results.put(self._side.too_busy(work))
 
     def _send(self, message: pb.AgentMessage) -> None:
