@@ -122,8 +122,9 @@ def give_certificates(tree, directory):
 class Agent(object):
     """The agent's two processes on a tree."""
 
-    def __init__(self, tree, *arguments):
+    def __init__(self, tree, *arguments, within=()):
         self.tree = tree
+        self.within = list(within)  # a command that runs the agent, in namespaces for one
         self.log = tree.root / "agent.log"
         self._arguments = arguments
         self.process = None
@@ -133,7 +134,9 @@ class Agent(object):
         environment["PYTHONPATH"] = os.pathsep.join(str(HERE / part) for part in ("protos", "agent"))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "poolwarden_agent", "--root", str(self.tree.root)] + list(self._arguments),
+                self.within
+                + [sys.executable, "-m", "poolwarden_agent", "--root", str(self.tree.root)]
+                + list(self._arguments),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

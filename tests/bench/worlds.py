@@ -54,12 +54,14 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(hosts: int, refused: str, python: str = sys.executable, factor: float = 10.0) -> AsyncIterator[Stage]:
+async def stage(
+    hosts: int, refused: str, python: str = sys.executable, factor: float = 10.0, vms: int = 1
+) -> AsyncIterator[Stage]:
     """A world that is healthy; taken down at the end, whatever happened."""
     policy: dict[str, int | bool | str] = {"cooldown": COOLDOWN_MS}
     world = World(
         WorldSettings(
-            hosts=hosts, time_factor=factor, agent_python=python, policy=policy, vms_per_host=1, refused=refused
+            hosts=hosts, time_factor=factor, agent_python=python, policy=policy, vms_per_host=vms, refused=refused
         )
     )
     link = OperatorLink(world.operator_target)

@@ -15,6 +15,7 @@ from poolwarden_agent.config import Config
 from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import alive, files, mastering, mounts, statedb, systemd, xenstore
+from poolwarden_agent.dom0.ballast import Ballast
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
 from poolwarden_agent.dom0.localtcp import LocalTcp
@@ -54,6 +55,7 @@ class Dom0(HostPort):
         self._local_tcp = LocalTcp(config.xapi_http[0], config.xapi_http[1], clock)
         self._slots = Slots(os.path.join(root, SLOTS))
         self._handover = Handover(root)
+        self._ballast = Ballast(os.path.join(root, SLOTS))
         self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
         self._session_of = self._tcp_of = NO_PROCESS
@@ -98,6 +100,7 @@ class Dom0(HostPort):
 
     def load_state(self) -> bytes:
         self._slots.prepare()
+        self._ballast.keep()
         return self._slots.load()
 
     def save_state(self, payload: bytes) -> None:
@@ -139,6 +142,7 @@ class Dom0(HostPort):
 
     def surroundings(self) -> Surroundings:
         self._refresh_inventory()
+        self._ballast.keep()  # where there was no room for it before
         return self._reader.read(self._inventory)
 
     def wall_ms(self) -> int:
@@ -246,6 +250,7 @@ class Dom0(HostPort):
         return self._act("pool.emergency_transition_to_master", (), limit_ms)
 
     def repoint(self, address: str, limit_ms: int) -> Act:
+        self._ballast.make_room()  # xapi is about to write pool.conf
         return self._act("pool.emergency_reset_master", (address,), limit_ms)
 
     def _act(self, method: str, params: Any, limit_ms: int) -> Act:
@@ -267,7 +272,7 @@ class Dom0(HostPort):
         if not is_address(address):
             return "%.60r is no IP literal" % address
         try:
-            files.write_pool_conf(self._root, address)
+            self._ballast.write(lambda: files.write_pool_conf(self._root, address))
         except OSError as error:
             return "pool.conf cannot be written: %s" % error
         return ""

@@ -1,0 +1,163 @@
+"""What an agent costs a dom0 with few and with many domains, beside prometheus-node-exporter in the same run.
+
+Both are asked at the same interval: the agent reports each 2 s, and the exporter's page is fetched each 2 s. They run
+at the same time on the same machine, so whatever disturbs one disturbs the other. The exporter is Debian's package with
+its default collectors; without it its lines are left out, and that is said.
+
+The agents are those of a pool of three hosts in the lab, with the time factor 1: each probes two peers by TLS as well,
+which the exporter does not have to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from agent_cost import CPU_BUDGET_PERCENT, HOSTS, LOOK_S, PSS_BUDGET_MB, SETTLE_S, Agent, Sample, _write_caches
+from figures import Figure, reproduce
+from settings import Settings, progress
+from usage import Forks, context_switches, forks_are_seen, processor_ns, pss, threads
+from worlds import Stage, stage
+
+NAME = "footprint"
+DOMAINS = (5, 100)
+EXPORTER = "prometheus-node-exporter"
+INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """node_exporter at work, and where its page is."""
+
+    pid: int
+    url: str
+
+    def fetch(self) -> int:
+        """Bytes of one page."""
+        with urllib.request.urlopen(self.url, timeout=5) as answer:
+            return len(answer.read())
+
+
+@contextlib.asynccontextmanager
+async def exporter() -> AsyncIterator[Exporter | None]:
+    """Runs it on loopback for as long as this lasts; None where it is not installed."""
+    program = shutil.which(EXPORTER)
+    if program is None:
+        yield None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [program, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    made = Exporter(process.pid, f"http://127.0.0.1:{port}/metrics")
+    scraping = asyncio.ensure_future(_scrape(made))
+    try:
+        yield made
+    finally:
+        scraping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await scraping
+        process.terminate()
+        process.wait(5)
+
+
+async def _scrape(made: Exporter) -> None:
+    while True:
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(made.fetch)
+        await asyncio.sleep(max(0.0, INTERVAL_S - (time.monotonic() - began)))
+
+
+class Beside:
+    """The exporter in one window, measured as an agent is."""
+
+    def __init__(self, made: Exporter) -> None:
+        self._pid = made.pid
+        self._forks = Forks(made.pid)
+        self._used, self._switched = processor_ns(made.pid), context_switches(made.pid)
+        self._began = time.monotonic()
+
+    def look(self) -> None:
+        self._forks.look()
+
+    def sample(self) -> Sample:
+        self.look()
+        lasted, used = time.monotonic() - self._began, pss(self._pid) / 1024
+        return Sample(
+            used,
+            None,
+            used,
+            (processor_ns(self._pid) - self._used) / (lasted * 1e9) * 100,
+            (context_switches(self._pid) - self._switched) / lasted,
+            self._forks.count / lasted * 60,
+            threads(self._pid),
+        )
+
+
+async def run(settings: Settings) -> list[Figure]:
+    if not forks_are_seen():
+        raise RuntimeError("this kernel does not account a child's page faults: forks could not be told")
+    if shutil.which(EXPORTER) is None:
+        progress(f"not measured: {EXPORTER} is not installed (apt-get install {EXPORTER})")
+    figures: list[Figure] = []
+    for version, python in sorted(settings.pythons.items()):
+        _write_caches(python)
+        for domains in DOMAINS:
+            async with stage(HOSTS, settings.refused, python, 1.0, domains) as made, exporter() as other:
+                agents, beside = await _windows(made, other, settings)
+            what = f"Python {version}, {domains} domains"
+            figures += _figures(f"agent, {what}", agents, settings, PSS_BUDGET_MB, CPU_BUDGET_PERCENT)
+            if beside:
+                figures += _figures(f"node_exporter beside it ({what})", beside, settings, None, None)
+    return figures
+
+
+async def _windows(made: Stage, other: Exporter | None, settings: Settings) -> tuple[list[Sample], list[Sample]]:
+    await asyncio.sleep(SETTLE_S)
+    agents: list[Sample] = []
+    beside: list[Sample] = []
+    for number in range(math.ceil(settings.rounds / HOSTS)):
+        watched = [Agent(machine.host.agent.pid) for machine in made.world.machines]
+        peer = Beside(other) if other is not None else None
+        deadline = time.monotonic() + settings.seconds
+        while (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(LOOK_S, left))
+            for one in [*watched, *([peer] if peer is not None else [])]:
+                one.look()
+        agents += [agent.sample() for agent in watched]
+        beside += [peer.sample()] if peer is not None else []
+        progress(f"window {number + 1}: PSS {agents[-1].pss_mb:.1f} MB, processor {agents[-1].cpu_percent:.2f} %")
+    return agents[: settings.rounds], beside
+
+
+def _figures(
+    what: str, samples: list[Sample], settings: Settings, memory: float | None, processor: float | None
+) -> list[Figure]:
+    again = f"{reproduce(NAME, settings.rounds)} --seconds {settings.seconds:g}"
+
+    def of(name: str, unit: str, value: Callable[[Sample], float], budget: float | None) -> Figure:
+        return Figure(NAME, f"{what}: {name}", unit, tuple(value(s) for s in samples), budget, (again,))
+
+    idle = 0.0 if memory is not None else None
+    return [
+        of("PSS", "MB", lambda s: s.pss_mb, memory),
+        of("share of one core", "%", lambda s: s.cpu_percent, processor),
+        of("context switches", "per s", lambda s: s.switches_per_s, None),
+        of("forks", "per min", lambda s: s.forks_per_minute, idle),
+        of("threads", "", lambda s: s.threads, None),
+    ]
+
+
+def main(settings: Settings) -> list[Figure]:
+    return asyncio.run(run(settings))
