@@ -5,7 +5,7 @@ from dataclasses import replace
 from tests.core.pool import Guarded, Host, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import HostFacts, Role
+from poolwarden_collector.core.facts import HostFacts, Liveness, Power, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.status import status
 
@@ -97,3 +97,24 @@ def test_only_what_is_still_missing_is_done_again_after_a_restart_in_the_middle(
     after = {host.n: len([o for o in host.orders if o.kind_name == "repoint"]) for host in g.hosts}
     assert all(after[n] == before[n] for n in done)
     assert all(after[n] == 1 for n in range(3, 9))
+
+
+def test_a_returned_master_whose_xapi_hangs_is_restarted_instead_of_repointed() -> None:
+    """Repointing is a call to its own xapi: it would hang as well, for as long as anybody asks."""
+    g = without_host_3()
+    host = g.host(1)
+    host.boot, host.agent, host.serves, host.power = "boot-1-2", True, False, Power.ON
+    host.pool_conf, host.master_address, host.running = Role.MEMBER, address(2), Role.UNKNOWN
+    host.liveness = host.socket = Liveness.SILENT
+    host.unwell_since = g.now
+    g.connect(host)
+    g.run(100_000)
+    assert host.tombstone is not None and not [order for order in host.orders if order.kind_name == "repoint"]
+    g.run(600_000)
+    restarts = [order for order in host.orders if order.kind_name == "restart_xapi"]
+    assert len(restarts) == 2 and restarts[0].preconditions.pool_conf_in == (Role.MEMBER,)
+    [alert] = [key for key in g.pool.record.open_alerts if "/owed-" in key]
+    host.liveness = host.socket = Liveness.ANSWERS
+    host.running, host.unwell_since = Role.MEMBER, None
+    g.run(60_000)
+    assert (uuid(1), "tombstone") not in owed(g) and alert not in g.pool.record.open_alerts

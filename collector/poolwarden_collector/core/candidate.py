@@ -20,6 +20,9 @@ from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Pow
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.power import view
 
+# What a candidate's agent must be able to do: its claim and its answer to the last look are waited for.
+NEEDED = ("promote", "claim", "probe_now")
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -99,8 +102,8 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
     seen = [at for at in (f.observed.host, f.observed.xapi) if at is not None]
     if seen and d.now - min(seen) > FACTS_FRESH_MS:
         return f"its facts are {(d.now - min(seen)) / 1000:.0f} s old"
-    if "promote" not in agent.hello.capabilities:
-        return f"its agent {agent.hello.agent_version} cannot promote"
+    if missing := [kind for kind in NEEDED if kind not in agent.hello.capabilities]:
+        return f"its agent {agent.hello.agent_version} cannot {missing[0]}"
     if f.database.ha_armed is not Tri.NO:
         return "xapi's HA is armed on it" if f.database.ha_armed is Tri.YES else "its HA flag cannot be read"
     if f.tombstone is not None:

@@ -41,7 +41,7 @@ def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
     if (look.alive or look.elsewhere) and over:
         begin_look(d, failover)
         return False
-    asked = [host for host in d.record.hosts if host != failover.old_master and d.heard(host)]
+    asked = _lookers(d, failover)
     if not (all(host in look.answered for host in asked) or over or look.alive or look.elsewhere):
         return False
     return not _awaited(d, failover, look)
@@ -86,11 +86,17 @@ def begin_look(d: Draft, failover: Failover) -> None:
     """Ask every heard member for a new probe under a new nonce."""
     nonce = d.fresh_id("look")
     d.change(look=Look(nonce, d.now, mute=d.live.look.mute if d.live.look is not None else {}))
-    asked = [host for host in d.record.hosts if host != failover.old_master and d.heard(host)]
+    asked = _lookers(d, failover)
     strangers = _strangers(d, failover, asked)
     for host in asked:
         probe = ProbeNow(_targets(d, failover), nonce, strangers.get(host, ()))
         d.send(f"{nonce}/{host}", host, probe, ORDER_VALID_MS)
+
+
+def _lookers(d: Draft, failover: Failover) -> list[HostId]:
+    """Every heard member whose agent can be asked for a look."""
+    heard = {host: d.heard(host) for host in d.record.hosts if host != failover.old_master}
+    return [host for host, agent in heard.items() if agent is not None and "probe_now" in agent.hello.capabilities]
 
 
 def _strangers(d: Draft, failover: Failover, heard: list[HostId]) -> dict[HostId, tuple[Target, ...]]:

@@ -13,14 +13,15 @@ from __future__ import annotations
 from poolwarden_collector.core.attached import follows
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import reason_key
-from poolwarden_collector.core.evidence import settled
-from poolwarden_collector.core.facts import HostId, Role
+from poolwarden_collector.core.evidence import member_state, settled
+from poolwarden_collector.core.facts import HostId, Liveness, Outcome, Role
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.orders import Repoint, RestartXapi, SetTombstone
 from poolwarden_collector.core.placements import WAITING, repoint_refusal
 from poolwarden_collector.core.pursuit import pursue
 from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.verdict import Member
 
 RESTART_FROM_ATTEMPT = 3
 
@@ -41,6 +42,10 @@ def may_be_pointed(d: Draft, host: HostId) -> bool:
 
 def owed_work(d: Draft) -> None:
     """Pay what is owed to every host that is heard again, towards a master that serves."""
+    for key in d.record.open_alerts:
+        host = key.removeprefix(f"{d.record.pool}/owed-")
+        if host != key and not any(item.host == host for item in d.record.owed):
+            d.resolve_alert(key, f"{d.name(host)} is back")
     master = d.heard(d.record.master)
     served = master is not None and master.facts.role.serves_as_master
     for item in d.record.owed:
@@ -89,16 +94,34 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
     base = owed_id(item, "repoint", agent)
     if not may_be_pointed(d, item.host):
         return
+    if agent.facts.xapi.socket_liveness is Liveness.SILENT:
+        # Repointing is a call to its own xapi: one that hangs has to be restarted instead.
+        if member_state(d, item.host, master) is Member.XAPI_DOWN:
+            _owed_restart(d, item, agent, "it hangs and cannot be repointed so")
+        return
     text = f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)"
     pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
     if d.sent(f"{base}.{RESTART_FROM_ATTEMPT}") is not None:
-        _owed_restart(d, item, agent)
+        _owed_restart(d, item, agent, "repointing it has not helped")
 
 
-def _owed_restart(d: Draft, item: Owed, agent: AgentState) -> None:
-    """Repointing has not helped: its xapi may hang. Restart it, as a member that pool.conf makes it already."""
+def _owed_restart(d: Draft, item: Owed, agent: AgentState, why: str) -> None:
+    """Restart its xapi, as a member that pool.conf makes it already."""
     if agent.facts.role.pool_conf is not Role.MEMBER:
         return
     base = owed_id(item, "restart", agent)
-    text = f"restarting the xapi of {d.name(item.host)}: repointing it has not helped"
-    pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)
+    done = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(f"{base}.") and _carried_out(sent)]
+    if len(done) < d.policy.xapi_restarts:
+        text = f"restarting the xapi of {d.name(item.host)}: {why}"
+        pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)
+    elif d.now - max((sent.at for sent in done), default=0) >= d.policy.xapi_restart_budget:
+        name, pool = d.name(item.host), d.record.name or d.record.pool
+        body = (
+            f"{name} does not come back as a member of {d.name(d.record.master)}: its xapi was restarted {len(done)} "
+        )
+        body += "times and does not follow. Look at xapi there (/var/log/xensource.log, xe-toolstack-restart)"
+        d.raise_alert(f"owed-{item.host}", "warning", f"{pool}: {name} is not back", body)
+
+
+def _carried_out(sent: Sent) -> bool:
+    return sent.result is not None and sent.result.outcome is Outcome.DONE

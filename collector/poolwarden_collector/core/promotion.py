@@ -24,6 +24,7 @@ from poolwarden_collector.core.record import Failover
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
+NEW_XAPI_TIME_MS: Ms = 60_000  # a new process is given before it is restarted
 
 
 def intend(d: Draft, failover: Failover, proof: Proof) -> None:
@@ -261,6 +262,8 @@ def _restart_once(d: Draft, failover: Failover) -> bool:
     process = agent.facts.xapi.process
     if process and process == failover.candidate_process:
         return False  # the old process has not ended: it is still the member that it was
+    if process and d.now - d.live.marks.get("new-xapi", d.now) < NEW_XAPI_TIME_MS:
+        return True  # somebody has restarted it just now
     text = f"restarting the xapi of {d.name(failover.candidate)}: it was promoted and does not come up"
     d.note(Kind.RESTART_INTENT, text, host=failover.candidate, order=order_id)
     d.mark("restart-new")
@@ -270,6 +273,9 @@ def _restart_once(d: Draft, failover: Failover) -> bool:
 
 
 def _await_new_master(d: Draft, failover: Failover) -> None:
+    seen = d.heard(failover.candidate)
+    if seen is not None and seen.facts.xapi.process and seen.facts.xapi.process != failover.candidate_process:
+        d.mark("new-xapi")
     if d.now - d.live.step_since < d.policy.promote_budget or _restart_once(d, failover):
         return
     agent = d.heard(failover.candidate)

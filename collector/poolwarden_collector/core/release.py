@@ -25,7 +25,7 @@ from poolwarden_collector.core.orders import PlaceDatabase, ToolstackRelease
 from poolwarden_collector.core.owed import may_be_pointed, owed_id
 from poolwarden_collector.core.placements import WAITING, placements_of
 from poolwarden_collector.core.pursuit import pursue
-from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.record import Owed, Step
 from poolwarden_collector.core.verdict import Verdict
 
 ATTEMPTS_BEFORE_ALERT = 2
@@ -49,9 +49,8 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         d.note(Kind.RELEASED, f"the toolstack of {name} is held no more", host=item.host)
         d.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what="release")
         return
-    failover = d.failover
-    if failover is not None and failover.old_master == item.host:
-        return  # a new failover of the same master: it decides itself what becomes of the hold
+    if _decided_elsewhere(d, item.host):
+        return
     if d.record.master == item.host:
         others = [host for host in serving(d) if host != item.host]
         if not others and not _own_file_refusal(d, item.host):
@@ -62,6 +61,12 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         address = d.record.address_of(d.record.master)
         kind = ToolstackRelease(as_master=False, master_address=address)
         _order(d, item, agent, kind, f"as a member of {d.name(d.record.master)} at {address}")
+
+
+def _decided_elsewhere(d: Draft, host: HostId) -> bool:
+    """Is a new failover of the same master open? It decides itself what becomes of the hold, until it has promoted."""
+    failover = d.failover
+    return failover is not None and failover.old_master == host and failover.step is not Step.PROMOTED
 
 
 def _order(d: Draft, item: Owed, agent: AgentState, kind: ToolstackRelease, how: str) -> None:
@@ -125,8 +130,8 @@ def _who_serves(d: Draft) -> str:
 def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> str | None:
     """What keeps this release from being carried out, and what a person can do; empty: nothing; None: not known."""
     name, pool = d.name(item.host), d.record.name or d.record.pool
-    if d.failover is not None and d.failover.old_master == item.host:
-        return ""  # it speaks for itself
+    if _decided_elsewhere(d, item.host):
+        return ""
     if verdict is Verdict.HA_MANAGED:
         step = "xe pool-ha-disable, or without any master xe host-emergency-ha-disable on each host"
         return f"xapi's HA is armed, and Poolwarden keeps its hands off. Once it is off ({step}), {name} is released"
