@@ -53,6 +53,7 @@ async def exporter() -> AsyncIterator[Exporter | None]:
     if program is None:
         yield None
         return
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=False)  # this is a network namespace of its own
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,6 +61,7 @@ async def exporter() -> AsyncIterator[Exporter | None]:
         [program, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     made = Exporter(process.pid, f"http://127.0.0.1:{port}/metrics")
+    await _serves(made)
     scraping = asyncio.ensure_future(_scrape(made))
     try:
         yield made
@@ -69,6 +71,20 @@ async def exporter() -> AsyncIterator[Exporter | None]:
             await scraping
         process.terminate()
         process.wait(5)
+
+
+async def _serves(made: Exporter) -> None:
+    """Until it answers. Raises OSError if it never does."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            await asyncio.to_thread(made.fetch)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def _scrape(made: Exporter) -> None:
