@@ -23,6 +23,7 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
         self.explanation = api.ExplainReply()
         self.reply = api.CommandReply(accepted=True, text="done")
         self.entries: list[api.HistoryEntry] = []
+        self.late: list[api.LateEntry] = []
         self.alerts: list[api.Alert] = []
         self.failure: tuple[grpc.StatusCode, str] | None = None
         self.asked: list[Any] = []
@@ -62,6 +63,10 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
         self._begin(request, context)
         yield from self.entries
         self.hold_stream.wait(10)
+
+    def Late(self, request: api.LateRequest, context: grpc.ServicerContext) -> api.LateReply:
+        self._begin(request, context)
+        return api.LateReply(entries=self.late)
 
     def Alerts(self, request: api.AlertsRequest, context: grpc.ServicerContext) -> api.AlertsReply:
         self._begin(request, context)

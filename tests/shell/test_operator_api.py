@@ -316,3 +316,26 @@ def _with_id(yes: pb.Approve, wanted: str) -> pb.Approve:
     made.CopyFrom(yes)
     made.id = wanted
     return made
+
+
+async def test_what_a_host_tells_late_is_history_and_never_how_it_is(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (rig, stub):
+        rig.parts.telemetry.start()
+        late = link.Late(mono_ms=5, boot_id="b", age_ms=60_000, dropped=2)
+        late.event.kind, late.event.text = "disk", "/ is full"
+        sample = link.Late(mono_ms=6, boot_id="b", age_ms=50_000)
+        sample.sample.generation = 10**9
+        before = rig.parts.service.roster.pools[POOL].live.agents[HOSTS[1]].facts
+        for told in (late, sample):
+            await rig.agents[1].send(late=told)
+
+        async def entries(samples: bool) -> list[pb.LateEntry]:
+            return list((await stub.Late(pb.LateRequest(host="gold/host-2", samples=samples))).entries)
+
+        async with asyncio.timeout(10):
+            while len(await entries(True)) < 2:
+                await asyncio.sleep(0.05)
+        [event] = await entries(False)
+        assert (event.kind, event.text, event.dropped) == ("disk", "/ is full", 2) and event.at < event.heard
+        assert rig.parts.service.roster.pools[POOL].live.agents[HOSTS[1]].facts == before
+        assert (await refused(stub.Late(pb.LateRequest(host="nobody")))).code() is grpc.StatusCode.NOT_FOUND

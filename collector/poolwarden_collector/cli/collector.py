@@ -76,6 +76,14 @@ class Collector:
         reply: api.AlertsReply = self._call(self._stub.Alerts, request)
         return reply
 
+    def late(self, host: str, samples: bool, limit: int) -> "api.LateReply":
+        """What a host kept while no collector listened."""
+        from poolwarden.v1 import operator_pb2
+
+        request = operator_pb2.LateRequest(host=host, samples=samples, limit=limit)
+        reply: api.LateReply = self._call(self._stub.Late, request)
+        return reply
+
     def decision(self, wanted: str) -> "api.DecisionReply":
         """A decision's stored input."""
         from poolwarden.v1 import operator_pb2

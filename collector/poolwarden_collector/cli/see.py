@@ -124,6 +124,25 @@ def host_show(settings: Settings, host_name: str) -> None:
     show(host_page(found), settings)
 
 
+@host.command("late")
+@click.argument("host_name", metavar="HOST")
+@click.option("--samples", is_flag=True, help="The samples between the events too.")
+@click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True, help="The newest ones.")
+@common_options
+@click.pass_obj
+def host_late(settings: Settings, host_name: str, samples: bool, limit: int) -> None:
+    """What HOST kept while no collector listened, and told afterwards."""
+    with connect(settings) as collector:
+        reply = collector.late(host_name, samples, limit)
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.journal import late_page
+
+    show(late_page(reply.entries) or [Line("nothing: this host has not been alone for long")], settings)
+
+
 @click.command(short_help="Only the address of POOL's verified master.")
 @click.argument("pool")
 @common_options
@@ -240,7 +259,7 @@ def alerts(settings: Settings, pool: str, everything: bool, limit: int) -> None:
 
 
 def _print_json(
-    reply: "api.StatusReply | api.HostStatus | api.ExplainReply | api.HistoryReply | api.AlertsReply",
+    reply: "api.StatusReply | api.HostStatus | api.LateReply | api.ExplainReply | api.HistoryReply | api.AlertsReply",
 ) -> None:
     from poolwarden_collector.cli.as_json import as_object, print_json
 

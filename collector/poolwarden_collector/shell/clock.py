@@ -27,6 +27,12 @@ def wall_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def text_of(wall_ms: int) -> str:
+    """A stamp of ``wall_ms`` as ``wall_text`` would have said it."""
+    at = datetime.fromtimestamp(wall_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def wall_ms() -> int:
     """Milliseconds since 1970; only paces retries of alerts over a restart."""
     return time.time_ns() // _NS_PER_MS

@@ -76,7 +76,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         prober,
         outbox,
         telemetry,
-        OperatorApi(service, journal, inbox, replies, version()),
+        OperatorApi(service, journal, inbox, replies, version(), telemetry),
     )
 
 

@@ -17,6 +17,7 @@ import asyncio
 import functools
 import os
 import socket
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.effects import Replies
     from poolwarden_collector.shell.inbox import Inbox
     from poolwarden_collector.shell.service import Service
+    from poolwarden_collector.shell.telemetry import Telemetry
 
 ANSWER_WITHIN_S = 10.0
 SOCKET_MODE = 0o660
+LATE_LIMIT, LATE_MOST = 1_000, 20_000
 _FOLLOW_QUEUE = 4_096
 _TEXT_LIMIT = 2_000
 
@@ -86,7 +89,16 @@ def _answered(method: Callable[[OperatorApi, _Q], Awaitable[_A]]) -> Callable[[O
 class OperatorApi(rpc.OperatorServicer):
     """Serves ``Operator`` for one service."""
 
-    def __init__(self, service: Service, journal: Journal, inbox: Inbox, replies: Replies, version: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        journal: Journal,
+        inbox: Inbox,
+        replies: Replies,
+        version: str,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._telemetry = telemetry
         self._service = service
         self._roster = service.roster
         self._journal = journal
@@ -226,6 +238,18 @@ class OperatorApi(rpc.OperatorServicer):
             text = f"no decision {request.id!r} has a stored input; history shows the numbers of those that have"
             raise Wrong(grpc.StatusCode.NOT_FOUND, text)
         return messages.decision(row)
+
+    @_answered
+    async def Late(self, request: pb.LateRequest) -> pb.LateReply:
+        _, host = self._names().host(request.host)
+        if self._telemetry is None:
+            return pb.LateReply()
+        limit = min(request.limit or LATE_LIMIT, LATE_MOST)
+        try:
+            found = await asyncio.to_thread(self._telemetry.told_late, host, request.samples, limit)
+        except sqlite3.Error as error:
+            raise Wrong(grpc.StatusCode.INTERNAL, f"telemetry cannot be read: {error}") from error
+        return pb.LateReply(entries=[messages.late_entry(row) for row in found])
 
     # ------------------------------------------------------------------------------------------------ commands
 

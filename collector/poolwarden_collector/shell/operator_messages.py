@@ -12,6 +12,7 @@ from poolwarden_collector.core.evidence import EvidenceLine
 from poolwarden_collector.core.explain import Explanation
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
+from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.journal import Row
 
 
@@ -141,6 +142,17 @@ def alert(row: dict[str, Any], pool_name: str) -> pb.Alert:
         for item in row["deliveries"]
     )
     return message
+
+
+def late_entry(row: dict[str, Any]) -> pb.LateEntry:
+    """A line that a host told late; an instant that is not known is left out."""
+    return pb.LateEntry(
+        at=clock.text_of(row["at_ms"]) if row["at_ms"] else "",
+        kind=row["kind"],
+        text=row["text"],
+        dropped=row["dropped"],
+        heard=clock.text_of(row["heard_ms"]),
+    )
 
 
 def _plain(value: Any, *without: str) -> dict[str, Any]:

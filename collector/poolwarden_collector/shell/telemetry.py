@@ -100,6 +100,18 @@ class Telemetry:
         line = (host, pool, told.boot_id, told.mono_ms, at, now, kind[:40], text[:1000], told.dropped)
         self._late.append(line)
 
+    def told_late(self, host: HostId, samples: bool, limit: int) -> list[dict[str, Any]]:
+        """The newest such lines of a host, the oldest first; to be called in a thread. Raises sqlite3.Error."""
+        if not self._path.exists():
+            return []
+        wanted = "" if samples else "AND kind != 'sample'"
+        query = f"SELECT * FROM late WHERE host = ? {wanted} ORDER BY heard_ms DESC, mono_ms DESC LIMIT ?"
+        db = _open(self._path)
+        try:
+            return list(db.query(query, [host, limit]))[::-1]
+        finally:
+            db.conn.close()
+
     def _run(self) -> None:
         db: Database | None = None
         batches = 0

@@ -18,6 +18,75 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class LateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    SAMPLES_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """UUID, pool/host or unique name"""
+    samples: builtins.bool
+    """samples too, not events alone"""
+    limit: builtins.int
+    """the newest so many; 0: 1000"""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        samples: builtins.bool = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host", b"host", "limit", b"limit", "samples", b"samples"]) -> None: ...
+
+global___LateRequest = LateRequest
+
+class LateReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LateEntry]: ...
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[global___LateEntry] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["entries", b"entries"]) -> None: ...
+
+global___LateReply = LateReply
+
+class LateEntry(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
+    HEARD_FIELD_NUMBER: builtins.int
+    at: builtins.str
+    """RFC 3339, by this collector's clock; empty: not known"""
+    kind: builtins.str
+    """"link", "xapi", "role", "disk", "order", "sample" """
+    text: builtins.str
+    """of a sample: JSON"""
+    dropped: builtins.int
+    """how many before it were lost"""
+    heard: builtins.str
+    """when it was told"""
+    def __init__(
+        self,
+        *,
+        at: builtins.str = ...,
+        kind: builtins.str = ...,
+        text: builtins.str = ...,
+        dropped: builtins.int = ...,
+        heard: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["at", b"at", "dropped", b"dropped", "heard", b"heard", "kind", b"kind", "text", b"text"]) -> None: ...
+
+global___LateEntry = LateEntry
+
 class StatusRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

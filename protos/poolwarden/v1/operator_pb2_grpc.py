@@ -49,6 +49,11 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.DecisionRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.DecisionReply.FromString,
                 )
+        self.Late = channel.unary_unary(
+                '/poolwarden.v1.Operator/Late',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.LateRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.LateReply.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -98,6 +103,13 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Late(self, request, context):
+        """What a host kept while no collector listened, and told afterwards; the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +147,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Decision,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.DecisionRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.DecisionReply.SerializeToString,
+            ),
+            'Late': grpc.unary_unary_rpc_method_handler(
+                    servicer.Late,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.LateRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.LateReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,5 +279,22 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Decision',
             poolwarden_dot_v1_dot_operator__pb2.DecisionRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.DecisionReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Late(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Late',
+            poolwarden_dot_v1_dot_operator__pb2.LateRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.LateReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

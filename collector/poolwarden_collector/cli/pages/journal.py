@@ -43,6 +43,16 @@ def entry_line(entry: "api.HistoryEntry", *, with_pool: bool) -> Line:
     return Line(f"{pool}{actor}{entry.text}{again}", label=label)
 
 
+def late_page(entries: Iterable["api.LateEntry"]) -> Page:
+    """Lines in order; where some before one were lost, that is said."""
+    page: Page = []
+    for entry in entries:
+        if entry.dropped:
+            page.append(Line(f"{entry.dropped} before this did not fit and are lost", "warn"))
+        page.append(Line(entry.text, label=f"{clock(entry.at) or 'not known when':<23}  {entry.kind:<6}  "))
+    return page
+
+
 def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:
     """Each alert with its deliveries."""
     page: Page = []
