@@ -5,16 +5,13 @@ statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart xapi.
 """
 
 import os
-import socket
 import time
 from typing import Any, Callable, List, Optional, Tuple
-
-import psutil
 
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
-from poolwarden_agent.dom0 import alive, files, mastering, mounts, statedb, systemd, xenstore
+from poolwarden_agent.dom0 import address, alive, files, mastering, mounts, statedb, systemd, xenstore
 from poolwarden_agent.dom0.ballast import Ballast
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
@@ -170,14 +167,8 @@ class Dom0(HostPort):
         self._refresh_inventory()
         if self._config.management_address:
             return self._config.management_address
-        family = socket.AF_INET6 if self._inventory.get("MANAGEMENT_ADDRESS_TYPE") == "IPv6" else socket.AF_INET
-        try:
-            found = psutil.net_if_addrs().get(self._inventory.get("MANAGEMENT_INTERFACE", ""), [])
-        except (OSError, psutil.Error):
-            return ""
-        addresses = [str(item.address).split("%")[0] for item in found if item.family == family]
-        routable = [item for item in addresses if not item.lower().startswith("fe80:")]
-        return (routable or addresses or [""])[0]
+        version_6 = self._inventory.get("MANAGEMENT_ADDRESS_TYPE") == "IPv6"
+        return address.of(self._inventory.get("MANAGEMENT_INTERFACE", ""), version_6)
 
     # ---------------------------------------------------------------------------------------------- xapi
 
