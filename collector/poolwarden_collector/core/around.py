@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from poolwarden_collector.core.draft import Draft
@@ -143,14 +144,15 @@ def _ours(c: Certificate) -> bool:
 # ------------------------------------------------------------------------------------------------ alerts
 
 
-def watch(d: Draft) -> None:
-    """Alerts on certificates and clocks of every heard host."""
+def watch(d: Draft, hosts: Collection[HostId]) -> None:
+    """Alerts on certificates and clocks of these hosts; and the end of those of hosts that have left the pool."""
     lead = f"{d.record.pool}/{PREFIX}"
     opened = {key.removeprefix(f"{d.record.pool}/") for key in d.record.open_alerts if key.startswith(lead)}
-    wanted = {key: (host, line) for host in d.live.agents for key, line in _worth_telling(d, host, opened)}
+    wanted = {key: (host, line) for host in hosts for key, line in _worth_telling(d, host, opened)}
     for key in sorted(opened - set(wanted)):
         host = key.removeprefix(PREFIX).split("/", 1)[0]
-        if d.heard(host) is not None or host not in d.record.hosts:
+        left = host not in d.record.hosts
+        if left or (host in hosts and d.heard(host) is not None):
             d.resolve_alert(f"{d.record.pool}/{key}", f"{d.name(host)}: {key.rsplit('/', 1)[1]} is fine again")
     for key, (host, line) in wanted.items():
         if key not in opened:

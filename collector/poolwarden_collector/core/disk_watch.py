@@ -11,6 +11,8 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import Disk, DiskLevel, Filling, HostId
 
@@ -22,14 +24,15 @@ _MEANS = {
 }
 
 
-def watch(d: Draft) -> None:
-    """Alerts on the disks of every heard host, as they are now."""
-    wanted = {key: (host, disk, word) for host in d.live.agents for key, disk, word in _crossed(d, host)}
+def watch(d: Draft, hosts: Collection[HostId]) -> None:
+    """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
+    wanted = {key: (host, disk, word) for host in hosts for key, disk, word in _crossed(d, host)}
     lead = f"{d.record.pool}/{PREFIX}"
     for full in [key for key in d.record.open_alerts if key.startswith(lead)]:
         key = full.removeprefix(f"{d.record.pool}/")
         host, _, rest = key.removeprefix(PREFIX).partition("/")
-        if key not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
+        looked_at = host in hosts or host not in d.record.hosts
+        if looked_at and key not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
             d.resolve_alert(full, _over(d, host, rest))
     for key, (host, disk, word) in wanted.items():
         _raise(d, key, host, disk, word)

@@ -9,6 +9,7 @@ what that permits (failover, members, remedies, operator), and say what changed 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from poolwarden_collector.core import (
@@ -26,7 +27,7 @@ from poolwarden_collector.core import (
     upkeep,
 )
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.events import Event, OperatorSaid
+from poolwarden_collector.core.events import AgentReported, Event, OperatorSaid, Tick
 from poolwarden_collector.core.evidence import lines, note_service, signs, silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.flapping import is_flapping
@@ -61,8 +62,9 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     note_service(d)
     copies.note_generation(d)
     verdict = judged(d)
-    disk_watch.watch(d)
-    around.watch(d)
+    told = _told_of(d, event)
+    disk_watch.watch(d, told)
+    around.watch(d, told)
     _say_silence(d)
     _say_verdict(d, verdict)
     if isinstance(event, OperatorSaid):
@@ -75,6 +77,13 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     master.settings(d)
     _forget(d)
     return Outcome(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
+
+
+def _told_of(d: Draft, event: Event) -> Collection[HostId]:
+    """Whose facts may be other ones: the host that reports; at a tick any, for what was heard may count or not."""
+    if isinstance(event, AgentReported):
+        return (event.host,) if event.host in d.live.agents else ()
+    return tuple(d.live.agents) if isinstance(event, Tick) else ()
 
 
 # What may have to be explained years later, to the last fact that it was made from.
