@@ -21,6 +21,10 @@ def main() -> int:
         from poolwarden_agent import diskcommand
 
         return diskcommand.main(sys.argv[2:])
+    if sys.argv[1:2] == ["gate"]:
+        from poolwarden_agent import gatecommand
+
+        return gatecommand.main(sys.argv[2:])
     if sys.argv[1:2] == ["prepare"]:
         return _prepare(sys.argv[2:])
     arguments = _arguments()
@@ -52,7 +56,10 @@ def _prepare(rest: List[str]) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="poolwarden-agent", description="Reports this host and obeys checked orders.")
-    parser.epilog = "poolwarden-agent disk: how full this host is, what fills it, what could be given back."
+    parser.epilog = (
+        "poolwarden-agent disk: how full this host is, what fills it, what could be given back. "
+        "poolwarden-agent gate status|open|release: may xapi start here, and what it waits for."
+    )
     parser.add_argument("--root", default="/", help="the directory that is this host's / (default: /)")
     parser.add_argument("--config", default="", help="default: ROOT/etc/poolwarden/agent.conf")
     parser.add_argument("--link-fd", type=int, default=-1, help=argparse.SUPPRESS)
@@ -97,7 +104,7 @@ def _host_side(root: str, config: Config) -> int:
     log.name(identity.name or "-")
     if not identity.host or not identity.boot_id:
         return _fail("%s has no INSTALLATION_UUID in etc/xensource-inventory (or no boot id): is this a dom0?" % root)
-    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command())).run()
+    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command()), root).run()
     port.close()
     sys.stderr.flush()
     os._exit(0)  # the threads that still look at something have nothing to tidy up

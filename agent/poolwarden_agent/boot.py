@@ -32,7 +32,8 @@ _STATES = {
 class BootGate(object):
     """One boot's gate."""
 
-    def __init__(self, port: HostPort, keeper: Keeper) -> None:
+    def __init__(self, port: HostPort, keeper: Keeper, alone: bool = False) -> None:
+        self._alone = alone  # there is no connection, and never will be one
         self._port = port
         self._keeper = keeper
         self._found = port.boot_facts()
@@ -104,7 +105,7 @@ class BootGate(object):
         """
         now = self._port.mono_ms()
         if not connected:
-            return now - self._began_ms >= CONNECT_MS
+            return self._alone or now - self._began_ms >= CONNECT_MS
         return now - self._heard_ms >= COLLECTOR_SILENT_MS
 
     def look(self) -> None:

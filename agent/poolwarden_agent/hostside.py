@@ -23,7 +23,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire, wire_disks, wire_surroundings
-from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, Acts
+from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, RESTART_LIMIT_MS, Acts
 from poolwarden_agent.boot import BootGate
 from poolwarden_agent.core import boot_gate, gate, judge
 from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
@@ -261,6 +261,14 @@ class HostSide(object):
         self.observer.keep_only(self.targets)
 
     # ------------------------------------------------------------------------------------------ obeying
+
+    def release_hold(self) -> Act:
+        """Lift the hold at the word of an operator on this host, and start the toolstack as what pool.conf says.
+
+        :raises SlotError: it could not be stored; the toolstack is still held.
+        """
+        self._keeper.change(lambda state: gate.with_hold(state, None))
+        return self.port.start_toolstack(RESTART_LIMIT_MS)
 
     def tidy(self) -> str:
         """See to it that no placed database is left behind on a host that became master by another way.

@@ -20,6 +20,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import log
 from poolwarden_agent.acts import SLOW
 from poolwarden_agent.dom0.slots import SlotError
+from poolwarden_agent.gatewatch import GateWatch
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.linkprocess import LinkLost, LinkProcess
 from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
@@ -30,13 +31,16 @@ LAST_ORDER_S = 4.0  # at a stop, for the order in hand
 LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
 LONGEST_SLEEP_S = 1.0
 MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
+GATE_EVERY_MS = 2000
+GATE_TURN_S = 0.5
 
 
 class Runner(object):
     """The host side's process."""
 
-    def __init__(self, side: HostSide, link: LinkProcess) -> None:
+    def __init__(self, side: HostSide, link: LinkProcess, root: str = "/") -> None:
         self._side = side
+        self._root = root
         self._link = link
         self._orders = queue.Queue()  # type: queue.Queue
         self._results = queue.Queue()  # type: queue.Queue
@@ -48,6 +52,7 @@ class Runner(object):
         self._stopping = False
         self._news = False
         self._next_report = 0
+        self._next_question = 0  # when the collector is asked about the boot gate again
         self._unanswered = 0  # orders that were heard and have no result yet
         self._probers = Probers(self._probe)
         self._slow = Workers(self._one_order)
@@ -63,7 +68,7 @@ class Runner(object):
             log.say("%s" % error, "storage")
         if self._side.storage:
             log.say("%s: reports go on, every order is refused" % self._side.storage, "storage")
-        for target in (self._observe_xapi, self._observe_host, self._obey):
+        for target in (self._observe_xapi, self._observe_host, self._obey, self._watch_gate):
             thread = threading.Thread(target=target)
             thread.daemon = True
             thread.start()
@@ -99,6 +104,7 @@ class Runner(object):
                 self._report(now)
             elif not self._stream and now >= self._next_report:
                 self._keep(now)
+            self._ask_about_gate(now)
             wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
             self._wait(min(wait_s, LONGEST_SLEEP_S))
             self._tell_results()
@@ -106,6 +112,11 @@ class Runner(object):
         except LinkLost as error:
             self._stream = 0
             log.say(str(error), "link side")
+
+    def _ask_about_gate(self, now: int) -> None:
+        if self._stream and now >= self._next_question and self._side.boot.watching:
+            self._next_question = now + GATE_EVERY_MS
+            self._send(self._side.gate_question())
 
     def _next_due(self, now: int) -> int:
         side = self._side
@@ -243,6 +254,19 @@ class Runner(object):
 
     def _probe(self, host: str, address: str) -> None:
         self._side.observer.look_at_peer(host, address, self._side.settings.probe_timeout_ms)
+
+    def _watch_gate(self) -> None:
+        watch = GateWatch(self._side, self._root)
+        while True:
+            try:
+                changed = watch.turn(bool(self._stream))
+            except Exception as error:
+                changed = False
+                log.say("the boot gate cannot be looked at: %s: %s" % (type(error).__name__, error), "gate")
+            if changed:
+                self._news = True
+                self._wake()
+            time.sleep(GATE_TURN_S)
 
     def _obey(self) -> None:
         while True:

@@ -33,6 +33,11 @@ def _pull_bmc(world: World, machine: Machine) -> None:
     machine.bmc.faults.add(BmcFault.MUTE)  # where there are no cables it accepts connections and says nothing
 
 
+def _isolate(world: World, machine: Machine) -> None:
+    world.network.set_link(machine.host.node, False)
+    machine.host.plug(False)
+
+
 def _partition(world: World, machine: Machine) -> None:
     world.network.block(COLLECTOR, machine.host.node)
     world.network.block(machine.host.node, COLLECTOR)
@@ -44,7 +49,7 @@ FAULTS: dict[str, Fault] = {
     "reads-on": Fault("dom0 is dead and silent, the power stays on", lambda w, m: m.host.lose_dom0()),
     "freeze": Fault("dom0 hangs: xapi and the agent are stopped, ports still accept", lambda w, m: m.host.freeze()),
     "thaw": Fault("a frozen dom0 runs on", lambda w, m: m.host.thaw()),
-    "isolate": Fault("the host's cable is pulled", lambda w, m: w.network.set_link(m.host.node, False)),
+    "isolate": Fault("the host's cable is pulled", _isolate),
     "partition-collector": Fault("the collector and this host lose each other; nobody else does", _partition),
     "xapi-hang": Fault("xapi accepts and never answers", lambda w, m: _signal(m.host.xapi.send(signal.SIGUSR1))),
     "xapi-kill": Fault(
@@ -92,5 +97,6 @@ async def heal(world: World, machine: Machine) -> None:
     machine.host.xapi.send(signal.SIGUSR2)
     if machine.host.alive:
         world.network.set_link(machine.host.node, True)
+        machine.host.plug(True)
     else:
         await machine.host.power_on()

@@ -8,6 +8,8 @@ Rules
   starts them. The supervisor restarts xapi by systemd's rule (`program`).
 * ``usr/bin/systemctl`` in the tree is a real executable that asks this supervisor; it knows xapi.service and
   poolwarden-agent.service.
+* xapi.service has the drop-in of the agent's package, and the supervisor runs its ExecStartPre before each start: the
+  boot gate and the hold are the shipped agent's. The lab's first boot is let start, like a pool that runs already.
 * ``proc/<pid>`` in the tree is a link to the real one for as long as the process lives.
 """
 
@@ -31,6 +33,11 @@ from poolwarden_lab.xapi.trees import HostTree, write_tree
 if TYPE_CHECKING:
     from poolwarden_lab.netns import Network
 
+DROP_IN = "usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf"
+PROGRAM = "opt/poolwarden/bin/poolwarden-agent"
+# As packaging/agent/xapi.service.d has it (tests/lab holds the two against each other).
+FIRST = f"/{PROGRAM} gate wait"
+INTERFACE = "sys/class/net/xenbr0"
 DISK_MB = 128  # twice what the policy wants free before a promotion
 SUPERVISOR_SOCKET = "var/run/supervisor.sock"
 FILLER = "var/log/filler"
@@ -52,6 +59,7 @@ class HostSettings:
     agent_environment: dict[str, str] = field(default_factory=dict)
     http_port: int = 80
     tls_port: int = 443
+    gated: bool = False  # xapi.service has the agent's drop-in
 
 
 class SimulatedHost:
@@ -108,6 +116,22 @@ class SimulatedHost:
             f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S {_quoted(str(_CONTROL))} {_quoted(str(self.root))} "$@"\n'
         )
         self._write("usr/bin/systemctl", control.encode(), 0o755)
+        self.plug(True)
+        if self._settings.gated:
+            self._put_gate()
+
+    def _put_gate(self) -> None:
+        self._write(DROP_IN, f"[Service]\nExecStartPre=-{FIRST}\nTimeoutStartSec=0\n".encode(), 0o644)
+        words = " ".join(_quoted(word) for word in [self._settings.agent_python, "-m", "poolwarden_agent"])
+        path = _quoted(self._settings.agent_environment.get("PYTHONPATH", ""))
+        program = f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {words} "$@" --root {_quoted(str(self.root))}\n'
+        self._write(PROGRAM, program.encode(), 0o755)
+        boot = self.root / "proc/sys/kernel/random/boot_id"
+        self._write("var/run/poolwarden/xapi-started", boot.read_bytes(), 0o644)
+
+    def plug(self, there: bool) -> None:
+        """What dom0 sees of the management interface's cable."""
+        self._write(f"{INTERFACE}/carrier", b"1\n" if there else b"0\n", 0o644)
 
     def destroy(self) -> None:
         """Remove the tree. The host must be off."""
@@ -159,6 +183,8 @@ class SimulatedHost:
     def _forget_last_boot(self) -> None:
         if self.xapi.starts:
             self._write("proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n".encode(), 0o444)
+            for path in (self.root / "var/run/poolwarden").glob("*"):
+                path.unlink()
         for name in ("xapi.pid", "xapi_startup.cookie", "xapi_init_complete.cookie", "supervisor.sock"):
             (self.root / "var/run" / name).unlink(missing_ok=True)
         for entry in (self.root / "proc").iterdir():
@@ -227,9 +253,16 @@ class SimulatedHost:
             settings.logs / f"{self.node}-{name}.log",
             environment=environment,
             stop_limit_s=stop_limit_s,
+            first=self._first(name),
             started=self._appeared,
             ended=self._disappeared,
         )
+
+    def _first(self, name: str) -> list[str]:
+        """What the drop-in has systemd run before each start of xapi."""
+        if name != "xapi" or not self._settings.gated:
+            return []
+        return [*self._network.launcher(self.node), str(self.root / PROGRAM), *FIRST.split()[1:]]
 
     def _xapi_command(self) -> list[str]:
         settings = self._settings

@@ -128,6 +128,9 @@ def _unready(pool: pb.PoolStatus, hosts: int) -> str:
         return f"{len(heard)} of {hosts} agents are connected ({', '.join(heard) or 'none'})"
     if pool.verdict != "Healthy":
         return f"{pool.verdict}: {pool.sentence}"
+    disabled = [host.name for host in pool.hosts if host.enabled == "no"]
+    if disabled:
+        return f"{', '.join(disabled)} is not enabled yet"
     blind = [
         host.name for host in pool.hosts if host.host_uuid != pool.master_uuid and not _sees(host, pool.master_uuid)
     ]

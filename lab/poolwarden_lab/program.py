@@ -32,12 +32,15 @@ class Program:
         log: Path,
         *,
         environment: Mapping[str, str],
+        first: Sequence[str] = (),
         restart_delay_s: float = RESTART_DELAY_S,
         stop_limit_s: float = 10.0,
         started: Callable[[int], None] = lambda pid: None,
         ended: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self._command = list(command)
+        self._first = list(first)  # ExecStartPre=-: must end before each start, however it ends
+        self._asking: asyncio.subprocess.Process | None = None
         self._log = log
         self._environment = dict(environment)
         self._restart_delay_s = restart_delay_s
@@ -67,12 +70,16 @@ class Program:
         if self.pid or self._wanted:
             return
         self._wanted = True
+        if self._first:
+            self._keeper = asyncio.create_task(self._keep_once_let())
+            return
         await self._spawn()
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL to it and its descendants after the limit."""
         self._wanted = False
+        self._stop_asking()
         process = self._process
         if process is not None and process.returncode is None:
             family = self.family()
@@ -86,6 +93,7 @@ class Program:
     async def kill(self) -> None:
         """SIGKILL to it and its descendants; it stays down, also if a `restart` is under way."""
         self._wanted = False
+        self._stop_asking()
         self._kills += 1
         self.send(signal.SIGKILL)
         await self._gone()
@@ -123,11 +131,28 @@ class Program:
             self.send(signal.SIGKILL)
             await asyncio.wait({keeper}, timeout=0.05)
 
-    async def _spawn(self) -> None:
+    def _stop_asking(self) -> None:
+        if self._asking is not None and self._asking.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._asking.pid, signal.SIGKILL)
+
+    async def _let(self) -> bool:
+        """Run what comes before each start; is it still wanted afterwards?"""
+        if self._first:
+            self._asking = await self._execute(self._first)
+            await self._asking.wait()
+        return self._wanted
+
+    async def _keep_once_let(self) -> None:
+        if await self._let():
+            await self._spawn()
+            await self._keep()
+
+    async def _execute(self, command: list[str]) -> asyncio.subprocess.Process:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
+            return await asyncio.create_subprocess_exec(
+                *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -135,6 +160,9 @@ class Program:
                 cwd="/",
                 start_new_session=True,
             )
+
+    async def _spawn(self) -> None:
+        process = await self._execute(self._command)
         self._process = process
         self.starts += 1
         self._started(process.pid)
@@ -151,7 +179,7 @@ class Program:
             await asyncio.sleep(
                 self._restart_delay_s if time.monotonic() - begun > 1 else max(self._restart_delay_s, 0.2)
             )
-            if not self._wanted:
+            if not self._wanted or not await self._let():
                 return
             await self._spawn()
 

@@ -156,6 +156,7 @@ class World:
             agent_environment=base_environment(code_path("poolwarden_agent", "poolwarden"), own_python=own),
             http_port=80 if low else 8080,
             tls_port=443 if low else 8443,
+            gated=True,
         )
         host = SimulatedHost(number, tree, self.network, settings)
         bmc = Bmc(host, configuration.BMC_USER, configuration.BMC_PASSWORD)

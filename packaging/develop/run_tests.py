@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/bin/python"
 PYTHON36 = ROOT / ".venv36/bin/python"
 MYPY_OVER = ("collector", "lab")
-EVERY_CORE = ("--numprocesses=auto", "--dist=worksteal")  # tests share nothing but the machine
+EVERY_CORE = ("--numprocesses=auto", "--dist=loadfile")  # files share nothing but the machine
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 
 

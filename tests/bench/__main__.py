@@ -27,7 +27,7 @@ from poolwarden_lab import netns  # noqa: E402
 BENCHES = {
     "engine": (
         "engine_cost",
-        "cost of one engine step, and of the deciding one with its commit; 3 and 64 hosts",
+        "cost of one engine step, and of the deciding one with its commit; 3, 16 and 64 hosts",
         "1 min",
     ),
     "status": ("status_cost", "`poolwarden status` as a process, against a live collector", "1 min"),

@@ -24,7 +24,7 @@ from poolwarden_collector.core.orders import Order, SendOrder
 from poolwarden_collector.shell.journal import Journal
 
 NAME = "engine"
-SIZES = (3, 64)
+SIZES = (3, 16, 64)
 EVENTS_PER_ROUND = 20
 DECISION_BUDGET_MS = 1_000.0
 DECISION_LIMIT_MS = 40_000

@@ -1,7 +1,7 @@
 """The real dom0 below a root directory ("/" in production): the port's real implementation.
 
 Nothing here forks when idle: services are judged by files and sockets, domains come from xenstored's socket, disks from
-statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart xapi.
+statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart, stop or start the toolstack.
 """
 
 import os
@@ -11,7 +11,18 @@ from typing import Any, Callable, List, Optional, Tuple
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
-from poolwarden_agent.dom0 import address, alive, files, mastering, mounts, statedb, systemd, xenstore
+from poolwarden_agent.dom0 import (
+    address,
+    alive,
+    booting,
+    files,
+    mastering,
+    mounts,
+    statedb,
+    systemd,
+    toolstack,
+    xenstore,
+)
 from poolwarden_agent.dom0.ballast import Ballast
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
@@ -21,6 +32,7 @@ from poolwarden_agent.dom0.port import (
     HTTP_PORT,
     TLS_PORT,
     Act,
+    BootFacts,
     DatabasePiece,
     Disk,
     Emergency,
@@ -35,8 +47,8 @@ from poolwarden_agent.dom0.surroundings import Reader, Surroundings, certificate
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
 
 SLOTS = "var/lib/poolwarden"
-# Stopping and starting the toolstack is not done here, so it is not promised.
-ABLE = tuple(kind for kind in KNOWN if kind not in ("toolstack_fence", "toolstack_release"))
+# A hold that a reboot would lift is none: these are promised only where xapi's start asks the hold first.
+HELD_BY_GATE = ("toolstack_fence", "toolstack_release")
 LOCAL_LOOK_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -53,6 +65,7 @@ class Dom0(HostPort):
         self._slots = Slots(os.path.join(root, SLOTS))
         self._handover = Handover(root)
         self._ballast = Ballast(os.path.join(root, SLOTS))
+        self._peers = booting.Peers(root)
         self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
         self._session_of = self._tcp_of = NO_PROCESS
@@ -93,7 +106,8 @@ class Dom0(HostPort):
             self._identity = self._read_identity()._replace(boot_id=self._identity.boot_id)
 
     def capabilities(self) -> Tuple[str, ...]:
-        return ABLE
+        gated = booting.gated(self._root)
+        return tuple(kind for kind in KNOWN if gated or kind not in HELD_BY_GATE)
 
     def load_state(self) -> bytes:
         self._slots.prepare()
@@ -256,8 +270,29 @@ class Dom0(HostPort):
         return Act("done", "xapi accepted %s" % method)
 
     def restart_xapi(self, limit_ms: int) -> Act:
-        systemctl, lock = os.path.join(self._root, "usr/bin/systemctl"), os.path.join(self._root, SLOTS, "state.0")
+        systemctl, lock = self._systemd()
         return systemd.restart_xapi(systemctl, lock, self.process, limit_ms / 1000.0)
+
+    def stop_toolstack(self, limit_ms: int) -> Act:
+        return toolstack.stop(*self._systemd(), root=self._root, limit_s=limit_ms / 1000.0)
+
+    def start_toolstack(self, limit_ms: int) -> Act:
+        running = lambda: self.process() != NO_PROCESS  # noqa: E731
+        return toolstack.start(*self._systemd(), running=running, limit_s=limit_ms / 1000.0)
+
+    def _systemd(self) -> Tuple[str, str]:
+        """systemctl, and the file whose lock keeps two of its runs apart."""
+        return os.path.join(self._root, "usr/bin/systemctl"), os.path.join(self._root, SLOTS, "state.0")
+
+    def boot_facts(self) -> Optional[BootFacts]:
+        if not booting.gated(self._root):
+            return None
+        self._refresh_inventory()
+        conf, master = self.role()
+        peers = self._peers.addresses(self._identity.host)
+        begun = booting.started(self._root, self._identity.boot_id) or self.process() != NO_PROCESS
+        link = booting.link_up(self._root, self._inventory.get("MANAGEMENT_INTERFACE", ""))
+        return BootFacts(conf, master, begun, peers or (), peers is not None, link, booting.gateway(self._root))
 
     def write_member_conf(self, address: str) -> str:
         if not is_address(address):
@@ -288,7 +323,9 @@ class Dom0(HostPort):
         running = self.process() != NO_PROCESS
         text = ["xapi runs"] if running else []
         text += ["port %d is not closed" % port for port in listening]
-        return Toolstack(not running, not listening, "; ".join(text))
+        working = toolstack.workers(self._root)
+        text += ["storage is being worked on by %s" % worker for worker in working[:3]]
+        return Toolstack(not running and not working, not listening, "; ".join(text))
 
     # ---------------------------------------------------------------------------------------------- databases
 

@@ -14,7 +14,7 @@ stands in for state.db (xapi: ocaml/database/db_cache_impl.ml, ocaml/xapi/xapi.m
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 DIRECTORY = "var/lib/xcp"
 BIGGEST = 256 * 1024 * 1024
@@ -91,6 +91,18 @@ def view(root: str) -> View:
     return View(True, generation, source, _placements(tables), pool.get("uuid", ""), upgrade, "")
 
 
+def hosts(root: str) -> Optional[Tuple[Tuple[str, str], ...]]:
+    """(UUID, address) of every host in the file that would be loaded; None where it cannot be said."""
+    source, _ = loads(root)
+    if not source:
+        return None
+    try:
+        tables = _tables(os.path.join(root, source))
+    except (StateDbError, OSError):
+        return None
+    return tuple((row.get("uuid", ""), unescape(row.get("address", ""))) for row in tables["host"])
+
+
 def _placements(tables: Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...]:
     hosts = {row.get("ref", row.get("_ref", "")): row.get("uuid", "") for row in tables["host"]}
     found = []
@@ -105,7 +117,7 @@ def _placements(tables: Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...
 
 _WANTED: Dict[str, Tuple[str, ...]] = {
     "pool": ("uuid", "other_config"),
-    "host": ("ref", "_ref", "uuid"),
+    "host": ("ref", "_ref", "uuid", "address"),
     "VM": (
         "uuid", "power_state", "resident_on", "is_control_domain", "is_a_template", "is_a_snapshot", "name__label"
     ),

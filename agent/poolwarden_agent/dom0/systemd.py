@@ -1,4 +1,5 @@
-"""The one thing that is asked of systemd: restart xapi. Never a shell, never xe-toolstack-restart (it closes 443).
+"""What is asked of systemd: restart xapi, stop and start the toolstack. Never a shell, never xe-toolstack-restart (it
+closes 443).
 
 A restart can take 90 s, and we may be killed meanwhile while systemctl goes on. So systemctl inherits a lock (flock of
 an open file): who comes after us waits until that run has ended, and then looks whether anything is left to do.
@@ -9,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Callable, Tuple
+from typing import Callable, List, Tuple, Union
 
 from poolwarden_agent.dom0.port import Act
 
@@ -53,9 +54,35 @@ def _locked(held: int, deadline: float) -> bool:
 def _run(
     systemctl: str, held: int, before: Tuple[int, int], process: Callable[[], Tuple[int, int]], deadline: float
 ) -> Act:
+    said = ask(systemctl, ["restart", "xapi.service"], held, deadline)
+    if isinstance(said, Act):
+        return said
+    code, text = said
+    if code:
+        return Act("failed", "systemctl ended with %d: %s" % (code, text))
+    return _replaced(before, process, min(deadline, time.monotonic() + NEW_PROCESS_S))
+
+
+def locked(lock: str, deadline: float, work: Callable[[int], Act]) -> Act:
+    """Do this while nobody else asks systemd for anything; ``work`` gets the lock's descriptor, for its children."""
+    try:
+        held = os.open(lock, os.O_RDONLY)
+    except OSError as error:
+        return Act("failed", "the lock %s cannot be opened: %s" % (lock, error.strerror))
+    try:
+        if not _locked(held, deadline):
+            return Act("unknown", "an earlier systemctl has not ended")
+        return work(held)
+    finally:
+        fcntl.flock(held, fcntl.LOCK_UN)
+        os.close(held)
+
+
+def ask(systemctl: str, words: List[str], held: int, deadline: float) -> Union[Act, Tuple[int, str]]:
+    """Run it with these words: its exit code and what it said, or the Act that it was not run or did not end."""
     try:
         run = subprocess.Popen(
-            [systemctl, "restart", "xapi.service"],
+            [systemctl] + words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -76,9 +103,7 @@ def _run(
             return Act("unknown", "systemctl has not ended within its limit")
         os.set_blocking(run.stderr.fileno(), False)  # somebody else may still hold the other end
         said = (run.stderr.read() or b"").decode("utf-8", "replace").strip()[-200:]
-    if code:
-        return Act("failed", "systemctl ended with %d: %s" % (code, said))
-    return _replaced(before, process, min(deadline, time.monotonic() + NEW_PROCESS_S))
+    return code, said
 
 
 def _replaced(before: Tuple[int, int], process: Callable[[], Tuple[int, int]], deadline: float) -> Act:

@@ -1,0 +1,231 @@
+"""`poolwarden-agent gate wait|status|open|release`: xapi's start and the operator on this very host.
+
+``wait`` is ExecStartPre of xapi.service. It returns when xapi may start and otherwise goes on waiting, so that xapi is
+neither started nor failed; it says why, once per reason. Rules, the first that decides:
+
+1. Not configured, a member by pool.conf, or let start in this boot before: xapi may start, if no hold and no
+   tombstone says otherwise. Both are asked at every start, reboot or not.
+2. An operator opened the gate on this host in this boot.
+3. The agent runs: its word (the boot gate's, with the collector's).
+4. The agent does not run 20 s after the first question: the same rules without a collector, asked by this program.
+
+A fault of this program must not keep a healthy master down: where neither hold nor tombstone is stored, xapi starts,
+and that is said loudly. Where one is, or where that cannot be read on a host that pool.conf makes master, xapi waits.
+"""
+
+import argparse
+import os
+import time
+from typing import Callable, List, Optional
+
+from poolwarden_agent import gatefile, log
+from poolwarden_agent.boot import BootGate
+from poolwarden_agent.config import Config, ConfigError, load
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0 import booting, files
+from poolwarden_agent.dom0.host import SLOTS, Dom0
+from poolwarden_agent.dom0.slots import SlotError, Slots
+from poolwarden_agent.gatefile import Word
+from poolwarden_agent.keeper import Keeper
+
+AGENT_WITHIN_MS = 20000
+TURN_S = 0.5
+ASK_EVERY_MS = 2000
+
+
+def main(words: List[str]) -> int:
+    parser = argparse.ArgumentParser(prog="poolwarden-agent gate", description="May xapi start on this host?")
+    parser.add_argument("what", choices=("wait", "status", "open", "release"))
+    parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
+    parser.add_argument("--name", default="", help="open, release: this host's name, instead of typing it")
+    given = parser.parse_args(words)
+    log.name("gate")
+    if given.what == "wait":
+        return _wait(given.root)
+    return _status(given.root) if given.what == "status" else _request(given.root, given.what, given.name)
+
+
+# ---------------------------------------------------------------------------------------------- waiting
+
+
+def _wait(root: str) -> int:
+    boot_id = files.read(root, files.BOOT_ID) or ""
+    try:
+        Waiting(root, boot_id).run()
+    except Exception as error:  # a fault of ours must not keep a healthy host down
+        why = "%s: %s" % (type(error).__name__, error)
+        while _must_wait(root):
+            log.say("xapi waits: this program has failed (%s), and a hold or tombstone may be stored" % why)
+            time.sleep(60)
+        log.say("xapi is let start UNGATED: this program has failed (%s); no hold and no tombstone is stored" % why)
+    try:
+        booting.mark_started(root, boot_id)
+    except OSError as error:
+        log.say("the start of xapi cannot be noted: %s" % error)
+    return 0
+
+
+def _must_wait(root: str) -> bool:
+    """Is there a hold, or a tombstone on a master by pool.conf, or is that not known?"""
+    try:
+        state = stored(root)
+    except (SlotError, ValueError):
+        return files.pool_conf(root)[0] == gate.MASTER
+    return state.hold is not None or (state.tombstone is not None and files.pool_conf(root)[0] == gate.MASTER)
+
+
+def stored(root: str) -> gate.GateState:
+    """What is durable, read and never written. :raises SlotError, ValueError: it cannot be read."""
+    directory = os.path.join(root, SLOTS)
+    if not os.path.exists(os.path.join(directory, "state.0")):
+        return gate.EMPTY
+    payload = Slots(directory).load()
+    return gate.decode(payload) if payload else gate.EMPTY
+
+
+class Waiting(object):
+    """One start of xapi that waits for its permission."""
+
+    def __init__(self, root: str, boot_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
+        self._boot = boot_id
+        self._clock = clock
+        self._began = self._now()
+        self._said = ""
+        self._own: Optional[BootGate] = None
+        self._asked = 0
+
+    def run(self) -> None:
+        """Until xapi may start."""
+        while True:
+            why_not = self.why_not()
+            if not why_not:
+                return
+            self._say("xapi waits: " + why_not)
+            time.sleep(TURN_S)
+
+    def why_not(self) -> str:
+        """Why xapi may not start now; empty: it may."""
+        role = files.pool_conf(self._root)[0]
+        state = stored(self._root) if role == gate.MASTER else self._stored_if_readable()
+        if state.hold is not None:
+            return "its toolstack is held since term %d; poolwarden-agent gate release, if you know better" % (
+                state.hold.term
+            )
+        if role != gate.MASTER:
+            return ""
+        if state.tombstone is not None:
+            by = state.tombstone.address or state.tombstone.successor or "another host"
+            return "this host was superseded by %s at term %d" % (by, state.tombstone.term)
+        if booting.started(self._root, self._boot):
+            return ""
+        return self._boot_rules()
+
+    def _stored_if_readable(self) -> gate.GateState:
+        """A member whose state cannot be read starts: it acts as master of nothing."""
+        try:
+            return stored(self._root)
+        except (SlotError, ValueError) as error:
+            self._say("what is durable cannot be read: %s" % error)
+            return gate.EMPTY
+
+    def _boot_rules(self) -> str:
+        who = gatefile.requested(self._root, gatefile.OPENED, self._boot)
+        if who:
+            self._say("xapi starts: %s opened the gate on this host" % who)
+            return ""
+        try:
+            config = load(os.path.join(self._root, "etc/poolwarden/agent.conf"), self._root)
+        except ConfigError as error:
+            self._say("xapi starts ungated: Poolwarden is not configured here (%s)" % error)
+            return ""
+        word = gatefile.heard(self._root, self._boot, self._now())
+        if word is None and self._now() - self._began >= AGENT_WITHIN_MS:
+            word = self._alone(config)
+        if word is None:
+            return "the agent has not said anything about this boot yet"
+        if word.allows:
+            self._say("xapi starts: %s" % word.reason)
+            return ""
+        return word.reason
+
+    def _alone(self, config: Config) -> Word:
+        """The rules without a collector, while no agent runs."""
+        if self._own is None:
+            port = Dom0(self._root, config)
+            self._own = BootGate(port, Keeper(port), alone=True)
+        if self._now() - self._asked >= ASK_EVERY_MS:
+            self._asked = self._now()
+            self._own.look()
+            self._own.settle(False)
+        decision = self._own.decision
+        return Word(decision.state, "no agent runs here; " + decision.reason, self._own.allows(), self._now())
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _say(self, text: str) -> None:
+        # Seconds that count down are no news.
+        essence = "".join(character for character in text if not character.isdigit())
+        if essence != self._said:
+            self._said = essence
+            log.say(text)
+
+
+# ---------------------------------------------------------------------------------------------- people
+
+
+def _status(root: str) -> int:
+    boot_id = files.read(root, files.BOOT_ID) or ""
+    waiting = Waiting(root, boot_id)
+    try:
+        state = stored(root)
+    except (SlotError, ValueError) as error:
+        print("durable state: cannot be read: %s" % error)
+        return 1
+    print("pool.conf:  %s" % (" ".join(files.pool_conf(root)).strip() or "not readable"))
+    print("held:       %s" % ("since term %d" % state.hold.term if state.hold is not None else "no"))
+    stone = state.tombstone
+    print("superseded: %s" % ("by %s at term %d" % (stone.address or stone.successor, stone.term) if stone else "no"))
+    if not booting.gated(root):
+        print("boot gate:  none: xapi.service has no drop-in of Poolwarden's")
+        return 0
+    word = gatefile.heard(root, boot_id, int(time.monotonic() * 1000))
+    print("agent:      %s" % ("%s: %s" % (word.state, word.reason) if word else "says nothing (is it running?)"))
+    why_not = waiting.why_not()
+    print("xapi:       %s" % ("waits: " + why_not if why_not else "may start"))
+    return 1 if why_not else 0
+
+
+def _request(root: str, what: str, name: str) -> int:
+    """A person's word on this host. It is for this boot, and never against a tombstone."""
+    boot_id = files.read(root, files.BOOT_ID) or ""
+    host = (files.read(root, "etc/hostname") or "").split(".")[0]
+    try:
+        state = stored(root)
+    except (SlotError, ValueError) as error:
+        return _no("durable state cannot be read: %s" % error, "see the file that it names")
+    if state.tombstone is not None:
+        by = state.tombstone.address or state.tombstone.successor
+        hint = "xe pool-emergency-reset-master master-address=%s" % by
+        return _no("this host was superseded by %s; as master it would be a second one" % by, hint)
+    if what == "open" and state.hold is not None:
+        return _no("the toolstack is held, not the gate shut", "poolwarden-agent gate release")
+    if what == "release" and state.hold is None:
+        return _no("the toolstack is not held", "poolwarden-agent gate status")
+    if what == "release" and gatefile.heard(root, boot_id, int(time.monotonic() * 1000)) is None:
+        return _no("the agent alone may change that, and it does not run", "systemctl start poolwarden-agent")
+    if not name:
+        print("xapi would start as this pool's master. If another host is master by now, that destroys data.")
+        name = input("Type this host's name (%s) to go on: " % host).strip()
+    if name != host:
+        return _no("%r is not this host's name" % name, "nothing was done")
+    path = gatefile.OPENED if what == "open" else gatefile.RELEASE
+    gatefile.request(root, path, boot_id, os.environ.get("SUDO_USER") or os.environ.get("USER") or "root")
+    print("asked for; poolwarden-agent gate status tells what comes of it")
+    return 0
+
+
+def _no(why: str, hint: str) -> int:
+    print("poolwarden-agent: %s\n  %s" % (why, hint))
+    return 1

@@ -1,0 +1,187 @@
+"""`poolwarden-agent gate wait`: whatever becomes of the agent, xapi starts when it may, and only then."""
+
+import threading
+
+import pytest
+
+from poolwarden_agent import gatecommand, gatefile
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0 import booting
+from poolwarden_agent.dom0.slots import Slots
+from poolwarden_agent.gatecommand import AGENT_WITHIN_MS, Waiting
+from poolwarden_agent.gatefile import Word
+
+from . import tree as trees
+from .tree import OTHER
+
+
+class Clock(object):
+    def __init__(self):
+        self.ms = 1000000
+
+    def __call__(self):
+        return self.ms / 1000.0
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def master(tree):
+    """A configured master with the drop-in, right after its boot."""
+    tree.put("etc/xensource/pool.conf", "master")
+    tree.put("etc/poolwarden/agent.conf", "[agent]\ncollector = 127.0.0.1:1\n")
+    tree.put(booting.DROP_IN, "[Service]\n")
+    tree.put("sys/class/net/lo/carrier", "1\n")
+    return tree
+
+
+def boot_id(tree):
+    return tree.text("proc/sys/kernel/random/boot_id").strip()
+
+
+def why_not(tree, clock):
+    return Waiting(tree.path(""), boot_id(tree), clock).why_not()
+
+
+def store(tree, **changes):
+    slots = Slots(tree.path("var/lib/poolwarden"))
+    slots.prepare()
+    slots.load()
+    slots.save(gate.encode(gate.EMPTY._replace(**changes)))
+
+
+def agent_says(tree, clock, allows, reason="because"):
+    gatefile.say(tree.path(""), boot_id(tree), Word("open" if allows else "shut", reason, allows, clock.ms))
+
+
+def test_the_agents_word_decides_a_masters_first_start(master, clock):
+    assert why_not(master, clock) == "the agent has not said anything about this boot yet"
+    agent_says(master, clock, False, "h2 succeeded it")
+    assert why_not(master, clock) == "h2 succeeded it"
+    agent_says(master, clock, True)
+    assert why_not(master, clock) == ""
+
+
+def test_a_word_of_another_boot_or_an_old_one_is_none(master, clock):
+    agent_says(master, clock, True)
+    clock.ms += gatefile.FRESH_MS + 1
+    assert "has not said anything" in why_not(master, clock)
+    agent_says(master, clock, True)
+    master.put("proc/sys/kernel/random/boot_id", "another\n")
+    assert "has not said anything" in why_not(master, clock)
+
+
+def test_members_start_freely_and_later_starts_of_a_boot_are_not_gated(master, clock):
+    master.put("etc/xensource/pool.conf", "slave:10.0.0.2")
+    assert why_not(master, clock) == ""
+    master.put("etc/xensource/pool.conf", "master")
+    booting.mark_started(master.path(""), boot_id(master))
+    assert why_not(master, clock) == ""
+
+
+@pytest.mark.parametrize("conf", ["master", "slave:10.0.0.2"])
+def test_a_hold_holds_whatever_else_is_said(master, clock, conf):
+    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    master.put("etc/xensource/pool.conf", conf)
+    booting.mark_started(master.path(""), boot_id(master))
+    agent_says(master, clock, True)
+    assert "held since term 7" in why_not(master, clock)
+    store(master, hold=None)
+    assert why_not(master, clock) == ""
+
+
+def test_a_superseded_master_never_starts_as_one(master, clock):
+    store(master, tombstone=gate.Tombstone(4, OTHER, "10.0.0.2"))
+    booting.mark_started(master.path(""), boot_id(master))
+    agent_says(master, clock, True)
+    gatefile.request(master.path(""), gatefile.OPENED, boot_id(master), "root")
+    assert why_not(master, clock) == "this host was superseded by 10.0.0.2 at term 4"
+    master.put("etc/xensource/pool.conf", "slave:10.0.0.2")
+    assert why_not(master, clock) == "", "as his member it may"
+
+
+def test_an_operator_opens_it_for_this_boot(master, clock):
+    gatefile.request(master.path(""), gatefile.OPENED, "another boot", "root")
+    assert why_not(master, clock)
+    gatefile.request(master.path(""), gatefile.OPENED, boot_id(master), "root")
+    assert why_not(master, clock) == ""
+
+
+def test_a_host_that_is_not_configured_is_not_gated(master, clock):
+    master.put("etc/poolwarden/agent.conf", "[agent]\n")
+    assert why_not(master, clock) == ""
+
+
+def test_without_an_agent_the_rules_without_a_collector_hold(master, clock, monkeypatch):
+    said = {"10.0.0.2": ("follows", "10.0.0.1")}
+    monkeypatch.setattr("poolwarden_agent.dom0.host.Dom0.ask_role", lambda self, a, limit: said.get(a, ("silent", "")))
+    monkeypatch.setattr("poolwarden_agent.dom0.host.Dom0.management_address", lambda self: "10.0.0.1")
+    monkeypatch.setattr("poolwarden_agent.dom0.booting.gateway", lambda root: None)
+    row = '<table name="host"><row ref="h1" uuid="%s" address="10.0.0.1"/><row ref="h2" uuid="%s" address="10.0.0.2"/>'
+    master.put("var/lib/xcp/state.db", "<database>%s</table></database>" % (row % (trees.HOST, trees.OTHER)))
+    waiting = Waiting(master.path(""), boot_id(master), clock)
+    assert "has not said anything" in waiting.why_not()
+    clock.ms += AGENT_WITHIN_MS
+    assert waiting.why_not() == "", "its only member follows it"
+    said["10.0.0.2"] = ("acts", "")
+    other = Waiting(master.path(""), boot_id(master), clock)
+    clock.ms += AGENT_WITHIN_MS
+    assert "acts as master" in other.why_not()
+
+
+def test_a_fault_of_the_program_keeps_no_healthy_master_down(master, monkeypatch):
+    monkeypatch.setattr(gatecommand.Waiting, "why_not", lambda self: 1 / 0)
+    assert gatecommand.main(["wait", "--root", master.path("")]) == 0
+    assert booting.started(master.path(""), boot_id(master))
+
+
+def test_and_lets_no_held_one_start(master, monkeypatch):
+    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    monkeypatch.setattr(gatecommand.Waiting, "why_not", lambda self: 1 / 0)
+    slept = threading.Event()
+
+    def sleep(seconds):
+        slept.set()
+        raise SystemExit
+
+    monkeypatch.setattr(gatecommand.time, "sleep", sleep)
+    with pytest.raises(SystemExit):
+        gatecommand.main(["wait", "--root", master.path("")])
+    assert slept.is_set() and not booting.started(master.path(""), boot_id(master))
+
+
+def test_what_cannot_be_read_holds_a_master_and_no_member(master, clock):
+    for number in (0, 1):
+        master.put("var/lib/poolwarden/state.%d" % number, b"rubbish")
+    assert gatecommand._must_wait(master.path(""))
+    master.put("etc/xensource/pool.conf", "slave:10.0.0.2")
+    assert not gatecommand._must_wait(master.path("")) and why_not(master, clock) == ""
+
+
+def test_status_says_what_it_waits_for(master, capsys):
+    assert gatecommand.main(["status", "--root", master.path("")]) == 1
+    said = capsys.readouterr().out
+    assert "pool.conf:  master" in said and "xapi:       waits: the agent has not said anything" in said
+
+
+def test_open_wants_the_hosts_name_and_no_tombstone(master, capsys):
+    root = master.path("")
+    assert gatecommand.main(["open", "--root", root, "--name", "h2"]) == 1
+    assert gatefile.requested(root, gatefile.OPENED, boot_id(master)) == ""
+    assert gatecommand.main(["open", "--root", root, "--name", "h1"]) == 0
+    assert gatefile.requested(root, gatefile.OPENED, boot_id(master))
+    store(master, tombstone=gate.Tombstone(4, OTHER, "10.0.0.2"))
+    assert gatecommand.main(["open", "--root", root, "--name", "h1"]) == 1
+    assert "superseded by 10.0.0.2" in capsys.readouterr().out
+
+
+def test_release_is_the_running_agents(master, capsys):
+    root = master.path("")
+    assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
+    assert "not held" in capsys.readouterr().out
+    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
+    assert "systemctl start poolwarden-agent" in capsys.readouterr().out

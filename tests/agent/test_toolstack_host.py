@@ -1,0 +1,138 @@
+"""The toolstack stopped and started by systemd, and seen to be so: processes, ports, storage's workers."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0 import booting, toolstack
+
+from .test_dom0 import NEW, dom0
+
+
+@pytest.fixture
+def host(tree):
+    """A tree with the drop-in; what runs as xapi is ended afterwards."""
+    (tree.root / "var/run").mkdir(parents=True, exist_ok=True)
+    (tree.root / "proc").mkdir(exist_ok=True)
+    tree.put(booting.DROP_IN, "[Service]\n")
+    port = dom0(tree)
+    port.load_state()
+    yield port
+    for link in (tree.root / "proc").glob("[0-9]*"):
+        if os.readlink(str(link)).startswith("/proc/") and b"sleep" in (link / "cmdline").read_bytes():
+            os.kill(int(link.name), 9)
+
+
+def test_a_hold_is_promised_only_where_a_start_asks_for_it(tree, host):
+    assert {"toolstack_fence", "toolstack_release"} <= set(host.capabilities())
+    os.unlink(tree.path(booting.DROP_IN))
+    assert not {"toolstack_fence", "toolstack_release"} & set(host.capabilities())
+
+
+def test_xapi_is_stopped_first_then_what_outlives_it(tree, host):
+    tree.systemctl("[ $2 = xapi.service ] && exit 0; echo not loaded >&2; exit 5")
+    assert host.stop_toolstack(5000).outcome == "done", "units that are not there are no failure"
+    assert tree.calls() == ["stop xapi.service", "stop stunnel@xapi.service", "stop SMGC@*.service"]
+
+
+def test_a_stop_that_fails_is_no_fence(tree, host):
+    tree.systemctl("echo Access denied >&2; exit 4")
+    act = host.stop_toolstack(5000)
+    assert act.outcome == "failed" and "Access denied" in act.text and len(tree.calls()) == 1
+
+
+def test_a_storage_back_end_is_waited_for_and_never_killed(tree, host, monkeypatch):
+    monkeypatch.setattr(toolstack, "WORKERS_S", 0.5)
+    tree.systemctl("exit 0")
+    code = "import time; time.sleep(30)"
+    worker = subprocess.Popen([toolstack.STORAGE + "LVMoISCSISR", "-c", code], executable=sys.executable)
+    link = tree.root / "proc" / str(worker.pid)
+    link.symlink_to("/proc/%d" % worker.pid)
+    try:
+        act = host.stop_toolstack(5000)
+        assert act.outcome == "failed" and "%d LVMoISCSISR" % worker.pid in act.text
+        seen = host.toolstack()
+        assert not seen.stopped and "storage is being worked on" in seen.text
+        assert worker.poll() is None
+    finally:
+        worker.kill()
+        worker.wait()
+    link.unlink()
+    assert host.stop_toolstack(5000).outcome == "done" and host.toolstack().stopped
+
+
+def test_processes_that_cannot_be_listed_are_not_none(tree, host):
+    os.rename(tree.path("proc"), tree.path("gone"))
+    assert toolstack.workers(tree.path("")) == ["?"]
+    os.rename(tree.path("gone"), tree.path("proc"))
+
+
+def test_a_start_is_believed_when_its_process_is_seen(tree, host, monkeypatch):
+    tree.systemctl("[ $3 = xapi.service ] && { %s; }; exit 0" % NEW)
+    assert host.start_toolstack(5000).outcome == "done"
+    assert host.process() != gate.NO_PROCESS
+    assert tree.calls() == ["start --no-block xapi.service", "start --no-block stunnel@xapi.service"]
+
+
+def test_a_start_without_a_process_is_uncertain(tree, host, monkeypatch):
+    monkeypatch.setattr("poolwarden_agent.dom0.systemd.NEW_PROCESS_S", 0.2)
+    tree.systemctl("exit 0")
+    assert host.start_toolstack(5000).outcome == "unknown"
+
+
+# ---------------------------------------------------------------------------------------------- how a boot finds it
+
+ROUTES = (
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n"
+    "xenbr0\t00000000\tFE00007F\t0003\t0\t0\t0\t00000000\n"
+)
+ARP = "IP address HW type Flags HW address Mask Device\n127.0.0.254 0x1 %s 00:16:3e:00:00:01 * xenbr0\n"
+
+
+def test_what_a_boot_finds(tree, host):
+    tree.put("etc/xensource/pool.conf", "master")
+    tree.put("sys/class/net/lo/carrier", "1\n")
+    found = host.boot_facts()
+    assert (found.pool_conf, found.started, found.peers_known, found.link_up) == (gate.MASTER, False, True, True)
+    booting.mark_started(tree.path(""), host.identity().boot_id)
+    assert host.boot_facts().started
+    os.unlink(tree.path(booting.DROP_IN))
+    assert host.boot_facts() is None, "no gate"
+
+
+def test_a_bridge_has_the_carrier_of_its_hardware(tree):
+    root = tree.path("")
+    tree.put("sys/class/net/xenbr0/carrier", "1\n")
+    tree.put("sys/class/net/xenbr0/brif/eth0/x", "")
+    tree.put("sys/class/net/xenbr0/brif/vif1.0/x", "")
+    tree.put("sys/class/net/vif1.0/carrier", "1\n")
+    tree.put("sys/class/net/eth0/carrier", "0\n")
+    assert not booting.link_up(root, "xenbr0"), "a VM's interface is always up"
+    tree.put("sys/class/net/eth0/carrier", "1\n")
+    assert booting.link_up(root, "xenbr0") and not booting.link_up(root, "xenbr9")
+
+
+def test_the_gateway_is_there_if_it_answers_arp(tree):
+    root = tree.path("")
+    assert booting.gateway(root) is None, "none is configured"
+    tree.put("proc/net/route", ROUTES)
+    tree.put("proc/net/arp", ARP % "0x0")
+    assert booting.gateway(root) is False
+    tree.put("proc/net/arp", ARP % "0x2")
+    assert booting.gateway(root) is True
+
+
+def test_peers_are_the_other_hosts_of_the_database(tree):
+    peers = booting.Peers(tree.path(""))
+    row = '<row ref="%s" uuid="%s" address="%s"/>'
+    rows = row % ("a", "u1", "10.0.0.1") + row % ("b", "u2", "10.0.0.2") + row % ("c", "u3", "")
+    tree.put("var/lib/xcp/state.db", '<database><table name="host">%s</table></database>' % rows)
+    tree.put("var/lib/xcp/state.db.generation", "43\n")
+    assert peers.addresses("u1") == ("10.0.0.2",)
+    tree.put("var/lib/xcp/state.db", "<database><table")
+    assert peers.addresses("u1") == ("10.0.0.2",), "the same generation is not parsed again"
+    tree.put("var/lib/xcp/state.db.generation", "44\n")
+    assert peers.addresses("u1") is None

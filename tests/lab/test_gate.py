@@ -1,0 +1,80 @@
+"""The toolstack fence and the boot gate with real agents, and xapi.service asking them as its drop-in says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab_rig import Lab
+
+from poolwarden_lab.host import DROP_IN, FIRST
+
+pytestmark = pytest.mark.needs("namespaces", "ip", "nft")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def conf(lab: Lab, host: str) -> str:
+    return lab.lab("exec", host, "--", "cat", "etc/xensource/pool.conf").stdout.strip()
+
+
+def gate(lab: Lab, host: str) -> str:
+    return lab.lab("exec", host, "--", "opt/poolwarden/bin/poolwarden-agent", "gate", "status", check=False).stdout
+
+
+def succeeded(lab: Lab) -> str:
+    """Wait for another master than h1; his address."""
+
+    def found() -> str:
+        pool = lab.pool()
+        return pool.master_address if pool.verdict == "Healthy" and pool.master_address != "10.99.0.11" else ""
+
+    address: str = lab.wait(found, "another master", 90)
+    return address
+
+
+def test_the_labs_drop_in_is_the_packages() -> None:
+    packaged = (ROOT / "packaging/agent/xapi.service.d/50-poolwarden.conf").read_text()
+    assert f"ExecStartPre=-{FIRST}\n" in packaged and "TimeoutStartSec=0\n" in packaged
+    assert DROP_IN.endswith("xapi.service.d/50-poolwarden.conf")
+
+
+def test_a_fenced_master_that_is_powered_on_asks_and_follows_its_successor(new_lab: Callable[[], Lab]) -> None:
+    lab = new_lab().up(3, "--time-factor", "20")
+    lab.lab("fault", "h1", "power")
+    address = succeeded(lab)
+    lab.lab("heal", "h1")
+    lab.wait(lambda: any("stays shut" in entry.text for entry in lab.history()), "the gate's answer")
+    lab.wait(lambda: not lab.pool().owed, "nothing is owed")
+    assert conf(lab, "h1") == f"slave:{address}"
+    assert "xapi:       may start" in gate(lab, "h1")
+    kinds = [entry.kind for entry in lab.history()]
+    assert kinds.count("promote-intent") == 1 and "two-masters" not in kinds
+
+
+def test_without_its_collector_it_hears_from_the_members_who_acts_as_master(new_lab: Callable[[], Lab]) -> None:
+    lab = new_lab().up(2, "--time-factor", "20")
+    lab.lab("fault", "h1", "power")
+    address = succeeded(lab)
+    lab.lab("fault", "collector", "freeze")
+    lab.lab("heal", "h1")
+    lab.wait(lambda: "it acts as master" in gate(lab, "h1"), "the gate's word", 40)
+    assert conf(lab, "h1") == "master" and "xapi:       waits" in gate(lab, "h1")
+    lab.lab("fault", "collector", "thaw")
+    lab.wait(lambda: conf(lab, "h1") == f"slave:{address}", "it follows its successor", 60)
+
+
+def test_a_hung_master_is_held_and_released_as_a_member_with_its_vms(new_lab: Callable[[], Lab]) -> None:
+    lab = new_lab().up(3, "--time-factor", "20")
+    before = lab.lab("status").stdout
+    assert "lab-h1" in before
+    # Its file is older than a member's: no restart, another is promoted.
+    lab.lab("exec", "h2", "--", "sh", "-c", "echo 5000 > var/lib/xcp/state.db.generation")
+    lab.lab("fault", "h1", "xapi-hang")
+    address = succeeded(lab)
+    lab.wait(lambda: not lab.pool().owed, "nothing is owed")
+    kinds = [entry.kind for entry in lab.history()]
+    assert "toolstack-intent" in kinds and "fence-intent" not in kinds
+    proof = next(entry for entry in lab.history() if entry.kind == "proof")
+    assert "its closed port refused" in proof.text
+    assert conf(lab, "h1") == f"slave:{address}" and "held:       no" in gate(lab, "h1")
+    host = next(host for host in lab.pool().hosts if host.name == "lab-h1")
+    assert host.running_vms == 2, "every VM of the held host runs on"
