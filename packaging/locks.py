@@ -8,6 +8,8 @@ Rules for all of them:
 `collector.lock` (collector, lab, tools) is resolved by pip-compile from pyproject.toml, with every extra of `dev` and
 with what the editable installation is built by.
 
+`redfish-emulator.lock` is sushy-tools' Redfish emulator for tests and the lab, in an environment of its own.
+
 The agent's locks:
  * dom0 of XCP-ng 8.3 and XenServer 8 has CPython 3.6 on glibc 2.17, x86_64. pip's resolver is no help there: current
    tools do not run on 3.6 and 3.6's own pip is offered packages that are too new. So every version is named here by
@@ -49,6 +51,7 @@ LOCKS = {
     "agent-cp36-test.lock": TEST,
     "agent-cp36-bootstrap.lock": BOOTSTRAP,
 }
+REDFISH_EMULATOR = ("sushy-tools==2.2.0", "bcrypt")  # bcrypt: its password file
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64")
 ABIS = ("cp36m", "abi3", "none")
 
@@ -90,10 +93,20 @@ def lock_collector(lock: Path, root: Path) -> None:
     print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
 
 
+def lock_redfish_emulator(lock: Path) -> None:
+    """Resolve sushy-tools by itself; versions of the present lock are kept where they fit."""
+    command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
+    command += ["--strip-extras", "--no-header", "--no-annotate", f"--output-file={lock}", "-"]
+    wanted = "\n".join(REDFISH_EMULATOR).encode()
+    subprocess.run(command, env=public_environment(), input=wanted, check=True)
+    print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
+
+
 def main() -> None:
     """Rewrite the lock files beside this script."""
     here = Path(__file__).resolve().parent
     lock_collector(here / "collector.lock", here.parent)
+    lock_redfish_emulator(here / "redfish-emulator.lock")
     for name, requirements in LOCKS.items():
         ordered = sorted(requirements, key=lambda requirement: re.sub("[-_.]+", "-", requirement.lower()))
         (here / name).write_text("".join(lock_line(requirement) for requirement in ordered))

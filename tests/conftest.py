@@ -14,8 +14,9 @@ from typing import Any, List
 
 import pytest
 
-_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-_FIND_PYTHON = str(Path(__file__).resolve().parents[1] / "packaging" / "develop" / "find-python")
+_ROOT = Path(__file__).resolve().parents[1]
+_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:" + str(_ROOT / ".venv-redfish" / "bin")
+_FIND_PYTHON = str(_ROOT / "packaging" / "develop" / "find-python")
 _left_out = {}  # what is lacking -> node ids
 
 

@@ -137,7 +137,7 @@ async def test_the_environment_is_minimal_and_nothing_is_inherited(tmp_path: Pat
     await Heard(device(agent)).status()
     os.close(secret)
     names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
-    assert names - {"PWD", "_", "SHLVL", "OLDPWD"} == {"PATH", "LC_ALL"}
+    assert names - {"PWD", "_", "SHLVL", "OLDPWD"} == {"PATH", "LC_ALL", "PYTHONWARNINGS"}
     assert (tmp_path / "cwd").read_text() == "/\n"
     assert "journal" not in (tmp_path / "fds").read_text()
     pid, _, _, _, group, session = (tmp_path / "stat").read_text().split()[:6]

@@ -24,7 +24,11 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO
 
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+    "PYTHONWARNINGS": "ignore",  # else the agent's last word is a deprecation warning (fence-agents 4.12, Python 3.11)
+}
 ACTIONS = ("status", "off", "monitor", "metadata", "validate-all")  # there is no reboot, and no on yet
 _TERM_GRACE_S = 1.0
 _KILL_GRACE_S = 2.0  # an agent in an uninterruptible sleep cannot be waited for
