@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -58,8 +59,14 @@ def lab() -> None:
 @_no_namespaces
 @click.option("--plain", is_flag=True, help="One line per event, no colours.")
 @click.option(
-    "--bmc", "bmc_fault", default="", metavar="FAULT", help="Spoil the story: give the master's BMC a fault first."
+    "--bmc",
+    "bmc",
+    type=click.Choice(("lab", "ipmi", "redfish")),
+    default="lab",
+    show_default=True,
+    help="The lab's own BMCs, or real programs with real fence agents: ipmi_sim, sushy-tools' Redfish emulator.",
 )
+@click.option("--bmc-fault", default="", metavar="FAULT", help="Spoil the story: give the master's BMC a fault first.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), default=None, help="Keep logs, journal and configuration there."
 )
@@ -73,12 +80,13 @@ def demo(
     agent_python: str,
     no_namespaces: bool,
     plain: bool,
+    bmc: str,
     bmc_fault: str,
     keep: Path | None,
     json_file: Path | None,
 ) -> None:
     """Break the master of a simulated pool and watch what happens. About a minute."""
-    from poolwarden_lab import stories
+    from poolwarden_lab import bmc_fronts, stories
 
     if story == "list":
         for item in stories.STORIES.values():
@@ -86,8 +94,10 @@ def demo(
         return
     if story not in stories.STORIES:
         _fail(USAGE, f"no story {story!r}; there are: {', '.join(stories.STORIES)}")
+    if bmc != "lab" and (lacking := bmc_fronts.lacking(bmc)):
+        _fail(USAGE, lacking)
     refused = _enter(no_namespaces)
-    settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
+    settings = replace(_world_settings(hosts, keep, time_factor, agent_python, refused), bmc=bmc)
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
 
 

@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from poolwarden_lab import chassis
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-BMC_USER = "fencer"
-BMC_PASSWORD = "s3cret"  # noqa: S105 - the lab's BMCs have one and the same
+BMC_USER, BMC_PASSWORD = chassis.USER, chassis.PASSWORD  # the lab's BMCs have one and the same
 _COUNTS = {"unknown_readings", "xapi_restarts", "min_survivors", "repoint_parallel", "min_root_free_bytes"}
 _PERCENT = {"disk_warning_percent", "disk_critical_percent"}
 
@@ -22,8 +23,12 @@ class FenceEntry:
 
     host: str
     name: str
-    address: str
-    port: int
+    parameters: dict[str, str]
+
+
+def lab_parameters(address: str, port: int) -> dict[str, str]:
+    """What ``fence_lab`` is told of one of the lab's own BMCs."""
+    return {"ip": address, "ipport": str(port), "username": BMC_USER, "login_timeout": "2"}
 
 
 def write_fence_agent(home: Path, program: Path) -> Path:
@@ -65,8 +70,8 @@ def collector_config(
             f"agent = {_toml(str(fence_agent))}",
             'limit = "30s"',
         ]
-        lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]", f"ip = {_toml(fence.address)}"]
-        lines += [f'ipport = "{fence.port}"', f'username = "{BMC_USER}"', 'login_timeout = "2"']
+        lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in fence.parameters.items()]
     lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]
     lines += ["[[alerts.webhook]]", 'name = "lab"', f"url = {_toml(webhook)}"]
     return "\n".join(lines) + "\n"

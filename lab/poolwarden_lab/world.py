@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolwarden_lab import certificates, configuration
+from poolwarden_lab import bmc_fronts, certificates, configuration
 from poolwarden_lab.bmc import PORT as BMC_PORT
 from poolwarden_lab.bmc import Bmc
 from poolwarden_lab.faults import heal, inflict
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.netns import Network
 
 COLLECTOR_PORT = 8443
+FRONT_PORT = 9630  # of a real BMC program in front of a board
 POOL_NAME = "lab"
 HOPELESS_STARTS = 8  # before the pool was healthy once; a xapi may restart a few times on its way
 _FENCE_AGENT = Path(__file__).with_name("fence_lab.py")
@@ -51,6 +52,7 @@ class WorldSettings:
     policy: dict[str, int | bool | str] = field(default_factory=dict)
     vms_per_host: int = 2
     refused: str = ""
+    bmc: str = "lab"  # or ipmi, redfish: a real BMC program stands in front of each board (`bmc_fronts`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class World:
             self.places.clean(keep_home=False)
             raise
         self.machines: list[Machine] = []
+        self._fronts: dict[str, Program] = {}
         self.webhook = Webhook()
         self.collector: Program | None = None
         self._gateway: asyncio.Server | None = None
@@ -114,6 +117,8 @@ class World:
             await self.collector.stop()
         await asyncio.gather(*(machine.host.power_off() for machine in self.machines))
         for machine in self.machines:
+            if (front := self._fronts.get(machine.bmc_node)) is not None:
+                await front.stop()
             await machine.bmc.stop()
             machine.host.destroy()
         await self.webhook.stop()
@@ -163,6 +168,30 @@ class World:
         self.machines.append(Machine(host, bmc, bmc_node))
         host.build(certificate)
         await bmc.start(self.network.listen(bmc_node, BMC_PORT))
+        if self.settings.bmc != "lab":
+            await self._start_front(host, bmc_node)
+
+    def _front(self, host: SimulatedHost, bmc_node: str) -> bmc_fronts.Front:
+        address = self.network.address(bmc_node)
+        dmi = self.places.tree(host.node) / "sys/class/dmi/id/product_uuid"
+        return bmc_fronts.Front(host.name, address, FRONT_PORT, (address, BMC_PORT), dmi.read_text().strip())
+
+    async def _start_front(self, host: SimulatedHost, bmc_node: str) -> None:
+        """A real BMC program, in the BMC's own place of the network."""
+        front, home = self._front(host, bmc_node), self.places.home / "fronts" / bmc_node
+        command = [*self.network.launcher(bmc_node), *bmc_fronts.command(self.settings.bmc, front, home)]
+        program = Program(
+            command, self.places.logs / f"{bmc_node}-front.log", environment=base_environment("", own_python=False)
+        )
+        self._fronts[bmc_node] = program
+        await program.start()
+
+    def _fence_entry(self, machine: Machine) -> configuration.FenceEntry:
+        name, address = f"bmc-{machine.host.name}", self.network.address(machine.bmc_node)
+        if self.settings.bmc == "lab":
+            return configuration.FenceEntry(machine.host.uuid, name, configuration.lab_parameters(address, BMC_PORT))
+        given = bmc_fronts.parameters(self.settings.bmc, self._front(machine.host, machine.bmc_node))
+        return configuration.FenceEntry(machine.host.uuid, name, {**given, "power_timeout": "5"})
 
     async def _start_gateway(self) -> list[str]:
         """A network anchor: the collector is blind if not even the gateway answers it."""
@@ -174,7 +203,10 @@ class World:
 
     async def _start_collector(self, anchors: list[str]) -> None:
         home, address = self.places.home, self.network.address(COLLECTOR)
-        fence_agent = configuration.write_fence_agent(home, _FENCE_AGENT)
+        if self.settings.bmc == "lab":
+            fence_agent = configuration.write_fence_agent(home, _FENCE_AGENT)
+        else:
+            fence_agent = bmc_fronts.agent(self.settings.bmc)
         text = configuration.collector_config(
             home=home,
             tls=home / "tls" / certificates.COLLECTOR_DIRECTORY,
@@ -182,10 +214,7 @@ class World:
             socket=self.places.collector_socket,
             anchors=anchors,
             policy=self.policy,
-            fences=[
-                configuration.FenceEntry(m.host.uuid, f"bmc-{m.host.name}", self.network.address(m.bmc_node), BMC_PORT)
-                for m in self.machines
-            ],
+            fences=[self._fence_entry(machine) for machine in self.machines],
             fence_agent=fence_agent,
             webhook=f"http://{address}:{WEBHOOK_PORT}/alerts",
         )

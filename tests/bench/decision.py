@@ -144,7 +144,7 @@ async def _collector(field: Field, master: Master) -> AsyncIterator[int]:
         socket=places.collector_socket,
         anchors=[],
         policy=field.policy,
-        fences=[configuration.FenceEntry(uuid(1), "bmc-1", "127.0.0.1", bmc_port)],
+        fences=[configuration.FenceEntry(uuid(1), "bmc-1", configuration.lab_parameters("127.0.0.1", bmc_port))],
         fence_agent=configuration.write_fence_agent(home, _FENCE_AGENT),
         webhook="http://127.0.0.1:9/nobody-listens",
     )

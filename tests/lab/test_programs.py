@@ -187,7 +187,7 @@ class TestPolicy:
         from poolwarden_collector.core.policy import Policy
         from poolwarden_collector.shell.config import load
         from poolwarden_lab import certificates
-        from poolwarden_lab.configuration import FenceEntry
+        from poolwarden_lab.configuration import FenceEntry, lab_parameters
 
         host = "5c0b3b4e-0001-4f5e-9d1c-2f4f0a7f6a10"
         issued = certificates.issue(tmp_path / "tls", [host], "10.99.0.2")
@@ -199,7 +199,7 @@ class TestPolicy:
             socket=tmp_path / "c.sock",
             anchors=["10.99.0.1:7"],
             policy={**policy_settings(), "collector_probe": False, "min_survivors": 1},
-            fences=[FenceEntry(host, "bmc-h1", "10.99.0.101", 9623)],
+            fences=[FenceEntry(host, "bmc-h1", lab_parameters("10.99.0.101", 9623))],
             fence_agent=write_fence_agent(tmp_path, Path("/x/fence_lab.py")),
             webhook="http://10.99.0.2:8080/alerts",
         )

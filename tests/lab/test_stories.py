@@ -44,7 +44,7 @@ def play(where: Path, *words: str) -> Played:
     return Played(done.returncode, done.stdout, content, left)
 
 
-SPOILED = ("--fault", "power", "--bmc", "lies-on")
+SPOILED = ("--fault", "power", "--bmc-fault", "lies-on")
 
 
 @pytest.fixture(scope="module")
