@@ -360,6 +360,8 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         return
     power = view(d, failover.old_master)
     if power.power is Power.ON and questions.may_shoot(d, failover) and shoot(d, failover):
+        if failover.blocked == "BLOCKED_NEEDS_HUMAN":
+            unblock(d)  # it could not be read before; now it can, and is given its patience
         return
     name = d.name(failover.old_master)
     say = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
