@@ -113,8 +113,12 @@ def test_a_full_disk_is_seen_in_status_and_heals(lab):
     lab.lab("fault", "h2", "disk-full")
     lab.wait(lambda: used() > 99, "a full disk", 15)
     assert next(h for h in lab.pool().hosts if h.name == "lab-h2").agent_connected
+    lab.wait(lambda: "/ of lab-h2 is 100 % full" in lab.cli("alerts").stdout, "the alert", 15)
+    lab.wait(lambda: "filler" in lab.cli("disks", "lab").stdout, "what fills it", 15)
+    assert lab.cli("disks", "--check").returncode == 1
     lab.lab("heal", "h2")
     lab.wait(lambda: used() < 50, "room again", 15)
+    lab.wait(lambda: "lab-h2" not in lab.cli("alerts").stdout, "the alert's end", 15)
 
 
 def test_an_orphans_login_hangs_while_our_agent_goes_on(lab):

@@ -23,11 +23,11 @@ def disks(root: str) -> List[Disk]:
     for mount in MOUNTS + MORE_MOUNTS:
         path = os.path.join(root, mount.lstrip("/"))
         try:
-            s = os.statvfs(path)
             own = mount == "/" or os.stat(path).st_dev != device
+            s = os.statvfs(path) if own or mount in MOUNTS else None
         except OSError:
             continue
-        if own or mount in MOUNTS:
+        if s is not None:
             size, free = s.f_blocks * s.f_frsize, s.f_bfree * s.f_frsize
             found.append(Disk(mount, size, free, s.f_files, s.f_ffree, own, bool(s.f_flag & os.ST_RDONLY)))
     return found
