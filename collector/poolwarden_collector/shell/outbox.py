@@ -32,6 +32,11 @@ _log = logging.getLogger(__name__)
 Write = Callable[..., Awaitable[Any]]  # runs a journal call in the one writer thread
 
 
+def retry_after_ms(attempts: int) -> int:
+    """How long a parcel that has been tried so often before waits for its next try, ms."""
+    return min(LAST_RETRY_MS, FIRST_RETRY_MS << min(attempts, 16))
+
+
 class Outbox:
     """Delivers what ``journal`` holds to ``sinks``; ``committed`` is told the rows of each delivery."""
 
@@ -105,7 +110,7 @@ class Outbox:
             await asyncio.sleep(FIRST_RETRY_MS / 1000)
 
     async def _postpone(self, parcel: Parcel, error: str) -> None:
-        wait = min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** min(parcel.attempts, 16))
+        wait = retry_after_ms(parcel.attempts)
         _log.warning("alert %s to %s: %s; again in %.0f s", parcel.key, parcel.sink, error, wait / 1000)
         try:
             await self._write(self._journal.undelivered, parcel, error, clock.wall_ms() + wait)

@@ -37,6 +37,7 @@ from poolwarden_lab.simulation.station import Station
 from poolwarden_lab.simulation.streams import KEEPALIVE_MS, Ends, Stream
 from poolwarden_lab.simulation.tapped import TappedPool, WatchedClock
 from poolwarden_lab.simulation.toolstacks import ToolstackFaults
+from poolwarden_lab.simulation.webhook import Webhook
 from poolwarden_lab.simulation.worldlog import Line, read_log
 from poolwarden_lab.xapi.trees import VmSpec
 from poolwarden_lab.xapi.virtual import VirtualHost
@@ -63,6 +64,11 @@ class World(
         self._connections = 0
         self._asked: list[tuple[str, str]] = []  # node and request of commands without an answer yet
         self.stations: dict[str, Station] = {COLLECTOR: Station(COLLECTOR)}
+        self.delivered: list[tuple[int, int, str]] = []  # when, at which attempt, the alert's title
+        self.webhook = Webhook(
+            lambda ms, do: self.at(self.now + ms, do),
+            lambda attempts, title: self.delivered.append((self.now, attempts, title)),
+        )
         self.pools: dict[str, GuardedPool] = {}
         for number, spec in enumerate(pools):
             prefix = f"{spec.name}/" if len(pools) > 1 else ""
@@ -164,6 +170,8 @@ class World(
     def committed(self, shell: SimShell, commit: Commit) -> None:
         if commit.pool in self._by_uuid:
             self._by_uuid[commit.pool].invariants.on_commit(shell, commit)
+        if commit.alerts or any(entry.kind is Kind.COLLECTOR_STARTED for entry in commit.entries):
+            self.webhook.nudge(shell.ledger, lambda: shell.alive)
 
     def heard(self, shell: SimShell, host: HostId, sent_at: int) -> None:
         for pool in self.pools.values():

@@ -113,6 +113,13 @@ def heal_uplink(stage: Stage, collector: str) -> None:
     stage.world.heal_uplink(collector)
 
 
+@NETWORK.form(
+    "webhook {lost|back}", "Alerts reach nobody, or again; what was raised meanwhile is tried until then.", exact=True
+)
+def webhook(stage: Stage, how: str) -> None:
+    stage.world.webhook.reachable = how == "back"
+
+
 @NETWORK.form("anchors {lost|back}", "The collector's network anchors answer no more, or again.", exact=True)
 def anchors(stage: Stage, how: str) -> None:
     stage.world.anchors(how == "back")

@@ -297,6 +297,12 @@ def alert(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
     return Seen(so, f"alerts: {_joined([each.splitlines()[0] for each in said], 'none')}")
 
 
+@SIGNS.form("delivered [TEXT]", "An alert was delivered since the log began (with this in its title).")
+def delivered(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
+    told = [stage.names.of(title) for at, _, title in stage.world.delivered if at >= stage.book.zero]
+    return Seen(any(text is None or text in title for title in told), f"delivered: {_joined(told[-3:], 'none')}")
+
+
 @SIGNS.form("open alert [TEXT]", "Such an alert is not over.")
 def open_alert(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
     said = [stage.names.of(f"{each.title}\n{each.body}") for each in stage.open_alerts(pool)]
