@@ -118,8 +118,11 @@ def _say(d: Draft, host: HostId, why: str) -> None:
             d.resolve_alert(old, f"what kept the toolstack of {name} held is gone")
     if why:
         serves = "it serves as master all the same, until its xapi ends" if host in serving(d) else _who_serves(d)
-        text = f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. "
-        d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", f"{text}Not released: {why}")
+        text = (
+            f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. Not released: "
+        )
+        by_hand = f". By hand, on {name} itself: poolwarden-agent gate release"
+        d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", text + why + by_hand)
 
 
 def _who_serves(d: Draft) -> str:
