@@ -14,12 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
+from shell.rig import write_config
 
 from poolwarden_collector.core.facts import Power
+from poolwarden_collector.shell.config import ConfigError, load
+from poolwarden_collector.shell.fence_metadata import check_devices
 from poolwarden_lab import bmc, chassis
 from poolwarden_lab.bmc import BmcFault
 
-from .rig import POOL, Ears, free_port, running
+from .rig import HOST, POOL, Ears, free_port, running
 from .rig import until as awaited
 
 IPMI = pytest.param("ipmi", marks=pytest.mark.needs("ipmi_sim", "fence_ipmilan", "ipmitool"))
@@ -38,6 +41,17 @@ async def test_off_status_and_what_they_prove(tmp_path: Path, kind: str) -> None
         assert (await ears.status()).reading.power is Power.OFF
         again = await ears.off()
         assert again.claim and "Already OFF" in again.text
+
+
+@both
+async def test_its_device_block_is_accepted_and_a_misspelt_one_is_not(tmp_path: Path, kind: str) -> None:
+    async with running(kind, tmp_path / "peer") as peer:
+        device = peer.device()
+        lines = "".join(f'{name} = "{value}"\n' for name, value in device.parameters.items())
+        block = f'[[fence]]\nhost = "{HOST}"\nname = "bmc"\nagent = "{device.agent}"\n[fence.parameters]\n{lines}'
+        await check_devices(load(write_config(tmp_path, block)))
+        with pytest.raises(ConfigError, match="usernaem"):
+            await check_devices(load(write_config(tmp_path, block.replace("username", "usernaem"))))
 
 
 @both

@@ -83,7 +83,8 @@ def _fits(config: Config, device: Fence, agent: Described | None) -> None:
         if name not in agent.parameters and name not in _ALWAYS:
             known = ", ".join(sorted(agent.parameters))
             raise _wrong(config, device, f"{device.agent.name} knows no parameter {name!r}", f"one of {known}")
-    for name in sorted(agent.required - given):
+    newer = {old for new, old in agent.replaces.items() if new in given}  # fence_redfish requires login and username
+    for name in sorted(agent.required - given - newer):
         if agent.replaces.get(name) not in given:
             raise _wrong(config, device, f"{device.agent.name} needs the parameter {name!r}", "it in parameters")
 
