@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from poolwarden_collector.cli import act, answer, see, switch
+from poolwarden_collector.cli import act, answer, fence, see, switch
 from poolwarden_collector.cli.commands import Commands, Elsewhere, Lab
 from poolwarden_collector.cli.errors import OK, CollectorFault, CommandError
 from poolwarden_collector.cli.settings import Settings, common_options
@@ -61,6 +61,7 @@ for _command in (answer.approve, answer.deny, answer.acknowledge):
     poolwarden.add_command(_command)
 for _command in (act.confirm_fenced, act.restart_xapi, act.pause, act.resume):
     poolwarden.add_command(_command)
+poolwarden.add_command(fence.fence)
 _REPLAY = "Make a stored decision again, offline."
 poolwarden.add_command(Elsewhere("replay", "poolwarden_collector.replay", _REPLAY))
 poolwarden.add_command(Lab("lab", short_help="A simulated world to play in (where it is installed)."))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import identity, planned, restored
+from poolwarden_collector.core import identity, planned, restored, switching
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
 from poolwarden_collector.core.facts import (
@@ -309,6 +309,8 @@ def _known_life(d: Draft, host: HostId, ended_at: Ms) -> None:
 
 
 def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
+    if switching.ended(d, event):
+        return
     failover = d.record.failover  # ended or not: an automatic power-off has its result in the journal
     if failover is None or failover.fence_pending is None or failover.fence_pending[1] != event.run_id:
         return

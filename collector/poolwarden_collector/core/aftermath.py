@@ -51,6 +51,21 @@ class LostVm:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """A host's power being switched; ``run`` is empty between two devices, ``left`` are those still to come."""
+
+    on: bool
+    by: str
+    device: str
+    run: str
+    left: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        return "on" if self.on else "off"
+
+
+@dataclass(frozen=True, slots=True)
 class Aftermath:
     """One pool's share of it."""
 
@@ -61,6 +76,8 @@ class Aftermath:
     designation: Designation | None = None
     dead: dict[HostId, DeadHost] = field(default_factory=dict)
     lost: dict[str, LostVm] = field(default_factory=dict)
+    switches: dict[HostId, Switch] = field(default_factory=dict)  # without a certain result yet
+    woken: dict[HostId, tuple[str, int]] = field(default_factory=dict)  # boot to which it was owed, tries
 
 
 def follow(after: Aftermath, entry: Entry) -> Aftermath:
@@ -111,6 +128,8 @@ def _designating(after: Aftermath, entry: Entry) -> Aftermath:
 
 def _owed(after: Aftermath, entry: Entry) -> Aftermath:
     d = entry.data
+    if d["what"] == "wake":
+        return replace(after, woken={**after.woken, d["host"]: (d["boot_id"], 0)})
     if d["what"] != "declare-dead":
         return after
     return replace(after, dead={**after.dead, d["host"]: DeadHost(d["host"], d["boot_id"], d["by"])})
@@ -143,6 +162,24 @@ def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
     return replace(after, lost={**after.lost, item.vm: changed})
 
 
+def _switching(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    host, switch = d["host"], Switch(d["on"], d["by"], d["device"], d["run"], tuple(d["left"]))
+    woken = after.woken
+    if d["on"] and d["by"] == "poolwarden" and host in woken:
+        woken = {**woken, host: (woken[host][0], woken[host][1] + 1)}
+    return replace(after, switches={**after.switches, host: switch}, woken=woken)
+
+
+def _switched(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    switch = after.switches.get(host)
+    others = {name: item for name, item in after.switches.items() if name != host}
+    if switch is not None and switch.left:
+        return replace(after, switches={**others, host: replace(switch, run="")})
+    return replace(after, switches=others)
+
+
 _CHANGES: dict[Kind, Callable[[Aftermath, Entry], Aftermath]] = {
     Kind.REPOINT_INTENT: _tried("repoint"),
     Kind.RESTART_INTENT: _tried("restart"),
@@ -157,5 +194,7 @@ _CHANGES: dict[Kind, Callable[[Aftermath, Entry], Aftermath]] = {
     Kind.DECLARED_DEAD: _of_dead(order="", declared=lambda e: e.data["declared"]),
     Kind.START_INTENT: _of_vm,
     Kind.START_RESULT: _of_vm,
+    Kind.SWITCH_INTENT: _switching,
+    Kind.SWITCH_RESULT: _switched,
     Kind.DESIGNATE_RESULT: lambda a, _: replace(a, designation=None),
 }

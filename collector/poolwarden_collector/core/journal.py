@@ -94,6 +94,8 @@ class Kind(Enum):
     LOST_VMS = "lost-vms"
     START_INTENT = "start-intent"
     START_RESULT = "start-result"
+    SWITCH_INTENT = "power-switch-intent"
+    SWITCH_RESULT = "power-switch-result"
     ENABLE_INTENT = "enable-intent"
     GATE_ANSWER = "gate-answer"
     HOST_LEFT = "host-left"

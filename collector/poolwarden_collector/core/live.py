@@ -167,6 +167,8 @@ class PoolLive:
     dead_again: dict[HostId, Ms] = field(
         default_factory=dict
     )  # a host that could not be declared dead: not before this
+    switched_at: dict[str, Ms] = field(default_factory=dict)  # when this run began each power switch, by its run
+    wake_again: dict[HostId, Ms] = field(default_factory=dict)  # a host that is to be woken: not before this
     places: dict[str, tuple[VmPlace, Ms]] = field(
         default_factory=dict
     )  # where a lost VM could start, and when that was

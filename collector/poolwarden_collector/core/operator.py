@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import approval, dead, designate, lost, planned
+from poolwarden_collector.core import approval, dead, designate, lost, planned, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
@@ -170,6 +170,7 @@ _TOO_LATE: dict[str, Callable[[Draft, OperatorSaid], No]] = {
     "restart-xapi": _restart_too_late,
     "declare-dead": dead.too_late,
     "start-lost": lost.too_late,
+    "fence-test": switching.test_too_late,
 }
 _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "pause": _pause,
@@ -179,6 +180,9 @@ _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "designate": designate.command,
     "declare-dead": dead.command,
     "start-lost": lost.command,
+    "fence-on": switching.command_on,
+    "fence-off": switching.command_off,
+    "fence-test": switching.command_test,
     "failover-to": designate.failover_to,
     "approve": approval.approve,
     "deny": approval.deny,

@@ -272,6 +272,15 @@ class PowerOff:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerOn:
+    """Run a fence device's ``on``; answered by a FenceEnded event with the same run id."""
+
+    host: HostId
+    device: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeFromCollector:
     """Set what the collector itself probes in this pool; empty address: nothing."""
 
@@ -350,6 +359,7 @@ Effect = (
     | SendSettings
     | ReadPower
     | PowerOff
+    | PowerOn
     | ProbeFromCollector
     | Reply
     | RaiseEpoch

@@ -64,6 +64,9 @@ class Proof:
 
 def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
     """The power proof for this host and boot, or why there is none."""
+    if host in d.record.after.switches:
+        # safety: an `on` under way makes every OFF reading old; an `off` is read once it has a result.
+        return Refusal("SWITCHING", f"the power of {d.name(host)} is being switched")
     now_view = view(d, host)
     if now_view.power is Power.ON:
         return Refusal("POWER_ON", now_view.why)

@@ -117,7 +117,7 @@ class Owed:
     """Work owed to a host that cannot be reached now, kept until done."""
 
     host: HostId
-    what: str  # repoint, tombstone, release (a toolstack fence), remove-database
+    what: str  # repoint, tombstone, release (a toolstack fence), remove-database, wake
     successor: HostId
     term: int
 

@@ -6,7 +6,7 @@ rest asks for its own permission.
 
 from __future__ import annotations
 
-from poolwarden_collector.core import dead, designate, lost, owed, release, repair, sync
+from poolwarden_collector.core import dead, designate, lost, owed, release, repair, switching, sync
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.verdict import Verdict
@@ -20,6 +20,8 @@ def look_after(d: Draft, verdict: Verdict) -> None:
         release.owed_releases(d)
         dead.bury(d)
         lost.start_queued(d)
+        switching.wake(d)
+    switching.go_on(d)
     release.say_held(d, verdict)
     repair.repair(d, verdict)
     sync.keep_pushed(d, verdict)

@@ -19,7 +19,7 @@ from typing import Any
 
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import Ms, PoolId, Power, PowerReading
-from poolwarden_collector.core.orders import PowerOff, ReadPower
+from poolwarden_collector.core.orders import PowerOff, PowerOn, ReadPower
 from poolwarden_collector.shell.agent_run import AgentRun, run_agent
 from poolwarden_collector.shell.config import Fence
 
@@ -54,8 +54,14 @@ class Fencer:
         self._offs.add(task)
         task.add_done_callback(self._offs.discard)
 
+    def power_on(self, pool: PoolId, effect: PowerOn) -> None:
+        """Switch a host on; answered by FenceEnded."""
+        task = self._begin(self._on(pool, effect))
+        self._offs.add(task)
+        task.add_done_callback(self._offs.discard)
+
     def cut_off(self) -> None:
-        """Kill every power-off that runs or waits for its turn; none of them has a certain result any more.
+        """Kill every power switch that runs or waits for its turn; none of them has a certain result any more.
 
         The core waits for the device's hard limit and reads its power anew before it concludes anything.
         """
@@ -82,10 +88,16 @@ class Fencer:
 
     async def _off(self, pool: PoolId, effect: PowerOff) -> None:
         # safety: `off` and nothing else; the core has made the intent durable before this effect.
-        _, run = await self._run(effect.device, "off", OFF_WITHIN_MS)
+        await self._switch(pool, effect, "off")
+
+    async def _on(self, pool: PoolId, effect: PowerOn) -> None:
+        await self._switch(pool, effect, "on")
+
+    async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str) -> None:
+        _, run = await self._run(effect.device, action, OFF_WITHIN_MS)
         # A negative code is a signal: the agent may have sent its command before it was killed.
         certain = not run.started or (run.code is not None and run.code >= 0)
-        _log.warning("power-off of host %s by %s: %s", effect.host, effect.device, run.text)
+        _log.warning("power-%s of host %s by %s: %s", action, effect.host, effect.device, run.text)
         ok, now = run.code == 0, self._now()
         self._post(pool, FenceEnded(effect.host, effect.run_id, ok, certain, run.text, now, begun=run.started))
 

@@ -75,6 +75,15 @@ def _acknowledge(names: Names, request: str, actor: str, command: pb.Acknowledge
     return names.pool(command.pool), OperatorSaid(request, actor, "acknowledge")
 
 
+def _fence(names: Names, request: str, actor: str, command: pb.FenceCommand) -> tuple[PoolId, OperatorSaid]:
+    """Raises Unknown for an action that there is not."""
+    if command.action not in ("test", "on", "off"):
+        raise Unknown(f"{command.action!r} is no fence action; there are: test, on, off")
+    pool, host = names.host(command.host)
+    args = (("typed_name", command.typed_name), ("force", "yes" if command.force else ""))
+    return pool, OperatorSaid(request, actor, f"fence-{command.action}", host, args)
+
+
 VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
     "designate": _designate,
     "failover_to": _failover_to,
@@ -83,4 +92,5 @@ VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] 
     "approve": _approve,
     "deny": _deny,
     "acknowledge": _acknowledge,
+    "fence": _fence,
 }

@@ -48,7 +48,7 @@ LATE_MS = 2_000
 RETRY_MS = 1_000
 
 _log = logging.getLogger(__name__)
-_ACTS = (orders.SendOrder, orders.PowerOff, orders.HandOver, orders.AnswerGate)
+_ACTS = (orders.SendOrder, orders.PowerOff, orders.PowerOn, orders.HandOver, orders.AnswerGate)
 
 
 class Service:
@@ -196,7 +196,7 @@ class Service:
             raise
 
     async def _perform(self, pool: PoolId, effect: orders.Effect, late: Ms = 0) -> None:
-        if late > LATE_MS and isinstance(effect, orders.SendOrder | orders.PowerOff):
+        if late > LATE_MS and isinstance(effect, orders.SendOrder | orders.PowerOff | orders.PowerOn):
             text = f"not begun: its record took {late / 1000:.1f} s to become durable"
             self.roster.warn(f"the journal's disk is slow, or this machine slept: an effect was {text}")
             self._drop(pool, effect, text)
@@ -224,7 +224,7 @@ class Service:
     def _drop(self, pool: PoolId, effect: orders.Effect, text: str) -> None:
         """Leave undone what must not be done any more. An unanswered order is asked for again."""
         _log.error("pool %s: %s %s", pool, type(effect).__name__, text)
-        if isinstance(effect, orders.PowerOff):
+        if isinstance(effect, orders.PowerOff | orders.PowerOn):
             # safety: it never ran, so it is certain that nothing of it can still land.
             now = self.roster.now()
             self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, now, begun=False))

@@ -62,6 +62,7 @@ class SimBmc:
     powered: Callable[[], bool]
     cut: Callable[[], None]
     lives: Callable[[], bool] = lambda: True
+    light: Callable[[], None] = lambda: None  # power on
     mode: BmcMode = BmcMode.TRUE
     slow_ms: int = 0
     other: SimBmc | None = None  # whom it reads and switches in mode WRONG_HOST
@@ -103,6 +104,15 @@ class SimBmc:
             return Power.ON, "Status: ON"
         source = self.other if self.mode is BmcMode.WRONG_HOST and self.other is not None else self
         return (Power.ON, "Status: ON") if source.powered() else (Power.OFF, "Status: OFF")
+
+    def on(self, now: int, reached: bool) -> tuple[bool, str]:
+        """Power on: its claim of success, with the fence agent's text."""
+        failure = self._failure(reached)
+        target = self.other if self.mode is BmcMode.WRONG_HOST and self.other is not None else self
+        if not failure and self.mode not in (BmcMode.STUCK, BmcMode.HANGS) and not target.powered():
+            target.light()
+        self.log.append((now, "on", "timeout" if failure else "ok"))
+        return not failure, failure or "Success: Powered ON"
 
     def off(self, now: int, reached: bool) -> tuple[bool, str]:
         """Power off: its claim of success, with the fence agent's text."""

@@ -93,12 +93,20 @@ class SimFencer:
 
     def power_off(self, pool: PoolId, effect: out.PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
+        self._switch(pool, effect)
+
+    def power_on(self, pool: PoolId, effect: out.PowerOn) -> None:
+        """Switch a host on; answered by FenceEnded."""
+        self._switch(pool, effect)
+
+    def _switch(self, pool: PoolId, effect: out.PowerOff | out.PowerOn) -> None:
+        on = isinstance(effect, out.PowerOn)
         asked = self._shell.world.now
         off = Off(pool, effect.host, effect.run_id)
         self._offs.append(off)
-        self._turn(effect.device, lambda run: self._off(off, effect.device, run, asked))
+        self._turn(effect.device, lambda run: self._off(off, effect.device, run, asked, on))
 
-    def _off(self, off: Off, device: str, run: Run, asked: int) -> bool:
+    def _off(self, off: Off, device: str, run: Run, asked: int, on: bool) -> bool:
         world = self._shell.world
         began, bmc = world.now, world.bmc(device)
         if off.over:
@@ -109,7 +117,8 @@ class SimFencer:
             return False
         found: list[tuple[bool, str]] = []
         # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
-        world.at(began + run.acts_ms, lambda: found.append(bmc.off(world.now, self._reached(device))))
+        act = bmc.on if on else bmc.off
+        world.at(began + run.acts_ms, lambda: found.append(act(world.now, self._reached(device))))
 
         def report() -> None:
             if run.killed:

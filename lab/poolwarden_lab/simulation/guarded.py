@@ -128,7 +128,11 @@ class GuardedPool:
             machine.board = False
             self.settle_power(name)
 
-        return SimBmc(f"bmc-{name}", lambda: machine.runs, cut, lambda: machine.standby)
+        def light() -> None:
+            machine.board = True
+            self.settle_power(name)
+
+        return SimBmc(f"bmc-{name}", lambda: machine.runs, cut, lambda: machine.standby, light)
 
     def _make_outlet(self, device: str, name: str, feed: str) -> SimBmc:
         machine = self.machine(name)
@@ -137,7 +141,11 @@ class GuardedPool:
             machine.outlets[feed] = False
             self.settle_power(name)
 
-        return SimBmc(device, lambda: machine.outlets[feed], cut)
+        def light() -> None:
+            machine.outlets[feed] = True
+            self.settle_power(name)
+
+        return SimBmc(device, lambda: machine.outlets[feed], cut, light=light)
 
     def fence(self) -> dict[str, tuple[FenceDevice, ...]]:
         """The devices that the collector's configuration names, by host."""

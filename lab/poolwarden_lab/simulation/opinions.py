@@ -107,10 +107,13 @@ class Opinion:
             self._fail("I6", "the engine's record is not the fold of the ledger")
         if isinstance(effect, out.SendOrder):
             self._order(effect.order)
-        elif isinstance(effect, out.PowerOff) and effect.run_id not in self._intents.get(Kind.FENCE_INTENT, ()):
+        elif isinstance(effect, out.PowerOff | out.PowerOn) and not self._intended(effect.run_id):
             self._fail("I6", f"power-off {effect.run_id} without an intent")
         elif isinstance(effect, out.HandOver) and effect.transfer_id not in self._intents.get(Kind.HANDOVER_INTENT, ()):
             self._fail("I6", f"handover {effect.transfer_id} without an intent")
+
+    def _intended(self, run: str) -> bool:
+        return any(run in self._intents.get(kind, ()) for kind in (Kind.FENCE_INTENT, Kind.SWITCH_INTENT))
 
     def _order(self, order: out.Order) -> None:
         kind = INTENTS.get(type(order.kind))

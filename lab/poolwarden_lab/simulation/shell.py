@@ -42,7 +42,7 @@ from poolwarden_lab.simulation.points import CollectorKilled, Point, Saboteur, n
 from poolwarden_lab.simulation.sessions import SimSessions
 from poolwarden_lab.simulation.streams import Stream
 
-_ACTS = (out.SendOrder, out.PowerOff, out.HandOver, out.AnswerGate)
+_ACTS = (out.SendOrder, out.PowerOff, out.PowerOn, out.HandOver, out.AnswerGate)
 
 
 class Surroundings(Protocol):
@@ -285,7 +285,7 @@ class SimShell:
             self._may_die("effect", "after", number, name)
 
     def _drop(self, pool: PoolId, effect: out.Effect) -> None:
-        if isinstance(effect, out.PowerOff):
+        if isinstance(effect, out.PowerOff | out.PowerOn):
             text = "not begun: this collector has stood down"
             ended = ev.FenceEnded(effect.host, effect.run_id, False, True, text, self.world.now, begun=False)
             self.later(0, lambda: self.take(pool, ended))
@@ -385,6 +385,8 @@ class SimShell:
                 self.fencer.read_power(pool, effect)
             case out.PowerOff():
                 self.fencer.power_off(pool, effect)
+            case out.PowerOn():
+                self.fencer.power_on(pool, effect)
             case out.ProbeFromCollector(_, target):
                 self._own_target[pool] = target
             case out.Reply():

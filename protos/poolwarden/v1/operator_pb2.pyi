@@ -803,6 +803,7 @@ class CommandRequest(google.protobuf.message.Message):
     START_LOST_FIELD_NUMBER: builtins.int
     ACKNOWLEDGE_FIELD_NUMBER: builtins.int
     FAILOVER_TO_FIELD_NUMBER: builtins.int
+    FENCE_FIELD_NUMBER: builtins.int
     actor: builtins.str
     """the operator's login name, for the journal"""
     @property
@@ -829,6 +830,8 @@ class CommandRequest(google.protobuf.message.Message):
     def acknowledge(self) -> global___Acknowledge: ...
     @property
     def failover_to(self) -> global___FailoverTo: ...
+    @property
+    def fence(self) -> global___FenceCommand: ...
     def __init__(
         self,
         *,
@@ -845,12 +848,41 @@ class CommandRequest(google.protobuf.message.Message):
         start_lost: global___StartLost | None = ...,
         acknowledge: global___Acknowledge | None = ...,
         failover_to: global___FailoverTo | None = ...,
+        fence: global___FenceCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence"] | None: ...
 
 global___CommandRequest = CommandRequest
+
+class FenceCommand(google.protobuf.message.Message):
+    """An operator at a host's power. Off is refused without the host's name, and of a host that lives without force."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    ACTION_FIELD_NUMBER: builtins.int
+    TYPED_NAME_FIELD_NUMBER: builtins.int
+    FORCE_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    action: builtins.str
+    """"test", "on", "off" """
+    typed_name: builtins.str
+    """off: the host's name as the operator typed it"""
+    force: builtins.bool
+    """off: although the host lives"""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        action: builtins.str = ...,
+        typed_name: builtins.str = ...,
+        force: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "force", b"force", "host", b"host", "typed_name", b"typed_name"]) -> None: ...
+
+global___FenceCommand = FenceCommand
 
 class Pause(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
