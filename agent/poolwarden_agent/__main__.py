@@ -43,12 +43,15 @@ def main() -> int:
 def _prepare(rest: List[str]) -> int:
     """At installation: allocate what must be durable, before a full disk can be in the way. Keeps what is there."""
     from poolwarden_agent.dom0.host import SLOTS
+    from poolwarden_agent.dom0.latch import Latch
     from poolwarden_agent.dom0.slots import SlotError, Slots
 
     parser = argparse.ArgumentParser(prog="poolwarden-agent prepare", description="Allocates the agent's state.")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     try:
-        Slots(os.path.join(parser.parse_args(rest).root, SLOTS)).prepare()
+        directory = os.path.join(parser.parse_args(rest).root, SLOTS)
+        Slots(directory).prepare()
+        Latch(directory).prepare()
     except SlotError as error:
         return _fail("%s; make room and run: poolwarden-agent prepare" % error)
     return 0

@@ -33,7 +33,10 @@ def succeeded(lab: Lab) -> str:
 
 def test_the_labs_drop_in_is_the_packages() -> None:
     packaged = (ROOT / "packaging/agent/xapi.service.d/50-poolwarden.conf").read_text()
-    assert f"ExecStartPre=-{FIRST}\n" in packaged and "TimeoutStartSec=0\n" in packaged
+    program = FIRST.split()[0]
+    assert "ExecStartPre=-/opt/poolwarden/bin/poolwarden-gate\n" in packaged and "TimeoutStartSec=0\n" in packaged
+    wrapper = (ROOT / "packaging/agent/poolwarden-gate").read_text()
+    assert f":-{program}}}" in wrapper and '"$AGENT" gate wait' in wrapper and f"{program} gate wait" == FIRST
     assert DROP_IN.endswith("xapi.service.d/50-poolwarden.conf")
 
 

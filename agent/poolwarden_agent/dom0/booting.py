@@ -51,14 +51,17 @@ class Peers(object):
         self._of: Optional[Tuple[str, int]] = None
         self._found: Optional[Tuple[Tuple[str, str], ...]] = None
 
-    def addresses(self, host: str) -> Optional[Tuple[str, ...]]:
-        """Of every host but this one; None if it cannot be said."""
+    def addresses(self, host: str) -> Tuple[Tuple[str, ...], bool]:
+        """Of every host but this one, and whether that is the whole pool."""
         of = statedb.loads(self._root)
         if of != self._of:
             self._of, self._found = of, statedb.hosts(self._root)
         if self._found is None:
-            return None
-        return tuple(address for uuid, address in self._found if uuid != host and is_address(address))
+            return (), False
+        others = [address for uuid, address in self._found if uuid != host]
+        known = tuple(address for address in others if is_address(address))
+        # safety: a host without an address, or a file without this one, must not make the pool look like a smaller one.
+        return known, len(known) == len(others) < len(self._found)
 
 
 def link_up(root: str, interface: str) -> bool:

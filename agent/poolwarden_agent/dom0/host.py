@@ -9,13 +9,14 @@ import time
 from typing import Any, Callable, List, Optional, Tuple
 
 from poolwarden_agent.config import Config
-from poolwarden_agent.core.gate import KNOWN, NO_PROCESS, Order, Piece, Process, is_address
+from poolwarden_agent.core.gate import EMPTY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import (
     address,
     alive,
     booting,
     files,
+    latch,
     mastering,
     mounts,
     statedb,
@@ -65,6 +66,7 @@ class Dom0(HostPort):
         self._slots = Slots(os.path.join(root, SLOTS))
         self._handover = Handover(root)
         self._ballast = Ballast(os.path.join(root, SLOTS))
+        self._latch = latch.Latch(os.path.join(root, SLOTS))
         self._peers = booting.Peers(root)
         self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
@@ -111,11 +113,18 @@ class Dom0(HostPort):
 
     def load_state(self) -> bytes:
         self._slots.prepare()
+        self._latch.prepare()
         self._ballast.keep()
-        return self._slots.load()
+        payload = self._slots.load()
+        self._latch.write(latch.word(decode(payload) if payload else EMPTY))
+        return payload
 
     def save_state(self, payload: bytes) -> None:
+        said = latch.word(decode(payload))
+        if said != latch.NONE:
+            self._latch.write(said)  # safety: shut before anything relies on it, opened after nothing does
         self._slots.save(payload)
+        self._latch.write(said)
 
     # ---------------------------------------------------------------------------------------------- files
 
@@ -289,10 +298,10 @@ class Dom0(HostPort):
             return None
         self._refresh_inventory()
         conf, master = self.role()
-        peers = self._peers.addresses(self._identity.host)
+        peers, whole = self._peers.addresses(self._identity.host)
         begun = booting.started(self._root, self._identity.boot_id) or self.process() != NO_PROCESS
         link = booting.link_up(self._root, self._inventory.get("MANAGEMENT_INTERFACE", ""))
-        return BootFacts(conf, master, begun, peers or (), peers is not None, link, booting.gateway(self._root))
+        return BootFacts(conf, master, begun, peers, whole, link, booting.gateway(self._root))
 
     def write_member_conf(self, address: str) -> str:
         if not is_address(address):
@@ -323,9 +332,11 @@ class Dom0(HostPort):
         running = self.process() != NO_PROCESS
         text = ["xapi runs"] if running else []
         text += ["port %d is not closed" % port for port in listening]
+        socket = toolstack.socket_served(os.path.join(self._root, "var/lib/xcp/xapi"))
+        text += ["its Unix socket is served"] if socket else []
         working = toolstack.workers(self._root)
         text += ["storage is being worked on by %s" % worker for worker in working[:3]]
-        return Toolstack(not running and not working, not listening, "; ".join(text))
+        return Toolstack(not running and not working and not socket, not listening, "; ".join(text))
 
     # ---------------------------------------------------------------------------------------------- databases
 

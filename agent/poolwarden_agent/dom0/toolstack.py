@@ -10,6 +10,7 @@ What keeps xapi stopped over a reboot is not here: ExecStartPre of xapi.service 
 """
 
 import os
+import socket
 import time
 from typing import Callable, List
 
@@ -19,6 +20,8 @@ from poolwarden_agent.dom0.port import Act
 # xapi first: it would start the others anew. A pattern asks for the loaded units that match it (systemctl(1)).
 STOPPED = (["stop", "xapi.service"], ["stop", "stunnel@xapi.service"], ["stop", "SMGC@*.service"])
 STORAGE = "/opt/xensource/sm/"
+STORAGE_PLACES = (STORAGE, "/usr/libexec/sm/")
+SOCKET_LOOK_S = 1.0
 WORKERS_S = 60.0
 LOOK_S = 0.2
 LONGEST_COMMAND = 4096
@@ -35,10 +38,23 @@ def workers(root: str) -> List[str]:
     for entry in entries:
         if entry.isdigit():
             command = _command(os.path.join(folder, entry, "cmdline"))
-            if any(word.startswith(STORAGE) for word in command[:3]):
-                name = next(word for word in command if word.startswith(STORAGE))
+            if any(word.startswith(STORAGE_PLACES) for word in command[:3]):
+                name = next(word for word in command if word.startswith(STORAGE_PLACES))
                 found.append("%s %s" % (entry, os.path.basename(name)))
     return sorted(found)
+
+
+def socket_served(path: str) -> bool:
+    """Does anybody accept on this Unix socket? Not to be told counts as yes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        try:
+            link.settimeout(SOCKET_LOOK_S)
+            link.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _command(path: str) -> List[str]:
