@@ -33,6 +33,7 @@ LONGEST_SLEEP_S = 1.0
 MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
 GATE_EVERY_MS = 2000
 GATE_TURN_S = 0.5
+GATE_IDLE_S = 2.0  # where nothing is asked: the word is only renewed, and a local request looked for
 
 
 class Runner(object):
@@ -268,7 +269,7 @@ class Runner(object):
             if changed:
                 self._news = True
                 self._wake()
-            time.sleep(GATE_TURN_S)
+            time.sleep(GATE_TURN_S if self._side.boot.watching else GATE_IDLE_S)
 
     def _obey(self) -> None:
         while True:
