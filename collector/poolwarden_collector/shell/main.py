@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from poolwarden_collector.shell import ca, clock
+from poolwarden_collector.shell.backup import BackupError, back_up, stamp
 from poolwarden_collector.shell.config import Config, ConfigError, load
 from poolwarden_collector.shell.effects import Performer, Replies
 from poolwarden_collector.shell.fence_metadata import check_devices
@@ -183,6 +184,21 @@ def check_config(file: Path) -> None:
     except ConfigError as error:
         sys.exit(_say(str(error), EXIT_CONFIG))
     click.echo(f"{file}: good; {len(config.fence)} fence devices, {len(config.alerts.webhooks)} webhooks")
+
+
+@main.command("backup")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
+def take_backup(directory: Path, file: Path) -> None:
+    """Copy journal and telemetry into a new folder of DIRECTORY, while the collector runs or not."""
+    try:
+        copied = back_up(load(file).state_dir, directory / stamp())
+    except ConfigError as error:
+        sys.exit(_say(str(error), EXIT_CONFIG))
+    except BackupError as error:
+        sys.exit(_say(f"{error}; nothing else was changed", EXIT_OTHER))
+    for path in copied:
+        click.echo(path)
 
 
 @main.command("init-ca")

@@ -1,0 +1,86 @@
+"""Backups of a collector that runs, and what a collector on one does; the packaged configuration is a good one."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.shell import ca
+from poolwarden_collector.shell.backup import BackupError, back_up
+from poolwarden_collector.shell.config import load
+from poolwarden_collector.shell.journal import FILE, Journal
+
+from .rig import POOL, write_config
+from .test_main import Collector, run
+
+PACKAGED = Path(__file__).resolve().parents[2] / "packaging/collector/collector.toml"
+
+
+def test_a_running_collectors_journal_is_copied_whole(tmp_path: Path) -> None:
+    collector = Collector(tmp_path)
+    try:
+        collector.status()
+        done = run("backup", tmp_path / "copies", "--config", tmp_path / "collector.toml")
+        assert done.returncode == 0, done.stderr
+        (copy, *_) = [Path(line) for line in done.stdout.splitlines()]
+        assert copy.name == FILE and copy.stat().st_mode & 0o077 == 0
+        with sqlite3.connect(copy) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finally:
+        collector.process.terminate()
+        collector.process.wait(20)
+
+
+def test_a_copy_made_in_the_middle_of_writing_is_of_one_instant(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    journal = Journal(state)
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            journal.commit(POOL, (Entry(Kind.POOL_SEEN, f"one {number}"), Entry(Kind.POOL_SEEN, f"two {number}")), ())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        copies = [back_up(state, tmp_path / f"copy{n}")[0] for n in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    for copy in copies:
+        with sqlite3.connect(copy) as db:
+            texts = [text for (text,) in db.execute("SELECT text FROM entries ORDER BY seq")]
+        assert len(texts) % 2 == 0 and (not texts or texts[-1].split()[1] == texts[-2].split()[1])
+
+
+def test_a_backup_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="is this the collector's state_dir"):
+        back_up(tmp_path, tmp_path / "copy")
+    done = run("backup", tmp_path / "copies", "--config", write_config(tmp_path))
+    assert done.returncode == 1 and "nothing else was changed" in done.stderr and not (tmp_path / "copies").exists()
+
+
+def test_the_packaged_configuration_is_good_once_its_certificates_are_there(tmp_path: Path) -> None:
+    ca.create_ca(tmp_path / "ca")
+    ca.issue_collector(tmp_path / "ca", "collector", ("127.0.0.1",), tmp_path / "tls")
+    text = PACKAGED.read_text()
+    file = tmp_path / "collector.toml"
+    file.write_text(text.replace("/etc/poolwarden", str(tmp_path)))
+    assert load(file).policy.mode == "observe"
+    every = "\n".join(
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in text.splitlines()
+    )
+    secret = tmp_path / "bmc-host-1.secret"
+    secret.touch(mode=0o600)
+    secret.write_text("password=x\n")
+    every = every.replace("/etc/poolwarden", str(tmp_path)).replace("UUID of the host", POOL)
+    file.write_text(every)
+    config = load(file)
+    assert config.anchors and config.fence and config.alerts.webhooks and config.operator_listen
