@@ -210,3 +210,37 @@ def test_status_shows_lost_vms_and_the_command(fake: FakeCollector, poolwarden: 
     assert "  lost: db: failed: VM_REQUIRES_SR local-1\n" in out
     assert "  lost: mail: started on host-2\n" in out
     assert "poolwarden start-lost demo --dry-run" in out
+
+
+def test_fence_off_sends_the_name_as_typed_and_force_only_if_given(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.reply = api.CommandReply(accepted=False, code="needs-force", text="host-1 lives", next_step="--force")
+    said = poolwarden("fence", "off", "host-1", "--name", "host-1")
+    assert (said.status, said.err) == (1, "poolwarden: host-1 lives\n  --force\n")
+    fake.reply = api.CommandReply(accepted=True, text="powering host-1 off by bmc")
+    assert poolwarden("fence", "off", "host-1", "--name", "host-1", "--force").out == "powering host-1 off by bmc\n"
+    first, second = (request.fence for request in sent(fake))
+    assert first == api.FenceCommand(host=HOSTS[0], action="off", typed_name="host-1")
+    assert second == api.FenceCommand(host=HOSTS[0], action="off", typed_name="host-1", force=True)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--name", "host-2"), ("--force",)])
+def test_fence_off_does_not_guess(
+    fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    said = poolwarden("fence", "off", "host-1", *arguments)
+    assert (said.status, said.out) == (2, "") and sent(fake) == []
+
+
+def test_fence_off_asks_at_a_terminal(fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_a_terminal(monkeypatch, "host-1\n")
+    said = poolwarden("fence", "off", "host-1")
+    assert said.status == 0 and "3 VMs run there" in " ".join(said.err.split())
+    assert sent(fake)[0].fence.typed_name == "host-1"
+
+
+def test_fence_test_and_on_are_asked_of_the_collector_and_status_is_not(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("fence", "test", "host-1").status == poolwarden("fence", "on", "host-1").status == 0
+    assert [request.fence.action for request in sent(fake)] == ["test", "on"]
+    said = poolwarden("fence", "status", "host-1")
+    assert said.status == 0 and said.out.startswith("host-1: power ") and len(sent(fake)) == 2

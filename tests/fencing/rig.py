@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
-from poolwarden_collector.core.orders import PowerOff, ReadPower
+from poolwarden_collector.core.orders import PowerOff, PowerOn, ReadPower
 from poolwarden_collector.shell.config import Fence
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_lab import bmc_fronts, chassis
@@ -117,6 +117,10 @@ class Ears:
 
     async def off(self) -> FenceEnded:
         self.fencer.power_off(POOL, PowerOff(HOST, "bmc", "run-2"))
+        return await self._answer(FenceEnded)
+
+    async def on(self) -> FenceEnded:
+        self.fencer.power_on(POOL, PowerOn(HOST, "bmc", "run-3"))
         return await self._answer(FenceEnded)
 
     async def _answer(self, kind: type[Any]) -> Any:

@@ -41,6 +41,8 @@ async def test_off_status_and_what_they_prove(tmp_path: Path, kind: str) -> None
         assert (await ears.status()).reading.power is Power.OFF
         again = await ears.off()
         assert again.claim and "Already OFF" in again.text
+        assert (await ears.on()).claim and peer.machine.powered
+        assert (await ears.status()).reading.power is Power.ON
 
 
 @both

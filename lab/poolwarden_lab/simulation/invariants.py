@@ -236,7 +236,7 @@ class Invariants:
         """What must hold of a whole run: I9, I13 and I15."""
         for bmc in self.world.bmcs.values():
             verbs = {verb for _, verb, _ in bmc.log}
-            if not verbs <= {"status", "off"}:
+            if not verbs <= {"status", "off", "on"}:
                 self._fail("I9", f"{bmc.device} was asked for {sorted(verbs)}")
         shell = self.world.shell
         if shell is None or not shell.alive or shell.frozen or shell.roster.stalled or not self.world.watched:

@@ -30,6 +30,8 @@ NEVER_LEFT_OUT = {
         Kind.PROMOTE_INTENT,
         Kind.PROMOTED,
         Kind.FENCE_INTENT,
+        Kind.SWITCH_INTENT,
+        Kind.SWITCH_RESULT,
         Kind.BLOCKED,
         Kind.ASKED,
         Kind.ABORTED,
