@@ -38,10 +38,13 @@ def main(words: List[str]) -> int:
     parser.add_argument("what", choices=("wait", "status", "open", "release"))
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="open, release: this host's name, instead of typing it")
+    parser.add_argument("--as-member", default="", metavar="ADDRESS", help="release: follow this living master")
     given = parser.parse_args(words)
     log.name("gate")
     if given.what == "wait":
         return _wait(given.root)
+    if given.what == "release" and given.as_member:
+        return _follow(given.root, given.as_member)
     return _status(given.root) if given.what == "status" else _request(given.root, given.what, given.name)
 
 
@@ -207,7 +210,7 @@ def _request(root: str, what: str, name: str) -> int:
         return _no("durable state cannot be read: %s" % error, "see the file that it names")
     if state.tombstone is not None:
         by = state.tombstone.address or state.tombstone.successor
-        hint = "xe pool-emergency-reset-master master-address=%s" % by
+        hint = "poolwarden-agent gate release --as-member ADDRESS (of the living master)"
         return _no("this host was superseded by %s; as master it would be a second one" % by, hint)
     if what == "open" and state.hold is not None:
         return _no("the toolstack is held, not the gate shut", "poolwarden-agent gate release")
@@ -222,6 +225,25 @@ def _request(root: str, what: str, name: str) -> int:
         return _no("%r is not this host's name" % name, "nothing was done")
     path = gatefile.OPENED if what == "open" else gatefile.RELEASE
     gatefile.request(root, path, boot_id, os.environ.get("SUDO_USER") or os.environ.get("USER") or "root")
+    print("asked for; poolwarden-agent gate status tells what comes of it")
+    return 0
+
+
+def _follow(root: str, address: str) -> int:
+    """End a hold or a tombstone's wait as member of another master. No name is asked for: a member is no master."""
+    boot_id = files.read(root, files.BOOT_ID) or ""
+    try:
+        state = stored(root)
+    except (SlotError, ValueError) as error:
+        return _no("durable state cannot be read: %s" % error, "see the file that it names")
+    if not gate.is_address(address):
+        return _no("%.60r is no IP address" % address, "give the living master's management address")
+    if state.hold is None and state.tombstone is None:
+        return _no("the toolstack is neither held nor superseded", "poolwarden-agent gate status")
+    if gatefile.heard(root, boot_id, int(time.monotonic() * 1000)) is None:
+        return _no("the agent alone may change that, and it does not run", "systemctl start poolwarden-agent")
+    who = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+    gatefile.request(root, gatefile.FOLLOW, boot_id, "%s %s" % (address, who))
     print("asked for; poolwarden-agent gate status tells what comes of it")
     return 0
 

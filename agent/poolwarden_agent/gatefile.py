@@ -12,6 +12,7 @@ from poolwarden_agent.dom0 import booting, files
 WORD = booting.RUN + "/gate"
 OPENED = booting.RUN + "/gate-opened"  # an operator on this host opens it for this boot
 RELEASE = booting.RUN + "/release-hold"  # an operator on this host releases a held toolstack
+FOLLOW = booting.RUN + "/release-as-member"  # the same, as member of the address that it names
 FRESH_MS = 15000
 
 Word = NamedTuple("Word", [("state", str), ("reason", str), ("allows", bool), ("at_ms", int)])

@@ -56,6 +56,8 @@ class GateWatch(object):
     def _local_words(self, boot: BootGate) -> None:
         """An operator on this host releases a held toolstack: as what pool.conf says, at his word."""
         side = self._side
+        if self._to_follow():
+            return
         if side.state.hold is None:
             return
         who = gatefile.requested(self._root, gatefile.RELEASE, side.port.identity().boot_id)
@@ -66,6 +68,30 @@ class GateWatch(object):
         thread = threading.Thread(target=self._release)
         thread.daemon = True
         thread.start()
+
+    def _to_follow(self) -> bool:
+        """Does an operator on this host want it to be a member? Then it is begun."""
+        side = self._side
+        if side.state.hold is None and side.state.tombstone is None:
+            return False
+        asked = gatefile.requested(self._root, gatefile.FOLLOW, side.port.identity().boot_id)
+        if not asked:
+            return False
+        os.remove(os.path.join(self._root, gatefile.FOLLOW))
+        address, _, who = asked.partition(" ")
+        log.say("%s wants this host to follow %s" % (who, address))
+        thread = threading.Thread(target=self._follow, args=(address,))
+        thread.daemon = True
+        thread.start()
+        return True
+
+    def _follow(self, address: str) -> None:
+        try:
+            act = self._side.follow(address)
+        except SlotError as error:
+            log.say("the toolstack is still held: %s" % error)
+            return
+        log.say("to follow %s: %s: %s" % (address, act.outcome, act.text))
 
     def _release(self) -> None:
         """In a thread of its own: the start that it waits for asks the gate, which is turned by the other one."""

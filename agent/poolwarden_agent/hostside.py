@@ -270,6 +270,17 @@ class HostSide(object):
         self._keeper.change(lambda state: gate.with_hold(state, None))
         return self.port.start_toolstack(RESTART_LIMIT_MS)
 
+    def follow(self, address: str) -> Act:
+        """Become member of this address at the word of an operator on this host; a hold ends once pool.conf says so.
+
+        :raises SlotError: it could not be stored; the toolstack is still held.
+        """
+        # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
+        if not gate.is_address(address) or gate.same(address, self.port.management_address()):
+            return Act(gate.FAILED, "%.60r is no address of another host" % address)
+        why = self.port.write_member_conf(address)
+        return Act(gate.FAILED, why) if why else self.release_hold()
+
     def tidy(self) -> str:
         """See to it that no placed database is left behind on a host that became master by another way.
 

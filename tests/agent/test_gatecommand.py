@@ -1,5 +1,6 @@
 """`poolwarden-agent gate wait`: whatever becomes of the agent, xapi starts when it may, and only then."""
 
+import os
 import threading
 
 import pytest
@@ -10,9 +11,12 @@ from poolwarden_agent.dom0 import booting
 from poolwarden_agent.dom0.slots import Slots
 from poolwarden_agent.gatecommand import AGENT_WITHIN_MS, Waiting
 from poolwarden_agent.gatefile import Word
+from poolwarden_agent.gatewatch import GateWatch
+from poolwarden_agent.hostside import HostSide
 
 from . import tree as trees
-from .tree import OTHER
+from .test_dom0 import dom0
+from .tree import OTHER, until
 
 
 class Clock(object):
@@ -185,3 +189,35 @@ def test_release_is_the_running_agents(master, capsys):
     store(master, hold=gate.Hold(7, "b1", 0, "s"))
     assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
     assert "systemctl start poolwarden-agent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "marks", [{"hold": gate.Hold(7, "b1", 0, "s")}, {"tombstone": gate.Tombstone(7, OTHER, "")}], ids=sorted
+)
+def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks):
+    root = master.path("")
+    words = ["release", "--root", root, "--as-member", "10.0.0.2"]
+    store(master, **marks)
+    assert gatecommand.main(words) == 1 and "systemctl start poolwarden-agent" in capsys.readouterr().out
+    (master.root / "proc").mkdir(exist_ok=True)
+    master.systemctl("[ $1 = start ] && echo %d > $ROOT/var/run/xapi.pid; exit 0" % os.getpid())
+    master.xapi_runs(os.getpid())
+    os.unlink(master.path("var/run/xapi.pid"))
+    side = HostSide(dom0(master))
+    watch = GateWatch(side, root)
+    watch.turn(False)
+    assert gatecommand.main(words[:-1] + ["h2"]) == 1 and "no IP address" in capsys.readouterr().out
+    assert gatecommand.main(words) == 0
+    watch.turn(False)
+    until(lambda: "start --no-block xapi.service" in master.calls())
+    assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and side.state.hold is None
+    until(lambda: side.port.process() != gate.NO_PROCESS)
+    assert not (master.root / gatefile.FOLLOW).exists()
+
+
+@pytest.mark.parametrize("address", ["h2", "127.0.0.1"])
+def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
+    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    side = HostSide(dom0(master))
+    assert side.follow(address).outcome == gate.FAILED
+    assert side.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
