@@ -120,7 +120,7 @@ async def test_arguments_come_on_stdin_alone_action_last_and_once(tmp_path: Path
     assert (tmp_path / "args").read_text() == "\n"
 
 
-@pytest.mark.parametrize("action", ["reboot", "on", "cycle", "off\naction=reboot"])
+@pytest.mark.parametrize("action", ["reboot", "diag", "cycle", "off\naction=reboot"])
 async def test_there_is_no_reboot(action: str) -> None:
     with pytest.raises(ValueError, match="no action"):
         stdin_of({}, action)
