@@ -16,6 +16,7 @@ from poolwarden_agent.keeper import Keeper
 ACT_LIMIT_MS = 20000
 RESTART_LIMIT_MS = 100000  # systemd itself kills what has not stopped after 90 s (xapi.service, TimeoutStopSec)
 # Some of these wait for every host of the pool in turn, or for storage; xapi has no limit of its own for them.
+GC_LIMIT_MS = 45000
 SERVE_LIMIT_MS = {
     "sync_database": 600000,
     "designate_master": 600000,
@@ -36,6 +37,7 @@ class Acts(object):
     def __init__(self, port: HostPort, keeper: Keeper) -> None:
         self._port = port
         self._keeper = keeper
+        self._gc_seen = False  # has this process seen to the hold of garbage collection?
 
     def carry_out(self, order: gate.Order, message: pb.Order, now: gate.HostNow) -> Act:
         """Do it, within its own limits.
@@ -47,6 +49,12 @@ class Acts(object):
             removed = self._remove_placed()
             if removed.outcome != gate.DONE:
                 return removed
+        if order.kind == "release_gc":
+            return self._port.release_gc(GC_LIMIT_MS)
+        if order.kind == "promote" and order.hold_gc:
+            held = self._port.hold_gc(GC_LIMIT_MS)
+            if held.outcome != gate.DONE:
+                return Act(gate.FAILED, "not promoted: %s" % held.text)
         if order.kind == "promote":
             # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
             return self._become((gate.MASTER, ""), lambda: self._port.promote(ACT_LIMIT_MS))
@@ -126,6 +134,13 @@ class Acts(object):
         if piece is None or piece.remove:
             return self._remove_placed()
         return self._port.place_piece(piece, chunk)
+
+    def hold_gc_again(self) -> str:
+        """After a start of this agent: what holds garbage collection is gone with a reboot; what was done in words."""
+        if not self._keeper.state.gc or self._gc_seen:
+            return ""
+        self._gc_seen = True
+        return "storage's garbage collection is held: %s" % self._port.hold_gc(GC_LIMIT_MS).text
 
     def tidy(self) -> str:
         """Remove a placed database that was left behind; what was done about it, empty: there was nothing to do."""

@@ -202,7 +202,9 @@ class HostSide(object):
         return sections
 
     def _hold(self) -> pb.HoldFacts:
-        return wire.hold(self.state.hold, self.observer.host.toolstack, self.port.identity().boot_id)
+        facts = wire.hold(self.state.hold, self.observer.host.toolstack, self.port.identity().boot_id)
+        facts.gc_term = self.state.gc
+        return facts
 
     def to_probe(self) -> Dict[str, str]:
         """Peers to probe: the collector's targets, and pool.conf's master where that is none of them."""
@@ -287,7 +289,7 @@ class HostSide(object):
         To be called each report interval, after looking at the host; what was done in words, empty: nothing.
         :raises SlotError: that it is gone could not be stored; it is tried again next time.
         """
-        return "" if self.storage else self._acts.tidy()
+        return "" if self.storage else self._acts.hold_gc_again() or self._acts.tidy()
 
     def _now(self) -> gate.HostNow:
         port = self.port

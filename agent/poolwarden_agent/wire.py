@@ -280,6 +280,7 @@ def order(message: pb.Order) -> gate.Order:
         piece=_piece(message.place_database) if kind == "place_database" else None,
         named=getattr(body, "host_uuid", ""),
         vm=getattr(body, "vm_uuid", ""),
+        hold_gc=bool(getattr(body, "hold_gc", False)),
     )
 
 

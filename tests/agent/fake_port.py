@@ -65,6 +65,7 @@ class FakePort(HostPort):
         self.half = b""
         self.probed_ports = []
         self.limits = []
+        self.gc_result = Act(gate.DONE, "so it is")
         self.roles = {}  # what each address says of its role; not there: nothing
 
     def point(self, name):
@@ -184,6 +185,14 @@ class FakePort(HostPort):
         self._becomes((gate.MEMBER, address))
         self.point("after conf")
         return ""
+
+    def hold_gc(self, limit_ms):
+        self.acts.append("hold gc")
+        return self.gc_result
+
+    def release_gc(self, limit_ms):
+        self.acts.append("release gc")
+        return self.gc_result
 
     def stop_toolstack(self, limit_ms):
         return self._act("stop", self._stopped)

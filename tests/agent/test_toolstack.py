@@ -272,3 +272,44 @@ def test_a_process_behind_closed_ports_is_not_a_fence():
     port.toolstack = lambda: running
     result = obey(HostSide(port), order(port, **KINDS["stop"]))
     assert result.outcome == pb.OrderResult.FAILED and "xapi runs" in result.text
+
+
+# ------------------------------------------------------------------------------------------ garbage collection
+
+
+def test_a_promotion_that_must_hold_garbage_collection_does_so_first():
+    port = FakePort()
+    side = HostSide(port)
+    assert outcome(obey(side, order(port, promote=pb.Promote(hold_gc=True), fields={"term": 5}))) == ("DONE", "")
+    assert port.acts[:2] == ["hold gc", "promote"] and side.state.gc == 5
+    assert HostSide(port).state.gc == 5, "durable"
+    assert side.report(True).report.hold.gc_term == 5 and side.report(True).report.hold.term == 0
+
+
+def test_nobody_is_promoted_where_it_cannot_be_held():
+    port = FakePort()
+    port.gc_result = Act(gate.FAILED, "it does not end")
+    side = HostSide(port)
+    assert outcome(obey(side, order(port, promote=pb.Promote(hold_gc=True))))[0] == "FAILED"
+    assert "promote" not in port.acts
+
+
+def test_a_plain_promotion_holds_none_and_a_release_ends_it():
+    port = FakePort()
+    side = HostSide(port)
+    obey(side, order(port, promote=pb.Promote()))
+    assert side.state.gc == 0 and "hold gc" not in port.acts
+    obey(side, order(port, "o2", promote=pb.Promote(hold_gc=True)))
+    assert side.state.gc
+    assert outcome(obey(side, order(port, "o3", release_gc=pb.ReleaseGc())))[0] == "DONE"
+    assert side.state.gc == 0 and port.acts[-1] == "release gc"
+
+
+def test_after_a_reboot_it_is_held_again():
+    port = FakePort()
+    obey(HostSide(port), order(port, promote=pb.Promote(hold_gc=True)))
+    port.acts = []
+    side = HostSide(port)
+    side.tidy()
+    side.tidy()
+    assert port.acts == ["hold gc"]

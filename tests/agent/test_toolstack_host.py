@@ -83,6 +83,29 @@ def test_a_start_without_a_process_is_uncertain(tree, host, monkeypatch):
     assert host.start_toolstack(5000).outcome == "unknown"
 
 
+def test_garbage_collection_is_masked_then_stopped_and_comes_back(tree, host):
+    tree.systemctl("exit 0")
+    assert host.hold_gc(5000).outcome == "done"
+    assert host.release_gc(5000).outcome == "done"
+    assert tree.calls() == ["mask --runtime SMGC@.service", "stop SMGC@*.service", "unmask --runtime SMGC@.service"]
+
+
+def test_garbage_collection_that_does_not_end_is_not_held(tree, host):
+    tree.systemctl("exit 0")
+    code = "import time; time.sleep(30)"
+    worker = subprocess.Popen([toolstack.STORAGE[0] + "cleanup.py", "-c", code], executable=sys.executable)
+    (tree.root / "proc" / str(worker.pid)).symlink_to("/proc/%d" % worker.pid)
+    try:
+        act = host.hold_gc(500)
+        assert act.outcome == "failed" and "%d cleanup.py" % worker.pid in act.text
+    finally:
+        worker.kill()
+        worker.wait()
+    (tree.root / "proc" / str(worker.pid)).unlink()
+    tree.systemctl("echo no >&2; exit 1")
+    assert host.hold_gc(5000).outcome == "failed"
+
+
 # ---------------------------------------------------------------------------------------------- how a boot finds it
 
 ROUTES = (

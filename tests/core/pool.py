@@ -99,6 +99,7 @@ class Host:
         self.gate: BootGate | None = None
         self.closed = False  # its ports refuse
         self.placed = 0  # generation of a placed database
+        self.gc_term = 0  # the promotion since which storage's garbage collection is held
         self.machine = f"dmi-{n}"
 
 
@@ -212,7 +213,10 @@ class Guarded:
             return replace(done, probes=probes, nonce=order.kind.nonce, roles=roles)  # type: ignore[union-attr]
         if order.kind_name == "collect_evidence":
             return replace(done, placements=host.placements)
+        if order.kind_name == "release_gc":
+            host.gc_term = 0
         if order.kind_name == "promote":
+            host.gc_term = order.term if order.kind.hold_gc else host.gc_term  # type: ignore[union-attr]
             host.pool_conf, host.running, host.serves = Role.MASTER, Role.MASTER, True
             host.process = ProcessId(host.process.pid + 1000, host.process.start_ticks + 1000)
         if order.kind_name == "repoint":
@@ -301,6 +305,7 @@ class Guarded:
             "26.1.3",
             host.hold,
             host.gate,
+            gc_term=host.gc_term,
         )
 
     # ---- asking

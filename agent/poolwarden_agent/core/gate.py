@@ -37,7 +37,8 @@ UNREADABLE = ""
 SERVING = ("sync_database", "designate_master", "declare_host_dead", "enable_host", "recover_members", "start_vm")
 # A claim is looked at anew each time it arrives: a stored last look would be an old one.
 REPLAYED = (
-    "promote", "repoint", "restart_xapi", "set_tombstone", "toolstack_fence", "toolstack_release", "place_database"
+    "promote", "repoint", "restart_xapi", "set_tombstone", "toolstack_fence", "toolstack_release", "place_database",
+    "release_gc",
 ) + SERVING  # fmt: skip
 MUTATING = ("claim",) + REPLAYED
 LOOKING = ("probe_now", "collect_evidence", "read_database", "locate_vms")
@@ -79,6 +80,7 @@ class GateState(NamedTuple):
     results: Dict[str, Result]
     hold: Optional[Hold] = None
     placed: Optional[Placed] = None
+    gc: int = 0  # the term of the promotion for which storage's garbage collection is held here; 0: it is not
 
 
 EMPTY = GateState(0, 0, None, "", {}, {})
@@ -125,6 +127,7 @@ class Order(NamedTuple):
     piece: Optional[Piece] = None
     named: str = ""  # the host that it is about
     vm: str = ""
+    hold_gc: bool = False
 
 
 class HostNow(NamedTuple):
@@ -451,6 +454,9 @@ def starting(state: GateState, order: Order, now: HostNow) -> GateState:
         state = state._replace(placed=Placed(order.term, order.piece.generation, False))
     if order.kind == "promote" and state.placed is not None and state.placed.term == order.term:
         state = state._replace(placed=state.placed._replace(promoted=True))
+    if order.kind == "promote" and order.hold_gc:
+        # safety: durable before the promotion: a new master that forgot it would tidy disks that others still use.
+        state = state._replace(gc=order.term)
     return state
 
 
@@ -478,7 +484,7 @@ def left_behind(state: GateState, pool_conf: str) -> bool:
 
 def withdrawn(state: GateState, before: GateState) -> GateState:
     """The state after an order that was refused between its mark and its act: what it was to cause has not begun."""
-    return state._replace(hold=before.hold, placed=before.placed)
+    return state._replace(hold=before.hold, placed=before.placed, gc=before.gc)
 
 
 def ended(state: GateState, result: Result) -> GateState:
@@ -487,6 +493,8 @@ def ended(state: GateState, result: Result) -> GateState:
         return state
     if result.kind == "promote" and result.outcome == DONE:
         state = state._replace(tombstone=None)
+    if result.kind == "release_gc" and result.outcome == DONE:
+        state = state._replace(gc=0)
     return state._replace(results=dict(state.results, **{result.kind: result}))
 
 
@@ -516,6 +524,7 @@ def encode(state: GateState) -> bytes:
         "results": {kind: list(r) for kind, r in state.results.items()},
         "hold": list(state.hold) if state.hold is not None else None,
         "placed": list(state.placed) if state.placed is not None else None,
+        "gc": state.gc,
     }
     return json.dumps(value, sort_keys=True).encode("utf-8")
 
@@ -534,7 +543,7 @@ def decode(data: bytes) -> GateState:
         hold = Hold(*value["hold"]) if value.get("hold") is not None else None
         placed = Placed(*value["placed"]) if value.get("placed") is not None else None
         epoch, term = int(value["epoch"]), int(value["term"])
-        return GateState(epoch, term, tombstone, value["pool"], started, results, hold, placed)
+        return GateState(epoch, term, tombstone, value["pool"], started, results, hold, placed, int(value.get("gc", 0)))
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError("not a gate state: %s" % error) from error
 

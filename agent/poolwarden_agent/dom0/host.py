@@ -289,6 +289,12 @@ class Dom0(HostPort):
         running = lambda: self.process() != NO_PROCESS  # noqa: E731
         return toolstack.start(*self._systemd(), running=running, limit_s=limit_ms / 1000.0)
 
+    def hold_gc(self, limit_ms: int) -> Act:
+        return toolstack.hold_gc(*self._systemd(), root=self._root, limit_s=limit_ms / 1000.0)
+
+    def release_gc(self, limit_ms: int) -> Act:
+        return toolstack.release_gc(*self._systemd(), limit_s=limit_ms / 1000.0)
+
     def _systemd(self) -> Tuple[str, str]:
         """systemctl, and the file whose lock keeps two of its runs apart."""
         return os.path.join(self._root, "usr/bin/systemctl"), os.path.join(self._root, SLOTS, "state.0")

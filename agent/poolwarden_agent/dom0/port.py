@@ -239,6 +239,14 @@ class HostPort(object):
         """Let them start again, and start them. Done: a xapi process is there."""
         raise NotImplementedError
 
+    def hold_gc(self, limit_ms: int) -> Act:
+        """End storage's garbage collection on this host and let none begin until the next boot or ``release_gc``."""
+        raise NotImplementedError
+
+    def release_gc(self, limit_ms: int) -> Act:
+        """Let it begin again."""
+        raise NotImplementedError
+
     def toolstack(self) -> Toolstack:
         """What of the toolstack is stopped, looked at now."""
         raise NotImplementedError

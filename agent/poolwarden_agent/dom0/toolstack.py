@@ -20,6 +20,8 @@ from poolwarden_agent.dom0.port import Act
 # xapi first: it would start the others anew. A pattern asks for the loaded units that match it (systemctl(1)).
 STOPPED = (["stop", "xapi.service"], ["stop", "stunnel@xapi.service"], ["stop", "SMGC@*.service"])
 STORAGE = "/opt/xensource/sm/"
+GC_TEMPLATE = "SMGC@.service"
+GC_PROGRAM = "cleanup.py"
 STORAGE_PLACES = (STORAGE, "/usr/libexec/sm/")
 SOCKET_LOOK_S = 1.0
 WORKERS_S = 60.0
@@ -113,5 +115,43 @@ def start(systemctl: str, lock: str, running: Callable[[], bool], limit_s: float
                 return Act("unknown", "systemctl start xapi.service has ended, but no xapi process is there")
             time.sleep(0.05)
         return Act("done", "the toolstack runs again")
+
+    return systemd.locked(lock, deadline, work)
+
+
+def hold_gc(systemctl: str, lock: str, root: str, limit_s: float) -> Act:
+    """No garbage collector of storage begins on this host until the next boot, and none runs any more.
+
+    A masked template starts no instance (systemctl(1), --runtime: below /run). sm starts its collector that way
+    (SMGC@.service). One that runs is stopped as its unit stops it; sm's collector can be ended at any point.
+    """
+    deadline = time.monotonic() + limit_s
+
+    def work(held: int) -> Act:
+        said = systemd.ask(systemctl, ["mask", "--runtime", GC_TEMPLATE], held, deadline)
+        if isinstance(said, Act):
+            return said
+        if said[0]:
+            return Act("failed", "systemctl mask %s ended with %d: %s" % ((GC_TEMPLATE,) + said))
+        systemd.ask(systemctl, STOPPED[2], held, deadline)
+        left = _wait(lambda: [each for each in workers(root) if each.endswith(" " + GC_PROGRAM)], deadline)
+        if left:
+            return Act("failed", "storage's garbage collection does not end: %s" % ", ".join(left[:3]))
+        return Act("done", "no garbage collection of storage runs or begins here")
+
+    return systemd.locked(lock, deadline, work)
+
+
+def release_gc(systemctl: str, lock: str, limit_s: float) -> Act:
+    """It may begin again; sm starts it with its next scan of an SR."""
+    deadline = time.monotonic() + limit_s
+
+    def work(held: int) -> Act:
+        said = systemd.ask(systemctl, ["unmask", "--runtime", GC_TEMPLATE], held, deadline)
+        if isinstance(said, Act):
+            return said
+        if said[0]:
+            return Act("failed", "systemctl unmask %s ended with %d: %s" % ((GC_TEMPLATE,) + said))
+        return Act("done", "garbage collection of storage may begin again")
 
     return systemd.locked(lock, deadline, work)

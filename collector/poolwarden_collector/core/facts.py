@@ -383,6 +383,7 @@ class HostFacts:
     boot_gate: BootGate | None = None
     filling: Filling | None = None
     around: Around = Around()
+    gc_term: int = 0  # the promotion since which storage's garbage collection is held there; 0: it is not
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""

@@ -82,6 +82,7 @@ class Kind(Enum):
     HANDOVER_RESULT = "handover-result"
     REMOVE_INTENT = "remove-intent"
     RELEASE_INTENT = "release-intent"
+    GC_INTENT = "gc-intent"
     RELEASED = "released"
     SYNC_INTENT = "sync-intent"
     SYNC_RESULT = "sync-result"

@@ -50,7 +50,12 @@ class CollectEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """xapi's pool.emergency_transition_to_master on this host. Carries no proof: only the engine holds one."""
+    """xapi's pool.emergency_transition_to_master on this host. Carries no proof: only the engine holds one.
+
+    ``hold_gc``: storage's garbage collection there is durably held first, until ReleaseGc.
+    """
+
+    hold_gc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,11 @@ class ToolstackRelease:
 
     as_master: bool
     master_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseGc:
+    """Storage's garbage collection on this host may begin again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,7 @@ OrderKind = (
     | SetTombstone
     | ToolstackFence
     | ToolstackRelease
+    | ReleaseGc
     | RecoverMembers
     | ReadDatabase
     | PlaceDatabase
@@ -189,6 +200,7 @@ KIND_NAMES: dict[type, str] = {
     SetTombstone: "set_tombstone",
     ToolstackFence: "toolstack_fence",
     ToolstackRelease: "toolstack_release",
+    ReleaseGc: "release_gc",
     RecoverMembers: "recover_members",
     ReadDatabase: "read_database",
     PlaceDatabase: "place_database",

@@ -56,7 +56,9 @@ def _send_promote(d: Draft, failover: Failover) -> None:
         ha_off=True,
         min_root_free_bytes=d.policy.min_root_free_bytes,
     )
-    d.send(failover.promote_order, failover.candidate, Promote(), ORDER_VALID_MS, preconditions, failover.term)
+    # safety: the VMs of a held old master run on; until it is attached nobody may coalesce their disks.
+    kind = Promote(hold_gc=bool(failover.hold_order))
+    d.send(failover.promote_order, failover.candidate, kind, ORDER_VALID_MS, preconditions, failover.term)
 
 
 def promoting(d: Draft, failover: Failover) -> None:

@@ -6,7 +6,7 @@ rest asks for its own permission.
 
 from __future__ import annotations
 
-from poolwarden_collector.core import dead, designate, lost, owed, release, repair, switching, sync
+from poolwarden_collector.core import collecting, dead, designate, lost, owed, release, repair, switching, sync
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.verdict import Verdict
@@ -18,6 +18,7 @@ def look_after(d: Draft, verdict: Verdict) -> None:
     if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
         owed.owed_work(d)
         release.owed_releases(d)
+        collecting.let_collect(d)
         dead.bury(d)
         lost.start_queued(d)
         switching.wake(d)

@@ -184,6 +184,8 @@ class StreamState:
             return {"disks": wire_disks.disks(m, self.at), "filling": wire_disks.filling(m)}
         if name == "software":
             return {"product": wire_facts.product(m), "xapi_version": m.xapi_version}
-        if name in ("role", "xapi", "database", "probes", "hold", "boot_gate"):
+        if name == "hold":
+            return {"hold": wire_facts.hold(m, self.at), "gc_term": m.gc_term}
+        if name in ("role", "xapi", "database", "probes", "boot_gate"):
             return {name: getattr(wire_facts, name)(m, self.at)}
         return {name: getattr(wire_facts, name)(m)}

@@ -334,6 +334,18 @@ class SimPort(HostPort):
             return Act(gate.UNKNOWN, "no xapi process is there yet")
         return Act(gate.DONE, "the toolstack runs again")
 
+    def hold_gc(self, limit_ms: int) -> Act:
+        self._point("before act")
+        self._host.gc_held = True
+        self._point("after act")
+        return Act(gate.DONE, "no garbage collection of storage runs or begins here")
+
+    def release_gc(self, limit_ms: int) -> Act:
+        self._point("before act")
+        self._host.gc_held = False
+        self._point("after act")
+        return Act(gate.DONE, "garbage collection of storage may begin again")
+
     def toolstack(self) -> Toolstack:
         running = self._host.model is not None
         listening = sorted(self._host.doors - {"unix"})

@@ -44,6 +44,7 @@ class VirtualPool(PoolDriver):
         if host.power:
             return
         host.power = host.wanted = host.gated = True
+        host.gc_held = False
         host.boot += 1
         self._note(name, Event("power-on", {"boot": str(host.boot)}))
         host.disk.write("proc/sys/kernel/random/boot_id", (boot_id(self._pool_name, name, host.boot) + "\n").encode())

@@ -46,4 +46,5 @@ class VirtualHost:
     wanted: bool = True  # systemd is to run xapi
     held: bool = False  # the hold: systemd starts no xapi, in this boot and in every later one
     gated: bool = True  # this boot's first start has not been let through yet
+    gc_held: bool = False  # storage's garbage collection does not begin in this boot
     stuck: bool = False  # fault: no signal ends xapi's process

@@ -619,6 +619,7 @@ class HoldFacts(google.protobuf.message.Message):
     PORTS_CLOSED_FIELD_NUMBER: builtins.int
     SINCE_MONO_MS_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    GC_TERM_FIELD_NUMBER: builtins.int
     term: builtins.int
     """0: not held"""
     stopped: builtins.bool
@@ -629,6 +630,8 @@ class HoldFacts(google.protobuf.message.Message):
     """0: from an earlier boot"""
     text: builtins.str
     """what is not stopped, for people"""
+    gc_term: builtins.int
+    """the promotion since which storage's garbage collection is held here; 0: it is not"""
     def __init__(
         self,
         *,
@@ -637,8 +640,9 @@ class HoldFacts(google.protobuf.message.Message):
         ports_closed: builtins.bool = ...,
         since_mono_ms: builtins.int = ...,
         text: builtins.str = ...,
+        gc_term: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["ports_closed", b"ports_closed", "since_mono_ms", b"since_mono_ms", "stopped", b"stopped", "term", b"term", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["gc_term", b"gc_term", "ports_closed", b"ports_closed", "since_mono_ms", b"since_mono_ms", "stopped", b"stopped", "term", b"term", "text", b"text"]) -> None: ...
 
 global___HoldFacts = HoldFacts
 
@@ -1681,6 +1685,7 @@ class Order(google.protobuf.message.Message):
     FENCE_PROXY_FIELD_NUMBER: builtins.int
     START_VM_FIELD_NUMBER: builtins.int
     LOCATE_VMS_FIELD_NUMBER: builtins.int
+    RELEASE_GC_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     epoch: builtins.int
     term: builtins.int
@@ -1731,6 +1736,8 @@ class Order(google.protobuf.message.Message):
     def start_vm(self) -> global___StartVm: ...
     @property
     def locate_vms(self) -> global___LocateVms: ...
+    @property
+    def release_gc(self) -> global___ReleaseGc: ...
     def __init__(
         self,
         *,
@@ -1762,10 +1769,11 @@ class Order(google.protobuf.message.Message):
         fence_proxy: global___FenceProxy | None = ...,
         start_vm: global___StartVm | None = ...,
         locate_vms: global___LocateVms | None = ...,
+        release_gc: global___ReleaseGc | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "enable_host", b"enable_host", "fence_proxy", b"fence_proxy", "kind", b"kind", "locate_vms", b"locate_vms", "place_database", b"place_database", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "echo_mono_ms", b"echo_mono_ms", "enable_host", b"enable_host", "epoch", b"epoch", "fence_proxy", b"fence_proxy", "host_uuid", b"host_uuid", "kind", b"kind", "locate_vms", b"locate_vms", "order_id", b"order_id", "place_database", b"place_database", "pool_uuid", b"pool_uuid", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "term", b"term", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release", "valid_for_ms", b"valid_for_ms"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database", "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone", "probe_now", "collect_evidence", "fence_proxy", "start_vm", "locate_vms"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "enable_host", b"enable_host", "fence_proxy", b"fence_proxy", "kind", b"kind", "locate_vms", b"locate_vms", "place_database", b"place_database", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "release_gc", b"release_gc", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "echo_mono_ms", b"echo_mono_ms", "enable_host", b"enable_host", "epoch", b"epoch", "fence_proxy", b"fence_proxy", "host_uuid", b"host_uuid", "kind", b"kind", "locate_vms", b"locate_vms", "order_id", b"order_id", "place_database", b"place_database", "pool_uuid", b"pool_uuid", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "release_gc", b"release_gc", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "term", b"term", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release", "valid_for_ms", b"valid_for_ms"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database", "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone", "probe_now", "collect_evidence", "fence_proxy", "start_vm", "locate_vms", "release_gc"] | None: ...
 
 global___Order = Order
 
@@ -1872,13 +1880,31 @@ class ToolstackRelease(google.protobuf.message.Message):
 global___ToolstackRelease = ToolstackRelease
 
 class Promote(google.protobuf.message.Message):
+    """pool.emergency_transition_to_master. hold_gc: storage's garbage collection on this host is durably held first, because
+    the old master's VMs run on and it is not attached yet; ReleaseGc ends that.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOLD_GC_FIELD_NUMBER: builtins.int
+    hold_gc: builtins.bool
+    def __init__(
+        self,
+        *,
+        hold_gc: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["hold_gc", b"hold_gc"]) -> None: ...
+
+global___Promote = Promote
+
+class ReleaseGc(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
 
-global___Promote = Promote
+global___ReleaseGc = ReleaseGc
 
 class Repoint(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
