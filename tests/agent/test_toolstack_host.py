@@ -93,7 +93,7 @@ def test_garbage_collection_is_masked_then_stopped_and_comes_back(tree, host):
 def test_garbage_collection_that_does_not_end_is_not_held(tree, host):
     tree.systemctl("exit 0")
     code = "import time; time.sleep(30)"
-    worker = subprocess.Popen([toolstack.STORAGE[0] + "cleanup.py", "-c", code], executable=sys.executable)
+    worker = subprocess.Popen([toolstack.STORAGE + "cleanup.py", "-c", code], executable=sys.executable)
     (tree.root / "proc" / str(worker.pid)).symlink_to("/proc/%d" % worker.pid)
     try:
         act = host.hold_gc(500)

@@ -75,8 +75,8 @@ def test_it_installs_with_its_scriptlets(life: dict[str, Any]) -> None:
 
 
 def test_room_for_durable_state_is_taken_at_installation(life: dict[str, Any]) -> None:
-    assert sorted(life["slots"]) == ["state.0", "state.1"]
-    assert {size for _, size, _ in life["slots"].values()} == {65536}
+    assert sorted(life["slots"]) == ["latch", "state.0", "state.1"]
+    assert [life["slots"][name][1] for name in ("state.0", "state.1")] == [65536, 65536]
 
 
 def test_an_agent_without_a_collector_says_what_to_do(life: dict[str, Any]) -> None:
@@ -107,4 +107,5 @@ def test_an_erased_package_leaves_only_what_an_operator_or_a_successor_needs(lif
     assert life["asked_at_erase"][:2] == ["disable poolwarden-agent.service", "stop poolwarden-agent.service"]
     kept = {name for name in life["left"] if not name.startswith("etc/poolwarden/tls/")}
     # State stays: a host that was superseded must not forget it by a reinstallation.
-    assert kept == {"etc/poolwarden/agent.conf.rpmsave", "var/lib/poolwarden/state.0", "var/lib/poolwarden/state.1"}
+    state = {f"var/lib/poolwarden/{name}" for name in ("latch", "state.0", "state.1")}
+    assert kept == {"etc/poolwarden/agent.conf.rpmsave", *state}, "the ballast is gone"

@@ -35,6 +35,7 @@ REQUESTS = {
     "Follow": pb.HistoryRequest(),
     "Alerts": pb.AlertsRequest(),
     "Decision": pb.DecisionRequest(id="1"),
+    "Late": pb.LateRequest(host=HOSTS[0]),
 }
 
 

@@ -186,6 +186,7 @@ KINDS: dict[str, orders.OrderKind] = {
     "enable_host": orders.EnableHost(HOSTS[2]),
     "start_vm": orders.StartVm("v", HOSTS[2]),
     "locate_vms": orders.LocateVms(("v", "w")),
+    "release_gc": orders.ReleaseGc(),
 }
 
 

@@ -31,9 +31,10 @@ def test_a_hung_xapi_with_an_older_file_than_its_members_is_not_restarted() -> N
     """
     sim = Simulation(3).begin()
     sim.hang_xapi(1)
+    sim.run_until(lambda: sim.has(Kind.PROMOTED), 300_000)
+    assert restarts(sim, "h1", 20_000) == 0
     sim.run_until(lambda: sim.has(Kind.CLOSED), 300_000)
     assert not sim.has(Kind.RESTART_INTENT)
-    assert restarts(sim, "h1", 20_000) == 0
     assert sim.masters() == ["h2"]
     sim.run_until(sim.settled, 120_000)
     assert restarts(sim, "h1", 20_000) == 1 and sim.pool.pool_conf("h1") == "slave:10.99.0.12"
