@@ -9,6 +9,7 @@ from poolwarden_collector.core.collecting import waits_for
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import Power
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.status import status
 
 
 def new_master(g: Guarded) -> int:
@@ -38,6 +39,10 @@ def test_it_stays_held_while_the_old_master_is_not_back() -> None:
     n = new_master(g)
     assert g.host(n).gc_term and not g.has(Kind.GC_INTENT)
     assert waits_for(Draft(g.pool, g.now, g.site), uuid(n)) == (uuid(1),)
+    told = next(host for host in status(g.pool, g.now, g.site).hosts if host.host_uuid == uuid(n))
+    assert [line.text for line in told.facts if line.name == "storage garbage collection"][0].endswith(
+        "until host-1 is attached, because its VMs may still write"
+    )
 
 
 def test_an_old_master_that_reads_off_writes_nowhere() -> None:

@@ -8,6 +8,7 @@ from poolwarden_collector.core import dead, lost
 from poolwarden_collector.core.aftermath import LostVm
 from poolwarden_collector.core.around import Line, lines
 from poolwarden_collector.core.candidate import enabled
+from poolwarden_collector.core.collecting import waits_for
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import signs
@@ -253,6 +254,15 @@ def _fence(d: Draft, host: HostId) -> tuple[str, str]:
     return power, "bound" if all(is_bound(d, x.name, host) for x in devices) else "unbound"
 
 
+def _gc(d: Draft, host: HostId, term: int) -> tuple[Line, ...]:
+    """Storage's garbage collection where it is held: disks of deleted snapshots are not given back meanwhile."""
+    if not term:
+        return ()
+    names = ", ".join(d.name(each) for each in waits_for(d, host))
+    until = f"until {names} is attached, because its VMs may still write" if names else "and is being let go"
+    return (Line("storage garbage collection", f"held since term {term} {until}", "warning"),)
+
+
 def _host(d: Draft, host: HostId) -> HostStatus:
     agent, known = d.agent(host), d.record.hosts[host]
     facts = agent.facts if agent is not None else None
@@ -291,7 +301,7 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         fillers=facts.filling.fillers if facts and facts.filling else (),
         cleanable=facts.filling.cleanable if facts and facts.filling else (),
         fillers_partial=bool(facts and facts.filling and facts.filling.partial),
-        facts=lines(facts, d.now) if facts else (),
+        facts=(*lines(facts, d.now), *_gc(d, host, facts.gc_term)) if facts else (),
         xapi_health=health.word if health else "",
         xapi_text=health.text if health else "",
         xapi_help=health.help.replace("HOST", d.name(host)).replace("POOL", d.record.name) if health else "",
