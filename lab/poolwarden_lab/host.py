@@ -7,7 +7,7 @@ Rules
 * A boot begins with a new boot id, an empty process table and no cookies; then xapi and the agent start, as systemd
   starts them. The supervisor restarts xapi by systemd's rule (`program`).
 * ``usr/bin/systemctl`` in the tree is a real executable that asks this supervisor; it knows xapi.service and
-  poolwarden-agent.service.
+  poolwarden-agent.service; any unit can be masked.
 * xapi.service has the drop-in of the agent's package, and the supervisor runs its ExecStartPre before each start: the
   boot gate and the hold are the shipped agent's. The lab's first boot is let start, like a pool that runs already.
 * ``proc/<pid>`` in the tree is a link to the real one for as long as the process lives.
@@ -227,6 +227,8 @@ class SimulatedHost:
             await writer.drain()
 
     async def _control(self, verb: str, unit: str) -> tuple[int, str]:
+        if verb in ("mask", "unmask"):
+            return 0, ""  # of any unit, as systemd does it; only names are masked, nothing here starts by itself
         programs = {"xapi": self.xapi, "poolwarden-agent": self.agent}
         program = programs.get(unit.removesuffix(".service"))
         if program is None:

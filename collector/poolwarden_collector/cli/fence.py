@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.group(short_help="A host's power: status, test, on, off.")
+@common_options
 def fence() -> None:
     """A host's power by its fence devices, run by the collector."""
 
