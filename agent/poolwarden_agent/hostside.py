@@ -190,6 +190,7 @@ class HostSide(object):
             "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),
             "tombstone": wire.tombstone(self.state.tombstone),
             "software": wire.software(identity, self.observer.around),
+            "machine": wire.machine(identity),
         }  # type: Dict[str, Any]
         if self.observer.around is not None:
             sections.update(wire_surroundings.sections(self.observer.around, host.address))

@@ -54,6 +54,18 @@ def tri(value: Optional[bool]) -> Any:
     return pb.YES if value else pb.NO
 
 
+def machine(identity: port.Identity) -> pb.MachineIdentity:
+    """What this machine and its BMC say they are."""
+    return pb.MachineIdentity(
+        system_uuid=identity.system_uuid,
+        system_serial=identity.system_serial,
+        bmc_address=identity.bmc_address,
+        board_serial=identity.board_serial,
+        chassis_serial=identity.chassis_serial,
+        bmc_guid=identity.bmc_guid,
+    )
+
+
 def hello(identity: port.Identity, state: gate.GateState, pool: str, address: str, python_version: str) -> pb.Hello:
     """The Hello of a stream, without what the host can carry out."""
     return pb.Hello(
@@ -62,11 +74,7 @@ def hello(identity: port.Identity, state: gate.GateState, pool: str, address: st
         host_uuid=identity.host,
         pool_uuid=pool,
         boot_id=identity.boot_id,
-        machine=pb.MachineIdentity(
-            system_uuid=identity.system_uuid,
-            system_serial=identity.system_serial,
-            bmc_address=identity.bmc_address,
-        ),
+        machine=machine(identity),
         highest_epoch=state.epoch,
         highest_term=state.term,
         tombstone=tombstone(state.tombstone) if state.tombstone is not None else None,

@@ -1,8 +1,8 @@
 """Simulated BMCs: one per host, each on an address of its own, with a tiny line protocol.
 
-A connection says ``login NAME PASSWORD``, then one of ``power status``, ``power on``, ``power off``; each line gets
-one line: ``ok``, ``denied``, ``on``, ``off`` or ``error TEXT``. Switching really switches: off pulls the host's cable
-and kills everything that runs on it, on boots it.
+A connection says ``login NAME PASSWORD``, then one of ``power status``, ``power on``, ``power off``, ``identity``; each
+line gets one line: ``ok``, ``denied``, ``on``, ``off``, a UUID or ``error TEXT``. Switching really switches: off pulls
+the host's cable and kills everything that runs on it, on boots it.
 
 A BMC has standby power of its own, so it outlives its host; when the *site's* power fails both are gone, and that is
 what the fault ``unreachable`` with ``power`` shows (an on-board BMC that does not answer proves nothing).
@@ -49,6 +49,7 @@ class Bmc:
         self._credentials = (username, password)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self.identity = ""  # the system UUID of its machine, as it tells it
         self.faults: set[BmcFault] = set()
         self.log: list[tuple[str, str]] = []
 
@@ -86,7 +87,11 @@ class Bmc:
     async def _answer(self, line: list[str]) -> str:
         if BmcFault.SLOW in self.faults:
             await asyncio.sleep(SLOW_S)
-        answer = await self._power(line[1]) if line[0] == "power" and len(line) == 2 else "error unknown request"
+        answer = "error unknown request"
+        if line == ["identity"]:
+            answer = self.identity or "error it has none"
+        elif line[0] == "power" and len(line) == 2:
+            answer = await self._power(line[1])
         self.log.append((" ".join(line), answer))
         return answer
 

@@ -32,11 +32,17 @@ def lab_parameters(address: str, port: int) -> dict[str, str]:
 
 
 def write_fence_agent(home: Path, program: Path) -> Path:
-    """An executable ``fence_lab`` that runs on this very interpreter."""
+    """An executable ``fence_lab`` that runs on this very interpreter; beside it the program that asks for identity."""
     target = home / "fence_lab"
-    target.write_text(f"#!/bin/sh\nexec '{sys.executable}' -I -S '{program}' \"$@\"\n")
-    target.chmod(0o755)
+    for path, argument in ((target, '"$@"'), (identity_program(target), "identity")):
+        path.write_text(f"#!/bin/sh\nexec '{sys.executable}' -I -S '{program}' {argument}\n")
+        path.chmod(0o755)
     return target
+
+
+def identity_program(fence_agent: Path) -> Path:
+    """What asks the lab's own BMCs which machine they switch."""
+    return fence_agent.with_name("fence_lab_identity")
 
 
 def collector_config(
@@ -70,6 +76,8 @@ def collector_config(
             f"agent = {_toml(str(fence_agent))}",
             'limit = "30s"',
         ]
+        if identity_program(fence_agent).exists():
+            lines.append(f"identity = {_toml(str(identity_program(fence_agent)))}")
         lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]"]
         lines += [f"{key} = {_toml(value)}" for key, value in fence.parameters.items()]
     lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]

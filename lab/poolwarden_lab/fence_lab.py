@@ -2,7 +2,8 @@
 
 It keeps the contract of ClusterLabs' fence agents (doc/FenceAgentAPI.md): ``name=value`` lines on stdin, the last value
 wins, unknown names are ignored with a warning; exit 0 is success, 2 is ``status`` = reachable and off, 1 is everything
-else with the reason on stderr. ``off`` reads the power back before it says success.
+else with the reason on stderr. ``off`` reads the power back before it says success. With the argument ``identity`` it
+prints which machine the BMC says it switches.
 """
 
 from __future__ import annotations
@@ -128,6 +129,9 @@ def act(action: str, given: dict[str, str]) -> int:
 def main() -> int:
     given = read_parameters(sys.stdin.read())
     try:
+        if sys.argv[1:] == ["identity"]:
+            print(f"uuid={ask(given, 'identity')}")
+            return OK
         return act(given.get("action", "reboot"), given)
     except Failed as failure:
         print(failure, file=sys.stderr)

@@ -167,14 +167,18 @@ class World:
         bmc = Bmc(host, configuration.BMC_USER, configuration.BMC_PASSWORD)
         self.machines.append(Machine(host, bmc, bmc_node))
         host.build(certificate)
+        bmc.identity = self._dmi(host)
         await bmc.start(self.network.listen(bmc_node, BMC_PORT))
         if self.settings.bmc != "lab":
             await self._start_front(host, bmc_node)
 
     def _front(self, host: SimulatedHost, bmc_node: str) -> bmc_fronts.Front:
         address = self.network.address(bmc_node)
-        dmi = self.places.tree(host.node) / "sys/class/dmi/id/product_uuid"
-        return bmc_fronts.Front(host.name, address, FRONT_PORT, (address, BMC_PORT), dmi.read_text().strip())
+        return bmc_fronts.Front(host.name, address, FRONT_PORT, (address, BMC_PORT), self._dmi(host))
+
+    def _dmi(self, host: SimulatedHost) -> str:
+        """The machine's system UUID, as its BMC tells it."""
+        return (self.places.tree(host.node) / "sys/class/dmi/id/product_uuid").read_text().strip()
 
     async def _start_front(self, host: SimulatedHost, bmc_node: str) -> None:
         """A real BMC program, in the BMC's own place of the network."""

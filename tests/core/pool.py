@@ -12,6 +12,7 @@ from poolwarden_collector.core.facts import (
     BootGate,
     ClaimOutcome,
     DatabaseFacts,
+    DeviceIdentity,
     Disk,
     FenceDevice,
     Freshness,
@@ -101,14 +102,34 @@ class Host:
         self.placed = 0  # generation of a placed database
         self.gc_term = 0  # the promotion since which storage's garbage collection is held
         self.machine = f"dmi-{n}"
+        self.says: DeviceIdentity | None = None  # what its device says of its machine; None: the truth
+
+    def of_machine(self) -> Machine:
+        return Machine(self.machine, self.machine)
+
+    def read(self, effect: ReadPower, now: int, power: Power | None = None) -> PowerReading:
+        """A reading of this host's device, at once."""
+        said = self.says if self.says is not None else DeviceIdentity(serials=(self.machine,))
+        answer = said if effect.identify else None
+        return PowerReading(power or self.power, effect.device, now, now + 1, "fake", answer)
 
 
 class Guarded:
     """A pool under the engine, with every effect recorded and time moved by hand."""
 
-    def __init__(self, hosts: int = 3, devices: bool = True, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        hosts: int = 3,
+        devices: bool = True,
+        policy: Policy | None = None,
+        says: dict[int, DeviceIdentity] | None = None,
+        machine: str = "",
+    ) -> None:
+        """says: what hosts' devices say of their machine, not the truth; machine: what all hosts say they are."""
         self.now = 1_000
         self.hosts = [Host(n, n == 1) for n in range(1, hosts + 1)]
+        for host in self.hosts:
+            host.says, host.machine = (says or {}).get(host.n), machine or host.machine
         wanted = {h.uuid: (FenceDevice(f"bmc-{h.n}", h.uuid),) for h in self.hosts} if devices else {}
         self.policy = policy or Policy(quiet_time=QUIET)
         self.site = Site(1, self.now, self.now + QUIET)
@@ -142,7 +163,7 @@ class Guarded:
     def connect(self, host: Host, **changes: Any) -> None:
         host.stream += 1
         hello = Hello(
-            host.uuid, POOL, host.boot, f"host-{host.n}", address(host.n), "0.1.0", CAPABLE, Machine(host.machine)
+            host.uuid, POOL, host.boot, f"host-{host.n}", address(host.n), "0.1.0", CAPABLE, host.of_machine()
         )
         self.feed(ev.AgentConnected(host.stream, replace(hello, **changes)))
 
@@ -175,7 +196,7 @@ class Guarded:
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, ReadPower):
             host = self.by_uuid(effect.host)
-            reading = PowerReading(host.power, effect.device, self.now, self.now + 1, "fake")
+            reading = host.read(effect, self.now)
             self.feed(ev.PowerRead(effect.host, effect.run_id, reading))
         elif isinstance(effect, SendOrder):
             host = self.by_uuid(effect.order.host)

@@ -6,6 +6,7 @@ import pytest
 from tests.core.pool import QUIET, Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.bonds import Devices
 from poolwarden_collector.core.facts import (
     ClaimOutcome,
     Liveness,
@@ -141,7 +142,7 @@ def test_confirmation_is_refused_while_the_agent_answers() -> None:
 
 def test_an_unbound_device_proves_nothing() -> None:
     g = Guarded(hosts=3)
-    g.pool = replace(g.pool, record=replace(g.pool.record, bound={}))
+    g.pool = replace(g.pool, record=replace(g.pool.record, devices=Devices()))
     g.journal = [e for e in g.journal if e.kind is not Kind.DEVICE_BOUND]
     g.cut_power()
     g.run(40_000)
@@ -154,7 +155,7 @@ def test_a_device_that_reads_off_while_its_host_lives_is_quarantined() -> None:
     g = Guarded()
     g.host(2).power = Power.OFF
     g.run(700_000)
-    assert "bmc-2" in g.pool.record.quarantined
+    assert "bmc-2" in g.pool.record.devices.quarantined
     assert g.verdict == "Healthy"
 
 

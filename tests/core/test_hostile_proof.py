@@ -187,7 +187,7 @@ def test_a_device_is_not_bound_by_a_reading_that_began_before_this_boot_was_hear
     power = {**g.pool.live.power, "bmc-1": replace(state, running="slow", started_at=g.now - 20_000)}
     g.pool = replace(g.pool, live=replace(g.pool.live, power=power))
     g.feed(ev.PowerRead(uuid(1), "slow", PowerReading(Power.ON, "bmc-1", g.now - 20_000, g.now)))
-    assert g.pool.record.bound.get("bmc-1") != "boot-1-2"
+    assert g.pool.record.devices.bonds["bmc-1"].boot_id != "boot-1-2"
 
 
 def test_an_old_master_that_is_switched_on_again_later_does_not_convict_its_device() -> None:
@@ -200,7 +200,7 @@ def test_an_old_master_that_is_switched_on_again_later_does_not_convict_its_devi
     old = g.host(1)
     old.power, old.answers, old.boot = Power.ON, True, "boot-1-2"
     g.run(6_000)
-    assert "bmc-1" not in g.pool.record.quarantined
+    assert "bmc-1" not in g.pool.record.devices.quarantined
     assert "FenceDisputed" not in [e.data.get("verdict") for e in g.journal if e.kind is Kind.VERDICT]
 
 

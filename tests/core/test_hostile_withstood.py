@@ -113,7 +113,7 @@ def test_two_power_supplies_need_both_to_be_off() -> None:
     pdu = FenceDevice("pdu-1", uuid(1))
     g.pool = replace(g.pool, devices={**g.pool.devices, uuid(1): (*g.pool.devices[uuid(1)], pdu)})
     g.run(30_000)
-    assert g.pool.record.bound["pdu-1"] == "boot-1-1"
+    assert g.pool.record.devices.bonds["pdu-1"].boot_id == "boot-1-1"
     plain = g._perform
 
     def perform(effect: object) -> None:

@@ -80,7 +80,7 @@ def test_a_new_master_that_demotes_itself_proves_the_proof_false() -> None:
     new.master_address, new.serves = address(1), False
     g.report(new)
     assert g.has(Kind.DEMOTED)
-    assert g.pool.record.quarantined.keys() == {"bmc-1"}
+    assert g.pool.record.devices.quarantined.keys() == {"bmc-1"}
     failover = g.pool.record.failover
     assert failover is not None and (failover.candidate, failover.attempt) == (uuid(2), 2)
     g.run(120_000)

@@ -28,13 +28,13 @@ class Fed(Guarded):
         feeds = (FenceDevice("bmc-1", uuid(1)), FenceDevice("pdu-a", uuid(1), 2), FenceDevice("pdu-b", uuid(1), 2))
         self.pool = replace(self.pool, devices={**self.pool.devices, uuid(1): feeds})
         self.run(30_000)  # each is read once, ON, and bound by that
-        assert set(self.pool.record.bound) >= {"bmc-1", "pdu-a", "pdu-b"}
+        assert set(self.pool.record.devices.bonds) >= {"bmc-1", "pdu-a", "pdu-b"}
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, ReadPower) and not self.reads.get(effect.device, True):
             return
         if isinstance(effect, ReadPower) and effect.device in self.powers:
-            reading = PowerReading(self.powers[effect.device], effect.device, self.now, self.now + 1, "fake")
+            reading = self.by_uuid(effect.host).read(effect, self.now, self.powers[effect.device])
             self.feed(ev.PowerRead(effect.host, effect.run_id, reading))
             return
         if isinstance(effect, PowerOff):

@@ -46,7 +46,7 @@ def test_somebody_elses_xapi_at_the_masters_address_is_neither_life_nor_death() 
     g.cut_power()
     g.seen_by = {3: "cert-of-a-stranger"}
     g.run(30_000)
-    assert not g.has(Kind.CONTRARY) and not g.pool.record.quarantined
+    assert not g.has(Kind.CONTRARY) and not g.pool.record.devices.quarantined
     assert g.has(Kind.DECIDED) and g.promoted() == [uuid(2)]
 
 

@@ -25,6 +25,7 @@ from poolwarden_agent.dom0 import (
     xenstore,
 )
 from poolwarden_agent.dom0.ballast import Ballast
+from poolwarden_agent.dom0.bmc import Bmc
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
 from poolwarden_agent.dom0.localtcp import LocalTcp
@@ -70,6 +71,7 @@ class Dom0(HostPort):
         self._peers = booting.Peers(root)
         self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
+        self._bmc = Bmc(root, clock)
         self._session_of = self._tcp_of = NO_PROCESS
         self._inventory = files.inventory(root)
         self._inventory_at = files.modified(root, files.INVENTORY)
@@ -84,20 +86,28 @@ class Dom0(HostPort):
     def _read_identity(self) -> Identity:
         inventory = self._inventory
         name = files.read(self._root, "etc/hostname") or inventory.get("INSTALLATION_UUID", "")
+        known = self._bmc.look()
         return Identity(
             inventory.get("INSTALLATION_UUID", ""),
             name.split(".")[0],
             files.read(self._root, files.BOOT_ID) or "",
             files.read(self._root, "sys/class/dmi/id/product_uuid") or "",
             files.read(self._root, "sys/class/dmi/id/product_serial") or "",
-            self._config.bmc_address,
+            self._config.bmc_address or known.address,
             inventory.get("PRODUCT_BRAND", ""),
             inventory.get("PRODUCT_VERSION", ""),
             inventory.get("PLATFORM_VERSION", "") or inventory.get("PRODUCT_VERSION", ""),
+            files.read(self._root, "sys/class/dmi/id/board_serial") or "",
+            files.read(self._root, "sys/class/dmi/id/chassis_serial") or "",
+            known.guid,
         )
 
     def _refresh_inventory(self) -> None:
         """xapi rewrites the inventory when the management interface changes, an update when the version does."""
+        known = self._bmc.look()
+        address = self._config.bmc_address or known.address
+        if (address, known.guid) != (self._identity.bmc_address, self._identity.bmc_guid):
+            self._identity = self._identity._replace(bmc_address=address, bmc_guid=known.guid)
         at = files.modified(self._root, files.INVENTORY)
         if at == self._inventory_at:
             return

@@ -19,6 +19,9 @@ Identity = NamedTuple(
         ("product_brand", str),
         ("product_version", str),
         ("xapi_version", str),
+        ("board_serial", str),
+        ("chassis_serial", str),
+        ("bmc_guid", str),
     ],
 )
 

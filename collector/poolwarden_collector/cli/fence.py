@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
 
-@click.group(short_help="A host's power: status, test, on, off.")
+@click.group(short_help="A host's power: status, test, bind, on, off.")
 @common_options
 def fence() -> None:
     """A host's power by its fence devices, run by the collector."""
@@ -31,16 +31,17 @@ def status(settings: Settings, host_name: str) -> None:
     with connect(settings) as collector:
         _, host = find_host(collector, host_name)
     if settings.json:
+        from poolwarden.v1 import operator_pb2
         from poolwarden_collector.cli.as_json import print_json
 
-        print_json({"host": host.name, "power": host.power, "fence_device": host.fence_device})
+        names = [field.name for field in operator_pb2.FenceDeviceStatus.DESCRIPTOR.fields]
+        devices = [{name: getattr(each, name) for name in names} for each in host.fence_devices]
+        print_json({"host": host.name, "power": host.power, "fence_device": host.fence_device, "devices": devices})
         return
-    from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.fences import fence_page
 
-    device = {"none": "it has no fence device"}.get(host.fence_device, f"its fence device is {host.fence_device}")
-    line = Line(f"{host.name}: power {host.power}, {device}")
-    hint = Line(f"poolwarden fence test {host.name}", label="next step: ")
-    show([line] if host.fence_device in ("bound", "none") else [line, hint], settings)
+    show(fence_page(host), settings)
 
 
 @fence.command()
@@ -75,27 +76,64 @@ def off(settings: Settings, host_name: str, typed_name: str | None, force: bool)
     _command(settings, host_name, "off", typed_name, force)
 
 
+@fence.command()
+@click.argument("host_name", metavar="HOST")
+@click.option("--device", metavar="NAME", default="", help="Which of HOST's devices, where it has several.")
+@click.option("--how", default="", help='How you know it, e.g. "switched outlet 4 off, saw its PSU A go dark".')
+@click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@common_options
+@click.pass_obj
+def bind(settings: Settings, host_name: str, device: str, how: str, typed_name: str | None) -> None:
+    """Attest that a fence device switches HOST, where it cannot tell by itself (a switched outlet).
+
+    Recorded with your name, for this machine and this configuration of the device. It is bound once it reads ON while
+    HOST lives. A device that says it is another host's is refused.
+    """
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+    said = [f"{each.name} says it is {each.says}'s" for each in host.fence_devices if each.says]
+    typed = _named(host, typed_name, f"Whatever {device or 'its fence device'} switches will be taken for {host.name}.")
+    if not how and sys.stdin.isatty():
+        click.echo("".join(f"{line}\n" for line in said), err=True, nl=False)
+        how = str(click.prompt("How do you know that it switches this host", err=True))
+    _command(settings, host_name, "bind", typed, device=device, how=how)
+
+
 def _command(
-    settings: Settings, host_name: str, action: str, typed_name: str | None = None, force: bool = False
+    settings: Settings,
+    host_name: str,
+    action: str,
+    typed_name: str | None = None,
+    force: bool = False,
+    device: str = "",
+    how: str = "",
 ) -> None:
     from poolwarden.v1 import operator_pb2
     from poolwarden_collector.cli.names import find_host
 
     with connect(settings) as collector:
         _, host = find_host(collector, host_name)
-        typed = _typed(host, typed_name) if action == "off" else ""
+        typed = _typed(host, typed_name) if action == "off" else typed_name or ""
         command = operator_pb2.FenceCommand(host=host.host_uuid, action=action, typed_name=typed, force=force)
+        command.device, command.how = device, how
         reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), fence=command), settings)
     say(reply, settings)
 
 
 def _typed(host: "api.HostStatus", typed: str | None) -> str:
+    running = f"{host.running_vms} VMs run there" if host.running_vms_known else "its VMs are not known"
+    return _named(host, typed, f"{host.name} is powered off at once: power reads {host.power}, {running}.")
+
+
+def _named(host: "api.HostStatus", typed: str | None, warning: str) -> str:
+    """The host's name as a person typed it, after having been told what it means."""
     if typed is None:
         if not sys.stdin.isatty():
-            raise BadInput("fence off has to ask, and nobody is at a terminal", "for scripts: --name NAME")
-        running = f"{host.running_vms} VMs run there" if host.running_vms_known else "its VMs are not known"
-        click.echo(f"{host.name} is powered off at once: power reads {host.power}, {running}.", err=True)
+            raise BadInput("the host's name has to be typed, and nobody is at a terminal", "for scripts: --name NAME")
+        click.echo(warning, err=True)
         typed = str(click.prompt("Type the host's name", err=True))
     if typed.strip() != host.name:
-        raise BadInput(f"{typed.strip()!r} is not the host's name; nothing was switched", f"it is called {host.name!r}")
+        raise BadInput(f"{typed.strip()!r} is not the host's name; nothing was done", f"it is called {host.name!r}")
     return typed.strip()

@@ -6,7 +6,7 @@ Rules
   device that said OFF is quarantined, durably, because it lied or belongs to another machine.
 * Bytes that were on their way before a reading are not life after it: a report on an old stream only starts a
   challenge, whose answer is. A new stream is life by itself, its TLS handshake was made after the reading.
-* A device is bound by an ON reading while the agent of that boot is heard.
+* A device is bound by an ON reading while the agent of that boot is heard, if it is this machine's (binding.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core import binding, device_health, identity, planned, restored, switching
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import identity, planned, restored, switching
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
 from poolwarden_collector.core.facts import (
@@ -35,7 +35,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.look import roles_told
 from poolwarden_collector.core.orders import SendChallenge
-from poolwarden_collector.core.power import counting
+from poolwarden_collector.core.power import block_of, counting
 from poolwarden_collector.core.toolstack import transferred
 
 _READINGS_KEPT = 16
@@ -87,12 +87,13 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
         return
-    d.change(
-        agents={
-            **d.live.agents,
-            event.host: replace(agent, facts=event.facts, reported=True, last_heard=d.now, connected=True),
-        }
-    )
+    hello = agent.hello
+    if (told := event.facts.machine) is not None:
+        # What a machine is stands in its Hello; only what its BMC tells it comes later.
+        machine = replace(hello.machine, bmc_address=told.bmc_address, bmc_guid=told.bmc_guid)
+        hello = hello if machine == hello.machine else replace(hello, machine=machine)
+    heard = replace(agent, hello=hello, facts=event.facts, reported=True, last_heard=d.now, connected=True)
+    d.change(agents={**d.live.agents, event.host: heard})
     _suspicious_life(d, event.host)
     for probe in event.facts.probes:
         _standing(d, event.host, probe)
@@ -268,7 +269,9 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
     was_off = state.newest is not None and state.newest.power is Power.OFF
     if reading.power is Power.ON and was_off and event.host == suspected(d):
         d.change(grace_until=d.now + d.policy.boot_grace)  # somebody has just switched it on: it may be booting
-    d.change(power={**d.live.power, reading.device: replace(state, readings=readings, running="")})
+    state = device_health.after(replace(state, readings=readings, running=""), reading)
+    d.change(power={**d.live.power, reading.device: state}, devices_due=0)
+    binding.hold_to_its_word(d, event.host, reading)
     agent = d.heard(event.host)
     if agent is None or reading.power is Power.OFF:
         said = f" ({reading.text})" if reading.text and reading.power is Power.UNKNOWN else ""
@@ -283,12 +286,9 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
     boot = known.boot_id if known else ""
     # safety: a run that began before this boot was heard may have read the machine of another time.
     ours = agent.hello.boot_id == boot and reading.started_at >= agent.connected_at
-    if reading.power is Power.ON and boot and ours and d.record.bound.get(reading.device) != boot:
-        if reading.device not in d.record.quarantined:
-            name = d.name(event.host)
-            text = f"fence device {reading.device} reads ON while {name} is seen alive: bound to this boot"
-            d.note(Kind.DEVICE_BOUND, text, device=reading.device, host=event.host, boot_id=boot)
-    elif reading.power is Power.OFF:
+    if reading.power is Power.ON and boot and ours:
+        binding.bind(d, event.host, boot, reading)
+    elif reading.power is Power.OFF and reading.device not in d.record.devices.quarantined:
         challenge(d, event.host)
 
 
@@ -337,12 +337,7 @@ def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
 
 
 def _off_readings(d: Draft, host: HostId) -> list[PowerReading]:
-    return [
-        reading
-        for device in d.pool.devices.get(host, ())
-        for reading in counting(d, device.name)
-        if reading.power is Power.OFF
-    ]
+    return [reading for device in d.devices(host) for reading in counting(d, device.name) if reading.power is Power.OFF]
 
 
 def _suspicious_life(d: Draft, host: HostId) -> None:
@@ -373,10 +368,10 @@ def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
         return
     d.change(contrary=(d.now, f"{how} after power was read OFF", host))
     for device in devices:
-        if device not in d.record.quarantined:
+        if device not in d.record.devices.quarantined:
             why = f"it read OFF, and then {how}"
             text = f"fence device {device} is quarantined: {why}"
-            d.note(Kind.DEVICE_QUARANTINED, text, device=device, host=host, why=why)
+            d.note(Kind.DEVICE_QUARANTINED, text, device=device, host=host, why=why, block=block_of(d, device, host))
 
 
 def _booted_in(d: Draft, host: HostId) -> bool:

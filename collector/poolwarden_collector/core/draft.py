@@ -114,7 +114,7 @@ class Draft:
 
     def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices that are not quarantined."""
-        return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.quarantined)
+        return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.devices.quarantined)
 
     def send(
         self,

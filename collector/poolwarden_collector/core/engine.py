@@ -16,6 +16,7 @@ from poolwarden_collector.core import (
     absorb,
     around,
     copies,
+    device_health,
     disk_watch,
     failover,
     gatekeeper,
@@ -112,6 +113,7 @@ def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
 
 
 def _act(d: Draft, verdict: Verdict) -> None:
+    device_health.watch(d)
     remedies.watch_power(d, verdict)
     works = remedies.succeed, remedies.without_master, remedies.relocate, failover.advance, restart.restart_master
     for work in works:

@@ -77,11 +77,14 @@ class ProcessId:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """DMI identity and BMC address of the machine, empty strings where not known."""
+    """DMI identity of the machine and what its dom0 knows of its BMC, empty strings where not known."""
 
     system_uuid: str = ""
     system_serial: str = ""
     bmc_address: str = ""
+    board_serial: str = ""
+    chassis_serial: str = ""
+    bmc_guid: str = ""  # as the BMC tells its own host over the system interface (IPMI: Get System/Device GUID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +386,7 @@ class HostFacts:
     boot_gate: BootGate | None = None
     filling: Filling | None = None
     around: Around = Around()
+    machine: Machine | None = None  # what its BMC tells its own dom0 is learnt after the Hello
     gc_term: int = 0  # the promotion since which storage's garbage collection is held there; 0: it is not
 
     def probe_of(self, target: HostId) -> Probe | None:
@@ -492,25 +496,63 @@ class OrderOutcome:
     roles: tuple[RoleAnswer, ...] = ()
 
 
+class Trouble(Enum):
+    """Why a fence device did not do what it was asked; ``NONE`` if it did."""
+
+    NONE = ""
+    PASSWORD = "wrong-password"  # it refuses the name or the password, or the account may not do this
+    UNREACHABLE = "unreachable"
+    AGENT = "agent-missing"  # the fence agent is not installed, or cannot be started
+    HUNG = "hung"  # it had not ended at its hard limit
+    FAILED = "failed"  # anything else
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """What a fence device itself says of the machine that it switches; ``text`` says why it tells nothing.
+
+    ``uuids``: system UUIDs (DMTF DSP0266, ComputerSystem.UUID) or GUIDs (IPMI 2.0, 22.14), lower case; ``serials``:
+    of product, chassis and board.
+    """
+
+    uuids: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
+    text: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.uuids or self.serials)
+
+
 @dataclass(frozen=True, slots=True)
 class PowerReading:
-    """One run of a fence agent's ``status``: what it read, and between which instants."""
+    """One run of a fence agent's ``status``: what it read, and between which instants.
+
+    ``identity`` is what the device said of its machine right before; ``None``: it was not asked in this run.
+    """
 
     power: Power
     device: str
     started_at: Ms
     ended_at: Ms
     text: str = ""
+    identity: DeviceIdentity | None = None
+    trouble: Trouble = Trouble.NONE
+    monitor: str | None = None  # why its `monitor` failed, empty if it did not; None: it was not asked in this run
+    status_ms: Ms = 0  # how long `status` itself took
 
 
 @dataclass(frozen=True, slots=True)
 class FenceDevice:
-    """A configured fence device of a host; the core knows its name and level, never its parameters."""
+    """A configured fence device of a host; the core knows its name and level, never its parameters.
+
+    ``block`` is a digest of its agent and of the parameters that are no secret: another block is another device.
+    """
 
     name: str
     host: HostId
     level: int = 1
     hard_limit_ms: int = 40_000
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from enum import Enum
 from types import ModuleType
 from typing import Any
 
-from poolwarden_collector.core import aftermath, asked, events, facts, journal, live, orders, policy, record
+from poolwarden_collector.core import aftermath, asked, bonds, events, facts, journal, live, orders, policy, record
 from poolwarden_collector.core.events import Event, OrderAnswered
 from poolwarden_collector.core.facts import Ms
 from poolwarden_collector.core.live import Pool, Site
 
-VERSION = 1
+VERSION = 2
 
 
 class BadInput(ValueError):
@@ -38,7 +38,7 @@ def _classes(*modules: ModuleType) -> dict[str, type]:
     return found
 
 
-_KNOWN = _classes(facts, events, orders, journal, aftermath, asked, record, live, policy)
+_KNOWN = _classes(facts, events, orders, journal, aftermath, asked, bonds, record, live, policy)
 
 
 def pack(pool: Pool, event: Event, now: Ms, site: Site) -> str:

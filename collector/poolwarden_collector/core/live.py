@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.facts import (
     ClaimOutcome,
+    DeviceIdentity,
     FenceDevice,
     Hello,
     HostFacts,
@@ -62,6 +63,13 @@ class PowerState:
     started_at: Ms = 0
     device: str = ""
     next_at: Ms = 0
+    said: DeviceIdentity = DeviceIdentity()  # what it last said of its machine, in a run that asked it
+    identified_at: Ms | None = None  # when it last told that
+    unbound: str = ""  # why its last ON reading beside a living agent did not bind it
+    fails: int = 0  # readings in a row that gave no power
+    slow: int = 0  # readings in a row that took too long
+    good_at: Ms | None = None  # the end of the last reading that gave the power
+    monitor: str = ""  # why its last `monitor` failed
 
     @property
     def newest(self) -> PowerReading | None:
@@ -126,6 +134,7 @@ class PoolLive:
     power: dict[HostId, PowerState] = field(default_factory=dict)
     grace_until: Ms = 0  # boot grace: until then a master that does not read OFF is let win
     contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
+    devices_due: Ms = 0  # when the devices' health is judged next
     own_probe: OwnProbe | None = None
     own_standing: tuple[HostId, str] | None = None  # whose xapi the collector itself has reached, and its certificate
     boots: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # boot ids heard, the newest last

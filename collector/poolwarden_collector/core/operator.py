@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import approval, dead, designate, lost, planned, switching
+from poolwarden_collector.core import approval, binding, dead, designate, lost, planned, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
@@ -183,6 +183,7 @@ _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "fence-on": switching.command_on,
     "fence-off": switching.command_off,
     "fence-test": switching.command_test,
+    "fence-bind": binding.command_bind,
     "failover-to": designate.failover_to,
     "approve": approval.approve,
     "deny": approval.deny,

@@ -267,11 +267,16 @@ class SendSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReadPower:
-    """Run a fence device's ``status``; answered by a PowerRead event with the same run id."""
+    """Run a fence device's ``status``; answered by a PowerRead event with the same run id.
+
+    ``identify``: ask the device itself first which machine it switches. ``monitor``: run its ``monitor``, too.
+    """
 
     host: HostId
     device: str
     run_id: str
+    identify: bool = False
+    monitor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 Rules
 -----
-* A device counts only if it is *bound*: it read ON while this boot's agent lived. An unbound or quarantined device's
-  OFF may be another machine's.
+* A device counts only if it is *bound* (binding.py): it read ON while this boot's agent lived and is known to be this
+  machine's. An unbound or quarantined device's OFF may be another machine's.
 * Devices of one level feed one host together: ON if any reads ON, OFF only if every one reads OFF, otherwise unknown
   (the truth table of redundant power supplies).
 * Levels are asked in order: a higher one (a switched outlet) has a say only while no lower one (the BMC) can tell. An
@@ -39,9 +39,24 @@ def boot_of(d: Draft, host: HostId) -> str:
 
 
 def is_bound(d: Draft, device: str, host: HostId) -> bool:
-    """Has this device read ON while the agent of the host's last known boot lived?"""
-    boot = boot_of(d, host)
-    return bool(boot) and d.record.bound.get(device) == boot
+    """Did it, as configured now, read ON while the agent of this host's last boot lived, and is it its machine's?"""
+    boot, bond = boot_of(d, host), d.record.devices.bonds.get(device)
+    block = block_of(d, device, host)
+    if not boot or bond is None or not bond.by:
+        return False
+    return (bond.host, bond.boot_id, bond.block) == (host, boot, block)
+
+
+def block_of(d: Draft, device: str, host: HostId) -> str | None:
+    """The digest of the device's present configuration; None: this host has no such device."""
+    return next((each.block for each in d.pool.devices.get(host, ()) if each.name == device), None)
+
+
+def why_unbound(d: Draft, device: str, host: HostId) -> str:
+    """Why a device does not count, in one clause."""
+    state = d.live.power.get(device)
+    never = f"{device} never read ON while {d.name(host)} was seen alive"
+    return f"{(state.unbound if state is not None else '') or never}: not bound"
 
 
 def counting(d: Draft, device: str) -> tuple[PowerReading, ...]:
@@ -106,13 +121,13 @@ def _views(d: Draft, host: HostId) -> list[tuple[tuple[FenceDevice, ...], PowerV
 
 
 def _lost(d: Draft, level: tuple[FenceDevice, ...]) -> bool:
-    return any(device.name in d.record.quarantined for device in level)
+    return any(device.name in d.record.devices.quarantined for device in level)
 
 
 def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> PowerView:
     """One level: ON if any device reads ON, OFF only if every one is bound and reads OFF."""
     if _lost(d, level):
-        names = ", ".join(x.name for x in level if x.name in d.record.quarantined)
+        names = ", ".join(x.name for x in level if x.name in d.record.devices.quarantined)
         return PowerView(Power.UNKNOWN, f"fence device {names} of {d.name(host)} is quarantined")
     newest: list[PowerReading] = []
     for device in level:
@@ -127,7 +142,7 @@ def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> Power
             why = f"fence device {device.name} of {d.name(host)} gave no reading: {reading.text}"
             return PowerView(Power.UNKNOWN, why, tuple(newest))
         if not is_bound(d, device.name, host):
-            why = f"{device.name} reads OFF, but never read ON while {d.name(host)} was seen alive: not bound"
+            why = f"{device.name} reads OFF, but {why_unbound(d, device.name, host)}"
             return PowerView(Power.UNKNOWN, why, tuple(newest))
     return PowerView(Power.OFF, f"power of {d.name(host)} reads OFF", tuple(newest))
 

@@ -18,7 +18,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.look import last_look, looked
 from poolwarden_collector.core.orders import Preconditions, Promote, RestartXapi
-from poolwarden_collector.core.power import forget
+from poolwarden_collector.core.power import block_of, forget
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
 from poolwarden_collector.core.record import Failover
 
@@ -158,7 +158,8 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind)
     for device in devices:
         quarantine = f"it proved {old} off while {name} met it alive"
-        d.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", device=device, why=quarantine)
+        facts = {"device": device, "why": quarantine, "block": block_of(d, device, failover.old_master)}
+        d.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", **facts)
     forget(d, failover.old_master)
     d.change(human_at=None, look=None, step_since=d.now)
     title = f"{d.record.name or d.record.pool}: {name} gave the role up again in failover {failover.id}"

@@ -78,9 +78,10 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
         if isinstance(pair, Refusal):
             return pair
         # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
-        if not is_bound(d, device.name, host) or d.record.bound.get(device.name) != boot_id:
+        bond = d.record.devices.bonds.get(device.name)
+        if not is_bound(d, device.name, host) or bond is None or bond.boot_id != boot_id:
             return Refusal("UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}")
-        facts.append({"device": device.name, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
+        facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
     return Proof(_TOKEN, "power", host, boot_id, {"readings": facts})
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from poolwarden_collector.core import identity, planned, sync
 from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.device_health import complaint
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import HostId, Power, Tri
 from poolwarden_collector.core.permission import deposed
-from poolwarden_collector.core.power import is_bound
+from poolwarden_collector.core.power import is_bound, why_unbound
 
 
 def not_ready(d: Draft) -> tuple[str, ...]:
@@ -44,15 +45,15 @@ def _fencing(d: Draft, master: HostId) -> list[str]:
         return [f"master {d.name(master)} has no fence device: a person would have to confirm its death"]
     reasons = []
     for device in devices:
-        state = d.live.power.get(device.name)
-        if device.name in d.record.quarantined:
-            reasons.append(f"fence device {device.name} is quarantined: {d.record.quarantined[device.name]}")
+        state, found = d.live.power.get(device.name), complaint(d, master, device)
+        if found is not None and found.code == "quarantined":
+            reasons.append(f"fence device {device.name} is quarantined: {found.why}")
         elif state is not None and state.newest is not None and state.newest.power is Power.UNKNOWN:
             reasons.append(f"fence device {device.name} gives no reading: {state.newest.text}")
         elif not is_bound(d, device.name, master):
-            reasons.append(
-                f"fence device {device.name} is not bound: it has not read ON while this boot was seen alive"
-            )
+            reasons.append(f"fence device {why_unbound(d, device.name, master)}")
+        elif found is not None:
+            reasons.append(f"fence device {found.why}")
     return reasons
 
 

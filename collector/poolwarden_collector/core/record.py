@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from poolwarden_collector.core import aftermath, asked
+from poolwarden_collector.core import aftermath, asked, bonds
 from poolwarden_collector.core.aftermath import Aftermath
 from poolwarden_collector.core.asked import Asked, Question
+from poolwarden_collector.core.bonds import Devices
 from poolwarden_collector.core.facts import HostId, PoolId, ProcessId
 from poolwarden_collector.core.journal import Entry, Kind
 
@@ -150,8 +151,6 @@ class PoolRecord:
     hosts: dict[HostId, HostRecord] = field(default_factory=dict)
     # Members that have reached the present master's xapi since it took the role, with the certificate that they saw.
     standing: dict[HostId, str] = field(default_factory=dict)
-    bound: dict[str, str] = field(default_factory=dict)  # device -> boot id that it was seen ON with
-    quarantined: dict[str, str] = field(default_factory=dict)  # device -> why
     paused: str | None = None
     failover: Failover | None = None
     owed: tuple[Owed, ...] = ()
@@ -169,6 +168,7 @@ class PoolRecord:
     upgrading: bool = False  # a rolling upgrade was seen; only a serving master takes it back
     ha_armed: frozenset[HostId] = frozenset()  # hosts that said so last; only they or a serving master take it back
     after: Aftermath = Aftermath()
+    devices: Devices = Devices()
     asked: Asked = Asked()
 
     @property
@@ -200,8 +200,9 @@ def apply(record: PoolRecord, entry: Entry) -> PoolRecord:
     if change is not None:
         record = change(record, entry)
     after, questions = aftermath.follow(record.after, entry), asked.follow(record.asked, entry)
-    same = after is record.after and questions is record.asked
-    return record if same else replace(record, after=after, asked=questions)
+    devices = bonds.follow(record.devices, entry)
+    same = after is record.after and questions is record.asked and devices is record.devices
+    return record if same else replace(record, after=after, asked=questions, devices=devices)
 
 
 def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -237,16 +238,6 @@ def _identity(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
     kept = {host: why for host, why in record.identity.items() if host != d["host"]}
     return replace(record, identity={**kept, d["host"]: d["why"]} if d.get("frozen") else kept)
-
-
-def _bound(record: PoolRecord, entry: Entry) -> PoolRecord:
-    return replace(record, bound={**record.bound, entry.data["device"]: entry.data["boot_id"]})
-
-
-def _quarantined(record: PoolRecord, entry: Entry) -> PoolRecord:
-    device = entry.data["device"]
-    bound = {name: boot for name, boot in record.bound.items() if name != device}
-    return replace(record, bound=bound, quarantined={**record.quarantined, device: entry.data["why"]})
 
 
 def _verdict(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -389,8 +380,6 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.MASTER_OBSERVED: _master_observed,
     Kind.TERM_OBSERVED: lambda r, e: replace(r, term=max(r.term, e.term)),
     Kind.STANDING: _standing,
-    Kind.DEVICE_BOUND: _bound,
-    Kind.DEVICE_QUARANTINED: _quarantined,
     Kind.VERDICT: _verdict,
     Kind.DECIDED: _decided,
     Kind.CLAIMED: _on_failover(step=Step.CLAIMED, claimed=lambda f, e: tuple(e.data["hosts"])),

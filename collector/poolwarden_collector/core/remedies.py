@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import collecting, dead, questions, stakes, switching
+from poolwarden_collector.core import collecting, dead, device_health, questions, stakes, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
@@ -33,7 +33,6 @@ from poolwarden_collector.core.record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.shot import aimed_at
 from poolwarden_collector.core.verdict import Verdict
 
-HEALTH_READING_MS: Ms = 600_000
 UNKNOWN_RETRY_MS: Ms = 15_000
 STEADY_READING_MS: Ms = 4_000
 
@@ -50,18 +49,21 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
         urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
         urgent = urgent or dead.wants_reading(d, host) or switching.wants_reading(d, host)
         urgent = urgent or collecting.wants_reading(d, host)
-        for device in d.devices(host):
+        for device in d.pool.devices.get(host, ()):
             state = d.live.power.get(device.name, PowerState())
             if state.running and d.now - state.started_at < device.hard_limit_ms + 10_000:
                 continue
             if aimed_at(d, device):
                 continue
-            due = _next_reading(d, host, device.name, state, urgent)
+            # A quarantined device's word counts nowhere; by day and for a test it is read on, to see if it is mended.
+            pressing = urgent and (device.name not in d.record.devices.quarantined or switching.tested(d, host))
+            due = _next_reading(d, host, device.name, state, pressing)
             if due is not None and d.now >= due:
                 run = d.fresh_id("status")
                 started = replace(state, running=run, started_at=d.now, device=device.name)
                 d.change(power={**d.live.power, device.name: started})
-                d.do(ReadPower(host, device.name, run))
+                ask = device_health.identify(d, host, device.name, state)
+                d.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing))
 
 
 def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
@@ -77,7 +79,7 @@ def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
 def _next_reading(d: Draft, host: HostId, device: str, state: PowerState, urgent: bool) -> Ms | None:
     """When this device is to be read next; None: not at all."""
     if not urgent:
-        return _next_health(d, host, device, state)
+        return device_health.next_reading(d, host, device, state)
     readings = counting(d, device)
     if not readings:
         return 0
@@ -91,17 +93,6 @@ def _next_reading(d: Draft, host: HostId, device: str, state: PowerState, urgent
         return last.ended_at + d.policy.reading_retry
     known = len(readings) >= d.policy.unknown_readings
     return last.ended_at + (UNKNOWN_RETRY_MS if known else 1_000)
-
-
-def _next_health(d: Draft, host: HostId, device: str, state: PowerState) -> Ms | None:
-    agent = d.heard(host)
-    if agent is None:
-        return None
-    last = state.newest
-    bound = d.record.bound.get(device) == agent.hello.boot_id
-    if last is None:
-        return 0
-    return last.ended_at + (HEALTH_READING_MS if bound else UNKNOWN_RETRY_MS)
 
 
 # ------------------------------------------------------------------------------------------------ decide or ask

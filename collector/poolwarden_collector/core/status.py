@@ -9,6 +9,7 @@ from poolwarden_collector.core.aftermath import LostVm
 from poolwarden_collector.core.around import Line, lines
 from poolwarden_collector.core.candidate import enabled
 from poolwarden_collector.core.collecting import waits_for
+from poolwarden_collector.core.device_status import DeviceStatus, devices
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import signs
@@ -89,6 +90,7 @@ class HostStatus:
     xapi_help: str = ""
     xapi_age_ms: int = 0
     facts: tuple[Line, ...] = ()
+    fence_devices: tuple[DeviceStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ def _fence(d: Draft, host: HostId) -> tuple[str, str]:
     newest = [s.newest for x in devices if (s := d.live.power.get(x.name)) is not None and s.newest is not None]
     words = {reading.power.value for reading in newest}
     power = words.pop() if len(words) == 1 and len(newest) == len(devices) else "unknown"
-    if any(x.name in d.record.quarantined for x in devices):
+    if any(x.name in d.record.devices.quarantined for x in devices):
         return power, "quarantined"
     return power, "bound" if all(is_bound(d, x.name, host) for x in devices) else "unbound"
 
@@ -284,6 +286,7 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         enabled=enabled(d, host).value,
         power=power,
         fence_device=device,
+        fence_devices=devices(d, host),
         generation=facts.database.generation if facts else 0,
         disks=_disks(d, host),
         running_vms=len(facts.domains) if facts and facts.domains is not None else 0,

@@ -22,7 +22,7 @@ from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import PowerOff, PowerOn
 from poolwarden_collector.core.permission import deposed
-from poolwarden_collector.core.power import forget, is_bound, levels, view
+from poolwarden_collector.core.power import forget, is_bound, levels, view, why_unbound
 from poolwarden_collector.core.record import Failover, Step
 from poolwarden_collector.core.shot import LANDING_MS, LIVE_REPORT_MS
 from poolwarden_collector.core.verdict import Verdict
@@ -67,12 +67,17 @@ def wake(d: Draft) -> None:
 
 def wants_reading(d: Draft, host: HostId) -> bool:
     """Is this host's power to be read now, for its waking or for an operator's test?"""
-    if any(said.verb == "fence-test" and said.host == host for said, _ in d.live.pending):
+    if tested(d, host):
         return True
     owed = any(item.what == "wake" and item.host == host for item in d.record.owed)
     if not owed or d.failover is not None or d.record.paused is not None or d.quiet or _unresolved(d, host):
         return False
     return host not in d.record.after.switches and d.now >= d.live.wake_again.get(host, 0)
+
+
+def tested(d: Draft, host: HostId) -> bool:
+    """Does an operator wait for a reading of this host's devices?"""
+    return any(said.verb == "fence-test" and said.host == host for said, _ in d.live.pending)
 
 
 def ended(d: Draft, event: FenceEnded) -> bool:
@@ -127,7 +132,7 @@ def _landed_at(d: Draft, host: HostId, device: str, run: str) -> Ms:
 def _first_level(d: Draft, host: HostId) -> tuple[str, ...]:
     """The devices to switch: all of the lowest level in which none is quarantined."""
     for level in levels(d, host):
-        if not any(device.name in d.record.quarantined for device in level):
+        if not any(device.name in d.record.devices.quarantined for device in level):
             return tuple(device.name for device in level)
     return ()
 
@@ -214,7 +219,7 @@ def _against(d: Draft, host: HostId, verdict: Verdict) -> str:
         return "xapi's HA is armed: it judges by itself which host is dead"
     unbound = [x for x in _first_level(d, host) if not is_bound(d, x, host)]
     if unbound:
-        return f"fence device {unbound[0]} never read ON while {name} was seen alive: it may switch another machine"
+        return f"{why_unbound(d, unbound[0], host)}: it may switch another machine"
     return ""
 
 
@@ -241,17 +246,18 @@ def _order(d: Draft, said: OperatorSaid, *, on: bool) -> str:
 def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``fence test HOST``: read every device anew; empty while the readings are awaited."""
     host, name = said.host, d.name(said.host)
-    if not d.devices(host):
-        return _cannot(d, host) or No("no-device", f"{name} has no fence device that may be read")
+    if not d.pool.devices.get(host):
+        return _cannot(d, host) or No("no-device", f"{name} has no fence device")
     texts = []
-    for device in d.devices(host):
+    for device in d.pool.devices.get(host, ()):
         state = d.live.power.get(device.name)
         newest = state.newest if state is not None else None
         if newest is None or (state is not None and state.running) or d.now - newest.started_at > TEST_MS:
             d.change(pending=(*d.live.pending, (said, d.now + TEST_MS)))
             return ""
-        took = (newest.ended_at - newest.started_at) / 1000
-        bound = "bound" if is_bound(d, device.name, host) else "not bound"
+        took = (newest.status_ms or newest.ended_at - newest.started_at) / 1000
+        held = device.name in d.record.devices.quarantined
+        bound = "quarantined" if held else "bound" if is_bound(d, device.name, host) else "not bound"
         said_why = f" ({newest.text})" if newest.power is Power.UNKNOWN else ""
         texts.append(f"{device.name} reads {newest.power.value.upper()} in {took:.1f} s, {bound}{said_why}")
     return f"{name}: {'; '.join(texts)}"

@@ -18,10 +18,11 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
+from types import MappingProxyType
 from typing import IO
 
 ENVIRONMENT = {
@@ -60,11 +61,18 @@ def stdin_of(parameters: Mapping[str, str], action: str) -> bytes:
 
 async def run_agent(agent: Path, parameters: Mapping[str, str], action: str, limit_s: float) -> AgentRun:
     """Run the agent once; returns after at most ``limit_s`` and about three seconds, whatever the agent does."""
-    given = stdin_of(parameters, action)
+    return await run_program([str(agent)], stdin_of(parameters, action), limit_s)
+
+
+async def run_program(
+    command: Sequence[str], given: bytes, limit_s: float, environment: Mapping[str, str] = MappingProxyType({})
+) -> AgentRun:
+    """Run a program as an agent is run, with this on its stdin; ``environment`` is added to the minimal one."""
     try:
-        process = _Process(agent, given)
+        process = _Process(command, given, {**ENVIRONMENT, **environment})
     except OSError as error:
-        return AgentRun(None, False, "", "", f"{agent.name} cannot be started: {error.strerror or error}")
+        name = Path(command[0]).name
+        return AgentRun(None, False, "", "", f"{name} cannot be started: {error.strerror or error}")
     ended = False
     try:
         ended = await process.exited(limit_s)
@@ -91,15 +99,15 @@ class _Process:
     """A running agent. Its exit is seen by a pidfd and not by its pipes, which a child that left the group may hold
     open for ever; it is reaped last, so that until then nobody else can get its group's id."""
 
-    def __init__(self, agent: Path, given: bytes) -> None:
+    def __init__(self, command: Sequence[str], given: bytes, environment: Mapping[str, str]) -> None:
         self.output, self.errors = bytearray(), bytearray()
         self._loop = asyncio.get_running_loop()
         self._popen = subprocess.Popen(
-            [str(agent)],
+            list(command),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=ENVIRONMENT,
+            env=dict(environment),
             cwd="/",
             start_new_session=True,
             bufsize=0,

@@ -10,6 +10,8 @@ Rules
 
 from __future__ import annotations
 
+import hashlib
+import os
 import stat
 import uuid
 from dataclasses import dataclass, field, fields
@@ -39,6 +41,7 @@ BANNED_AGENTS = {
     "fence_manual": "a person confirms by: poolwarden confirm-fenced HOST",
     "fence_xenapi": "it works through the very pool whose master is gone",
 }
+_SECRET_NAMES = ("pass", "secret", "token", "key", "community")
 _OURS = ("action", "option")  # written by Poolwarden alone
 
 
@@ -62,6 +65,13 @@ class Fence:
     limit_ms: int
     parameters: dict[str, str] = field(default_factory=dict, repr=False)
     place: str = ""  # where it stands in the file, for messages
+    identity: Path | None = None  # a program that says which machine it switches (device_identity.py)
+
+    @property
+    def block(self) -> str:
+        """A digest of what makes it this device: its agent and its parameters, without those that are secret."""
+        plain = sorted((name, value) for name, value in self.parameters.items() if not is_secret(name))
+        return hashlib.sha256(repr((str(self.agent), str(self.identity), plain)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,8 @@ class Config:
         """The devices of each host, lowest level first, as the core knows them: without parameters."""
         found: dict[HostId, list[FenceDevice]] = {}
         for item in sorted(self.fence, key=lambda f: (f.host, f.level, f.name)):
-            found.setdefault(item.host, []).append(FenceDevice(item.name, item.host, item.level, item.limit_ms))
+            device = FenceDevice(item.name, item.host, item.level, item.limit_ms, item.block)
+            found.setdefault(item.host, []).append(device)
         return {host: tuple(devices) for host, devices in found.items()}
 
 
@@ -284,9 +295,19 @@ def _fence(table: Table) -> Fence:
     limit = table.duration("limit", 40_000)
     if not 5_000 <= limit <= 600_000:
         raise table.wrong("limit", f"is {limit / 1000:g} s", "5s to 10m")
-    device = Fence(host, agent, table.text("name", f"{host}-{level}"), level, limit, _parameters(table), table.name)
+    name, parameters = table.text("name", f"{host}-{level}"), _parameters(table)
+    identity = table.path("identity") if table.has("identity") else None
+    if identity is None:
+        table.text("identity", "")  # known, not given
+    elif not os.access(identity, os.X_OK):
+        raise table.wrong("identity", f"{identity} is not executable", "a program that prints uuid= and serial= lines")
     table.done()
-    return device
+    return Fence(host, agent, name, level, limit, parameters, table.name, identity)
+
+
+def is_secret(name: str) -> bool:
+    """Is this parameter's value one that nobody may see?"""
+    return any(part in name.lower() for part in _SECRET_NAMES)
 
 
 def _agent(table: Table) -> Path:

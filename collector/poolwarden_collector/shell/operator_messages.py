@@ -38,8 +38,9 @@ def _failover(value: FailoverStatus) -> pb.FailoverStatus:
 
 
 def _host(value: HostStatus) -> pb.HostStatus:
-    message = pb.HostStatus(**_plain(value, "disks", "probes", "fillers", "cleanable", "facts"))
+    message = pb.HostStatus(**_plain(value, "disks", "probes", "fillers", "cleanable", "facts", "fence_devices"))
     message.disks.extend(pb.DiskStatus(**_plain(disk)) for disk in value.disks)
+    message.fence_devices.extend(pb.FenceDeviceStatus(**_plain(each)) for each in value.fence_devices)
     message.facts.extend(pb.FactStatus(**_plain(fact)) for fact in value.facts)
     message.fillers.extend(pb.FillerStatus(**_plain(item)) for item in value.fillers)
     message.cleanable.extend(pb.CleanableStatus(**_plain(item)) for item in value.cleanable)

@@ -55,6 +55,9 @@ def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
         raise Unknown(f"{wanted!r} is no failover, question or pool; {what}") from None
 
 
+FENCE_ACTIONS = ("test", "on", "off", "bind")
+
+
 def _approve(names: Names, request: str, actor: str, command: pb.Approve) -> tuple[PoolId, OperatorSaid]:
     pool, wanted = _asked_in(names, command.id)
     args = (
@@ -77,10 +80,15 @@ def _acknowledge(names: Names, request: str, actor: str, command: pb.Acknowledge
 
 def _fence(names: Names, request: str, actor: str, command: pb.FenceCommand) -> tuple[PoolId, OperatorSaid]:
     """Raises Unknown for an action that there is not."""
-    if command.action not in ("test", "on", "off"):
-        raise Unknown(f"{command.action!r} is no fence action; there are: test, on, off")
+    if command.action not in FENCE_ACTIONS:
+        raise Unknown(f"{command.action!r} is no fence action; there are: {', '.join(FENCE_ACTIONS)}")
     pool, host = names.host(command.host)
-    args = (("typed_name", command.typed_name), ("force", "yes" if command.force else ""))
+    args = (
+        ("typed_name", command.typed_name),
+        ("force", "yes" if command.force else ""),
+        ("device", command.device),
+        ("how", command.how[:500]),
+    )
     return pool, OperatorSaid(request, actor, f"fence-{command.action}", host, args)
 
 

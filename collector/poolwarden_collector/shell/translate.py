@@ -26,7 +26,7 @@ OFFSET_WINDOW_MS: Ms = 300_000
 
 _SECTIONS = (
     "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software", "hold",
-    "boot_gate", *wire_around.SECTIONS,
+    "boot_gate", "machine", *wire_around.SECTIONS,
 )  # fmt: skip
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
 ASK_AGAIN = 8  # reports: how long an agent may take to bring a section that was asked for

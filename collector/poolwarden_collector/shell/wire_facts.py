@@ -72,6 +72,11 @@ GOODBYES = {
 }
 
 
+def machine(m: pb.MachineIdentity) -> Machine:
+    """What a machine and its BMC say they are."""
+    return Machine(m.system_uuid, m.system_serial, m.bmc_address, m.board_serial, m.chassis_serial, m.bmc_guid)
+
+
 def hello(m: pb.Hello, pool: str) -> Hello:
     """How an agent opened its stream; ``pool`` is the pool that it belongs to (m.pool_uuid may be empty)."""
     return Hello(
@@ -82,7 +87,7 @@ def hello(m: pb.Hello, pool: str) -> Hello:
         address=m.management_address,
         agent_version=m.agent_version,
         capabilities=frozenset(m.capabilities),
-        machine=Machine(m.machine.system_uuid, m.machine.system_serial, m.machine.bmc_address),
+        machine=machine(m.machine),
         highest_epoch=m.highest_epoch,
         highest_term=m.highest_term,
         tombstone=tombstone(m.tombstone),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from poolwarden_collector.core.facts import Power
+from poolwarden_collector.core.facts import DeviceIdentity, Power, Trouble
 
 ANSWER_MS = 100
 UNREACHED_MS = 5_000
@@ -66,6 +66,7 @@ class SimBmc:
     mode: BmcMode = BmcMode.TRUE
     slow_ms: int = 0
     other: SimBmc | None = None  # whom it reads and switches in mode WRONG_HOST
+    machine: str = ""  # the system UUID that it tells; empty: an outlet, which knows nothing of its machine
     log: list[tuple[int, str, str]] = field(default_factory=list)
 
     def run(self, reached: bool, limit_ms: int) -> Run:
@@ -94,6 +95,21 @@ class SimBmc:
         answer = self._reading(reached)
         self.log.append((now, "status", answer[0].value))
         return answer
+
+    def identity(self, reached: bool) -> DeviceIdentity:
+        """What it says of the machine that it switches."""
+        if failure := self._failure(reached):
+            return DeviceIdentity(text=failure)
+        source = self.other if self.mode is BmcMode.WRONG_HOST and self.other is not None else self
+        return DeviceIdentity((source.machine,)) if source.machine else DeviceIdentity(text="an outlet cannot tell")
+
+    def trouble(self, reached: bool) -> Trouble:
+        """Why it gives no reading, if it gives none."""
+        if self.mode is BmcMode.MISSING_AGENT:
+            return Trouble.AGENT
+        if not reached or not self.lives() or self.mode is BmcMode.UNREACHABLE:
+            return Trouble.UNREACHABLE
+        return Trouble.PASSWORD if self.mode is BmcMode.WRONG_CREDENTIALS else Trouble.NONE
 
     def _reading(self, reached: bool) -> tuple[Power, str]:
         if failure := self._failure(reached):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.facts import HostId, PoolId, Power, PowerReading
+from poolwarden_collector.core.facts import DeviceIdentity, HostId, PoolId, Power, PowerReading, Trouble
 from poolwarden_collector.shell.fencer import OFF_WITHIN_MS
 from poolwarden_lab.simulation.bmc import Run
 
@@ -75,14 +75,25 @@ class SimFencer:
     def _read(self, pool: PoolId, effect: out.ReadPower, run: Run) -> bool:
         shell, world = self._shell, self._shell.world
         began, bmc = world.now, world.bmc(effect.device)
-        found: list[tuple[Power, str]] = []
+        found: list[PowerReading] = []
+
+        def read(power: Power, text: str, said: DeviceIdentity, trouble: Trouble) -> None:
+            asked, failed = said if effect.identify else None, text if trouble is not Trouble.NONE else ""
+            told = failed if effect.monitor else None
+            found.append(PowerReading(power, effect.device, began, world.now, text, asked, trouble, told))
+
+        def look() -> None:
+            reached = self._reached(effect.device)
+            read(*bmc.status(world.now, reached), bmc.identity(reached), bmc.trouble(reached))
+
         if run.killed:
-            found.append((Power.UNKNOWN, f"killed: no end within {run.ends_ms / 1000:g} s"))
+            text = f"killed: no end within {run.ends_ms / 1000:g} s"
+            read(Power.UNKNOWN, text, DeviceIdentity(text=text), Trouble.HUNG)
         else:
-            world.at(began + run.acts_ms, lambda: found.append(bmc.status(world.now, self._reached(effect.device))))
+            world.at(began + run.acts_ms, look)
 
         def report() -> None:
-            reading = PowerReading(found[0][0], effect.device, began, world.now, found[0][1])
+            reading = replace(found[0], ended_at=world.now, status_ms=run.ends_ms)
             shell.take(pool, ev.PowerRead(effect.host, effect.run_id, reading))
 
         shell.later(run.ends_ms, report)

@@ -132,7 +132,9 @@ class GuardedPool:
             machine.board = True
             self.settle_power(name)
 
-        return SimBmc(f"bmc-{name}", lambda: machine.runs, cut, lambda: machine.standby, light)
+        bmc = SimBmc(f"bmc-{name}", lambda: machine.runs, cut, lambda: machine.standby, light)
+        bmc.machine = self.pool.hosts[name].disk.read("sys/class/dmi/id/product_uuid").decode().strip()
+        return bmc
 
     def _make_outlet(self, device: str, name: str, feed: str) -> SimBmc:
         machine = self.machine(name)
@@ -158,6 +160,16 @@ class GuardedPool:
             if devices:
                 found[host.uuid] = tuple(devices)
         return found
+
+    def outlets(self) -> list[tuple[str, str]]:
+        """Host and device of every outlet that the collector's configuration names."""
+        return [(name, device) for name in self.names for device, _, feed in self.spec.device_names(name) if feed]
+
+    def reads_unbound(self, device: str) -> bool:
+        """Has the collector read this device and not known whose it is?"""
+        shell = self.shell
+        state = self.core.live.power.get(device) if shell is not None and self.uuid in shell.pools else None
+        return state is not None and bool(state.unbound)
 
     def settle_power(self, name: str) -> None:
         """The machine's switches or feeds have changed: does it run now?"""
@@ -280,7 +292,7 @@ class GuardedPool:
             return False
         record = self.record
         devices = [device for each in self.fence().values() for device in each]
-        bound = all(device.name in record.bound for device in devices)
+        bound = all(device.name in record.devices.bonds for device in devices)
         return bound and self._listed() and self._everybody() and not record.owed and self.initialised()
 
     def _listed(self) -> bool:

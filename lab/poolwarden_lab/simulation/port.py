@@ -110,6 +110,9 @@ class SimPort(HostPort):
             inventory["PRODUCT_BRAND"],
             inventory["PRODUCT_VERSION"],
             inventory["PRODUCT_VERSION"],
+            "",
+            "",
+            "",
         )
 
     def _text(self, path: str) -> str:

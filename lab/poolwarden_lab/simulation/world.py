@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.epoch import LOT_BITS
@@ -116,8 +117,18 @@ class World(
         for pool in self.pools.values():
             pool.pool.boot_ms = BOOT_MS  # from here on a host that is powered on has to boot first
         if settle:
+            self._attest_outlets()
             self.run_until(self.settled, 180_000)
         return self
+
+    def _attest_outlets(self) -> None:
+        """An outlet cannot tell which machine it feeds: whoever set the pool up has attested each one."""
+        for pool in self.pools.values():
+            for name, device in pool.outlets():
+                self.run_until(partial(pool.reads_unbound, device), 60_000)
+                host = pool.pool.hosts[name].uuid
+                typed, how = pool.record.name_of(host), "switched it off and saw that power supply go dark"
+                self.say("fence-bind", name, typed_name=typed, device=device, how=how)
 
     def settled(self) -> bool:
         """Is every pool Healthy, with nothing owed, and the collector out of its quiet time?"""

@@ -222,20 +222,32 @@ class MachineIdentity(google.protobuf.message.Message):
     SYSTEM_UUID_FIELD_NUMBER: builtins.int
     SYSTEM_SERIAL_FIELD_NUMBER: builtins.int
     BMC_ADDRESS_FIELD_NUMBER: builtins.int
+    BOARD_SERIAL_FIELD_NUMBER: builtins.int
+    CHASSIS_SERIAL_FIELD_NUMBER: builtins.int
+    BMC_GUID_FIELD_NUMBER: builtins.int
     system_uuid: builtins.str
     """DMI product_uuid"""
     system_serial: builtins.str
     """DMI product_serial"""
     bmc_address: builtins.str
     """IP literal as the BMC reports it; empty: not known"""
+    board_serial: builtins.str
+    """DMI board_serial"""
+    chassis_serial: builtins.str
+    """DMI chassis_serial"""
+    bmc_guid: builtins.str
+    """the BMC's GUID as it tells its own host (IPMI 2.0, 22.14); empty: not known"""
     def __init__(
         self,
         *,
         system_uuid: builtins.str = ...,
         system_serial: builtins.str = ...,
         bmc_address: builtins.str = ...,
+        board_serial: builtins.str = ...,
+        chassis_serial: builtins.str = ...,
+        bmc_guid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["bmc_address", b"bmc_address", "system_serial", b"system_serial", "system_uuid", b"system_uuid"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bmc_address", b"bmc_address", "bmc_guid", b"bmc_guid", "board_serial", b"board_serial", "chassis_serial", b"chassis_serial", "system_serial", b"system_serial", "system_uuid", b"system_uuid"]) -> None: ...
 
 global___MachineIdentity = MachineIdentity
 
@@ -724,6 +736,7 @@ class Report(google.protobuf.message.Message):
     MULTIPATH_FIELD_NUMBER: builtins.int
     WALL_MS_FIELD_NUMBER: builtins.int
     MARKS_FIELD_NUMBER: builtins.int
+    MACHINE_FIELD_NUMBER: builtins.int
     full: builtins.bool
     @property
     def freshness(self) -> global___Freshness: ...
@@ -768,6 +781,9 @@ class Report(google.protobuf.message.Message):
     """this host's wall clock, for people alone: no decision looks at it"""
     @property
     def marks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SectionMark]: ...
+    @property
+    def machine(self) -> global___MachineIdentity:
+        """the BMC's part is learnt after the Hello"""
     def __init__(
         self,
         *,
@@ -792,9 +808,10 @@ class Report(google.protobuf.message.Message):
         multipath: global___MultipathFacts | None = ...,
         wall_ms: builtins.int = ...,
         marks: collections.abc.Iterable[global___SectionMark] | None = ...,
+        machine: global___MachineIdentity | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "machine", b"machine", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "machine", b"machine", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi"]) -> None: ...
 
 global___Report = Report
 

@@ -393,6 +393,7 @@ class HostStatus(google.protobuf.message.Message):
     CLEANABLE_FIELD_NUMBER: builtins.int
     FILLERS_PARTIAL_FIELD_NUMBER: builtins.int
     FACTS_FIELD_NUMBER: builtins.int
+    FENCE_DEVICES_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     name: builtins.str
     address: builtins.str
@@ -446,6 +447,9 @@ class HostStatus(google.protobuf.message.Message):
     @property
     def facts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FactStatus]:
         """services, network, certificates, multipath, clock: one line each"""
+    @property
+    def fence_devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FenceDeviceStatus]:
+        """the lowest level first"""
     def __init__(
         self,
         *,
@@ -485,10 +489,65 @@ class HostStatus(google.protobuf.message.Message):
         cleanable: collections.abc.Iterable[global___CleanableStatus] | None = ...,
         fillers_partial: builtins.bool = ...,
         facts: collections.abc.Iterable[global___FactStatus] | None = ...,
+        fence_devices: collections.abc.Iterable[global___FenceDeviceStatus] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fence_devices", b"fence_devices", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
 
 global___HostStatus = HostStatus
+
+class FenceDeviceStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    POWER_FIELD_NUMBER: builtins.int
+    READ_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    GROUNDS_FIELD_NUMBER: builtins.int
+    SAYS_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    level: builtins.int
+    """1..9"""
+    power: builtins.str
+    """"on", "off", "unknown" """
+    read: builtins.bool
+    """was it read since the collector's start?"""
+    age_ms: builtins.int
+    """of that reading"""
+    state: builtins.str
+    """"bound", "unbound", "quarantined" """
+    grounds: builtins.str
+    """by what it is bound, e.g. "both say UUID ..." or "attested by alice" """
+    says: builtins.str
+    """which machine it says it switches"""
+    trouble: builtins.str
+    """a stable word, e.g. "wrong-password", "unreachable", "slow"; empty: none is known"""
+    text: builtins.str
+    """the same in one sentence"""
+    step: builtins.str
+    """what to do"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        level: builtins.int = ...,
+        power: builtins.str = ...,
+        read: builtins.bool = ...,
+        age_ms: builtins.int = ...,
+        state: builtins.str = ...,
+        grounds: builtins.str = ...,
+        says: builtins.str = ...,
+        trouble: builtins.str = ...,
+        text: builtins.str = ...,
+        step: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "grounds", b"grounds", "level", b"level", "name", b"name", "power", b"power", "read", b"read", "says", b"says", "state", b"state", "step", b"step", "text", b"text", "trouble", b"trouble"]) -> None: ...
+
+global___FenceDeviceStatus = FenceDeviceStatus
 
 class DiskStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -865,13 +924,19 @@ class FenceCommand(google.protobuf.message.Message):
     ACTION_FIELD_NUMBER: builtins.int
     TYPED_NAME_FIELD_NUMBER: builtins.int
     FORCE_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
+    HOW_FIELD_NUMBER: builtins.int
     host: builtins.str
     action: builtins.str
-    """"test", "on", "off" """
+    """"test", "on", "off", "bind" """
     typed_name: builtins.str
-    """off: the host's name as the operator typed it"""
+    """off, bind: the host's name as the operator typed it"""
     force: builtins.bool
     """off: although the host lives"""
+    device: builtins.str
+    """bind: its name; empty where the host has one only"""
+    how: builtins.str
+    """bind: how it is known that this device switches this host"""
     def __init__(
         self,
         *,
@@ -879,8 +944,10 @@ class FenceCommand(google.protobuf.message.Message):
         action: builtins.str = ...,
         typed_name: builtins.str = ...,
         force: builtins.bool = ...,
+        device: builtins.str = ...,
+        how: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "force", b"force", "host", b"host", "typed_name", b"typed_name"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "device", b"device", "force", b"force", "host", b"host", "how", b"how", "typed_name", b"typed_name"]) -> None: ...
 
 global___FenceCommand = FenceCommand
 
