@@ -239,8 +239,48 @@ def test_fence_off_asks_at_a_terminal(fake: FakeCollector, poolwarden: Call, mon
     assert sent(fake)[0].fence.typed_name == "host-1"
 
 
+def test_fence_bind_sends_who_how_and_which(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.reply = api.CommandReply(
+        accepted=True, text="recorded: pdu-a switches host-1; it is bound at its next reading"
+    )
+    how = "switched outlet 4 off, saw PSU A go dark"
+    said = poolwarden("fence", "bind", "host-1", "--device", "pdu-a", "--name", "host-1", "--how", how)
+    assert said == (0, "recorded: pdu-a switches host-1; it is bound at its next reading\n", "")
+    (request,) = sent(fake)
+    wanted = api.FenceCommand(host=HOSTS[0], action="bind", typed_name="host-1", device="pdu-a", how=how)
+    assert (request.actor, request.fence) == ("anna", wanted)
+
+
+def test_fence_bind_asks_at_a_terminal(fake: FakeCollector, poolwarden: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_a_terminal(monkeypatch, "host-1\nsaw it go dark\n")
+    said = poolwarden("fence", "bind", "host-1")
+    assert said.status == 0 and "will be taken for host-1" in said.err
+    assert (sent(fake)[0].fence.how, sent(fake)[0].fence.typed_name) == ("saw it go dark", "host-1")
+
+
+def test_fence_bind_does_not_take_another_name(fake: FakeCollector, poolwarden: Call) -> None:
+    said = poolwarden("fence", "bind", "host-1", "--name", "host-2", "--how", "x")
+    assert said.status != 0 and "'host-2' is not the host's name; nothing was done" in said.err
+    assert sent(fake) == []
+
+
 def test_fence_test_and_on_are_asked_of_the_collector_and_status_is_not(fake: FakeCollector, poolwarden: Call) -> None:
     assert poolwarden("fence", "test", "host-1").status == poolwarden("fence", "on", "host-1").status == 0
     assert [request.fence.action for request in sent(fake)] == ["test", "on"]
     said = poolwarden("fence", "status", "host-1")
     assert said.status == 0 and said.out.startswith("host-1: power ") and len(sent(fake)) == 2
+
+
+def test_fence_status_says_of_each_device_why_it_may_be_relied_on_or_not(fake: FakeCollector, poolwarden: Call) -> None:
+    bmc = {"name": "bmc", "level": 1, "power": "on", "read": True, "age_ms": 90_000, "state": "bound"}
+    devices = [
+        api.FenceDeviceStatus(**bmc, grounds="both say UUID 4c4c4544", says="UUID 4c4c4544"),
+        api.FenceDeviceStatus(
+            name="pdu-a", level=2, power="on", read=True, age_ms=5_000, state="unbound", trouble="unbound",
+            text="pdu-a does not tell which machine it switches", step="poolwarden fence bind host-1",
+        ),
+    ]  # fmt: skip
+    fake.status.pools[0].hosts[0].fence_devices.extend(devices)
+    out = poolwarden("fence", "status", "host-1").out
+    assert out.startswith("host-1: power on\n") and "bound, both say UUID 4c4c4544" in out
+    assert "pdu-a does not tell which machine it switches" in out and "next step: poolwarden fence bind host-1" in out

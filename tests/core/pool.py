@@ -124,12 +124,13 @@ class Guarded:
         policy: Policy | None = None,
         says: dict[int, DeviceIdentity] | None = None,
         machine: str = "",
+        uuids: dict[int, str] | None = None,
     ) -> None:
         """says: what hosts' devices say of their machine, not the truth; machine: what all hosts say they are."""
         self.now = 1_000
         self.hosts = [Host(n, n == 1) for n in range(1, hosts + 1)]
         for host in self.hosts:
-            host.says, host.machine = (says or {}).get(host.n), machine or host.machine
+            host.says, host.machine = (says or {}).get(host.n), machine or (uuids or {}).get(host.n, host.machine)
         wanted = {h.uuid: (FenceDevice(f"bmc-{h.n}", h.uuid),) for h in self.hosts} if devices else {}
         self.policy = policy or Policy(quiet_time=QUIET)
         self.site = Site(1, self.now, self.now + QUIET)

@@ -49,8 +49,8 @@ class Machine:
 class Peer:
     """One running BMC program of a kind, its board, and the machine."""
 
-    def __init__(self, kind: str, home: Path) -> None:
-        self.kind, self._home = kind, home
+    def __init__(self, kind: str, home: Path, system: str = SYSTEM) -> None:
+        self.kind, self._home, self.system = kind, home, system
         self.machine = Machine()
         self.board = Bmc(self.machine, chassis.USER, chassis.PASSWORD)
         self._program: asyncio.subprocess.Process | None = None
@@ -59,7 +59,7 @@ class Peer:
         listener = socket.create_server(("127.0.0.1", 0))
         await self.board.start(listener)
         board = ("127.0.0.1", listener.getsockname()[1])
-        self.front = bmc_fronts.Front("h1", "127.0.0.1", free_port(self.kind), board, SYSTEM)
+        self.front = bmc_fronts.Front("h1", "127.0.0.1", free_port(self.kind), board, self.system)
         command = await asyncio.to_thread(bmc_fronts.command, self.kind, self.front, self._home)
         log = (self._home / "log").open("wb")
         with log:
@@ -111,8 +111,9 @@ class Ears:
         assert pool == POOL
         self.events.append(event)
 
-    async def status(self) -> PowerRead:
-        self.fencer.read_power(POOL, ReadPower(HOST, "bmc", "run-1"))
+    async def status(self, *, thorough: bool = False) -> PowerRead:
+        """A reading; thorough: as by day, with the device's identity and its monitor."""
+        self.fencer.read_power(POOL, ReadPower(HOST, "bmc", "run-1", identify=thorough, monitor=thorough))
         return await self._answer(PowerRead)
 
     async def off(self) -> FenceEnded:
@@ -131,8 +132,8 @@ class Ears:
 
 
 @contextlib.asynccontextmanager
-async def running(kind: str, home: Path) -> AsyncIterator[Peer]:
-    peer = Peer(kind, home)
+async def running(kind: str, home: Path, system: str = SYSTEM) -> AsyncIterator[Peer]:
+    peer = Peer(kind, home, system)
     try:
         await peer.start()
         yield peer

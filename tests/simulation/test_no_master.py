@@ -22,7 +22,7 @@ def test_two_masters_that_yield_to_each_other_are_succeeded_by_everybodys_word()
     sim.run_until(lambda: sim.verdict == "Healthy" and not sim.record.owed, 300_000)
     proofs = [entry.data["kind"] for entry in sim.ledger.of(Kind.PROOF)]
     assert proofs == ["power", "roles"] and len(sim.masters()) == 1
-    assert not sim.record.quarantined  # the device told the truth: the old master came back in another boot
+    assert not sim.record.devices.quarantined  # the device told the truth: the old master came back in another boot
 
 
 def test_while_one_host_is_not_heard_nobody_is_promoted() -> None:

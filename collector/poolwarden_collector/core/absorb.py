@@ -366,7 +366,7 @@ def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
     d.change(power={**d.live.power, **power})
     if known is None or boot_id != known.boot_id or _booted_in(d, host):
         return
-    d.change(contrary=(d.now, f"{how} after power was read OFF", host))
+    d.change(contrary=(d.now, f"{how} after power was read OFF", host), devices_due=0)
     for device in devices:
         if device not in d.record.devices.quarantined:
             why = f"it read OFF, and then {how}"
