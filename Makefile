@@ -3,6 +3,7 @@
 #   make test                              everything; APT=1 also installs the system packages of tests/apt.txt
 #   make lint                              ruff, mypy, import rules
 #   make rpm [ARGS="--abi 3.6"]            the agent's RPM for dom0, below build/rpm
+#   make collector                         the archive that a collector is installed from, below build/collector
 #   make bench [ARGS=...]                  measured figures, median and maximum
 #   make protos / make locks               regenerate committed files
 #   make PYTHON=/path/to/python3.11 ...    which Python .venv is made from
@@ -12,10 +13,10 @@ SHELL := /bin/bash
 export PYTHON
 ARGS ?=
 
-.PHONY: help demo test lint rpm bench protos locks clean venv venv36 venv-redfish system-packages
+.PHONY: help demo test lint rpm collector bench protos locks clean venv venv36 venv-redfish system-packages
 
 help:
-	@sed -n 's/^# \{0,1\}//; 1,8p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,9p' Makefile
 
 venv:
 	@packaging/develop/venv
@@ -45,6 +46,9 @@ lint: venv
 
 rpm: venv
 	@.venv/bin/python packaging/agent/build.py $(ARGS)
+
+collector: venv
+	@.venv/bin/python packaging/collector/build.py
 
 bench: venv venv36
 	@.venv/bin/python tests/bench $(ARGS)

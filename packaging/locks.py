@@ -8,6 +8,8 @@ Rules for all of them:
 `collector.lock` (collector, lab, tools) is resolved by pip-compile from pyproject.toml, with every extra of `dev` and
 with what the editable installation is built by.
 
+`collector-runtime.lock` is the part of it that a collector runs on: what its installation installs.
+
 `redfish-emulator.lock` is sushy-tools' Redfish emulator for tests and the lab, in an environment of its own.
 
 The agent's locks:
@@ -16,9 +18,8 @@ The agent's locks:
    hand, nothing is resolved, and the lock is installed with `--no-deps --only-binary=:all: --require-hashes`.
  * Only wheels, and only the wheel that a Python 3.6 on Linux x86_64 takes: one hash for each package.
 
-Theory of the versions: grpcio 1.48.2 and protobuf 3.19.6 are the last with wheels for CPython 3.6; psutil 7.2.2 ships
-an abi3 wheel from 3.6 up whose tags need manylinux2010 *and* manylinux_2_12; pip 21.3.1 is the last for 3.6 and the
-first of its line is needed at all because the bundled 18.1 does not know manylinux2014.
+Theory of the versions: grpcio 1.48.2 and protobuf 3.19.6 are the last with wheels for CPython 3.6; pip 21.3.1 is the
+last for 3.6 and is needed at all because the bundled 18.1 does not know manylinux2014.
 
 Run by `make locks` with a Python that has a current pip and pip-tools; it downloads some 40 MB.
 """
@@ -31,7 +32,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-RUNTIME = ("grpcio==1.48.2", "protobuf==3.19.6", "psutil==7.2.2", "six==1.17.0", "XenAPI==26.21.1")
+RUNTIME = ("grpcio==1.48.2", "protobuf==3.19.6", "six==1.17.0", "XenAPI==26.21.1")
 TEST = (
     "attrs==22.2.0",
     "importlib-metadata==4.8.3",
@@ -93,6 +94,16 @@ def lock_collector(lock: Path, root: Path) -> None:
     print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
 
 
+def lock_collector_runtime(lock: Path, whole: Path, root: Path) -> None:
+    """What pyproject.toml asks for without extras, in the very versions of the whole lock."""
+    command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
+    command += ["--strip-extras", "--no-header", "--no-annotate", f"--constraint={whole}"]
+    subprocess.run(
+        [*command, f"--output-file={lock}", "pyproject.toml"], cwd=root, env=public_environment(), check=True
+    )
+    print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
+
+
 def lock_redfish_emulator(lock: Path) -> None:
     """Resolve sushy-tools by itself; versions of the present lock are kept where they fit."""
     command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
@@ -106,6 +117,7 @@ def main() -> None:
     """Rewrite the lock files beside this script."""
     here = Path(__file__).resolve().parent
     lock_collector(here / "collector.lock", here.parent)
+    lock_collector_runtime(here / "collector-runtime.lock", here / "collector.lock", here.parent)
     lock_redfish_emulator(here / "redfish-emulator.lock")
     for name, requirements in LOCKS.items():
         ordered = sorted(requirements, key=lambda requirement: re.sub("[-_.]+", "-", requirement.lower()))

@@ -317,7 +317,7 @@ def _cannot_run(python: str) -> str:
     """Why this interpreter cannot run agents. An interpreter counts only if it runs: a shim on PATH may not."""
     import subprocess
 
-    program = "import sys, grpc, google.protobuf, psutil; sys.exit(sys.version_info < (3, 6))"
+    program = "import sys, grpc, google.protobuf; sys.exit(sys.version_info < (3, 6))"
     try:
         done = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("protos", "agent", "collector", "lab")
 OWN_36 = ROOT / ".venv36/bin/python"
-_RUNS = "import sys, grpc, google.protobuf, psutil; print('%d.%d' % sys.version_info[:2])"
+_RUNS = "import sys, grpc, google.protobuf; print('%d.%d' % sys.version_info[:2])"
 
 
 def find_code() -> None:
