@@ -4,6 +4,7 @@ import configparser
 import os
 from typing import NamedTuple, Tuple
 
+from poolwarden_agent.core import fence_order
 from poolwarden_agent.core.gate import is_address
 
 
@@ -24,11 +25,12 @@ Config = NamedTuple(
         ("ca", str),
         ("certificate", str),
         ("key", str),
+        ("fence_agents", Tuple[str, ...]),
     ],
 )
 KNOWN = {
     "collector", "collector_name", "management_address", "xapi_http", "xapi_tls_port", "bmc_address", "user", "ca",
-    "certificate", "key",
+    "certificate", "key", "fence_agents",
 }  # fmt: skip
 TLS = "etc/poolwarden/tls"
 
@@ -73,7 +75,25 @@ def load(path: str, root: str) -> Config:
         given.get("ca", os.path.join(tls, "ca.pem")),
         given.get("certificate", os.path.join(tls, "cert.pem")),
         given.get("key", os.path.join(tls, "key.pem")),
+        _fence_agents(path, given.get("fence_agents", "")),
     )
+
+
+def _fence_agents(path: str, value: str) -> Tuple[str, ...]:
+    """The fence agents that this host may run for others: absolute paths, each name once."""
+    found = tuple(item.strip() for item in value.split(",") if item.strip())
+    for item in found:
+        why = fence_order.banned(os.path.basename(item))
+        if why:
+            raise ConfigError("%s: fence_agents names %s, which is not allowed: %s" % (path, item, why))
+        if not os.path.isabs(item):
+            raise ConfigError(
+                "%s: fence_agents has %r; expected absolute paths, e.g. /usr/sbin/fence_ipmilan" % (path, item)
+            )
+    names = [os.path.basename(item) for item in found]
+    if len(set(names)) != len(names):
+        raise ConfigError("%s: fence_agents has two of one name; expected each fence agent once" % path)
+    return found
 
 
 def check_certificates(config: Config) -> None:

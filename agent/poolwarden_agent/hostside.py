@@ -12,7 +12,7 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
 * ``late()`` after each report; ``nobody_listens()`` each report interval instead while no stream is up.
 * ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; orders come back as ``Work``.
 * ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production. Orders
-  of the kinds ``acts.SLOW`` may take minutes: each such kind goes one at a time beside the others (workers.py).
+  with a ``lane`` may take minutes: those of one lane go one at a time, beside all others (workers.py).
 Everything it does to the world goes through the port.
 
 ``state`` is changed by ``carry_out`` alone (and by ``remember`` before it); every value that another thread may read is
@@ -23,11 +23,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire, wire_disks, wire_surroundings
-from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, RESTART_LIMIT_MS, Acts
+from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, RESTART_LIMIT_MS, SLOW, Acts
 from poolwarden_agent.boot import BootGate
 from poolwarden_agent.core import boot_gate, gate, judge
 from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
+from poolwarden_agent.fences import Fences, lane
 from poolwarden_agent.keeper import Keeper
 from poolwarden_agent.observe import OWN_MASTER, Observer
 from poolwarden_agent.offline import Offline
@@ -62,6 +63,7 @@ class HostSide(object):
         self.port = port
         self._keeper = Keeper(port)
         self._acts = Acts(port, self._keeper)
+        self._fences = Fences(port)
         self.observer = Observer(port, lambda: self.state.hold is not None)
         self._offline = Offline(self.observer, port.identity().boot_id)
         self.boot = BootGate(port, self._keeper)
@@ -110,6 +112,7 @@ class HostSide(object):
         identity, address = self.port.identity(), self.observer.host.address
         opened = wire.hello(identity, self.state, self.pool_said, address, self._python)
         opened.capabilities.extend(self.port.capabilities())
+        opened.fence_agents.extend(self.port.fence_agents())
         if self.state.hold is not None:
             opened.hold.CopyFrom(self._hold())
         if self.boot.there:
@@ -350,6 +353,12 @@ class HostSide(object):
             self._keeper.change(lambda state: gate.withdrawn(state, before))
         return decision, now
 
+    def lane(self, work: Work) -> str:
+        """Which orders this one waits for: those of its lane, beside all others; empty: its turn among all."""
+        if work.order.kind == gate.FENCE_PROXY:
+            return lane(work.message)
+        return str(work.order.kind) if work.order.kind in SLOW else ""
+
     def too_busy(self, work: Work) -> pb.OrderResult:
         """The answer to an order that is not even queued: its id is not used up."""
         return self._refusal(work.order, "busy", "too many orders of this kind are waiting already")
@@ -373,6 +382,9 @@ class HostSide(object):
             return self._look(work)
         if order.kind == "claim":
             return self._claim(work)
+        if order.kind == gate.FENCE_PROXY:
+            answer = wire.result(gate.Result(order.order_id, order.kind, gate.UNKNOWN, "", ""), self.state)
+            return self._fences.carry_out(order, work.message, answer)
         try:
             act = self._acts.carry_out(order, work.message, now)
         except SlotError as error:

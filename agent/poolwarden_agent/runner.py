@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import log
-from poolwarden_agent.acts import SLOW
 from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.gatewatch import GateWatch
 from poolwarden_agent.hostside import HostSide, Work
@@ -210,9 +209,10 @@ class Runner(object):
             self._send(answer)
         if work is not None:
             self._unanswered += 1
-            if work.order.kind not in SLOW and self._orders.qsize() < MOST_ORDERS:
+            lane = self._side.lane(work)
+            if not lane and self._orders.qsize() < MOST_ORDERS:
                 self._orders.put(work)
-            elif work.order.kind not in SLOW or not self._slow.give(work.order.kind, work):
+            elif not lane or not self._slow.give(lane, work):
                 self._results.put(self._side.too_busy(work))
 
     def _send(self, message: pb.AgentMessage) -> None:

@@ -1,4 +1,5 @@
-"""Threads for slow orders: one per kind while there is something of that kind to do, and none otherwise.
+"""Threads for slow orders: one per kind while there is something of that kind to do, and none otherwise. For the runs
+of fence agents the kind is the lane, one per device (fences.py).
 
 xapi may take minutes over some orders (it asks every host of the pool in turn); an order to promote or to stop must not
 wait for that. Two orders of one kind never run at once: the gate keeps one mark and one result per kind.

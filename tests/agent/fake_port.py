@@ -58,7 +58,8 @@ class FakePort(HostPort):
         self.act_result = Act(gate.DONE, "xapi accepted it")
         self.act_works = True
         self.conf_error = ""
-        self.able = gate.KNOWN
+        self.able = tuple(kind for kind in gate.KNOWN if kind != gate.FENCE_PROXY)
+        self.fences = None  # its fence_run.FenceAgents; None: it has none
         self.ports_open = True
         self.content = b"x" * 2500
         self.restore = None  # generation of the restore_db.db that is there
@@ -83,6 +84,13 @@ class FakePort(HostPort):
 
     def capabilities(self):
         return self.able
+
+    def fence_agents(self):
+        return self.fences.there() if self.fences is not None else ()
+
+    def run_fence(self, name, given, limit_ms):
+        self.point("before fence")
+        return self.fences.run(name, given, limit_ms)
 
     def load_state(self):
         return self.saved

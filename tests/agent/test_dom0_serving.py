@@ -29,7 +29,7 @@ def found(xapi, **values):
 
 def test_a_real_dom0_promises_all_but_what_it_cannot_do(tree):
     able = dom0(tree).capabilities()
-    assert set(gate.KNOWN) - set(able) == {"toolstack_fence", "toolstack_release"}
+    assert set(gate.KNOWN) - set(able) == {"toolstack_fence", "toolstack_release", "fence_proxy"}
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,11 @@ BY_KIND = {
     "toolstack_release": RELEASE,
     "place_database": PLACE,
 }
+FENCE_PROXY = ORDER._replace(kind="fence_proxy", named="host-2")
 STATE_OF = {"toolstack_release": HELD}  # what makes an order of this kind a sound one
 # What only a serving master obeys is in test_serving.py.
 HERE = [kind for kind in gate.KNOWN if kind not in gate.SERVING + ("locate_vms",)]
-ALL = [BY_KIND.get(kind, ORDER._replace(kind=kind)) for kind in HERE]
+ALL = [dict(BY_KIND, fence_proxy=FENCE_PROXY).get(kind, ORDER._replace(kind=kind)) for kind in HERE]
 OBEY = gate.Obey(False, "")
 
 
@@ -131,7 +132,7 @@ def test_expiry_counts_on_this_hosts_clock_to_the_millisecond():
     assert "1 ms too late" in gate.decide(STATE, ORDER, NOW._replace(mono_ms=14001)).text
 
 
-@pytest.mark.parametrize("kind", ["", "fence_proxy", "rm"])
+@pytest.mark.parametrize("kind", ["", "fence", "rm"])
 def test_an_unknown_order_is_refused(kind):
     assert reason(ORDER._replace(kind=kind)) == "unknown-order"
 
@@ -140,6 +141,11 @@ def test_an_unknown_order_is_refused(kind):
 def test_a_host_that_cannot_do_it_refuses_it(order):
     able = tuple(kind for kind in gate.KNOWN if kind != order.kind)
     assert reason(order, now=NOW._replace(able=able)) == "unknown-order"
+
+
+@pytest.mark.parametrize("named", ["", HOST, "x" * 201])
+def test_a_fence_agent_is_run_for_another_host_alone(named):
+    assert reason(FENCE_PROXY._replace(named=named)) == "precondition"
 
 
 def test_a_host_that_does_not_know_its_pool_obeys_nobody():

@@ -187,6 +187,7 @@ KINDS: dict[str, orders.OrderKind] = {
     "start_vm": orders.StartVm("v", HOSTS[2]),
     "locate_vms": orders.LocateVms(("v", "w")),
     "release_gc": orders.ReleaseGc(),
+    "fence_proxy": orders.FenceProxy("fence_x", "status", (("ip", "a"), ("passwd", "s")), 9, HOSTS[2], ("passwd",)),
 }
 
 

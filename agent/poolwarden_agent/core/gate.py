@@ -16,6 +16,8 @@ Rules
   master at a higher term than the hold's, as a member only of another host.
 * What only the serving master can do is asked of nobody else: pool.conf says master and the running xapi started after
   that; on an orphaned member the same call would hang for ever.
+* A fence agent is run for another host only, never for this one. Such a run is no act on this host: nothing of it is
+  stored here but epoch and term (fences.py remembers it while it could be delivered again).
 * A placed database is for one promotion at one term. Its mark is durable before its first byte; at any other term it is
   removed before xapi may start from it, because it would roll the pool back (xapi: restore_db.db, ocaml/xapi/xapi.ml).
 
@@ -42,7 +44,8 @@ REPLAYED = (
 ) + SERVING  # fmt: skip
 MUTATING = ("claim",) + REPLAYED
 LOOKING = ("probe_now", "collect_evidence", "read_database", "locate_vms")
-KNOWN = MUTATING + LOOKING
+FENCE_PROXY = "fence_proxy"
+KNOWN = MUTATING + LOOKING + (FENCE_PROXY,)
 NEEDS_HA_OFF = (
     "promote", "repoint", "restart_xapi", "toolstack_fence", "designate_master", "declare_host_dead", "recover_members"
 )  # fmt: skip
@@ -347,6 +350,13 @@ def _serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     return refusal or _named(order, now)
 
 
+def _for_another(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """A fence agent runs for another host: whoever switches itself off never tells how it ended."""
+    if not 1 <= len(order.named) <= LONGEST_ID or order.named == now.host:
+        return Refuse("precondition", "the order names no other host whose power it is about")
+    return None
+
+
 def _named(order: Order, now: HostNow) -> Optional[Refuse]:
     wants_host = order.kind in ("designate_master", "declare_host_dead", "enable_host", "start_vm")
     if wants_host and not 1 <= len(order.named) <= LONGEST_ID:
@@ -396,6 +406,7 @@ _RULES = {
     "toolstack_release": _release,
     "place_database": _place,
     "locate_vms": _serving,
+    FENCE_PROXY: _for_another,
 }
 _RULES.update(dict.fromkeys(SERVING, _serving))
 _SHA256 = re.compile("[0-9a-f]{64}\\Z")

@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, List, Optional, Tuple
 
 from poolwarden_agent.config import Config
-from poolwarden_agent.core.gate import EMPTY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
+from poolwarden_agent.core.gate import EMPTY, FENCE_PROXY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import (
     address,
@@ -26,6 +26,7 @@ from poolwarden_agent.dom0 import (
 )
 from poolwarden_agent.dom0.ballast import Ballast
 from poolwarden_agent.dom0.bmc import Bmc
+from poolwarden_agent.dom0.fence_run import FenceAgents, FenceRun
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
 from poolwarden_agent.dom0.localtcp import LocalTcp
@@ -72,6 +73,7 @@ class Dom0(HostPort):
         self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
         self._bmc = Bmc(root, clock)
+        self._fence_agents = FenceAgents(config.fence_agents, config.user)
         self._session_of = self._tcp_of = NO_PROCESS
         self._inventory = files.inventory(root)
         self._inventory_at = files.modified(root, files.INVENTORY)
@@ -119,7 +121,15 @@ class Dom0(HostPort):
 
     def capabilities(self) -> Tuple[str, ...]:
         gated = booting.gated(self._root)
-        return tuple(kind for kind in KNOWN if gated or kind not in HELD_BY_GATE)
+        fences = bool(self.fence_agents())
+        able = (kind for kind in KNOWN if fences or kind != FENCE_PROXY)
+        return tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
+
+    def fence_agents(self) -> Tuple[str, ...]:
+        return self._fence_agents.there()
+
+    def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
+        return self._fence_agents.run(name, given, limit_ms)
 
     def load_state(self) -> bytes:
         self._slots.prepare()

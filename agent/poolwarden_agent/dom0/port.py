@@ -270,6 +270,14 @@ class HostPort(object):
         """Delete restore_db.db, its generation and what is half placed."""
         raise NotImplementedError
 
+    def fence_agents(self) -> Tuple[str, ...]:
+        """Names of the fence agents that this host's own configuration allows and that are there."""
+        return ()
+
+    def run_fence(self, name: str, given: bytes, limit_ms: int) -> Any:
+        """Run one of them with this on its stdin: a fence_run.FenceRun, after at most the limit and three seconds."""
+        raise NotImplementedError
+
     def serve(self, order: Any, limit_ms: int) -> Act:
         """Carry out a gate.Order of gate.SERVING through the own session; only ever on a serving master."""
         raise NotImplementedError

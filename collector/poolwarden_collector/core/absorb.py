@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core import binding, device_health, identity, planned, restored, switching
+from poolwarden_collector.core import binding, device_health, identity, planned, proxy, restored, switching
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
@@ -270,13 +270,16 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
     if reading.power is Power.ON and was_off and event.host == suspected(d):
         d.change(grace_until=d.now + d.policy.boot_grace)  # somebody has just switched it on: it may be booting
     state = device_health.after(replace(state, readings=readings, running=""), reading)
+    state = proxy.noted(d, state, reading)
     d.change(power={**d.live.power, reading.device: state}, devices_due=0)
     binding.hold_to_its_word(d, event.host, reading)
     agent = d.heard(event.host)
     if agent is None or reading.power is Power.OFF:
         said = f" ({reading.text})" if reading.text and reading.power is Power.UNKNOWN else ""
-        text = f"power of {d.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{said}"
+        run_by = proxy.said_by(d, reading.through)
+        text = f"power of {d.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{run_by}{said}"
         data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
+        data |= {"through": reading.through} if reading.through else {}
         d.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)
     if reading.power is Power.OFF:
         _known_life(d, event.host, reading.ended_at)

@@ -413,6 +413,7 @@ class Hello:
     python_version: str = ""
     hold: Hold | None = None
     boot_gate: BootGate | None = None
+    fence_agents: frozenset[str] = frozenset()  # names of the fence agents that it may run for others
 
 
 class Outcome(Enum):
@@ -494,6 +495,17 @@ class OrderOutcome:
     vm_places: tuple[VmPlace, ...] = ()
     hold: Hold | None = None
     roles: tuple[RoleAnswer, ...] = ()
+    fence_run: FenceRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FenceRun:
+    """What a fence agent said that a member ran, without secret values; ``code`` counts only if the order is DONE."""
+
+    code: int
+    output: str
+    errors: str
+    text: str
 
 
 class Trouble(Enum):
@@ -539,6 +551,12 @@ class PowerReading:
     trouble: Trouble = Trouble.NONE
     monitor: str | None = None  # why its `monitor` failed, empty if it did not; None: it was not asked in this run
     status_ms: Ms = 0  # how long `status` itself took
+    through: HostId = ""  # the member that ran it; empty: the collector itself
+
+    @property
+    def true_at(self) -> Ms:
+        """The instant of which it speaks, at the latest that is certain: a member's word is as old as the question."""
+        return self.started_at if self.through else self.ended_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -553,6 +571,8 @@ class FenceDevice:
     level: int = 1
     hard_limit_ms: int = 40_000
     block: str = ""
+    agent: str = ""  # the name of its fence agent, without folder
+    via_members: bool = False  # its agent is run by another member of its host's pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class PowerState:
     slow: int = 0  # readings in a row that took too long
     good_at: Ms | None = None  # the end of the last reading that gave the power
     monitor: str = ""  # why its last `monitor` failed
+    by: HostId = ""  # the member that runs the run under way, or ran the last one; empty: the collector
+    missed: tuple[tuple[HostId, Ms], ...] = ()  # members that could not read it, and when
 
     @property
     def newest(self) -> PowerReading | None:

@@ -168,6 +168,18 @@ class LocateVms:
     vms: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FenceProxy:
+    """Run a fence agent there for the power of ``host``. Made by the shell alone: the core knows no parameters."""
+
+    agent: str
+    action: str
+    parameters: tuple[tuple[str, str], ...] = field(repr=False)
+    limit_ms: int
+    host: HostId
+    secrets: tuple[str, ...] = ()  # names
+
+
 OrderKind = (
     Claim
     | ProbeNow
@@ -188,6 +200,7 @@ OrderKind = (
     | EnableHost
     | StartVm
     | LocateVms
+    | FenceProxy
 )
 
 KIND_NAMES: dict[type, str] = {
@@ -210,6 +223,7 @@ KIND_NAMES: dict[type, str] = {
     EnableHost: "enable_host",
     StartVm: "start_vm",
     LocateVms: "locate_vms",
+    FenceProxy: "fence_proxy",
 }
 
 
@@ -266,10 +280,36 @@ class SendSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Through:
+    """The member whose agent runs a device's fence agent: its boot, the term that binds the order.
+
+    ``ha_off``: not if xapi's HA is armed there by then.
+    """
+
+    host: HostId
+    name: str  # for people
+    boot_id: str
+    term: int
+    ha_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """No member can run it now, in one sentence; ``allowed``: not for want of an entry in somebody's agent.conf."""
+
+    why: str
+    allowed: bool
+
+
+By = Through | Unable | None  # None: the collector itself
+
+
+@dataclass(frozen=True, slots=True)
 class ReadPower:
     """Run a fence device's ``status``; answered by a PowerRead event with the same run id.
 
     ``identify``: ask the device itself first which machine it switches. ``monitor``: run its ``monitor``, too.
+    ``by``: who runs it; where nobody can, the answer says so.
     """
 
     host: HostId
@@ -277,6 +317,7 @@ class ReadPower:
     run_id: str
     identify: bool = False
     monitor: bool = False
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +327,7 @@ class PowerOff:
     host: HostId
     device: str
     run_id: str
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +337,7 @@ class PowerOn:
     host: HostId
     device: str
     run_id: str
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Theory: a proof is a value of a class whose constructor needs a token that this module keeps; ``failover.py`` cannot
 promote without one. Each verifier returns a proof or a ``Refusal`` with the reason, never a boolean.
 
-* *power*: every device of the deciding level is bound to the host, and each gave two OFF readings at least
+* *power*: every device of the deciding level is bound to the host, and each gave two OFF readings (of two members,
+  where members run it and several can: proxy.py) at least
   ``reading_gap`` apart (3 s), the newest at most ``reading_fresh`` old (10 s), with no sign of life after the first of
   them began.
 * *toolstack*: the old master's own agent, in the same boot, holds its toolstack at the failover's term, sees it stopped
@@ -25,6 +26,7 @@ from typing import Any
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import (
+    FenceDevice,
     GateState,
     HostId,
     Liveness,
@@ -35,6 +37,7 @@ from poolwarden_collector.core.facts import (
     Role,
 )
 from poolwarden_collector.core.power import counting, deciding, is_bound, view
+from poolwarden_collector.core.proxy import independent
 from poolwarden_collector.core.record import Failover, Path, Step
 
 _TOKEN = object()
@@ -74,7 +77,7 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
         return Refusal("POWER_UNKNOWN", now_view.why)
     facts: list[dict[str, Any]] = []
     for device in deciding(d, host):
-        pair = _two_off(d, device.name)
+        pair = _two_off(d, device)
         if isinstance(pair, Refusal):
             return pair
         # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
@@ -87,15 +90,16 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
 
 def paired_since(d: Draft, host: HostId) -> Ms:
     """When the reading began that first completed a pair of OFF readings; a last look must not be older."""
-    return max((_pair_start(d, device.name) for device in deciding(d, host)), default=d.now)
+    return max((_pair_start(d, device) for device in deciding(d, host)), default=d.now)
 
 
-def _pair_start(d: Draft, device: str) -> Ms:
-    run = list(counting(d, device))
+def _pair_start(d: Draft, device: FenceDevice) -> Ms:
+    run = list(counting(d, device.name))
     while any(reading.power is not Power.OFF for reading in run):
         run.pop(0)
     for later in run:
-        if later.started_at - run[0].ended_at >= d.policy.reading_gap:
+        apart = later.started_at - run[0].ended_at >= d.policy.reading_gap
+        if apart and independent(d, device, run[0], later):
             return later.started_at
     return d.now
 
@@ -229,24 +233,31 @@ def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
     return Proof(_TOKEN, "roles", failover.old_master, failover.old_boot, facts)
 
 
-def _two_off(d: Draft, device: str) -> tuple[PowerReading, PowerReading] | Refusal:
+def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:
     """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
     run: list[PowerReading] = []
-    for reading in reversed(counting(d, device)):
+    name = device.name
+    for reading in reversed(counting(d, name)):
         if reading.power is not Power.OFF:
             break
         run.append(reading)
     if not run:
-        return Refusal("POWER_UNKNOWN", f"fence device {device} does not read OFF")
+        return Refusal("POWER_UNKNOWN", f"fence device {name} does not read OFF")
     newest = run[0]
-    if d.now - newest.ended_at > d.policy.reading_fresh:
-        return Refusal("STALE", f"the last OFF reading of {device} is {(d.now - newest.ended_at) / 1000:.0f} s old")
+    if d.now - newest.true_at > d.policy.reading_fresh:
+        return Refusal("STALE", f"the last OFF reading of {name} is {(d.now - newest.true_at) / 1000:.0f} s old")
     for earlier in run[1:]:
         # safety: from the end of the earlier run to the start of the later one, so that they cannot be one answer.
-        if newest.started_at - earlier.ended_at >= d.policy.reading_gap:
+        if newest.started_at - earlier.ended_at >= d.policy.reading_gap and independent(d, device, earlier, newest):
             return earlier, newest
-    return Refusal("ONE_READING", f"fence device {device} has read OFF once; a second reading is due")
+    return Refusal("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
+
+
+def _of(d: Draft, reading: PowerReading) -> str:
+    """Where a member has read it: by another one, if there is one."""
+    return f" (the first was run by {d.name(reading.through)})" if reading.through else ""
 
 
 def _show(d: Draft, reading: PowerReading) -> dict[str, Any]:
-    return {"power": reading.power.value, "ended_ms": reading.ended_at, "text": reading.text}
+    through = {"through": reading.through} if reading.through else {}
+    return {"power": reading.power.value, "ended_ms": reading.ended_at, "text": reading.text, **through}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import collecting, dead, device_health, questions, stakes, switching
+from poolwarden_collector.core import collecting, dead, device_health, proxy, questions, stakes, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
@@ -17,7 +17,7 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import silence_of, suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.live import PowerState
-from poolwarden_collector.core.orders import ReadPower
+from poolwarden_collector.core.orders import ReadPower, Through
 from poolwarden_collector.core.permission import (
     boot_grace,
     firm_refusal,
@@ -51,7 +51,7 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
         urgent = urgent or collecting.wants_reading(d, host)
         for device in d.pool.devices.get(host, ()):
             state = d.live.power.get(device.name, PowerState())
-            if state.running and d.now - state.started_at < device.hard_limit_ms + 10_000:
+            if state.running and d.now - state.started_at < proxy.landed_after(device):
                 continue
             if aimed_at(d, device):
                 continue
@@ -60,10 +60,12 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
             due = _next_reading(d, host, device.name, state, pressing)
             if due is not None and d.now >= due:
                 run = d.fresh_id("status")
-                started = replace(state, running=run, started_at=d.now, device=device.name)
+                by = proxy.runner(d, device)
+                whose = by.host if isinstance(by, Through) else ""
+                started = replace(state, running=run, started_at=d.now, device=device.name, by=whose)
                 d.change(power={**d.live.power, device.name: started})
                 ask = device_health.identify(d, host, device.name, state)
-                d.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing))
+                d.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing, by=by))
 
 
 def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:

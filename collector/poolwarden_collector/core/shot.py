@@ -18,13 +18,13 @@ from poolwarden_collector.core.evidence import silence_of
 from poolwarden_collector.core.facts import FenceDevice, Ms, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.look import SHOT_EVIDENCE_MS, witnessed_now
-from poolwarden_collector.core.orders import PowerOff
+from poolwarden_collector.core.orders import PowerOff, Unable
 from poolwarden_collector.core.permission import boot_grace, patience
 from poolwarden_collector.core.power import counting, deciding, is_bound, view
+from poolwarden_collector.core.proxy import landed_after, named, runner, said_by, whose
 from poolwarden_collector.core.record import Failover
 
 LIVE_REPORT_MS: Ms = 15_000
-LANDING_MS: Ms = 10_000
 ATTEMPTS, UNBEGUN = 2, 3  # per device
 
 
@@ -50,14 +50,18 @@ def shoot(d: Draft, failover: Failover) -> bool:
         _say_unwitnessed(d, failover)
         return True
     d.change(unwitnessed_since=None)
-    if failover.blocked == "BLOCKED_NO_WITNESS":
+    by = runner(d, device, ha_off=True)
+    if isinstance(by, Unable):
+        block(d, failover, "NO_MEMBER", f"{d.name(old)} is not shot: {by.why}")
+        return True
+    if failover.blocked in ("BLOCKED_NO_WITNESS", "BLOCKED_NO_MEMBER"):
         unblock(d)
     attempt, run = _attempts(failover, device) + 1, d.fresh_id("off")
-    text = f"powering {d.name(old)} off by {device.name}, attempt {attempt}"
+    text = f"powering {d.name(old)} off by {device.name}{said_by(d, by)}, attempt {attempt}"
     d.change(fence_since=d.now, look_misses=0, aimed=("", 0))
-    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run)
+    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, **whose(by))
     # safety: the verdict was recomputed in this pass on a look at most 5 s old; `off` only, never `reboot`.
-    d.do(PowerOff(old, device.name, run))
+    d.do(PowerOff(old, device.name, run, by))
     return True
 
 
@@ -88,7 +92,7 @@ def _next_device(d: Draft, failover: Failover) -> FenceDevice | None:
 def _is_read(d: Draft, device: FenceDevice) -> bool:
     """Is this device being read? An ``off`` would only stand behind it, and then not be begun at all."""
     state = d.live.power.get(device.name)
-    return state is not None and bool(state.running) and d.now - state.started_at < device.hard_limit_ms + LANDING_MS
+    return state is not None and bool(state.running) and d.now - state.started_at < landed_after(device)
 
 
 def _aim(d: Draft, device: FenceDevice) -> None:
@@ -134,11 +138,9 @@ def pending(d: Draft, failover: Failover) -> bool:
     if failover.fence_pending is None:
         return False
     name, run = failover.fence_pending
-    devices = d.pool.devices.get(failover.old_master, ())
-    limit = max((x.hard_limit_ms for x in devices if x.name == name), default=60_000)
     ours = f"/off/{d.site.epoch}." in run and d.live.fence_since
     since = d.live.fence_since if ours else d.site.started_at
-    if d.now - since < limit + LANDING_MS:
+    if d.now - since < landed_after(named(d, failover.old_master, name)):
         return True
     text = f"the power-off by {name} has no certain result: the power is read again"
     d.change(fenced_at=d.now)

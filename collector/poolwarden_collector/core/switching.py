@@ -20,11 +20,12 @@ from poolwarden_collector.core.events import FenceEnded, OperatorSaid
 from poolwarden_collector.core.evidence import silence_of
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import PowerOff, PowerOn
+from poolwarden_collector.core.orders import PowerOff, PowerOn, Unable
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.power import forget, is_bound, levels, view, why_unbound
+from poolwarden_collector.core.proxy import landed_after, named, runner, said_by, whose
 from poolwarden_collector.core.record import Failover, Step
-from poolwarden_collector.core.shot import LANDING_MS, LIVE_REPORT_MS
+from poolwarden_collector.core.shot import LIVE_REPORT_MS
 from poolwarden_collector.core.verdict import Verdict
 
 WAKE_AGAIN_MS: Ms = 600_000
@@ -99,14 +100,18 @@ def _begin(d: Draft, host: HostId, on: bool, by: str, devices: tuple[str, ...]) 
     device, left = devices[0], devices[1:]
     word = "on" if on else "off"
     run = d.fresh_id(word)
-    text = f"powering {d.name(host)} {word} by {device}" + ("" if by == "poolwarden" else f", asked by {by}")
+    block = named(d, host, device)
+    ran = runner(d, block) if block is not None else None
+    asked = "" if by == "poolwarden" else f", asked by {by}"
+    text = f"powering {d.name(host)} {word} by {device}{said_by(d, ran)}{asked}"
     boot = d.record.hosts[host].boot_id if host in d.record.hosts else ""
     facts = {"host": host, "device": device, "run": run, "on": on, "by": by, "left": list(left), "boot_id": boot}
+    facts |= whose(ran)
     d.note(Kind.SWITCH_INTENT, text, by, **facts)
     d.change(switched_at={**d.live.switched_at, run: d.now})
     forget(d, host)
     # safety: the intent is durable first; `off` only after the operator's name and force were judged in this pass.
-    d.do(PowerOn(host, device, run) if on else PowerOff(host, device, run))
+    d.do(PowerOn(host, device, run, ran) if on else PowerOff(host, device, run, ran))
 
 
 def _result(d: Draft, host: HostId, text: str, *, claim: bool, certain: bool) -> None:
@@ -125,8 +130,7 @@ def _woken(d: Draft, host: HostId) -> None:
 
 def _landed_at(d: Draft, host: HostId, device: str, run: str) -> Ms:
     """When nothing of this run can land any more; after a restart counted from the start, as nothing is known."""
-    limit = max((x.hard_limit_ms for x in d.pool.devices.get(host, ()) if x.name == device), default=60_000)
-    return d.live.switched_at.get(run, d.site.started_at) + limit + LANDING_MS
+    return d.live.switched_at.get(run, d.site.started_at) + landed_after(named(d, host, device))
 
 
 def _first_level(d: Draft, host: HostId) -> tuple[str, ...]:
@@ -160,10 +164,9 @@ def _unresolved(d: Draft, host: HostId) -> bool:
     if failover is None or failover.old_master != host or failover.fence_pending is None:
         return False
     name, run = failover.fence_pending
-    limit = max((x.hard_limit_ms for x in d.pool.devices.get(host, ()) if x.name == name), default=60_000)
     ours = f"/off/{d.site.epoch}." in run and d.live.fence_since
     since = d.live.fence_since if ours else d.site.started_at
-    return d.now - since < limit + LANDING_MS + d.policy.reading_fresh
+    return d.now - since < landed_after(named(d, host, name)) + d.policy.reading_fresh
 
 
 def _fresh(d: Draft, host: HostId) -> bool:
@@ -233,7 +236,9 @@ def _cannot(d: Draft, host: HostId) -> No | None:
         return No("busy", f"a switch of {name} has no certain result yet", f"poolwarden fence status {name}")
     if why := deposed(d):
         return No("held", why)
-    return None
+    first = named(d, host, _first_level(d, host)[0])
+    by = runner(d, first) if first is not None else None
+    return No("no-member", by.why, "See docs/fencing.md, devices that members run") if isinstance(by, Unable) else None
 
 
 def _order(d: Draft, said: OperatorSaid, *, on: bool) -> str:

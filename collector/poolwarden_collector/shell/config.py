@@ -42,6 +42,7 @@ BANNED_AGENTS = {
     "fence_xenapi": "it works through the very pool whose master is gone",
 }
 _SECRET_NAMES = ("pass", "secret", "token", "key", "community")
+COLLECTOR, MEMBERS = "collector", "members"  # who runs a fence agent
 _OURS = ("action", "option")  # written by Poolwarden alone
 
 
@@ -66,6 +67,7 @@ class Fence:
     parameters: dict[str, str] = field(default_factory=dict, repr=False)
     place: str = ""  # where it stands in the file, for messages
     identity: Path | None = None  # a program that says which machine it switches (device_identity.py)
+    via_members: bool = False  # its agent is run by members of its host's pool (proxy.py), and need not be here
 
     @property
     def block(self) -> str:
@@ -129,7 +131,9 @@ class Config:
         """The devices of each host, lowest level first, as the core knows them: without parameters."""
         found: dict[HostId, list[FenceDevice]] = {}
         for item in sorted(self.fence, key=lambda f: (f.host, f.level, f.name)):
-            device = FenceDevice(item.name, item.host, item.level, item.limit_ms, item.block)
+            device = FenceDevice(
+                item.name, item.host, item.level, item.limit_ms, item.block, item.agent.name, item.via_members
+            )
             found.setdefault(item.host, []).append(device)
         return {host: tuple(devices) for host, devices in found.items()}
 
@@ -291,7 +295,8 @@ def _fences(tables: tuple[Table, ...]) -> tuple[Fence, ...]:
 def _fence(table: Table) -> Fence:
     host = _uuid(table, "host", table.text("host"))
     level = table.integer("level", 1, 1, 9)
-    agent = _agent(table)
+    via_members = _via(table)
+    agent = _agent(table, via_members)
     limit = table.duration("limit", 40_000)
     if not 5_000 <= limit <= 600_000:
         raise table.wrong("limit", f"is {limit / 1000:g} s", "5s to 10m")
@@ -302,7 +307,15 @@ def _fence(table: Table) -> Fence:
     elif not os.access(identity, os.X_OK):
         raise table.wrong("identity", f"{identity} is not executable", "a program that prints uuid= and serial= lines")
     table.done()
-    return Fence(host, agent, name, level, limit, parameters, table.name, identity)
+    return Fence(host, agent, name, level, limit, parameters, table.name, identity, via_members)
+
+
+def _via(table: Table) -> bool:
+    """Is the agent run by members of the pool?"""
+    via = table.text("via", COLLECTOR)
+    if via not in (COLLECTOR, MEMBERS):
+        raise table.wrong("via", f"is {via!r}", f'"{COLLECTOR}" or "{MEMBERS}"')
+    return via == MEMBERS
 
 
 def is_secret(name: str) -> bool:
@@ -310,10 +323,11 @@ def is_secret(name: str) -> bool:
     return any(part in name.lower() for part in _SECRET_NAMES)
 
 
-def _agent(table: Table) -> Path:
+def _agent(table: Table, via_members: bool) -> Path:
     text = table.text("agent", None, "the absolute path of a fence agent")
     path = Path(text)
-    if not path.is_absolute():
+    # Where members run it, each has its own path for it, in its own configuration.
+    if not path.is_absolute() and not (via_members and path.name == text and text):
         raise table.wrong("agent", f"is {text!r}", "an absolute path, e.g. /usr/sbin/fence_ipmilan")
     base = path.name.split(".")[0]
     if base in BANNED_AGENTS:

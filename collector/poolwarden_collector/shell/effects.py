@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from poolwarden_collector.core import orders as core
@@ -47,6 +48,20 @@ class Replies:
             future.set_result(reply)
 
 
+def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.Order], bool]:
+    """How an order goes to its host; false: it has no stream, or this collector has stood down."""
+
+    def send(pool: PoolId, order: core.Order) -> bool:
+        session = sessions.of(order.host)
+        if roster.deposed or session is None:
+            return False
+        # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
+        session.send(session.state.order_to_pb(order, roster.epoch, pool))
+        return True
+
+    return send
+
+
 class Performer:
     """The real thing: agents' streams, fence devices, probes, operators."""
 
@@ -59,10 +74,12 @@ class Performer:
         self._prober = prober
         self._replies = replies
         self._inbox = inbox
+        self._send = order_sender(roster, sessions)
         self._handovers: dict[PoolId, Handovers] = {}
 
     def heard(self, pool: PoolId, event: Event) -> None:
         """Take an event on to the pool's handovers."""
+        self._fencer.heard(pool, event)
         handovers = self._handovers.get(pool)
         if handovers is None:
             return
@@ -80,11 +97,7 @@ class Performer:
         return self._handovers[pool]
 
     def _order(self, pool: PoolId, order: core.Order) -> None:
-        if self._roster.deposed:
-            return  # a handover under way sends its pieces from here as well
-        if (session := self._sessions.of(order.host)) is not None:
-            # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
-            session.send(session.state.order_to_pb(order, self._roster.epoch, pool))
+        self._send(pool, order)
 
     def perform(self, pool: PoolId, effect: core.Effect) -> None:
         """Begin one effect. An order for a host without a stream is dropped: the engine asks again."""

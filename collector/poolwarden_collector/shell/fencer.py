@@ -8,6 +8,7 @@ Rules
 * One run at a time per device. By day at most four devices are read at once, so that devices that hang never stand in
   front of an emergency; in an emergency at most sixteen agents run (starting forty froze the event loop for 0.66 s,
   four for 25 ms; measured with a process of this size).
+* A device that members run is run by the member that the core has named (proxy.py). Its reading is as old as the order.
 * Parameters are known here alone. An agent's own words may repeat a secret, so they are cleaned of every value that
   came from one before anybody sees them.
 """
@@ -22,11 +23,12 @@ from typing import Any
 
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import DeviceIdentity, Ms, PoolId, Power, PowerReading, Trouble
-from poolwarden_collector.core.orders import PowerOff, PowerOn, ReadPower
+from poolwarden_collector.core.orders import By, FenceProxy, Order, PowerOff, PowerOn, ReadPower, Through, Unable
 from poolwarden_collector.shell.agent_run import AgentRun, run_agent
 from poolwarden_collector.shell.config import Fence, is_secret
 from poolwarden_collector.shell.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.device_identity import Asked, ask
+from poolwarden_collector.shell.proxy import Ended, Proxies, not_run
 
 BY_DAY_AT_ONCE, URGENT_AT_ONCE = 4, 16
 SHORTEST_S = 3.0  # what is left to `status` after a slow `monitor`
@@ -39,13 +41,19 @@ class Fencer:
     """Runs the configured devices' agents; results go to ``post``."""
 
     def __init__(
-        self, devices: tuple[Fence, ...], post: Callable[[PoolId, Event], None], now: Callable[[], Ms]
+        self,
+        devices: tuple[Fence, ...],
+        post: Callable[[PoolId, Event], None],
+        now: Callable[[], Ms],
+        send: Callable[[PoolId, Order], bool] = lambda _pool, _order: False,
     ) -> None:
         self._devices = {device.name: device for device in devices}
         self._locks = {device.name: asyncio.Lock() for device in devices}
         self._by_day, self._urgent = asyncio.Semaphore(BY_DAY_AT_ONCE), asyncio.Semaphore(URGENT_AT_ONCE)
         self._post = post
         self._now = now
+        self._send = send
+        self._proxies: dict[PoolId, Proxies] = {}  # what members run, by pool
         self._tasks: set[asyncio.Task[None]] = set()
         self._offs: set[asyncio.Task[None]] = set()
 
@@ -64,6 +72,11 @@ class Fencer:
         task = self._begin(self._on(pool, effect))
         self._offs.add(task)
         task.add_done_callback(self._offs.discard)
+
+    def heard(self, pool: PoolId, event: Event) -> None:
+        """An event of this pool: a member's answer to what it runs may be in it."""
+        if pool in self._proxies:
+            self._proxies[pool].heard(event, self._now())
 
     def cut_off(self) -> None:
         """Kill every power switch that runs or waits for its turn; none of them has a certain result any more.
@@ -92,26 +105,29 @@ class Fencer:
             reading = PowerReading(Power.UNKNOWN, effect.device, now, now, why, trouble=Trouble.FAILED)
         else:
             async with self._locks[device.name], self._by_day if effect.monitor else self._urgent:
-                reading = await self._look(device, effect)
+                reading = await self._look(pool, device, effect)
         self._post(pool, PowerRead(effect.host, effect.run_id, reading))
 
-    async def _look(self, device: Fence, effect: ReadPower) -> PowerReading:
+    async def _look(self, pool: PoolId, device: Fence, effect: ReadPower) -> PowerReading:
         """Identity, ``monitor`` and ``status`` in one turn, all within the device's limit and a few seconds."""
         began, limit, asked, told = self._now(), device.limit_ms / 1000, None, None
+        agent = _Agent(self, pool, device, effect.by, effect.run_id)
         if effect.identify:
-            asked = await ask(device, min(IDENTITY_LIMIT_S, limit), effect.monitor)
-        run = None
+            asked = await agent.ask(min(IDENTITY_LIMIT_S, limit), effect.monitor)
+        end = None
         if effect.monitor:
-            monitor = _cleaned(await run_agent(device.agent, device.parameters, "monitor", limit), device)
-            told = "" if monitor.code == 0 else monitor.text
-            run = monitor if monitor.cut_off else None
+            monitor = await agent.run("monitor", limit)
+            told = "" if monitor.run.code == 0 else monitor.run.text
+            end = monitor if monitor.run.code is None else None
             limit = max(SHORTEST_S, limit - (self._now() - began) / 1000)
         at = self._now()
-        if run is None:
-            run = _cleaned(await run_agent(device.agent, device.parameters, "status", limit), device)
+        if end is None:
+            end = await agent.run("status", limit)
         said = _clean(asked.said, device) if asked is not None else None
-        ended, trouble = self._now(), trouble_of(run, asked)
-        return PowerReading(power_of(run), device.name, began, ended, run.text, said, trouble, told, ended - at)
+        ended, trouble = self._now(), end.trouble if end.trouble is not Trouble.NONE else trouble_of(end.run, asked)
+        through = effect.by.host if isinstance(effect.by, Through) else ""
+        text, power = end.run.text, power_of(end.run)
+        return PowerReading(power, device.name, began, ended, text, said, trouble, told, ended - at, through)
 
     async def _off(self, pool: PoolId, effect: PowerOff) -> None:
         # safety: `off` and nothing else; the core has made the intent durable before this effect.
@@ -121,25 +137,68 @@ class Fencer:
         await self._switch(pool, effect, "on")
 
     async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str) -> None:
-        _, run = await self._run(effect.device, action, OFF_WITHIN_MS)
+        run = await self._run(pool, effect, action)
         # A negative code is a signal: the agent may have sent its command before it was killed.
         certain = not run.started or (run.code is not None and run.code >= 0)
         _log.warning("power-%s of host %s by %s: %s", action, effect.host, effect.device, run.text)
         ok, now = run.code == 0, self._now()
         self._post(pool, FenceEnded(effect.host, effect.run_id, ok, certain, run.text, now, begun=run.started))
 
-    async def _run(self, name: str, action: str, within: Ms | None = None) -> tuple[Ms, AgentRun]:
-        """Run in turn; not at all if the turn comes later than ``within``."""
+    async def _run(self, pool: PoolId, effect: PowerOff | PowerOn, action: str) -> AgentRun:
+        """Run in turn; not at all if the turn comes late."""
+        name = effect.device
         asked, device = self._now(), self._devices.get(name)
         if device is None:
-            return self._now(), AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
+            return AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
         async with self._locks[name], self._urgent:
             began = self._now()
-            if within is not None and began - asked > within:
+            if began - asked > OFF_WITHIN_MS:
                 text = f"not begun: {name} was busy for {(began - asked) / 1000:.1f} s"
-                return began, AgentRun(None, False, "", "", text)
-            run = await run_agent(device.agent, device.parameters, action, device.limit_ms / 1000)
-        return began, _cleaned(run, device)
+                return AgentRun(None, False, "", "", text)
+            agent = _Agent(self, pool, device, effect.by, effect.run_id)
+            return (await agent.run(action, device.limit_ms / 1000)).run
+
+    async def by_member(self, pool: PoolId, order_id: str, through: Through, wanted: FenceProxy) -> Ended:
+        """Have a member run it."""
+        ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        proxies = self._proxies.setdefault(pool, Proxies(lambda order: self._send(pool, order)))
+        try:
+            proxies.begin(order_id, through, wanted, self._now(), ended.set_result)
+            return await ended
+        finally:
+            proxies.forget(order_id)
+
+
+class _Agent:
+    """A device's fence agent in one turn, run here or by a member."""
+
+    def __init__(self, fencer: Fencer, pool: PoolId, device: Fence, by: By, run_id: str) -> None:
+        self._fencer, self._pool, self._device, self._by, self._run_id = fencer, pool, device, by, run_id
+
+    async def ask(self, limit_s: float, thorough: bool) -> Asked:
+        if self._by is None and not self._device.via_members:
+            return await ask(self._device, limit_s, thorough)
+        return Asked(DeviceIdentity(text="a device that members run cannot be asked"))
+
+    async def run(self, action: str, limit_s: float) -> Ended:
+        """Run it, or say why it is not run; nothing of it is secret any more."""
+        device, by = self._device, self._by
+        if by is None and device.via_members:
+            by = Unable(f"{device.name} is run by members, and none was named", allowed=True)
+        if isinstance(by, Unable):
+            return not_run(by)
+        if by is None:
+            return Ended(_cleaned(await run_agent(device.agent, device.parameters, action, limit_s), device))
+        order_id, wanted = f"{self._run_id}/{action}", proxied(device, action, limit_s)
+        ended = await self._fencer.by_member(self._pool, order_id, by, wanted)
+        return replace(ended, run=_cleaned(ended.run, device))
+
+
+def proxied(device: Fence, action: str, limit_s: float) -> FenceProxy:
+    """What a member is told to run; the parameters go with it, in the order alone."""
+    given = tuple(sorted(device.parameters.items()))
+    names = tuple(name for name, value in given if value and is_secret(name))
+    return FenceProxy(device.agent.name, action, given, int(limit_s * 1000), device.host, names)
 
 
 def power_of(run: AgentRun) -> Power:

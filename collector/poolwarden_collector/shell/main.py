@@ -21,7 +21,7 @@ import click
 from poolwarden_collector.shell import ca, clock
 from poolwarden_collector.shell.backup import BackupError, back_up, stamp
 from poolwarden_collector.shell.config import Config, ConfigError, load
-from poolwarden_collector.shell.effects import Performer, Replies
+from poolwarden_collector.shell.effects import Performer, Replies, order_sender
 from poolwarden_collector.shell.fence_metadata import check_devices
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_collector.shell.gateway import Gateway
@@ -60,7 +60,7 @@ class Parts:
 def assemble(config: Config, journal: Journal) -> Parts:
     """Put a collector together around an open journal whose epoch has begun; to be called in the event loop."""
     roster, inbox, sessions, replies = Roster(config, journal.epoch, clock.mono_ms), Inbox(), Sessions(), Replies()
-    fencer = Fencer(config.fence, inbox.post, clock.mono_ms)
+    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, order_sender(roster, sessions))
     prober = Prober(config.policy_of, inbox.post, clock.mono_ms, config.anchors)
     performer = Performer(roster, sessions, fencer, prober, replies, inbox)
     telemetry = Telemetry(config.state_dir)

@@ -14,6 +14,7 @@ from poolwarden_collector.core.facts import (
     ClaimOutcome,
     DatabaseFacts,
     DatabasePiece,
+    FenceRun,
     Freshness,
     GateState,
     Hello,
@@ -95,6 +96,7 @@ def hello(m: pb.Hello, pool: str) -> Hello:
         python_version=m.python_version,
         hold=hold(m.hold, never) if m.HasField("hold") else None,
         boot_gate=boot_gate(m.boot_gate, never) if m.HasField("boot_gate") else None,
+        fence_agents=frozenset(m.fence_agents),
     )
 
 
@@ -247,12 +249,17 @@ def result(m: pb.OrderResult, at: At) -> OrderOutcome:
         vm_places=tuple(_vm_place(place) for place in m.vm_places),
         hold=hold(m.hold, at) if m.HasField("hold") else None,
         roles=tuple(_role_answer(answer) for answer in m.roles),
+        fence_run=_fence_run(m.fence_run) if m.HasField("fence_run") else None,
     )
 
 
 def _role_answer(m: pb.RoleAnswer) -> RoleAnswer:
     said = {pb.RoleAnswer.FOLLOWS: Said.FOLLOWS, pb.RoleAnswer.ACTS: Said.ACTS}.get(m.said, Said.SILENT)
     return RoleAnswer(m.host_uuid, said, m.follows, m.followed_answers)
+
+
+def _fence_run(m: pb.FenceRun) -> FenceRun:
+    return FenceRun(m.code, m.output, m.errors, m.text)
 
 
 def _piece(m: pb.DatabasePiece) -> DatabasePiece:

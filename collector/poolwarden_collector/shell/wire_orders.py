@@ -105,6 +105,17 @@ def _release(k: core.ToolstackRelease) -> pb.ToolstackRelease:
     return pb.ToolstackRelease(release_as=as_, master_address=k.master_address)
 
 
+def _fence_proxy(k: core.FenceProxy) -> pb.FenceProxy:
+    return pb.FenceProxy(
+        agent=k.agent,
+        action=k.action,
+        parameters=dict(k.parameters),
+        limit_ms=k.limit_ms,
+        host_uuid=k.host,
+        secrets=k.secrets,
+    )
+
+
 def _place(k: core.PlaceDatabase) -> pb.PlaceDatabase:
     return pb.PlaceDatabase(
         generation=k.generation,
@@ -154,5 +165,6 @@ _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.DeclareHostDead: lambda k, _: pb.DeclareHostDead(host_uuid=k.host),
     core.EnableHost: lambda k, _: pb.EnableHost(host_uuid=k.host),
     core.StartVm: lambda k, _: pb.StartVm(vm_uuid=k.vm, host_uuid=k.host),
+    core.FenceProxy: lambda k, _: _fence_proxy(k),
     core.LocateVms: lambda k, _: pb.LocateVms(vm_uuids=k.vms),
 }

@@ -119,7 +119,8 @@ class SimPort(HostPort):
         return self._host.disk.read(path).decode().strip()
 
     def capabilities(self) -> tuple[str, ...]:
-        return tuple(kind for kind in gate.KNOWN if kind not in self._missing)
+        able = (kind for kind in gate.KNOWN if kind != gate.FENCE_PROXY or self.fence_agents())
+        return tuple(kind for kind in able if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:
         """Faults: an older version without these capabilities; a clone that says it is another host."""

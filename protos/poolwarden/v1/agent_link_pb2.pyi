@@ -154,6 +154,7 @@ class Hello(google.protobuf.message.Message):
     PYTHON_VERSION_FIELD_NUMBER: builtins.int
     HOLD_FIELD_NUMBER: builtins.int
     BOOT_GATE_FIELD_NUMBER: builtins.int
+    FENCE_AGENTS_FIELD_NUMBER: builtins.int
     agent_version: builtins.str
     """e.g. "0.1.0" """
     protocol_version: builtins.int
@@ -191,6 +192,9 @@ class Hello(google.protobuf.message.Message):
     @property
     def boot_gate(self) -> global___BootGateFacts:
         """absent: this agent has no boot gate"""
+    @property
+    def fence_agents(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """names of the fence agents that this host may run for others, and has"""
     def __init__(
         self,
         *,
@@ -210,9 +214,10 @@ class Hello(google.protobuf.message.Message):
         python_version: builtins.str = ...,
         hold: global___HoldFacts | None = ...,
         boot_gate: global___BootGateFacts | None = ...,
+        fence_agents: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "hold", b"hold", "machine", b"machine", "tombstone", b"tombstone"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "machine", b"machine", "management_address", b"management_address", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "fence_agents", b"fence_agents", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "machine", b"machine", "management_address", b"management_address", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
 
 global___Hello = Hello
 
@@ -2137,6 +2142,10 @@ class CollectEvidence(google.protobuf.message.Message):
 global___CollectEvidence = CollectEvidence
 
 class FenceProxy(google.protobuf.message.Message):
+    """Run a fence agent here, for the power of another host of this pool. The path is this host's own configuration's, which
+    alone says what may be run; the parameters are given to its stdin, and neither stored nor logged nor told back.
+    """
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     class ParametersEntry(google.protobuf.message.Message):
@@ -2158,11 +2167,21 @@ class FenceProxy(google.protobuf.message.Message):
     ACTION_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     LIMIT_MS_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    SECRETS_FIELD_NUMBER: builtins.int
     agent: builtins.str
+    """name without folder, one of Hello.fence_agents"""
     action: builtins.str
+    """"off", "on", "status", "monitor", "metadata", "validate-all" or "list" """
     @property
     def parameters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     limit_ms: builtins.int
+    """hard limit of the run, 1000..600000"""
+    host_uuid: builtins.str
+    """whose power it is about; never this host's own"""
+    @property
+    def secrets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """names of the parameters whose values nobody may see"""
     def __init__(
         self,
         *,
@@ -2170,8 +2189,10 @@ class FenceProxy(google.protobuf.message.Message):
         action: builtins.str = ...,
         parameters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         limit_ms: builtins.int = ...,
+        host_uuid: builtins.str = ...,
+        secrets: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "agent", b"agent", "limit_ms", b"limit_ms", "parameters", b"parameters"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "agent", b"agent", "host_uuid", b"host_uuid", "limit_ms", b"limit_ms", "parameters", b"parameters", "secrets", b"secrets"]) -> None: ...
 
 global___FenceProxy = FenceProxy
 
@@ -2255,6 +2276,7 @@ class OrderResult(google.protobuf.message.Message):
     VM_PLACES_FIELD_NUMBER: builtins.int
     HOLD_FIELD_NUMBER: builtins.int
     ROLES_FIELD_NUMBER: builtins.int
+    FENCE_RUN_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     kind: builtins.str
     """e.g. "promote" """
@@ -2292,6 +2314,9 @@ class OrderResult(google.protobuf.message.Message):
     @property
     def roles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RoleAnswer]:
         """for probe_now with ask_role"""
+    @property
+    def fence_run(self) -> global___FenceRun:
+        """for fence_proxy"""
     def __init__(
         self,
         *,
@@ -2311,11 +2336,48 @@ class OrderResult(google.protobuf.message.Message):
         vm_places: collections.abc.Iterable[global___VmPlace] | None = ...,
         hold: global___HoldFacts | None = ...,
         roles: collections.abc.Iterable[global___RoleAnswer] | None = ...,
+        fence_run: global___FenceRun | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "hold", b"hold", "placements", b"placements", "probes", b"probes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "roles", b"roles", "term", b"term", "text", b"text", "vm_places", b"vm_places"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "fence_run", b"fence_run", "hold", b"hold", "placements", b"placements", "probes", b"probes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "fence_run", b"fence_run", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "roles", b"roles", "term", b"term", "text", b"text", "vm_places", b"vm_places"]) -> None: ...
 
 global___OrderResult = OrderResult
+
+class FenceRun(google.protobuf.message.Message):
+    """How a run of a fence agent ended. DONE: it ended by itself; FAILED: it never began; UNKNOWN: it was cut off, and what it
+    asked of the device may still happen.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    ERRORS_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    BEGAN_MONO_MS_FIELD_NUMBER: builtins.int
+    ENDED_MONO_MS_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """exit status of a run that ended by itself; negative: a signal"""
+    output: builtins.str
+    """the beginning of what it said, without the values that nobody may see"""
+    errors: builtins.str
+    text: builtins.str
+    """one line for people"""
+    began_mono_ms: builtins.int
+    ended_mono_ms: builtins.int
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        output: builtins.str = ...,
+        errors: builtins.str = ...,
+        text: builtins.str = ...,
+        began_mono_ms: builtins.int = ...,
+        ended_mono_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["began_mono_ms", b"began_mono_ms", "code", b"code", "ended_mono_ms", b"ended_mono_ms", "errors", b"errors", "output", b"output", "text", b"text"]) -> None: ...
+
+global___FenceRun = FenceRun
 
 class RoleAnswer(google.protobuf.message.Message):
     """What a host's xapi says of its own role to whoever asks without a session."""

@@ -1,0 +1,87 @@
+"""What this host runs for others at the collector's word: which fence agents, which actions, which parameters.
+
+Theory
+------
+A fence agent is a program that does what its parameters say, and some of those name programs, files and options of
+other programs (``ipmitool_path``, ``ssh_options``, ``identity_file``, ``debug_file``). Whoever may set them may run
+anything. The collector may switch power through this host; it may not run a program of its choice on it. Therefore:
+
+* Only agents that this host's own configuration names, by a name without folder; never one that lies by design.
+* Only the actions that Poolwarden has a use for; there is no ``reboot``. ``action`` is written last and once, because
+  the last one wins and an agent without one reboots (ClusterLabs: doc/FenceAgentAPI.md).
+* Only parameters that are addresses, names, secrets, numbers and switches: a list of what is let through, not of what
+  is kept out.
+* Nothing with a line break in it: it would be another parameter.
+"""
+
+from typing import Dict, Sequence
+
+ACTIONS = ("off", "on", "status", "monitor", "metadata", "validate-all", "list")
+SWITCHES = ("off", "on")
+LONGEST_LIMIT_MS = 600000
+MOST_BYTES = 16384  # of all parameters: less than a pipe takes at once
+
+# The same as the collector refuses: they lie by design, fence virtual machines, or need a person.
+BANNED = {
+    "fence_dummy": "it reports success without doing anything",
+    "fence_virt": "it fences virtual machines, not hosts",
+    "fence_vbox": "it fences virtual machines, not hosts",
+    "fence_kdump": "it proves a crash dump, not that the power is off",
+    "fence_heuristics_ping": "it only pings",
+    "fence_manual": "a person confirms it",
+    "fence_xenapi": "it works through the very pool whose master is gone",
+}
+
+# Of fence-agents 4.12 (lib/fencing.py, and what the agents for BMCs and PDUs add).
+# fmt: off
+PARAMETERS = frozenset((
+    "ip", "ipaddr", "ipport", "inet4_only", "inet6_only", "port", "plug", "module_name", "switch",
+    "separator", "username", "login", "password", "passwd", "secure", "ssl", "ssl_secure", "ssl_insecure",
+    "tls1_0", "notls", "gnutls_legacy", "lanplus", "auth", "cipher", "privlvl", "hexadecimal_kg", "target",
+    "method", "timeout", "redfish_uri", "systems_uri", "community", "snmp_version", "snmp_auth_prot",
+    "snmp_sec_level", "snmp_priv_prot", "snmp_priv_passwd", "delay", "power_wait", "power_timeout",
+    "shell_timeout", "login_timeout", "retry_on", "stonith_status_sleep", "nodename", "api_version", "ribcl",
+    "hmc_version", "managed", "partition",
+))
+# fmt: on
+
+
+def banned(name: str) -> str:
+    """Why a fence agent of this name is never run; empty: it may be."""
+    return BANNED.get(name.split(".")[0], "")
+
+
+def refusal(name: str, action: str, parameters: Dict[str, str], limit_ms: int, allowed: Sequence[str]) -> str:
+    """Why this run is refused, in one sentence; empty: it is not. ``allowed``: the names that this host may run."""
+    if name not in allowed:
+        return "%.60r is no fence agent that agent.conf of this host allows" % name
+    if action not in ACTIONS:
+        return "%.40r is no action that is run here" % action
+    if not 1000 <= limit_ms <= LONGEST_LIMIT_MS:
+        return "its limit of %d ms is outside 1000..%d" % (limit_ms, LONGEST_LIMIT_MS)
+    for key in sorted(parameters):
+        # safety: an unknown one may name a program or a file; this host lets nobody choose those.
+        if key.replace("-", "_") not in PARAMETERS:
+            return "the parameter %.60r is not taken from the collector" % key
+        if key == "method" and parameters[key] != "onoff":
+            return "method is %.20r: only onoff is verified" % parameters[key]
+        if any(letter in parameters[key] for letter in "\n\r\0"):
+            return "the parameter %.60r has a line break" % key
+    if sum(len(key.encode()) + len(value.encode()) + 2 for key, value in parameters.items()) > MOST_BYTES:
+        return "its parameters are more than %d bytes" % MOST_BYTES
+    return ""
+
+
+def stdin_of(parameters: Dict[str, str], action: str) -> bytes:
+    """What the fence agent reads: the action last, and once."""
+    lines = ["%s=%s" % item for item in sorted(parameters.items())]
+    # safety: the last action wins, and an agent that reads none reboots.
+    return "\n".join(lines + ["action=%s" % action, ""]).encode("utf-8")
+
+
+def cleaned(text: str, parameters: Dict[str, str], secrets: Sequence[str], longest: int) -> str:
+    """The beginning of what an agent said, without the values that nobody may see."""
+    hidden = sorted((parameters[name] for name in secrets if parameters.get(name)), key=len, reverse=True)
+    for value in hidden:
+        text = text.replace(value, "***")
+    return text[:longest]

@@ -1,0 +1,121 @@
+"""Fence agents that this host runs for others: each order once, one at a time per device, a few at once.
+
+Rules
+-----
+* An order is remembered for as long as it could be delivered again. Delivered twice it is never run twice: while its
+  run is under way the answer is *unknown*, afterwards it is the same result again.
+* What an agent before this one was told is not known here, so an order that echoes an instant from before this agent's
+  start is refused: its run may be under way, and the collector waits that out (contract: an off without a result).
+* Parameters are kept nowhere: not in the durable slots, the log, the spool or the answer.
+* Runs are bounded: each costs memory that this dom0 lends the agent.
+"""
+
+import hashlib
+import threading
+from typing import Any, Dict, Optional, Tuple
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import fence_order, gate
+from poolwarden_agent.dom0.fence_run import FenceRun
+from poolwarden_agent.dom0.port import HostPort
+
+MOST_RUNS = 3
+MOST_REMEMBERED = 256
+LONGEST_SAID = 4096
+
+
+class Fences(object):
+    """The fence runs of this agent's life."""
+
+    def __init__(self, port: HostPort) -> None:
+        self._port = port
+        self._since_ms = port.mono_ms()
+        self._lock = threading.Lock()
+        self._running = 0
+        self._known: Dict[str, Tuple[int, Optional[pb.OrderResult]]] = {}  # order id: since when, and how it ended
+
+    def carry_out(self, order: gate.Order, message: pb.Order, answer: pb.OrderResult) -> pb.OrderResult:
+        """Run what the order asks for; ``answer`` is what is common to all answers. The gate has let it pass."""
+        wanted, parameters = message.fence_proxy, dict(message.fence_proxy.parameters)
+        refusal = self._admit(order, wanted, parameters, answer)
+        if refusal is not None:
+            return refusal
+        began, run = self._port.mono_ms(), FenceRun(True, None, "", "", "it broke off")
+        try:
+            # safety: at most once per order id, for another host, an executable of this host's own configuration.
+            run = self._port.run_fence(wanted.agent, fence_order.stdin_of(parameters, wanted.action), wanted.limit_ms)
+        finally:
+            _tell(answer, run, wanted, parameters)
+            answer.fence_run.began_mono_ms, answer.fence_run.ended_mono_ms = began, self._port.mono_ms()
+            with self._lock:
+                self._running -= 1
+                self._known[order.order_id] = (began, answer)
+        return answer
+
+    def _admit(
+        self, order: gate.Order, wanted: pb.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult
+    ) -> Optional[pb.OrderResult]:
+        """Why it is not run; None: it is, and is remembered from here on."""
+        now = self._port.mono_ms()
+        with self._lock:
+            self._forget(now)
+            if order.order_id in self._known:
+                return _again(self._known[order.order_id][1], answer)
+            if order.echo_mono_ms < self._since_ms:
+                return _refused(answer, "expired", "it is from before this agent's start")
+            why = fence_order.refusal(
+                wanted.agent, wanted.action, parameters, wanted.limit_ms, self._port.fence_agents()
+            )
+            if why:
+                return _refused(answer, "precondition", why)
+            if self._running >= MOST_RUNS or len(self._known) >= MOST_REMEMBERED:
+                return _refused(answer, "busy", "%d fence agents run here already" % self._running)
+            self._running += 1
+            self._known[order.order_id] = (now, None)
+        return None
+
+    def _forget(self, now: int) -> None:
+        """Let go of what can no longer be delivered again."""
+        over = now - 2 * gate.LONGEST_VALID_MS
+        for order_id in [i for i, (at, ended) in self._known.items() if ended is not None and at < over]:
+            del self._known[order_id]
+
+
+def lane(message: pb.Order) -> str:
+    """Orders of one lane run one after the other: one at a time per fence agent and device."""
+    wanted = message.fence_proxy
+    device = repr((wanted.agent, sorted(wanted.parameters.items()))).encode("utf-8")
+    return "%s %s" % (gate.FENCE_PROXY, hashlib.sha256(device).hexdigest())
+
+
+def _again(before: Optional[pb.OrderResult], answer: pb.OrderResult) -> pb.OrderResult:
+    if before is None:
+        answer.outcome, answer.reason = pb.OrderResult.UNKNOWN, "busy"
+        answer.text = "this very run is under way"
+    else:
+        answer.CopyFrom(before)
+    answer.replayed = True
+    return answer
+
+
+def _refused(answer: pb.OrderResult, reason: str, text: str) -> pb.OrderResult:
+    answer.outcome, answer.reason, answer.text = pb.OrderResult.REFUSED, reason, text
+    return answer
+
+
+def _tell(answer: pb.OrderResult, run: FenceRun, wanted: Any, parameters: Dict[str, str]) -> None:
+    """How it ended. The agent's own words go to the collector alone, cleaned."""
+
+    def clean(text: str) -> str:
+        return fence_order.cleaned(text, parameters, wanted.secrets, LONGEST_SAID)
+
+    what = "%s %s for %s" % (wanted.agent, wanted.action, wanted.host_uuid)
+    if not run.started:
+        answer.outcome, answer.reason, answer.text = pb.OrderResult.FAILED, "storage", clean(run.text)
+    elif run.code is None or run.code < 0:
+        answer.outcome, answer.reason, answer.text = pb.OrderResult.UNKNOWN, "timeout", "%s was cut off" % what
+    else:
+        answer.outcome, answer.text = pb.OrderResult.DONE, "%s: exit status %d" % (what, run.code)
+    told = answer.fence_run
+    told.code = run.code if run.code is not None else 0
+    told.output, told.errors, told.text = clean(run.output), clean(run.errors), clean(run.text)
