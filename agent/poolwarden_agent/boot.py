@@ -5,7 +5,7 @@ asks the members where no collector is heard (it may block for up to its limit p
 collector's answer; ``settle`` decides and does what must be done before xapi may start; ``allows`` says whether it may.
 
 Order: what the collector's word raises (epoch, term) is durable before the gate moves. A successor's address is in
-pool.conf before anything starts that reads it.
+pool.conf before anything starts that reads it. Once xapi was started in this boot, the gate of this boot is over.
 """
 
 from typing import List, Optional, Tuple
@@ -127,6 +127,11 @@ class BootGate(object):
         found = self._port.boot_facts()
         passed = self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN)
         if found is None or (passed and not self._may_be_taken_back()):
+            return self.decision
+        if found.started and not passed:
+            # safety: whoever became master since then (a role handed back) is not made a member by an old word.
+            self.decision = Decision(boot_gate.OPEN, "xapi was started in this boot before", True)
+            self._since_ms = self._port.mono_ms()
             return self.decision
         silent = self.silent(connected)
         word = self._word

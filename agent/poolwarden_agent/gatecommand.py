@@ -1,4 +1,4 @@
-"""`poolwarden-agent gate wait|status|open|release`: xapi's start and the operator on this very host.
+"""`poolwarden-agent gate wait|status|open|release|found`: xapi's start and the operator on this very host.
 
 ``wait`` is ExecStartPre of xapi.service. It returns when xapi may start and otherwise goes on waiting, so that xapi is
 neither started nor failed; it says why, once per reason. Rules, the first that decides:
@@ -29,18 +29,20 @@ from poolwarden_agent.gatefile import Word
 from poolwarden_agent.keeper import Keeper
 
 AGENT_WITHIN_MS = 20000
-TURN_S = 0.5
+TURN_S = 0.2
 ASK_EVERY_MS = 2000
 
 
 def main(words: List[str]) -> int:
     parser = argparse.ArgumentParser(prog="poolwarden-agent gate", description="May xapi start on this host?")
-    parser.add_argument("what", choices=("wait", "status", "open", "release"))
+    parser.add_argument("what", choices=("wait", "status", "open", "release", "found"))
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="open, release: this host's name, instead of typing it")
     parser.add_argument("--as-member", default="", metavar="ADDRESS", help="release: follow this living master")
     given = parser.parse_args(words)
     log.name("gate")
+    if given.what == "found":
+        return _found(given.root)
     if given.what == "wait":
         return _wait(given.root)
     if given.what == "release" and given.as_member:
@@ -54,6 +56,10 @@ def main(words: List[str]) -> int:
 def _wait(root: str) -> int:
     boot_id = files.read(root, files.BOOT_ID) or ""
     try:
+        booting.note_found(root, boot_id)
+    except OSError as error:
+        log.say("what this boot found in pool.conf cannot be noted: %s" % error)
+    try:
         Waiting(root, boot_id).run()
     except Exception as error:  # a fault of ours must not keep a healthy host down
         why = "%s: %s" % (type(error).__name__, error)
@@ -65,6 +71,24 @@ def _wait(root: str) -> int:
         booting.mark_started(root, boot_id)
     except OSError as error:
         log.say("the start of xapi cannot be noted: %s" % error)
+    return 0
+
+
+def _found(root: str) -> int:
+    """Note and say what this boot found, before the toolstack starts (poolwarden-boot.service)."""
+    boot_id = files.read(root, files.BOOT_ID) or ""
+    try:
+        role, master = booting.note_found(root, boot_id)
+        state = stored(root)
+    except (OSError, SlotError, ValueError) as error:
+        log.say("what this boot found cannot be noted: %s" % error)
+        return 1
+    said = "pool.conf says %s%s" % (role or "nothing that can be read", " of %s" % master if master else "")
+    if state.hold is not None:
+        said += "; the toolstack is held since term %d" % state.hold.term
+    if state.tombstone is not None:
+        said += "; superseded at term %d" % state.tombstone.term
+    log.say("this boot found: %s" % said)
     return 0
 
 

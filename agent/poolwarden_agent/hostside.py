@@ -271,10 +271,20 @@ class HostSide(object):
     def release_hold(self) -> Act:
         """Lift the hold at the word of an operator on this host, and start the toolstack as what pool.conf says.
 
+        As master only at a higher term: whatever was decided against this host at the term of its hold is over then,
+        and a collector that hears of it begins anew.
+
         :raises SlotError: it could not be stored; the toolstack is still held.
         """
-        self._keeper.change(lambda state: gate.with_hold(state, None))
+        self._keeper.change(self._without_hold)
         return self.port.start_toolstack(RESTART_LIMIT_MS)
+
+    def _without_hold(self, state: gate.GateState) -> gate.GateState:
+        held = state.hold.term if state.hold is not None else 0
+        as_master = self.port.role()[0] == gate.MASTER
+        # safety: a proof of this hold, and every order that rests on one, is of a lower term from here on.
+        term = max(state.term, held) + 1 if as_master and held else state.term
+        return gate.with_hold(state._replace(term=term), None)
 
     def follow(self, address: str) -> Act:
         """Become member of this address at the word of an operator on this host; a hold ends once pool.conf says so.

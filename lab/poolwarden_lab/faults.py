@@ -95,8 +95,8 @@ async def heal(world: World, machine: Machine) -> None:
     if machine.host.frozen:
         machine.host.thaw()
     machine.host.xapi.send(signal.SIGUSR2)
+    machine.host.plug(True)
     if machine.host.alive:
         world.network.set_link(machine.host.node, True)
-        machine.host.plug(True)
     else:
         await machine.host.power_on()

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 DROP_IN = "usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf"
 PROGRAM = "opt/poolwarden/bin/poolwarden-agent"
-# As packaging/agent/xapi.service.d has it (tests/lab holds the two against each other).
-FIRST = f"/{PROGRAM} gate wait"
+WRAPPER = "opt/poolwarden/bin/poolwarden-gate"
 INTERFACE = "sys/class/net/xenbr0"
 DISK_MB = 128  # twice what the policy wants free before a promotion
 SUPERVISOR_SOCKET = "var/run/supervisor.sock"
 FILLER = "var/log/filler"
 STOP_LIMIT_S = 90.0  # systemd's TimeoutStopSec; divided by the time factor, like everything about xapi
 _CONTROL = Path(__file__).with_name("systemctl.py")
+_PACKAGE = Path(__file__).resolve().parents[2] / "packaging/agent"  # the shipped drop-in and wrapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ class SimulatedHost:
 
     # -------------------------------------------------------------------------------- the tree
 
+    plugged = True
+
     def build(self, certificates: dict[str, bytes]) -> None:
         """Make the tree, on a small file system of its own where mounts are possible."""
         self.root.mkdir(parents=True, mode=0o755, exist_ok=True)
@@ -121,7 +123,8 @@ class SimulatedHost:
             self._put_gate()
 
     def _put_gate(self) -> None:
-        self._write(DROP_IN, f"[Service]\nExecStartPre=-{FIRST}\nTimeoutStartSec=0\n".encode(), 0o644)
+        self._write(DROP_IN, (_PACKAGE / "xapi.service.d/50-poolwarden.conf").read_bytes(), 0o644)
+        self._write(WRAPPER, (_PACKAGE / "poolwarden-gate").read_bytes(), 0o755)
         words = " ".join(_quoted(word) for word in [self._settings.agent_python, "-m", "poolwarden_agent"])
         path = _quoted(self._settings.agent_environment.get("PYTHONPATH", ""))
         program = f'#!/bin/sh\nexport PYTHONPATH={path}\nexec {words} "$@" --root {_quoted(str(self.root))}\n'
@@ -130,7 +133,8 @@ class SimulatedHost:
         self._write("var/run/poolwarden/xapi-started", boot.read_bytes(), 0o644)
 
     def plug(self, there: bool) -> None:
-        """What dom0 sees of the management interface's cable."""
+        """The management interface's cable, as dom0 sees it; a pulled one stays pulled over a boot."""
+        self.plugged = there
         self._write(f"{INTERFACE}/carrier", b"1\n" if there else b"0\n", 0o644)
 
     def destroy(self) -> None:
@@ -149,11 +153,12 @@ class SimulatedHost:
                 return
             self.powered = True
             self._forget_last_boot()
-            self._network.set_link(self.node, True)
+            self._network.set_link(self.node, self.plugged)
             self._hypervisor = HypervisorServer(self.root, self._domains)
             await self._hypervisor.start()
             socket_path = self.root / SUPERVISOR_SOCKET
             self._supervisor = await asyncio.start_unix_server(self._obey, str(socket_path))
+            await self._note_what_was_found()
             await self.xapi.start()
             await self.agent.start()
 
@@ -264,7 +269,18 @@ class SimulatedHost:
         """What the drop-in has systemd run before each start of xapi."""
         if name != "xapi" or not self._settings.gated:
             return []
-        return [*self._network.launcher(self.node), str(self.root / PROGRAM), *FIRST.split()[1:]]
+        # The packaged wrapper itself; what it calls by absolute paths lies below this host's root.
+        where = [f"POOLWARDEN_ROOT={self.root}", f"POOLWARDEN_AGENT={self.root / PROGRAM}"]
+        return [*self._network.launcher(self.node), "env", *where, str(self.root / WRAPPER)]
+
+    async def _note_what_was_found(self) -> None:
+        """poolwarden-boot.service, which the drop-in pulls in before xapi."""
+        if self._settings.gated:
+            command = [*self._network.launcher(self.node), str(self.root / PROGRAM), "gate", "found"]
+            with (self._settings.logs / f"{self.node}-boot.log").open("ab") as log:
+                environment = self._settings.environment
+                early = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=environment)
+                await early.wait()
 
     def _xapi_command(self) -> list[str]:
         settings = self._settings

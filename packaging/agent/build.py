@@ -34,6 +34,7 @@ FILES = {
     "poolwarden-agent": (f"{HOME}/bin/poolwarden-agent", 0o755),
     "poolwarden-gate": (f"{HOME}/bin/poolwarden-gate", 0o755),
     "poolwarden-agent.service": ("usr/lib/systemd/system/poolwarden-agent.service", 0o644),
+    "poolwarden-boot.service": ("usr/lib/systemd/system/poolwarden-boot.service", 0o644),
     "50-poolwarden-agent.preset": ("usr/lib/systemd/system-preset/50-poolwarden-agent.preset", 0o644),
     "xapi.service.d/50-poolwarden.conf": ("usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf", 0o644),
     "agent.conf": ("etc/poolwarden/agent.conf", 0o640),

@@ -50,6 +50,34 @@ def test_pool_conf_is_replaced_whole(tree):
     assert after.st_ino != before and after.st_mode & 0o777 == 0o640
 
 
+def test_what_pool_conf_said_before_is_kept(tree):
+    tree.put("etc/xensource/pool.conf", "master")
+    tree.put("var/lib/poolwarden/latch", "none")
+    files.write_pool_conf(str(tree.root), "10.0.0.2")
+    assert tree.text(files.BEFORE) == "master"
+    files.write_pool_conf(str(tree.root), "10.0.0.2")
+    assert tree.text(files.BEFORE) == "master", "the same word again replaces nothing"
+    files.write_pool_conf(str(tree.root), "10.0.0.3")
+    assert tree.text(files.BEFORE) == "slave:10.0.0.2"
+
+
+def test_a_copy_is_kept_where_a_link_cannot_be(tree, monkeypatch):
+    """/var may be a file system of its own."""
+
+    def fails(*_arguments):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", fails)
+    tree.put("var/lib/poolwarden/latch", "none")
+    files.write_pool_conf(str(tree.root), "10.0.0.2")
+    assert tree.text(files.BEFORE) == "slave:127.0.9.9"
+
+
+def test_a_superseded_master_becomes_a_member_even_where_nothing_can_be_kept(tree):
+    files.write_pool_conf(str(tree.root), "10.0.0.2")  # there is no directory for it
+    assert tree.text("etc/xensource/pool.conf") == "slave:10.0.0.2"
+
+
 @pytest.mark.parametrize("broken", ["fsync", "rename"])
 def test_a_failed_write_leaves_the_old_pool_conf_and_no_litter(tree, monkeypatch, broken):
     def fails(*_arguments):

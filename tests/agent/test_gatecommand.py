@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import gatecommand, gatefile
 from poolwarden_agent.core import gate
 from poolwarden_agent.dom0 import booting
@@ -221,3 +222,32 @@ def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
     side = HostSide(dom0(master))
     assert side.follow(address).outcome == gate.FAILED
     assert side.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
+
+
+@pytest.mark.parametrize("conf, term", [("master", 8), ("slave:10.0.0.2", 7)])
+def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term):
+    """What rested on the hold at its own term, a proof or an order, is void; a member starts at the same term."""
+    store(master, hold=gate.Hold(7, "b1", 0, "s"), term=7)
+    master.put("etc/xensource/pool.conf", conf)
+    master.systemctl("exit 0")
+    side = HostSide(dom0(master))
+    side.release_hold()
+    assert side.state.hold is None and side.state.term == term
+    assert HostSide(dom0(master)).state.term == term, "durably"
+
+
+def test_a_role_handed_back_in_the_same_boot_is_left_alone(master):
+    """S74: it booted superseded, started as member, and was made master again: no old word makes it a member anew."""
+    side = HostSide(dom0(master))
+    now, boot = side.port.mono_ms(), side.boot
+    successor = {"successor_uuid": OTHER, "successor_address": "10.0.0.2"}
+    answer = {"boot_id": boot_id(master), "decision": pb.GateAnswer.SHUT, "term": 2, "epoch": 1, "reason": "succeeded"}
+    boot.heard(pb.GateAnswer(echo_mono_ms=now, valid_for_ms=15000, **dict(answer, **successor)))
+    boot.settle(True)
+    assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and boot.allows()
+    booting.mark_started(master.path(""), boot_id(master))
+    master.put("etc/xensource/pool.conf", "master")  # pool.designate_new_master
+    for _ in range(3):
+        if boot.watching:
+            boot.settle(True)
+    assert master.text("etc/xensource/pool.conf") == "master" and boot.allows() and not boot.watching

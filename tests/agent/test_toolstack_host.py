@@ -126,6 +126,24 @@ def test_what_a_boot_finds(tree, host):
     assert host.boot_facts() is None, "no gate"
 
 
+def test_the_role_is_that_which_the_boot_found_whatever_pool_conf_says_now(tree, host):
+    tree.put("etc/xensource/pool.conf", "master")
+    boot = host.identity().boot_id
+    assert booting.note_found(tree.path(""), boot) == (gate.MASTER, "")
+    tree.put("etc/xensource/pool.conf", "slave:10.0.0.2")
+    assert host.boot_facts().pool_conf == gate.MASTER
+    assert booting.note_found(tree.path(""), boot) == (gate.MASTER, ""), "noted once"
+    assert booting.found(tree.path(""), "another boot") is None
+
+
+def test_what_was_found_is_not_noted_once_xapi_has_started(tree, host):
+    """The package was installed amid a boot: what pool.conf said at its begin is not known any more."""
+    boot = host.identity().boot_id
+    booting.mark_started(tree.path(""), boot)
+    booting.note_found(tree.path(""), boot)
+    assert booting.found(tree.path(""), boot) is None
+
+
 def test_a_bridge_has_the_carrier_of_its_hardware(tree):
     root = tree.path("")
     tree.put("sys/class/net/xenbr0/carrier", "1\n")

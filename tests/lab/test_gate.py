@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lab_rig import Lab
 
-from poolwarden_lab.host import DROP_IN, FIRST
+from poolwarden_lab.host import DROP_IN, WRAPPER
 
 pytestmark = pytest.mark.needs("namespaces", "ip", "nft")
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,13 +31,14 @@ def succeeded(lab: Lab) -> str:
     return address
 
 
-def test_the_labs_drop_in_is_the_packages() -> None:
-    packaged = (ROOT / "packaging/agent/xapi.service.d/50-poolwarden.conf").read_text()
-    program = FIRST.split()[0]
-    assert "ExecStartPre=-/opt/poolwarden/bin/poolwarden-gate\n" in packaged and "TimeoutStartSec=0\n" in packaged
-    wrapper = (ROOT / "packaging/agent/poolwarden-gate").read_text()
-    assert f":-{program}}}" in wrapper and '"$AGENT" gate wait' in wrapper and f"{program} gate wait" == FIRST
-    assert DROP_IN.endswith("xapi.service.d/50-poolwarden.conf")
+def test_the_labs_units_are_the_packages(new_lab: Callable[[], Lab]) -> None:
+    lab = new_lab().up(2)
+    for there, packaged in ((DROP_IN, "xapi.service.d/50-poolwarden.conf"), (WRAPPER, "poolwarden-gate")):
+        assert lab.lab("exec", "h1", "--", "cat", there).stdout == (ROOT / "packaging/agent" / packaged).read_text()
+    lab.lab("fault", "h1", "power")
+    lab.lab("fault", "h1", "power-on")
+    found = lab.lab("exec", "h1", "--", "cat", "var/run/poolwarden/found").stdout
+    assert '"role": "master"' in found, "poolwarden-boot.service notes what the boot found"
 
 
 def test_a_fenced_master_that_is_powered_on_asks_and_follows_its_successor(new_lab: Callable[[], Lab]) -> None:

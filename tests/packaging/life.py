@@ -124,6 +124,12 @@ def main() -> None:
     found["upgrade"] = dom0.rpm("-U", f"/tmp/{second.name}")
     found["asked_at_upgrade"], found["same_slots"] = dom0.systemctl(), dom0.slots() == before
     found["conf_kept"] = "collector = 127.0.0.1:7443" in (dom0.root / "etc/poolwarden/agent.conf").read_text()
+    latch = dom0.root / "var/lib/poolwarden/latch"
+    free = latch.read_bytes()
+    latch.write_bytes(b"hold".ljust(len(free) - 1) + b"\n")
+    found["erase_held"] = dom0.rpm("-e", "poolwarden-agent")
+    found["asked_at_erase_held"] = dom0.systemctl()
+    latch.write_bytes(free)
     found["erase"] = dom0.rpm("-e", "poolwarden-agent")
     found["asked_at_erase"] = dom0.systemctl()
     found["left"] = sorted(

@@ -102,6 +102,12 @@ def test_an_upgrade_keeps_configuration_and_state(life: dict[str, Any]) -> None:
     assert not [line for line in life["asked_at_upgrade"] if line.startswith(("stop", "disable", "enable"))]
 
 
+def test_the_package_of_a_held_host_is_not_erased(life: dict[str, Any]) -> None:
+    """Without the drop-in its xapi would start as a second master."""
+    assert life["erase_held"]["status"] != 0 and "First: poolwarden-agent gate status" in life["erase_held"]["said"]
+    assert life["asked_at_erase_held"] == []
+
+
 def test_an_erased_package_leaves_only_what_an_operator_or_a_successor_needs(life: dict[str, Any]) -> None:
     assert life["erase"]["status"] == 0
     assert life["asked_at_erase"][:2] == ["disable poolwarden-agent.service", "stop poolwarden-agent.service"]

@@ -56,4 +56,13 @@ def test_its_values_too(path: Path) -> None:
 
 
 def test_the_units_are_found() -> None:
-    assert "poolwarden-agent.service" in {path.name for path in UNITS}
+    names = {path.name for path in UNITS}
+    assert names == {"poolwarden-agent.service", "poolwarden-boot.service", "50-poolwarden.conf"}
+
+
+def test_xapi_pulls_in_the_early_unit_and_waits_for_nothing_but_its_gate() -> None:
+    drop_in, early = read(PACKAGING / "xapi.service.d/50-poolwarden.conf"), read(PACKAGING / "poolwarden-boot.service")
+    assert drop_in["Unit"]["Wants"] == drop_in["Unit"]["After"] == "poolwarden-boot.service"
+    assert "Requires" not in drop_in["Unit"], "an early unit that fails must not keep xapi down"
+    assert early["Unit"]["DefaultDependencies"] == "no" and "xapi.service" in early["Unit"]["Before"]
+    assert int(early["Service"]["TimeoutStartSec"]) <= 20 and early["Service"]["ExecStart"].startswith("-")

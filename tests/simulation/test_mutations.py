@@ -34,8 +34,8 @@ def a_stall_with_a_lying_bmc() -> Simulation:
 def test_the_second_reading_is_what_saves_a_stalled_master(monkeypatch: pytest.MonkeyPatch) -> None:
     assert a_stall_with_a_lying_bmc().promote_calls() == []
 
-    def one_is_enough(d: Any, device: str) -> Any:
-        run = [reading for reading in counting(d, device) if reading.power.value == "off"]
+    def one_is_enough(d: Any, device: Any) -> Any:
+        run = [reading for reading in counting(d, device.name) if reading.power.value == "off"]
         return (run[-1], run[-1]) if run else proof.Refusal("POWER_UNKNOWN", "no reading")
 
     monkeypatch.setattr(proof, "_two_off", one_is_enough)

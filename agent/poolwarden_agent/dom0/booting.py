@@ -2,8 +2,12 @@
 
 The gate is there where xapi.service has our drop-in, whose ExecStartPre runs `poolwarden-agent gate wait`. That program
 leaves a mark in /run (gone with the boot) when it lets xapi start, so that restarts within a boot are not gated.
+
+What pool.conf says before anybody can have changed it is noted once per boot, by the first of three that comes by: the
+oneshot `poolwarden-boot.service` as soon as the file systems are there, the gate's own wait, the agent.
 """
 
+import json
 import os
 import socket
 from typing import Dict, List, Optional, Tuple
@@ -14,6 +18,7 @@ from poolwarden_agent.dom0 import files, statedb
 DROP_IN = "usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf"
 RUN = "var/run/poolwarden"
 STARTED = RUN + "/xapi-started"
+FOUND = RUN + "/found"
 _GATEWAY_UP = 0x3  # RTF_UP | RTF_GATEWAY (linux/route.h)
 _COMPLETE = 0x2  # ATF_COM (linux/if_arp.h)
 _DISCARD = 9  # a datagram there makes the kernel ask for the gateway's address
@@ -32,6 +37,31 @@ def started(root: str, boot_id: str) -> bool:
 def mark_started(root: str, boot_id: str) -> None:
     """:raises OSError: /run cannot be written."""
     put(root, STARTED, boot_id)
+
+
+def found(root: str, boot_id: str) -> Optional[Tuple[str, str]]:
+    """Role and master address that this boot found in pool.conf; None if nobody has noted it yet."""
+    try:
+        noted = json.loads(files.read(root, FOUND) or "")
+        if boot_id and noted["boot_id"] == boot_id:
+            return str(noted["role"]), str(noted["master"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def note_found(root: str, boot_id: str) -> Tuple[str, str]:
+    """What this boot found in pool.conf; noted now if nobody has, unless that is too late to tell.
+
+    :raises OSError: /run cannot be written.
+    """
+    noted = found(root, boot_id)
+    if noted is not None:
+        return noted
+    role = files.pool_conf(root)
+    if boot_id and not started(root, boot_id):
+        put(root, FOUND, json.dumps({"boot_id": boot_id, "role": role[0], "master": role[1]}, sort_keys=True))
+    return role
 
 
 def put(root: str, path: str, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Dict, Optional, Tuple
 from poolwarden_agent.core.gate import BROKEN, MASTER, MEMBER, UNREADABLE
 
 POOL_CONF = "etc/xensource/pool.conf"
+BEFORE = "var/lib/poolwarden/pool.conf.before"
 INVENTORY = "etc/xensource-inventory"
 LOCAL_DB = "var/lib/xcp/local.db"
 STARTUP_COOKIE = "var/run/xapi_startup.cookie"
@@ -61,6 +62,8 @@ def pool_conf(root: str) -> Tuple[str, str]:
 def write_pool_conf(root: str, address: str) -> None:
     """Make pool.conf name this master: temporary file, fsync, rename, as xapi itself does (unixext.ml).
 
+    What it said before is kept beside the agent's state, as ``pool.conf.before``.
+
     :raises OSError: it could not be written; the old content stands.
     """
     path = os.path.join(root, POOL_CONF)
@@ -71,6 +74,8 @@ def write_pool_conf(root: str, address: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, os.stat(path).st_mode & 0o777)
+        if read(root, POOL_CONF) != "slave:%s" % address:
+            _keep(path, os.path.join(root, BEFORE))  # after what must not fail has its room
         os.rename(temporary, path)
     except OSError:
         if os.path.exists(temporary):
@@ -81,6 +86,31 @@ def write_pool_conf(root: str, address: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _keep(path: str, kept: str) -> None:
+    """Keep a file under another name: by a link, which needs no room on a full disk, else by a copy.
+
+    Fails silently: a superseded master that cannot keep a copy of one word must become a member all the same.
+    """
+    new = kept + ".new"
+    try:
+        _gone(new)
+        try:
+            os.link(path, new)
+        except OSError:
+            with open(path, "rb") as source, open(new, "wb") as copy:
+                copy.write(source.read(SMALL))
+        os.rename(new, kept)
+    except OSError:
+        _gone(new)
+
+
+def _gone(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def inventory(root: str) -> Dict[str, str]:

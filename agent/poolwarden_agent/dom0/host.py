@@ -323,9 +323,10 @@ class Dom0(HostPort):
         if not booting.gated(self._root):
             return None
         self._refresh_inventory()
-        conf, master = self.role()
+        boot_id = self._identity.boot_id
+        conf, master = booting.found(self._root, boot_id) or self.role()
         peers, whole = self._peers.addresses(self._identity.host)
-        begun = booting.started(self._root, self._identity.boot_id) or self.process() != NO_PROCESS
+        begun = booting.started(self._root, boot_id) or self.process() != NO_PROCESS
         link = booting.link_up(self._root, self._inventory.get("MANAGEMENT_INTERFACE", ""))
         return BootFacts(conf, master, begun, peers, whole, link, booting.gateway(self._root))
 
