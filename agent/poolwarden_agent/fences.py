@@ -16,8 +16,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import fence_order, gate
-from poolwarden_agent.dom0.fence_run import FenceRun
-from poolwarden_agent.dom0.port import HostPort
+from poolwarden_agent.dom0.port import FenceRun, HostPort
 
 MOST_RUNS = 3
 MOST_REMEMBERED = 256
@@ -43,7 +42,7 @@ class Fences(object):
         began, run = self._port.mono_ms(), FenceRun(True, None, "", "", "it broke off")
         try:
             # safety: at most once per order id, for another host, an executable of this host's own configuration.
-            run = self._port.run_fence(wanted.agent, fence_order.stdin_of(parameters, wanted.action), wanted.limit_ms)
+            run = self._run(wanted, parameters)
         finally:
             _tell(answer, run, wanted, parameters)
             answer.fence_run.began_mono_ms, answer.fence_run.ended_mono_ms = began, self._port.mono_ms()
@@ -51,6 +50,12 @@ class Fences(object):
                 self._running -= 1
                 self._known[order.order_id] = (began, answer)
         return answer
+
+    def _run(self, wanted: pb.FenceProxy, parameters: Dict[str, str]) -> FenceRun:
+        port, name, action, limit_ms = self._port, wanted.agent, wanted.action, wanted.limit_ms
+        if action in (fence_order.IDENTITY, fence_order.INVENTORY):
+            return port.identify_device(name, parameters, limit_ms, action == fence_order.INVENTORY)
+        return port.run_fence(name, fence_order.stdin_of(parameters, action), limit_ms)
 
     def _admit(
         self, order: gate.Order, wanted: pb.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult

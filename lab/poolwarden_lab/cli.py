@@ -66,6 +66,9 @@ def lab() -> None:
     show_default=True,
     help="The lab's own BMCs, or real programs with real fence agents: ipmi_sim, sushy-tools' Redfish emulator.",
 )
+@click.option(
+    "--via-members", is_flag=True, help="The members run the fence agent, as where the collector reaches no BMC."
+)
 @click.option("--bmc-fault", default="", metavar="FAULT", help="Spoil the story: give the master's BMC a fault first.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), default=None, help="Keep logs, journal and configuration there."
@@ -81,6 +84,7 @@ def demo(
     no_namespaces: bool,
     plain: bool,
     bmc: str,
+    via_members: bool,
     bmc_fault: str,
     keep: Path | None,
     json_file: Path | None,
@@ -96,8 +100,11 @@ def demo(
         _fail(USAGE, f"no story {story!r}; there are: {', '.join(stories.STORIES)}")
     if bmc != "lab" and (lacking := bmc_fronts.lacking(bmc)):
         _fail(USAGE, lacking)
+    if via_members and bmc == "lab":
+        _fail(USAGE, "--via-members needs --bmc ipmi or redfish: a member cannot ask the lab's BMCs who they are")
     refused = _enter(no_namespaces)
-    settings = replace(_world_settings(hosts, keep, time_factor, agent_python, refused), bmc=bmc)
+    settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
+    settings = replace(settings, bmc=bmc, via_members=via_members)
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
 
 

@@ -56,6 +56,7 @@ def collector_config(
     fences: list[FenceEntry],
     fence_agent: Path,
     webhook: str,
+    via_members: bool = False,
 ) -> str:
     """The collector's TOML; the BMCs' password goes into a file that only its owner can read."""
     secret = home / "bmc.secret"
@@ -76,6 +77,8 @@ def collector_config(
             f"agent = {_toml(str(fence_agent))}",
             'limit = "30s"',
         ]
+        if via_members:
+            lines.append('via = "members"')
         if identity_program(fence_agent).exists():
             lines.append(f"identity = {_toml(str(identity_program(fence_agent)))}")
         lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]"]

@@ -60,6 +60,7 @@ class HostSettings:
     http_port: int = 80
     tls_port: int = 443
     gated: bool = False  # xapi.service has the agent's drop-in
+    fence_agent: Path | None = None  # which this host's own configuration allows
 
 
 class SimulatedHost:
@@ -299,6 +300,8 @@ class SimulatedHost:
         if not self._network.isolated:
             lines += [f"xapi_http = {self.address}:{settings.http_port}", f"xapi_tls_port = {settings.tls_port}"]
             lines += [f"management_address = {self.address}"]
+        if settings.fence_agent is not None:
+            lines += [f"fence_agents = {settings.fence_agent}"]
         return "\n".join(lines) + "\n"
 
     def _appeared(self, pid: int) -> None:

@@ -53,6 +53,7 @@ class WorldSettings:
     vms_per_host: int = 2
     refused: str = ""
     bmc: str = "lab"  # or ipmi, redfish: a real BMC program stands in front of each board (`bmc_fronts`)
+    via_members: bool = False  # the members' agents run the real fence agent, and the collector does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class World:
             time_factor=self.settings.time_factor,
             collector=collector,
             bmc_address=self.network.address(bmc_node),
+            fence_agent=bmc_fronts.agent(self.settings.bmc) if self.settings.via_members else None,
             agent_python=self.settings.agent_python,
             environment=base_environment(code_path("poolwarden_lab")),
             agent_environment=base_environment(code_path("poolwarden_agent", "poolwarden"), own_python=own),
@@ -220,6 +222,7 @@ class World:
             policy=self.policy,
             fences=[self._fence_entry(machine) for machine in self.machines],
             fence_agent=fence_agent,
+            via_members=self.settings.via_members,
             webhook=f"http://{address}:{WEBHOOK_PORT}/alerts",
         )
         self.places.collector_config.write_text(text)

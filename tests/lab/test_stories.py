@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from lab_rig import LAB, lab_environment, left_behind
 
+from poolwarden_lab import bmc_fronts
 from poolwarden_lab.stories import STORIES
 
 pytestmark = pytest.mark.needs("namespaces", "ip", "nft")
@@ -44,6 +45,7 @@ def play(where: Path, *words: str) -> Played:
     return Played(done.returncode, done.stdout, content, left)
 
 
+BY_MEMBERS = ("--fault", "power", "--bmc", "ipmi", "--via-members")
 SPOILED = ("--fault", "power", "--bmc-fault", "lies-on")
 
 
@@ -55,6 +57,8 @@ def played():
         for number, name in enumerate(STORIES):
             runs[name] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x{number}"), "--fault", name)
         runs["spoiled"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x99"), *SPOILED)
+        if not bmc_fronts.lacking("ipmi"):
+            runs["by-members"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x98"), *BY_MEMBERS)
         yield lambda name: runs[name].result()
 
 
@@ -96,6 +100,15 @@ def test_one_failover_with_one_candidate_and_an_alert_that_says_all(played, name
     assert alert["data"]["proof"] == ("human" if name == "bmc-unreachable" else "power")
     assert alert["data"]["durations_ms"]
     assert alert["pool"]["name"] == "lab"
+
+
+@pytest.mark.needs("ipmi_sim", "fence_ipmilan", "ipmitool")
+def test_where_the_collector_reaches_no_bmc_two_members_read_it_each_once(played):
+    story = played("by-members")
+    assert story.code == 0, story.text
+    proof = next(entry for entry in story.record["entries"] if entry["kind"] == "proof")
+    (device,) = proof["data"]["facts"]["readings"]
+    assert device["first"]["through"] != device["second"]["through"] and not story.left
 
 
 def test_power_loss_is_silence_for_every_witness(played):

@@ -202,6 +202,7 @@ async def test_a_device_that_members_run_needs_no_agent_here(tmp_path: Path) -> 
         ('"sbin/fence_ipmilan"', '"members"', "expected an absolute path"),
         ('"fence_dummy"', '"members"', "is not allowed"),
         ('"fence_ipmilan"', '"somebody"', 'expected "collector" or "members"'),
+        ('"fence_ipmilan"', '"members"\nidentity = "/bin/sh"', "a program of the collector's"),
     ],
 )
 async def test_what_a_block_cannot_say(tmp_path: Path, agent: str, via: str, said: str) -> None:

@@ -17,7 +17,7 @@ anything. The collector may switch power through this host; it may not run a pro
 from typing import Dict, Sequence
 
 ACTIONS = ("off", "on", "status", "monitor", "metadata", "validate-all", "list")
-SWITCHES = ("off", "on")
+IDENTITY, INVENTORY = "identity", "inventory"  # no action of the agent's: the device is asked which machine it switches
 LONGEST_LIMIT_MS = 600000
 MOST_BYTES = 16384  # of all parameters: less than a pipe takes at once
 
@@ -55,7 +55,7 @@ def refusal(name: str, action: str, parameters: Dict[str, str], limit_ms: int, a
     """Why this run is refused, in one sentence; empty: it is not. ``allowed``: the names that this host may run."""
     if name not in allowed:
         return "%.60r is no fence agent that agent.conf of this host allows" % name
-    if action not in ACTIONS:
+    if action not in ACTIONS + (IDENTITY, INVENTORY):
         return "%.40r is no action that is run here" % action
     if not 1000 <= limit_ms <= LONGEST_LIMIT_MS:
         return "its limit of %d ms is outside 1000..%d" % (limit_ms, LONGEST_LIMIT_MS)

@@ -15,7 +15,10 @@ import select
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from poolwarden_agent.dom0 import fence_identity
+from poolwarden_agent.dom0.port import FenceRun
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -26,12 +29,6 @@ OUTPUT_LIMIT = 65536
 TERM_GRACE_S = 1.0
 KILL_GRACE_S = 2.0  # one in an uninterruptible sleep cannot be waited for
 LOOK_S = 0.05
-
-# ``code``: exit status, negative a signal; None: cut off, or (not started) never begun.
-FenceRun = NamedTuple(
-    "FenceRun",
-    [("started", bool), ("code", Optional[int]), ("output", str), ("errors", str), ("text", str)],
-)
 
 
 class FenceAgents(object):
@@ -52,11 +49,21 @@ class FenceAgents(object):
         path = self._paths.get(name)
         if path is None:
             return FenceRun(False, None, "", "", "%s is not allowed here" % name)
+        return self.run_program([path], given, limit_ms)
+
+    def identify(self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+        """Ask a device which machine it switches (fence_identity.py)."""
+        return fence_identity.ask(self.run_program, name, parameters, limit_ms, thorough)
+
+    def run_program(
+        self, command: List[str], given: bytes, limit_ms: int, environment: Optional[Dict[str, str]] = None
+    ) -> FenceRun:
+        """Run a program of this host's as a fence agent is run; ``environment`` is added to the minimal one."""
         try:
-            process = _start(path, _becoming(self._user))
+            process = _start(command, dict(ENVIRONMENT, **(environment or {})), _becoming(self._user))
         except (OSError, subprocess.SubprocessError) as error:
             why = getattr(error, "strerror", None) or error
-            return FenceRun(False, None, "", "", "%s cannot be started: %s" % (path, why))
+            return FenceRun(False, None, "", "", "%s cannot be started: %s" % (command[0], why))
         said = _Said(process)
         try:
             ended = _feed(process, given) and said.listen(process, limit_ms / 1000.0)
@@ -71,13 +78,13 @@ class FenceAgents(object):
         return said.result(code if ended else None, limit_ms)
 
 
-def _start(path: str, becoming: Optional[Callable[[], None]]) -> Any:
+def _start(command: List[str], environment: Dict[str, str], becoming: Optional[Callable[[], None]]) -> Any:
     return subprocess.Popen(
-        [path],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
+        env=environment,
         cwd="/",
         close_fds=True,
         start_new_session=True,

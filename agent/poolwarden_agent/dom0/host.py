@@ -6,7 +6,7 @@ statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart, stop or start the to
 
 import os
 import time
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.gate import EMPTY, FENCE_PROXY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
@@ -26,7 +26,7 @@ from poolwarden_agent.dom0 import (
 )
 from poolwarden_agent.dom0.ballast import Ballast
 from poolwarden_agent.dom0.bmc import Bmc
-from poolwarden_agent.dom0.fence_run import FenceAgents, FenceRun
+from poolwarden_agent.dom0.fence_run import FenceAgents
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
 from poolwarden_agent.dom0.localtcp import LocalTcp
@@ -39,6 +39,7 @@ from poolwarden_agent.dom0.port import (
     DatabasePiece,
     Disk,
     Emergency,
+    FenceRun,
     HostPort,
     Identity,
     PoolView,
@@ -130,6 +131,9 @@ class Dom0(HostPort):
 
     def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
         return self._fence_agents.run(name, given, limit_ms)
+
+    def identify_device(self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+        return self._fence_agents.identify(name, parameters, limit_ms, thorough)
 
     def load_state(self) -> bytes:
         self._slots.prepare()

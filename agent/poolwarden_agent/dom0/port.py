@@ -5,7 +5,7 @@ ends within its own limit; results are plain values. Durable state goes through 
 side between any two writes.
 """
 
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 Identity = NamedTuple(
     "Identity",
@@ -95,6 +95,11 @@ VmPlace = NamedTuple(
     [("vm", str), ("name", str), ("power_state", str), ("hosts", Tuple[Tuple[str, str], ...]), ("text", str)],
 )
 HTTP_PORT, TLS_PORT = 80, 443
+# A run of a fence agent. ``code``: exit status, negative a signal; None: cut off, or (not started) never begun.
+FenceRun = NamedTuple(
+    "FenceRun",
+    [("started", bool), ("code", Optional[int]), ("output", str), ("errors", str), ("text", str)],
+)
 
 # How this boot found the host: pool.conf, whether its xapi has been started in it, the other hosts of its pool by its
 # database, the management link, and the gateway (None: none is configured).
@@ -274,8 +279,15 @@ class HostPort(object):
         """Names of the fence agents that this host's own configuration allows and that are there."""
         return ()
 
-    def run_fence(self, name: str, given: bytes, limit_ms: int) -> Any:
-        """Run one of them with this on its stdin: a fence_run.FenceRun, after at most the limit and three seconds."""
+    def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
+        """Run one of them with this on its stdin; returns after at most the limit and three seconds."""
+        raise NotImplementedError
+
+    def identify_device(self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+        """Ask a device which machine it switches, in the way of this fence agent's kind.
+
+        Exit status 0 and ``uuid=`` and ``serial=`` lines; thorough: its inventory, too.
+        """
         raise NotImplementedError
 
     def serve(self, order: Any, limit_ms: int) -> Act:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power, PowerReading
+from poolwarden_collector.core.proxy import untried
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +149,12 @@ def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> Power
 
 
 def tries(d: Draft, host: HostId) -> int:
-    """How often the host's least-read device was read in this run since the last sign of life."""
-    return min((len(counting(d, device.name)) for device in d.devices(host)), default=0)
+    """How often the host's least-read device was read in this run since the last sign of life; 0 where a member that
+    could read it has not been asked yet."""
+    return min((_tries(d, device) for device in d.devices(host)), default=0)
+
+
+def _tries(d: Draft, device: FenceDevice) -> int:
+    readings = counting(d, device.name)
+    failed = bool(readings) and readings[-1].power is Power.UNKNOWN
+    return 0 if failed and untried(d, device) else len(readings)

@@ -83,6 +83,14 @@ def noted(d: Draft, state: PowerState, reading: PowerReading) -> PowerState:
     return replace(state, missed=(*others, (reading.through, d.now)) if failed else others)
 
 
+def untried(d: Draft, device: FenceDevice) -> bool:
+    """Is there a member that could run it, and has not just failed to?"""
+    if not device.via_members:
+        return False
+    failed = _missed(d, d.live.power.get(device.name, PowerState()))
+    return any(host not in failed for host in _able(d, device))
+
+
 def independent(d: Draft, device: FenceDevice, one: PowerReading, other: PowerReading) -> bool:
     """Are these two readings as independent as this pool can give them now?"""
     if not device.via_members or one.through != other.through:

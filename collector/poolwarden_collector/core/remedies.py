@@ -15,7 +15,7 @@ from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import silence_of, suspected
-from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.orders import ReadPower, Through
 from poolwarden_collector.core.permission import (
@@ -57,7 +57,7 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
                 continue
             # A quarantined device's word counts nowhere; by day and for a test it is read on, to see if it is mended.
             pressing = urgent and (device.name not in d.record.devices.quarantined or switching.tested(d, host))
-            due = _next_reading(d, host, device.name, state, pressing)
+            due = _next_reading(d, host, device, state, pressing)
             if due is not None and d.now >= due:
                 run = d.fresh_id("status")
                 by = proxy.runner(d, device)
@@ -78,11 +78,11 @@ def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
     return silent and verdict in (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.SUSPECT)
 
 
-def _next_reading(d: Draft, host: HostId, device: str, state: PowerState, urgent: bool) -> Ms | None:
+def _next_reading(d: Draft, host: HostId, device: FenceDevice, state: PowerState, urgent: bool) -> Ms | None:
     """When this device is to be read next; None: not at all."""
     if not urgent:
-        return device_health.next_reading(d, host, device, state)
-    readings = counting(d, device)
+        return device_health.next_reading(d, host, device.name, state)
+    readings = counting(d, device.name)
     if not readings:
         return 0
     last = readings[-1]
@@ -93,7 +93,7 @@ def _next_reading(d: Draft, host: HostId, device: str, state: PowerState, urgent
         return last.ended_at + (d.policy.reading_gap if off < 2 else STEADY_READING_MS)
     if last.power is Power.ON:
         return last.ended_at + d.policy.reading_retry
-    known = len(readings) >= d.policy.unknown_readings
+    known = len(readings) >= d.policy.unknown_readings and not proxy.untried(d, device)
     return last.ended_at + (UNKNOWN_RETRY_MS if known else 1_000)
 
 

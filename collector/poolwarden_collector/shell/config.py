@@ -304,6 +304,8 @@ def _fence(table: Table) -> Fence:
     identity = table.path("identity") if table.has("identity") else None
     if identity is None:
         table.text("identity", "")  # known, not given
+    elif via_members:
+        raise table.wrong("identity", "a program of the collector's", 'none where `via` is "members": fence bind')
     elif not os.access(identity, os.X_OK):
         raise table.wrong("identity", f"{identity} is not executable", "a program that prints uuid= and serial= lines")
     table.done()

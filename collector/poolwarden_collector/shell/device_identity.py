@@ -23,6 +23,7 @@ from poolwarden_collector.core.facts import DeviceIdentity, Trouble
 from poolwarden_collector.shell import redfish_identity
 from poolwarden_collector.shell.agent_run import AgentRun, run_program
 from poolwarden_collector.shell.config import Fence
+from poolwarden_collector.shell.proxy import Ended
 
 LIMIT_S = 5.0
 REDFISH = ("fence_redfish",)
@@ -54,6 +55,18 @@ async def ask(device: Fence, limit_s: float, thorough: bool) -> Asked:
     if kind in IPMI:
         return await _ipmi(kind, device.parameters, limit_s, thorough)
     return Asked(DeviceIdentity(text=f"{kind} cannot be asked"))
+
+
+def can_be_asked(agent: str) -> bool:
+    """Is there a way to ask a device of this fence agent which machine it switches, without a program of its block?"""
+    return agent in REDFISH + IPMI
+
+
+def asked_of_member(ended: Ended) -> Asked:
+    """What a member was told by the device; why not, where it was not."""
+    if ended.run.code == 0 or ended.trouble is Trouble.NONE:
+        return _lines(ended.run)
+    return Asked(DeviceIdentity(text=ended.run.text), ended.trouble)
 
 
 def _given(parameters: Mapping[str, str]) -> bytes:

@@ -27,7 +27,7 @@ from poolwarden_collector.core.orders import By, FenceProxy, Order, PowerOff, Po
 from poolwarden_collector.shell.agent_run import AgentRun, run_agent
 from poolwarden_collector.shell.config import Fence, is_secret
 from poolwarden_collector.shell.device_identity import LIMIT_S as IDENTITY_LIMIT_S
-from poolwarden_collector.shell.device_identity import Asked, ask
+from poolwarden_collector.shell.device_identity import Asked, ask, asked_of_member, can_be_asked
 from poolwarden_collector.shell.proxy import Ended, Proxies, not_run
 
 BY_DAY_AT_ONCE, URGENT_AT_ONCE = 4, 16
@@ -117,7 +117,8 @@ class Fencer:
         end = None
         if effect.monitor:
             monitor = await agent.run("monitor", limit)
-            told = "" if monitor.run.code == 0 else monitor.run.text
+            # Where nobody could be asked nothing is known of the device, good or bad.
+            told = None if not monitor.run.started else "" if monitor.run.code == 0 else monitor.run.text
             end = monitor if monitor.run.code is None else None
             limit = max(SHORTEST_S, limit - (self._now() - began) / 1000)
         at = self._now()
@@ -178,7 +179,10 @@ class _Agent:
     async def ask(self, limit_s: float, thorough: bool) -> Asked:
         if self._by is None and not self._device.via_members:
             return await ask(self._device, limit_s, thorough)
-        return Asked(DeviceIdentity(text="a device that members run cannot be asked"))
+        kind = self._device.agent.name.split(".")[0]
+        if not can_be_asked(kind):
+            return Asked(DeviceIdentity(text=f"{kind} cannot be asked by a member"))
+        return asked_of_member(await self.run("inventory" if thorough else "identity", limit_s))
 
     async def run(self, action: str, limit_s: float) -> Ended:
         """Run it, or say why it is not run; nothing of it is secret any more."""

@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.acts import SLOW
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.simulation.port import AgentKilled, SimPort
@@ -106,6 +105,7 @@ class SimAgent:
         self.port = SimPort(self.world.pool, self.name, self.mono, self.slot, self._dies, self._gated())
         self.port.pretend(self.missing, self.claims_host)
         self.port.wait_for = self._slow.wait_for
+        self.port.fences = self.world.fences_of(self.name)
         self.side = HostSide(self.port, "3.6.8", background=True)
         self._inbox.clear()
         self._late.clear()
@@ -372,8 +372,9 @@ class SimAgent:
     # ------------------------------------------------------------------------------------------ obeying
 
     def _take(self, work: Work) -> None:
-        if work.order.kind in SLOW:
-            if not self._slow.give(work) and self.side is not None:
+        lane = self.side.lane(work) if self.side is not None else ""
+        if lane:
+            if not self._slow.give(work, lane) and self.side is not None:
                 self._send(self.side.wrap(self.side.too_busy(work)))
             return
         self._work.append(work)

@@ -16,7 +16,9 @@ from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.facts import DeviceIdentity, HostId, PoolId, Power, PowerReading, Trouble
 from poolwarden_collector.shell.fencer import OFF_WITHIN_MS
+from poolwarden_collector.shell.proxy import Ended
 from poolwarden_lab.simulation.bmc import Run
+from poolwarden_lab.simulation.by_members import ByMembers
 
 if TYPE_CHECKING:
     from poolwarden_lab.simulation.shell import SimShell
@@ -42,6 +44,7 @@ class SimFencer:
         self._shell = shell
         self._offs: list[Off] = []
         self._waiting: dict[str, deque[Begin]] = {}  # a device is there while an agent of it runs
+        self._by_members = ByMembers(shell)
 
     def _limit(self, device: str) -> int:
         known = [each for devices in self._shell.settings.devices.values() for each in devices]
@@ -70,6 +73,9 @@ class SimFencer:
 
     def read_power(self, pool: PoolId, effect: out.ReadPower) -> None:
         """Read a device; answered by PowerRead."""
+        if effect.by is not None:
+            self._by_members.read(pool, effect)
+            return
         self._turn(effect.device, lambda run: self._read(pool, effect, run))
 
     def _read(self, pool: PoolId, effect: out.ReadPower, run: Run) -> bool:
@@ -112,10 +118,27 @@ class SimFencer:
 
     def _switch(self, pool: PoolId, effect: out.PowerOff | out.PowerOn) -> None:
         on = isinstance(effect, out.PowerOn)
+        if effect.by is not None:
+            self._switch_by_member(pool, effect, "on" if on else "off")
+            return
         asked = self._shell.world.now
         off = Off(pool, effect.host, effect.run_id)
         self._offs.append(off)
         self._turn(effect.device, lambda run: self._off(off, effect.device, run, asked, on))
+
+    def _switch_by_member(self, pool: PoolId, effect: out.PowerOff | out.PowerOn, action: str) -> None:
+        off = Off(pool, effect.host, effect.run_id)
+        self._offs.append(off)
+
+        def done(ended: Ended) -> None:
+            run = ended.run
+            self._end(off, run.code == 0, not run.started or run.code is not None, run.text, run.started)
+
+        self._by_members.run(pool, effect, action, done)
+
+    def heard(self, pool: PoolId, event: ev.Event) -> None:
+        """An event of this pool: a member's answer may be in it."""
+        self._by_members.heard(pool, event)
 
     def _off(self, off: Off, device: str, run: Run, asked: int, on: bool) -> bool:
         world = self._shell.world

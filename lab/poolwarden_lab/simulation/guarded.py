@@ -19,6 +19,7 @@ from poolwarden_lab.simulation.bmc import SimBmc
 from poolwarden_lab.simulation.invariants import Invariants
 from poolwarden_lab.simulation.ledger import Ledger
 from poolwarden_lab.simulation.machine import Machine
+from poolwarden_lab.simulation.member_fences import FENCE_AGENT, MemberFences
 from poolwarden_lab.simulation.network import COLLECTOR, Network
 from poolwarden_lab.simulation.shell import Settings, SimShell
 from poolwarden_lab.simulation.spec import PoolSpec
@@ -105,6 +106,17 @@ class GuardedPool:
     def bmc(self, device: str) -> SimBmc:
         return self.bmcs[device]
 
+    def fences_of(self, name: str) -> MemberFences | None:
+        """The fence agents that this host's own configuration allows."""
+        allowed = name in [self.prefix + each for each in self.spec.runners or ()]
+        return MemberFences(self, name) if allowed else None
+
+    def reaches_device(self, name: str, device: str) -> bool:
+        return self.world.network.both_ways(name, device)
+
+    def has_power(self, name: str) -> bool:
+        return self.pool.hosts[name].power
+
     def story(self) -> str:
         return self.world.story()
 
@@ -154,7 +166,14 @@ class GuardedPool:
         found = {}
         for name, host in self.pool.hosts.items():
             devices = [
-                FenceDevice(device, host.uuid, level, self.spec.hard_limit_ms)
+                FenceDevice(
+                    device,
+                    host.uuid,
+                    level,
+                    self.spec.hard_limit_ms,
+                    agent=FENCE_AGENT,
+                    via_members=self.spec.runners is not None,
+                )
                 for device, level, _ in self.spec.device_names(name)
             ]
             if devices:

@@ -23,6 +23,7 @@ from poolwarden_agent.dom0.port import (
     DatabasePiece,
     Disk,
     Emergency,
+    FenceRun,
     HostPort,
     Identity,
     PoolView,
@@ -30,6 +31,7 @@ from poolwarden_agent.dom0.port import (
     VmPlace,
 )
 from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_lab.simulation.member_fences import MemberFences
 from poolwarden_lab.simulation.slot import Slot, TornWrite
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
@@ -84,6 +86,7 @@ class SimPort(HostPort):
         self._gated = gated
         self._found = self.role()
         self._missing: frozenset[str] = frozenset()
+        self.fences: MemberFences | None = None  # the fence agents that this host may run
 
     def _point(self, name: str) -> None:
         if self._dies(name):
@@ -127,6 +130,17 @@ class SimPort(HostPort):
         self._missing = missing
         if host:
             self._identity = self._identity._replace(host=host)
+
+    def fence_agents(self) -> tuple[str, ...]:
+        return self.fences.there() if self.fences is not None else ()
+
+    def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
+        assert self.fences is not None
+        return self.fences.run(given, limit_ms, self.wait_for)
+
+    def identify_device(self, name: str, parameters: dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+        assert self.fences is not None
+        return self.fences.identity(parameters["plug"])
 
     def load_state(self) -> bytes:
         return self._slot.load()

@@ -109,10 +109,12 @@ class SimSessions:
         if session is not None:
             self._down(session, message)
 
-    def send_order(self, pool: PoolId, order: out.Order) -> None:
+    def send_order(self, pool: PoolId, order: out.Order) -> bool:
+        """False: that host has no stream."""
         session = self._of.get(order.host)
         if session is not None:
             self._down(session, session.state.order_to_pb(order, self._shell.epoch, pool))
+        return session is not None
 
     def answer_gate(self, host: HostId, answer: out.AnswerGate) -> None:
         session = self._of.get(host)

@@ -242,6 +242,7 @@ class SimShell:
         self._commit(pool, outcome.entries, outcome.alerts)
         self.pools[pool] = outcome.pool
         self._perform_all(pool, outcome)
+        self.fencer.heard(pool, event)
         self._hand_over(pool, event)
 
     def _adopt(self, pool: PoolId) -> None:
@@ -400,8 +401,11 @@ class SimShell:
                 self._raise_epoch()
 
     def _send_order(self, pool: PoolId, order: out.Order) -> None:
-        if not self.roster.deposed:
-            self.sessions.send_order(pool, order)
+        self.order(pool, order)
+
+    def order(self, pool: PoolId, order: out.Order) -> bool:
+        """Send an order; false: that host has no stream, or this collector has stood down."""
+        return not self.roster.deposed and self.sessions.send_order(pool, order)
 
     def _stand_down(self, why: str) -> None:
         if not self.roster.deposed:

@@ -25,8 +25,8 @@ Later = Callable[[int, Callable[[], None]], None]
 class _Run:
     """One piece of work that may wait; ``resume`` is the loop's side, ``wait`` is the work's."""
 
-    def __init__(self, kind: str, work: Callable[[], pb.OrderResult]) -> None:
-        self.kind = kind
+    def __init__(self, lane: str, work: Callable[[], pb.OrderResult]) -> None:
+        self.lane = lane
         self._work = work
         self.result: pb.OrderResult | None = None
         self.error: BaseException | None = None
@@ -72,19 +72,18 @@ class SlowOrders:
         self._carry_out = carry_out
         self._ended = ended
         self._crashed = crashed
-        self._waiting: dict[str, deque[Work]] = {}  # a kind is there while one of it runs
+        self._waiting: dict[str, deque[Work]] = {}  # a lane is there while one of it runs
         self._runs: list[_Run] = []
 
-    def give(self, work: Work) -> bool:
-        """Take this order, unless too many of its kind are waiting."""
-        kind = work.order.kind
-        if kind not in self._waiting:
-            self._waiting[kind] = deque()
-            self._start(work)
-        elif len(self._waiting[kind]) >= MOST_WAITING:
+    def give(self, work: Work, lane: str) -> bool:
+        """Take this order, unless too many of its lane are waiting."""
+        if lane not in self._waiting:
+            self._waiting[lane] = deque()
+            self._start(work, lane)
+        elif len(self._waiting[lane]) >= MOST_WAITING:
             return False
         else:
-            self._waiting[kind].append(work)
+            self._waiting[lane].append(work)
         return True
 
     def end(self) -> None:
@@ -112,8 +111,8 @@ class SlowOrders:
         self._later(limit_ms, lambda: reply(TIMEOUT))
         return run.wait()
 
-    def _start(self, work: Work) -> None:
-        run = _Run(work.order.kind, lambda: self._carry_out(work))
+    def _start(self, work: Work, lane: str) -> None:
+        run = _Run(lane, lambda: self._carry_out(work))
         self._runs.append(run)
         self._later(0, lambda: self._go_on(run, TIMEOUT))
 
@@ -124,11 +123,11 @@ class SlowOrders:
         if not run.ended:
             return
         self._runs.remove(run)
-        waiting = self._waiting[run.kind]
+        waiting = self._waiting[run.lane]
         if waiting:
-            self._start(waiting.popleft())
+            self._start(waiting.popleft(), run.lane)
         else:
-            del self._waiting[run.kind]
+            del self._waiting[run.lane]
         if isinstance(run.error, AgentKilled):
             self._crashed()
         elif run.error is not None:

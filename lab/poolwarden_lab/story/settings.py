@@ -126,6 +126,13 @@ def without_gate(stage: Stage, pool: str | None) -> None:
         draft.gated = False
 
 
+@SETTINGS.form("fence agents run by HOSTS...", "Members run the fence agents for the collector: these are allowed to.")
+def fence_agents_run_by(stage: Stage, hosts: list[str]) -> None:
+    for host in hosts:
+        draft = _draft(stage, host)
+        draft.runners = [*(draft.runners or []), f"h{_number(host)}"]
+
+
 @SETTINGS.form("no agent on HOSTS...", "These members have no agent at all.")
 def no_agent(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:

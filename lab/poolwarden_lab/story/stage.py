@@ -43,6 +43,7 @@ class Draft:
     ha_armed: bool = False
     absent: list[str] = field(default_factory=list)
     gated: bool = True
+    runners: list[str] | None = None  # members that run its fence agents; None: the collector does
 
     def spec(self) -> PoolSpec:
         """The pool as the world takes it. Raises PolicyError."""
@@ -56,6 +57,7 @@ class Draft:
             self.ha_armed,
             self.absent,
             self.gated,
+            runners=self.runners,
         )
 
 
