@@ -9,7 +9,7 @@ from poolwarden_agent.core import gate
 from poolwarden_collector.core.events import Event, FenceEnded
 from poolwarden_collector.core.orders import PowerOff
 from poolwarden_collector.shell.agent_run import run_agent
-from poolwarden_collector.shell.config import Fence
+from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer
 
 HOST = "00000001-0000-4000-8000-000000000001"

@@ -14,7 +14,7 @@ from typing import Any
 
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.orders import PowerOff, PowerOn, ReadPower
-from poolwarden_collector.shell.config import Fence
+from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_lab import bmc_fronts, chassis
 from poolwarden_lab.bmc import Bmc

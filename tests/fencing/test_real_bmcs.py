@@ -49,8 +49,13 @@ async def test_off_status_and_what_they_prove(tmp_path: Path, kind: str) -> None
 async def test_its_device_block_is_accepted_and_a_misspelt_one_is_not(tmp_path: Path, kind: str) -> None:
     async with running(kind, tmp_path / "peer") as peer:
         device = peer.device()
-        lines = "".join(f'{name} = "{value}"\n' for name, value in device.parameters.items())
-        block = f'[[fence]]\nhost = "{HOST}"\nname = "bmc"\nagent = "{device.agent}"\n[fence.parameters]\n{lines}'
+        secret = tmp_path / "secret"
+        secret.touch(0o600)
+        secret.write_text(f"password={chassis.PASSWORD}\n")
+        given = {name: value for name, value in device.parameters.items() if name != "password"}
+        lines = "".join(f'{name} = "{value}"\n' for name, value in given.items())
+        block = f'[[fence]]\nhost = "{HOST}"\nname = "bmc"\nagent = "{device.agent}"\nsecret_file = "{secret}"\n'
+        block += f"[fence.parameters]\n{lines}"
         await check_devices(load(write_config(tmp_path, block)))
         with pytest.raises(ConfigError, match="usernaem"):
             await check_devices(load(write_config(tmp_path, block.replace("username", "usernaem"))))
@@ -136,7 +141,7 @@ COLLECTOR = """
 import asyncio, json, sys, time
 from pathlib import Path
 from poolwarden_collector.core.orders import PowerOff
-from poolwarden_collector.shell.config import Fence
+from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer
 async def main():
     device = Fence("h", Path(sys.argv[1]), "bmc", 1, 20_000, json.loads(sys.stdin.read()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lab_rig import LAB, lab_environment, left_behind
 
-from poolwarden_lab import bmc_fronts
+from poolwarden_lab import bmc_fronts, chassis
 from poolwarden_lab.stories import STORIES
 
 pytestmark = pytest.mark.needs("namespaces", "ip", "nft")
@@ -50,7 +50,7 @@ SPOILED = ("--fault", "power", "--bmc-fault", "lies-on")
 
 
 @pytest.fixture(scope="module")
-def played():
+def played(tmp_path_factory):
     """All stories, three at a time: they mostly wait."""
     with ThreadPoolExecutor(3) as pool:
         runs: dict[str, Future[Played]] = {}
@@ -58,7 +58,8 @@ def played():
             runs[name] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x{number}"), "--fault", name)
         runs["spoiled"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x99"), *SPOILED)
         if not bmc_fronts.lacking("ipmi"):
-            runs["by-members"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x98"), *BY_MEMBERS)
+            keep = ("--keep", str(tmp_path_factory.mktemp("kept") / "by-members"))
+            runs["by-members"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x98"), *BY_MEMBERS, *keep)
         yield lambda name: runs[name].result()
 
 
@@ -109,6 +110,20 @@ def test_where_the_collector_reaches_no_bmc_two_members_read_it_each_once(played
     proof = next(entry for entry in story.record["entries"] if entry["kind"] == "proof")
     (device,) = proof["data"]["facts"]["readings"]
     assert device["first"]["through"] != device["second"]["through"] and not story.left
+
+
+@pytest.mark.needs("ipmi_sim", "fence_ipmilan", "ipmitool")
+def test_a_bmcs_password_is_in_no_file_that_a_collector_or_an_agent_has_written(played, tmp_path_factory):
+    story = played("by-members")
+    assert chassis.PASSWORD not in story.text + json.dumps(story.record)
+    (home,) = tmp_path_factory.getbasetemp().glob("kept0/by-members")
+    places = {path.relative_to(home).parts[0] for path in home.rglob("*") if holds(path, chassis.PASSWORD.encode())}
+    assert places == {"bmc.secret", "fronts"}, "the operator's own file, and ipmi_sim's"
+    assert {"state", "logs"} <= {path.name for path in home.iterdir()}
+
+
+def holds(path: Path, secret: bytes) -> bool:
+    return path.is_file() and secret in path.read_bytes()
 
 
 def test_power_loss_is_silence_for_every_witness(played):

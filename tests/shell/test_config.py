@@ -9,6 +9,7 @@ import pytest
 
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.shell.config import Config, ConfigError, load
+from poolwarden_collector.shell.fence_config import read_environment
 from poolwarden_collector.shell.fence_metadata import check_devices
 
 from .rig import HOSTS, POOL, write_config
@@ -225,6 +226,58 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
         read(tmp_path, AGENT + "secret_file = 'secret'")
 
 
+@pytest.mark.parametrize("name", ["password", "snmp_priv_passwd", "community", "hexadecimal_kg", "apikey"])
+def test_a_secret_in_the_configuration_itself_is_refused_unseen(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: a secret does not .* mode 0600, as a line {name}=") as error:
+        read(tmp_path, AGENT + f"[fence.parameters]\n{name} = 'hunter2'")
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("help", "makes a fence agent end with success and do nothing"),
+        ("version", "makes a fence agent end with success and do nothing"),
+        ("debug_file", "with passwords, to syslog or a file"),
+        ("verbose-level", "with passwords, to syslog or a file"),
+        ("action", "is not yours to set"),
+    ],
+)
+def test_what_no_block_may_say(tmp_path: Path, name: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        read(tmp_path, AGENT + f"[fence.parameters]\n{name} = '1'")
+
+
+def test_a_program_that_knows_the_password_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(0o600)
+    (tmp_path / "secret").write_text("password_script=/bin/sh\n")
+    with pytest.raises(ConfigError, match="would have the agent run a program; expected the secret itself"):
+        read(tmp_path, AGENT + "secret_file = 'secret'")
+
+
+def test_a_secret_of_the_collectors_environment(tmp_path: Path) -> None:
+    named = AGENT + "secret_env.password = 'H1_PASSWORD'"
+    with pytest.raises(ConfigError, match=r"H1_PASSWORD is not in the .* a line H1_PASSWORD=... in /etc/poolwarden"):
+        read(tmp_path, named)
+    environment = tmp_path / "collector.env"
+    environment.touch(0o600)
+    environment.write_text("# of the BMCs\nH1_PASSWORD='a b=c'\n")
+    config = load(write_config(tmp_path, named), read_environment(environment))
+    assert config.fence[0].parameters == {"password": "a b=c"}
+    assert "a b=c" not in repr(config)
+    assert read_environment(tmp_path / "nowhere") == {}
+    environment.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"collector.env has mode 0644; expected mode 0600"):
+        read_environment(environment)
+
+
+def test_a_link_to_an_agent_that_lies_is_that_agent(tmp_path: Path) -> None:
+    (tmp_path / "fence_dummy").write_text("")
+    (tmp_path / "fence_mine").symlink_to(tmp_path / "fence_dummy")
+    with pytest.raises(ConfigError, match="fence_dummy is not allowed: it reports success"):
+        read(tmp_path, f'[[fence]]\nhost = "{HOSTS[0]}"\nagent = "{tmp_path}/fence_mine"')
+
+
 METADATA = """cat >{folder}/in
 case $(cat {folder}/in) in
 *action=metadata*) cat <<X
@@ -232,7 +285,11 @@ case $(cat {folder}/in) in
 <parameter name="ip" required="1" obsoletes="ipaddr"><content type="string"/></parameter>
 <parameter name="ipaddr" deprecated="1"><content type="string"/></parameter>
 <parameter name="action" required="1"><content type="string" default="reboot"/></parameter>
-<parameter name="login-timeout"><content type="second"/></parameter>
+<parameter name="login-timeout"><content type="second" default="5"/><shortdesc>Wait X seconds</shortdesc></parameter>
+<parameter name="ipport"><content type="integer"/><shortdesc>Port to use</shortdesc></parameter>
+<parameter name="lanplus"><content type="boolean"/><shortdesc>Use Lanplus</shortdesc></parameter>
+<parameter name="auth"><content type="select"><option value="MD5"/><option value="none"/></content>
+<shortdesc>Auth type</shortdesc></parameter>
 <parameter name="password"><content type="string"/></parameter>
 </parameters><actions>{actions}</actions></resource-agent>
 X
@@ -246,14 +303,32 @@ def device(folder: Path, parameters: str, actions: str = ALL, body: str = METADA
     agent = folder / "fence_t"
     agent.write_text("#!/bin/sh\n" + body.format(folder=folder, actions=actions))
     agent.chmod(0o755)
-    text = f'[[fence]]\nhost = "{HOSTS[0]}"\nname = "bmc-1"\nagent = "{agent}"\n[fence.parameters]\n{parameters}'
-    return read(folder, text)
+    secret = folder / "secret"
+    secret.touch(0o600)
+    lines = parameters.split("\n")
+    secret.write_text("\n".join(line for line in lines if line.startswith("password")))
+    parameters = "\n".join(line for line in lines if not line.startswith("password"))
+    text = f'[[fence]]\nhost = "{HOSTS[0]}"\nname = "bmc-1"\nagent = "{agent}"\nsecret_file = "{secret}"\n'
+    return read(folder, f"{text}[fence.parameters]\n{parameters}")
 
 
-@pytest.mark.parametrize("parameters", ["ip = 'x'", "ipaddr = 'x'", "ip = 'x'\nlogin_timeout = '5'\nnodename = 'n'"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "ip = 'x'",
+        "ip = 'x'\nlogin_timeout = '5'\nnodename = 'n'",
+        "ip = 'x'\nipport = '-1'\nlanplus = 'TRUE'\nauth = 'md5'\nlogin-timeout = '0.5'",
+    ],
+)
 @pytest.mark.asyncio
 async def test_devices_that_fit_are_taken(tmp_path: Path, parameters: str) -> None:
-    await check_devices(device(tmp_path, parameters))
+    assert await check_devices(device(tmp_path, parameters)) == ()
+
+
+@pytest.mark.asyncio
+async def test_an_outdated_name_is_taken_and_told(tmp_path: Path) -> None:
+    (warning,) = await check_devices(device(tmp_path, "ipaddr = 'x'"))
+    assert warning.endswith("[fence 1] device bmc-1: 'ipaddr' is outdated; it is called 'ip' now")
 
 
 DEVICE_MISTAKES = {
@@ -263,10 +338,26 @@ DEVICE_MISTAKES = {
         METADATA,
         r"no parameter 'pasword'; expected one of .*password",
     ),
-    "missing parameter": ("password = 'x'", ALL, METADATA, r"needs the parameter 'ip'"),
+    "missing parameter": ("password = x", ALL, METADATA, r"needs the parameter 'ip'"),
+    "seconds with a unit": (
+        "ip = 'x'\nlogin-timeout = '5s'",
+        ALL,
+        METADATA,
+        r"login_timeout \(Wait X seconds\) has a value of another kind; expected a number of seconds, without a unit",
+    ),
+    "no number": ("ip = 'x'\nipport = 'ipmi'", ALL, METADATA, r"ipport \(Port to use\) .* a whole number"),
+    "no boolean": ("ip = 'x'\nlanplus = 'ja'", ALL, METADATA, r'lanplus \(Use Lanplus\) .* expected "1" or "0"'),
+    "none of its choices": ("ip = 'x'\nauth = 'md6'", ALL, METADATA, r"auth \(Auth type\) .* one of MD5, none"),
+    "cuts off storage only": ("ip = 'x'", ALL.replace("reboot", "fabric"), METADATA, r"has no reboot"),
+    "a forbidden one under another name": (
+        "ip = 'x'",
+        ALL,
+        METADATA.replace('"fence_t"', '"fence_dummy"'),
+        r"is fence_dummy, not allowed: it reports success",
+    ),
     "no off": ("ip = 'x'", ALL.replace('"off"', '"disable"'), METADATA, r"no action 'off'"),
     "no status": ("ip = 'x'", ALL.replace("status", "stat"), METADATA, r"no action 'status'"),
-    "refused by the agent": ("ip = 'x'\npassword = 'bad'", ALL, METADATA, r"refuses these parameters: \*\*\* is no"),
+    "refused by the agent": ("ip = 'x'\npassword=bad", ALL, METADATA, r"refuses these parameters: \*\*\* is no"),
     "no agent": ("ip = 'x'", ALL, "echo hello", r"answers metadata with something else"),
     "failing agent": ("ip = 'x'", ALL, "echo broken >&2; exit 1", r"gives no metadata: broken"),
 }

@@ -15,7 +15,7 @@ from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import Power
 from poolwarden_collector.core.orders import PowerOff, ReadPower
 from poolwarden_collector.shell.agent_run import run_agent, stdin_of
-from poolwarden_collector.shell.config import Fence
+from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer
 
 from .rig import HOSTS, POOL, mono_ms, until

@@ -37,7 +37,7 @@ BANNED = {
 PARAMETERS = frozenset((
     "ip", "ipaddr", "ipport", "inet4_only", "inet6_only", "port", "plug", "module_name", "switch",
     "separator", "username", "login", "password", "passwd", "secure", "ssl", "ssl_secure", "ssl_insecure",
-    "tls1_0", "notls", "gnutls_legacy", "lanplus", "auth", "cipher", "privlvl", "hexadecimal_kg", "target",
+    "tls1.0", "notls", "gnutls_legacy", "lanplus", "auth", "cipher", "privlvl", "hexadecimal_kg", "target",
     "method", "timeout", "redfish_uri", "systems_uri", "community", "snmp_version", "snmp_auth_prot",
     "snmp_sec_level", "snmp_priv_prot", "snmp_priv_passwd", "delay", "power_wait", "power_timeout",
     "shell_timeout", "login_timeout", "retry_on", "stonith_status_sleep", "nodename", "api_version", "ribcl",

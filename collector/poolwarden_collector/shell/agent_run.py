@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "LC_ALL": "C",
     "PYTHONWARNINGS": "ignore",  # else the agent's last word is a deprecation warning (fence-agents 4.12, Python 3.11)
 }
-ACTIONS = ("status", "off", "on", "monitor", "metadata", "validate-all")  # there is no reboot
+ACTIONS = ("status", "off", "on", "monitor", "metadata", "validate-all", "list")  # there is no reboot
 _TERM_GRACE_S = 1.0
 _KILL_GRACE_S = 2.0  # an agent in an uninterruptible sleep cannot be waited for
 _OUTPUT_LIMIT = 1024 * 1024

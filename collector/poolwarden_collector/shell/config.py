@@ -10,10 +10,8 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +20,7 @@ from urllib.parse import urlsplit
 
 from poolwarden_collector.core.facts import FenceDevice, HostId, PoolId
 from poolwarden_collector.core.policy import Policy, PolicyError, cautions
+from poolwarden_collector.shell.fence_config import Fence, read_fences
 from poolwarden_collector.shell.toml_table import ConfigError, Table, read_toml
 
 __all__ = ["Alerts", "Config", "ConfigError", "Fence", "PoolSettings", "Tls", "Webhook", "load"]
@@ -31,20 +30,6 @@ DEFAULT_SOCKET = Path("/run/poolwarden/collector.sock")
 DEFAULT_STATE = Path("/var/lib/poolwarden-collector")
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes, and grpc needs a few of them
 
-# safety: these agents lie by design, fence virtual machines through the very pool that is down, or need a person.
-BANNED_AGENTS = {
-    "fence_dummy": "it reports success without doing anything",
-    "fence_virt": "it fences virtual machines, not hosts",
-    "fence_vbox": "it fences virtual machines, not hosts",
-    "fence_kdump": "it proves a crash dump, not that the power is off",
-    "fence_heuristics_ping": "it only pings",
-    "fence_manual": "a person confirms by: poolwarden confirm-fenced HOST",
-    "fence_xenapi": "it works through the very pool whose master is gone",
-}
-_SECRET_NAMES = ("pass", "secret", "token", "key", "community")
-COLLECTOR, MEMBERS = "collector", "members"  # who runs a fence agent
-_OURS = ("action", "option")  # written by Poolwarden alone
-
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -53,27 +38,6 @@ class Tls:
     ca: Path
     cert: Path
     key: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """One fence device of one host; ``limit_ms`` is the hard wall-clock limit of each run, 5 s to 10 min."""
-
-    host: HostId
-    agent: Path
-    name: str
-    level: int
-    limit_ms: int
-    parameters: dict[str, str] = field(default_factory=dict, repr=False)
-    place: str = ""  # where it stands in the file, for messages
-    identity: Path | None = None  # a program that says which machine it switches (device_identity.py)
-    via_members: bool = False  # its agent is run by members of its host's pool (proxy.py), and need not be here
-
-    @property
-    def block(self) -> str:
-        """A digest of what makes it this device: its agent and its parameters, without those that are secret."""
-        plain = sorted((name, value) for name, value in self.parameters.items() if not is_secret(name))
-        return hashlib.sha256(repr((str(self.agent), str(self.identity), plain)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +102,8 @@ class Config:
         return {host: tuple(devices) for host, devices in found.items()}
 
 
-def load(file: Path) -> Config:
-    """Read and check the file. Raises ConfigError with one line."""
+def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read and check the file; ``environment`` holds what ``secret_env`` names. Raises ConfigError with one line."""
     top = read_toml(file)
     collector = top.table("collector")
     general, overrides = _policy(top.table("policy"), {})
@@ -154,7 +118,7 @@ def load(file: Path) -> Config:
         anchors=tuple(_split(_endpoint(top, "anchors", text)) for text in top.texts("anchors")),
         policy=general,
         pools=_pools(top.table("pools"), overrides),
-        fence=_fences(top.tables("fence")),
+        fence=read_fences(top.tables("fence"), environment),
         alerts=_alerts(top.table("alerts")),
         operator_listen=_operator_listen(collector, listen),
     )
@@ -263,118 +227,8 @@ def _pools(table: Table, overrides: dict[str, Any]) -> dict[PoolId, PoolSettings
     for key in table.keys():  # noqa: SIM118  (a Table is no mapping)
         sub = table.table(key)
         policy, _ = _policy(sub.table("policy"), overrides)
-        found[_uuid(table, key, key)] = PoolSettings(sub.text("name", ""), policy)
+        found[table.uuid(key, key)] = PoolSettings(sub.text("name", ""), policy)
         sub.done()
-    return found
-
-
-def _uuid(table: Table, key: str, text: str) -> str:
-    try:
-        canonical = str(uuid.UUID(text))
-    except ValueError:
-        canonical = ""
-    if canonical != text:
-        raise table.wrong(
-            key, f"{text!r} is no UUID in its usual form", "a UUID such as 5c0b3b4e-0001-4f5e-9d1c-2f4f0a7f6a10"
-        )
-    return text
-
-
-def _fences(tables: tuple[Table, ...]) -> tuple[Fence, ...]:
-    found: list[Fence] = []
-    for table in tables:
-        device = _fence(table)
-        if any(other.name == device.name for other in found):
-            raise table.wrong(
-                "name", f"{device.name!r} is the name of another device", "a name of its own for each device"
-            )
-        found.append(device)
-    return tuple(found)
-
-
-def _fence(table: Table) -> Fence:
-    host = _uuid(table, "host", table.text("host"))
-    level = table.integer("level", 1, 1, 9)
-    via_members = _via(table)
-    agent = _agent(table, via_members)
-    limit = table.duration("limit", 40_000)
-    if not 5_000 <= limit <= 600_000:
-        raise table.wrong("limit", f"is {limit / 1000:g} s", "5s to 10m")
-    name, parameters = table.text("name", f"{host}-{level}"), _parameters(table)
-    identity = table.path("identity") if table.has("identity") else None
-    if identity is None:
-        table.text("identity", "")  # known, not given
-    elif via_members:
-        raise table.wrong("identity", "a program of the collector's", 'none where `via` is "members": fence bind')
-    elif not os.access(identity, os.X_OK):
-        raise table.wrong("identity", f"{identity} is not executable", "a program that prints uuid= and serial= lines")
-    table.done()
-    return Fence(host, agent, name, level, limit, parameters, table.name, identity, via_members)
-
-
-def _via(table: Table) -> bool:
-    """Is the agent run by members of the pool?"""
-    via = table.text("via", COLLECTOR)
-    if via not in (COLLECTOR, MEMBERS):
-        raise table.wrong("via", f"is {via!r}", f'"{COLLECTOR}" or "{MEMBERS}"')
-    return via == MEMBERS
-
-
-def is_secret(name: str) -> bool:
-    """Is this parameter's value one that nobody may see?"""
-    return any(part in name.lower() for part in _SECRET_NAMES)
-
-
-def _agent(table: Table, via_members: bool) -> Path:
-    text = table.text("agent", None, "the absolute path of a fence agent")
-    path = Path(text)
-    # Where members run it, each has its own path for it, in its own configuration.
-    if not path.is_absolute() and not (via_members and path.name == text and text):
-        raise table.wrong("agent", f"is {text!r}", "an absolute path, e.g. /usr/sbin/fence_ipmilan")
-    base = path.name.split(".")[0]
-    if base in BANNED_AGENTS:
-        raise table.wrong(
-            "agent", f"{base} is not allowed: {BANNED_AGENTS[base]}", "an agent that switches and reads power"
-        )
-    return path
-
-
-def _parameters(table: Table) -> dict[str, str]:
-    inline = table.table("parameters")
-    given: dict[str, str] = {}
-    for key in inline.keys():  # noqa: SIM118  (a Table is no mapping)
-        given[key] = inline.text(key)
-    if table.has("secret_file"):
-        given |= _secrets(table, table.path("secret_file"))
-    else:
-        table.text("secret_file", "")
-    for key, value in given.items():
-        name = key.replace("-", "_")
-        if name in _OURS or (name == "method" and value != "onoff"):
-            raise inline.wrong(
-                key, "is not yours to set", "no action, option or method=cycle: Poolwarden writes the action"
-            )
-        if not name.isidentifier() or "\n" in value or "\r" in value:
-            raise inline.wrong(key, "cannot be told to a fence agent", "a plain name and a value of one line")
-    return given
-
-
-def _secrets(table: Table, path: Path) -> dict[str, str]:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise table.wrong("secret_file", f"{path} cannot be read ({error})", "a file of name=value lines") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise table.wrong("secret_file", f"{path} has mode {stat.S_IMODE(mode):04o}", f"mode 0600: chmod 600 {path}")
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not name.strip():
-            raise table.wrong("secret_file", f"line {number} of {path} has no '='", "name=value")
-        found[name.strip()] = value.strip()
     return found
 
 

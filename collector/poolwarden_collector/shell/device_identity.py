@@ -22,7 +22,7 @@ from pathlib import Path
 from poolwarden_collector.core.facts import DeviceIdentity, Trouble
 from poolwarden_collector.shell import redfish_identity
 from poolwarden_collector.shell.agent_run import AgentRun, run_program
-from poolwarden_collector.shell.config import Fence
+from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.proxy import Ended
 
 LIMIT_S = 5.0

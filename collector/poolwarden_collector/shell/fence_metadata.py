@@ -1,45 +1,118 @@
 """Holds each configured fence device against what its agent says of itself (``metadata``, doc/FenceAgentAPI.md).
 
-Agents ignore parameters that they do not know, so a misspelt ``ipadress`` would fence nothing and nobody would be told.
-This is separate from reading the configuration because it runs programs.
+Theory
+------
+Agents ignore parameters that they do not know, and take a boolean that they do not understand for *no*: a misspelt
+``ipadress``, or ``lanplus = "ja"``, would fence nothing, and nobody would be told before the night in which it counts.
+So every parameter is held against its description: its name, its type, and what is required; a name that is outdated
+is taken with a warning. What no metadata can say (a host name, a key) is left to the agent's own ``validate-all``.
+
+An agent without ``reboot`` cuts a host off its storage or its network (fence-agents: ``fabric_fencing``): its OFF is
+not about power, and is refused, as are agents without ``off`` or ``status``.
+
+This is separate from reading the configuration because it runs programs: each agent once, at most four at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from poolwarden_collector.shell.agent_run import AgentRun, run_agent
-from poolwarden_collector.shell.config import Config, ConfigError, Fence
+from poolwarden_collector.shell.config import Config, ConfigError
+from poolwarden_collector.shell.fence_config import Fence, why_banned
 from poolwarden_collector.shell.fencer import secrets_of
 
 METADATA_LIMIT_S = 20.0
+_AT_ONCE = 4
 _NEEDED = ("off", "status")
 _ALWAYS = ("nodename", "action", "option")  # every agent takes these, whatever it says
+_TRUE, _FALSE = ("1", "yes", "on", "true"), ("0", "no", "off", "false")  # lib/fencing.py; anything else is taken for no
+_INTEGER, _SECONDS = re.compile(r"-?\d+"), re.compile(r"\d+(?:\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter as its agent describes it; names with ``_``."""
+
+    name: str
+    kind: str  # string, boolean, integer, second, select
+    says: str  # its short description
+    choices: tuple[str, ...]
+    default: str
+    required: bool  # and without a default
+    deprecated: bool
+    replaces: str  # the older name that this one makes unnecessary
+
+    def refusal(self, value: str) -> str:
+        """What this value should have been; empty: it is one of this parameter."""
+        if self.kind == "integer" and not _INTEGER.fullmatch(value):
+            return "a whole number"
+        if self.kind == "second" and not _SECONDS.fullmatch(value):
+            return "a number of seconds, without a unit"
+        if self.kind == "boolean" and value.lower() not in _TRUE + _FALSE:
+            return '"1" or "0"'
+        if self.kind == "select" and self.choices and value.lower() not in [each.lower() for each in self.choices]:
+            return f"one of {', '.join(self.choices)}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What an agent can do and which parameters it takes, names with ``_``."""
+    """What an agent can do and which parameters it takes."""
 
+    name: str
     actions: frozenset[str]
-    parameters: frozenset[str]
-    required: frozenset[str]
-    replaces: dict[str, str]  # newer name -> the older one that it makes unnecessary
+    parameters: dict[str, Parameter]
+
+    def newer(self, name: str) -> str:
+        """The name that replaces this one; empty: none."""
+        return next((each.name for each in self.parameters.values() if each.replaces == name), "")
 
 
-async def check_devices(config: Config) -> None:
-    """Ask every device's agent about itself. Raises ConfigError for the first device that does not fit."""
-    for device in config.fence:
-        if device.via_members and not device.agent.is_file():
-            continue  # whoever runs it refuses what it does not know
+async def check_devices(config: Config) -> tuple[str, ...]:
+    """Ask every device's agent about itself; what is outdated, one line each.
+
+    Raises ConfigError for the first device that does not fit.
+    """
+    here = [device for device in config.fence if device.agent.is_file() or not device.via_members]
+    for device in here:
         _executable(config, device)
-        run = await run_agent(device.agent, {}, "metadata", METADATA_LIMIT_S)
+    agents = dict.fromkeys(device.agent for device in here)
+    turns = asyncio.Semaphore(_AT_ONCE)
+    runs = dict(zip(agents, await _all(_asked(agent, turns) for agent in agents), strict=True))
+    warnings: list[str] = []
+    fitting: list[Fence] = []
+    for device in here:
+        run = runs[device.agent]
         if run.code != 0:
             raise _wrong(config, device, f"{device.agent} gives no metadata: {run.text}", "a fence agent")
-        _fits(config, device, described(run.output))
-        await _validate(config, device, described(run.output))
+        agent = described(run.output)
+        warnings += _fits(config, device, agent)
+        if agent is not None and "validate-all" in agent.actions:
+            fitting.append(device)
+    for device, run in zip(fitting, await _all(_validated(each, turns) for each in fitting), strict=True):
+        _valid(config, device, run)
+    return tuple(warnings)
+
+
+async def _all(runs: Iterable[Coroutine[None, None, AgentRun]]) -> list[AgentRun]:
+    return list(await asyncio.gather(*runs))
+
+
+async def _asked(agent: Path, turns: asyncio.Semaphore) -> AgentRun:
+    async with turns:
+        return await run_agent(agent, {}, "metadata", METADATA_LIMIT_S)
+
+
+async def _validated(device: Fence, turns: asyncio.Semaphore) -> AgentRun:
+    async with turns:
+        return await run_agent(device.agent, device.parameters, "validate-all", METADATA_LIMIT_S)
 
 
 def _executable(config: Config, device: Fence) -> None:
@@ -47,6 +120,9 @@ def _executable(config: Config, device: Fence) -> None:
         raise _wrong(config, device, f"agent {device.agent} does not exist", "an installed fence agent")
     if not os.access(device.agent, os.X_OK):
         raise _wrong(config, device, f"agent {device.agent} is not executable", "an installed fence agent")
+
+
+# ------------------------------------------------------------------------------------------ what an agent says
 
 
 def described(metadata: str) -> Described | None:
@@ -57,44 +133,92 @@ def described(metadata: str) -> Described | None:
         return None
     if root.tag != "resource-agent":
         return None
-    parameters = {_name(p): p for p in root.iter("parameter")}
-    required = {
-        name
-        for name, p in parameters.items()
-        if p.get("required") == "1" and not any(c.get("default") for c in p.iter("content"))
-    }
-    replaces = {name: old.replace("-", "_") for name, p in parameters.items() if (old := p.get("obsoletes"))}
-    actions = {a.get("name", "") for a in root.iter("action")}
-    return Described(frozenset(actions), frozenset(parameters), frozenset(required) - set(_ALWAYS), replaces)
+    parameters = [_parameter(each) for each in root.iter("parameter")]
+    actions = frozenset(a.get("name", "") for a in root.iter("action"))
+    return Described(root.get("name", ""), actions, {each.name: each for each in parameters})
 
 
-def _name(parameter: ElementTree.Element) -> str:
-    return parameter.get("name", "").replace("-", "_")
+def _parameter(element: ElementTree.Element) -> Parameter:
+    contents = list(element.iter("content"))
+    content = contents[0] if contents else ElementTree.Element("content")
+    name = _plain(element.get("name", ""))
+    return Parameter(
+        name,
+        content.get("type", "string"),
+        " ".join((element.findtext("shortdesc") or "").split()),
+        tuple(option.get("value", "") for option in content.iter("option")),
+        content.get("default", ""),
+        element.get("required") == "1" and not content.get("default") and name not in _ALWAYS,
+        element.get("deprecated") == "1",
+        _plain(element.get("obsoletes", "")),
+    )
 
 
-def _fits(config: Config, device: Fence, agent: Described | None) -> None:
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
+
+
+# ------------------------------------------------------------------------------------------ what a block says
+
+
+def _fits(config: Config, device: Fence, agent: Described | None) -> list[str]:
+    """What is outdated in it. Raises ConfigError if it does not fit."""
     if agent is None:
         raise _wrong(config, device, f"{device.agent} answers metadata with something else", "a fence agent")
+    if why := why_banned(agent.name):
+        raise _wrong(config, device, f"{device.agent} is {agent.name}, not allowed: {why}", "another agent")
     for action in _NEEDED:
         if action not in agent.actions:
             raise _wrong(
                 config, device, f"{device.agent.name} has no action {action!r}", "an agent with off and status"
             )
-    given = {name.replace("-", "_") for name in device.parameters}
+    if "reboot" not in agent.actions:
+        # safety: what such an agent calls off is a closed port or a lost registration; the host runs on.
+        cuts = f"{device.agent.name} has no reboot: it cuts off storage or network, and says nothing of the power"
+        raise _wrong(config, device, cuts, "an agent that switches power")
+    given = {_plain(name): value for name, value in device.parameters.items()}
     for name in sorted(given):
-        if name not in agent.parameters and name not in _ALWAYS:
-            known = ", ".join(sorted(agent.parameters))
-            raise _wrong(config, device, f"{device.agent.name} knows no parameter {name!r}", f"one of {known}")
-    newer = {old for new, old in agent.replaces.items() if new in given}  # fence_redfish requires login and username
-    for name in sorted(agent.required - given - newer):
-        if agent.replaces.get(name) not in given:
-            raise _wrong(config, device, f"{device.agent.name} needs the parameter {name!r}", "it in parameters")
+        _known(config, device, agent, name, given[name])
+    _complete(config, device, agent, given)
+    return [_outdated(config, device, agent, name) for name in sorted(given) if _is_outdated(agent, name)]
 
 
-async def _validate(config: Config, device: Fence, agent: Described | None) -> None:
-    if agent is None or "validate-all" not in agent.actions:
+def _known(config: Config, device: Fence, agent: Described, name: str, value: str) -> None:
+    if name in _ALWAYS:
         return
-    run: AgentRun = await run_agent(device.agent, device.parameters, "validate-all", METADATA_LIMIT_S)
+    if name not in agent.parameters:
+        known = ", ".join(sorted(each.name for each in agent.parameters.values() if not each.deprecated))
+        raise _wrong(config, device, f"{device.agent.name} knows no parameter {name!r}", f"one of {known}")
+    parameter = agent.parameters[name]
+    if expected := parameter.refusal(value):
+        # The value is not shown: it may be a secret in the wrong place.
+        raise _wrong(config, device, f"{name} ({parameter.says}) has a value of another kind", expected)
+
+
+def _complete(config: Config, device: Fence, agent: Described, given: dict[str, str]) -> None:
+    for parameter in sorted(agent.parameters.values(), key=lambda each: (each.deprecated, each.name)):
+        name = parameter.name
+        names = {name, parameter.replaces, agent.newer(name)}  # fence_redfish requires login and username
+        if parameter.required and not names & given.keys():
+            raise _wrong(
+                config,
+                device,
+                f"{device.agent.name} needs the parameter {name!r} ({parameter.says})",
+                "it in parameters",
+            )
+
+
+def _is_outdated(agent: Described, name: str) -> bool:
+    return name in agent.parameters and agent.parameters[name].deprecated
+
+
+def _outdated(config: Config, device: Fence, agent: Described, name: str) -> str:
+    newer = agent.newer(name)
+    instead = f"; it is called {newer!r} now" if newer else ""
+    return f"{config.file}: [{device.place}] device {device.name}: {name!r} is outdated{instead}"
+
+
+def _valid(config: Config, device: Fence, run: AgentRun) -> None:
     if run.code != 0:
         text = run.text
         for secret in secrets_of(device):

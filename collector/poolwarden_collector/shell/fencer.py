@@ -25,9 +25,9 @@ from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import DeviceIdentity, Ms, PoolId, Power, PowerReading, Trouble
 from poolwarden_collector.core.orders import By, FenceProxy, Order, PowerOff, PowerOn, ReadPower, Through, Unable
 from poolwarden_collector.shell.agent_run import AgentRun, run_agent
-from poolwarden_collector.shell.config import Fence, is_secret
 from poolwarden_collector.shell.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.device_identity import Asked, ask, asked_of_member, can_be_asked
+from poolwarden_collector.shell.fence_config import Fence, is_secret
 from poolwarden_collector.shell.proxy import Ended, Proxies, not_run
 
 BY_DAY_AT_ONCE, URGENT_AT_ONCE = 4, 16

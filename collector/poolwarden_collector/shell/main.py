@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from poolwarden_collector.shell import ca, clock
 from poolwarden_collector.shell.backup import BackupError, back_up, stamp
 from poolwarden_collector.shell.config import Config, ConfigError, load
 from poolwarden_collector.shell.effects import Performer, Replies, order_sender
+from poolwarden_collector.shell.fence_config import ENVIRONMENT_FILE, read_environment
 from poolwarden_collector.shell.fence_metadata import check_devices
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_collector.shell.gateway import Gateway
@@ -83,7 +85,8 @@ def assemble(config: Config, journal: Journal) -> Parts:
 
 async def serve(config: Config, stopping: asyncio.Event) -> None:
     """Run a collector until ``stopping`` is set. Raises ConfigError, JournalError or OSError if it cannot begin."""
-    await check_devices(config)
+    for warning in await check_devices(config):
+        _log.warning("%s", warning)
     journal = Journal(config.state_dir, config.name, sink_names(config.alerts))
     try:
         journal.begin_epoch()
@@ -176,13 +179,22 @@ async def _until_signalled(config: Config) -> None:
 
 @main.command("check-config")
 @click.argument("file", type=click.Path(path_type=Path))
-def check_config(file: Path) -> None:
+@click.option(
+    "--environment-file",
+    default=ENVIRONMENT_FILE,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="What the collector's unit reads, if it is there: the variables that secret_env names.",
+)
+def check_config(file: Path, environment_file: Path) -> None:
     """Read FILE, ask its fence agents about themselves, change nothing."""
     try:
-        config = load(file)
-        asyncio.run(check_devices(config))
+        config = load(file, {**os.environ, **read_environment(environment_file)})
+        warnings = asyncio.run(check_devices(config))
     except ConfigError as error:
         sys.exit(_say(str(error), EXIT_CONFIG))
+    for warning in (*config.cautions(), *warnings):
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{file}: good; {len(config.fence)} fence devices, {len(config.alerts.webhooks)} webhooks")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ class Table:
         if not value:
             raise self.wrong(key, "is empty", "a path in quotes")
         return self.file.parent.absolute() / Path(value)
+
+    def uuid(self, key: str, text: str) -> str:
+        """This text as a UUID; lower case, with hyphens, and nothing else."""
+        try:
+            canonical = str(uuid.UUID(text))
+        except ValueError:
+            canonical = ""
+        if canonical != text:
+            shown = f"{text!r} is no UUID in its usual form"
+            raise self.wrong(key, shown, "a UUID such as 5c0b3b4e-0001-4f5e-9d1c-2f4f0a7f6a10")
+        return text
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._take(key, [], "a list of texts")
