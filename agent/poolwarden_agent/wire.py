@@ -63,6 +63,8 @@ def machine(identity: port.Identity) -> pb.MachineIdentity:
         board_serial=identity.board_serial,
         chassis_serial=identity.chassis_serial,
         bmc_guid=identity.bmc_guid,
+        vendor=identity.vendor,
+        model=identity.model,
     )
 
 

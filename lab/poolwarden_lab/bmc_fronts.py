@@ -25,7 +25,7 @@ from poolwarden_lab import chassis
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
 _PATH = f"{_ROOT / '.venv-redfish/bin'}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-KINDS = ("ipmi", "redfish")
+PORTS = {"ipmi": 623, "redfish": 443}  # the protocols' own
 _PROGRAMS = {
     "ipmi": (("ipmi_sim", "apt-get install openipmi"), ("fence_ipmilan", "apt-get install fence-agents ipmitool")),
     "redfish": (

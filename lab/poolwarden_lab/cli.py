@@ -46,6 +46,16 @@ _directory = click.option(
 )
 
 
+_bmc = click.option(
+    "--bmc",
+    "bmc",
+    type=click.Choice(("lab", "ipmi", "redfish")),
+    default="lab",
+    show_default=True,
+    help="The lab's own BMCs, or real programs with real fence agents: ipmi_sim, sushy-tools' Redfish emulator.",
+)
+
+
 @click.group()
 def lab() -> None:
     """A simulated pool with real agents and a real collector, to watch and to break."""
@@ -58,14 +68,7 @@ def lab() -> None:
 @_python
 @_no_namespaces
 @click.option("--plain", is_flag=True, help="One line per event, no colours.")
-@click.option(
-    "--bmc",
-    "bmc",
-    type=click.Choice(("lab", "ipmi", "redfish")),
-    default="lab",
-    show_default=True,
-    help="The lab's own BMCs, or real programs with real fence agents: ipmi_sim, sushy-tools' Redfish emulator.",
-)
+@_bmc
 @click.option(
     "--via-members", is_flag=True, help="The members run the fence agent, as where the collector reaches no BMC."
 )
@@ -90,7 +93,7 @@ def demo(
     json_file: Path | None,
 ) -> None:
     """Break the master of a simulated pool and watch what happens. About a minute."""
-    from poolwarden_lab import bmc_fronts, stories
+    from poolwarden_lab import stories
 
     if story == "list":
         for item in stories.STORIES.values():
@@ -98,14 +101,20 @@ def demo(
         return
     if story not in stories.STORIES:
         _fail(USAGE, f"no story {story!r}; there are: {', '.join(stories.STORIES)}")
-    if bmc != "lab" and (lacking := bmc_fronts.lacking(bmc)):
-        _fail(USAGE, lacking)
+    _check_bmc(bmc)
     if via_members and bmc == "lab":
         _fail(USAGE, "--via-members needs --bmc ipmi or redfish: a member cannot ask the lab's BMCs who they are")
     refused = _enter(no_namespaces)
     settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
     settings = replace(settings, bmc=bmc, via_members=via_members)
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
+
+
+def _check_bmc(kind: str) -> None:
+    from poolwarden_lab import bmc_fronts
+
+    if kind != "lab" and (lacking := bmc_fronts.lacking(kind)):
+        _fail(USAGE, lacking)
 
 
 def _play(settings: WorldSettings, story: str, plain: bool, bmc_fault: str, json_file: Path | None) -> int:
@@ -170,12 +179,17 @@ def words() -> None:
 @_factor
 @_python
 @_no_namespaces
-def up(hosts: int, directory: Path | None, time_factor: float, agent_python: str, no_namespaces: bool) -> None:
+@_bmc
+def up(
+    hosts: int, directory: Path | None, time_factor: float, agent_python: str, no_namespaces: bool, bmc: str
+) -> None:
     """Start a pool in the background and return once it is healthy."""
     from poolwarden_lab import background
 
+    _check_bmc(bmc)
     home = (directory or default_directory()).absolute()
     arguments = ["--hosts", str(hosts), "--dir", str(home), "--time-factor", str(time_factor)]
+    arguments += ["--bmc", bmc]
     arguments += ["--agent-python", agent_python] if agent_python else []
     arguments += ["--no-namespaces"] if no_namespaces else []
     problem = background.launch(arguments, click.echo)
@@ -190,14 +204,17 @@ def up(hosts: int, directory: Path | None, time_factor: float, agent_python: str
 @_factor
 @_python
 @_no_namespaces
+@_bmc
 @click.option("--report", type=int, required=True, help="File descriptor for progress lines.")
-def serve(hosts: int, directory: Path, time_factor: float, agent_python: str, no_namespaces: bool, report: int) -> None:
+def serve(
+    hosts: int, directory: Path, time_factor: float, agent_python: str, no_namespaces: bool, bmc: str, report: int
+) -> None:
     """The lab process of `up`."""
     os.set_inheritable(report, True)
     refused = _enter(no_namespaces)
     from poolwarden_lab import background
 
-    settings = _world_settings(hosts, directory, time_factor, agent_python, refused)
+    settings = replace(_world_settings(hosts, directory, time_factor, agent_python, refused), bmc=bmc)
     sys.exit(_run_to_end(background.serve(settings, report)))
 
 

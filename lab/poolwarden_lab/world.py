@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.netns import Network
 
 COLLECTOR_PORT = 8443
-FRONT_PORT = 9630  # of a real BMC program in front of a board
+FRONT_PORT = 9630  # of a real BMC program in front of a board, where machines share one network
 POOL_NAME = "lab"
 HOPELESS_STARTS = 8  # before the pool was healthy once; a xapi may restart a few times on its way
 _FENCE_AGENT = Path(__file__).with_name("fence_lab.py")
@@ -176,7 +176,8 @@ class World:
 
     def _front(self, host: SimulatedHost, bmc_node: str) -> bmc_fronts.Front:
         address = self.network.address(bmc_node)
-        return bmc_fronts.Front(host.name, address, FRONT_PORT, (address, BMC_PORT), self._dmi(host))
+        port = bmc_fronts.PORTS[self.settings.bmc] if self.network.isolated else FRONT_PORT
+        return bmc_fronts.Front(host.name, address, port, (address, BMC_PORT), self._dmi(host))
 
     def _dmi(self, host: SimulatedHost) -> str:
         """The machine's system UUID, as its BMC tells it."""

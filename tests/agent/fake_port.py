@@ -79,7 +79,20 @@ class FakePort(HostPort):
 
     def identity(self):
         return Identity(
-            HOST, "h1", "boot-1", "dmi-1", "serial-1", "10.9.0.1", "XCP-ng", "8.3.0", "3.4.0", "board-1", "", ""
+            HOST,
+            "h1",
+            "boot-1",
+            "dmi-1",
+            "serial-1",
+            "10.9.0.1",
+            "XCP-ng",
+            "8.3.0",
+            "3.4.0",
+            "board-1",
+            "",
+            "",
+            "",
+            "",
         )
 
     def capabilities(self):

@@ -25,6 +25,8 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
         self.entries: list[api.HistoryEntry] = []
         self.late: list[api.LateEntry] = []
         self.alerts: list[api.Alert] = []
+        self.found = api.FindFenceReply()
+        self.tried = api.TryFenceReply()
         self.failure: tuple[grpc.StatusCode, str] | None = None
         self.asked: list[Any] = []
         self.hold_stream = threading.Event()
@@ -54,6 +56,14 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
     def Command(self, request: api.CommandRequest, context: grpc.ServicerContext) -> api.CommandReply:
         self._begin(request, context)
         return self.reply
+
+    def FindFence(self, request: api.FindFenceRequest, context: grpc.ServicerContext) -> api.FindFenceReply:
+        self._begin(request, context)
+        return self.found
+
+    def TryFence(self, request: api.TryFenceRequest, context: grpc.ServicerContext) -> api.TryFenceReply:
+        self._begin(request, context)
+        return self.tried
 
     def History(self, request: api.HistoryRequest, context: grpc.ServicerContext) -> api.HistoryReply:
         self._begin(request, context)

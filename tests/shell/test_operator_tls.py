@@ -36,6 +36,8 @@ REQUESTS = {
     "Alerts": pb.AlertsRequest(),
     "Decision": pb.DecisionRequest(id="1"),
     "Late": pb.LateRequest(host=HOSTS[0]),
+    "FindFence": pb.FindFenceRequest(host=HOSTS[0], address="127.0.0.1"),
+    "TryFence": pb.TryFenceRequest(host=HOSTS[0], agent="fence_none"),
 }
 
 

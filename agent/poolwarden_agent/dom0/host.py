@@ -103,6 +103,8 @@ class Dom0(HostPort):
             files.read(self._root, "sys/class/dmi/id/board_serial") or "",
             files.read(self._root, "sys/class/dmi/id/chassis_serial") or "",
             known.guid,
+            files.read(self._root, "sys/class/dmi/id/sys_vendor") or "",
+            files.read(self._root, "sys/class/dmi/id/product_name") or "",
         )
 
     def _refresh_inventory(self) -> None:

@@ -22,6 +22,8 @@ Identity = NamedTuple(
         ("board_serial", str),
         ("chassis_serial", str),
         ("bmc_guid", str),
+        ("vendor", str),
+        ("model", str),
     ],
 )
 

@@ -28,9 +28,13 @@ def actor() -> str:
         return f"uid {os.getuid()}"
 
 
-def ask(collector: "Collector", request: "api.CommandRequest", settings: Settings) -> "api.CommandReply":
-    """Send a command; print what was done, or raise the refusal."""
-    reply = collector.command(request)
+def ask(
+    collector: "Collector", request: "api.CommandRequest", settings: Settings, more_s: float = 0.0
+) -> "api.CommandReply":
+    """Send a command; print what was done, or raise the refusal. ``more_s``: what it may take beyond the usual."""
+    from poolwarden_collector.cli.collector import COMMAND_LIMIT_S
+
+    reply = collector.command(request, COMMAND_LIMIT_S + more_s)
     if settings.json:
         from poolwarden_collector.cli.as_json import as_object, print_json
 

@@ -14,7 +14,7 @@ EMBEDDED = {"poolwarden.v1.HistoryEntry": "data"}
 
 
 def as_object(message: Message) -> dict[str, Any]:
-    """The message as dicts, lists, strings, numbers and null. Maps and enums do not occur in the operator's replies."""
+    """The message as dicts, lists, strings, numbers and null. Enums do not occur in the operator's replies."""
     embedded = EMBEDDED.get(message.DESCRIPTOR.full_name)
     result: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
@@ -22,6 +22,8 @@ def as_object(message: Message) -> dict[str, Any]:
         if field.message_type is None:
             repeated = not isinstance(value, str | int | float | bytes)
             result[field.name] = list(value) if repeated else value
+        elif field.message_type.GetOptions().map_entry:
+            result[field.name] = dict(value)
         elif hasattr(value, "DESCRIPTOR"):
             result[field.name] = as_object(value) if message.HasField(field.name) else None
         else:

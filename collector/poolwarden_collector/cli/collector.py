@@ -10,7 +10,7 @@ Rules:
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CALL_LIMIT_S = 10.0  # a status of 1,000 hosts takes well under a second
 COMMAND_LIMIT_S = 15.0  # the collector itself answers after 10 s at the latest, if only that it does not know
+FIND_LIMIT_S = 30.0  # with an agent's metadata
+_RUNS = 4  # of a fence agent, for one trial
 UNIX_PATH_LIMIT = 107  # bytes; struct sockaddr_un.sun_path less its terminator
 START_HINT = "is it running? systemctl status poolwarden-collector; another address: --collector unix:PATH or HOST:PORT"
 
@@ -56,9 +58,9 @@ class Collector:
         reply: api.ExplainReply = self._call(self._stub.Explain, operator_pb2.ExplainRequest(pool=pool))
         return reply
 
-    def command(self, request: "api.CommandRequest") -> "api.CommandReply":
+    def command(self, request: "api.CommandRequest", limit_s: float = COMMAND_LIMIT_S) -> "api.CommandReply":
         """Ask for an act; a refusal is a reply, not an error."""
-        reply: api.CommandReply = self._call(self._stub.Command, request, COMMAND_LIMIT_S)
+        reply: api.CommandReply = self._call(self._stub.Command, request, limit_s)
         return reply
 
     def history(self, request: "api.HistoryRequest") -> "api.HistoryReply":
@@ -89,6 +91,22 @@ class Collector:
         from poolwarden.v1 import operator_pb2
 
         reply: api.DecisionReply = self._call(self._stub.Decision, operator_pb2.DecisionRequest(id=wanted))
+        return reply
+
+    def find_fence(self, host: str, address: str) -> "api.FindFenceReply":
+        """What answers at a host's BMC."""
+        from poolwarden.v1 import operator_pb2
+
+        request = operator_pb2.FindFenceRequest(host=host, address=address)
+        reply: api.FindFenceReply = self._call(self._stub.FindFence, request, FIND_LIMIT_S)
+        return reply
+
+    def try_fence(self, host: str, agent: str, parameters: Mapping[str, str], limit_ms: int) -> "api.TryFenceReply":
+        """Whether a proposed fence device is this host's."""
+        from poolwarden.v1 import operator_pb2
+
+        request = operator_pb2.TryFenceRequest(host=host, agent=agent, parameters=parameters, limit_ms=limit_ms)
+        reply: api.TryFenceReply = self._call(self._stub.TryFence, request, _RUNS * limit_ms / 1000 + FIND_LIMIT_S)
         return reply
 
     def _call(self, method: Any, request: Any, limit_s: float | None = None) -> Any:

@@ -7,17 +7,23 @@ import click
 
 from poolwarden_collector.cli.act import actor, ask, say
 from poolwarden_collector.cli.errors import BadInput
+from poolwarden_collector.cli.fence_setup import setup
 from poolwarden_collector.cli.see import connect
 from poolwarden_collector.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
+_ENDING_S = 10.0  # of a run after its hard limit, and of the order that asked a member for it
 
-@click.group(short_help="A host's power: status, test, bind, on, off.")
+
+@click.group(short_help="A host's power: setup, status, test, bind, on, off.")
 @common_options
 def fence() -> None:
     """A host's power by its fence devices, run by the collector."""
+
+
+fence.add_command(setup)
 
 
 @fence.command()
@@ -118,7 +124,10 @@ def _command(
         typed = _typed(host, typed_name) if action == "off" else typed_name or ""
         command = operator_pb2.FenceCommand(host=host.host_uuid, action=action, typed_name=typed, force=force)
         command.device, command.how = device, how
-        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), fence=command), settings)
+        # A test ends when the slowest device has answered, or was cut off.
+        limits = [each.limit_ms / 1000 + _ENDING_S for each in host.fence_devices] if action == "test" else []
+        request = operator_pb2.CommandRequest(actor=actor(), fence=command)
+        reply = ask(collector, request, settings, max(limits, default=0.0))
     say(reply, settings)
 
 

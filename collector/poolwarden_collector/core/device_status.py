@@ -27,6 +27,7 @@ class DeviceStatus:
     trouble: str
     text: str
     step: str
+    limit_ms: int
 
 
 def devices(d: Draft, host: HostId) -> tuple[DeviceStatus, ...]:
@@ -50,4 +51,5 @@ def _device(d: Draft, host: HostId, device: FenceDevice) -> DeviceStatus:
         trouble=found.code if found is not None else "",
         text=found.why if found is not None else "",
         step=found.step if found is not None else "",
+        limit_ms=device.hard_limit_ms,
     )

@@ -85,6 +85,8 @@ class Machine:
     board_serial: str = ""
     chassis_serial: str = ""
     bmc_guid: str = ""  # as the BMC tells its own host over the system interface (IPMI: Get System/Device GUID)
+    vendor: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,18 @@ class ProbeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineStatus:
+    """What a host's dom0 says of its machine and of its BMC; empty where not known."""
+
+    system_uuid: str = ""
+    serial: str = ""
+    vendor: str = ""
+    model: str = ""
+    bmc_address: str = ""
+    bmc_guid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HostStatus:
     """One host."""
 
@@ -91,6 +103,7 @@ class HostStatus:
     xapi_age_ms: int = 0
     facts: tuple[Line, ...] = ()
     fence_devices: tuple[DeviceStatus, ...] = ()
+    machine: MachineStatus = MachineStatus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +278,14 @@ def _gc(d: Draft, host: HostId, term: int) -> tuple[Line, ...]:
     return (Line("storage garbage collection", f"held since term {term} {until}", "warning"),)
 
 
+def _machine(d: Draft, host: HostId) -> MachineStatus:
+    agent = d.agent(host)
+    if agent is None:
+        return MachineStatus()
+    m = agent.hello.machine
+    return MachineStatus(m.system_uuid, m.system_serial, m.vendor, m.model, m.bmc_address, m.bmc_guid)
+
+
 def _host(d: Draft, host: HostId) -> HostStatus:
     agent, known = d.agent(host), d.record.hosts[host]
     facts = agent.facts if agent is not None else None
@@ -287,6 +308,7 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         power=power,
         fence_device=device,
         fence_devices=devices(d, host),
+        machine=_machine(d, host),
         generation=facts.database.generation if facts else 0,
         disks=_disks(d, host),
         running_vms=len(facts.domains) if facts and facts.domains is not None else 0,

@@ -14,23 +14,27 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import FenceEnded, OperatorSaid
 from poolwarden_collector.core.evidence import silence_of
-from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import PowerOff, PowerOn, Unable
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.power import forget, is_bound, levels, view, why_unbound
-from poolwarden_collector.core.proxy import landed_after, named, runner, said_by, whose
+from poolwarden_collector.core.proxy import VALID_MS, landed_after, named, runner, said_by, whose
 from poolwarden_collector.core.record import Failover, Step
 from poolwarden_collector.core.shot import LIVE_REPORT_MS
 from poolwarden_collector.core.verdict import Verdict
 
 WAKE_AGAIN_MS: Ms = 600_000
 WAKE_TRIES = 3
-TEST_MS: Ms = 8_000
+_ENDING_MS: Ms = 4_000  # how long after its hard limit a run has ended at the latest (shell/agent_run.py)
+TEST_MS: Ms = 8_000  # a reading that is this young when it is asked for is an answer
 
 
 def go_on(d: Draft) -> None:
@@ -248,6 +252,12 @@ def _order(d: Draft, said: OperatorSaid, *, on: bool) -> str:
     return f"powering {name} {word} by {', '.join(devices)}; poolwarden fence test {name} reads it back"
 
 
+def test_limit(devices: Iterable[FenceDevice]) -> Ms:
+    """How long ``fence test`` waits for these devices: as long as the slowest may take, run and hard end."""
+    ends = (each.hard_limit_ms + _ENDING_MS + (VALID_MS if each.via_members else 0) for each in devices)
+    return max(TEST_MS, TEST_MS, *ends)
+
+
 def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``fence test HOST``: read every device anew; empty while the readings are awaited."""
     host, name = said.host, d.name(said.host)
@@ -257,8 +267,10 @@ def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     for device in d.pool.devices.get(host, ()):
         state = d.live.power.get(device.name)
         newest = state.newest if state is not None else None
-        if newest is None or (state is not None and state.running) or d.now - newest.started_at > TEST_MS:
-            d.change(pending=(*d.live.pending, (said, d.now + TEST_MS)))
+        asked_at = int(said.arg("asked_at") or d.now)
+        if newest is None or (state is not None and state.running) or newest.started_at < asked_at - TEST_MS:
+            asked = said if said.arg("asked_at") else replace(said, args=(*said.args, ("asked_at", str(d.now))))
+            d.change(pending=(*d.live.pending, (asked, d.now + test_limit(d.pool.devices[host]))))
             return ""
         took = (newest.status_ms or newest.ended_at - newest.started_at) / 1000
         held = device.name in d.record.devices.quarantined
@@ -270,4 +282,6 @@ def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
 
 def test_too_late(d: Draft, said: OperatorSaid) -> No:
     """The readings did not come in time."""
-    return No("no-reading", f"the power of {d.name(said.host)} was not read in {TEST_MS // 1000} s", "Try again.")
+    within = test_limit(d.pool.devices.get(said.host, ())) // 1000
+    step = f"poolwarden fence status {d.name(said.host)}"
+    return No("no-reading", f"the power of {d.name(said.host)} was not read in {within} s", step)

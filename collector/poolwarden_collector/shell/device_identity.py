@@ -16,7 +16,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from poolwarden_collector.core.facts import DeviceIdentity, Trouble
@@ -43,6 +43,7 @@ class Asked:
 
     said: DeviceIdentity
     trouble: Trouble = Trouble.NONE
+    found: dict[str, str] = field(default_factory=dict)  # parameters that were found out
 
 
 async def ask(device: Fence, limit_s: float, thorough: bool) -> Asked:
@@ -107,20 +108,24 @@ def _lines(run: AgentRun) -> Asked:
         codes = {redfish_identity.PASSWORD: Trouble.PASSWORD, redfish_identity.UNREACHABLE: Trouble.UNREACHABLE}
         trouble = Trouble.HUNG if run.cut_off else codes.get(run.code or 0, Trouble.FAILED)
         return Asked(DeviceIdentity(text=run.text), trouble)
-    found: dict[str, list[str]] = {"uuid": [], "serial": []}
+    found: dict[str, list[str]] = {"uuid": [], "serial": [], "system": []}
     for line in run.output.splitlines():
         name, _, value = line.partition("=")
         if name in found and value.strip():
             found[name].append(value.strip()[:_MOST_CHARACTERS])
-    text = "" if any(found.values()) else "it says neither UUID nor serial"
+    text = "" if found["uuid"] or found["serial"] else "it says neither UUID nor serial"
     uuids = tuple(each.lower() for each in found["uuid"][:_MOST_SERIALS])
-    return Asked(DeviceIdentity(uuids, tuple(found["serial"][:_MOST_SERIALS]), text))
+    system = {"systems_uri": found["system"][0]} if found["system"] else {}
+    return Asked(DeviceIdentity(uuids, tuple(found["serial"][:_MOST_SERIALS]), text), found=system)
 
 
 # ------------------------------------------------------------------------------------------------ IPMI
 
 
 async def _ipmi(kind: str, parameters: Mapping[str, str], limit_s: float, thorough: bool) -> Asked:
+    if _value(parameters, "hexadecimal_kg"):
+        why = "not asked with a Kg key: ipmitool takes it on its command line alone"
+        return Asked(DeviceIdentity(text=why))
     command, secret = _ipmitool(kind, parameters)
     # Only a talkative ipmitool tells a refused password (RAKP, IPMI 2.0, 13.20) from a BMC that is not there.
     run = await run_program([command[0], "-v", *command[1:], "mc", "guid"], b"", limit_s, secret)
@@ -148,9 +153,9 @@ def _ipmitool(kind: str, parameters: Mapping[str, str]) -> tuple[list[str], dict
         "-C": ("cipher",),
         "-L": ("privlvl",),
         "-A": ("auth",),
-        "-y": ("hexadecimal_kg",),
+        "-t": ("target",),
+        "-N": ("ipmitool_timeout",),
     }
-    options |= {"-t": ("target",), "-N": ("ipmitool_timeout",)}
     for option, names in options.items():
         if given := _value(parameters, *names):
             command += [option, given]

@@ -163,49 +163,51 @@ def _plain(name: str) -> str:
 
 def _fits(config: Config, device: Fence, agent: Described | None) -> list[str]:
     """What is outdated in it. Raises ConfigError if it does not fit."""
+    if wrong := misfit(device, agent):
+        raise ConfigError(f"{config.file}: [{device.place}] device {device.name}: {wrong}")
+    assert agent is not None
+    given = sorted(_plain(name) for name in device.parameters)
+    return [_outdated(config, device, agent, name) for name in given if _is_outdated(agent, name)]
+
+
+def misfit(device: Fence, agent: Described | None) -> str:
+    """Why this device cannot be what its agent says of itself, and what was expected; empty: it fits."""
+    name = device.agent.name
     if agent is None:
-        raise _wrong(config, device, f"{device.agent} answers metadata with something else", "a fence agent")
+        return f"{device.agent} answers metadata with something else; expected a fence agent"
     if why := why_banned(agent.name):
-        raise _wrong(config, device, f"{device.agent} is {agent.name}, not allowed: {why}", "another agent")
+        return f"{device.agent} is {agent.name}, not allowed: {why}; expected another agent"
     for action in _NEEDED:
         if action not in agent.actions:
-            raise _wrong(
-                config, device, f"{device.agent.name} has no action {action!r}", "an agent with off and status"
-            )
+            return f"{name} has no action {action!r}; expected an agent with off and status"
     if "reboot" not in agent.actions:
         # safety: what such an agent calls off is a closed port or a lost registration; the host runs on.
-        cuts = f"{device.agent.name} has no reboot: it cuts off storage or network, and says nothing of the power"
-        raise _wrong(config, device, cuts, "an agent that switches power")
+        cuts = f"{name} has no reboot: it cuts off storage or network, and says nothing of the power"
+        return f"{cuts}; expected an agent that switches power"
     given = {_plain(name): value for name, value in device.parameters.items()}
-    for name in sorted(given):
-        _known(config, device, agent, name, given[name])
-    _complete(config, device, agent, given)
-    return [_outdated(config, device, agent, name) for name in sorted(given) if _is_outdated(agent, name)]
+    unfit = (_unfit(name, agent, key, given[key]) for key in sorted(given))
+    return next((why for why in unfit if why), "") or _incomplete(name, agent, given)
 
 
-def _known(config: Config, device: Fence, agent: Described, name: str, value: str) -> None:
+def _unfit(agent_name: str, agent: Described, name: str, value: str) -> str:
     if name in _ALWAYS:
-        return
+        return ""
     if name not in agent.parameters:
         known = ", ".join(sorted(each.name for each in agent.parameters.values() if not each.deprecated))
-        raise _wrong(config, device, f"{device.agent.name} knows no parameter {name!r}", f"one of {known}")
+        return f"{agent_name} knows no parameter {name!r}; expected one of {known}"
     parameter = agent.parameters[name]
-    if expected := parameter.refusal(value):
-        # The value is not shown: it may be a secret in the wrong place.
-        raise _wrong(config, device, f"{name} ({parameter.says}) has a value of another kind", expected)
+    # The value is not shown: it may be a secret in the wrong place.
+    expected = parameter.refusal(value)
+    return f"{name} ({parameter.says}) has a value of another kind; expected {expected}" if expected else ""
 
 
-def _complete(config: Config, device: Fence, agent: Described, given: dict[str, str]) -> None:
+def _incomplete(agent_name: str, agent: Described, given: dict[str, str]) -> str:
     for parameter in sorted(agent.parameters.values(), key=lambda each: (each.deprecated, each.name)):
         name = parameter.name
         names = {name, parameter.replaces, agent.newer(name)}  # fence_redfish requires login and username
         if parameter.required and not names & given.keys():
-            raise _wrong(
-                config,
-                device,
-                f"{device.agent.name} needs the parameter {name!r} ({parameter.says})",
-                "it in parameters",
-            )
+            return f"{agent_name} needs the parameter {name!r} ({parameter.says}); expected it in parameters"
+    return ""
 
 
 def _is_outdated(agent: Described, name: str) -> bool:

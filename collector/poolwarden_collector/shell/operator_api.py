@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import os
 import socket
 import sqlite3
@@ -31,8 +32,9 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.explain import explain
 from poolwarden_collector.core.status import lost_vms, status
+from poolwarden_collector.core.switching import test_limit
+from poolwarden_collector.shell import fence_setup, operator_tls, operator_words
 from poolwarden_collector.shell import operator_messages as messages
-from poolwarden_collector.shell import operator_tls, operator_words
 from poolwarden_collector.shell.gateway import credentials
 from poolwarden_collector.shell.journal import Journal, JournalError, Row
 from poolwarden_collector.shell.names import Ambiguous, Names, Unknown
@@ -105,6 +107,7 @@ class OperatorApi(rpc.OperatorServicer):
         self._inbox = inbox
         self._replies = replies
         self._version = version
+        self._setting_up = asyncio.Lock()  # one guide at a time: each runs programs
         self._servers: list[grpc.aio.Server] = []
         self.port = 0
 
@@ -303,13 +306,54 @@ class OperatorApi(rpc.OperatorServicer):
         )
         return pool, OperatorSaid(request_id, actor, "confirm-fenced", host, args)
 
+    @_answered
+    async def FindFence(self, request: pb.FindFenceRequest) -> pb.FindFenceReply:  # noqa: N802
+        """What answers at a host's BMC."""
+        pool, host = self._names().host(request.host)
+        agent = self._roster.pools[pool].live.agents.get(host)
+        address = request.address or (agent.hello.machine.bmc_address if agent is not None else "")
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            text = f"{address!r} is no IP address" if address else "its dom0 does not know its BMC's address"
+            raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, f"{text}: give it by --address") from None
+        async with self._setting_up:
+            found = await fence_setup.look(address)
+        items = [
+            pb.FoundFence(
+                agent=each.agent,
+                answers=each.answers,
+                installed=fence_setup.installed(each.agent) is not None,
+                text=each.text,
+                parameters=each.parameters,
+            )
+            for each in found
+        ]
+        return pb.FindFenceReply(address=address, found=items)
+
+    @_answered
+    async def TryFence(self, request: pb.TryFenceRequest) -> pb.TryFenceReply:  # noqa: N802
+        """Whether a proposed fence device is this host's."""
+        pool, host = self._names().host(request.host)
+        async with self._setting_up:
+            trial = await fence_setup.attempt(
+                self._roster.pools[pool], host, request.agent, dict(request.parameters), request.limit_ms
+            )
+        steps = [pb.TryStep(name=name, good=good, text=text, next_step=step) for name, good, text, step in trial.steps]
+        return pb.TryFenceReply(
+            good=trial.good, steps=steps, path=trial.path, tells=trial.tells, parameters=trial.parameters
+        )
+
     async def _ask_engine(self, pool: str, said: OperatorSaid) -> pb.CommandReply:
         future = self._replies.expect(said.request_id)
         self._inbox.post(pool, said)
+        within = ANSWER_WITHIN_S
+        if said.verb == "fence-test":
+            within = max(within, test_limit(self._roster.pools[pool].devices.get(said.host, ())) / 1000 + 2)
         try:
-            reply = await asyncio.wait_for(future, ANSWER_WITHIN_S)
+            reply = await asyncio.wait_for(future, within)
         except TimeoutError:
-            text = f"no answer within {ANSWER_WITHIN_S:.0f} s; whether it was obeyed is in the history"
+            text = f"no answer within {within:.0f} s; whether it was obeyed is in the history"
             return pb.CommandReply(accepted=False, code="no-answer", text=text, next_step="poolwarden history POOL")
         finally:
             self._replies.forget(said.request_id)

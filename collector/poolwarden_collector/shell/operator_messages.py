@@ -38,7 +38,9 @@ def _failover(value: FailoverStatus) -> pb.FailoverStatus:
 
 
 def _host(value: HostStatus) -> pb.HostStatus:
-    message = pb.HostStatus(**_plain(value, "disks", "probes", "fillers", "cleanable", "facts", "fence_devices"))
+    lists = ("disks", "probes", "fillers", "cleanable", "facts", "fence_devices")
+    message = pb.HostStatus(**_plain(value, "machine", *lists))
+    message.machine.CopyFrom(pb.MachineStatus(**_plain(value.machine)))
     message.disks.extend(pb.DiskStatus(**_plain(disk)) for disk in value.disks)
     message.fence_devices.extend(pb.FenceDeviceStatus(**_plain(each)) for each in value.fence_devices)
     message.facts.extend(pb.FactStatus(**_plain(fact)) for fact in value.facts)

@@ -1,9 +1,9 @@
 """Ask a Redfish service which machine it switches: a program of its own, so that a hanging BMC can be cut off.
 
 Reads one JSON object from stdin (``address``, ``port``, ``user``, ``password``, ``verify``, ``base``, ``system``) and
-prints ``uuid=...`` and ``serial=...`` lines of that one ComputerSystem (DMTF DSP0266; schema ComputerSystem: UUID,
-SerialNumber). Without ``system`` it answers only where the service has exactly one. Exit status 3: name or password
-refused, 4: not reached, 1: anything else; the reason is on stderr.
+prints ``uuid=...``, ``serial=...`` and ``system=...`` (its path) lines of that one ComputerSystem (DMTF DSP0266; schema
+ComputerSystem: UUID, SerialNumber). Without ``system`` it answers only where the service has exactly one. Exit status
+3: name or password refused, 4: not reached, 1: anything else; the reason is on stderr.
 
 Standard library only; no redirect is followed, because it would carry the password elsewhere.
 """
@@ -72,7 +72,8 @@ def _system(given: dict[str, Any]) -> str:
 def main() -> int:
     given = json.load(sys.stdin)
     try:
-        system = _get(given, _system(given))
+        path = _system(given)
+        system = _get(given, path)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return refused.code
@@ -83,6 +84,7 @@ def main() -> int:
         value = system.get(key)
         if isinstance(value, str) and value.strip():
             print(f"{name}={' '.join(value.split())}")
+    print(f"system={path}")
     return 0
 
 

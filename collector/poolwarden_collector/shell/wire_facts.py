@@ -75,7 +75,9 @@ GOODBYES = {
 
 def machine(m: pb.MachineIdentity) -> Machine:
     """What a machine and its BMC say they are."""
-    return Machine(m.system_uuid, m.system_serial, m.bmc_address, m.board_serial, m.chassis_serial, m.bmc_guid)
+    return Machine(
+        m.system_uuid, m.system_serial, m.bmc_address, m.board_serial, m.chassis_serial, m.bmc_guid, m.vendor, m.model
+    )
 
 
 def hello(m: pb.Hello, pool: str) -> Hello:

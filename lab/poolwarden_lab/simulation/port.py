@@ -116,6 +116,8 @@ class SimPort(HostPort):
             "",
             "",
             "",
+            "",
+            "",
         )
 
     def _text(self, path: str) -> str:

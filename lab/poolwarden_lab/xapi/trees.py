@@ -192,6 +192,8 @@ def _identity(seed: str, pool_name: str, name: str, product_version: str) -> dic
         "etc/hostname": f"{pool_name}-{name}\n".encode(),
         "proc/sys/kernel/random/boot_id": (boot_id(seed, name, 1) + "\n").encode(),
         "sys/class/dmi/id/product_uuid": (uuid_of(seed, "dmi", name) + "\n").encode(),
+        "sys/class/dmi/id/sys_vendor": b"Poolwarden lab\n",
+        "sys/class/dmi/id/product_name": b"simulated host\n",
         "sys/class/dmi/id/product_serial": f"LAB-{uuid_of(seed, 'serial', name)[:8]}\n".encode(),
     }
 

@@ -230,6 +230,8 @@ class MachineIdentity(google.protobuf.message.Message):
     BOARD_SERIAL_FIELD_NUMBER: builtins.int
     CHASSIS_SERIAL_FIELD_NUMBER: builtins.int
     BMC_GUID_FIELD_NUMBER: builtins.int
+    VENDOR_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
     system_uuid: builtins.str
     """DMI product_uuid"""
     system_serial: builtins.str
@@ -242,6 +244,10 @@ class MachineIdentity(google.protobuf.message.Message):
     """DMI chassis_serial"""
     bmc_guid: builtins.str
     """the BMC's GUID as it tells its own host (IPMI 2.0, 22.14); empty: not known"""
+    vendor: builtins.str
+    """DMI sys_vendor"""
+    model: builtins.str
+    """DMI product_name"""
     def __init__(
         self,
         *,
@@ -251,8 +257,10 @@ class MachineIdentity(google.protobuf.message.Message):
         board_serial: builtins.str = ...,
         chassis_serial: builtins.str = ...,
         bmc_guid: builtins.str = ...,
+        vendor: builtins.str = ...,
+        model: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["bmc_address", b"bmc_address", "bmc_guid", b"bmc_guid", "board_serial", b"board_serial", "chassis_serial", b"chassis_serial", "system_serial", b"system_serial", "system_uuid", b"system_uuid"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bmc_address", b"bmc_address", "bmc_guid", b"bmc_guid", "board_serial", b"board_serial", "chassis_serial", b"chassis_serial", "model", b"model", "system_serial", b"system_serial", "system_uuid", b"system_uuid", "vendor", b"vendor"]) -> None: ...
 
 global___MachineIdentity = MachineIdentity
 

@@ -14,10 +14,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolwarden/v1/operator.proto\x12\rpoolwarden.v1\";\n\x0bLateRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"6\n\tLateReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.poolwarden.v1.LateEntry\"S\n\tLateEntry\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\r\n\x05heard\x18\x05 \x01(\t\"\x1d\n\rStatusRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xc9\x01\n\x0bStatusReply\x12\x16\n\x0e\x63ollector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05up_ms\x18\x04 \x01(\x04\x12\x10\n\x08quiet_ms\x18\x05 \x01(\x04\x12(\n\x05pools\x18\x06 \x03(\x0b\x32\x19.poolwarden.v1.PoolStatus\x12\r\n\x05\x62lind\x18\x07 \x01(\t\x12\x16\n\x0eoutbox_pending\x18\x08 \x01(\r\x12\x10\n\x08warnings\x18\t \x03(\t\"\xd1\x03\n\nPoolStatus\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x16\n\x0everdict_age_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x06 \x01(\t\x12\x13\n\x0bmaster_name\x18\x07 \x01(\t\x12\x16\n\x0emaster_address\x18\x08 \x01(\t\x12\x0c\n\x04term\x18\t \x01(\x04\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x14\n\x0cpause_reason\x18\x0b \x01(\t\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12/\n\x08\x66\x61ilover\x18\r \x01(\x0b\x32\x1d.poolwarden.v1.FailoverStatus\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.poolwarden.v1.HostStatus\x12\x11\n\tnot_ready\x18\x0f \x03(\t\x12\x0c\n\x04owed\x18\x10 \x03(\t\x12\x13\n\x0b\x63ooldown_ms\x18\x11 \x01(\x04\x12)\n\x08question\x18\x12 \x01(\x0b\x32\x17.poolwarden.v1.Question\x12\'\n\x08lost_vms\x18\x13 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x88\x01\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06stakes\x18\x04 \x03(\t\x12\x0f\n\x07\x61pprove\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x65ny\x18\x06 \x01(\t\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\thost_uuid\x18\x08 \x01(\t\"p\n\x06LostVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61n_start_on\x18\x04 \x03(\t\x12\x0f\n\x07why_not\x18\x05 \x01(\t\x12\x11\n\thost_uuid\x18\x06 \x01(\t\"\xa9\x01\n\x0e\x46\x61iloverStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x62locked\x18\x03 \x01(\t\x12\x0f\n\x07\x62locker\x18\x04 \x01(\t\x12\x17\n\x0fold_master_uuid\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\"\x9c\x07\n\nHostStatus\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x05 \x01(\x08\x12\x14\n\x0c\x61gent_age_ms\x18\x06 \x01(\x04\x12\x12\n\never_heard\x18\x07 \x01(\x08\x12\x0c\n\x04xapi\x18\x08 \x01(\t\x12\x11\n\temergency\x18\t \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\n \x01(\t\x12\x10\n\x08orphaned\x18\x0b \x01(\x08\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\t\x12\r\n\x05power\x18\r \x01(\t\x12\x14\n\x0c\x66\x65nce_device\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x04\x12(\n\x05\x64isks\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.DiskStatus\x12\x13\n\x0brunning_vms\x18\x11 \x01(\r\x12\x19\n\x11running_vms_known\x18\x12 \x01(\x08\x12\x15\n\ragent_version\x18\x13 \x01(\t\x12\x0f\n\x07product\x18\x14 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x15 \x01(\t\x12\x12\n\ntombstoned\x18\x16 \x01(\x08\x12\x14\n\x0chighest_term\x18\x17 \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x18 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x19 \x01(\x04\x12*\n\x06probes\x18\x1a \x03(\x0b\x32\x1a.poolwarden.v1.ProbeStatus\x12\x11\n\tpool_name\x18\x1b \x01(\t\x12\x11\n\tpool_uuid\x18\x1c \x01(\t\x12\x13\n\x0bxapi_health\x18\x1e \x01(\t\x12\x11\n\txapi_text\x18\x1f \x01(\t\x12\x11\n\txapi_help\x18  \x01(\t\x12\x13\n\x0bxapi_age_ms\x18! \x01(\x04\x12,\n\x07\x66illers\x18\" \x03(\x0b\x32\x1b.poolwarden.v1.FillerStatus\x12\x31\n\tcleanable\x18# \x03(\x0b\x32\x1e.poolwarden.v1.CleanableStatus\x12\x17\n\x0f\x66illers_partial\x18$ \x01(\x08\x12(\n\x05\x66\x61\x63ts\x18% \x03(\x0b\x32\x19.poolwarden.v1.FactStatus\x12\x37\n\rfence_devices\x18& \x03(\x0b\x32 .poolwarden.v1.FenceDeviceStatus\"\xb8\x01\n\x11\x46\x65nceDeviceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\r\x12\r\n\x05power\x18\x03 \x01(\t\x12\x0c\n\x04read\x18\x04 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0f\n\x07grounds\x18\x07 \x01(\t\x12\x0c\n\x04says\x18\x08 \x01(\t\x12\x0f\n\x07trouble\x18\t \x01(\t\x12\x0c\n\x04text\x18\n \x01(\t\x12\x0c\n\x04step\x18\x0b \x01(\t\"\xe2\x01\n\nDiskStatus\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cused_percent\x18\x04 \x01(\x01\x12\x1b\n\x13inodes_used_percent\x18\x05 \x01(\x01\x12\r\n\x05level\x18\x06 \x01(\t\x12\x14\n\x0clevel_age_ms\x18\x07 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\x08 \x01(\x04\x12\x12\n\nfull_in_ms\x18\t \x01(\x04\x12\x11\n\tread_only\x18\n \x01(\x08\"p\n\x0c\x46illerStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"\\\n\x0f\x43leanableStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"7\n\nFactStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\"f\n\x0bProbeStatus\x12\x13\n\x0btarget_uuid\x18\x01 \x01(\t\x12\x13\n\x0btarget_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x1e\n\x0e\x45xplainRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xbf\x02\n\x0c\x45xplainReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t\x12-\n\x08\x65vidence\x18\x06 \x03(\x0b\x32\x1b.poolwarden.v1.EvidenceLine\x12\x11\n\tpermitted\x18\x07 \x03(\t\x12\x0f\n\x07refused\x18\x08 \x03(\t\x12\x11\n\tnot_ready\x18\t \x03(\t\x12\x0c\n\x04plan\x18\n \x03(\t\x12\x11\n\tcandidate\x18\x0b \x01(\t\x12\x13\n\x0blimitations\x18\x0c \x03(\t\x12\x11\n\tnext_step\x18\r \x01(\t\x12&\n\x06\x63opies\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.CopyAge\"\x7f\n\x07\x43opyAge\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\x11\n\tage_known\x18\x06 \x01(\x08\x12\x0c\n\x04text\x18\x07 \x01(\t\"p\n\x0c\x45videnceLine\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x11\n\tage_known\x18\x04 \x01(\x08\x12\x0f\n\x07witness\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"\x8d\x05\n\x0e\x43ommandRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12%\n\x05pause\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.PauseH\x00\x12\'\n\x06resume\x18\x03 \x01(\x0b\x32\x15.poolwarden.v1.ResumeH\x00\x12\x36\n\x0e\x63onfirm_fenced\x18\x04 \x01(\x0b\x32\x1c.poolwarden.v1.ConfirmFencedH\x00\x12\x39\n\x0crestart_xapi\x18\x05 \x01(\x0b\x32!.poolwarden.v1.RestartXapiCommandH\x00\x12(\n\x07\x64ry_run\x18\x06 \x01(\x0b\x32\x15.poolwarden.v1.DryRunH\x00\x12)\n\x07\x61pprove\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.ApproveH\x00\x12#\n\x04\x64\x65ny\x18\x08 \x01(\x0b\x32\x13.poolwarden.v1.DenyH\x00\x12-\n\tdesignate\x18\t \x01(\x0b\x32\x18.poolwarden.v1.DesignateH\x00\x12\x32\n\x0c\x64\x65\x63lare_dead\x18\n \x01(\x0b\x32\x1a.poolwarden.v1.DeclareDeadH\x00\x12.\n\nstart_lost\x18\x0b \x01(\x0b\x32\x18.poolwarden.v1.StartLostH\x00\x12\x31\n\x0b\x61\x63knowledge\x18\x0c \x01(\x0b\x32\x1a.poolwarden.v1.AcknowledgeH\x00\x12\x30\n\x0b\x66\x61ilover_to\x18\r \x01(\x0b\x32\x19.poolwarden.v1.FailoverToH\x00\x12,\n\x05\x66\x65nce\x18\x0e \x01(\x0b\x32\x1b.poolwarden.v1.FenceCommandH\x00\x42\t\n\x07\x63ommand\"l\n\x0c\x46\x65nceCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ntyped_name\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0b\n\x03how\x18\x06 \x01(\t\"%\n\x05Pause\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x16\n\x06Resume\x12\x0c\n\x04pool\x18\x01 \x01(\t\"X\n\rConfirmFenced\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x0b\n\x03how\x18\x03 \x01(\t\x12\x18\n\x10\x64\x65spite_power_on\x18\x04 \x01(\x08\"\"\n\x12RestartXapiCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\"R\n\x07\x41pprove\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_kill\x18\x02 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pt_stale_ms\x18\x03 \x01(\x04\x12\r\n\x05shoot\x18\x04 \x01(\x08\"\"\n\x04\x44\x65ny\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\tDesignate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"(\n\nFailoverTo\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\"/\n\x0b\x44\x65\x63lareDead\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\":\n\tStartLost\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\"\x1b\n\x0b\x41\x63knowledge\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\x16\n\x06\x44ryRun\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xa3\x01\n\x0c\x43ommandReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.ExplainReply\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\'\n\x08lost_vms\x18\x06 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x1d\n\x0f\x44\x65\x63isionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\rDecisionReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\x0c\"R\n\x0eHistoryRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x66\x61ilover\x18\x04 \x01(\t\"<\n\x0cHistoryReply\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.HistoryEntry\"\xc6\x01\n\x0cHistoryEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0f\n\x07mono_ms\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x11\n\tpool_uuid\x18\x06 \x01(\t\x12\x11\n\tpool_name\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61ilover\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\t\"?\n\rAlertsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"3\n\x0b\x41lertsReply\x12$\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Alert\"\xbe\x01\n\x05\x41lert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x11\n\traised_at\x18\x07 \x01(\t\x12\x13\n\x0bresolved_at\x18\x08 \x01(\t\x12+\n\ndeliveries\x18\t \x03(\x0b\x32\x17.poolwarden.v1.Delivery\"^\n\x08\x44\x65livery\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x0f\n\x07sent_at\x18\x05 \x01(\t2\xb7\x04\n\x08Operator\x12\x42\n\x06Status\x12\x1c.poolwarden.v1.StatusRequest\x1a\x1a.poolwarden.v1.StatusReply\x12\x45\n\x07\x45xplain\x12\x1d.poolwarden.v1.ExplainRequest\x1a\x1b.poolwarden.v1.ExplainReply\x12\x45\n\x07\x43ommand\x12\x1d.poolwarden.v1.CommandRequest\x1a\x1b.poolwarden.v1.CommandReply\x12\x45\n\x07History\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryReply\x12\x46\n\x06\x46ollow\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryEntry0\x01\x12\x42\n\x06\x41lerts\x12\x1c.poolwarden.v1.AlertsRequest\x1a\x1a.poolwarden.v1.AlertsReply\x12H\n\x08\x44\x65\x63ision\x12\x1e.poolwarden.v1.DecisionRequest\x1a\x1c.poolwarden.v1.DecisionReply\x12<\n\x04Late\x12\x1a.poolwarden.v1.LateRequest\x1a\x18.poolwarden.v1.LateReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolwarden/v1/operator.proto\x12\rpoolwarden.v1\"1\n\x10\x46indFenceRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"K\n\x0e\x46indFenceReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12(\n\x05\x66ound\x18\x02 \x03(\x0b\x32\x19.poolwarden.v1.FoundFence\"\xbf\x01\n\nFoundFence\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x11\n\tinstalled\x18\x03 \x01(\x08\x12\x0c\n\x04text\x18\x04 \x01(\t\x12=\n\nparameters\x18\x05 \x03(\x0b\x32).poolwarden.v1.FoundFence.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x0fTryFenceRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x42\n\nparameters\x18\x03 \x03(\x0b\x32..poolwarden.v1.TryFenceRequest.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\x04\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\rTryFenceReply\x12\x0c\n\x04good\x18\x01 \x01(\x08\x12%\n\x05steps\x18\x02 \x03(\x0b\x32\x16.poolwarden.v1.TryStep\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\r\n\x05tells\x18\x04 \x01(\x08\x12@\n\nparameters\x18\x05 \x03(\x0b\x32,.poolwarden.v1.TryFenceReply.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x07TryStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04good\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tnext_step\x18\x04 \x01(\t\";\n\x0bLateRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"6\n\tLateReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.poolwarden.v1.LateEntry\"S\n\tLateEntry\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\r\n\x05heard\x18\x05 \x01(\t\"\x1d\n\rStatusRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xc9\x01\n\x0bStatusReply\x12\x16\n\x0e\x63ollector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05up_ms\x18\x04 \x01(\x04\x12\x10\n\x08quiet_ms\x18\x05 \x01(\x04\x12(\n\x05pools\x18\x06 \x03(\x0b\x32\x19.poolwarden.v1.PoolStatus\x12\r\n\x05\x62lind\x18\x07 \x01(\t\x12\x16\n\x0eoutbox_pending\x18\x08 \x01(\r\x12\x10\n\x08warnings\x18\t \x03(\t\"\xd1\x03\n\nPoolStatus\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x16\n\x0everdict_age_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x06 \x01(\t\x12\x13\n\x0bmaster_name\x18\x07 \x01(\t\x12\x16\n\x0emaster_address\x18\x08 \x01(\t\x12\x0c\n\x04term\x18\t \x01(\x04\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x14\n\x0cpause_reason\x18\x0b \x01(\t\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12/\n\x08\x66\x61ilover\x18\r \x01(\x0b\x32\x1d.poolwarden.v1.FailoverStatus\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.poolwarden.v1.HostStatus\x12\x11\n\tnot_ready\x18\x0f \x03(\t\x12\x0c\n\x04owed\x18\x10 \x03(\t\x12\x13\n\x0b\x63ooldown_ms\x18\x11 \x01(\x04\x12)\n\x08question\x18\x12 \x01(\x0b\x32\x17.poolwarden.v1.Question\x12\'\n\x08lost_vms\x18\x13 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x88\x01\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06stakes\x18\x04 \x03(\t\x12\x0f\n\x07\x61pprove\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x65ny\x18\x06 \x01(\t\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\thost_uuid\x18\x08 \x01(\t\"p\n\x06LostVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61n_start_on\x18\x04 \x03(\t\x12\x0f\n\x07why_not\x18\x05 \x01(\t\x12\x11\n\thost_uuid\x18\x06 \x01(\t\"\xa9\x01\n\x0e\x46\x61iloverStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x62locked\x18\x03 \x01(\t\x12\x0f\n\x07\x62locker\x18\x04 \x01(\t\x12\x17\n\x0fold_master_uuid\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\"\xcb\x07\n\nHostStatus\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x05 \x01(\x08\x12\x14\n\x0c\x61gent_age_ms\x18\x06 \x01(\x04\x12\x12\n\never_heard\x18\x07 \x01(\x08\x12\x0c\n\x04xapi\x18\x08 \x01(\t\x12\x11\n\temergency\x18\t \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\n \x01(\t\x12\x10\n\x08orphaned\x18\x0b \x01(\x08\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\t\x12\r\n\x05power\x18\r \x01(\t\x12\x14\n\x0c\x66\x65nce_device\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x04\x12(\n\x05\x64isks\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.DiskStatus\x12\x13\n\x0brunning_vms\x18\x11 \x01(\r\x12\x19\n\x11running_vms_known\x18\x12 \x01(\x08\x12\x15\n\ragent_version\x18\x13 \x01(\t\x12\x0f\n\x07product\x18\x14 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x15 \x01(\t\x12\x12\n\ntombstoned\x18\x16 \x01(\x08\x12\x14\n\x0chighest_term\x18\x17 \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x18 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x19 \x01(\x04\x12*\n\x06probes\x18\x1a \x03(\x0b\x32\x1a.poolwarden.v1.ProbeStatus\x12\x11\n\tpool_name\x18\x1b \x01(\t\x12\x11\n\tpool_uuid\x18\x1c \x01(\t\x12\x13\n\x0bxapi_health\x18\x1e \x01(\t\x12\x11\n\txapi_text\x18\x1f \x01(\t\x12\x11\n\txapi_help\x18  \x01(\t\x12\x13\n\x0bxapi_age_ms\x18! \x01(\x04\x12,\n\x07\x66illers\x18\" \x03(\x0b\x32\x1b.poolwarden.v1.FillerStatus\x12\x31\n\tcleanable\x18# \x03(\x0b\x32\x1e.poolwarden.v1.CleanableStatus\x12\x17\n\x0f\x66illers_partial\x18$ \x01(\x08\x12(\n\x05\x66\x61\x63ts\x18% \x03(\x0b\x32\x19.poolwarden.v1.FactStatus\x12\x37\n\rfence_devices\x18& \x03(\x0b\x32 .poolwarden.v1.FenceDeviceStatus\x12-\n\x07machine\x18\' \x01(\x0b\x32\x1c.poolwarden.v1.MachineStatus\"z\n\rMachineStatus\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0e\n\x06vendor\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x05 \x01(\t\x12\x10\n\x08\x62mc_guid\x18\x06 \x01(\t\"\xca\x01\n\x11\x46\x65nceDeviceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\r\x12\r\n\x05power\x18\x03 \x01(\t\x12\x0c\n\x04read\x18\x04 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0f\n\x07grounds\x18\x07 \x01(\t\x12\x0c\n\x04says\x18\x08 \x01(\t\x12\x0f\n\x07trouble\x18\t \x01(\t\x12\x0c\n\x04text\x18\n \x01(\t\x12\x0c\n\x04step\x18\x0b \x01(\t\x12\x10\n\x08limit_ms\x18\x0c \x01(\x04\"\xe2\x01\n\nDiskStatus\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cused_percent\x18\x04 \x01(\x01\x12\x1b\n\x13inodes_used_percent\x18\x05 \x01(\x01\x12\r\n\x05level\x18\x06 \x01(\t\x12\x14\n\x0clevel_age_ms\x18\x07 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\x08 \x01(\x04\x12\x12\n\nfull_in_ms\x18\t \x01(\x04\x12\x11\n\tread_only\x18\n \x01(\x08\"p\n\x0c\x46illerStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"\\\n\x0f\x43leanableStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"7\n\nFactStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\"f\n\x0bProbeStatus\x12\x13\n\x0btarget_uuid\x18\x01 \x01(\t\x12\x13\n\x0btarget_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x1e\n\x0e\x45xplainRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xbf\x02\n\x0c\x45xplainReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t\x12-\n\x08\x65vidence\x18\x06 \x03(\x0b\x32\x1b.poolwarden.v1.EvidenceLine\x12\x11\n\tpermitted\x18\x07 \x03(\t\x12\x0f\n\x07refused\x18\x08 \x03(\t\x12\x11\n\tnot_ready\x18\t \x03(\t\x12\x0c\n\x04plan\x18\n \x03(\t\x12\x11\n\tcandidate\x18\x0b \x01(\t\x12\x13\n\x0blimitations\x18\x0c \x03(\t\x12\x11\n\tnext_step\x18\r \x01(\t\x12&\n\x06\x63opies\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.CopyAge\"\x7f\n\x07\x43opyAge\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\x11\n\tage_known\x18\x06 \x01(\x08\x12\x0c\n\x04text\x18\x07 \x01(\t\"p\n\x0c\x45videnceLine\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x11\n\tage_known\x18\x04 \x01(\x08\x12\x0f\n\x07witness\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"\x8d\x05\n\x0e\x43ommandRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12%\n\x05pause\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.PauseH\x00\x12\'\n\x06resume\x18\x03 \x01(\x0b\x32\x15.poolwarden.v1.ResumeH\x00\x12\x36\n\x0e\x63onfirm_fenced\x18\x04 \x01(\x0b\x32\x1c.poolwarden.v1.ConfirmFencedH\x00\x12\x39\n\x0crestart_xapi\x18\x05 \x01(\x0b\x32!.poolwarden.v1.RestartXapiCommandH\x00\x12(\n\x07\x64ry_run\x18\x06 \x01(\x0b\x32\x15.poolwarden.v1.DryRunH\x00\x12)\n\x07\x61pprove\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.ApproveH\x00\x12#\n\x04\x64\x65ny\x18\x08 \x01(\x0b\x32\x13.poolwarden.v1.DenyH\x00\x12-\n\tdesignate\x18\t \x01(\x0b\x32\x18.poolwarden.v1.DesignateH\x00\x12\x32\n\x0c\x64\x65\x63lare_dead\x18\n \x01(\x0b\x32\x1a.poolwarden.v1.DeclareDeadH\x00\x12.\n\nstart_lost\x18\x0b \x01(\x0b\x32\x18.poolwarden.v1.StartLostH\x00\x12\x31\n\x0b\x61\x63knowledge\x18\x0c \x01(\x0b\x32\x1a.poolwarden.v1.AcknowledgeH\x00\x12\x30\n\x0b\x66\x61ilover_to\x18\r \x01(\x0b\x32\x19.poolwarden.v1.FailoverToH\x00\x12,\n\x05\x66\x65nce\x18\x0e \x01(\x0b\x32\x1b.poolwarden.v1.FenceCommandH\x00\x42\t\n\x07\x63ommand\"l\n\x0c\x46\x65nceCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ntyped_name\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0b\n\x03how\x18\x06 \x01(\t\"%\n\x05Pause\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x16\n\x06Resume\x12\x0c\n\x04pool\x18\x01 \x01(\t\"X\n\rConfirmFenced\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x0b\n\x03how\x18\x03 \x01(\t\x12\x18\n\x10\x64\x65spite_power_on\x18\x04 \x01(\x08\"\"\n\x12RestartXapiCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\"R\n\x07\x41pprove\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_kill\x18\x02 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pt_stale_ms\x18\x03 \x01(\x04\x12\r\n\x05shoot\x18\x04 \x01(\x08\"\"\n\x04\x44\x65ny\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\tDesignate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"(\n\nFailoverTo\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\"/\n\x0b\x44\x65\x63lareDead\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\":\n\tStartLost\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\"\x1b\n\x0b\x41\x63knowledge\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\x16\n\x06\x44ryRun\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xa3\x01\n\x0c\x43ommandReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.ExplainReply\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\'\n\x08lost_vms\x18\x06 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x1d\n\x0f\x44\x65\x63isionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\rDecisionReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\x0c\"R\n\x0eHistoryRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x66\x61ilover\x18\x04 \x01(\t\"<\n\x0cHistoryReply\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.HistoryEntry\"\xc6\x01\n\x0cHistoryEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0f\n\x07mono_ms\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x11\n\tpool_uuid\x18\x06 \x01(\t\x12\x11\n\tpool_name\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61ilover\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\t\"?\n\rAlertsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"3\n\x0b\x41lertsReply\x12$\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Alert\"\xbe\x01\n\x05\x41lert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x11\n\traised_at\x18\x07 \x01(\t\x12\x13\n\x0bresolved_at\x18\x08 \x01(\t\x12+\n\ndeliveries\x18\t \x03(\x0b\x32\x17.poolwarden.v1.Delivery\"^\n\x08\x44\x65livery\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x0f\n\x07sent_at\x18\x05 \x01(\t2\xce\x05\n\x08Operator\x12\x42\n\x06Status\x12\x1c.poolwarden.v1.StatusRequest\x1a\x1a.poolwarden.v1.StatusReply\x12\x45\n\x07\x45xplain\x12\x1d.poolwarden.v1.ExplainRequest\x1a\x1b.poolwarden.v1.ExplainReply\x12\x45\n\x07\x43ommand\x12\x1d.poolwarden.v1.CommandRequest\x1a\x1b.poolwarden.v1.CommandReply\x12\x45\n\x07History\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryReply\x12\x46\n\x06\x46ollow\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryEntry0\x01\x12\x42\n\x06\x41lerts\x12\x1c.poolwarden.v1.AlertsRequest\x1a\x1a.poolwarden.v1.AlertsReply\x12H\n\x08\x44\x65\x63ision\x12\x1e.poolwarden.v1.DecisionRequest\x1a\x1c.poolwarden.v1.DecisionReply\x12<\n\x04Late\x12\x1a.poolwarden.v1.LateRequest\x1a\x18.poolwarden.v1.LateReply\x12K\n\tFindFence\x12\x1f.poolwarden.v1.FindFenceRequest\x1a\x1d.poolwarden.v1.FindFenceReply\x12H\n\x08TryFence\x12\x1e.poolwarden.v1.TryFenceRequest\x1a\x1c.poolwarden.v1.TryFenceReplyb\x06proto3')
 
 
 
+_FINDFENCEREQUEST = DESCRIPTOR.message_types_by_name['FindFenceRequest']
+_FINDFENCEREPLY = DESCRIPTOR.message_types_by_name['FindFenceReply']
+_FOUNDFENCE = DESCRIPTOR.message_types_by_name['FoundFence']
+_FOUNDFENCE_PARAMETERSENTRY = _FOUNDFENCE.nested_types_by_name['ParametersEntry']
+_TRYFENCEREQUEST = DESCRIPTOR.message_types_by_name['TryFenceRequest']
+_TRYFENCEREQUEST_PARAMETERSENTRY = _TRYFENCEREQUEST.nested_types_by_name['ParametersEntry']
+_TRYFENCEREPLY = DESCRIPTOR.message_types_by_name['TryFenceReply']
+_TRYFENCEREPLY_PARAMETERSENTRY = _TRYFENCEREPLY.nested_types_by_name['ParametersEntry']
+_TRYSTEP = DESCRIPTOR.message_types_by_name['TryStep']
 _LATEREQUEST = DESCRIPTOR.message_types_by_name['LateRequest']
 _LATEREPLY = DESCRIPTOR.message_types_by_name['LateReply']
 _LATEENTRY = DESCRIPTOR.message_types_by_name['LateEntry']
@@ -28,6 +37,7 @@ _QUESTION = DESCRIPTOR.message_types_by_name['Question']
 _LOSTVM = DESCRIPTOR.message_types_by_name['LostVm']
 _FAILOVERSTATUS = DESCRIPTOR.message_types_by_name['FailoverStatus']
 _HOSTSTATUS = DESCRIPTOR.message_types_by_name['HostStatus']
+_MACHINESTATUS = DESCRIPTOR.message_types_by_name['MachineStatus']
 _FENCEDEVICESTATUS = DESCRIPTOR.message_types_by_name['FenceDeviceStatus']
 _DISKSTATUS = DESCRIPTOR.message_types_by_name['DiskStatus']
 _FILLERSTATUS = DESCRIPTOR.message_types_by_name['FillerStatus']
@@ -62,6 +72,72 @@ _ALERTSREQUEST = DESCRIPTOR.message_types_by_name['AlertsRequest']
 _ALERTSREPLY = DESCRIPTOR.message_types_by_name['AlertsReply']
 _ALERT = DESCRIPTOR.message_types_by_name['Alert']
 _DELIVERY = DESCRIPTOR.message_types_by_name['Delivery']
+FindFenceRequest = _reflection.GeneratedProtocolMessageType('FindFenceRequest', (_message.Message,), {
+  'DESCRIPTOR' : _FINDFENCEREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.FindFenceRequest)
+  })
+_sym_db.RegisterMessage(FindFenceRequest)
+
+FindFenceReply = _reflection.GeneratedProtocolMessageType('FindFenceReply', (_message.Message,), {
+  'DESCRIPTOR' : _FINDFENCEREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.FindFenceReply)
+  })
+_sym_db.RegisterMessage(FindFenceReply)
+
+FoundFence = _reflection.GeneratedProtocolMessageType('FoundFence', (_message.Message,), {
+
+  'ParametersEntry' : _reflection.GeneratedProtocolMessageType('ParametersEntry', (_message.Message,), {
+    'DESCRIPTOR' : _FOUNDFENCE_PARAMETERSENTRY,
+    '__module__' : 'poolwarden.v1.operator_pb2'
+    # @@protoc_insertion_point(class_scope:poolwarden.v1.FoundFence.ParametersEntry)
+    })
+  ,
+  'DESCRIPTOR' : _FOUNDFENCE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.FoundFence)
+  })
+_sym_db.RegisterMessage(FoundFence)
+_sym_db.RegisterMessage(FoundFence.ParametersEntry)
+
+TryFenceRequest = _reflection.GeneratedProtocolMessageType('TryFenceRequest', (_message.Message,), {
+
+  'ParametersEntry' : _reflection.GeneratedProtocolMessageType('ParametersEntry', (_message.Message,), {
+    'DESCRIPTOR' : _TRYFENCEREQUEST_PARAMETERSENTRY,
+    '__module__' : 'poolwarden.v1.operator_pb2'
+    # @@protoc_insertion_point(class_scope:poolwarden.v1.TryFenceRequest.ParametersEntry)
+    })
+  ,
+  'DESCRIPTOR' : _TRYFENCEREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.TryFenceRequest)
+  })
+_sym_db.RegisterMessage(TryFenceRequest)
+_sym_db.RegisterMessage(TryFenceRequest.ParametersEntry)
+
+TryFenceReply = _reflection.GeneratedProtocolMessageType('TryFenceReply', (_message.Message,), {
+
+  'ParametersEntry' : _reflection.GeneratedProtocolMessageType('ParametersEntry', (_message.Message,), {
+    'DESCRIPTOR' : _TRYFENCEREPLY_PARAMETERSENTRY,
+    '__module__' : 'poolwarden.v1.operator_pb2'
+    # @@protoc_insertion_point(class_scope:poolwarden.v1.TryFenceReply.ParametersEntry)
+    })
+  ,
+  'DESCRIPTOR' : _TRYFENCEREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.TryFenceReply)
+  })
+_sym_db.RegisterMessage(TryFenceReply)
+_sym_db.RegisterMessage(TryFenceReply.ParametersEntry)
+
+TryStep = _reflection.GeneratedProtocolMessageType('TryStep', (_message.Message,), {
+  'DESCRIPTOR' : _TRYSTEP,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.TryStep)
+  })
+_sym_db.RegisterMessage(TryStep)
+
 LateRequest = _reflection.GeneratedProtocolMessageType('LateRequest', (_message.Message,), {
   'DESCRIPTOR' : _LATEREQUEST,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -131,6 +207,13 @@ HostStatus = _reflection.GeneratedProtocolMessageType('HostStatus', (_message.Me
   # @@protoc_insertion_point(class_scope:poolwarden.v1.HostStatus)
   })
 _sym_db.RegisterMessage(HostStatus)
+
+MachineStatus = _reflection.GeneratedProtocolMessageType('MachineStatus', (_message.Message,), {
+  'DESCRIPTOR' : _MACHINESTATUS,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.MachineStatus)
+  })
+_sym_db.RegisterMessage(MachineStatus)
 
 FenceDeviceStatus = _reflection.GeneratedProtocolMessageType('FenceDeviceStatus', (_message.Message,), {
   'DESCRIPTOR' : _FENCEDEVICESTATUS,
@@ -374,94 +457,120 @@ _OPERATOR = DESCRIPTOR.services_by_name['Operator']
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _LATEREQUEST._serialized_start=47
-  _LATEREQUEST._serialized_end=106
-  _LATEREPLY._serialized_start=108
-  _LATEREPLY._serialized_end=162
-  _LATEENTRY._serialized_start=164
-  _LATEENTRY._serialized_end=247
-  _STATUSREQUEST._serialized_start=249
-  _STATUSREQUEST._serialized_end=278
-  _STATUSREPLY._serialized_start=281
-  _STATUSREPLY._serialized_end=482
-  _POOLSTATUS._serialized_start=485
-  _POOLSTATUS._serialized_end=950
-  _QUESTION._serialized_start=953
-  _QUESTION._serialized_end=1089
-  _LOSTVM._serialized_start=1091
-  _LOSTVM._serialized_end=1203
-  _FAILOVERSTATUS._serialized_start=1206
-  _FAILOVERSTATUS._serialized_end=1375
-  _HOSTSTATUS._serialized_start=1378
-  _HOSTSTATUS._serialized_end=2302
-  _FENCEDEVICESTATUS._serialized_start=2305
-  _FENCEDEVICESTATUS._serialized_end=2489
-  _DISKSTATUS._serialized_start=2492
-  _DISKSTATUS._serialized_end=2718
-  _FILLERSTATUS._serialized_start=2720
-  _FILLERSTATUS._serialized_end=2832
-  _CLEANABLESTATUS._serialized_start=2834
-  _CLEANABLESTATUS._serialized_end=2926
-  _FACTSTATUS._serialized_start=2928
-  _FACTSTATUS._serialized_end=2983
-  _PROBESTATUS._serialized_start=2985
-  _PROBESTATUS._serialized_end=3087
-  _EXPLAINREQUEST._serialized_start=3089
-  _EXPLAINREQUEST._serialized_end=3119
-  _EXPLAINREPLY._serialized_start=3122
-  _EXPLAINREPLY._serialized_end=3441
-  _COPYAGE._serialized_start=3443
-  _COPYAGE._serialized_end=3570
-  _EVIDENCELINE._serialized_start=3572
-  _EVIDENCELINE._serialized_end=3684
-  _COMMANDREQUEST._serialized_start=3687
-  _COMMANDREQUEST._serialized_end=4340
-  _FENCECOMMAND._serialized_start=4342
-  _FENCECOMMAND._serialized_end=4450
-  _PAUSE._serialized_start=4452
-  _PAUSE._serialized_end=4489
-  _RESUME._serialized_start=4491
-  _RESUME._serialized_end=4513
-  _CONFIRMFENCED._serialized_start=4515
-  _CONFIRMFENCED._serialized_end=4603
-  _RESTARTXAPICOMMAND._serialized_start=4605
-  _RESTARTXAPICOMMAND._serialized_end=4639
-  _APPROVE._serialized_start=4641
-  _APPROVE._serialized_end=4723
-  _DENY._serialized_start=4725
-  _DENY._serialized_end=4759
-  _DESIGNATE._serialized_start=4761
-  _DESIGNATE._serialized_end=4803
-  _FAILOVERTO._serialized_start=4805
-  _FAILOVERTO._serialized_end=4845
-  _DECLAREDEAD._serialized_start=4847
-  _DECLAREDEAD._serialized_end=4894
-  _STARTLOST._serialized_start=4896
-  _STARTLOST._serialized_end=4954
-  _ACKNOWLEDGE._serialized_start=4956
-  _ACKNOWLEDGE._serialized_end=4983
-  _DRYRUN._serialized_start=4985
-  _DRYRUN._serialized_end=5007
-  _COMMANDREPLY._serialized_start=5010
-  _COMMANDREPLY._serialized_end=5173
-  _DECISIONREQUEST._serialized_start=5175
-  _DECISIONREQUEST._serialized_end=5204
-  _DECISIONREPLY._serialized_start=5206
-  _DECISIONREPLY._serialized_end=5267
-  _HISTORYREQUEST._serialized_start=5269
-  _HISTORYREQUEST._serialized_end=5351
-  _HISTORYREPLY._serialized_start=5353
-  _HISTORYREPLY._serialized_end=5413
-  _HISTORYENTRY._serialized_start=5416
-  _HISTORYENTRY._serialized_end=5614
-  _ALERTSREQUEST._serialized_start=5616
-  _ALERTSREQUEST._serialized_end=5679
-  _ALERTSREPLY._serialized_start=5681
-  _ALERTSREPLY._serialized_end=5732
-  _ALERT._serialized_start=5735
-  _ALERT._serialized_end=5925
-  _DELIVERY._serialized_start=5927
-  _DELIVERY._serialized_end=6021
-  _OPERATOR._serialized_start=6024
-  _OPERATOR._serialized_end=6591
+  _FOUNDFENCE_PARAMETERSENTRY._options = None
+  _FOUNDFENCE_PARAMETERSENTRY._serialized_options = b'8\001'
+  _TRYFENCEREQUEST_PARAMETERSENTRY._options = None
+  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_options = b'8\001'
+  _TRYFENCEREPLY_PARAMETERSENTRY._options = None
+  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_options = b'8\001'
+  _FINDFENCEREQUEST._serialized_start=47
+  _FINDFENCEREQUEST._serialized_end=96
+  _FINDFENCEREPLY._serialized_start=98
+  _FINDFENCEREPLY._serialized_end=173
+  _FOUNDFENCE._serialized_start=176
+  _FOUNDFENCE._serialized_end=367
+  _FOUNDFENCE_PARAMETERSENTRY._serialized_start=318
+  _FOUNDFENCE_PARAMETERSENTRY._serialized_end=367
+  _TRYFENCEREQUEST._serialized_start=370
+  _TRYFENCEREQUEST._serialized_end=553
+  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_start=318
+  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_end=367
+  _TRYFENCEREPLY._serialized_start=556
+  _TRYFENCEREPLY._serialized_end=770
+  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_start=318
+  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_end=367
+  _TRYSTEP._serialized_start=772
+  _TRYSTEP._serialized_end=842
+  _LATEREQUEST._serialized_start=844
+  _LATEREQUEST._serialized_end=903
+  _LATEREPLY._serialized_start=905
+  _LATEREPLY._serialized_end=959
+  _LATEENTRY._serialized_start=961
+  _LATEENTRY._serialized_end=1044
+  _STATUSREQUEST._serialized_start=1046
+  _STATUSREQUEST._serialized_end=1075
+  _STATUSREPLY._serialized_start=1078
+  _STATUSREPLY._serialized_end=1279
+  _POOLSTATUS._serialized_start=1282
+  _POOLSTATUS._serialized_end=1747
+  _QUESTION._serialized_start=1750
+  _QUESTION._serialized_end=1886
+  _LOSTVM._serialized_start=1888
+  _LOSTVM._serialized_end=2000
+  _FAILOVERSTATUS._serialized_start=2003
+  _FAILOVERSTATUS._serialized_end=2172
+  _HOSTSTATUS._serialized_start=2175
+  _HOSTSTATUS._serialized_end=3146
+  _MACHINESTATUS._serialized_start=3148
+  _MACHINESTATUS._serialized_end=3270
+  _FENCEDEVICESTATUS._serialized_start=3273
+  _FENCEDEVICESTATUS._serialized_end=3475
+  _DISKSTATUS._serialized_start=3478
+  _DISKSTATUS._serialized_end=3704
+  _FILLERSTATUS._serialized_start=3706
+  _FILLERSTATUS._serialized_end=3818
+  _CLEANABLESTATUS._serialized_start=3820
+  _CLEANABLESTATUS._serialized_end=3912
+  _FACTSTATUS._serialized_start=3914
+  _FACTSTATUS._serialized_end=3969
+  _PROBESTATUS._serialized_start=3971
+  _PROBESTATUS._serialized_end=4073
+  _EXPLAINREQUEST._serialized_start=4075
+  _EXPLAINREQUEST._serialized_end=4105
+  _EXPLAINREPLY._serialized_start=4108
+  _EXPLAINREPLY._serialized_end=4427
+  _COPYAGE._serialized_start=4429
+  _COPYAGE._serialized_end=4556
+  _EVIDENCELINE._serialized_start=4558
+  _EVIDENCELINE._serialized_end=4670
+  _COMMANDREQUEST._serialized_start=4673
+  _COMMANDREQUEST._serialized_end=5326
+  _FENCECOMMAND._serialized_start=5328
+  _FENCECOMMAND._serialized_end=5436
+  _PAUSE._serialized_start=5438
+  _PAUSE._serialized_end=5475
+  _RESUME._serialized_start=5477
+  _RESUME._serialized_end=5499
+  _CONFIRMFENCED._serialized_start=5501
+  _CONFIRMFENCED._serialized_end=5589
+  _RESTARTXAPICOMMAND._serialized_start=5591
+  _RESTARTXAPICOMMAND._serialized_end=5625
+  _APPROVE._serialized_start=5627
+  _APPROVE._serialized_end=5709
+  _DENY._serialized_start=5711
+  _DENY._serialized_end=5745
+  _DESIGNATE._serialized_start=5747
+  _DESIGNATE._serialized_end=5789
+  _FAILOVERTO._serialized_start=5791
+  _FAILOVERTO._serialized_end=5831
+  _DECLAREDEAD._serialized_start=5833
+  _DECLAREDEAD._serialized_end=5880
+  _STARTLOST._serialized_start=5882
+  _STARTLOST._serialized_end=5940
+  _ACKNOWLEDGE._serialized_start=5942
+  _ACKNOWLEDGE._serialized_end=5969
+  _DRYRUN._serialized_start=5971
+  _DRYRUN._serialized_end=5993
+  _COMMANDREPLY._serialized_start=5996
+  _COMMANDREPLY._serialized_end=6159
+  _DECISIONREQUEST._serialized_start=6161
+  _DECISIONREQUEST._serialized_end=6190
+  _DECISIONREPLY._serialized_start=6192
+  _DECISIONREPLY._serialized_end=6253
+  _HISTORYREQUEST._serialized_start=6255
+  _HISTORYREQUEST._serialized_end=6337
+  _HISTORYREPLY._serialized_start=6339
+  _HISTORYREPLY._serialized_end=6399
+  _HISTORYENTRY._serialized_start=6402
+  _HISTORYENTRY._serialized_end=6600
+  _ALERTSREQUEST._serialized_start=6602
+  _ALERTSREQUEST._serialized_end=6665
+  _ALERTSREPLY._serialized_start=6667
+  _ALERTSREPLY._serialized_end=6718
+  _ALERT._serialized_start=6721
+  _ALERT._serialized_end=6911
+  _DELIVERY._serialized_start=6913
+  _DELIVERY._serialized_end=7007
+  _OPERATOR._serialized_start=7010
+  _OPERATOR._serialized_end=7728
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,203 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class FindFenceRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """UUID, pool/host or unique name"""
+    address: builtins.str
+    """of its BMC; empty: what its dom0 knows"""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "host", b"host"]) -> None: ...
+
+global___FindFenceRequest = FindFenceRequest
+
+class FindFenceReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    FOUND_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    @property
+    def found(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FoundFence]:
+        """the better one first"""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+        found: collections.abc.Iterable[global___FoundFence] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "found", b"found"]) -> None: ...
+
+global___FindFenceReply = FindFenceReply
+
+class FoundFence(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class ParametersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    AGENT_FIELD_NUMBER: builtins.int
+    ANSWERS_FIELD_NUMBER: builtins.int
+    INSTALLED_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    agent: builtins.str
+    """file name of the fence agent that speaks to it"""
+    answers: builtins.bool
+    installed: builtins.bool
+    """is that agent on the collector's machine?"""
+    text: builtins.str
+    """what was found, in one sentence"""
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """what the device block needs beside address and user"""
+    def __init__(
+        self,
+        *,
+        agent: builtins.str = ...,
+        answers: builtins.bool = ...,
+        installed: builtins.bool = ...,
+        text: builtins.str = ...,
+        parameters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agent", b"agent", "answers", b"answers", "installed", b"installed", "parameters", b"parameters", "text", b"text"]) -> None: ...
+
+global___FoundFence = FoundFence
+
+class TryFenceRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class ParametersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    HOST_FIELD_NUMBER: builtins.int
+    AGENT_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    LIMIT_MS_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    agent: builtins.str
+    """file name, e.g. "fence_redfish" """
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """with secrets: they are given to the agent's stdin and kept nowhere"""
+    limit_ms: builtins.int
+    """of each run, 5 s to 60 s"""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        agent: builtins.str = ...,
+        parameters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        limit_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agent", b"agent", "host", b"host", "limit_ms", b"limit_ms", "parameters", b"parameters"]) -> None: ...
+
+global___TryFenceRequest = TryFenceRequest
+
+class TryFenceReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class ParametersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing_extensions.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    GOOD_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    TELLS_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    good: builtins.bool
+    """reads ON, and it is this host's, or it cannot tell"""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TryStep]: ...
+    path: builtins.str
+    """of the agent on the collector's machine"""
+    tells: builtins.bool
+    """does it say which machine it switches?"""
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """what was found out and belongs into the block, e.g. systems_uri"""
+    def __init__(
+        self,
+        *,
+        good: builtins.bool = ...,
+        steps: collections.abc.Iterable[global___TryStep] | None = ...,
+        path: builtins.str = ...,
+        tells: builtins.bool = ...,
+        parameters: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["good", b"good", "parameters", b"parameters", "path", b"path", "steps", b"steps", "tells", b"tells"]) -> None: ...
+
+global___TryFenceReply = TryFenceReply
+
+class TryStep(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    GOOD_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    NEXT_STEP_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"agent", "parameters", "identity", "monitor", "status" """
+    good: builtins.bool
+    text: builtins.str
+    next_step: builtins.str
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        good: builtins.bool = ...,
+        text: builtins.str = ...,
+        next_step: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["good", b"good", "name", b"name", "next_step", b"next_step", "text", b"text"]) -> None: ...
+
+global___TryStep = TryStep
+
 class LateRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -394,6 +591,7 @@ class HostStatus(google.protobuf.message.Message):
     FILLERS_PARTIAL_FIELD_NUMBER: builtins.int
     FACTS_FIELD_NUMBER: builtins.int
     FENCE_DEVICES_FIELD_NUMBER: builtins.int
+    MACHINE_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     name: builtins.str
     address: builtins.str
@@ -450,6 +648,8 @@ class HostStatus(google.protobuf.message.Message):
     @property
     def fence_devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FenceDeviceStatus]:
         """the lowest level first"""
+    @property
+    def machine(self) -> global___MachineStatus: ...
     def __init__(
         self,
         *,
@@ -490,10 +690,43 @@ class HostStatus(google.protobuf.message.Message):
         fillers_partial: builtins.bool = ...,
         facts: collections.abc.Iterable[global___FactStatus] | None = ...,
         fence_devices: collections.abc.Iterable[global___FenceDeviceStatus] | None = ...,
+        machine: global___MachineStatus | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fence_devices", b"fence_devices", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["machine", b"machine"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fence_devices", b"fence_devices", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "machine", b"machine", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
 
 global___HostStatus = HostStatus
+
+class MachineStatus(google.protobuf.message.Message):
+    """What a host's dom0 says of its machine and of its BMC; empty where not known."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SYSTEM_UUID_FIELD_NUMBER: builtins.int
+    SERIAL_FIELD_NUMBER: builtins.int
+    VENDOR_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    BMC_ADDRESS_FIELD_NUMBER: builtins.int
+    BMC_GUID_FIELD_NUMBER: builtins.int
+    system_uuid: builtins.str
+    serial: builtins.str
+    vendor: builtins.str
+    model: builtins.str
+    bmc_address: builtins.str
+    bmc_guid: builtins.str
+    def __init__(
+        self,
+        *,
+        system_uuid: builtins.str = ...,
+        serial: builtins.str = ...,
+        vendor: builtins.str = ...,
+        model: builtins.str = ...,
+        bmc_address: builtins.str = ...,
+        bmc_guid: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bmc_address", b"bmc_address", "bmc_guid", b"bmc_guid", "model", b"model", "serial", b"serial", "system_uuid", b"system_uuid", "vendor", b"vendor"]) -> None: ...
+
+global___MachineStatus = MachineStatus
 
 class FenceDeviceStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -509,6 +742,7 @@ class FenceDeviceStatus(google.protobuf.message.Message):
     TROUBLE_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
+    LIMIT_MS_FIELD_NUMBER: builtins.int
     name: builtins.str
     level: builtins.int
     """1..9"""
@@ -530,6 +764,8 @@ class FenceDeviceStatus(google.protobuf.message.Message):
     """the same in one sentence"""
     step: builtins.str
     """what to do"""
+    limit_ms: builtins.int
+    """the hard limit of one run"""
     def __init__(
         self,
         *,
@@ -544,8 +780,9 @@ class FenceDeviceStatus(google.protobuf.message.Message):
         trouble: builtins.str = ...,
         text: builtins.str = ...,
         step: builtins.str = ...,
+        limit_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "grounds", b"grounds", "level", b"level", "name", b"name", "power", b"power", "read", b"read", "says", b"says", "state", b"state", "step", b"step", "text", b"text", "trouble", b"trouble"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "grounds", b"grounds", "level", b"level", "limit_ms", b"limit_ms", "name", b"name", "power", b"power", "read", b"read", "says", b"says", "state", b"state", "step", b"step", "text", b"text", "trouble", b"trouble"]) -> None: ...
 
 global___FenceDeviceStatus = FenceDeviceStatus
 

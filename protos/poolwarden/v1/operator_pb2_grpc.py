@@ -54,6 +54,16 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.LateRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.LateReply.FromString,
                 )
+        self.FindFence = channel.unary_unary(
+                '/poolwarden.v1.Operator/FindFence',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.FindFenceRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.FindFenceReply.FromString,
+                )
+        self.TryFence = channel.unary_unary(
+                '/poolwarden.v1.Operator/TryFence',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceReply.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -110,6 +120,20 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindFence(self, request, context):
+        """Which fence devices answer at an address, as far as that can be told without a password.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TryFence(self, request, context):
+        """Holds a proposed device against its agent and against the host. Reads only; nothing of it is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -152,6 +176,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Late,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.LateRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.LateReply.SerializeToString,
+            ),
+            'FindFence': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindFence,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.FindFenceRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.FindFenceReply.SerializeToString,
+            ),
+            'TryFence': grpc.unary_unary_rpc_method_handler(
+                    servicer.TryFence,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -296,5 +330,39 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Late',
             poolwarden_dot_v1_dot_operator__pb2.LateRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.LateReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def FindFence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/FindFence',
+            poolwarden_dot_v1_dot_operator__pb2.FindFenceRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.FindFenceReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def TryFence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/TryFence',
+            poolwarden_dot_v1_dot_operator__pb2.TryFenceRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.TryFenceReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
