@@ -319,6 +319,8 @@ def _enter(no_namespaces: bool) -> str:
 def _own_arguments() -> list[str]:
     """This command's words behind ``lab``: what ``python -m poolwarden_lab`` takes."""
     words = sys.argv[1:]
+    if words and words[0] in lab.commands:
+        return words  # "lab" may be among them, as the kind of a BMC
     return words[words.index("lab") + 1 :] if "lab" in words else words
 
 

@@ -21,7 +21,7 @@ PARAMETERS = {
     "login_timeout": ("second", False, "5", "Wait this long for each answer of the BMC"),
     "power_timeout": ("second", False, "20", "Wait this long for the power to change"),
 }
-ACTIONS = ("on", "off", "status", "monitor", "metadata", "validate-all", "list")
+ACTIONS = ("on", "off", "reboot", "status", "monitor", "metadata", "validate-all", "list")
 OK, FAILED, IS_OFF = 0, 1, 2
 
 
@@ -117,6 +117,9 @@ def act(action: str, given: dict[str, str]) -> int:
     validate(given)
     if action in ("on", "off"):
         set_power(given, action)
+    elif action == "reboot":  # the default of every fence agent that is told no action
+        set_power(given, "off")
+        set_power(given, "on")
     elif action == "list":
         print("N/A,")
     elif action in ("status", "monitor"):
