@@ -160,6 +160,10 @@ class BootGate(object):
             self._port.write_member_conf(decided.follow)
         return decided
 
+    def told(self) -> Tuple[Decision, int]:
+        """What ``facts`` are made of."""
+        return self.decision, self._since_ms
+
     def facts(self) -> pb.BootGateFacts:
         """The gate for a report."""
         d = self.decision

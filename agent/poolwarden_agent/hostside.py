@@ -19,7 +19,8 @@ Everything it does to the world goes through the port.
 an immutable tuple that is replaced as a whole.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+import functools
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire, wire_disks, wire_surroundings
@@ -54,6 +55,7 @@ Settings = NamedTuple(
 )
 DEFAULTS = Settings(2000, 2000, 1500, True, 5000)
 Work = NamedTuple("Work", [("order", Any), ("message", Any)])
+Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is made of, how it is made
 
 
 class HostSide(object):
@@ -74,6 +76,7 @@ class HostSide(object):
         self._background = background
         self._sequence = 0
         self._sent: Dict[str, bytes] = {}
+        self._made_of: Dict[str, Any] = {}
         self._changes: Dict[str, Tuple[int, int]] = {}  # a section's field number, and how often it has changed
 
     @property
@@ -107,6 +110,7 @@ class HostSide(object):
         """The messages that open a stream."""
         self._sequence = 0
         self._sent = {}
+        self._made_of = {}
         self._offline.back(self.port.mono_ms())
         self.pool_said = self.pool()
         identity, address = self.port.identity(), self.observer.host.address
@@ -150,13 +154,19 @@ class HostSide(object):
             self.observer.look_at_host()
         report = pb.Report(full=full, wall_ms=self.port.wall_ms())
         self._freshness(report.freshness)
-        for name, section in self._sections().items():
+        for name, made_of, make in self._sections():
+            number, changes = self._changes.get(name, (0, 0))
+            number = number or _number(name)
+            known = name in self._made_of and self._made_of[name] == made_of
+            if known and not full and number not in asked:
+                continue  # made of the same it is the same: a report each two seconds for years is to cost little
+            section = make()
             essence = _essence(section)
-            number, changes = self._changes.get(name, (_number(name), 0))
             if full or number in asked or self._sent.get(name) != essence:
                 getattr(report, name).CopyFrom(section)
                 changes += self._sent.get(name) != essence
                 self._sent[name] = essence
+            self._made_of[name] = made_of
             self._changes[name] = (number, changes)
         address = self.observer.host.address
         if full or self._sent.get("address") != address.encode():
@@ -178,31 +188,35 @@ class HostSide(object):
         freshness.probes_mono_ms = observer.probes_at_ms
         freshness.pool_view_mono_ms = observer.view_at_ms if observer.view is not None else 0
 
-    def _sections(self) -> Dict[str, Any]:
+    def _sections(self) -> List[Section]:
         host, seen, view = self.observer.host, self.observer.seen, self.observer.view
-        identity = self.port.identity()
-        orphaned, since = self.observer.orphaned()
-        watches = [w for target, w in sorted(self.observer.watches.items()) if target != OWN_MASTER]
-        sections = {
-            "role": wire.role(host.role, host.master, seen),
-            "xapi": wire.xapi(seen, orphaned, since),
-            "database": wire.database(host),
-            "disks": wire_disks.disks(host.disks, self.observer.guard),
-            "memory": wire.memory(host.memory, self.observer.around),
-            "domains": pb.DomainList(readable=host.domains is not None, vm_uuids=host.domains or []),
-            "probes": pb.ProbeList(probes=[wire.probe(w) for w in watches]),
-            "tombstone": wire.tombstone(self.state.tombstone),
-            "software": wire.software(identity, self.observer.around),
-            "machine": wire.machine(identity),
-        }  # type: Dict[str, Any]
-        if self.observer.around is not None:
-            sections.update(wire_surroundings.sections(self.observer.around, host.address))
+        identity, state, around = self.port.identity(), self.state, self.observer.around
+        orphaned = self.observer.orphaned()
+        watches = tuple(w for target, w in sorted(self.observer.watches.items()) if target != OWN_MASTER)
+        guard = self.observer.guard
+        running = seen.running, seen.running_master, seen.serves, seen.serves_since_ms
+        grown_older = seen._replace(at_ms=0, age_ms=0)
+        sections = [
+            ("role", (host.role, host.master, running), lambda: wire.role(host.role, host.master, seen)),
+            ("xapi", (grown_older, orphaned), lambda: wire.xapi(seen, *orphaned)),
+            ("database", host._replace(at_ms=0, memory=(0, 0), disks=[]), lambda: wire.database(host)),
+            ("disks", (host.disks, guard.standings, guard.result), lambda: wire_disks.disks(host.disks, guard)),
+            ("memory", (host.memory, around), lambda: wire.memory(host.memory, around)),
+            ("domains", host.domains, lambda: wire.domains(host.domains)),
+            ("probes", watches, lambda: pb.ProbeList(probes=[wire.probe(w) for w in watches])),
+            ("tombstone", state.tombstone, lambda: wire.tombstone(state.tombstone)),
+            ("software", (identity, around), lambda: wire.software(identity, around)),
+            ("machine", identity, lambda: wire.machine(identity)),
+        ]  # type: List[Section]
+        if around is not None:
+            for name, make in wire_surroundings.SECTIONS:
+                sections.append((name, (around, host.address), functools.partial(make, around, host.address)))
         if not self.storage:  # what cannot be read is not "not held"
-            sections["hold"] = self._hold()
+            sections.append(("hold", (state.hold, state.gc, host.toolstack, identity.boot_id), self._hold))
         if self.boot.there:
-            sections["boot_gate"] = self.boot.facts()
+            sections.append(("boot_gate", self.boot.told(), self.boot.facts))
         if view is not None:
-            sections["pool_view"] = wire.pool_view(view)
+            sections.append(("pool_view", view, lambda: wire.pool_view(view)))
         return sections
 
     def _hold(self) -> pb.HoldFacts:

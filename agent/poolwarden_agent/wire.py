@@ -1,6 +1,6 @@
 """Between the host side's plain values and the contract's messages. Imports protobuf, never grpc."""
 
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__
@@ -218,6 +218,11 @@ def memory(found: Tuple[int, int], around: Any) -> pb.MemoryFacts:
     return pb.MemoryFacts(
         total_bytes=found[0], available_bytes=found[1], swap_total_bytes=swap[0], swap_free_bytes=swap[1]
     )
+
+
+def domains(found: Optional[List[str]]) -> pb.DomainList:
+    """UUIDs of the running VMs; None: they cannot be read."""
+    return pb.DomainList(readable=found is not None, vm_uuids=found or [])
 
 
 def software(identity: port.Identity, around: Any) -> pb.SoftwareFacts:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import subprocess
 import time
 
@@ -9,11 +10,13 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import wire_surroundings
+from poolwarden_agent.core import gate, judge
 from poolwarden_agent.core.certificate import expires
 from poolwarden_agent.dom0.surroundings import Reader, certificate_paths
-from poolwarden_agent.hostside import MARKS_EVERY
+from poolwarden_agent.hostside import MARKS_EVERY, HostSide
 
 from . import tree as trees
+from .fake_port import FakePort
 
 
 def read(tree, certificates=None, inventory=None):
@@ -182,7 +185,8 @@ def test_sections_and_what_they_say(tree):
     unit(tree, "xapi.service")
     nic(tree, "eth0", "1", "1000")
     mpath(tree, 0, ["running"])
-    sections = wire_surroundings.sections(read(tree, {"agent": "/none"}), "10.0.0.5")
+    seen = read(tree, {"agent": "/none"})
+    sections = {name: make(seen, "10.0.0.5") for name, make in wire_surroundings.SECTIONS}
     assert sorted(sections) == ["certificates", "multipath", "network", "services"]
     assert sections["network"].nics[0].link == pb.YES and sections["network"].management_address == "10.0.0.5"
     assert sections["multipath"].maps[0].most_paths == 1
@@ -210,3 +214,32 @@ def test_a_section_that_is_asked_for_comes_although_it_has_not_changed(port, sid
     assert {m.section: m.changes for m in answer.report.marks}[number] == 1
     (answer,), _ = side.receive(pb.CollectorMessage(full_report_request=pb.FullReportRequest()))
     assert answer.report.full and answer.report.HasField("xapi")
+
+
+CHANGES = (
+    {"free": 5 * 10**8}, {"free": 4 * 10**8}, {"conf": (gate.MEMBER, "10.0.0.2")}, {"conf": (gate.MASTER, "")},
+    {"domain_list": ["vm-1", "vm-2"]}, {"domain_list": None}, {"address": "10.0.0.6"}, {"armed": True}, {"armed": None},
+    {"source": ("var/lib/xcp/state.db", 43)}, {"xapi": gate.Process(501, 9100)}, {"tcp": judge.NO_ANSWER}, {},
+)  # fmt: skip
+
+
+def test_a_report_is_the_same_whether_or_not_what_it_is_made_of_is_remembered(tmp_path):
+    """A hundred rounds of random changes: the sections that are told, and those that are left out, are the same."""
+    draw = random.Random(7)
+    ports = FakePort(), FakePort()
+    remembering, forgetful = (HostSide(port) for port in ports)
+    for side in (remembering, forgetful):
+        side.link_up()
+    for _ in range(100):
+        change, later = draw.choice(CHANGES), draw.choice((0, 2000, 61000))
+        for port in ports:
+            port.now += later
+            for name, value in change.items():
+                setattr(port, name, value)
+        for side in (remembering, forgetful):
+            side.observer.look_at_xapi(False, 5000)
+        forgetful._made_of.clear()
+        full = draw.random() < 0.05
+        told, other = remembering.report(full=full).report, forgetful.report(full=full).report
+        told.wall_ms = other.wall_ms
+        assert told == other

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from poolwarden_agent.dom0 import xapi as module
-from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable, decode_answer
 
 from .fake_xapi import EMERGENCY, LOCAL_LOGIN, LOGIN, FakeXapi, answers, enveloped, fault, http, says
 from .tree import until
@@ -316,3 +316,62 @@ def test_nobody_logs_out_of_a_hung_xapi_for_long(server, client):
     started = time.monotonic()
     client.logout(0.2)
     assert time.monotonic() - started < 0.7
+
+
+# ------------------------------------------------------------------------------------------ an answer's bytes
+
+MEMBER = "<member><name>%s</name>%s</member>"
+ENVELOPE = "<struct>" + MEMBER % ("Status", "<value>Success</value>") + MEMBER % ("Value", "%s") + "</struct>"
+OF_WORD = ENVELOPE % "<value>poolwarden</value>"
+
+
+def answer(body, head="HTTP/1.1 200 OK\r\nContent-Length: %d\r\n"):
+    text = "<methodResponse><params><param><value>%s</value></param></params></methodResponse>" % body
+    return ((head % len(text) if "%d" in head else head) + "\r\n" + text).encode()
+
+
+def test_the_same_bytes_are_the_same_answer_and_what_can_be_changed_is_made_anew():
+    assert decode_answer(answer(OF_WORD)) == decode_answer(answer(OF_WORD)) == "poolwarden"
+    listed = answer(ENVELOPE % "<value><array><data><value>a</value></data></array></value>")
+    decode_answer(listed).append("changed")
+    assert decode_answer(listed) == ["a"]
+    fault = answer(OF_WORD.replace("Success", "Failure"))
+    for _ in range(2):
+        with pytest.raises(XapiFault):
+            decode_answer(fault)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n",
+        "HTTP/1.0 200 OK\r\ncontent-length:%d\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n",
+        "HTTP/1.1 200\r\nContent-Length: %d\r\n",
+    ],
+)
+def test_answers_as_xapi_writes_them(head):
+    assert decode_answer(answer(OF_WORD, head)) == "poolwarden"
+
+
+def test_a_chunked_answer_is_read_the_long_way():
+    body = answer(OF_WORD).partition(b"\r\n\r\n")[2]
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    assert decode_answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked) == "poolwarden"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        answer(OF_WORD)[:-1],
+        answer(OF_WORD).replace(b"200 OK", b"500 no"),
+        answer(OF_WORD).replace(b"HTTP/1.1", b"HTTX/1.1"),
+        answer(OF_WORD).replace(b"200", b"20"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n<!DOCTYPE x>",
+    ],
+)
+def test_what_is_no_whole_answer_is_none(data):
+    with pytest.raises(XapiError):
+        decode_answer(data)

@@ -6,6 +6,7 @@ what was asked is not xapi's. Addresses are IP literals: no name is ever looked 
 """
 
 import errno
+import functools
 import hashlib
 import socket
 import ssl
@@ -29,6 +30,12 @@ from poolwarden_agent.dom0.xapi import (
 METHOD = "system.isAlive:poolwarden"
 WORD = "poolwarden"
 _NOWHERE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL)
+
+
+@functools.lru_cache(maxsize=128)
+def question(address: str) -> bytes:
+    """The request, which is the same each time."""
+    return encode_call(METHOD, (WORD,), address)
 
 
 def is_alive(address: str, port: int, limit_s: float, tls: bool) -> ProbeResult:
@@ -68,9 +75,11 @@ def _connect(address: str, port: int, limit_s: float) -> socket.socket:
     """:raises ValueError: it is no IP literal.  :raises OSError: as socket.create_connection."""
     if not is_address(address):
         raise ValueError(address)
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    family, kind, protocol, _, where = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, flags)[0]
-    connection = socket.socket(family, kind, protocol)
+    family, where = socket.AF_INET, (address, port)  # type: Any, Any
+    if ":" in address:  # it may have a scope
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        family, _, _, _, where = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, flags)[0]
+    connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.settimeout(limit_s)
         connection.connect(where)
@@ -87,7 +96,7 @@ def _ask(connection: socket.socket, address: str, deadline: float, tls: bool) ->
             connection.settimeout(max(0.001, deadline - time.monotonic()))
             connection = _CONTEXT.wrap_socket(connection)
             certificate = hashlib.sha256(connection.getpeercert(True) or b"").hexdigest()
-        return judged(exchange(connection, encode_call(METHOD, (WORD,), address), deadline, SMALL_ANSWER), certificate)
+        return judged(exchange(connection, question(address), deadline, SMALL_ANSWER), certificate)
     except (XapiError, OSError) as error:
         return judged(error, certificate)
     finally:

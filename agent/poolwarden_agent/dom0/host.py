@@ -57,6 +57,9 @@ LOCAL_LOOK_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+SETTLED_S = 10.0  # how long facts of a boot in which xapi was started are taken as they were
+
+
 class Dom0(HostPort):
     """One dom0. Methods are safe to call from several threads; calls to xapi's socket are serialised."""
 
@@ -78,6 +81,7 @@ class Dom0(HostPort):
         self._session_of = self._tcp_of = NO_PROCESS
         self._inventory = files.inventory(root)
         self._inventory_at = files.modified(root, files.INVENTORY)
+        self._boot_facts = (0.0, None)  # type: Tuple[float, Optional[BootFacts]]
         self._identity = self._read_identity()
 
     def mono_ms(self) -> int:
@@ -328,13 +332,20 @@ class Dom0(HostPort):
     def boot_facts(self) -> Optional[BootFacts]:
         if not booting.gated(self._root):
             return None
+        at, known = self._boot_facts
+        if known is not None and self._clock() - at < SETTLED_S:
+            return known
         self._refresh_inventory()
         boot_id = self._identity.boot_id
         conf, master = booting.found(self._root, boot_id) or self.role()
         peers, whole = self._peers.addresses(self._identity.host)
-        begun = booting.started(self._root, boot_id) or self.process() != NO_PROCESS
+        marked = booting.started(self._root, boot_id)
+        begun = marked or self.process() != NO_PROCESS
         link = booting.link_up(self._root, self._inventory.get("MANAGEMENT_INTERFACE", ""))
-        return BootFacts(conf, master, begun, peers, whole, link, booting.gateway(self._root))
+        facts = BootFacts(conf, master, begun, peers, whole, link, booting.gateway(self._root))
+        # The mark stays until the next boot, and where it is the rest of these facts decides nothing any more.
+        self._boot_facts = (self._clock(), facts if marked else None)
+        return facts
 
     def write_member_conf(self, address: str) -> str:
         if not is_address(address):

@@ -11,7 +11,7 @@ from typing import Callable, Optional
 from poolwarden_agent.core.judge import NO_ANSWER, ProbeResult
 from poolwarden_agent.dom0 import alive
 from poolwarden_agent.dom0.patience import Patience
-from poolwarden_agent.dom0.xapi import SMALL_ANSWER, Pending, XapiTimeout, encode_call
+from poolwarden_agent.dom0.xapi import SMALL_ANSWER, Pending, XapiTimeout
 
 
 class LocalTcp(object):
@@ -55,7 +55,7 @@ class LocalTcp(object):
     def _send(self, deadline: float) -> Optional[ProbeResult]:
         assert self._pending is not None
         try:
-            self._pending.send(encode_call(alive.METHOD, (alive.WORD,), self._address), deadline)
+            self._pending.send(alive.question(self._address), deadline)
         except Exception as error:
             self.forget()
             return alive.judged(error)

@@ -16,6 +16,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from poolwarden_agent.dom0 import files
+
 DIRECTORY = "var/lib/xcp"
 BIGGEST = 256 * 1024 * 1024
 BIGGEST_ROW = 16 * 1024 * 1024
@@ -52,11 +54,7 @@ def unescape(value: str) -> str:
 
 def generation_of(root: str, path: str) -> int:
     """The number in FILE.generation; 0 if it is missing or not a number."""
-    try:
-        with open(os.path.join(root, path + ".generation")) as file:
-            text = file.read(64).strip()
-    except (OSError, ValueError):
-        return 0
+    text = files.read(root, path + ".generation", 64) or ""
     return int(text) if _NUMBER.match(text) else 0
 
 
