@@ -31,7 +31,7 @@ LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
 LONGEST_SLEEP_S = 1.0
 MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
 GATE_EVERY_MS = 2000
-GATE_TURN_S = 0.5
+GATE_TURN_S = 0.2  # while xapi waits for it
 GATE_IDLE_S = 2.0  # where nothing is asked: the word is only renewed, and a local request looked for
 
 

@@ -7,6 +7,7 @@ from tests.core.pool import QUIET, Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.bonds import Devices
+from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import (
     ClaimOutcome,
     Liveness,
@@ -22,6 +23,7 @@ from poolwarden_collector.core.facts import Outcome as End
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order, PowerOff
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.proof import Proof, Refusal, verify_power
 from poolwarden_collector.core.record import Step
 
 
@@ -410,3 +412,22 @@ def test_the_final_alert_does_not_call_a_lost_host_the_new_master() -> None:
     done = next(e for e in g.journal if e.kind is Kind.ALERT and e.data["key"].endswith("/done"))
     assert "is lost again" in done.data["title"]
     assert done.data["severity"] == "critical"
+
+
+@pytest.mark.parametrize(("apart", "proven"), [(2_900, False), (2_999, False), (3_000, True)])
+def test_two_off_readings_are_three_seconds_apart_and_not_a_millisecond_less(apart: int, proven: bool) -> None:
+    """From the end of the first to the start of the second: in between nothing of one answer can be in the other."""
+    g = Guarded()
+    boot = g.pool.record.hosts[uuid(1)].boot_id
+    g.cut_power()
+    while not g.has(Kind.DECIDED):
+        g.run(250)
+    state = g.pool.live.power["bmc-1"]
+    first = state.newest
+    assert first is not None and first.power is Power.OFF
+    second = replace(first, started_at=first.ended_at + apart, ended_at=first.ended_at + apart + 100)
+    live = replace(g.pool.live, power={**g.pool.live.power, "bmc-1": replace(state, readings=(first, second))})
+    found = verify_power(Draft(replace(g.pool, live=live), second.ended_at, g.site), uuid(1), boot)
+    assert isinstance(found, Proof) is proven
+    if not proven:
+        assert isinstance(found, Refusal) and found.code == "ONE_READING"

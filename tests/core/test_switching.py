@@ -9,7 +9,7 @@ from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import Power
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Effect, PowerOff, PowerOn, Reply
+from poolwarden_collector.core.orders import Effect, PowerOff, PowerOn, ReadPower, Reply
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.proof import Refusal, verify_power
 
@@ -20,10 +20,22 @@ class Switched(Guarded):
     def __init__(self, **policy: object) -> None:
         self.switched: list[tuple[str, str]] = []
         self.answers, self.certain, self.comes_on = True, True, True
+        self.slow: set[str] = set()
+        self.held: list[ReadPower] = []
         super().__init__(policy=Policy(quiet_time=3_000, **policy))  # type: ignore[arg-type]
         self.run(30_000)
 
+    def release(self) -> None:
+        """Slow devices answer what they were asked."""
+        self.slow.clear()
+        held, self.held = self.held, []
+        for effect in held:
+            self._perform(effect)
+
     def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, ReadPower) and effect.device in self.slow:
+            self.held.append(effect)
+            return
         if not isinstance(effect, PowerOn | PowerOff):
             super()._perform(effect)
             return
@@ -158,3 +170,38 @@ def hang(g: Switched) -> None:
     host = g.host(1)
     host.agent, host.answers = False, False
     g.feed(ev.AgentGone(host.uuid, host.stream))
+
+
+def replies(g: Switched) -> list[Reply]:
+    return [effect for effect in g.effects if isinstance(effect, Reply)]
+
+
+def test_a_test_waits_for_a_slow_device_as_long_as_its_limit_and_then_says_so() -> None:
+    """A BMC may take its whole limit of 40 s: an operator is told what it read, not that it took too long."""
+    g = Switched()
+    g.run(20_000)
+    g.slow.add("bmc-2")
+    assert g.say("fence-test", 2) is None
+    g.run(35_000)
+    assert not replies(g)
+    g.release()
+    assert [each.accepted for each in replies(g)] == [True] and "bmc-2 reads ON" in replies(g)[0].text
+    g.slow.add("bmc-2")
+    g.run(20_000)
+    assert g.say("fence-test", 2) is None
+    g.run(50_000)
+    late = replies(g)[1]
+    assert (late.accepted, late.code) == (False, "no-reading") and "was not read in 44 s" in late.text
+
+
+def test_two_who_ask_for_the_same_reading_share_it() -> None:
+    g = Switched()
+    g.run(20_000)
+    before = len(g.effects)
+    g.slow.add("bmc-2")
+    assert g.say("fence-test", 2) is None and g.say("fence-test", 2) is None
+    g.run(1_000)
+    assert len(g.held) == 1
+    g.release()
+    told = [each for each in g.effects[before:] if isinstance(each, Reply)]
+    assert len(told) == 2 and told[0].text == told[1].text

@@ -380,3 +380,15 @@ async def test_an_absent_or_plain_file_is_no_agent(tmp_path: Path) -> None:
     (tmp_path / "fence_t").unlink()
     with pytest.raises(ConfigError, match="does not exist"):
         await check_devices(config)
+
+
+@pytest.mark.asyncio
+async def test_a_collector_starts_without_an_agent_and_not_with_a_mistake(tmp_path: Path) -> None:
+    config = device(tmp_path, "ip = 'x'", body="echo broken >&2; exit 1")
+    (warning,) = await check_devices(config, lenient=True)
+    assert "gives no metadata: broken" in warning
+    (tmp_path / "fence_t").unlink()
+    (warning,) = await check_devices(config, lenient=True)
+    assert "does not exist" in warning
+    with pytest.raises(ConfigError, match="no parameter 'pasword'"):
+        await check_devices(device(tmp_path, "ip = 'x'\npasword = 'x'"), lenient=True)

@@ -75,23 +75,34 @@ class Described:
         return next((each.name for each in self.parameters.values() if each.replaces == name), "")
 
 
-async def check_devices(config: Config) -> tuple[str, ...]:
+async def check_devices(config: Config, *, lenient: bool = False) -> tuple[str, ...]:
     """Ask every device's agent about itself; what is outdated, one line each.
+
+    ``lenient``: an agent that is not there, or says nothing of itself, is told like that too. A collector that starts
+    guards all its pools without it, and the device's own alert follows; a mistake in a block is refused always.
 
     Raises ConfigError for the first device that does not fit.
     """
-    here = [device for device in config.fence if device.agent.is_file() or not device.via_members]
-    for device in here:
-        _executable(config, device)
+    warnings: list[str] = []
+    here: list[Fence] = []
+    for device in config.fence:
+        if device.via_members and not device.agent.is_file():
+            continue  # whoever runs it refuses what it does not know
+        wrong = _not_executable(config, device)
+        if wrong is None:
+            here.append(device)
+        else:
+            _tell(wrong, warnings, lenient=lenient)
     agents = dict.fromkeys(device.agent for device in here)
     turns = asyncio.Semaphore(_AT_ONCE)
     runs = dict(zip(agents, await _all(_asked(agent, turns) for agent in agents), strict=True))
-    warnings: list[str] = []
     fitting: list[Fence] = []
     for device in here:
         run = runs[device.agent]
         if run.code != 0:
-            raise _wrong(config, device, f"{device.agent} gives no metadata: {run.text}", "a fence agent")
+            silent = _wrong(config, device, f"{device.agent} gives no metadata: {run.text}", "a fence agent")
+            _tell(silent, warnings, lenient=lenient)
+            continue
         agent = described(run.output)
         warnings += _fits(config, device, agent)
         if agent is not None and "validate-all" in agent.actions:
@@ -115,11 +126,18 @@ async def _validated(device: Fence, turns: asyncio.Semaphore) -> AgentRun:
         return await run_agent(device.agent, device.parameters, "validate-all", METADATA_LIMIT_S)
 
 
-def _executable(config: Config, device: Fence) -> None:
+def _not_executable(config: Config, device: Fence) -> ConfigError | None:
     if not device.agent.is_file():
-        raise _wrong(config, device, f"agent {device.agent} does not exist", "an installed fence agent")
+        return _wrong(config, device, f"agent {device.agent} does not exist", "an installed fence agent")
     if not os.access(device.agent, os.X_OK):
-        raise _wrong(config, device, f"agent {device.agent} is not executable", "an installed fence agent")
+        return _wrong(config, device, f"agent {device.agent} is not executable", "an installed fence agent")
+    return None
+
+
+def _tell(wrong: ConfigError, warnings: list[str], *, lenient: bool) -> None:
+    if not lenient:
+        raise wrong
+    warnings.append(str(wrong))
 
 
 # ------------------------------------------------------------------------------------------ what an agent says

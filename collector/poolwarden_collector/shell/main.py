@@ -85,7 +85,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
 
 async def serve(config: Config, stopping: asyncio.Event) -> None:
     """Run a collector until ``stopping`` is set. Raises ConfigError, JournalError or OSError if it cannot begin."""
-    for warning in await check_devices(config):
+    for warning in await check_devices(config, lenient=True):
         _log.warning("%s", warning)
     journal = Journal(config.state_dir, config.name, sink_names(config.alerts))
     try:

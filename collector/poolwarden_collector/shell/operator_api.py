@@ -335,6 +335,10 @@ class OperatorApi(rpc.OperatorServicer):
     async def TryFence(self, request: pb.TryFenceRequest) -> pb.TryFenceReply:  # noqa: N802
         """Whether a proposed fence device is this host's."""
         pool, host = self._names().host(request.host)
+        failover = self._roster.pools[pool].record.failover
+        if failover is not None and failover.open and failover.old_master == host:
+            text = f"failover {failover.id} decides about this host: its BMC is not disturbed now"
+            raise Wrong(grpc.StatusCode.FAILED_PRECONDITION, text)
         async with self._setting_up:
             trial = await fence_setup.attempt(
                 self._roster.pools[pool], host, request.agent, dict(request.parameters), request.limit_ms
