@@ -1,7 +1,8 @@
 """A xapi that is wedged in every way it can be, for simulated hours: real sockets, the real client, an injected clock.
 
 What must stay flat: the agent's descriptors and threads, and what it costs xapi. A hanging thread of xapi's does not
-end when its client goes away, so each connection that was accepted and not answered counts.
+end when its client goes away, so each connection that was accepted and not answered counts. All of it is counted by the
+kernel (/proc/self/fd, /proc/self/task, /proc/net), at every look of the hours and once more when they are over.
 """
 
 import contextlib
@@ -26,6 +27,9 @@ ROUND_S = 60
 ROUNDS = HOURS * 3600 // ROUND_S
 LIMIT_MS = 2
 MOST_COSTS = 3 * (6 + HOURS)  # after 1, 2, 4 ... minutes, then once an hour; a busy machine gives up a few more
+UNDER_WAY = 8  # descriptors or threads that looks under way may have, both ends, before the fake xapi counts its own
+LISTENS = 0x10000  # among a Unix socket's flags
+HAS_THREAD = ("01", "08")  # established, or closed by us only (CLOSE_WAIT): xapi's thread is still there
 
 
 class Rig(object):
@@ -50,7 +54,7 @@ class Rig(object):
         self.side = HostSide(self.port)
         self.observer = self.side.observer
         self.observer.look_at_host()
-        self.words = []
+        self.highest = (0, 0)  # descriptors and threads of ours at any look
 
     def settle(self):
         """All answers come, slowly though a loaded machine may be."""
@@ -59,10 +63,12 @@ class Rig(object):
     def look(self):
         self.now += ROUND_S
         self.observer.look_at_xapi(True, 5000)
+        self.highest = tuple(max(pair) for pair in zip(self.highest, ours(self)))
         return self.observer.seen.health
 
     def hours(self):
         """The words of some hours of looking."""
+        self.highest = (0, 0)
         return [self.look().word for _ in range(ROUNDS)]
 
     def costs(self):
@@ -84,6 +90,29 @@ def rig(tree, monkeypatch):
 def ours(rig):
     """Descriptors and threads of this process without those of the fake xapi's hung side."""
     return len(os.listdir("/proc/self/fd")) - rig.costs(), len(os.listdir("/proc/self/task")) - rig.costs()
+
+
+def taken(door):
+    """How many connections the kernel holds at a xapi's door, though we closed them long ago: a path or a port."""
+    if isinstance(door, str):
+        with open("/proc/net/unix") as file:
+            rows = [row.split() for row in file]
+        return sum(row[-1] == door and not int(row[3], 16) & LISTENS for row in rows[1:])
+    with open("/proc/net/tcp") as file:
+        rows = [row.split() for row in file]
+    return sum(row[1].endswith(":%04X" % door) and row[3] in HAS_THREAD for row in rows[1:])
+
+
+def flat(rig, before, more=1):
+    """Neither while the hours passed nor after them had we more than at their begin (``more``: sessions' sockets)."""
+    for most, at_first in zip(rig.highest, before):
+        assert most <= at_first + UNDER_WAY, (rig.highest, before)
+
+    def over():
+        descriptors, threads = ours(rig)
+        return descriptors <= before[0] + more and threads <= before[1]
+
+    until(over, what="flat: %s" % (before,))
 
 
 def quiet(rig):
@@ -114,8 +143,10 @@ def test_a_xapi_that_hangs_for_hours_costs_next_to_nothing(rig, how):
     assert words[0] in ("slow", "answers") and set(words[3:]) == {"hung"}, words[:5]
     assert "does not answer" in rig.observer.seen.health.text and "restart-xapi" in rig.observer.seen.health.help
     doors = bool(tcp) + bool(unix)
+    doors_taken = taken(rig.tcp.port), taken(rig.tree.path("var/lib/xcp/xapi"))
+    assert max(doors_taken) <= MOST_COSTS and bool(doors_taken[0]) >= bool(tcp) and bool(doors_taken[1]) >= bool(unix)
     assert rig.costs() <= doors * MOST_COSTS
-    until(lambda: ours(rig)[0] <= before[0] + doors and ours(rig)[1] <= before[1], what="flat: %s" % (before,))
+    flat(rig, before, doors)
 
 
 def test_a_master_whose_view_hangs_in_the_middle(rig):
@@ -126,10 +157,13 @@ def test_a_master_whose_view_hangs_in_the_middle(rig):
     rig.unix.asks_session("pool.get_all", ["OpaqueRef:p"])
     rig.observer.look_at_host()
     rig.settle()
+    before = quiet(rig)
     rig.unix.behaviours["pool.get_record"] = rig.unix.hangs
     until(lambda: rig.look() and "pool.get_record" in rig.unix.methods())
     rig.hours()
     assert 0 < rig.costs() <= MOST_COSTS and rig.observer.view is None
+    assert 0 < taken(rig.tree.path("var/lib/xcp/xapi")) <= MOST_COSTS
+    flat(rig, before)
 
 
 def full(listener):
@@ -149,8 +183,12 @@ def full(listener):
     return held
 
 
-def test_a_xapi_whose_queue_is_full_is_wedged(rig):
+def test_a_xapi_whose_queue_is_full_is_wedged(rig, monkeypatch):
     """Its threads are used up: nobody calls accept any more, and the kernel takes no more connections."""
+    for name in ("LOCAL_LIMIT_MS", "SOCKET_LIMIT_MS"):
+        monkeypatch.setattr(
+            observe, name, 1000
+        )  # one door refuses at once and the other answers: nothing takes as long
     rig.settle()
     before = quiet(rig)
     path = rig.tree.path("var/lib/xcp/xapi")
@@ -160,11 +198,12 @@ def test_a_xapi_whose_queue_is_full_is_wedged(rig):
     listener.listen(1)
     held = full(listener)
     try:
-        taken = len(os.listdir("/proc/self/fd"))
+        waiting, before = taken(path), (ours(rig)[0], before[1])
         words = rig.hours()
         assert set(words[10:]) == {"wedged"}, words
         assert "accepts no connection on" in rig.observer.seen.health.text
-        assert len(os.listdir("/proc/self/fd")) <= taken + 4 and ours(rig)[1] <= before[1]
+        assert taken(path) <= waiting + 1, "its queue has room for no more, and nobody of ours waits for room"
+        flat(rig, before)
     finally:
         for one in held + [listener]:
             one.close()
@@ -178,8 +217,11 @@ def test_a_stopped_xapi_whose_kernel_still_accepts_is_hung(rig):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(128)
+    before = ours(rig)
     try:
         assert set(rig.hours()[3:]) == {"hung"}
+        assert 0 < taken(path) <= MOST_COSTS
+        flat(rig, before)
         waiting = 0
         listener.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -212,7 +254,8 @@ def test_a_xapi_that_answers_nonsense_is_no_leak(rig, how):
     for _ in range(ROUNDS // 4):
         rig.look()
     assert rig.observer.seen.health.word in ("hung", "slow")
-    until(lambda: rig.costs() == 0 and ours(rig)[0] <= before[0] + 2 and ours(rig)[1] <= before[1], what=str(before))
+    until(lambda: rig.costs() == 0, what="every connection closed by both ends")
+    flat(rig, before, 2)
 
 
 def test_it_is_seen_again_as_soon_as_it_answers(rig):
@@ -253,7 +296,10 @@ def test_an_orphan_is_told_from_its_flag(rig):
         rig.observer.look_at_peer("m", "127.0.9.9", 10)
         rig.now += 10
     until(lambda: rig.look().word == "orphaned")
+    before = quiet(rig)
+    assert set(rig.hours()) <= {"orphaned", "slow"}
     assert LOGIN not in rig.unix.methods(), "no login that hangs on an orphan"
+    flat(rig, before)
 
 
 def test_patience_doubles_up_to_an_hour_and_an_answer_resets_it():

@@ -5,7 +5,7 @@ at the same time on the same machine, so whatever disturbs one disturbs the othe
 its default collectors; without it its lines are left out, and that is said.
 
 The agents are those of a pool of three hosts in the lab, with the time factor 1: each probes two peers by TLS as well,
-which the exporter does not have to do.
+which the exporter does not have to do. At the end stands the table of docs/footprint.md (footprint_table.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 
 from agent_cost import CPU_BUDGET_PERCENT, HOSTS, LOOK_S, PSS_BUDGET_MB, SETTLE_S, Agent, Sample, _write_caches
 from figures import Figure, reproduce
+from footprint_table import Column, table
 from settings import Settings, progress
 from usage import Forks, context_switches, forks_are_seen, processor_ns, pss, threads
 from worlds import Stage, stage
@@ -127,20 +129,25 @@ async def run(settings: Settings) -> list[Figure]:
     if shutil.which(EXPORTER) is None:
         progress(f"not measured: {EXPORTER} is not installed (apt-get install {EXPORTER})")
     figures: list[Figure] = []
+    columns: list[Column] = []
     for version, python in sorted(settings.pythons.items()):
         _write_caches(python)
         for domains in DOMAINS:
             async with stage(HOSTS, settings.refused, python, 1.0, domains) as made, exporter() as other:
+                await asyncio.sleep(SETTLE_S)
+                before = os.getloadavg()[0]
                 agents, beside = await _windows(made, other, settings)
+                load = before, os.getloadavg()[0]
+            columns.append(Column(f"{version}, {domains} domains", tuple(agents), tuple(beside), load))
             what = f"Python {version}, {domains} domains"
             figures += _figures(f"agent, {what}", agents, settings, PSS_BUDGET_MB, CPU_BUDGET_PERCENT)
             if beside:
                 figures += _figures(f"node_exporter beside it ({what})", beside, settings, None, None)
+    print("\n" + table(columns) + "\n", flush=True)
     return figures
 
 
 async def _windows(made: Stage, other: Exporter | None, settings: Settings) -> tuple[list[Sample], list[Sample]]:
-    await asyncio.sleep(SETTLE_S)
     agents: list[Sample] = []
     beside: list[Sample] = []
     for number in range(math.ceil(settings.rounds / HOSTS)):
