@@ -70,6 +70,11 @@ class BootGate(object):
         held = self._keeper.state.hold is not None
         return not held and self.decision.state == boot_gate.SHUT and self._port.role()[0] == gate.MEMBER
 
+    @property
+    def young(self) -> bool:
+        """Has this agent only just started, so that the first answers are still due?"""
+        return self._port.mono_ms() - self._began_ms < 2 * CONNECT_MS
+
     def question(self) -> pb.GateQuestion:
         """What the collector is asked."""
         assert self._found is not None

@@ -30,6 +30,8 @@ from poolwarden_agent.keeper import Keeper
 
 AGENT_WITHIN_MS = 20000
 TURN_S = 0.2
+FIRST_TURN_S = 0.05  # while the answer of a healthy boot is due: until then each turn delays xapi
+FIRST_TURNS_MS = 4000
 ASK_EVERY_MS = 2000
 
 
@@ -129,7 +131,7 @@ class Waiting(object):
             if not why_not:
                 return
             self._say("xapi waits: " + why_not)
-            time.sleep(TURN_S)
+            time.sleep(FIRST_TURN_S if self._now() - self._began < FIRST_TURNS_MS else TURN_S)
 
     def why_not(self) -> str:
         """Why xapi may not start now; empty: it may."""

@@ -32,6 +32,7 @@ LONGEST_SLEEP_S = 1.0
 MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
 GATE_EVERY_MS = 2000
 GATE_TURN_S = 0.2  # while xapi waits for it
+GATE_FIRST_TURN_S = 0.05  # until it is known whether a collector answers: a healthy boot waits for nothing else
 GATE_IDLE_S = 2.0  # where nothing is asked: the word is only renewed, and a local request looked for
 
 
@@ -269,7 +270,12 @@ class Runner(object):
             if changed:
                 self._news = True
                 self._wake()
-            time.sleep(GATE_TURN_S if self._side.boot.watching else GATE_IDLE_S)
+            time.sleep(self._gate_turn_s())
+
+    def _gate_turn_s(self) -> float:
+        if not self._side.boot.watching:
+            return GATE_IDLE_S
+        return GATE_FIRST_TURN_S if self._side.boot.young else GATE_TURN_S
 
     def _obey(self) -> None:
         while True:
