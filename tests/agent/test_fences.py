@@ -280,3 +280,20 @@ def until(holds, limit_s=10.0):
     while not holds():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)
+
+
+def test_its_answer_says_the_numbers_that_hold_when_it_ends(host, tmp_path):
+    """A run takes its time; a claim that comes meanwhile must not be followed by an answer with the older term."""
+    side = HostSide(host)
+    go = tmp_path / "go"
+    body = "cat > /dev/null; while [ ! -e %s ]; do sleep 0.02; done; exit 2" % go
+    host.fences = FenceAgents([agent_file(tmp_path, body, "fence_slow")], "")
+    answers = []
+    run = threading.Thread(target=lambda: answers.append(obey(side, proxied(host, agent="fence_slow"))))
+    run.start()
+    until(lambda: side._fences._running)
+    claim = order(host, "c1", fields={"term": 9, "epoch": 3}, claim=pb.Claim())
+    assert obey(side, claim).term == 9
+    go.write_text("")
+    run.join(10)
+    assert (answers[0].epoch, answers[0].term) == (3, 9)

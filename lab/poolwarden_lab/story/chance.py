@@ -317,6 +317,9 @@ def _head(d: Draw, seed: int) -> tuple[str, ...]:
         lines.append(f"policy mode {d.dice.choice(('observe', 'ask'))}")
     if d.dice.random() < 0.2:
         lines.append("policy relocate_split yes")
+    if d.dice.random() < 0.25:
+        may = d.dice.sample(d.hosts, d.dice.randint(2, d.count))
+        lines.append(f"fence agents run by {' '.join(sorted(may))}")
     return tuple(lines)
 
 
