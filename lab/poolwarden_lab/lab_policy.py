@@ -13,7 +13,7 @@ SHORTENED: dict[str, int] = {
     "patience": 12_000,
     "xapi_hung_after": 12_000,
     "xapi_down_after": 10_000,
-    "boot_grace": 20_000,
+    "boot_grace": 10_000,
     "cooldown": 60_000,
 }
 

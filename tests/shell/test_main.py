@@ -170,10 +170,17 @@ def test_a_wrong_configuration_is_one_line_and_exit_2(tmp_path: Path, verb: str)
 
 
 def test_a_fence_agent_that_does_not_fit_stops_the_start(tmp_path: Path) -> None:
-    extra = f'[[fence]]\nhost = "{HOSTS[0]}"\nagent = "/nowhere/fence_x"'
-    for verb in ("--config", "check-config"):
-        done = run(verb, write_config(tmp_path, extra))
-        assert done.returncode == 2 and "does not exist" in last(done) and len(done.stderr.splitlines()) == 1
+    wrong = (("/nowhere/fence_x", "does not exist"), ("/bin/true", "answers metadata with something else"))
+    for verb, (agent, why) in (("check-config", wrong[0]), ("check-config", wrong[1]), ("--config", wrong[1])):
+        done = run(verb, write_config(tmp_path, f'[[fence]]\nhost = "{HOSTS[0]}"\nagent = "{agent}"'))
+        assert done.returncode == 2 and why in last(done) and len(done.stderr.splitlines()) == 1
+
+
+def test_a_missing_fence_agent_is_told_and_the_pools_are_guarded_all_the_same(tmp_path: Path) -> None:
+    with collector(tmp_path, f'[[fence]]\nhost = "{HOSTS[0]}"\nagent = "/nowhere/fence_x"') as running:
+        next(running.agent(HOSTS[0]))
+        until(lambda: running.status().pools)
+        assert "agent /nowhere/fence_x does not exist" in (tmp_path / "log").read_text()
 
 
 def test_a_good_configuration_is_said(tmp_path: Path) -> None:
