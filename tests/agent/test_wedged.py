@@ -28,6 +28,7 @@ ROUNDS = HOURS * 3600 // ROUND_S
 LIMIT_MS = 2
 MOST_COSTS = 3 * (6 + HOURS)  # after 1, 2, 4 ... minutes, then once an hour; a busy machine gives up a few more
 UNDER_WAY = 8  # descriptors or threads that looks under way may have, both ends, before the fake xapi counts its own
+LOOKS = 4  # that may each keep one connection for an answer under way: one of each kind (local, full) at both doors
 LISTENS = 0x10000  # among a Unix socket's flags
 HAS_THREAD = ("01", "08")  # established, or closed by us only (CLOSE_WAIT): xapi's thread is still there
 
@@ -103,15 +104,14 @@ def taken(door):
     return sum(row[1].endswith(":%04X" % door) and row[3] in HAS_THREAD for row in rows[1:])
 
 
-def flat(rig, before, more=1):
-    """Neither while the hours passed nor after them had we more than at their begin (``more``: sessions' sockets)."""
+def flat(rig, before):
+    """Neither while the hours passed nor after them had we more than at their begin and what looks may keep."""
     for most, at_first in zip(rig.highest, before):
         assert most <= at_first + UNDER_WAY, (rig.highest, before)
 
     def over():
         descriptors, threads = ours(rig)
-        # A last look at the other door may have missed its 2 ms and be under way, both ends; hours of leaks are more.
-        return descriptors <= before[0] + more + 2 and threads <= before[1] + 1
+        return descriptors <= before[0] + LOOKS and threads <= before[1]
 
     until(over, what="flat: %s" % (before,))
 
@@ -147,7 +147,7 @@ def test_a_xapi_that_hangs_for_hours_costs_next_to_nothing(rig, how):
     doors_taken = taken(rig.tcp.port), taken(rig.tree.path("var/lib/xcp/xapi"))
     assert max(doors_taken) <= MOST_COSTS and bool(doors_taken[0]) >= bool(tcp) and bool(doors_taken[1]) >= bool(unix)
     assert rig.costs() <= doors * MOST_COSTS
-    flat(rig, before, doors)
+    flat(rig, before)
 
 
 def test_a_master_whose_view_hangs_in_the_middle(rig):
@@ -165,6 +165,12 @@ def test_a_master_whose_view_hangs_in_the_middle(rig):
     assert 0 < rig.costs() <= MOST_COSTS and rig.observer.view is None
     assert 0 < taken(rig.tree.path("var/lib/xcp/xapi")) <= MOST_COSTS
     flat(rig, before)
+
+
+def takes_its_time(monkeypatch):
+    """Where every door answers or refuses at once, a generous limit costs nothing; a busy machine changes no word."""
+    for name in ("LOCAL_LIMIT_MS", "SOCKET_LIMIT_MS"):
+        monkeypatch.setattr(observe, name, 1000)
 
 
 def full(listener):
@@ -257,7 +263,7 @@ def test_a_xapi_that_answers_nonsense_is_no_leak(rig, how):
         rig.look()
     assert rig.observer.seen.health.word in ("hung", "slow")
     until(lambda: rig.costs() == 0, what="every connection closed by both ends")
-    flat(rig, before, 2)
+    flat(rig, before)
 
 
 def test_it_is_seen_again_as_soon_as_it_answers(rig):
@@ -289,7 +295,8 @@ def test_emergency_says_why_and_what_helps(rig):
     assert "pool secret" in health.text and "SESSION_AUTHENTICATION_FAILED" in health.text and "ptoken" in health.help
 
 
-def test_an_orphan_is_told_from_its_flag(rig):
+def test_an_orphan_is_told_from_its_flag(rig, monkeypatch):
+    takes_its_time(monkeypatch)
     rig.settle()
     rig.observer.keep_only({"m": "127.0.9.9"})
     master = judge.ProbeResult(judge.NO_ANSWER, "", "silent")
@@ -299,8 +306,7 @@ def test_an_orphan_is_told_from_its_flag(rig):
         rig.now += 10
     until(lambda: rig.look().word == "orphaned")
     before = quiet(rig)
-    words = rig.hours()  # a busy machine misses a limit of 2 ms now and then
-    assert set(words) <= {"orphaned", "slow", "hung"} and words.count("orphaned") > len(words) // 2
+    assert set(rig.hours()) == {"orphaned"}
     assert LOGIN not in rig.unix.methods(), "no login that hangs on an orphan"
     flat(rig, before)
 
