@@ -51,6 +51,7 @@ class Program:
         self._wanted = False
         self._kills = 0
         self.starts = 0
+        self.unasked = 0  # of them, those since the last `start` that made up for a death
         self.last_code: int | None = None
 
     @property
@@ -69,7 +70,7 @@ class Program:
         """Start it, and keep it started. Raises OSError if it cannot be started at all."""
         if self.pid or self._wanted:
             return
-        self._wanted = True
+        self._wanted, self.unasked = True, 0
         if self._first:
             self._keeper = asyncio.create_task(self._keep_once_let())
             return
@@ -181,6 +182,7 @@ class Program:
             )
             if not self._wanted or not await self._let():
                 return
+            self.unasked += 1
             await self._spawn()
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 COLLECTOR_PORT = 8443
 FRONT_PORT = 9630  # of a real BMC program in front of a board, where machines share one network
 POOL_NAME = "lab"
-HOPELESS_STARTS = 8  # before the pool was healthy once; a xapi may restart a few times on its way
+HOPELESS_RESTARTS = 8  # of one program since it was last asked to start; a xapi may restart a few times on its way
 _FENCE_AGENT = Path(__file__).with_name("fence_lab.py")
 
 
@@ -249,9 +249,9 @@ class World:
         programs += [(f"{m.host.name}'s agent", m.host.agent, f"{m.host.node}-agent") for m in self.machines]
         programs += [(f"{m.host.name}'s xapi", m.host.xapi, f"{m.host.node}-xapi") for m in self.machines]
         for name, program, log in programs:
-            if program is not None and program.starts > HOPELESS_STARTS:
+            if program is not None and program.unasked >= HOPELESS_RESTARTS:
                 lines = (self.places.logs / f"{log}.log").read_text(errors="replace").strip().splitlines()
-                return f"{name} was started {program.starts} times: {lines[-1] if lines else 'it says nothing'}"
+                return f"{name} was restarted {program.unasked} times: {lines[-1] if lines else 'it says nothing'}"
         return ""
 
     # -------------------------------------------------------------------------------- what happens to it
