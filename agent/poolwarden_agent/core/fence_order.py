@@ -12,8 +12,12 @@ anything. The collector may switch power through this host; it may not run a pro
 * Only parameters that are addresses, names, secrets, numbers and switches: a list of what is let through, not of what
   is kept out.
 * Nothing with a line break in it: it would be another parameter.
+* Nothing that an agent would split: most agents put address, port and user unquoted into the command line of ssh or
+  ipmitool (ClusterLabs: lib/fencing.py, _login_ssh_with_password; agents/ipmilan, create_command), so that a blank
+  begins another option, and one of ssh's (ProxyCommand) is a program. Passwords are quoted or typed: they are free.
 """
 
+import re
 from typing import Dict, Sequence
 
 ACTIONS = ("off", "on", "status", "monitor", "metadata", "validate-all", "list")
@@ -25,10 +29,12 @@ MOST_BYTES = 16384  # of all parameters: less than a pipe takes at once
 BANNED = {
     "fence_dummy": "it reports success without doing anything",
     "fence_virt": "it fences virtual machines, not hosts",
+    "fence_xvm": "it fences virtual machines, not hosts",
     "fence_vbox": "it fences virtual machines, not hosts",
     "fence_kdump": "it proves a crash dump, not that the power is off",
     "fence_heuristics_ping": "it only pings",
     "fence_manual": "a person confirms it",
+    "fence_ack_manual": "a person confirms it",
     "fence_xenapi": "it works through the very pool whose master is gone",
 }
 
@@ -44,6 +50,12 @@ PARAMETERS = frozenset((
     "hmc_version", "managed", "partition",
 ))
 # fmt: on
+_FREE = ("password", "passwd", "snmp_priv_passwd", "community", "separator")  # quoted by the agents, or typed
+_NAMES = ("port", "plug", "module_name", "nodename", "managed", "partition")  # an outlet's may be of several words
+_USERS = ("username", "login")  # of a domain, too
+_WORD = "[A-Za-z0-9_./:\\[][A-Za-z0-9_.:@%%/+=,\\[\\]%s-]*\\Z"
+_PLAIN, _NAME, _USER = re.compile(_WORD % ""), re.compile(_WORD % " "), re.compile(_WORD % "\\\\")
+_HEXADECIMAL = re.compile("[0-9a-fA-F]*\\Z")
 
 
 def banned(name: str) -> str:
@@ -67,9 +79,22 @@ def refusal(name: str, action: str, parameters: Dict[str, str], limit_ms: int, a
             return "method is %.20r: only onoff is verified" % parameters[key]
         if any(letter in parameters[key] for letter in "\n\r\0"):
             return "the parameter %.60r has a line break" % key
+        # safety: a blank or a leading hyphen becomes another option of ssh or ipmitool, and that may be a program.
+        if not _is_one_word(key.replace("-", "_"), parameters[key]):
+            return "the parameter %.60r is no plain address, name or number" % key
     if sum(len(key.encode()) + len(value.encode()) + 2 for key, value in parameters.items()) > MOST_BYTES:
         return "its parameters are more than %d bytes" % MOST_BYTES
     return ""
+
+
+def _is_one_word(name: str, value: str) -> bool:
+    """Does this value stay what it is on whatever command line an agent puts it?"""
+    if not value or name in _FREE:
+        return True
+    if name == "hexadecimal_kg":
+        return _HEXADECIMAL.match(value) is not None
+    allowed = _NAME if name in _NAMES else _USER if name in _USERS else _PLAIN
+    return allowed.match(value) is not None
 
 
 def stdin_of(parameters: Dict[str, str], action: str) -> bytes:

@@ -9,9 +9,10 @@ that cannot be compared, therefore stays unbound until somebody attests it; unbo
 
 Rules
 -----
-* One UUID or one serial in common is enough. SMBIOS keeps the first three fields of a UUID with their bytes swapped
-  (DMTF DSP0134, 7.2.1), IPMI sends all its bytes backwards (IPMI 2.0, 20.8), and tools print what they get: each of
-  these is the same UUID.
+* One UUID in common is enough; one serial is, where not both tell UUIDs: other UUIDs are other machines, whatever
+  they share. An enclosure's serial names no machine: every blade and node in it has the same.
+* SMBIOS keeps the first three fields of a UUID with their bytes swapped (DMTF DSP0134, 7.2.1), IPMI sends all its
+  bytes backwards (IPMI 2.0, 20.8), and tools print what they get: each of these is the same UUID.
 * A serial that vendors leave in place ("To Be Filled By O.E.M.", "0123456789") names no machine.
 * What a device said when it was bound it has to say ever after. Another word, read at any time, also while the host is
   dead, ends the bond and the attestation: an address now belongs to another machine.
@@ -68,6 +69,9 @@ def in_common(one: DeviceIdentity, other: DeviceIdentity) -> str:
     for each in one.uuids:
         if any(forms(each) & forms(its) for its in other.uuids):
             return f"UUID {each}"
+    if any(forms(each) for each in one.uuids) and any(forms(each) for each in other.uuids):
+        # safety: nodes of one enclosure share serials; machines that both tell their UUID are told apart by it alone.
+        return ""
     serials = {serial(each) for each in other.serials} - {""}
     return next((f"serial {each}" for each in one.serials if serial(each) in serials), "")
 
@@ -81,7 +85,7 @@ def contradict(before: DeviceIdentity, now: DeviceIdentity) -> bool:
 def of_machine(machine: Machine) -> DeviceIdentity:
     """What a host's agent says of its own machine, in a device's words."""
     uuids = tuple(each for each in (machine.system_uuid, machine.bmc_guid) if forms(each))
-    serials = (machine.system_serial, machine.board_serial, machine.chassis_serial)
+    serials = (machine.system_serial, machine.board_serial)
     return DeviceIdentity(uuids, tuple(dict.fromkeys(each for each in serials if serial(each))))
 
 
@@ -188,7 +192,8 @@ def clear_changed(d: Draft) -> None:
             blocks = {
                 "bound": kept.bonds[device.name].block if device.name in kept.bonds else device.block,
                 "attested": kept.attested[device.name].block if device.name in kept.attested else device.block,
-                "quarantined": kept.quarantined_as.get(device.name, device.block),
+                # safety: a quarantine of which the block is not known is lifted by a person, not by a restart.
+                "quarantined": kept.quarantined_as.get(device.name) or device.block,
             }
             if stale := [what for what, block in blocks.items() if block != device.block]:
                 whose = f"fence device {device.name} of {d.name(host)}"

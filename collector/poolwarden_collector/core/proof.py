@@ -236,9 +236,10 @@ def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
 def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:
     """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
     run: list[PowerReading] = []
-    name = device.name
+    name, lived = device.name, _lived_until(d, device.host)
     for reading in reversed(counting(d, name)):
-        if reading.power is not Power.OFF:
+        # safety: a run that began before the last sign of life may have read, and told, something from before it.
+        if reading.power is not Power.OFF or reading.started_at <= lived:
             break
         run.append(reading)
     if not run:
@@ -251,6 +252,23 @@ def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading]
         if newest.started_at - earlier.ended_at >= d.policy.reading_gap and independent(d, device, earlier, newest):
             return earlier, newest
     return Refusal("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
+
+
+def _lived_until(d: Draft, host: HostId) -> Ms:
+    """When this host last gave a sign of life that is known: its agent's word, or an answer of its xapi; -1: never.
+
+    A probe that is answered now is judged elsewhere (absorb.py): it may be somebody else's xapi that answers it.
+    """
+    seen = [-1]
+    if (own := d.live.own_probe) is not None and own.host == host and own.answered_at is not None:
+        seen.append(own.answered_at)
+    for other, agent in d.live.agents.items():
+        probe = agent.facts.probe_of(host)
+        if other == host and agent.reported:
+            seen.append(agent.last_heard)
+        elif probe is not None and probe.answered_at is not None and probe.outcome is not ProbeOutcome.ANSWERED:
+            seen.append(probe.answered_at)
+    return max(seen)
 
 
 def _of(d: Draft, reading: PowerReading) -> str:
