@@ -110,3 +110,17 @@ async def test_what_answers_and_is_no_redfish_is_none() -> None:
     async with server:
         found = await fence_setup._redfish("127.0.0.1", server.sockets[0].getsockname()[1])
     assert not found.answers and found.text.startswith("no Redfish at 127.0.0.1")
+
+
+@pytest.mark.needs("fence_ilo4_ssh")
+@pytest.mark.parametrize(
+    "value", ["u@h -o 'ProxyCommand=touch {mark}' x", "-oProxyCommand=touch${{IFS}}{mark}", "$(id)"]
+)
+@pytest.mark.parametrize("name", ["username", "ip", "plug"])
+async def test_no_value_becomes_an_option_of_what_the_agent_calls(name: str, value: str, tmp_path: Path) -> None:
+    g = Guarded()
+    g.run(5_000)
+    given = {"ip": "127.0.0.1", "username": "u", "password": "a b 'c'", name: value.format(mark=tmp_path / "mark")}
+    trial = await fence_setup.attempt(g.pool, uuid(1), "fence_ilo4_ssh", given, 5_000)
+    assert trial.steps[-1][:3] == ("parameters", False, f"'{name}' is no plain address, name or number")
+    assert not (tmp_path / "mark").exists()

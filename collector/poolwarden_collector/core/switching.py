@@ -255,7 +255,7 @@ def _order(d: Draft, said: OperatorSaid, *, on: bool) -> str:
 def test_limit(devices: Iterable[FenceDevice]) -> Ms:
     """How long ``fence test`` waits for these devices: as long as the slowest may take, run and hard end."""
     ends = (each.hard_limit_ms + _ENDING_MS + (VALID_MS if each.via_members else 0) for each in devices)
-    return max(TEST_MS, TEST_MS, *ends)
+    return max([TEST_MS, *ends])
 
 
 def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:

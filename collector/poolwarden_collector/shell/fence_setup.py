@@ -7,7 +7,8 @@ Rules
   that is said.
 * A request names a fence agent by its file name only; it has to be in one of the folders where packages put them. Its
   parameters are from a list of addresses, names, secrets, numbers and switches, because others name programs and
-  files (``ipmitool_path``, ``ssh_options``): an operator may switch power, not run programs on the collector.
+  files (``ipmitool_path``, ``ssh_options``): an operator may switch power, not run programs on the collector. Nor may
+  a value be taken apart: agents put address and user unquoted into the command line of ssh or ipmitool.
 * A device is good if it reads ON while the host's agent is heard, and says of its machine what dom0 says, or cannot be
   asked. OFF while the host lives is another machine's device.
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ from poolwarden_collector.core.facts import DeviceIdentity, HostId, Power, Troub
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.shell.agent_run import run_agent
 from poolwarden_collector.shell.device_identity import ask, can_be_asked
-from poolwarden_collector.shell.fence_config import Fence, why_banned
+from poolwarden_collector.shell.fence_config import Fence, is_secret, why_banned
 from poolwarden_collector.shell.fence_metadata import METADATA_LIMIT_S, described, misfit
 from poolwarden_collector.shell.fencer import power_of, secrets_of, trouble_of
 
@@ -42,6 +44,8 @@ _ANSWER_BYTES = 65_536
 # RMCP version 6, sequence 255 (no acknowledgement), class ASF; ASF's enterprise number, Presence Ping, tag 1.
 _PING, _PONG = bytes.fromhex("0600ff06000011be80010000"), 0x40
 _PASSWORD = "Check user and password at the BMC itself; many lock the account after some tries."
+# No blank, no quote, no leading hyphen (lib/fencing.py, agents/ipmilan); secrets are quoted by the agents, or typed.
+_WORD = re.compile(r"[A-Za-z0-9_./:\[][A-Za-z0-9_.:@%/+=,\\\[\]-]*")
 _UNREACHED = "Check the address, the network between collector and BMC, and that the service is switched on there."
 # fmt: off
 PARAMETERS = frozenset((
@@ -216,6 +220,10 @@ def _parameters(trial: Trial, parameters: Mapping[str, str]) -> bool:
             return trial.step("parameters", False, f"{name!r} is not tried for anybody", step)
         if any(letter in value for letter in "\r\n\0"):
             return trial.step("parameters", False, f"{name!r} has a line break", "One line.")
+        # safety: a blank would begin another option of ssh or ipmitool, and that may be a program.
+        if value and not is_secret(name) and not _WORD.fullmatch(value):
+            step = "Without blanks and quotes; where they are meant: in collector.toml by hand."
+            return trial.step("parameters", False, f"{name!r} is no plain address, name or number", step)
     return True
 
 
