@@ -465,6 +465,7 @@ class Said(Enum):
     SILENT = "silent"
     FOLLOWS = "follows"
     ACTS = "acts"
+    UNTOLD = "untold"  # the host is alive, and tells no role on any port: it may be filtered, it is not silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +476,8 @@ class RoleAnswer:
     said: Said
     follows: str = ""
     followed_answers: bool = False
+    certificate: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

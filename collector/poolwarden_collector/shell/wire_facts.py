@@ -255,9 +255,16 @@ def result(m: pb.OrderResult, at: At) -> OrderOutcome:
     )
 
 
+_SAID = {
+    pb.RoleAnswer.FOLLOWS: Said.FOLLOWS,
+    pb.RoleAnswer.ACTS: Said.ACTS,
+    pb.RoleAnswer.UNTOLD: Said.UNTOLD,
+}
+
+
 def _role_answer(m: pb.RoleAnswer) -> RoleAnswer:
-    said = {pb.RoleAnswer.FOLLOWS: Said.FOLLOWS, pb.RoleAnswer.ACTS: Said.ACTS}.get(m.said, Said.SILENT)
-    return RoleAnswer(m.host_uuid, said, m.follows, m.followed_answers)
+    said = _SAID.get(m.said, Said.SILENT)
+    return RoleAnswer(m.host_uuid, said, m.follows, m.followed_answers, m.certificate, m.text)
 
 
 def _fence_run(m: pb.FenceRun) -> FenceRun:

@@ -2405,6 +2405,8 @@ class RoleAnswer(google.protobuf.message.Message):
         """HOST_IS_SLAVE: it is a member"""
         ACTS: RoleAnswer._Said.ValueType  # 3
         """it is alive and does not say so: it acts as master"""
+        UNTOLD: RoleAnswer._Said.ValueType  # 4
+        """the host is alive (it answers ping, or completes a TCP connection) and tells no role on any port"""
 
     class Said(_Said, metaclass=_SaidEnumTypeWrapper): ...
     SAID_UNSPECIFIED: RoleAnswer.Said.ValueType  # 0
@@ -2414,12 +2416,16 @@ class RoleAnswer(google.protobuf.message.Message):
     """HOST_IS_SLAVE: it is a member"""
     ACTS: RoleAnswer.Said.ValueType  # 3
     """it is alive and does not say so: it acts as master"""
+    UNTOLD: RoleAnswer.Said.ValueType  # 4
+    """the host is alive (it answers ping, or completes a TCP connection) and tells no role on any port"""
 
     HOST_UUID_FIELD_NUMBER: builtins.int
     ADDRESS_FIELD_NUMBER: builtins.int
     SAID_FIELD_NUMBER: builtins.int
     FOLLOWS_FIELD_NUMBER: builtins.int
     FOLLOWED_ANSWERS_FIELD_NUMBER: builtins.int
+    CERTIFICATE_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     address: builtins.str
     said: global___RoleAnswer.Said.ValueType
@@ -2427,6 +2433,10 @@ class RoleAnswer(google.protobuf.message.Message):
     """the master's address that it named"""
     followed_answers: builtins.bool
     """a xapi is alive there"""
+    certificate: builtins.str
+    """SHA-256 of the certificate that TCP 443 showed, lower-case hex; empty: it was not asked"""
+    text: builtins.str
+    """one line for people: what was tried on which port, and what came"""
     def __init__(
         self,
         *,
@@ -2435,8 +2445,10 @@ class RoleAnswer(google.protobuf.message.Message):
         said: global___RoleAnswer.Said.ValueType = ...,
         follows: builtins.str = ...,
         followed_answers: builtins.bool = ...,
+        certificate: builtins.str = ...,
+        text: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "followed_answers", b"followed_answers", "follows", b"follows", "host_uuid", b"host_uuid", "said", b"said"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "certificate", b"certificate", "followed_answers", b"followed_answers", "follows", b"follows", "host_uuid", b"host_uuid", "said", b"said", "text", b"text"]) -> None: ...
 
 global___RoleAnswer = RoleAnswer
 
