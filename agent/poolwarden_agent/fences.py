@@ -53,9 +53,10 @@ class Fences(object):
 
     def _run(self, wanted: pb.FenceProxy, parameters: Dict[str, str]) -> FenceRun:
         port, name, action, limit_ms = self._port, wanted.agent, wanted.action, wanted.limit_ms
+        secrets = fence_order.secret_values(parameters, wanted.secrets)
         if action in (fence_order.IDENTITY, fence_order.INVENTORY):
-            return port.identify_device(name, parameters, limit_ms, action == fence_order.INVENTORY)
-        return port.run_fence(name, fence_order.stdin_of(parameters, action), limit_ms)
+            return port.identify_device(name, parameters, limit_ms, action == fence_order.INVENTORY, secrets)
+        return port.run_fence(name, fence_order.stdin_of(parameters, action), limit_ms, secrets)
 
     def _admit(
         self, order: gate.Order, wanted: pb.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult
@@ -111,8 +112,10 @@ def _refused(answer: pb.OrderResult, reason: str, text: str) -> pb.OrderResult:
 def _tell(answer: pb.OrderResult, run: FenceRun, wanted: Any, parameters: Dict[str, str]) -> None:
     """How it ended. The agent's own words go to the collector alone, cleaned."""
 
+    secrets = fence_order.secret_values(parameters, wanted.secrets)
+
     def clean(text: str) -> str:
-        return fence_order.cleaned(text, parameters, wanted.secrets, LONGEST_SAID)
+        return fence_order.cleaned(text, secrets)[:LONGEST_SAID]
 
     what = "%s %s for %s" % (wanted.agent, wanted.action, wanted.host_uuid)
     if not run.started:

@@ -101,9 +101,9 @@ class FakePort(HostPort):
     def fence_agents(self):
         return self.fences.there() if self.fences is not None else ()
 
-    def run_fence(self, name, given, limit_ms):
+    def run_fence(self, name, given, limit_ms, secrets):
         self.point("before fence")
-        return self.fences.run(name, given, limit_ms)
+        return self.fences.run(name, given, limit_ms, secrets)
 
     def load_state(self):
         return self.saved

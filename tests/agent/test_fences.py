@@ -83,6 +83,26 @@ def test_a_secret_that_the_agent_says_is_not_told(host, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "printf '%%*s%s\\n' 495 x >&2; exit 1",  # its last line is cut within the secret
+        "printf '%%*s%s' 65530 x; exit 1",  # what is kept of its output ends within the secret
+        "head -c 70000 /dev/zero | tr '\\0' x; printf '%s'; exit 1",
+        "printf 'wrong: %s ' >&2; exit 1",
+    ],
+)
+@pytest.mark.parametrize("secret", [SECRET, "w\u00f6rt\u2028mit  ", "lo" * 150])
+def test_a_secret_is_hidden_before_anything_is_cut(host, tmp_path, body, secret):
+    host.fences = FenceAgents([agent_file(tmp_path, body % secret)], "")
+    result = obey(HostSide(host), proxied(host, parameters={"ip": "10.9.0.9", "passwd": secret}))
+    said = result.fence_run
+    for text in (said.text, said.errors, said.output):
+        assert not any(text.rstrip().endswith(secret[:n].rstrip()) for n in range(2, len(secret) + 1)), text[-40:]
+        assert secret[:4] not in text
+    assert len(said.text) <= 500
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"agent": "fence_other"}, "agent.conf of this host allows"),

@@ -159,6 +159,7 @@ def test_an_agent_attaches_a_backup_is_taken_and_an_upgrade_keeps_what_was_known
         raise AssertionError(f"{error}: {agent.said()} {(short / 'log').read_text()}") from error
     finally:
         agent.stop()
+    until(lambda: (root / "var/lib/poolwarden/telemetry.db").exists(), "no telemetry")
     copied = run(programs(root) / "poolwarden-collector", "backup", short / "copies", "--config", config).split()
     assert [Path(path).name for path in copied] == ["journal.db", "telemetry.db"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.shell import ca
+from poolwarden_collector.shell import ca, telemetry
 from poolwarden_collector.shell.backup import BackupError, back_up
 from poolwarden_collector.shell.config import load
 from poolwarden_collector.shell.journal import FILE, Journal
@@ -33,6 +33,17 @@ def test_a_running_collectors_journal_is_copied_whole(tmp_path: Path) -> None:
     finally:
         collector.process.terminate()
         collector.process.wait(20)
+
+
+def test_before_there_is_telemetry_the_journal_alone_is_a_whole_backup(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    Journal(tmp_path / "state").close()
+    done = run("backup", tmp_path / "copies", "--config", config)
+    assert done.returncode == 0 and [Path(line).name for line in done.stdout.splitlines()] == [FILE]
+    assert done.stderr.startswith("telemetry.db: there is none yet") and done.stderr.count("\n") == 1
+    telemetry._open(tmp_path / "state" / telemetry.FILE).conn.close()
+    done = run("backup", tmp_path / "copies2", "--config", config)
+    assert [Path(line).name for line in done.stdout.splitlines()] == [FILE, "telemetry.db"] and not done.stderr
 
 
 def test_a_copy_made_in_the_middle_of_writing_is_of_one_instant(tmp_path: Path) -> None:

@@ -151,6 +151,24 @@ async def test_what_an_agent_repeats_of_a_secret_is_never_told(tmp_path: Path) -
     assert "hunter2" not in repr(device(agent, password="hunter2"))
 
 
+@pytest.mark.parametrize("secret", ["hunter2-hunter2", "w\u00f6rt\u2028mit  ", "lo" * 150])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "printf '%*sSECRET\\n' 495 x >&2; exit 1",  # its last line is cut within the secret
+        "printf '%*sSECRET' 1048570 x; exit 1",  # what is kept of its output ends within the secret
+        "printf 'wrong: SECRET ' >&2; exit 1",
+    ],
+)
+async def test_a_secret_is_hidden_before_anything_is_cut(tmp_path: Path, secret: str, body: str) -> None:
+    agent = script(tmp_path, body.replace("SECRET", secret))
+    run = await run_agent(agent, {"password": secret}, "status", 5.0)
+    assert run.code == 1 and len(run.text) <= 500
+    for said in (run.text, run.output, run.errors):
+        assert secret[:4] not in said
+        assert not any(said.rstrip().endswith(secret[:n].rstrip()) for n in range(2, len(secret) + 1)), said[-40:]
+
+
 async def test_an_absent_agent_is_a_certain_failure(tmp_path: Path) -> None:
     heard = Heard(device(tmp_path / "gone"))
     assert (await heard.status()).reading.power is Power.UNKNOWN

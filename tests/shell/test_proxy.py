@@ -83,6 +83,15 @@ async def test_the_order_carries_everything_and_shows_no_secret() -> None:
     assert isinstance(ended, FenceEnded) and ended.claim and ended.certain and ended.begun
 
 
+@pytest.mark.parametrize("kept", range(1, len(SECRET) + 1))
+async def test_a_member_of_an_older_version_cuts_a_secret_and_its_beginning_is_hidden(kept: int) -> None:
+    member = Member()
+    await member.reading()
+    member.answer(Outcome.DONE, code=1, text=("x" * (500 - kept) + SECRET)[:500])
+    text = (await member.event()).reading.text
+    assert text == "x" * (500 - kept) + "***"
+
+
 @pytest.mark.parametrize(("code", "power"), [(0, Power.ON), (2, Power.OFF), (1, Power.UNKNOWN)])
 async def test_a_reading_is_the_members_and_as_old_as_the_order(code: int, power: Power) -> None:
     member = Member()

@@ -18,11 +18,12 @@ anything. The collector may switch power through this host; it may not run a pro
 """
 
 import re
-from typing import Dict, Sequence
+from typing import Dict, List, Sequence
 
 ACTIONS = ("off", "on", "status", "monitor", "metadata", "validate-all", "list")
 IDENTITY, INVENTORY = "identity", "inventory"  # no action of the agent's: the device is asked which machine it switches
 LONGEST_LIMIT_MS = 600000
+HIDDEN = "***"
 MOST_BYTES = 16384  # of all parameters: less than a pipe takes at once
 
 # The same as the collector refuses: they lie by design, fence virtual machines, or need a person.
@@ -104,9 +105,26 @@ def stdin_of(parameters: Dict[str, str], action: str) -> bytes:
     return "\n".join(lines + ["action=%s" % action, ""]).encode("utf-8")
 
 
-def cleaned(text: str, parameters: Dict[str, str], secrets: Sequence[str], longest: int) -> str:
-    """The beginning of what an agent said, without the values that nobody may see."""
-    hidden = sorted((parameters[name] for name in secrets if parameters.get(name)), key=len, reverse=True)
-    for value in hidden:
-        text = text.replace(value, "***")
-    return text[:longest]
+def secret_values(parameters: Dict[str, str], names: Sequence[str]) -> List[str]:
+    """The values that nobody may see, longest first."""
+    return sorted((parameters[name] for name in names if parameters.get(name)), key=len, reverse=True)
+
+
+def cleaned(text: str, values: Sequence[str], cut: bool = False) -> str:
+    """What an agent said without these values; ``cut``: its end may be missing, and a value may be cut with it.
+
+    To be cleaned before it is cut, split or stripped: afterwards half a value would not be found.
+    """
+    for value in values:
+        text = text.replace(value, HIDDEN)
+    if not cut:
+        return text
+    whole = text.rstrip("\ufffd")  # a character that was cut in its middle
+    begun = max([_begun(whole, value) for value in values] or [0])
+    return whole[: len(whole) - begun] + HIDDEN if begun else text
+
+
+def _begun(text: str, value: str) -> int:
+    """How many characters of the value's beginning end the text."""
+    longest = min(len(value) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if text.endswith(value[:n])), 0)

@@ -9,6 +9,7 @@
 * It is reaped last: until then nobody else can get its group's id.
 """
 
+import functools
 import os
 import pwd
 import select
@@ -17,6 +18,7 @@ import subprocess
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from poolwarden_agent.core.fence_order import cleaned
 from poolwarden_agent.dom0 import fence_identity
 from poolwarden_agent.dom0.port import FenceRun
 
@@ -44,19 +46,27 @@ class FenceAgents(object):
             name for name, path in sorted(self._paths.items()) if os.path.isfile(path) and os.access(path, os.X_OK)
         )
 
-    def run(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
+    def run(self, name: str, given: bytes, limit_ms: int, secrets: Sequence[str] = ()) -> FenceRun:
         """Run one; returns after at most ``limit_ms`` and some three seconds, whatever it does."""
         path = self._paths.get(name)
         if path is None:
             return FenceRun(False, None, "", "", "%s is not allowed here" % name)
-        return self.run_program([path], given, limit_ms)
+        return self.run_program([path], given, limit_ms, secrets=secrets)
 
-    def identify(self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+    def identify(
+        self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool, secrets: Sequence[str] = ()
+    ) -> FenceRun:
         """Ask a device which machine it switches (fence_identity.py)."""
-        return fence_identity.ask(self.run_program, name, parameters, limit_ms, thorough)
+        run = functools.partial(self.run_program, secrets=secrets)
+        return fence_identity.ask(run, name, parameters, limit_ms, thorough)
 
     def run_program(
-        self, command: List[str], given: bytes, limit_ms: int, environment: Optional[Dict[str, str]] = None
+        self,
+        command: List[str],
+        given: bytes,
+        limit_ms: int,
+        environment: Optional[Dict[str, str]] = None,
+        secrets: Sequence[str] = (),
     ) -> FenceRun:
         """Run a program of this host's as a fence agent is run; ``environment`` is added to the minimal one."""
         try:
@@ -75,7 +85,7 @@ class FenceAgents(object):
         said.listen(process, KILL_GRACE_S)
         code = process.poll()
         said.close()
-        return said.result(code if ended else None, limit_ms)
+        return said.result(code if ended else None, limit_ms, secrets)
 
 
 def _start(command: List[str], environment: Dict[str, str], becoming: Optional[Callable[[], None]]) -> Any:
@@ -176,12 +186,17 @@ class _Said(object):
         for pipe in self._both:
             pipe.close()
 
-    def result(self, code: Optional[int], limit_ms: int) -> FenceRun:
-        output, errors = (bytes(self._pipes[pipe]).decode("utf-8", "replace") for pipe in self._both)
+    def result(self, code: Optional[int], limit_ms: int, secrets: Sequence[str]) -> FenceRun:
+        output, errors = (_text(self._pipes[pipe], secrets) for pipe in self._both)
         last = _last_line(errors) or _last_line(output)
         if code is None:
             last = "no result within %g s, killed%s" % (limit_ms / 1000.0, "; last it said: " + last if last else "")
         return FenceRun(True, code, output, errors, last or "exit status %s" % code)
+
+
+def _text(said: bytearray, secrets: Sequence[str]) -> str:
+    """What it said, cleaned before anything is cut or taken from it; a full buffer may end within a secret."""
+    return cleaned(bytes(said).decode("utf-8", "replace"), secrets, cut=len(said) >= OUTPUT_LIMIT)
 
 
 def _last_line(said: str) -> str:

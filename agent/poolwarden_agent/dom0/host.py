@@ -6,7 +6,7 @@ statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart, stop or start the to
 
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.gate import EMPTY, FENCE_PROXY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
@@ -135,11 +135,13 @@ class Dom0(HostPort):
     def fence_agents(self) -> Tuple[str, ...]:
         return self._fence_agents.there()
 
-    def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
-        return self._fence_agents.run(name, given, limit_ms)
+    def run_fence(self, name: str, given: bytes, limit_ms: int, secrets: Sequence[str]) -> FenceRun:
+        return self._fence_agents.run(name, given, limit_ms, secrets)
 
-    def identify_device(self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
-        return self._fence_agents.identify(name, parameters, limit_ms, thorough)
+    def identify_device(
+        self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool, secrets: Sequence[str]
+    ) -> FenceRun:
+        return self._fence_agents.identify(name, parameters, limit_ms, thorough, secrets)
 
     def load_state(self) -> bytes:
         self._slots.prepare()

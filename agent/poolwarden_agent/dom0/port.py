@@ -5,7 +5,7 @@ ends within its own limit; results are plain values. Durable state goes through 
 side between any two writes.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 Identity = NamedTuple(
     "Identity",
@@ -281,11 +281,16 @@ class HostPort(object):
         """Names of the fence agents that this host's own configuration allows and that are there."""
         return ()
 
-    def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
-        """Run one of them with this on its stdin; returns after at most the limit and three seconds."""
+    def run_fence(self, name: str, given: bytes, limit_ms: int, secrets: Sequence[str]) -> FenceRun:
+        """Run one of them with this on its stdin; returns after at most the limit and three seconds.
+
+        ``secrets``: values that nobody may see in what it says.
+        """
         raise NotImplementedError
 
-    def identify_device(self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+    def identify_device(
+        self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool, secrets: Sequence[str]
+    ) -> FenceRun:
         """Ask a device which machine it switches, in the way of this fence agent's kind.
 
         Exit status 0 and ``uuid=`` and ``serial=`` lines; thorough: its inventory, too.

@@ -9,6 +9,7 @@ Rules
 * A hard limit of wall-clock time: then SIGTERM to the whole group, SIGKILL a second later. Such a run is *cut off*:
   what it asked of the device may still happen.
 * When the agent itself has ended, whatever it left in its group is killed: a late child must not act after the result.
+* What it says is cleaned of the values of its secret parameters before anything is cut or taken from it (hiding.py).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
 from types import MappingProxyType
 from typing import IO
+
+from poolwarden_collector.shell.hiding import hidden, secrets_of
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -34,6 +37,7 @@ ACTIONS = ("status", "off", "on", "monitor", "metadata", "validate-all", "list")
 _TERM_GRACE_S = 1.0
 _KILL_GRACE_S = 2.0  # an agent in an uninterruptible sleep cannot be waited for
 _OUTPUT_LIMIT = 1024 * 1024
+LONGEST_LINE = 500  # characters of a run's last line, which is shown to people
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,23 @@ def stdin_of(parameters: Mapping[str, str], action: str) -> bytes:
 
 async def run_agent(agent: Path, parameters: Mapping[str, str], action: str, limit_s: float) -> AgentRun:
     """Run the agent once; returns after at most ``limit_s`` and about three seconds, whatever the agent does."""
-    return await run_program([str(agent)], stdin_of(parameters, action), limit_s)
+    given, secrets = stdin_of(parameters, action), secrets_of(parameters)
+    run = await run_program([str(agent)], given, limit_s, secrets=secrets)
+    full = len(run.output.encode()) >= _OUTPUT_LIMIT
+    return replace(run, output=hidden(run.output, secrets, cut=full))
 
 
 async def run_program(
-    command: Sequence[str], given: bytes, limit_s: float, environment: Mapping[str, str] = MappingProxyType({})
+    command: Sequence[str],
+    given: bytes,
+    limit_s: float,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    secrets: Sequence[str] = (),
 ) -> AgentRun:
-    """Run a program as an agent is run, with this on its stdin; ``environment`` is added to the minimal one."""
+    """Run a program as an agent is run, with this on its stdin; ``environment`` is added to the minimal one.
+
+    ``secrets``: values that nobody may see in its last line and its errors. Its output is for a parser, and is whole.
+    """
     try:
         process = _Process(command, given, {**ENVIRONMENT, **environment})
     except OSError as error:
@@ -88,11 +102,12 @@ async def run_program(
         process.signal_group(signal.SIGKILL)
     await process.exited(_KILL_GRACE_S)
     code = process.finish()
-    said = _last_line(process.errors) or _last_line(process.output)
+    errors = _text(process.errors, secrets)
+    said = _last_line(errors) or _last_line(_text(process.output, secrets))
     if not ended:
         said = f"no result within {limit_s:g} s, killed" + (f"; last it said: {said}" if said else "")
         code = None
-    return AgentRun(code, True, _text(process.output), _text(process.errors), said or f"exit status {code}")
+    return AgentRun(code, True, _text(process.output), errors, said or f"exit status {code}")
 
 
 class _Process:
@@ -184,10 +199,10 @@ class _Process:
         return pipe.fileno()
 
 
-def _last_line(said: bytearray) -> str:
-    lines = [line.strip() for line in _text(said).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else ""
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1][:LONGEST_LINE] if lines else ""
 
 
-def _text(said: bytearray) -> str:
-    return said.decode("utf-8", "replace")
+def _text(said: bytearray, secrets: Sequence[str] = ()) -> str:
+    return hidden(said.decode("utf-8", "replace"), secrets, cut=len(said) >= _OUTPUT_LIMIT)

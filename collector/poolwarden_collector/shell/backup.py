@@ -25,7 +25,8 @@ class BackupError(Exception):
 def back_up(state: Path, target: Path) -> list[Path]:
     """Copy the journal and, where there is one, the telemetry into ``target``. Raises BackupError.
 
-    Each file is checked and then put in place whole: one that is cut off leaves the last backup as it was.
+    Each file is checked and then put in place whole: one that is cut off leaves the last backup as it was. A collector
+    that began a moment ago has no telemetry yet: the journal alone is a whole backup.
     """
     if not (state / journal.FILE).exists():
         raise BackupError(f"{state / journal.FILE} is not there: is this the collector's state_dir?")

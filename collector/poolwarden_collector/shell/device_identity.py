@@ -23,6 +23,7 @@ from poolwarden_collector.core.facts import DeviceIdentity, Trouble
 from poolwarden_collector.shell import redfish_identity
 from poolwarden_collector.shell.agent_run import AgentRun, run_program
 from poolwarden_collector.shell.fence_config import Fence
+from poolwarden_collector.shell.hiding import secrets_of
 from poolwarden_collector.shell.proxy import Ended
 
 LIMIT_S = 5.0
@@ -48,9 +49,9 @@ class Asked:
 
 async def ask(device: Fence, limit_s: float, thorough: bool) -> Asked:
     """Ask the device which machine it switches; never raises. ``thorough``: read its inventory (FRU), too."""
-    kind = device.agent.name.split(".")[0]
+    kind, secrets = device.agent.name.split(".")[0], secrets_of(device.parameters)
     if device.identity is not None:
-        return _lines(await run_program([str(device.identity)], _given(device.parameters), limit_s))
+        return _lines(await run_program([str(device.identity)], _given(device.parameters), limit_s, secrets=secrets))
     if kind in REDFISH:
         return _lines(await _redfish(device.parameters, limit_s))
     if kind in IPMI:
@@ -99,7 +100,7 @@ async def _redfish(parameters: Mapping[str, str], limit_s: float) -> AgentRun:
         "system": _value(parameters, "systems_uri"),
     }
     command = [sys.executable, "-I", str(Path(redfish_identity.__file__))]
-    return await run_program(command, json.dumps(question).encode(), limit_s)
+    return await run_program(command, json.dumps(question).encode(), limit_s, secrets=secrets_of(parameters))
 
 
 def _lines(run: AgentRun) -> Asked:
@@ -127,8 +128,9 @@ async def _ipmi(kind: str, parameters: Mapping[str, str], limit_s: float, thorou
         why = "not asked with a Kg key: ipmitool takes it on its command line alone"
         return Asked(DeviceIdentity(text=why))
     command, secret = _ipmitool(kind, parameters)
+    hide = secrets_of(parameters)
     # Only a talkative ipmitool tells a refused password (RAKP, IPMI 2.0, 13.20) from a BMC that is not there.
-    run = await run_program([command[0], "-v", *command[1:], "mc", "guid"], b"", limit_s, secret)
+    run = await run_program([command[0], "-v", *command[1:], "mc", "guid"], b"", limit_s, secret, hide)
     if run.code != 0:
         refused = _REFUSED.search(run.errors)
         trouble = Trouble.PASSWORD if refused else Trouble.AGENT if not run.started else Trouble.UNREACHABLE
@@ -137,7 +139,7 @@ async def _ipmi(kind: str, parameters: Mapping[str, str], limit_s: float, thorou
     serials: tuple[str, ...] = ()
     if thorough:
         # A board without an inventory fails here, and has told its GUID all the same.
-        fru = await run_program([*command, "fru", "print", "0"], b"", limit_s, secret)
+        fru = await run_program([*command, "fru", "print", "0"], b"", limit_s, secret, hide)
         serials = tuple(dict.fromkeys(each[:_MOST_CHARACTERS] for each in _SERIAL.findall(fru.output)))
     text = "" if uuids or serials else "it says neither GUID nor serial"
     return Asked(DeviceIdentity(uuids[:_MOST_SERIALS], serials[:_MOST_SERIALS], text))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.shell.hiding import is_secret
 from poolwarden_collector.shell.toml_table import ConfigError, Table
 
 # safety: these agents lie by design, fence virtual machines through the very pool that is down, or need a person.
@@ -38,7 +39,6 @@ BANNED_AGENTS = {
 }
 COLLECTOR, MEMBERS = "collector", "members"  # who runs a fence agent
 ENVIRONMENT_FILE = Path("/etc/poolwarden/collector.env")
-_SECRET_NAMES = ("pass", "secret", "token", "key", "community", "hexadecimal_kg")
 _OURS = ("action", "option")
 # safety: with these a fence agent ends with 0 and has done nothing: ON for status, success for off.
 _NEVER = ("help", "version")
@@ -65,11 +65,6 @@ class Fence:
         """A digest of what makes it this device: its agent and its parameters, without those that are secret."""
         plain = sorted((name, value) for name, value in self.parameters.items() if not is_secret(name))
         return hashlib.sha256(repr((str(self.agent), str(self.identity), plain)).encode()).hexdigest()[:16]
-
-
-def is_secret(name: str) -> bool:
-    """Is this parameter's value one that nobody may see?"""
-    return any(part in name.lower() for part in _SECRET_NAMES)
 
 
 def why_banned(name: str) -> str:

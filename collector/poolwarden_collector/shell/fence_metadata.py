@@ -26,7 +26,6 @@ from pathlib import Path
 from poolwarden_collector.shell.agent_run import AgentRun, run_agent
 from poolwarden_collector.shell.config import Config, ConfigError
 from poolwarden_collector.shell.fence_config import Fence, why_banned
-from poolwarden_collector.shell.fencer import secrets_of
 
 METADATA_LIMIT_S = 20.0
 _AT_ONCE = 4
@@ -240,10 +239,7 @@ def _outdated(config: Config, device: Fence, agent: Described, name: str) -> str
 
 def _valid(config: Config, device: Fence, run: AgentRun) -> None:
     if run.code != 0:
-        text = run.text
-        for secret in secrets_of(device):
-            text = text.replace(secret, "***")
-        raise _wrong(config, device, f"{device.agent.name} refuses these parameters: {text}", "what it accepts")
+        raise _wrong(config, device, f"{device.agent.name} refuses these parameters: {run.text}", "what it accepts")
 
 
 def _wrong(config: Config, device: Fence, problem: str, expected: str) -> ConfigError:

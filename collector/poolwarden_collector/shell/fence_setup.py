@@ -33,9 +33,10 @@ from poolwarden_collector.core.facts import DeviceIdentity, HostId, Power, Troub
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.shell.agent_run import run_agent
 from poolwarden_collector.shell.device_identity import ask, can_be_asked
-from poolwarden_collector.shell.fence_config import Fence, is_secret, why_banned
+from poolwarden_collector.shell.fence_config import Fence, why_banned
 from poolwarden_collector.shell.fence_metadata import METADATA_LIMIT_S, described, misfit
-from poolwarden_collector.shell.fencer import power_of, secrets_of, trouble_of
+from poolwarden_collector.shell.fencer import power_of, trouble_of
+from poolwarden_collector.shell.hiding import hidden, is_secret, secrets_of
 
 FOLDERS = (Path("/usr/sbin"), Path("/usr/local/sbin"), Path("/sbin"))
 SHORTEST_MS, LONGEST_MS = 5_000, 60_000
@@ -273,6 +274,4 @@ async def _status(trial: Trial, pool: Pool, device: Fence, limit: float) -> bool
 
 
 def _clean(text: str, device: Fence) -> str:
-    for secret in secrets_of(device):
-        text = text.replace(secret, "***")
-    return text
+    return hidden(text, secrets_of(device.parameters))

@@ -24,10 +24,11 @@ from typing import Any
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import DeviceIdentity, Ms, PoolId, Power, PowerReading, Trouble
 from poolwarden_collector.core.orders import By, FenceProxy, Order, PowerOff, PowerOn, ReadPower, Through, Unable
-from poolwarden_collector.shell.agent_run import AgentRun, run_agent
+from poolwarden_collector.shell.agent_run import LONGEST_LINE, AgentRun, run_agent
 from poolwarden_collector.shell.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.device_identity import Asked, ask, asked_of_member, can_be_asked
-from poolwarden_collector.shell.fence_config import Fence, is_secret
+from poolwarden_collector.shell.fence_config import Fence
+from poolwarden_collector.shell.hiding import hidden, is_secret, secrets_of
 from poolwarden_collector.shell.proxy import Ended, Proxies, not_run
 
 BY_DAY_AT_ONCE, URGENT_AT_ONCE = 4, 16
@@ -192,7 +193,7 @@ class _Agent:
         if isinstance(by, Unable):
             return not_run(by)
         if by is None:
-            return Ended(_cleaned(await run_agent(device.agent, device.parameters, action, limit_s), device))
+            return Ended(await run_agent(device.agent, device.parameters, action, limit_s))
         order_id, wanted = f"{self._run_id}/{action}", proxied(device, action, limit_s)
         ended = await self._fencer.by_member(self._pool, order_id, by, wanted)
         return replace(ended, run=_cleaned(ended.run, device))
@@ -233,21 +234,14 @@ _WORDS = (
 )
 
 
-def secrets_of(device: Fence) -> tuple[str, ...]:
-    """The values among a device's parameters that nobody may see, longest first."""
-    found = {value for name, value in device.parameters.items() if value and is_secret(name)}
-    return tuple(sorted(found, key=len, reverse=True))
-
-
 def _clean(said: DeviceIdentity, device: Fence) -> DeviceIdentity:
-    text = said.text
-    for secret in secrets_of(device):
-        text = text.replace(secret, "***")
-    return replace(said, text=text)
+    return replace(said, text=hidden(said.text, secrets_of(device.parameters)))
 
 
 def _cleaned(run: AgentRun, device: Fence) -> AgentRun:
-    text, output, errors = run.text, run.output, run.errors
-    for secret in secrets_of(device):
-        text, output, errors = (said.replace(secret, "***") for said in (text, output, errors))
-    return AgentRun(run.code, run.started, output, errors, text)
+    """A member's words. It cleans them itself; one of an older version has cut them before that."""
+
+    def clean(said: str) -> str:
+        return hidden(said, secrets_of(device.parameters), cut=len(said) >= LONGEST_LINE)
+
+    return AgentRun(run.code, run.started, clean(run.output), clean(run.errors), clean(run.text))

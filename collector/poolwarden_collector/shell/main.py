@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from poolwarden_collector.shell import ca, clock
-from poolwarden_collector.shell.backup import BackupError, back_up, stamp
+from poolwarden_collector.shell.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.config import Config, ConfigError, load
 from poolwarden_collector.shell.effects import Performer, Replies, order_sender
 from poolwarden_collector.shell.fence_config import ENVIRONMENT_FILE, read_environment
@@ -211,6 +211,10 @@ def take_backup(directory: Path, file: Path) -> None:
         sys.exit(_say(f"{error}; nothing else was changed", EXIT_OTHER))
     for path in copied:
         click.echo(path)
+    for name in sorted(set(FILES) - {path.name for path in copied}):
+        click.echo(
+            f"{name}: there is none yet; the collector begins it with the first facts, it decides nothing", err=True
+        )
 
 
 @main.command("init-ca")

@@ -8,7 +8,7 @@ every step of the durable write: the saboteur is asked before and after each sav
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.acts import ACT_LIMIT_MS
@@ -136,11 +136,13 @@ class SimPort(HostPort):
     def fence_agents(self) -> tuple[str, ...]:
         return self.fences.there() if self.fences is not None else ()
 
-    def run_fence(self, name: str, given: bytes, limit_ms: int) -> FenceRun:
+    def run_fence(self, name: str, given: bytes, limit_ms: int, secrets: Sequence[str]) -> FenceRun:
         assert self.fences is not None
         return self.fences.run(given, limit_ms, self.wait_for)
 
-    def identify_device(self, name: str, parameters: dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
+    def identify_device(
+        self, name: str, parameters: dict[str, str], limit_ms: int, thorough: bool, secrets: Sequence[str]
+    ) -> FenceRun:
         assert self.fences is not None
         return self.fences.identity(parameters["plug"])
 
