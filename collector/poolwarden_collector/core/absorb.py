@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core import binding, device_health, identity, planned, proxy, restored, switching
+from poolwarden_collector.core import binding, device_health, identity, planned, proxy, restored, silenced, switching
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
@@ -57,6 +57,7 @@ def _connected(d: Draft, event: ev.AgentConnected) -> None:
     if facts is not None and before is not None:
         state = replace(state, facts=facts, connected_at=before.connected_at)
     d.change(agents={**d.live.agents, hello.host: state}, mute=d.live.mute - {hello.host})
+    silenced.alive(d, hello.host, d.now, "its agent has opened a stream")
     _remember_host(d, event)
     planned.welcome_back(d, hello.host)
     restored.compare(d, hello)
@@ -94,6 +95,7 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
         hello = hello if machine == hello.machine else replace(hello, machine=machine)
     heard = replace(agent, hello=hello, facts=event.facts, reported=True, last_heard=d.now, connected=True)
     d.change(agents={**d.live.agents, event.host: heard})
+    silenced.alive(d, event.host, d.now, "its agent reports")
     _suspicious_life(d, event.host)
     for probe in event.facts.probes:
         _standing(d, event.host, probe)
@@ -201,6 +203,7 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     for probe in result.probes:
         if not foreign(d, event.host, probe):
             _probe_life(d, probe, f"{d.name(event.host)}'s fresh probe")
+    silenced.told_roles(d, event.host, result.roles)
     look, failover = d.live.look, d.failover
     if look is None or result.nonce != look.nonce or event.host in look.answered:
         return
@@ -239,6 +242,7 @@ def _heard_now(d: Draft, host: HostId, stream: int) -> None:
     agent = d.agent(host)
     if agent is not None and agent.stream == stream:
         d.change(agents={**d.live.agents, host: replace(agent, last_heard=d.now)})
+        silenced.alive(d, host, d.now, "its agent answers")
 
 
 def _challenge_answered(d: Draft, event: ev.ChallengeAnswered) -> None:
@@ -281,6 +285,7 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
         data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
         data |= {"through": reading.through} if reading.through else {}
         d.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)
+    silenced.power_read(d, event.host)
     if reading.power is Power.OFF:
         _known_life(d, event.host, reading.ended_at)
     if agent is None:
@@ -352,6 +357,7 @@ def _suspicious_life(d: Draft, host: HostId) -> None:
 def _probe_life(d: Draft, probe: Probe, who: str) -> None:
     # A newer probe may have failed: what counts is when the xapi last answered.
     at = max(probe.probed_at if answered(probe) else -1, probe.answered_at if probe.answered_at is not None else -1)
+    silenced.alive(d, probe.target, at, f"{who} was answered by its xapi")
     if any(reading.ended_at < at for reading in _off_readings(d, probe.target)):
         known = d.record.hosts.get(probe.target)
         _life(

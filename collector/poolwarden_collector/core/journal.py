@@ -67,6 +67,8 @@ class Kind(Enum):
     PAUSED = "paused"
     RESUMED = "resumed"
     HUMAN_CONFIRMED = "human-confirmed"
+    HOST_CONFIRMED_OFF = "host-confirmed-off"
+    HOST_CONFIRMED_OVER = "host-confirmed-over"
     OPERATOR_REFUSED = "operator-refused"
     HA_SEEN = "ha-seen"
     UPGRADE_SEEN = "upgrade-seen"

@@ -166,6 +166,8 @@ class PoolLive:
     generations: tuple[HostId, tuple[tuple[int, Ms], ...]] = ("", ())  # a master's, each with when it was last seen
     cooldown_until: Ms | None = None
     human_at: Ms | None = None
+    words_at: dict[HostId, Ms] = field(default_factory=dict)  # when this run heard the word that a host is off
+    voices: dict[HostId, tuple[Ms, str]] = field(default_factory=dict)  # when a silent host's xapi last told its role
     fenced_at: Ms = 0  # when the last power-off run ended; readings from before it say nothing about it
     serial: int = 0
     settings: dict[HostId, tuple[int, str]] = field(default_factory=dict)  # stream and fingerprint of what was sent

@@ -2,8 +2,9 @@
 
 Rules
 -----
-* A confirmation is a proof only while nothing contradicts it: it is refused while the host's agent answers, and while
-  its power reads ON unless the operator says that he knows.
+* A confirmation is accepted for any silent host, and covers that host's silence in that boot alone (silenced.py). It is
+  refused while the host's agent or xapi answers, and while its power reads ON unless the operator says that he knows.
+  About the master that vanished it is a proof too, as long as nothing contradicts it, and decides a failover.
 * A command is journaled with its actor whether it is obeyed or refused.
 """
 
@@ -11,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import approval, binding, dead, designate, lost, planned, switching
+from poolwarden_collector.core import approval, binding, dead, designate, lost, planned, silenced, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import unblock
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, signs, suspected
-from poolwarden_collector.core.facts import Power, Role, Tri
+from poolwarden_collector.core.facts import HostId, Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.permission import deposed
@@ -26,7 +27,7 @@ from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.restart import order_restart, restart_refusal
-from poolwarden_collector.core.verdict import Verdict, beneath
+from poolwarden_collector.core.verdict import Verdict, judge
 
 
 def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
@@ -62,51 +63,69 @@ def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
 
 
 def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
-    refusal = _confirm_refusal(d, said, verdict)
+    """The word that a silent host is off; about the master that vanished it decides a failover, or is its proof."""
+    refusal = _confirm_refusal(d, said)
     if refusal is not None:
         return refusal
-    host = said.host
-    planned.end_planned(d, f"{said.actor} does not wait for {d.name(host)} any more", said.actor)
+    host, name, how = said.host, d.name(said.host), said.arg("how")
+    silenced.confirm(d, host, said.actor, how, said.arg("typed_name"))
+    if d.record.planned is not None and d.record.planned.host == host:
+        planned.end_planned(d, f"{said.actor} does not wait for {name} any more", said.actor)
+        verdict = judge(signs(d))
+    if why := _no_proof_of_it(d, host, verdict):
+        return f"confirmed: {name} counts as off until it gives a sign of life; {why}"
     if d.failover is None:
-        machine.decide(d, f"{said.actor} confirmed that {d.name(host)} is safe")
-    data = {"host": host, "by": said.actor, "how": said.arg("how"), "typed": said.arg("typed_name")}
+        machine.decide(d, f"{said.actor} confirmed that {name} is safe")
+    data = {"host": host, "by": said.actor, "how": how, "typed": said.arg("typed_name")}
     despite = view(d, host).power is Power.ON
-    text = f"{said.actor} confirmed that {d.name(host)} is safe: {data['how']}" + (
-        " (power reads ON)" if despite else ""
-    )
+    text = f"{said.actor} confirmed that {name} is safe: {how}" + (" (power reads ON)" if despite else "")
     d.note(Kind.HUMAN_CONFIRMED, text, said.actor, **data, despite_power_on=despite)
     # The claim, the candidate check and the last look are repeated after the confirmation.
     d.change(human_at=d.now, claims={}, claims_since=None, look=None)
     return f"confirmed; failover {d.failover.id if d.failover else ''} goes on with a last look at every member"
 
 
-def _confirm_refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | None:
-    host, name = said.host, d.name(said.host)
-    typed, failover = said.arg("typed_name"), d.failover
+def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
+    """Why nobody may say that this host is off."""
+    host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
+    if host not in d.record.hosts:
+        return No("unknown-host", f"{name} is no host of this pool")
     if typed not in (name, host):
         return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     if not said.arg("how").strip():
         return No("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
-    if host != suspected(d):
-        return No("not-the-master", f"{name} is not the master that vanished")
-    if failover is not None and failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING:
-        return No("too-late", f"failover {failover.id} is past its proof")
+    if why := deposed(d):
+        return No("held", why)
     if d.heard(host) is not None:
         return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
-    if serving(d):
-        return No("master-serves", f"{d.name(serving(d)[0])} serves as master")
-    if verdict is Verdict.PLANNED_DOWN:
-        verdict = beneath(signs(d))  # whoever confirms does not wait for the announced return any more
-    if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
-        return No("wrong-verdict", f"the pool is {verdict.word}: {verdict.meaning}", "poolwarden explain POOL")
-    if failover is None and (refusal := _may_not(d)):
-        return No("held", refusal)
-    if view(d, host).power is Power.ON and said.arg("despite_power_on") != "yes":
+    if why := silenced.lives(d, host):
+        return No("xapi-alive", f"{why}: it is not dead", "poolwarden explain POOL")
+    if host not in d.live.agents and d.quiet:
+        # Its agent may be on its way back to this collector.
+        left = (d.quiet_until - d.now) / 1000
+        return No("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
+    if silenced.reads_on(d, host) and said.arg("despite_power_on") != "yes":
         step = (
             f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."
         )
         return No("power-on", f"the power of {name} reads ON", step)
     return None
+
+
+def _no_proof_of_it(d: Draft, host: HostId, verdict: Verdict) -> str:
+    """Why a word about this host decides no failover and is none's proof, in one sentence; empty if it is."""
+    failover = d.failover
+    if host != suspected(d):
+        return "it is not the master that vanished"
+    if serving(d):
+        return f"{d.name(serving(d)[0])} serves as master"
+    if failover is not None:
+        after = failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING
+        return f"failover {failover.id} is past its proof" if after else ""
+    if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
+        return f"no failover begins: the pool is {verdict.word}: {verdict.meaning}"
+    refusal = _may_not(d)
+    return f"no failover begins: {refusal}" if refusal else ""
 
 
 def _may_not(d: Draft) -> str:

@@ -124,6 +124,17 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An operator's word that a silent host is off, in this boot; over with its next sign of life (silenced.py)."""
+
+    host: HostId
+    boot_id: str
+    by: str
+    how: str
+    despite_power_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """The master's own goodbye for a shutdown or a reboot (planned.py); over when it is heard again."""
 
@@ -163,6 +174,7 @@ class PoolRecord:
     holds: int = 0  # toolstack fences ordered in this incident
     restored: tuple[int, int] = (0, 0)  # the gap of a restored journal: the term at which it ended, and above the gap
     identity: dict[HostId, str] = field(default_factory=dict)  # hosts whose identity is in conflict, and why
+    confirmed: dict[HostId, Confirmed] = field(default_factory=dict)  # silent hosts that somebody says are off
     planned: Planned | None = None
     transition: Transition | None = None
     upgrading: bool = False  # a rolling upgrade was seen; only a serving master takes it back
@@ -283,7 +295,18 @@ def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
     standing = {name: seen for name, seen in record.standing.items() if name != host}
     identity = {name: why for name, why in record.identity.items() if name != host}
     armed = record.ha_armed - {host}
+    record = _confirmed_over(record, entry)
     return replace(record, hosts=hosts, owed=owed, standing=standing, identity=identity, ha_armed=armed)
+
+
+def _confirmed_off(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    word = Confirmed(d["host"], d["boot_id"], d["by"], d["how"], d["despite_power_on"])
+    return replace(record, confirmed={**record.confirmed, word.host: word})
+
+
+def _confirmed_over(record: PoolRecord, entry: Entry) -> PoolRecord:
+    return replace(record, confirmed={h: word for h, word in record.confirmed.items() if h != entry.data["host"]})
 
 
 def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -399,6 +422,8 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.FENCE_RESULT: _fence_result,
     Kind.PROOF: _proof,
     Kind.HUMAN_CONFIRMED: _on_failover(human=lambda f, e: dict(e.data)),
+    Kind.HOST_CONFIRMED_OFF: _confirmed_off,
+    Kind.HOST_CONFIRMED_OVER: _confirmed_over,
     Kind.PROMOTE_INTENT: _on_failover(
         step=Step.PROMOTING,
         promote_order=lambda f, e: e.data["order"],

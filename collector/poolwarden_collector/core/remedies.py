@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import collecting, dead, device_health, proxy, questions, stakes, switching
+from poolwarden_collector.core import collecting, dead, device_health, proxy, questions, silenced, stakes, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
@@ -48,7 +48,7 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
         # A silent member's VMs count in the forecast unless its power reads OFF: that is read as well.
         urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
         urgent = urgent or dead.wants_reading(d, host) or switching.wants_reading(d, host)
-        urgent = urgent or collecting.wants_reading(d, host)
+        urgent = urgent or collecting.wants_reading(d, host) or silenced.wants_reading(d, host)
         for device in d.pool.devices.get(host, ()):
             state = d.live.power.get(device.name, PowerState())
             if state.running and d.now - state.started_at < proxy.landed_after(device):

@@ -1,0 +1,137 @@
+"""A host whose silence blocks nothing: its power is proven off, or a person has said that it is.
+
+Theory
+------
+Much waits for a silent host, because it might act as master: a boot gate, a last look, the question of every host's
+role. What ends such a wait is that host's power, or a person's word (``poolwarden confirm-fenced HOST``). The word is a
+word about *this* host in *this* boot, and stands against its silence alone.
+
+Rules
+-----
+* The word is refused while the host's agent is heard or its xapi answers, and while its power reads ON unless the
+  operator says that he knows.
+* It is durable, and so outlives the collector: it excuses a silence, which is heard again at any moment. As the *proof*
+  that an old master or a candidate is harmless it counts only in the run that heard it, within
+  ``human_proof_fresh`` (``spoken``).
+* Any later sign of life ends it: the agent's stream or message, an answered probe, an answer about its role.
+* It is never a proof about another host, and a power that reads ON without ``despite_power_on`` makes it worthless.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import answered, foreign, fresh_probe, own_alive, silence_of, suspected
+from poolwarden_collector.core.facts import HostId, Ms, Power, RoleAnswer, Said
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.power import view
+from poolwarden_collector.core.proof import Proof, verify_power
+from poolwarden_collector.core.record import Confirmed
+
+VOICE_FRESH_MS: Ms = 20_000
+READ_AFTER_MS: Ms = 60_000  # how long after the word the power is read, to see whether it contradicts it
+
+
+def excused(d: Draft, host: HostId) -> str:
+    """Why this silent host's silence blocks nothing, in one sentence without a full stop; empty: it blocks, or the host
+    is not silent.
+    """
+    known = d.record.hosts.get(host)
+    if known is None or lives(d, host):
+        return ""
+    if isinstance(verify_power(d, host, known.boot_id), Proof):
+        return f"the power of {d.name(host)} reads OFF"
+    word = confirmed(d, host)
+    return f"{word.by} confirmed that {d.name(host)} is off: {word.how}" if word is not None else ""
+
+
+def confirmed(d: Draft, host: HostId) -> Confirmed | None:
+    """The word about this host that stands now: of its last known boot, and not contradicted by its power."""
+    word, known = d.record.confirmed.get(host), d.record.hosts.get(host)
+    if word is None or known is None or word.boot_id != known.boot_id:
+        return None
+    # safety: the machine's own power contradicts a word that was given without knowing of it.
+    return None if reads_on(d, host) and not word.despite_power_on else word
+
+
+def reads_on(d: Draft, host: HostId) -> bool:
+    """Does its power read ON, and by readings that began since it fell silent? Earlier ones tell of an earlier time.
+
+    Where the word is to be a proof (the old master, a candidate), any reading counts: its power is being read.
+    """
+    seen, failover = view(d, host), d.failover
+    if seen.power is not Power.ON:
+        return False
+    strict = host == suspected(d) or (failover is not None and host == failover.candidate)
+    since = d.now - silence_of(d, host)
+    return strict or any(reading.power is Power.ON and reading.started_at >= since for reading in seen.readings)
+
+
+def wants_reading(d: Draft, host: HostId) -> bool:
+    """Is this silent host's power to be read now, because somebody has just said that it is off?"""
+    at = d.live.words_at.get(host)
+    return at is not None and d.now - at < READ_AFTER_MS and d.heard(host) is None
+
+
+def spoken(d: Draft, host: HostId) -> Confirmed | None:
+    """The same, where it is to be the proof that this host is harmless: said in this run, and not too long ago."""
+    at = d.live.words_at.get(host)
+    # safety: a word from before this collector's start has an unknown age; a person must say it again.
+    fresh = at is not None and d.now - at <= d.policy.human_proof_fresh
+    return confirmed(d, host) if fresh else None
+
+
+def lives(d: Draft, host: HostId) -> str:
+    """The sign of life that this host gives now, in one sentence without a full stop; empty: none."""
+    name = d.name(host)
+    if d.heard(host) is not None:
+        return f"the agent of {name} answers"
+    for other in sorted(d.live.agents, key=d.name):
+        probe = fresh_probe(d, other, host) if other != host else None
+        if probe is not None and answered(probe) and not foreign(d, other, probe):
+            return f"{d.name(other)}'s probe of the xapi of {name} is answered"
+    if own_alive(d, host):
+        return f"the collector's own probe of the xapi of {name} is answered"
+    at, how = d.live.voices.get(host, (None, ""))
+    return how if at is not None and d.now - at <= VOICE_FRESH_MS else ""
+
+
+# ------------------------------------------------------------------------------------------------ the word
+
+
+def confirm(d: Draft, host: HostId, by: str, how: str, typed: str) -> None:
+    """Journal an operator's word that this host is off; the caller has looked for what refuses it."""
+    known = d.record.hosts[host]
+    despite = reads_on(d, host)
+    text = f"{by} confirmed that {d.name(host)} is off: {how}" + (" (power reads ON)" if despite else "")
+    data = {"host": host, "boot_id": known.boot_id, "by": by, "how": how, "typed": typed, "despite_power_on": despite}
+    d.note(Kind.HOST_CONFIRMED_OFF, text, by, **data)
+    d.change(words_at={**d.live.words_at, host: d.now})
+
+
+def alive(d: Draft, host: HostId, at: Ms, how: str) -> None:
+    """A sign of life of this host, and when it was given: a word from before it is over."""
+    word = d.record.confirmed.get(host)
+    # Where the word is from before this collector's start, every sign since then is later.
+    if word is None or at < d.live.words_at.get(host, d.site.started_at):
+        return
+    text = f"the word of {word.by} that {d.name(host)} is off is over: {how}"
+    # safety: said once, a word must not outlive what contradicts it, though the host may be silent again soon.
+    d.note(Kind.HOST_CONFIRMED_OVER, text, host=host, why=how)
+    d.change(words_at={known: since for known, since in d.live.words_at.items() if known != host})
+
+
+def power_read(d: Draft, host: HostId) -> None:
+    """A new reading of this host's power: ON ends a word that was given without knowing of it."""
+    word = d.record.confirmed.get(host)
+    if word is not None and not word.despite_power_on and reads_on(d, host):
+        text = f"the word of {word.by} that {d.name(host)} is off is over: its power reads ON"
+        d.note(Kind.HOST_CONFIRMED_OVER, text, host=host, why="its power reads ON")
+
+
+def told_roles(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
+    """Whoever tells his role, or anything at all, lives; a silence tells nothing."""
+    for answer in answers:
+        if answer.host in d.record.hosts and answer.said is not Said.SILENT:
+            how = f"{d.name(asker)} has got an answer from the xapi of {d.name(answer.host)}"
+            d.change(voices={**d.live.voices, answer.host: (d.now, how)})
+            alive(d, answer.host, d.now, how)
