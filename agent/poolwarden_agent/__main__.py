@@ -42,6 +42,7 @@ def main() -> int:
 
 def _prepare(rest: List[str]) -> int:
     """At installation: allocate what must be durable, before a full disk can be in the way. Keeps what is there."""
+    from poolwarden_agent.core.gate import decode
     from poolwarden_agent.dom0.host import SLOTS
     from poolwarden_agent.dom0.latch import Latch
     from poolwarden_agent.dom0.slots import SlotError, Slots
@@ -54,6 +55,12 @@ def _prepare(rest: List[str]) -> int:
         Latch(directory).prepare()
     except SlotError as error:
         return _fail("%s; make room and run: poolwarden-agent prepare" % error)
+    try:
+        payload = Slots(directory).load()
+        decode(payload) if payload else None
+    except (SlotError, ValueError) as error:
+        # Another version's, or spoiled: said at the installation, not first at xapi's next start.
+        return _fail("%s. Until then orders are refused; see: poolwarden-agent gate status" % error)
     return 0
 
 
@@ -61,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="poolwarden-agent", description="Reports this host and obeys checked orders.")
     parser.epilog = (
         "poolwarden-agent disk: how full this host is, what fills it, what could be given back. "
-        "poolwarden-agent gate status|open|release: may xapi start here, and what it waits for."
+        "poolwarden-agent gate status|open|release|forget: may xapi start here, and what it waits for."
     )
     parser.add_argument("--root", default="/", help="the directory that is this host's / (default: /)")
     parser.add_argument("--config", default="", help="default: ROOT/etc/poolwarden/agent.conf")

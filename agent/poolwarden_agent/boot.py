@@ -138,6 +138,10 @@ class BootGate(object):
             self.decision = Decision(boot_gate.OPEN, "xapi was started in this boot before", True)
             self._since_ms = self._port.mono_ms()
             return self.decision
+        if self._keeper.storage:
+            self._keeper.load()
+        if self._keeper.storage and found.pool_conf == gate.MASTER:
+            return self._unreadable()
         silent = self.silent(connected)
         word = self._word
         if silent and word is not None and word.decision == "wait":
@@ -164,6 +168,13 @@ class BootGate(object):
         if decided.follow and self._port.role()[0] == gate.MASTER:
             self._port.write_member_conf(decided.follow)
         return decided
+
+    def _unreadable(self) -> Decision:
+        # safety: what cannot be read is not "neither held nor superseded".
+        if self.decision.state != boot_gate.SHUT:
+            self._since_ms = self._port.mono_ms()
+        self.decision = Decision(boot_gate.SHUT, "what is durable cannot be read: %s" % self._keeper.storage)
+        return self.decision
 
     def told(self) -> Tuple[Decision, int]:
         """What ``facts`` are made of."""

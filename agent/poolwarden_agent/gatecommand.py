@@ -1,4 +1,4 @@
-"""`poolwarden-agent gate wait|status|open|release|found`: xapi's start and the operator on this very host.
+"""`poolwarden-agent gate wait|status|open|release|forget|found`: xapi's start and the operator on this very host.
 
 ``wait`` is ExecStartPre of xapi.service. It returns when xapi may start and otherwise goes on waiting, so that xapi is
 neither started nor failed; it says why, once per reason. Rules, the first that decides:
@@ -11,19 +11,24 @@ neither started nor failed; it says why, once per reason. Rules, the first that 
 
 A fault of this program must not keep a healthy master down: where neither hold nor tombstone is stored, xapi starts,
 and that is said loudly. Where one is, or where that cannot be read on a host that pool.conf makes master, xapi waits.
+A state that a newer agent has stored and that this one must not read is no fault: the latch, whose words every version
+understands, says whether a hold or a tombstone stands. Whatever xapi waits for is said again each ten minutes, with the
+command that ends it: ``forget`` sets unreadable durable state aside.
 """
 
 import argparse
 import os
 import time
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
 from poolwarden_agent import gatefile, log
 from poolwarden_agent.boot import BootGate
 from poolwarden_agent.config import Config, ConfigError, load
 from poolwarden_agent.core import gate
-from poolwarden_agent.dom0 import booting, files
+from poolwarden_agent.core.stored import Newer
+from poolwarden_agent.dom0 import booting, files, latch
 from poolwarden_agent.dom0.host import SLOTS, Dom0
+from poolwarden_agent.dom0.slots import WAY_OUT as FORGET
 from poolwarden_agent.dom0.slots import SlotError, Slots
 from poolwarden_agent.gatefile import Word
 from poolwarden_agent.keeper import Keeper
@@ -33,20 +38,23 @@ TURN_S = 0.2
 FIRST_TURN_S = 0.05  # while the answer of a healthy boot is due: until then each turn delays xapi
 FIRST_TURNS_MS = 4000
 ASK_EVERY_MS = 2000
+SAY_AGAIN_MS = 600000
 
 
 def main(words: List[str]) -> int:
     parser = argparse.ArgumentParser(prog="poolwarden-agent gate", description="May xapi start on this host?")
-    parser.add_argument("what", choices=("wait", "status", "open", "release", "found"))
+    parser.add_argument("what", choices=("wait", "status", "open", "release", "forget", "found"))
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
-    parser.add_argument("--name", default="", help="open, release: this host's name, instead of typing it")
-    parser.add_argument("--as-member", default="", metavar="ADDRESS", help="release: follow this living master")
+    parser.add_argument("--name", default="", help="open, release, forget: this host's name")
+    parser.add_argument("--as-member", default="", metavar="ADDRESS", help="release, forget: follow this living master")
     given = parser.parse_args(words)
     log.name("gate")
     if given.what == "found":
         return _found(given.root)
     if given.what == "wait":
         return _wait(given.root)
+    if given.what == "forget":
+        return _forget(given.root, given.name, given.as_member)
     if given.what == "release" and given.as_member:
         return _follow(given.root, given.as_member)
     return _status(given.root) if given.what == "status" else _request(given.root, given.what, given.name)
@@ -98,6 +106,8 @@ def _must_wait(root: str) -> bool:
     """Is there a hold, or a tombstone on a master by pool.conf, or is that not known?"""
     try:
         state = stored(root)
+    except Newer:
+        return _latched(root)
     except (SlotError, ValueError):
         return files.pool_conf(root)[0] == gate.MASTER
     return state.hold is not None or (state.tombstone is not None and files.pool_conf(root)[0] == gate.MASTER)
@@ -106,10 +116,20 @@ def _must_wait(root: str) -> bool:
 def stored(root: str) -> gate.GateState:
     """What is durable, read and never written. :raises SlotError, ValueError: it cannot be read."""
     directory = os.path.join(root, SLOTS)
-    if not os.path.exists(os.path.join(directory, "state.0")):
+    if not any(os.path.exists(os.path.join(directory, "state.%d" % number)) for number in (0, 1)):
         return gate.EMPTY
     payload = Slots(directory).load()
     return gate.decode(payload) if payload else gate.EMPTY
+
+
+def _latch(root: str) -> str:
+    return latch.Latch(os.path.join(root, SLOTS)).read()
+
+
+def _latched(root: str) -> bool:
+    """Does the latch say that xapi must stay down?"""
+    word = _latch(root)
+    return word == latch.HOLD or (word == latch.TOMBSTONE and files.pool_conf(root)[0] == gate.MASTER)
 
 
 class Waiting(object):
@@ -120,7 +140,7 @@ class Waiting(object):
         self._boot = boot_id
         self._clock = clock
         self._began = self._now()
-        self._said = ""
+        self._said: Dict[str, Tuple[str, int]] = {}
         self._own: Optional[BootGate] = None
         self._asked = 0
 
@@ -136,7 +156,19 @@ class Waiting(object):
     def why_not(self) -> str:
         """Why xapi may not start now; empty: it may."""
         role = files.pool_conf(self._root)[0]
-        state = stored(self._root) if role == gate.MASTER else self._stored_if_readable()
+        try:
+            state = stored(self._root)
+        except Newer as error:
+            if _latched(self._root):
+                return "the latch says %s, and %s; else: poolwarden-agent gate forget" % (_latch(self._root), error)
+            said = "orders are refused: %s. Neither hold nor tombstone stands, so the rules of a boot decide"
+            self._say(said % error, "stored")
+            state = gate.EMPTY
+        except (SlotError, ValueError) as error:
+            if role == gate.MASTER:
+                return "what is durable cannot be read: %s" % _with_way_out(error)
+            self._say("what is durable cannot be read: %s" % error, "stored")  # a member acts as master of nothing
+            state = gate.EMPTY
         if state.hold is not None:
             return "its toolstack is held since term %d; poolwarden-agent gate release, if you know better" % (
                 state.hold.term
@@ -149,14 +181,6 @@ class Waiting(object):
         if booting.started(self._root, self._boot):
             return ""
         return self._boot_rules()
-
-    def _stored_if_readable(self) -> gate.GateState:
-        """A member whose state cannot be read starts: it acts as master of nothing."""
-        try:
-            return stored(self._root)
-        except (SlotError, ValueError) as error:
-            self._say("what is durable cannot be read: %s" % error)
-            return gate.EMPTY
 
     def _boot_rules(self) -> str:
         who = gatefile.requested(self._root, gatefile.OPENED, self._boot)
@@ -193,11 +217,12 @@ class Waiting(object):
     def _now(self) -> int:
         return int(self._clock() * 1000)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, topic: str = "") -> None:
         # Seconds that count down are no news.
         essence = "".join(character for character in text if not character.isdigit())
-        if essence != self._said:
-            self._said = essence
+        said, at = self._said.get(topic, ("", 0))
+        if essence != said or self._now() - at >= SAY_AGAIN_MS:
+            self._said[topic] = essence, self._now()
             log.say(text)
 
 
@@ -210,7 +235,10 @@ def _status(root: str) -> int:
     try:
         state = stored(root)
     except (SlotError, ValueError) as error:
-        print("durable state: cannot be read: %s" % error)
+        print("durable state: cannot be read: %s" % _with_way_out(error))
+        print("latch:      %s" % _latch(root))
+        why_not = waiting.why_not()
+        print("xapi:       %s" % ("waits: " + why_not if why_not else "may start"))
         return 1
     print("pool.conf:  %s" % (" ".join(files.pool_conf(root)).strip() or "not readable"))
     print("held:       %s" % ("since term %d" % state.hold.term if state.hold is not None else "no"))
@@ -233,7 +261,7 @@ def _request(root: str, what: str, name: str) -> int:
     try:
         state = stored(root)
     except (SlotError, ValueError) as error:
-        return _no("durable state cannot be read: %s" % error, "see the file that it names")
+        return _no("durable state cannot be read: %s" % error, FORGET)
     if state.tombstone is not None:
         by = state.tombstone.address or state.tombstone.successor
         hint = "poolwarden-agent gate release --as-member ADDRESS (of the living master)"
@@ -261,7 +289,7 @@ def _follow(root: str, address: str) -> int:
     try:
         state = stored(root)
     except (SlotError, ValueError) as error:
-        return _no("durable state cannot be read: %s" % error, "see the file that it names")
+        return _no("durable state cannot be read: %s" % error, FORGET + " --as-member ADDRESS (of the living master)")
     if not gate.is_address(address):
         return _no("%.60r is no IP address" % address, "give the living master's management address")
     if state.hold is None and state.tombstone is None:
@@ -272,6 +300,45 @@ def _follow(root: str, address: str) -> int:
     gatefile.request(root, gatefile.FOLLOW, boot_id, "%s %s" % (address, who))
     print("asked for; poolwarden-agent gate status tells what comes of it")
     return 0
+
+
+def _forget(root: str, name: str, address: str) -> int:
+    """Set durable state aside that cannot be read, so that this host starts as one that was told nothing."""
+    host = (files.read(root, "etc/hostname") or "").split(".")[0]
+    try:
+        stored(root)
+        return _no("durable state can be read: there is nothing to forget", "poolwarden-agent gate status")
+    except (SlotError, ValueError) as error:
+        print("durable state cannot be read: %s" % error)
+    word, role = _latch(root), files.pool_conf(root)[0]
+    if address and not gate.is_address(address):
+        return _no("%.60r is no IP address" % address, "give the living master's management address")
+    if word != latch.NONE and role == gate.MASTER and not address:
+        hint = FORGET + " --as-member ADDRESS (of the living master)"
+        return _no("the latch says %s: as master this host could be a second one" % word, hint)
+    if not name:
+        print("Terms, a hold and a tombstone that may be stored are lost. Do so only where no failover is under way.")
+        name = input("Type this host's name (%s) to go on: " % host).strip()
+    if name != host:
+        return _no("%r is not this host's name" % name, "nothing was done")
+    try:
+        if address:
+            # safety: before anything is forgotten, so that no start in between finds a master that was superseded.
+            files.write_pool_conf(root, address)
+        moved = Slots(os.path.join(root, SLOTS)).set_aside()
+        latch.Latch(os.path.join(root, SLOTS)).write(latch.NONE)
+    except (OSError, SlotError) as error:
+        return _no("it cannot be forgotten: %s" % error, "see the file that it names")
+    log.say("durable state was set aside at an operator's word: %s" % ", ".join(moved))
+    print(
+        "set aside: %s; the agent begins anew, poolwarden-agent gate status tells what xapi waits for" % " ".join(moved)
+    )
+    return 0
+
+
+def _with_way_out(error: Exception) -> str:
+    text = str(error)
+    return text if FORGET in text else "%s; if you know that no failover is under way: %s" % (text, FORGET)
 
 
 def _no(why: str, hint: str) -> int:

@@ -317,7 +317,9 @@ class HostSide(object):
         To be called each report interval, after looking at the host; what was done in words, empty: nothing.
         :raises SlotError: that it is gone could not be stored; it is tried again next time.
         """
-        return "" if self.storage else self._acts.hold_gc_again() or self._acts.tidy()
+        if self.storage:
+            return ""
+        return self._keeper.told() or self._acts.hold_gc_again() or self._acts.tidy()
 
     def _now(self) -> gate.HostNow:
         port = self.port

@@ -3,6 +3,9 @@
 A change is a function from state to state: two orders that are carried out at the same time (a long call of xapi's and
 a short one) never lose each other's marks. What cannot be read is never taken for empty: ``storage`` says why, and
 every order is refused until it can be read again.
+
+A change that could not be stored is not "as before" on every disk: what stands then is read again, so that this agent
+never goes on from another state than its next start would find.
 """
 
 import threading
@@ -20,6 +23,7 @@ class Keeper(object):
         self._port = port
         self.lock = threading.RLock()
         self.storage = ""  # why durable state cannot be used; empty: it can
+        self.remark = ""  # what was mended, or cannot be, although it can be used
         self.state = gate.EMPTY
         self.load()
 
@@ -30,17 +34,26 @@ class Keeper(object):
             try:
                 data = self._port.load_state()
                 self.state = gate.decode(data) if data else gate.EMPTY
+                self.remark = self._port.state_remark()
             except (SlotError, ValueError) as error:
-                self.storage = str(error)
-                self.state = gate.EMPTY
+                self.storage = str(error)  # what was known before stays known, and nothing is obeyed
+
+    def told(self) -> str:
+        """What the last reading has mended, or could not mend; told once."""
+        said, self.remark = self.remark, ""
+        return said
 
     def change(self, to: Callable[[gate.GateState], gate.GateState]) -> None:
         """Make a changed state durable, then current.
 
-        :raises SlotError: it could not be stored; the state is as before.
+        :raises SlotError: it could not be stored; the state is what a restart would find.
         """
         with self.lock:
             state = to(self.state)
             if state != self.state:
-                self._port.save_state(gate.encode(state))
+                try:
+                    self._port.save_state(gate.encode(state))
+                except SlotError:
+                    self.load()
+                    raise
                 self.state = state

@@ -35,14 +35,11 @@ def test_nothing_saved_is_empty_and_not_an_error(slots):
     assert slots.load() == b""
 
 
-def test_saves_alternate_and_the_newest_is_read(slots, where):
+def test_a_save_that_was_answered_stands_in_both_slots(slots, where):
     slots.load()
-    before = [f.read_bytes() for f in files(where)]
     for number in range(5):
         slots.save(b"payload %d" % number)
-        after = [f.read_bytes() for f in files(where)]
-        assert sum(a != b for a, b in zip(before, after)) == 1, "exactly one slot is touched by a save"
-        before = after
+        assert [module._unpack(f.read_bytes()) for f in files(where)] == [(number + 1, b"payload %d" % number)] * 2
         assert reread(where) == b"payload %d" % number
     assert [f.stat().st_size for f in files(where)] == [SIZE, SIZE]
 
@@ -106,14 +103,96 @@ def test_one_slot_gone_is_made_anew(slots, where, number):
     assert reread(where) == b"three"
 
 
-def test_a_bit_that_flips_is_noticed(slots, where):
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("spoil", ["flip", "empty", "gone", "zeroes", "half"])
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_one_corrupt_slot_brings_nothing_old_back_and_is_mended(slots, where, number, spoil, saves):
     slots.load()
-    slots.save(b"payload")
-    newest = max(files(where), key=slots_sequence)
-    data = bytearray(newest.read_bytes())
+    for each in range(saves):
+        slots.save(b"payload %d" % each)
+    hurt = files(where)[number]
+    data = bytearray(hurt.read_bytes())
     data[54] ^= 1
-    newest.write_bytes(bytes(data))
-    assert reread(where) == b""
+    {
+        "flip": lambda: hurt.write_bytes(bytes(data)),
+        "empty": lambda: hurt.write_bytes(b""),
+        "gone": hurt.unlink,
+        "zeroes": lambda: hurt.write_bytes(b"\0" * SIZE),
+        "half": lambda: hurt.write_bytes(hurt.read_bytes()[:30]),
+    }[spoil]()
+    again = Slots(str(where))
+    again.prepare()
+    assert again.load() == b"payload %d" % (saves - 1)
+    said = again.mend()
+    if spoil != "gone":
+        assert "state.%d was not readable" % number in said and "copied" in said
+    elif saves > 1:
+        assert "state.%d was empty" % number in said
+    files(where)[1 - number].unlink()
+    assert reread(where) == b"payload %d" % (saves - 1), "the mended one alone"
+    assert again.mend() == ""
+
+
+def test_a_slot_that_cannot_be_mended_is_said_and_what_stands_is_read(slots, where, monkeypatch):
+    slots.load()
+    slots.save(b"one")
+    files(where)[0].write_bytes(b"")
+    again = Slots(str(where))
+    assert again.load() == b"one"
+
+    def fails(_descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(SlotError, match="state.0 cannot be written"):
+        again.mend()
+    monkeypatch.undo()
+    files(where)[0].write_bytes(b"")
+    assert "state.0 was not readable" in again.mend() and reread(where) == b"one"
+
+
+def test_slots_that_an_earlier_version_wrote_in_turn_are_made_alike(slots, where):
+    for number, payload in enumerate((b"older", b"newer")):
+        with files(where)[number].open("r+b") as file:
+            file.write(module._pack(number + 4, payload))
+    again = Slots(str(where))
+    assert again.load() == b"newer" and again.mend() == ""
+    files(where)[1].write_bytes(b"")
+    assert reread(where) == b"newer"
+
+
+def test_another_layout_is_named_and_not_taken_for_a_broken_one(slots, where):
+    for file in files(where):
+        file.write_bytes(b"PWSLOT2\n" + b"whatever" * 100)
+    with pytest.raises(SlotError, match="PWSLOT2.*install the newer one"):
+        reread(where)
+
+
+# How a save goes on after it failed at its n-th call: 2 is the second slot, 3 the attempt to take the first one back.
+@pytest.mark.parametrize("call", ["open", "pwrite", "fsync"])
+@pytest.mark.parametrize("fails_at", [(1,), (2,), (2, 3)])
+def test_a_save_that_fails_is_taken_back_where_one_slot_stays_whole(slots, where, monkeypatch, call, fails_at):
+    slots.load()
+    slots.save(b"one")
+    real, calls = getattr(os, call), []
+
+    def fails(*arguments):
+        calls.append(1)
+        if len(calls) in fails_at:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments)
+
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(SlotError):
+        slots.save(b"two")
+    monkeypatch.undo()
+    found = slots.load()
+    if fails_at == (2,) and call != "fsync":  # the second slot was not touched, so the first one could be taken back
+        assert found == b"one"
+    assert found in (b"one", b"two") and reread(where) == found
+    slots.mend()
+    slots.save(b"three")
+    assert [module._unpack(f.read_bytes())[1] for f in files(where)] == [b"three"] * 2
 
 
 def test_a_full_disk_does_not_stop_a_save(slots, where, monkeypatch):

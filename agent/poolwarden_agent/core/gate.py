@@ -26,9 +26,10 @@ The state is small and bounded: one started mark and one result per mutating kin
 
 import functools
 import ipaddress
-import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from poolwarden_agent.core import stored
 
 MASTER = "master"
 MEMBER = "member"
@@ -84,6 +85,7 @@ class GateState(NamedTuple):
     hold: Optional[Hold] = None
     placed: Optional[Placed] = None
     gc: int = 0  # the term of the promotion for which storage's garbage collection is held here; 0: it is not
+    more: str = ""  # what a newer agent has stored beside it (stored.py)
 
 
 EMPTY = GateState(0, 0, None, "", {}, {})
@@ -525,38 +527,43 @@ def with_placed(state: GateState, placed: Optional[Placed]) -> GateState:
 
 
 def encode(state: GateState) -> bytes:
-    """The state as bytes for a slot: canonical JSON."""
+    """The state as bytes for a slot (stored.py)."""
     value = {
         "epoch": state.epoch,
         "term": state.term,
-        "tombstone": list(state.tombstone) if state.tombstone is not None else None,
+        "tombstone": _listed(state.tombstone),
         "pool": state.pool,
         "started": {kind: [m.order_id, m.process.pid, m.process.start_ticks] for kind, m in state.started.items()},
         "results": {kind: list(r) for kind, r in state.results.items()},
-        "hold": list(state.hold) if state.hold is not None else None,
-        "placed": list(state.placed) if state.placed is not None else None,
+        "hold": _listed(state.hold),
+        "placed": _listed(state.placed),
         "gc": state.gc,
     }
-    return json.dumps(value, sort_keys=True).encode("utf-8")
+    return stored.write(value, state.more)
+
+
+def _listed(item: Optional[Tuple[Any, ...]]) -> Optional[List[Any]]:
+    return list(item) if item is not None else None
 
 
 def decode(data: bytes) -> GateState:
     """The state from a slot's bytes.
 
-    :raises ValueError: the bytes are not an encoded state.
+    :raises ValueError: the bytes are not an encoded state; ``stored.Newer``: not one for this agent.
     """
-    try:
-        value = json.loads(data.decode("utf-8"))
-        tombstone = Tombstone(*value["tombstone"]) if value["tombstone"] is not None else None
-        started = {k: Started(v[0], Process(v[1], v[2])) for k, v in value["started"].items()}
-        results = {k: Result(*v) for k, v in value["results"].items()}
-        # What an earlier version wrote knows neither hold nor placed database.
-        hold = Hold(*value["hold"]) if value.get("hold") is not None else None
-        placed = Placed(*value["placed"]) if value.get("placed") is not None else None
-        epoch, term = int(value["epoch"]), int(value["term"])
-        return GateState(epoch, term, tombstone, value["pool"], started, results, hold, placed, int(value.get("gc", 0)))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError("not a gate state: %s" % error) from error
+    value, more = stored.read(data)
+    return GateState(
+        value["epoch"],
+        value["term"],
+        Tombstone(*value["tombstone"]) if value["tombstone"] is not None else None,
+        value["pool"],
+        {kind: Started(m[0], Process(m[1], m[2])) for kind, m in value["started"].items()},
+        {kind: Result(*r) for kind, r in value["results"].items()},
+        Hold(*value["hold"]) if value["hold"] is not None else None,
+        Placed(*value["placed"]) if value["placed"] is not None else None,
+        value["gc"],
+        more,
+    )
 
 
 def results_kept(state: GateState) -> List[Result]:

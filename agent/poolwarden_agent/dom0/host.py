@@ -46,7 +46,7 @@ from poolwarden_agent.dom0.port import (
     Toolstack,
     VmPlace,
 )
-from poolwarden_agent.dom0.slots import Slots
+from poolwarden_agent.dom0.slots import SlotError, Slots
 from poolwarden_agent.dom0.surroundings import Reader, Surroundings, certificate_paths
 from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
 
@@ -70,6 +70,7 @@ class Dom0(HostPort):
         self._xapi = Xapi(os.path.join(root, "var/lib/xcp/xapi"), clock)
         self._local_tcp = LocalTcp(config.xapi_http[0], config.xapi_http[1], clock)
         self._slots = Slots(os.path.join(root, SLOTS))
+        self._remark = ""
         self._handover = Handover(root)
         self._ballast = Ballast(os.path.join(root, SLOTS))
         self._latch = latch.Latch(os.path.join(root, SLOTS))
@@ -148,8 +149,15 @@ class Dom0(HostPort):
         self._latch.prepare()
         self._ballast.keep()
         payload = self._slots.load()
+        try:
+            self._remark = self._slots.mend()
+        except SlotError as error:
+            self._remark = "one slot alone holds what is durable: %s" % error
         self._latch.write(latch.word(decode(payload) if payload else EMPTY))
         return payload
+
+    def state_remark(self) -> str:
+        return self._remark
 
     def save_state(self, payload: bytes) -> None:
         said = latch.word(decode(payload))

@@ -7,6 +7,9 @@ otherwise: a bug of ours blocks no healthy host, and releases no held one.
 
 Allocated once and overwritten in place: a full disk cannot stop it. Order: before the slots say *held*, the latch is
 closed; it opens after the slots say *free*. Cut off in between, it errs on the closed side, until the agent starts.
+
+Its words are for every version: one that keeps xapi down for a new reason writes an old word, because an agent that was
+installed in its place may be able to read nothing else of it (core/stored.py).
 """
 
 import os

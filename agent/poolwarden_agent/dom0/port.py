@@ -137,6 +137,10 @@ class HostPort(object):
         """The durable payload, empty if none was saved. :raises SlotError: it cannot be read."""
         raise NotImplementedError
 
+    def state_remark(self) -> str:
+        """What the last ``load_state`` has mended, or could not mend; empty: nothing was wrong."""
+        return ""
+
     def save_state(self, payload: bytes) -> None:
         """Durable when it returns. :raises SlotError: it is not."""
         raise NotImplementedError

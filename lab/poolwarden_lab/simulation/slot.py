@@ -1,8 +1,8 @@
 """An agent's durable slot in the simulation: it outlives agent, boot and power, and fails as disks do.
 
-Production writes two checksummed slots alternately (agent/poolwarden_agent/dom0/slots.py). What that gives is what is
-imitated: a save is whole or has not happened; a torn write leaves the state before it; a directory whose slots are both
-unreadable is an error and never "empty"; an administrator who restores a backup brings an older state back.
+Production writes two checksummed slots, both before it answers (agent/poolwarden_agent/dom0/slots.py). What that
+gives is imitated: a save is whole or has not happened; a torn write leaves the state before it; a directory whose slots
+are both unreadable is an error and never "empty"; an administrator who restores a backup brings an older state back.
 """
 
 from __future__ import annotations
