@@ -3,7 +3,10 @@
 A test that needs something of the operating system says so: `@pytest.mark.needs("nft")` names a command,
 `@pytest.mark.needs("namespaces")` the right to make user and network namespaces, "root" that right, "python3.6" one.
 Where that is absent the test is left out and named in pytest's closing report; under CI=true nothing is left out, so it
-fails there. `@pytest.mark.long` is for what takes minutes and runs with `--long` only. It runs on 3.6 too.
+fails there.
+
+Three tiers (tests/README.md): what is not marked is quick, `@pytest.mark.slow` and the folders of SLOW run with
+`--tier full` (the default), `@pytest.mark.long` and the folders of LONG with `--tier long` only. It runs on 3.6 too.
 """
 
 import os
@@ -38,22 +41,44 @@ def _is_here(thing: str) -> bool:
     return shutil.which(thing, path=_PATH) is not None
 
 
+TIERS = ("quick", "full", "long")
+SLOW = (
+    "lab",
+    "fencing",
+    "packaging",
+    "crashpoints",
+    "protocol",
+    "simulation",
+)  # whole processes, or whole stories again and again
+LONG = ("mutations",)
+
+
 def pytest_addoption(parser: Any) -> None:
-    parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--tier", choices=TIERS, default="full", help="how much is run (tests/README.md); default: full")
 
 
 def pytest_configure(config: Any) -> None:
-    config.addinivalue_line("markers", "long: takes minutes; runs only with --long")
+    config.addinivalue_line("markers", "slow: takes seconds of real time; runs with --tier full and long")
+    config.addinivalue_line("markers", "long: takes long or is one of very many; runs with --tier long only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
     """Deselect what is too long for this run, and what cannot run here; remember the latter."""
-    if not config.getoption("--long"):
-        long = [item for item in items if item.get_closest_marker("long")]
-        if long:
-            config.hook.pytest_deselected(items=long)
-            items[:] = [item for item in items if item not in long]
+    most = TIERS.index(config.getoption("--tier"))
+    left = [item for item in items if _tier(item) > most]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if _tier(item) <= most]
     _leave_out_what_lacks(config, items)
+
+
+def _tier(item: pytest.Item) -> int:
+    """The tier of one test, by its marks or its folder below tests/."""
+    parts = Path(str(item.fspath)).parts
+    folder = parts[parts.index("tests") + 1] if "tests" in parts else ""
+    if folder in LONG or item.get_closest_marker("long"):
+        return TIERS.index("long")
+    return TIERS.index("full" if folder in SLOW or item.get_closest_marker("slow") else "quick")
 
 
 def _leave_out_what_lacks(config: pytest.Config, items: List[pytest.Item]) -> None:

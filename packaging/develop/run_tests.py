@@ -1,6 +1,8 @@
-"""Runs every check of the project, one step after another, and closes with one plain line of counts.
+"""Runs the checks of one tier (tests/README.md: quick, full or long), and closes with one plain line of counts.
 
 Rules:
+ * Steps of one lane run one after another, the lanes beside each other: the lab's tests mostly wait, and what works
+   runs meanwhile. The front lane shows its output as it comes, the others when a step of theirs has ended.
  * All steps run even if an earlier one failed: one run shows everything that is wrong. The exit status is 0 only if
    every step passed and at least one test ran.
  * A step counts by what its tool says: a pytest step by pytest's own counts, any other as one test. A pytest step that
@@ -9,15 +11,17 @@ Rules:
    CI=true, if a 3.6 was found, each 3.6 step must have left its mark in this very run, or the run fails.
  * The last line is `total: N passed, N failed`, for people and for machines.
 
-Started by `make test` with .venv's Python, after .venv and, where possible, .venv36 are set up.
+Started by `make test-quick`, `make test` and `LONG=1 make test` with .venv's Python, after .venv and, where possible,
+.venv36 are set up; the tier is its one argument.
 """
 
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/bin/python"
 PYTHON36 = ROOT / ".venv36/bin/python"
 MYPY_OVER = ("collector", "lab")
-EVERY_CORE = ("--numprocesses=auto", "--dist=loadfile")  # files share nothing but the machine
+TIERS = ("quick", "full", "long")
+# Files share nothing but the machine. What works is spread test by test; what waits keeps a file's lab to one worker.
+WORKING = ("--numprocesses=auto", "--dist=worksteal")
+WAITING = ("--numprocesses=3", "--dist=loadfile")
+WAITS = ("tests/lab", "tests/fencing", "tests/packaging")
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 
 
@@ -37,6 +45,7 @@ class Step:
     command: tuple[str, ...]
     is_pytest: bool = False
     on_python36: bool = False
+    lane: str = "front"
 
 
 @dataclass(frozen=True)
@@ -50,21 +59,29 @@ class Outcome:
     seconds: float
 
 
-def steps(with_python36: bool) -> list[Step]:
-    """The steps of a run, quick ones first."""
+def steps(with_python36: bool, tier: str = "full") -> list[Step]:
+    """The steps of a run, in the order in which each lane takes them, quick ones first."""
     py, py36 = str(PYTHON), str(PYTHON36)
+    folders = [str(folder.relative_to(ROOT)) for folder in sorted((ROOT / "tests").iterdir()) if folder.is_dir()]
+    works = [folder for folder in folders if folder not in WAITS and not folder.endswith(("bench", "__pycache__"))]
+    tests = (py, "-m", "pytest", f"--tier={tier}")
     wanted = [
         Step("ruff check", (py, "-m", "ruff", "check", "--quiet", ".")),
         Step("ruff format", (py, "-m", "ruff", "format", "--check", "--quiet", ".")),
-        Step("mypy strict", (py, "-m", "mypy", *MYPY_OVER)),
-        Step("pytest, Python 3.11 or newer", (py, "-m", "pytest", *EVERY_CORE), is_pytest=True),
+        Step("mypy strict", (py, "-m", "mypy", *MYPY_OVER), lane="types"),
+        Step("pytest, what works", (*tests, *WORKING, *works), is_pytest=True),
     ]
+    if tier == "quick":
+        return wanted
+    wanted.append(Step("pytest, what waits", (*tests, *WAITING, *WAITS), is_pytest=True, lane="waiting"))
     if with_python36:
+        agent = (py36, "-m", "pytest", f"--tier={tier}", "tests/agent")
         demo = (str(ROOT / ".venv/bin/poolwarden"), "lab", "demo", "--plain", "--agent-python", py36)
+        compare = (py, "tests/contract/compare_protocol.py", py36)
         wanted += [
-            Step("protocol, protobuf 3.19.6", (py, "tests/contract/compare_protocol.py", py36), on_python36=True),
-            Step("agent, Python 3.6", (py36, "-m", "pytest", "tests/agent"), is_pytest=True, on_python36=True),
-            Step("demo story, agents on Python 3.6", demo, on_python36=True),
+            Step("protocol, protobuf 3.19.6", compare, on_python36=True, lane="3.6"),
+            Step("demo story, agents on Python 3.6", demo, on_python36=True, lane="3.6"),
+            Step("agent, Python 3.6", agent, is_pytest=True, on_python36=True, lane="3.6"),
         ]
     return wanted
 
@@ -83,9 +100,14 @@ def counts(step: Step, output: str, status: int) -> tuple[int, int, int]:
     return found.get("passed", 0), failed, found.get("skipped", 0) + found.get("xfailed", 0)
 
 
+_printing = threading.Lock()
+
+
 def run(step: Step, environment: Mapping[str, str]) -> Outcome:
-    """Run one step with its output shown as it comes."""
-    print(f"\n== {step.name}", flush=True)
+    """Run one step; of the front lane its output is shown as it comes, of another lane when it has ended."""
+    live = step.lane == "front"
+    if live:
+        _say(f"\n== {step.name}\n")
     began = time.monotonic()
     kept: list[str] = []
     with subprocess.Popen(
@@ -100,14 +122,39 @@ def run(step: Step, environment: Mapping[str, str]) -> Outcome:
         for raw in process.stdout:
             line = raw.decode(errors="replace")
             kept.append(line)
-            print(line, end="", flush=True)
+            if live:
+                _say(line)
     passed, failed, skipped = counts(step, "".join(kept[-50:]), process.returncode)
     seconds = time.monotonic() - began
-    print(f"-- {step.name}: {'ok' if failed == 0 else 'FAILED'} ({seconds:.1f} s)", flush=True)
+    shown = "" if live else "".join([f"\n== {step.name}\n", *kept])
+    _say(f"{shown}-- {step.name}: {'ok' if failed == 0 else 'FAILED'} ({seconds:.1f} s)\n")
     return Outcome(step, passed, failed, skipped, seconds)
 
 
-def close(outcomes: list[Outcome], found36: bool) -> int:
+def _say(text: str) -> None:
+    with _printing:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def run_all(wanted: Sequence[Step], environment: Mapping[str, str]) -> list[Outcome]:
+    """Run every step, lane beside lane; the outcomes in the order of the steps."""
+    outcomes: dict[str, Outcome] = {}
+
+    def take(lane: str) -> None:
+        for step in wanted:
+            if step.lane == lane:
+                outcomes[step.name] = run(step, environment)
+
+    lanes = [threading.Thread(target=take, args=(lane,)) for lane in dict.fromkeys(step.lane for step in wanted)]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    return [outcomes[step.name] for step in wanted]
+
+
+def close(outcomes: list[Outcome], found36: bool, tier: str = "full") -> int:
     """Print the closing lines; return the exit status."""
     passed, failed, skipped = (
         sum(getattr(outcome, name) for outcome in outcomes) for name in ("passed", "failed", "skipped")
@@ -117,11 +164,11 @@ def close(outcomes: list[Outcome], found36: bool) -> int:
         if outcome.failed:
             print(f"failed: {outcome.step.name}; again by: {' '.join(outcome.step.command)}")
     ran36 = {outcome.step.name for outcome in outcomes if outcome.step.on_python36 and outcome.passed + outcome.failed}
-    owed36 = [step.name for step in steps(found36) if step.on_python36 and step.name not in ran36]
+    owed36 = [step.name for step in steps(found36, tier) if step.on_python36 and step.name not in ran36]
     if owed36 and os.environ.get("CI") == "true":
         print(f"failed: Python 3.6 is here, and yet these did not run on it: {', '.join(owed36)}")
         failed += len(owed36)
-    if not found36:
+    if not found36 and tier != "quick":
         print("not run: no Python 3.6")
     print(f"total: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 0 if failed == 0 and passed > 0 else 1
@@ -135,11 +182,14 @@ def python36_found() -> bool:
 
 
 def main() -> int:
-    """Run all steps; returns the exit status."""
+    """Run all steps of the tier; returns the exit status."""
+    tier = sys.argv[1] if len(sys.argv) > 1 else "full"
+    if tier not in TIERS:
+        print(f"run_tests: there is no tier {tier!r}; there are {', '.join(TIERS)}", file=sys.stderr)
+        return 2
     found36 = python36_found()
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-    outcomes = [run(step, environment) for step in steps(found36)]
-    return close(outcomes, found36)
+    return close(run_all(steps(found36, tier), environment), found36, tier)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def test_a_view_that_hangs_ends_at_its_limit(tree, xapi):
     xapi.behaviours["host.get_all_records"] = xapi.hangs
     started = time.monotonic()
     assert dom0(tree).pool_view(300) is None
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_a_child_of_systemctl_that_keeps_its_output_open_does_not_hold_us(tree, 
     tree.systemctl(NEW)
     started = time.monotonic()
     assert restartable.restart_xapi(20000).outcome == "done"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_a_session_that_is_refused_for_ever_ends(tree, xapi):
     assert xapi.methods().count(LOGIN) == 2
 
 
+@pytest.mark.slow
 def test_looks_and_orders_go_on_beside_a_slow_one_and_it_ends_at_its_limit(tree, xapi):
     port = dom0(tree)
     xapi.behaviours["pool.sync_database"] = xapi.hangs

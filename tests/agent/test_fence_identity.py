@@ -85,6 +85,7 @@ def test_a_refused_password_is_told_from_silence(ask, ipmitool, said, code):
     assert (run.code, run.text, run.output) == (code, said, "")
 
 
+@pytest.mark.slow
 def test_a_hanging_bmc_is_cut_off(ask, ipmitool):
     ipmitool("sleep 30")
     run = ask(limit_ms=1000)

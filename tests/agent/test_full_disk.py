@@ -65,6 +65,7 @@ def fill(path):
         assert error.errno == errno.ENOSPC
 
 
+@pytest.mark.slow
 @pytest.mark.needs("namespaces", "unshare", "openssl")
 def test_it_works_while_everything_is_full(boxed, collector):
     boxed.start()

@@ -87,6 +87,7 @@ def test_frames_pass_in_both_directions(child):
     assert link.read() == [(MESSAGE, b"hello")] and link.read() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, why",
     [
@@ -129,7 +130,7 @@ def test_a_child_that_does_not_read_never_blocks_and_is_replaced(child, monkeypa
     started = time.monotonic()
     for _ in range(100):
         link.send(MESSAGE, b"x" * 10000)
-    assert link.wants_to_write and time.monotonic() - started < 1
+    assert link.wants_to_write and time.monotonic() - started < 15
     monkeypatch.setattr(linkprocess, "STUCK_S", 0.0)
     with pytest.raises(LinkLost, match="does not read"):
         link.flush()
@@ -174,7 +175,7 @@ def test_a_stop_does_not_wait_for_ever(child):
     link.send(MESSAGE, b"x" * 3000000)
     started = time.monotonic()
     link.stop(0.3)
-    assert time.monotonic() - started < 2 and link.pid == 0
+    assert time.monotonic() - started < 15 and link.pid == 0
 
 
 def test_descriptors_do_not_leak_over_many_children(child):

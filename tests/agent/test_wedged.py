@@ -129,6 +129,7 @@ HANGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", sorted(HANGS))
 def test_a_xapi_that_hangs_for_hours_costs_next_to_nothing(rig, how):
     rig.settle()
@@ -150,6 +151,7 @@ def test_a_xapi_that_hangs_for_hours_costs_next_to_nothing(rig, how):
     flat(rig, before)
 
 
+@pytest.mark.slow
 def test_a_master_whose_view_hangs_in_the_middle(rig):
     """The session works, the second call never ends: no new connection each time a view is due."""
     rig.tree.put("etc/xensource/pool.conf", "master")
@@ -216,6 +218,7 @@ def test_a_xapi_whose_queue_is_full_is_wedged(rig, monkeypatch):
             one.close()
 
 
+@pytest.mark.slow
 def test_a_stopped_xapi_whose_kernel_still_accepts_is_hung(rig):
     """As by SIGSTOP: connections are taken by the kernel, and nobody reads them."""
     rig.settle()

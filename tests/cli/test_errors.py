@@ -6,7 +6,6 @@ import pty
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,14 +171,8 @@ def test_the_labs_group_takes_over(poolwarden: Call, monkeypatch: pytest.MonkeyP
     assert "demo" in poolwarden("lab", "--help").out
 
 
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
-    """Best of five, with a margin for a busy machine: 100 ms is the budget for a person's own."""
-    times = []
-    for _ in range(5):
-        began = time.monotonic()
-        subprocess.run([*CLI, "--help"], env=environment(), check=True, capture_output=True)
-        times.append(time.monotonic() - began)
-    assert min(times) < 0.25
+def test_help_loads_nothing_heavy() -> None:
+    """That is what makes it quick; how quick is measured by a benchmark."""
     heavy = "import sys, poolwarden_collector.cli.main as m; m.run(['--help']); print([n for n in sys.modules])"
     loaded = subprocess.run(
         [sys.executable, "-c", heavy], env=environment(), check=True, capture_output=True, text=True

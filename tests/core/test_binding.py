@@ -207,6 +207,7 @@ def test_the_word_takes_a_device_out_of_its_quarantine_once_it_reads_on_again() 
     assert bound(g, "bmc-2") and not g.pool.record.open_alerts
 
 
+@pytest.mark.slow
 def test_a_quarantined_device_that_goes_on_to_read_off_is_told_once() -> None:
     g = Guarded()
     g.host(2).power = Power.OFF

@@ -41,6 +41,7 @@ class Watched(Guarded):
         return "; ".join(not_ready(Draft(self.pool, self.now, self.site)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "words"),
     [
@@ -67,6 +68,7 @@ def test_what_is_wrong_is_told_by_day_and_taken_back_when_it_is_mended(trouble: 
     assert g.told() == [] and "bmc-1" not in g.ready()
 
 
+@pytest.mark.slow
 def test_one_failure_is_chance_and_is_looked_at_again_soon() -> None:
     g = Watched()
     g.run(590_000)
@@ -79,6 +81,7 @@ def test_one_failure_is_chance_and_is_looked_at_again_soon() -> None:
     assert not any("fence-bmc-1" in e.data.get("key", "") for e in g.journal)
 
 
+@pytest.mark.slow
 def test_slow_firmware_is_told() -> None:
     g = Watched()
     g.status_ms = 9_000
@@ -93,6 +96,7 @@ def test_a_failing_monitor_is_told_though_the_power_can_be_read() -> None:
     assert g.told() == ["fence-bmc-1-monitor"]
 
 
+@pytest.mark.slow
 def test_a_device_that_is_never_answered_for_is_stale() -> None:
     """The fencer itself may be stuck: no reading, no failure."""
     g = Watched()
@@ -109,6 +113,7 @@ def test_a_vanished_hosts_device_is_its_failovers_matter() -> None:
     assert g.told() == []
 
 
+@pytest.mark.slow
 def test_off_beside_a_living_agent_is_told_at_once() -> None:
     g = Watched()
     g.run(590_000)

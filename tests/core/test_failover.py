@@ -336,6 +336,7 @@ def test_the_old_master_returns_and_is_made_a_member() -> None:
     assert g.pool.record.master == uuid(2)
 
 
+@pytest.mark.slow
 def test_after_every_restart_of_the_collector_it_goes_on_with_the_same_failover() -> None:
     plain = Guarded()
     plain.cut_power()
@@ -357,6 +358,7 @@ def test_after_every_restart_of_the_collector_it_goes_on_with_the_same_failover(
         assert g.pool.record.failovers == 1, cut_at
 
 
+@pytest.mark.slow
 def test_after_a_dark_pool_a_master_that_does_not_read_off_gets_boot_grace() -> None:
     g = Guarded()
     for host in g.hosts:

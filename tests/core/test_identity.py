@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Machine
 from poolwarden_collector.core.journal import Kind
@@ -123,6 +125,7 @@ def flapping(g: Guarded) -> list[str]:
     return [e.data["title"] for e in g.journal if e.kind is Kind.ALERT and "flapping" in e.data["key"]]
 
 
+@pytest.mark.slow
 def test_a_link_that_flaps_is_one_alert_and_nothing_else() -> None:
     """S25."""
     g = Guarded()

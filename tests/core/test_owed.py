@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from tests.core.pool import Guarded, Host, address, uuid
 
 from poolwarden_collector.core import events as ev
@@ -99,6 +100,7 @@ def test_only_what_is_still_missing_is_done_again_after_a_restart_in_the_middle(
     assert all(after[n] == 1 for n in range(3, 9))
 
 
+@pytest.mark.slow
 def test_a_returned_master_whose_xapi_hangs_is_restarted_instead_of_repointed() -> None:
     """Repointing is a call to its own xapi: it would hang as well, for as long as anybody asks."""
     g = without_host_3()

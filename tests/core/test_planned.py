@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import HostFacts, Power, Role, Tri
 from poolwarden_collector.core.journal import Kind
@@ -142,6 +144,7 @@ def test_an_operators_change_of_master_is_adopted_at_a_new_term_and_held() -> No
     assert g.entry(Kind.DECIDED).data["old_master"] == uuid(2)
 
 
+@pytest.mark.slow
 def test_a_new_master_that_dies_in_the_midst_of_it_waits_for_its_time() -> None:
     g = Guarded()
     hand_over(g, 2)

@@ -117,6 +117,7 @@ def test_recovery_withdraws_the_question() -> None:
     assert said(g, "approve", shoot="yes").code == "nothing-asked"
 
 
+@pytest.mark.slow
 def test_a_denied_shot_is_not_asked_again_in_this_incident() -> None:
     g = hung()
     assert said(g, "deny", reason="the VMs matter more").accepted
@@ -220,6 +221,7 @@ def test_an_acknowledgement_lets_what_was_denied_be_asked_again() -> None:
     assert question(g) is Ask.KILL
 
 
+@pytest.mark.slow
 def test_an_unanswered_question_expires_and_is_asked_anew() -> None:
     g = at_stake("a")
     first = g.pool.record.question
@@ -231,6 +233,7 @@ def test_an_unanswered_question_expires_and_is_asked_anew() -> None:
     assert len(open_now) == 1 and open_now[0].endswith(f"/question-{second.number}")
 
 
+@pytest.mark.slow
 def test_a_yes_expires_before_it_is_used() -> None:
     """Accepted, then the old master's power cannot be read any more: a quarter of an hour later it is asked again."""
     g = at_stake("a")

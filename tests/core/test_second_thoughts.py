@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.core.pool import Guarded, Host, address, uuid
 
 from poolwarden_collector.core.facts import BootGate, GateState, Liveness, OrderOutcome, Power, ProcessId, Role
@@ -150,6 +151,7 @@ def test_where_nobody_is_master_the_newest_database_is_promoted() -> None:
     assert g.pool.record.owed == () and g.verdict == "Healthy"
 
 
+@pytest.mark.slow
 def test_nobody_is_promoted_while_one_host_is_silent_or_a_stranger_is_followed() -> None:
     g = nobody_serves()
     g.host(3).agent = False

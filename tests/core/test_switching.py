@@ -129,6 +129,7 @@ def test_a_test_reads_the_device_anew() -> None:
     assert reply is not None and reply.accepted and "reads ON" in reply.text and "bound" in reply.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wake", [True, False])
 def test_a_master_that_was_powered_off_is_woken_if_the_policy_says_so(wake: bool) -> None:
     g = Switched(auto_fence_running=True, declare_dead=False, wake_fenced=wake)
@@ -142,6 +143,7 @@ def test_a_master_that_was_powered_off_is_woken_if_the_policy_says_so(wake: bool
         assert not any(item.what == "wake" for item in g.pool.record.owed)
 
 
+@pytest.mark.slow
 def test_a_master_that_lost_its_power_by_itself_is_left_alone() -> None:
     g = Switched(auto_fence_running=True, declare_dead=False, wake_fenced=True)
     g.cut_power(1)
@@ -156,6 +158,7 @@ def test_it_is_not_woken_before_xapi_knows_that_it_is_dead() -> None:
     assert g.has(Kind.CLOSED) and g.words() == ["off"]
 
 
+@pytest.mark.slow
 def test_waking_is_given_up_and_said() -> None:
     g = Switched(auto_fence_running=True, declare_dead=False, wake_fenced=True)
     hang(g)

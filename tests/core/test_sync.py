@@ -87,6 +87,7 @@ def test_no_push_during_a_rolling_upgrade() -> None:
     assert pushes(g) == 0
 
 
+@pytest.mark.slow
 def test_no_push_in_a_paused_pool_nor_in_mode_observe() -> None:
     g = guarded()
     g.say("pause", reason="work")

@@ -105,6 +105,7 @@ def test_precedence_is_the_designs() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_action_needs_every_fact_that_its_verdict_lists() -> None:
     """With nothing in front, over the whole last layer; and with any single front sign set there is no action."""
     for s in MASTER_ROWS:

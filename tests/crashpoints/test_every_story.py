@@ -2,7 +2,7 @@
 
 The five stories of ``test_kills`` are cut at *every* point and must end alike. Here a story goes on by its clock: what
 comes out may be later, or another, equally right end; what may never come out is a broken invariant. Each story is cut
-at one point, with ``--long`` at twenty.
+at one point, in the long tier at three.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def at_some_point(path: Path, number: int) -> tuple[Cut, play.Played]:
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_a_killed_collector_breaks_nothing(path: Path, request: Any) -> None:
-    for number in range(20 if request.config.getoption("--long") else 1):
+    for number in range(3 if request.config.getoption("--tier") == "long" else 1):
         cut, found = at_some_point(path, number)
         assert cut.done or not cut.points, "the story did not come to this point again"
         assert found.code != play.BROKEN, f"killed {cut.done}: {found.problems}"

@@ -90,7 +90,7 @@ async def test_hanging_firmware_is_cut_off_at_the_limit_and_uncertain(tmp_path: 
         reading, ended = (await ears.status()).reading, await ears.off()
         assert reading.power is Power.UNKNOWN and "no result within 1 s" in reading.text
         assert (ended.claim, ended.certain) == (False, False)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 40
 
 
 @both

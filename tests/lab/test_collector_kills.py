@@ -58,6 +58,7 @@ def check(lab):
     assert lab.wait(lambda: lab.pool().master_address, "a verified master") == masters[0]["address"]
 
 
+@pytest.mark.long
 def test_killed_at_every_step_of_one_failover(new_lab):
     killed_at(new_lab().up(3, "--time-factor", "20"), STEPS)
 

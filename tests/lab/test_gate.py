@@ -41,6 +41,7 @@ def test_the_labs_units_are_the_packages(new_lab: Callable[[], Lab]) -> None:
     assert '"role": "master"' in found, "poolwarden-boot.service notes what the boot found"
 
 
+@pytest.mark.long
 def test_a_fenced_master_that_is_powered_on_asks_and_follows_its_successor(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(3, "--time-factor", "20")
     lab.lab("fault", "h1", "power")
@@ -54,6 +55,7 @@ def test_a_fenced_master_that_is_powered_on_asks_and_follows_its_successor(new_l
     assert kinds.count("promote-intent") == 1 and "two-masters" not in kinds
 
 
+@pytest.mark.long
 def test_without_its_collector_it_hears_from_the_members_who_acts_as_master(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(2, "--time-factor", "20")
     lab.lab("fault", "h1", "power")
@@ -66,6 +68,7 @@ def test_without_its_collector_it_hears_from_the_members_who_acts_as_master(new_
     lab.wait(lambda: conf(lab, "h1") == f"slave:{address}", "it follows its successor", 60)
 
 
+@pytest.mark.long
 def test_a_hung_master_is_held_and_released_as_a_member_with_its_vms(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(3, "--time-factor", "20")
     before = lab.lab("status").stdout

@@ -62,6 +62,7 @@ def test_s36_while_the_collector_is_away_the_members_word_opens_the_gate_of_a_ma
     assert "promote-intent" not in kinds(lab)
 
 
+@pytest.mark.long
 def test_s39_an_isolated_old_master_stays_shut_until_a_person_there_opens_it(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(3, *FAST)
     power(lab, "power", "h1")
@@ -82,6 +83,7 @@ def test_s39_an_isolated_old_master_stays_shut_until_a_person_there_opens_it(new
     healthy_under(lab, address)
 
 
+@pytest.mark.long
 def test_s40_an_old_master_that_returns_amid_the_promotion_finds_its_gate_shut(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(3, *FAST)
     power(lab, "power", "h1")
@@ -94,6 +96,7 @@ def test_s40_an_old_master_that_returns_amid_the_promotion_finds_its_gate_shut(n
     assert before.strip() == "master", "what pool.conf said before is kept"
 
 
+@pytest.mark.long
 def test_s72_a_cold_start_without_the_collector_opens_at_the_members_word(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(2, *FAST)
     lab.lab("fault", "collector", "freeze")
@@ -105,6 +108,7 @@ def test_s72_a_cold_start_without_the_collector_opens_at_the_members_word(new_la
     assert conf(lab, "h1") == "master"
 
 
+@pytest.mark.long
 def test_s73_and_s74_a_returned_master_gets_its_role_back_and_its_next_boot_is_not_gated_against_it(
     new_lab: Callable[[], Lab],
 ) -> None:
@@ -147,6 +151,7 @@ def test_s79_a_promotion_by_hand_is_adopted_and_its_next_boot_is_not_gated_again
     lab.wait(lambda: conf(lab, "h2") == "master" and "may start" in gate(lab, "h2"), "its next boot", 90)
 
 
+@pytest.mark.long
 def test_s80_a_candidate_that_dies_for_good_leaves_the_role_to_the_gated_old_master(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab().up(2, *FAST)
     power(lab, "power", "h1")

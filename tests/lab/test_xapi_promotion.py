@@ -1,7 +1,5 @@
 """A pool loses its master, in virtual time: promotion, repointing, and everything that makes it slow or dangerous."""
 
-import time
-
 import pytest
 from xapi_pool import UP_MS, lab_call, on_unix, promote, repoint, running_pool
 
@@ -21,8 +19,7 @@ def vm_uuid(pool: VirtualPool, host: str, name: str) -> str:
     return next(uuid for uuid, label in pool.hosts[host].domains.domains().items() if label == name)
 
 
-def test_a_promotion_and_both_repoints_take_less_than_a_second_of_real_time() -> None:
-    began = time.monotonic()
+def test_a_promotion_and_both_repoints_kill_nobody() -> None:
     pool = running_pool(4)
     assert enabled_hosts(pool, "h1") == {"h1", "h2", "h3", "h4"}
     pool.power_off("h1")
@@ -33,7 +30,6 @@ def test_a_promotion_and_both_repoints_take_less_than_a_second_of_real_time() ->
     pool.run_while(lambda: enabled_hosts(pool, "h2") != {"h2", "h3", "h4"}, UP_MS + 120_000)
     assert pool.acting_masters() == ["h2"]
     assert not any(host.domains.kills for host in pool.hosts.values())
-    assert time.monotonic() - began < 1
 
 
 def test_after_a_promotion_members_name_the_new_master_and_old_sessions_are_gone() -> None:

@@ -35,7 +35,8 @@ def test_the_rule_is_missed(patch: Path, tmp_path: Path) -> None:
         ["patch", "-p1", "--fuzz=0", "-s", "-i", str(patch)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert applied.returncode == 0, f"it does not apply any more: {applied.stdout}{applied.stderr}"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", catch.removeprefix("catch: ")]
+    pytest_ = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tier=long"]
+    command = [*pytest_, catch.removeprefix("catch: ")]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     found = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=300, check=False

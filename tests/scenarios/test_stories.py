@@ -7,19 +7,33 @@ and say ``--write``.
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from poolwarden_lab.story import play
 from poolwarden_lab.story.text import read_file
 
 HERE = Path(__file__).parent
 STORIES = sorted([*HERE.glob("*.txt"), *(HERE.parent / "regressions").glob("*.txt")])
+LONG = "# Tier: long"  # a line of a story that plays for minutes of real time
+# One story per rule that a change breaks most easily: these are quick, the others run in `make test`.
+QUICK = (
+    *("s01", "s02", "s04", "s05", "s07", "s08", "s11", "s11-shot", "s19", "s19-decided", "s26", "s28", "s33", "s36"),
+    *("s38", "s41", "s45", "s48", "s51", "s60", "s62", "s69", "s71", "s72", "s78", "s79-unseen", "s80"),
+)
+
+
+def _one(path: Path) -> ParameterSet:
+    long = LONG in path.read_text().splitlines()
+    marks = [pytest.mark.long] if long else [] if path.stem in QUICK else [pytest.mark.slow]
+    return pytest.param(path, marks=marks, id=path.stem)
 
 
 def test_there_are_stories() -> None:
     assert len(STORIES) > 20
+    assert set(QUICK) <= {path.stem for path in STORIES}
 
 
-@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [_one(path) for path in STORIES])
 def test_story(path: Path) -> None:
     script = read_file(path)
     assert script.why, "the comments at the top say why this story exists"

@@ -20,6 +20,7 @@ from .test_main import Collector, run
 PACKAGED = Path(__file__).resolve().parents[2] / "packaging/collector/collector.toml"
 
 
+@pytest.mark.slow
 def test_a_running_collectors_journal_is_copied_whole(tmp_path: Path) -> None:
     collector = Collector(tmp_path)
     try:

@@ -107,6 +107,7 @@ def until(condition: object, within: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_and_stops_cleanly(tmp_path: Path, number: int) -> None:
     with collector(tmp_path) as running:
@@ -125,6 +126,7 @@ def test_it_serves_and_stops_cleanly(tmp_path: Path, number: int) -> None:
     assert "stopped" in text and "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing_and_raises_the_epoch(tmp_path: Path) -> None:
     with collector(tmp_path) as running:
         next(running.agent(HOSTS[0]))
@@ -137,6 +139,7 @@ def test_kill_9_loses_nothing_and_raises_the_epoch(tmp_path: Path) -> None:
         assert again.end() == 0
 
 
+@pytest.mark.slow
 def test_a_second_collector_on_the_journal_is_refused(tmp_path: Path) -> None:
     with collector(tmp_path) as running:
         running.status()
@@ -169,6 +172,7 @@ def test_a_wrong_configuration_is_one_line_and_exit_2(tmp_path: Path, verb: str)
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_fence_agent_that_does_not_fit_stops_the_start(tmp_path: Path) -> None:
     wrong = (("/nowhere/fence_x", "does not exist"), ("/bin/true", "answers metadata with something else"))
     for verb, (agent, why) in (("check-config", wrong[0]), ("check-config", wrong[1]), ("--config", wrong[1])):
@@ -188,11 +192,13 @@ def test_a_good_configuration_is_said(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout.endswith("good; 0 fence devices, 0 webhooks\n")
 
 
+@pytest.mark.slow
 def test_usage_errors_are_exit_2(tmp_path: Path) -> None:
     assert run("check-config").returncode == 2 and run("fly").returncode == 2
     assert run("--config", tmp_path / "nowhere.toml").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_all_doing_and_nothing_else(tmp_path: Path) -> None:
     """A limit on file sizes set on the running process: every write beyond it fails, as on a full disk."""
     with collector(tmp_path) as running:
@@ -218,6 +224,7 @@ def test_a_full_disk_at_the_start_is_exit_4(tmp_path: Path) -> None:
     assert done.returncode == 4 and "state directory" in last(done) and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_certificates_by_its_own_verbs_are_accepted(tmp_path: Path) -> None:
     authority = tmp_path / "authority"
     assert run("init-ca", authority).returncode == 0
@@ -232,6 +239,7 @@ def test_certificates_by_its_own_verbs_are_accepted(tmp_path: Path) -> None:
         assert running.end() == 0
 
 
+@pytest.mark.slow
 def test_the_authority_is_never_replaced_and_nonsense_is_refused(tmp_path: Path) -> None:
     assert run("init-ca", tmp_path).returncode == 0
     before = (tmp_path / "ca-key.pem").read_bytes()

@@ -215,6 +215,7 @@ async def test_what_happens_between_subscribing_and_reading_is_told_once(
         assert [entry.kind for entry in seen].count("paused") == 1
 
 
+@pytest.mark.slow
 async def test_a_journal_that_cannot_be_written_is_a_warning_and_a_refusal(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, stub):
         with rig.parts.journal._reading() as db:
@@ -318,6 +319,7 @@ def _with_id(yes: pb.Approve, wanted: str) -> pb.Approve:
     return made
 
 
+@pytest.mark.slow
 async def test_what_a_host_tells_late_is_history_and_never_how_it_is(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, stub):
         rig.parts.telemetry.start()

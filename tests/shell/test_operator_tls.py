@@ -264,6 +264,7 @@ def test_a_name_that_the_journal_cannot_carry_is_nobody(uri: str) -> None:
         certified_operator({"x509_subject_alternative_name": [b"poolwarden://operator/carol"]})
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_collectors_own_program_serves_the_certificates_that_it_makes(tmp_path: Path) -> None:
     port = free_port()
@@ -283,6 +284,7 @@ async def test_the_collectors_own_program_serves_the_certificates_that_it_makes(
         assert await asyncio.wait_for(process.wait(), 15) == 0
 
 
+@pytest.mark.slow
 def test_names_that_nobody_may_have_are_refused_in_one_line(tmp_path: Path) -> None:
     ca.create_ca(tmp_path)
     for name in ("", "poolwarden", "Poolwarden", "../carol", "a b", "ärzte", "x" * 65):

@@ -42,7 +42,7 @@ def test_the_promote_order_leaves_within_twenty_seconds_with_the_default_policy(
     assert sim.now - cut <= 20_000
 
 
-@pytest.mark.parametrize("hosts", [2, 8, 64])
+@pytest.mark.parametrize("hosts", [2, 8, pytest.param(64, marks=pytest.mark.long)])
 def test_pools_of_other_sizes_heal_too(hosts: int) -> None:
     sim = Simulation(hosts).begin()
     sim.power_off(1)

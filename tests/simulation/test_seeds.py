@@ -1,7 +1,8 @@
 """Stories by chance: seeds of the normal run, and what the machinery around them promises.
 
-``--long`` plays thousands. A seed that fails is kept by ``poolwarden lab simulate --seed N --runs 1`` as a story under
-tests/regressions/, made small; it is a test of its own from then on.
+`make test` plays a hundred, the long tier a thousand, ``poolwarden lab simulate`` any number. A seed that fails is kept
+by ``poolwarden lab simulate --seed N --runs 1`` as a story under tests/regressions/, made small; it is a test of its
+own from then on.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from poolwarden_lab.story.chance import Drawn, draw
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
-SEEDS, BLOCK = 300, 20
+SEEDS, MORE, BLOCK = 100, 1_000, 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, BLOCK))
 def test_seeds(first: int) -> None:
     failed = [run.failure for run in simulate.many(first, BLOCK) if run.failure]
@@ -26,9 +28,9 @@ def test_seeds(first: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(SEEDS + 1, SEEDS + 10_001, 500))
+@pytest.mark.parametrize("first", range(SEEDS + 1, MORE + 1, BLOCK))
 def test_more_seeds(first: int) -> None:
-    failed = [run.failure for run in simulate.many(first, 500) if run.failure]
+    failed = [run.failure for run in simulate.many(first, BLOCK) if run.failure]
     assert not failed, "\n".join(failed)
 
 
@@ -38,6 +40,7 @@ def test_a_seed_is_a_story_and_two_runs_of_it_are_equal() -> None:
     assert first.lines == second.lines and len(first.lines) > 10
 
 
+@pytest.mark.long
 def test_seeds_lead_to_all_ends() -> None:
     """The schedules are not tame: there are promotions, blocked and aborted failovers, and questions among them."""
     counts = sum((run.counts for run in simulate.many(1, 60)), simulate.Counter())
@@ -58,6 +61,7 @@ STORY = Drawn(
 )
 
 
+@pytest.mark.slow
 def test_a_failing_story_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the kill forecast a VM younger than the copies is terminated; two commands are enough for that."""
     assert simulate.one(STORY).what == ""
