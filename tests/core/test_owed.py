@@ -6,7 +6,7 @@ import pytest
 from tests.core.pool import Guarded, Host, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import HostFacts, Liveness, Power, Role
+from poolwarden_collector.core.facts import HostFacts, Liveness, Power, Role, Tombstone
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.status import status
 
@@ -120,3 +120,59 @@ def test_a_returned_master_whose_xapi_hangs_is_restarted_instead_of_repointed() 
     host.running, host.unwell_since = Role.MEMBER, None
     g.run(60_000)
     assert (uuid(1), "tombstone") not in owed(g) and alert not in g.pool.record.open_alerts
+
+
+def returned_and_attached(g: Guarded) -> None:
+    """Host 1 comes back by itself as a member of host 2."""
+    old = g.host(1)
+    old.boot, old.agent, old.answers, old.power = "boot-1-2", True, True, Power.ON
+    old.pool_conf = old.running = Role.MEMBER
+    old.master_address, old.serves = address(2), False
+    g.connect(old)
+
+
+def test_a_superseded_master_that_is_attached_is_found_so_during_a_pause() -> None:
+    g = without_host_3()
+    g.say("pause", reason="work")
+    returned_and_attached(g)
+    g.run(20_000)
+    assert (uuid(1), "tombstone") not in owed(g) and not g.has(Kind.TOMBSTONE_INTENT)
+
+
+def test_the_tombstone_of_a_verified_master_is_cleared_and_of_nobody_else() -> None:
+    g = without_host_3()
+    new = g.host(2)
+    new.tombstone = Tombstone(1, uuid(1), address(1))
+    g.run(10_000)
+    assert new.tombstone is None
+    assert g.entry(Kind.TOMBSTONE_INTENT).data["host"] == uuid(2) and g.kinds().count("tombstone-intent") == 1
+
+
+def made_master_again(successor_power: Power) -> Guarded:
+    """Host 1 was superseded by host 2, which is silent now; somebody makes host 1 the master with xe."""
+    g = without_host_3()
+    g.say("pause", reason="work")
+    new = g.host(2)
+    new.agent = new.answers = False
+    new.power = successor_power
+    old = g.host(1)
+    old.boot, old.agent, old.answers, old.power = "boot-1-2", True, True, Power.ON
+    old.tombstone = Tombstone(2, uuid(2), address(2))
+    g.connect(old)
+    g.run(60_000)
+    return g
+
+
+def test_a_superseded_host_that_serves_while_its_successor_is_off_is_the_master_again() -> None:
+    g = made_master_again(Power.OFF)
+    assert g.pool.record.master == uuid(1) and (uuid(1), "tombstone") not in owed(g)
+    assert (uuid(2), "tombstone") in owed(g)
+    assert g.host(1).tombstone is not None  # nothing is ordered in a pause
+    g.say("resume")
+    g.run(10_000)
+    assert g.host(1).tombstone is None
+
+
+def test_a_superseded_host_that_serves_while_its_successor_is_silent_is_adopted_by_nobody() -> None:
+    g = made_master_again(Power.UNKNOWN)
+    assert g.pool.record.master == uuid(2) and (uuid(1), "tombstone") in owed(g)

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import Guarded, Host, address, uuid
 
-from poolwarden_collector.core.facts import BootGate, GateState, Liveness, OrderOutcome, Power, ProcessId, Role
+from poolwarden_collector.core.facts import (
+    BootGate,
+    GateState,
+    Liveness,
+    OrderOutcome,
+    Power,
+    ProcessId,
+    Role,
+    Tombstone,
+)
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
@@ -201,3 +210,32 @@ def test_and_also_when_it_is_told_so_during_the_failover() -> None:
     g.run(60_000)
     failover = g.pool.record.failover
     assert failover is not None and not g.promoted() and "host-3 is set to be master" in failover.blocker
+
+
+def made_a_member_again(g: Guarded, follows: int, stone: Tombstone | None = None) -> None:
+    """The candidate has answered the order and runs anew, as a member of that host."""
+    while not g.has(Kind.PROMOTE_ANSWER):
+        g.run(250)
+    new = g.host(2)
+    new.pool_conf = new.running = Role.MEMBER
+    new.master_address, new.serves, new.tombstone = address(follows), False, stone
+    new.process = ProcessId(new.process.pid + 100, 1)
+    g.report(new)
+
+
+def test_a_candidate_that_was_made_a_member_of_another_host_blames_no_device() -> None:
+    g = intended(answer=True)
+    made_a_member_again(g, follows=3)
+    assert g.has(Kind.DEMOTED) and "which is not host-1" in g.entry(Kind.DEMOTED).text
+    assert not g.has(Kind.DEVICE_QUARANTINED)
+
+
+def test_a_candidate_that_a_tombstone_has_made_a_member_ends_the_failover_and_blames_no_device() -> None:
+    g = intended(answer=True)
+    term = g.pool.record.term
+    made_a_member_again(g, follows=1, stone=Tombstone(term, uuid(1), address(1)))
+    assert not g.has(Kind.DEMOTED) and not g.has(Kind.DEVICE_QUARANTINED)
+    assert "by a tombstone" in g.entry(Kind.ABORTED).data["why"]
+    g.on_order = None
+    g.run(60_000)
+    assert g.pool.record.master == uuid(3) and g.pool.record.term > term  # a superseded copy ranks last

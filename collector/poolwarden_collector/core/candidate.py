@@ -4,6 +4,11 @@ Rules
 -----
 * The highest database generation wins: a staler database kills VMs that started or moved after it (xapi:
   ocaml/xapi/xapi_xenops.ml, at every start of a xapi). Policy order and the name only break ties.
+* A tombstone of a lower term than the failover's rules nobody out: the agent's own gate lets a promotion of a higher
+  term pass, and the promotion releases it. Otherwise a successor that dies before the old master is attached to it
+  would leave nobody to be promoted, for ever. But the copy of a superseded host that was not attached since is of
+  another line than its successor's: its generations compare with nobody's, it ranks last, and the successor, which has
+  what is newer, is given the time of a boot to come back.
 * Disabled hosts rank lower, they are not excluded: in a two-host pool such a host is the only one.
 * The forecast compares what runs on each survivor with the file that the candidate's xapi would load. Whatever cannot
   be compared counts as unknown, and unknown is asked about, not assumed.
@@ -34,6 +39,7 @@ class Ranked:
     limitation: str
     enabled: Tri = Tri.UNKNOWN
     unplugged: tuple[str, ...] = ()  # SRs that the last serving master did not see attached there
+    superseded: bool = False  # it was succeeded, and not attached to its successor since
 
     @property
     def text(self) -> str:
@@ -41,7 +47,8 @@ class Ranked:
             return f"{self.name}: not eligible: {self.limitation}"
         disabled = ", disabled: ranked lower" if self.enabled is Tri.NO else ""
         srs = f", {', '.join(self.unplugged)} not plugged: ranked lower" if self.unplugged else ""
-        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}"
+        old = ", superseded and not attached since: ranked last" if self.superseded else ""
+        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,14 @@ def rank(d: Draft, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tu
     """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
     hosts = [host for host in d.record.hosts if host != old_master]
     ranked = [_rank_one(d, host, old_master, claimed) for host in hosts]
-    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), -r.generation, *_order(d, r))))
+    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, -r.generation, *_order(d, r))))
+
+
+def superseded(d: Draft, host: HostId) -> bool:
+    """Was this host succeeded as master, and not attached to its successor since?"""
+    agent = d.agent(host)
+    marked = agent is not None and agent.facts.tombstone is not None
+    return marked or any(item.host == host and item.what == "tombstone" for item in d.record.owed)
 
 
 def _order(d: Draft, r: Ranked) -> tuple[int, bool, bool, str]:
@@ -73,7 +87,7 @@ def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId,
     why = limitation(d, host, old_master, agent)
     if not why and claimed is not None and host not in claimed:
         why = "it has not answered the claim"
-    return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host))
+    return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host), superseded(d, host))
 
 
 def _unplugged(d: Draft, host: HostId) -> tuple[str, ...]:
@@ -106,8 +120,9 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
         return f"its agent {agent.hello.agent_version} cannot {missing[0]}"
     if f.database.ha_armed is not Tri.NO:
         return "xapi's HA is armed on it" if f.database.ha_armed is Tri.YES else "its HA flag cannot be read"
-    if f.tombstone is not None:
-        return f"it carries a tombstone of term {f.tombstone.term}"
+    # safety: as the agent's gate has it; a tombstone of this very term was set by whoever succeeds this failover.
+    if f.tombstone is not None and f.tombstone.term >= _term(d):
+        return f"it carries a tombstone of term {f.tombstone.term}, which this failover's term does not overrule"
     if f.role.pool_conf is not Role.MEMBER:
         return f"its pool.conf says {f.role.pool_conf.value}, not member"
     old = d.record.address_of(old_master)
@@ -120,6 +135,11 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
     if f.database.rolling_upgrade is Tri.YES:
         return "a rolling upgrade is in progress"
     return _resources(d, agent) or _version(d, agent, old_master)
+
+
+def _term(d: Draft) -> int:
+    """The term of the open failover, or that of the one that might be decided next."""
+    return d.failover.term if d.failover is not None else d.record.term + 1
 
 
 def _resources(d: Draft, agent: AgentState) -> str:

@@ -77,9 +77,22 @@ def set_as_master(d: Draft) -> tuple[HostId, ...]:
 
 
 def unowed_masters(d: Draft) -> tuple[HostId, ...]:
-    """Serving masters without those already superseded, whose tombstone is on its way (owed)."""
+    """Serving masters without those already superseded, whose tombstone is on its way (owed).
+
+    One that serves while its successor is proven off counts: somebody has made it master again, and its tombstone is
+    over with that. While the successor is merely silent it does not: he may serve.
+    """
     owed = {item.host for item in d.record.owed if item.what == "tombstone"}
-    return tuple(host for host in serving(d) if host not in owed)
+    acting = serving(d)
+    # safety: the word of the power alone ends a succession; a successor who is not heard may be serving.
+    gone = bool(owed & set(acting)) and not d.quiet and successor_off(d)
+    return tuple(host for host in acting if host not in owed or gone)
+
+
+def successor_off(d: Draft) -> bool:
+    """Is the master on record, whom others were to follow, proven off now?"""
+    master = d.record.master
+    return bool(master) and d.heard(master) is None and _off_twice(d, master)
 
 
 def signs(d: Draft) -> Signs:

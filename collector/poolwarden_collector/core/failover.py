@@ -48,6 +48,8 @@ from poolwarden_collector.core.verdict import Verdict
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
+# A server's firmware, kernel and xapi take about two minutes; one that was only restarted says so within this.
+SUCCESSOR_TIME_MS: Ms = 150_000
 
 
 def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
@@ -266,6 +268,12 @@ def _choose(d: Draft, failover: Failover) -> None:
         block(d, failover, "NO_CANDIDATE", why, "Mend one of these; the failover goes on by itself.")
         return
     best = eligible[0]
+    if best.superseded and _successor_may_return(d, failover):
+        old = d.name(failover.old_master)
+        why = f"{best.name} was superseded by {old} and not attached since: what is newer is on {old}"
+        step = f"waits {SUCCESSOR_TIME_MS / 1000:.0f} s for {old} to come back"
+        block(d, failover, "SUPERSEDED_COPY", why, step, alert=False)
+        return
     if not forecast.allows(d, failover, best.host):
         return
     unblock(d)
@@ -281,6 +289,12 @@ def _choose(d: Draft, failover: Failover) -> None:
         ranking=[r.text for r in ranked],
     )
     d.mark("candidate")
+
+
+def _successor_may_return(d: Draft, failover: Failover) -> bool:
+    """Is the old master still given the time of a boot? Not where a person has said that it is off, or approved."""
+    spoken = failover.human is not None or failover.approval is not None
+    return not spoken and d.now - d.live.marks.get("decided", d.live.step_since) < SUCCESSOR_TIME_MS
 
 
 def _candidate_stands(d: Draft, failover: Failover) -> bool:

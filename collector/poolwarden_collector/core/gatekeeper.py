@@ -5,7 +5,7 @@ Rules
 * A superseded host, and the old master of a failover that has passed its promote intent: shut. Its successor is named
   only once he is verified: a candidate that turns out dead must leave the old master eligible.
 * The candidate of such a failover, rebooted on its way: open exactly when its promotion might be ordered again now, by
-  a proof renewed and a last look; else wait.
+  a proof renewed and a last look; else wait. What it is owed of an older change of master says nothing then.
 * The master on record: open, unless somebody else is set to be master or a heard member follows somebody else. "Open"
   is journaled before it is said, and ends an open failover that can still be undone.
 * In quiet time, and while a power-off of that host may still land: wait. These answers are owed even in a paused pool.
@@ -60,14 +60,14 @@ def _decide(d: Draft, host: HostId, pool_conf: Role) -> tuple[str, str, HostId]:
     failover = d.record.failover
     if failover is not None and failover.fence_pending is not None and failover.old_master == host:
         return WAIT, "a power-off of this host may still be under way", ""
-    if any(item.host == host and item.what == "tombstone" for item in d.record.owed):
-        return SHUT, f"{d.name(d.record.master)} succeeded it", _verified(d, d.record.master)
     if failover is not None and failover.open and failover.step not in REVERSIBLE:
         if host == failover.old_master:
             new = _verified(d, failover.candidate) if failover.step is Step.PROMOTED else ""
             return SHUT, f"{d.name(failover.candidate)} is to succeed it at term {failover.term}", new
         if host == failover.candidate and failover.step is Step.PROMOTING:
             return _candidate(d)
+    if any(item.host == host and item.what == "tombstone" for item in d.record.owed) and host != d.record.master:
+        return SHUT, f"{d.name(d.record.master)} succeeded it", _verified(d, d.record.master)
     acting = [other for other in serving(d) if other != host]
     if acting:
         return SHUT, f"{d.name(acting[0])} serves as master", acting[0]

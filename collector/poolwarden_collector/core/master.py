@@ -2,6 +2,10 @@
 
 A change of master that Poolwarden did not order (an operator's designate, a promotion by hand) raises the term, so that
 no order from before it can be obeyed after it, and is an OperatorTransition for a while (planned.py).
+
+A superseded host that serves again is adopted where its successor is proven off, or has become its member: its
+tombstone is over then, and cleared at the new term (owed.py), so that its next boot finds its gate open. A successor
+that is only silent may serve: then nobody is adopted.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ def observe(d: Draft) -> None:
         return
     host = masters[0]
     before = d.record.master
+    again = any(item.host == host and item.what == "tombstone" for item in d.record.owed)
     if before and d.heard(before) is not None and before in serving(d):
         return
     term = d.record.term + 1
@@ -38,12 +43,13 @@ def observe(d: Draft) -> None:
     d.change(master_since=d.now)
     planned.changed(d, host, before)
     restored.succeeded(d, host, before)
-    if plan is not None and plan.order and plan.host == host:
+    if again or (plan is not None and plan.order and plan.host == host):
         _owe_a_tombstone(d, host, before)
 
 
 def _owe_a_tombstone(d: Draft, host: HostId, before: HostId) -> None:
-    """A master that handed its role over at our order and is not seen to follow: its pool.conf may still say master.
+    """A master that handed its role over at our order, or was proven off, and is not seen to follow: its pool.conf may
+    still say master.
 
     Who changes masters by hand has decided himself what the old one is; its boot gate asks all the same.
     """

@@ -6,6 +6,8 @@ Rules
   again, because in between somebody may have powered the old master on.
 * One order id: however often it arrives, the host promotes once.
 * xapi's OK is not success: pool.conf, a new process, an answer on TCP and a login that finds itself master are.
+* A candidate that is a member again has met another master only where it follows that very one and carries no
+  tombstone: a tombstone, or somebody's hand, makes a member too, and nobody's fence device is to blame for that.
 """
 
 from __future__ import annotations
@@ -140,7 +142,7 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     """Did the candidate start as master and find another one alive (xapi's check_no_other_masters)? A false proof.
 
     Whatever the proof rested on is worth nothing any more; the same failover goes on only with another one, and with
-    another order id.
+    another order id. Where a tombstone of this term has made it a member, only another term can make it master.
     """
     agent = d.heard(failover.candidate)
     if failover.promote_result != Outcome.DONE.value or agent is None or failover.proof is None:
@@ -150,11 +152,21 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     if not back or role.serves_as_master:
         return False
     name, old = d.name(failover.candidate), d.name(failover.old_master)
+    stone = agent.facts.tombstone
+    if stone is not None and stone.term >= failover.term:
+        # safety: its order is answered and used up, and it runs as a member: it can act no more at this term.
+        abort(d, f"{name} was told to become master, and was made a member by a tombstone of term {stone.term}")
+        return True
     seen = d.agent(failover.old_master)
     again = seen is not None and seen.hello.boot_id != failover.old_boot
-    said = f"{old} has booted anew" if again else f"the proof that {old} was harmless ({failover.proof.kind}) was false"
-    why = f"{name} became master and made itself a member again, because it met another master: {said}"
-    devices = [] if again else [item["device"] for item in failover.proof.facts.get("readings", ())]
+    met = role.master_address == d.record.address_of(failover.old_master)
+    if met:
+        false = f"the proof that {old} was harmless ({failover.proof.kind}) was false"
+        why = f"{name} became master and made itself a member again, because it met another master: "
+        why += f"{old} has booted anew" if again else false
+    else:
+        why = f"{name} was told to become master and is a member of {role.master_address} again, which is not {old}"
+    devices = [] if again or not met else [item["device"] for item in failover.proof.facts.get("readings", ())]
     d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind)
     for device in devices:
         quarantine = f"it proved {old} off while {name} met it alive"

@@ -22,7 +22,7 @@ from poolwarden_collector.core.facts import HostId, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import PlaceDatabase, ToolstackRelease
-from poolwarden_collector.core.owed import may_be_pointed, owed_id
+from poolwarden_collector.core.owed import may_be_pointed, owed_id, withheld
 from poolwarden_collector.core.placements import WAITING, placements_of
 from poolwarden_collector.core.pursuit import pursue
 from poolwarden_collector.core.record import Owed, Step
@@ -177,6 +177,8 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
         for order_id, sent in d.live.sent.items()
         if order_id.startswith(f"{base}.")
     )
+    if withheld(d, item.host):
+        return  # safety: what is there now may be the open failover's own, placed for its promotion
     if done or agent.facts.role.pool_conf is Role.MASTER:
         text = f"{name} holds no database of an ended failover"
         d.note(Kind.OWED_DONE, text, host=item.host, what="remove-database")

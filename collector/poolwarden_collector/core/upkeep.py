@@ -1,7 +1,7 @@
 """What is done for a pool beside its failovers, in the order in which it is thought of at each step.
 
 Rule: owed work, the dead and their VMs are held only by a pause, an armed HA, a higher epoch and the quiet time; the
-rest asks for its own permission.
+rest asks for its own permission. What is found done by facts is written down whenever it is seen.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from poolwarden_collector.core.verdict import Verdict
 def look_after(d: Draft, verdict: Verdict) -> None:
     """Everything that may be due now."""
     frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
+    if verdict is not Verdict.IDENTITY_CONFLICT and not deposed(d):
+        owed.find_done(d)
     if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
         owed.owed_work(d)
         release.owed_releases(d)
