@@ -368,6 +368,8 @@ def test_an_answer_kept_from_an_earlier_life_of_the_journal_is_no_answer() -> No
     ancient = OrderOutcome(f"{POOL[:8]}-1/promote/{uuid(2)[:8]}", "promote", End.DONE, term=7, replayed=True)
     g.connect(g.host(2), last_results=(ancient,), highest_term=7)
     g.report(g.host(2))
+    g.connect(g.host(3), highest_term=7)  # it knows of that past as well
+    g.report(g.host(3))
     lose(g, "promote")
     g.cut_power()
     until(g, Kind.PROMOTE_INTENT)

@@ -9,7 +9,7 @@ from poolwarden_collector.core.facts import Hello, OrderOutcome, Power, Role, To
 from poolwarden_collector.core.facts import Outcome as End
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.orders import BeQuiet, PowerOff, RaiseEpoch, SendOrder, StandDown
+from poolwarden_collector.core.orders import PowerOff, RaiseEpoch, SendOrder, StandDown
 from poolwarden_collector.core.record import PoolRecord, Step, fold
 from poolwarden_collector.core.status import status
 
@@ -116,13 +116,71 @@ def test_a_higher_term_is_a_restored_journal_quiet_for_long_and_above_it() -> No
     g = Guarded()
     g.connect(g.host(3), highest_term=9)
     assert g.pool.record.term == 10 and g.has(Kind.RESTORED)
-    quiet = [e for e in g.effects if isinstance(e, BeQuiet)]
-    assert [e.until - g.now for e in quiet] == [g.policy.quiet_time_restored]
+    assert g.pool.live.quiet_until - g.now == g.policy.quiet_time_restored
+    g.connect(g.host(2), highest_term=9)
+    assert g.has(Kind.OPINION_SETTLED)
     g.cut_power()
     g.run(g.policy.quiet_time_restored - 5_000)
     assert not g.has(Kind.DECIDED) and f"{POOL}/restored" in g.pool.record.open_alerts
     g.run(30_000)
     assert g.promoted() == [uuid(2)] and g.entry(Kind.PROMOTE_INTENT).term == 11
+
+
+def test_one_hosts_word_on_the_past_has_everything_asked_until_a_person_has_taken_note() -> None:
+    g = Guarded()
+    g.connect(g.host(3), highest_term=9)
+    g.cut_power()
+    g.run(g.policy.quiet_time_restored + 60_000)
+    assert not g.has(Kind.DECIDED) and g.pool.record.doubted == uuid(3)
+    assert g.pool.record.question is not None and f"{POOL}/restored" in g.pool.record.open_alerts
+    reply = g.say("acknowledge")
+    assert reply is not None and reply.accepted and not g.pool.record.doubted
+    g.run(60_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_what_one_host_says_again_and_again_raises_nothing_and_keeps_nobody_quiet() -> None:
+    g = Guarded()
+    g.connect(g.host(3), highest_term=9)
+    quiet = g.pool.live.quiet_until
+    for n in range(1, 6):
+        g.run(4_000)
+        g.connect(g.host(3), highest_term=9 + 100 * n)
+    assert g.kinds().count("journal-restored") == 1 and g.pool.record.term == 10
+    assert g.pool.live.quiet_until == quiet
+
+
+def test_numbers_that_this_collector_has_given_out_itself_are_no_second_opinion() -> None:
+    g = Guarded()
+    g.connect(g.host(3), highest_term=9)
+    g.connect(g.host(2), highest_term=10, highest_epoch=g.site.epoch)
+    assert g.pool.record.doubted == uuid(3)
+    g.restart_collector()
+    assert g.pool.record.doubted == uuid(3)
+
+
+def test_a_host_raises_the_epoch_once_and_is_obeyed_by_another_collector_then() -> None:
+    g = Guarded()
+    g.restart_collector()
+    g.connect(g.host(3), highest_epoch=40)
+    g.connect(g.host(3), highest_epoch=80)
+    assert [e.above for e in g.effects if isinstance(e, RaiseEpoch)] == [40]
+    assert any(isinstance(e, StandDown) for e in g.effects)
+
+
+def test_who_stood_down_at_one_hosts_word_takes_charge_again_at_a_persons() -> None:
+    g = Guarded()
+    g.connect(g.host(3), highest_epoch=g.site.epoch + 1)
+    alert = next(e for e in g.journal if e.kind is Kind.ALERT and e.data["key"].endswith("/stale-epoch"))
+    assert "poolwarden acknowledge" in alert.data["body"]
+    reply = g.say("acknowledge")
+    assert reply is not None and reply.accepted
+    above = [e.above for e in g.effects if isinstance(e, RaiseEpoch)]
+    assert above == [g.pool.record.stale_epoch] and g.pool.live.quiet_until == g.now + g.policy.quiet_time_restored
+    g.site = replace(g.site, epoch=above[0] + 1)
+    g.cut_power()
+    g.run(g.policy.quiet_time_restored + 60_000)
+    assert g.promoted() == [uuid(2)]
 
 
 def test_the_same_is_told_once() -> None:

@@ -88,18 +88,20 @@ async def test_anchors_that_answer_again_bring_quiet_time_to_every_site(tmp_path
 # ------------------------------------------------------------------------------------------------ another collector
 
 
-async def test_standing_down_concerns_all_pools_and_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S57: one pool's agent obeys a higher epoch; nothing acts in any pool from that instant on."""
+async def test_standing_down_concerns_one_pool_and_ends_with_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S57: one pool's agent obeys a higher epoch; nothing acts in that pool from then on, all else is as before."""
     world = World(tmp_path)
-    cut = []
-    world.service.on_absence(lambda: cut.append(1))
+    cut: list[str] = []
+    world.service.on_stand_down(cut.append)
     await world.take(hello(HOSTS[0]))
     await world.take(hello(HOSTS[1], OTHER), OTHER)
     wait(world, world.config.policy.quiet_time + 1)
     await world.take(hello(HOSTS[0], highest_epoch=world.service.roster.epoch + 10**9))
     roster = world.service.roster
-    assert cut == [1]
-    assert roster.site(OTHER).deposed and "STOOD DOWN" in roster.warnings()[0]
+    assert cut == [POOL]
+    assert roster.site(POOL).deposed and not roster.site(OTHER).deposed and "STOOD DOWN" in roster.warnings()[0]
     for n in range(30):
         roster.warn(f"warning {n}")
     assert "STOOD DOWN" in roster.warnings()[0]
@@ -115,11 +117,16 @@ async def test_standing_down_concerns_all_pools_and_lasts(tmp_path: Path, monkey
 
     monkeypatch.setattr("poolwarden_collector.shell.service.step", decide)
     world.told.log.clear()
-    await world.take(ev.Tick(), OTHER)
+    await world.take(ev.Tick(), POOL)
     assert world.told.effects() == [asked[3]]
+    await world.take(ev.Tick(), OTHER)
+    assert world.told.effects()[1:] == list(asked)
+    stale = world.pool.record.stale_epoch
     world.journal.close()
     again = World(tmp_path)
-    assert again.service.roster.deposed == ""  # a person has restarted it
+    await again.service.begin()
+    # A person has restarted it: it is in charge, even if the host that was obeyed elsewhere is not heard any more.
+    assert again.service.roster.site(POOL).deposed == "" and again.service.roster.epoch > stale
 
 
 async def test_a_collector_that_wakes_up_bows_to_the_one_that_took_over(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ async def test_a_collector_that_wakes_up_bows_to_the_one_that_took_over(tmp_path
     assert world.service.roster.quiet_until(POOL) > world.time
     epoch = world.service.roster.epoch
     await world.take(hello(HOSTS[0], highest_epoch=epoch + 10**9))
-    assert world.service.roster.deposed and world.service.roster.epoch == epoch
+    assert world.service.roster.site(POOL).deposed and world.service.roster.epoch == epoch
 
 
 async def test_an_agent_that_says_that_it_is_of_another_pool_is_journaled_where_it_is_on_record(tmp_path: Path) -> None:
@@ -187,7 +194,8 @@ async def test_a_journal_file_copied_back_is_noticed_and_raised_above_the_world(
     assert again.kinds().count("journal-restored") == 1
     assert again.pool.record.term == term + 1
     assert roster.epoch > epoch + 5_000_000 and again.journal.epoch == roster.epoch
-    assert roster.quiet_until(OTHER) == again.time + again.config.policy.quiet_time_restored  # the whole collector
+    quiet = again.config.policy.quiet_time_restored
+    assert again.pool.live.quiet_until == again.time + quiet and roster.quiet_until(OTHER) < again.time + quiet
     await again.take(serving(HOSTS[1]))
     assert again.pool.record.master == HOSTS[1]
     owed = [(item.host, item.what) for item in again.pool.record.owed]

@@ -106,7 +106,7 @@ def test_the_collector_with_the_lower_epoch_stands_down() -> None:
     second = sim.stations[node]
     assert second.ledger.epoch >> LOT_BITS > 1
     assert sim.shell is not None and second.shell is not None
-    assert sim.shell.roster.deposed or second.shell.roster.deposed
+    assert sim.shell.roster.stood_down or second.shell.roster.stood_down
     assert len(sim.masters()) <= 1
 
 

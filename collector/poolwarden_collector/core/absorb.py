@@ -256,7 +256,7 @@ def _challenge_answered(d: Draft, event: ev.ChallengeAnswered) -> None:
 
 def _challenge_time(nonce: str) -> Ms | None:
     _, _, stamp = nonce.rpartition("@")
-    return int(stamp) if stamp.isdigit() else None
+    return int(stamp) if len(stamp) <= 18 and stamp.isascii() and stamp.isdigit() else None
 
 
 def challenge(d: Draft, host: HostId) -> None:
@@ -397,6 +397,13 @@ def _gate_asked(d: Draft, event: ev.GateAsked) -> None:
         d.change(asked_gates=asked)
 
 
+def _refused(d: Draft, event: ev.HostRefused) -> None:
+    identity.refused(d, event)
+    if _off_readings(d, event.host):
+        # safety: whoever makes a TLS handshake with that host's certificate lives; which boot it is was not taken.
+        _life(d, event.host, "", f"{d.name(event.host)}'s agent opened a stream, whose message was refused")
+
+
 def _transferred(d: Draft, event: ev.DatabaseTransferred) -> None:
     transferred(d, event.transfer_id, event.target, event.placed, event.generation, event.size, event.text)
 
@@ -412,5 +419,6 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.CollectorProbed: _collector_probed,
     ev.DatabaseTransferred: _transferred,
     ev.HostElsewhere: identity.elsewhere,
+    ev.HostRefused: _refused,
     ev.GateAsked: _gate_asked,
 }

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from poolwarden_collector.core import copies, forecast, questions, repair, restart
+from poolwarden_collector.core import copies, forecast, questions, repair, restart, restored
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question
@@ -231,13 +231,17 @@ def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
 
 
 def acknowledge(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
-    """``acknowledge``: the cool-down ends now, and what was denied may be asked again."""
-    if not d.record.cooldown and not d.record.asked.denied:
-        return No("no-cooldown", "the pool is in no cool-down, and nothing was denied", "poolwarden status")
+    """``acknowledge``: the cool-down ends now, what was denied may be asked again, one host's word on the past holds
+    nothing up any more, and this collector stays in charge.
+    """
     over = ["the cool-down is over"] if d.record.cooldown else []
     over += ["what was denied may be asked again"] if d.record.asked.denied else []
+    what = "acknowledged the last failover" if over else "acknowledged"
+    over += restored.acknowledge(d, said.actor)
+    if not over:
+        return No("no-cooldown", "the pool is in no cool-down, and nothing was denied", "poolwarden status")
     text = " and ".join(over)
-    d.note(Kind.ACKNOWLEDGED, f"{said.actor} acknowledged the last failover: {text}", said.actor)
+    d.note(Kind.ACKNOWLEDGED, f"{said.actor} {what}: {text}", said.actor)
     d.change(cooldown_until=None)
     for key in [key for key in d.record.open_alerts if key.endswith("/done")]:
         d.resolve_alert(key, f"acknowledged by {said.actor}")

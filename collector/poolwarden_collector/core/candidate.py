@@ -169,7 +169,7 @@ def _version(d: Draft, agent: AgentState, old_master: HostId) -> str:
 
 @lru_cache(maxsize=256)
 def _dotted(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit() and len(part) < 10)
 
 
 def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | str:

@@ -5,11 +5,19 @@ count to the same number, and an agent's gate, which refuses only lower epochs, 
 """
 
 LOT_BITS = 20
+HIGHEST = (1 << 64) - 1  # what the contract can say, and an agent can keep
 
 
 def after(highest: int, lot: int) -> int:
-    """The epoch that follows ``highest``; ``lot`` is random, of at most LOT_BITS bits."""
+    """The epoch that follows ``highest``; ``lot`` is random, of at most LOT_BITS bits. Raises OverflowError."""
+    if not after_fits(highest):
+        raise OverflowError(f"no epoch is left above {highest}")
     return ((highest >> LOT_BITS) + 1) << LOT_BITS | lot & ((1 << LOT_BITS) - 1)
+
+
+def after_fits(highest: int) -> bool:
+    """Is there an epoch left above this one?"""
+    return (highest >> LOT_BITS) + 1 <= HIGHEST >> LOT_BITS
 
 
 def name(epoch: int) -> str:

@@ -112,6 +112,14 @@ class HostElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class HostRefused:
+    """A message of a host on record was refused at the door, and its stream ended: it claims what cannot be."""
+
+    host: HostId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseTransferred:
     """A HandOver ended; ``placed`` is False with the reason in ``text`` (also where the copy was not newer)."""
 
@@ -162,6 +170,7 @@ Event = (
     | FenceEnded
     | CollectorProbed
     | HostElsewhere
+    | HostRefused
     | DatabaseTransferred
     | GateAsked
     | OperatorSaid

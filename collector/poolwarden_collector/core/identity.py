@@ -7,14 +7,18 @@ Rules
   (one Hello may have been under way for long).
 * A host on record here that says it is of another pool is refused at the door. If this pool still sees it, it is in two
   pools and this one is frozen; if not, it was moved, and only the registration is told to a person.
+* A message that claims what cannot be (a number out of all bounds) was refused at the door. It is a sign of life of
+  that host all the same, and it is told once; nobody else is concerned.
 * The freeze is durable and ends by itself when no sign of the conflict has come for ``boot_grace``: a clone that was
   switched off says nothing more. A restarted collector counts that anew.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.events import HostElsewhere
+from poolwarden_collector.core.events import HostElsewhere, HostRefused
 from poolwarden_collector.core.facts import Hello, HostId, Ms
 from poolwarden_collector.core.journal import Kind
 
@@ -74,6 +78,28 @@ def elsewhere(d: Draft, event: HostElsewhere) -> None:
         d.raise_alert(key, "warning", title, body, host=host, claims=event.claims)
 
 
+def refused(d: Draft, event: HostRefused) -> None:
+    """A message of a host on record was refused for what it claims: told once, and that host lives."""
+    host = event.host
+    if host not in d.record.hosts:
+        return
+    agent = d.agent(host)
+    if agent is not None:
+        d.change(agents={**d.live.agents, host: replace(agent, last_heard=d.now)})
+    d.change(identity_at={**d.live.identity_at, host: d.now})
+    key = f"refused-{host}"
+    if f"{d.record.pool}/{key}" in d.record.open_alerts:
+        return
+    d.note(Kind.HOST_REFUSED, f"a message of {d.name(host)} was refused: {event.why}", host=host, why=event.why)
+    title = f"{d.record.name or d.record.pool}: {d.name(host)}'s agent was refused: it claims what cannot be"
+    body = (
+        f"{event.why}. Nothing of that message was taken, and no other host is concerned. On {d.name(host)}: "
+        "systemctl status poolwarden-agent. If the number is true (this collector's journal is lost), set epoch_above "
+        "(or term_above) in its configuration and restart it. It is over when nothing was refused for ten minutes."
+    )
+    d.raise_alert(key, "warning", title, body, host=host, why=event.why)
+
+
 def _seen_here(d: Draft, host: HostId) -> bool:
     """Is its agent heard in this pool, or does the serving master have it live?"""
     if d.heard(host) is not None:
@@ -99,10 +125,11 @@ def calm(d: Draft) -> None:
             text = f"no sign any more of a second {d.name(host)}: the pool is not frozen any more"
             d.note(Kind.IDENTITY, text, host=host, why="", frozen=False)
             d.change(returned={name: n for name, n in d.live.returned.items() if name != host})
-    prefix = f"{d.record.pool}/registration-"
-    for key in d.record.open_alerts:
-        if key.startswith(prefix) and _quiet_for(d, key.removeprefix(prefix)) >= d.policy.boot_grace:
-            d.resolve_alert(key, "it has not asked any more")
+    for word, over in (("registration-", "it has not asked any more"), ("refused-", "nothing more was refused")):
+        prefix = f"{d.record.pool}/{word}"
+        for key in d.record.open_alerts:
+            if key.startswith(prefix) and _quiet_for(d, key.removeprefix(prefix)) >= d.policy.boot_grace:
+                d.resolve_alert(key, over)
 
 
 def _quiet_for(d: Draft, host: HostId) -> Ms:

@@ -149,6 +149,7 @@ class PoolLive:
     settled_since: Ms | None = None  # since when a pool in transition is healthy
     links: dict[HostId, Link] = field(default_factory=dict)  # how each agent was heard in the step before
     flaps: dict[HostId, tuple[Ms, ...]] = field(default_factory=dict)  # when a lost link came back within ten minutes
+    raised: frozenset[HostId] = frozenset()  # hosts whose claim has raised this collector's epoch in this run
     restored: bool = False  # this run found its journal older than what the agents know
     quiet_until: Ms = 0  # this pool's own quiet time, beside the collector's
     unserved_since: Ms | None = None  # since when the heard master on record has not been seen serving
@@ -198,7 +199,7 @@ class Site:
     started_at: Ms
     quiet_until: Ms
     blind: str = ""  # why the collector considers itself blind; empty: it does not
-    deposed: str = ""  # why this collector may do nothing until a person restarts it; empty: it may
+    deposed: str = ""  # why this collector may do nothing in this pool until a person says so; empty: it may
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,23 +361,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class RaiseEpoch:
-    """An agent has seen a higher epoch during start-up: this collector's must exceed it."""
+    """An agent has seen a higher epoch, during start-up or as a person has taken note: this collector's must exceed
+    it. It ends a stand-down in that pool.
+    """
 
     above: int
 
 
 @dataclass(frozen=True, slots=True)
 class StandDown:
-    """Agents obey another collector: this one does nothing more, in any pool, until a person restarts it."""
+    """An agent obeys another collector: this one does nothing more in its pool, until a person says that it stays."""
 
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class BeQuiet:
-    """The journal is not the newest: no pool of this collector begins anything before ``until`` (its clock, ms)."""
-
-    until: int
     why: str
 
 
@@ -424,7 +418,6 @@ Effect = (
     | Reply
     | RaiseEpoch
     | StandDown
-    | BeQuiet
     | HandOver
     | AnswerGate
 )

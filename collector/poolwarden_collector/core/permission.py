@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poolwarden_collector.core import restored
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.epoch import name
 from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
@@ -87,16 +88,20 @@ def firm_refusal(d: Draft) -> str:
 
 
 def needs_word(d: Draft) -> str:
-    """Why what would be done by itself is asked first: the mode, or the cool-down; empty if it need not be."""
+    """Why what would be done by itself is asked first: the mode, one host's doubtful word, or the cool-down; empty if
+    it need not be.
+    """
     if d.policy.mode == "ask":
         return "the pool's mode is ask"
+    if why := restored.doubt(d):
+        return why
     if d.live.cooldown_until is not None and d.now < d.live.cooldown_until:
         return f"cool-down after the last failover, {(d.live.cooldown_until - d.now) / 60_000:.0f} min left"
     return ""
 
 
 def deposed(d: Draft) -> str:
-    """Why this collector may do nothing at all until a person restarts it; empty if it may."""
+    """Why this collector may do nothing at all here until a person says that it stays; empty if it may."""
     if d.site.deposed:
         return f"this collector has stood down: {d.site.deposed}"
     if d.record.stale_epoch > d.site.epoch:

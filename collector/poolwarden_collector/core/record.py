@@ -172,7 +172,9 @@ class PoolRecord:
     open_alerts: tuple[str, ...] = ()
     stale_epoch: int = 0
     holds: int = 0  # toolstack fences ordered in this incident
+    doubted: HostId = ""  # who alone says that this journal is not the newest; empty: nobody, or others say so too
     restored: tuple[int, int] = (0, 0)  # the gap of a restored journal: the term at which it ended, and above the gap
+    restored_epochs: tuple[int, int] = (0, 0)  # the collector's own then, and the one that was obeyed
     identity: dict[HostId, str] = field(default_factory=dict)  # hosts whose identity is in conflict, and why
     confirmed: dict[HostId, Confirmed] = field(default_factory=dict)  # silent hosts that somebody says are off
     planned: Planned | None = None
@@ -294,6 +296,7 @@ def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
     owed = tuple(item for item in record.owed if item.host != host)
     standing = {name: seen for name, seen in record.standing.items() if name != host}
     identity = {name: why for name, why in record.identity.items() if name != host}
+    record = replace(record, doubted="") if record.doubted == host else record
     armed = record.ha_armed - {host}
     record = _confirmed_over(record, entry)
     return replace(record, hosts=hosts, owed=owed, standing=standing, identity=identity, ha_armed=armed)
@@ -385,6 +388,16 @@ def _toolstack_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     return _on_failover(hold_order=lambda f, e: e.data["order"])(record, entry)
 
 
+def _restored(record: PoolRecord, entry: Entry) -> PoolRecord:
+    d = entry.data
+    # A second host that claims anything from beyond the journal's end says the same as the first.
+    other = record.doubted and record.doubted != d["host"]
+    doubted = d["host"] if d.get("alone") else "" if other else record.doubted
+    own, obeyed = d.get("epochs", (0, 0))
+    changed = replace(record, restored=(d["ended"], entry.term), restored_epochs=(own, obeyed), doubted=doubted)
+    return replace(changed, term=max(record.term, entry.term))
+
+
 def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     key = entry.data["key"]
     incident = max(record.incidents, entry.data.get("facts", {}).get("incident", 0))
@@ -456,7 +469,8 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.DESIGNATE_RESULT: lambda r, e: replace(r, transition=None),
     Kind.IDENTITY: _identity,
     Kind.UPGRADE_SEEN: lambda r, e: replace(r, upgrading=e.data["under_way"]),
-    Kind.RESTORED: lambda r, e: replace(r, term=max(r.term, e.term), restored=(e.data["ended"], e.term)),
+    Kind.RESTORED: _restored,
+    Kind.OPINION_SETTLED: lambda r, e: replace(r, doubted=""),
     Kind.HA_SEEN: lambda r, e: replace(r, ha_armed=frozenset(e.data["hosts"])),
     Kind.HOST_LEFT: _host_left,
     Kind.STALE_EPOCH: lambda r, e: replace(r, stale_epoch=e.data["epoch"]),

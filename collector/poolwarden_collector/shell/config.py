@@ -56,6 +56,9 @@ class Alerts:
     webhooks: tuple[Webhook, ...] = ()
 
 
+_HIGHEST_CLAIM = (1 << 63) - (1 << 41)  # TOML's integers are signed; a leap further still fits the contract
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """What is special about one pool: another name that operators may use, and its policy."""
@@ -80,6 +83,8 @@ class Config:
     fence: tuple[Fence, ...] = ()
     alerts: Alerts = Alerts()
     operator_listen: str = ""  # "": operators reach it on this machine only
+    epoch_above: int = 0  # agents are known to have obeyed epochs up to this one: a lost journal begins above it
+    term_above: int = 0  # the same for every pool's term
 
     def policy_of(self, pool: PoolId) -> Policy:
         """The pool's own policy, or the general one."""
@@ -121,6 +126,8 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
         fence=read_fences(top.tables("fence"), environment),
         alerts=_alerts(top.table("alerts")),
         operator_listen=_operator_listen(collector, listen),
+        epoch_above=collector.integer("epoch_above", 0, high=_HIGHEST_CLAIM),
+        term_above=collector.integer("term_above", 0, high=_HIGHEST_CLAIM),
     )
     collector.done()
     top.done()

@@ -49,11 +49,11 @@ class Replies:
 
 
 def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.Order], bool]:
-    """How an order goes to its host; false: it has no stream, or this collector has stood down."""
+    """How an order goes to its host; false: it has no stream, or this collector has stood down in that pool."""
 
     def send(pool: PoolId, order: core.Order) -> bool:
         session = sessions.of(order.host)
-        if roster.deposed or session is None:
+        if pool in roster.stood_down or session is None:
             return False
         # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
         session.send(session.state.order_to_pb(order, roster.epoch, pool))

@@ -56,7 +56,7 @@ class Fencer:
         self._send = send
         self._proxies: dict[PoolId, Proxies] = {}  # what members run, by pool
         self._tasks: set[asyncio.Task[None]] = set()
-        self._offs: set[asyncio.Task[None]] = set()
+        self._offs: dict[asyncio.Task[None], PoolId] = {}
 
     def read_power(self, pool: PoolId, effect: ReadPower) -> None:
         """Read a device; answered by PowerRead."""
@@ -65,26 +65,26 @@ class Fencer:
     def power_off(self, pool: PoolId, effect: PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
         task = self._begin(self._off(pool, effect))
-        self._offs.add(task)
-        task.add_done_callback(self._offs.discard)
+        self._offs[task] = pool
+        task.add_done_callback(lambda done: self._offs.pop(done, None))
 
     def power_on(self, pool: PoolId, effect: PowerOn) -> None:
         """Switch a host on; answered by FenceEnded."""
         task = self._begin(self._on(pool, effect))
-        self._offs.add(task)
-        task.add_done_callback(self._offs.discard)
+        self._offs[task] = pool
+        task.add_done_callback(lambda done: self._offs.pop(done, None))
 
     def heard(self, pool: PoolId, event: Event) -> None:
         """An event of this pool: a member's answer to what it runs may be in it."""
         if pool in self._proxies:
             self._proxies[pool].heard(event, self._now())
 
-    def cut_off(self) -> None:
-        """Kill every power switch that runs or waits for its turn; none of them has a certain result any more.
+    def cut_off(self, pool: PoolId = "") -> None:
+        """Kill every power switch (of this pool) that runs or waits for its turn; none has a certain result any more.
 
         The core waits for the device's hard limit and reads its power anew before it concludes anything.
         """
-        for task in list(self._offs):
+        for task in [task for task, of in self._offs.items() if pool in ("", of)]:
             task.cancel()
 
     async def stop(self) -> None:

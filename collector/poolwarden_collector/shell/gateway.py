@@ -6,6 +6,8 @@ Rules
   PERMISSION_DENIED and an operator's warning: an agent speaks for its own host alone.
 * The first message is Hello, within 5 s, and there is no second one. A host that is on record in another pool is
   refused.
+* A message whose numbers cannot be (wire_bounds.py) is refused with INVALID_ARGUMENT and that reason, and so ends its
+  stream. The pool in which the host is on record hears of it; a host on record nowhere is a warning, no more.
 * A stream that ends is reported as gone *without* a goodbye, however it ended (grpc.aio's loop just ends on a lost
   connection); only a Goodbye message is one.
 * Keepalive 2 s / 1 s finds a cut link in about 1.6 s. Agents ping as often, and are not punished for it.
@@ -18,17 +20,19 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
-from poolwarden_collector.core.events import HostElsewhere
+from poolwarden_collector.core.events import HostElsewhere, HostRefused
 from poolwarden_collector.core.facts import HostId, PoolId
 from poolwarden_collector.shell import clock, wire_orders
 from poolwarden_collector.shell.sessions import Session, Sessions
 from poolwarden_collector.shell.translate import StreamState
+from poolwarden_collector.shell.wire_bounds import Implausible, admit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +118,8 @@ class Gateway(rpc.AgentLinkServicer):
         if session.closing:
             if session.closing != STOPPING:
                 _log.info("stream %d of host %s ends: %s", session.state.stream, session.host, session.closing)
-            await context.abort(grpc.StatusCode.ABORTED, session.closing)
+            code = grpc.StatusCode.INVALID_ARGUMENT if session.implausible else grpc.StatusCode.ABORTED
+            await context.abort(code, session.closing)
 
     async def _admit(self, context: Any) -> Session:
         """Hear the Hello, hold it against the certificate and the record, answer Welcome."""
@@ -128,8 +133,10 @@ class Gateway(rpc.AgentLinkServicer):
             self._alarm(text)
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{text}: an agent speaks for its own host alone")
         pool = self._pool(message.hello)
+        self._hold_to_bounds(message, pool)
         policy = self._roster.config.policy_of(pool)
-        state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout)
+        limits = partial(self._roster.limits, pool)
+        state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits)
         session = Session(proven, pool, state)
         session.send(wire_orders.welcome(self._roster.epoch, policy, self._roster.config.name))
         # The events of this stream come after its predecessor's, and its orders only after its Welcome.
@@ -138,6 +145,16 @@ class Gateway(rpc.AgentLinkServicer):
         hello = message.hello
         _log.info("stream %d: host %s (%s), agent %s", state.stream, proven, hello.host_name, hello.agent_version)
         return session
+
+    def _hold_to_bounds(self, message: pb.AgentMessage, pool: PoolId) -> None:
+        try:
+            admit(message, partial(self._roster.limits, pool))
+        except Implausible as refusal:
+            host = message.hello.host_uuid
+            self._alarm(f"host {host} ({message.hello.host_name}): {refusal}")
+            if on_record := self._roster.pool_of(host):
+                self._inbox.post(on_record, HostRefused(host, str(refusal)))
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"refused: {refusal}") from refusal
 
     async def _first(self, context: Any) -> pb.AgentMessage:
         try:
@@ -177,6 +194,11 @@ class Gateway(rpc.AgentLinkServicer):
                 self._take(session, message)
         except asyncio.CancelledError:
             raise
+        except Implausible as refusal:
+            self._alarm(f"host {session.host}: {refusal}")
+            self._inbox.post(session.pool, HostRefused(session.host, str(refusal)))
+            session.implausible = True
+            session.close(f"refused: {refusal}")
         except Exception as error:
             _log.info("stream %d of host %s broke: %s", session.state.stream, session.host, error)
         session.close("")

@@ -7,7 +7,11 @@ Rules
   one that raised has left nothing behind.
 * One collector per journal: a lock on the state directory, held by the process, refuses a second one.
 * Reading a journal of a newer Poolwarden is refused: an entry that is not understood could be the one that matters.
-* Every error is a ``JournalError`` with one line; whoever gets one may not act on what he wanted to write.
+* Every error is a ``JournalError`` with one line; whoever gets one may not act on what he wanted to write. What no file
+  could hold (``Unwritable``) says nothing about the disk.
+* Epochs and terms are unsigned, as in the contract, and stored in SQLite's signed numbers bit by bit. An epoch from
+  beyond the contract, which an older version may have stored at one agent's word, was never obeyed by anybody: then the
+  highest one of the entries counts.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from poolwarden_collector.core.epoch import LOT_BITS, after
+from poolwarden_collector.core.epoch import HIGHEST, LOT_BITS, after, after_fits
 from poolwarden_collector.core.facts import PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved
@@ -36,6 +40,7 @@ SCHEMA = 1
 FILE = "journal.db"
 LOCK = "lock"
 _BUSY_S = 2.0
+_SIGN = 1 << 63
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -60,6 +65,10 @@ CREATE INDEX IF NOT EXISTS outbox_pending ON outbox (status, sink, id);
 
 class JournalError(Exception):
     """The journal cannot be opened, read or written; one line that says why."""
+
+
+class Unwritable(JournalError):
+    """What was to be written fits in no journal; the disk is not to blame, and trying again is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,11 @@ class Journal:
         except JournalError:
             os.close(self._lock_file)
             raise
-        self.epoch = int(self._meta("epoch"))
+        try:
+            self.epoch = self._last_epoch()
+        except JournalError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Fold the log into the file and let the directory go."""
@@ -137,7 +150,7 @@ class Journal:
         Drawn partly by lot (core/epoch.py), so that two collectors with copies of one journal do not hold the same.
         """
         with self._transaction("a new epoch") as db:
-            epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))
+            epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))  # OverflowError: Unwritable
             db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", [str(epoch)])
         self.epoch = epoch
         return epoch
@@ -171,7 +184,7 @@ class Journal:
             Row(last + n, at, mono, self.epoch, e.term, pool, e.failover, e.kind.value, e.actor, e.text, _json(e.data))
             for n, e in enumerate(entries, 1)
         ]
-        db["entries"].insert_all([_dict(row) for row in rows])  # type: ignore[union-attr]
+        db["entries"].insert_all([_stored(row) for row in rows])  # type: ignore[union-attr]
         return rows
 
     def _add_alert(self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved) -> None:
@@ -273,7 +286,7 @@ class Journal:
             except ValueError as error:
                 why = f"entry {row['seq']} cannot be understood ({error}); was it written by a newer Poolwarden?"
                 raise JournalError(f"{self.path}: {why}") from error
-            yield Entry(kind, row["text"], data, row["failover"], row["term"], row["actor"])
+            yield Entry(kind, row["text"], data, row["failover"], _unsigned(row["term"]), row["actor"])
 
     def history(self, pool: PoolId = "", after_seq: int = 0, limit: int = 0, failover: str = "") -> list[Row]:
         """The newest ``limit`` entries (0: 1000) with a number above ``after_seq``, oldest first."""
@@ -281,15 +294,16 @@ class Journal:
                    AND (:failover = '' OR failover = :failover) ORDER BY seq DESC LIMIT :limit"""
         values = {"after": after_seq, "pool": pool, "failover": failover, "limit": limit or 1000}
         with self._reading() as db:
-            return [Row(**row) for row in db.query(query, values)][::-1]
+            return [_row(row) for row in db.query(query, values)][::-1]
 
     def decision(self, wanted: str) -> Row | None:
         """The newest decision with a stored input: by its entry's number, or the last one of a failover."""
         query = """SELECT * FROM entries WHERE data LIKE '%"input":%' AND (seq = :seq OR failover = :failover)
                    ORDER BY seq DESC LIMIT 1"""
-        values = {"seq": int(wanted) if wanted.isdigit() else -1, "failover": wanted or "-"}
+        number = wanted.isascii() and wanted.isdigit() and len(wanted) <= 18
+        values = {"seq": int(wanted) if number else -1, "failover": wanted or "-"}
         with self._reading() as db:
-            return next((Row(**row) for row in db.query(query, values)), None)
+            return next((_row(row) for row in db.query(query, values)), None)
 
     def alerts(self, pool: PoolId = "", open_only: bool = False, limit: int = 0) -> list[dict[str, Any]]:
         """Alerts, the newest first, each with its ``deliveries`` (rows of the outbox)."""
@@ -304,6 +318,15 @@ class Journal:
                 )
         return found
 
+    def _last_epoch(self) -> int:
+        text = self._meta("epoch")
+        epoch = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else HIGHEST + 1
+        if after_fits(epoch):
+            return epoch
+        with self._reading() as db:
+            found = [_unsigned(row["epoch"]) for row in db.query("SELECT DISTINCT epoch FROM entries")]
+        return max((epoch for epoch in found if after_fits(epoch)), default=0)
+
     def _meta(self, key: str) -> str:
         with self._reading() as db:
             return str(next(db.query("SELECT value FROM meta WHERE key = ?", [key]))["value"])
@@ -314,6 +337,8 @@ class Journal:
             try:
                 with self._db.atomic():
                     yield self._db
+            except (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError) as error:
+                raise Unwritable(f"{self.path}: {what} cannot be held by any journal: {_say(error)}") from error
             except (sqlite3.Error, OSError) as error:
                 raise JournalError(f"{self.path}: {what} cannot be written: {_say(error)}") from error
 
@@ -322,7 +347,7 @@ class Journal:
         with self._guard:
             try:
                 yield self._db
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
                 raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
 
 
@@ -362,8 +387,24 @@ def _open(path: Path) -> Database:
     return db
 
 
-def _dict(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in Row.__slots__}
+def _stored(row: Row) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in Row.__slots__}
+    return values | {"epoch": _signed(row.epoch), "term": _signed(row.term)}
+
+
+def _row(values: dict[str, Any]) -> Row:
+    return Row(**{**values, "epoch": _unsigned(values["epoch"]), "term": _unsigned(values["term"])})
+
+
+def _signed(number: int) -> int:
+    """The number of 64 bits without a sign as SQLite's with one. Raises OverflowError."""
+    if not 0 <= number <= HIGHEST:
+        raise OverflowError(f"{number} is no number of 64 bits")
+    return number if number < _SIGN else number - 2 * _SIGN
+
+
+def _unsigned(number: int) -> int:
+    return number if number >= 0 else number + 2 * _SIGN
 
 
 def _json(value: object) -> str:

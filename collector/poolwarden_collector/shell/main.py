@@ -70,6 +70,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
     outbox = Outbox(journal, make_sinks(config.alerts), service.write, service.publish)
     service.on_alert(outbox.nudge)
     service.on_absence(fencer.cut_off)
+    service.on_stand_down(fencer.cut_off)
     return Parts(
         service,
         inbox,
@@ -89,7 +90,7 @@ async def serve(config: Config, stopping: asyncio.Event) -> None:
         _log.warning("%s", warning)
     journal = Journal(config.state_dir, config.name, sink_names(config.alerts))
     try:
-        journal.begin_epoch()
+        journal.begin_epoch(config.epoch_above)
         journal.abandon_other_sinks()
         await _run(config, assemble(config, journal), stopping)
     finally:

@@ -7,7 +7,8 @@ Rules
   same key.
 * Retries come after 1, 2, 4 .. s, at most 5 min; attempts and the next try are durable.
 * Per sink and alert the oldest parcel goes first: its end is never told before its beginning.
-* A sink that hangs holds up nothing but itself.
+* A sink that hangs holds up nothing but itself. One whose delivery cannot be noted, for whatever reason, pauses as long
+  as one that refuses: the same alert is never delivered again and again without a pause.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Outbox:
         self._committed = committed
         self._threads = {sink.name: ThreadPoolExecutor(1, f"sink-{sink.name}") for sink in sinks}
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, int] = {}  # deliveries in a row that could not be noted
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -99,24 +101,24 @@ class Outbox:
         sink = self._sinks[parcel.sink]
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._threads[parcel.sink], sink.deliver, parcel)
-        except SinkError as error:
-            await self._postpone(parcel, str(error))
-            return
-        try:
-            self._committed(await self._write(self._journal.delivered, parcel, _entry(parcel)))
-        except JournalError as error:
-            _log.error("alert %s was delivered, which cannot be noted: %s; it will come again", parcel.key, error)
-            await asyncio.sleep(FIRST_RETRY_MS / 1000)
+            try:
+                await loop.run_in_executor(self._threads[parcel.sink], sink.deliver, parcel)
+            except SinkError as error:
+                await self._postpone(parcel, str(error))
+            else:
+                self._committed(await self._write(self._journal.delivered, parcel, _entry(parcel)))
+            self._failed.pop(parcel.sink, None)
+        except Exception as error:
+            failed = self._failed.get(parcel.sink, 0)
+            self._failed[parcel.sink] = failed + 1
+            wait = retry_after_ms(failed)
+            _log.error("alert %s: what came of it cannot be noted: %s; again in %d s", parcel.key, error, wait / 1000)
+            await asyncio.sleep(wait / 1000)
 
     async def _postpone(self, parcel: Parcel, error: str) -> None:
         wait = retry_after_ms(parcel.attempts)
         _log.warning("alert %s to %s: %s; again in %.0f s", parcel.key, parcel.sink, error, wait / 1000)
-        try:
-            await self._write(self._journal.undelivered, parcel, error, clock.wall_ms() + wait)
-        except JournalError as failure:
-            _log.error("%s", failure)
-            await asyncio.sleep(FIRST_RETRY_MS / 1000)
+        await self._write(self._journal.undelivered, parcel, error, clock.wall_ms() + wait)
 
 
 def _entry(parcel: Parcel) -> Entry:

@@ -12,6 +12,7 @@ from poolwarden_collector.core.facts import HostId, Ms, PoolId
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.site import Blind
 from poolwarden_collector.shell.config import Config
+from poolwarden_collector.shell.wire_bounds import Limits
 
 _WARNINGS_KEPT = 20
 
@@ -26,37 +27,39 @@ class Roster:
         self.started_at = now()
         self.pools: dict[PoolId, Pool] = {}
         self.sites: dict[str, Blind] = {}  # sites towards which it considers itself blind
-        self.deposed = ""  # why it does nothing more until a person restarts it; empty: it may
+        self.stood_down: dict[PoolId, str] = {}  # pools in which another collector is obeyed, and how that is known
         self.stalled = ""  # why nothing can be made durable; empty: it can
         self.stalled_at: Ms | None = None
         self._quiet_from = self.started_at
         self._quiet_sites: dict[str, Ms] = {}
-        self._quiet_until: Ms = 0
         self._warnings: deque[str] = deque(maxlen=_WARNINGS_KEPT)
 
     def site(self, pool: PoolId) -> Site:
         """The collector's condition as this pool must know it."""
         blind = self.sites.get(self.config.policy_of(pool).site)
-        return Site(self.epoch, self.started_at, self.quiet_until(pool), blind.why if blind else "", self.deposed)
+        deposed = self.stood_down.get(pool, "")
+        return Site(self.epoch, self.started_at, self.quiet_until(pool), blind.why if blind else "", deposed)
 
     @property
     def blind(self) -> str:
         """Every reason why it considers itself blind; empty if there is none."""
         return "; ".join(dict.fromkeys(blind.why for _, blind in sorted(self.sites.items())))
 
+    def limits(self, pool: PoolId) -> Limits:
+        """The highest numbers that a host of this pool may claim now."""
+        known = self.pools.get(pool)
+        term = max(known.record.term if known is not None else 0, self.config.term_above)
+        return Limits.beyond(max(self.epoch, self.config.epoch_above), term)
+
     def quiet_until(self, pool: PoolId) -> Ms:
         """When this pool's start-up quiet time ends (or ended)."""
         policy = self.config.policy_of(pool)
         began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0))
-        return max(began + policy.quiet_time, self._quiet_until)
+        return began + policy.quiet_time
 
     def be_quiet_again(self, now: Ms) -> None:
         """The collector was away: everything that it remembers of agents' silence is its own."""
         self._quiet_from = now
-
-    def be_quiet_until(self, until: Ms) -> None:
-        """Its journal is not the newest: nothing begins in any pool before ``until``."""
-        self._quiet_until = max(self._quiet_until, until)
 
     def judged(self, sites: dict[str, Blind], now: Ms) -> tuple[str, ...]:
         """Take the newest judgement of the sites; those that it sees again are quiet anew. What to log."""
@@ -82,5 +85,12 @@ class Roster:
         self._warnings.append(text)
 
     def warnings(self) -> tuple[str, ...]:
-        stood_down = (f"THIS COLLECTOR HAS STOOD DOWN, it is read-only: {self.deposed}",) if self.deposed else ()
+        stood_down = [
+            f"THIS COLLECTOR HAS STOOD DOWN in pool {self._name(pool)}, it is read-only there: {why}"
+            for pool, why in self.stood_down.items()
+        ]
         return (*stood_down, *self._warnings)
+
+    def _name(self, pool: PoolId) -> str:
+        known = self.pools.get(pool)
+        return known.record.name if known is not None and known.record.name else pool

@@ -13,7 +13,10 @@ Rules
 * A collector that was away itself (stopped, suspended, starved for more than 5 s) takes its quiet time again, and cuts
   off every power-off that is still running: it was decided before. Time is counted on the clock that runs while the
   machine sleeps; orders from before the sleep are dead on arrival by what they echo.
-* A collector that has stood down (agents obey another one) goes on to look and to tell, and sends and fences nothing.
+* A collector that has stood down in a pool (an agent there obeys another one) goes on to look and to tell; it sends and
+  fences nothing there. Its other pools are not concerned.
+* A step that no store can hold (a number out of all bounds) is dropped with its event, as one that broke an invariant:
+  only the disk stops everything.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.effects import Effects
 from poolwarden_collector.shell.inbox import Happening, Inbox
-from poolwarden_collector.shell.journal import Journal, JournalError, Row
+from poolwarden_collector.shell.journal import Journal, JournalError, Row, Unwritable
 from poolwarden_collector.shell.roster import Roster
 from poolwarden_collector.shell.telemetry import Telemetry
 
@@ -77,6 +80,7 @@ class Service:
         self._followers: set[Callable[[list[Row]], None]] = set()
         self._on_alert: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
+        self._on_stand_down: Callable[[PoolId], None] = lambda _: None
         self._last_step = roster.now()
         self._stepped: dict[PoolId, Ms] = {}
         self._last_boottime = clock.awake_or_not_ms()
@@ -100,6 +104,10 @@ class Service:
         """What to do at once when this collector finds that it was away."""
         self._on_absence = cut
 
+    def on_stand_down(self, cut: Callable[[PoolId], None]) -> None:
+        """What to do at once in a pool in which this collector stands down."""
+        self._on_stand_down = cut
+
     def publish(self, rows: list[Row]) -> None:
         """Rows have become durable."""
         if rows:
@@ -115,8 +123,12 @@ class Service:
             self.roster.warn(text)
         for uuid in await self.write(self._journal.pools):
             entries = await self.write(lambda pool: list(self._journal.replay(pool)), uuid)
-            record = fold(PoolRecord(uuid), entries)
-            self.roster.pools[uuid] = self._pool(record)
+            self.roster.pools[uuid] = self._pool(fold(PoolRecord(uuid), entries))
+        # Who starts a collector has decided that it is in charge, also where it had stood down, whoever is heard now.
+        above = max((pool.record.stale_epoch for pool in self.roster.pools.values()), default=0)
+        if above >= self.roster.epoch:
+            self.roster.epoch = await self.write(self._journal.begin_epoch, above)
+        for uuid in self.roster.pools:
             text = f"collector {self.roster.config.name} started with epoch {epoch.name(self.roster.epoch)}"
             await self._note(uuid, Kind.COLLECTOR_STARTED, text, epoch=self.roster.epoch)
 
@@ -152,10 +164,11 @@ class Service:
             return
         try:
             await self._step(happening)
-        except JournalError as error:
-            self._stall(str(error))
-            self._hold(happening)
         except Exception as error:
+            if isinstance(error, JournalError) and not isinstance(error, Unwritable):
+                self._stall(str(error))
+                self._hold(happening)
+                return
             # safety: an invariant that broke in one pool stops that step alone; nothing of it was committed or done.
             _log.exception("pool %s: %s was not taken", happening.pool, type(happening.event).__name__)
             self.roster.warn(f"internal error in pool {happening.pool}: {type(error).__name__}: {error}; see the log")
@@ -201,19 +214,17 @@ class Service:
             self.roster.warn(f"the journal's disk is slow, or this machine slept: an effect was {text}")
             self._drop(pool, effect, text)
             return
-        if self.roster.deposed and isinstance(effect, _ACTS):
+        if pool in self.roster.stood_down and isinstance(effect, _ACTS):
             self._drop(pool, effect, "not begun: this collector has stood down")
             return
         if isinstance(effect, orders.StandDown):
-            self._stand_down(effect.why)
-            return
-        if isinstance(effect, orders.BeQuiet):
-            _log.warning("pool %s: %s; quiet for %.0f s", pool, effect.why, (effect.until - self.roster.now()) / 1000)
-            self.roster.be_quiet_until(effect.until)
+            self._stand_down(pool, effect.why)
             return
         if isinstance(effect, orders.RaiseEpoch):
             self._epoch_above = max(self._epoch_above, effect.above)
             await self._raise_epoch()
+            if effect.above < self.roster.epoch:
+                self.roster.stood_down.pop(pool, None)
             return
         try:
             self._effects.perform(pool, effect)
@@ -229,11 +240,11 @@ class Service:
             now = self.roster.now()
             self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, now, begun=False))
 
-    def _stand_down(self, why: str) -> None:
-        if not self.roster.deposed:
-            _log.critical("STANDING DOWN, for all pools and until restarted: %s", why)
-            self.roster.deposed = why
-            self._on_absence()  # what runs was decided by a collector that was in charge
+    def _stand_down(self, pool: PoolId, why: str) -> None:
+        if pool not in self.roster.stood_down:
+            _log.critical("STANDING DOWN in pool %s: %s", pool, why)
+            self.roster.stood_down[pool] = why
+            self._on_stand_down(pool)  # what runs was decided by a collector that was in charge
 
     async def _raise_epoch(self) -> None:
         if self._epoch_above < self.roster.epoch:
@@ -241,6 +252,9 @@ class Service:
         try:
             self.roster.epoch = await self.write(self._journal.begin_epoch, self._epoch_above)
             _log.warning("epoch raised to %d: an agent had seen %d", self.roster.epoch, self._epoch_above)
+        except Unwritable as error:
+            self.roster.warn(str(error))
+            self._epoch_above = 0
         except JournalError as error:
             self._stall(str(error))  # repeated when the journal works again
 

@@ -24,6 +24,7 @@ class Session:
         self.pool = pool
         self.state = state
         self.closing: str | None = None
+        self.implausible = False  # it ends because of what its host claims
         self._queue: deque[pb.CollectorMessage] = deque()
         self._wake = asyncio.Event()
 

@@ -2,6 +2,7 @@
 
 Rules
 -----
+* Numbers are cut to what SQLite holds; nobody decides by them.
 * It never blocks and never fails the collector: facts go into a bounded queue (the oldest are dropped), a thread of its
   own writes them in batches with synchronous=NORMAL, and an error there is logged once and tried again later.
 * It stays small: the newest facts of a host at most every 10 s, a line of history every 5 min, kept for 30 days and
@@ -35,6 +36,8 @@ KEEP_LATE = 1_000_000
 _QUEUE = 4_096
 _BATCH_S = 1.0
 _PRUNE_EVERY = 600  # batches
+
+_MOST = (1 << 53) - 1
 
 _log = logging.getLogger(__name__)
 
@@ -96,8 +99,8 @@ class Telemetry:
             kind, text = told.event.kind, told.event.text
         else:
             kind, text = "sample", json.dumps(_sample_of(told.sample), separators=(",", ":"))
-        at = now - told.age_ms if told.age_ms else None
-        line = (host, pool, told.boot_id, told.mono_ms, at, now, kind[:40], text[:1000], told.dropped)
+        at = now - _held(told.age_ms) if told.age_ms else None
+        line = (host, pool, told.boot_id, _held(told.mono_ms), at, now, kind[:40], text[:1000], _held(told.dropped))
         self._late.append(line)
 
     def told_late(self, host: HostId, samples: bool, limit: int) -> list[dict[str, Any]]:
@@ -123,7 +126,7 @@ class Telemetry:
                 if batches % _PRUNE_EVERY == 1:
                     _prune(db)
                 self._failing = ""
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # whatever a batch holds: it is lost, and the next one is tried
                 self._complain(str(error))
                 if self._stop.is_set():
                     break
@@ -170,6 +173,11 @@ def _prune(db: Database) -> None:
         db.execute("DELETE FROM history WHERE rowid <= ?", [newest - KEEP_ROWS])
 
 
+def _held(number: int) -> int:
+    """The number, or the highest that SQLite and every reader of JSON hold."""
+    return max(-_MOST, min(number, _MOST))
+
+
 def _latest(sample: _Sample) -> dict[str, Any]:
     facts = json.dumps(asdict(sample.facts), default=_plain, separators=(",", ":"))
     return {"host": sample.host, "pool": sample.pool, "at_ms": sample.at_ms, "facts": facts}
@@ -181,10 +189,10 @@ def _line(sample: _Sample) -> dict[str, Any]:
     return {
         "host": sample.host,
         "at_ms": sample.at_ms,
-        "generation": f.database.generation,
+        "generation": _held(f.database.generation),
         "xapi": f.xapi.liveness.value,
-        "root_free": root,
-        "memory_available": f.memory_available,
+        "root_free": None if root is None else _held(root),
+        "memory_available": _held(f.memory_available),
         "vms": None if f.domains is None else len(f.domains),
     }
 

@@ -8,11 +8,12 @@ Rules
   later than the message's arrival.
 * Deltas are merged here, section by section. A gap in the sequence, or a delta before any full report, asks for a full
   one; nothing is reported to the core before the first full report.
-* Nothing here judges: even nonsense is passed on as unknown.
+* Nothing here judges: even nonsense is passed on as unknown. Only numbers that cannot be are refused (wire_bounds.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Freshness, HostFacts, HostId, Ms, PoolId
 from poolwarden_collector.core.orders import AnswerGate, Order
-from poolwarden_collector.shell import wire_around, wire_disks, wire_facts, wire_orders
+from poolwarden_collector.shell import wire_around, wire_bounds, wire_disks, wire_facts, wire_orders
 
 OFFSET_WINDOW_MS: Ms = 300_000
 
@@ -33,10 +34,19 @@ ASK_AGAIN = 8  # reports: how long an agent may take to bring a section that was
 
 
 class StreamState:
-    """What the collector knows of one stream. ``pool`` is used where the agent does not know its own."""
+    """What the collector knows of one stream. ``pool`` is used where the agent does not know its own; ``limits`` are
+    the numbers that its host may claim at this moment.
+    """
 
-    def __init__(self, stream: int, pool: PoolId = "", probe_timeout_ms: Ms = 1_500) -> None:
+    def __init__(
+        self,
+        stream: int,
+        pool: PoolId = "",
+        probe_timeout_ms: Ms = 1_500,
+        limits: Callable[[], wire_bounds.Limits] = wire_bounds.Limits,
+    ) -> None:
         self.stream = stream
+        self._limits = limits
         self.pool = pool
         self.host: HostId = ""
         self.probe_timeout_ms = probe_timeout_ms
@@ -58,7 +68,11 @@ class StreamState:
         self._recv = self._wall = 0  # when the present message arrived, on both of our clocks
 
     def on_message(self, message: pb.AgentMessage, recv_ms: Ms, wall_ms: Ms = 0) -> list[ev.Event]:
-        """The events of one message that arrived at ``recv_ms`` (collector's clock; ``wall_ms``: of its wall clock)."""
+        """The events of one message that arrived at ``recv_ms`` (collector's clock; ``wall_ms``: of its wall clock).
+
+        Raises Implausible: nothing of the message was taken.
+        """
+        wire_bounds.admit(message, self._limits)
         self._recv, self._wall = recv_ms, wall_ms
         moved = self._learn_clock(message.mono_ms, recv_ms)
         gap = message.sequence != self._sequence + 1 and self._sequence != 0

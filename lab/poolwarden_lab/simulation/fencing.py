@@ -171,9 +171,9 @@ class SimFencer:
         now = self._shell.world.now
         self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
 
-    def cut_off(self) -> None:
-        """Kill every power-off that runs; none of them has a certain result any more."""
-        for off in list(self._offs):
+    def cut_off(self, pool: PoolId = "") -> None:
+        """Kill every power-off (of this pool) that runs; none of them has a certain result any more."""
+        for off in [off for off in self._offs if pool in ("", off.pool)]:
             self._offs.remove(off)
             off.over = True
             ended = ev.FenceEnded(off.host, off.run_id, False, False, "cut off by the collector", self._shell.world.now)

@@ -16,6 +16,7 @@ from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.facts import HostId, PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.translate import StreamState
+from poolwarden_collector.shell.wire_bounds import Implausible, admit
 from poolwarden_lab.simulation.streams import Stream
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ class SimSessions:
             session.stream.end()
             return
         self._shell.world.heard(self._shell, session.host, sent_at)
-        for event in session.state.on_message(message, self._shell.world.now):
+        try:
+            events = session.state.on_message(message, self._shell.world.now)
+        except Implausible as refusal:
+            self._shell.take(session.pool, ev.HostRefused(session.host, str(refusal)))
+            session.stream.end()
+            return
+        for event in events:
             self._shell.take(session.pool, event)
         for reply in session.state.take_replies():
             self._down(session, reply)
@@ -78,9 +85,15 @@ class SimSessions:
             roster.warn(f"host {hello.host_name} is of pool {on_record} and now says that it is of {pool}")
             self._shell.take(on_record, ev.HostElsewhere(hello.host_uuid, hello.host_name, pool))
             return False
+        try:
+            admit(message, lambda: roster.limits(pool))
+        except Implausible as refusal:
+            if on_record:
+                self._shell.take(on_record, ev.HostRefused(hello.host_uuid, str(refusal)))
+            return False
         policy = roster.config.policy_of(pool)
         session.host, session.pool = hello.host_uuid, pool
-        session.state = StreamState(session.stream.number, pool, policy.probe_timeout)
+        session.state = StreamState(session.stream.number, pool, policy.probe_timeout, lambda: roster.limits(pool))
         older, self._of[session.host] = self._of.get(session.host), session
         self._down(session, wire_orders.welcome(self._shell.epoch, policy, roster.config.name))
         if older is not None:

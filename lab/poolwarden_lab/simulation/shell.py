@@ -145,8 +145,11 @@ class SimShell:
         """Fold every pool from the ledger, and begin to tick."""
         with self.mortal():
             for pool in self.ledger.pools():
-                record = fold(PoolRecord(pool), self.ledger.entries(pool))
-                self.pools[pool] = self._pool(record)
+                self.pools[pool] = self._pool(fold(PoolRecord(pool), self.ledger.entries(pool)))
+            above = max((pool.record.stale_epoch for pool in self.pools.values()), default=0)
+            if above >= self.epoch:
+                self.roster.epoch = self.begin_epoch(above)
+            for pool in list(self.pools):
                 text = f"collector {self.settings.name} started with epoch {epoch.name(self.epoch)}"
                 self._note(pool, Kind.COLLECTOR_STARTED, text, epoch=self.epoch)
         self.later(TICK_MS, self._tick)
@@ -275,7 +278,7 @@ class SimShell:
 
     def _perform_all(self, pool: PoolId, outcome: Outcome) -> None:
         for effect in outcome.effects:
-            if self.roster.deposed and isinstance(effect, _ACTS):
+            if pool in self.roster.stood_down and isinstance(effect, _ACTS):
                 self._drop(pool, effect)
                 continue
             self.counters.effects += 1
@@ -393,24 +396,24 @@ class SimShell:
             case out.Reply():
                 self.replies[effect.request_id] = effect
             case out.StandDown(why):
-                self._stand_down(why)
-            case out.BeQuiet(until):
-                self.roster.be_quiet_until(until)
+                self._stand_down(pool, why)
             case out.RaiseEpoch(above):
                 self._epoch_above = max(self._epoch_above, above)
                 self._raise_epoch()
+                if above < self.epoch:
+                    self.roster.stood_down.pop(pool, None)
 
     def _send_order(self, pool: PoolId, order: out.Order) -> None:
         self.order(pool, order)
 
     def order(self, pool: PoolId, order: out.Order) -> bool:
         """Send an order; false: that host has no stream, or this collector has stood down."""
-        return not self.roster.deposed and self.sessions.send_order(pool, order)
+        return pool not in self.roster.stood_down and self.sessions.send_order(pool, order)
 
-    def _stand_down(self, why: str) -> None:
-        if not self.roster.deposed:
-            self.roster.deposed = why
-            self.fencer.cut_off()
+    def _stand_down(self, pool: PoolId, why: str) -> None:
+        if pool not in self.roster.stood_down:
+            self.roster.stood_down[pool] = why
+            self.fencer.cut_off(pool)
 
     def _raise_epoch(self) -> None:
         if self._epoch_above < self.roster.epoch:
