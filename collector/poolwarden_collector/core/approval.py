@@ -5,7 +5,10 @@ Rules
 * A yes decides nothing against what no operator overrules: the verdict, a pause, an armed HA, the quiet time, a blind
   collector, a higher epoch, too few survivors. It overrules the mode *ask* and the cool-down, and the journal says so.
 * It must contain every number that is at stake *now*, not when it was asked; else it is refused with the command that
-  would do, and the question is put anew.
+  would do. Where the VMs at stake are others than the question named, that one is withdrawn and the new one put first:
+  the command that the refusal names is the new question's, so it is accepted when it is typed.
+* It is for one question, by its id. A pool's or a failover's name stands for it only while no other question has been
+  asked in this incident.
 * A yes to a question without a failover decides one, with the approval attached; everything is looked at again on the
   way, up to the promote intent.
 * A no closes the question, and aborts the failover that stands still for it; what it fenced is released (ends.py).
@@ -25,10 +28,11 @@ from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.permission import boot_grace, hold_refusal, may_begin, needs_word
+from poolwarden_collector.core.permission import boot_grace, hold_refusal, may_begin, needs_word, not_now
 from poolwarden_collector.core.power import view
+from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.record import REVERSIBLE, Failover, Path
-from poolwarden_collector.core.remedies import relocation_refusal, roles_refusal
+from poolwarden_collector.core.remedies import ask_shot, relocation_refusal, roles_refusal
 from poolwarden_collector.core.verdict import Verdict
 
 EVIDENCE_WAIT_MS: Ms = 8_000
@@ -71,10 +75,12 @@ def _nothing_asked(d: Draft) -> No:
 
 def _wrong_id(d: Draft, said: OperatorSaid, question: Question) -> No | None:
     wanted = said.arg("id")
-    if wanted in ("", question.id, question.failover, d.record.pool, d.record.name):
+    # safety: whoever has not seen this question cannot say yes to it, whatever else he has been asked here.
+    if wanted == question.id or (wanted in ("", d.record.pool, d.record.name) and not d.record.asked.replaced):
         return None
-    why = f"{wanted} is not what is asked now: {question.id} is"
-    return No("wrong-question", why, "poolwarden status shows the question and its stakes")
+    what = f"{wanted} is not what is asked now" if wanted else "something else was asked here before"
+    step = f"{questions.approve_command(question.id, question.needs)}; or poolwarden deny {question.id}"
+    return No("wrong-question", f"{what}: {question.id} is: {question.what}", step)
 
 
 # ------------------------------------------------------------------------------------------------ an open failover
@@ -92,28 +98,22 @@ def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Ques
         max(given.stale_ms, int(before.get("accept_stale_ms", 0))),
         given.shoot or bool(before.get("shoot")),
     )
-    needs, vms, why = _needs_now(d, failover, question)
-    if short := _falls_short(question, given, needs, why):
+    if question.kind in (Ask.KILL, Ask.STALE):
+        # safety: what is at stake is made anew at this instant; a yes to one set of VMs is none to another.
+        forecast.ask_again(d, failover, failover.candidate or question.host)
+        if (anew := questions.other_now(d, question)) is not None:
+            return anew
+    needs = _needs_now(d, failover, question)
+    if short := _falls_short(question, given, needs, question.what):
         return short
-    _attach(d, said, question, given, vms)
+    _attach(d, said, question, given, question.vms or tuple(before.get("vms", ())))
     return f"approved; failover {failover.id} goes on, and everything is looked at again"
 
 
-def _needs_now(d: Draft, failover: Failover, question: Question) -> tuple[Needs, tuple[str, ...], str]:
-    """What a yes must contain at this instant, which VMs that are, and in words."""
-    candidate = failover.candidate or (question.host if question.kind in (Ask.KILL, Ask.STALE) else "")
+def _needs_now(d: Draft, failover: Failover, question: Question) -> Needs:
+    """What a yes to this question must contain at this instant."""
     shoot = question.needs.shoot and view(d, failover.old_master).power is Power.ON
-    if question.kind not in (Ask.KILL, Ask.STALE) or not candidate:
-        return Needs(shoot=shoot), (), question.what
-    kills = forecast.expected(d, failover, candidate)
-    if isinstance(kills, str):
-        return question.needs, question.vms, question.what  # it is not known at this instant: what was asked holds
-    old = copies.too_old(d, candidate)
-    names = ", ".join(f"{kill.name} on {d.name(kill.host)}" for kill in kills)
-    parts = [f"promoting {d.name(candidate)} would kill {len(kills)} running VMs: {names}"] if kills else []
-    parts += [f"its copy of the database: {old.text}"] if old is not None else []
-    needs = Needs(len(kills), copies.needed(old) if old is not None else 0, shoot)
-    return needs, tuple(kill.vm for kill in kills), "; ".join(parts) or question.what
+    return Needs(question.needs.kill, question.needs.stale_ms, shoot)
 
 
 def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No | None:
@@ -145,7 +145,7 @@ def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms:
         "accept_stale_ms": given.stale_ms,
         "shoot": given.shoot,
         "vms": list(vms),
-        "overruled": overruled,
+        "overruled": overruled.text if overruled else "",
     }
     d.note(Kind.APPROVED, f"{said.actor} approved: {question.what}{_in_words(given)}{beyond}", said.actor, **data)
     d.change(approved_at=d.now)
@@ -168,6 +168,10 @@ def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: 
         return No("held", f"no failover: {refusal}", "poolwarden explain POOL")
     power = view(d, question.host)
     reads_on = question.kind is Ask.SHOOT and power.power is Power.ON
+    if reads_on:
+        ask_shot(d, question.host, at_once=True)
+        if (anew := questions.other_now(d, question)) is not None:
+            return anew
     best = next((r for r in rank(d, question.host, None) if not r.limitation), None)
     old = copies.too_old(d, best.host) if best is not None and question.kind is Ask.SHOOT else None
     needs = Needs(stale_ms=copies.needed(old) if old is not None else 0, shoot=reads_on)
@@ -178,30 +182,29 @@ def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: 
     return f"approved; failover {d.failover.id if d.failover else ''} is decided, and everything is looked at again"
 
 
-def _decision_refusal(d: Draft, verdict: Verdict, path: Path, host: HostId) -> str:
+def _decision_refusal(d: Draft, verdict: Verdict, path: Path, host: HostId) -> Reason | None:
     """Why the failover that was asked for may not be decided at this instant, whoever says so."""
     if path is Path.ROLES:
-        return roles_refusal(d) if verdict is Verdict.NO_MASTER else f"the verdict is {verdict.word}"
+        return roles_refusal(d) if verdict is Verdict.NO_MASTER else not_now(verdict)
     if path is Path.POWER:
-        grace = boot_grace(d) if view(d, host).power is not Power.OFF else ""
+        grace = boot_grace(d) if view(d, host).power is not Power.OFF else None
         return may_begin(d, verdict) or grace
     if verdict is Verdict.POOL_SPLIT and d.policy.relocate_split:
         return relocation_refusal(d, verdict)
     if verdict in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN):
         return hold_refusal(d, verdict)
-    return f"the verdict is {verdict.word}"
+    return not_now(verdict)
 
 
 def _approve_remedy(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
     """Restart the master's xapi, or repair a member, at the operator's word."""
     approve_it = restart.approve if question.kind is Ask.RESTART else repair.approve
-    answer = approve_it(d, question.host, verdict, given.kill, question.vms, said.actor)
+    answer = approve_it(d, question, verdict, given.kill, said.actor)
     if answer is None:
         d.change(pending=(*d.live.pending, (said, d.now + EVIDENCE_WAIT_MS)))
         return ""
     if isinstance(answer, No):
-        step = questions.approve_command(question.id, question.needs) if answer.code == "more-at-stake" else ""
-        return No(answer.code, answer.why, step or answer.next_step)
+        return answer
     _attach(d, said, question, given, question.vms)
     return f"approved; {answer}"
 

@@ -46,7 +46,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question; ``ground`` names its reason, blind to what changes by itself (durations)."""
+    """One question; ``ground`` is what it is about: kind, hosts, VMs, numbers (questions.py). Its sentence is not."""
 
     id: str
     number: int
@@ -58,7 +58,7 @@ class Question:
     ground: str
     failover: str = ""  # the open failover that stands still for it; empty: none is decided
     path: str = ""  # how the old master would be made harmless, where a yes decides a failover
-    vms: tuple[str, ...] = ()  # the VMs that would be killed
+    vms: tuple[str, ...] = ()  # the VMs that would be killed: a yes covers these and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ class Asked:
 
     open: Question | None = None
     number: int = 0
+    of: str = ""  # the failover that the last question belonged to
+    before: str = ""  # the ground of the last question of this incident
+    replaced: bool = False  # another one went before in this incident: whoever answers has to name the question
     denied: dict[str, str] = field(default_factory=dict)  # ground -> who denied it and why
 
 
@@ -93,7 +96,8 @@ def _asked(asked: Asked, entry: Entry) -> Asked:
         d["path"],
         tuple(d["vms"]),
     )
-    return replace(asked, open=question, number=question.number)
+    replaced, ground = asked.replaced or asked.before not in ("", question.ground), question.ground
+    return replace(asked, open=question, number=question.number, of=entry.failover, before=ground, replaced=replaced)
 
 
 def _closed(asked: Asked, entry: Entry) -> Asked:
@@ -112,17 +116,18 @@ def _denied(asked: Asked, entry: Entry) -> Asked:
 def _moved_on(asked: Asked, entry: Entry) -> Asked:
     """The failover that the question belongs to stands still for it no longer."""
     ours = asked.open is not None and asked.open.failover == entry.failover
-    return replace(asked, open=None) if ours else asked
+    return _closed(asked, entry) if ours else asked
 
 
 def _decided(asked: Asked, entry: Entry) -> Asked:
     """A failover is open now: what was asked while none was is answered by it."""
-    return replace(asked, open=None) if asked.open is not None and not asked.open.failover else asked
+    return _closed(asked, entry) if asked.open is not None and not asked.open.failover else asked
 
 
 def _verdict(asked: Asked, entry: Entry) -> Asked:
-    over = entry.data.get("verdict") == "Healthy" and asked.denied
-    return replace(asked, denied={}) if over else asked
+    if entry.data.get("verdict") != "Healthy" or not (asked.denied or asked.before):
+        return asked
+    return replace(asked, denied={}, before="", replaced=False)
 
 
 _CHANGES: dict[Kind, Callable[[Asked, Entry], Asked]] = {

@@ -24,6 +24,7 @@ from poolwarden_collector.core.evidence import FACTS_FRESH_MS
 from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Power, Role, Tri
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.power import view
+from poolwarden_collector.core.reasons import Cause, Reason
 
 # What a candidate's agent must be able to do: its claim and its answer to the last look are waited for.
 NEEDED = ("promote", "claim", "probe_now")
@@ -31,12 +32,12 @@ NEEDED = ("promote", "claim", "probe_now")
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One host as a candidate: ``limitation`` is empty if it may be promoted."""
+    """One host as a candidate: ``limitation`` is None if it may be promoted."""
 
     host: HostId
     name: str
     generation: int
-    limitation: str
+    limitation: Reason | None
     enabled: Tri = Tri.UNKNOWN
     unplugged: tuple[str, ...] = ()  # SRs that the last serving master did not see attached there
     superseded: bool = False  # it was succeeded, and not attached to its successor since
@@ -86,7 +87,7 @@ def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId,
     generation = agent.facts.database.generation if agent is not None else 0
     why = limitation(d, host, old_master, agent)
     if not why and claimed is not None and host not in claimed:
-        why = "it has not answered the claim"
+        why = Reason(Cause.NO_CLAIM, "it has not answered the claim")
     return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host), superseded(d, host))
 
 
@@ -106,34 +107,38 @@ def enabled(d: Draft, host: HostId) -> Tri:
     return Tri.UNKNOWN
 
 
-def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | None) -> str:
-    """Why this host cannot be promoted now; empty if it can."""
+def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | None) -> Reason | None:
+    """Why this host cannot be promoted now; None if it can."""
     if {host, d.name(host)} & set(d.policy.never_promote):
-        return "the policy never promotes it"
+        return Reason(Cause.POLICY, "the policy never promotes it")
     if agent is None:
-        return "its agent is not heard"
+        return Reason(Cause.NOT_HEARD, "its agent is not heard")
     f = agent.facts
     seen = [at for at in (f.observed.host, f.observed.xapi) if at is not None]
     if seen and d.now - min(seen) > FACTS_FRESH_MS:
-        return f"its facts are {(d.now - min(seen)) / 1000:.0f} s old"
+        return Reason(Cause.OLD_FACTS, f"its facts are {(d.now - min(seen)) / 1000:.0f} s old")
     if missing := [kind for kind in NEEDED if kind not in agent.hello.capabilities]:
-        return f"its agent {agent.hello.agent_version} cannot {missing[0]}"
+        return Reason(Cause.INCAPABLE, f"its agent {agent.hello.agent_version} cannot {missing[0]}", (missing[0],))
     if f.database.ha_armed is not Tri.NO:
-        return "xapi's HA is armed on it" if f.database.ha_armed is Tri.YES else "its HA flag cannot be read"
+        armed = f.database.ha_armed is Tri.YES
+        return Reason(Cause.HA, "xapi's HA is armed on it" if armed else "its HA flag cannot be read")
     # safety: as the agent's gate has it; a tombstone of this very term was set by whoever succeeds this failover.
     if f.tombstone is not None and f.tombstone.term >= _term(d):
-        return f"it carries a tombstone of term {f.tombstone.term}, which this failover's term does not overrule"
+        why = f"it carries a tombstone of term {f.tombstone.term}, which this failover's term does not overrule"
+        return Reason(Cause.TOMBSTONE, why)
     if f.role.pool_conf is not Role.MEMBER:
-        return f"its pool.conf says {f.role.pool_conf.value}, not member"
+        why = f"its pool.conf says {f.role.pool_conf.value}, not member"
+        return Reason(Cause.ROLE, why, (f.role.pool_conf.value,))
     old = d.record.address_of(old_master)
     if old and f.role.master_address != old:
-        return f"its pool.conf names another master, {f.role.master_address}"
+        why = f"its pool.conf names another master, {f.role.master_address}"
+        return Reason(Cause.FOLLOWS_ANOTHER, why, (f.role.master_address,))
     if host in d.live.mute:
-        return "it does not answer the last look"
+        return Reason(Cause.NO_LOOK, "it does not answer the last look")
     if f.database.generation == 0:
-        return "it has no readable copy of the database"
+        return Reason(Cause.NO_COPY, "it has no readable copy of the database")
     if f.database.rolling_upgrade is Tri.YES:
-        return "a rolling upgrade is in progress"
+        return Reason(Cause.UPGRADE, "a rolling upgrade is in progress")
     return _resources(d, agent) or _version(d, agent, old_master)
 
 
@@ -142,19 +147,20 @@ def _term(d: Draft) -> int:
     return d.failover.term if d.failover is not None else d.record.term + 1
 
 
-def _resources(d: Draft, agent: AgentState) -> str:
+def _resources(d: Draft, agent: AgentState) -> Reason | None:
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     if root is None:
-        return "its free disk space is not known"
+        return Reason(Cause.NO_ROOM, "its free disk space is not known")
     if root.free_bytes < d.policy.min_root_free_bytes:
-        return f"its / is {root.used_percent:.0f} % full"
+        return Reason(Cause.NO_ROOM, f"its / is {root.used_percent:.0f} % full")
     x = agent.facts.xapi
     if x.socket_liveness is not Liveness.ANSWERS:
-        return f"its xapi does not answer on the local socket ({x.socket_liveness.value})"
-    return ""
+        why = f"its xapi does not answer on the local socket ({x.socket_liveness.value})"
+        return Reason(Cause.XAPI, why, (x.socket_liveness.value,))
+    return None
 
 
-def _version(d: Draft, agent: AgentState, old_master: HostId) -> str:
+def _version(d: Draft, agent: AgentState, old_master: HostId) -> Reason | None:
     """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
     version, agents = agent.facts.xapi_version, d.live.agents
     own = _dotted(version)
@@ -163,8 +169,9 @@ def _version(d: Draft, agent: AgentState, old_master: HostId) -> str:
         if not own or other is None or other.facts.xapi_version == version or host in (agent.hello.host, old_master):
             continue
         if _dotted(other.facts.xapi_version) > own:
-            return f"its xapi {version} is older than {d.name(host)}'s {other.facts.xapi_version}"
-    return ""
+            why = f"its xapi {version} is older than {d.name(host)}'s {other.facts.xapi_version}"
+            return Reason(Cause.VERSION, why, (host,))
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -172,20 +179,21 @@ def _dotted(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit() and len(part) < 10)
 
 
-def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | str:
+def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | Reason:
     """Running VMs that a promotion of ``candidate`` would terminate in the pool, or why that cannot be said.
 
     ``spared`` is the old master if it is switched off: its VMs are dead already. The VMs of one whose toolstack is held
     run on, and its xapi will start as a member of the new master: it is not spared.
     """
     if loads is None or not loads.readable:
-        return f"the database of {d.name(candidate)} cannot be read: {loads.text if loads else 'not asked yet'}"
+        why = f"the database of {d.name(candidate)} cannot be read: {loads.text if loads else 'not asked yet'}"
+        return Reason(Cause.UNREADABLE, why, (candidate,))
     kills: list[Kill] = []
     for host in sorted(d.record.hosts, key=d.name):
         if host == spared:
             continue
         found = kills_on(d, host, loads)
-        if isinstance(found, str):
+        if isinstance(found, Reason):
             if d.heard(host):
                 return found
             continue  # never heard in this run: it is asked about again before it is repointed
@@ -194,7 +202,7 @@ def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView |
     return tuple(kills)
 
 
-def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | str:
+def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | Reason:
     """Domains running on ``host`` that a xapi with this database would terminate there, or why that is not known.
 
     xapi adopts a domain that its database places nowhere, and terminates one that it does not know or places on
@@ -202,7 +210,7 @@ def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] |
     """
     agent = d.agent(host)
     if agent is None or not agent.reported or agent.facts.domains is None:
-        return f"the running VMs of {d.name(host)} are not known"
+        return Reason(Cause.DOMAINS, f"the running VMs of {d.name(host)} are not known", (host,))
     known = {item.vm: item for item in loads.placements}
     kills = []
     for vm in agent.facts.domains:

@@ -19,7 +19,6 @@ from poolwarden_collector.core.aftermath import DeadHost
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.attached import follows, master_view
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import fresh_probe
 from poolwarden_collector.core.facts import HostId, Ms, Outcome, Placement, PlacementView, ProbeOutcome, Role
@@ -31,6 +30,7 @@ from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.proof import Proof, Refusal, verify_power
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.verdict import Verdict
 
@@ -188,13 +188,13 @@ def waits_for(d: Draft, host: HostId) -> str:
 def _prove_and_order(d: Draft, dead: DeadHost, master: HostId) -> None:
     agent = d.heard(master)
     if agent is None or "declare_host_dead" not in agent.hello.capabilities:
-        _put_off(d, dead, f"the agent of {d.name(master)} cannot do it")
+        _put_off(d, dead, Reason(Cause.INCAPABLE, f"the agent of {d.name(master)} cannot do it", (master,)))
         return
     proof = proven_off(d, dead.host, dead.boot_id)
     if isinstance(proof, Refusal):
         if proof.code in ("ONE_READING", "STALE") or (proof.code == "POWER_UNKNOWN" and not _exhausted(d, dead.host)):
             return
-        _put_off(d, dead, proof.why)
+        _put_off(d, dead, Reason(Cause.NO_PROOF, proof.why, (proof.code,)))
         return
     order_id = d.fresh_id("declare-dead")
     text = f"{d.name(master)} is to declare {d.name(dead.host)} dead: its power read OFF twice just now"
@@ -214,33 +214,34 @@ def _learn(d: Draft, dead: DeadHost) -> None:
     if answer is None:
         since = sent.at if sent is not None else d.site.started_at
         if d.now - since >= (ANSWER_MS if sent is not None else LEARN_MS):
-            _failed(d, dead, f"{d.name(dead.master)} has not answered")
+            _failed(d, dead, Reason(Cause.ANSWER, f"{d.name(dead.master)} has not answered", (dead.master,)))
     elif answer.outcome is Outcome.DONE:
         text = f"{d.name(dead.master)} has declared {name} dead: its VMs are halted, its locks on disks are cleared"
         d.note(Kind.DECLARED_DEAD, text, host=dead.host, declared=True)
         d.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what="declare-dead")
         _resolve(d, dead.host, text)
     else:
-        _failed(d, dead, answer.text or answer.reason)
+        says = answer.text or answer.reason
+        _failed(d, dead, Reason(Cause.ANSWER, says, (dead.master, answer.outcome.value, answer.reason)))
 
 
-def _failed(d: Draft, dead: DeadHost, why: str) -> None:
+def _failed(d: Draft, dead: DeadHost, why: Reason) -> None:
     d.note(Kind.DECLARED_DEAD, f"{d.name(dead.host)} was not declared dead: {why}", host=dead.host, declared=False)
     _put_off(d, dead, why)
 
 
-def _put_off(d: Draft, dead: DeadHost, why: str) -> None:
+def _put_off(d: Draft, dead: DeadHost, why: Reason) -> None:
     """Not now: say why, try again in ten minutes."""
     d.change(dead_again={**d.live.dead_again, dead.host: d.now + AGAIN_MS})
     name, pool = d.name(dead.host), d.record.name or d.record.pool
-    _resolve(d, dead.host, "the reason has changed", but=reason_key(why))
+    _resolve(d, dead.host, "the reason has changed", but=why.key)
     body = f"{name} is not declared dead, so its VMs cannot be started elsewhere: {why}. It is tried again by itself"
-    d.raise_alert(f"dead-{dead.host}/{reason_key(why)}", "warning", f"{pool}: {name} is not declared dead", body)
+    d.raise_alert(f"dead-{dead.host}/{why.key}", "warning", f"{pool}: {name} is not declared dead", body)
 
 
 def _resolve(d: Draft, host: HostId, text: str, but: str = "") -> None:
     for key in d.record.open_alerts:
-        if key.startswith(f"{d.record.pool}/dead-{host}/") and (not but or not key.endswith(but)):
+        if key.startswith(f"{d.record.pool}/dead-{host}/") and (not but or not key.endswith(f"/{but}")):
             d.resolve_alert(key, text)
 
 
@@ -299,7 +300,8 @@ def _refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | None:
     if d.record.paused is not None:
         return No("paused", f"the pool is paused: {d.record.paused}", "poolwarden resume POOL")
     if d.quiet or deposed(d):
-        return No("held", deposed(d) or "start-up quiet time")
+        held = deposed(d)
+        return No("held", held.text if held is not None else "start-up quiet time")
     if verdict is Verdict.HA_MANAGED:
         return No("ha-armed", "xapi's HA is armed: it declares its dead itself")
     if not d.record.hosts[host].boot_id:

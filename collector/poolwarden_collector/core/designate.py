@@ -30,7 +30,7 @@ from poolwarden_collector.core.facts import HostId, Outcome, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import DesignateMaster, Preconditions
-from poolwarden_collector.core.permission import standing_refusal
+from poolwarden_collector.core.permission import command_refusal
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.verdict import Verdict
 
@@ -91,9 +91,9 @@ def _refusal(d: Draft, host: HostId, verdict: Verdict) -> No | None:
 
 def _standing(d: Draft, host: HostId) -> str:
     """What stands against a switchover to this host, whatever the verdict; asked at the start and before the order."""
-    standing, master = standing_refusal(d), verified(d)
-    if standing and not standing.startswith(("cool-down", "the pool's mode")):
-        return standing
+    standing, master = command_refusal(d), verified(d)
+    if standing is not None:
+        return standing.text
     if d.failover is not None:
         return f"failover {d.failover.id} is open"
     if not master:

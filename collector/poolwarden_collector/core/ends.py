@@ -2,28 +2,25 @@
 
 Rules
 -----
-* A blocker is journaled when it changes and alerted once per reason; the alert of an earlier reason is resolved.
+* A blocker is a code and its subjects (blockers.py). It is journaled when one of them changes and alerted once; its
+  sentence may change meanwhile and makes nothing new. The alert of an earlier one is resolved.
 * Whoever ends a failover raises the term, so that an order that is still under way meets a higher one at the gate.
 """
 
 from __future__ import annotations
 
-import re
-import zlib
+from collections.abc import Iterable
 
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import Claim, Target
 from poolwarden_collector.core.power import forget
+from poolwarden_collector.core.reasons import key_of
 from poolwarden_collector.core.record import Failover
 
 CLAIM_VALID_MS: Ms = 15_000
-
-
-def reason_key(why: str) -> str:
-    """A short stable name of a reason, blind to its numbers: "12 min left" and "11 min left" are one reason."""
-    return f"{zlib.crc32(re.sub(r'[0-9.]+', '#', why).encode()):08x}"
 
 
 def abort(d: Draft, why: str) -> None:
@@ -84,32 +81,39 @@ def resolve_blocks(d: Draft, failover: Failover, text: str) -> None:
             d.resolve_alert(key, text)
 
 
-def block(d: Draft, failover: Failover, code: str, why: str, next_step: str = "", alert: bool = True) -> None:
-    """Stand still with a named blocker, and say so once per reason; without an alert where a question has its own."""
-    code = f"BLOCKED_{code}"
-    if failover.blocked == code and failover.blocker == why:
-        return
-    if failover.blocked == code and reason_key(failover.blocker) == reason_key(why):
+def block(
+    d: Draft,
+    failover: Failover,
+    blocker: Blocker,
+    subjects: Iterable[object],
+    why: str,
+    next_step: str = "",
+    alert: bool = True,
+) -> None:
+    """Stand still for this, and say so once per code and subjects; without an alert where a question has its own."""
+    topic = key_of(blocker.value, subjects)
+    if failover.blocked == blocker and failover.topic == topic:
         return
     resolve_blocks(d, failover, f"the reason has changed: {why}")
-    d.note(Kind.BLOCKED, f"{code}: {why}", code=code, why=why, next_step=next_step)
+    text = f"{blocker.value}: {why}"
+    d.note(Kind.BLOCKED, text, code=blocker.value, topic=topic, why=why, next_step=next_step)
     if alert:
         body = f"{why}. {next_step}".strip()
         old = d.name(failover.old_master) or "no master"
         d.raise_alert(
-            f"{failover.id}/{code}/{reason_key(why)}",
+            f"{failover.id}/{topic}",
             "critical",
-            stands_still(d, failover, code),
+            stands_still(d, failover, blocker),
             body,
             old_master=old,
             blocker=why,
         )
 
 
-def stands_still(d: Draft, failover: Failover, code: str) -> str:
+def stands_still(d: Draft, failover: Failover, blocker: Blocker) -> str:
     """The title of a blocker's alert."""
     old = d.name(failover.old_master) or "no master"
-    return f"{d.record.name or d.record.pool}: failover {failover.id} of {old} stands still: {code}"
+    return f"{d.record.name or d.record.pool}: failover {failover.id} of {old} stands still: {blocker.value}"
 
 
 def unblock(d: Draft) -> None:

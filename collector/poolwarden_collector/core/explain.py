@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core import questions, restart
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.copies import CopyAge, ages
 from poolwarden_collector.core.draft import Draft
@@ -103,7 +104,7 @@ def _restart(d: Draft, master: HostId) -> list[str]:
         None,
     )
     why = standing_refusal(d) or restart.restart_refusal(d, master, placements)
-    return [why] if why else []
+    return [why.text] if why is not None else []
 
 
 def plan_of(d: Draft) -> tuple[str, ...]:
@@ -158,7 +159,7 @@ def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
     if question is not None:
         return questions.answers(question.id, question.needs)
     if failover is not None and failover.blocked:
-        if failover.blocked in ("BLOCKED_NEEDS_HUMAN", "BLOCKED_POWER_ON"):
+        if failover.blocked in (Blocker.NEEDS_HUMAN, Blocker.POWER_ON):
             return f"make sure that {name} is off, then: poolwarden confirm-fenced {name}"
         return failover.blocker
     if d.record.paused is not None:

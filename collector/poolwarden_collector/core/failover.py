@@ -29,6 +29,7 @@ from collections.abc import Callable
 from poolwarden_collector.core import forecast, members, questions, stakes
 from poolwarden_collector.core.absorb import claim_prefix
 from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, superseded, unblock
@@ -37,7 +38,7 @@ from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import begin_look, last_look, looked
 from poolwarden_collector.core.orders import Claim, Target
-from poolwarden_collector.core.permission import deposed
+from poolwarden_collector.core.permission import deposed, needs_word
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
@@ -107,7 +108,7 @@ def _say_pause(d: Draft, failover: Failover) -> None:
     if d.record.paused is not None and not failover.blocked:
         why = f"the pool is paused: {d.record.paused}"
         step = f"poolwarden resume {d.record.name or d.record.pool}: then it is judged anew and goes on."
-        block(d, failover, "PAUSED", why, step)
+        block(d, failover, Blocker.PAUSED, (), why, step)
 
 
 def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
@@ -119,7 +120,7 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
     if verdict is Verdict.HA_MANAGED and failover.step not in REVERSIBLE:
         return "xapi's HA is armed"
     if why := deposed(d):
-        return why
+        return why.text
     if failover.step in REVERSIBLE:
         if d.quiet:
             return "start-up quiet time"
@@ -172,11 +173,14 @@ def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
 def _approved(d: Draft, failover: Failover) -> bool:
     """Mode ask: somebody's word, given in this run and not too long ago; else it is asked (again)."""
     if questions.approved(d, failover):
-        if failover.blocked == "BLOCKED_UNAPPROVED":
+        if failover.blocked is Blocker.UNAPPROVED:
             unblock(d)
         return True
     what = f"failover {failover.id} goes on only with an operator's word: the pool's mode is {d.policy.mode}"
-    questions.ask(d, Ask.FAILOVER, failover.old_master, what, (f"it stands at step {failover.step.value}",))
+    kind = Ask.TOOLSTACK if failover.path is Path.TOOLSTACK else Ask.FAILOVER
+    others = (word.key,) if (word := needs_word(d)) is not None else ()
+    at = (f"it stands at step {failover.step.value}",)
+    questions.ask(d, kind, failover.old_master, what, at, path=failover.path.value, others=others)
     return False
 
 
@@ -213,7 +217,7 @@ def claims_ready(d: Draft, failover: Failover) -> bool:
     missing = [host for host in asked if host not in d.live.claims]
     if not d.live.claims and d.now - since >= 2 * d.policy.claim_wait:
         why = "; ".join(_claim_refusal(d, host) for host in asked) or "no member is heard"
-        block(d, failover, "NO_CLAIM", f"no member has stored term {failover.term}: {why}")
+        block(d, failover, Blocker.NO_CLAIM, asked, f"no member has stored term {failover.term}: {why}")
     return bool(d.live.claims) and (not missing or d.now - since >= d.policy.claim_wait)
 
 
@@ -253,7 +257,7 @@ def _claim_refusal(d: Draft, host: HostId) -> str:
 
 def unblock_claims(d: Draft) -> None:
     """Claims are in: a blocker that named their absence is over."""
-    if d.failover is not None and d.failover.blocked == "BLOCKED_NO_CLAIM":
+    if d.failover is not None and d.failover.blocked is Blocker.NO_CLAIM:
         unblock(d)
 
 
@@ -265,14 +269,15 @@ def _choose(d: Draft, failover: Failover) -> None:
     eligible = [r for r in ranked if not r.limitation]
     if not eligible:
         why = "; ".join(r.text for r in ranked) or "the pool has no other host"
-        block(d, failover, "NO_CANDIDATE", why, "Mend one of these; the failover goes on by itself.")
+        subjects = sorted(f"{r.host}/{r.limitation.key}" for r in ranked if r.limitation is not None)
+        block(d, failover, Blocker.NO_CANDIDATE, subjects, why, "Mend one of these; the failover goes on by itself.")
         return
     best = eligible[0]
     if best.superseded and _successor_may_return(d, failover):
         old = d.name(failover.old_master)
         why = f"{best.name} was superseded by {old} and not attached since: what is newer is on {old}"
         step = f"waits {SUCCESSOR_TIME_MS / 1000:.0f} s for {old} to come back"
-        block(d, failover, "SUPERSEDED_COPY", why, step, alert=False)
+        block(d, failover, Blocker.SUPERSEDED_COPY, (best.host,), why, step, alert=False)
         return
     if not forecast.allows(d, failover, best.host):
         return
@@ -352,7 +357,7 @@ def _prove(d: Draft, failover: Failover) -> None:
         return
     refusal = last_look(d, failover, proof)
     if refusal:
-        block(d, failover, "LAST_LOOK", refusal)
+        block(d, failover, Blocker.LAST_LOOK, (refusal.key,), refusal.text)
         return
     unblock(d)
     if failover.step is Step.FENCED:
@@ -370,24 +375,28 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
     if refusal.code in ("NO_PROBE", "NO_PROBER") and _look_again(d, failover):
         return
     if failover.path is Path.ROLES:
-        block(d, failover, "NOT_EVERYBODY", f"it is not certain that nobody is master: {refusal.why}")
+        subjects = (refusal.code, *refusal.subjects)
+        block(d, failover, Blocker.NOT_EVERYBODY, subjects, f"it is not certain that nobody is master: {refusal.why}")
         return
     power = view(d, failover.old_master)
     if power.power is Power.ON and questions.may_shoot(d, failover) and shoot(d, failover):
-        if failover.blocked == "BLOCKED_NEEDS_HUMAN":
+        if failover.blocked is Blocker.NEEDS_HUMAN:
             unblock(d)  # it could not be read before; now it can, and is given its patience
         return
     name = d.name(failover.old_master)
     say = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
     if refusal.code == "POWER_ON" and in_vain(failover):
-        block(d, failover, "POWER_ON", f"{power.why}: {in_vain(failover)}", say)
+        tried = (failover.old_master, len(failover.fence_attempts), len(failover.fence_unbegun))
+        block(d, failover, Blocker.POWER_ON, tried, f"{power.why}: {in_vain(failover)}", say)
     elif refusal.code == "POWER_ON":
         old = failover.old_master
-        questions.ask(d, Ask.SHOOT, old, stakes.shot(d, old), stakes.of_shot(d, old), Needs(shoot=True))
+        at_stake, vms = stakes.of_shot(d, old), stakes.vms(d, old)
+        questions.ask(d, Ask.SHOOT, old, stakes.shot(d, old), at_stake, Needs(shoot=True), others=vms)
     elif refusal.code in ("POWER_UNKNOWN", "UNBOUND") and not exhausted(d, failover.old_master):
         return
     else:
-        block(d, failover, "NEEDS_HUMAN", f"no proof that {name} is dead: {refusal.why}", say)
+        subjects = (failover.old_master, refusal.code, *refusal.subjects)
+        block(d, failover, Blocker.NEEDS_HUMAN, subjects, f"no proof that {name} is dead: {refusal.why}", say)
 
 
 def _look_again(d: Draft, failover: Failover) -> bool:

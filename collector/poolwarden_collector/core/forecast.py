@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from poolwarden_collector.core import copies, questions
 from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import Kill, forecast
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block
 from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.record import Failover, Path
 from poolwarden_collector.core.toolstack import handover_due
 
@@ -26,32 +28,40 @@ def allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
     if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
         return True
     kills = expected(d, failover, candidate)
-    if isinstance(kills, str):
-        block(d, failover, "KILL_FORECAST", f"what promoting {d.name(candidate)} would kill is not known: {kills}")
+    if isinstance(kills, Reason):
+        why = f"what promoting {d.name(candidate)} would kill is not known: {kills}"
+        block(d, failover, Blocker.KILL_FORECAST, (candidate, kills.key), why)
         return False
-    old = copies.too_old(d, candidate)
-    # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
-    unaccepted = bool(kills) and not questions.covers(d, failover, tuple(kill.vm for kill in kills))
-    stale = old is not None and not copies.accepted_by(old, questions.accepted_stale(d, failover))
-    if not unaccepted and not stale:
-        return True
-    kind = Ask.KILL if unaccepted else Ask.STALE
-    ask_loss(d, kind, candidate, kills, old)
-    return False
+    return not _ask_loss(d, failover, candidate, kills)
 
 
-def expected(d: Draft, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | str:
+def ask_again(d: Draft, failover: Failover, candidate: HostId) -> None:
+    """Ask for what is at stake at this very instant, if it is known and anything is: an answer has just come."""
+    if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
+        return
+    kills = expected(d, failover, candidate)
+    if not isinstance(kills, Reason):
+        _ask_loss(d, failover, candidate, kills, at_once=True)
+
+
+def expected(d: Draft, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | Reason:
     """The running VMs that promoting this candidate would terminate, or why that is not known."""
     claim = d.live.claims.get(candidate)
     spared = "" if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) else failover.old_master
     return forecast(d, candidate, spared, claim.placements if claim is not None else None)
 
 
-def ask_loss(d: Draft, kind: Ask, candidate: HostId, kills: tuple[Kill, ...], old: copies.CopyAge | None) -> None:
-    """Ask for whatever is at stake with this candidate, in one question."""
+def _ask_loss(d: Draft, failover: Failover, candidate: HostId, kills: tuple[Kill, ...], at_once: bool = False) -> bool:
+    """Ask for whatever is at stake with this candidate and not accepted, in one question; False: nothing is."""
+    old = copies.too_old(d, candidate)
+    # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
+    unaccepted = bool(kills) and not questions.covers(d, failover, tuple(kill.vm for kill in kills))
+    stale = old is not None and not copies.accepted_by(old, questions.accepted_stale(d, failover))
+    if not unaccepted and not stale:
+        return False
     name = d.name(candidate)
     needs = Needs(len(kills), copies.needed(old) if old is not None else 0)
-    if kind is Ask.KILL:
+    if unaccepted:
         names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
         what = f"promoting {name} would kill {len(kills)} running VM{'s'[: len(kills) > 1]}: {names}"
     else:
@@ -59,4 +69,6 @@ def ask_loss(d: Draft, kind: Ask, candidate: HostId, kills: tuple[Kill, ...], ol
         what = f"{name} has the newest copy of the database, and it is {asks}"
     stakes = [f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills]
     stakes.append(f"the copy on {name}: {copies.age(d, candidate).text}")
-    questions.ask(d, kind, candidate, what, tuple(stakes), needs, vms=tuple(kill.vm for kill in kills))
+    kind, vms = Ask.KILL if unaccepted else Ask.STALE, tuple(kill.vm for kill in kills)
+    questions.ask(d, kind, candidate, what, tuple(stakes), needs, vms, at_once=at_once)
+    return True

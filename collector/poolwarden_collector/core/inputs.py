@@ -17,7 +17,19 @@ from enum import Enum
 from types import ModuleType
 from typing import Any
 
-from poolwarden_collector.core import aftermath, asked, bonds, events, facts, journal, live, orders, policy, record
+from poolwarden_collector.core import (
+    aftermath,
+    asked,
+    blockers,
+    bonds,
+    events,
+    facts,
+    journal,
+    live,
+    orders,
+    policy,
+    record,
+)
 from poolwarden_collector.core.events import Event, OrderAnswered
 from poolwarden_collector.core.facts import Ms
 from poolwarden_collector.core.live import Pool, Site
@@ -38,7 +50,7 @@ def _classes(*modules: ModuleType) -> dict[str, type]:
     return found
 
 
-_KNOWN = _classes(facts, events, orders, journal, aftermath, asked, bonds, record, live, policy)
+_KNOWN = _classes(facts, events, orders, journal, aftermath, asked, blockers, bonds, record, live, policy)
 
 
 def pack(pool: Pool, event: Event, now: Ms, site: Site) -> str:
@@ -64,10 +76,10 @@ def unpack(text: str) -> tuple[Pool, Event, Ms, Site]:
 
 def _plain(value: Any) -> Any:
     """JSON for one of the core's values; what JSON has no word for is a list that begins with a letter."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     if isinstance(value, Enum):
         return ["E", type(value).__name__, value.name]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     if is_dataclass(value):
         kept = {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
         return ["C", type(value).__name__, kept]

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block
 from poolwarden_collector.core.evidence import own_alive, serving, set_as_master, witness
 from poolwarden_collector.core.facts import HostId, Ms, Power, RoleAnswer, Said
 from poolwarden_collector.core.live import Look
 from poolwarden_collector.core.orders import ProbeNow, Target
+from poolwarden_collector.core.permission import ha_armed, paused, set_to_be_master
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, paired_since
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.verdict import Witness
 
@@ -57,7 +60,15 @@ def _awaited(d: Draft, failover: Failover, look: Look) -> bool:
         return False
     names = " and ".join(d.name(host) for host in waits)
     why = f"agent and xapi of {names} are silent: if it was just made master by others, it is restarting now"
-    block(d, failover, "SILENT_MEMBER", why, f"waits {d.policy.promote_budget / 1000:.0f} s for it", alert=False)
+    block(
+        d,
+        failover,
+        Blocker.SILENT_MEMBER,
+        waits,
+        why,
+        f"waits {d.policy.promote_budget / 1000:.0f} s for it",
+        alert=False,
+    )
     if d.now - look.at > d.policy.look_wait:
         begin_look(d, failover)
     return True
@@ -153,32 +164,31 @@ def _targets(d: Draft, failover: Failover) -> tuple[Target, ...]:
     return (Target(failover.old_master, d.record.address_of(failover.old_master), port),)
 
 
-def last_look(d: Draft, failover: Failover, proof: Proof) -> str:
-    """Why the promotion must not be sent at this instant; empty if nothing stands against it."""
+def last_look(d: Draft, failover: Failover, proof: Proof) -> Reason | None:
+    """Why the promotion must not be sent at this instant; None if nothing stands against it."""
     acting = [host for host in serving(d) if host != failover.candidate]
     if acting:
-        return f"{d.name(acting[0])} acts as master"
+        return Reason(Cause.SERVES, f"{d.name(acting[0])} acts as master", (acting[0],))
     # safety: one that has just been told to become master does not serve yet, and will.
     others = [host for host in set_as_master(d) if host not in (failover.candidate, failover.old_master)]
     if others:
-        return f"{d.name(others[0])} is set to be master by its pool.conf or its process"
-    agent = d.agent(failover.old_master)
+        return set_to_be_master(d, others[0])
+    old = failover.old_master
+    agent = d.agent(old)
     if proof.kind != "rebooted" and agent is not None and agent.hello.boot_id != failover.old_boot:
-        return f"{d.name(failover.old_master)} has booted anew"
+        return Reason(Cause.BOOTED, f"{d.name(old)} has booted anew", (old,))
     # A held or gated old master speaks, and says in the proof itself that it does not act.
-    if proof.kind not in ("toolstack", "rebooted") and d.heard(failover.old_master) is not None:
-        return f"the agent of {d.name(failover.old_master)} is heard"
+    if proof.kind not in ("toolstack", "rebooted") and d.heard(old) is not None:
+        return Reason(Cause.ALIVE, f"the agent of {d.name(old)} is heard", (old, "agent"))
     if d.live.look is not None and (said := d.live.look.alive or d.live.look.elsewhere):
-        return said
-    if witness(d, failover.old_master) is Witness.ANSWERED:
-        return f"a member reaches the xapi of {d.name(failover.old_master)}"
-    if own_alive(d, failover.old_master):
-        return f"the collector reaches the xapi of {d.name(failover.old_master)}"
+        return Reason(Cause.ALIVE, said, (old, "look"))
+    if witness(d, old) is Witness.ANSWERED:
+        return Reason(Cause.ALIVE, f"a member reaches the xapi of {d.name(old)}", (old, "xapi"))
+    if own_alive(d, old):
+        return Reason(Cause.ALIVE, f"the collector reaches the xapi of {d.name(old)}", (old, "xapi"))
     if d.record.paused is not None:
-        return f"the pool is paused: {d.record.paused}"
-    if d.record.ha_armed:
-        return f"xapi's HA is armed, as seen on {', '.join(sorted(d.name(h) for h in d.record.ha_armed))}"
-    return ""
+        return paused(d)
+    return ha_armed(d) if d.record.ha_armed else None
 
 
 def witnessed_now(d: Draft, failover: Failover) -> bool:

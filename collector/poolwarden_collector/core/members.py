@@ -216,10 +216,11 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     still += "".join(f" {d.name(host)}: {remark}." for host, remark in sorted(failover.remarks.items()))
     remark = listed(d, failover.candidate, failover.candidate)
     item = entry_of(d, failover.candidate, failover.candidate)
+    disabled = isinstance(item, PoolHost) and item.live and not item.enabled
     gone = unplugged(item, (failover.before or {}).get(failover.candidate)) if isinstance(item, PoolHost) else []
     still += f" {name} itself: storage not plugged there: {', '.join(gone)}." if gone else ""
     # xapi enables a new master only after it has tried every other host once, the dead one up to its connect timeout.
-    passes = f", which passes once it has given up on {old}" if remark.endswith("disabled") else ""
+    passes = f", which passes once it has given up on {old}" if disabled else ""
     still += f" {name} itself: {remark}{passes}." if remark else ""
     lost = judge(signs(d)) in LOST_AGAIN
     became = "became the master and is lost again" if lost else "is the new master"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from poolwarden_collector.core import approval, binding, dead, designate, lost, planned, silenced, switching
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import unblock
 from poolwarden_collector.core.events import OperatorSaid
@@ -57,7 +58,7 @@ def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if d.record.paused is None:
         return No("not-paused", "the pool is not paused")
     d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
-    if d.failover is not None and d.failover.blocked == "BLOCKED_PAUSED":
+    if d.failover is not None and d.failover.blocked is Blocker.PAUSED:
         unblock(d)
     return "resumed: everything is judged anew from fresh evidence"
 
@@ -94,8 +95,8 @@ def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
         return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     if not said.arg("how").strip():
         return No("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
-    if why := deposed(d):
-        return No("held", why)
+    if (held := deposed(d)) is not None:
+        return No("held", held.text)
     if d.heard(host) is not None:
         return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
     if why := silenced.lives(d, host):
@@ -136,7 +137,8 @@ def _may_not(d: Draft) -> str:
         return f"the pool is paused: {d.record.paused}"
     if d.quiet:
         return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
-    return deposed(d)
+    held = deposed(d)
+    return held.text if held is not None else ""
 
 
 def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from poolwarden_collector.core.attached import follows
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import member_state, serving, settled
 from poolwarden_collector.core.facts import HostId, Liveness, Outcome, Role
 from poolwarden_collector.core.journal import Kind
@@ -35,14 +34,14 @@ def may_be_pointed(d: Draft, host: HostId) -> bool:
     """A host whose VMs were in no forecast: is any of them at stake? Then a person is asked, once per reason."""
     why = repoint_refusal(d, host)
     prefix = f"{d.record.pool}/repoint-{host}/"
-    key = f"repoint-{host}/{reason_key(why)}"
+    key = f"repoint-{host}/{why.key if why else ''}"
     for old in d.record.open_alerts:
         if old.startswith(prefix) and (not why or old != f"{d.record.pool}/{key}"):
             d.resolve_alert(old, "the reason is gone" if not why else "the reason has changed")
-    if why and why != WAITING:
+    if why is not None and why != WAITING:
         pool, name = d.record.name or d.record.pool, d.name(host)
         d.raise_alert(key, "critical", f"{pool}: {name} is not repointed to the new master", f"{name}: {why}")
-    return not why
+    return why is None
 
 
 def withheld(d: Draft, host: HostId) -> str:

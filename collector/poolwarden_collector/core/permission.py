@@ -1,4 +1,8 @@
-"""What stands against beginning anything in a pool, as sentences; how long a running machine is left alone."""
+"""What stands against beginning anything in a pool, as reasons; how long a running machine is left alone.
+
+Each refusal has a code, which is what other modules decide on (``needs_word`` gives only MODE_ASK, DOUBT and COOLDOWN);
+its sentence is for people. ``None`` means that nothing stands against it.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +12,62 @@ from poolwarden_collector.core.epoch import name
 from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power, Role
 from poolwarden_collector.core.power import view
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Verdict
 
 AGAIN_AFTER_MS: Ms = 15_000
 
 
-def may_begin(d: Draft, verdict: Verdict) -> str:
-    """Why no failover may begin now, not even at an operator's word; empty if one may (see ``needs_word``)."""
+def may_begin(d: Draft, verdict: Verdict) -> Reason | None:
+    """Why no failover may begin now, not even at an operator's word; None if one may (see ``needs_word``)."""
     if verdict is not Verdict.VANISHED:
-        return f"the verdict is {verdict.word}"
+        return not_now(verdict)
     agent = d.agent(suspected(d))
     if agent is not None and agent.reported and agent.facts.role.pool_conf is Role.MEMBER:
-        return f"{d.name(suspected(d))} was itself a member when it was last heard: who is master is not known"
+        was = f"{d.name(suspected(d))} was itself a member when it was last heard: who is master is not known"
+        return Reason(Cause.WAS_MEMBER, was, (suspected(d),))
     return firm_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
 
 
-def hold_refusal(d: Draft, verdict: Verdict) -> str:
+def not_now(verdict: Verdict) -> Reason:
+    """The verdict does not permit it."""
+    return Reason(Cause.VERDICT, f"the verdict is {verdict.word}", (verdict.word,))
+
+
+def hold_refusal(d: Draft, verdict: Verdict) -> Reason | None:
     """Why the master's toolstack must not be held and another member promoted now, not even at an operator's word;
-    empty if that may be done (see ``needs_word``).
+    None if that may be done (see ``needs_word``).
     """
     master = suspected(d)
     agent, name = d.heard(master), d.name(master)
     if agent is None:
-        return f"the agent of {name} is not heard"
+        return Reason(Cause.NOT_HEARD, f"the agent of {name} is not heard", (master,))
     if "toolstack_fence" not in agent.hello.capabilities:
-        return f"the agent {agent.hello.agent_version} of {name} cannot hold a toolstack"
+        why = f"the agent {agent.hello.agent_version} of {name} cannot hold a toolstack"
+        return Reason(Cause.INCAPABLE, why, (master,))
     if agent.facts.role.pool_conf is not Role.MASTER:
-        return f"the pool.conf of {name} does not say master"
+        return Reason(Cause.ROLE, f"the pool.conf of {name} does not say master", (master,))
     if d.record.ha_armed:
-        return f"xapi's HA is armed, as seen on {', '.join(sorted(d.name(h) for h in d.record.ha_armed))}"
+        return ha_armed(d)
     if d.record.holds:
-        return f"its toolstack was held {d.record.holds} time(s) in this incident without success"
+        why = f"its toolstack was held {d.record.holds} time(s) in this incident without success"
+        return Reason(Cause.HELD_BEFORE, why, (master,))
     if not any(d.heard(host) for host in d.record.standing) and not own_standing(d):
-        return "nobody who has reached its xapi before is there to see its port closed"
+        return Reason(
+            Cause.NO_PROBER, "nobody who has reached its xapi before is there to see its port closed", (master,)
+        )
     return firm_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
+
+
+def ha_armed(d: Draft) -> Reason:
+    """xapi's HA is armed, and where that was seen."""
+    hosts = tuple(sorted(d.record.ha_armed, key=d.name))
+    return Reason(Cause.HA, f"xapi's HA is armed, as seen on {', '.join(d.name(host) for host in hosts)}", hosts)
+
+
+def paused(d: Draft) -> Reason:
+    """A person has stopped this pool."""
+    return Reason(Cause.PAUSED, f"the pool is paused: {d.record.paused}")
 
 
 def own_standing(d: Draft) -> bool:
@@ -50,63 +76,88 @@ def own_standing(d: Draft) -> bool:
     return d.policy.collector_probe and own is not None and own[0] == suspected(d)
 
 
-def _old_master_serves(d: Draft) -> str:
+def _old_master_serves(d: Draft) -> Reason | None:
     """A superseded master that serves again is neither a successor to bow to nor one to promote beside; nor is a host
     that is about to serve.
     """
     acting = [host for host in serving(d) if host not in unowed_masters(d)]
     if acting:
-        return f"{d.name(acting[0])}, a superseded master, serves with an old database"
+        why = f"{d.name(acting[0])}, a superseded master, serves with an old database"
+        return Reason(Cause.SERVES, why, (acting[0],))
     poised = [host for host in set_as_master(d) if host != suspected(d)]
-    return f"{d.name(poised[0])} is set to be master by its pool.conf or its process" if poised else ""
+    return set_to_be_master(d, poised[0]) if poised else None
 
 
-def may_begin_again(d: Draft) -> str:
-    """Why nothing may follow at once on a failover that ended without a promotion; empty if it may."""
+def set_to_be_master(d: Draft, host: HostId) -> Reason:
+    """This host is master, or will be at its next start."""
+    why = f"{d.name(host)} is set to be master by its pool.conf or its process"
+    return Reason(Cause.SET_AS_MASTER, why, (host,))
+
+
+def may_begin_again(d: Draft) -> Reason | None:
+    """Why nothing may follow at once on a failover that ended without a promotion; None if it may."""
     at = d.live.aborted_at
     if at is None or d.now - at >= AGAIN_AFTER_MS:
-        return ""
-    return "the last failover ended without a promotion just now"
+        return None
+    return Reason(Cause.JUST_ENDED, "the last failover ended without a promotion just now")
 
 
-def standing_refusal(d: Draft) -> str:
-    """Why nothing new may be begun in this pool by itself, whatever its verdict; empty if nothing stands against it."""
+def standing_refusal(d: Draft) -> Reason | None:
+    """Why nothing new may be begun in this pool by itself, whatever its verdict; None if nothing stands against it."""
     return firm_refusal(d) or needs_word(d)
 
 
-def firm_refusal(d: Draft) -> str:
-    """What no operator's approval overrules; empty if nothing of it stands."""
+def firm_refusal(d: Draft) -> Reason | None:
+    """What no operator's approval overrules; None if nothing of it stands."""
     if d.record.paused is not None:
-        return f"the pool is paused: {d.record.paused}"
+        return paused(d)
     if why := deposed(d):
         return why
     if d.quiet:
-        return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
+        return quiet_time(d)
     if d.site.blind:
-        return f"the collector is blind: {d.site.blind}"
-    return "the pool's mode is observe: nothing is done, and nothing is asked" if d.policy.mode == "observe" else ""
+        return Reason(Cause.BLIND, f"the collector is blind: {d.site.blind}")
+    if d.policy.mode == "observe":
+        return Reason(Cause.OBSERVE, "the pool's mode is observe: nothing is done, and nothing is asked")
+    return None
 
 
-def needs_word(d: Draft) -> str:
-    """Why what would be done by itself is asked first: the mode, one host's doubtful word, or the cool-down; empty if
-    it need not be.
-    """
+# What an operator's own command stands above: it is his word that the mode asks for, and no failover that the cool-down
+# is about.
+_BELOW_A_COMMAND = (Cause.MODE_ASK, Cause.OBSERVE, Cause.COOLDOWN)
+
+
+def command_refusal(d: Draft) -> Reason | None:
+    """What stands against a planned change that an operator orders himself; None if nothing does."""
+    standing = standing_refusal(d)
+    return None if standing is None or standing.code in _BELOW_A_COMMAND else standing
+
+
+def quiet_time(d: Draft) -> Reason:
+    """The collector has only just started."""
+    return Reason(Cause.QUIET_TIME, f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left")
+
+
+def needs_word(d: Draft) -> Reason | None:
+    """Why what would be done by itself is asked first: MODE_ASK, DOUBT of one host's word, or COOLDOWN; else None."""
     if d.policy.mode == "ask":
-        return "the pool's mode is ask"
+        return Reason(Cause.MODE_ASK, "the pool's mode is ask")
     if why := restored.doubt(d):
-        return why
+        return Reason(Cause.DOUBT, why)
     if d.live.cooldown_until is not None and d.now < d.live.cooldown_until:
-        return f"cool-down after the last failover, {(d.live.cooldown_until - d.now) / 60_000:.0f} min left"
-    return ""
+        left = (d.live.cooldown_until - d.now) / 60_000
+        return Reason(Cause.COOLDOWN, f"cool-down after the last failover, {left:.0f} min left")
+    return None
 
 
-def deposed(d: Draft) -> str:
-    """Why this collector may do nothing at all here until a person says that it stays; empty if it may."""
+def deposed(d: Draft) -> Reason | None:
+    """Why this collector may do nothing at all here until a person says that it stays; None if it may."""
     if d.site.deposed:
-        return f"this collector has stood down: {d.site.deposed}"
+        return Reason(Cause.STOOD_DOWN, f"this collector has stood down: {d.site.deposed}")
     if d.record.stale_epoch > d.site.epoch:
-        return f"its hosts obey a collector with a higher epoch ({name(d.record.stale_epoch)})"
-    return ""
+        why = f"its hosts obey a collector with a higher epoch ({name(d.record.stale_epoch)})"
+        return Reason(Cause.HIGHER_EPOCH, why)
+    return None
 
 
 def patience(d: Draft, host: HostId) -> Ms:
@@ -117,13 +168,14 @@ def patience(d: Draft, host: HostId) -> Ms:
     return d.policy.patience + extra
 
 
-def boot_grace(d: Draft) -> str:
-    """Why a master that does not read OFF is let win for now, after the whole pool was dark; empty if it is not."""
+def boot_grace(d: Draft) -> Reason | None:
+    """Why a master that does not read OFF is let win for now, after the whole pool was dark; None if it is not."""
     left = d.live.grace_until - d.now
-    return f"boot grace after the pool was dark, {left / 1000:.0f} s left" if left > 0 else ""
+    why = f"boot grace after the pool was dark, {left / 1000:.0f} s left"
+    return Reason(Cause.BOOT_GRACE, why) if left > 0 else None
 
 
-def _survivors(d: Draft) -> str:
+def _survivors(d: Draft) -> Reason | None:
     master = suspected(d)
     members_known = [host for host in d.record.hosts if host != master]
     heard = [host for host in members_known if d.heard(host)]
@@ -131,5 +183,6 @@ def _survivors(d: Draft) -> str:
     if len(d.record.hosts) > 3 and view(d, master).power is not Power.OFF and d.heard(master) is None:
         needed = max(needed, (len(members_known) + 1) // 2)
     if len(heard) < needed:
-        return f"only {len(heard)} of {len(members_known)} members are heard, {needed} are needed"
-    return ""
+        why = f"only {len(heard)} of {len(members_known)} members are heard, {needed} are needed"
+        return Reason(Cause.SURVIVORS, why)
+    return None

@@ -10,9 +10,10 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms, Outcome, PlacementView
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.orders import CollectEvidence
+from poolwarden_collector.core.reasons import Cause, Reason
 
 FRESH_MS: Ms = 10_000
-WAITING = "the database of its new master has not been read yet"
+WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 
 
 def placements_of(d: Draft, host: HostId) -> PlacementView | None:
@@ -34,7 +35,7 @@ def _answer(sent: Sent) -> PlacementView | None:
     return sent.result.placements
 
 
-def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | str | None:
+def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | Reason | None:
     """VMs that a restart of this member's xapi would terminate, or why that is not known; None: it is being asked.
 
     Its xapi terminates every running VM that the master's database does not place there.
@@ -45,13 +46,23 @@ def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | str | None:
     loads = placements_of(d, d.record.master)
     if loads is None:
         return None
-    return kills_on(d, host, loads) if loads.readable else f"the master's database cannot be read: {loads.text}"
+    return kills_on(d, host, loads) if loads.readable else unreadable("the master's database", loads, d.record.master)
 
 
-def repoint_refusal(d: Draft, host: HostId) -> str:
-    """Why this host, whose VMs were in no forecast, must not be pointed at the master now; empty if it may."""
+def unreadable(what: str, loads: PlacementView, host: HostId) -> Reason:
+    """The file cannot be read, so nothing is known of the VMs."""
+    return Reason(Cause.UNREADABLE, f"{what} cannot be read: {loads.text}", (host,))
+
+
+def killing(kills: tuple[Kill, ...], text: str) -> Reason:
+    """These VMs would be killed."""
+    return Reason(Cause.KILLS, text, tuple(sorted(kill.vm for kill in kills)))
+
+
+def repoint_refusal(d: Draft, host: HostId) -> Reason | None:
+    """Why this host, whose VMs were in no forecast, must not be pointed at the master now; None if it may."""
     kills = at_stake(d, host)
-    if kills is None or isinstance(kills, str):
+    if kills is None or isinstance(kills, Reason):
         return WAITING if kills is None else kills
     names = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-    return f"its xapi would kill {len(kills)} running VMs there: {names}" if kills else ""
+    return killing(kills, f"its xapi would kill {len(kills)} running VMs there: {names}") if kills else None

@@ -27,6 +27,7 @@ class PowerView:
     power: Power
     why: str
     readings: tuple[PowerReading, ...] = ()
+    subjects: tuple[str, ...] = ()  # of an UNKNOWN: the cause in a word, and the devices
 
     @property
     def newest_at(self) -> Ms:
@@ -94,7 +95,7 @@ def levels(d: Draft, host: HostId) -> tuple[tuple[FenceDevice, ...], ...]:
 def view(d: Draft, host: HostId) -> PowerView:
     """The host's power now: the word of the lowest level that can give one."""
     if not d.pool.devices.get(host):
-        return PowerView(Power.UNKNOWN, f"{d.name(host)} has no fence device")
+        return PowerView(Power.UNKNOWN, f"{d.name(host)} has no fence device", subjects=("no device",))
     unknown = [seen for _, seen in _views(d, host)]
     return next((seen for seen in unknown if seen.power is not Power.UNKNOWN), _worst(unknown))
 
@@ -107,7 +108,8 @@ def deciding(d: Draft, host: HostId) -> tuple[FenceDevice, ...]:
 def _worst(seen: list[PowerView]) -> PowerView:
     """Nobody knows: every level's reason, in order."""
     why = "; ".join(dict.fromkeys(item.why for item in seen))
-    return PowerView(Power.UNKNOWN, why, tuple(reading for item in seen for reading in item.readings))
+    readings = tuple(reading for item in seen for reading in item.readings)
+    return PowerView(Power.UNKNOWN, why, readings, tuple(word for item in seen for word in item.subjects))
 
 
 def _views(d: Draft, host: HostId) -> list[tuple[tuple[FenceDevice, ...], PowerView]]:
@@ -128,23 +130,25 @@ def _lost(d: Draft, level: tuple[FenceDevice, ...]) -> bool:
 def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> PowerView:
     """One level: ON if any device reads ON, OFF only if every one is bound and reads OFF."""
     if _lost(d, level):
-        names = ", ".join(x.name for x in level if x.name in d.record.devices.quarantined)
-        return PowerView(Power.UNKNOWN, f"fence device {names} of {d.name(host)} is quarantined")
+        lost = [x.name for x in level if x.name in d.record.devices.quarantined]
+        why = f"fence device {', '.join(lost)} of {d.name(host)} is quarantined"
+        return PowerView(Power.UNKNOWN, why, subjects=("quarantined", *lost))
     newest: list[PowerReading] = []
     for device in level:
         readings = counting(d, device.name)
         if not readings:
-            return PowerView(Power.UNKNOWN, f"fence device {device.name} has not been read yet")
+            why = f"fence device {device.name} has not been read yet"
+            return PowerView(Power.UNKNOWN, why, subjects=("unread", device.name))
         newest.append(readings[-1])
     if any(reading.power is Power.ON for reading in newest):
         return PowerView(Power.ON, f"power of {d.name(host)} reads ON", tuple(newest))
     for reading, device in zip(newest, level, strict=True):
         if reading.power is Power.UNKNOWN:
             why = f"fence device {device.name} of {d.name(host)} gave no reading: {reading.text}"
-            return PowerView(Power.UNKNOWN, why, tuple(newest))
+            return PowerView(Power.UNKNOWN, why, tuple(newest), (reading.trouble.value or "no reading", device.name))
         if not is_bound(d, device.name, host):
             why = f"{device.name} reads OFF, but {why_unbound(d, device.name, host)}"
-            return PowerView(Power.UNKNOWN, why, tuple(newest))
+            return PowerView(Power.UNKNOWN, why, tuple(newest), ("unbound", device.name))
     return PowerView(Power.OFF, f"power of {d.name(host)} reads OFF", tuple(newest))
 
 

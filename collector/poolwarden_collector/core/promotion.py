@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
@@ -74,7 +75,7 @@ def promoting(d: Draft, failover: Failover) -> None:
         return
     if d.record.term > failover.term:
         why = f"the pool's term is {d.record.term} now, this failover's {failover.term}: its order is not sent any more"
-        block(d, failover, "TERM_PASSED", why)
+        block(d, failover, Blocker.TERM_PASSED, (), why)
         return
     others = [host for host in unowed_masters(d) if host != failover.candidate]
     if others and _never_took_effect(d, failover):
@@ -202,7 +203,8 @@ def _learn_answer(d: Draft, failover: Failover) -> None:
 def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
     if reason in ("expired", "busy"):
         return
-    block(d, failover, "PROMOTE_REFUSED", f"{d.name(failover.candidate)} refused the promotion: {text or reason}")
+    why = f"{d.name(failover.candidate)} refused the promotion: {text or reason}"
+    block(d, failover, Blocker.PROMOTE_REFUSED, (failover.candidate, reason), why)
 
 
 def _resend(d: Draft, failover: Failover) -> None:
@@ -212,7 +214,8 @@ def _resend(d: Draft, failover: Failover) -> None:
     agent, sent = d.heard(failover.candidate), d.sent(failover.promote_order) if failover.promote_order else None
     if agent is None:
         if d.now - d.live.step_since >= d.policy.promote_budget:
-            block(d, failover, "UNVERIFIED", f"{d.name(failover.candidate)} was to be promoted and is not heard")
+            why = f"{d.name(failover.candidate)} was to be promoted and is not heard"
+            block(d, failover, Blocker.UNVERIFIED, (failover.candidate, "not heard"), why)
         return
     if sent is not None and sent.stream == agent.stream and not _due_again(d, sent):
         return
@@ -222,15 +225,16 @@ def _resend(d: Draft, failover: Failover) -> None:
     proof = find_proof(d, failover)
     if isinstance(proof, Refusal):
         if proof.code not in ("ONE_READING", "STALE"):
-            block(d, failover, "PROOF_NOT_RENEWED", f"the promotion is not sent again: {proof.why}")
+            why = f"the promotion is not sent again: {proof.why}"
+            block(d, failover, Blocker.PROOF_NOT_RENEWED, (failover.old_master, proof.code, *proof.subjects), why)
         return
     if not looked(d, failover, proof):
         return
     refusal = last_look(d, failover, proof)
     if refusal:
-        block(d, failover, "PROOF_NOT_RENEWED", f"the promotion is not sent again: {refusal}")
+        block(d, failover, Blocker.PROOF_NOT_RENEWED, (refusal.key,), f"the promotion is not sent again: {refusal}")
         return
-    if failover.blocked != "BLOCKED_PROMOTE_REFUSED":
+    if failover.blocked is not Blocker.PROMOTE_REFUSED:
         unblock(d)
     if failover.promote_order:
         _send_promote(d, d.failover or failover)
@@ -296,15 +300,17 @@ def _await_new_master(d: Draft, failover: Failover) -> None:
     agent = d.heard(failover.candidate)
     name = d.name(failover.candidate)
     if agent is None:
-        why = f"{name} was promoted and is not heard"
+        seen_as, why = "not heard", f"{name} was promoted and is not heard"
     elif agent.facts.role.pool_conf is not Role.MASTER:
+        seen_as = "pool.conf"
         why = f"{name} answered the promotion with {failover.promote_result}, but its pool.conf does not say master"
     elif agent.facts.xapi.process == failover.candidate_process:
-        why = f"{name} accepted the promotion, but its xapi has not restarted"
+        seen_as, why = "old process", f"{name} accepted the promotion, but its xapi has not restarted"
     else:
+        seen_as = "new process"
         why = f"{name}'s new xapi does not serve as master yet (TCP {agent.facts.xapi.liveness.value})"
     step = f"Nobody else is promoted. Look at {name}'s xapi; poolwarden restart-xapi {name}"
-    block(d, failover, "UNVERIFIED", why, step)
+    block(d, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
 
 
 def _promoted(d: Draft, failover: Failover) -> None:

@@ -45,10 +45,11 @@ _TOKEN = object()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no proof: a stable word and one sentence."""
+    """Why there is no proof: a stable word, one sentence, and the devices or hosts that it is about."""
 
     code: str
     why: str
+    subjects: tuple[str, ...] = ()
 
 
 class Proof:
@@ -74,7 +75,7 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
     if now_view.power is Power.ON:
         return Refusal("POWER_ON", now_view.why)
     if now_view.power is Power.UNKNOWN:
-        return Refusal("POWER_UNKNOWN", now_view.why)
+        return Refusal("POWER_UNKNOWN", now_view.why, now_view.subjects)
     facts: list[dict[str, Any]] = []
     for device in deciding(d, host):
         pair = _two_off(d, device)
@@ -83,7 +84,9 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
         # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
         bond = d.record.devices.bonds.get(device.name)
         if not is_bound(d, device.name, host) or bond is None or bond.boot_id != boot_id:
-            return Refusal("UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}")
+            return Refusal(
+                "UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}", (device.name,)
+            )
         facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
     return Proof(_TOKEN, "power", host, boot_id, {"readings": facts})
 

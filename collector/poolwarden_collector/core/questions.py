@@ -3,17 +3,23 @@
 Theory
 ------
 A question says what would be done, what is at stake, and with which numbers a yes must come. Whoever would do it asks
-again in every pass, with the same words (``ask``): so a question stands exactly as long as its ground does, its stakes
-are computed anew when they change, and a yes is never more than one of the things that are looked at before the act.
+again in every pass (``ask``): so a question stands exactly as long as its ground does, and a yes is never more than one
+of the things that are looked at before the act. Its ground is what it is about: its kind, the host, the VMs by uuid,
+the numbers that a yes needs, the path, and what else is at stake by name. Sentences are for people and no part of it.
 
 Rules
 -----
-* One question per pool: the master's matters go before a member's. A new reason takes the place of the old one.
+* One question per pool: the master's matters go before a member's.
+* Another ground is another question: the old one is withdrawn, and whatever was or would have been said to it covers
+  nothing of the new one. Grounds that alternate do so at most every ``SETTLING_MS``; an answer is always held against
+  what is at stake at its own instant.
 * Inside a failover the question is its blocker: KILL_FORECAST (kill), STALE_DATABASE (stale), POWER_ON (shoot),
-  UNAPPROVED (failover, toolstack); its id is the failover's. Outside it is ``<pool>-q<number>``.
+  UNAPPROVED (failover, toolstack); the first one's id is the failover's, a later one's ``<failover>-q<number>``.
+  Outside it is ``<pool>-q<number>``. No two questions have one id, so a yes that was typed for the old one is refused;
+  so is one that names only the pool or the failover, once a question has taken another one's place.
 * A yes is durable on the failover, for the journal's sake; it counts only in this run of the collector and for
   ``approval_valid``. No wall clock can tell how old a yes from before a restart is: it is asked again.
-* A yes to VMs names them: one that was not at stake when it was given is not covered, whatever the number.
+* A yes covers the VMs that the question named, by uuid, and no others, whatever the number.
 * Who does not answer within ``question_expiry`` is asked anew while the ground stands; who denied is not, until the
   ground changes or the incident is over.
 """
@@ -22,22 +28,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import block, reason_key, stands_still
+from poolwarden_collector.core.ends import block, stands_still
 from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.reasons import Reason, key_of
 from poolwarden_collector.core.record import Failover
 
 NOTHING = Needs()
 LAPSE_MS: Ms = 30_000  # a ground that nobody has found to stand for so long is over
-_CODES = {Ask.SHOOT: "POWER_ON", Ask.KILL: "KILL_FORECAST", Ask.STALE: "STALE_DATABASE"}
+SETTLING_MS: Ms = 10_000  # how long a question stands at the least before another one takes its place
+_CODES = {Ask.SHOOT: Blocker.POWER_ON, Ask.KILL: Blocker.KILL_FORECAST, Ask.STALE: Blocker.STALE_DATABASE}
 
 
-def code_of(kind: Ask) -> str:
-    """The blocker's code of a failover that stands still for such a question."""
-    return _CODES.get(kind, "UNAPPROVED")
+def code_of(kind: Ask) -> Blocker:
+    """The blocker of a failover that stands still for such a question."""
+    return _CODES.get(kind, Blocker.UNAPPROVED)
 
 
 # ------------------------------------------------------------------------------------------------ asking
@@ -52,26 +62,61 @@ def ask(
     needs: Needs = NOTHING,
     vms: tuple[str, ...] = (),
     path: str = "",
+    others: tuple[str, ...] = (),
+    at_once: bool = False,
 ) -> None:
     """Ask this, or find it asked already; to be called in every pass in which the ground stands.
 
-    ``what`` is one sentence without a full stop; numbers in it may change without making it another question.
+    ``what`` is one sentence without a full stop. ``others`` names what else makes it this question: tasks, causes, VMs
+    that a shot would kill. ``at_once``: an answer has just met another ground, so nothing is waited for.
     """
-    number = f"/{needs.kill}" if needs.kill else ""
-    ground = f"{kind.value}/{host}/{reason_key(what)}{number}"
-    failover = d.failover
+    ground = ground_of(kind, host, needs, vms, path, others)
+    failover, question = d.failover, d.record.question
+    of = failover.id if failover is not None else ""
+    if (
+        question is not None
+        and (question.ground, question.failover) != (ground, of)
+        and not _keeps(question, kind, host)
+    ):
+        if question.failover == of and not at_once and _settles(d, question, kind):
+            return
+        withdraw(d, "what is at stake has changed")
     denied = d.record.asked.denied.get(ground, "")
     if failover is not None:
-        block(d, failover, code_of(kind), f"{what}; {denied}" if denied else what, alert=bool(denied))
+        said = f"{what}; {denied}" if denied else what
+        block(d, failover, code_of(kind), (ground, denied), said, alert=bool(denied))
     question = d.record.question
     if denied or (question is not None and _keeps(question, kind, host)):
         return
-    if question is not None and question.ground == ground and question.failover == (failover.id if failover else ""):
+    if question is not None:
         d.change(asked_seen=d.now)
         return
-    if question is not None:
-        withdraw(d, "the reason has changed")
     _put(d, kind, host, what, stakes, needs, vms, path, ground)
+
+
+def ground_of(
+    kind: Ask, host: HostId, needs: Needs, vms: tuple[str, ...], path: str = "", others: tuple[str, ...] = ()
+) -> str:
+    """What a question is about, as one word: the same for the same kind, host, VMs, numbers, path and other stakes."""
+    # safety: by uuid and number, never by a sentence; a yes to one set of VMs is none to another.
+    numbers = (needs.kill, needs.stale_ms, needs.shoot)
+    return key_of(f"{kind.value}/{host}", (*numbers, path, "vms", *sorted(set(vms)), "others", *sorted(set(others))))
+
+
+def other_now(d: Draft, question: Question) -> No | None:
+    """Whoever puts it has just asked again: is it another question now? Then a yes to the old one is refused, with how
+    to answer the new one.
+    """
+    now = d.record.question
+    if now is None or now.id == question.id:
+        return None
+    return No("asked-anew", f"what is at stake has changed: {now.what}", approve_command(now.id, now.needs))
+
+
+def _settles(d: Draft, question: Question, kind: Ask) -> bool:
+    """Is the open question too young to be replaced? The master's matters never wait for a member's."""
+    member = question.kind is Ask.REPAIR and kind is not Ask.REPAIR
+    return not member and d.live.asked_at is not None and d.now - d.live.asked_at < SETTLING_MS
 
 
 def _keeps(question: Question, kind: Ask, host: HostId) -> bool:
@@ -91,7 +136,7 @@ def _put(
     ground: str,
 ) -> None:
     number, failover = d.record.asked.number + 1, d.failover
-    identity = failover.id if failover is not None else f"{d.record.pool[:8]}-q{number}"
+    identity = _identity(d, failover, number)
     data: dict[str, Any] = {
         "id": identity,
         "number": number,
@@ -108,11 +153,18 @@ def _put(
     hush(d, "it is asked now")
     d.change(asked_at=d.now, asked_seen=d.now)
     old, pool = d.name(suspected(d)), d.record.name or d.record.pool
-    code = f"BLOCKED_{code_of(kind)}"
+    code = code_of(kind)
     title = stands_still(d, failover, code) if failover is not None else f"{pool}: {TITLES[kind].format(d.name(host))}"
-    where = f"{failover.id}/{code}" if failover is not None else f"incident-{d.record.incidents}"
+    where = f"{failover.id}/{code.value}" if failover is not None else f"incident-{d.record.incidents}"
     body = "\n".join([f"{what}.", *stakes, answers(identity, needs)])
     d.raise_alert(f"{where}/question-{number}", "critical", title, body, old_master=old, question=identity)
+
+
+def _identity(d: Draft, failover: Failover | None, number: int) -> str:
+    """An id that no other question has or had: a yes that was typed for another one never fits it."""
+    if failover is None:
+        return f"{d.record.pool[:8]}-q{number}"
+    return failover.id if d.record.asked.of != failover.id else f"{failover.id}-q{number}"
 
 
 TITLES = {
@@ -143,19 +195,19 @@ def answers(identity: str, needs: Needs) -> str:
     return f"Yes: {approve_command(identity, needs)}. No: poolwarden deny {identity}."
 
 
-def tell(d: Draft, what: str, text: str, title: str) -> None:
+def tell(d: Draft, what: Reason, text: str, title: str) -> None:
     """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason."""
-    topic = f"refused/{reason_key(what)}"
+    topic = f"refused/{what.key}"
     question = d.record.question
     if question is not None and not question.failover and question.kind is not Ask.REPAIR:
-        withdraw(d, what)
+        withdraw(d, what.text)
     if d.live.asked == topic:
         d.change(told_seen=d.now)
         return
     hush(d, "the reason has changed")
     d.change(asked=topic, told_seen=d.now)
     host = suspected(d)
-    d.note(Kind.ASKED, text, host=host, what=what)
+    d.note(Kind.ASKED, text, host=host, what=what.text)
     d.raise_alert(f"incident-{d.record.incidents}/{topic}", "critical", title, text, old_master=d.name(host))
 
 
@@ -235,9 +287,9 @@ def accepted_kills(d: Draft, failover: Failover) -> int:
 
 
 def covers(d: Draft, failover: Failover, vms: tuple[str, ...]) -> bool:
-    """Does the yes cover these VMs: their number, and where it named them, each of them?"""
-    named = approval(d, failover).get("vms") or list(vms)
-    return len(vms) <= accepted_kills(d, failover) and set(vms) <= set(named)
+    """Does the yes cover these VMs: their number, and each of them by its uuid? A number alone covers none."""
+    # safety: a yes to one VM is no yes to another, and one that named none covers none.
+    return len(vms) <= accepted_kills(d, failover) and set(vms) <= set(approval(d, failover).get("vms", ()))
 
 
 def accepted_stale(d: Draft, failover: Failover) -> Ms:

@@ -17,7 +17,7 @@ def not_ready(d: Draft) -> tuple[str, ...]:
     master = suspected(d)
     if not master:
         return ("no verified master is known",)
-    reasons: list[str] = [why] if (why := deposed(d)) else []
+    reasons: list[str] = [why.text] if (why := deposed(d)) else []
     if d.record.identity:
         reasons.append(f"the pool is frozen: {identity.says(d)}")
     if held := planned.says(d):

@@ -14,6 +14,7 @@ from typing import Any
 from poolwarden_collector.core import aftermath, asked, bonds
 from poolwarden_collector.core.aftermath import Aftermath
 from poolwarden_collector.core.asked import Asked, Question
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.bonds import Devices
 from poolwarden_collector.core.facts import HostId, PoolId, ProcessId
 from poolwarden_collector.core.journal import Entry, Kind
@@ -88,8 +89,9 @@ class Failover:
     back: tuple[HostId, ...] = ()
     remarks: dict[HostId, str] = field(default_factory=dict)  # what is missing at members that are back
     before: dict[HostId, dict[str, Any]] | None = None  # how the old master saw each host: enabled, unplugged SRs
-    blocked: str = ""
-    blocker: str = ""
+    blocked: Blocker | None = None
+    blocker: str = ""  # the sentence to it, for people
+    topic: str = ""  # the blocker with its subjects: what tells it from another one of the same code
     fence_attempts: tuple[tuple[str, int], ...] = ()
     fence_unbegun: tuple[tuple[str, str], ...] = ()  # devices whose `off` never began, and why; no attempts
     fence_pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
@@ -352,7 +354,7 @@ def _ended(step: Step, cooldown: bool) -> Callable[[PoolRecord, Entry], PoolReco
     def change(record: PoolRecord, entry: Entry) -> PoolRecord:
         if record.failover is None:
             return record
-        ended = replace(record.failover, step=step, blocked="", blocker="")
+        ended = replace(record.failover, step=step, blocked=None, blocker="", topic="")
         term = max(record.term, entry.data.get("new_term", record.term))
         return replace(record, failover=ended, cooldown=cooldown or record.cooldown, term=term)
 
@@ -453,8 +455,12 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     ),
     Kind.OWED: _owed,
     Kind.OWED_DONE: _owed_done,
-    Kind.BLOCKED: _on_failover(blocked=lambda f, e: e.data["code"], blocker=lambda f, e: e.data["why"]),
-    Kind.UNBLOCKED: _on_failover(blocked="", blocker=""),
+    Kind.BLOCKED: _on_failover(
+        blocked=lambda f, e: Blocker(e.data["code"]),
+        blocker=lambda f, e: e.data["why"],
+        topic=lambda f, e: e.data.get("topic", ""),
+    ),
+    Kind.UNBLOCKED: _on_failover(blocked=None, blocker="", topic=""),
     Kind.APPROVED: _on_failover(approval=lambda f, e: dict(e.data)),
     Kind.ACKNOWLEDGED: lambda r, e: replace(r, cooldown=False),
     Kind.CLOSED: _ended(Step.CLOSED, cooldown=True),

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import serving
 from poolwarden_collector.core.facts import HostId, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import PlaceDatabase, ToolstackRelease
 from poolwarden_collector.core.owed import may_be_pointed, owed_id, withheld
-from poolwarden_collector.core.placements import WAITING, placements_of
+from poolwarden_collector.core.placements import WAITING, killing, placements_of, unreadable
 from poolwarden_collector.core.pursuit import pursue
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Owed, Step
 from poolwarden_collector.core.verdict import Verdict
 
@@ -74,19 +74,21 @@ def _order(d: Draft, item: Owed, agent: AgentState, kind: ToolstackRelease, how:
     pursue(d, base, agent, kind, Kind.RELEASE_INTENT, f"releasing the toolstack of {d.name(item.host)} {how}")
 
 
-def _own_file_refusal(d: Draft, host: HostId) -> str:
-    """Its xapi would start with its own file, as before the hold: why must it not? Empty: none of its VMs is at stake.
+def _own_file_refusal(d: Draft, host: HostId) -> Reason | None:
+    """Its xapi would start with its own file, as before the hold: why must it not? None: none of its VMs is at stake.
 
     Asked of one that still serves as well: it may end between the release and its start.
     """
     loads = placements_of(d, host)
     if loads is None:
         return WAITING
-    kills = kills_on(d, host, loads) if loads.readable else f"its database cannot be read: {loads.text}"
+    kills = kills_on(d, host, loads) if loads.readable else unreadable("its database", loads, host)
     if not kills:
-        return ""
-    what = kills if isinstance(kills, str) else ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-    return f"its xapi would start with its own database, and {what}"
+        return None
+    start = "its xapi would start with its own database, and "
+    if isinstance(kills, Reason):
+        return kills.within(f"{start}{kills}")
+    return killing(kills, start + ", ".join(f"{kill.name} ({kill.why})" for kill in kills))
 
 
 # ------------------------------------------------------------------------------------------------ said
@@ -105,14 +107,15 @@ def say_held(d: Draft, verdict: Verdict) -> None:
             )
     for item in held:
         agent = d.heard(item.host)
-        why = _obstacle(d, item, agent, verdict) if agent is not None and agent.facts.hold is not None else None
-        if why is not None:
-            _say(d, item.host, why)
+        if agent is not None and agent.facts.hold is not None:
+            why = _obstacle(d, item, agent, verdict)
+            if why != WAITING:
+                _say(d, item.host, why)
 
 
-def _say(d: Draft, host: HostId, why: str) -> None:
+def _say(d: Draft, host: HostId, why: Reason | None) -> None:
     """One alert per host and reason; none while its release is under way."""
-    key, name, pool = f"release-{host}/{reason_key(why)}", d.name(host), d.record.name or d.record.pool
+    key, name, pool = f"release-{host}/{why.key if why else ''}", d.name(host), d.record.name or d.record.pool
     for old in d.record.open_alerts:
         if old.startswith(f"{d.record.pool}/release-{host}/") and (not why or old != f"{d.record.pool}/{key}"):
             d.resolve_alert(old, f"what kept the toolstack of {name} held is gone")
@@ -122,7 +125,7 @@ def _say(d: Draft, host: HostId, why: str) -> None:
             f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. Not released: "
         )
         by_hand = f". By hand, on {name} itself: poolwarden-agent gate release"
-        d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", text + why + by_hand)
+        d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", f"{text}{why}{by_hand}")
 
 
 def _who_serves(d: Draft) -> str:
@@ -130,40 +133,44 @@ def _who_serves(d: Draft) -> str:
     return f"{d.name(masters[0])} serves as master" if masters else "no host of the pool serves as master"
 
 
-def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> str | None:
-    """What keeps this release from being carried out, and what a person can do; empty: nothing; None: not known."""
+def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reason | None:
+    """What keeps this release from being carried out, and what a person can do; None: nothing; WAITING: not known."""
     name, pool = d.name(item.host), d.record.name or d.record.pool
     if _decided_elsewhere(d, item.host):
-        return ""
+        return None
     if verdict is Verdict.HA_MANAGED:
         step = "xe pool-ha-disable, or without any master xe host-emergency-ha-disable on each host"
-        return f"xapi's HA is armed, and Poolwarden keeps its hands off. Once it is off ({step}), {name} is released"
+        off = f"xapi's HA is armed, and Poolwarden keeps its hands off. Once it is off ({step}), {name} is released"
+        return Reason(Cause.HA, off)
     if verdict is Verdict.IDENTITY_CONFLICT:
-        return f"the pool is frozen: {verdict.meaning}. Once that is settled, {name} is released"
+        frozen = f"the pool is frozen: {verdict.meaning}. Once that is settled, {name} is released"
+        return Reason(Cause.IDENTITY, frozen)
     if d.record.paused is not None:
-        return f"the pool is paused ({d.record.paused}). poolwarden resume {pool}, then it is released"
+        stopped = f"the pool is paused ({d.record.paused}). poolwarden resume {pool}, then it is released"
+        return Reason(Cause.PAUSED, stopped)
     if d.record.master == item.host:
         why = _own_file_refusal(d, item.host)
-        if why == WAITING:
-            return None
-        if why:
-            return f"{why}. Once these VMs run there no more (shut down from inside), it is released"
+        if why is not None and why != WAITING:
+            return why.within(f"{why}. Once these VMs run there no more (shut down from inside), it is released")
+        if why is not None:
+            return why
     return _failed(d, item, agent)
 
 
-def _failed(d: Draft, item: Owed, agent: AgentState) -> str | None:
+def _failed(d: Draft, item: Owed, agent: AgentState) -> Reason | None:
     """The agent was told and did not do it: what it says; once is not enough where another attempt may help."""
     base = f"{owed_id(item, 'release', agent)}."
     told = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(base)]
     if not told:
-        return ""
+        return None
     result = max(told, key=lambda sent: sent.at).result
     if result is None or result.reason in ("expired", "busy"):
-        return None
+        return WAITING
     once = result.outcome is not Outcome.REFUSED and len(told) < ATTEMPTS_BEFORE_ALERT
     if result.outcome is Outcome.DONE or once:
-        return ""
-    return f"its agent was told to, and says: {result.text or result.reason}. Look at xapi there"
+        return None
+    says = f"its agent was told to, and says: {result.text or result.reason}. Look at xapi there"
+    return Reason(Cause.ANSWER, says, (result.outcome.value, result.reason))
 
 
 # ------------------------------------------------------------------------------------------------ databases
@@ -173,7 +180,7 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
     """Remove a placed database, unless this host has been promoted since: then its xapi has used it up."""
     name, base = d.name(item.host), owed_id(item, "remove", agent)
     done = any(
-        sent.result is not None and sent.result.outcome.value == "done"
+        sent.result is not None and sent.result.outcome is Outcome.DONE
         for order_id, sent in d.live.sent.items()
         if order_id.startswith(f"{base}.")
     )

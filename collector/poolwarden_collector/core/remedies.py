@@ -29,6 +29,7 @@ from poolwarden_collector.core.permission import (
     patience,
 )
 from poolwarden_collector.core.power import counting, view
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.shot import aimed_at
 from poolwarden_collector.core.verdict import Verdict
@@ -109,14 +110,14 @@ def succeed(d: Draft, verdict: Verdict) -> None:
         return
     refusal = may_begin(d, verdict)
     if refusal:
-        _hold(d, f"no failover: {refusal}")
+        _hold(d, refusal.within(f"no failover: {refusal}"))
         return
     master = suspected(d)
     power = view(d, master)
     if power.power is Power.OFF:
         begin(d, power.why)
     elif grace := boot_grace(d):
-        _hold(d, f"no failover: {grace}; {power.why}")
+        _hold(d, grace.within(f"no failover: {grace}; {power.why}"))
     elif power.power is Power.UNKNOWN:
         if machine.exhausted(d, master):
             begin(d, power.why)
@@ -142,17 +143,18 @@ def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
     note = () if d.policy.mode == "ask" else (f"{word}; poolwarden acknowledge ends it",)
     best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
     chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
-    questions.ask(d, kind, host, f"{whom}: {why}; {held}", (*note, chosen), path=path.value)
+    questions.ask(d, kind, host, f"{whom}: {why}; {held}", (*note, chosen), path=path.value, others=(word.key,))
 
 
-def ask_shot(d: Draft, master: HostId) -> None:
+def ask_shot(d: Draft, master: HostId, at_once: bool = False) -> None:
     """The power reads ON and patience is over: may it be powered off, and another host promoted?"""
     needs = Needs(shoot=True, stale_ms=stakes.stale_need(d, master))
     found = (
         *stakes.of_shot(d, master),
         f"or make sure that it is off, then: poolwarden confirm-fenced {d.name(master)}",
     )
-    questions.ask(d, Ask.SHOOT, master, stakes.shot(d, master), found, needs, path=Path.POWER.value)
+    what, vms, path = stakes.shot(d, master), stakes.vms(d, master), Path.POWER.value
+    questions.ask(d, Ask.SHOOT, master, what, found, needs, path=path, others=vms, at_once=at_once)
 
 
 def without_master(d: Draft, verdict: Verdict) -> None:
@@ -167,11 +169,12 @@ def without_master(d: Draft, verdict: Verdict) -> None:
         begin(d, "all hosts of the pool are heard and none is master", Path.ROLES)
 
 
-def roles_refusal(d: Draft) -> str:
+def roles_refusal(d: Draft) -> Reason | None:
     """Why nobody may be promoted in a pool that has no master, not even at an operator's word."""
-    missing = [d.name(host) for host in sorted(d.record.hosts, key=d.name) if not d.heard(host)]
-    absent = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
-    return firm_refusal(d) or (absent if missing else "")
+    missing = tuple(host for host in sorted(d.record.hosts, key=d.name) if not d.heard(host))
+    names = ", ".join(d.name(host) for host in missing)
+    absent = f"{names} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
+    return firm_refusal(d) or (Reason(Cause.NOT_HEARD, absent, missing) if missing else None)
 
 
 def relocate(d: Draft, verdict: Verdict) -> None:
@@ -189,13 +192,13 @@ def relocate(d: Draft, verdict: Verdict) -> None:
         begin(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
 
 
-def relocation_refusal(d: Draft, verdict: Verdict) -> str:
+def relocation_refusal(d: Draft, verdict: Verdict) -> Reason | None:
     """Why a master that is cut off from its members must not be relocated now, not even at an operator's word."""
     unseen = "the collector's own probe has not reached its xapi: nobody could see its port closed"
-    return hold_refusal(d, verdict) or ("" if own_standing(d) else unseen)
+    return hold_refusal(d, verdict) or (None if own_standing(d) else Reason(Cause.NO_PROBER, unseen))
 
 
-def _hold(d: Draft, what: str) -> None:
+def _hold(d: Draft, what: Reason) -> None:
     """Say why nothing is begun, and what a person can do all the same."""
     name = d.name(suspected(d))
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"

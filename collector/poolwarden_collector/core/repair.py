@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import questions
 from poolwarden_collector.core.answer import No
-from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.asked import Ask, Needs, Question
 from poolwarden_collector.core.candidate import Kill
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import reason_key
 from poolwarden_collector.core.evidence import answered, fresh_probe, member_state, settled
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role, Tri
 from poolwarden_collector.core.journal import Kind
@@ -33,6 +32,7 @@ from poolwarden_collector.core.orders import OrderKind, Preconditions, Repoint, 
 from poolwarden_collector.core.permission import firm_refusal
 from poolwarden_collector.core.placements import at_stake
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Member, Verdict
 
 FORGOTTEN_MS: Ms = 600_000
@@ -40,7 +40,15 @@ SETTLED_MS: Ms = 30_000
 
 # Verdicts under which a member may be repaired: the master is fine and nothing was announced.
 PERMITTING = frozenset(
-    {"Healthy", "AgentLost", "MemberVanished", "MemberEmergency", "MemberOrphaned", "MemberXapiDown", "RoleBroken"}
+    {
+        Verdict.HEALTHY,
+        Verdict.AGENT_LOST,
+        Verdict.MEMBER_VANISHED,
+        Verdict.MEMBER_EMERGENCY,
+        Verdict.MEMBER_ORPHANED,
+        Verdict.MEMBER_XAPI_DOWN,
+        Verdict.ROLE_BROKEN,
+    }
 )
 
 HOPELESS = {
@@ -59,7 +67,7 @@ class Remedy:
     """What helps a member: ``act`` is repoint, restart, ask (a person must decide) or tell (nothing here helps)."""
 
     act: str
-    why: str
+    why: Reason
 
 
 def repair(d: Draft, verdict: Verdict) -> None:
@@ -75,7 +83,7 @@ def repair(d: Draft, verdict: Verdict) -> None:
     if d.now - d.live.master_since < SETTLED_MS:
         return
     planned = d.record.after.designation is not None
-    may_act = verdict.word in PERMITTING and not planned and not firm_refusal(d)
+    may_act = verdict in PERMITTING and not planned and not firm_refusal(d)
     for host in sorted(d.live.troubles, key=d.name):
         if d.now - d.live.troubles[host] < d.policy.member_restart_after:
             continue
@@ -86,10 +94,11 @@ def repair(d: Draft, verdict: Verdict) -> None:
             _treat(d, host, master, remedy)
 
 
-def approve(d: Draft, host: HostId, verdict: Verdict, kill: int, vms: tuple[str, ...], actor: str) -> str | No | None:
+def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
     """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
-    master, refusal = verified(d), firm_refusal(d)
-    if not refusal and (not master or verdict.word not in PERMITTING or d.failover is not None):
+    host, master, firm = question.host, verified(d), firm_refusal(d)
+    refusal = firm.text if firm is not None else ""
+    if not refusal and (not master or verdict not in PERMITTING or d.failover is not None):
         refusal = f"the pool is {verdict.word} now"
     if not refusal and host not in d.live.troubles:
         refusal = f"{d.name(host)} is in no trouble any more"
@@ -101,12 +110,19 @@ def approve(d: Draft, host: HostId, verdict: Verdict, kill: int, vms: tuple[str,
     kills = at_stake(d, host)
     if kills is None:
         return None
-    if isinstance(kills, str):
+    if isinstance(kills, Reason):
         return No("unsafe", f"{d.name(host)} is not repaired: {kills}")
-    # safety: as many as were accepted, and no other ones than the question named.
-    if len(kills) > kill or not {item.vm for item in kills} <= set(vms):
+    if kills:
+        # safety: asked as it stands now; the yes is to the VMs that its question named, and to no others.
+        _ask(d, host, remedy, kills, at_once=True)
+        if (anew := questions.other_now(d, question)) is not None:
+            return anew
+    if len(kills) > kill:
         names = ", ".join(item.name for item in kills)
-        return No("more-at-stake", f"its xapi would kill {len(kills)} running VMs there: {names}; accepted: {kill}")
+        step = questions.approve_command(question.id, Needs(kill=len(kills)))
+        return No(
+            "more-at-stake", f"its xapi would kill {len(kills)} running VMs there: {names}; accepted: {kill}", step
+        )
     _order(d, host, master, remedy)
     return f"{d.name(host)} is being repaired ({remedy.act}): {remedy.why}"
 
@@ -174,42 +190,46 @@ def diagnose(d: Draft, host: HostId, master: HostId) -> Remedy:
     assert agent is not None
     f, code = agent.facts, agent.facts.xapi.emergency_code if agent.facts.xapi.emergency is Tri.YES else ""
     if f.role.pool_conf is Role.BROKEN:
-        return Remedy(
-            "ask", f"its pool.conf says broken, after a change of master that failed on it; {_broken(address)}"
-        )
+        broken = f"its pool.conf says broken, after a change of master that failed on it; {_broken(address)}"
+        return Remedy("ask", Reason(Cause.BROKEN, broken))
     if code in HOPELESS:
-        return Remedy("tell", f"{code}: {HOPELESS[code]}")
+        return Remedy("tell", Reason(Cause.HOPELESS, f"{code}: {HOPELESS[code]}", (code,)))
     if f.role.master_address != address:
         if f.xapi.socket_liveness in (Liveness.DOWN, Liveness.SILENT):
             # Repointing is a call to its own xapi: a dead or hung one has to be started first.
-            return _rung(d, host, "restart", f"its xapi is {f.xapi.socket_liveness.value} and cannot be repointed so")
-        return _rung(d, host, "repoint", f"its pool.conf names {f.role.master_address or 'nobody'}, not {address}")
+            dead = f"its xapi is {f.xapi.socket_liveness.value} and cannot be repointed so"
+            return _rung(d, host, "restart", Reason(Cause.XAPI, dead, (f.xapi.socket_liveness.value,)))
+        names = f"its pool.conf names {f.role.master_address or 'nobody'}, not {address}"
+        return _rung(d, host, "repoint", Reason(Cause.ADDRESS, names, (f.role.master_address, address)))
     probe = fresh_probe(d, host, master)
     if probe is None or not answered(probe):
         why = probe.outcome.value if probe is not None else "no fresh probe"
-        return Remedy("tell", f"it does not reach the master at {address} ({why}): its network has to be mended")
+        unreached = f"it does not reach the master at {address} ({why}): its network has to be mended"
+        return Remedy("tell", Reason(Cause.UNREACHED, unreached, (address,)))
     return _rung(d, host, "restart", _complaint(agent, code))
 
 
-def _complaint(agent: AgentState, code: str) -> str:
+def _complaint(agent: AgentState, code: str) -> Reason:
     x = agent.facts.xapi
     if code:
-        return f"it is in emergency mode ({code}) although it reaches its master"
+        return Reason(Cause.XAPI, f"it is in emergency mode ({code}) although it reaches its master", (code,))
     if x.liveness is not Liveness.ANSWERS or x.socket_liveness is Liveness.SILENT:
-        return f"its xapi does not answer (TCP {x.liveness.value}, local socket {x.socket_liveness.value})"
-    return "its xapi is detached although it reaches its master"
+        silent = f"its xapi does not answer (TCP {x.liveness.value}, local socket {x.socket_liveness.value})"
+        return Reason(Cause.XAPI, silent, (x.liveness.value, x.socket_liveness.value))
+    return Reason(Cause.XAPI, "its xapi is detached although it reaches its master")
 
 
 def _broken(address: str) -> str:
     return f"on it: xe pool-emergency-reset-master master-address={address}"
 
 
-def _rung(d: Draft, host: HostId, act: str, why: str) -> Remedy:
+def _rung(d: Draft, host: HostId, act: str, why: Reason) -> Remedy:
     """The remedy, unless it was tried often enough."""
     tried = d.record.after.repairs.get(host, ())
     if tried.count(act) < d.policy.xapi_restarts:
         return Remedy(act, why)
-    return Remedy("tell", f"{why}; tried without lasting help: {', '.join(tried)}")
+    in_vain = f"{why}; tried without lasting help: {', '.join(tried)}"
+    return Remedy("tell", Reason(Cause.IN_VAIN, in_vain, (act, why.key)))
 
 
 # ------------------------------------------------------------------------------------------------ acting
@@ -221,8 +241,8 @@ def _treat(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
     kills = at_stake(d, host)
     if kills is None:
         return
-    if isinstance(kills, str):
-        _say(d, host, f"{remedy.why}; {kills}")
+    if isinstance(kills, Reason):
+        _say(d, host, kills.within(f"{remedy.why}; {kills}"))
     elif kills or remedy.act == "ask" or d.policy.mode == "ask":
         _ask(d, host, remedy, kills)
     else:
@@ -241,22 +261,23 @@ def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
     d.send(order_id, host, kind, ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=member))
 
 
-def _say(d: Draft, host: HostId, why: str) -> None:
+def _say(d: Draft, host: HostId, why: Reason) -> None:
     """An alert per member and reason; a new reason takes the place of the old one."""
-    key, pool = f"repair-{host}/{reason_key(why)}", d.record.name or d.record.pool
+    key, pool = f"repair-{host}/{why.key}", d.record.name or d.record.pool
     for old in d.record.open_alerts:
         if old.startswith(f"{d.record.pool}/repair-{host}/") and old != f"{d.record.pool}/{key}":
             d.resolve_alert(old, "the reason has changed")
     d.raise_alert(key, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
 
 
-def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...]) -> None:
+def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
     word = "repointing it" if remedy.act in ("repoint", "ask") else "restarting its xapi"
     held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
     lost = tuple(f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills)
     cost = f" and would kill {len(kills)} running VMs there: {', '.join(kill.name for kill in kills)}" if kills else ""
     what = f"{d.name(host)}: {remedy.why}; {word} would help{cost}{held}"
-    questions.ask(d, Ask.REPAIR, host, what, lost, Needs(kill=len(kills)), tuple(kill.vm for kill in kills))
+    vms, needs = tuple(kill.vm for kill in kills), Needs(kill=len(kills))
+    questions.ask(d, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
 
 
 def _resolve(d: Draft, host: HostId, text: str) -> None:
@@ -273,4 +294,4 @@ def _tell_broken(d: Draft) -> None:
             why = "its pool.conf says broken, after a change of master that failed, and no host serves as master. "
             why += "On the host that shall be master: xe pool-emergency-transition-to-master; then on every other "
             why += "one: xe pool-emergency-reset-master master-address=ADDRESS"
-            _say(d, host, why)
+            _say(d, host, Reason(Cause.BROKEN, why, ("no-master",)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import questions
 from poolwarden_collector.core.answer import No
-from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.asked import Ask, Needs, Question
 from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
@@ -22,7 +22,8 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import Preconditions, RestartXapi
 from poolwarden_collector.core.permission import firm_refusal, hold_refusal
-from poolwarden_collector.core.placements import placements_of
+from poolwarden_collector.core.placements import killing, placements_of, unreadable
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Path
 from poolwarden_collector.core.remedies import begin
 from poolwarden_collector.core.verdict import Verdict
@@ -32,7 +33,7 @@ from poolwarden_collector.core.verdict import Verdict
 class Obstacle:
     """Why a master's xapi must not be restarted, and whether a toolstack fence and a successor help instead."""
 
-    why: str
+    why: Reason
     fence_helps: bool = False
     kills: tuple[Kill, ...] = ()
     busy: tuple[str, ...] = ()
@@ -43,47 +44,49 @@ class Obstacle:
         return bool(self.kills or self.busy)
 
 
-def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> str:
-    """Why the xapi of this *master* must not be restarted now; empty if that is safe."""
+def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> Reason | None:
+    """Why the xapi of this *master* must not be restarted now; None if that is safe."""
     obstacle = _obstacle(d, host, placements)
-    return obstacle.why if obstacle is not None else ""
+    return obstacle.why if obstacle is not None else None
 
 
 def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obstacle | None:
     agent = d.heard(host)
     if agent is None:
-        return Obstacle("its agent is not heard")
+        return Obstacle(Reason(Cause.NOT_HEARD, "its agent is not heard"))
     if agent.facts.database.ha_armed is not Tri.NO:
-        return Obstacle("xapi's HA is armed or its flag cannot be read: a restart can make the host fence itself")
+        armed = "xapi's HA is armed or its flag cannot be read: a restart can make the host fence itself"
+        return Obstacle(Reason(Cause.HA, armed))
     if agent.facts.hold is not None:
-        return Obstacle(f"its toolstack is held since term {agent.facts.hold.term}")
+        return Obstacle(Reason(Cause.HELD, f"its toolstack is held since term {agent.facts.hold.term}"))
     gate = agent.facts.boot_gate
     if gate is not None and gate.state in (GateState.ASKING, GateState.SHUT):
-        return Obstacle(f"its boot gate has not opened: {gate.reason}")
+        return Obstacle(Reason(Cause.GATE, f"its boot gate has not opened: {gate.reason}", (gate.state.value,)))
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     if root is None or root.free_bytes < d.policy.min_root_free_bytes:
-        return Obstacle("its / has no room: its database on disk may be old", fence_helps=True)
+        full = "its / has no room: its database on disk may be old"
+        return Obstacle(Reason(Cause.NO_ROOM, full), fence_helps=True)
     # safety: a member's newer copy means that this host's file would roll the pool back and kill what runs since.
     for other, state in d.live.agents.items():
         if other != host and state.facts.database.generation > agent.facts.database.generation:
             newer = f"{d.name(other)} has a newer database ({state.facts.database.generation})"
-            return Obstacle(newer, fence_helps=True)
+            return Obstacle(Reason(Cause.NEWER_COPY, newer, (other,)), fence_helps=True)
     if placements is None:
-        return Obstacle("its database file has not been read yet")
+        return Obstacle(Reason(Cause.WAITING, "its database file has not been read yet"))
     if not placements.readable:
-        return Obstacle(f"its database file cannot be read: {placements.text}", fence_helps=True)
+        return Obstacle(unreadable("its database file", placements, host), fence_helps=True)
     kills = kills_on(d, host, placements)
-    if isinstance(kills, str):
+    if isinstance(kills, Reason):
         return Obstacle(kills)
     if kills:
         names = ", ".join(kill.name for kill in kills)
-        return Obstacle(
-            f"its database file would kill {len(kills)} running VMs: {names}", kills=kills, busy=_busy(agent)
-        )
+        why = killing(kills, f"its database file would kill {len(kills)} running VMs: {names}")
+        return Obstacle(why, kills=kills, busy=_busy(agent))
     busy = _busy(agent)
-    return (
-        Obstacle(f"a restart would cut off what was last seen running: {', '.join(busy)}", busy=busy) if busy else None
-    )
+    if not busy:
+        return None
+    cut = f"a restart would cut off what was last seen running: {', '.join(busy)}"
+    return Obstacle(Reason(Cause.BUSY, cut, tuple(sorted(busy))), busy=busy)
 
 
 def _busy(agent: AgentState) -> tuple[str, ...]:
@@ -109,7 +112,8 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
         return
     obstacle: Obstacle | None = None
     if len(d.record.restarts) >= d.policy.xapi_restarts:
-        obstacle = Obstacle(f"it was restarted {len(d.record.restarts)} times without lasting help", fence_helps=True)
+        in_vain = f"it was restarted {len(d.record.restarts)} times without lasting help"
+        obstacle = Obstacle(Reason(Cause.IN_VAIN, in_vain), fence_helps=True)
     else:
         placements = placements_of(d, host)
         if placements is None:
@@ -126,24 +130,25 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
         _tell(d, host, verdict, obstacle.why)
 
 
-def _succeed(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
+def _succeed(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
     """A restart does not help: hold its toolstack and promote another, its VMs left running. Or say why not."""
     refusal = hold_refusal(d, verdict)
     if refusal:
-        _tell(d, host, verdict, f"{why}; and no other host is promoted: {refusal}")
+        both = f"{why}; and no other host is promoted: {refusal}"
+        _tell(d, host, verdict, Reason(refusal.code, both, (why.key, *refusal.subjects)))
     else:
         begin(d, f"{verdict.word}, and {why}", Path.TOOLSTACK)
 
 
-def _tell(d: Draft, host: HostId, verdict: Verdict, why: str) -> None:
+def _tell(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
     title = f"{d.record.name or d.record.pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
     questions.tell(d, why, f"{text}. poolwarden explain shows more.", title)
 
 
-def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None) -> None:
+def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:
     """A restart that only a person may order: of a pool in mode ask, or one that costs VMs or tasks."""
-    why = obstacle.why if obstacle is not None else "its file is the newest and would kill nobody"
+    why = obstacle.why.text if obstacle is not None else "its file is the newest and would kill nobody"
     held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
     kills = obstacle.kills if obstacle is not None else ()
     busy = obstacle.busy if obstacle is not None else ()
@@ -151,12 +156,13 @@ def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None) ->
     lost += [f"{task} would be cut off" for task in busy]
     vms = tuple(kill.vm for kill in kills)
     what = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}{held}"
-    questions.ask(d, Ask.RESTART, host, what, tuple(lost), Needs(kill=len(kills)), vms)
+    questions.ask(d, Ask.RESTART, host, what, tuple(lost), Needs(kill=len(kills)), vms, others=busy, at_once=at_once)
 
 
-def approve(d: Draft, host: HostId, verdict: Verdict, kill: int, vms: tuple[str, ...], actor: str) -> str | No | None:
+def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
     """Restart the master's xapi at an operator's word, as far as it reaches; None: its file is being read first."""
-    refusal = firm_refusal(d)
+    host, firm = question.host, firm_refusal(d)
+    refusal = firm.text if firm is not None else ""
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN):
         refusal = refusal or f"the pool is {verdict.word} now"
     if refusal or _restart_running(d):
@@ -168,9 +174,14 @@ def approve(d: Draft, host: HostId, verdict: Verdict, kill: int, vms: tuple[str,
     if obstacle is not None and not obstacle.acceptable:
         return No("unsafe", f"restarting the xapi of {d.name(host)} is not safe: {obstacle.why}")
     kills = obstacle.kills if obstacle is not None else ()
-    # safety: as many as were accepted, and no other ones than the question named.
-    if len(kills) > kill or not {item.vm for item in kills} <= set(vms):
-        return No("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", "poolwarden status")
+    if obstacle is not None:
+        # safety: asked as it stands now; the yes is to the VMs and tasks that its question named, and to no others.
+        _ask(d, host, verdict, obstacle, at_once=True)
+        if (anew := questions.other_now(d, question)) is not None:
+            return anew
+    if len(kills) > kill:
+        step = questions.approve_command(question.id, Needs(kill=len(kills)))
+        return No("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", step)
     order_restart(d, host, f"approved by {actor}, {len(kills)} VMs accepted", remedy=True, actor=actor)
     return f"the xapi of {d.name(host)} is being restarted; poolwarden host show {d.name(host)} tells when it answers"
 

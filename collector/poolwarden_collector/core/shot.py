@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block, unblock
 from poolwarden_collector.core.evidence import silence_of
@@ -52,9 +53,9 @@ def shoot(d: Draft, failover: Failover) -> bool:
     d.change(unwitnessed_since=None)
     by = runner(d, device, ha_off=True)
     if isinstance(by, Unable):
-        block(d, failover, "NO_MEMBER", f"{d.name(old)} is not shot: {by.why}")
+        block(d, failover, Blocker.NO_MEMBER, (old, device.name), f"{d.name(old)} is not shot: {by.why}")
         return True
-    if failover.blocked in ("BLOCKED_NO_WITNESS", "BLOCKED_NO_MEMBER"):
+    if failover.blocked in (Blocker.NO_WITNESS, Blocker.NO_MEMBER):
         unblock(d)
     attempt, run = _attempts(failover, device) + 1, d.fresh_id("off")
     text = f"powering {d.name(old)} off by {device.name}{said_by(d, by)}, attempt {attempt}"
@@ -120,7 +121,8 @@ def _say_unwitnessed(d: Draft, failover: Failover) -> None:
     look = d.live.look
     seen = (look.alive or look.elsewhere) if look is not None else ""
     why = seen or "no member answers a fresh look at it"
-    block(d, failover, "NO_WITNESS", f"{d.name(failover.old_master)} is not shot: {why}")
+    subjects = (failover.old_master, "answered" if seen else "unanswered")
+    block(d, failover, Blocker.NO_WITNESS, subjects, f"{d.name(failover.old_master)} is not shot: {why}")
 
 
 def in_vain(failover: Failover) -> str:

@@ -28,6 +28,12 @@ def running_vms(d: Draft, host: HostId) -> str:
     return f"{count} VM{'s' if count != 1 else ''} {'were' if count != 1 else 'was'} last seen running there"
 
 
+def vms(d: Draft, host: HostId) -> tuple[str, ...]:
+    """The VMs that a shot would kill, by uuid, as far as they are known."""
+    agent = d.agent(host)
+    return agent.facts.domains or () if agent is not None else ()
+
+
 def of_shot(d: Draft, host: HostId) -> tuple[str, ...]:
     """What is at stake, a sentence each."""
     found = [f"{d.name(host)}: {running_vms(d, host)}{_names(d, host)}; powering it off kills them"]

@@ -206,9 +206,8 @@ def _question(d: Draft) -> QuestionStatus | None:
     asked = d.record.question
     if asked is None:
         return None
-    name = asked.failover or asked.id
-    yes, no = approve_command(name, asked.needs), f"poolwarden deny {name}"
-    return QuestionStatus(name, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(d), asked.host)
+    yes, no = approve_command(asked.id, asked.needs), f"poolwarden deny {asked.id}"
+    return QuestionStatus(asked.id, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(d), asked.host)
 
 
 def _owed(d: Draft, item: Owed) -> str:
@@ -233,7 +232,7 @@ def _failover(d: Draft) -> FailoverStatus | None:
     if f is None:
         return None
     age = d.now - d.live.marks.get("decided", d.now)
-    return FailoverStatus(f.id, f.step.value, f.blocked, f.blocker, f.old_master, f.candidate, f.term, age)
+    return FailoverStatus(f.id, f.step.value, f.blocked or "", f.blocker, f.old_master, f.candidate, f.term, age)
 
 
 def _role(d: Draft, host: HostId) -> str:

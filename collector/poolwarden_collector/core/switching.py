@@ -239,7 +239,7 @@ def _cannot(d: Draft, host: HostId) -> No | None:
     if host in d.record.after.switches or _unresolved(d, host):
         return No("busy", f"a switch of {name} has no certain result yet", f"poolwarden fence status {name}")
     if why := deposed(d):
-        return No("held", why)
+        return No("held", why.text)
     first = named(d, host, _first_level(d, host)[0])
     by = runner(d, first) if first is not None else None
     return No("no-member", by.why, "See docs/fencing.md, devices that members run") if isinstance(by, Unable) else None

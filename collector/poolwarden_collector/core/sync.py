@@ -20,7 +20,7 @@ from poolwarden_collector.core.facts import HostId, Ms, Outcome, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import Preconditions, SyncDatabase
-from poolwarden_collector.core.permission import standing_refusal
+from poolwarden_collector.core.permission import command_refusal
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.verdict import Verdict
 
@@ -54,9 +54,8 @@ def _due(d: Draft) -> bool:
 
 def refusal(d: Draft, verdict: Verdict) -> str:
     """Why the database is not to be pushed now; empty if it may be."""
-    standing = standing_refusal(d)
-    if standing and not standing.startswith(("cool-down", "the pool's mode")):
-        return standing
+    if standing := command_refusal(d):
+        return standing.text
     if d.failover is not None:
         return f"failover {d.failover.id} is open"
     if d.record.after.designation is not None:

@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, unblock
@@ -26,6 +27,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.look import begin_look, witnessed_now
 from poolwarden_collector.core.orders import HandOver, Preconditions, ToolstackFence
 from poolwarden_collector.core.placements import placements_of
+from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.record import Failover
 
 ORDER_VALID_MS: Ms = 15_000
@@ -55,16 +57,25 @@ def _begin(d: Draft, failover: Failover) -> None:
         return
     if "toolstack_fence" not in agent.hello.capabilities:
         why = f"the agent {agent.hello.agent_version} of {name} cannot hold a toolstack"
-        block(d, failover, "CANNOT_HOLD", why, "Update the agent there, or switch the host off and confirm it.")
+        block(
+            d,
+            failover,
+            Blocker.CANNOT_HOLD,
+            (host,),
+            why,
+            "Update the agent there, or switch the host off and confirm it.",
+        )
         return
     own = placements_of(d, host)
     if own is None:
         return
     if own.readable:
         kills = kills_on(d, host, own)
-        if isinstance(kills, str) or kills:
-            what = kills if isinstance(kills, str) else ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-            block(d, failover, "NO_WAY_BACK", f"if the hold had to be undone, {name}'s own database would kill: {what}")
+        if isinstance(kills, Reason) or kills:
+            what = str(kills) if isinstance(kills, Reason) else ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
+            subjects = (kills.key,) if isinstance(kills, Reason) else tuple(sorted(kill.vm for kill in kills))
+            why = f"if the hold had to be undone, {name}'s own database would kill: {what}"
+            block(d, failover, Blocker.NO_WAY_BACK, (host, *subjects), why)
             return
     if not witnessed_now(d, failover):
         return
@@ -128,12 +139,12 @@ def _contradicted(d: Draft, failover: Failover) -> bool:
     if alive:
         why = f"{name}'s agent says that its xapi is stopped, but {alive}"
         step = f"Nothing is promoted. Look at {name}; poolwarden approve {failover.id} --shoot powers it off."
-        block(d, failover, "EVIDENCE_CONFLICT", why, step)
+        block(d, failover, Blocker.EVIDENCE_CONFLICT, (host,), why, step)
         began = d.live.marks.get("fence-intent", d.live.step_since)
         if d.now - began >= d.policy.toolstack_budget:
             abort(d, why)
         return True
-    if failover.blocked == "BLOCKED_EVIDENCE_CONFLICT":
+    if failover.blocked is Blocker.EVIDENCE_CONFLICT:
         unblock(d)
     return False
 

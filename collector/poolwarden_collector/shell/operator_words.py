@@ -5,6 +5,7 @@ Rule: names become UUIDs here, everything else is the engine's to judge.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,12 +48,19 @@ def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
         ids = {question.id, question.failover} if question is not None else set()
         if wanted and wanted in ids | ({failover.id} if failover is not None and failover.open else set()):
             return uuid, wanted
+        if _was_asked(uuid, wanted):
+            return uuid, wanted  # the core says what is asked there now
     asked = sorted(pool.record.question.id for pool in names.pools.values() if pool.record.question is not None)
     try:
         return names.pool(wanted), ""
     except Unknown:
         what = f"what is asked now: {', '.join(asked)}" if asked else "nothing is asked of an operator now"
         raise Unknown(f"{wanted!r} is no failover, question or pool; {what}") from None
+
+
+def _was_asked(pool: PoolId, wanted: str) -> bool:
+    """Is this the id of a failover or of a question of this pool, open or not (failover.py, questions.py)?"""
+    return re.fullmatch(re.escape(pool[:8]) + r"-(q\d+|\d+\.\d+(-q\d+)?)", wanted) is not None
 
 
 FENCE_ACTIONS = ("test", "on", "off", "bind")

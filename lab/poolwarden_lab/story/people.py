@@ -12,6 +12,7 @@ OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")
 VERBS = sorted(operator._VERBS)  # the collector's own table
 TYPED = ("confirm-fenced", "declare-dead")
+ANSWERS = ("approve", "deny")
 
 
 def _options(rest: list[str]) -> dict[str, str]:
@@ -78,7 +79,18 @@ def say(stage: Stage, words: list[str]) -> None:
     if host and verb in TYPED:
         place = stage.world.find(host)
         args["typed_name"] = typed or place.pool.record.name_of(place.uuid)
-    stage.say(verb, host, pool, args, args.pop("collector", COLLECTOR))
+    node = args.pop("collector", COLLECTOR)
+    if verb in ANSWERS and "id" not in args:
+        args["id"] = _asked_now(stage, pool, node)
+    stage.say(verb, host, pool, args, node)
+
+
+def _asked_now(stage: Stage, pool: str, node: str) -> str:
+    """The id of what this collector asks of an operator in this pool; empty: nothing."""
+    shell = stage.world.stations[node].shell
+    known = shell.pools.get(stage.world.pools[pool].uuid) if shell is not None and shell.alive else None
+    question = known.record.question if known is not None else None
+    return question.id if question is not None else ""
 
 
 # ------------------------------------------------------------------------------------------------ the role

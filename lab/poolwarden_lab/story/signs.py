@@ -127,7 +127,7 @@ def ended(stage: Stage, pool: GuardedPool, how: str) -> Seen:
 @SIGNS.form("blocked [WORD]", "The open failover names a blocker (BLOCKED_... or its end, e.g. NEEDS_HUMAN).")
 def blocked(stage: Stage, pool: GuardedPool, code: str | None) -> Seen:
     last = pool.record.failover
-    found = last.blocked if last is not None and last.open else ""
+    found = (last.blocked or "") if last is not None and last.open else ""
     return Seen(bool(found) and (code is None or found in (code, f"BLOCKED_{code}")), _step(pool))
 
 

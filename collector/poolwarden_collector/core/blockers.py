@@ -1,0 +1,34 @@
+"""Blockers: for what an open failover stands still. Its value is the word in journals, alerts and ``status``.
+
+A blocker is one code with subjects (reasons.py): the same code about another host is told anew.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Blocker(StrEnum):
+    """Every code for which a failover can stand still; the comment says what ends it."""
+
+    PAUSED = "BLOCKED_PAUSED"  # resume
+    UNAPPROVED = "BLOCKED_UNAPPROVED"  # approve or deny: the mode is ask
+    NO_CLAIM = "BLOCKED_NO_CLAIM"  # a member that stores the term
+    NO_CANDIDATE = "BLOCKED_NO_CANDIDATE"  # a member that may be promoted
+    SUPERSEDED_COPY = "BLOCKED_SUPERSEDED_COPY"  # its time, the old master, confirm-fenced or approve
+    KILL_FORECAST = "BLOCKED_KILL_FORECAST"  # approve --accept-kill, deny, or nothing at stake any more
+    STALE_DATABASE = "BLOCKED_STALE_DATABASE"  # approve --accept-stale, or deny
+    POWER_ON = "BLOCKED_POWER_ON"  # approve --shoot, deny, or confirm-fenced
+    NEEDS_HUMAN = "BLOCKED_NEEDS_HUMAN"  # confirm-fenced, or a device that can be read again
+    NO_MEMBER = "BLOCKED_NO_MEMBER"  # a member that can run the device's agent
+    NO_WITNESS = "BLOCKED_NO_WITNESS"  # a member that answers a fresh look
+    SILENT_MEMBER = "BLOCKED_SILENT_MEMBER"  # its time, or the member's answer
+    LAST_LOOK = "BLOCKED_LAST_LOOK"  # what the look has found is over
+    NOT_EVERYBODY = "BLOCKED_NOT_EVERYBODY"  # every host on record is heard
+    CANNOT_HOLD = "BLOCKED_CANNOT_HOLD"  # a newer agent, or confirm-fenced
+    NO_WAY_BACK = "BLOCKED_NO_WAY_BACK"  # nothing at stake any more in the old master's own file
+    EVIDENCE_CONFLICT = "BLOCKED_EVIDENCE_CONFLICT"  # approve --shoot, or the witnesses agree again
+    TERM_PASSED = "BLOCKED_TERM_PASSED"  # the candidate serves, or is proven off
+    PROMOTE_REFUSED = "BLOCKED_PROMOTE_REFUSED"  # the candidate's agent obeys
+    PROOF_NOT_RENEWED = "BLOCKED_PROOF_NOT_RENEWED"  # a new proof
+    UNVERIFIED = "BLOCKED_UNVERIFIED"  # the candidate serves, or is proven off
