@@ -15,7 +15,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core import binding, device_health, identity, planned, proxy, restored, silenced, switching
+from poolwarden_collector.core import (
+    binding,
+    device_health,
+    identity,
+    planned,
+    proxy,
+    restored,
+    silenced,
+    switching,
+    unheard,
+)
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
@@ -180,6 +190,14 @@ def _pool_view(d: Draft, event: ev.AgentReported) -> None:
         if host.host not in d.record.hosts:
             data = {"host": host.host, "name": host.name, "address": host.address}
             d.note(Kind.HOST_SEEN, f"{host.name} ({host.address}) is a host of this pool", **data)
+    _listed(d, event.host, frozenset(host.host for host in seen.hosts))
+
+
+def _listed(d: Draft, master: HostId, hosts: frozenset[HostId]) -> None:
+    """Remember durably which hosts the pool has: without a master nobody else knows them all."""
+    if hosts and hosts != d.record.listed:
+        names = ", ".join(sorted(d.name(host) for host in hosts))
+        d.note(Kind.POOL_LISTED, f"{d.name(master)} lists the hosts of its pool: {names}", hosts=sorted(hosts))
 
 
 def _gone(d: Draft, event: ev.AgentGone) -> None:
@@ -198,6 +216,7 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     sent = d.sent(result.order_id)
     if sent is not None and sent.host == event.host:
         d.change(sent={**d.live.sent, result.order_id: replace(sent, result=result, answered_at=d.now)})
+    unheard.note(d, event.host, result.order_id, result.roles)
     if result.claim is not None and sent is not None and result.outcome is Outcome.DONE:
         _claimed(d, event.host, result.order_id, result.claim)
     for probe in result.probes:

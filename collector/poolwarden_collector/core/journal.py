@@ -22,6 +22,7 @@ class Kind(Enum):
     HOST_SEEN = "host-seen"
     HOST_BOOTED = "host-booted"
     POOL_NAMED = "pool-named"
+    POOL_LISTED = "pool-listed"
     MASTER_OBSERVED = "master-observed"
     TERM_OBSERVED = "term-observed"
     STANDING = "standing"

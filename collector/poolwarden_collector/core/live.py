@@ -21,6 +21,7 @@ from poolwarden_collector.core.facts import (
     PowerReading,
     ProbeOutcome,
     Role,
+    Said,
     VmPlace,
 )
 from poolwarden_collector.core.policy import Policy
@@ -104,6 +105,30 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What the xapi of a host whose agent is silent said of its role to one agent, asked at ``at``.
+
+    ``since``: when that agent was first told so, and nothing else since.
+    """
+
+    said: Said
+    at: Ms
+    since: Ms
+    follows: str = ""
+    followed_answers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingGate:
+    """A boot gate that was told to wait: since when this run hears it ask, when it asked last, for whom it waits."""
+
+    boot: str
+    since: Ms
+    at: Ms
+    waits: tuple[HostId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """How an agent was heard in one step; ``excused``: it said goodbye before it fell silent."""
 
@@ -128,7 +153,12 @@ class PoolLive:
     mute: frozenset[HostId] = frozenset()  # hosts that left three last looks unanswered on their present stream
     asked_again: dict[HostId, Ms] = field(default_factory=dict)  # since when a claim is owed for a changed database
     asked_gates: dict[HostId, tuple[str, Role]] = field(default_factory=dict)  # boot gates that wait for an answer
-    gate_words: dict[HostId, tuple[str, str, int]] = field(default_factory=dict)  # boot, decision, term of the last one
+    # Boot, decision, term and ground of the last word on each gate.
+    gate_words: dict[HostId, tuple[str, str, int, str]] = field(default_factory=dict)
+    gates: dict[HostId, WaitingGate] = field(default_factory=dict)
+    role_asks: dict[HostId, str] = field(default_factory=dict)  # the last order by which an agent asks silent hosts
+    told: dict[HostId, dict[HostId, Told]] = field(default_factory=dict)  # silent host -> who asked -> what it said
+    dark: dict[HostId, tuple[Ms, Ms]] = field(default_factory=dict)  # since when it only was silent, and when last
     aimed: tuple[str, Ms] = ("", 0)  # the device that is to switch off next; no reading is begun on it for a moment
     unwitnessed_since: Ms | None = None  # since when a shot waits for a member's testimony
     fence_since: Ms = 0  # when the power-off under way was ordered in this run

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core import identity, planned, sync
+from poolwarden_collector.core import identity, planned, sync, unheard
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.device_health import complaint
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import HostId, Power, Tri
 from poolwarden_collector.core.permission import deposed
-from poolwarden_collector.core.power import is_bound, why_unbound
+from poolwarden_collector.core.power import is_bound, view, why_unbound
 
 
 def not_ready(d: Draft) -> tuple[str, ...]:
@@ -35,6 +35,7 @@ def not_ready(d: Draft) -> tuple[str, ...]:
         reasons.append("xapi's own HA is armed")
     reasons.extend(_fencing(d, master))
     reasons.extend(_candidates(d, master))
+    reasons.extend(_gate(d, master))
     reasons.extend(sync.not_pushed(d))
     return tuple(reasons)
 
@@ -55,6 +56,16 @@ def _fencing(d: Draft, master: HostId) -> list[str]:
         elif found is not None:
             reasons.append(f"fence device {found.why}")
     return reasons
+
+
+def _gate(d: Draft, master: HostId) -> list[str]:
+    """Whom the master's boot gate would wait for, if it booted now: nobody hears them, and nothing proves them off."""
+    waits = tuple(host for host in unheard.missing(d, master) if view(d, host).power is not Power.OFF)
+    if not waits:
+        return []
+    be, it = ("is", "it is") if len(waits) == 1 else ("are", "they are")
+    would = f"were {d.name(master)} to boot now, its gate would wait until {it} heard, read OFF, or confirmed fenced"
+    return [f"{unheard.named(d, waits)} {be} not heard and not proven off: {would}"]
 
 
 def _candidates(d: Draft, master: HostId) -> list[str]:

@@ -162,6 +162,7 @@ class PoolRecord:
     term: int = 0
     master: HostId = ""
     hosts: dict[HostId, HostRecord] = field(default_factory=dict)
+    listed: frozenset[HostId] = frozenset()  # the pool's hosts as a serving master listed them last; empty: none has
     # Members that have reached the present master's xapi since it took the role, with the certificate that they saw.
     standing: dict[HostId, str] = field(default_factory=dict)
     paused: str | None = None
@@ -415,6 +416,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.HOST_SEEN: _host_seen,
     Kind.HOST_BOOTED: _host_seen,
     Kind.POOL_NAMED: lambda r, e: replace(r, name=e.data["name"]),
+    Kind.POOL_LISTED: lambda r, e: replace(r, listed=frozenset(e.data["hosts"])),
     Kind.MASTER_OBSERVED: _master_observed,
     Kind.TERM_OBSERVED: lambda r, e: replace(r, term=max(r.term, e.term)),
     Kind.STANDING: _standing,

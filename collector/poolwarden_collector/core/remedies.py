@@ -16,6 +16,7 @@ from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import silence_of, suspected
 from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power
+from poolwarden_collector.core.gatekeeper import waited_for
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.orders import ReadPower, Through
 from poolwarden_collector.core.permission import (
@@ -44,12 +45,14 @@ STEADY_READING_MS: Ms = 4_000
 def watch_power(d: Draft, verdict: Verdict) -> None:
     """Start the readings that are due: a suspect's often, a living host's now and then (which binds the device)."""
     master = suspected(d)
-    matters = _power_matters(d, verdict, master)
+    matters, gated = _power_matters(d, verdict, master), waited_for(d)
     for host in d.record.hosts:  # the configuration's devices are those of all pools
         # A silent member's VMs count in the forecast unless its power reads OFF: that is read as well.
         urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
         urgent = urgent or dead.wants_reading(d, host) or switching.wants_reading(d, host)
         urgent = urgent or collecting.wants_reading(d, host) or silenced.wants_reading(d, host)
+        # A booting master's gate waits for it: two OFF readings end that.
+        urgent = urgent or (d.heard(host) is None and host in gated)
         for device in d.pool.devices.get(host, ()):
             state = d.live.power.get(device.name, PowerState())
             if state.running and d.now - state.started_at < proxy.landed_after(device):

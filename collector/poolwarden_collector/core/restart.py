@@ -97,6 +97,15 @@ def _busy(agent: AgentState) -> tuple[str, ...]:
     )
 
 
+def _just_let_start(d: Draft, host: HostId) -> bool:
+    """Has its boot gate only just opened? Until then its xapi was held back, and now it has its time to start."""
+    agent = d.heard(host)
+    gate = agent.facts.boot_gate if agent is not None else None
+    if gate is None or gate.state is not GateState.OPEN or gate.since is None:
+        return False
+    return d.now - gate.since < d.policy.xapi_down_after
+
+
 def restart_master(d: Draft, verdict: Verdict) -> None:
     """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times; then, or where that is not
     safe and a successor helps, hold its toolstack and promote another member.
@@ -108,7 +117,7 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     if refusal:
         _tell(d, host, verdict, refusal)
         return
-    if _restart_running(d) or _being_released(d, host):
+    if _restart_running(d) or _being_released(d, host) or _just_let_start(d, host):
         return
     obstacle: Obstacle | None = None
     if len(d.record.restarts) >= d.policy.xapi_restarts:

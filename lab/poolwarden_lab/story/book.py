@@ -21,7 +21,7 @@ from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Reply
 from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.xapi.virtual import LogEntry
 
-QUIET = {Kind.STANDING.value, Kind.DECISION.value, Kind.TERM_OBSERVED.value, "xapi", "readings"}
+QUIET = {Kind.STANDING.value, Kind.POOL_LISTED.value, Kind.DECISION.value, Kind.TERM_OBSERVED.value, "xapi", "readings"}
 NEVER_LEFT_OUT = {
     kind.value
     for kind in (
