@@ -1,7 +1,7 @@
 """The boot gate of one boot: what is asked, of whom, and what the answers come to. Without threads, sockets or clocks.
 
-Driving protocol: while ``watching`` is true, ``questions(connected)`` each two seconds gives what to send; ``look``
-asks the members where no collector is heard (it may block for up to its limit per member); ``heard`` takes the
+Driving protocol: while ``watching`` is true, ``question`` each two seconds gives what to send; ``look`` as often asks
+the members, whether a collector is heard or not (it may block for up to four times its limit); ``heard`` takes the
 collector's answer; ``settle`` decides and does what must be done before xapi may start; ``allows`` says whether it may.
 
 Order: what the collector's word raises (epoch, term) is durable before the gate moves. A successor's address is in
@@ -20,6 +20,7 @@ from poolwarden_agent.keeper import Keeper
 COLLECTOR_SILENT_MS = 30000
 CONNECT_MS = 1500
 ASK_LIMIT_MS = 1500
+MEMBERS_FRESH_MS = 20000  # longer than two rounds of questions take, also where half of the members are dark
 _DECISIONS = {pb.GateAnswer.OPEN: "open", pb.GateAnswer.SHUT: "shut", pb.GateAnswer.WAIT: "wait"}
 _STATES = {
     boot_gate.UNGATED: pb.BootGateFacts.UNGATED,
@@ -41,7 +42,8 @@ class BootGate(object):
         self._heard_ms = self._began_ms  # when the collector last answered
         self._word: Optional[Word] = None
         self._members: Tuple[Member, ...] = ()
-        self._asked = False
+        self._asked_ms: Optional[int] = None
+        self._let_wait = ""
         self._since_ms = self._began_ms
         self.decision = Decision(boot_gate.ASKING, "nothing has been asked yet")
         if self._found is not None and self._found.started:
@@ -118,14 +120,24 @@ class BootGate(object):
         found = self._port.boot_facts()
         if found is None:
             return
+        began, own = self._port.mono_ms(), self._port.management_address()
+        told = self._port.ask_roles(found.peers, ASK_LIMIT_MS)
+        named = {t.master for t in told.values() if t.said == boot_gate.FOLLOWS and not gate.same(t.master, own)}
+        masters = dict(told)
+        masters.update(self._port.ask_roles(sorted(named - set(told)), ASK_LIMIT_MS))
         seen: List[Member] = []
         for address in found.peers:
-            said, master = self._port.ask_role(address, ASK_LIMIT_MS)
-            other = said == boot_gate.FOLLOWS and master and not gate.same(master, self._port.management_address())
-            answers = bool(other) and self._port.ask_role(master, ASK_LIMIT_MS)[0] != boot_gate.SILENT
-            seen.append(Member(address, said, master, answers))
+            each = told[address]
+            other = masters[each.master].said if each.master in named else boot_gate.SILENT
+            there, acts = other != boot_gate.SILENT, other == boot_gate.ACTS
+            master = own if each.master and each.master not in named else each.master
+            seen.append(Member(address, each.said, master, there, acts, each.text))
         self._members = tuple(seen)
-        self._asked = True
+        self._asked_ms = began
+
+    def _fresh(self) -> bool:
+        """Has what the members said been true within the last seconds?"""
+        return self._asked_ms is not None and self._port.mono_ms() - self._asked_ms <= MEMBERS_FRESH_MS
 
     def settle(self, connected: bool) -> Decision:
         """Decide, and write the successor into pool.conf where one is named."""
@@ -146,6 +158,7 @@ class BootGate(object):
         word = self._word
         if silent and word is not None and word.decision == "wait":
             word = None  # whoever said "wait" is not there any more
+            self._let_wait = self._word.reason if self._word is not None else ""
         now = BootNow(
             self._port.identity().boot_id,
             self._port.management_address(),
@@ -156,10 +169,11 @@ class BootGate(object):
             word,
             silent,
             self._members,
-            self._asked,
+            self._fresh(),
             found.link_up,
             found.gateway,
             self._port.mono_ms() - self._began_ms,
+            self._let_wait,
         )
         decided = boot_gate.decide(self._keeper.state, now)
         if decided.state != self.decision.state:

@@ -34,7 +34,7 @@ class GateWatch(object):
             return False
         before, now = boot.decision.state, side.port.mono_ms()
         if boot.watching:
-            if boot.silent(connected) and now - self._looked >= LOOK_EVERY_MS:
+            if now - self._looked >= LOOK_EVERY_MS:
                 self._looked = now
                 boot.look()
             boot.settle(connected)

@@ -34,13 +34,14 @@ from poolwarden_agent.keeper import Keeper
 from poolwarden_agent.observe import OWN_MASTER, Observer
 from poolwarden_agent.offline import Offline
 
-MOST_ASKED = 2  # role questions in one look
+MOST_ASKED = 64  # role questions in one look: every other host of a pool
 ROLE_LIMIT_MS = 500  # of each call in them: a xapi that is well answers in a few ms
 LONGEST_TEXT = 240  # characters of a result that is stored: all kinds' together fit a slot
 
 MOST_TARGETS = 128
 MOST_ID = 64
 PROBES_LIMIT_MS = 30000  # all probes of one order together: the next order must not wait for ever
+SECOND_PORT_LIMIT_MS = 500  # of a host whose other port was probed just now: a refusal comes at once
 MARKS_EVERY = 15  # messages: how often it is told how far each section has come, where nothing is new
 
 Settings = NamedTuple(
@@ -442,19 +443,30 @@ class HostSide(object):
         if len(wanted.targets) > MOST_TARGETS:
             text = "%d targets are more than %d" % (len(wanted.targets), MOST_TARGETS)
             return self._refusal(work.order, "precondition", text)
-        until, watches = self.port.mono_ms() + PROBES_LIMIT_MS, []
+        until, watches = self.port.mono_ms() + PROBES_LIMIT_MS, []  # type: int, List[judge.Watch]
         for target in wanted.targets:
             if self.port.mono_ms() < until:
-                watches.append(look(target.host_uuid, target.address, limit, target.port or TLS_PORT))
+                again = any(watch.address == target.address for watch in watches)
+                given = min(limit, SECOND_PORT_LIMIT_MS) if again else limit
+                watches.append(look(target.host_uuid, target.address, given, target.port or TLS_PORT))
         answer.nonce = wanted.nonce
         answer.probes.probes.extend(wire.probe(w) for w in watches)
-        answer.roles.extend(self._ask_role(target) for target in wanted.ask_role[:MOST_ASKED])
+        if wanted.ask_role:
+            answer.roles.extend(self._ask_roles(wanted.ask_role[:MOST_ASKED]))
         return answer
 
-    def _ask_role(self, target: pb.ProbeTarget) -> pb.RoleAnswer:
-        said, follows = self.port.ask_role(target.address, ROLE_LIMIT_MS)
-        there = bool(follows) and self.port.ask_role(follows, ROLE_LIMIT_MS)[0] != boot_gate.SILENT
-        return wire.role_answer(target, said, follows, there)
+    def _ask_roles(self, targets: Sequence[pb.ProbeTarget]) -> List[pb.RoleAnswer]:
+        """What silent hosts' xapis say of their roles, and whether somebody is there at the addresses they follow."""
+        told = self.port.ask_roles([target.address for target in targets], ROLE_LIMIT_MS)
+        followed = {each.master for each in told.values() if each.said == boot_gate.FOLLOWS}
+        masters = dict(told)
+        masters.update(self.port.ask_roles(sorted(followed - set(told)), ROLE_LIMIT_MS))
+        answers = []
+        for target in targets:
+            each = told[target.address]
+            there = each.master in followed and masters[each.master].said != boot_gate.SILENT
+            answers.append(wire.role_answer(target, each, there))
+        return answers
 
     def _read_database(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
         wanted = work.message.read_database

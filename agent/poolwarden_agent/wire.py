@@ -147,12 +147,20 @@ _SAID = {
     boot_gate.SILENT: pb.RoleAnswer.SILENT,
     boot_gate.FOLLOWS: pb.RoleAnswer.FOLLOWS,
     boot_gate.ACTS: pb.RoleAnswer.ACTS,
+    boot_gate.UNTOLD: pb.RoleAnswer.UNTOLD,
 }
 
 
-def role_answer(target: pb.ProbeTarget, said: str, follows: str, there: bool) -> pb.RoleAnswer:
+def role_answer(target: pb.ProbeTarget, told: boot_gate.Told, there: bool) -> pb.RoleAnswer:
+    """One host's own word on its role; ``there``: somebody is at the address that it follows."""
     return pb.RoleAnswer(
-        host_uuid=target.host_uuid, address=target.address, said=_SAID[said], follows=follows, followed_answers=there
+        host_uuid=target.host_uuid,
+        address=target.address,
+        said=_SAID[told.said],
+        follows=told.master,
+        followed_answers=there,
+        certificate=told.certificate,
+        text=told.text,
     )
 
 

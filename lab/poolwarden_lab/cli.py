@@ -56,6 +56,11 @@ _bmc = click.option(
 )
 
 
+_https_only = click.option(
+    "--https-only", is_flag=True, help="The hosts' firewalls drop TCP 80 from other hosts, as newer ones do by default."
+)
+
+
 @click.group()
 def lab() -> None:
     """A simulated pool with real agents and a real collector, to watch and to break."""
@@ -72,6 +77,7 @@ def lab() -> None:
 @click.option(
     "--via-members", is_flag=True, help="The members run the fence agent, as where the collector reaches no BMC."
 )
+@_https_only
 @click.option("--bmc-fault", default="", metavar="FAULT", help="Spoil the story: give the master's BMC a fault first.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), default=None, help="Keep logs, journal and configuration there."
@@ -88,6 +94,7 @@ def demo(
     plain: bool,
     bmc: str,
     via_members: bool,
+    https_only: bool,
     bmc_fault: str,
     keep: Path | None,
     json_file: Path | None,
@@ -106,7 +113,7 @@ def demo(
         _fail(USAGE, "--via-members needs --bmc ipmi or redfish: a member cannot ask the lab's BMCs who they are")
     refused = _enter(no_namespaces)
     settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
-    settings = replace(settings, bmc=bmc, via_members=via_members)
+    settings = replace(settings, bmc=bmc, via_members=via_members, https_only=https_only)
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
 
 
@@ -180,8 +187,15 @@ def words() -> None:
 @_python
 @_no_namespaces
 @_bmc
+@_https_only
 def up(
-    hosts: int, directory: Path | None, time_factor: float, agent_python: str, no_namespaces: bool, bmc: str
+    hosts: int,
+    directory: Path | None,
+    time_factor: float,
+    agent_python: str,
+    no_namespaces: bool,
+    bmc: str,
+    https_only: bool,
 ) -> None:
     """Start a pool in the background and return once it is healthy."""
     from poolwarden_lab import background
@@ -192,6 +206,7 @@ def up(
     arguments += ["--bmc", bmc]
     arguments += ["--agent-python", agent_python] if agent_python else []
     arguments += ["--no-namespaces"] if no_namespaces else []
+    arguments += ["--https-only"] if https_only else []
     problem = background.launch(arguments, click.echo)
     if problem:
         _fail(FAILED, problem)
@@ -205,16 +220,25 @@ def up(
 @_python
 @_no_namespaces
 @_bmc
+@_https_only
 @click.option("--report", type=int, required=True, help="File descriptor for progress lines.")
 def serve(
-    hosts: int, directory: Path, time_factor: float, agent_python: str, no_namespaces: bool, bmc: str, report: int
+    hosts: int,
+    directory: Path,
+    time_factor: float,
+    agent_python: str,
+    no_namespaces: bool,
+    bmc: str,
+    https_only: bool,
+    report: int,
 ) -> None:
     """The lab process of `up`."""
     os.set_inheritable(report, True)
     refused = _enter(no_namespaces)
     from poolwarden_lab import background
 
-    settings = replace(_world_settings(hosts, directory, time_factor, agent_python, refused), bmc=bmc)
+    settings = _world_settings(hosts, directory, time_factor, agent_python, refused)
+    settings = replace(settings, bmc=bmc, https_only=https_only)
     sys.exit(_run_to_end(background.serve(settings, report)))
 
 

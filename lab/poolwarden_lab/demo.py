@@ -195,7 +195,9 @@ class Demo:
                 f"not exactly one new master: {len(promoted)} promoted, {after.master_name or 'none'} verified"
             )
         survivors = [m.host.address for m in world.machines if m.host.uuid != before.master_uuid]
-        code, output = await _run_on_collector(world, [sys.executable, "-m", "poolwarden_lab.xenapi_view", *survivors])
+        tls = ["--tls"] if world.settings.https_only else []
+        command = [sys.executable, "-m", "poolwarden_lab.xenapi_view", *tls, *survivors]
+        code, output = await _run_on_collector(world, command)
         views = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         if code != 0 or len(views) != len(survivors):
             raise StoryFailed(f"the XenAPI client failed: {output.strip()}")

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -59,6 +60,7 @@ class HostSettings:
     agent_environment: dict[str, str] = field(default_factory=dict)
     http_port: int = 80
     tls_port: int = 443
+    https_only: bool = False  # its firewall drops TCP 80 from other hosts
     gated: bool = False  # xapi.service has the agent's drop-in
     fence_agent: Path | None = None  # which this host's own configuration allows
 
@@ -80,6 +82,7 @@ class SimulatedHost:
         self._hypervisor: HypervisorServer | None = None
         self._supervisor: asyncio.Server | None = None
         self._mounted = False
+        self._swallowed: list[socket.socket] = []
         self._turn = asyncio.Lock()
         self.xapi = self._program("xapi", self._xapi_command(), STOP_LIMIT_S / settings.time_factor)
         self.agent = self._program("agent", self._agent_command(), 10.0)
@@ -122,6 +125,8 @@ class SimulatedHost:
         self.plug(True)
         if self._settings.gated:
             self._put_gate()
+        if self._settings.https_only:
+            self._swallowed = self._network.swallow(self.node, self._settings.http_port)
 
     def _put_gate(self) -> None:
         self._write(DROP_IN, (_PACKAGE / "xapi.service.d/50-poolwarden.conf").read_bytes(), 0o644)
@@ -140,6 +145,8 @@ class SimulatedHost:
 
     def destroy(self) -> None:
         """Remove the tree. The host must be off."""
+        for each in self._swallowed:
+            each.close()
         if self._mounted:
             subprocess.run(["umount", "-l", str(self.root)], check=False, capture_output=True)
             self._mounted = False
@@ -287,9 +294,15 @@ class SimulatedHost:
         settings = self._settings
         command = [sys.executable, "-m", "poolwarden_lab.xapi", "--root", str(self.root), "--address", self.address]
         command += ["--time-factor", str(settings.time_factor)]
-        if not self._network.isolated:
-            command += ["--http", f"{self.address}:{settings.http_port}", "--tls-port", str(settings.tls_port)]
+        if settings.https_only or not self._network.isolated:
+            command += ["--http", f"{self._own_address()}:{settings.http_port}", "--tls-port", str(settings.tls_port)]
+        if self._network.isolated:
+            command += ["--tls-address", "0.0.0.0"]
         return command
+
+    def _own_address(self) -> str:
+        """Where this host's own programs reach its xapi in the clear."""
+        return self._network.inner(self.node) if self._settings.https_only else self.address
 
     def _agent_command(self) -> list[str]:
         return [self._settings.agent_python, "-m", "poolwarden_agent", "--root", str(self.root)]
@@ -298,7 +311,8 @@ class SimulatedHost:
         settings = self._settings
         lines = ["[agent]", f"collector = {settings.collector}", f"bmc_address = {settings.bmc_address}"]
         if not self._network.isolated:
-            lines += [f"xapi_http = {self.address}:{settings.http_port}", f"xapi_tls_port = {settings.tls_port}"]
+            lines += [f"xapi_http = {self._own_address()}:{settings.http_port}"]
+            lines += [f"xapi_tls_port = {settings.tls_port}"]
             lines += [f"management_address = {self.address}"]
         if settings.fence_agent is not None:
             lines += [f"fence_agents = {settings.fence_agent}"]

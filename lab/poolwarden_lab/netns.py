@@ -9,6 +9,8 @@ Theory
   switch (nft, family bridge). Nobody ever gets an RST or an ICMP error for it. Without the nft command a partition is
   a permanent neighbour entry with an address that no card has: the switch floods such frames and everyone ignores
   them; as silent.
+* A filtered port (`swallow`) is silence too: its listener accepts nothing and its queue is full, so that the kernel
+  drops every further SYN, as a firewall does. Ping and every other port answer. It works with and without namespaces.
 * Sockets stay in the namespace in which they were made, so one lab process serves all BMCs: it enters a namespace,
   opens the socket, and comes back (`Network.listen`).
 
@@ -34,6 +36,7 @@ MARKER = "POOLWARDEN_LAB_NAMESPACES"
 MAX_HOSTS = 64
 COLLECTOR = "collector"
 GATEWAY_PORT = 7
+QUEUE = 4  # more than a queue of length 0 takes (listen(2): one more than its length)
 _RUN_NETNS = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:00:fe"  # a hardware address that no card of the lab has
@@ -52,7 +55,9 @@ class Network(Protocol):
 
     def address(self, node: str) -> str: ...
     def launcher(self, node: str, *, tied: bool = True) -> list[str]: ...
+    def inner(self, node: str) -> str: ...
     def listen(self, node: str, port: int) -> socket.socket: ...
+    def swallow(self, node: str, port: int) -> list[socket.socket]: ...
     def set_link(self, node: str, up: bool) -> None: ...
     def link_is_up(self, node: str) -> bool: ...
     def block(self, source: str, target: str) -> None: ...
@@ -137,6 +142,15 @@ class Namespaces:
         """A listening TCP socket of ``node``'s namespace on all its addresses. Raises OSError."""
         with self._inside(node):
             return _listening("0.0.0.0", port)
+
+    def inner(self, node: str) -> str:
+        """An address of the node that no other node reaches."""
+        return "127.0.0.1"
+
+    def swallow(self, node: str, port: int) -> list[socket.socket]:
+        """From now on connects to this port of the node's address get no answer, until these are closed. OSError."""
+        with self._inside(node):
+            return _swallowing(self._nodes[node], port)
 
     def set_link(self, node: str, up: bool) -> None:
         """Plug or pull the node's cable, at the switch's end."""
@@ -249,6 +263,26 @@ def _listening(address: str, port: int) -> socket.socket:
     return listener
 
 
+def _swallowing(address: str, port: int) -> list[socket.socket]:
+    """A listener whose queue is full, and what fills it."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    opened = [listener]
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(QUEUE):
+            filler = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            opened.append(filler)
+            filler.setblocking(False)
+            filler.connect_ex((address, port))
+    except OSError:
+        for each in opened:
+            each.close()
+        raise
+    return opened
+
+
 # ------------------------------------------------------------------------------------------------ the fallback
 
 
@@ -272,6 +306,12 @@ class Loopback:
 
     def listen(self, node: str, port: int) -> socket.socket:
         return _listening(self._nodes[node], port)
+
+    def inner(self, node: str) -> str:
+        return f"127.0.4.{self._nodes[node].rsplit('.', 1)[1]}"
+
+    def swallow(self, node: str, port: int) -> list[socket.socket]:
+        return _swallowing(self._nodes[node], port)
 
     def set_link(self, node: str, up: bool) -> None:
         """There are no links; a dead host's ports refuse instead of being silent."""

@@ -54,6 +54,7 @@ class WorldSettings:
     refused: str = ""
     bmc: str = "lab"  # or ipmi, redfish: a real BMC program stands in front of each board (`bmc_fronts`)
     via_members: bool = False  # the members' agents run the real fence agent, and the collector does not
+    https_only: bool = False  # the hosts' firewalls drop TCP 80 from other hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class World:
             agent_environment=base_environment(code_path("poolwarden_agent", "poolwarden"), own_python=own),
             http_port=80 if low else 8080,
             tls_port=443 if low else 8443,
+            https_only=self.settings.https_only,
             gated=True,
         )
         host = SimulatedHost(number, tree, self.network, settings)

@@ -1,7 +1,8 @@
 """What a stock XenAPI client sees of the pool: run in a namespace that reaches it, it prints one JSON object a host.
 
-``python -m poolwarden_lab.xenapi_view ADDRESS[:PORT]...`` logs in at each address as any management tool would. A
-master answers with what its database says; a member answers ``HOST_IS_SLAVE`` with its master's address.
+``python -m poolwarden_lab.xenapi_view [--tls] ADDRESS[:PORT]...`` logs in at each address as any management tool would,
+over TLS where the hosts have https_only. A master answers with what its database says; a member answers
+``HOST_IS_SLAVE`` with its master's address.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ USER, PASSWORD = "root", "xenroot"  # noqa: S105 - the simulated xapi's
 LIMIT_S = 10.0
 
 
-def look(address: str) -> dict[str, Any]:
+def look(address: str, tls: bool = False) -> dict[str, Any]:
     """One host's answer: ``answer`` is "master", "HOST_IS_SLAVE" or the error."""
-    session = XenAPI.Session(f"http://{address}")
+    session = XenAPI.Session(f"{'https' if tls else 'http'}://{address}", ignore_ssl=tls)
     try:
         session.xenapi.login_with_password(USER, PASSWORD, "1.0", "poolwarden-lab")
     except XenAPI.Failure as failure:
@@ -56,8 +57,9 @@ def _database(xenapi: Any) -> dict[str, Any]:
 
 def main() -> int:
     socket.setdefaulttimeout(LIMIT_S)
-    for address in sys.argv[1:]:
-        print(json.dumps(look(address)), flush=True)
+    tls = "--tls" in sys.argv
+    for address in (word for word in sys.argv[1:] if word != "--tls"):
+        print(json.dumps(look(address, tls)), flush=True)
     return 0
 
 

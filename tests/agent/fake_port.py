@@ -2,6 +2,7 @@
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate, judge
+from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0 import statedb
 from poolwarden_agent.dom0.port import (
     Act,
@@ -116,7 +117,7 @@ class FakePort(HostPort):
         self.point("after save")
 
     def ask_role(self, address, limit_ms):
-        return self.roles.get(address, ("silent", ""))
+        return Told(*self.roles.get(address, ("silent", "")))
 
     def role(self):
         return self.conf

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from poolwarden_agent.core.boot_gate import ACTS, FOLLOWS, SILENT
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE
 from poolwarden_agent.dom0 import alive
 
@@ -198,25 +197,6 @@ def test_a_member_names_its_master(server):
 def test_what_names_no_master(server, behaviour):
     server.behaviours[LOGIN] = behaviour
     assert alive.member_of("127.0.0.1", server.port, 1.0) == ""
-
-
-@pytest.mark.parametrize(
-    "alive_says, login_says, role",
-    [
-        (None, fault("HOST_IS_SLAVE", "10.0.0.1"), (FOLLOWS, "10.0.0.1")),
-        (None, fault("SESSION_AUTHENTICATION_FAILED"), (ACTS, "")),
-        (None, "hangs", (ACTS, "")),  # a master runs PAM before it answers
-        ("hangs", fault("HOST_IS_SLAVE", "10.0.0.1"), (SILENT, "")),
-        (fault("HOST_STILL_BOOTING"), fault("HOST_STILL_BOOTING"), (SILENT, "")),
-        (says(http("<html>a proxy</html>")), fault("HOST_IS_SLAVE", "10.0.0.1"), (SILENT, "")),
-    ],
-    ids=range(6),
-)
-def test_what_a_host_says_of_its_role(server, alive_says, login_says, role):
-    if alive_says is not None:
-        server.behaviours[ALIVE] = server.hangs if alive_says == "hangs" else alive_says
-    server.behaviours[LOGIN] = server.hangs if login_says == "hangs" else login_says
-    assert alive.role_of("127.0.0.1", server.port, 0.3) == role
 
 
 def test_nobody_is_asked_for_long(server):

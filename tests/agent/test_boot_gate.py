@@ -5,7 +5,19 @@ import itertools
 import pytest
 
 from poolwarden_agent.core import boot_gate, gate
-from poolwarden_agent.core.boot_gate import ACTS, ASKING, FOLLOWS, OPEN, SHUT, SILENT, UNGATED, BootNow, Member, Word
+from poolwarden_agent.core.boot_gate import (
+    ACTS,
+    ASKING,
+    FOLLOWS,
+    OPEN,
+    SHUT,
+    SILENT,
+    UNGATED,
+    UNTOLD,
+    BootNow,
+    Member,
+    Word,
+)
 
 ME, OTHER, THIRD = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 NOW = BootNow("b2", ME, gate.MASTER, 3, False, "b1", None, True, (), True, True, True, 0)
@@ -14,6 +26,8 @@ THEIRS = Member(THIRD, FOLLOWS, OTHER, True)
 DEAD = Member(THIRD, FOLLOWS, OTHER, False)
 ACTING = Member(OTHER, ACTS)
 NOBODY = Member(OTHER, SILENT)
+FILTERED = Member(THIRD, UNTOLD, text="port 80: no answer; answers ping")
+ANOTHERS = Member(THIRD, FOLLOWS, "10.0.0.9", True, True)
 
 
 def decide(state=gate.EMPTY, **changes):
@@ -40,9 +54,37 @@ def test_the_collectors_word_comes_before_the_members():
     members = (OURS, OURS)
     shut = decide(word=Word("shut", "h2 succeeded it", 5, "s", OTHER), members=members)
     assert (shut.state, shut.final, shut.follow, shut.term) == (SHUT, True, OTHER, 5)
-    assert decide(word=Word("open", "nobody else", 5), members=(ACTING,)).state == OPEN
+    assert decide(word=Word("open", "nobody else", 5), members=members).state == OPEN
     assert decide(word=Word("wait", "an off is unresolved", 5), members=members, waited_ms=10**7).state == ASKING
     assert decide(collector_silent=False, members=members).state == ASKING
+
+
+@pytest.mark.parametrize("seen", [ACTING, ANOTHERS])
+def test_no_word_lets_it_start_beside_a_master_that_it_sees_itself(seen):
+    found = decide(word=Word("open", "nobody else serves", 5), members=(OURS, seen))
+    assert (found.state, found.final, found.term) == (SHUT, False, 0), "no proof may rest on it, and it is asked again"
+    assert "acts as master" in found.reason and "the collector says open: nobody else serves" in found.reason
+
+
+def test_a_word_waits_for_the_members_first_answers_and_for_no_more():
+    word = Word("open", "nobody else", 5)
+    assert decide(word=word, members=(), members_asked=False).state == ASKING
+    for seen in (FILTERED, NOBODY, DEAD, THEIRS):
+        assert decide(word=word, members=(seen,), collector_silent=False).state == OPEN
+    assert decide(word=Word("shut", "h2 succeeded it", 5, "s", OTHER), members_asked=False).state == SHUT
+
+
+@pytest.mark.parametrize("others", [(), (OURS,), (NOBODY,), (DEAD,)])
+def test_a_host_that_is_alive_and_tells_no_role_keeps_it_shut_for_ever(others):
+    found = decide(members=(*others, FILTERED), waited_ms=10**8)
+    assert found.state == SHUT and THIRD in found.reason and "answers ping" in found.reason
+
+
+def test_what_a_collector_waited_for_is_waited_for_when_it_is_gone():
+    gone = {"let_wait": "h2 is not heard", "waited_ms": 10**8}
+    found = decide(members=(NOBODY,), **gone)
+    assert found.state == SHUT and "h2 is not heard" in found.reason
+    assert decide(members=(OURS,), **gone).state == OPEN, "its members have their say as before"
 
 
 def test_a_word_of_a_lower_term_is_no_word():
@@ -91,6 +133,7 @@ def test_an_isolated_old_master_stays_shut_for_ever_and_one_on_a_live_network_fo
 def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time():
     words = [None, Word("open", "w", 5), Word("shut", "w", 5), Word("wait", "w", 5)]
     members = [(), (OURS,), (THEIRS,), (DEAD,), (ACTING,), (NOBODY,), (OURS, THEIRS), (OURS, ACTING), (DEAD, NOBODY)]
+    members += [(FILTERED,), (OURS, FILTERED), (ANOTHERS,)]
     states = [gate.EMPTY, gate.EMPTY._replace(tombstone=gate.Tombstone(4, "s", OTHER))]
     for word, silent, asked, link, gateway, waited, said, state in itertools.product(
         words, (False, True), (False, True), (False, True), (None, False, True), (0, 300000), members, states
@@ -101,7 +144,8 @@ def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time
         found = boot_gate.decide(state, now._replace(members=said))
         assert found.state in (ASKING, SHUT, OPEN) and found.reason
         if found.state == OPEN:
-            assert state.tombstone is None and ACTING not in said or word is not None
+            assert state.tombstone is None and asked and ACTING not in said and ANOTHERS not in said
+            assert FILTERED not in said or word is not None
             alone = waited >= 300000 and (OURS in said or (link and gateway is not False))
             assert (word is not None and word.decision == "open") or OURS in said or alone
             assert word is not None or (asked and silent)

@@ -8,7 +8,9 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import gatecommand, gatefile
 from poolwarden_agent.core import gate
+from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0 import booting
+from poolwarden_agent.dom0.host import Dom0
 from poolwarden_agent.dom0.slots import Slots
 from poolwarden_agent.gatecommand import AGENT_WITHIN_MS, Waiting
 from poolwarden_agent.gatefile import Word
@@ -122,7 +124,7 @@ def test_a_host_that_is_not_configured_is_not_gated(master, clock):
 
 def test_without_an_agent_the_rules_without_a_collector_hold(master, clock, monkeypatch):
     said = {"10.0.0.2": ("follows", "10.0.0.1")}
-    monkeypatch.setattr("poolwarden_agent.dom0.host.Dom0.ask_role", lambda self, a, limit: said.get(a, ("silent", "")))
+    monkeypatch.setattr(Dom0, "ask_role", lambda self, a, limit: Told(*said.get(a, ("silent", ""))))
     monkeypatch.setattr("poolwarden_agent.dom0.host.Dom0.management_address", lambda self: "10.0.0.1")
     monkeypatch.setattr("poolwarden_agent.dom0.booting.gateway", lambda root: None)
     row = '<table name="host"><row ref="h1" uuid="%s" address="10.0.0.1"/><row ref="h2" uuid="%s" address="10.0.0.2"/>'

@@ -289,12 +289,21 @@ def test_a_redelivered_claim_looks_again(port, side):
 
 
 def test_probe_now_asks_silent_hosts_for_their_role(port, side):
-    port.roles = {"10.0.0.7": ("follows", "10.0.0.8"), "10.0.0.8": ("acts", "")}
-    asked = [pb.ProbeTarget(host_uuid="h%d" % n, address="10.0.0.%d" % n) for n in (7, 8, 9)]
+    port.roles = {
+        "10.0.0.7": ("follows", "10.0.0.8"),
+        "10.0.0.8": ("acts", "", "00ff"),
+        "10.0.0.9": ("untold", "", "11ff", "port 443: refused; answers ping"),
+        "10.0.0.6": ("follows", "10.0.0.5"),
+    }
+    asked = [pb.ProbeTarget(host_uuid="h%d" % n, address="10.0.0.%d" % n) for n in (7, 8, 9, 5, 6)]
     answer = obey(side, order(port, probe_now=pb.ProbeNow(ask_role=asked, nonce="n1")))
-    follows, acts = answer.roles
+    follows, acts, untold, silent, stale = answer.roles
     assert (follows.said, follows.follows, follows.followed_answers) == (pb.RoleAnswer.FOLLOWS, "10.0.0.8", True)
     assert (acts.host_uuid, acts.said, acts.followed_answers) == ("h8", pb.RoleAnswer.ACTS, False)
+    assert acts.certificate == "00ff"
+    assert (untold.said, untold.certificate) == (pb.RoleAnswer.UNTOLD, "11ff") and "answers ping" in untold.text
+    assert silent.said == pb.RoleAnswer.SILENT
+    assert (stale.said, stale.follows, stale.followed_answers) == (pb.RoleAnswer.FOLLOWS, "10.0.0.5", False)
 
 
 def test_probe_now_answers_with_its_nonce(port, side):

@@ -89,6 +89,9 @@ class Host:
         self.domains: tuple[str, ...] | None = ()
         self.free = 10 * 2**30
         self.answers = True  # its xapi over the network
+        self.untold = False  # it is there, and tells no role on any port
+        self.shows = ""  # the certificate that it shows to whoever asks for its role
+        self.filtered: tuple[int, ...] = ()  # ports that its firewall drops; 0: TCP 443
         self.agent = True
         self.power = Power.ON
         self.stream = 1
@@ -234,7 +237,8 @@ class Guarded:
             look = self.probe(host, old) if order.kind.old_master.host else None  # type: ignore[union-attr]
             return replace(done, claim=ClaimOutcome(look, placed))
         if order.kind_name == "probe_now":
-            probes = tuple(self.probe(host, old) for _ in order.kind.targets)  # type: ignore[union-attr]
+            ports = [each.port for each in order.kind.targets]  # type: ignore[union-attr]
+            probes = tuple(self.probe(host, old, port) if port else self.probe(host, old) for port in ports)
             roles = tuple(self.role_told(target.host) for target in order.kind.ask_role)  # type: ignore[union-attr]
             return replace(done, probes=probes, nonce=order.kind.nonce, roles=roles)  # type: ignore[union-attr]
         if order.kind_name == "collect_evidence":
@@ -271,6 +275,8 @@ class Guarded:
 
     def role_told(self, asked: str) -> RoleAnswer:
         host = self.by_uuid(asked)
+        if host.untold:
+            return RoleAnswer(asked, Said.UNTOLD, certificate=host.shows, text="port 443: no answer; answers ping")
         if not host.answers or host.power is Power.OFF:
             return RoleAnswer(asked, Said.SILENT)
         if host.serves:
@@ -284,13 +290,13 @@ class Guarded:
         host.liveness = host.socket = Liveness.DOWN
         host.process = ProcessId(0, 0)
 
-    def probe(self, host: Host, target: Host) -> Probe:
+    def probe(self, host: Host, target: Host, port: int = 0) -> Probe:
         ok = target.answers
         if ok:
             host.unanswered_since.pop(target.uuid, None)
         else:
             host.unanswered_since.setdefault(target.uuid, self.now)
-        silent = ProbeOutcome.REFUSED if target.closed else ProbeOutcome.NO_ANSWER
+        silent = ProbeOutcome.REFUSED if target.closed and port not in target.filtered else ProbeOutcome.NO_ANSWER
         outcome = ProbeOutcome.ANSWERED if ok else silent
         since = host.unanswered_since.get(target.uuid)
         return Probe(target.uuid, address(target.n), outcome, self.now, self.now if ok else None, since)

@@ -75,7 +75,7 @@ def test_as_a_proof_it_has_its_time() -> None:
     assert excused(draft(g), uuid(3)) and spoken(draft(g), uuid(3)) is None
 
 
-@pytest.mark.parametrize("sign", ["stream", "report", "challenge", "probe", "role", "filtered"])
+@pytest.mark.parametrize("sign", ["stream", "report", "challenge", "probe", "role", "acts"])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_any_later_sign_of_life_ends_it(sign: str, restarted: bool) -> None:
     g = dark(devices=False)
@@ -98,19 +98,22 @@ def test_any_later_sign_of_life_ends_it(sign: str, restarted: bool) -> None:
         host.answers = True
         g.run(4_000)
     else:
-        said = Said.FOLLOWS if sign == "role" else Said.UNTOLD
+        said = Said.FOLLOWS if sign == "role" else Said.ACTS
         answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(host.uuid, said, address(1)),))
         g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, answer))
     assert over(g) and g.entry(Kind.HOST_CONFIRMED_OVER).data["host"] == uuid(3)
     assert not excused(draft(g), uuid(3))
 
 
-def test_a_silence_ends_nothing() -> None:
+@pytest.mark.parametrize("said", [Said.SILENT, Said.UNTOLD])
+def test_neither_a_silence_ends_it_nor_that_the_host_is_there_and_tells_nothing(said: Said) -> None:
+    """A network card that the BMC shares goes on answering pings; the word is about just that host, and is accepted."""
     g = dark(devices=False)
-    confirm(g)
-    answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(uuid(3), Said.SILENT),))
+    answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(uuid(3), said),))
     g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, answer))
-    assert not over(g)
+    assert confirm(g).accepted
+    g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, answer))
+    assert not over(g) and excused(draft(g), uuid(3))
 
 
 def test_it_is_refused_while_the_host_gives_any_sign_of_life() -> None:
@@ -123,7 +126,7 @@ def test_it_is_refused_while_the_host_gives_any_sign_of_life() -> None:
     assert confirm(g).code == "xapi-alive"
     host.answers = False
     g.run(4_000)
-    answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(host.uuid, Said.UNTOLD),))
+    answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(host.uuid, Said.FOLLOWS, address(1)),))
     g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, answer))
     assert confirm(g).code == "xapi-alive" and over(g)
 

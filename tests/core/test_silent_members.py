@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from tests.core.pool import Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Power, Role
+from poolwarden_collector.core.facts import OrderOutcome, Power, Role, RoleAnswer, Said
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order
 
 
 def without_agent(n: int = 3) -> Guarded:
@@ -87,5 +91,117 @@ def test_one_that_reads_off_is_not_waited_for() -> None:
     g.host(3).answers = False
     g.host(3).power = Power.OFF
     g.cut_power()
+    g.run(20_000)
+    assert g.promoted() == [uuid(2)]
+
+
+# ---------------------------------------------------------------------------------------------- alive, role unknown
+
+
+def untold(n: int = 3, hosts: int = 3) -> Guarded:
+    """The master is dead; one member has no agent, and its ports are filtered."""
+    g = Guarded(hosts=hosts)
+    g.run(4_000)
+    host = g.host(n)
+    host.agent, host.answers, host.untold = False, False, True
+    g.feed(ev.AgentGone(host.uuid, host.stream))
+    g.run(20_000)
+    g.cut_power()
+    return g
+
+
+def test_one_that_is_alive_and_tells_no_role_stops_the_promotion_for_ever() -> None:
+    g = untold()
+    g.run(1_200_000)
+    assert not g.promoted() and set(blockers(g)) == {"BLOCKED_ROLE_UNTOLD"}
+    blocked = [entry for entry in g.journal if entry.kind is Kind.BLOCKED][-1]
+    assert "host-3" in blocked.data["why"] and "answers ping" in blocked.data["next_step"]
+    assert "poolwarden confirm-fenced host-3" in blocked.data["next_step"]
+    alerts = [e for e in g.journal if e.kind is Kind.ALERT and "ROLE_UNTOLD" in e.text]
+    assert len(alerts) == 1, "told once, and only when it has lasted"
+
+
+@pytest.mark.parametrize("ends", ["tells", "off", "heard", "silent"])
+def test_what_ends_that(ends: str) -> None:
+    g = untold()
+    g.run(60_000)
+    host = g.host(3)
+    assert not g.promoted()
+    if ends == "tells":
+        host.untold, host.answers = False, True
+    elif ends == "off":
+        host.power = Power.OFF  # it may go on answering pings: its BMC shares the network card
+    elif ends == "heard":
+        host.agent = True
+        g.connect(host)
+    else:
+        host.untold = False
+    g.run(30_000)
+    assert g.promoted() == ([] if ends == "silent" else [uuid(2)])
+    g.run(120_000)
+    assert g.promoted() == [uuid(2)], "a dark one is given the time of a restart"
+
+
+def test_an_operators_word_ends_it_though_it_goes_on_answering_pings() -> None:
+    g = untold()
+    g.run(60_000)
+    g.host(3).power = Power.UNKNOWN
+    g.run(60_000)
+    assert not g.promoted()
+    reply = g.say("confirm-fenced", 3, how="pulled both cables", typed_name="host-3")
+    assert reply is not None and reply.accepted
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+
+
+@pytest.mark.parametrize("shown, named", [("00ff", False), ("11ff", True), ("", False)])
+def test_a_changed_certificate_is_named(shown: str, named: bool) -> None:
+    g = untold()
+    g.pool = replace(g.pool, live=replace(g.pool.live, certificates={uuid(3): "00ff"}))
+    g.host(3).shows = shown
+    g.run(60_000)
+    assert ("shows another certificate than before" in g.entry(Kind.BLOCKED).text) is named
+
+
+def test_a_role_that_is_told_to_one_asker_outweighs_that_another_one_was_told_none() -> None:
+    g = untold(4, hosts=4)
+
+    def answer(host: object, order: Order) -> OrderOutcome | None:
+        result = g.default(host, order)  # type: ignore[arg-type]
+        if result is None or not result.roles or host is g.host(2):
+            return result
+        return replace(result, roles=(RoleAnswer(uuid(4), Said.FOLLOWS, address(1)),))
+
+    g.on_order = answer
+    g.run(20_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_every_silent_host_is_asked_however_many_there_are() -> None:
+    g = Guarded(hosts=8)
+    g.run(4_000)
+    for n in range(4, 9):
+        g.host(n).agent = False
+        g.feed(ev.AgentGone(g.host(n).uuid, g.host(n).stream))
+    g.run(20_000)
+    g.cut_power()
+    g.host(8).pool_conf = g.host(8).running = Role.MASTER
+    g.host(8).serves = True
+    g.run(60_000)
+    assert not g.promoted() and "host-8, whose agent is silent, acts as master" in g.entry(Kind.BLOCKED).text
+
+
+def test_one_that_nobody_could_ask_is_not_taken_for_a_silent_one() -> None:
+    g = without_agent()
+    g.cut_power()
+    g.on_order = lambda host, order: (
+        replace(result, roles=())
+        if (result := g.default(host, order)) is not None and order.kind_name == "probe_now"
+        else result
+    )
+    g.run(300_000)
+    assert not g.promoted() and set(blockers(g)) == {"BLOCKED_UNASKED_MEMBER"}
+    assert "poolwarden confirm-fenced host-3" in g.entry(Kind.BLOCKED).data["next_step"]
+    g.on_order = None
     g.run(20_000)
     assert g.promoted() == [uuid(2)]

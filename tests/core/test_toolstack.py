@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.core.pool import Guarded, Host, address, running, uuid
 
 from poolwarden_collector.core.events import DatabaseTransferred
@@ -40,6 +41,19 @@ def until(g: Guarded, kind: Kind, limit: int = 400_000) -> None:
     while not g.has(kind):
         assert g.now < end, f"no {kind.value}: {[e.text for e in g.journal][-8:]}"
         g.run(250)
+
+
+@pytest.mark.parametrize("filtered, proven", [((80,), True), ((0,), True), ((), True), ((0, 80), False)])
+def test_a_refusal_at_either_port_is_the_witness_and_a_filtered_port_is_none(
+    filtered: tuple[int, ...], proven: bool
+) -> None:
+    g = hung()
+    g.host(1).filtered = filtered
+    g.run(400_000)
+    assert bool(g.promoted()) is proven
+    if not proven:
+        failover = g.pool.record.failover
+        assert failover is not None and "refused connection" in failover.blocker
 
 
 def test_held_handed_over_promoted_released() -> None:

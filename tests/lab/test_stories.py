@@ -48,6 +48,7 @@ def play(where: Path, *words: str) -> Played:
 
 BY_MEMBERS = ("--fault", "power", "--bmc", "ipmi", "--via-members")
 SPOILED = ("--fault", "power", "--bmc-fault", "lies-on")
+CLOSED_80 = ("--https-only",)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,7 @@ def played(tmp_path_factory):
         for number, name in enumerate(STORIES):
             runs[name] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x{number}"), "--fault", name)
         runs["spoiled"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x99"), *SPOILED)
+        runs["https-only"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x97"), *CLOSED_80)
         if not bmc_fronts.lacking("ipmi"):
             keep = ("--keep", str(tmp_path_factory.mktemp("kept") / "by-members"))
             runs["by-members"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x98"), *BY_MEMBERS, *keep)
@@ -102,6 +104,12 @@ def test_one_failover_with_one_candidate_and_an_alert_that_says_all(played, name
     assert alert["data"]["proof"] == ("human" if name == "bmc-unreachable" else "power")
     assert alert["data"]["durations_ms"]
     assert alert["pool"]["name"] == "lab"
+
+
+def test_hosts_with_https_only_end_the_same_way(played):
+    story = played("https-only")
+    assert story.code == 0 and f"OK: {STORIES['power'].outcome}" in story.text, story.text
+    assert not story.left
 
 
 @pytest.mark.needs("ipmi_sim", "fence_ipmilan", "ipmitool")

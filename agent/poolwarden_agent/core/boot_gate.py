@@ -4,17 +4,28 @@ Why: xapi looks for another master only after it has started, once, and only whe
 ocaml/xapi/xapi.ml, check_no_other_masters). An old master that comes back cut off from its pool would run as a second
 one, with storage of its own mind. So its xapi waits here until a rule decides.
 
+The members are asked from the first moment on, beside the collector and for as long as the gate is not open: over TCP
+443 and 80 (dom0/roles.py). A certificate decides nothing here.
+
 Rules, the first that decides
 -----------------------------
 0. A hold or a tombstone: shut. A member, a one-host pool, an armed HA, a host promoted in this very boot: ungated.
 1. The collector says that somebody succeeds this host: shut, and follow him once he is named.
-2. The collector says open: open. It says wait: nothing else may decide meanwhile.
-3. No collector: the members are asked. One that is alive and is no member acts as master: shut. One that follows
-   somebody else counts against this host only if that somebody answers. At least one that follows this host, and no
-   other answer: open, at once if every one has answered, else after five minutes (a host that was just promoted is
-   silent while its xapi restarts). Disagreement: shut.
+2. The collector says open: open, once the members have been asked, and unless one of them acts as master, or follows a
+   master that acts: what this host has seen with its own eyes within the last seconds stands against any word, and the
+   collector is told why the gate is shut. The collector says wait: nothing else may decide meanwhile.
+3. No collector: what the members say. One that is alive and is no member acts as master: shut. One that follows
+   somebody else counts against this host only if somebody is there. One that is alive and tells no role (its ports are
+   filtered, or its xapi starts) may be the master: shut, for as long as that lasts. At least one that follows this
+   host, and no other answer: open, at once if every one has answered, else after five minutes (a host that was just
+   promoted is silent while its xapi restarts). Disagreement: shut.
 4. Nobody answers: with the management link down or the gateway silent, shut, because isolated old masters are the
-   dangerous ones. With the network alive: open after five minutes.
+   dangerous ones. With the network alive: open after five minutes. It is the rule of a host that has heard no collector
+   in this boot, as after a power cut of a whole site. A collector that has said "wait" and is gone knew of somebody
+   whom this host does not see: then it stays shut, too.
+
+So with a collector a pair of hosts that do not see one another stays shut at both ends, also if that collector dies
+afterwards; what opens it is a collector's word, the members', or an operator's (`poolwarden-agent gate open`).
 
 A word of rules 1 and 2, a tombstone and ungated are final for this boot (a release or an operator ends them); what
 rules 3 and 4 say is asked again until xapi has started, and the collector's word takes it back: a member that was told
@@ -29,8 +40,18 @@ UNGATED, ASKING, SHUT, OPEN = "ungated", "asking", "shut", "open"
 
 NETWORK_ALIVE_MS = 300000
 
-# What a member answered: follows an address; is alive and is no member; nothing came.
-FOLLOWS, ACTS, SILENT = "follows", "acts", "silent"
+# What a member answered: follows an address; is alive and is no member; nothing came, or that it is in emergency mode;
+# it is alive and tells no role on any port.
+FOLLOWS, ACTS, SILENT, UNTOLD = "follows", "acts", "silent", "untold"
+
+
+class Told(NamedTuple):
+    """A host's own word on its role: ``certificate`` is what it showed over TLS, the text is for people."""
+
+    said: str
+    master: str = ""
+    certificate: str = ""
+    text: str = ""
 
 
 class Decision(NamedTuple):
@@ -59,7 +80,9 @@ class Member(NamedTuple):
     address: str
     said: str
     master: str = ""
-    master_answers: bool = False  # does the address that it follows answer this host?
+    master_answers: bool = False  # is somebody there at the address that it follows?
+    master_acts: bool = False  # and says that it acts as master?
+    text: str = ""
 
 
 class BootNow(NamedTuple):
@@ -74,10 +97,11 @@ class BootNow(NamedTuple):
     word: Optional[Word]
     collector_silent: bool  # no stream, or no answer for long
     members: Tuple[Member, ...]
-    members_asked: bool  # every member was asked at least once
+    members_asked: bool  # every member was asked within the last seconds
     link_up: bool
     gateway: Optional[bool]  # does it answer; None: none is configured
     waited_ms: int
+    let_wait: str = ""  # why a collector that is not heard any more said "wait" in this boot; empty: none did
 
 
 def decide(state: GateState, now: BootNow) -> Decision:
@@ -119,23 +143,46 @@ def _collector(state: GateState, now: BootNow) -> Optional[Decision]:
     if word.decision == "shut":
         return Decision(SHUT, word.reason, True, word.address, word.term)
     if word.decision == "open":
-        return Decision(OPEN, word.reason, True, "", word.term)
+        return _contradicted(now, word) or Decision(OPEN, word.reason, True, "", word.term)
     return Decision(ASKING, word.reason)
+
+
+def _contradicted(now: BootNow, word: Word) -> Optional[Decision]:
+    """What this host sees itself against the collector's "open"."""
+    if not now.members_asked:
+        return Decision(ASKING, "the collector lets it start; its members are asked first")
+    # safety: an acting master is acting, whoever believes that there is none.
+    acting = _acting(now)
+    return Decision(SHUT, "%s; the collector says open: %s" % (acting, word.reason)) if acting else None
+
+
+def _acting(now: BootNow) -> str:
+    """Who acts as master by what the members say; empty: nobody does."""
+    for member in now.members:
+        if member.said == ACTS:
+            return "%s is alive and no member: it acts as master" % member.address
+        if member.said == FOLLOWS and member.master != now.address and member.master_acts:
+            return "%s follows %s, which acts as master" % (member.address, member.master)
+    return ""
 
 
 def _members(now: BootNow) -> Optional[Decision]:
     """Rule 3: what the other hosts of the pool say."""
     if not now.members_asked:
         return Decision(ASKING, "no collector is heard; the members are being asked")
-    acting = [m.address for m in now.members if m.said == ACTS]
+    acting = _acting(now)
     if acting:
-        return Decision(SHUT, "%s is alive and no member: it acts as master" % acting[0])
+        return Decision(SHUT, acting)
     following = [m for m in now.members if m.said == FOLLOWS]
     others = [m for m in following if m.master != now.address and m.master_answers]
     ours = [m for m in following if m.master == now.address]
     if others:
         text = "%s follows %s, which answers" % (others[0].address, others[0].master)
         return Decision(SHUT, text + (", and %s follows this host" % ours[0].address if ours else ""))
+    untold = [m for m in now.members if m.said == UNTOLD]
+    if untold:
+        # safety: filtered is not silent; who is there and says nothing may be the master, however long it takes.
+        return Decision(SHUT, "%s is alive and tells no role (%s)" % (untold[0].address, untold[0].text or "no answer"))
     missing = [m.address for m in now.members if m.said == SILENT]
     if ours and (not missing or now.waited_ms >= NETWORK_ALIVE_MS):
         return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address)
@@ -158,6 +205,9 @@ def _alone(now: BootNow) -> Decision:
         return Decision(SHUT, "nobody answers and the management link is down: this host may be cut off")
     if now.gateway is False:
         return Decision(SHUT, "nobody answers, the gateway neither: this host may be cut off")
+    if now.let_wait:
+        # safety: what it waited for has not become less likely by its going away.
+        return Decision(SHUT, "nobody answers; a collector that is not heard any more let it wait: %s" % now.let_wait)
     if now.waited_ms >= NETWORK_ALIVE_MS:
         return Decision(OPEN, "nobody has answered for five minutes, and the network is alive")
     left = (NETWORK_ALIVE_MS - now.waited_ms) // 1000

@@ -11,9 +11,8 @@ import hashlib
 import socket
 import ssl
 import time
-from typing import Tuple, Union
+from typing import Union
 
-from poolwarden_agent.core.boot_gate import ACTS, FOLLOWS, SILENT
 from poolwarden_agent.core.gate import is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
 from poolwarden_agent.dom0.xapi import (
@@ -57,7 +56,7 @@ def connected(address: str, port: int, limit_s: float) -> Union[socket.socket, P
         if error.errno == errno.ECONNREFUSED:
             return ProbeResult(REFUSED, "", "connect: refused")
         kind = UNREACHABLE if error.errno in _NOWHERE else NO_ANSWER
-        return ProbeResult(kind, "", "connect: %s" % (error.strerror or error))
+        return ProbeResult(kind, "", "connect: %s" % (error.strerror or error), accepted=False)
 
 
 def refused(address: str, port: int, limit_s: float) -> bool:
@@ -141,26 +140,11 @@ def _context() -> ssl.SSLContext:
 _CONTEXT = _context()
 
 
-def role_of(address: str, port: int, limit_s: float) -> Tuple[str, str]:
-    """What a host's xapi says of its role in the clear: (follows, master), (acts, "") or (silent, "").
-
-    First ``system.isAlive``, then one dummy login, each within ``limit_s`` seconds. A member answers the login with
-    HOST_IS_SLAVE at once; a master runs PAM, which takes its time: an answered isAlive and then anything else, also
-    nothing in time, is a master (xapi: ocaml/xapi/xapi_session.ml). A xapi in emergency mode raises its reason to
-    both (xapi: ocaml/xapi/api_server.ml): it serves nobody, and names nobody.
-    """
-    first = is_alive(address, port, limit_s, False)
-    if first.outcome != ANSWERED or first.text != "answered":
-        return SILENT, ""
-    master = member_of(address, port, limit_s)
-    return (FOLLOWS, master) if master else (ACTS, "")
-
-
-def member_of(address: str, port: int, limit_s: float) -> str:
-    """The master that a running member names, by a dummy login over local HTTP; empty if it does not say so.
+def member_of(address: str, port: int, limit_s: float, tls: bool = False) -> str:
+    """The master that a running member names, by a dummy login; empty if it does not say so.
 
     On a member ``session.login_with_password`` over TCP answers HOST_IS_SLAVE before any credential check and without
-    the database (xapi: ocaml/xapi/xapi_session.ml). Never ask a master this way: it would run PAM.
+    the database (xapi: ocaml/xapi/xapi_session.ml). A master runs PAM for it: never ask one again and again.
     """
     deadline = time.monotonic() + limit_s
     try:
@@ -168,12 +152,15 @@ def member_of(address: str, port: int, limit_s: float) -> str:
     except (OSError, ValueError):
         return ""
     try:
+        if tls:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection = _CONTEXT.wrap_socket(connection)
         request = encode_call("session.login_with_password", ("x", "x", "1.0", "poolwarden"), address)
         decode_answer(exchange(connection, request, deadline, SMALL_ANSWER))
     except XapiFault as fault:
         if fault.code == "HOST_IS_SLAVE" and fault.params:
             return str(fault.params[0])
-    except XapiError:
+    except (XapiError, OSError):
         pass
     finally:
         connection.close()

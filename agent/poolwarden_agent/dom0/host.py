@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from poolwarden_agent.config import Config
+from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.gate import EMPTY, FENCE_PROXY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import (
@@ -19,6 +20,7 @@ from poolwarden_agent.dom0 import (
     latch,
     mastering,
     mounts,
+    roles,
     statedb,
     systemd,
     toolstack,
@@ -247,8 +249,12 @@ class Dom0(HostPort):
             return alive.is_alive(address, self._config.xapi_http[1], limit_ms / 1000.0, False)
         return alive.is_alive(address, self._config.xapi_tls_port, limit_ms / 1000.0, True)
 
-    def ask_role(self, address: str, limit_ms: int) -> Tuple[str, str]:
-        return alive.role_of(address, self._config.xapi_http[1], limit_ms / 1000.0)
+    def ask_role(self, address: str, limit_ms: int) -> Told:
+        ports = roles.Ports(self._config.xapi_tls_port, self._config.xapi_http[1])
+        return roles.told(address, ports, limit_ms / 1000.0)
+
+    def ask_roles(self, addresses: Sequence[str], limit_ms: int) -> Dict[str, Told]:
+        return roles.of_all(addresses, lambda address: self.ask_role(address, limit_ms))
 
     def running_master(self, limit_ms: int) -> str:
         host, port = self._config.xapi_http

@@ -7,6 +7,8 @@ side between any two writes.
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from poolwarden_agent.core.boot_gate import Told
+
 Identity = NamedTuple(
     "Identity",
     [
@@ -217,9 +219,13 @@ class HostPort(object):
         """How this boot found the host; None where nothing holds xapi back at boot."""
         return None
 
-    def ask_role(self, address: str, limit_ms: int) -> Tuple[str, str]:
-        """Ask a host's port 80 whose member it is: (follows, address), (acts, "") or (silent, ""); DB-free calls."""
+    def ask_role(self, address: str, limit_ms: int) -> Told:
+        """Ask a host over TCP 443 and 80 whose member it is, within twice the limit; DB-free calls."""
         raise NotImplementedError
+
+    def ask_roles(self, addresses: Sequence[str], limit_ms: int) -> Dict[str, Told]:
+        """The same of several hosts, at the same time where the port can do that."""
+        return {address: self.ask_role(address, limit_ms) for address in sorted(set(addresses))}
 
     def running_master(self, limit_ms: int) -> str:
         """The master that the own *running member* xapi names; empty if it does not say. Never asked of a master."""

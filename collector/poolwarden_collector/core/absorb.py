@@ -109,6 +109,7 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
     _suspicious_life(d, event.host)
     for probe in event.facts.probes:
         _standing(d, event.host, probe)
+        _certificate(d, probe)
         if not foreign(d, event.host, probe):
             _probe_life(d, probe, f"{d.name(event.host)}'s probe")
     _ha(d, event)
@@ -140,6 +141,15 @@ def _standing(d: Draft, host: HostId, probe: Probe) -> None:
     else:
         return
     d.note(Kind.STANDING, text, host=host, certificate=probe.certificate)
+
+
+def _certificate(d: Draft, probe: Probe) -> None:
+    """What a host's xapi shows over TLS while its own agent is heard."""
+    shown = probe.certificate
+    if not answered(probe) or not shown or d.live.certificates.get(probe.target) == shown:
+        return
+    if d.heard(probe.target) is not None:
+        d.change(certificates={**d.live.certificates, probe.target: shown})
 
 
 def _ha(d: Draft, event: ev.AgentReported) -> None:
@@ -233,7 +243,9 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     by_candidate = failover is not None and event.host == failover.candidate
     misses = 0 if by_candidate else d.live.look_misses
     ours = [probe for probe in result.probes if probe.target == old]
-    closed = bool(ours) and all(probe.outcome is ProbeOutcome.REFUSED for probe in ours)
+    # A port that is filtered tells nothing; one that refuses does, unless somebody answers at the other one.
+    outcomes = {probe.outcome for probe in ours}
+    closed = ProbeOutcome.REFUSED in outcomes and not outcomes & {ProbeOutcome.ANSWERED, ProbeOutcome.NOT_XAPI}
     refused = (*look.refused, event.host) if closed else look.refused
     answers = (*look.answered, event.host)
     look = replace(look, answered=answers, alive=seen, refused=refused)

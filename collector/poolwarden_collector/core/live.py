@@ -21,6 +21,7 @@ from poolwarden_collector.core.facts import (
     PowerReading,
     ProbeOutcome,
     Role,
+    RoleAnswer,
     Said,
     VmPlace,
 )
@@ -102,6 +103,11 @@ class Look:
     refused: tuple[HostId, ...] = ()  # whose connection to it was refused in this round
     elsewhere: str = ""  # a host whose agent is silent acts as master, or follows another one that is alive
     mute: dict[HostId, Ms] = field(default_factory=dict)  # since when such a host's xapi is silent too, over all looks
+    told: tuple[HostId, ...] = ()  # such hosts that have told their role in this round
+    # (such a host, who asked it): what came, where that host is alive and told no role; over all looks
+    untold: dict[tuple[HostId, HostId], RoleAnswer] = field(default_factory=dict)
+    untold_since: Ms | None = None
+    asked: dict[HostId, Ms] = field(default_factory=dict)  # when somebody last had any word about it, over all looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,7 @@ class PoolLive:
     contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
     devices_due: Ms = 0  # when the devices' health is judged next
     own_probe: OwnProbe | None = None
+    certificates: dict[HostId, str] = field(default_factory=dict)  # what a host's xapi showed while its agent was heard
     own_standing: tuple[HostId, str] | None = None  # whose xapi the collector itself has reached, and its certificate
     boots: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # boot ids heard, the newest last
     returned: dict[HostId, int] = field(default_factory=dict)  # how often an earlier boot was heard after a later one

@@ -8,8 +8,8 @@ promote without one. Each verifier returns a proof or a ``Refusal`` with the rea
   ``reading_gap`` apart (3 s), the newest at most ``reading_fresh`` old (10 s), with no sign of life after the first of
   them began.
 * *toolstack*: the old master's own agent, in the same boot, holds its toolstack at the failover's term, sees it stopped
-  and its ports closed; and a prober that has reached that xapi under its present mastership is *refused* there, by a
-  probe of the last 10 s. A timeout is no refusal.
+  and its ports closed; and a prober that has reached that xapi under its present mastership is *refused* at TCP 443 or
+  80, by a probe of the last 10 s, and answered at neither. A timeout is no refusal: either may be filtered.
 * *rebooted*: the same machine in another boot, whose boot gate is shut at the failover's term. It only ever stands in
   for power, once the promotion was intended.
 * *roles*: every host on record has answered a claim at this term and is a member by process and by pool.conf, and no

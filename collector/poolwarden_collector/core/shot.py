@@ -18,7 +18,7 @@ from poolwarden_collector.core.ends import block, unblock
 from poolwarden_collector.core.evidence import silence_of
 from poolwarden_collector.core.facts import FenceDevice, Ms, Power
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.look import SHOT_EVIDENCE_MS, witnessed_now
+from poolwarden_collector.core.look import SHOT_EVIDENCE_MS, why_unwitnessed, witnessed_now
 from poolwarden_collector.core.orders import PowerOff, Unable
 from poolwarden_collector.core.permission import boot_grace, patience
 from poolwarden_collector.core.power import counting, deciding, is_bound, view
@@ -118,8 +118,7 @@ def _say_unwitnessed(d: Draft, failover: Failover) -> None:
         return
     if d.now - d.live.unwitnessed_since < 3 * d.policy.look_wait + SHOT_EVIDENCE_MS:
         return
-    look = d.live.look
-    seen = (look.alive or look.elsewhere) if look is not None else ""
+    seen = why_unwitnessed(d, failover)
     why = seen or "no member answers a fresh look at it"
     subjects = (failover.old_master, "answered" if seen else "unanswered")
     block(d, failover, Blocker.NO_WITNESS, subjects, f"{d.name(failover.old_master)} is not shot: {why}")

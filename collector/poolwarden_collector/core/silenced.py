@@ -13,7 +13,8 @@ Rules
 * It is durable, and so outlives the collector: it excuses a silence, which is heard again at any moment. As the *proof*
   that an old master or a candidate is harmless it counts only in the run that heard it, within
   ``human_proof_fresh`` (``spoken``).
-* Any later sign of life ends it: the agent's stream or message, an answered probe, an answer about its role.
+* Any later sign of life ends it: the agent's stream or message, an answered probe, a role that it tells. An answered
+  ping, or a port that takes connections and tells nothing, is none.
 * It is never a proof about another host, and a power that reads ON without ``despite_power_on`` makes it worthless.
 """
 
@@ -129,9 +130,11 @@ def power_read(d: Draft, host: HostId) -> None:
 
 
 def told_roles(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
-    """Whoever tells his role, or anything at all, lives; a silence tells nothing."""
+    """Whoever tells his role lives. A silence tells nothing; a host that is there and tells no role may be a network
+    card that its BMC shares and keeps awake, and is the very matter that the word is about.
+    """
     for answer in answers:
-        if answer.host in d.record.hosts and answer.said is not Said.SILENT:
+        if answer.host in d.record.hosts and answer.said in (Said.FOLLOWS, Said.ACTS):
             how = f"{d.name(asker)} has got an answer from the xapi of {d.name(answer.host)}"
             d.change(voices={**d.live.voices, answer.host: (d.now, how)})
             alive(d, answer.host, d.now, how)

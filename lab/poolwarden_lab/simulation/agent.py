@@ -142,8 +142,7 @@ class SimAgent:
         connected = self.stream is not None
         if connected:
             self._send(side.gate_question())
-        if side.boot.silent(connected):
-            side.boot.look()
+        side.boot.look()
         self._settle_gate()
         self._later(GATE_MS, self._watch_gate)
 

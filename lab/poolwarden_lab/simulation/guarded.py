@@ -69,6 +69,8 @@ class GuardedPool:
             agent.slot.read_only = self._read_only(name)
         for name in spec.absent:
             self.agents[prefix + name].absent = True
+        for name in spec.https_only:
+            self.pool.set_port(prefix + name, "tcp", "filtered")
         self.invariants = Invariants(self)
 
     # ------------------------------------------------------------------------------------------ the world's

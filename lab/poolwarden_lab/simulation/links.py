@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from poolwarden_agent.dom0.port import TLS_PORT
 from poolwarden_lab.simulation.ground import Ground, HostName
 from poolwarden_lab.simulation.network import COLLECTOR
+from poolwarden_lab.xapi.actions import Door
 
 
 class LinkFaults(Ground):
@@ -37,6 +39,13 @@ class LinkFaults(Ground):
         for source, target in sorted(self.network.cut_links):
             self.heal(source, target)
         self.network.heal_all()
+
+    def set_port(self, host: HostName, number: int, how: str, sources: Iterable[str] | None = None) -> None:
+        """TCP 80 or 443 of a host, from these other hosts (None: all): open, closed or filtered."""
+        place = self.find(host)
+        door: Door = "tls" if number == TLS_PORT else "tcp"
+        names = ("*",) if sources is None else tuple(self.find(source).name for source in sources)
+        place.pool.pool.set_port(place.name, door, how, names)
 
     def isolate(self, host: HostName) -> None:
         """Cut a host off from everything but its fence devices."""

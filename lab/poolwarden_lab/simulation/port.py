@@ -31,6 +31,7 @@ from poolwarden_agent.dom0.port import (
     VmPlace,
 )
 from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.hostside import SECOND_PORT_LIMIT_MS
 from poolwarden_lab.simulation.member_fences import MemberFences
 from poolwarden_lab.simulation.slot import Slot, TornWrite
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
@@ -44,6 +45,7 @@ from poolwarden_lab.xapi.virtual import TIMEOUT, OnReply, VirtualHost, VirtualPo
 RESTART_TAKES_MS = 500
 COLLECTOR = "collector"
 ROOT_BYTES = 18 << 30
+_DOORS: tuple[tuple[int, Door], ...] = ((TLS_PORT, "tls"), (HTTP_PORT, "tcp"))
 HALF_PLACED = RESTORE_DB + ".poolwarden"
 _ROLES = {"master": gate.MASTER, "slave": gate.MEMBER}
 
@@ -249,19 +251,31 @@ class SimPort(HostPort):
         )
         return BootFacts(*self._found, not host.gated, peers, state is not None, True, near)
 
-    def ask_role(self, address: str, limit_ms: int) -> tuple[str, str]:
-        peer = next((host for host in self._pool.hosts.values() if host.address == address), None)
+    def ask_role(self, address: str, limit_ms: int) -> boot_gate.Told:
+        peer = self._pool.host_at(address)
         if peer is None:
-            return boot_gate.SILENT, ""
-        me = self._host.name
-        alive = self._pool.call_now(peer.name, "tcp", "system.isAlive:poolwarden", ("poolwarden",), limit_ms, me)
-        if not isinstance(alive, Answer):
-            return boot_gate.SILENT, ""
-        login = ("x", "x", "1.0", "poolwarden")
-        answer = self._pool.call_now(peer.name, "tcp", "session.login_with_password", login, limit_ms, me)
+            return boot_gate.Told(boot_gate.SILENT, text="nobody has this address")
+        me, doors, tried = self._host.name, _DOORS, []
+        for number, door in doors:
+            call = ("system.isAlive:poolwarden", ("poolwarden",), limit_ms, me)
+            alive = self._pool.call_now(peer.name, door, *call)
+            if isinstance(alive, Answer):
+                return self._told(peer, door, number, limit_ms)
+            if isinstance(alive, Fault):
+                return boot_gate.Told(boot_gate.SILENT, text=f"port {number}: answered: {alive.code}")
+            tried.append(f"port {number}: {alive.why}")
+        there = self._pool.pings(me, peer.name)
+        tried.append("answers ping" if there else "no answer to a ping")
+        return boot_gate.Told(boot_gate.UNTOLD if there else boot_gate.SILENT, text="; ".join(tried))
+
+    def _told(self, peer: VirtualHost, door: Door, number: int, limit_ms: int) -> boot_gate.Told:
+        login = ("session.login_with_password", ("x", "x", "1.0", "poolwarden"), limit_ms, self._host.name)
+        answer = self._pool.call_now(peer.name, door, *login)
+        shown = peer.uuid if door == "tls" else ""
         if isinstance(answer, Fault) and answer.code == "HOST_IS_SLAVE":
-            return boot_gate.FOLLOWS, answer.params[0]
-        return boot_gate.ACTS, ""
+            text = f"port {number}: follows {answer.params[0]}"
+            return boot_gate.Told(boot_gate.FOLLOWS, str(answer.params[0]), shown, text)
+        return boot_gate.Told(boot_gate.ACTS, "", shown, f"port {number}: serves, and follows nobody")
 
     def running_master(self, limit_ms: int) -> str:
         answer = self._call("tcp", "session.login_with_password", "x", "x", "1.0", "poolwarden")
@@ -462,9 +476,18 @@ class SimPort(HostPort):
 
     # ------------------------------------------------------------------------------------------ for the driver
 
-    def peer_blocks_ms(self, address: str, limit_ms: int) -> int:
+    def peer_blocks_ms(self, address: str, limit_ms: int, port: int = TLS_PORT) -> int:
         """How long a probe of this peer would take: its limit if nothing answers."""
-        return limit_ms if self.alive_peer(address, limit_ms).outcome == judge.NO_ANSWER else 0
+        return limit_ms if self.alive_peer(address, limit_ms, port).outcome == judge.NO_ANSWER else 0
+
+    def _probes_block_ms(self, targets: Sequence[pb.ProbeTarget], limit_ms: int) -> int:
+        """The same of several probes, one after the other; a second port of a host has less time."""
+        total, seen = 0, set()
+        for target in targets:
+            limit = min(limit_ms, SECOND_PORT_LIMIT_MS) if target.address in seen else limit_ms
+            total += self.peer_blocks_ms(target.address, limit, target.port or TLS_PORT)
+            seen.add(target.address)
+        return total
 
     def xapi_blocks_ms(self, limit_ms: int) -> int:
         """How long a call on the local socket would take."""
@@ -476,8 +499,7 @@ class SimPort(HostPort):
         if kind == "claim":
             return self.peer_blocks_ms(order.claim.old_master.address, order.claim.probe_timeout_ms)
         if kind == "probe_now":
-            limit = order.probe_now.probe_timeout_ms
-            return sum(self.peer_blocks_ms(target.address, limit) for target in order.probe_now.targets)
+            return self._probes_block_ms(order.probe_now.targets, order.probe_now.probe_timeout_ms)
         if kind in ("promote", "repoint"):
             return self.xapi_blocks_ms(ACT_LIMIT_MS)
         return RESTART_TAKES_MS if kind in ("restart_xapi", "toolstack_fence", "toolstack_release") else 0

@@ -32,6 +32,7 @@ class PoolSpec:
     absent: Sequence[str] = ()
     gated: bool = True  # its agents have a boot gate
     hard_limit_ms: int = 40_000  # of its fence devices' runs
+    https_only: Sequence[str] = ()  # hosts whose firewall drops TCP 80 from other hosts
     runners: Sequence[str] | None = None  # members that run its fence agents (h1 ..); None: the collector does
 
     @property

@@ -57,6 +57,15 @@ def partition(stage: Stage, left: list[str], right: list[str], third: list[str] 
         stage.later(ms, lambda: stage.world.heal_partition(*sides))
 
 
+@NETWORK.form(
+    "port {80|443} of HOST {closed|filtered|open} [to HOSTS...]",
+    "Connects to this port of its xapi from other hosts are refused, dropped, or let through; pings and agent go on.",
+    exact=True,
+)
+def port(stage: Stage, number: str, host: str, how: str, sources: list[str] | None) -> None:
+    stage.world.set_port(host, int(number), how, sources)
+
+
 @NETWORK.form("heal all", "Every link is whole, and nothing is delayed, lost, doubled or shuffled.")
 def heal_all(stage: Stage) -> None:
     stage.world.heal_all()

@@ -139,6 +139,15 @@ def no_agent(stage: Stage, hosts: list[str]) -> None:
         _draft(stage, host).absent.append(f"h{_number(host)}")
 
 
+@SETTINGS.form(
+    "https-only [on HOSTS...]",
+    "These hosts' firewalls (all hosts') drop TCP 80 from other hosts; TCP 443 is as usual.",
+)
+def https_only(stage: Stage, hosts: list[str] | None) -> None:
+    for host in hosts if hosts is not None else stage.cast.hosts:
+        _draft(stage, host).https_only.append(f"h{_number(host)}")
+
+
 # ------------------------------------------------------------------------------------------------ policy
 
 _TYPES = {item.name: str(item.type) for item in fields(Policy)}

@@ -43,6 +43,7 @@ class Draft:
     ha_armed: bool = False
     absent: list[str] = field(default_factory=list)
     gated: bool = True
+    https_only: list[str] = field(default_factory=list)
     runners: list[str] | None = None  # members that run its fence agents; None: the collector does
 
     def spec(self) -> PoolSpec:
@@ -57,6 +58,7 @@ class Draft:
             self.ha_armed,
             self.absent,
             self.gated,
+            https_only=self.https_only,
             runners=self.runners,
         )
 

@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--time-factor", type=float, default=1.0, help="divides the model's own durations")
     parser.add_argument("--http", default="", help="HOST:PORT of plain HTTP; default all addresses, port 80")
     parser.add_argument("--tls-port", type=int, default=443, help="port of TLS, here and on every peer")
+    parser.add_argument("--tls-address", default="", help="where TLS listens; default all, or the management one")
     parser.add_argument("--variant", choices=("A", "B"), default="A", help="a member starting without master: A blocks")
     args = parser.parse_args()
     host, _, port = args.http.rpartition(":")
@@ -26,7 +27,7 @@ def main() -> int:
         address=args.address,
         time_factor=args.time_factor,
         http=("0.0.0.0", 80) if own_namespace else (host, int(port)),
-        tls=("0.0.0.0" if own_namespace else args.address, args.tls_port),
+        tls=(args.tls_address or ("0.0.0.0" if own_namespace else args.address), args.tls_port),
         peer_port=args.tls_port,
         variant=args.variant,
     )

@@ -16,8 +16,11 @@ here, what the network does is in `virtual_driver`:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from poolwarden_lab.statedb import parse_state
 from poolwarden_lab.xapi.actions import (
+    Door,
     Event,
     Lost,
 )
@@ -29,6 +32,8 @@ from poolwarden_lab.xapi.virtual_host import LogEntry, OnReply, VirtualHost
 
 __all__ = ["GATE_MS", "TIMEOUT", "LogEntry", "OnReply", "VirtualHost", "VirtualPool"]
 
+KERNEL_MS = 8_000
+"""How long after its power a host's kernel answers on the network, at most (less where a boot takes less)."""
 GATE_MS = 1_000
 """How soon a boot gate that says no is asked again, ms."""
 
@@ -46,6 +51,7 @@ class VirtualPool(PoolDriver):
         host.power = host.wanted = host.gated = True
         host.gc_held = False
         host.boot += 1
+        host.up_at = self.now + min(self.boot_ms, KERNEL_MS)
         self._note(name, Event("power-on", {"boot": str(host.boot)}))
         host.disk.write("proc/sys/kernel/random/boot_id", (boot_id(self._pool_name, name, host.boot) + "\n").encode())
         for path in [path for path in host.disk.files if path.startswith("var/run/")]:
@@ -176,6 +182,18 @@ class VirtualPool(PoolDriver):
             act()
 
     # -------------------------------------------------------------------------------- faults
+
+    def set_port(self, name: str, door: Door, how: str, sources: Sequence[str] = ("*",)) -> None:
+        """A host's firewall towards other hosts ("*": all): ``open``, ``closed`` (refused) or ``filtered`` (dropped).
+
+        https_only filters "tcp" (xapi: ocaml/xapi/xapi_host.ml, set_https_only); what runs on the host itself is never
+        filtered. It outlives boots.
+        """
+        host, ways = self.hosts[name], {(door, source) for source in sources}
+        for table in (host.filtered, host.closed):
+            table.difference_update({way for way in table if way[0] == door} if "*" in sources else ways)
+        if how != "open":
+            (host.closed if how == "closed" else host.filtered).update(ways)
 
     def hang_xapi(self, name: str, hung: bool = True) -> None:
         """xapi accepts and never answers, on every socket, until hang_xapi(name, False)."""

@@ -217,7 +217,18 @@ class PoolDriver:
             return self.times.connect_ms, "unreachable"
         if not host.power:
             return self.dead_connect_ms, "unreachable"
+        ways = {(door, source), (door, "*")}
+        if ways & host.filtered:
+            return self.times.connect_ms, "unreachable"
+        if ways & host.closed:
+            return 2 * self.latency_ms, "refused"
         return (2 * self.latency_ms, "refused") if door not in host.doors else None
+
+    def pings(self, source: str, name: str) -> bool:
+        """Does this host's kernel answer an echo request of that host? It also does while all its processes hang."""
+        host = self.hosts[name]
+        cut = (source, name) in self.cut_links or (name, source) in self.cut_links
+        return host.power and self.now >= host.up_at and not cut
 
     def _connect(
         self, source: str, host: VirtualHost, door: Door, method: str, params: tuple[object, ...], sink: OnReply

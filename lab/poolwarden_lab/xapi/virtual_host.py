@@ -42,6 +42,9 @@ class VirtualHost:
     conns: dict[int, tuple[str | None, OnReply]] = field(default_factory=dict)  # conn -> (caller's host, sink)
     silent: list[tuple[str, OnReply]] = field(default_factory=list)  # connections open when the power went
     inbox: list[Callable[[], None]] = field(default_factory=list)  # held while frozen
+    filtered: set[tuple[Door, str]] = field(default_factory=set)  # connects of this host ("*": any) are dropped
+    closed: set[tuple[Door, str]] = field(default_factory=set)  # they are refused by the firewall
+    up_at: int = 0  # when this boot's kernel begins to answer on the network
     last_pid: int = 1000
     wanted: bool = True  # systemd is to run xapi
     held: bool = False  # the hold: systemd starts no xapi, in this boot and in every later one
