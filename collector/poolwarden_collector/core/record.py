@@ -1,7 +1,9 @@
 """A pool's durable state: what survives the collector, folded from its journal.
 
-Invariant: ``apply`` is total and pure; folding the journal from the first entry gives the state in which the engine was
-when it wrote the last one. One open failover per pool is a property of the type: there is one field for it.
+Invariant: ``apply`` is pure, and total over what this version writes and its predecessors wrote; any other entry is a
+``BadEntry``, never an error of another kind and never half of it. Folding the journal from the first entry gives the
+state in which the engine was when it wrote the last one. One open failover per pool is a property of the type: there is
+one field for it.
 """
 
 from __future__ import annotations
@@ -204,6 +206,10 @@ class PoolRecord:
         return known.address if known else ""
 
 
+class BadEntry(ValueError):
+    """An entry that lacks something, or says what this version does not know; the text names it."""
+
+
 def fold(record: PoolRecord, entries: Iterable[Entry]) -> PoolRecord:
     """The record after all these entries."""
     for entry in entries:
@@ -212,7 +218,17 @@ def fold(record: PoolRecord, entries: Iterable[Entry]) -> PoolRecord:
 
 
 def apply(record: PoolRecord, entry: Entry) -> PoolRecord:
-    """The record after one entry; kinds without a durable effect leave it as it is."""
+    """The record after one entry; kinds without a durable effect leave it as it is. Raises BadEntry."""
+    try:
+        return _applied(record, entry)
+    except KeyError as error:
+        raise BadEntry(f"it has no {error.args[0]!r}") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        # An enum's own words name the value: "'leap' is not a valid Ask".
+        raise BadEntry(str(error) or type(error).__name__) from error
+
+
+def _applied(record: PoolRecord, entry: Entry) -> PoolRecord:
     change = _CHANGES.get(entry.kind)
     if change is not None:
         record = change(record, entry)

@@ -6,7 +6,9 @@ Rules
   SQLite's WAL with synchronous=FULL syncs the log at each commit, so a commit that returned survives a power cut, and
   one that raised has left nothing behind.
 * One collector per journal: a lock on the state directory, held by the process, refuses a second one.
-* Reading a journal of a newer Poolwarden is refused: an entry that is not understood could be the one that matters.
+* Which file is opened at all, and how an older one becomes today's: journal_file.py.
+* An entry that this version does not know, or that is damaged, ends the reading: it could be the one that matters. The
+  error names the entry, its pool, what is unknown in it, which release wrote it and what to do.
 * Every error is a ``JournalError`` with one line; whoever gets one may not act on what he wanted to write. What no file
   could hold (``Unwritable``) says nothing about the disk.
 * Epochs and terms are unsigned, as in the contract, and stored in SQLite's signed numbers bit by bit. An epoch from
@@ -25,6 +27,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,37 +37,14 @@ from poolwarden_collector.core.epoch import HIGHEST, LOT_BITS, after, after_fits
 from poolwarden_collector.core.facts import PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved
+from poolwarden_collector.core.record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.journal_file import JournalError as JournalError
+from poolwarden_collector.shell.journal_file import open_file
 
-SCHEMA = 1
 FILE = "journal.db"
 LOCK = "lock"
-_BUSY_S = 2.0
 _SIGN = 1 << 63
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS entries (
-    seq INTEGER PRIMARY KEY, at TEXT NOT NULL, mono_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, term INTEGER NOT NULL,
-    pool TEXT NOT NULL, failover TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, text TEXT NOT NULL,
-    data TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS entries_pool ON entries (pool, seq);
-CREATE TABLE IF NOT EXISTS alerts (
-    key TEXT NOT NULL, occurrence INTEGER NOT NULL, pool TEXT NOT NULL, severity TEXT NOT NULL, title TEXT NOT NULL,
-    body TEXT NOT NULL, data TEXT NOT NULL, raised_at TEXT NOT NULL, resolved_at TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (key, occurrence));
-CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, occurrence INTEGER NOT NULL, state TEXT NOT NULL, sink TEXT NOT NULL,
-    pool TEXT NOT NULL, payload TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0, next_try_ms INTEGER NOT NULL DEFAULT 0,
-    last_error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '',
-    UNIQUE (key, occurrence, state, sink));
-CREATE INDEX IF NOT EXISTS outbox_pending ON outbox (status, sink, id);
-"""
-
-
-class JournalError(Exception):
-    """The journal cannot be opened, read or written; one line that says why."""
 
 
 class Unwritable(JournalError):
@@ -123,7 +103,7 @@ class Journal:
         self._guard = threading.Lock()
         self._lock_file = _lock(state_dir)
         try:
-            self._db = _open(self.path)
+            self._db = open_file(self.path)
         except (sqlite3.Error, OSError) as error:
             os.close(self._lock_file)
             raise JournalError(f"{self.path}: {_say(error)}") from error
@@ -152,6 +132,7 @@ class Journal:
         with self._transaction("a new epoch") as db:
             epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))  # OverflowError: Unwritable
             db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", [str(epoch)])
+            db.execute("INSERT INTO epochs VALUES (?, ?, ?)", [_signed(epoch), release(), clock.wall_text()])
         self.epoch = epoch
         return epoch
 
@@ -277,16 +258,51 @@ class Journal:
 
     def replay(self, pool: PoolId) -> Iterator[Entry]:
         """The pool's entries from the first one. Raises JournalError on an entry that this version does not know."""
+        for row, releases in self._rows_of(pool):
+            yield self._entry(row, releases)
+
+    def record(self, pool: PoolId) -> PoolRecord:
+        """Where the pool's entries end. Raises JournalError on one that is not known or is damaged."""
+        record = PoolRecord(pool)
+        for row, releases in self._rows_of(pool):
+            entry = self._entry(row, releases)
+            try:
+                record = apply(record, entry)
+            except BadEntry as error:
+                raise self._not_understood(row, releases, str(error)) from error
+        return record
+
+    def _rows_of(self, pool: PoolId) -> Iterator[tuple[dict[str, Any], dict[int, str]]]:
         with self._reading() as db:
             rows = list(db.query("SELECT * FROM entries WHERE pool = ? ORDER BY seq", [pool]))
+            releases = {row["epoch"]: row["release"] for row in db.query("SELECT epoch, release FROM epochs")}
         for row in rows:
-            try:
-                kind = Kind(row["kind"])
-                data = json.loads(row["data"])
-            except ValueError as error:
-                why = f"entry {row['seq']} cannot be understood ({error}); was it written by a newer Poolwarden?"
-                raise JournalError(f"{self.path}: {why}") from error
-            yield Entry(kind, row["text"], data, row["failover"], _unsigned(row["term"]), row["actor"])
+            yield row, releases
+
+    def _entry(self, row: dict[str, Any], releases: dict[int, str]) -> Entry:
+        if row["kind"] not in _KINDS:
+            raise self._not_understood(row, releases, f"its kind {row['kind']!r} is unknown")
+        try:
+            data = json.loads(row["data"])
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._not_understood(row, releases, f"its data is no JSON ({error})") from error
+        texts = (row["text"], row["failover"], row["actor"])
+        if (
+            not isinstance(data, dict)
+            or type(row["term"]) is not int
+            or not all(isinstance(each, str) for each in texts)
+        ):
+            raise self._not_understood(row, releases, "its columns are not of their types")
+        return Entry(_KINDS[row["kind"]], row["text"], data, row["failover"], _unsigned(row["term"]), row["actor"])
+
+    def _not_understood(self, row: dict[str, Any], releases: dict[int, str], why: str) -> JournalError:
+        writer = releases.get(row["epoch"], "")
+        if writer and writer != release():
+            said, step = f", written by Poolwarden {writer}", f"install Poolwarden {writer} (this is {release()})"
+        else:
+            said, step = "", "install the release that wrote it, or restore the last backup if the file is damaged"
+        which = f"entry {row['seq']} of pool {row['pool']} ({str(row['kind'])[:40]}{said})"
+        return JournalError(f"{self.path}: {which} cannot be understood: {why}; {step}")
 
     def history(self, pool: PoolId = "", after_seq: int = 0, limit: int = 0, failover: str = "") -> list[Row]:
         """The newest ``limit`` entries (0: 1000) with a number above ``after_seq``, oldest first."""
@@ -366,25 +382,15 @@ def _lock(state_dir: Path) -> int:
     return descriptor
 
 
-def _open(path: Path) -> Database:
-    connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
-    db = Database(connection, execute_plugins=False)
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+def release() -> str:
+    """The installed version; "unknown" where the package is not installed."""
     try:
-        db.enable_wal()
-        # safety: FULL, not NORMAL: in WAL mode only FULL syncs at every commit, and effects follow commits.
-        db.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_TABLES)
-        with db.atomic():
-            rows = [{"key": "schema", "value": str(SCHEMA)}, {"key": "epoch", "value": "0"}]
-            db["meta"].insert_all(rows, pk="key", ignore=True)  # type: ignore[union-attr]
-        schema = int(next(db.query("SELECT value FROM meta WHERE key = 'schema'"))["value"])
-    except BaseException:
-        connection.close()
-        raise
-    if schema > SCHEMA:
-        connection.close()
-        raise JournalError(f"{path}: has schema {schema}, this Poolwarden knows {SCHEMA}; install the newer one again")
-    return db
+        return metadata.version("poolwarden")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _stored(row: Row) -> dict[str, Any]:

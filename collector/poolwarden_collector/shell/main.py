@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import click
@@ -29,6 +28,7 @@ from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_collector.shell.gateway import Gateway
 from poolwarden_collector.shell.inbox import Inbox
 from poolwarden_collector.shell.journal import Journal, JournalError
+from poolwarden_collector.shell.journal import release as version
 from poolwarden_collector.shell.operator_api import OperatorApi
 from poolwarden_collector.shell.outbox import Outbox
 from poolwarden_collector.shell.prober import Prober
@@ -132,14 +132,6 @@ async def stop(parts: Parts) -> None:
     await parts.operators.stop()
     await parts.outbox.stop()
     await asyncio.to_thread(parts.telemetry.stop)
-
-
-def version() -> str:
-    """The installed version; "unknown" where the package is not installed."""
-    try:
-        return metadata.version("poolwarden")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 # ------------------------------------------------------------------------------------------------ the command line

@@ -122,8 +122,8 @@ class Service:
             _log.warning("%s", text)
             self.roster.warn(text)
         for uuid in await self.write(self._journal.pools):
-            entries = await self.write(lambda pool: list(self._journal.replay(pool)), uuid)
-            self.roster.pools[uuid] = self._pool(fold(PoolRecord(uuid), entries))
+            record = await self.write(self._journal.record, uuid)
+            self.roster.pools[uuid] = self._pool(record)
         # Who starts a collector has decided that it is in charge, also where it had stood down, whoever is heard now.
         above = max((pool.record.stale_epoch for pool in self.roster.pools.values()), default=0)
         if above >= self.roster.epoch:

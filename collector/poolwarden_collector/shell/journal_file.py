@@ -1,0 +1,157 @@
+"""The journal's file: its tables, how an older one becomes today's, and which one is refused.
+
+Rules
+-----
+* Nothing is written to a file before it is known to be a journal of this schema or an older one. A newer one is refused
+  with what to do: an entry that is not understood could be the one that matters.
+* ``SCHEMA`` is raised where tables change, and only there; ``MIGRATIONS`` has one step for each number. A new kind of
+  entry, or a new key in one, changes no table (core/journal.py says what holds for those).
+* Older files are copied first, whole and checked, beside the journal (``journal.db.schema-N``); then all steps and the
+  new number are one transaction. After a crash at any point the file is the old one or the new one.
+* A step is written once and never changed afterwards. tests/shell/schemas keeps a file of each schema that was ever in
+  use, with what folding it gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlite_utils import Database
+
+SCHEMA = 2
+_BUSY_S = 2.0
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY, at TEXT NOT NULL, mono_ms INTEGER NOT NULL, epoch INTEGER NOT NULL, term INTEGER NOT NULL,
+    pool TEXT NOT NULL, failover TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, text TEXT NOT NULL,
+    data TEXT NOT NULL);
+CREATE INDEX entries_pool ON entries (pool, seq);
+CREATE TABLE alerts (
+    key TEXT NOT NULL, occurrence INTEGER NOT NULL, pool TEXT NOT NULL, severity TEXT NOT NULL, title TEXT NOT NULL,
+    body TEXT NOT NULL, data TEXT NOT NULL, raised_at TEXT NOT NULL, resolved_at TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (key, occurrence));
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, occurrence INTEGER NOT NULL, state TEXT NOT NULL, sink TEXT NOT NULL,
+    pool TEXT NOT NULL, payload TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0, next_try_ms INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '',
+    UNIQUE (key, occurrence, state, sink));
+CREATE INDEX outbox_pending ON outbox (status, sink, id);
+"""
+
+# From each schema to the next one.
+MIGRATIONS: dict[int, str] = {
+    # Which release wrote in which epoch, so that an entry that is not understood can say whose it is.
+    1: "CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, release TEXT NOT NULL, begun_at TEXT NOT NULL);",
+}
+
+
+class JournalError(Exception):
+    """The journal cannot be opened, read or written; one line that says why."""
+
+
+def open_file(path: Path) -> Database:
+    """Today's journal at ``path``: made, or brought up from an older schema.
+
+    Raises JournalError for a file that is none or is a newer one, sqlite3.Error and OSError for one that fails.
+    """
+    found = _schema_of(path)
+    if found is not None and found > SCHEMA:
+        older = copy_of(path, SCHEMA)
+        back = f", or put {older.name} in its place, which is from before that upgrade" if older.exists() else ""
+        raise JournalError(
+            f"{path}: has schema {found}, this Poolwarden knows {SCHEMA}; install the newer one again{back}"
+        )
+    if found is not None and found < SCHEMA:
+        _copy(path, copy_of(path, found))
+    connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # safety: FULL, not NORMAL: in WAL mode only FULL syncs at every commit, and effects follow commits.
+        connection.execute("PRAGMA synchronous = FULL")
+        if found is None:
+            _change(connection, _TABLES + _steps(1), "INSERT INTO meta VALUES ('epoch', '0'), ('schema', ?)")
+        elif found < SCHEMA:
+            _change(connection, _steps(found), "UPDATE meta SET value = ? WHERE key = 'schema'")
+    except BaseException:
+        connection.close()
+        raise
+    return Database(connection, execute_plugins=False)
+
+
+def copy_of(path: Path, schema: int) -> Path:
+    """Where the copy of a journal of an older schema stands."""
+    return path.with_name(f"{path.name}.schema-{schema}")
+
+
+def _schema_of(path: Path) -> int | None:
+    """The file's schema; None: there is no file, or nothing in it yet. Writes nothing to it."""
+    if not path.exists() or not path.stat().st_size:
+        return None
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            return None
+        if not {"meta", "entries"} <= tables:
+            raise JournalError(
+                f"{path}: is no journal of Poolwarden's: its tables are {', '.join(sorted(tables))[:200]}"
+            )
+        row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    try:
+        number = int(row[0])
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        said = "says no schema" if row is None else f"says that its schema is {row[0]!r}"
+        raise JournalError(f"{path}: it {said}; it is damaged: restore the last backup")
+    return number
+
+
+def _steps(found: int) -> str:
+    return "\n".join(MIGRATIONS[number] for number in range(found, SCHEMA))
+
+
+def _change(connection: sqlite3.Connection, script: str, number: str) -> None:
+    """All these statements and the new schema number, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in (part for part in script.split(";") if part.strip()):
+            connection.execute(statement)
+        connection.execute(number, [str(SCHEMA)])
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _copy(path: Path, target: Path) -> None:
+    """A checked copy, durable before anything is changed."""
+    half = target.with_name(f"{target.name}.new")
+    try:
+        half.unlink(missing_ok=True)
+        half.touch(mode=0o600)
+        with (
+            contextlib.closing(sqlite3.connect(path, timeout=_BUSY_S)) as read,
+            contextlib.closing(sqlite3.connect(half)) as written,
+        ):
+            read.backup(written)
+            (verdict,) = written.execute("PRAGMA integrity_check").fetchone()
+        if verdict != "ok":
+            raise JournalError(f"{path}: is not sound, so it is not brought up to schema {SCHEMA}: {verdict}")
+        with half.open("rb") as file:
+            os.fsync(file.fileno())
+        half.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, sqlite3.Error) as error:
+        why = f"a copy of it cannot be made first ({error}); make room in {path.parent}"
+        raise JournalError(f"{path}: is not brought up to schema {SCHEMA}: {why}") from error
