@@ -41,13 +41,14 @@ def test_escapes(value, meant):
     assert statedb.unescape(value) == meant
 
 
-def test_placements_are_of_running_guests_only(tree):
+def test_placements_are_of_every_guest_that_the_file_knows(tree):
+    """A halted one and one on a host without a row are nowhere: xapi adopts them where they run."""
     rows = [
         vm("v1"),
         vm("v2", "OpaqueRef:h2"),
         vm("v3", "OpaqueRef:NULL", state="Paused"),
-        vm("v4", state="Halted"),
-        vm("v5", state="Suspended"),
+        vm("v4", "OpaqueRef:NULL", state="Halted"),
+        vm("v5", "OpaqueRef:NULL", state="Suspended"),
         vm("v6", is_control_domain="true"),
         vm("v7", is_a_template="true"),
         vm("v8", is_a_snapshot="true"),
@@ -59,7 +60,9 @@ def test_placements_are_of_running_guests_only(tree):
         ("v1", HOST),
         ("v2", OTHER),
         ("v3", ""),
-        ("v9", "OpaqueRef:gone"),
+        ("v4", ""),
+        ("v5", ""),
+        ("v9", ""),
     ]
     assert found.placements[0].name == "web 1"
 
@@ -170,7 +173,9 @@ def test_without_a_generation_it_counts_as_0(tree):
         ({"state": 5, "restore_db": 4}, ("restore_db", 4)),
         ({"state": 5, "restore_db": 4, "gen_metadata": 5}, ("gen_metadata", 5)),
         ({"restore_db": 4}, ("restore_db", 4)),
-        ({"state": 5, "ha_metadata": 5}, ("state", 5)),
+        ({"state": 5, "ha_metadata": 5}, ("ha_metadata", 5)),
+        ({"state": 5, "ha_metadata": 5, "gen_metadata": 5}, ("ha_metadata", 5)),
+        ({"restore_db": 5, "gen_metadata": 5}, ("gen_metadata", 5)),
     ],
 )
 def test_the_file_that_xapi_would_load(tree, files, expected):

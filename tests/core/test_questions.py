@@ -9,10 +9,13 @@ from tests.core.pool import QUIET, Guarded, running, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.asked import Ask
+from poolwarden_collector.core.candidate import kills_on
+from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import Liveness, PlacementView, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import PowerOff, Reply
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Step
 
 
@@ -379,3 +382,66 @@ def test_what_no_yes_overrules() -> None:
     said(g, "resume")
     g.site = replace(g.site, blind="no anchor answers")
     assert said(g, "approve", accept_kill="1").code == "held"
+
+
+# ------------------------------------------------------------------------------------------------ sameness
+
+
+def test_another_host_is_another_reason_and_another_number_of_seconds_is_not() -> None:
+    one = Reason(Cause.NOT_HEARD, "host-2 is not heard for 3 s", ("host-2",))
+    assert one == Reason(Cause.NOT_HEARD, "host-2 is not heard for 4 s", ("host-2",))
+    other = Reason(Cause.NOT_HEARD, "host-3 is not heard for 3 s", ("host-3",))
+    assert one != other and one.key != other.key
+
+
+def test_a_yes_to_the_old_question_is_refused_with_the_command_for_the_new_one() -> None:
+    g = at_stake("a")
+    first = g.pool.record.question
+    assert first is not None
+    put(g, "b")
+    for n in (2, 3):
+        g.host(n).generation += 1
+    g.run(30_000)
+    second = g.pool.record.question
+    assert second is not None and second.id != first.id and second.vms == ("b",)
+    for wanted in (first.id, ""):
+        reply = said(g, "approve", id=wanted, accept_kill="1")
+        assert reply.code == "wrong-question" and f"approve {second.id} --accept-kill 1" in reply.next_step
+    g.run(10_000)
+    assert g.promoted() == []
+    assert said(g, "approve", id=second.id, accept_kill="1").accepted
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_a_number_without_a_question_that_named_vms_covers_none() -> None:
+    """Two VMs accepted beforehand, with the shot: which ones nobody has said, so they are asked about by name."""
+    g = hung()
+    put(g, "a")
+    g.run(5_000)
+    assert said(g, "approve", shoot="yes", accept_kill="2").accepted
+    g.run(30_000)
+    assert g.promoted() == [] and question(g) is Ask.KILL
+
+
+def test_two_grounds_that_alternate_make_no_storm() -> None:
+    g = at_stake("a")
+    before = g.pool.record.asked.number
+    for round_ in range(60):
+        put(g, "ab"[round_ % 2])
+        for n in (2, 3):
+            g.host(n).generation += 1
+        g.run(500)
+    assert g.pool.record.asked.number - before <= 4
+
+
+def test_running_vms_that_were_told_long_ago_are_not_known() -> None:
+    g = Guarded()
+    put(g, "a")
+    g.run(4_000)
+    agent, file = g.pool.live.agents[uuid(3)], g.host(3).placements
+    old = replace(agent.facts.observed, host=g.now - g.policy.reading_fresh - 1)
+    agents = {**g.pool.live.agents, uuid(3): replace(agent, facts=replace(agent.facts, observed=old))}
+    d = Draft(replace(g.pool, live=replace(g.pool.live, agents=agents)), g.now, g.site)
+    found = kills_on(d, uuid(3), file)
+    assert isinstance(found, Reason) and found.code is Cause.OLD_FACTS

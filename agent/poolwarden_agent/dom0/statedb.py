@@ -7,8 +7,13 @@ FILE.generation, a decimal number; a missing one counts as 0.
 
 Bounds: at most 256 MiB are read, at most 16 MiB of text are kept, no single row may have more than 16 MiB. Declarations
 (``<!``: a DTD, entities) are refused before the parser sees them, because no xapi writes one.
-Which file a xapi loads: the highest generation among state.db, ha_metadata.db and gen_metadata.db; a restore_db.db
-stands in for state.db (xapi: ocaml/database/db_cache_impl.ml, ocaml/xapi/xapi.ml).
+Which file a xapi loads: the highest generation among ha_metadata.db, gen_metadata.db and state.db, at a tie the first
+of them in this order; a restore_db.db stands in for state.db (xapi: ocaml/database/db_cache_impl.ml and
+db_connections.ml).
+
+Every VM that the file knows has a placement, not only the running ones: a running domain that the file does not know is
+terminated, one that it holds as halted, or places on a host that has no row in it, is adopted where it runs (xapi:
+ocaml/xapi/xapi_xenops.ml). Such a VM has the placement "" (nowhere).
 """
 
 import os
@@ -61,7 +66,8 @@ def generation_of(root: str, path: str) -> int:
 def loads(root: str) -> Tuple[str, int]:
     """Path and generation of the file that this host's xapi would load as master; ("", 0) if there is none."""
     first = "restore_db.db" if _there(root, "restore_db.db") else "state.db"
-    candidates = [name for name in (first, "ha_metadata.db", "gen_metadata.db") if _there(root, name)]
+    # The comparison is strict, in this order: at equal generations the earlier one is loaded.
+    candidates = [name for name in ("ha_metadata.db", "gen_metadata.db", first) if _there(root, name)]
     ranked = [
         (generation_of(root, os.path.join(DIRECTORY, name)), -index, name) for index, name in enumerate(candidates)
     ]
@@ -76,7 +82,7 @@ def _there(root: str, name: str) -> bool:
 
 
 def view(root: str) -> View:
-    """Where the file that would be loaded places running VMs; unreadable with the reason where it cannot be said."""
+    """Where the file that would be loaded places each VM; unreadable with the reason where it cannot be said."""
     source, generation = loads(root)
     if not source:
         return View(False, 0, "", (), "", False, "there is no database file")
@@ -106,9 +112,9 @@ def _placements(tables: Dict[str, List[Dict[str, str]]]) -> Tuple[Placement, ...
     found = []
     for row in tables["VM"]:
         ignored = [row.get(flag) == "true" for flag in ("is_control_domain", "is_a_template", "is_a_snapshot")]
-        if row.get("power_state") in ("Running", "Paused") and not any(ignored):
-            where = row.get("resident_on", NULL)
-            host = "" if where == NULL else hosts.get(where, where)
+        if not any(ignored):
+            # safety: nowhere unless another row of this very file is that host; xapi kills by resident_on alone.
+            host = hosts.get(row.get("resident_on", NULL), "")
             found.append(Placement(row.get("uuid", ""), host, unescape(row.get("name__label", ""))))
     return tuple(found)
 

@@ -205,18 +205,24 @@ def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView |
 def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | Reason:
     """Domains running on ``host`` that a xapi with this database would terminate there, or why that is not known.
 
-    xapi adopts a domain that its database places nowhere, and terminates one that it does not know or places on
-    another host (xapi: ocaml/xapi/xapi_xenops.ml).
+    xapi terminates a domain that its database does not know, or places on another host that is in it. It adopts one
+    that the database places nowhere: as halted, or on a host that does not exist (xapi: ocaml/xapi/xapi_xenops.ml).
+    What a heard host runs is told at most 10 s ago, as for a proof; of one that is not heard the last word counts.
     """
     agent = d.agent(host)
     if agent is None or not agent.reported or agent.facts.domains is None:
         return Reason(Cause.DOMAINS, f"the running VMs of {d.name(host)} are not known", (host,))
+    at = agent.facts.observed.host
+    if d.heard(host) is not None and at is not None and d.now - at > d.policy.reading_fresh:
+        # safety: a VM that was started since then would be in no forecast.
+        old = f"what {d.name(host)} runs was told {(d.now - at) / 1000:.0f} s ago"
+        return Reason(Cause.OLD_FACTS, old, (host,))
     known = {item.vm: item for item in loads.placements}
     kills = []
     for vm in agent.facts.domains:
         item = known.get(vm)
         if item is None:
-            kills.append(Kill(vm, vm, host, "the database does not know it as running"))
+            kills.append(Kill(vm, vm, host, "the database does not know it"))
         elif item.host and item.host != host:
             kills.append(Kill(vm, item.name or vm, host, f"the database places it on {d.name(item.host)}"))
     return tuple(kills)

@@ -281,7 +281,7 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A running VM as a database file has it; ``host`` is empty where the file says nowhere."""
+    """A VM as a database file has it; ``host`` is empty where it is nowhere: halted, or on no host of that file."""
 
     vm: str
     host: HostId

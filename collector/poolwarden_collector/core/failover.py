@@ -27,17 +27,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden_collector.core import forecast, members, questions, stakes
-from poolwarden_collector.core.absorb import claim_prefix
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.claims import claims_ready
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, superseded, unblock
 from poolwarden_collector.core.evidence import lines, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import begin_look, last_look, looked
-from poolwarden_collector.core.orders import Claim, Target
 from poolwarden_collector.core.permission import deposed, needs_word
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
@@ -195,61 +194,6 @@ def _claim(d: Draft, failover: Failover) -> None:
     text = f"claimed at term {failover.term} by {names}; nobody's look at the old master was answered"
     d.note(Kind.CLAIMED, text, hosts=hosts)
     d.mark("claimed")
-
-
-def claims_ready(d: Draft, failover: Failover) -> bool:
-    """Ask every heard agent to store the term and look once more; True when all, or all that answer, have done so."""
-    asked = [host for host in d.record.hosts if host != failover.old_master and d.heard(host)]
-    if d.live.claims_since is None:
-        d.change(claims_since=d.now, claims={}, claim_round=d.serial())
-        names = ", ".join(sorted(d.name(host) for host in asked)) or "nobody"
-        text = f"asking {names} to store term {failover.term} and look once more"
-        d.note(Kind.CLAIM_SENT, text, hosts=asked)
-    for host in asked:
-        _claim_one(d, failover, host)
-        if d.failover is None:
-            return False
-    vetoes = [f"{d.name(host)}: {claim.veto}" for host, claim in sorted(d.live.claims.items()) if claim.veto]
-    if vetoes:
-        abort(d, f"vetoed by {'; '.join(vetoes)}")
-        return False
-    since = d.live.claims_since if d.live.claims_since is not None else d.now
-    missing = [host for host in asked if host not in d.live.claims]
-    if not d.live.claims and d.now - since >= 2 * d.policy.claim_wait:
-        why = "; ".join(_claim_refusal(d, host) for host in asked) or "no member is heard"
-        block(d, failover, Blocker.NO_CLAIM, asked, f"no member has stored term {failover.term}: {why}")
-    return bool(d.live.claims) and (not missing or d.now - since >= d.policy.claim_wait)
-
-
-def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
-    """Ask one host, again under a new id when an answer was lost, refused, or is of another database file than now."""
-    agent, claim = d.agent(host), d.live.claims.get(host)
-    assert agent is not None
-    if claim is not None and claim.placements is not None and claim.placements.readable:
-        if claim.placements.generation == agent.facts.database.generation:
-            return
-        # safety: the forecast must be of the file that would be loaded now, not of the one that was there at the claim.
-        claims = {h: c for h, c in d.live.claims.items() if h != host}
-        d.change(claims=claims, asked_again={**d.live.asked_again, host: d.now})
-    elif claim is not None:
-        return
-    prefix = f"{claim_prefix(d)}{host}."
-    mine = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(prefix)]
-    last = max(mine, key=lambda sent: sent.at, default=None)
-    if last is not None and last.result is not None and last.result.term > d.record.term:
-        abort(d, f"{d.name(host)} has seen term {last.result.term}")
-        return
-    wait = RESEND_AFTER_MS if last is not None and last.result is not None else d.policy.claim_wait
-    if last is None or last.stream != agent.stream or d.now - last.at >= wait:
-        target = Target(failover.old_master, d.record.address_of(failover.old_master))
-        d.send(f"{prefix}{d.serial()}", host, Claim(target), ORDER_VALID_MS, term=failover.term)
-
-
-def _claim_refusal(d: Draft, host: HostId) -> str:
-    prefix = f"{claim_prefix(d)}{host}."
-    answers = [s.result for order_id, s in d.live.sent.items() if order_id.startswith(prefix) and s.result is not None]
-    said = (answers[-1].text or answers[-1].reason) if answers else "no answer"
-    return f"{d.name(host)}: {said}"
 
 
 # ------------------------------------------------------------------------------------------------ candidate

@@ -18,6 +18,7 @@ from poolwarden_collector.core.candidate import Kill, forecast
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block
 from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.placements import killing
 from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.record import Failover, Path
 from poolwarden_collector.core.toolstack import handover_due
@@ -33,6 +34,17 @@ def allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
         block(d, failover, Blocker.KILL_FORECAST, (candidate, kills.key), why)
         return False
     return not _ask_loss(d, failover, candidate, kills)
+
+
+def unaccepted(d: Draft, failover: Failover, candidate: HostId) -> Reason | None:
+    """After the intent: what is at stake now with this candidate that nobody has accepted; None: nothing is."""
+    kills = expected(d, failover, candidate)
+    if isinstance(kills, Reason):
+        return kills
+    if kills and not questions.covers(d, failover, tuple(kill.vm for kill in kills)):
+        names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
+        return killing(kills, f"promoting {d.name(candidate)} would kill {len(kills)} running VMs now: {names}")
+    return None
 
 
 def ask_again(d: Draft, failover: Failover, candidate: HostId) -> None:

@@ -2,8 +2,10 @@
 
 Rules
 -----
-* The order is sent only in a pass that has just verified the proof and taken the last look; for a re-send both are done
-  again, because in between somebody may have powered the old master on.
+* The order is sent only in a pass that has just verified the proof and taken the last look. For a later send everything
+  is made anew: claims, candidate, copies, forecast, proof and look; in between the old master may have been powered on
+  and have served. What does not hold any more keeps the order back; where the order never began and can never be
+  obeyed, the failover ends at a new term and everything is decided, and asked, anew.
 * One order id: however often it arrives, the host promotes once.
 * xapi's OK is not success: pool.conf, a new process, an answer on TCP and a login that finds itself master are.
 * A candidate that is a member again has met another master only where it follows that very one and carries no
@@ -13,16 +15,20 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.blockers import Blocker
+from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.claims import renewed, vetoes
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role
+from poolwarden_collector.core.forecast import unaccepted
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.look import last_look, looked
-from poolwarden_collector.core.orders import Preconditions, Promote, RestartXapi
+from poolwarden_collector.core.orders import Claim, Preconditions, Promote, RestartXapi, Target
 from poolwarden_collector.core.power import block_of, forget
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Failover
 
 ORDER_VALID_MS: Ms = 15_000
@@ -221,7 +227,16 @@ def _resend(d: Draft, failover: Failover) -> None:
         return
     if d.quiet:
         return
-    # safety: between the intent and this send the old master may have been powered on again: prove anew, look anew.
+    # safety: between the intent and this send the old master may have been powered on again, and have served: the
+    # claims, the copies and the forecast are made anew as well as the proof and the look.
+    if not renewed(d, failover):
+        return
+    if (gone := _outlived(d, failover)) is not None:
+        if _never_began(d, failover):
+            _give_up(d, failover, gone)
+        else:
+            block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent again: {gone}")
+        return
     proof = find_proof(d, failover)
     if isinstance(proof, Refusal):
         if proof.code not in ("ONE_READING", "STALE"):
@@ -240,6 +255,60 @@ def _resend(d: Draft, failover: Failover) -> None:
         _send_promote(d, d.failover or failover)
     else:
         _once_more(d, failover, proof)
+
+
+def _outlived(d: Draft, failover: Failover) -> Reason | None:
+    """What the promotion stood on at its intent and does not any more; None: all of it still holds."""
+    host, old = failover.candidate, failover.old_master
+    if said := vetoes(d):
+        return Reason(Cause.ALIVE, f"the old master was seen alive by {said}", (old,))
+    if host not in d.live.claims:
+        return Reason(Cause.NO_CLAIM, f"{d.name(host)} has not answered the claim that was made anew", (host,))
+    ranked = rank(d, old, tuple(d.live.claims))
+    own = next((r for r in ranked if r.host == host), None)
+    if own is not None and own.limitation is not None:
+        return own.limitation.within(f"{own.name}: {own.limitation}")
+    newer = [r for r in ranked if r.limitation is None and own is not None and r.generation > own.generation]
+    if newer and failover.handed_over is None:
+        why = f"{newer[0].name} has a newer copy of the database now ({newer[0].generation})"
+        return Reason(Cause.NEWER_COPY, why, (newer[0].host,))
+    known = d.record.hosts.get(old)
+    if known is not None and known.boot_id != failover.old_boot and d.heard(old) is None:
+        return Reason(Cause.BOOTED, f"{d.name(old)} was seen in another boot since the intent", (old,))
+    return unaccepted(d, failover, host)
+
+
+_MAY_CHANGE = (Cause.KILLS, Cause.NEWER_COPY, Cause.BOOTED)
+
+
+def _never_began(d: Draft, failover: Failover) -> bool:
+    """Is the candidate the member that it was, and can no copy of the order be obeyed any more?
+
+    Its agent has said Hello since and knows of no such order, or has refused it; an order that was on its way has
+    expired on the agent's own clock (ORDER_VALID_MS, counted from before it was sent).
+    """
+    agent = d.heard(failover.candidate)
+    if agent is None or failover.promote_result or agent.facts.role.pool_conf is not Role.MEMBER:
+        return False
+    if agent.facts.role.serves_as_master or agent.facts.role.running is Role.MASTER:
+        return False
+    sent = d.sent(failover.promote_order)
+    if sent is None:
+        return d.now - d.site.started_at >= ORDER_VALID_MS + RESEND_AFTER_MS
+    if sent.result is not None:
+        return sent.result.outcome is Outcome.REFUSED
+    return sent.stream != agent.stream and d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
+
+
+def _give_up(d: Draft, failover: Failover, gone: Reason) -> None:
+    """The order never began and its ground is gone: end at a new term, and let everything be decided anew."""
+    if gone.code not in _MAY_CHANGE:
+        block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent: {gone}")
+        return
+    abort(d, f"its promotion was never begun, and what it stood on is so no more: {gone}")
+    # safety: a copy of the order that is still in a buffer somewhere meets a higher term behind it.
+    target = Target(failover.old_master, d.record.address_of(failover.old_master))
+    d.send(d.fresh_id("outlived"), failover.candidate, Claim(target, want_placements=False), ORDER_VALID_MS)
 
 
 def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:

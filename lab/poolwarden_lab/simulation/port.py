@@ -522,8 +522,7 @@ def _placements(state: StateDb) -> tuple[statedb.Placement, ...]:
     flags = ("is_control_domain", "is_a_template", "is_a_snapshot")
     found = []
     for row in state.tables.get("VM", {}).values():
-        if row.get("power_state") in ("Running", "Paused") and not any(row.get(flag) == "true" for flag in flags):
-            where = row.get("resident_on", NULL_REF)
-            host = "" if where == NULL_REF else hosts.get(where, {}).get("uuid", where)
+        if not any(row.get(flag) == "true" for flag in flags):
+            host = hosts.get(row.get("resident_on", NULL_REF), {}).get("uuid", "")
             found.append(statedb.Placement(row["uuid"], host, row.get("name__label", "")))
     return tuple(found)

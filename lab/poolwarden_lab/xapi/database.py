@@ -145,7 +145,8 @@ def generation_on_disk(disk: Disk, path: str = STATE_DB) -> int:
 def choose(disk: Disk) -> str | None:
     """The file that a starting master loads; None if there is none."""
     first = RESTORE_DB if disk.exists(RESTORE_DB) else STATE_DB
-    found = [path for path in (first, *RIVALS) if disk.exists(path)]
+    # At equal generations the earlier one is loaded: the comparison is strict (xapi: ocaml/database/db_cache_impl.ml).
+    found = [path for path in (*RIVALS, first) if disk.exists(path)]
     return max(found, key=lambda path: generation_on_disk(disk, path), default=None)
 
 
