@@ -27,6 +27,7 @@ from poolwarden_agent.config import Config, ConfigError, load
 from poolwarden_agent.core import gate
 from poolwarden_agent.core.stored import Newer
 from poolwarden_agent.dom0 import booting, files, latch
+from poolwarden_agent.dom0.clock import now_s
 from poolwarden_agent.dom0.host import SLOTS, Dom0
 from poolwarden_agent.dom0.slots import WAY_OUT as FORGET
 from poolwarden_agent.dom0.slots import SlotError, Slots
@@ -135,7 +136,7 @@ def _latched(root: str) -> bool:
 class Waiting(object):
     """One start of xapi that waits for its permission."""
 
-    def __init__(self, root: str, boot_id: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, root: str, boot_id: str, clock: Callable[[], float] = now_s) -> None:
         self._root = root
         self._boot = boot_id
         self._clock = clock
@@ -247,7 +248,7 @@ def _status(root: str) -> int:
     if not booting.gated(root):
         print("boot gate:  none: xapi.service has no drop-in of Poolwarden's")
         return 0
-    word = gatefile.heard(root, boot_id, int(time.monotonic() * 1000))
+    word = gatefile.heard(root, boot_id, int(now_s() * 1000))
     print("agent:      %s" % ("%s: %s" % (word.state, word.reason) if word else "says nothing (is it running?)"))
     why_not = waiting.why_not()
     print("xapi:       %s" % ("waits: " + why_not if why_not else "may start"))
@@ -270,7 +271,7 @@ def _request(root: str, what: str, name: str) -> int:
         return _no("the toolstack is held, not the gate shut", "poolwarden-agent gate release")
     if what == "release" and state.hold is None:
         return _no("the toolstack is not held", "poolwarden-agent gate status")
-    if what == "release" and gatefile.heard(root, boot_id, int(time.monotonic() * 1000)) is None:
+    if what == "release" and gatefile.heard(root, boot_id, int(now_s() * 1000)) is None:
         return _no("the agent alone may change that, and it does not run", "systemctl start poolwarden-agent")
     if not name:
         print("xapi would start as this pool's master. If another host is master by now, that destroys data.")
@@ -294,7 +295,7 @@ def _follow(root: str, address: str) -> int:
         return _no("%.60r is no IP address" % address, "give the living master's management address")
     if state.hold is None and state.tombstone is None:
         return _no("the toolstack is neither held nor superseded", "poolwarden-agent gate status")
-    if gatefile.heard(root, boot_id, int(time.monotonic() * 1000)) is None:
+    if gatefile.heard(root, boot_id, int(now_s() * 1000)) is None:
         return _no("the agent alone may change that, and it does not run", "systemctl start poolwarden-agent")
     who = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
     gatefile.request(root, gatefile.FOLLOW, boot_id, "%s %s" % (address, who))

@@ -349,3 +349,13 @@ def test_a_restart_that_is_still_under_way_is_waited_for_and_not_repeated(tree, 
     second.join()
     assert acts[0].outcome == "done" and "earlier" in acts[0].text
     assert tree.calls() == ["restart xapi.service"]
+
+
+def test_a_suspended_machines_sleep_is_counted_and_a_jump_of_the_wall_clock_is_not(tree, monkeypatch):
+    """Else an order that lay in a buffer while this host slept would still be young."""
+    port, real = dom0(tree), time.clock_gettime
+    before = port.mono_ms()
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert port.mono_ms() - before < 60000
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + 3600 * (clock == 7))
+    assert port.mono_ms() - before >= 3600000

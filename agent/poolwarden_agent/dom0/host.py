@@ -28,6 +28,7 @@ from poolwarden_agent.dom0 import (
 )
 from poolwarden_agent.dom0.ballast import Ballast
 from poolwarden_agent.dom0.bmc import Bmc
+from poolwarden_agent.dom0.clock import now_s
 from poolwarden_agent.dom0.fence_run import FenceAgents
 from poolwarden_agent.dom0.filling import Filling
 from poolwarden_agent.dom0.handover import Handover
@@ -65,7 +66,7 @@ SETTLED_S = 10.0  # how long facts of a boot in which xapi was started are taken
 class Dom0(HostPort):
     """One dom0. Methods are safe to call from several threads; calls to xapi's socket are serialised."""
 
-    def __init__(self, root: str, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, root: str, config: Config, clock: Callable[[], float] = now_s) -> None:
         self._root = root
         self._config = config
         self._clock = clock
