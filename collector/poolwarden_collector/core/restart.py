@@ -61,7 +61,9 @@ def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obsta
         return Obstacle(Reason(Cause.HELD, f"its toolstack is held since term {agent.facts.hold.term}"))
     gate = agent.facts.boot_gate
     if gate is not None and gate.state in (GateState.ASKING, GateState.SHUT):
-        return Obstacle(Reason(Cause.GATE, f"its boot gate has not opened: {gate.reason}", (gate.state.value,)))
+        # The agent tells for what its gate waits in words alone: whom a person has to confirm stands only there.
+        shut = f"its boot gate has not opened: {gate.reason}"
+        return Obstacle(Reason(Cause.GATE, shut, (gate.state.value, gate.reason)))
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     if root is None or root.free_bytes < d.policy.min_root_free_bytes:
         full = "its / has no room: its database on disk may be old"
