@@ -6,21 +6,24 @@ Rules
   run is under way the answer is *unknown*, afterwards it is the same result again.
 * What an agent before this one was told is not known here, so an order that echoes an instant from before this agent's
   start is refused: its run may be under way, and the collector waits that out (contract: an off without a result).
+* Before an ``off`` that names the host's address, its xapi is probed once more, and after that the numbers are asked
+  again: a host that answers is not switched off, nor one about which something newer has been decided meanwhile.
 * Parameters are kept nowhere: not in the durable slots, the log, the spool or the answer.
 * Runs are bounded: each costs memory that this dom0 lends the agent.
 """
 
 import hashlib
 import threading
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import fence_order, gate
-from poolwarden_agent.dom0.port import FenceRun, HostPort
+from poolwarden_agent.core import fence_order, gate, judge
+from poolwarden_agent.dom0.port import TLS_PORT, FenceRun, HostPort
 
 MOST_RUNS = 3
 MOST_REMEMBERED = 256
 LONGEST_SAID = 4096
+PROBE_LIMIT_MS = 1500
 
 
 class Fences(object):
@@ -33,12 +36,28 @@ class Fences(object):
         self._running = 0
         self._known: Dict[str, Tuple[int, Optional[pb.OrderResult]]] = {}  # order id: since when, and how it ended
 
-    def carry_out(self, order: gate.Order, message: pb.Order, answer: pb.OrderResult) -> pb.OrderResult:
-        """Run what the order asks for; ``answer`` is what is common to all answers. The gate has let it pass."""
+    def carry_out(
+        self,
+        order: gate.Order,
+        message: pb.Order,
+        answer: pb.OrderResult,
+        overtaken: Callable[[], Optional[gate.Refuse]],
+    ) -> pb.OrderResult:
+        """Run what the order asks for; ``answer`` is what is common to all answers. The gate has let it pass.
+
+        ``overtaken``: does the gate refuse its numbers now?
+        """
         wanted, parameters = message.fence_proxy, dict(message.fence_proxy.parameters)
         refusal = self._admit(order, wanted, parameters, answer)
         if refusal is not None:
             return refusal
+        why = self._spares(wanted) or overtaken()
+        if why is not None:
+            # safety: certain, because nothing was run; a redelivery is refused likewise.
+            with self._lock:
+                self._running -= 1
+                self._known[order.order_id] = (self._port.mono_ms(), _refused(answer, why.reason, why.text))
+            return answer
         began, run = self._port.mono_ms(), FenceRun(True, None, "", "", "it broke off")
         try:
             # safety: at most once per order id, for another host, an executable of this host's own configuration.
@@ -50,6 +69,17 @@ class Fences(object):
                 self._running -= 1
                 self._known[order.order_id] = (began, answer)
         return answer
+
+    def _spares(self, wanted: pb.FenceProxy) -> Optional[gate.Refuse]:
+        """Is this an ``off`` of a host whose xapi answers at this instant?"""
+        if wanted.action != "off" or not gate.is_address(wanted.target_address):
+            return None
+        probe = self._port.alive_peer(wanted.target_address, PROBE_LIMIT_MS, TLS_PORT)
+        if probe.outcome != judge.ANSWERED:
+            return None
+        return gate.Refuse(
+            "precondition", "the xapi of the host that it would switch off answers at %.60s" % wanted.target_address
+        )
 
     def _run(self, wanted: pb.FenceProxy, parameters: Dict[str, str]) -> FenceRun:
         port, name, action, limit_ms = self._port, wanted.agent, wanted.action, wanted.limit_ms

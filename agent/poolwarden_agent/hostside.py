@@ -411,7 +411,7 @@ class HostSide(object):
             return self._claim(work)
         if order.kind == gate.FENCE_PROXY:
             answer = wire.result(gate.Result(order.order_id, order.kind, gate.UNKNOWN, "", ""), self.state)
-            answer = self._fences.carry_out(order, work.message, answer)
+            answer = self._fences.carry_out(order, work.message, answer, lambda: gate.overtaken(self.state, order))
             answer.epoch, answer.term = self.state.epoch, self.state.term  # a claim may have come meanwhile
             return answer
         try:

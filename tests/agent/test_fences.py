@@ -8,7 +8,7 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.config import ConfigError, load
-from poolwarden_agent.core import fence_order, gate
+from poolwarden_agent.core import fence_order, gate, judge
 from poolwarden_agent.dom0.fence_run import FenceAgents
 from poolwarden_agent.fences import MOST_RUNS
 from poolwarden_agent.hostside import HostSide
@@ -62,6 +62,29 @@ def test_it_runs_with_its_parameters_on_stdin_alone_and_tells_how_it_ended(host,
     assert host.runs.read_text() == "ip=10.9.0.9\npasswd=%s\naction=status\nran\n" % SECRET
     environment = (tmp_path / "environment").read_text()
     assert "PCMK_service" not in environment and "PATH=/usr/local/sbin" in environment and "HOME=" not in environment
+
+
+def test_a_host_whose_xapi_answers_is_not_switched_off(host):
+    side, where = HostSide(host), {"action": "off", "target_address": "10.9.0.1"}
+    host.peers["10.9.0.1"] = judge.ProbeResult(judge.ANSWERED, "certificate", "answered")
+    assert named(obey(side, proxied(host, "r1", **where))) == ("REFUSED", "precondition")
+    assert named(obey(side, proxied(host, "r1", **where))) == ("REFUSED", "precondition"), "nor when it comes again"
+    assert runs(host) == 0 and host.probed_ports == [443]
+    del host.peers["10.9.0.1"]
+    assert named(obey(side, proxied(host, "r2", **where)))[0] == "DONE" and runs(host) == 1
+    assert named(obey(side, proxied(host, "r3", action="off")))[0] == "DONE", "an older collector names no address"
+
+
+def test_a_higher_term_that_comes_while_it_probes_keeps_it_from_running(host):
+    side, silent = HostSide(host), judge.ProbeResult(judge.NO_ANSWER, "", "silent")
+
+    def probed(address, limit_ms, port=443):
+        side._keeper.change(lambda state: state._replace(term=state.term + 1))
+        return silent
+
+    host.alive_peer = probed
+    result = obey(side, proxied(host, action="off", target_address="10.9.0.1"))
+    assert named(result) == ("REFUSED", "stale-term") and runs(host) == 0
 
 
 def test_nothing_of_it_is_kept(host):

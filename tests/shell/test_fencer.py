@@ -13,7 +13,7 @@ import pytest
 
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import Power
-from poolwarden_collector.core.orders import PowerOff, ReadPower
+from poolwarden_collector.core.orders import PowerOff, ReadPower, Recall
 from poolwarden_collector.shell.agent_run import run_agent, stdin_of
 from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer
@@ -228,6 +228,39 @@ async def test_stopping_kills_what_runs(tmp_path: Path) -> None:
     await heard.fencer.stop()
     await until(lambda: not alive(int((tmp_path / "pid").read_text())))
     assert heard.events == []  # a run that was cut off here has no result; its intent stays open in the journal
+
+
+async def test_a_power_off_is_not_begun_after_its_evidence(tmp_path: Path) -> None:
+    heard = Heard(device(script(tmp_path, f"cat >>{tmp_path}/in; exit 0")))
+    heard.fencer.power_off(POOL, PowerOff(HOSTS[0], "dev", "run-2", valid_until=mono_ms() - 1))
+    await until(lambda: heard.events)
+    ended = heard.events[0]
+    assert (ended.begun, ended.certain) == (False, True) and "too old" in ended.text
+    assert not (tmp_path / "in").exists()
+
+
+async def test_a_recalled_power_off_that_waits_is_certain_never_to_happen(tmp_path: Path) -> None:
+    heard = Heard(device(script(tmp_path, f"cat >>{tmp_path}/in; sleep 0.5; exit 0")))
+    heard.fencer.read_power(POOL, ReadPower(HOSTS[0], "dev", "run-1"))
+    heard.fencer.power_off(POOL, PowerOff(HOSTS[0], "dev", "run-2"))
+    await until(lambda: (tmp_path / "in").exists())
+    heard.fencer.recall(Recall(HOSTS[0], "run-2"))
+    heard.fencer.recall(Recall(HOSTS[0], "run-2"))
+    await until(lambda: len(heard.events) == 2)
+    ended = next(event for event in heard.events if isinstance(event, FenceEnded))
+    assert (ended.run_id, ended.claim, ended.certain, ended.begun) == ("run-2", False, True, False)
+    assert (tmp_path / "in").read_text() == "action=status\n"
+
+
+async def test_of_a_recalled_power_off_that_runs_nobody_knows_what_it_did(tmp_path: Path) -> None:
+    heard = Heard(device(script(tmp_path, f"echo $$ >{tmp_path}/pid; exec sleep 600"), 600_000))
+    heard.fencer.power_off(POOL, PowerOff(HOSTS[0], "dev", "run-2"))
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+    heard.fencer.recall(Recall(HOSTS[0], "run-2"))
+    await until(lambda: heard.events and not alive(int((tmp_path / "pid").read_text())))
+    (ended,) = heard.events
+    assert (ended.claim, ended.certain, ended.begun) == (False, False, True)
+    heard.fencer.recall(Recall(HOSTS[0], "run-2"))  # long over
 
 
 @pytest.mark.slow

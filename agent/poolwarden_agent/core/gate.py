@@ -194,6 +194,11 @@ def _address(order: Order, now: HostNow) -> Optional[Refuse]:
     return None
 
 
+def overtaken(state: GateState, order: Order) -> Optional[Refuse]:
+    """Has a higher epoch or term come since this order was let pass? For acts that begin later than that."""
+    return _numbers(state, order)
+
+
 def _numbers(state: GateState, order: Order) -> Optional[Refuse]:
     # safety: a lower epoch is a collector that was replaced, a lower term a succession that is over.
     if order.epoch < state.epoch:

@@ -46,6 +46,7 @@ from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.look import roles_told
 from poolwarden_collector.core.orders import SendChallenge
 from poolwarden_collector.core.power import block_of, counting
+from poolwarden_collector.core.shot import landed
 from poolwarden_collector.core.toolstack import transferred
 
 _READINGS_KEPT = 16
@@ -248,7 +249,9 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     closed = ProbeOutcome.REFUSED in outcomes and not outcomes & {ProbeOutcome.ANSWERED, ProbeOutcome.NOT_XAPI}
     refused = (*look.refused, event.host) if closed else look.refused
     answers = (*look.answered, event.host)
-    look = replace(look, answered=answers, alive=seen, refused=refused)
+    silent = [probe.probed_at for probe in ours if not answered(probe) and not foreign(d, event.host, probe)]
+    seen_at = max([look.seen_at, *(min(at, d.now) for at in silent)])
+    look = replace(look, answered=answers, alive=seen, refused=refused, seen_at=seen_at)
     d.change(look=roles_told(d, event.host, look, result.roles), look_misses=misses)
 
 
@@ -360,6 +363,8 @@ def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
     d.change(fenced_at=d.now)
     data = {"device": failover.fence_pending[0], "claim": event.claim, "certain": event.certain, "begun": event.begun}
     d.write(Entry(Kind.FENCE_RESULT, text, data, failover.id, d.record.term))
+    if event.claim and not failover.open:
+        landed(d, failover)
 
 
 def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:

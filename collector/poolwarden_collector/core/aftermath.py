@@ -59,6 +59,7 @@ class Switch:
     device: str
     run: str
     left: tuple[str, ...] = ()
+    forced: bool = False  # an `off` that its operator wants although the host lives
 
     @property
     def word(self) -> str:
@@ -164,7 +165,7 @@ def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
 
 def _switching(after: Aftermath, entry: Entry) -> Aftermath:
     d = entry.data
-    host, switch = d["host"], Switch(d["on"], d["by"], d["device"], d["run"], tuple(d["left"]))
+    host, switch = d["host"], Switch(d["on"], d["by"], d["device"], d["run"], tuple(d["left"]), d.get("forced", False))
     woken = after.woken
     if d["on"] and d["by"] == "poolwarden" and host in woken:
         woken = {**woken, host: (woken[host][0], woken[host][1] + 1)}
@@ -175,7 +176,7 @@ def _switched(after: Aftermath, entry: Entry) -> Aftermath:
     host = entry.data["host"]
     switch = after.switches.get(host)
     others = {name: item for name, item in after.switches.items() if name != host}
-    if switch is not None and switch.left:
+    if switch is not None and switch.left and not entry.data.get("over"):
         return replace(after, switches={**others, host: replace(switch, run="")})
     return replace(after, switches=others)
 

@@ -25,6 +25,7 @@ from poolwarden_collector.core import (
     questions,
     remedies,
     restart,
+    shot,
     upkeep,
 )
 from poolwarden_collector.core.draft import Draft
@@ -113,6 +114,10 @@ def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
 
 
 def _act(d: Draft, verdict: Verdict) -> None:
+    written = len(d.entries)
+    shot.recall(d)
+    if len(d.entries) > written:
+        verdict = judge(signs(d))
     device_health.watch(d)
     remedies.watch_power(d, verdict)
     works = remedies.succeed, remedies.without_master, remedies.relocate, failover.advance, restart.restart_master
@@ -122,6 +127,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
         if len(d.entries) > written:
             # safety: what was just written may have made another host master; the old verdict was not about him.
             verdict = judge(signs(d))
+    shot.recall(d)  # whatever has ended a failover in this step
     restart.note_restart_success(d)
     upkeep.look_after(d, verdict)
     questions.settle(d)

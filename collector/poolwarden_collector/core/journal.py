@@ -49,6 +49,7 @@ class Kind(Enum):
     CANDIDATE = "candidate"
     FENCE_INTENT = "fence-intent"
     FENCE_RESULT = "fence-result"
+    FENCE_RECALLED = "fence-recalled"
     FENCED = "fenced"
     PROOF = "proof"
     PROMOTE_INTENT = "promote-intent"

@@ -100,6 +100,7 @@ class Look:
     at: Ms
     answered: tuple[HostId, ...] = ()
     alive: str = ""  # who found the old master's xapi alive in this round; empty: nobody
+    seen_at: Ms = 0  # when the newest probe of this round ended that found the old master's xapi silent
     refused: tuple[HostId, ...] = ()  # whose connection to it was refused in this round
     elsewhere: str = ""  # a host whose agent is silent acts as master, or follows another one that is alive
     mute: dict[HostId, Ms] = field(default_factory=dict)  # since when such a host's xapi is silent too, over all looks
@@ -168,6 +169,7 @@ class PoolLive:
     aimed: tuple[str, Ms] = ("", 0)  # the device that is to switch off next; no reading is begun on it for a moment
     unwitnessed_since: Ms | None = None  # since when a shot waits for a member's testimony
     fence_since: Ms = 0  # when the power-off under way was ordered in this run
+    recalled: str = ""  # the run id of the power-off that was recalled last
     left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when
     power: dict[HostId, PowerState] = field(default_factory=dict)
     grace_until: Ms = 0  # boot grace: until then a master that does not read OFF is let win

@@ -40,6 +40,8 @@ from poolwarden_collector.core.verdict import Witness
 
 ORDER_VALID_MS: Ms = 15_000
 SHOT_EVIDENCE_MS: Ms = 5_000
+SHOT_VALID_MS: Ms = 3_000  # a power-off is begun within this time of the evidence that it stands on, or not at all
+SHOT_LEAD_MS: Ms = 500  # what must be left of it when it is ordered
 LOOKS = 3
 MOST_ASKED = 2  # hosts about whom one agent is asked at a time while a gate waits
 ALL_ASKED = 64  # role questions to one agent in one look: it asks them all at the same time
@@ -327,3 +329,13 @@ def why_unwitnessed(d: Draft, failover: Failover) -> str:
         return ""
     found = untold(d, failover, look)
     return look.alive or look.elsewhere or (untold_said(d, found)[0] if found else "")
+
+
+def shot_valid_until(d: Draft) -> Ms:
+    """Until when a power-off may begin that stands on the present look; 0: its answers are too old, or there are none.
+
+    Counted from the end of the probe on which it stands, on the clock of whoever made it.
+    """
+    look = d.live.look
+    until = look.seen_at + SHOT_VALID_MS if look is not None and look.seen_at else 0
+    return until if until - d.now >= SHOT_LEAD_MS else 0

@@ -178,6 +178,7 @@ class FenceProxy:
     limit_ms: int
     host: HostId
     secrets: tuple[str, ...] = ()  # names
+    target_address: str = ""  # of ``host``: an ``off`` is refused if its xapi answers there right before it is begun
 
 
 OrderKind = (
@@ -250,6 +251,7 @@ class Order:
     kind: OrderKind
     valid_for_ms: int
     preconditions: Preconditions = Preconditions()
+    valid_until: int = 0  # on the collector's clock, where that is earlier; 0: ``valid_for_ms`` alone
 
     @property
     def kind_name(self) -> str:
@@ -322,12 +324,29 @@ class ReadPower:
 
 @dataclass(frozen=True, slots=True)
 class PowerOff:
-    """Run a fence device's ``off``; answered by a FenceEnded event with the same run id. Never ``reboot``."""
+    """Run a fence device's ``off``; answered by a FenceEnded event with the same run id. Never ``reboot``.
+
+    ``valid_until``: not begun after this instant (collector's clock, ms), because what it was decided on is too old
+    then; 0: a few seconds. ``address``: a member that runs it probes this xapi once more, and does not if it answers.
+    """
 
     host: HostId
     device: str
     run_id: str
     by: By = None
+    valid_until: int = 0
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Keep a power-off from happening, as far as that can be: one that waits is dropped, one that runs is killed.
+
+    Answered by that run's FenceEnded: *not begun* is certain; of one that was killed nobody knows what it did.
+    """
+
+    host: HostId
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +433,7 @@ Effect = (
     | ReadPower
     | PowerOff
     | PowerOn
+    | Recall
     | ProbeFromCollector
     | Reply
     | RaiseEpoch

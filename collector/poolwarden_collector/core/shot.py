@@ -6,6 +6,11 @@ Rules
   from it before its hard limit and 10 s more.
 * The level that can tell what it did comes first; in it every feed is switched off before any is tried again, and what
   reads OFF already is not switched off once more.
+* It stands on a member's look that is at most ``SHOT_VALID_MS`` old when it is begun, on whoever's clock: one that is
+  late is not begun (the fencer, the gate at a member). A member that runs it probes that xapi once more before.
+* A sign of life while it is under way ends the failover, and whatever ends one recalls it: what waits is dropped, what
+  runs is killed, and the members hear of the higher term. What cannot be recalled is unknown: it is waited out, its
+  host's gate waits, and if the host loses its power all the same a person is told.
 * A device does one thing at a time: its reading is let end first, and no other is begun in front of the ``off``. One
   that was not begun all the same is no attempt, and is asked for again a few times.
 """
@@ -14,18 +19,27 @@ from __future__ import annotations
 
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import block, unblock
-from poolwarden_collector.core.evidence import silence_of
+from poolwarden_collector.core.ends import abort, block, unblock
+from poolwarden_collector.core.evidence import own_alive, silence_of, witness
 from poolwarden_collector.core.facts import FenceDevice, Ms, Power
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.look import SHOT_EVIDENCE_MS, why_unwitnessed, witnessed_now
-from poolwarden_collector.core.orders import PowerOff, Unable
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.look import (
+    SHOT_EVIDENCE_MS,
+    SHOT_VALID_MS,
+    begin_look,
+    shot_valid_until,
+    why_unwitnessed,
+    witnessed_now,
+)
+from poolwarden_collector.core.orders import Claim, PowerOff, Recall, Target, Unable
 from poolwarden_collector.core.permission import boot_grace, patience
 from poolwarden_collector.core.power import counting, deciding, is_bound, view
 from poolwarden_collector.core.proxy import landed_after, named, runner, said_by, whose
-from poolwarden_collector.core.record import Failover
+from poolwarden_collector.core.record import REVERSIBLE, Failover
+from poolwarden_collector.core.verdict import Witness
 
 LIVE_REPORT_MS: Ms = 15_000
+RECALL_VALID_MS: Ms = 15_000
 ATTEMPTS, UNBEGUN = 2, 3  # per device
 
 
@@ -50,6 +64,13 @@ def shoot(d: Draft, failover: Failover) -> bool:
     if not witnessed_now(d, failover):
         _say_unwitnessed(d, failover)
         return True
+    until = shot_valid_until(d)
+    if not until:
+        # safety: what was seen longer ago than this is not what is so when the power goes.
+        _say_unwitnessed(d, failover)
+        if d.live.look is not None and d.now - d.live.look.at > d.policy.look_wait:
+            begin_look(d, failover)
+        return True
     d.change(unwitnessed_since=None)
     by = runner(d, device, ha_off=True)
     if isinstance(by, Unable):
@@ -62,7 +83,7 @@ def shoot(d: Draft, failover: Failover) -> bool:
     d.change(fence_since=d.now, look_misses=0, aimed=("", 0))
     d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, **whose(by))
     # safety: the verdict was recomputed in this pass on a look at most 5 s old; `off` only, never `reboot`.
-    d.do(PowerOff(old, device.name, run, by))
+    d.do(PowerOff(old, device.name, run, by, until, d.record.address_of(old)))
     return True
 
 
@@ -118,9 +139,11 @@ def _say_unwitnessed(d: Draft, failover: Failover) -> None:
         return
     if d.now - d.live.unwitnessed_since < 3 * d.policy.look_wait + SHOT_EVIDENCE_MS:
         return
-    seen = why_unwitnessed(d, failover)
-    why = seen or "no member answers a fresh look at it"
-    subjects = (failover.old_master, "answered" if seen else "unanswered")
+    look, seen = d.live.look, why_unwitnessed(d, failover)
+    late = f"the members' answers come too late: it is switched off within {SHOT_VALID_MS / 1000:.0f} s of them, or not"
+    answered = look is not None and bool(look.answered)
+    why = seen or (late if answered else "no member answers a fresh look at it")
+    subjects = (failover.old_master, "answered" if seen else "late" if answered else "unanswered")
     block(d, failover, Blocker.NO_WITNESS, subjects, f"{d.name(failover.old_master)} is not shot: {why}")
 
 
@@ -145,5 +168,87 @@ def pending(d: Draft, failover: Failover) -> bool:
         return True
     text = f"the power-off by {name} has no certain result: the power is read again"
     d.change(fenced_at=d.now)
-    d.note(Kind.FENCE_RESULT, text, device=name, claim=False, certain=False)
+    data = {"device": name, "claim": False, "certain": False}
+    d.write(Entry(Kind.FENCE_RESULT, text, data, failover.id, d.record.term))
     return False
+
+
+# ------------------------------------------------------------------------------------------------ recalling
+
+
+def recall(d: Draft) -> None:
+    """Each step, before anything else is done: is a power-off under way that must not land any more?"""
+    failover = d.record.failover
+    if failover is None or failover.fence_pending is None:
+        return
+    if failover.open and failover.step in REVERSIBLE and (life := _life(d, failover)):
+        # safety: the host that would be switched off lives; nothing that was decided before stands any more.
+        abort(d, f"{life} while its power-off is under way")
+        failover = d.record.failover or failover
+    why = "" if failover.open else "its failover has ended"
+    if failover.open and d.record.paused is not None:
+        why = "the pool is paused"
+    if why:
+        _recall(d, failover, why)
+    if not failover.open:
+        pending(d, failover)  # its time may be over: then that is its result
+
+
+def _life(d: Draft, failover: Failover) -> str:
+    """What shows that the old master lives, in one clause; empty: nothing does."""
+    old, name = failover.old_master, d.name(failover.old_master)
+    agent, look = d.agent(old), d.live.look
+    if agent is not None and agent.last_heard > d.live.fence_since and d.heard(old) is not None:
+        return f"the agent of {name} is heard"
+    if look is not None and look.alive:
+        return look.alive
+    if witness(d, old) is Witness.ANSWERED:
+        return f"a member reaches the xapi of {name}"
+    return f"the collector reaches the xapi of {name}" if own_alive(d, old) else ""
+
+
+def _recall(d: Draft, failover: Failover, why: str) -> None:
+    """Once per run: the fencer drops or kills it, and members that may run it are told the pool's term."""
+    assert failover.fence_pending is not None
+    device, run = failover.fence_pending
+    if d.live.recalled == run:
+        return
+    name = d.name(failover.old_master)
+    d.change(recalled=run)
+    text = f"recalling the power-off of {name} by {device}: {why}"
+    d.write(Entry(Kind.FENCE_RECALLED, text, {"device": device, "run": run}, failover.id, d.record.term))
+    d.do(Recall(failover.old_master, run))
+    block = named(d, failover.old_master, device)
+    if block is None or not block.via_members or d.record.term <= failover.term:
+        return
+    old = Target(failover.old_master, d.record.address_of(failover.old_master))
+    for host in sorted(d.record.hosts):
+        agent = d.heard(host)
+        if host != failover.old_master and agent is not None and block.agent in agent.hello.fence_agents:
+            # safety: from here on that member's gate refuses the `off`, which is of a lower term.
+            claim = Claim(old, want_placements=False)
+            d.send(f"{failover.id}/recall/{d.site.epoch}.{d.serial()}/{host}", host, claim, RECALL_VALID_MS)
+
+
+def landed(d: Draft, failover: Failover) -> None:
+    """A power-off was carried out after its failover had been given up: a person has to know, until it is back."""
+    host, name, pool = failover.old_master, d.name(failover.old_master), d.record.name or d.record.pool
+    body = (
+        f"failover {failover.id} had been given up, and the power-off of {name} that it had ordered before was carried "
+    )
+    body += (
+        f"out all the same: whatever ran there has ended. Once no failover decides about it: poolwarden fence on {name}"
+    )
+    title = f"{pool}: {name} was switched off after its failover had ended"
+    d.raise_alert(f"landed-{host}/{failover.old_boot}", "critical", title, body)
+
+
+def settle_landed(d: Draft) -> None:
+    """Whoever was switched off so is heard in another boot, or is no host of the pool any more."""
+    for key in d.record.open_alerts:
+        host, _, boot = key.removeprefix(f"{d.record.pool}/landed-").partition("/")
+        if not key.startswith(f"{d.record.pool}/landed-"):
+            continue
+        agent = d.heard(host)
+        if host not in d.record.hosts or (agent is not None and agent.hello.boot_id != boot):
+            d.resolve_alert(key, f"{d.name(host)} is back in another boot")

@@ -5,6 +5,8 @@ Rules
 * Intent before, result after, one device at a time, every device of the host's first level. A run that was cut off may
   still land: nothing more is switched on that host before its hard limit and 10 s have passed.
 * While a switch of a host has no result, its power proves nothing (proof.py).
+* An operator's `off` without force ends before its next device where the host has come alive, and a member that runs it
+  probes it once more; with force it is his to say.
 * I7: `off` of a host that lives, of a device that is not bound to it, or under an armed HA needs the operator's force,
   and always the host's name typed out. What a failover decides about is not switched beside it.
 * Waking is owed only if the policy says so, only for a master that Poolwarden itself powered off, after xapi was told
@@ -44,7 +46,11 @@ def go_on(d: Draft) -> None:
             text = f"the power-{switch.word} of {d.name(host)} by {switch.device} has no certain result"
             _result(d, host, text, claim=False, certain=False)
         elif not switch.run:
-            _begin(d, host, switch.on, switch.by, switch.left)
+            if not switch.on and not switch.forced and (why := _lives(d, host)):
+                # safety: nobody has said that it may be switched off while it lives; it did not when this was begun.
+                _result(d, host, f"powering {d.name(host)} off ends here: {why}", claim=False, certain=True, over=True)
+                continue
+            _begin(d, host, switch.on, switch.by, switch.left, switch.forced)
 
 
 def wake(d: Draft) -> None:
@@ -100,7 +106,7 @@ def ended(d: Draft, event: FenceEnded) -> bool:
 # ------------------------------------------------------------------------------------------------ one switch
 
 
-def _begin(d: Draft, host: HostId, on: bool, by: str, devices: tuple[str, ...]) -> None:
+def _begin(d: Draft, host: HostId, on: bool, by: str, devices: tuple[str, ...], forced: bool = False) -> None:
     device, left = devices[0], devices[1:]
     word = "on" if on else "off"
     run = d.fresh_id(word)
@@ -110,17 +116,21 @@ def _begin(d: Draft, host: HostId, on: bool, by: str, devices: tuple[str, ...]) 
     text = f"powering {d.name(host)} {word} by {device}{said_by(d, ran)}{asked}"
     boot = d.record.hosts[host].boot_id if host in d.record.hosts else ""
     facts = {"host": host, "device": device, "run": run, "on": on, "by": by, "left": list(left), "boot_id": boot}
+    facts["forced"] = forced
     facts |= whose(ran)
     d.note(Kind.SWITCH_INTENT, text, by, **facts)
     d.change(switched_at={**d.live.switched_at, run: d.now})
     forget(d, host)
     # safety: the intent is durable first; `off` only after the operator's name and force were judged in this pass.
-    d.do(PowerOn(host, device, run, ran) if on else PowerOff(host, device, run, ran))
+    address = "" if forced else d.record.address_of(host)
+    d.do(PowerOn(host, device, run, ran) if on else PowerOff(host, device, run, ran, address=address))
 
 
-def _result(d: Draft, host: HostId, text: str, *, claim: bool, certain: bool) -> None:
+def _result(d: Draft, host: HostId, text: str, *, claim: bool, certain: bool, over: bool = False) -> None:
+    """``over``: the devices that are left are not switched any more."""
     switch = d.record.after.switches[host]
-    d.note(Kind.SWITCH_RESULT, text, host=host, device=switch.device, on=switch.on, claim=claim, certain=certain)
+    facts = {"host": host, "device": switch.device, "on": switch.on, "claim": claim, "certain": certain, "over": over}
+    d.note(Kind.SWITCH_RESULT, text, **facts)
     forget(d, host)  # what was read before the switch is another power
     if switch.on and claim and not switch.left:
         _woken(d, host)
@@ -213,21 +223,27 @@ def command_off(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     why = _against(d, host, verdict)
     if why and said.arg("force") != "yes":
         return No("needs-force", why, f"If that is meant: poolwarden fence off {name} --force")
-    return _order(d, said, on=False)
+    return _order(d, said, on=False, forced=said.arg("force") == "yes")
 
 
 def _against(d: Draft, host: HostId, verdict: Verdict) -> str:
     """What makes switching this host off so dangerous that it needs force; empty: nothing."""
-    name, agent = d.name(host), d.heard(host)
-    if agent is not None or silence_of(d, host) < LIVE_REPORT_MS:
-        count = len(agent.facts.domains or ()) if agent is not None else 0
-        return f"{name} lives: its agent streams" + (f" and {count} domains run there" if count else "")
+    if lives := _lives(d, host):
+        return lives
     if verdict is Verdict.HA_MANAGED:
         return "xapi's HA is armed: it judges by itself which host is dead"
     unbound = [x for x in _first_level(d, host) if not is_bound(d, x, host)]
     if unbound:
         return f"{why_unbound(d, unbound[0], host)}: it may switch another machine"
     return ""
+
+
+def _lives(d: Draft, host: HostId) -> str:
+    agent = d.heard(host)
+    if agent is None and silence_of(d, host) >= LIVE_REPORT_MS:
+        return ""
+    count = len(agent.facts.domains or ()) if agent is not None else 0
+    return f"{d.name(host)} lives: its agent streams" + (f" and {count} domains run there" if count else "")
 
 
 def _cannot(d: Draft, host: HostId) -> No | None:
@@ -245,9 +261,9 @@ def _cannot(d: Draft, host: HostId) -> No | None:
     return No("no-member", by.why, "See docs/fencing.md, devices that members run") if isinstance(by, Unable) else None
 
 
-def _order(d: Draft, said: OperatorSaid, *, on: bool) -> str:
+def _order(d: Draft, said: OperatorSaid, *, on: bool, forced: bool = False) -> str:
     name, devices = d.name(said.host), _first_level(d, said.host)
-    _begin(d, said.host, on, said.actor, devices)
+    _begin(d, said.host, on, said.actor, devices, forced)
     word = "on" if on else "off"
     return f"powering {name} {word} by {', '.join(devices)}; poolwarden fence test {name} reads it back"
 

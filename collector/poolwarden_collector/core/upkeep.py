@@ -6,7 +6,7 @@ rest asks for its own permission. What is found done by facts is written down wh
 
 from __future__ import annotations
 
-from poolwarden_collector.core import collecting, dead, designate, lost, owed, release, repair, switching, sync
+from poolwarden_collector.core import collecting, dead, designate, lost, owed, release, repair, shot, switching, sync
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.verdict import Verdict
@@ -26,6 +26,7 @@ def look_after(d: Draft, verdict: Verdict) -> None:
         switching.wake(d)
     switching.go_on(d)
     release.say_held(d, verdict)
+    shot.settle_landed(d)
     repair.repair(d, verdict)
     sync.keep_pushed(d, verdict)
     designate.go_on(d)

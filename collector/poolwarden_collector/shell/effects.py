@@ -117,6 +117,8 @@ class Performer:
                 self._fencer.read_power(pool, effect)
             case core.PowerOff():
                 self._fencer.power_off(pool, effect)
+            case core.Recall():
+                self._fencer.recall(effect)
             case core.PowerOn():
                 self._fencer.power_on(pool, effect)
             case core.ProbeFromCollector(_, target):

@@ -5,6 +5,8 @@ Rules
 * A reading asks the device first, where that is due, which machine it switches (device_identity.py), in the same turn.
 * Power is three-valued: exit 0 of ``status`` is ON, 2 is OFF, everything else, and every cut-off run, is UNKNOWN.
 * ``off`` answers with a claim only; proof is in later readings. A cut-off ``off`` is not certain: it may still land.
+* An ``off`` is begun within the time of its evidence or not at all, and can be recalled: while it waits that is
+  certain, and told as *not begun*; one that runs is killed, and what it did is not known.
 * One run at a time per device. By day at most four devices are read at once, so that devices that hang never stand in
   front of an emergency; in an emergency at most sixteen agents run (starting forty froze the event loop for 0.66 s,
   four for 25 ms; measured with a process of this size).
@@ -23,7 +25,17 @@ from typing import Any
 
 from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.facts import DeviceIdentity, Ms, PoolId, Power, PowerReading, Trouble
-from poolwarden_collector.core.orders import By, FenceProxy, Order, PowerOff, PowerOn, ReadPower, Through, Unable
+from poolwarden_collector.core.orders import (
+    By,
+    FenceProxy,
+    Order,
+    PowerOff,
+    PowerOn,
+    ReadPower,
+    Recall,
+    Through,
+    Unable,
+)
 from poolwarden_collector.shell.agent_run import LONGEST_LINE, AgentRun, run_agent
 from poolwarden_collector.shell.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.device_identity import Asked, ask, asked_of_member, can_be_asked
@@ -57,6 +69,10 @@ class Fencer:
         self._proxies: dict[PoolId, Proxies] = {}  # what members run, by pool
         self._tasks: set[asyncio.Task[None]] = set()
         self._offs: dict[asyncio.Task[None], PoolId] = {}
+        # Power-offs that wait or run, by run id, and whether a member runs them.
+        self._by_run: dict[str, tuple[asyncio.Task[None], bool]] = {}
+        self._recalled: set[str] = set()
+        self._begun: set[str] = set()
 
     def read_power(self, pool: PoolId, effect: ReadPower) -> None:
         """Read a device; answered by PowerRead."""
@@ -66,7 +82,26 @@ class Fencer:
         """Switch a host off; answered by FenceEnded."""
         task = self._begin(self._off(pool, effect))
         self._offs[task] = pool
-        task.add_done_callback(lambda done: self._offs.pop(done, None))
+        self._by_run[effect.run_id] = (task, isinstance(effect.by, Through))
+
+        def over(ended: asyncio.Task[None]) -> None:
+            self._offs.pop(ended, None)
+            self._by_run.pop(effect.run_id, None)
+            self._recalled.discard(effect.run_id)
+            self._begun.discard(effect.run_id)
+
+        task.add_done_callback(over)
+
+    def recall(self, effect: Recall) -> None:
+        """Drop or kill a power-off; nothing where it has ended.
+
+        One that was ordered of a member is that member's: its gate refuses it by term or age, and its word counts.
+        """
+        task, by_member = self._by_run.get(effect.run_id, (None, False))
+        if task is None or effect.run_id in self._recalled or (by_member and effect.run_id in self._begun):
+            return
+        self._recalled.add(effect.run_id)
+        task.cancel()
 
     def power_on(self, pool: PoolId, effect: PowerOn) -> None:
         """Switch a host on; answered by FenceEnded."""
@@ -132,8 +167,20 @@ class Fencer:
         return PowerReading(power, device.name, began, ended, text, said, trouble, told, ended - at, through)
 
     async def _off(self, pool: PoolId, effect: PowerOff) -> None:
-        # safety: `off` and nothing else; the core has made the intent durable before this effect.
-        await self._switch(pool, effect, "off")
+        try:
+            # safety: `off` and nothing else; the core has made the intent durable before this effect.
+            await self._switch(pool, effect, "off")
+        except asyncio.CancelledError:
+            if effect.run_id in self._recalled:
+                self._tell_recalled(pool, effect)
+            raise
+
+    def _tell_recalled(self, pool: PoolId, effect: PowerOff) -> None:
+        begun = effect.run_id in self._begun
+        text = "recalled and killed while it ran" if begun else "recalled before it was begun"
+        _log.warning("power-off of host %s by %s: %s", effect.host, effect.device, text)
+        # safety: certain only of one that never began; what a killed agent has asked for may still happen.
+        self._post(pool, FenceEnded(effect.host, effect.run_id, False, not begun, text, self._now(), begun=begun))
 
     async def _on(self, pool: PoolId, effect: PowerOn) -> None:
         await self._switch(pool, effect, "on")
@@ -154,18 +201,21 @@ class Fencer:
             return AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
         async with self._locks[name], self._urgent:
             began = self._now()
-            if began - asked > OFF_WITHIN_MS:
-                text = f"not begun: {name} was busy for {(began - asked) / 1000:.1f} s"
-                return AgentRun(None, False, "", "", text)
+            if late := too_late(effect, asked, began):
+                return AgentRun(None, False, "", "", late)
+            self._begun.add(effect.run_id)
+            until, address = (effect.valid_until, effect.address) if isinstance(effect, PowerOff) else (0, "")
             agent = _Agent(self, pool, device, effect.by, effect.run_id)
-            return (await agent.run(action, device.limit_ms / 1000)).run
+            return (await agent.run(action, device.limit_ms / 1000, until, address)).run
 
-    async def by_member(self, pool: PoolId, order_id: str, through: Through, wanted: FenceProxy) -> Ended:
+    async def by_member(
+        self, pool: PoolId, order_id: str, through: Through, wanted: FenceProxy, valid_until: Ms = 0
+    ) -> Ended:
         """Have a member run it."""
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         proxies = self._proxies.setdefault(pool, Proxies(lambda order: self._send(pool, order)))
         try:
-            proxies.begin(order_id, through, wanted, self._now(), ended.set_result)
+            proxies.begin(order_id, through, wanted, self._now(), ended.set_result, valid_until)
             return await ended
         finally:
             proxies.forget(order_id)
@@ -185,8 +235,11 @@ class _Agent:
             return Asked(DeviceIdentity(text=f"{kind} cannot be asked by a member"))
         return asked_of_member(await self.run("inventory" if thorough else "identity", limit_s))
 
-    async def run(self, action: str, limit_s: float) -> Ended:
-        """Run it, or say why it is not run; nothing of it is secret any more."""
+    async def run(self, action: str, limit_s: float, valid_until: Ms = 0, address: str = "") -> Ended:
+        """Run it, or say why it is not run; nothing of it is secret any more.
+
+        ``valid_until``: not begun by a member after this; ``address``: nor if the xapi there answers that member.
+        """
         device, by = self._device, self._by
         if by is None and device.via_members:
             by = Unable(f"{device.name} is run by members, and none was named", allowed=True)
@@ -194,9 +247,18 @@ class _Agent:
             return not_run(by)
         if by is None:
             return Ended(await run_agent(device.agent, device.parameters, action, limit_s))
-        order_id, wanted = f"{self._run_id}/{action}", proxied(device, action, limit_s)
-        ended = await self._fencer.by_member(self._pool, order_id, by, wanted)
+        order_id, wanted = f"{self._run_id}/{action}", replace(proxied(device, action, limit_s), target_address=address)
+        ended = await self._fencer.by_member(self._pool, order_id, by, wanted, valid_until)
         return replace(ended, run=_cleaned(ended.run, device))
+
+
+def too_late(effect: PowerOff | PowerOn, asked: Ms, now: Ms) -> str:
+    """Why a switch whose turn has come now is not begun any more; empty: it is. ``asked``: when it was ordered."""
+    if now - asked > OFF_WITHIN_MS:
+        return f"not begun: {effect.device} was busy for {(now - asked) / 1000:.1f} s"
+    until = effect.valid_until if isinstance(effect, PowerOff) else 0
+    # safety: the host may have recovered since; its silence is looked at anew before another attempt.
+    return f"not begun: what it was decided on is {(now - until) / 1000:.1f} s too old" if until and now > until else ""
 
 
 def proxied(device: Fence, action: str, limit_s: float) -> FenceProxy:

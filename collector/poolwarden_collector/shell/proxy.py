@@ -45,11 +45,17 @@ class Proxies:
         self._runs: dict[str, _Run] = {}
 
     def begin(
-        self, order_id: str, through: Through, wanted: FenceProxy, now: Ms, done: Callable[[Ended], None]
+        self,
+        order_id: str,
+        through: Through,
+        wanted: FenceProxy,
+        now: Ms,
+        done: Callable[[Ended], None],
+        valid_until: Ms = 0,
     ) -> None:
-        """Order a run; ``done`` is called once, perhaps before this returns."""
+        """Order a run; ``done`` is called once, perhaps before this returns. ``valid_until``: as an order's."""
         before = Preconditions(ha_off=through.ha_off)
-        order = Order(order_id, through.host, through.boot_id, through.term, wanted, VALID_MS, before)
+        order = Order(order_id, through.host, through.boot_id, through.term, wanted, VALID_MS, before, valid_until)
         until = now + VALID_MS + wanted.limit_ms + LANDING_MS
         self._runs[order_id] = _Run(through, until, done)
         if not self._send(order):

@@ -104,6 +104,10 @@ class StreamState:
 
     def order_to_pb(self, order: Order, epoch: int, pool: PoolId) -> pb.CollectorMessage:
         """An order for this stream, echoing the stamp of its last message."""
+        if order.valid_until:
+            # safety: the agent counts from the stamp that is echoed, so what is left is counted from there as well.
+            left = order.valid_until - (self.at(self._echo) or order.valid_until)
+            order = replace(order, valid_for_ms=max(0, min(order.valid_for_ms, left)))
         return wire_orders.order(order, epoch, pool, self._echo, self.probe_timeout_ms)
 
     def gate_to_pb(self, answer: AnswerGate, epoch: int) -> pb.CollectorMessage:

@@ -113,6 +113,7 @@ def _fence_proxy(k: core.FenceProxy) -> pb.FenceProxy:
         limit_ms=k.limit_ms,
         host_uuid=k.host,
         secrets=k.secrets,
+        target_address=k.target_address,
     )
 
 

@@ -20,6 +20,7 @@ from poolwarden_collector.core.facts import DeviceIdentity, Power, Trouble
 ANSWER_MS = 100
 UNREACHED_MS = 5_000
 HANGS_MS = 3_600_000
+NEVER = -1
 LANDS_WITHIN_MS = 8_000  # what a killed run had asked for may still happen so long after it
 
 
@@ -60,7 +61,7 @@ class SimBmc:
 
     device: str
     powered: Callable[[], bool]
-    cut: Callable[[], None]
+    cut: Callable[[int], None]  # with the instant until which this could have been recalled
     lives: Callable[[], bool] = lambda: True
     light: Callable[[], None] = lambda: None  # power on
     mode: BmcMode = BmcMode.TRUE
@@ -130,12 +131,15 @@ class SimBmc:
         self.log.append((now, "on", "timeout" if failure else "ok"))
         return not failure, failure or "Success: Powered ON"
 
-    def off(self, now: int, reached: bool) -> tuple[bool, str]:
-        """Power off: its claim of success, with the fence agent's text."""
+    def off(self, now: int, reached: bool, recallable: int = NEVER) -> tuple[bool, str]:
+        """Power off: its claim of success, with the fence agent's text.
+
+        recallable: until when whoever ordered it could have kept it from happening, ms.
+        """
         failure = self._failure(reached)
         acts = not failure and self.mode not in (BmcMode.STUCK, BmcMode.HANGS)
         target = self.other if self.mode is BmcMode.WRONG_HOST and self.other is not None else self
         if acts and target.powered():
-            target.cut()
+            target.cut(recallable if target is self else NEVER)
         self.log.append((now, "off", "timeout" if failure else "ok"))
         return not failure, failure or "Success: Powered OFF"

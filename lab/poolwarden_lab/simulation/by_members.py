@@ -42,10 +42,12 @@ class ByMembers:
         limit = next(
             each.hard_limit_ms for each in self._shell.settings.devices[effect.host] if each.name == effect.device
         )
-        wanted = out.FenceProxy(FENCE_AGENT, action, (("plug", effect.device),), limit, effect.host)
+        until, address = (effect.valid_until, effect.address) if isinstance(effect, out.PowerOff) else (0, "")
+        plug = (("plug", effect.device),)
+        wanted = out.FenceProxy(FENCE_AGENT, action, plug, limit, effect.host, target_address=address)
         shell = self._shell
         proxies = self._proxies.setdefault(pool, Proxies(lambda order: shell.order(pool, order)))
-        proxies.begin(f"{effect.run_id}/{action}", effect.by, wanted, shell.world.now, later)
+        proxies.begin(f"{effect.run_id}/{action}", effect.by, wanted, shell.world.now, later, until)
 
     def read(self, pool: PoolId, effect: out.ReadPower) -> None:
         """Identity, ``monitor`` and ``status``, one after the other; answered by PowerRead (shell/fencer.py)."""

@@ -1,7 +1,8 @@
 """The fencer in virtual time: each effect is one run of a fence agent, answered by one event (shell/fencer.py).
 
-One run at a time per device; an ``off`` whose turn comes later than 5 s is not begun. A run that was begun goes on if
-the collector dies; its answer is lost then. A run that is cut off is uncertain: what it has asked the device for may
+One run at a time per device; an ``off`` whose turn comes later than 5 s, or than its evidence lets it be begun, is not
+begun. One that is recalled is dropped or killed: it does nothing if it has not acted yet. A run that was begun goes on
+if the collector dies; its answer is lost then. A run that is cut off is uncertain: what it has asked the device for may
 still happen.
 """
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.facts import DeviceIdentity, HostId, PoolId, Power, PowerReading, Trouble
-from poolwarden_collector.shell.fencer import OFF_WITHIN_MS
+from poolwarden_collector.shell.fencer import too_late
 from poolwarden_collector.shell.proxy import Ended
 from poolwarden_lab.simulation.bmc import Run
 from poolwarden_lab.simulation.by_members import ByMembers
@@ -35,6 +36,9 @@ class Off:
     host: HostId
     run_id: str
     over: bool = False
+    begun: bool = False
+    recalled: bool = False
+    by_member: bool = False
 
 
 class SimFencer:
@@ -117,17 +121,16 @@ class SimFencer:
         self._switch(pool, effect)
 
     def _switch(self, pool: PoolId, effect: out.PowerOff | out.PowerOn) -> None:
-        on = isinstance(effect, out.PowerOn)
         if effect.by is not None:
-            self._switch_by_member(pool, effect, "on" if on else "off")
+            self._switch_by_member(pool, effect, "on" if isinstance(effect, out.PowerOn) else "off")
             return
         asked = self._shell.world.now
         off = Off(pool, effect.host, effect.run_id)
         self._offs.append(off)
-        self._turn(effect.device, lambda run: self._off(off, effect.device, run, asked, on))
+        self._turn(effect.device, lambda run: self._off(off, effect, run, asked))
 
     def _switch_by_member(self, pool: PoolId, effect: out.PowerOff | out.PowerOn, action: str) -> None:
-        off = Off(pool, effect.host, effect.run_id)
+        off = Off(pool, effect.host, effect.run_id, by_member=True)
         self._offs.append(off)
 
         def done(ended: Ended) -> None:
@@ -140,21 +143,32 @@ class SimFencer:
         """An event of this pool: a member's answer may be in it."""
         self._by_members.heard(pool, event)
 
-    def _off(self, off: Off, device: str, run: Run, asked: int, on: bool) -> bool:
-        world = self._shell.world
+    def _off(self, off: Off, effect: out.PowerOff | out.PowerOn, run: Run, asked: int) -> bool:
+        world, device = self._shell.world, effect.device
         began, bmc = world.now, world.bmc(device)
         if off.over:
             return False
-        if began - asked > OFF_WITHIN_MS:
-            text = f"not begun: {device} was busy for {(began - asked) / 1000:.1f} s"
-            self._end(off, False, True, text, begun=False)
+        if late := too_late(effect, asked, began):
+            self._end(off, False, True, late, begun=False)
             return False
         found: list[tuple[bool, str]] = []
-        # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
-        act = bmc.on if on else bmc.off
-        world.at(began + run.acts_ms, lambda: found.append(act(world.now, self._reached(device))))
+        off.begun = True
+
+        def switch() -> None:
+            # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
+            if off.recalled:
+                return
+            if isinstance(effect, out.PowerOn):
+                found.append(bmc.on(world.now, self._reached(device)))
+            else:
+                ours = self._shell.alive and not self._shell.frozen and not off.over
+                found.append(bmc.off(world.now, self._reached(device), world.now if ours else began))
+
+        world.at(began + run.acts_ms, switch)
 
         def report() -> None:
+            if off.over:
+                return
             if run.killed:
                 self._end(off, False, False, f"killed: no end within {run.ends_ms / 1000:g} s")
             else:
@@ -170,6 +184,16 @@ class SimFencer:
         self._offs.remove(off)
         now = self._shell.world.now
         self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
+
+    def recall(self, effect: out.Recall) -> None:
+        """Drop or kill a power-off; one that a member runs ends there."""
+        for off in [each for each in self._offs if each.run_id == effect.run_id and not each.by_member]:
+            off.recalled = True
+            text = "recalled and killed while it ran" if off.begun else "recalled before it was begun"
+            self._offs.remove(off)
+            off.over = True
+            ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.world.now, off.begun)
+            self._shell.later(0, self._telling(off.pool, ended))
 
     def cut_off(self, pool: PoolId = "") -> None:
         """Kill every power-off (of this pool) that runs; none of them has a certain result any more."""

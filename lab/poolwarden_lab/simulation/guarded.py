@@ -138,7 +138,8 @@ class GuardedPool:
     def _make_bmc(self, name: str) -> SimBmc:
         machine = self.machine(name)
 
-        def cut() -> None:
+        def cut(recallable: int) -> None:
+            self.invariants.power_goes(name, recallable)
             machine.board = False
             self.settle_power(name)
 
@@ -153,7 +154,9 @@ class GuardedPool:
     def _make_outlet(self, device: str, name: str, feed: str) -> SimBmc:
         machine = self.machine(name)
 
-        def cut() -> None:
+        def cut(recallable: int) -> None:
+            if sum(machine.outlets.values()) == 1:
+                self.invariants.power_goes(name, recallable)
             machine.outlets[feed] = False
             self.settle_power(name)
 

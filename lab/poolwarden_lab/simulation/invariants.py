@@ -5,7 +5,10 @@ I1  Never two hosts of a pool whose xapi runs as master and serves, but for one 
     for as long as it is owed its tombstone or its failover is still open.
 I2, I4, I6, I8, I10, I12 of each collector's journal: see opinions.py.
 I5  What an agent says of its epoch and term never decreases.
-I7  No power-off of a host that has said something in the last 15 s which the collector heard, unless a person approved.
+I7  No power-off of a host that has said something in the last 15 s which the collector heard, unless a person approved:
+    when it is ordered, and at the instant at which the power goes. There it counts what was heard until the order could
+    be recalled no more: up to that very instant where the collector runs the fence agent, up to its begin where that
+    collector is gone, and up to 3 s (the order's validity) before its begin where a member runs it.
 I9  A fence device is asked for ``status`` and ``off``, for nothing else.
 I10 No host that has power is declared dead, no VM started that runs, and none runs on two hosts after that.
 I11 A host whose agent has stored a tombstone, and is heard, does not go on serving as master (TOMBSTONE_LIMIT_MS).
@@ -20,6 +23,7 @@ while the pool is called Healthy every reachable member follows the one master, 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
 from poolwarden_collector.core import orders as out
@@ -41,6 +45,7 @@ TOMBSTONE_LIMIT_MS = 240_000
 LOOK_MS = 1_000
 CALM_MS = 120_000
 STUCK_MS = 600_000
+HEARINGS = 64  # more than are heard of a host in 15 s
 
 
 class InvariantBroken(AssertionError):
@@ -61,6 +66,7 @@ class Invariants:
         self._seen_events = 0
         self._numbers: dict[str, tuple[int, int]] = {}
         self.heard_at: dict[str, int] = {}  # when what was heard last of a host was sent
+        self._hearings: dict[str, deque[tuple[int, int]]] = {}  # of each host the last ones: heard, sent, ms
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
         self._looked_at = 0
 
@@ -199,10 +205,18 @@ class Invariants:
         if isinstance(effect, out.PowerOff):
             name = self.world.name_of(effect.host)
             quiet = self.world.now - self.heard_at.get(name, -LIVE_REPORT_MS)
-            failover = opinion.record.failover
-            approved = failover is not None and failover.id in opinion.accepted
-            if quiet < LIVE_REPORT_MS and not approved:
+            if quiet < LIVE_REPORT_MS and not opinion.may_kill(effect.host):
                 self._fail("I7", f"power-off of {name}, which said something {quiet} ms ago")
+
+    def power_goes(self, name: str, recallable: int) -> None:
+        """A fence agent is about to take this host's power; it could be recalled until then. Before its invariants know
+        of the host (or where the device is another machine's) there is nothing to say."""
+        host, now = self.world.pool.hosts[name], self.world.now
+        if not host.power or any(opinion.may_kill(host.uuid) for opinion in self._opinions.values()):
+            return
+        for heard, sent in self._hearings.get(name, ()):
+            if heard <= recallable and now - sent < LIVE_REPORT_MS:
+                self._fail("I7", f"the power of {name} goes, which was heard {now - heard} ms ago")
 
     def _truth(self, order: out.Order) -> None:
         """I10: what an order would do to a host that lives, or to a VM that runs."""
@@ -218,6 +232,7 @@ class Invariants:
     def on_heard(self, name: str, sent_at: int) -> None:
         """A collector has heard something that this host's agent sent then."""
         self.heard_at[name] = max(sent_at, self.heard_at.get(name, 0))
+        self._hearings.setdefault(name, deque(maxlen=HEARINGS)).append((self.world.now, sent_at))
 
     def on_numbers(self, name: str, epoch: int, term: int) -> None:
         """An agent said its highest epoch and term."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from poolwarden_agent.dom0.port import FenceRun
 from poolwarden_collector.core.facts import Power
+from poolwarden_collector.core.look import SHOT_VALID_MS
 from poolwarden_lab.simulation.bmc import SimBmc
 from poolwarden_lab.xapi.actions import Answer, PeerResult
 from poolwarden_lab.xapi.virtual import OnReply
@@ -45,11 +46,11 @@ class MemberFences:
         told = dict(line.split("=", 1) for line in given.decode().splitlines())
         device, action, where = told["plug"], told["action"], self._where
         bmc, found = where.bmc(device), list[tuple[int, str]]()
-        run = bmc.run(where.reaches_device(self._name, device), limit_ms)
+        run, began = bmc.run(where.reaches_device(self._name, device), limit_ms), where.now
 
         def act() -> None:
             if where.has_power(self._name):
-                found.append(self._act(bmc, action, where.reaches_device(self._name, device)))
+                found.append(self._act(bmc, action, where.reaches_device(self._name, device), began))
 
         def begin(reply: OnReply) -> None:
             where.at(where.now + run.acts_ms, act)
@@ -61,12 +62,12 @@ class MemberFences:
         code, text = found[0]
         return FenceRun(True, code, text, "", text)
 
-    def _act(self, bmc: SimBmc, action: str, reached: bool) -> tuple[int, str]:
+    def _act(self, bmc: SimBmc, action: str, reached: bool, began: int) -> tuple[int, str]:
         now = self._where.now
         if action in ("status", "monitor"):
             power, text = bmc.status(now, reached)
             return (_CODES[power] if action == "status" else int(power is Power.UNKNOWN)), text
-        claim, text = bmc.on(now, reached) if action == "on" else bmc.off(now, reached)
+        claim, text = bmc.on(now, reached) if action == "on" else bmc.off(now, reached, began - SHOT_VALID_MS)
         return int(not claim), text
 
     def identity(self, device: str) -> FenceRun:

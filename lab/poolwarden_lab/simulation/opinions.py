@@ -98,6 +98,12 @@ class Opinion:
         if record.cooldown and entry.kind is Kind.DECIDED and not by_operator:
             self._fail("I8", "a decision within the cool-down")
 
+    def may_kill(self, host: str) -> bool:
+        """Has an operator let this host be powered off although it lives?"""
+        failover, switch = self.record.failover, self.record.after.switches.get(host)
+        forced = switch is not None and switch.forced
+        return forced or (failover is not None and failover.old_master == host and failover.id in self.accepted)
+
     # ------------------------------------------------------------------------------------------ effects
 
     def allows(self, effect: out.Effect, shell: SimShell) -> None:

@@ -389,6 +389,8 @@ class SimShell:
                 self.fencer.read_power(pool, effect)
             case out.PowerOff():
                 self.fencer.power_off(pool, effect)
+            case out.Recall():
+                self.fencer.recall(effect)
             case out.PowerOn():
                 self.fencer.power_on(pool, effect)
             case out.ProbeFromCollector(_, target):

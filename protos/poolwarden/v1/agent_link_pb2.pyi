@@ -2177,6 +2177,7 @@ class FenceProxy(google.protobuf.message.Message):
     LIMIT_MS_FIELD_NUMBER: builtins.int
     HOST_UUID_FIELD_NUMBER: builtins.int
     SECRETS_FIELD_NUMBER: builtins.int
+    TARGET_ADDRESS_FIELD_NUMBER: builtins.int
     agent: builtins.str
     """name without folder, one of Hello.fence_agents"""
     action: builtins.str
@@ -2190,6 +2191,8 @@ class FenceProxy(google.protobuf.message.Message):
     @property
     def secrets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """names of the parameters whose values nobody may see"""
+    target_address: builtins.str
+    """of host_uuid, IP literal: an "off" is refused if its xapi answers there now"""
     def __init__(
         self,
         *,
@@ -2199,8 +2202,9 @@ class FenceProxy(google.protobuf.message.Message):
         limit_ms: builtins.int = ...,
         host_uuid: builtins.str = ...,
         secrets: collections.abc.Iterable[builtins.str] | None = ...,
+        target_address: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "agent", b"agent", "host_uuid", b"host_uuid", "limit_ms", b"limit_ms", "parameters", b"parameters", "secrets", b"secrets"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "agent", b"agent", "host_uuid", b"host_uuid", "limit_ms", b"limit_ms", "parameters", b"parameters", "secrets", b"secrets", "target_address", b"target_address"]) -> None: ...
 
 global___FenceProxy = FenceProxy
 
