@@ -23,6 +23,7 @@ from poolwarden_collector.core import (
     proxy,
     restored,
     silenced,
+    strangers,
     switching,
     unheard,
 )
@@ -61,6 +62,14 @@ def absorb(d: Draft, event: ev.Event) -> None:
 
 
 def _connected(d: Draft, event: ev.AgentConnected) -> None:
+    if strangers.is_stranger(d, event.hello.host):
+        # safety: whoever only says himself that he is of this pool has no voice in it.
+        strangers.connected(d, event)
+    else:
+        _take_in(d, event)
+
+
+def _take_in(d: Draft, event: ev.AgentConnected) -> None:
     hello, before = event.hello, d.agent(event.hello.host)
     identity.watch_boots(d, hello)
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
@@ -98,6 +107,8 @@ def _remember_host(d: Draft, event: ev.AgentConnected) -> None:
 def _reported(d: Draft, event: ev.AgentReported) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
+        strangers.reported(d, event)
+        _let_in(d)
         return
     hello = agent.hello
     if (told := event.facts.machine) is not None:
@@ -117,11 +128,22 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
     planned.note_upgrade(d, event.host)
     restored.forgotten(d, event.host)
     _pool_view(d, event)
+    _let_in(d)
     address = event.facts.address
     known = d.record.hosts.get(event.host)
     if known is not None and address and address != known.address:
         data = {"host": event.host, "name": known.name, "address": address, "boot_id": known.boot_id}
         d.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
+
+
+def _let_in(d: Draft) -> None:
+    """Take in who has been a stranger so far, with what it has said meanwhile."""
+    if not d.live.strangers:
+        return
+    for state in strangers.let_in(d):
+        _take_in(d, ev.AgentConnected(state.stream, state.hello))
+        taken = replace(state, connected_at=d.now)
+        d.change(agents={**d.live.agents, state.hello.host: taken})
 
 
 def _standing(d: Draft, host: HostId, probe: Probe) -> None:
@@ -173,8 +195,8 @@ def _ha(d: Draft, event: ev.AgentReported) -> None:
 
 
 def _hosts_left(d: Draft, listed: set[HostId]) -> None:
-    """A host that the serving master does not list for a minute, and that is not heard, was ejected from the pool."""
-    missing = frozenset(h for h in d.record.hosts if h not in listed and d.heard(h) is None)
+    """A host that the serving master does not list for a minute was ejected from the pool, or never was of it."""
+    missing = frozenset(h for h in d.record.hosts if h not in listed)
     if not missing:
         d.change(left=None)
     elif d.live.left is None or d.live.left[0] != missing:
@@ -193,6 +215,9 @@ def _pool_view(d: Draft, event: ev.AgentReported) -> None:
     seen = event.facts.pool_view
     if seen is None or not event.facts.role.serves_as_master or seen.master != event.host:
         return
+    # safety: of this pool speaks its own master alone; another one's list of these hosts changes nothing.
+    if d.record.master not in ("", event.host) or seen.pool not in ("", d.record.pool):
+        return
     if event.facts.observed.pool_view is not None and seen.hosts:
         _hosts_left(d, {item.host for item in seen.hosts})
     if seen.name and seen.name != d.record.name:
@@ -205,8 +230,8 @@ def _pool_view(d: Draft, event: ev.AgentReported) -> None:
 
 
 def _listed(d: Draft, master: HostId, hosts: frozenset[HostId]) -> None:
-    """Remember durably which hosts the pool has: without a master nobody else knows them all."""
-    if hosts and hosts != d.record.listed:
+    """Remember durably which hosts the pool has, by the master on record: without a master nobody else knows them."""
+    if master == d.record.master and master in hosts and hosts != d.record.listed:
         names = ", ".join(sorted(d.name(host) for host in hosts))
         d.note(Kind.POOL_LISTED, f"{d.name(master)} lists the hosts of its pool: {names}", hosts=sorted(hosts))
 
@@ -214,6 +239,7 @@ def _listed(d: Draft, master: HostId, hosts: frozenset[HostId]) -> None:
 def _gone(d: Draft, event: ev.AgentGone) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
+        strangers.gone(d, event)
         return
     planned.goodbye(d, event)
     gone = replace(agent, connected=False, goodbye=event.goodbye or agent.goodbye)
@@ -222,6 +248,8 @@ def _gone(d: Draft, event: ev.AgentGone) -> None:
 
 def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     result = event.result
+    if event.host in d.live.strangers:
+        return
     _heard_now(d, event.host, event.stream)
     restored.refused(d, event.host, result)
     sent = d.sent(result.order_id)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from poolwarden_collector.core import strangers
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import FACTS_FRESH_MS
 from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Power, Role, Tri
@@ -111,6 +112,8 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
     """Why this host cannot be promoted now; None if it can."""
     if {host, d.name(host)} & set(d.policy.never_promote):
         return Reason(Cause.POLICY, "the policy never promotes it")
+    if why := strangers.unlisted(d, host):
+        return Reason(Cause.UNLISTED, why)
     if agent is None:
         return Reason(Cause.NOT_HEARD, "its agent is not heard")
     f = agent.facts

@@ -26,6 +26,7 @@ from poolwarden_collector.core import (
     remedies,
     restart,
     shot,
+    strangers,
     upkeep,
 )
 from poolwarden_collector.core.draft import Draft
@@ -61,6 +62,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     _wake(d)
     absorb.absorb(d, event)
     master.observe(d)
+    strangers.watch(d)
     note_service(d)
     copies.note_generation(d)
     verdict = judged(d)

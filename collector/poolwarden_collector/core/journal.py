@@ -25,6 +25,7 @@ class Kind(Enum):
 
     POOL_SEEN = "pool-seen"
     HOST_SEEN = "host-seen"
+    STRANGER = "stranger"
     HOST_BOOTED = "host-booted"
     POOL_NAMED = "pool-named"
     POOL_LISTED = "pool-listed"

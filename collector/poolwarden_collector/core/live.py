@@ -150,6 +150,7 @@ class PoolLive:
     """Everything volatile about one pool."""
 
     agents: dict[HostId, AgentState] = field(default_factory=dict)
+    strangers: dict[HostId, AgentState] = field(default_factory=dict)  # of this pool by their own word alone
     sent: dict[str, Sent] = field(default_factory=dict)
     claims: dict[HostId, ClaimOutcome] = field(default_factory=dict)
     master_since: Ms = 0  # when this run saw the present master take its role; 0: before this run

@@ -6,7 +6,7 @@ its sentence is for people. ``None`` means that nothing stands against it.
 
 from __future__ import annotations
 
-from poolwarden_collector.core import restored
+from poolwarden_collector.core import restored, strangers
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.epoch import name
 from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
@@ -144,6 +144,8 @@ def needs_word(d: Draft) -> Reason | None:
         return Reason(Cause.MODE_ASK, "the pool's mode is ask")
     if why := restored.doubt(d):
         return Reason(Cause.DOUBT, why)
+    if why := strangers.no_list(d):
+        return Reason(Cause.NO_LIST, why)
     if d.live.cooldown_until is not None and d.now < d.live.cooldown_until:
         left = (d.live.cooldown_until - d.now) / 60_000
         return Reason(Cause.COOLDOWN, f"cool-down after the last failover, {left:.0f} min left")

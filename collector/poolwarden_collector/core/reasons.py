@@ -30,6 +30,8 @@ class Cause(Enum):
     OBSERVE = "observe"
     MODE_ASK = "mode-ask"
     DOUBT = "doubt"
+    NO_LIST = "no-list"
+    BEHIND = "behind"
     COOLDOWN = "cool-down"
     JUST_ENDED = "just-ended"
     BOOT_GRACE = "boot-grace"
@@ -56,6 +58,7 @@ class Cause(Enum):
     IN_VAIN = "in-vain"
     # why a host is no candidate (candidate.py)
     POLICY = "policy"
+    UNLISTED = "unlisted"
     OLD_FACTS = "old-facts"
     TOMBSTONE = "tombstone"
     FOLLOWS_ANOTHER = "follows-another"
