@@ -73,7 +73,7 @@ def _take_in(d: Draft, event: ev.AgentConnected) -> None:
     hello, before = event.hello, d.agent(event.hello.host)
     identity.watch_boots(d, hello)
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
-    state = AgentState(hello, event.stream, True, d.now, connected_at=d.now)
+    state = AgentState(hello, event.stream, True, d.asof, connected_at=d.now)
     if facts is not None and before is not None:
         state = replace(state, facts=facts, connected_at=before.connected_at)
     d.change(agents={**d.live.agents, hello.host: state}, mute=d.live.mute - {hello.host})
@@ -115,7 +115,7 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
         # What a machine is stands in its Hello; only what its BMC tells it comes later.
         machine = replace(hello.machine, bmc_address=told.bmc_address, bmc_guid=told.bmc_guid)
         hello = hello if machine == hello.machine else replace(hello, machine=machine)
-    heard = replace(agent, hello=hello, facts=event.facts, reported=True, last_heard=d.now, connected=True)
+    heard = replace(agent, hello=hello, facts=event.facts, reported=True, last_heard=_arrived(d, event), connected=True)
     d.change(agents={**d.live.agents, event.host: heard})
     silenced.alive(d, event.host, d.now, "its agent reports")
     _suspicious_life(d, event.host)
@@ -134,6 +134,11 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
     if known is not None and address and address != known.address:
         data = {"host": event.host, "name": known.name, "address": address, "boot_id": known.boot_id}
         d.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
+
+
+def _arrived(d: Draft, event: ev.AgentReported) -> Ms:
+    """When this report arrived: it says nothing of the time since, however late it is read."""
+    return d.asof if event.at is None else min(event.at, d.now)
 
 
 def _let_in(d: Draft) -> None:
@@ -303,7 +308,7 @@ def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None
 def _heard_now(d: Draft, host: HostId, stream: int) -> None:
     agent = d.agent(host)
     if agent is not None and agent.stream == stream:
-        d.change(agents={**d.live.agents, host: replace(agent, last_heard=d.now)})
+        d.change(agents={**d.live.agents, host: replace(agent, last_heard=max(agent.last_heard, d.asof))})
         silenced.alive(d, host, d.now, "its agent answers")
 
 

@@ -57,6 +57,13 @@ class Draft:
         return failover if failover is not None and failover.open else None
 
     @property
+    def asof(self) -> Ms:
+        """Up to when everything that arrived has been taken in. Who has been silent is judged as of then: what still
+        waits in this collector is no silence of anybody's.
+        """
+        return self.now - self.site.behind_ms
+
+    @property
     def quiet(self) -> bool:
         """Is this the start-up quiet time, in which nothing new may begin?"""
         return self.now < self.quiet_until
@@ -110,7 +117,7 @@ class Draft:
         agent = self.live.agents.get(host)
         if agent is None or not agent.connected or not agent.reported:
             return None
-        return agent if self.now - agent.last_heard < self.policy.suspect_after else None
+        return agent if self.asof - agent.last_heard < self.policy.suspect_after else None
 
     def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices that are not quarantined."""

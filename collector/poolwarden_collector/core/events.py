@@ -32,11 +32,12 @@ class AgentConnected:
 
 @dataclass(frozen=True, slots=True)
 class AgentReported:
-    """A report, deltas merged by the gateway."""
+    """A report, deltas merged by the gateway; ``at``: when it arrived, ``None`` with the step's own instant."""
 
     host: HostId
     stream: int
     facts: HostFacts
+    at: Ms | None = None
 
 
 @dataclass(frozen=True, slots=True)

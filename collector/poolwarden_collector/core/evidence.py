@@ -9,6 +9,8 @@ Rules
   another one is somebody else's (private networks overlap) and tells nothing, neither life nor death. A certificate
   that was really renewed is learned the same way, by the next answer while the agent is heard.
 * The collector's own probe has standing per run, and only for a certificate that a member has seen as well.
+* Silence is counted from when the last message arrived to when the newest that has been taken in arrived: a collector
+  that is late with reading is late, and nobody is silent for that. Facts grow old by the clock all the same.
 * Life is believed from any witness. Death is believed from none of them: only the power reading or a person says that.
 """
 
@@ -50,7 +52,7 @@ def suspected(d: Draft) -> HostId:
 def silence_of(d: Draft, host: HostId) -> Ms:
     """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
     agent = d.agent(host)
-    return d.now - (agent.last_heard if agent is not None else d.site.started_at)
+    return max(0, d.asof - (agent.last_heard if agent is not None else d.site.started_at))
 
 
 def serving(d: Draft) -> tuple[HostId, ...]:
@@ -390,7 +392,7 @@ def _agent_line(d: Draft, host: HostId) -> EvidenceLine:
     agent, name = d.agent(host), d.name(host)
     if agent is None:
         return EvidenceLine(f"{name} agent", "unknown", None, "collector", "not heard since this collector's start")
-    age = d.now - agent.last_heard
+    age = silence_of(d, host)
     if d.heard(host):
         return EvidenceLine(f"{name} agent", "yes", age, "collector", f"last message {age / 1000:.1f} s ago")
     value = "no" if age >= d.policy.vanished_after else "stale"

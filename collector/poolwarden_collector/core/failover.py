@@ -37,7 +37,7 @@ from poolwarden_collector.core.evidence import lines, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import begin_look, last_look, looked
-from poolwarden_collector.core.permission import deposed, needs_word
+from poolwarden_collector.core.permission import behind, deposed, needs_word
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
@@ -123,6 +123,8 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
     if failover.step in REVERSIBLE:
         if d.quiet:
             return "start-up quiet time"
+        if late := behind(d):
+            return late.text
         waiting = verdict is Verdict.UNWITNESSED and failover.human is None
         if waiting or verdict in _UNDECIDED:
             return f"the verdict is {verdict.word}: not enough is heard to go on or to give up"

@@ -85,7 +85,7 @@ def refused(d: Draft, event: HostRefused) -> None:
         return
     agent = d.agent(host)
     if agent is not None:
-        d.change(agents={**d.live.agents, host: replace(agent, last_heard=d.now)})
+        d.change(agents={**d.live.agents, host: replace(agent, last_heard=max(agent.last_heard, d.asof))})
     d.change(identity_at={**d.live.identity_at, host: d.now})
     key = f"refused-{host}"
     if f"{d.record.pool}/{key}" in d.record.open_alerts:

@@ -239,6 +239,7 @@ class Site:
     started_at: Ms
     quiet_until: Ms
     blind: str = ""  # why the collector considers itself blind; empty: it does not
+    behind_ms: Ms = 0  # how long ago what is taken in now has arrived: nothing younger has been heard yet
     deposed: str = ""  # why this collector may do nothing in this pool until a person says so; empty: it may
 
 

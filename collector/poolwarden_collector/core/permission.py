@@ -16,6 +16,7 @@ from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Verdict
 
 AGAIN_AFTER_MS: Ms = 15_000
+BEHIND_MS: Ms = 2_000  # half of the shortest silence that is suspicious
 
 
 def may_begin(d: Draft, verdict: Verdict) -> Reason | None:
@@ -117,6 +118,8 @@ def firm_refusal(d: Draft) -> Reason | None:
         return quiet_time(d)
     if d.site.blind:
         return Reason(Cause.BLIND, f"the collector is blind: {d.site.blind}")
+    if why := behind(d):
+        return why
     if d.policy.mode == "observe":
         return Reason(Cause.OBSERVE, "the pool's mode is observe: nothing is done, and nothing is asked")
     return None
@@ -136,6 +139,14 @@ def command_refusal(d: Draft) -> Reason | None:
 def quiet_time(d: Draft) -> Reason:
     """The collector has only just started."""
     return Reason(Cause.QUIET_TIME, f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left")
+
+
+def behind(d: Draft) -> Reason | None:
+    """Why nothing is begun by a collector that is late with taking in what it hears; None if it is not."""
+    late = d.site.behind_ms
+    if late <= BEHIND_MS:
+        return None
+    return Reason(Cause.BEHIND, f"this collector is {late / 1000:.1f} s behind what it hears")
 
 
 def needs_word(d: Draft) -> Reason | None:

@@ -26,6 +26,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.look import last_look, looked
 from poolwarden_collector.core.orders import Claim, Preconditions, Promote, RestartXapi, Target
+from poolwarden_collector.core.permission import behind
 from poolwarden_collector.core.power import block_of, forget
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
 from poolwarden_collector.core.reasons import Cause, Reason
@@ -225,7 +226,7 @@ def _resend(d: Draft, failover: Failover) -> None:
         return
     if sent is not None and sent.stream == agent.stream and not _due_again(d, sent):
         return
-    if d.quiet:
+    if d.quiet or behind(d):
         return
     # safety: between the intent and this send the old master may have been powered on again, and have served: the
     # claims, the copies and the forecast are made anew as well as the proof and the look.

@@ -56,7 +56,7 @@ class Fencer:
     def __init__(
         self,
         devices: tuple[Fence, ...],
-        post: Callable[[PoolId, Event], None],
+        post: Callable[[PoolId, Event], object],
         now: Callable[[], Ms],
         send: Callable[[PoolId, Order], bool] = lambda _pool, _order: False,
     ) -> None:

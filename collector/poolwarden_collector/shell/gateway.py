@@ -205,7 +205,8 @@ class Gateway(rpc.AgentLinkServicer):
 
     def _take(self, session: Session, message: pb.AgentMessage) -> None:
         for event in session.state.on_message(message, self._roster.now(), clock.wall_ms()):
-            self._inbox.post(session.pool, event)
+            if not self._inbox.post(session.pool, event):
+                session.close("it sends more than is taken: too much of it waits already")
         if self._telemetry is not None and message.WhichOneof("body") == "late":
             # safety: history goes to the telemetry store alone; nothing of it ever becomes an event of the core.
             self._telemetry.late(session.pool, session.host, message.late)

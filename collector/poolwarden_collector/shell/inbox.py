@@ -5,24 +5,33 @@ Rules
 * Events are taken in the order of their arrival, with two exceptions that keep the queue short where the engine is
   late: at most one ``Tick`` of a pool waits at a time, and a report replaces the one of the same stream that still
   waits. Facts are whole, so the newest report says all that the older one did.
+* Each carries when it arrived: whoever takes it late knows how late he is (``front``), and judges silence as of then.
+* It is bounded: of one host wait at most ``MOST_WAITING`` events. More are not taken, and the gateway ends that stream;
+  its end is always taken, so nothing is lost in silence.
 * After the end nothing is taken any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.events import AgentReported, Event, Tick
-from poolwarden_collector.core.facts import HostId, PoolId
+from poolwarden_collector.core.facts import HostId, Ms, PoolId
+
+MOST_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """An event of one pool."""
+    """An event of one pool, and when its place in the queue was taken; ``None``: just now."""
 
     pool: PoolId
     event: Event
+    at: Ms | None = None
 
 
 @dataclass(slots=True)
@@ -30,30 +39,42 @@ class _Place:
     """A place in the queue."""
 
     happening: Happening
+    host: HostId = ""
 
 
 class Inbox:
-    """The queue; ``post`` and ``end`` are to be called in the event loop."""
+    """The queue; ``post`` and ``end`` are to be called in the event loop. ``now``: the clock of arrivals."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], Ms] | None = None) -> None:
+        self._now = now
         self._queue: asyncio.Queue[_Place | None] = asyncio.Queue()
         self._ticking: set[PoolId] = set()
         self._reports: dict[tuple[PoolId, HostId, int], _Place] = {}
+        self._waiting: Counter[HostId] = Counter()
 
-    def post(self, pool: PoolId, event: Event) -> None:
-        """Queue an event."""
-        place = _Place(Happening(pool, event))
+    def post(self, pool: PoolId, event: Event, at: Ms | None = None) -> bool:
+        """Queue an event, which arrived ``at`` (now); false: too many of its host wait already, it was not taken."""
+        arrived = at if at is not None or self._now is None else self._now()
+        place = _Place(Happening(pool, event, arrived))
         if isinstance(event, Tick):
             if pool in self._ticking:
-                return
+                return True
             self._ticking.add(pool)
         elif isinstance(event, AgentReported):
             waiting = self._reports.get((pool, event.host, event.stream))
             if waiting is not None:
-                waiting.happening = place.happening
-                return
+                # It keeps its place, and with it the arrival as of which the others' silence is judged.
+                waiting.happening = Happening(pool, event, waiting.happening.at)
+                return True
             self._reports[pool, event.host, event.stream] = place
+        elif isinstance(event, ev.AgentConnected | ev.OrderAnswered | ev.ChallengeAnswered | ev.GateAsked):
+            host = event.hello.host if isinstance(event, ev.AgentConnected) else event.host
+            if self._waiting[host] >= MOST_WAITING:
+                return False
+            place.host = host
+            self._waiting[host] += 1
         self._queue.put_nowait(place)
+        return True
 
     def end(self) -> None:
         """Nothing comes after this."""
@@ -69,6 +90,10 @@ class Inbox:
             self._ticking.discard(pool)
         elif isinstance(event, AgentReported):
             self._reports.pop((pool, event.host, event.stream), None)
+        elif place.host:
+            self._waiting[place.host] -= 1
+            if not self._waiting[place.host]:
+                del self._waiting[place.host]
         return place.happening
 
     def __len__(self) -> int:

@@ -61,7 +61,12 @@ class Parts:
 
 def assemble(config: Config, journal: Journal) -> Parts:
     """Put a collector together around an open journal whose epoch has begun; to be called in the event loop."""
-    roster, inbox, sessions, replies = Roster(config, journal.epoch, clock.mono_ms), Inbox(), Sessions(), Replies()
+    roster, inbox, sessions, replies = (
+        Roster(config, journal.epoch, clock.mono_ms),
+        Inbox(clock.mono_ms),
+        Sessions(),
+        Replies(),
+    )
     fencer = Fencer(config.fence, inbox.post, clock.mono_ms, order_sender(roster, sessions))
     prober = Prober(config.policy_of, inbox.post, clock.mono_ms, config.anchors)
     performer = Performer(roster, sessions, fencer, prober, replies, inbox)

@@ -50,7 +50,7 @@ class Prober:
     def __init__(
         self,
         policy_of: Callable[[PoolId], Policy],
-        post: Callable[[PoolId, Event], None],
+        post: Callable[[PoolId, Event], object],
         now: Callable[[], Ms],
         anchors: tuple[tuple[str, int], ...] = (),
         port: int = XAPI_TLS_PORT,

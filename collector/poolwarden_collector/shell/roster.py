@@ -15,6 +15,7 @@ from poolwarden_collector.shell.config import Config
 from poolwarden_collector.shell.wire_bounds import Limits
 
 _WARNINGS_KEPT = 20
+_BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
 
 
 class Roster:
@@ -30,6 +31,8 @@ class Roster:
         self.stood_down: dict[PoolId, str] = {}  # pools in which another collector is obeyed, and how that is known
         self.stalled = ""  # why nothing can be made durable; empty: it can
         self.stalled_at: Ms | None = None
+        self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived
+        self.told_behind = False
         self._quiet_from = self.started_at
         self._quiet_sites: dict[str, Ms] = {}
         self._warnings: deque[str] = deque(maxlen=_WARNINGS_KEPT)
@@ -38,7 +41,8 @@ class Roster:
         """The collector's condition as this pool must know it."""
         blind = self.sites.get(self.config.policy_of(pool).site)
         deposed = self.stood_down.get(pool, "")
-        return Site(self.epoch, self.started_at, self.quiet_until(pool), blind.why if blind else "", deposed)
+        why = blind.why if blind else ""
+        return Site(self.epoch, self.started_at, self.quiet_until(pool), why, self.behind_ms, deposed)
 
     @property
     def blind(self) -> str:
@@ -89,7 +93,8 @@ class Roster:
             f"THIS COLLECTOR HAS STOOD DOWN in pool {self._name(pool)}, it is read-only there: {why}"
             for pool, why in self.stood_down.items()
         ]
-        return (*stood_down, *self._warnings)
+        late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        return (*stood_down, *late, *self._warnings)
 
     def _name(self, pool: PoolId) -> str:
         known = self.pools.get(pool)

@@ -7,6 +7,10 @@ Rules
 * While the journal cannot be written *nothing* is stepped and nothing is done, in any pool; operators hear it in status
   and get their commands refused. Once a write works again the pools are quiet for their start-up quiet time (what was
   silent in the meantime was the collector), and the backlog goes first.
+* What waits in the inbox has not been heard yet, and nobody is silent for that: each step is told how long ago its
+  event arrived and when everything before it had been read. More than 2 s: this collector is behind, which is its own
+  trouble, told as that and once; nothing is begun on such evidence, and no order or power-off of it is sent.
+* Between two steps the readers of the agents' streams get their turn, however full the inbox is.
 * Every activation has an epoch of its own, durable before the first agent is heard.
 * Evidence grows old while a commit waits for a slow disk: an order or a power-off whose commit took more than 2 s is
   not sent. The engine asks again after having looked again.
@@ -35,6 +39,7 @@ from poolwarden_collector.core.events import AgentReported, FenceEnded, Operator
 from poolwarden_collector.core.facts import Ms, PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.permission import BEHIND_MS
 from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.core.site import judge_sites
 from poolwarden_collector.shell import clock
@@ -46,10 +51,14 @@ from poolwarden_collector.shell.roster import Roster
 from poolwarden_collector.shell.telemetry import Telemetry
 
 TICK_MS = 250
+BEAT_MS = 100
+CAUGHT_UP_MS = 500
+TELL_BEHIND_MS = 5_000
 AWAY_MS = 5_000
 LATE_MS = 2_000
 RETRY_MS = 1_000
 
+_BEHIND_KEY = "collector/behind"
 _log = logging.getLogger(__name__)
 _ACTS = (orders.SendOrder, orders.PowerOff, orders.PowerOn, orders.HandOver, orders.AnswerGate)
 
@@ -81,6 +90,10 @@ class Service:
         self._on_alert: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
+        self._fronts: dict[PoolId, Ms] = {}
+        self._read_until: Ms | None = None  # what came before that has been read from the streams
+        self._behind_since: Ms | None = None
+        self._caught_up_at: Ms = 0
         self._last_step = roster.now()
         self._stepped: dict[PoolId, Ms] = {}
         self._last_boottime = clock.awake_or_not_ms()
@@ -147,12 +160,16 @@ class Service:
 
     async def run(self) -> None:
         """Until the inbox ends."""
-        ticker = asyncio.ensure_future(self._tick())
+        self._read_until = self.roster.now()
+        timers = [asyncio.ensure_future(self._tick()), asyncio.ensure_future(self._beat())]
         try:
             while (happening := await self._inbox.next()) is not None:
                 await self.take(happening)
+                # A queue that is not empty never waits: without this nobody would read while there is work.
+                await asyncio.sleep(0)
         finally:
-            ticker.cancel()
+            for timer in timers:
+                timer.cancel()
 
     async def take(self, happening: Happening) -> None:
         """One event; never raises for anything that an event can cause."""
@@ -182,7 +199,8 @@ class Service:
         if uuid not in self.roster.pools:
             await self._adopt(uuid)
         pool, now, boottime = self.roster.pools[uuid], self.roster.now(), clock.awake_or_not_ms()
-        outcome = step(pool, happening.event, now, self.roster.site(uuid))
+        behind = await self._behind(happening, now)
+        outcome = step(pool, happening.event, now, replace(self.roster.site(uuid), behind_ms=behind))
         rows: list[Row] = []
         if outcome.entries or outcome.alerts:
             name = outcome.pool.record.name
@@ -193,12 +211,50 @@ class Service:
         if outcome.alerts:
             self._on_alert()
         # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
-        late = max(self.roster.now() - now, clock.awake_or_not_ms() - boottime)
+        late = behind + max(self.roster.now() - now, clock.awake_or_not_ms() - boottime)
         for effect in outcome.effects:
             await self._perform(uuid, effect, late)
         self._effects.heard(uuid, happening.event)
         if self._telemetry is not None and isinstance(happening.event, AgentReported):
             self._telemetry.note(uuid, happening.event.host, happening.event.facts, self.roster.now())
+
+    async def _behind(self, happening: Happening, now: Ms) -> Ms:
+        """How long before ``now`` everything that had arrived has been taken in by this pool's step; never less than
+        it was before: what has been heard stays heard.
+        """
+        arrived = now if happening.at is None else happening.at
+        read = now if self._read_until is None else self._read_until
+        front = min(now, max(min(arrived, read), self._fronts.get(happening.pool, 0)))
+        self._fronts[happening.pool] = front
+        self.roster.behind_ms = now - front
+        await self._tell_behind(now - min(arrived, read), now)
+        return now - front
+
+    async def _tell_behind(self, behind: Ms, now: Ms) -> None:
+        """One alert for a collector that stays behind, over when it has kept up for as long."""
+        if behind > BEHIND_MS:
+            self._caught_up_at = now
+            if self._behind_since is None:
+                self._behind_since = now
+                _log.warning("%.1f s behind what is heard: nothing is begun", behind / 1000)
+            if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
+                self.roster.told_behind = True
+                title = f"{self.roster.config.name}: this collector is {behind / 1000:.1f} s behind what it hears"
+                body = (
+                    "Its machine or its disk is too slow. Nobody is taken for silent for that, and nothing is begun "
+                    "before it has caught up. Look at load and disk of the collector's machine."
+                )
+                await self._alert(orders.AlertRaised(_BEHIND_KEY, "critical", title, body))
+        elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
+            self._behind_since = None
+            if self.roster.told_behind:
+                self.roster.told_behind = False
+                await self._alert(orders.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s"))
+
+    async def _alert(self, alert: orders.AlertRaised | orders.AlertResolved) -> None:
+        """An alert of the collector's own, of no pool."""
+        await self.write(self._journal.commit, "", (), (alert,), self.roster.config.name)
+        self._on_alert()
 
     async def _adopt(self, uuid: PoolId) -> None:
         self.roster.pools[uuid] = self._pool(PoolRecord(uuid))
@@ -209,9 +265,9 @@ class Service:
             raise
 
     async def _perform(self, pool: PoolId, effect: orders.Effect, late: Ms = 0) -> None:
-        if late > LATE_MS and isinstance(effect, orders.SendOrder | orders.PowerOff | orders.PowerOn):
-            text = f"not begun: its record took {late / 1000:.1f} s to become durable"
-            self.roster.warn(f"the journal's disk is slow, or this machine slept: an effect was {text}")
+        if late > LATE_MS and isinstance(effect, _ACTS):
+            text = f"not begun: what it rests on was {late / 1000:.1f} s old when its record was durable"
+            self.roster.warn(f"the journal's disk is slow, or this machine is, or it slept: an effect was {text}")
             self._drop(pool, effect, text)
             return
         if pool in self.roster.stood_down and isinstance(effect, _ACTS):
@@ -302,6 +358,13 @@ class Service:
                 self._inbox.post(uuid, Tick())
             await asyncio.sleep(TICK_MS / 1000)
 
+    async def _beat(self) -> None:
+        """What was there before a sleep has been read after it: how far the streams are read, however busy this is."""
+        while True:
+            began = self.roster.now()
+            await asyncio.sleep(BEAT_MS / 1000)
+            self._read_until = began
+
     def _unstepped(self) -> list[PoolId]:
         """Pools to which nothing has happened for a while: every step looks at the clock, so only they need a tick."""
         due = self.roster.now() - TICK_MS // 2
@@ -319,5 +382,7 @@ class Service:
 
     def _judge_sites(self) -> None:
         now = self.roster.now()
-        for text in self.roster.judged(judge_sites(self.roster.pools, self._anchors(), now, self.roster.sites), now):
+        # Who has fallen silent is judged as of what has been taken in.
+        asof = now - self.roster.behind_ms
+        for text in self.roster.judged(judge_sites(self.roster.pools, self._anchors(), asof, self.roster.sites), now):
             _log.warning("%s", text)

@@ -165,7 +165,7 @@ class StreamState:
         if offset != self.facts.around.clock_offset_ms:
             self.facts = replace(self.facts, around=replace(self.facts.around, clock_offset_ms=offset))
         self._ask_for_missing(report, changed)
-        return [ev.AgentReported(self.host, self.stream, self.facts)]
+        return [ev.AgentReported(self.host, self.stream, self.facts, self._recv)]
 
     def _ask_for_missing(self, report: pb.Report, changed: list[str]) -> None:
         """An agent says how far each of its sections has come; one of which we hold an older state is asked for."""
