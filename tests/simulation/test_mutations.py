@@ -81,6 +81,8 @@ def test_the_proof_is_renewed_before_an_order_is_sent_again(monkeypatch: pytest.
     assert sim.promote_calls() == []
     assert sim.masters() == ["h1"]
     assert sim.has(Kind.SUPERSEDED)
+    monkeypatch.setattr(promotion, "renewed", lambda d, failover: True)
+    monkeypatch.setattr(promotion, "_outlived", lambda d, failover: None)
     monkeypatch.setattr(promotion, "find_proof", lambda d, failover: failover.proof)
     monkeypatch.setattr(promotion, "looked", lambda d, failover, proof: True)
     monkeypatch.setattr(promotion, "last_look", lambda d, failover, proof: "")
