@@ -8,13 +8,14 @@ import pytest
 from tests.core.pool import QUIET, Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import OrderOutcome, Power, RoleAnswer, Said
 from poolwarden_collector.core.facts import Outcome as OrderEnd
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PoolLive, Site
 from poolwarden_collector.core.orders import Reply
-from poolwarden_collector.core.silenced import excused, spoken
+from poolwarden_collector.core.silenced import excused
 
 
 def dark(n: int = 3, power: Power = Power.UNKNOWN, **pool: bool) -> Guarded:

@@ -21,6 +21,7 @@ from poolwarden_collector.core import (
     failover,
     gatekeeper,
     master,
+    named,
     operator,
     questions,
     remedies,
@@ -122,7 +123,14 @@ def _act(d: Draft, verdict: Verdict) -> None:
         verdict = judge(signs(d))
     device_health.watch(d)
     remedies.watch_power(d, verdict)
-    works = remedies.succeed, remedies.without_master, remedies.relocate, failover.advance, restart.restart_master
+    works = (
+        named.adopt,
+        remedies.succeed,
+        remedies.without_master,
+        remedies.relocate,
+        failover.advance,
+        restart.restart_master,
+    )
     for work in works:
         written = len(d.entries)
         work(d, verdict)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import forecast, members, questions, stakes
+from poolwarden_collector.core import forecast, members, questions, silenced, stakes
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
@@ -322,7 +322,10 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         return
     if failover.path is Path.ROLES:
         subjects = (refusal.code, *refusal.subjects)
-        block(d, failover, Blocker.NOT_EVERYBODY, subjects, f"it is not certain that nobody is master: {refusal.why}")
+        silent = [host for host in d.record.hosts if not d.heard(host) and not silenced.excused(d, host)]
+        step = silenced.next_step(d, silent) if silent else ""
+        why = f"it is not certain that nobody is master: {refusal.why}"
+        block(d, failover, Blocker.NOT_EVERYBODY, subjects, why, step)
         return
     power = view(d, failover.old_master)
     if power.power is Power.ON and questions.may_shoot(d, failover) and shoot(d, failover):
@@ -367,7 +370,11 @@ def _say_proof(d: Draft, proof: Proof) -> str:
         refused = ", ".join(proof.facts["refused_to"])
         return f"{name} holds its toolstack at term {proof.facts['term']}, and its closed port refused {refused}"
     if proof.kind == "roles":
-        return f"all {len(proof.facts['followed'])} hosts of the pool are members, and follow hosts that are heard"
+        off = "; ".join(proof.facts.get("off", {}).values())
+        whose = (
+            "that are heard are members; " + off if off else "of the pool are members, and follow hosts that are heard"
+        )
+        return f"all {len(proof.facts['followed'])} hosts {whose}"
     gaps = [item["second"]["ended_ms"] - item["first"]["ended_ms"] for item in proof.facts["readings"]]
     return f"power of {name} read OFF twice, {min(gaps) / 1000:.1f} s apart, and nothing has answered since"
 

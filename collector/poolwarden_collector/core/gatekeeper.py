@@ -28,7 +28,7 @@ from poolwarden_collector.core.live import WaitingGate
 from poolwarden_collector.core.look import last_look, looked
 from poolwarden_collector.core.orders import AnswerGate
 from poolwarden_collector.core.proof import Refusal, find_proof
-from poolwarden_collector.core.record import REVERSIBLE, Step
+from poolwarden_collector.core.record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.silenced import excused
 
 OPEN, SHUT, WAIT = "open", "shut", "wait"
@@ -98,7 +98,8 @@ def _decide(d: Draft, host: HostId, pool_conf: Role) -> Answer:
     if failover is not None and failover.fence_pending is not None and failover.old_master == host:
         return Answer(WAIT, "a power-off of this host may still be under way")
     if failover is not None and failover.open and failover.step not in REVERSIBLE:
-        if host == failover.old_master:
+        # Where nobody was master, whoever was silent then may have been it.
+        if host == failover.old_master or (failover.path is Path.ROLES and host != failover.candidate):
             new = _verified(d, failover.candidate) if failover.step is Step.PROMOTED else ""
             return Answer(SHUT, f"{d.name(failover.candidate)} is to succeed it at term {failover.term}", new)
         if host == failover.candidate and failover.step is Step.PROMOTING:

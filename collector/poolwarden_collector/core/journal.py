@@ -30,6 +30,7 @@ class Kind(Enum):
     POOL_NAMED = "pool-named"
     POOL_LISTED = "pool-listed"
     MASTER_OBSERVED = "master-observed"
+    MASTER_NAMED = "master-named"
     TERM_OBSERVED = "term-observed"
     STANDING = "standing"
     DEVICE_BOUND = "device-bound"

@@ -208,6 +208,7 @@ class PoolLive:
     cooldown_until: Ms | None = None
     human_at: Ms | None = None
     words_at: dict[HostId, Ms] = field(default_factory=dict)  # when this run heard the word that a host is off
+    awaited: dict[HostId, Ms] = field(default_factory=dict)  # hosts whose silence blocks something, and since when last
     voices: dict[HostId, tuple[Ms, str]] = field(default_factory=dict)  # when a silent host's xapi last told its role
     fenced_at: Ms = 0  # when the last power-off run ended; readings from before it say nothing about it
     serial: int = 0

@@ -35,7 +35,7 @@ from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, paired_since
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Failover
-from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.silenced import excused, next_step
 from poolwarden_collector.core.verdict import Witness
 
 ORDER_VALID_MS: Ms = 15_000
@@ -163,21 +163,14 @@ def _awaited(d: Draft, failover: Failover, look: Look) -> bool:
         return False
     names = " and ".join(d.name(host) for host in waits)
     why = f"agent and xapi of {names} are silent: if it was just made master by others, it is restarting now"
-    block(
-        d,
-        failover,
-        Blocker.SILENT_MEMBER,
-        waits,
-        why,
-        f"waits {d.policy.promote_budget / 1000:.0f} s for it",
-        alert=False,
-    )
+    step = f"waits {d.policy.promote_budget / 1000:.0f} s for it. {next_step(d, waits)}"
+    block(d, failover, Blocker.SILENT_MEMBER, waits, why, step, alert=False)
     _again(d, failover, look)
     return True
 
 
 def _might_be_up(d: Draft, host: HostId) -> bool:
-    return d.heard(host) is None and view(d, host).power is not Power.OFF
+    return d.heard(host) is None and view(d, host).power is not Power.OFF and not excused(d, host)
 
 
 def _needed_after(d: Draft, failover: Failover, proof: Proof) -> Ms:

@@ -12,21 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import approval, binding, dead, designate, lost, planned, silenced, switching
-from poolwarden_collector.core import failover as machine
+from poolwarden_collector.core import (
+    approval,
+    binding,
+    dead,
+    designate,
+    lost,
+    named,
+    planned,
+    remedies,
+    silenced,
+    switching,
+)
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.blockers import Blocker
+from poolwarden_collector.core.confirmation import reads_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import unblock
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.evidence import serving, signs, suspected
-from poolwarden_collector.core.facts import HostId, Power, Role, Tri
+from poolwarden_collector.core.evidence import signs
+from poolwarden_collector.core.facts import Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.placements import placements_of
-from poolwarden_collector.core.power import view
-from poolwarden_collector.core.record import REVERSIBLE, Step
 from poolwarden_collector.core.restart import order_restart, restart_refusal
 from poolwarden_collector.core.verdict import Verdict, judge
 
@@ -73,16 +82,11 @@ def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if d.record.planned is not None and d.record.planned.host == host:
         planned.end_planned(d, f"{said.actor} does not wait for {name} any more", said.actor)
         verdict = judge(signs(d))
-    if why := _no_proof_of_it(d, host, verdict):
+    if named.adopt(d, verdict):
+        verdict = judge(signs(d))
+    if why := remedies.word_refusal(d, host, verdict):
         return f"confirmed: {name} counts as off until it gives a sign of life; {why}"
-    if d.failover is None:
-        machine.decide(d, f"{said.actor} confirmed that {name} is safe")
-    data = {"host": host, "by": said.actor, "how": how, "typed": said.arg("typed_name")}
-    despite = view(d, host).power is Power.ON
-    text = f"{said.actor} confirmed that {name} is safe: {how}" + (" (power reads ON)" if despite else "")
-    d.note(Kind.HUMAN_CONFIRMED, text, said.actor, **data, despite_power_on=despite)
-    # The claim, the candidate check and the last look are repeated after the confirmation.
-    d.change(human_at=d.now, claims={}, claims_since=None, look=None)
+    remedies.by_word(d, host)
     return f"confirmed; failover {d.failover.id if d.failover else ''} goes on with a last look at every member"
 
 
@@ -105,40 +109,12 @@ def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
         # Its agent may be on its way back to this collector.
         left = (d.quiet_until - d.now) / 1000
         return No("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
-    if silenced.reads_on(d, host) and said.arg("despite_power_on") != "yes":
+    if reads_on(d, host) and said.arg("despite_power_on") != "yes":
         step = (
             f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."
         )
         return No("power-on", f"the power of {name} reads ON", step)
     return None
-
-
-def _no_proof_of_it(d: Draft, host: HostId, verdict: Verdict) -> str:
-    """Why a word about this host decides no failover and is none's proof, in one sentence; empty if it is."""
-    failover = d.failover
-    if host != suspected(d):
-        return "it is not the master that vanished"
-    if serving(d):
-        return f"{d.name(serving(d)[0])} serves as master"
-    if failover is not None:
-        after = failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING
-        return f"failover {failover.id} is past its proof" if after else ""
-    if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
-        return f"no failover begins: the pool is {verdict.word}: {verdict.meaning}"
-    refusal = _may_not(d)
-    return f"no failover begins: {refusal}" if refusal else ""
-
-
-def _may_not(d: Draft) -> str:
-    """What stands against a failover at an operator's word: his word stands in for mode and cool-down, not for the
-    rest.
-    """
-    if d.record.paused is not None:
-        return f"the pool is paused: {d.record.paused}"
-    if d.quiet:
-        return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
-    held = deposed(d)
-    return held.text if held is not None else ""
 
 
 def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:

@@ -6,7 +6,7 @@ its sentence is for people. ``None`` means that nothing stands against it.
 
 from __future__ import annotations
 
-from poolwarden_collector.core import restored, strangers
+from poolwarden_collector.core import named, restored, strangers
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.epoch import name
 from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
@@ -24,7 +24,8 @@ def may_begin(d: Draft, verdict: Verdict) -> Reason | None:
     if verdict is not Verdict.VANISHED:
         return not_now(verdict)
     agent = d.agent(suspected(d))
-    if agent is not None and agent.reported and agent.facts.role.pool_conf is Role.MEMBER:
+    member = agent is not None and agent.reported and agent.facts.role.pool_conf is Role.MEMBER
+    if member and not named.is_known(d, suspected(d)):
         was = f"{d.name(suspected(d))} was itself a member when it was last heard: who is master is not known"
         return Reason(Cause.WAS_MEMBER, was, (suspected(d),))
     return firm_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)

@@ -14,9 +14,11 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core import silenced
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import renewed, vetoes
+from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
@@ -30,7 +32,7 @@ from poolwarden_collector.core.permission import behind
 from poolwarden_collector.core.power import block_of, forget
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Failover
+from poolwarden_collector.core.record import Failover, Path
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
@@ -126,7 +128,8 @@ def _undo_on_paper(d: Draft, failover: Failover, host: HostId) -> None:
 
 
 def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
-    """The candidate's own power is proven off: it can act no more, and only then may another host take its place.
+    """The candidate's own power is proven off, or a person says so of it: it can act no more, and only then may another
+    host take its place.
 
     The failover ends at a new term. The candidate is owed a tombstone, because its pool.conf may say master; then the
     gated old master may open, or another failover finds another successor.
@@ -136,13 +139,18 @@ def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
     if d.heard(host) is not None or known is None or d.quiet:
         return False
     proof = verify_power(d, host, known.boot_id)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, Proof):
+        how = f"{', '.join(str(item['device']) for item in proof.facts['readings'])} read OFF twice"
+    elif (word := spoken(d, host)) is not None:
+        # safety: a word of this run, about this very boot, and no sign of life since.
+        how = f"{word.by} confirmed it: {word.how}"
+    else:
         return False
     gone = f"{d.name(host)}, which alone could be promoted, is itself off"
     successor = d.record.master
     text = f"{d.name(host)} is owed a tombstone: it may have become master before it went off"
     d.note(Kind.OWED, text, host=host, what="tombstone", successor=successor)
-    abort(d, f"{gone} ({', '.join(str(item['device']) for item in proof.facts['readings'])} read OFF twice)")
+    abort(d, f"{gone} ({how})")
     return True
 
 
@@ -181,6 +189,8 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
         facts = {"device": device, "why": quarantine, "block": block_of(d, device, failover.old_master)}
         d.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", **facts)
     forget(d, failover.old_master)
+    # safety: it was met alive, so that nobody's word about it counts any more, in this failover or another.
+    silenced.alive(d, failover.old_master, d.now, f"{name} has met another master")
     d.change(human_at=None, look=None, step_since=d.now)
     title = f"{d.record.name or d.record.pool}: {name} gave the role up again in failover {failover.id}"
     d.raise_alert(f"{failover.id}/gave-up-the-role", "critical", title, why)
@@ -222,7 +232,8 @@ def _resend(d: Draft, failover: Failover) -> None:
     if agent is None:
         if d.now - d.live.step_since >= d.policy.promote_budget:
             why = f"{d.name(failover.candidate)} was to be promoted and is not heard"
-            block(d, failover, Blocker.UNVERIFIED, (failover.candidate, "not heard"), why)
+            step = _of_a_silent_candidate(d, failover)
+            block(d, failover, Blocker.UNVERIFIED, (failover.candidate, "not heard"), why, step)
         return
     if sent is not None and sent.stream == agent.stream and not _due_again(d, sent):
         return
@@ -367,8 +378,7 @@ def _await_new_master(d: Draft, failover: Failover) -> None:
         d.mark("new-xapi")
     if d.now - d.live.step_since < d.policy.promote_budget or _restart_once(d, failover):
         return
-    agent = d.heard(failover.candidate)
-    name = d.name(failover.candidate)
+    agent, name = d.heard(failover.candidate), d.name(failover.candidate)
     if agent is None:
         seen_as, why = "not heard", f"{name} was promoted and is not heard"
     elif agent.facts.role.pool_conf is not Role.MASTER:
@@ -380,7 +390,14 @@ def _await_new_master(d: Draft, failover: Failover) -> None:
         seen_as = "new process"
         why = f"{name}'s new xapi does not serve as master yet (TCP {agent.facts.xapi.liveness.value})"
     step = f"Nobody else is promoted. Look at {name}'s xapi; poolwarden restart-xapi {name}"
+    step = _of_a_silent_candidate(d, failover) if agent is None else step
     block(d, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
+
+
+def _of_a_silent_candidate(d: Draft, failover: Failover) -> str:
+    """It goes on by itself once the candidate is heard, and with another one once it is off."""
+    name = d.name(failover.candidate)
+    return f"Start its agent again. Or switch {name} off: {silenced.next_step(d, (failover.candidate,))}"
 
 
 def _promoted(d: Draft, failover: Failover) -> None:
@@ -393,6 +410,8 @@ def _promoted(d: Draft, failover: Failover) -> None:
     forget(d, old)
     d.change(master_since=d.now)
     owe_removals(d, failover, failover.candidate)
+    if failover.path is Path.ROLES:
+        _mark_the_silent(d, failover)
     if not old or old == failover.candidate:
         return
     mark = f"{d.name(old)} is owed its tombstone: it must not act as master when it returns"
@@ -400,3 +419,11 @@ def _promoted(d: Draft, failover: Failover) -> None:
     if failover.hold_order:
         release = f"{d.name(old)} is owed its release as a member: its toolstack is held"
         d.note(Kind.OWED, release, host=old, what="release", successor=failover.candidate)
+
+
+def _mark_the_silent(d: Draft, failover: Failover) -> None:
+    """Who was off when nobody was master may have been it: nothing but a tombstone tells it when it comes back."""
+    for host in sorted(d.record.hosts, key=d.name):
+        if d.heard(host) is None and host != failover.candidate:
+            text = f"{d.name(host)} is owed a tombstone: it was silent, and may have been the master"
+            d.note(Kind.OWED, text, host=host, what="tombstone", successor=failover.candidate)

@@ -12,8 +12,9 @@ promote without one. Each verifier returns a proof or a ``Refusal`` with the rea
   80, by a probe of the last 10 s, and answered at neither. A timeout is no refusal: either may be filtered.
 * *rebooted*: the same machine in another boot, whose boot gate is shut at the failover's term. It only ever stands in
   for power, once the promotion was intended.
-* *roles*: every host on record has answered a claim at this term and is a member by process and by pool.conf, and no
-  pool.conf names a host that is not heard. Then there is no master that could be harmed.
+* *roles*: every host on record has answered a claim at this term and is a member by process and by pool.conf, or is
+  silent and off: by its power, or by a person's word (confirmation.py). No pool.conf names any other host, and a word
+  about a silent one that it names is as fresh as a human proof. Then there is no master that could be harmed.
 * *human*: a named operator typed the host's name and how it was made safe, within ``human_proof_fresh``.
 
 Never: silence, refused connections alone, an unreachable BMC, an ``off`` that was not read back.
@@ -24,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from poolwarden_collector.core.confirmation import confirmed, spoken
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import (
     FenceDevice,
@@ -213,10 +215,14 @@ def verify_rebooted(d: Draft, failover: Failover) -> Proof | Refusal:
 def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
     """The roles proof: nobody in the whole pool is master, by the word of every single host at this term."""
     heard: dict[str, str] = {}
+    off: dict[HostId, str] = {}
     for host in sorted(d.record.hosts, key=d.name):
         agent = d.heard(host)
         if agent is None:
-            return Refusal("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
+            off[host] = why_off(d, host)
+            if not off[host]:
+                return Refusal("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
+            continue
         if host not in d.live.claims:
             return Refusal("NO_CLAIM", f"{d.name(host)} has not answered the claim at term {failover.term}")
         role, at = agent.facts.role, agent.facts.observed.host
@@ -229,11 +235,26 @@ def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
             return Refusal("MAY_BE_MASTER", f"{d.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
         heard[host] = role.master_address
     known = {d.record.address_of(host) for host in heard}
+    # safety: who is followed is the likeliest master; an old word is enough for a silent member, not for it.
+    known |= {d.record.address_of(host) for host in off if _proven_off(d, host) or spoken(d, host) is not None}
     for host, address in heard.items():
         if address not in known:
-            return Refusal("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard")
-    facts = {"followed": {d.name(host): address for host, address in heard.items()}}
+            return Refusal("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard or off")
+    facts: dict[str, Any] = {"followed": {d.name(host): address for host, address in heard.items()}}
+    facts |= {"off": {d.name(host): why for host, why in off.items()}} if off else {}
     return Proof(_TOKEN, "roles", failover.old_master, failover.old_boot, facts)
+
+
+def why_off(d: Draft, host: HostId) -> str:
+    """Why this silent host cannot be the master, in one sentence; empty: it may be."""
+    if _proven_off(d, host):
+        return f"the power of {d.name(host)} reads OFF"
+    word = confirmed(d, host)
+    return f"{word.by} confirmed that {d.name(host)} is off: {word.how}" if word is not None else ""
+
+
+def _proven_off(d: Draft, host: HostId) -> bool:
+    return isinstance(verify_power(d, host, d.record.hosts[host].boot_id), Proof)
 
 
 def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:

@@ -434,6 +434,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.POOL_NAMED: lambda r, e: replace(r, name=e.data["name"]),
     Kind.POOL_LISTED: lambda r, e: replace(r, listed=frozenset(e.data["hosts"])),
     Kind.MASTER_OBSERVED: _master_observed,
+    Kind.MASTER_NAMED: _master_observed,
     Kind.TERM_OBSERVED: lambda r, e: replace(r, term=max(r.term, e.term)),
     Kind.STANDING: _standing,
     Kind.VERDICT: _verdict,

@@ -13,14 +13,17 @@ from poolwarden_collector.core import collecting, dead, device_health, proxy, qu
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import silence_of, suspected
+from poolwarden_collector.core.evidence import serving, silence_of, suspected
 from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power
 from poolwarden_collector.core.gatekeeper import waited_for
+from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.orders import ReadPower, Through
 from poolwarden_collector.core.permission import (
     boot_grace,
+    deposed,
     firm_refusal,
     hold_refusal,
     may_begin,
@@ -105,7 +108,12 @@ def _next_reading(d: Draft, host: HostId, device: FenceDevice, state: PowerState
 
 
 def succeed(d: Draft, verdict: Verdict) -> None:
-    """MasterVanished: decide at once on OFF, when no reading can be had, or after patience by policy; else ask."""
+    """MasterVanished: decide at once on a person's word, on OFF or when no reading can be had, or after patience by
+    policy; else ask.
+    """
+    if d.failover is None and _word_waits(d) and not word_refusal(d, suspected(d), verdict):
+        by_word(d, suspected(d))
+        return
     if d.failover is not None or verdict is not Verdict.VANISHED:
         _withdraw(d, verdict)
         return
@@ -129,6 +137,50 @@ def succeed(d: Draft, verdict: Verdict) -> None:
             machine.decide(d, f"{power.why}, and patience is over")
         else:
             ask_shot(d, master)
+
+
+def word_refusal(d: Draft, host: HostId, verdict: Verdict) -> str:
+    """Why a word that this host is off decides no failover now and is none's proof, in one sentence; empty if it does.
+
+    It stands in for mode and cool-down, not for the rest.
+    """
+    failover = d.failover
+    if host != suspected(d):
+        return "it is not the master that vanished"
+    if serving(d):
+        return f"{d.name(serving(d)[0])} serves as master"
+    if failover is not None:
+        after = failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING
+        return f"failover {failover.id} is past its proof" if after else ""
+    if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
+        return f"no failover begins while the pool is {verdict.word}: {verdict.meaning}"
+    if d.record.paused is not None:
+        return f"no failover begins: the pool is paused: {d.record.paused}"
+    if d.quiet:
+        return f"no failover begins: start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left"
+    held = deposed(d)
+    return held.text if held is not None else ""
+
+
+def _word_waits(d: Draft) -> bool:
+    """Was it said of the master, in this run, when it could begin nothing? Each word is used once."""
+    host = suspected(d)
+    used = d.live.human_at is not None and d.live.words_at.get(host, -1) <= d.live.human_at
+    return spoken(d, host) is not None and not used
+
+
+def by_word(d: Draft, host: HostId) -> None:
+    """The word about the master that vanished decides a failover, or is the open one's proof."""
+    word = d.record.confirmed[host]
+    if d.failover is None:
+        machine.decide(d, f"{word.by} confirmed that {d.name(host)} is safe")
+    data = {"host": host, "by": word.by, "how": word.how, "typed": d.name(host)}
+    text = f"{word.by} confirmed that {d.name(host)} is safe: {word.how}"
+    text += " (power reads ON)" if word.despite_power_on else ""
+    d.note(Kind.HUMAN_CONFIRMED, text, word.by, **data, despite_power_on=word.despite_power_on)
+    # The claim, the candidate check and the last look are repeated after the confirmation. What was said counts from
+    # when it was said, not from now.
+    d.change(human_at=d.live.words_at[host], claims={}, claims_since=None, look=None)
 
 
 def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
@@ -167,17 +219,28 @@ def without_master(d: Draft, verdict: Verdict) -> None:
     refusal = roles_refusal(d)
     if refusal:
         title = f"{d.record.name or d.record.pool}: no host serves as master, and none is promoted"
-        questions.tell(d, refusal, f"no host serves as master, and none is promoted: {refusal}", title)
+        missing = _missing(d)
+        silenced.awaits(d, missing)
+        step = f". {silenced.next_step(d, missing)}" if missing and not firm_refusal(d) else ""
+        questions.tell(d, refusal, f"no host serves as master, and none is promoted: {refusal}{step}", title)
     elif not may_begin_again(d):
-        begin(d, "all hosts of the pool are heard and none is master", Path.ROLES)
+        off = [why for host in sorted(d.record.hosts, key=d.name) if (why := silenced.excused(d, host))]
+        whole = "all hosts of the pool are heard and none is master"
+        begin(d, "; ".join(["every heard host says that it is no master", *off]) if off else whole, Path.ROLES)
 
 
 def roles_refusal(d: Draft) -> Reason | None:
-    """Why nobody may be promoted in a pool that has no master, not even at an operator's word."""
-    missing = tuple(host for host in sorted(d.record.hosts, key=d.name) if not d.heard(host))
+    """Why nobody may be promoted in a pool that has no master, not even at an operator's approval."""
+    missing = tuple(_missing(d))
     names = ", ".join(d.name(host) for host in missing)
     absent = f"{names} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
     return firm_refusal(d) or (Reason(Cause.NOT_HEARD, absent, missing) if missing else None)
+
+
+def _missing(d: Draft) -> list[HostId]:
+    """The silent hosts that may be the master: neither proven off nor confirmed off by a person."""
+    silent = [host for host in sorted(d.record.hosts, key=d.name) if not d.heard(host)]
+    return [host for host in silent if not silenced.excused(d, host)]
 
 
 def relocate(d: Draft, verdict: Verdict) -> None:

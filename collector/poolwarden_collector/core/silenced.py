@@ -12,7 +12,7 @@ Rules
   operator says that he knows.
 * It is durable, and so outlives the collector: it excuses a silence, which is heard again at any moment. As the *proof*
   that an old master or a candidate is harmless it counts only in the run that heard it, within
-  ``human_proof_fresh`` (``spoken``).
+  ``human_proof_fresh`` (confirmation.py).
 * Any later sign of life ends it: the agent's stream or message, an answered probe, a role that it tells. An answered
   ping, or a port that takes connections and tells nothing, is none.
 * It is never a proof about another host, and a power that reads ON without ``despite_power_on`` makes it worthless.
@@ -20,15 +20,17 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from poolwarden_collector.core.confirmation import reads_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import answered, foreign, fresh_probe, own_alive, silence_of, suspected
-from poolwarden_collector.core.facts import HostId, Ms, Power, RoleAnswer, Said
+from poolwarden_collector.core.evidence import answered, foreign, fresh_probe, own_alive
+from poolwarden_collector.core.facts import HostId, Ms, RoleAnswer, Said
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.power import view
-from poolwarden_collector.core.proof import Proof, verify_power
-from poolwarden_collector.core.record import Confirmed
+from poolwarden_collector.core.proof import why_off
 
 VOICE_FRESH_MS: Ms = 20_000
+AWAITED_MS: Ms = 15_000  # how long what its silence blocks is remembered; said anew in every pass
 READ_AFTER_MS: Ms = 60_000  # how long after the word the power is read, to see whether it contradicts it
 
 
@@ -36,49 +38,18 @@ def excused(d: Draft, host: HostId) -> str:
     """Why this silent host's silence blocks nothing, in one sentence without a full stop; empty: it blocks, or the host
     is not silent.
     """
-    known = d.record.hosts.get(host)
-    if known is None or lives(d, host):
-        return ""
-    if isinstance(verify_power(d, host, known.boot_id), Proof):
-        return f"the power of {d.name(host)} reads OFF"
-    word = confirmed(d, host)
-    return f"{word.by} confirmed that {d.name(host)} is off: {word.how}" if word is not None else ""
-
-
-def confirmed(d: Draft, host: HostId) -> Confirmed | None:
-    """The word about this host that stands now: of its last known boot, and not contradicted by its power."""
-    word, known = d.record.confirmed.get(host), d.record.hosts.get(host)
-    if word is None or known is None or word.boot_id != known.boot_id:
-        return None
-    # safety: the machine's own power contradicts a word that was given without knowing of it.
-    return None if reads_on(d, host) and not word.despite_power_on else word
-
-
-def reads_on(d: Draft, host: HostId) -> bool:
-    """Does its power read ON, and by readings that began since it fell silent? Earlier ones tell of an earlier time.
-
-    Where the word is to be a proof (the old master, a candidate), any reading counts: its power is being read.
-    """
-    seen, failover = view(d, host), d.failover
-    if seen.power is not Power.ON:
-        return False
-    strict = host == suspected(d) or (failover is not None and host == failover.candidate)
-    since = d.now - silence_of(d, host)
-    return strict or any(reading.power is Power.ON and reading.started_at >= since for reading in seen.readings)
+    return "" if host not in d.record.hosts or lives(d, host) else why_off(d, host)
 
 
 def wants_reading(d: Draft, host: HostId) -> bool:
-    """Is this silent host's power to be read now, because somebody has just said that it is off?"""
-    at = d.live.words_at.get(host)
-    return at is not None and d.now - at < READ_AFTER_MS and d.heard(host) is None
-
-
-def spoken(d: Draft, host: HostId) -> Confirmed | None:
-    """The same, where it is to be the proof that this host is harmless: said in this run, and not too long ago."""
-    at = d.live.words_at.get(host)
-    # safety: a word from before this collector's start has an unknown age; a person must say it again.
-    fresh = at is not None and d.now - at <= d.policy.human_proof_fresh
-    return confirmed(d, host) if fresh else None
+    """Is this silent host's power to be read now: because its silence blocks, or somebody has just said that it is
+    off?
+    """
+    if d.heard(host) is not None:
+        return False
+    said, awaited = d.live.words_at.get(host), d.live.awaited.get(host)
+    newly = said is not None and d.now - said < READ_AFTER_MS
+    return newly or (awaited is not None and d.now - awaited < AWAITED_MS)
 
 
 def lives(d: Draft, host: HostId) -> str:
@@ -94,6 +65,20 @@ def lives(d: Draft, host: HostId) -> str:
         return f"the collector's own probe of the xapi of {name} is answered"
     at, how = d.live.voices.get(host, (None, ""))
     return how if at is not None and d.now - at <= VOICE_FRESH_MS else ""
+
+
+def awaits(d: Draft, hosts: Iterable[HostId]) -> None:
+    """The silence of these hosts blocks something now: their power is read by itself."""
+    mine = {host: d.now for host in hosts if d.live.awaited.get(host) is None or d.now - d.live.awaited[host] >= 1_000}
+    if mine:
+        d.change(awaited={**d.live.awaited, **mine})
+
+
+def next_step(d: Draft, hosts: Iterable[HostId]) -> str:
+    """What a person can do about their silence, as a command; one is enough to see how."""
+    names = sorted(d.name(host) for host in hosts)
+    commands = "; ".join(f"poolwarden confirm-fenced {name}" for name in names)
+    return f"Make sure that {' and '.join(names)} {'is' if len(names) == 1 else 'are'} off, then: {commands}"
 
 
 # ------------------------------------------------------------------------------------------------ the word

@@ -1,0 +1,94 @@
+"""A master that nobody has seen serve: the one silent host that every heard host follows by its pool.conf.
+
+Theory
+------
+The collector knows a master by its own word (master.py). One that was made master and died before its agent could say
+so leaves a pool whose members all follow it, and whose record still names its predecessor. Then not the host on record
+is to be succeeded, but the one that is followed: its silence blocks, its power or a person's word ends that.
+
+Rules
+-----
+* Named is a host of this pool that is silent for ``vanished_after``, when every heard host is a member that follows its
+  address, by pool.conf and by whatever process runs there, and nobody serves or is set to be master.
+* The host on record must be one of those that follow it, or be excused (silenced.py): a predecessor that may still act
+  as master is not forgotten for what a copied pool.conf says.
+* A host that is owed a tombstone was succeeded already: who still follows it has only not been repointed yet.
+* Adopting it proves nothing. It raises the term, and from there its absence is judged as any master's: promotion needs
+  the proof of its own power, or a person's word about it.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import abort
+from poolwarden_collector.core.evidence import serving, set_as_master, silence_of, suspected
+from poolwarden_collector.core.facts import HostId, Role
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.record import REVERSIBLE
+from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.verdict import Verdict
+
+_GROUNDS = (Verdict.NO_MASTER, Verdict.VANISHED, Verdict.UNWITNESSED)
+
+
+def adopt(d: Draft, verdict: Verdict) -> bool:
+    """Take the named master for the one on record where nobody serves, and end a failover that is about another; True
+    if that was done.
+    """
+    failover = d.failover
+    if d.quiet or verdict not in _GROUNDS or (failover is not None and failover.step not in REVERSIBLE):
+        return False
+    host = named(d)
+    if not host or host == suspected(d):
+        return False
+    before = d.record.master
+    followers = ", ".join(d.name(other) for other in sorted(d.record.hosts, key=d.name) if d.heard(other))
+    what = f"{d.name(host)} is the master of {followers} by their pool.conf, and was never seen serving"
+    if failover is not None:
+        abort(d, what)
+    term = d.record.term + 1
+    data = {"host": host, "before": before}
+    d.write(Entry(Kind.MASTER_NAMED, f"{what}: its loss is judged now; the term is {term}", data, "", term))
+    d.change(master_since=d.now, human_at=None)
+    if before and d.heard(before) is None:
+        text = f"{d.name(before)} is owed a tombstone: it was the master before {d.name(host)}, and may not know it"
+        d.note(Kind.OWED, text, host=before, what="tombstone", successor=host)
+    return True
+
+
+def named(d: Draft) -> HostId:
+    """The silent host that every heard host follows; empty if there is none."""
+    if serving(d) or set_as_master(d):
+        return ""
+    followed = {_followed(d, host) for host in d.record.hosts if d.heard(host)}
+    address = followed.pop() if len(followed) == 1 else ""
+    hosts = [host for host in d.record.hosts if address and d.record.address_of(host) == address]
+    if len(hosts) != 1 or silence_of(d, hosts[0]) < d.policy.vanished_after or d.heard(hosts[0]):
+        return ""
+    superseded = any(item.host == hosts[0] and item.what == "tombstone" for item in d.record.owed)
+    before = d.record.master
+    # safety: the host on record may be the master still, unless it says itself whom it follows, or is off.
+    known = not before or before == hosts[0] or d.heard(before) is not None or bool(excused(d, before))
+    return hosts[0] if known and not superseded else ""
+
+
+def _followed(d: Draft, host: HostId) -> str:
+    """Whom a heard host follows, by pool.conf and by its process; empty: nobody, or that is not certain."""
+    agent = d.heard(host)
+    assert agent is not None
+    role = agent.facts.role
+    if role.pool_conf is not Role.MEMBER:
+        return ""
+    other = role.running is Role.MEMBER and role.running_master_address != role.master_address
+    return "" if other else role.master_address
+
+
+def is_known(d: Draft, host: HostId) -> bool:
+    """Was this host, a member when it was last heard, made master since? So say all that are heard, and whom it
+    followed then is one of them.
+    """
+    agent = d.agent(host)
+    if agent is None or named(d) != host:
+        return False
+    then = [other for other in d.record.hosts if d.record.address_of(other) == agent.facts.role.master_address]
+    return all(d.heard(other) is not None or bool(excused(d, other)) for other in then)
