@@ -18,6 +18,7 @@ from typing import Any
 from poolwarden_collector.core import (
     binding,
     device_health,
+    elsewhere,
     identity,
     planned,
     proxy,
@@ -260,6 +261,7 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     sent = d.sent(result.order_id)
     if sent is not None and sent.host == event.host:
         d.change(sent={**d.live.sent, result.order_id: replace(sent, result=result, answered_at=d.now)})
+    elsewhere.note_roles(d, event.host, result.roles)
     unheard.note(d, event.host, result.order_id, result.roles)
     if result.claim is not None and sent is not None and result.outcome is Outcome.DONE:
         _claimed(d, event.host, result.order_id, result.claim)

@@ -134,7 +134,9 @@ def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No
 
 def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms: tuple[str, ...]) -> None:
     """Journal the yes on the open failover; it counts from now."""
-    overruled = needs_word(d)
+    overruled, failover = needs_word(d), d.failover
+    # What was said yes to before in this failover still counts; a remedy's yes is about no other host.
+    before = questions.approval(d, failover).get("hosts", ()) if failover is not None else ()
     beyond = f"; overruled: {overruled}" if overruled else ""
     data: dict[str, Any] = {
         "question": question.id,
@@ -145,6 +147,7 @@ def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms:
         "accept_stale_ms": given.stale_ms,
         "shoot": given.shoot,
         "vms": list(vms),
+        "hosts": sorted({*question.hosts, *before}),
         "overruled": overruled.text if overruled else "",
     }
     d.note(Kind.APPROVED, f"{said.actor} approved: {question.what}{_in_words(given)}{beyond}", said.actor, **data)

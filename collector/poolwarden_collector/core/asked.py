@@ -29,6 +29,7 @@ class Ask(Enum):
     FAILOVER = "failover"  # fail over, where mode or cool-down hold it
     TOOLSTACK = "toolstack"  # hold the master's toolstack and promote another, where mode or cool-down hold it
     RESTART = "restart"  # restart the master's xapi
+    UNHEARD = "unheard"  # go on although members are alive whose agents are not heard
     REPAIR = "repair"  # repoint a member or restart its xapi
 
 
@@ -59,6 +60,7 @@ class Question:
     failover: str = ""  # the open failover that stands still for it; empty: none is decided
     path: str = ""  # how the old master would be made harmless, where a yes decides a failover
     vms: tuple[str, ...] = ()  # the VMs that would be killed: a yes covers these and no others
+    hosts: tuple[HostId, ...] = ()  # members that are alive and not heard: a yes covers these and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _asked(asked: Asked, entry: Entry) -> Asked:
         entry.failover,
         d["path"],
         tuple(d["vms"]),
+        tuple(d.get("hosts", ())),
     )
     replaced, ground = asked.replaced or asked.before not in ("", question.ground), question.ground
     return replace(asked, open=question, number=question.number, of=entry.failover, before=ground, replaced=replaced)

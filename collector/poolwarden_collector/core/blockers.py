@@ -25,6 +25,7 @@ class Blocker(StrEnum):
     SILENT_MEMBER = "BLOCKED_SILENT_MEMBER"  # its time, or the member's answer
     UNASKED_MEMBER = "BLOCKED_UNASKED_MEMBER"  # anybody's answer about the member, its power, or confirm-fenced of it
     ROLE_UNTOLD = "BLOCKED_ROLE_UNTOLD"  # the host's role, its agent, its power, or confirm-fenced of it
+    UNHEARD_MEMBER = "BLOCKED_UNHEARD_MEMBER"  # approve or deny, or the member is heard, or falls silent altogether
     LAST_LOOK = "BLOCKED_LAST_LOOK"  # what the look has found is over
     NOT_EVERYBODY = "BLOCKED_NOT_EVERYBODY"  # every host on record is heard
     CANNOT_HOLD = "BLOCKED_CANNOT_HOLD"  # a newer agent, or confirm-fenced

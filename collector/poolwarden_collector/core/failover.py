@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import forecast, members, questions, silenced, stakes
+from poolwarden_collector.core import elsewhere, forecast, members, questions, silenced, stakes
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
@@ -94,6 +94,8 @@ def advance(d: Draft, verdict: Verdict) -> None:
                 _say_pause(d, failover)
             return
         if failover.step in REVERSIBLE and (_must_end(d, failover, verdict) or not _approved(d, failover)):
+            return
+        if failover.step in REVERSIBLE and not elsewhere.may_go_on(d, d.failover or failover):
             return
         STEPS[failover.step](d, failover)
         after = d.record.failover

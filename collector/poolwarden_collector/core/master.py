@@ -18,6 +18,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import ProbeFromCollector, SendSettings, Target
 
 EVERYONE_UP_TO = 8
+MOST_SILENT = 4  # of a larger pool's silent hosts
 
 
 def observe(d: Draft) -> None:
@@ -88,10 +89,12 @@ def verified(d: Draft) -> HostId:
 def settings(d: Draft) -> None:
     """Tell each agent what to probe, when that changed or its stream is new; the collector probes the master too."""
     master = suspected(d)
+    everyone = len(d.record.hosts) <= EVERYONE_UP_TO
+    wanted = sorted(d.record.hosts) if everyone else _few(d, master)
     for host, agent in d.live.agents.items():
         if not agent.connected:
             continue
-        targets = _targets(d, host, master)
+        targets = _targets(d, host, wanted)
         sent = (agent.stream, repr(targets))
         if d.live.settings.get(host) != sent:
             d.change(settings={**d.live.settings, host: sent})
@@ -103,9 +106,7 @@ def settings(d: Draft) -> None:
             d.do(ProbeFromCollector(d.record.pool, Target(master, d.record.address_of(master))))
 
 
-def _targets(d: Draft, host: HostId, master: HostId) -> tuple[Target, ...]:
-    everyone = len(d.record.hosts) <= EVERYONE_UP_TO
-    wanted = sorted(d.record.hosts) if everyone else _few(d, master)
+def _targets(d: Draft, host: HostId, wanted: list[HostId]) -> tuple[Target, ...]:
     return tuple(Target(h, d.record.address_of(h)) for h in wanted if h != host and d.record.address_of(h))
 
 
@@ -115,4 +116,5 @@ def _few(d: Draft, master: HostId) -> list[HostId]:
     wanted = {master, d.record.master}
     if failover is not None:
         wanted |= {failover.old_master, failover.candidate}
-    return sorted(h for h in wanted if h)
+    silent = [host for host in sorted(d.record.hosts) if d.heard(host) is None]
+    return sorted({h for h in wanted if h} | set(silent[:MOST_SILENT]))

@@ -14,9 +14,10 @@ Rules
   nothing of the new one. Grounds that alternate do so at most every ``SETTLING_MS``; an answer is always held against
   what is at stake at its own instant.
 * Inside a failover the question is its blocker: KILL_FORECAST (kill), STALE_DATABASE (stale), POWER_ON (shoot),
-  UNAPPROVED (failover, toolstack); the first one's id is the failover's, a later one's ``<failover>-q<number>``.
-  Outside it is ``<pool>-q<number>``. No two questions have one id, so a yes that was typed for the old one is refused;
-  so is one that names only the pool or the failover, once a question has taken another one's place.
+  UNHEARD_MEMBER (unheard), UNAPPROVED (failover, toolstack); the first one's id is the failover's, a later one's
+  ``<failover>-q<number>``. Outside it is ``<pool>-q<number>``. No two questions have one id, so a yes that was typed
+  for the old one is refused; so is one that names only the pool or the failover, once a question has taken another
+  one's place.
 * A yes is durable on the failover, for the journal's sake; it counts only in this run of the collector and for
   ``approval_valid``. No wall clock can tell how old a yes from before a restart is: it is asked again.
 * A yes covers the VMs that the question named, by uuid, and no others, whatever the number.
@@ -42,7 +43,12 @@ from poolwarden_collector.core.record import Failover
 NOTHING = Needs()
 LAPSE_MS: Ms = 30_000  # a ground that nobody has found to stand for so long is over
 SETTLING_MS: Ms = 10_000  # how long a question stands at the least before another one takes its place
-_CODES = {Ask.SHOOT: Blocker.POWER_ON, Ask.KILL: Blocker.KILL_FORECAST, Ask.STALE: Blocker.STALE_DATABASE}
+_CODES = {
+    Ask.SHOOT: Blocker.POWER_ON,
+    Ask.KILL: Blocker.KILL_FORECAST,
+    Ask.STALE: Blocker.STALE_DATABASE,
+    Ask.UNHEARD: Blocker.UNHEARD_MEMBER,
+}
 
 
 def code_of(kind: Ask) -> Blocker:
@@ -64,13 +70,15 @@ def ask(
     path: str = "",
     others: tuple[str, ...] = (),
     at_once: bool = False,
+    hosts: tuple[HostId, ...] = (),
 ) -> None:
     """Ask this, or find it asked already; to be called in every pass in which the ground stands.
 
     ``what`` is one sentence without a full stop. ``others`` names what else makes it this question: tasks, causes, VMs
-    that a shot would kill. ``at_once``: an answer has just met another ground, so nothing is waited for.
+    that a shot would kill; ``hosts``: members that are alive and not heard, which a yes covers. ``at_once``: an answer
+    has just met another ground, so nothing is waited for.
     """
-    ground = ground_of(kind, host, needs, vms, path, others)
+    ground = ground_of(kind, host, needs, vms, path, (*others, *hosts))
     failover, question = d.failover, d.record.question
     of = failover.id if failover is not None else ""
     if (
@@ -91,7 +99,7 @@ def ask(
     if question is not None:
         d.change(asked_seen=d.now)
         return
-    _put(d, kind, host, what, stakes, needs, vms, path, ground)
+    _put(d, kind, host, what, stakes, needs, vms, path, ground, hosts)
 
 
 def ground_of(
@@ -134,6 +142,7 @@ def _put(
     vms: tuple[str, ...],
     path: str,
     ground: str,
+    hosts: tuple[HostId, ...],
 ) -> None:
     number, failover = d.record.asked.number + 1, d.failover
     identity = _identity(d, failover, number)
@@ -146,6 +155,7 @@ def _put(
         "stakes": list(stakes),
         "needs": needs.as_data(),
         "vms": list(vms),
+        "hosts": list(hosts),
         "ground": ground,
         "path": path,
     }
@@ -173,6 +183,7 @@ TITLES = {
     Ask.STALE: "promote {} although its database is old?",
     Ask.FAILOVER: "master {} does not serve: promote another host?",
     Ask.TOOLSTACK: "master {} does not serve: hold its toolstack and promote another host?",
+    Ask.UNHEARD: "master {} has vanished, and members are alive that are not heard: promote another host?",
     Ask.RESTART: "the xapi of master {} does not answer: restart it?",
     Ask.REPAIR: "{} is detached: repair it?",
 }
@@ -290,6 +301,11 @@ def covers(d: Draft, failover: Failover, vms: tuple[str, ...]) -> bool:
     """Does the yes cover these VMs: their number, and each of them by its uuid? A number alone covers none."""
     # safety: a yes to one VM is no yes to another, and one that named none covers none.
     return len(vms) <= accepted_kills(d, failover) and set(vms) <= set(approval(d, failover).get("vms", ()))
+
+
+def accepted_unheard(d: Draft, failover: Failover) -> tuple[HostId, ...]:
+    """The members to whose silence beside a living xapi an operator said yes."""
+    return tuple(approval(d, failover).get("hosts", ()))
 
 
 def accepted_stale(d: Draft, failover: Failover) -> Ms:

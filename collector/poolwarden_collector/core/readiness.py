@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core import identity, planned, sync, unheard
+from poolwarden_collector.core import elsewhere, identity, planned, sync, unheard
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.device_health import complaint
 from poolwarden_collector.core.draft import Draft
@@ -35,6 +35,8 @@ def not_ready(d: Draft) -> tuple[str, ...]:
         reasons.append("xapi's own HA is armed")
     reasons.extend(_fencing(d, master))
     reasons.extend(_candidates(d, master))
+    if hosts := elsewhere.unheard_alive(d):
+        reasons.append(f"a failover would be asked for: {elsewhere.said(d, hosts)}")
     reasons.extend(_gate(d, master))
     reasons.extend(sync.not_pushed(d))
     return tuple(reasons)

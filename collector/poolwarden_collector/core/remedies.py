@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import collecting, dead, device_health, proxy, questions, silenced, stakes, switching
+from poolwarden_collector.core import (
+    collecting,
+    dead,
+    device_health,
+    elsewhere,
+    proxy,
+    questions,
+    silenced,
+    stakes,
+    switching,
+)
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
@@ -133,7 +143,7 @@ def succeed(d: Draft, verdict: Verdict) -> None:
         if machine.exhausted(d, master):
             begin(d, power.why)
     elif silence_of(d, master) >= patience(d, master):
-        if d.policy.auto_fence_running and not needs_word(d):
+        if d.policy.auto_fence_running and not needs_word(d) and not elsewhere.unheard_alive(d):
             machine.decide(d, f"{power.why}, and patience is over")
         else:
             ask_shot(d, master)
@@ -184,32 +194,44 @@ def by_word(d: Draft, host: HostId) -> None:
 
 
 def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
-    """Decide, or ask first where the mode or the cool-down says so."""
-    word = needs_word(d)
-    if not word:
+    """Decide, or ask first where the mode, the cool-down or a member that is alive and not heard says so."""
+    word, hosts = needs_word(d), elsewhere.unheard_alive(d)
+    if not word and not hosts:
         machine.decide(d, why, path)
         return
-    kind = Ask.TOOLSTACK if path is Path.TOOLSTACK else Ask.FAILOVER
+    kind, held = _kind_of_word(d, word, hosts, path)
+    host = suspected(d)
+    whom = f"{d.name(host)} is not succeeded by itself" if path is not Path.ROLES else "nobody is promoted by itself"
+    cooling = bool(word) and d.policy.mode != "ask"
+    note = (*((f"{word}; poolwarden acknowledge ends it",) if cooling else ()), *elsewhere.stake(d, hosts))
+    best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
+    chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
+    others = (word.key,) if word is not None else ()
+    questions.ask(d, kind, host, f"{whom}: {why}; {held}", (*note, chosen), path=path.value, others=others, hosts=hosts)
+
+
+def _kind_of_word(d: Draft, word: Reason | None, hosts: tuple[HostId, ...], path: Path) -> tuple[Ask, str]:
+    """What kind of question it is, and what holds the failover, in one clause."""
+    unheard = elsewhere.said(d, hosts) if hosts else ""
+    if not word:
+        return Ask.UNHEARD, unheard
     held = (
         "the pool's mode is ask" if d.policy.mode == "ask" else "the pool is in the cool-down after the last failover"
     )
-    host = suspected(d)
-    whom = f"{d.name(host)} is not succeeded by itself" if path is not Path.ROLES else "nobody is promoted by itself"
-    note = () if d.policy.mode == "ask" else (f"{word}; poolwarden acknowledge ends it",)
-    best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
-    chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
-    questions.ask(d, kind, host, f"{whom}: {why}; {held}", (*note, chosen), path=path.value, others=(word.key,))
+    return Ask.TOOLSTACK if path is Path.TOOLSTACK else Ask.FAILOVER, f"{held}; {unheard}" if hosts else held
 
 
 def ask_shot(d: Draft, master: HostId, at_once: bool = False) -> None:
     """The power reads ON and patience is over: may it be powered off, and another host promoted?"""
     needs = Needs(shoot=True, stale_ms=stakes.stale_need(d, master))
+    hosts = elsewhere.unheard_alive(d)
     found = (
         *stakes.of_shot(d, master),
+        *elsewhere.stake(d, hosts),
         f"or make sure that it is off, then: poolwarden confirm-fenced {d.name(master)}",
     )
     what, vms, path = stakes.shot(d, master), stakes.vms(d, master), Path.POWER.value
-    questions.ask(d, Ask.SHOOT, master, what, found, needs, path=path, others=vms, at_once=at_once)
+    questions.ask(d, Ask.SHOOT, master, what, found, needs, path=path, others=vms, at_once=at_once, hosts=hosts)
 
 
 def without_master(d: Draft, verdict: Verdict) -> None:

@@ -1,0 +1,95 @@
+"""Members that are alive and not heard: another collector may hear them, so an operator is asked before anything."""
+
+from __future__ import annotations
+
+from tests.core.pool import Guarded, uuid
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.readiness import not_ready
+
+
+def away(g: Guarded, *numbers: int) -> None:
+    """These agents are gone; their xapi serves on."""
+    for n in numbers:
+        g.host(n).agent = False
+        g.feed(ev.AgentGone(g.host(n).uuid, g.host(n).stream))
+
+
+def vanished(*numbers: int, hosts: int = 5) -> Guarded:
+    g = Guarded(hosts=hosts)
+    g.run(4_000)
+    away(g, *numbers)
+    g.run(20_000)
+    g.cut_power()
+    g.run(20_000)
+    return g
+
+
+def test_nothing_is_decided_and_the_question_names_each_such_host() -> None:
+    g = vanished(4, 5)
+    g.run(300_000)
+    assert not g.promoted() and not g.has(Kind.DECIDED)
+    question = g.pool.record.question
+    assert question is not None and question.kind.value == "unheard" and question.hosts == (uuid(4), uuid(5))
+    assert "host-4 and host-5" in question.what
+
+
+def test_a_yes_covers_exactly_these_hosts() -> None:
+    g = vanished(5)
+    g.auto_answer = False
+    reply = g.say("approve")
+    assert reply is not None and reply.accepted
+    away(g, 4)
+    g.auto_answer = True
+    g.run(60_000)
+    question = g.pool.record.question
+    assert not g.promoted() and question is not None and question.hosts == (uuid(4), uuid(5))
+    assert g.pool.record.failover is not None and g.pool.record.failover.blocked == "BLOCKED_UNHEARD_MEMBER"
+    reply = g.say("approve", id=question.id)
+    assert reply is not None and reply.accepted
+    g.run(40_000)
+    assert len(g.promoted()) == 1
+
+
+def test_the_question_ends_when_they_are_heard_and_the_failover_goes_on_by_itself() -> None:
+    g = vanished(5)
+    assert not g.promoted()
+    g.host(5).agent = True
+    g.connect(g.host(5))
+    g.run(30_000)
+    assert len(g.promoted()) == 1 and g.pool.record.question is None
+
+
+def test_a_member_that_answers_nobody_is_not_asked_about() -> None:
+    g = Guarded(hosts=5)
+    g.run(4_000)
+    g.cut_power(5)
+    g.run(20_000)
+    g.cut_power()
+    g.run(30_000)
+    assert len(g.promoted()) == 1
+
+
+def test_no_promotes_nobody() -> None:
+    g = vanished(5)
+    g.say("deny")
+    g.run(300_000)
+    assert not g.promoted() and not g.has(Kind.DECIDED)
+
+
+def test_who_confirms_the_masters_death_has_ordered_it() -> None:
+    g = vanished(5)
+    reply = g.say("confirm-fenced", 1, typed_name="host-1", how="cord pulled")
+    assert reply is not None and reply.accepted, reply
+    g.run(40_000)
+    assert len(g.promoted()) == 1
+
+
+def test_readiness_says_it_beforehand() -> None:
+    g = Guarded()
+    g.run(4_000)
+    away(g, 3)
+    g.run(20_000)
+    assert any("a failover would be asked for" in why for why in not_ready(Draft(g.pool, g.now, g.site)))
