@@ -39,6 +39,7 @@ AROUND_EVERY_MS = 30000
 PARSE_EVERY_MS = 300000
 PARSE_AGAIN_MS = 60000  # where the pool is not known yet
 OWN_MASTER = "@"  # the watch of pool.conf's master where the collector names no target with that address
+MOST_LEFT = 64
 
 HostSeen = NamedTuple(
     "HostSeen",
@@ -106,6 +107,7 @@ class Observer(object):
         self.view: Optional[PoolView] = None
         self.view_at_ms = 0
         self._wanted: Dict[str, str] = {}
+        self._left: Dict[str, Watch] = {}  # by address, of peers that are watched no more and were reached
         self._parsed: Tuple[Optional[int], str, int, Process] = (None, "", 0, NO_PROCESS)
         self._looking = threading.Lock()
         self.guard = DiskGuard(port)
@@ -308,10 +310,22 @@ class Observer(object):
         with self._lock:
             own, known = self._wanted.get(OWN_MASTER), self.watches.get(OWN_MASTER)
             self._wanted = dict(targets, **({OWN_MASTER: own} if own else {}))
+            self._remember({host: watch for host, watch in self.watches.items() if host not in self._wanted})
             self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}
             for host, address in targets.items():
                 if known is not None and known.address == address and host not in self.watches:
                     self.watches[host] = known._replace(target=host)
+                elif host not in self.watches and address in self._left:
+                    self.watches[host] = self._left[address]._replace(target=host)
+
+    def _remember(self, dropped: Dict[str, Watch]) -> None:
+        """What was reached of a peer is kept by its address.
+
+        A collector that is new to the pool learns its hosts one by one: its first lists are short.
+        """
+        kept = dict(self._left, **{watch.address: watch for watch in dropped.values() if watch.answered_ms})
+        newest = sorted(kept.values(), key=lambda watch: watch.answered_ms)[-MOST_LEFT:]
+        self._left = {watch.address: watch for watch in newest}
 
     def watch_own_master(self, address: str) -> None:
         """Watch pool.conf's master though the collector did not ask for it; empty: no more."""
@@ -321,6 +335,8 @@ class Observer(object):
             self._wanted.pop(OWN_MASTER, None)
             if address:
                 self._wanted[OWN_MASTER] = address
+                if address in self._left:
+                    self.watches = dict(self.watches, **{OWN_MASTER: self._left[address]._replace(target=OWN_MASTER)})
             self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}
 
 

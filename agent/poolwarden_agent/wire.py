@@ -169,6 +169,7 @@ def placements(view: statedb.View) -> pb.PlacementView:
     found = pb.PlacementView(
         readable=view.readable, generation=view.generation, source=view.source, placements=items, text=view.text
     )
+    found.host_uuids.extend(view.hosts)
     if found.ByteSize() > LONGEST_VIEW:  # half of them would look like all of them
         text = "%d placements are more than one message holds" % len(items)
         return pb.PlacementView(readable=False, generation=view.generation, source=view.source, text=text)

@@ -123,6 +123,15 @@ def test_a_refusal_is_an_answer_with_its_reason(fake: FakeCollector, poolwarden:
             ("declare-dead", "host-1", "--name", "host-1"),
             api.CommandRequest(declare_dead=api.DeclareDead(host=HOSTS[0], typed_name="host-1")),
         ),
+        (("release", "host-1"), api.CommandRequest(release=api.Release(host=HOSTS[0]))),
+        (
+            ("release", "host-1", "--as-master", "--name", "host-1"),
+            api.CommandRequest(release=api.Release(host=HOSTS[0], as_master=True, typed_name="host-1")),
+        ),
+        (
+            ("release", "host-1", "--gc", "--name", "host-1"),
+            api.CommandRequest(release=api.Release(host=HOSTS[0], gc=True, typed_name="host-1")),
+        ),
         (("start-lost", "demo"), api.CommandRequest(start_lost=api.StartLost(pool="demo"))),
         (
             ("start-lost", "demo", "--dry-run"),

@@ -34,18 +34,19 @@ _NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _ESCAPE = re.compile("%[.tnr%_]")
 
 Placement = NamedTuple("Placement", [("vm", str), ("host", str), ("name", str)])
-View = NamedTuple(
-    "View",
-    [
-        ("readable", bool),
-        ("generation", int),
-        ("source", str),
-        ("placements", Tuple[Placement, ...]),
-        ("pool", str),
-        ("rolling_upgrade", bool),
-        ("text", str),
-    ],
-)
+
+
+class View(NamedTuple):
+    """What is wanted of a database file; ``hosts``: the UUID of every host in it."""
+
+    readable: bool
+    generation: int
+    source: str
+    placements: Tuple[Placement, ...]
+    pool: str
+    rolling_upgrade: bool
+    text: str
+    hosts: Tuple[str, ...] = ()
 
 
 class StateDbError(Exception):
@@ -92,7 +93,8 @@ def view(root: str) -> View:
         return View(False, generation, source, (), "", False, str(error))
     pool = tables["pool"][0] if tables["pool"] else {}
     upgrade = "rolling_upgrade_in_progress" in pool.get("other_config", "")
-    return View(True, generation, source, _placements(tables), pool.get("uuid", ""), upgrade, "")
+    listed = tuple(row.get("uuid", "") for row in tables["host"])
+    return View(True, generation, source, _placements(tables), pool.get("uuid", ""), upgrade, "", listed)
 
 
 def hosts(root: str) -> Optional[Tuple[Tuple[str, str], ...]]:

@@ -158,3 +158,34 @@ def resume(settings: Settings, pool: str) -> None:
     with connect(settings) as collector:
         reply = ask(collector, request, settings)
     say(reply, settings)
+
+
+@click.command(short_help="End a hold of HOST that nothing else ends.")
+@click.argument("host_name", metavar="HOST")
+@click.option("--as-master", is_flag=True, help="Its xapi starts as master: no other host may be.")
+@click.option("--gc", is_flag=True, help="Instead: let storage's garbage collection go on there.")
+@click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@common_options
+@click.pass_obj
+def release(settings: Settings, host_name: str, as_master: bool, gc: bool, typed_name: str | None) -> None:
+    """End a hold of HOST that no failover and no owed work of the collector ends.
+
+    Without an option its xapi starts as a member of the master that serves. The collector refuses while a failover
+    decides about HOST, and --as-master while another host may be the master.
+    """
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    if as_master and gc:
+        raise BadInput("--as-master and --gc are two commands", "give one of them")
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+        if (as_master or gc) and typed_name is None:
+            if not sys.stdin.isatty():
+                raise BadInput("release has to ask, and nobody is at a terminal", "for scripts: --name NAME")
+            typed_name = click.prompt("Type the host's name", err=True)
+        command = operator_pb2.Release(
+            host=host.host_uuid, as_master=as_master, gc=gc, typed_name=(typed_name or "").strip()
+        )
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), release=command), settings)
+    say(reply, settings)

@@ -59,7 +59,7 @@ for _command in (switch.failover, switch.designate, switch.declare_dead, switch.
     poolwarden.add_command(_command)
 for _command in (answer.approve, answer.deny, answer.acknowledge):
     poolwarden.add_command(_command)
-for _command in (act.confirm_fenced, act.restart_xapi, act.pause, act.resume):
+for _command in (act.confirm_fenced, act.restart_xapi, act.release, act.pause, act.resume):
     poolwarden.add_command(_command)
 poolwarden.add_command(fence.fence)
 _REPLAY = "Make a stored decision again, offline."

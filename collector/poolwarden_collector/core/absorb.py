@@ -47,7 +47,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.look import roles_told
 from poolwarden_collector.core.orders import SendChallenge
-from poolwarden_collector.core.power import block_of, counting
+from poolwarden_collector.core.power import block_of, counting, forget
 from poolwarden_collector.core.shot import landed
 from poolwarden_collector.core.toolstack import transferred
 
@@ -73,6 +73,9 @@ def _connected(d: Draft, event: ev.AgentConnected) -> None:
 def _take_in(d: Draft, event: ev.AgentConnected) -> None:
     hello, before = event.hello, d.agent(event.hello.host)
     identity.watch_boots(d, hello)
+    known = d.record.hosts.get(hello.host)
+    if known is not None and not known.boot_id:
+        forget(d, hello.host)  # it was off before anybody had heard of it: no device has lied
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
     state = AgentState(hello, event.stream, True, d.asof, connected_at=d.now)
     if facts is not None and before is not None:
@@ -229,7 +232,8 @@ def _pool_view(d: Draft, event: ev.AgentReported) -> None:
     if seen.name and seen.name != d.record.name:
         d.note(Kind.POOL_NAMED, f"this pool's name is {seen.name}", name=seen.name)
     for host in seen.hosts:
-        if host.host not in d.record.hosts:
+        known = d.record.hosts.get(host.host)
+        if known is None or not known.address:
             data = {"host": host.host, "name": host.name, "address": host.address}
             d.note(Kind.HOST_SEEN, f"{host.name} ({host.address}) is a host of this pool", **data)
     _listed(d, event.host, frozenset(host.host for host in seen.hosts))

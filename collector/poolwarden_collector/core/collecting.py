@@ -8,11 +8,15 @@ Rules
 -----
 * It is let go once nothing is owed any more to a host that this one succeeded, or all such hosts read OFF: then nobody
   writes there. A held host that is not master any more, or was not promoted after all, is let go at once.
+* A hold of a promotion that this journal does not know (it was lost) is let go only once every other host of the pool
+  follows this one, or reads OFF.
+* One that lasts is an alert with its age and what to type: a host that is dead for good, with its BMC, never reads OFF.
 * Facts decide: every report says whether it is held, so nothing has to be remembered.
 """
 
 from __future__ import annotations
 
+from poolwarden_collector.core.attached import follows
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
@@ -22,6 +26,7 @@ from poolwarden_collector.core.pursuit import pursue
 
 _OWED = ("tombstone", "release")
 _READ_EVERY_MS: Ms = 60_000
+LONG_MS: Ms = 3_600_000
 
 
 def let_collect(d: Draft) -> None:
@@ -51,7 +56,41 @@ def waits_for(d: Draft, host: HostId) -> tuple[HostId, ...]:
     failover = d.failover
     if failover is not None and failover.candidate == host and failover.old_master and failover.hold_order:
         return (failover.old_master,)
+    if not d.record.master:
+        return tuple(sorted(each for each in d.record.hosts if each != host))  # nobody knows yet whose master it is
     if d.record.master != host:
         return ()
     owed = {item.host for item in d.record.owed if item.what in _OWED and item.host != host}
+    agent, ended = d.heard(host), d.record.failover
+    if agent is not None and agent.facts.gc_term and (ended is None or ended.term < agent.facts.gc_term):
+        # safety: whose VMs write on is not known here; whoever follows is asked properly by sm itself.
+        owed |= {each for each in d.record.hosts if each != host and follows(d, each, host)}
     return tuple(sorted(each for each in owed if view(d, each).power is not Power.OFF))
+
+
+def say_waiting(d: Draft) -> None:
+    """Name garbage collection that has been held for long, whom it waits for, and what ends it."""
+    if d.quiet:
+        return
+    held = [h for h in sorted(d.record.hosts, key=d.name) if (agent := d.heard(h)) is not None and agent.facts.gc_term]
+    since = {host: d.live.gc_since.get(host, d.now) for host in held}
+    if since != d.live.gc_since:
+        d.change(gc_since=since)
+    prefix = f"{d.record.pool}/gc-"
+    for key in d.record.open_alerts:
+        host = key.removeprefix(prefix)
+        # One that is silent for a moment has not let go.
+        if key.startswith(prefix) and host not in held and (host not in d.record.hosts or d.heard(host) is not None):
+            d.resolve_alert(key, f"garbage collection of storage is not held on {d.name(host)} any more")
+    for host in held:
+        if d.now - since[host] < LONG_MS:
+            continue
+        name, pool = d.name(host), d.record.name or d.record.pool
+        names = ", ".join(d.name(each) for each in waits_for(d, host)) or "its agent"
+        hours = (d.now - since[host]) / 3_600_000
+        body = (
+            f"garbage collection of storage is held on {name} for {hours:.0f} h at least, since the failover that made "
+        )
+        body += f"it master: it waits for {names}, whose VMs may still write. Where that is known to be off for good: "
+        body += f"poolwarden release {name} --gc"
+        d.raise_alert(f"gc-{host}", "warning", f"{pool}: garbage collection of storage is held on {name}", body)

@@ -20,6 +20,7 @@ from poolwarden_collector.core import (
     disk_watch,
     failover,
     gatekeeper,
+    holds,
     master,
     named,
     operator,
@@ -64,6 +65,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     absorb.absorb(d, event)
     master.observe(d)
     strangers.watch(d)
+    holds.adopt(d)
     note_service(d)
     copies.note_generation(d)
     verdict = judged(d)

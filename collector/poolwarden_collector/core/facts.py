@@ -297,6 +297,7 @@ class PlacementView:
     source: str = ""
     placements: tuple[Placement, ...] = ()
     text: str = ""
+    hosts: tuple[HostId, ...] = ()  # every host in that file; none where its agent does not tell them
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,9 @@ class PoolLive:
     aimed: tuple[str, Ms] = ("", 0)  # the device that is to switch off next; no reading is begun on it for a moment
     unwitnessed_since: Ms | None = None  # since when a shot waits for a member's testimony
     fence_since: Ms = 0  # when the power-off under way was ordered in this run
+    held_since: dict[HostId, Ms] = field(default_factory=dict)  # a hold that nothing owns, seen by this run
+    gc_since: dict[HostId, Ms] = field(default_factory=dict)  # garbage collection held, as seen by this run
+    owed_since: dict[tuple[HostId, str], Ms] = field(default_factory=dict)  # owed work, as seen by this run
     recalled: str = ""  # the run id of the power-off that was recalled last
     left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when
     power: dict[HostId, PowerState] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from poolwarden_collector.core import (
     binding,
     dead,
     designate,
+    holds,
     lost,
     named,
     planned,
@@ -168,6 +169,7 @@ _TOO_LATE: dict[str, Callable[[Draft, OperatorSaid], No]] = {
     "declare-dead": dead.too_late,
     "start-lost": lost.too_late,
     "fence-test": switching.test_too_late,
+    "release": holds.too_late,
 }
 _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "pause": _pause,
@@ -185,4 +187,5 @@ _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "approve": approval.approve,
     "deny": approval.deny,
     "acknowledge": approval.acknowledge,
+    "release": holds.command,
 }

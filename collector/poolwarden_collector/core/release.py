@@ -5,6 +5,8 @@ Rules
 * The old master starts as master again only while it is the master on record and nobody else serves; otherwise it is
   released as a member of whoever does. It is released also where its xapi never ended and serves: the next end of that
   process would leave the pool without a master.
+* Released counts only when no order can hold that host any more: it has stored the term at which its failover ended,
+  and is seen not held after that. Until then it may be slow, and obey what it was told before.
 * Either start reads a database: it is asked first whether that would kill a running VM, and then a person decides.
 * A placed database that no promotion has used would roll the pool back at a later start as master: it is removed
   wherever it may lie.
@@ -20,10 +22,10 @@ from poolwarden_collector.core.evidence import serving
 from poolwarden_collector.core.facts import HostId, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
-from poolwarden_collector.core.orders import PlaceDatabase, ToolstackRelease
+from poolwarden_collector.core.orders import Claim, PlaceDatabase, Target, ToolstackRelease
 from poolwarden_collector.core.owed import may_be_pointed, owed_id, withheld
 from poolwarden_collector.core.placements import WAITING, killing, placements_of, unreadable
-from poolwarden_collector.core.pursuit import pursue
+from poolwarden_collector.core.pursuit import ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Owed, Step
 from poolwarden_collector.core.verdict import Verdict
@@ -46,14 +48,17 @@ def owed_releases(d: Draft) -> None:
 def _release(d: Draft, item: Owed, agent: AgentState) -> None:
     name = d.name(item.host)
     if agent.facts.hold is None:
+        if not _beyond_reach(d, item, agent):
+            return
         d.note(Kind.RELEASED, f"the toolstack of {name} is held no more", host=item.host)
         d.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what="release")
         return
     if _decided_elsewhere(d, item.host):
         return
-    if d.record.master == item.host:
+    by_word = item.successor == item.host and not d.record.master
+    if d.record.master == item.host or by_word:
         others = [host for host in serving(d) if host != item.host]
-        if not others and not _own_file_refusal(d, item.host):
+        if not others and not own_file_refusal(d, item.host):
             _order(d, item, agent, ToolstackRelease(as_master=True), "as master")
         return
     master = d.heard(d.record.master)
@@ -61,6 +66,31 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         address = d.record.address_of(d.record.master)
         kind = ToolstackRelease(as_master=False, master_address=address)
         _order(d, item, agent, kind, f"as a member of {d.name(d.record.master)} at {address}")
+
+
+def _beyond_reach(d: Draft, item: Owed, agent: AgentState) -> bool:
+    """Can no order of the ended failover hold this host any more? Its agent must have stored the newer term, and have
+    looked at its host since: what had arrived before is obeyed before that. Else it is told the term.
+    """
+    seen, since = agent.facts.observed.host, None
+    if agent.hello.highest_term >= item.term and agent.hello.hold is None:
+        since = -1
+    for sent in d.live.sent.values():
+        known = sent.host == item.host and sent.result is not None and sent.result.term >= item.term
+        if known and sent.answered_at is not None:
+            since = sent.answered_at if since is None else min(since, sent.answered_at)
+    if since is not None:
+        return seen is not None and seen > since
+    order_id = f"{owed_id(item, 'term', agent)}.1"
+    if due(d, order_id, agent):
+        if d.sent(order_id) is None:
+            text = (
+                f"telling {d.name(item.host)} term {item.term}: an order that is still under way may hold it until then"
+            )
+            d.note(Kind.CLAIM_SENT, text, hosts=[item.host])
+        # safety: its gate refuses the lower term of the order that would hold it from here on.
+        d.send(order_id, item.host, Claim(Target("", ""), want_placements=False), ORDER_VALID_MS)
+    return False
 
 
 def _decided_elsewhere(d: Draft, host: HostId) -> bool:
@@ -74,7 +104,7 @@ def _order(d: Draft, item: Owed, agent: AgentState, kind: ToolstackRelease, how:
     pursue(d, base, agent, kind, Kind.RELEASE_INTENT, f"releasing the toolstack of {d.name(item.host)} {how}")
 
 
-def _own_file_refusal(d: Draft, host: HostId) -> Reason | None:
+def own_file_refusal(d: Draft, host: HostId) -> Reason | None:
     """Its xapi would start with its own file, as before the hold: why must it not? None: none of its VMs is at stake.
 
     Asked of one that still serves as well: it may end between the release and its start.
@@ -148,8 +178,8 @@ def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reas
     if d.record.paused is not None:
         stopped = f"the pool is paused ({d.record.paused}). poolwarden resume {pool}, then it is released"
         return Reason(Cause.PAUSED, stopped)
-    if d.record.master == item.host:
-        why = _own_file_refusal(d, item.host)
+    if item.host in (d.record.master, item.successor):
+        why = own_file_refusal(d, item.host)
         if why is not None and why != WAITING:
             return why.within(f"{why}. Once these VMs run there no more (shut down from inside), it is released")
         if why is not None:

@@ -58,7 +58,9 @@ def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obsta
         armed = "xapi's HA is armed or its flag cannot be read: a restart can make the host fence itself"
         return Obstacle(Reason(Cause.HA, armed))
     if agent.facts.hold is not None:
-        return Obstacle(Reason(Cause.HELD, f"its toolstack is held since term {agent.facts.hold.term}"))
+        # Not owed its release (that was asked before): nothing but a successor, or a person, ends it.
+        held = f"its toolstack is held since term {agent.facts.hold.term}"
+        return Obstacle(Reason(Cause.HELD, held), fence_helps=True)
     gate = agent.facts.boot_gate
     if gate is not None and gate.state in (GateState.ASKING, GateState.SHUT):
         # The agent tells for what its gate waits in words alone: whom a person has to confirm stands only there.

@@ -58,12 +58,17 @@ def wake(d: Draft) -> None:
     failover = d.record.failover
     if failover is None or failover.open:
         return
-    host = failover.old_master
     if _wakes(d, failover):
+        host = failover.old_master
         text = f"{d.name(host)} was powered off by Poolwarden and is to be powered on again (policy wake_fenced)"
         d.note(Kind.OWED, text, host=host, what="wake", successor=failover.candidate, boot_id=failover.old_boot)
-    if not any(item.what == "wake" and item.host == host for item in d.record.owed):
-        return
+    for item in d.record.owed:
+        if item.what == "wake":
+            _wake(d, item.host)
+
+
+def _wake(d: Draft, host: HostId) -> None:
+    """Whatever failover it is owed after: a newer one takes nothing of it away."""
     power = view(d, host).power
     if d.heard(host) is not None or (power is Power.ON and not _unresolved(d, host)):
         d.note(Kind.OWED_DONE, f"{d.name(host)} has power: it need not be woken", host=host, what="wake")

@@ -6,7 +6,20 @@ rest asks for its own permission. What is found done by facts is written down wh
 
 from __future__ import annotations
 
-from poolwarden_collector.core import collecting, dead, designate, lost, owed, release, repair, shot, switching, sync
+from poolwarden_collector.core import (
+    collecting,
+    dead,
+    designate,
+    holds,
+    lost,
+    overdue,
+    owed,
+    release,
+    repair,
+    shot,
+    switching,
+    sync,
+)
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.verdict import Verdict
@@ -19,6 +32,7 @@ def look_after(d: Draft, verdict: Verdict) -> None:
         owed.find_done(d)
     if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
         owed.owed_work(d)
+        holds.claim(d)
         release.owed_releases(d)
         collecting.let_collect(d)
         dead.bury(d)
@@ -26,6 +40,9 @@ def look_after(d: Draft, verdict: Verdict) -> None:
         switching.wake(d)
     switching.go_on(d)
     release.say_held(d, verdict)
+    holds.say_unowned(d)
+    collecting.say_waiting(d)
+    overdue.say(d)
     shot.settle_landed(d)
     repair.repair(d, verdict)
     sync.keep_pushed(d, verdict)

@@ -1,4 +1,4 @@
-"""Commands of the operator's contract as the engine's events: answers, switchovers, dead hosts and their VMs.
+"""Commands of the operator's contract as the engine's events: answers, switchovers, dead hosts and their VMs, holds.
 
 Rule: names become UUIDs here, everything else is the engine's to judge.
 """
@@ -100,6 +100,16 @@ def _fence(names: Names, request: str, actor: str, command: pb.FenceCommand) -> 
     return pool, OperatorSaid(request, actor, f"fence-{command.action}", host, args)
 
 
+def _release(names: Names, request: str, actor: str, command: pb.Release) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    args = (
+        ("as_master", "yes" if command.as_master else ""),
+        ("gc", "yes" if command.gc else ""),
+        ("typed_name", command.typed_name),
+    )
+    return pool, OperatorSaid(request, actor, "release", host, args)
+
+
 VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
     "designate": _designate,
     "failover_to": _failover_to,
@@ -109,4 +119,5 @@ VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] 
     "deny": _deny,
     "acknowledge": _acknowledge,
     "fence": _fence,
+    "release": _release,
 }

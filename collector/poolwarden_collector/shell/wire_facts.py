@@ -295,7 +295,7 @@ def _claim(m: pb.ClaimResult, at: At) -> ClaimOutcome:
 
 def _placements(m: pb.PlacementView) -> PlacementView:
     placed = tuple(Placement(p.vm_uuid, p.host_uuid, p.name) for p in m.placements)
-    return PlacementView(m.readable, m.generation, m.source, placed, m.text)
+    return PlacementView(m.readable, m.generation, m.source, placed, m.text, tuple(m.host_uuids))
 
 
 def tri(value: int) -> Tri:

@@ -201,7 +201,8 @@ class SimPort(HostPort):
             return statedb.View(False, generation, path, (), "", False, str(error))
         pool = next(iter(state.tables.get("pool", {}).values()), {})
         upgrade = "rolling_upgrade_in_progress" in parse_map(pool.get("other_config") or "()")
-        return statedb.View(True, generation, path, _placements(state), pool.get("uuid", ""), upgrade, "")
+        listed = tuple(row["uuid"] for row in state.tables.get("host", {}).values())
+        return statedb.View(True, generation, path, _placements(state), pool.get("uuid", ""), upgrade, "", listed)
 
     def _parse(self, content: bytes) -> StateDb:
         if self._parsed[0] is not content or self._parsed[1] is None:

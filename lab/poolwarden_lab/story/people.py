@@ -11,7 +11,7 @@ from poolwarden_lab.story.text import duration
 OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")
 VERBS = sorted(operator._VERBS)  # the collector's own table
-TYPED = ("confirm-fenced", "declare-dead", "fence-off")
+TYPED = ("confirm-fenced", "declare-dead", "fence-off", "release")
 ANSWERS = ("approve", "deny")
 
 

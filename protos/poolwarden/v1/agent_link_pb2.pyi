@@ -2575,6 +2575,7 @@ class PlacementView(google.protobuf.message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     PLACEMENTS_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    HOST_UUIDS_FIELD_NUMBER: builtins.int
     readable: builtins.bool
     """false: the file could not be parsed within its bounds; nothing is known"""
     generation: builtins.int
@@ -2584,6 +2585,9 @@ class PlacementView(google.protobuf.message.Message):
     def placements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Placement]: ...
     text: builtins.str
     """why not readable"""
+    @property
+    def host_uuids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """every host in that file; none from an agent that does not tell them"""
     def __init__(
         self,
         *,
@@ -2592,8 +2596,9 @@ class PlacementView(google.protobuf.message.Message):
         source: builtins.str = ...,
         placements: collections.abc.Iterable[global___Placement] | None = ...,
         text: builtins.str = ...,
+        host_uuids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["generation", b"generation", "placements", b"placements", "readable", b"readable", "source", b"source", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["generation", b"generation", "host_uuids", b"host_uuids", "placements", b"placements", "readable", b"readable", "source", b"source", "text", b"text"]) -> None: ...
 
 global___PlacementView = PlacementView
 

@@ -1100,6 +1100,7 @@ class CommandRequest(google.protobuf.message.Message):
     ACKNOWLEDGE_FIELD_NUMBER: builtins.int
     FAILOVER_TO_FIELD_NUMBER: builtins.int
     FENCE_FIELD_NUMBER: builtins.int
+    RELEASE_FIELD_NUMBER: builtins.int
     actor: builtins.str
     """the operator's login name, for the journal"""
     @property
@@ -1128,6 +1129,8 @@ class CommandRequest(google.protobuf.message.Message):
     def failover_to(self) -> global___FailoverTo: ...
     @property
     def fence(self) -> global___FenceCommand: ...
+    @property
+    def release(self) -> global___Release: ...
     def __init__(
         self,
         *,
@@ -1145,10 +1148,11 @@ class CommandRequest(google.protobuf.message.Message):
         acknowledge: global___Acknowledge | None = ...,
         failover_to: global___FailoverTo | None = ...,
         fence: global___FenceCommand | None = ...,
+        release: global___Release | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "pause", b"pause", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "pause", b"pause", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "pause", b"pause", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "start_lost", b"start_lost"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release"] | None: ...
 
 global___CommandRequest = CommandRequest
 
@@ -1376,6 +1380,33 @@ class StartLost(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["dry_run", b"dry_run", "forget", b"forget", "pool", b"pool"]) -> None: ...
 
 global___StartLost = StartLost
+
+class Release(google.protobuf.message.Message):
+    """End a toolstack fence's hold that nothing else ends: as a member of the serving master, or as master where nobody serves."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    AS_MASTER_FIELD_NUMBER: builtins.int
+    GC_FIELD_NUMBER: builtins.int
+    TYPED_NAME_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    as_master: builtins.bool
+    gc: builtins.bool
+    """instead: storage's garbage collection that a promotion holds there"""
+    typed_name: builtins.str
+    """as_master, gc: the host's name as the operator typed it"""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        as_master: builtins.bool = ...,
+        gc: builtins.bool = ...,
+        typed_name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["as_master", b"as_master", "gc", b"gc", "host", b"host", "typed_name", b"typed_name"]) -> None: ...
+
+global___Release = Release
 
 class Acknowledge(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -1,0 +1,65 @@
+"""Owed work that has been owed for long: told once per host and work, with what it waits for and what ends it.
+
+Rules
+-----
+* Ages are counted from this run's start at the earliest: nothing here is durable but the alert itself.
+* What has an alert of its own (a release that is refused, garbage collection) is not told twice.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import Ms
+from poolwarden_collector.core.record import Owed
+
+LONG_MS: Ms = 3_600_000
+_WORDS = {
+    "tombstone": "its tombstone: it must not act as master when it returns",
+    "repoint": "to be pointed at the master",
+    "release": "the release of its toolstack",
+    "remove-database": "the removal of the database that was placed there",
+    "wake": "to be powered on again",
+    "declare-dead": "to be declared dead in xapi",
+}
+
+
+def say(d: Draft) -> None:
+    """Raise what is overdue, resolve what is owed no more."""
+    if d.quiet:
+        return
+    since = {(item.host, item.what): d.live.owed_since.get((item.host, item.what), d.now) for item in d.record.owed}
+    if since != d.live.owed_since:
+        d.change(owed_since=since)
+    prefix = f"{d.record.pool}/overdue-"
+    for key in d.record.open_alerts:
+        host, _, what = key.removeprefix(prefix).partition("/")
+        if key.startswith(prefix) and (host, what) not in since:
+            d.resolve_alert(key, f"{d.name(host)} is owed that no more")
+    for item in d.record.owed:
+        if d.now - since[item.host, item.what] >= LONG_MS:
+            _tell(d, item)
+
+
+def age(d: Draft, item: Owed) -> Ms:
+    """For how long at least this has been owed, ms."""
+    return d.now - d.live.owed_since.get((item.host, item.what), d.now)
+
+
+def _tell(d: Draft, item: Owed) -> None:
+    name, pool = d.name(item.host), d.record.name or d.record.pool
+    own = f"{d.record.pool}/release-{item.host}/"
+    if item.what == "release" and any(key.startswith(own) for key in d.record.open_alerts):
+        return
+    body = f"{name} has been owed {_WORDS.get(item.what, item.what)} for an hour. {_ends(d, item, name)}"
+    d.raise_alert(f"overdue-{item.host}/{item.what}", "warning", f"{pool}: {name} is still owed something", body)
+
+
+def _ends(d: Draft, item: Owed, name: str) -> str:
+    if item.what == "wake":
+        return f"Its devices were asked and could not do it so far. poolwarden fence on {name}"
+    heard = d.heard(item.host) is not None
+    wait = "It is heard; look at poolwarden explain" if heard else "Its agent is not heard: it is done when it is"
+    if item.what == "declare-dead":
+        return f"{wait}; or by hand: poolwarden declare-dead {name}"
+    gone = f"If {name} never comes back: xe host-forget (the master no longer lists it then, and nothing is owed to it)"
+    return f"{wait}. {gone}"

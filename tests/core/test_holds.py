@@ -1,0 +1,66 @@
+"""Holds that no failover owns: who may end them, and what is asked first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.core.pool import Guarded, uuid
+
+from poolwarden_collector.core.collecting import waits_for
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.holds import unowned
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.policy import Policy
+
+
+def held() -> Guarded:
+    """A pool that is only observed, whose master is held by nothing that its journal knows."""
+    g = Guarded(policy=Policy(quiet_time=3_000, mode="observe"))
+    g.run(30_000)
+    g.hold_toolstack(g.host(1), 1)
+    g.host(1).answers = False
+    g.run(10_000)
+    return g
+
+
+def test_it_is_named_with_what_to_type_once_it_has_lasted() -> None:
+    g = held()
+    assert unowned(Draft(g.pool, g.now, g.site)) == (uuid(1),)
+    assert not any("/hold-" in key for key in g.pool.record.open_alerts)
+    g.run(90_000)
+    (alert,) = [e for e in g.journal if e.kind is Kind.ALERT and "/hold-" in e.data["key"]]
+    assert "poolwarden release host-1 --as-master" in alert.data["body"]
+
+
+def test_as_master_only_by_name_and_after_every_other_host_was_heard() -> None:
+    g = held()
+    wrong = g.say("release", 1, as_master="yes", typed_name="host-9")
+    assert wrong is not None and wrong.code == "name-differs"
+    member = g.say("release", 1)
+    assert member is not None and member.code == "no-master"
+    other = g.say("release", 2)
+    assert other is not None and other.code == "not-held"
+    g.host(3).agent = g.host(3).answers = False
+    g.run(20_000)
+    g.say("release", 1, as_master="yes", typed_name="host-1")
+    g.run(3_000)
+    assert g.entry(Kind.OPERATOR_REFUSED).data["code"] == "host-unheard"
+    assert g.host(1).hold is not None
+    g.host(3).agent = g.host(3).answers = True
+    g.run(20_000)
+    g.say("release", 1, as_master="yes", typed_name="host-1")
+    g.run(20_000)
+    assert g.host(1).hold is None and not unowned(Draft(g.pool, g.now, g.site))
+
+
+def test_garbage_collection_that_this_journal_knows_nothing_of_waits_for_whoever_does_not_follow() -> None:
+    g = Guarded()
+    g.run(30_000)
+    g.host(3).agent = g.host(3).answers = False
+    g.run(30_000)
+    g.host(1).gc_term = 5
+    g.run(30_000)
+    d = Draft(g.pool, g.now, g.site)
+    assert waits_for(d, uuid(1)) == (uuid(3),) and g.host(1).gc_term == 5
+    lost = replace(g.pool, record=replace(g.pool.record, master=""))
+    assert waits_for(Draft(lost, g.now, g.site), uuid(1)) == (uuid(2), uuid(3))
