@@ -81,6 +81,8 @@ class Acts(object):
         if self._says(wanted) and port.role_settled() and port.process() != gate.NO_PROCESS:
             return Act(gate.DONE, "the running xapi has this role already")
         act = call()
+        if act.outcome == gate.REFUSED:
+            return act  # xapi was never asked: whatever pool.conf says, this order has not done it
         if self._says(wanted):
             # safety: pool.conf may be right for another reason (a tombstone); without xapi's word nothing is certain.
             return act if act.outcome == gate.DONE else Act(gate.UNKNOWN, "%s; pool.conf is right" % act.text)

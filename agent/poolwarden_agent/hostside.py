@@ -418,7 +418,17 @@ class HostSide(object):
             act = self._acts.carry_out(order, work.message, now)
         except SlotError as error:
             return self._refusal(order, "storage", str(error))
+        if act.outcome == gate.REFUSED:
+            return self._never_began(order, act)
         return self._with_hold(self._end(order, act))
+
+    def _never_began(self, order: gate.Order, act: Act) -> pb.OrderResult:
+        """xapi was not there to be asked: the id is not used up, and nothing is stored as begun."""
+        try:
+            self._keeper.change(lambda state: gate.never_began(state, order))
+        except SlotError as error:
+            return self._refusal(order, "storage", str(error))
+        return self._refusal(order, "not-asked", act.text[:LONGEST_TEXT])
 
     def _look(self, work: Work) -> pb.OrderResult:
         order, message = work.order, work.message
@@ -514,7 +524,8 @@ class HostSide(object):
         self._offline.note(self.port.mono_ms(), "order", "order %s: %s %s" % (order.kind, act.outcome, act.text))
         try:
             # safety: (3) the result is durable before (4) it is told; if we die in between, facts decide.
-            self._keeper.change(lambda state: gate.ended(state, result))
+            now_ms = self.port.mono_ms()
+            self._keeper.change(lambda state: gate.ended(state, result, now_ms))
         except SlotError as error:
             # Neither "refused" (something was done) nor "done" (it would not be known after a crash).
             text = "%s; its result could not be stored: %s" % (act.text[:LONGEST_TEXT], error)

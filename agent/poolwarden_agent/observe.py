@@ -6,6 +6,7 @@ Rules
   answers: on a member whose master is gone a login hangs for ever and keeps a server thread.
 * The dummy login that asks a member for its master goes only to a settled member, and seldom.
 * Every kept observation carries the instant at which it ended; nothing here guesses that an old one still holds.
+* An answer that comes late is an answer: xapi is slow then, and neither silent nor, as a master, out of its role.
 * The database file can be large: it is parsed when it has changed and not often, for its pool row alone.
 """
 
@@ -18,11 +19,13 @@ from poolwarden_agent.core.health import judge as judge_health
 from poolwarden_agent.core.judge import (
     ANSWERED,
     ANSWERS,
+    IN_TIME,
     NO_ANSWER,
     REFUSED,
     SILENT,
     UNKNOWN,
     Watch,
+    lateness,
     liveness,
     orphaned,
     watched,
@@ -85,11 +88,12 @@ XapiSeen = NamedTuple(
         ("serves_since_ms", int),
         ("health", Health),
         ("health_since_ms", int),
+        ("slow_ms", int),  # how long the last late answer took, of either door; 0: answers come in time
     ],
 )
 NO_HEALTH = Health(UNKNOWN, "", "")
 NOT_SEEN = XapiSeen(
-    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", False, False, "", "", False, 0, NO_HEALTH, 0
+    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", False, False, "", "", False, 0, NO_HEALTH, 0, 0
 )  # fmt: skip
 
 
@@ -116,6 +120,9 @@ class Observer(object):
         self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
         self._ask_again_ms = ASK_MEMBER_EVERY_MS
+        self._late = {"tcp": IN_TIME, "socket": IN_TIME}
+        self._verified = NO_PROCESS  # the process whose own login has found it to be the pool's master
+        self._view_tried_ms = 0  # since when a view is being put together; 0: none is
 
     def look_at_host(self) -> None:
         """One round of looking at files, disks and domains; xenstored and a big database file may take their time."""
@@ -178,8 +185,9 @@ class Observer(object):
         between = port.mono_ms()
         emergency = port.emergency(SOCKET_LIMIT_MS)
         took = between - began, port.mono_ms() - between
-        tcp = liveness(door.outcome, age, startup)
-        sock = self._socket_liveness(emergency, age, startup)
+        slow_ms = self._slowness(door.late_ms, door.outcome, emergency.late_ms, emergency.outcome)
+        tcp = self._unless_slow("tcp", liveness(door.outcome, age, startup))
+        sock = self._unless_slow("socket", self._socket_liveness(emergency, age, startup))
         running, master = self._running_role(tcp, process, before)
         serves = self._serves(tcp, want_view, view_interval_ms, running, process)
         now = port.mono_ms()
@@ -188,6 +196,7 @@ class Observer(object):
             before.socket_since_ms if before.socket == sock else now,
         )
         accepts = door.accepted and emergency.accepted
+        took = max(took[0], self._late["tcp"].took_ms), max(took[1], self._late["socket"].took_ms)
         health = self._health(tcp, sock, (now - since[0], now - since[1]), took, accepts, age, emergency)
         self.seen = XapiSeen(
             now,
@@ -208,7 +217,20 @@ class Observer(object):
             _since(before, serves, process, now),
             health,
             before.health_since_ms if before.health.word == health.word else now,
+            slow_ms,
         )
+
+    def _slowness(self, tcp_ms: int, tcp: str, socket_ms: int, socket: str) -> int:
+        """Note late answers of both doors; how long the last one took."""
+        now = self._port.mono_ms()
+        self._late = {
+            "tcp": lateness(self._late["tcp"], tcp, tcp_ms, now),
+            "socket": lateness(self._late["socket"], socket, socket_ms, now),
+        }
+        return max(late.took_ms for late in self._late.values())
+
+    def _unless_slow(self, door: str, seen: str) -> str:
+        return ANSWERS if seen == SILENT and self._late[door].took_ms else seen
 
     def _health(
         self,
@@ -283,14 +305,20 @@ class Observer(object):
         same = self.seen.serves and self.seen.process == process
         if same and self.view is not None and (not want_view or now - self.view_at_ms < view_interval_ms):
             return True
+        self._view_tried_ms = self._view_tried_ms or now
         view = self._port.pool_view(VIEW_LIMIT_MS)
         if view is not None:
-            self.view, self.view_at_ms = view, self._port.mono_ms()
+            in_one = self._port.mono_ms() if self._view_tried_ms == now else self._view_tried_ms
+            self.view, self.view_at_ms, self._view_tried_ms = view, in_one, 0
+        elif self._verified == process and any(late.took_ms for late in self._late.values()):
+            return True  # a login that is slow is none that failed, and a running process never changes its role
         elif same and self.view is not None and now - self.view_at_ms < 3 * max(view_interval_ms, VIEW_LIMIT_MS):
             return True
         else:
             self.view = None
-        return self.view is not None and self.view.master == self._port.identity().host
+        serves = self.view is not None and self.view.master == self._port.identity().host
+        self._verified = process if serves else NO_PROCESS
+        return serves
 
     def look_at_peer(self, target: str, address: str, limit_ms: int, port: int = TLS_PORT) -> Watch:
         """Probe one peer; the result is kept if that peer is one to be watched at that address (over TLS)."""

@@ -207,6 +207,7 @@ def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
         health_text=seen.health.text,
         health_help=seen.health.help,
         health_since_mono_ms=seen.health_since_ms,
+        slow_ms=seen.slow_ms,
     )
 
 

@@ -44,6 +44,7 @@ class FakePort(HostPort):
         self.xapi = gate.Process(500, 9000)
         self.startup_cookie = True
         self.tcp = judge.ANSWERED
+        self.late_ms = 0  # how late the answer on TCP comes
         self.flag = Emergency(judge.ANSWERED, False, "")
         self.names_master = "10.0.0.1"
         self.asked_member = 0
@@ -160,7 +161,7 @@ class FakePort(HostPort):
         return self.address
 
     def alive_local(self, limit_ms):
-        return judge.ProbeResult(self.tcp, "", "")
+        return judge.ProbeResult(self.tcp, "", "", late_ms=self.late_ms)
 
     def alive_peer(self, address, limit_ms, port=443):
         self.probed_ports.append(port)

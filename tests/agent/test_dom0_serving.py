@@ -138,3 +138,24 @@ def test_a_toolstack_is_stopped_when_no_process_runs_and_nobody_listens(tree, li
     assert seen.stopped and not seen.ports_closed and "is not closed" in seen.text
     listener.close()
     assert port.toolstack() == (True, True, "")
+
+
+def test_an_order_that_found_no_xapi_to_ask_never_began(tree, xapi):
+    port = dom0(tree)
+    xapi.close()
+    act = port.promote(500)
+    assert act.outcome == gate.REFUSED and "could not be asked" in act.text
+    assert port.repoint("10.0.0.2", 500).outcome == gate.REFUSED
+    assert port.serve(about("declare_host_dead"), 500).outcome == gate.REFUSED
+
+
+def test_an_order_that_was_cut_off_in_the_middle_is_unknown(tree, xapi):
+    port = dom0(tree)
+    xapi.behaviours["pool.emergency_transition_to_master"] = lambda connection, _params: connection.close()
+    assert port.promote(500).outcome == gate.UNKNOWN
+
+
+def test_an_order_whose_login_is_not_answered_never_began(tree, xapi):
+    port = dom0(tree)
+    xapi.behaviours["session.slave_local_login_with_password"] = xapi.hangs
+    assert port.promote(300).outcome == gate.REFUSED

@@ -393,3 +393,32 @@ def test_the_largest_state_fits_a_slot():
         state = gate.starting(state, ORDER._replace(kind=kind, order_id="\u20ac" * 200), NOW)
         state = gate.ended(state, gate.Result("\u20ac" * 200, kind, gate.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT))
     assert len(gate.encode(state)) < CAPACITY
+
+
+# ---------------------------------------------------------------------------------------------- sent anew
+
+
+@pytest.mark.parametrize("outcome", [gate.UNKNOWN, gate.FAILED])
+def test_a_promotion_that_is_not_known_to_be_done_is_judged_anew_only_for_who_has_heard_of_it(outcome):
+    state = gate.ended(gate.starting(STATE, ORDER, NOW), gate.Result("o1", "promote", outcome, "", ""), 9500)
+    assert isinstance(gate.decide(state, ORDER, NOW), gate.Replay)  # a late copy: it echoes an instant before
+    anew = ORDER._replace(echo_mono_ms=9800)
+    assert gate.decide(state, anew, NOW) == OBEY
+    assert gate.decide(state, anew, NOW._replace(pool_conf=gate.MASTER)).already
+    assert gate.decode(gate.encode(state)) == state
+
+
+def test_a_promotion_that_is_done_is_never_done_again():
+    state = gate.ended(gate.starting(STATE, ORDER, NOW), gate.Result("o1", "promote", gate.DONE, "", ""), 9500)
+    assert isinstance(gate.decide(state, ORDER._replace(echo_mono_ms=9800), NOW), gate.Replay)
+
+
+def test_another_order_whose_answer_is_unknown_is_not_done_again_under_its_id():
+    state = gate.ended(gate.starting(STATE, REPOINT, NOW), gate.Result("o1", "repoint", gate.UNKNOWN, "", ""), 9500)
+    assert isinstance(gate.decide(state, REPOINT._replace(echo_mono_ms=9800), NOW), gate.Replay)
+
+
+def test_a_promotion_that_never_began_leaves_no_database_marked_as_used():
+    placed = STATE._replace(placed=gate.Placed(7, 70, False))
+    begun = gate.starting(placed, ORDER, NOW)
+    assert begun.placed.promoted and gate.never_began(begun, ORDER).placed == placed.placed

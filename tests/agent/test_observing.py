@@ -295,3 +295,29 @@ def test_there_is_not_always_a_master_to_probe(port, side, conf):
     side.report()
     assert side.to_probe() == {}
     assert not orphaned(side.report(True).report)
+
+
+# ---------------------------------------------------------------------------------------------- slow, not silent
+
+
+def test_an_answer_that_comes_late_is_an_answer_and_makes_it_slow(port, side):
+    port.tcp = judge.NO_ANSWER
+    assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == "SILENT" and look(side).xapi.slow_ms == 0
+    port.tcp, port.late_ms = judge.ANSWERED, 8000
+    assert look(side).xapi.slow_ms == 8000
+    port.tcp, port.late_ms = judge.NO_ANSWER, 0
+    seen = look(side, 20).xapi
+    assert pb.XapiFacts.Liveness.Name(seen.liveness) == "ANSWERS" and seen.slow_ms == 8000
+    seen = look(side, 15).xapi  # for longer than a minute nothing has come
+    assert pb.XapiFacts.Liveness.Name(seen.liveness) == "SILENT" and seen.slow_ms == 0
+    port.tcp = judge.ANSWERED
+    assert look(side).xapi.slow_ms == 0
+
+
+def test_a_master_whose_login_is_slow_goes_on_serving(port, side):
+    port.conf, port.settled, port.view = (gate.MASTER, ""), True, serving_view()
+    assert look(side).role.serves_as_master
+    port.view, port.late_ms = None, 8000
+    assert look(side, 30).role.serves_as_master
+    port.late_ms = 0
+    assert not look(side, 30).role.serves_as_master

@@ -239,3 +239,29 @@ def test_a_candidate_that_a_tombstone_has_made_a_member_ends_the_failover_and_bl
     g.on_order = None
     g.run(60_000)
     assert g.pool.record.master == uuid(3) and g.pool.record.term > term  # a superseded copy ranks last
+
+
+def test_nobody_is_promoted_beside_a_host_that_is_set_to_be_master_and_no_term_is_spent_on_it() -> None:
+    """Its logins fail, say: it does not serve, and would veto each claim."""
+    g = Guarded(policy=Policy(quiet_time=3_000))
+    g.host(1).serves = False
+    g.run(300_000)
+    assert g.verdict == "NoMaster" and not g.has(Kind.DECIDED)
+    assert any("set to be master" in entry.text for entry in g.journal if entry.kind is Kind.ASKED)
+
+
+def test_a_ground_that_comes_back_is_given_ever_longer_to_settle() -> None:
+    """An old master that everybody's claim finds alive, whose agent stays silent and whose power is not readable."""
+    g = Guarded(policy=Policy(quiet_time=3_000))
+
+    def alive(host: Host, order: Order) -> OrderOutcome | None:
+        answer = g.default(host, order)
+        if order.kind_name != "claim" or answer is None or answer.claim is None:
+            return answer
+        return replace(answer, claim=replace(answer.claim, veto="it is alive"))
+
+    g.on_order = alive
+    g.host(1).agent = g.host(1).answers = False
+    g.host(1).power = Power.UNKNOWN
+    g.run(900_000)
+    assert 4 <= g.kinds().count("aborted") <= 7

@@ -8,7 +8,11 @@ Rules
   answer.
 * A redelivered order that has a result gets that result again. One that was started and has no result (we died between
   2 and 3) is judged by facts: if its effect is there it is done, otherwise it is done now. Thus it acts once.
-* A refused or expired order leaves nothing behind: its id is not used up.
+* A refused or expired order leaves nothing behind: its id is not used up. So is one that never began: nobody was there
+  whom it could have asked (a refused connection is not an unknown answer).
+* A promotion has one id for good. Where its stored result is not "done", the same order *sent anew after that result*
+  (it echoes a later instant) is judged by facts: if pool.conf says master it is done, otherwise it is done again. A
+  late copy of the first one echoes an earlier instant, and gets the stored result.
 * What cannot be read is not "no": an unreadable HA flag refuses every act that xapi's HA would punish.
 * No host is told to follow itself, and only an IP literal ever gets into pool.conf.
 * A promotion that is done releases the tombstone that its higher term has overruled.
@@ -86,6 +90,7 @@ class GateState(NamedTuple):
     placed: Optional[Placed] = None
     gc: int = 0  # the term of the promotion for which storage's garbage collection is held here; 0: it is not
     more: str = ""  # what a newer agent has stored beside it (stored.py)
+    unsure_ms: int = 0  # when, on this boot's clock, a promotion ended without being done; 0: none has
 
 
 EMPTY = GateState(0, 0, None, "", {}, {})
@@ -164,7 +169,8 @@ def decide(state: GateState, order: Order, now: HostNow) -> Any:
     if refusal is not None:
         return refusal
     kept = state.results.get(order.kind)
-    if kept is not None and kept.order_id == order.order_id and order.kind in REPLAYED:
+    of_this = kept is not None and kept.order_id == order.order_id and order.kind in REPLAYED
+    if kept is not None and of_this and not _sent_anew(state, order, kept):
         return Replay(kept)
     refusal = _expiry(order, now)
     if refusal is not None:
@@ -217,6 +223,13 @@ def _expiry(order: Order, now: HostNow) -> Optional[Refuse]:
     if late > 0:
         return Refuse("expired", "it is %d ms too late on this host's own clock" % late)
     return None
+
+
+def _sent_anew(state: GateState, order: Order, kept: Result) -> bool:
+    """Is this promotion, that was tried and is not known to be done, ordered again by one who has heard of that?"""
+    # safety: whoever sends it anew has proven and looked anew; a copy of the first order knows nothing of its result.
+    again = bool(state.unsure_ms) and order.echo_mono_ms > state.unsure_ms
+    return order.kind == "promote" and kept.outcome in (UNKNOWN, FAILED) and again
 
 
 def _already(state: GateState, order: Order, now: HostNow) -> str:
@@ -505,10 +518,22 @@ def withdrawn(state: GateState, before: GateState) -> GateState:
     return state._replace(hold=before.hold, placed=before.placed, gc=before.gc)
 
 
-def ended(state: GateState, result: Result) -> GateState:
-    """The state to make durable before answering."""
+def never_began(state: GateState, order: Order) -> GateState:
+    """The state after an order whose act found nobody to ask: its promotion has not begun.
+
+    What holds garbage collection stays: it is held, and the order comes again, or a release of it.
+    """
+    if order.kind == "promote" and state.placed is not None and state.placed.term == order.term:
+        return state._replace(placed=state.placed._replace(promoted=False))
+    return state
+
+
+def ended(state: GateState, result: Result, now_ms: int = 0) -> GateState:
+    """The state to make durable before answering; ``now_ms``: this boot's clock."""
     if result.kind not in MUTATING:
         return state
+    if result.kind == "promote":
+        state = state._replace(unsure_ms=0 if result.outcome == DONE else now_ms)
     if result.kind == "promote" and result.outcome == DONE:
         state = state._replace(tombstone=None)
     if result.kind == "release_gc" and result.outcome == DONE:
@@ -543,6 +568,7 @@ def encode(state: GateState) -> bytes:
         "hold": _listed(state.hold),
         "placed": _listed(state.placed),
         "gc": state.gc,
+        "unsure_ms": state.unsure_ms,
     }
     return stored.write(value, state.more)
 
@@ -568,6 +594,7 @@ def decode(data: bytes) -> GateState:
         Placed(*value["placed"]) if value["placed"] is not None else None,
         value["gc"],
         more,
+        value["unsure_ms"],
     )
 
 

@@ -10,16 +10,31 @@ ANSWERS, DOWN, STARTING, SILENT, UNKNOWN = "answers", "down", "starting", "silen
 ANSWERED, REFUSED, NO_ANSWER, UNREACHABLE, NOT_XAPI = "answered", "refused", "no answer", "unreachable", "not xapi"
 STARTING_LIMIT_MS = 600000
 ORPHAN_MS = 3000
+LATE_FOR_MS = 60000  # so long a late answer says that a xapi is slow and not silent
 NEVER_REACHED_MS = 10000
 
 
 class ProbeResult(NamedTuple):
-    """What a probe found; ``accepted`` False: not even a connection was taken."""
+    """What a probe found; ``accepted`` False: not even a connection was taken.
+
+    ``late_ms``: how long the answer took, where it came after the look that had asked for it had ended; 0: it did not.
+    """
 
     outcome: str
     certificate: str
     text: str
     accepted: bool = True
+    late_ms: int = 0
+
+
+class Late(NamedTuple):
+    """The last answer that came later than a look waits for it; ``took_ms`` 0: answers come in time."""
+
+    at_ms: int
+    took_ms: int
+
+
+IN_TIME = Late(0, 0)
 
 
 Watch = NamedTuple(
@@ -60,6 +75,17 @@ def liveness(outcome: str, process_age_ms: Optional[int], startup_cookie: bool) 
     if outcome == REFUSED:
         return DOWN
     return SILENT
+
+
+def lateness(before: Late, outcome: str, late_ms: int, now_ms: int) -> Late:
+    """What is known of late answers after one more look: slowness lasts until an answer comes in time.
+
+    Silence makes nobody slow: only an answer that did come does, and for no longer than a minute.
+    """
+    if outcome == ANSWERED:
+        return Late(now_ms, late_ms) if late_ms else IN_TIME
+    stands = outcome == NO_ANSWER and before.took_ms and now_ms - before.at_ms < LATE_FOR_MS
+    return before if stands else IN_TIME
 
 
 def orphaned(watch: Optional[Watch], member_since_ms: int, now_ms: int) -> bool:

@@ -15,7 +15,7 @@ Rules
 import json
 from typing import Any, Dict, List, Tuple
 
-FORMAT = 1
+FORMAT = 2
 READS = 1
 
 # Each thing that is durable, and its type: a plain value, a tuple's items, or (in a list of one) a tuple for each kind.
@@ -24,6 +24,7 @@ SHAPES = {
     "term": int,
     "pool": str,
     "gc": int,
+    "unsure_ms": int,
     "tombstone": (int, str, str),
     "hold": (int, str, int, str),
     "placed": (int, int, bool),
@@ -31,7 +32,7 @@ SHAPES = {
     "results": [(str, str, str, str, str)],
 }  # type: Dict[str, Any]
 # What an earlier version did not know yet, and what its absence means.
-LATER = {"hold": None, "placed": None, "gc": 0}  # type: Dict[str, Any]
+LATER = {"hold": None, "placed": None, "gc": 0, "unsure_ms": 0}  # type: Dict[str, Any]
 MAY_BE_NONE = ("tombstone", "hold", "placed")
 
 

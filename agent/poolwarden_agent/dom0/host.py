@@ -271,15 +271,18 @@ class Dom0(HostPort):
     def emergency(self, limit_ms: int) -> Emergency:
         self._same_process()
         try:
-            flag = self._xapi.local("host.is_in_emergency_mode", (), limit_ms / 1000.0, look=True)
+            return self._emergency(limit_ms)._replace(late_ms=self._xapi.late_ms)
         except XapiUnreachable:
             return Emergency(REFUSED, None, "")
         except XapiFault as fault:
-            return Emergency(ANSWERED, None, fault.code)
+            return Emergency(ANSWERED, None, fault.code, late_ms=self._xapi.late_ms)
         except XapiFull:
             return Emergency(NO_ANSWER, None, "", accepted=False)
         except XapiError:
             return Emergency(NO_ANSWER, None, "")
+
+    def _emergency(self, limit_ms: int) -> Emergency:
+        flag = self._xapi.local("host.is_in_emergency_mode", (), limit_ms / 1000.0, look=True)
         if not isinstance(flag, bool):
             return Emergency(ANSWERED, None, "")
         if not flag:
@@ -319,9 +322,11 @@ class Dom0(HostPort):
             self._xapi.local(method, params, limit_ms / 1000.0)
         except XapiFault as fault:
             return Act("failed", "xapi refused %s: %s" % (method, fault))
-        except XapiTimeout:
-            return Act("unknown", "xapi did not answer %s within %d s" % (method, limit_ms // 1000))
         except XapiError as error:
+            if not error.asked:
+                return Act("refused", "xapi could not be asked for %s: %s" % (method, error))
+            if isinstance(error, XapiTimeout):
+                return Act("unknown", "xapi did not answer %s within %d s" % (method, limit_ms // 1000))
             return Act("unknown", "%s: %s" % (method, error))
         return Act("done", "xapi accepted %s" % method)
 

@@ -29,10 +29,11 @@ class LocalTcp(object):
         return int(self._patience.waited_s * 1000)
 
     def look(self, limit_s: float) -> ProbeResult:
-        """Ask, or wait on for the answer, for ``limit_s`` seconds."""
+        """Ask, or wait on for the answer, for ``limit_s`` seconds. An answer that an earlier look asked for is late."""
         deadline = time.monotonic() + limit_s
         if self._pending is not None and self._patience.over():
             self._drop()
+        late = self._pending is not None
         if self._pending is None:
             found = alive.connected(self._address, self._port, limit_s)
             if isinstance(found, ProbeResult):
@@ -49,8 +50,9 @@ class LocalTcp(object):
         except Exception as error:
             self.forget()
             return alive.judged(error)
+        waited_ms = self.waited_ms if late else 0
         self.forget()
-        return alive.judged(data)
+        return alive.judged(data)._replace(late_ms=waited_ms)
 
     def _send(self, deadline: float) -> Optional[ProbeResult]:
         assert self._pending is not None

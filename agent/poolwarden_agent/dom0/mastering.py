@@ -4,11 +4,14 @@ xapi's own rules (xapi: ocaml/xapi/xapi_pool.ml, xapi_host.ml, xapi_vm_helpers.m
 designate_new_master raise HOST_OFFLINE if any host is away; recover_slaves swallows every error and returns whom it
 reached; declare_dead refuses a host that answers (HOST_IS_LIVE); start_on refuses a VM that is not halted. None of them
 has a limit in time: ``ask`` keeps it.
+
+Each order makes one call that changes something, and reads around it. Where that call never reached xapi nothing began:
+the order is refused then, its id is not used up, and it is sent again.
 """
 
 from typing import Any, Callable, Dict, List, Tuple
 
-from poolwarden_agent.core.gate import DONE, FAILED, UNKNOWN, Order
+from poolwarden_agent.core.gate import DONE, FAILED, REFUSED, UNKNOWN, Order
 from poolwarden_agent.dom0.port import Act, VmPlace
 from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiTimeout
 
@@ -20,13 +23,22 @@ _MISSING = {"VM_REQUIRES_SR": "SR", "VM_REQUIRES_NETWORK": "network", "VM_REQUIR
 
 def serve(ask: Ask, order: Order) -> Act:
     """Carry out an order of gate.SERVING."""
+    calls: List[str] = []
+
+    def noted(method: str, *params: Any) -> Any:
+        calls.append(method)
+        return ask(method, *params)
+
     try:
-        return Act(DONE, _ORDERS[order.kind](ask, order))
+        return Act(DONE, _ORDERS[order.kind](noted, order))
     except XapiFault as fault:
         return Act(FAILED, "xapi refused it: %s" % fault)
-    except XapiTimeout:
-        return Act(UNKNOWN, "xapi did not answer in time; it may go on by itself")
     except XapiError as error:
+        begun = [method for method in calls if method in _CHANGING]
+        if not begun or (calls[-1] == begun[-1] and not error.asked):
+            return Act(REFUSED, "xapi could not be asked: %s" % error)
+        if isinstance(error, XapiTimeout):
+            return Act(UNKNOWN, "xapi did not answer in time; it may go on by itself")
         return Act(UNKNOWN, "xapi: %s" % error)
 
 
@@ -71,6 +83,10 @@ def _runs_on(ask: Ask, vm: str, host: str) -> bool:
     return bool(ask("VM.get_power_state", vm) == "Running" and ask("VM.get_resident_on", vm) == host)
 
 
+_CHANGING = (
+    "pool.sync_database", "pool.designate_new_master", "host.declare_dead", "host.enable", "pool.recover_slaves",
+    "VM.start_on",
+)  # fmt: skip
 _ORDERS: Dict[str, Callable[[Ask, Order], str]] = {
     "sync_database": _sync,
     "designate_master": _designate,

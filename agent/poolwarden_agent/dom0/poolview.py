@@ -5,16 +5,20 @@ and its table is long, so it is read each sixth time, and each time while someth
 
 A PBD says whether one host has one SR attached (xapi: PBD.currently_attached). The pool's default SR counts only for
 hosts that have a PBD of it: a local default SR has one host.
+
+A look that its limit has cut off goes on where it stood: a xapi that takes seconds for each call would never be seen
+otherwise. Its caller counts the view's age from the first of these looks.
 """
 
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.dom0.port import PoolHost, PoolView
-from poolwarden_agent.dom0.xapi import XapiFault
+from poolwarden_agent.dom0.xapi import XapiFault, XapiTimeout
 
 Ask = Callable[..., Any]
 STORAGE_EVERY = 6
+MOST_LOOKS = 12  # that one view is put together in
 MOST_NAMES = 50
 LONGEST_NAME = 100
 # Tasks that a restart of xapi would break: VM.export, Async.VM.migrate_send, [XO] Backup ..., VDI.copy, host.evacuate.
@@ -31,13 +35,39 @@ class PoolLook(object):
     def __init__(self) -> None:
         self._storage: Optional[Storage] = None
         self._looks = 0
+        self._known: Dict[Tuple[Any, ...], Any] = {}  # what a look that was cut off has been answered
+        self._cut_off = 0
 
     def forget(self) -> None:
         """xapi is another process now."""
         self._storage = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._known, self._cut_off = {}, 0
 
     def look(self, ask: Ask) -> PoolView:
         """One look. :raises XapiError, LookupError, TypeError, AttributeError: no view is to be had."""
+
+        def asked(method: str, *params: Any) -> Any:
+            if (method,) + params not in self._known:
+                self._known[(method,) + params] = ask(method, *params)
+            return self._known[(method,) + params]
+
+        try:
+            view = self._look(asked)
+        except XapiTimeout:
+            self._cut_off += 1
+            if self._cut_off >= MOST_LOOKS:
+                self._begin()
+            raise
+        except Exception:
+            self._begin()
+            raise
+        self._begin()
+        return view
+
+    def _look(self, ask: Ask) -> PoolView:
         pool = ask("pool.get_all")[0]
         record = ask("pool.get_record", pool)
         hosts, metrics = ask("host.get_all_records"), ask("host_metrics.get_all_records")

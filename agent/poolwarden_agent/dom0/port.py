@@ -44,12 +44,16 @@ class Disk(NamedTuple):
 
 # outcome: answered, no answer (hung) or refused (down); flag: the emergency flag, None where it was not answered.
 class Emergency(NamedTuple):
-    """What the local socket said of the emergency flag; ``accepted`` False: it did not even take a connection."""
+    """What the local socket said of the emergency flag; ``accepted`` False: it did not even take a connection.
+
+    ``late_ms``: how long the answer took, where an earlier look had asked for it; 0: it came in time.
+    """
 
     outcome: str
     flag: Optional[bool]
     code: str
     accepted: bool = True
+    late_ms: int = 0
 
 
 class PoolHost(NamedTuple):

@@ -29,7 +29,9 @@ _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 
 
 class XapiError(Exception):
-    """Something kept a call from being answered."""
+    """Something kept a call from being answered. ``asked`` False: its request never reached a xapi, nothing began."""
+
+    asked = True
 
 
 class XapiTimeout(XapiError):
@@ -39,9 +41,17 @@ class XapiTimeout(XapiError):
 class XapiFull(XapiTimeout):
     """The socket does not accept: its queue is full. Nothing was asked."""
 
+    asked = False
+
 
 class XapiUnreachable(XapiError):
     """The socket does not exist, refuses, or broke before an answer came."""
+
+
+class XapiRefused(XapiUnreachable):
+    """The socket does not exist or refuses the connection: nobody is there who could have begun anything."""
+
+    asked = False
 
 
 class XapiFault(XapiError):
@@ -214,6 +224,7 @@ class Xapi(object):
         self._local = ""
         self._full = ""
         self._asked: Dict[str, Asked] = {}  # "local" and "full": at most one look each
+        self.late_ms = 0  # how long an answer took that the last local look had from an earlier one's question; 0: none
 
     def call(self, method: str, params: Any, limit_s: float) -> Any:
         """One call without a session, within ``limit_s`` seconds in all.
@@ -229,7 +240,9 @@ class Xapi(object):
     def _take(self, limit_s: float) -> float:
         deadline = time.monotonic() + limit_s
         if not self._lock.acquire(timeout=limit_s):
-            raise XapiTimeout("another call is still in flight")
+            error = XapiTimeout("another call is still in flight")
+            error.asked = False
+            raise error
         return deadline
 
     def _call(self, method: str, params: Any, deadline: float, slot: str) -> Any:
@@ -240,7 +253,7 @@ class Xapi(object):
             if self._patience[slot].over():
                 asked.pending.close()
             elif same:
-                return self._answer(asked, deadline, slot)
+                return self._answer(asked, deadline, slot, late=True)
             else:
                 self._drain(asked, deadline, slot)
         pending = Pending(self._connect(deadline))
@@ -256,16 +269,18 @@ class Xapi(object):
     def _drain(self, asked: Asked, deadline: float, slot: str) -> None:
         """Another look is under way: this one comes after its answer, if one comes. :raises XapiTimeout: none did."""
         try:
-            self._answer(asked, deadline, slot)
+            self._answer(asked, deadline, slot, late=True)
         except XapiTimeout:
             raise
         except XapiError:
             pass
 
-    def _answer(self, asked: Asked, deadline: float, slot: str) -> Any:
+    def _answer(self, asked: Asked, deadline: float, slot: str, late: bool = False) -> Any:
         keep = False
         try:
             data = asked.pending.wait(deadline)
+            if late and slot == "local":
+                self.late_ms = max(1, int(self._patience[slot].waited_s * 1000))
             if slot:
                 self._patience[slot].answered()
             return decode_answer(data)
@@ -288,9 +303,10 @@ class Xapi(object):
             raise XapiFull("the socket does not accept") from error
         except OSError as error:
             connection.close()
-            raise XapiUnreachable(str(error)) from error
-        except XapiError:
+            raise XapiRefused(str(error)) from error
+        except XapiError as error:
             connection.close()
+            error.asked = False
             raise
         return connection
 
@@ -301,11 +317,12 @@ class Xapi(object):
         ``look``: it changes nothing, so an unanswered one is waited for and not repeated.
         """
         deadline, slot = self._take(limit_s), "local" if look else ""
+        self.late_ms = 0 if look else self.late_ms
         try:
             for _ in range(2):
                 if not self._local:
                     login = "session.slave_local_login_with_password"
-                    self._local = self._call(login, ("root", ""), deadline, slot)
+                    self._local = self._login(login, ("root", ""), deadline, slot)
                 try:
                     return self._call(method, (self._local,) + tuple(params), deadline, slot)
                 except XapiFault as fault:
@@ -315,6 +332,14 @@ class Xapi(object):
         finally:
             self._lock.release()
         raise XapiError("the local session is refused again and again")
+
+    def _login(self, method: str, params: Any, deadline: float, slot: str) -> str:
+        """A session; without one the call that it is for was never asked."""
+        try:
+            return str(self._call(method, params, deadline, slot))
+        except XapiError as error:
+            error.asked = False
+            raise
 
     def full(self, method: str, params: Any, limit_s: float) -> Any:
         """A look with the one ordinary session. Only ever on a serving master: on an orphaned member it hangs."""
@@ -359,7 +384,7 @@ class Xapi(object):
         try:
             if not self._full:
                 login = ("root", "", "1.0", "poolwarden")
-                self._full = self._call("session.login_with_password", login, deadline, "")
+                self._full = self._login("session.login_with_password", login, deadline, "")
             return self._full
         finally:
             self._lock.release()

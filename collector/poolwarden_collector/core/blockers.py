@@ -33,5 +33,6 @@ class Blocker(StrEnum):
     EVIDENCE_CONFLICT = "BLOCKED_EVIDENCE_CONFLICT"  # approve --shoot, or the witnesses agree again
     TERM_PASSED = "BLOCKED_TERM_PASSED"  # the candidate serves, or is proven off
     PROMOTE_REFUSED = "BLOCKED_PROMOTE_REFUSED"  # the candidate's agent obeys
+    NOT_ASKED = "BLOCKED_NOT_ASKED"  # the candidate's xapi is there to be asked
     PROOF_NOT_RENEWED = "BLOCKED_PROOF_NOT_RENEWED"  # a new proof
     UNVERIFIED = "BLOCKED_UNVERIFIED"  # the candidate serves, or is proven off

@@ -54,7 +54,7 @@ def _over(d: Draft, failover: Failover, text: str) -> None:
     _owe_undoing(d, failover)
     forget(d, failover.old_master)
     resolve_blocks(d, failover, text)
-    d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now)
+    d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now, aborts=d.live.aborts + 1)
 
 
 def _owe_undoing(d: Draft, failover: Failover) -> None:

@@ -215,6 +215,7 @@ _SEVERITY = {
     Verdict.MEMBER_EMERGENCY: "warning",
     Verdict.MEMBER_VANISHED: "warning",
     Verdict.MEMBER_XAPI_DOWN: "warning",
+    Verdict.XAPI_SLOW: "warning",
     Verdict.HA_MANAGED: "info",
     Verdict.UPGRADING: "info",
     Verdict.TRANSITION: "warning",
@@ -230,6 +231,8 @@ def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
             d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
     forlorn = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
     if d.quiet or not (forlorn or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
+        return
+    if verdict is Verdict.XAPI_SLOW and d.now - d.live.verdict_since < d.policy.xapi_down_after:
         return
     brief = verdict in _TRANSIENT or is_flapping(d, suspected(d))
     if brief and d.now - d.live.verdict_since < d.policy.vanished_after:
@@ -266,8 +269,11 @@ def describe(d: Draft, verdict: Verdict) -> str:
 
 
 def _forget_restarts(d: Draft, verdict: Verdict) -> None:
-    """Restarts count against the limit until the pool has been healthy for ten minutes."""
-    if d.record.restarts and verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= RESTARTS_FORGOTTEN_MS:
+    """Restarts count against the limit until the pool has been healthy for ten minutes, and so do aborts in a row."""
+    long_healthy = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= RESTARTS_FORGOTTEN_MS
+    if long_healthy and d.live.aborts:
+        d.change(aborts=0)
+    if d.record.restarts and long_healthy:
         d.note(
             Kind.VERDICT, "healthy for ten minutes since the last restart of its xapi", verdict=verdict.word, over=True
         )

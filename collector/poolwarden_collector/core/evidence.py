@@ -159,6 +159,8 @@ def _xapi(d: Draft, host: HostId) -> Xapi:
     at = agent.facts.observed.xapi
     if at is not None and d.now - at > FACTS_FRESH_MS:
         return Xapi.UNKNOWN  # the agent reports, but whoever looks at xapi there has stopped looking
+    if x.liveness is Liveness.ANSWERS and x.slow_ms and x.socket_liveness in (Liveness.ANSWERS, Liveness.SILENT):
+        return Xapi.SLOW
     if x.liveness is Liveness.ANSWERS:
         return Xapi.ANSWERS if x.socket_liveness is not Liveness.SILENT else Xapi.UNWELL
     if x.liveness is Liveness.UNKNOWN or x.liveness_since is None:
@@ -176,7 +178,10 @@ def _xapi(d: Draft, host: HostId) -> Xapi:
 
 
 def _master_xapi(d: Draft, master: HostId) -> Xapi:
-    """The master's xapi must not only answer: its own login must find it to be the pool's master."""
+    """The master's xapi must not only answer: its own login must find it to be the pool's master.
+
+    Of a slow one that is not asked: what has not been answered yet is no denial.
+    """
     seen, agent = _xapi(d, master), d.heard(master)
     if agent is None or seen is not Xapi.ANSWERS or agent.facts.role.serves_as_master:
         return seen
@@ -309,6 +314,7 @@ _BADNESS = (
 
 _MEMBER_XAPI = {
     Xapi.ANSWERS: Member.FINE,
+    Xapi.SLOW: Member.FINE,
     Xapi.UNWELL: Member.LATE,
     Xapi.UNKNOWN: Member.LATE,
     Xapi.DOWN: Member.XAPI_DOWN,

@@ -142,6 +142,7 @@ class XapiFacts:
     startup_cookie: bool = False
     init_complete: bool = False
     health: XapiHealth | None = None
+    slow_ms: Ms = 0  # how long the last late answer took, where one came within a minute; 0: answers come in time
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,7 @@ class PoolLive:
     claims: dict[HostId, ClaimOutcome] = field(default_factory=dict)
     master_since: Ms = 0  # when this run saw the present master take its role; 0: before this run
     aborted_at: Ms | None = None  # when this run last ended a failover without a promotion
+    aborts: int = 0  # how many in a row; the pool's long health or a promotion ends the row
     claims_since: Ms | None = None
     claim_round: int = 0  # the serial of the present round; answers to an earlier one do not count
     look_misses: int = 0  # last looks that the candidate left unanswered, in a row

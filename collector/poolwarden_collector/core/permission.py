@@ -9,7 +9,7 @@ from __future__ import annotations
 from poolwarden_collector.core import named, restored, strangers
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.epoch import name
-from poolwarden_collector.core.evidence import serving, set_as_master, suspected, unowed_masters
+from poolwarden_collector.core.evidence import serving, set_as_master, successor_off, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power, Role
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.reasons import Cause, Reason
@@ -17,6 +17,7 @@ from poolwarden_collector.core.verdict import Verdict
 
 AGAIN_AFTER_MS: Ms = 15_000
 BEHIND_MS: Ms = 2_000  # half of the shortest silence that is suspicious
+LONGEST_AGAIN_MS: Ms = 300_000
 
 
 def may_begin(d: Draft, verdict: Verdict) -> Reason | None:
@@ -97,11 +98,21 @@ def set_to_be_master(d: Draft, host: HostId) -> Reason:
 
 
 def may_begin_again(d: Draft) -> Reason | None:
-    """Why nothing may follow at once on a failover that ended without a promotion; None if it may."""
-    at = d.live.aborted_at
-    if at is None or d.now - at >= AGAIN_AFTER_MS:
+    """Why nothing may follow at once on a failover that ended without a promotion; None if it may.
+
+    Each that ends so takes a term and tells the pool: a ground that comes and goes is given ever longer to settle, up
+    to five minutes. It is forgotten once the pool has been healthy for ten, or a failover has promoted; and a master
+    that reads OFF twice is no such ground.
+    """
+    at, times = d.live.aborted_at, d.live.aborts
+    wait = min(AGAIN_AFTER_MS << max(0, times - 1), LONGEST_AGAIN_MS)
+    if times > 1 and successor_off(d):
+        wait = AGAIN_AFTER_MS
+    if at is None or d.now - at >= wait:
         return None
-    return Reason(Cause.JUST_ENDED, "the last failover ended without a promotion just now")
+    left = (wait - (d.now - at)) / 1000
+    more = f", as the {times - 1} before it: another may begin in {left:.0f} s" if times > 1 else ""
+    return Reason(Cause.JUST_ENDED, f"the last failover ended without a promotion just now{more}")
 
 
 def standing_refusal(d: Draft) -> Reason | None:

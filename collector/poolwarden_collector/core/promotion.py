@@ -7,6 +7,9 @@ Rules
   and have served. What does not hold any more keeps the order back; where the order never began and can never be
   obeyed, the failover ends at a new term and everything is decided, and asked, anew.
 * One order id: however often it arrives, the host promotes once.
+* An order that never began (nobody was there to be asked) is sent again. One whose answer is unknown, or a failure, is
+  resolved by asking: while the candidate is seen as the member that it was, it is sent again under the same id, which
+  its agent then judges by facts; each time everything is verified as for the first one.
 * xapi's OK is not success: pool.conf, a new process, an answer on TCP and a login that finds itself master are.
 * A candidate that is a member again has met another master only where it follows that very one and carries no
   tombstone: a tombstone, or somebody's hand, makes a member too, and nobody's fence device is to blame for that.
@@ -25,7 +28,7 @@ from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role
 from poolwarden_collector.core.forecast import unaccepted
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Sent
+from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.look import last_look, looked
 from poolwarden_collector.core.orders import Claim, Preconditions, Promote, RestartXapi, Target
 from poolwarden_collector.core.permission import behind
@@ -36,6 +39,7 @@ from poolwarden_collector.core.record import Failover, Path
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
+NOT_ASKED = "not-asked"  # the agent's reason for an order that found no xapi to be asked
 NEW_XAPI_TIME_MS: Ms = 60_000  # a new process is given before it is restarted
 
 
@@ -97,8 +101,41 @@ def promoting(d: Draft, failover: Failover) -> None:
         return
     if failover.promote_result in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
         _await_new_master(d, failover)
-        return
+        if not _nothing_has_come_of_it(d, failover):
+            return
     _resend(d, failover)
+
+
+def _nothing_has_come_of_it(d: Draft, failover: Failover) -> bool:
+    """The answer is unknown, or a failure: is the candidate seen since then as the member that it was?
+
+    An unknown call may still be at work in the process that was asked: that one is given its time.
+    """
+    agent = d.heard(failover.candidate)
+    if failover.promote_result == Outcome.DONE.value or agent is None or failover.blocked is Blocker.PROMOTE_REFUSED:
+        return False
+    answered = _answered_at(d, failover)
+    f = agent.facts
+    if _seen_at(agent) < answered:
+        return False
+    if f.role.pool_conf is Role.MASTER and f.tombstone is not None:
+        return True  # it did take the role, and its tombstone holds it back: sent again it is found done, and released
+    member = f.role.pool_conf is Role.MEMBER and f.role.running is not Role.MASTER and bool(f.xapi.process)
+    replaced = f.xapi.process != failover.candidate_process
+    wait = RESEND_AFTER_MS if replaced else ORDER_VALID_MS + RESEND_AFTER_MS
+    return member and f.xapi.socket_liveness is Liveness.ANSWERS and d.now - answered >= wait
+
+
+def _answered_at(d: Draft, failover: Failover) -> Ms:
+    """When this run heard the newest answer to the order; the beginning of the step where that was in another run."""
+    sent = d.sent(failover.promote_order) if failover.promote_order else None
+    return sent.answered_at if sent is not None and sent.answered_at is not None else d.live.step_since
+
+
+def _seen_at(agent: AgentState) -> Ms:
+    """When the older of its facts on role and process was seen."""
+    observed = agent.facts.observed
+    return min(at if at is not None else agent.last_heard for at in (observed.host, observed.xapi))
 
 
 def _never_took_effect(d: Draft, failover: Failover) -> bool:
@@ -164,7 +201,9 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     if failover.promote_result != Outcome.DONE.value or agent is None or failover.proof is None:
         return False
     role, process = agent.facts.role, agent.facts.xapi.process
-    back = role.pool_conf is Role.MEMBER and process and process != failover.candidate_process
+    # safety: only what was seen after its answer; before it every candidate is a member, often of another process.
+    seen_since = _seen_at(agent) >= _answered_at(d, failover)
+    back = role.pool_conf is Role.MEMBER and process and process != failover.candidate_process and seen_since
     if not back or role.serves_as_master:
         return False
     name, old = d.name(failover.candidate), d.name(failover.old_master)
@@ -220,8 +259,20 @@ def _learn_answer(d: Draft, failover: Failover) -> None:
 def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
     if reason in ("expired", "busy"):
         return
+    if reason == NOT_ASKED:
+        _not_asked(d, failover, text)
+        return
     why = f"{d.name(failover.candidate)} refused the promotion: {text or reason}"
     block(d, failover, Blocker.PROMOTE_REFUSED, (failover.candidate, reason), why)
+
+
+def _not_asked(d: Draft, failover: Failover, text: str) -> None:
+    """Its xapi was not there: nothing began, and the order goes out again; after its time that is a blocker."""
+    if d.now - d.live.step_since >= d.policy.promote_budget:
+        name = d.name(failover.candidate)
+        step = f"Look at {name}'s xapi; poolwarden restart-xapi {name}. The order is sent again by itself"
+        why = f"{name} is to be promoted, and its xapi cannot be asked: {text}"
+        block(d, failover, Blocker.NOT_ASKED, (failover.candidate,), why, step)
 
 
 def _resend(d: Draft, failover: Failover) -> None:
@@ -261,9 +312,12 @@ def _resend(d: Draft, failover: Failover) -> None:
     if refusal:
         block(d, failover, Blocker.PROOF_NOT_RENEWED, (refusal.key,), f"the promotion is not sent again: {refusal}")
         return
-    if failover.blocked is not Blocker.PROMOTE_REFUSED:
+    # What only the candidate's answer or its service ends stands over the sending.
+    answered = (Blocker.UNVERIFIED,) if failover.promote_result else ()
+    if failover.blocked not in (Blocker.PROMOTE_REFUSED, Blocker.NOT_ASKED, *answered):
         unblock(d)
     if failover.promote_order:
+        _note_process(d, failover, agent)
         _send_promote(d, d.failover or failover)
     else:
         _once_more(d, failover, proof)
@@ -323,6 +377,18 @@ def _give_up(d: Draft, failover: Failover, gone: Reason) -> None:
     d.send(d.fresh_id("outlived"), failover.candidate, Claim(target, want_placements=False), ORDER_VALID_MS)
 
 
+def _note_process(d: Draft, failover: Failover, agent: AgentState) -> None:
+    """A member's xapi that was started since the intent is the one that takes the role."""
+    role, process = agent.facts.role, agent.facts.xapi.process
+    member = role.pool_conf is Role.MEMBER and role.running is not Role.MASTER
+    if not member or not process or process == failover.candidate_process:
+        return
+    anew = "its xapi was started anew as a member since"
+    text = f"promoting {d.name(failover.candidate)} at term {failover.term}: {anew}"
+    facts = {"host": failover.candidate, "order": failover.promote_order}
+    d.note(Kind.PROMOTE_INTENT, text, **facts, pid=process.pid, start_ticks=process.start_ticks)
+
+
 def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:
     """A promotion that undid itself: a proof of its own, then another order."""
     text = f"proof ({proof.kind}) for attempt {failover.attempt}"
@@ -332,9 +398,9 @@ def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:
 
 
 def _due_again(d: Draft, sent: Sent) -> bool:
-    refused = sent.result is not None and sent.result.outcome is Outcome.REFUSED
-    since = sent.answered_at if refused and sent.answered_at is not None else sent.at
-    return d.now - since >= (RESEND_AFTER_MS if refused else ORDER_VALID_MS + RESEND_AFTER_MS)
+    answered = sent.result is not None  # the caller has seen that nothing has come of it
+    since = sent.answered_at if answered and sent.answered_at is not None else sent.at
+    return d.now - since >= (RESEND_AFTER_MS if answered else ORDER_VALID_MS + RESEND_AFTER_MS)
 
 
 def _serves(d: Draft, failover: Failover) -> bool:
@@ -408,7 +474,7 @@ def _promoted(d: Draft, failover: Failover) -> None:
     d.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address)
     old = failover.old_master
     forget(d, old)
-    d.change(master_since=d.now)
+    d.change(master_since=d.now, aborts=0)
     owe_removals(d, failover, failover.candidate)
     if failover.path is Path.ROLES:
         _mark_the_silent(d, failover)

@@ -25,7 +25,7 @@ from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving, silence_of, suspected
+from poolwarden_collector.core.evidence import serving, set_as_master, silence_of, suspected
 from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power
 from poolwarden_collector.core.gatekeeper import waited_for
 from poolwarden_collector.core.journal import Kind
@@ -41,6 +41,7 @@ from poolwarden_collector.core.permission import (
     needs_word,
     own_standing,
     patience,
+    set_to_be_master,
 )
 from poolwarden_collector.core.power import counting, view
 from poolwarden_collector.core.reasons import Cause, Reason
@@ -256,7 +257,10 @@ def roles_refusal(d: Draft) -> Reason | None:
     missing = tuple(_missing(d))
     names = ", ".join(d.name(host) for host in missing)
     absent = f"{names} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
-    return firm_refusal(d) or (Reason(Cause.NOT_HEARD, absent, missing) if missing else None)
+    # safety: who is set to be master may serve at any moment; nobody is promoted beside it, and its claim would veto.
+    poised = set_as_master(d)
+    seen = set_to_be_master(d, poised[0]) if poised else None
+    return firm_refusal(d) or (Reason(Cause.NOT_HEARD, absent, missing) if missing else None) or seen
 
 
 def _missing(d: Draft) -> list[HostId]:

@@ -115,6 +115,11 @@ class Verdict(Enum):
         Permit.RESTART,
         TO_RESTART,
     )
+    XAPI_SLOW = (
+        "MasterXapiSlow",
+        "the master serves, its xapi takes seconds for an answer: that is no loss, nothing is decided on it",
+        Permit.ALERT,
+    )
     XAPI_DOWN = ("MasterXapiDown", "the master's agent lives, its xapi is down", Permit.RESTART, TO_RESTART)
     POOL_SPLIT = ("PoolSplit", "the master lives, but no member reaches it", Permit.ALERT)
     UNREACHABLE = (
@@ -166,6 +171,7 @@ class Xapi(Enum):
     """The master's xapi, as its own agent sees it."""
 
     ANSWERS = "answers"
+    SLOW = "slow"
     UNWELL = "unwell"
     DOWN = "down"
     HUNG = "hung"
@@ -277,6 +283,8 @@ def _heard(s: Signs) -> Verdict:
         return Verdict.XAPI_HUNG
     if s.xapi is Xapi.DOWN:
         return Verdict.XAPI_DOWN
+    if s.xapi is Xapi.SLOW:
+        return Verdict.XAPI_SLOW
     if s.xapi is Xapi.NOT_SERVING:
         return Verdict.NO_MASTER
     if s.xapi is not Xapi.ANSWERS:

@@ -166,6 +166,7 @@ def xapi(m: pb.XapiFacts, at: At) -> XapiFacts:
         startup_cookie=m.startup_cookie,
         init_complete=m.init_complete_cookie,
         health=_health(m, at),
+        slow_ms=m.slow_ms,
     )
 
 

@@ -30,8 +30,9 @@ from poolwarden_agent.dom0.port import (
     Toolstack,
     VmPlace,
 )
-from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
 from poolwarden_agent.hostside import SECOND_PORT_LIMIT_MS
+from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.simulation.member_fences import MemberFences
 from poolwarden_lab.simulation.slot import Slot, TornWrite
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
@@ -88,6 +89,8 @@ class SimPort(HostPort):
         self._gated = gated
         self._found = self.role()
         self._missing: frozenset[str] = frozenset()
+        self._due: dict[tuple[object, ...], int] = {}  # looks at a slow xapi that are under way: when each is answered
+        self._late_ms = 0  # how long the last late answer of the present look took
         self.fences: MemberFences | None = None  # the fence agents that this host may run
 
     def _point(self, name: str) -> None:
@@ -225,11 +228,29 @@ class SimPort(HostPort):
 
     # ------------------------------------------------------------------------------------------ xapi
 
-    def _call(self, door: Door, method: str, *params: object) -> PeerResult:
-        return self._pool.call_now(self._host.name, door, method, params)
+    def _call(self, door: Door, method: str, *params: object, limit_ms: int = 0) -> PeerResult:
+        """A look, or with a limit an order. A slow xapi answers a later look what an earlier one has asked, as it does
+        in production (localtcp.py, xapi.py); an order waits itself."""
+        limit = limit_ms or (LOCAL_LIMIT_MS if door == "tcp" else SOCKET_LIMIT_MS)
+        answer = self._pool.call_now(self._host.name, door, method, params, limit)
+        slow = getattr(self._pool, "slow_ms", {}).get(self._host.name, 0)
+        key = (self._host.pid, door, method, params)
+        if answer != TIMEOUT or slow <= limit or limit_ms:
+            self._due.pop(key, None)
+            return answer
+        due = self._due.setdefault(key, self._mono() + slow)
+        if self._mono() < due:
+            return TIMEOUT
+        answer = self._pool.call_now(self._host.name, door, method, params, slow)
+        if answer != TIMEOUT:
+            del self._due[key]
+            self._late_ms = max(self._late_ms, self._mono() - (due - slow))
+        return answer
 
     def alive_local(self, limit_ms: int) -> judge.ProbeResult:
-        return _probed(self._call("tcp", "system.isAlive:poolwarden", "poolwarden"), self._host.uuid, limit_ms)
+        self._late_ms = 0
+        answer = self._call("tcp", "system.isAlive:poolwarden", "poolwarden")
+        return _probed(answer, self._host.uuid, limit_ms)._replace(late_ms=self._late_ms)
 
     def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> judge.ProbeResult:
         peer = next((host for host in self._pool.hosts.values() if host.address == address), None)
@@ -284,15 +305,19 @@ class SimPort(HostPort):
             return answer.params[0]
         return ""
 
-    def _in_local_session(self, method: str, *params: object) -> PeerResult:
+    def _in_local_session(self, method: str, *params: object, limit_ms: int = 0) -> PeerResult:
         if self._local[0] != self._host.pid or not self._local[1]:
-            opened = self._call("unix", "session.slave_local_login_with_password", "root", "")
+            opened = self._call("unix", "session.slave_local_login_with_password", "root", "", limit_ms=limit_ms)
             if not isinstance(opened, Answer):
                 return opened
             self._local = (self._host.pid, str(opened.value))
-        return self._call("unix", method, self._local[1], *params)
+        return self._call("unix", method, self._local[1], *params, limit_ms=limit_ms)
 
     def emergency(self, limit_ms: int) -> Emergency:
+        self._late_ms = 0
+        return self._emergency()._replace(late_ms=self._late_ms)
+
+    def _emergency(self) -> Emergency:
         answer = self._in_local_session("host.is_in_emergency_mode")
         if answer == Lost("refused"):
             return Emergency(judge.REFUSED, None, "")
@@ -318,6 +343,8 @@ class SimPort(HostPort):
     def pool_view(self, limit_ms: int) -> PoolView | None:
         try:
             return self._look.look(self._asking(0))
+        except XapiTimeout:
+            return None
         except (XapiError, LookupError):
             self._full = (0, "")
             return None
@@ -325,20 +352,29 @@ class SimPort(HostPort):
     # ------------------------------------------------------------------------------------------ acts
 
     def promote(self, limit_ms: int) -> Act:
-        return self._act("pool.emergency_transition_to_master")
+        return self._act(limit_ms, "pool.emergency_transition_to_master")
 
     def repoint(self, address: str, limit_ms: int) -> Act:
-        return self._act("pool.emergency_reset_master", address)
+        return self._act(limit_ms, "pool.emergency_reset_master", address)
 
-    def _act(self, method: str, *params: object) -> Act:
+    def _act(self, limit_ms: int, method: str, *params: object) -> Act:
         self._point("before act")
-        answer = self._in_local_session(method, *params)
+        began, answer = self._begun(method, *params, limit_ms=limit_ms)
         self._point("after act")
+        if not began:
+            return Act(gate.REFUSED, f"xapi could not be asked for {method}: {answer}")
         if isinstance(answer, Answer):
             return Act(gate.DONE, f"xapi accepted {method}")
         if isinstance(answer, Fault):
             return Act(gate.FAILED, f"xapi refused {method}: {answer.code}")
         return Act(gate.UNKNOWN, f"{method}: {answer.why}")
+
+    def _begun(self, method: str, *params: object, limit_ms: int) -> tuple[bool, PeerResult]:
+        """Did xapi get this call, and what came of it? Without a session, or refused, it did not."""
+        before = self._local
+        answer = self._in_local_session(method, *params, limit_ms=limit_ms)
+        session = self._local[0] == self._host.pid or self._local != before
+        return session and answer != Lost("refused"), answer
 
     def restart_xapi(self, limit_ms: int) -> Act:
         self._point("before act")
@@ -464,14 +500,17 @@ class SimPort(HostPort):
             if isinstance(answer, Answer):
                 host, given = self._host.name, (answer.value, *params)
                 left = deadline - self._pool.now
-                answer = self.wait_for(lambda sink: self._pool.call(host, "unix", method, given, sink), left)
+                if not limit_ms:
+                    answer = self._call("unix", method, *given)
+                else:
+                    answer = self.wait_for(lambda sink: self._pool.call(host, "unix", method, given, sink), left)
             if isinstance(answer, Answer):
                 return answer.value
             if isinstance(answer, Fault):
                 raise XapiFault(answer.code, answer.params)
             if answer == TIMEOUT:
                 raise XapiTimeout("no answer within the limit")
-            raise XapiUnreachable(answer.why)
+            raise (XapiRefused if answer == Lost("refused") else XapiUnreachable)(answer.why)
 
         return ask
 

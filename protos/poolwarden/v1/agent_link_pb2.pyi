@@ -1150,6 +1150,7 @@ class XapiFacts(google.protobuf.message.Message):
     HEALTH_TEXT_FIELD_NUMBER: builtins.int
     HEALTH_HELP_FIELD_NUMBER: builtins.int
     HEALTH_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
+    SLOW_MS_FIELD_NUMBER: builtins.int
     liveness: global___XapiFacts.Liveness.ValueType
     liveness_since_mono_ms: builtins.int
     """since when this liveness holds without a break"""
@@ -1181,6 +1182,10 @@ class XapiFacts(google.protobuf.message.Message):
     health_help: builtins.str
     """the command that helps, or what to look at"""
     health_since_mono_ms: builtins.int
+    slow_ms: builtins.int
+    """How long the last answer took that came later than a look waits for it, where one came within the last minute: this
+    xapi is slow, and it answers (its liveness says so). 0: its answers come in time.
+    """
     def __init__(
         self,
         *,
@@ -1202,8 +1207,9 @@ class XapiFacts(google.protobuf.message.Message):
         health_text: builtins.str = ...,
         health_help: builtins.str = ...,
         health_since_mono_ms: builtins.int = ...,
+        slow_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "init_complete_cookie", b"init_complete_cookie", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "process_age_ms", b"process_age_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "init_complete_cookie", b"init_complete_cookie", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "process_age_ms", b"process_age_ms", "slow_ms", b"slow_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
 
 global___XapiFacts = XapiFacts
 
@@ -2255,7 +2261,7 @@ class OrderResult(google.protobuf.message.Message):
         DONE: OrderResult._Outcome.ValueType  # 1
         """the act was carried out (for promote and repoint: xapi accepted the call; verify by facts)"""
         REFUSED: OrderResult._Outcome.ValueType  # 2
-        """the gate said no; nothing was done and the id is not used up"""
+        """the gate said no, or nobody was there to be asked; nothing was done and the id is not used up"""
         FAILED: OrderResult._Outcome.ValueType  # 3
         """it was tried and failed; see reason"""
         UNKNOWN: OrderResult._Outcome.ValueType  # 4
@@ -2266,7 +2272,7 @@ class OrderResult(google.protobuf.message.Message):
     DONE: OrderResult.Outcome.ValueType  # 1
     """the act was carried out (for promote and repoint: xapi accepted the call; verify by facts)"""
     REFUSED: OrderResult.Outcome.ValueType  # 2
-    """the gate said no; nothing was done and the id is not used up"""
+    """the gate said no, or nobody was there to be asked; nothing was done and the id is not used up"""
     FAILED: OrderResult.Outcome.ValueType  # 3
     """it was tried and failed; see reason"""
     UNKNOWN: OrderResult.Outcome.ValueType  # 4
@@ -2296,7 +2302,8 @@ class OrderResult(google.protobuf.message.Message):
     reason: builtins.str
     """a stable word: "stale-term", "stale-epoch", "expired", "wrong-boot", "wrong-pool", "wrong-host","""
     text: builtins.str
-    """"precondition", "ha-armed", "tombstoned", "unknown-order", "busy", "storage", "xapi-error", "timeout", ""
+    """"precondition", "ha-armed", "tombstoned", "unknown-order", "busy", "storage", "xapi-error", "timeout",
+    "not-asked" (it passed the gate, no xapi was there, and nothing began), ""
     one sentence for people
     """
     replayed: builtins.bool
@@ -2582,7 +2589,8 @@ class PlacementView(google.protobuf.message.Message):
     source: builtins.str
     """path relative to the root"""
     @property
-    def placements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Placement]: ...
+    def placements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Placement]:
+        """every VM that the file knows; of an older agent only those that run in it"""
     text: builtins.str
     """why not readable"""
     @property
@@ -2610,7 +2618,7 @@ class Placement(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     vm_uuid: builtins.str
     host_uuid: builtins.str
-    """host named by resident_on; empty: nowhere"""
+    """host named by resident_on; empty: nowhere (halted, or on a host without a row)"""
     name: builtins.str
     """for people"""
     def __init__(

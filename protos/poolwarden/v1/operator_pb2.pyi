@@ -444,7 +444,7 @@ class Question(google.protobuf.message.Message):
     id: builtins.str
     """a failover's id, or the question's own where none is decided"""
     kind: builtins.str
-    """shoot, kill, stale, failover, toolstack, restart, repair"""
+    """shoot, kill, stale, failover, toolstack, restart, unheard, repair"""
     text: builtins.str
     """what is asked, one sentence"""
     @property
