@@ -519,10 +519,7 @@ def withdrawn(state: GateState, before: GateState) -> GateState:
 
 
 def never_began(state: GateState, order: Order) -> GateState:
-    """The state after an order whose act found nobody to ask: its promotion has not begun.
-
-    What holds garbage collection stays: it is held, and the order comes again, or a release of it.
-    """
+    """The state after an order whose act found nobody to ask; what holds garbage collection stays for its next copy."""
     if order.kind == "promote" and state.placed is not None and state.placed.term == order.term:
         return state._replace(placed=state.placed._replace(promoted=False))
     return state
