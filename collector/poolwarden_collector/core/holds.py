@@ -72,6 +72,10 @@ def adopt(d: Draft) -> None:
         )
         text += f"heard, and every other one follows it; the term is {term}"
         d.write(Entry(Kind.MASTER_OBSERVED, text, {"host": host, "before": "", "held": True}, "", term))
+        # Its own database is the last serving master's list of the pool, as its view would tell it.
+        names = ", ".join(sorted(d.name(other) for other in d.record.hosts))
+        listed = f"the pool's hosts, as the database of {d.name(host)} lists them: {names}"
+        d.note(Kind.POOL_LISTED, listed, master=host, hosts=sorted(d.record.hosts))
         for other in sorted(d.record.hosts, key=d.name):
             _witness(d, other, host)
         return
