@@ -185,13 +185,10 @@ def recall(d: Draft) -> None:
         # safety: the host that would be switched off lives; nothing that was decided before stands any more.
         abort(d, f"{life} while its power-off is under way")
         failover = d.record.failover or failover
-    why = "" if failover.open else "its failover has ended"
-    if failover.open and d.record.paused is not None:
-        why = "the pool is paused"
-    if why:
-        _recall(d, failover, why)
-    if not failover.open:
-        pending(d, failover)  # its time may be over: then that is its result
+    if failover.open:
+        return  # a pause lets a power-off come to its end: what it did is read, and nothing follows it
+    _recall(d, failover, "its failover has ended")
+    pending(d, failover)  # its time may be over: then that is its result
 
 
 def _life(d: Draft, failover: Failover) -> str:
