@@ -36,3 +36,22 @@ class Blocker(StrEnum):
     NOT_ASKED = "BLOCKED_NOT_ASKED"  # the candidate's xapi is there to be asked
     PROOF_NOT_RENEWED = "BLOCKED_PROOF_NOT_RENEWED"  # a new proof
     UNVERIFIED = "BLOCKED_UNVERIFIED"  # the candidate serves, or is proven off
+
+
+_OLD_OFF = "make sure that {old} is off, then: poolwarden confirm-fenced {old}"
+_CANDIDATE_OFF = "switch {candidate} off, then: poolwarden confirm-fenced {candidate}"
+# What a person can do, where the place that blocks says nothing better: {old} and {candidate} are hosts.
+NEXT_STEP: dict[Blocker, str] = {
+    Blocker.NO_CLAIM: "Mend what keeps each of them from it: the failover goes on by itself. poolwarden explain {pool}",
+    Blocker.KILL_FORECAST: "It goes on by itself when that is known. poolwarden explain {pool}",
+    Blocker.NO_MEMBER: f"Start an agent that may run it, or {_OLD_OFF}",
+    Blocker.NO_WITNESS: f"It goes on by itself when a member answers. Or {_OLD_OFF}",
+    Blocker.LAST_LOOK: "It goes on by itself when that is over. Where a silent host is against it: start its agent, "
+    "or switch it off, then: poolwarden confirm-fenced HOST. poolwarden explain {pool}",
+    Blocker.NOT_EVERYBODY: "It goes on by itself when everybody has said so. poolwarden explain {pool}",
+    Blocker.CANNOT_HOLD: f"Update the agent there, or {_OLD_OFF}",
+    Blocker.NO_WAY_BACK: f"That ends by itself when nothing is at stake. Or {_OLD_OFF}",
+    Blocker.TERM_PASSED: f"It ends when {{candidate}} serves. Or {_CANDIDATE_OFF}",
+    Blocker.PROMOTE_REFUSED: f"Mend that on {{candidate}}: it goes on by itself. Or {_CANDIDATE_OFF}",
+    Blocker.PROOF_NOT_RENEWED: _OLD_OFF.capitalize(),
+}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from poolwarden_collector.core.blockers import Blocker
+from poolwarden_collector.core.blockers import NEXT_STEP, Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
@@ -92,6 +92,7 @@ def block(
 ) -> None:
     """Stand still for this, and say so once per code and subjects; without an alert where a question has its own."""
     topic = key_of(blocker.value, subjects)
+    next_step = next_step or _next_step(d, failover, blocker)
     if failover.blocked == blocker and failover.topic == topic:
         return
     resolve_blocks(d, failover, f"the reason has changed: {why}")
@@ -108,6 +109,12 @@ def block(
             old_master=old,
             blocker=why,
         )
+
+
+def _next_step(d: Draft, failover: Failover, blocker: Blocker) -> str:
+    """What a person can do about this kind of blocker."""
+    pool, old = d.record.name or d.record.pool, d.name(failover.old_master)
+    return NEXT_STEP.get(blocker, "").format(pool=pool, old=old, candidate=d.name(failover.candidate))
 
 
 def stands_still(d: Draft, failover: Failover, blocker: Blocker) -> str:

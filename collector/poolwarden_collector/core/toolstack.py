@@ -63,7 +63,6 @@ def _begin(d: Draft, failover: Failover) -> None:
             Blocker.CANNOT_HOLD,
             (host,),
             why,
-            "Update the agent there, or switch the host off and confirm it.",
         )
         return
     own = placements_of(d, host)
