@@ -65,9 +65,9 @@ def confirm_fenced(
 ) -> None:
     """Give your word that HOST is off, or cut from its storage for good. It is recorded with your name.
 
-    HOST is any silent host, master or member: what waits for it waits no more, until it gives a sign of life. Of a master
-    that vanished this is the proof that lets another host become master. If HOST in fact lives, both write to the same
-    disks.
+    HOST is any silent host, master or member: what waits for it waits no more, until it gives a sign of life. Of a
+    master that vanished this is the proof that lets another host become master. If HOST in fact lives, both write to
+    the same disks.
     """
     from poolwarden.v1 import operator_pb2
     from poolwarden_collector.cli.names import find_host
