@@ -53,6 +53,8 @@ STORIES: dict[Blocker, Path] = {
     Blocker.PROMOTE_REFUSED: here("promote-refused"),
     Blocker.PROOF_NOT_RENEWED: here("proof-not-renewed"),
     Blocker.UNVERIFIED: here("unverified"),
+    Blocker.UNHEARD_MEMBER: here("no-member"),
+    Blocker.NOT_ASKED: here("not-asked"),
 }
 QUESTIONS: dict[Ask, Path] = {
     Ask.SHOOT: SCENARIOS / "s11-approve.txt",
@@ -62,6 +64,7 @@ QUESTIONS: dict[Ask, Path] = {
     Ask.TOOLSTACK: here("ask-toolstack"),
     Ask.RESTART: here("ask-restart"),
     Ask.REPAIR: here("ask-repair"),
+    Ask.UNHEARD: SCENARIOS / "unheard-member-approved.txt",
 }
 
 
