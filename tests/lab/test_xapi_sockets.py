@@ -276,7 +276,7 @@ def test_it_listens_again_after_a_kill() -> None:
         rig.signal("h1", signal.SIGKILL)
         rig.wait(lambda: len(rig.exits) == 1)
         rig.start("h1")
-        rig.wait_event("h1", "listening", 30)
+        rig.wait_event("h1", "listening", 6)
 
 
 def test_a_stock_client_starts_moves_and_recovers_vms() -> None:

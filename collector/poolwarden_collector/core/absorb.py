@@ -236,14 +236,6 @@ def _pool_view(d: Draft, event: ev.AgentReported) -> None:
         if known is None or not known.address:
             data = {"host": host.host, "name": host.name, "address": host.address}
             d.note(Kind.HOST_SEEN, f"{host.name} ({host.address}) is a host of this pool", **data)
-    _listed(d, event.host, frozenset(host.host for host in seen.hosts))
-
-
-def _listed(d: Draft, master: HostId, hosts: frozenset[HostId]) -> None:
-    """Remember durably which hosts the pool has, by the master on record: without a master nobody else knows them."""
-    if master == d.record.master and master in hosts and hosts != d.record.listed:
-        names = ", ".join(sorted(d.name(host) for host in hosts))
-        d.note(Kind.POOL_LISTED, f"{d.name(master)} lists the hosts of its pool: {names}", hosts=sorted(hosts))
 
 
 def _gone(d: Draft, event: ev.AgentGone) -> None:

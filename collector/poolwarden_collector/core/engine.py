@@ -64,6 +64,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     _wake(d)
     absorb.absorb(d, event)
     master.observe(d)
+    master.listed(d)
     strangers.watch(d)
     holds.adopt(d)
     note_service(d)

@@ -333,11 +333,33 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
             return Member.EMERGENCY
         if agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER:
             return Member.LATE if _only_just_back(d, master) else Member.ORPHANED
+        if follows_another(d, host, master):
+            fresh = d.now - d.live.master_since < d.policy.vanished_after
+            return Member.LATE if fresh else Member.ORPHANED
         return _MEMBER_XAPI[_xapi(d, host)]
     if silence_of(d, host) < d.policy.vanished_after or (d.quiet and host not in d.live.agents):
         return Member.LATE
     probes = [probe for other in d.live.agents if (probe := fresh_probe(d, other, host)) is not None]
     return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
+
+
+def follows_another(d: Draft, host: HostId, master: HostId) -> HostId:
+    """The host of this pool that this heard member's pool.conf and xapi follow, where that is not ``master``; empty if
+    none.
+
+    Its xapi answers and no emergency is told, for what it reaches there answers as well; it is attached to nobody. A
+    pool.conf that has just been rewritten, before the restart that follows, is a change of master under way.
+    """
+    agent = d.heard(host)
+    if agent is None or not master or agent.facts.role.pool_conf is not Role.MEMBER:
+        return ""
+    role = agent.facts.role
+    named = role.master_address if role.running is Role.MEMBER and role.running_master_address else ""
+    if named != role.running_master_address:
+        return ""
+    others = (other for other in sorted(d.record.hosts) if other not in (host, master))
+    found = next((other for other in others if named and d.record.address_of(other) == named), "")
+    return "" if named == d.record.address_of(master) else found
 
 
 def settled(d: Draft, agent: AgentState, master: HostId) -> bool:

@@ -80,6 +80,22 @@ def _handed_back(d: Draft, host: HostId) -> None:
     )
 
 
+def listed(d: Draft) -> None:
+    """Remember durably which hosts the pool has, by the master on record: without a master nobody else knows them.
+
+    At once where the master was observed by this very report: it may be the last one that it sends.
+    """
+    agent = d.heard(d.record.master)
+    seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
+    if seen is None or seen.master != d.record.master or seen.pool not in ("", d.record.pool):
+        return
+    hosts = frozenset(item.host for item in seen.hosts)
+    if d.record.master in hosts and hosts != d.record.listed:
+        names = ", ".join(sorted(d.name(host) for host in hosts))
+        text = f"{d.name(d.record.master)} lists the hosts of its pool: {names}"
+        d.note(Kind.POOL_LISTED, text, hosts=sorted(hosts))
+
+
 def verified(d: Draft) -> HostId:
     """The one host that is known, by fresh evidence, to serve as master; empty if there is not exactly one."""
     masters = serving(d)

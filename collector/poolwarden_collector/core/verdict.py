@@ -146,7 +146,7 @@ class Verdict(Enum):
     )
     MEMBER_VANISHED = ("MemberVanished", "a member's agent is silent and its xapi is not reached", Permit.ALERT)
     MEMBER_EMERGENCY = ("MemberEmergency", "the master is fine, a member's xapi is in emergency mode", Permit.ALERT)
-    MEMBER_ORPHANED = ("MemberOrphaned", "the master is fine, a member does not reach it", Permit.ALERT)
+    MEMBER_ORPHANED = ("MemberOrphaned", "the master is fine, a member is not attached to it", Permit.ALERT)
     MEMBER_XAPI_DOWN = ("MemberXapiDown", "the master is fine, a member's xapi does not answer", Permit.ALERT)
     SUSPECT = ("Suspect", "something is silent or unwell, not long enough or not corroborated", Permit.OBSERVE)
     HEALTHY = ("Healthy", "the master's agent and xapi answer, members are attached", Permit.NOTHING)

@@ -172,7 +172,7 @@ class World(
         self.kills_of_collector += 1
         station = self.stations[shell.node]
         if station.restart_after_ms is not None:
-            self.later(station.restart_after_ms, lambda: self.start_collector(shell.node))
+            self.later(station.restart_after_ms, lambda: None if station.runs else self.start_collector(shell.node))
 
     def performed(self, shell: SimShell, pool: PoolId, effect: out.Effect) -> None:
         if pool in self._by_uuid:
