@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BMC_USER, BMC_PASSWORD = chassis.USER, chassis.PASSWORD  # the lab's BMCs have one and the same
-_COUNTS = {"unknown_readings", "xapi_restarts", "min_survivors", "repoint_parallel", "min_root_free_bytes"}
+_COUNTS = {
+    "unknown_readings",
+    "xapi_restarts",
+    "min_survivors",
+    "repoint_parallel",
+    "min_root_free_bytes",
+    "generation_leap",
+}
 _PERCENT = {"disk_warning_percent", "disk_critical_percent"}
 
 

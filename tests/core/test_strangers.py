@@ -9,7 +9,7 @@ import pytest
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import AgentReported
-from poolwarden_collector.core.facts import HostFacts, PoolView, Role, Tri
+from poolwarden_collector.core.facts import HostFacts, PlacementView, PoolView, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.core.strangers import TOLD_AFTER_MS
@@ -152,5 +152,53 @@ def test_where_no_list_is_known_everything_is_asked() -> None:
     assert not g.promoted() and g.pool.record.question is not None
     reply = g.say("approve", id=g.pool.record.question.id, shoot="yes", accept_stale="3600000")
     assert reply is not None and reply.accepted, reply
+    g.run(60_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def without_a_list(members: int = 3) -> Claimed:
+    """A journal from before there were lists, and the master is gone already."""
+    g = Claimed(members)
+    g.cut_power()
+    g.journal[:] = [entry for entry in g.journal if entry.kind is not Kind.POOL_LISTED]
+    g.pool = replace(g.pool, record=fold(PoolRecord(POOL), g.journal))
+    return g
+
+
+def yes(g: Guarded) -> None:
+    """Whatever is asked, an operator says yes to it, with every number."""
+    g.run(120_000)
+    for _ in range(4):
+        if (question := g.pool.record.question) is None:
+            return
+        reply = g.say("approve", id=question.id, accept_stale=str(question.needs.stale_ms))
+        assert reply is not None and reply.accepted, reply
+        g.run(60_000)
+
+
+@pytest.mark.parametrize("told", ["everybody's", "the others'", "nobody's"])
+def test_without_a_list_a_candidate_is_in_every_members_database(told: str) -> None:
+    """A host that nobody knows has the newest database, and an operator says yes to everything."""
+    g = without_a_list()
+    g.come()
+    true, its = (uuid(1), uuid(2), uuid(3)), (uuid(1), uuid(2), uuid(3), uuid(9))
+    for host in g.hosts:
+        hosts = its if host is g.stranger else true
+        if told == "nobody's" or (told == "the others'" and host is g.stranger):
+            hosts = ()
+        host.placements = PlacementView(True, host.generation, "state.db", hosts=hosts)
+    yes(g)
+    # A database that tells no hosts speaks for and against nobody: then its generation is what is asked about.
+    assert g.promoted() == [uuid(9) if told == "nobody's" else uuid(2)]
+    ranking = g.entry(Kind.CANDIDATE).data["ranking"]
+    assert told == "nobody's" or any("does not have it" in line and "host-9" in line for line in ranking), ranking
+
+
+def test_with_a_list_the_members_databases_are_not_asked() -> None:
+    """The master's list is newer than a copy that was taken before a host joined."""
+    g = Claimed()
+    for host in g.hosts:
+        host.placements = PlacementView(True, 50, "state.db", hosts=(uuid(1), uuid(3)))
+    g.cut_power()
     g.run(60_000)
     assert g.promoted() == [uuid(2)]

@@ -145,12 +145,28 @@ def unasked() -> Guarded:
     return g
 
 
+def far_ahead() -> Guarded:
+    """GENERATION: a member's copy is far ahead of everything that was seen of the master's."""
+    g = Guarded()
+    g.host(2).generation = 10**9
+    g.run(4_000)
+    g.cut_power()
+    until(g, Blocker.GENERATION)
+    assert g.pool.record.question is not None
+    reply = g.say("approve", id=g.pool.record.question.id)
+    assert reply is not None and reply.accepted, reply
+    g.run(30_000)
+    return g
+
+
 IN_THE_CORE: dict[Blocker, Callable[[], Guarded]] = {
     Blocker.NO_WITNESS: quiet_members,
     Blocker.EVIDENCE_CONFLICT: two_tongues,
     Blocker.TERM_PASSED: overtaken,
     Blocker.UNASKED_MEMBER: unasked,
+    Blocker.GENERATION: far_ahead,
 }
+ASKED_IN_THE_CORE: dict[Ask, Callable[[], Guarded]] = {Ask.GENERATION: far_ahead}
 
 
 def until(g: Guarded, blocker: Blocker) -> None:
@@ -174,7 +190,7 @@ OVER = ("unblocked", "aborted", "superseded", "promoted", "promote-intent", "clo
 
 def test_every_blocker_and_every_question_is_in_the_table() -> None:
     assert set(STORIES) | set(IN_THE_CORE) == set(Blocker)
-    assert set(QUESTIONS) == set(Ask)
+    assert set(QUESTIONS) | set(ASKED_IN_THE_CORE) == set(Ask)
 
 
 @pytest.mark.parametrize("blocker", STORIES, ids=lambda blocker: blocker.name)
@@ -200,6 +216,13 @@ def test_a_question_is_answered(kind: Ask) -> None:
     assert not played.problems, "\n".join(played.problems)
     assert any(line.split(None, 2)[1] == "asked" for line in played.lines)
     assert any("operator approve" in line or "operator deny" in line for line in played.lines)
+
+
+@pytest.mark.parametrize("kind", ASKED_IN_THE_CORE, ids=lambda kind: kind.name)
+def test_a_question_is_answered_that_no_story_asks(kind: Ask) -> None:
+    g = ASKED_IN_THE_CORE[kind]()
+    assert any(entry.kind is Kind.ASKED and entry.data.get("kind") == kind.value for entry in g.journal)
+    assert g.has(Kind.APPROVED) or g.has(Kind.DENIED)
 
 
 @pytest.mark.parametrize("blocker", Blocker, ids=lambda blocker: blocker.name)

@@ -98,7 +98,7 @@ def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Ques
         max(given.stale_ms, int(before.get("accept_stale_ms", 0))),
         given.shoot or bool(before.get("shoot")),
     )
-    if question.kind in (Ask.KILL, Ask.STALE):
+    if question.kind in (Ask.KILL, Ask.STALE, Ask.GENERATION):
         # safety: what is at stake is made anew at this instant; a yes to one set of VMs is none to another.
         forecast.ask_again(d, failover, failover.candidate or question.host)
         if (anew := questions.other_now(d, question)) is not None:
@@ -136,7 +136,9 @@ def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms:
     """Journal the yes on the open failover; it counts from now."""
     overruled, failover = needs_word(d), d.failover
     # What was said yes to before in this failover still counts; a remedy's yes is about no other host.
-    before = questions.approval(d, failover).get("hosts", ()) if failover is not None else ()
+    earlier = questions.approval(d, failover) if failover is not None else {}
+    before, copies_before = earlier.get("hosts", ()), earlier.get("generations", {})
+    copy = {question.host: question.generation} if question.generation else {}
     beyond = f"; overruled: {overruled}" if overruled else ""
     data: dict[str, Any] = {
         "question": question.id,
@@ -148,6 +150,7 @@ def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms:
         "shoot": given.shoot,
         "vms": list(vms),
         "hosts": sorted({*question.hosts, *before}),
+        "generations": {**copies_before, **copy},
         "overruled": overruled.text if overruled else "",
     }
     d.note(Kind.APPROVED, f"{said.actor} approved: {question.what}{_in_words(given)}{beyond}", said.actor, **data)

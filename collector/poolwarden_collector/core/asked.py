@@ -29,6 +29,7 @@ class Ask(Enum):
     FAILOVER = "failover"  # fail over, where mode or cool-down hold it
     TOOLSTACK = "toolstack"  # hold the master's toolstack and promote another, where mode or cool-down hold it
     RESTART = "restart"  # restart the master's xapi
+    GENERATION = "generation"  # promote a copy that is far ahead of the last one that the master was seen with
     UNHEARD = "unheard"  # go on although members are alive whose agents are not heard
     REPAIR = "repair"  # repoint a member or restart its xapi
 
@@ -61,6 +62,7 @@ class Question:
     path: str = ""  # how the old master would be made harmless, where a yes decides a failover
     vms: tuple[str, ...] = ()  # the VMs that would be killed: a yes covers these and no others
     hosts: tuple[HostId, ...] = ()  # members that are alive and not heard: a yes covers these and no others
+    generation: int = 0  # that of the host's copy, where it is what is asked about: a yes covers this one and no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ def _asked(asked: Asked, entry: Entry) -> Asked:
         d["path"],
         tuple(d["vms"]),
         tuple(d.get("hosts", ())),
+        int(d.get("generation", 0)),
     )
     replaced, ground = asked.replaced or asked.before not in ("", question.ground), question.ground
     return replace(asked, open=question, number=question.number, of=entry.failover, before=ground, replaced=replaced)

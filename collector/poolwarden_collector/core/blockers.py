@@ -18,6 +18,7 @@ class Blocker(StrEnum):
     SUPERSEDED_COPY = "BLOCKED_SUPERSEDED_COPY"  # its time, the old master, confirm-fenced or approve
     KILL_FORECAST = "BLOCKED_KILL_FORECAST"  # approve --accept-kill, deny, or nothing at stake any more
     STALE_DATABASE = "BLOCKED_STALE_DATABASE"  # approve --accept-stale, or deny
+    GENERATION = "BLOCKED_GENERATION"  # approve or deny, or the copy is another one
     POWER_ON = "BLOCKED_POWER_ON"  # approve --shoot, deny, or confirm-fenced
     NEEDS_HUMAN = "BLOCKED_NEEDS_HUMAN"  # confirm-fenced, or a device that can be read again
     NO_MEMBER = "BLOCKED_NO_MEMBER"  # a member that can run the device's agent

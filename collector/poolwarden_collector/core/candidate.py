@@ -114,6 +114,8 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
         return Reason(Cause.POLICY, "the policy never promotes it")
     if why := strangers.unlisted(d, host):
         return Reason(Cause.UNLISTED, why)
+    if why := strangers.in_no_copy(d, host):
+        return Reason(Cause.NOT_IN_COPIES, why)
     if agent is None:
         return Reason(Cause.NOT_HEARD, "its agent is not heard")
     f = agent.facts

@@ -2,7 +2,8 @@
 
 Rules
 -----
-* An answer counts in its own round, and only while it is of the file that the host would load now.
+* An answer counts in its own round, and only while it is of the file that the host would load now; who is asked again
+  because his file has changed is waited for as long as in a new round.
 * Up to the promote intent a veto or a higher term ends the failover. After it the claims are made anew before every
   send (``renewed``): there a veto only keeps the order from being sent.
 """
@@ -43,7 +44,10 @@ def claims_ready(d: Draft, failover: Failover) -> bool:
     if failover.step in REVERSIBLE and not d.live.claims and d.now - since >= 2 * d.policy.claim_wait:
         why = "; ".join(_claim_refusal(d, host) for host in asked) or "no member is heard"
         block(d, failover, Blocker.NO_CLAIM, asked, f"no member has stored term {failover.term}: {why}")
-    return bool(d.live.claims) and (not missing or d.now - since >= d.policy.claim_wait)
+    # safety: a host whose copy has just changed is asked about the new one, and a lesser copy is not chosen meanwhile.
+    again = [d.live.asked_again[host] for host in missing if host in d.live.asked_again]
+    young = any(d.now - at < d.policy.claim_wait for at in again)
+    return bool(d.live.claims) and (not missing or (d.now - since >= d.policy.claim_wait and not young))
 
 
 def vetoes(d: Draft) -> str:

@@ -62,6 +62,32 @@ def note_generation(d: Draft) -> None:
     d.change(generations=(master, seen))
 
 
+def last_known(d: Draft) -> int:
+    """The newest generation that the master's database was seen with, in this run or before; where none is known, that
+    of the newest copy but one of those that are heard; 0: there is nothing to hold a copy against.
+    """
+    master, seen = d.live.generations
+    if seen and master == _compared(d):
+        return seen[-1][0]
+    if d.record.generation:
+        return d.record.generation
+    copies = [agent.facts.database.generation for host in d.record.hosts if (agent := d.heard(host)) is not None]
+    return sorted([0, 0, *copies])[-2]
+
+
+def ahead(d: Draft, host: HostId) -> int:
+    """By how many changes this host's copy is ahead of what can have been copied from the last master; 0: it is not.
+
+    Every change of a database adds one to its generation (xapi: ocaml/database/db_cache_types.ml). A member's copy is
+    taken from the master's memory; what the master's agent tells is its file, which is written within 5 min. So a
+    truthful copy is ahead of it by what is changed in 5 min: tens of thousands, not millions.
+    """
+    agent = d.agent(host)
+    generation = agent.facts.database.generation if agent is not None else 0
+    more = generation - last_known(d)
+    return more if more > d.policy.generation_leap else 0
+
+
 def limit(d: Draft) -> Ms:
     """The age up to which a copy is promoted without asking, ms: the policy's, or what xapi's own copying gives."""
     hosts = max(len(d.record.hosts), 2)

@@ -5,6 +5,9 @@ Rules
 * Asked in every pass up to the promote intent, never later: what was accepted once may not be all that is at stake now.
 * What cannot be known (a database that cannot be read, VMs that are not listed) is no question but a blocker: nobody
   can say yes to what nobody has seen.
+* A copy that is ahead of the master's last known one by more than a pool can have changed meanwhile is one host's word
+  against all that was seen: an operator is asked, by the host and the generation that it claims. His yes covers that
+  generation; another one is asked about anew.
 * Where the old master's own database is still to be handed over, neither is asked: the file that will be loaded is not
   there yet.
 """
@@ -19,7 +22,7 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block
 from poolwarden_collector.core.facts import HostId
 from poolwarden_collector.core.placements import killing
-from poolwarden_collector.core.reasons import Reason
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Failover, Path
 from poolwarden_collector.core.toolstack import handover_due
 
@@ -41,6 +44,8 @@ def unaccepted(d: Draft, failover: Failover, candidate: HostId) -> Reason | None
     kills = expected(d, failover, candidate)
     if isinstance(kills, Reason):
         return kills
+    if far := _unaccepted_leap(d, failover, candidate):
+        return Reason(Cause.FAR_COPY, far, (candidate,))
     if kills and not questions.covers(d, failover, tuple(kill.vm for kill in kills)):
         names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
         return killing(kills, f"promoting {d.name(candidate)} would kill {len(kills)} running VMs now: {names}")
@@ -65,6 +70,9 @@ def expected(d: Draft, failover: Failover, candidate: HostId) -> tuple[Kill, ...
 
 def _ask_loss(d: Draft, failover: Failover, candidate: HostId, kills: tuple[Kill, ...], at_once: bool = False) -> bool:
     """Ask for whatever is at stake with this candidate and not accepted, in one question; False: nothing is."""
+    if far := _unaccepted_leap(d, failover, candidate):
+        _ask_leap(d, candidate, far, at_once)
+        return True
     old = copies.too_old(d, candidate)
     # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
     unaccepted = bool(kills) and not questions.covers(d, failover, tuple(kill.vm for kill in kills))
@@ -84,3 +92,28 @@ def _ask_loss(d: Draft, failover: Failover, candidate: HostId, kills: tuple[Kill
     kind, vms = Ask.KILL if unaccepted else Ask.STALE, tuple(kill.vm for kill in kills)
     questions.ask(d, kind, candidate, what, tuple(stakes), needs, vms, at_once=at_once)
     return True
+
+
+def _unaccepted_leap(d: Draft, failover: Failover, candidate: HostId) -> str:
+    """Is its copy too far ahead to be believed, and has nobody said yes to it? In one sentence without a full stop."""
+    more, agent = copies.ahead(d, candidate), d.agent(candidate)
+    claimed = agent.facts.database.generation if agent is not None else 0
+    # safety: the highest generation wins, so whoever claims one out of nowhere would be promoted on its word alone.
+    if not more or questions.accepted_generation(d, failover, candidate) == claimed:
+        return ""
+    known = copies.last_known(d)
+    last = f"the last that is known is {known}" if known else "none is known to hold it against"
+    bound = f"at most {d.policy.generation_leap} more are believed without asking"
+    return f"the copy on {d.name(candidate)} has generation {claimed}, and {last}: {more} changes more, where {bound}"
+
+
+def _ask_leap(d: Draft, candidate: HostId, what: str, at_once: bool) -> None:
+    name, agent = d.name(candidate), d.agent(candidate)
+    claimed = agent.facts.database.generation if agent is not None else 0
+    told = [f"{copy.name}: {copy.generation}" for copy in copies.ages(d) if copy.generation]
+    stakes = (
+        f"the copies, by generation: {', '.join(told)}",
+        f"yes means: {name} holds this pool's newest database; look at it there (/var/lib/xcp/state.db)",
+        f"if it does not: stop its agent (systemctl stop poolwarden-agent on {name}); another member is chosen then",
+    )
+    questions.ask(d, Ask.GENERATION, candidate, what, stakes, at_once=at_once, generation=claimed)

@@ -90,10 +90,13 @@ def listed(d: Draft) -> None:
     if seen is None or seen.master != d.record.master or seen.pool not in ("", d.record.pool):
         return
     hosts = frozenset(item.host for item in seen.hosts)
-    if d.record.master in hosts and hosts != d.record.listed:
+    generation = agent.facts.database.generation if agent is not None else 0
+    # The count goes with it: it is what a copy is held against when this collector has started anew meanwhile.
+    counted = generation and abs(generation - d.record.generation) * 4 >= d.policy.generation_leap
+    if d.record.master in hosts and (hosts != d.record.listed or counted or (generation and not d.record.generation)):
         names = ", ".join(sorted(d.name(host) for host in hosts))
-        text = f"{d.name(d.record.master)} lists the hosts of its pool: {names}"
-        d.note(Kind.POOL_LISTED, text, hosts=sorted(hosts))
+        text = f"{d.name(d.record.master)} lists the hosts of its pool: {names}; its database is at {generation}"
+        d.note(Kind.POOL_LISTED, text, hosts=sorted(hosts), generation=generation)
 
 
 def verified(d: Draft) -> HostId:

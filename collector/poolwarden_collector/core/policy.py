@@ -68,6 +68,9 @@ class Policy:
     toolstack_budget: Ms = 120_000
     handover_max_bytes: int = 256 * 1024 * 1024
     oldest_database: Ms = 0  # 0: (hosts - 1) x 5 min + 10 min
+    # A member's copy is taken from the master's memory, whose file lags by 5 min at most (xapi: db_cache_impl.ml); a
+    # pool writes some ten times a second. A copy that is so many changes ahead of that file is asked about.
+    generation_leap: int = 100_000
     sync_interval: Ms = 3_600_000
     declare_dead: bool = True
     wake_fenced: bool = False
@@ -250,7 +253,7 @@ def _ranges(policy: Policy) -> list[str]:
             problems.append(f"policy: {item.name} is negative")
     if policy.storm_percent > 100:
         problems.append("policy: storm_percent is more than 100")
-    for name in ("unknown_readings", "repoint_parallel"):
+    for name in ("unknown_readings", "repoint_parallel", "generation_leap"):
         if getattr(policy, name) < 1:
             problems.append(f"policy: {name} is less than 1")
     both = sorted(set(policy.prefer) & set(policy.never_promote))
@@ -275,6 +278,7 @@ _COUNTS = {
     "xapi_restarts",
     "min_survivors",
     "repoint_parallel",
+    "generation_leap",
     "storm_pools",
     "storm_percent",
 }

@@ -344,7 +344,7 @@ def _outlived(d: Draft, failover: Failover) -> Reason | None:
     return unaccepted(d, failover, host)
 
 
-_MAY_CHANGE = (Cause.KILLS, Cause.NEWER_COPY, Cause.BOOTED)
+_MAY_CHANGE = (Cause.KILLS, Cause.NEWER_COPY, Cause.FAR_COPY, Cause.BOOTED)
 
 
 def _never_began(d: Draft, failover: Failover) -> bool:

@@ -14,10 +14,10 @@ Rules
   nothing of the new one. Grounds that alternate do so at most every ``SETTLING_MS``; an answer is always held against
   what is at stake at its own instant.
 * Inside a failover the question is its blocker: KILL_FORECAST (kill), STALE_DATABASE (stale), POWER_ON (shoot),
-  UNHEARD_MEMBER (unheard), UNAPPROVED (failover, toolstack); the first one's id is the failover's, a later one's
-  ``<failover>-q<number>``. Outside it is ``<pool>-q<number>``. No two questions have one id, so a yes that was typed
-  for the old one is refused; so is one that names only the pool or the failover, once a question has taken another
-  one's place.
+  UNHEARD_MEMBER (unheard), GENERATION (generation), UNAPPROVED (failover, toolstack); the first one's id is the
+  failover's, a later one's ``<failover>-q<number>``. Outside it is ``<pool>-q<number>``. No two questions have one id,
+  so a yes that was typed for the old one is refused; so is one that names only the pool or the failover, once a
+  question has taken another one's place.
 * A yes is durable on the failover, for the journal's sake; it counts only in this run of the collector and for
   ``approval_valid``. No wall clock can tell how old a yes from before a restart is: it is asked again.
 * A yes covers the VMs that the question named, by uuid, and no others, whatever the number.
@@ -48,6 +48,7 @@ _CODES = {
     Ask.KILL: Blocker.KILL_FORECAST,
     Ask.STALE: Blocker.STALE_DATABASE,
     Ask.UNHEARD: Blocker.UNHEARD_MEMBER,
+    Ask.GENERATION: Blocker.GENERATION,
 }
 
 
@@ -71,14 +72,16 @@ def ask(
     others: tuple[str, ...] = (),
     at_once: bool = False,
     hosts: tuple[HostId, ...] = (),
+    generation: int = 0,
 ) -> None:
     """Ask this, or find it asked already; to be called in every pass in which the ground stands.
 
     ``what`` is one sentence without a full stop. ``others`` names what else makes it this question: tasks, causes, VMs
-    that a shot would kill; ``hosts``: members that are alive and not heard, which a yes covers. ``at_once``: an answer
-    has just met another ground, so nothing is waited for.
+    that a shot would kill; ``hosts``: members that are alive and not heard, ``generation``: that of a copy, which a
+    yes covers. ``at_once``: an answer has just met another ground, so nothing is waited for.
     """
-    ground = ground_of(kind, host, needs, vms, path, (*others, *hosts))
+    copy = (f"generation {generation}",) if generation else ()
+    ground = ground_of(kind, host, needs, vms, path, (*others, *hosts, *copy))
     failover, question = d.failover, d.record.question
     of = failover.id if failover is not None else ""
     if (
@@ -99,7 +102,7 @@ def ask(
     if question is not None:
         d.change(asked_seen=d.now)
         return
-    _put(d, kind, host, what, stakes, needs, vms, path, ground, hosts)
+    _put(d, kind, host, what, stakes, needs, vms, path, ground, hosts, generation)
 
 
 def ground_of(
@@ -143,6 +146,7 @@ def _put(
     path: str,
     ground: str,
     hosts: tuple[HostId, ...],
+    generation: int,
 ) -> None:
     number, failover = d.record.asked.number + 1, d.failover
     identity = _identity(d, failover, number)
@@ -156,6 +160,7 @@ def _put(
         "needs": needs.as_data(),
         "vms": list(vms),
         "hosts": list(hosts),
+        "generation": generation,
         "ground": ground,
         "path": path,
     }
@@ -183,6 +188,7 @@ TITLES = {
     Ask.STALE: "promote {} although its database is old?",
     Ask.FAILOVER: "master {} does not serve: promote another host?",
     Ask.TOOLSTACK: "master {} does not serve: hold its toolstack and promote another host?",
+    Ask.GENERATION: "promote {} although its database is far ahead of the last that was seen?",
     Ask.UNHEARD: "master {} has vanished, and members are alive that are not heard: promote another host?",
     Ask.RESTART: "the xapi of master {} does not answer: restart it?",
     Ask.REPAIR: "{} is detached: repair it?",
@@ -306,6 +312,11 @@ def covers(d: Draft, failover: Failover, vms: tuple[str, ...]) -> bool:
 def accepted_unheard(d: Draft, failover: Failover) -> tuple[HostId, ...]:
     """The members to whose silence beside a living xapi an operator said yes."""
     return tuple(approval(d, failover).get("hosts", ()))
+
+
+def accepted_generation(d: Draft, failover: Failover, host: HostId) -> int:
+    """The generation of this host's copy to which an operator said yes; 0: to none."""
+    return int(approval(d, failover).get("generations", {}).get(host, 0))
 
 
 def accepted_stale(d: Draft, failover: Failover) -> Ms:

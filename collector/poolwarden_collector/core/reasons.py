@@ -51,6 +51,7 @@ class Cause(Enum):
     DOMAINS = "domains"
     KILLS = "kills"
     NEWER_COPY = "newer-copy"
+    FAR_COPY = "far-copy"
     BUSY = "busy"
     HELD = "held"
     GATE = "gate"
@@ -59,6 +60,7 @@ class Cause(Enum):
     # why a host is no candidate (candidate.py)
     POLICY = "policy"
     UNLISTED = "unlisted"
+    NOT_IN_COPIES = "not-in-copies"
     OLD_FACTS = "old-facts"
     TOMBSTONE = "tombstone"
     FOLLOWS_ANOTHER = "follows-another"

@@ -165,6 +165,7 @@ class PoolRecord:
     master: HostId = ""
     hosts: dict[HostId, HostRecord] = field(default_factory=dict)
     listed: frozenset[HostId] = frozenset()  # the pool's hosts as a serving master listed them last; empty: none has
+    generation: int = 0  # of that master's database, some thousand changes ago at the most; 0: none is known
     # Members that have reached the present master's xapi since it took the role, with the certificate that they saw.
     standing: dict[HostId, str] = field(default_factory=dict)
     paused: str | None = None
@@ -424,6 +425,11 @@ def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     return record if key in record.open_alerts else replace(record, open_alerts=(*record.open_alerts, key))
 
 
+def _pool_listed(record: PoolRecord, entry: Entry) -> PoolRecord:
+    generation = int(entry.data.get("generation", 0)) or record.generation
+    return replace(record, listed=frozenset(entry.data["hosts"]), generation=generation)
+
+
 def _alert_resolved(record: PoolRecord, entry: Entry) -> PoolRecord:
     return replace(record, open_alerts=tuple(key for key in record.open_alerts if key != entry.data["key"]))
 
@@ -432,7 +438,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.HOST_SEEN: _host_seen,
     Kind.HOST_BOOTED: _host_seen,
     Kind.POOL_NAMED: lambda r, e: replace(r, name=e.data["name"]),
-    Kind.POOL_LISTED: lambda r, e: replace(r, listed=frozenset(e.data["hosts"])),
+    Kind.POOL_LISTED: _pool_listed,
     Kind.MASTER_OBSERVED: _master_observed,
     Kind.MASTER_NAMED: _master_observed,
     Kind.TERM_OBSERVED: lambda r, e: replace(r, term=max(r.term, e.term)),

@@ -203,7 +203,7 @@ def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
     kind, held = _kind_of_word(d, word, hosts, path)
     host = suspected(d)
     whom = f"{d.name(host)} is not succeeded by itself" if path is not Path.ROLES else "nobody is promoted by itself"
-    cooling = bool(word) and d.policy.mode != "ask"
+    cooling = word is not None and word.code in (Cause.COOLDOWN, Cause.DOUBT)
     note = (*((f"{word}; poolwarden acknowledge ends it",) if cooling else ()), *elsewhere.stake(d, hosts))
     best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
     chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
@@ -216,9 +216,8 @@ def _kind_of_word(d: Draft, word: Reason | None, hosts: tuple[HostId, ...], path
     unheard = elsewhere.said(d, hosts) if hosts else ""
     if not word:
         return Ask.UNHEARD, unheard
-    held = (
-        "the pool's mode is ask" if d.policy.mode == "ask" else "the pool is in the cool-down after the last failover"
-    )
+    cooling = word.code is Cause.COOLDOWN  # its minutes pass, and the question stays the same
+    held = "the pool is in the cool-down after the last failover" if cooling else word.text
     return Ask.TOOLSTACK if path is Path.TOOLSTACK else Ask.FAILOVER, f"{held}; {unheard}" if hosts else held
 
 

@@ -13,7 +13,8 @@ Rules
   role that was handed to a new host while nobody looked.
 * A candidate must be on the list, whatever else speaks for it.
 * Where no list is known (a journal from before there were lists, a lost one) everybody who says so is of the pool, and
-  nothing is done by itself.
+  nothing is done by itself: an operator is asked. A candidate must then be among the hosts of every member's own
+  database that has been read for this failover: a host that has only its own word is in none but its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,20 @@ def unlisted(d: Draft, host: HostId) -> str:
     """Why this host may not succeed as far as the master's list goes; empty if it is on it, or none is known."""
     listed = d.record.listed
     return "" if not listed or host in listed else "it was never listed by this pool's master"
+
+
+def in_no_copy(d: Draft, host: HostId) -> str:
+    """Where no list is known: whose database, as told with its claim, does not have this host; empty: every one has.
+
+    A database that cannot be read, or whose agent does not tell its hosts, speaks neither for nor against anybody.
+    """
+    if d.record.listed:
+        return ""
+    told = {other: claim.placements for other, claim in sorted(d.live.claims.items())}
+    # safety: no master's list stands behind it; one member's database that does not know it is enough.
+    without = [other for other, file in told.items() if file is not None and file.hosts and host not in file.hosts]
+    names = " and ".join(d.name(other) for other in without)
+    return f"no master's list is known, and the database of {names} does not have it" if without else ""
 
 
 def no_list(d: Draft) -> str:
