@@ -1,0 +1,153 @@
+"""What the engine knows at one instant, with one fact of it changed by hand: for tests of single conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from tests.core.pool import Guarded, uuid
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.engine import Outcome, step
+from poolwarden_collector.core.facts import HostFacts, Ms
+from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.orders import Effect, SendOrder
+from poolwarden_collector.core.proof import Proof, Refusal
+from poolwarden_collector.core.record import Failover
+
+Change = Callable[[Pool], Pool]
+SECOND: Ms = 1_000
+
+
+def record(**changes: Any) -> Change:
+    return lambda pool: replace(pool, record=replace(pool.record, **changes))
+
+
+def live(**changes: Any) -> Change:
+    return lambda pool: replace(pool, live=replace(pool.live, **changes))
+
+
+def look(**changes: Any) -> Change:
+    def change(pool: Pool) -> Pool:
+        assert pool.live.look is not None
+        return live(look=replace(pool.live.look, **changes))(pool)
+
+    return change
+
+
+def facts(n: int, change: Callable[[HostFacts], HostFacts]) -> Change:
+    """What host ``n`` says, changed."""
+
+    def changed(pool: Pool) -> Pool:
+        agent = pool.live.agents[uuid(n)]
+        agents = {**pool.live.agents, uuid(n): replace(agent, facts=change(agent.facts))}
+        return live(agents=agents)(pool)
+
+    return changed
+
+
+def hello(n: int, **changes: Any) -> Change:
+    def changed(pool: Pool) -> Pool:
+        agent = pool.live.agents[uuid(n)]
+        agents = {**pool.live.agents, uuid(n): replace(agent, hello=replace(agent.hello, **changes))}
+        return live(agents=agents)(pool)
+
+    return changed
+
+
+def silent(n: int) -> Change:
+    def changed(pool: Pool) -> Pool:
+        agents = {**pool.live.agents, uuid(n): replace(pool.live.agents[uuid(n)], connected=False)}
+        return live(agents=agents)(pool)
+
+    return changed
+
+
+def same(pool: Pool) -> Pool:
+    return pool
+
+
+def after(g: Guarded, change: Change, later: Ms = 0) -> Draft:
+    return Draft(change(g.pool), g.now + later, g.site)
+
+
+def failover_of(g: Guarded) -> Failover:
+    assert g.pool.record.failover is not None
+    return g.pool.record.failover
+
+
+def said(found: Proof | Refusal) -> str:
+    """The refusal's code; empty: it is a proof."""
+    return found.code if isinstance(found, Refusal) else ""
+
+
+def of_xapi(n: int, **changes: Any) -> Change:
+    return facts(n, lambda f: replace(f, xapi=replace(f.xapi, **changes)))
+
+
+def seen(n: int, at: Ms | None) -> Change:
+    return facts(n, lambda f: replace(f, observed=replace(f.observed, host=at)))
+
+
+def of_role(n: int, **changes: Any) -> Change:
+    return facts(n, lambda f: replace(f, role=replace(f.role, **changes)))
+
+
+def of_failover(**changes: Any) -> Change:
+    def change(pool: Pool) -> Pool:
+        assert pool.record.failover is not None
+        return record(failover=replace(pool.record.failover, **changes))(pool)
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    def change(pool: Pool) -> Pool:
+        for each in changes:
+            pool = each(pool)
+        return pool
+
+    return change
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step of the engine: what it knew, what happened, and when."""
+
+    pool: Pool
+    event: ev.Event
+    now: Ms
+    site: Site
+
+    def again(self, change: Change = same, **of_site: Any) -> Outcome:
+        """The same step with something changed before it."""
+        return step(change(self.pool), self.event, self.now, replace(self.site, **of_site))
+
+
+def moment_of(act: Callable[[Effect], bool], make: Callable[[], object], nth: int = 1) -> Moment:
+    """The step in which this was done (for the nth time) while that pool was made to do it."""
+    found: list[Moment] = []
+    feed = Guarded.feed
+
+    def watched(g: Guarded, event: ev.Event) -> Outcome:
+        before = Moment(g.pool, event, g.now, g.site)
+        outcome = feed(g, event)
+        found.extend(before for effect in outcome.effects if act(effect))
+        return outcome
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Guarded, "feed", watched)
+        make()
+    # A nested step, the answer to an effect, has ended before the one around it: in order of their beginning.
+    return sorted(found, key=lambda moment: moment.now)[nth - 1]
+
+
+def sends(kind: str) -> Callable[[Effect], bool]:
+    return lambda effect: isinstance(effect, SendOrder) and effect.order.kind_name == kind
+
+
+def did(outcome: Outcome, act: Callable[[Effect], bool]) -> bool:
+    return any(act(effect) for effect in outcome.effects)

@@ -1,0 +1,418 @@
+"""Every proof stands on several facts at once: each of them changed alone, and the refusal that it must give.
+
+A pool is brought, by events, to where the proof stands; one fact of what is known then is replaced by hand. Whoever
+takes a condition out of ``proof.py`` is told here, also where another rule stands beside it on every way that a story
+goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.core.known import (
+    SECOND,
+    Change,
+    after,
+    facts,
+    failover_of,
+    hello,
+    live,
+    look,
+    of_role,
+    of_xapi,
+    record,
+    said,
+    same,
+    seen,
+    silent,
+)
+from tests.core.pool import Guarded, address, uuid
+from tests.core.test_second_thoughts import intended, nobody_serves
+from tests.core.test_toolstack import hung, until
+
+from poolwarden_collector.core import proof as proofs
+from poolwarden_collector.core.aftermath import Switch
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import (
+    BootGate,
+    FenceDevice,
+    GateState,
+    HostFacts,
+    Liveness,
+    Ms,
+    Power,
+    PowerReading,
+    ProbeOutcome,
+    ProcessId,
+    Role,
+)
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.live import OwnProbe, Pool
+from poolwarden_collector.core.proof import Proof, paired_since, verify_human, verify_power
+
+# ------------------------------------------------------------------------------------------------ power
+
+
+@pytest.fixture(scope="module")
+def off() -> Guarded:
+    """The old master's power was read OFF twice, and nothing has lived since."""
+    g = Guarded()
+    g.cut_power()
+    until(g, Kind.PROOF)
+    return g
+
+
+def readings(*given: tuple[Power, Ms, Ms, int]) -> Callable[[Guarded], Change]:
+    """These readings of bmc-1: power, seconds since it began and since it ended, and the member that ran it."""
+
+    def of(g: Guarded) -> Change:
+        found = tuple(
+            PowerReading(power, "bmc-1", g.now - began, g.now - ended, through=uuid(n) if n else "")
+            for power, began, ended, n in given
+        )
+        state = replace(g.pool.live.power["bmc-1"], readings=found)
+        return live(power={**g.pool.live.power, "bmc-1": state})
+
+    return of
+
+
+def by_power(d: Draft, boot: str = "") -> str:
+    return said(verify_power(d, uuid(1), boot or d.record.hosts[uuid(1)].boot_id))
+
+
+OFF, ON, UNKNOWN = Power.OFF, Power.ON, Power.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "given, code",
+    [
+        ([(OFF, 5_100, 5_000, 0), (OFF, 1_100, 1_000, 0)], ""),
+        ([(OFF, 13_200, 13_100, 0), (OFF, 10_100, 10_000, 0)], ""),
+        ([(OFF, 13_202, 13_101, 0), (OFF, 10_101, 10_001, 0)], "STALE"),
+        ([(OFF, 14_000, 13_500, 2), (OFF, 10_001, 9_000, 3)], "STALE"),  # a member's word is as old as the question
+        ([(OFF, 5_100, 4_000, 0), (OFF, 1_001, 900, 0)], "ONE_READING"),  # from the end of one to the start of the next
+        ([(OFF, 5_100, 5_000, 0)], "ONE_READING"),
+        ([(OFF, 9_100, 9_000, 0), (UNKNOWN, 5_100, 5_000, 0), (OFF, 1_100, 1_000, 0)], "ONE_READING"),
+        ([(OFF, 5_100, 5_000, 0), (ON, 1_100, 1_000, 0)], "POWER_ON"),
+        ([(OFF, 5_100, 5_000, 0), (UNKNOWN, 1_100, 1_000, 0)], "POWER_UNKNOWN"),
+        ([], "POWER_UNKNOWN"),
+    ],
+)
+def test_of_the_two_off_readings(off: Guarded, given: list[tuple[Power, Ms, Ms, int]], code: str) -> None:
+    off = off_long_ago(off)
+    assert by_power(after(off, readings(*given)(off))) == code
+
+
+def off_long_ago(g: Guarded) -> Guarded:
+    """The same a minute later, so that no reading of the last 20 s began before the host's last word."""
+    later = Guarded.__new__(Guarded)
+    later.__dict__ = {**g.__dict__, "now": g.now + 60_000}
+    return later
+
+
+def test_the_proof_by_power_is_of_one_boot_and_of_a_bound_device(off: Guarded) -> None:
+    assert by_power(after(off, same)) == ""
+    assert by_power(after(off, same), "another boot") == "UNBOUND"
+    unbound = record(devices=replace(off.pool.record.devices, bonds={}))
+    assert by_power(after(off, unbound)) == "POWER_UNKNOWN"
+
+
+def test_nothing_is_proven_by_power_while_that_power_is_being_switched(off: Guarded) -> None:
+    switch = Switch.__new__(Switch)
+    switching = record(after=replace(off.pool.record.after, switches={uuid(1): switch}))
+    assert by_power(after(off, switching)) == "SWITCHING"
+    other = record(after=replace(off.pool.record.after, switches={uuid(2): switch}))
+    assert by_power(after(off, other)) == ""
+
+
+def test_a_reading_that_began_before_a_probe_was_answered_is_none_of_the_two(off: Guarded) -> None:
+    first = off.pool.live.power["bmc-1"].readings[-2].started_at
+
+    def answered(at: Ms, host: str = uuid(1)) -> Change:
+        return live(own_probe=OwnProbe(host, ProbeOutcome.NO_ANSWER, off.now, at))
+
+    assert by_power(after(off, answered(first))) == "ONE_READING"
+    assert by_power(after(off, answered(first - 1))) == ""
+    assert by_power(after(off, answered(off.now, uuid(2)))) == ""
+
+
+def test_both_feeds_must_be_read_off_and_be_bound_to_that_boot(off: Guarded) -> None:
+    two = {uuid(1): (FenceDevice("bmc-1", uuid(1)), FenceDevice("pdu-1", uuid(1)))}
+    bonds, seen = off.pool.record.devices.bonds, off.pool.live.power
+    state = replace(seen["bmc-1"], readings=tuple(replace(r, device="pdu-1") for r in seen["bmc-1"].readings))
+
+    def pool(before: Pool, power: dict[str, Any], bound: dict[str, Any]) -> Pool:
+        before = replace(before, devices=two)
+        return live(power=power)(record(devices=replace(before.record.devices, bonds=bound))(before))
+
+    both = {**bonds, "pdu-1": bonds["bmc-1"]}
+    assert by_power(after(off, lambda p: pool(p, {**seen, "pdu-1": state}, both))) == ""
+    assert by_power(after(off, lambda p: pool(p, seen, both))) == "POWER_UNKNOWN"
+    assert by_power(after(off, lambda p: pool(p, {**seen, "pdu-1": state}, bonds))) == "POWER_UNKNOWN"
+
+
+def via_members(pool: Pool) -> Pool:
+    """The device's agent is run by members; hosts 2 and 3 may."""
+    for n in (2, 3):
+        pool = hello(n, fence_agents=frozenset({"fence_x"}))(pool)
+    return replace(pool, devices={uuid(1): (FenceDevice("bmc-1", uuid(1), agent="fence_x", via_members=True),)})
+
+
+def test_where_two_members_can_read_it_the_two_readings_are_of_two(off: Guarded) -> None:
+    off = off_long_ago(off)
+
+    def read_by(*numbers: int) -> Draft:
+        first, second = numbers
+        given = readings((OFF, 5_100, 5_000, first), (OFF, 1_100, 1_000, second))(off)
+        return replace_agents(after(off, lambda pool: via_members(given(pool))), off.now)
+
+    assert by_power(read_by(2, 3)) == "" and by_power(read_by(2, 2)) == "ONE_READING"
+
+
+def replace_agents(d: Draft, now: Ms) -> Draft:
+    """Hosts 2 and 3 have only just been heard."""
+    fresh = {h: replace(a, last_heard=now) if h != uuid(1) else a for h, a in d.live.agents.items()}
+    d.change(agents=fresh)
+    return d
+
+
+def test_a_last_look_is_from_after_the_first_pair_of_independent_readings(off: Guarded) -> None:
+    off = off_long_ago(off)
+
+    def since(*given: tuple[Power, Ms, Ms, int], change: Change = same) -> Ms:
+        fitting = readings(*given)(off)
+        d = replace_agents(after(off, lambda pool: change(fitting(pool))), off.now)
+        return off.now - paired_since(d, uuid(1))
+
+    assert since((OFF, 9_000, 8_900, 0), (OFF, 7_000, 6_900, 0), (OFF, 5_000, 4_900, 0), (OFF, 1_000, 900, 0)) == 5_000
+    assert since((OFF, 9_000, 8_900, 0), (ON, 7_000, 6_900, 0), (OFF, 5_000, 4_900, 0), (OFF, 1_000, 900, 0)) == 1_000
+    twice = (OFF, 9_000, 8_900, 2), (OFF, 5_000, 4_900, 2), (OFF, 1_000, 900, 3)
+    assert since(*twice, change=via_members) == 1_000  # of two members, where members run it
+
+
+# ------------------------------------------------------------------------------------------------ a person's word
+
+
+@pytest.fixture(scope="module")
+def unreadable() -> Guarded:
+    g = Guarded()
+    g.cut_power()
+    g.host(1).power = Power.UNKNOWN
+    g.run(60_000)
+    return g
+
+
+WORD = {"by": "alice", "how": "cord pulled", "typed": "host-1"}
+
+
+def by_word(d: Draft, word: dict[str, Any] | None) -> str:
+    return said(verify_human(d, uuid(1), "boot-1-1", word))
+
+
+def test_a_persons_word_is_of_this_run_and_young(unreadable: Guarded) -> None:
+    g, fresh = unreadable, unreadable.policy.human_proof_fresh
+    assert by_word(after(g, live(human_at=g.now)), WORD) == ""
+    assert by_word(after(g, live(human_at=g.now)), None) == "NO_CONFIRMATION"
+    assert by_word(after(g, live(human_at=None)), WORD) == "CONFIRM_AGAIN"
+    assert by_word(after(g, live(human_at=g.now), fresh), WORD) == ""
+    assert by_word(after(g, live(human_at=g.now), fresh + 1), WORD) == "CONFIRM_AGAIN"
+
+
+def test_a_persons_word_does_not_stand_against_later_life_of_that_host(unreadable: Guarded) -> None:
+    g = unreadable
+    at = g.now - 10 * SECOND
+
+    def life(when: Ms, n: int = 1) -> Draft:
+        return after(g, live(human_at=at, contrary=(when, "its xapi answered", uuid(n))))
+
+    assert by_word(life(at + 1), WORD) == "LIFE_SEEN"
+    assert by_word(life(at), WORD) == "" and by_word(life(at + 1, 2), WORD) == ""
+
+
+def test_a_persons_word_does_not_stand_against_a_power_that_reads_on_unless_he_said_so(unreadable: Guarded) -> None:
+    g = unreadable
+    on = readings((ON, 1_100, 1_000, 0))(g)
+
+    def both(pool: Pool) -> Pool:
+        return live(human_at=g.now)(on(pool))
+
+    assert by_word(after(g, both), WORD) == "POWER_ON"
+    assert by_word(after(g, both), {**WORD, "despite_power_on": True}) == ""
+
+
+def test_only_the_verifiers_make_a_proof() -> None:
+    with pytest.raises(TypeError):
+        Proof(object(), "power", uuid(1), "boot-1-1", {})
+
+
+# ------------------------------------------------------------------------------------------------ toolstack
+
+
+@pytest.fixture(scope="module")
+def held() -> Guarded:
+    """The old master holds its toolstack, and members are refused there; the order to promote gets no answer."""
+    g = hung()
+    g.on_order = lambda host, order: None if order.kind_name == "promote" else g.default(host, order)
+    until(g, Kind.PROMOTE_INTENT)
+    return g
+
+
+def of_hold(**changes: Any) -> Change:
+    def change(f: HostFacts) -> HostFacts:
+        assert f.hold is not None
+        return replace(f, hold=replace(f.hold, **changes))
+
+    return facts(1, change)
+
+
+def by_hold(g: Guarded, change: Change, later: Ms = 0) -> str:
+    return said(proofs.verify_toolstack(after(g, change, later), failover_of(g)))
+
+
+def test_the_toolstack_proof_stands_on_each_of_its_facts(held: Guarded) -> None:
+    g = held
+    assert by_hold(g, same) == ""
+    assert by_hold(g, silent(1)) == "AGENT_LOST"
+    assert by_hold(g, hello(1, boot_id="boot-1-2")) == "BOOTED"
+    assert by_hold(g, facts(1, lambda f: replace(f, hold=None))) == "NOT_HELD"
+    for term in (failover_of(g).term - 1, failover_of(g).term + 1):
+        assert by_hold(g, of_hold(term=term)) == "NOT_HELD"
+    assert by_hold(g, seen(1, None)) == "STALE"
+    assert by_hold(g, of_hold(stopped=False)) == by_hold(g, of_hold(ports_closed=False)) == "NOT_STOPPED"
+    assert by_hold(g, of_xapi(1, liveness=Liveness.ANSWERS)) == "NOT_STOPPED"
+    assert by_hold(g, live(look=None)) == "NO_PROBE"
+    assert by_hold(g, look(alive="host-2 was answered")) == "LIFE_SEEN"
+
+
+def test_what_the_toolstack_proof_stands_on_is_ten_seconds_old_at_most(held: Guarded) -> None:
+    g, fresh = held, held.policy.reading_fresh
+    assert by_hold(g, seen(1, g.now - fresh)) == "" and by_hold(g, seen(1, g.now - fresh - 1)) == "STALE"
+    assert by_hold(g, look(at=g.now - fresh)) == "" and by_hold(g, look(at=g.now - fresh - 1)) == "NO_PROBE"
+
+
+def test_only_the_refusal_of_one_who_has_reached_that_xapi_counts(held: Guarded) -> None:
+    g = held
+    assert by_hold(g, look(refused=())) == "NO_PROBER"
+    assert by_hold(g, look(refused=(uuid(1),))) == "NO_PROBER"  # its own word on its own port
+
+    def stranger(pool: Pool) -> Pool:
+        return record(standing={})(look(refused=(uuid(2),))(pool))
+
+    assert by_hold(g, stranger) == "NO_PROBER"
+    its_own = {**g.pool.record.standing, uuid(1): ""}
+    assert by_hold(g, lambda pool: record(standing=its_own)(look(refused=(uuid(1),))(pool))) == "NO_PROBER"
+
+
+def test_the_collectors_own_refused_probe_counts_if_it_ever_was_answered_there(held: Guarded) -> None:
+    g, fresh = held, held.policy.reading_fresh
+
+    def own(asked: bool = True, n: int = 1, at: Ms = 0, answered: Ms | None = 1, refused: bool = True) -> str:
+        outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.NO_ANSWER
+        probe = OwnProbe(uuid(n), outcome, g.now - at, answered)
+
+        def change(pool: Pool) -> Pool:
+            pool = replace(pool, policy=replace(pool.policy, collector_probe=asked))
+            return live(own_probe=probe)(look(refused=())(pool))
+
+        return by_hold(g, change)
+
+    assert own() == "" and own(at=fresh) == ""
+    for other in (own(asked=False), own(n=2), own(at=fresh + 1), own(answered=None), own(refused=False)):
+        assert other == "NO_PROBER"
+
+
+# ------------------------------------------------------------------------------------------------ rebooted
+
+
+@pytest.fixture(scope="module")
+def rebooted() -> Guarded:
+    """The old master has booted anew behind a gate that is shut at the failover's term."""
+    g = intended()
+    g.run(1_000)
+    old = g.host(1)
+    old.boot, old.agent, old.power = "boot-1-2", True, Power.ON
+    old.liveness, old.socket, old.process, old.serves = Liveness.DOWN, Liveness.DOWN, ProcessId(0, 0), False
+    old.gate = BootGate(GateState.SHUT, "a successor was intended", g.now, failover_of(g).term)
+    g.connect(old)
+    g.report(old)
+    return g
+
+
+def by_reboot(g: Guarded, change: Change) -> str:
+    return said(proofs.verify_rebooted(after(g, change), failover_of(g)))
+
+
+def gate(g: Guarded, state: GateState, term: int) -> Change:
+    return facts(1, lambda f: replace(f, boot_gate=BootGate(state, "", g.now, term)))
+
+
+def test_the_rebooted_proof_stands_on_each_of_its_facts(rebooted: Guarded) -> None:
+    g, term = rebooted, failover_of(rebooted).term
+    assert by_reboot(g, same) == "" and by_reboot(g, gate(g, GateState.SHUT, term + 1)) == ""
+    assert by_reboot(g, silent(1)) == by_reboot(g, hello(1, boot_id="boot-1-1")) == "NOT_REBOOTED"
+    machine = g.pool.live.agents[uuid(1)].hello.machine
+    assert by_reboot(g, hello(1, machine=replace(machine, system_uuid="dmi-9"))) == "OTHER_MACHINE"
+    assert by_reboot(g, gate(g, GateState.SHUT, term - 1)) == "GATE_OPEN"  # of an older change of master
+    assert by_reboot(g, facts(1, lambda f: replace(f, boot_gate=None))) == "GATE_OPEN"
+    for state in set(GateState) - {GateState.SHUT}:
+        assert by_reboot(g, gate(g, state, term)) == "GATE_OPEN"
+    assert by_reboot(g, of_xapi(1, process=ProcessId(7, 7))) == "NOT_STOPPED"
+    fresh = g.policy.reading_fresh
+    assert by_reboot(g, seen(1, None)) == by_reboot(g, seen(1, g.now - fresh - 1)) == "STALE"
+    assert by_reboot(g, seen(1, g.now - fresh)) == ""
+
+
+def test_a_machine_that_does_not_tell_which_it_is_is_not_known_to_be_the_same(rebooted: Guarded) -> None:
+    g = rebooted
+    unnamed = replace(failover_of(g), old_machine="")
+    machine = replace(g.pool.live.agents[uuid(1)].hello.machine, system_uuid="")
+    assert said(proofs.verify_rebooted(after(g, hello(1, machine=machine)), unnamed)) == "OTHER_MACHINE"
+
+
+# ------------------------------------------------------------------------------------------------ roles
+
+
+@pytest.fixture(scope="module")
+def nobody() -> Guarded:
+    """Every host is a member of another one; each has answered the claim."""
+    g = nobody_serves()
+    g.on_order = lambda host, order: None if order.kind_name == "promote" else g.default(host, order)
+    until(g, Kind.PROMOTE_INTENT)
+    return g
+
+
+def by_roles(g: Guarded, change: Change) -> str:
+    return said(proofs.verify_roles(after(g, change), failover_of(g)))
+
+
+def test_the_roles_proof_needs_every_host_as_a_member(nobody: Guarded) -> None:
+    g, fresh = nobody, nobody.policy.reading_fresh
+    assert by_roles(g, same) == ""
+    assert by_roles(g, silent(3)) == "HOST_SILENT"
+    claims = {host: claim for host, claim in g.pool.live.claims.items() if host != uuid(3)}
+    assert by_roles(g, live(claims=claims)) == "NO_CLAIM"
+    assert by_roles(g, seen(3, None)) == by_roles(g, seen(3, g.now - fresh - 1)) == "STALE"
+    assert by_roles(g, seen(3, g.now - fresh)) == ""
+    for other in (Role.MASTER, Role.BROKEN, Role.UNKNOWN):
+        assert by_roles(g, of_role(3, pool_conf=other)) == "MAY_BE_MASTER"
+    assert by_roles(g, of_role(3, running=Role.MASTER)) == "MAY_BE_MASTER"
+    assert by_roles(g, of_role(3, serves_as_master=True)) == "MAY_BE_MASTER"
+
+
+def test_a_running_xapi_of_which_the_role_is_not_known_may_be_a_master(nobody: Guarded) -> None:
+    g = nobody
+
+    def unknown(process: ProcessId) -> Change:
+        return lambda pool: of_xapi(3, process=process)(of_role(3, running=Role.UNKNOWN)(pool))
+
+    assert by_roles(g, unknown(ProcessId(7, 7))) == "MAY_BE_MASTER"
+    assert by_roles(g, unknown(ProcessId(0, 0))) == ""  # none runs, and pool.conf makes the next one a member
+
+
+def test_whom_a_member_follows_must_be_heard_or_known_to_be_off(nobody: Guarded) -> None:
+    g = nobody
+    assert by_roles(g, of_role(3, master_address="10.0.0.99")) == "NAMES_STRANGER"
+    assert by_roles(g, of_role(3, master_address=address(2))) == ""
