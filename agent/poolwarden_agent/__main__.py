@@ -13,7 +13,7 @@ import sys
 from typing import List, Tuple
 
 from poolwarden_agent import __version__, log
-from poolwarden_agent.config import Config, ConfigError, check_certificates, load
+from poolwarden_agent.config import Config, ConfigError, load, read_certificates
 
 
 def main() -> int:
@@ -34,10 +34,9 @@ def main() -> int:
         user = _user(config)
         if arguments.link_fd >= 0:
             return _link_side(arguments.link_fd, config, user)
-        check_certificates(config)
+        return _host_side(arguments.root, config)
     except ConfigError as error:
         return _fail(str(error))
-    return _host_side(arguments.root, config)
 
 
 def _prepare(rest: List[str]) -> int:
@@ -91,6 +90,11 @@ def _user(config: Config) -> Tuple[int, ...]:
 def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the host side says when to go
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Read before the privileges go: the key's file is root's alone (mode 0600, as it was issued), and stays so.
+    try:
+        certificates, trouble = read_certificates(config), ""
+    except ConfigError as error:
+        certificates, trouble = None, str(error)
     if user:
         os.setgroups([])
         os.setgid(user[1])
@@ -100,7 +104,7 @@ def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
     from poolwarden_agent.link import client
     from poolwarden_agent.linkprocess import adopt
 
-    return client.main(adopt(descriptor), config)
+    return client.main(adopt(descriptor), config, certificates, trouble)
 
 
 def _host_side(root: str, config: Config) -> int:
@@ -114,7 +118,9 @@ def _host_side(root: str, config: Config) -> int:
     log.name(identity.name or "-")
     if not identity.host or not identity.boot_id:
         return _fail("%s has no INSTALLATION_UUID in etc/xensource-inventory (or no boot id): is this a dom0?" % root)
-    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command()), root).run()
+    read_certificates(config)
+    files = (config.ca, config.certificate, config.key)
+    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command(), files), root).run()
     port.close()
     sys.stderr.flush()
     os._exit(0)  # the threads that still look at something have nothing to tidy up

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import ssl
 from typing import NamedTuple, Tuple
 
 from poolwarden_agent.core import fence_order
@@ -33,6 +34,14 @@ KNOWN = {
     "certificate", "key", "fence_agents",
 }  # fmt: skip
 TLS = "etc/poolwarden/tls"
+
+
+class Certificates(NamedTuple):
+    """The collector's CA, this host's certificate and its key, each PEM as in its file."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
 
 
 def load(path: str, root: str) -> Config:
@@ -96,16 +105,29 @@ def _fence_agents(path: str, value: str) -> Tuple[str, ...]:
     return found
 
 
-def check_certificates(config: Config) -> None:
-    """:raises ConfigError: a file of the agent's certificate cannot be read."""
+def read_certificates(config: Config) -> Certificates:
+    """What the three files hold. :raises ConfigError: one cannot be read, or they are no certificates, or no pair."""
+    found = []
     for path in (config.ca, config.certificate, config.key):
         try:
-            with open(path, "rb"):
-                pass
+            with open(path, "rb") as stream:
+                found.append(stream.read())
+            if not found[-1]:
+                raise OSError(0, "it is empty")
         except OSError as error:
             raise ConfigError(
                 "%s: %s; the agent needs its own certificate and key, and the collector's CA" % (path, error.strerror)
             ) from error
+    try:
+        ssl.create_default_context(cafile=config.ca)
+    except ssl.SSLError as error:
+        raise ConfigError("%s: no certificate is in it (%s)" % (config.ca, error.reason)) from error
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS).load_cert_chain(config.certificate, config.key)
+    except ssl.SSLError as error:
+        both = (config.certificate, config.key, error.reason)
+        raise ConfigError("%s and %s do not belong together, or are no certificate and key (%s)" % both) from error
+    return Certificates(*found)
 
 
 def _endpoint(path: str, key: str, value: str) -> Tuple[str, int]:

@@ -6,13 +6,15 @@ Rules
   grpc in this one. It ends by itself when this process is gone: its end of the pipe is closed then.
 * Nothing here blocks: what the child does not take is kept, within bounds. A child that has ended, breaks the frames or
   has not read for 20 s is killed, and another one started after a pause that grows while they die young.
+* The child reads its certificate before it gives its privileges away, so that the key stays root's alone. Files that
+  were replaced are taken up within seconds by a new child; no restart of the agent is needed.
 """
 
 import os
 import socket
 import subprocess
 import time
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from poolwarden_agent import log
 from poolwarden_agent.pipe import LONGEST, Frames, PipeError, frame
@@ -22,6 +24,19 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 GROWN_UP_S = 20.0
 MOST_KEPT = 2 * LONGEST
+LOOK_AT_FILES_S = 2.0
+
+
+Stamp = Tuple[int, int, int]
+
+
+def _stamp(path: str) -> Stamp:
+    """Inode, size in bytes and time of the last change, ns; zeros where there is no such file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class LinkLost(Exception):
@@ -31,8 +46,13 @@ class LinkLost(Exception):
 class LinkProcess(object):
     """The child, from start to end and to the next one."""
 
-    def __init__(self, command: List[str]) -> None:
+    def __init__(self, command: List[str], files: Sequence[str] = ()) -> None:
+        """``files``: what a child reads once, at its start."""
         self._command = command
+        self._files = files
+        self._read: Tuple[Stamp, ...] = ()  # the files as this child has read them
+        self._looked: Tuple[Stamp, ...] = ()  # and as they were at the last look
+        self._look_at_s = 0.0
         self._process: Optional[subprocess.Popen] = None
         self._socket: Optional[socket.socket] = None
         self._frames = Frames()
@@ -56,10 +76,14 @@ class LinkProcess(object):
         return bool(self._outgoing)
 
     def ensure(self) -> None:
-        """Start a child if none runs and its time has come."""
+        """Start a child if none runs and its time has come. :raises LinkLost: the one that ran has read other files."""
         now = time.monotonic()
+        if self._socket is not None and now >= self._look_at_s:
+            self._look_at_s = now + LOOK_AT_FILES_S
+            self._compare()
         if self._socket is not None or now < self._start_at_s:
             return
+        self._read = self._looked = self._stamps()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
@@ -76,6 +100,16 @@ class LinkProcess(object):
         ours.setblocking(False)
         self._socket, self._frames, self._outgoing = ours, Frames(), bytearray()
         self._started_s = self._moved_s = now
+
+    def _compare(self) -> None:
+        """Two looks in a row that agree: three files are not replaced in one instant."""
+        before, self._looked = self._looked, self._stamps()
+        whole = all(any(stamp) for stamp in self._looked)  # a stream that runs needs no file
+        if whole and self._looked != self._read and self._looked == before:
+            raise self._lost("has read certificate files that were replaced since")
+
+    def _stamps(self) -> Tuple[Stamp, ...]:
+        return tuple(_stamp(path) for path in self._files)
 
     def read(self) -> List[Tuple[bytes, bytes]]:
         """Frames that have come. :raises LinkLost: and the child is gone."""

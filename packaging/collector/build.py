@@ -1,7 +1,8 @@
 """Builds what a collector is installed from: `make collector`; prints the archive's path.
 
-One tar.gz: the wheel, the lock of what it runs on, unit, example configuration and the `install` program. Nothing of it
-needs this repository any more. The same commit gives the same bytes: times, owners and order are fixed.
+One tar.gz: the wheel, the lock of what it runs on, unit, example configuration, the `install` program and the documents
+that it names. Nothing of it needs this repository any more. The same commit gives the same bytes: times, owners and
+order are fixed.
 """
 
 import argparse
@@ -24,7 +25,9 @@ OTHERS = (
     HERE / "poolwarden-collector.service",
     HERE / "collector.toml",
     ROOT / "packaging/collector-runtime.lock",
+    ROOT / "LICENSE",
 )
+DOCS = ("installing", "operating", "safety", "fencing")  # what `install` and these pages themselves name
 
 
 def commit_time() -> int:
@@ -65,7 +68,8 @@ def pack(name: str, files: list[Path], out: Path, epoch: int) -> Path:
     target, plain = out / f"{name}.tar.gz", io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for path in sorted(files, key=lambda each: each.name):
-            item = tarfile.TarInfo(f"{name}/{path.name}")
+            folder = "docs/" if path.parent == ROOT / "docs" else ""
+            item = tarfile.TarInfo(f"{name}/{folder}{path.name}")
             item.size, item.mtime, item.mode = path.stat().st_size, epoch, 0o755 if path.name == "install" else 0o644
             with path.open("rb") as stream:
                 archive.addfile(item, stream)
@@ -81,8 +85,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.whl"):
         old.unlink()
+    docs = [ROOT / f"docs/{name}.md" for name in DOCS]
     version, epoch = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"], commit_time()
-    print(pack(f"poolwarden-collector-{version}", [wheel(out, epoch), *OTHERS], out, epoch))
+    print(pack(f"poolwarden-collector-{version}", [wheel(out, epoch), *OTHERS, *docs], out, epoch))
 
 
 if __name__ == "__main__":

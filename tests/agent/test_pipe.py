@@ -1,6 +1,7 @@
 """The pipe and what is at its ends: frames cut anywhere, a link side that lies, dies, hangs or cannot be started."""
 
 import os
+import pathlib
 import random
 import select
 import socket
@@ -157,6 +158,28 @@ def test_a_program_that_cannot_be_started_is_said_and_tried_again_later(capsys):
     link.ensure()
     assert link.socket is None and "cannot be started" in capsys.readouterr().err
     link.stop(0.1)
+
+
+def test_replaced_certificate_files_are_taken_up_by_a_new_child_and_missing_ones_leave_it(short, monkeypatch):
+    monkeypatch.setattr(linkprocess, "LOOK_AT_FILES_S", 0.0)
+    files = [str(short / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+    for path in files:
+        pathlib.Path(path).write_bytes(b"old")
+    link = LinkProcess([sys.executable, "-c", "import time; time.sleep(30)"], files)
+    try:
+        link.ensure()
+        os.unlink(files[2])
+        for _ in range(3):
+            link.ensure()
+        first = link.pid
+        assert first
+        pathlib.Path(files[2]).write_bytes(b"newer")
+        link.ensure()
+        with pytest.raises(LinkLost, match="certificate files that were replaced"):
+            link.ensure()
+        assert not link.pid
+    finally:
+        link.stop(0.1)
 
 
 def test_a_stop_lets_the_child_read_to_the_end(child, short):

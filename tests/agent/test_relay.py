@@ -15,7 +15,7 @@ def relay():
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     ours, theirs = socket.socketpair()
-    made = client.Relay(theirs, None)
+    made = client.Relay(theirs, None, None, "")
     made._stream = 3
     made._outgoing = asyncio.Queue()
     yield made
@@ -48,10 +48,36 @@ def test_a_collector_that_does_not_read_gets_a_new_stream_and_no_heap(relay):
     assert relay._renew.is_set() and len(waiting(relay)) == client.MOST_WAITING
 
 
-def test_certificate_files_that_are_gone_are_said_and_tried_again(relay, short):
-    from poolwarden_agent.config import load
+@pytest.mark.parametrize(
+    "library, plain",
+    [
+        ("UNKNOWN: Ssl handshake failed", "not of the authority in ca.pem"),
+        ("Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: OPENSSL_internal", "not of the authority"),
+        ("UNAVAILABLE: Socket closed", "cert.pem is of another authority"),
+        ("UNKNOWN: Peer name elsewhere is not in peer certificate", "collector_name in agent.conf"),
+    ],
+)
+def test_a_failed_handshake_is_said_in_words_that_help(library, plain):
+    said = client.plainly("failed to connect to all addresses; last error: " + library)
+    assert plain in said and library in said
+    assert client.plainly("Connection refused") == "Connection refused"
+
+
+def test_without_certificates_it_says_why_and_goes_on(relay):
+    relay._trouble = "/etc/poolwarden/tls/ca.pem: Permission denied"
+    said = asyncio.get_event_loop().run_until_complete(relay._one_stream(None))
+    assert said == "certificate files: /etc/poolwarden/tls/ca.pem: Permission denied"
+
+
+def test_a_certificate_file_that_is_gone_or_empty_is_named(short):
+    from poolwarden_agent.config import ConfigError, load, read_certificates
 
     (short / "agent.conf").write_text("[agent]\ncollector = 127.0.0.1:1\n")
-    relay._config = load(str(short / "agent.conf"), str(short))
-    said = asyncio.get_event_loop().run_until_complete(relay._one_stream(None))
-    assert said.startswith("certificate files: ") and "ca.pem" in said
+    config = load(str(short / "agent.conf"), str(short))
+    with pytest.raises(ConfigError, match="ca.pem: No such file"):
+        read_certificates(config)
+    (short / "etc/poolwarden/tls").mkdir(parents=True)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (short / "etc/poolwarden/tls" / name).write_bytes(b"" if name == "key.pem" else b"x")
+    with pytest.raises(ConfigError, match="key.pem: it is empty"):
+        read_certificates(config)

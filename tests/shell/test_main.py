@@ -24,6 +24,7 @@ from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.shell import ca
 from poolwarden_collector.shell.journal import Journal
+from poolwarden_collector.shell.sinks import alert_log_trouble
 
 from .rig import HOSTS, POOL, write_config
 
@@ -252,3 +253,17 @@ def test_the_authority_is_never_replaced_and_nonsense_is_refused(tmp_path: Path)
         done = run(*arguments)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
     assert (tmp_path / "ca-key.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("/nowhere/at/all/alerts.log", "there is no directory /nowhere/at/all"),
+        ("/etc", "/etc is a directory; expected a file"),
+        ("/var/log/poolwarden/alerts.log", ""),  # the unit makes that directory at its start
+        ("-", ""),
+    ],
+)
+def test_an_alert_log_that_nobody_could_write_is_found_by_check_config(log: str, said: str) -> None:
+    trouble = alert_log_trouble(log)
+    assert said in trouble if said else not trouble

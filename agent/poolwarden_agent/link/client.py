@@ -15,7 +15,7 @@ from typing import Any, Optional
 import grpc
 from grpc import aio
 
-from poolwarden_agent.config import Config
+from poolwarden_agent.config import Certificates, Config
 from poolwarden_agent.pipe import (
     DOWN,
     FROM_COLLECTOR,
@@ -55,9 +55,11 @@ LAST_WORDS_S = 1.0
 class Relay(object):
     """Messages up and down, reconnecting for ever."""
 
-    def __init__(self, pipe: socket.socket, config: Config) -> None:
+    def __init__(self, pipe: socket.socket, config: Config, certificates: Optional[Certificates], trouble: str) -> None:
         self._pipe = pipe
         self._config = config
+        self._certificates = certificates
+        self._trouble = trouble  # why there are none
         self._frames = Frames()
         self._stream = 0
         self._outgoing: Optional[asyncio.Queue] = None
@@ -102,9 +104,10 @@ class Relay(object):
             await asyncio.get_event_loop().sock_sendall(self._pipe, frame(verb, payload))
 
     def _channel(self) -> Any:
-        with open(self._config.ca, "rb") as ca, open(self._config.key, "rb") as key:
-            with open(self._config.certificate, "rb") as certificate:
-                credentials = grpc.ssl_channel_credentials(ca.read(), key.read(), certificate.read())
+        ours = self._certificates
+        if ours is None:
+            raise OSError(self._trouble)
+        credentials = grpc.ssl_channel_credentials(ours.ca, ours.key, ours.certificate)
         options = OPTIONS + [("grpc.ssl_target_name_override", self._config.collector_name)]
         host, port = self._config.collector
         return aio.secure_channel(
@@ -207,19 +210,41 @@ def _refused(error: Exception) -> bool:
     )
 
 
+# What gRPC 1.48 and later say of a TLS handshake that failed, and what it means here.
+HANDSHAKES = (
+    ("Peer name", "the collector's certificate does not bear the name of collector_name in agent.conf"),
+    ("Hostname Verification", "the collector's certificate does not bear the name of collector_name in agent.conf"),
+    (
+        "handshake failed",
+        "the collector's certificate is not of the authority in ca.pem, or not valid today: compare ca.pem with the "
+        "collector's, and the clocks",
+    ),
+    (
+        "Socket closed",
+        "the collector ends the handshake: cert.pem is of another authority than the collector's, or something else "
+        "listens at that port",
+    ),
+)
+
+
+def plainly(details: str) -> str:
+    """What an administrator can do something with, before the library's own words."""
+    return next(("%s (%s)" % (plain, details) for words, plain in HANDSHAKES if words in details), details)
+
+
 def _say(error: Exception) -> str:
     if isinstance(error, aio.AioRpcError):
-        return "%s: %s" % (error.code().name, error.details())
+        return "%s: %s" % (error.code().name, plainly(error.details() or ""))
     return "%s: %s" % (type(error).__name__, error)
 
 
-def main(pipe: socket.socket, config: Config) -> int:
-    """The link side's whole life, in its own process."""
+def main(pipe: socket.socket, config: Config, certificates: Optional[Certificates], trouble: str) -> int:
+    """The link side's whole life, in its own process. ``trouble``: why there are no certificates."""
     pipe.setblocking(False)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Relay(pipe, config).run())
+        loop.run_until_complete(Relay(pipe, config, certificates, trouble).run())
     except (OSError, PipeError):  # the host side is gone, or does not keep to the frames
         pass
     os._exit(0)

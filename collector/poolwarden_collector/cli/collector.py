@@ -129,6 +129,8 @@ def sentence_of(address: str, code: str, details: str, limit_s: float) -> Comman
     details = " ".join(details.split())
     if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"):
         return BadInput(details or f"the collector refused the request ({code})", "names: poolwarden status")
+    if code == "UNAVAILABLE" and (trouble := _handshake(details)):
+        return Unreachable(f"{address}: {trouble}", "certificates are made by: poolwarden-collector issue-operator")
     if code == "UNAVAILABLE":
         return Unreachable(f"no collector answers at {address}", START_HINT)
     if code == "DEADLINE_EXCEEDED":
@@ -138,6 +140,17 @@ def sentence_of(address: str, code: str, details: str, limit_s: float) -> Comman
     if code == "UNIMPLEMENTED":
         return CollectorFault(f"the collector at {address} does not know this command", "is it of an older version?")
     return CollectorFault(f"the collector at {address} failed: {details or code}", "see its log")
+
+
+def _handshake(details: str) -> str:
+    """What gRPC's words about a TLS handshake mean; empty if they are of something else."""
+    if "Hostname Verification" in details or "Peer name" in details:
+        return "the certificate there is not a collector's (its name is not: collector)"
+    if "andshake failed" in details:
+        return "the certificate there is not of the authority in your ca.pem, or not valid today"
+    if "Socket closed" in details:
+        return "it ended the handshake: your cert.pem is of another authority, or no collector listens at that port"
+    return ""
 
 
 def _open_channel(settings: Settings) -> Any:

@@ -195,7 +195,7 @@ class Gateway(rpc.AgentLinkServicer):
         except asyncio.CancelledError:
             raise
         except Implausible as refusal:
-            self._alarm(f"host {session.host}: {refusal}")
+            self._alarm(f"host {session.host}: {refusal}", f"host {session.host} tells what cannot be")
             self._inbox.post(session.pool, HostRefused(session.host, str(refusal)))
             session.implausible = True
             session.close(f"refused: {refusal}")
@@ -213,9 +213,9 @@ class Gateway(rpc.AgentLinkServicer):
         for reply in session.state.take_replies():
             session.send(reply)
 
-    def _alarm(self, text: str) -> None:
+    def _alarm(self, text: str, about: str = "") -> None:
         _log.warning("refused: %s", text)
-        self._roster.warn(f"refused: {text}")
+        self._roster.warn(f"refused: {text}", about)
 
 
 def certified_host(auth_context: dict[str, Any]) -> HostId:

@@ -35,7 +35,7 @@ from poolwarden_collector.shell.prober import Prober
 from poolwarden_collector.shell.roster import Roster
 from poolwarden_collector.shell.service import Service
 from poolwarden_collector.shell.sessions import Sessions
-from poolwarden_collector.shell.sinks import make_sinks, sink_names
+from poolwarden_collector.shell.sinks import alert_log_trouble, make_sinks, sink_names
 from poolwarden_collector.shell.telemetry import Telemetry
 
 EXIT_OTHER, EXIT_CONFIG, EXIT_JOURNAL = 1, 2, 4
@@ -191,6 +191,8 @@ def check_config(file: Path, environment_file: Path) -> None:
         warnings = asyncio.run(check_devices(config))
     except ConfigError as error:
         sys.exit(_say(str(error), EXIT_CONFIG))
+    if trouble := alert_log_trouble(config.alerts.log):
+        sys.exit(_say(f"{file}: [alerts] log: {trouble}", EXIT_CONFIG))
     for warning in (*config.cautions(), *warnings):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{file}: good; {len(config.fence)} fence devices, {len(config.alerts.webhooks)} webhooks")
@@ -257,9 +259,14 @@ def issue_operator(directory: Path, name: str, out: Path | None) -> None:
 @click.argument("addresses", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), help="Where to put the files  [default: DIRECTORY/NAME]")
 def issue_collector(directory: Path, name: str, addresses: tuple[str, ...], out: Path | None) -> None:
-    """Make the certificate of the collector NAME, valid for these IP ADDRESSES too."""
+    """Make the certificate of the collector NAME, valid for these IP ADDRESSES too.
+
+    Agents and poolwarden check the authority and the name "collector"; other TLS clients check an address.
+    """
     with _ca_errors():
         bundle = ca.issue_collector(directory, name, addresses, out or directory / name)
+    if not addresses:
+        click.echo("no address was given: good for agents and poolwarden, which check none; others may not", err=True)
     click.echo(f'[tls]\nca = "{bundle.ca}"\ncert = "{bundle.cert}"\nkey = "{bundle.key}"')
 
 

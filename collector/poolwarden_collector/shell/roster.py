@@ -5,7 +5,6 @@ Only the service writes it; agents' gateway, operator's interface and alerts rea
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from poolwarden_collector.core.facts import HostId, Ms, PoolId
@@ -35,7 +34,7 @@ class Roster:
         self.told_behind = False
         self._quiet_from = self.started_at
         self._quiet_sites: dict[str, Ms] = {}
-        self._warnings: deque[str] = deque(maxlen=_WARNINGS_KEPT)
+        self._warnings: dict[str, tuple[str, int]] = {}
 
     def site(self, pool: PoolId) -> Site:
         """The collector's condition as this pool must know it."""
@@ -82,11 +81,17 @@ class Roster:
         """The pool in which this host is on record; empty if in none."""
         return next((uuid for uuid, pool in self.pools.items() if host in pool.record.hosts), "")
 
-    def warn(self, text: str) -> None:
-        """Something that an operator should see in ``status``; each text is kept once, the newest last."""
-        if text in self._warnings:
-            self._warnings.remove(text)
-        self._warnings.append(text)
+    def warn(self, text: str, about: str = "") -> None:
+        """Something that an operator should see in ``status``, the newest last.
+
+        ``about``: what stays the same where the text has numbers; of each such topic only the newest text is kept,
+        with how often it came.
+        """
+        topic = about or text
+        _, count = self._warnings.pop(topic, ("", 0))
+        self._warnings[topic] = (text, count + 1)
+        if len(self._warnings) > _WARNINGS_KEPT:
+            del self._warnings[next(iter(self._warnings))]
 
     def warnings(self) -> tuple[str, ...]:
         stood_down = [
@@ -94,7 +99,8 @@ class Roster:
             for pool, why in self.stood_down.items()
         ]
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
-        return (*stood_down, *late, *self._warnings)
+        kept = [text if count == 1 else f"{text} ({count} times)" for text, count in self._warnings.values()]
+        return (*stood_down, *late, *kept)
 
     def _name(self, pool: PoolId) -> str:
         known = self.pools.get(pool)

@@ -188,7 +188,8 @@ class Service:
                 return
             # safety: an invariant that broke in one pool stops that step alone; nothing of it was committed or done.
             _log.exception("pool %s: %s was not taken", happening.pool, type(happening.event).__name__)
-            self.roster.warn(f"internal error in pool {happening.pool}: {type(error).__name__}: {error}; see the log")
+            where = f"internal error in pool {happening.pool}: {type(error).__name__}"
+            self.roster.warn(f"{where}: {error}; see the log", where)
             self._refuse(
                 happening, "internal-error", f"an internal error stopped it: {error}", "Look at the collector's log."
             )
@@ -267,7 +268,8 @@ class Service:
     async def _perform(self, pool: PoolId, effect: orders.Effect, late: Ms = 0) -> None:
         if late > LATE_MS and isinstance(effect, _ACTS):
             text = f"not begun: what it rests on was {late / 1000:.1f} s old when its record was durable"
-            self.roster.warn(f"the journal's disk is slow, or this machine is, or it slept: an effect was {text}")
+            slow = "the journal's disk is slow, or this machine is, or it slept: an effect was"
+            self.roster.warn(f"{slow} {text}", slow)
             self._drop(pool, effect, text)
             return
         if pool in self.roster.stood_down and isinstance(effect, _ACTS):

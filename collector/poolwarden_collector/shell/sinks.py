@@ -11,11 +11,13 @@ Rules
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Protocol
 
 from poolwarden_collector.shell.config import Alerts, Webhook
@@ -23,6 +25,7 @@ from poolwarden_collector.shell.journal import Parcel
 
 WEBHOOK_LIMIT_S = 5.0
 LOG_SINK = "log"
+MADE_BY_THE_UNIT = Path("/var/log/poolwarden")  # its LogsDirectory
 
 
 class SinkError(Exception):
@@ -59,6 +62,23 @@ class LogSink:
                     os.fsync(file.fileno())
         except (OSError, ValueError) as error:
             raise SinkError(f"{self._path}: {error}") from error
+
+
+def alert_log_trouble(path: str) -> str:
+    """Why no alert can be written to this file, by whoever asks; empty if it can be.
+
+    Only check-config asks: a collector whose alert log is out of reach still guards its pools, by its other channels.
+    """
+    if path in ("", "-") or Path(path).parent == MADE_BY_THE_UNIT:
+        return ""
+    file = Path(path)
+    if file.is_dir():
+        return f"{path} is a directory; expected a file"
+    if not file.parent.is_dir():
+        return f"{path}: there is no directory {file.parent}; make it, writable for the collector's user"
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        return f"{path} cannot be written by {getpass.getuser()}; run check-config as the collector's user"
+    return ""
 
 
 class WebhookSink:

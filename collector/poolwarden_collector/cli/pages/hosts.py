@@ -102,7 +102,9 @@ def _notes(host: "api.HostStatus") -> list[str]:
     if host.tombstoned:
         notes.append("tombstoned: superseded as master, may not act as one")
     if host.enabled == "no":
-        notes.append("disabled: no VM starts there (xe host-enable)")
+        # xapi refuses to enable a host that it does not have live.
+        helps = " (xe host-enable)" if host.agent_connected and host.power != "off" else ""
+        notes.append(f"disabled: no VM starts there{helps}")
     if host.fence_device == "quarantined":
         notes.append("fence device quarantined: life was seen after it read off")
     return notes
