@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tests.core.pool import Guarded, uuid
+from tests.core.pool import Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import OrderOutcome, Role
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.readiness import not_ready
 
 
@@ -93,3 +95,72 @@ def test_readiness_says_it_beforehand() -> None:
     away(g, 3)
     g.run(20_000)
     assert any("a failover would be asked for" in why for why in not_ready(Draft(g.pool, g.now, g.site)))
+
+
+def sent_into_the_void(answers: OrderOutcome | None = None) -> Guarded:
+    """Up to the promote intent; the order is never answered, and then a member's agent falls silent, its xapi not."""
+    g = Guarded(hosts=4)
+
+    def deaf(host: Host, order: Order) -> OrderOutcome | None:
+        return answers if order.kind_name == "promote" else g.default(host, order)
+
+    g.on_order = deaf
+    g.run(4_000)
+    g.cut_power()
+    while not g.has(Kind.PROMOTE_INTENT):
+        g.run(250)
+    away(g, 4)
+    return g
+
+
+def test_a_later_send_asks_about_members_that_are_alive_and_not_heard() -> None:
+    g = sent_into_the_void()
+    g.run(120_000)
+    assert len(g.promoted()) == 1  # the first send; none since
+    question = g.pool.record.question
+    assert question is not None and question.kind.value == "unheard" and question.hosts == (uuid(4),)
+    reply = g.say("approve", id=question.id)
+    assert reply is not None and reply.accepted
+    g.on_order = None
+    g.run(60_000)
+    assert g.pool.record.master == uuid(2)
+
+
+def test_a_later_send_goes_on_by_itself_when_they_are_heard() -> None:
+    g = sent_into_the_void()
+    g.run(60_000)
+    assert g.pool.record.question is not None and len(g.promoted()) == 1
+    g.on_order = None
+    g.host(4).agent = True
+    g.connect(g.host(4))
+    g.run(60_000)
+    assert g.pool.record.master == uuid(2) and g.pool.record.question is None
+
+
+def test_a_no_after_the_intent_ends_what_never_began_and_nothing_else() -> None:
+    g = sent_into_the_void()
+    g.run(60_000)
+    reply = g.say("deny")
+    assert reply is not None and "may have begun" in reply.text and not g.has(Kind.ABORTED)
+    g.run(60_000)
+    assert len(g.promoted()) == 1
+    # Its agent says Hello anew and knows nothing of the order: it never began.
+    g.connect(g.host(2))
+    g.run(30_000)
+    assert g.say("acknowledge") is not None
+    g.run(30_000)
+    reply = g.say("deny")
+    assert reply is not None and "never begun" in reply.text and g.has(Kind.ABORTED)
+
+
+def test_what_is_found_in_the_last_look_is_said_once() -> None:
+    """A host that is set to be master stands against the promotion for minutes, and is one blocker."""
+    g = Guarded(devices=False, hosts=4)
+    g.cut_power()
+    g.run(30_000)
+    g.host(4).pool_conf = Role.MASTER
+    g.host(4).running = Role.MASTER
+    g.report(g.host(4))
+    assert g.say("confirm-fenced", 1, typed_name="host-1", how="cord pulled")
+    g.run(20_000)
+    assert 1 <= sum(e.kind is Kind.BLOCKED and e.data["code"] == "BLOCKED_LAST_LOOK" for e in g.journal) <= 2

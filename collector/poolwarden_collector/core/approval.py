@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from poolwarden_collector.core import copies, forecast, questions, repair, restart, restored
+from poolwarden_collector.core import copies, forecast, promotion, questions, repair, restart, restored
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question
@@ -31,11 +31,12 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.permission import boot_grace, hold_refusal, may_begin, needs_word, not_now
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.reasons import Reason
-from poolwarden_collector.core.record import REVERSIBLE, Failover, Path
+from poolwarden_collector.core.record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.remedies import ask_shot, relocation_refusal, roles_refusal
 from poolwarden_collector.core.verdict import Verdict
 
 EVIDENCE_WAIT_MS: Ms = 8_000
+_OF_A_LATER_SEND = (Ask.UNHEARD, Ask.KILL, Ask.STALE, Ask.GENERATION)  # what is asked after the promote intent as well
 
 
 def approve(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
@@ -88,9 +89,10 @@ def _wrong_id(d: Draft, said: OperatorSaid, question: Question) -> No | None:
 
 def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
     failover = d.failover
-    if failover is None or failover.id != question.failover or failover.step not in REVERSIBLE:
+    late = failover is not None and failover.step is Step.PROMOTING and question.kind in _OF_A_LATER_SEND
+    if failover is None or failover.id != question.failover or not (late or failover.step in REVERSIBLE):
         return No("too-late", f"failover {question.failover} does not stand still for it any more")
-    if held := machine.hold(d, failover, verdict) or machine.ungrounded(d, failover, verdict):
+    if held := machine.hold(d, failover, verdict) or ("" if late else machine.ungrounded(d, failover, verdict)):
         return No("held", f"failover {failover.id} may not go on: {held}", "poolwarden explain POOL")
     before = questions.approval(d, failover)
     given = Needs(
@@ -230,7 +232,13 @@ def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     data = {"question": question.id, "kind": question.kind.value, "ground": question.ground, "why": why}
     d.note(Kind.DENIED, f"{question.what}: {why}", said.actor, **data)
     failover = d.failover
-    if failover is None or failover.id != question.failover or failover.step not in REVERSIBLE:
+    ours = failover is not None and failover.id == question.failover
+    if failover is not None and ours and failover.step is Step.PROMOTING:
+        if promotion.denied(d, failover, why):
+            return f"denied: the order was never begun, failover {failover.id} is aborted"
+        name = d.name(failover.candidate)
+        return f"denied: the order may have begun, so {name} stays the only candidate; it is not sent again"
+    if failover is None or not ours or failover.step not in REVERSIBLE:
         return "denied: it is not asked again until its reason changes or the incident is over"
     abort(d, why)
     return f"denied: failover {failover.id} is aborted, and what it fenced is released"

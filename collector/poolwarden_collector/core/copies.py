@@ -9,7 +9,13 @@ Rules
 -----
 * The master's generations are remembered with the instant at which each was last seen. The newest of them that a copy
   has reached says until when nothing was missing from that copy: never later than in truth, so no age is too low.
-* The age counts up to when the master was last heard: after that nobody knows of any change.
+* The age counts up to when the master last showed that it serves: its agent's word, or an answer of its xapi to a
+  member's probe or this collector's own. Where it answered on after its agent had fallen silent, what it changed since
+  is not known, and no copy counts as new for the sake of a generation from before that.
+* A copy with a generation beyond the last known one was made since: nothing was missing from it when it arrived.
+* The copy of a host that was succeeded and not attached since is of another line: its generations compare with
+  nobody's, and its age counts from when its successor took over. It is told, and nobody is asked about it: such a host
+  is chosen only where nobody else can be, and after its successor has had the time of a boot (failover.py).
 * A collector that was started after the master was lost has no such memory. Then the age of the copy itself bounds it,
   counted on until now, as its own agent has watched it; an agent that has only just begun to watch knows nothing.
 """
@@ -18,8 +24,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core.candidate import superseded
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import suspected
+from poolwarden_collector.core.evidence import foreign, suspected
 from poolwarden_collector.core.facts import HostId, Ms
 
 REPLICATION_MS: Ms = 300_000  # one member's turn (xapi: ocaml/xapi/pool_db_backup.ml)
@@ -44,7 +51,10 @@ def note_generation(d: Draft) -> None:
     """Remember what generation the serving master's database has now."""
     master = d.record.master
     agent = d.heard(master)
-    if agent is None or not agent.facts.role.serves_as_master or not agent.facts.database.generation:
+    if agent is None:
+        _note_answers(d, master)
+        return
+    if not agent.facts.role.serves_as_master or not agent.facts.database.generation:
         return
     host, seen = d.live.generations
     now, at = agent.facts.database.generation, agent.last_heard
@@ -108,15 +118,52 @@ def age(d: Draft, host: HostId) -> CopyAge:
     if agent is None or not generation:
         return CopyAge(host, d.name(host), 0, 0, None, "its copy is not known")
     master, seen = d.live.generations
+    if superseded(d, host):
+        return _of_another_line(d, host, generation)
     if seen and master == _compared(d):
         behind = max(0, seen[-1][0] - generation)
-        known = _since(d, host, generation, seen)
-        passed = None if known is None else max(0, seen[-1][1] - known)
-        ms = 0 if not behind else passed
-        return CopyAge(host, d.name(host), generation, behind, ms, _say(behind, ms))
+        known, until = _since(d, host, generation, seen), _served_until(d, master, seen[-1][1])
+        ms = None if known is None else max(0, until - known)
+        return CopyAge(host, d.name(host), generation, behind, ms, _say(behind, ms, until > seen[-1][1]))
     changed = agent.facts.database.changed_at
     ms = None if changed is None else max(0, d.now - changed)
     return CopyAge(host, d.name(host), generation, 0, ms, _say_bound(ms))
+
+
+def _note_answers(d: Draft, master: HostId) -> None:
+    """Remember when the xapi of a master whose agent is not heard answered last: a witness may forget it."""
+    own, at = d.live.own_probe, -1
+    if own is not None and own.host == master and own.answered_at is not None:
+        at = own.answered_at
+    for other, agent in d.live.agents.items():
+        probe = agent.facts.probe_of(master) if other != master else None
+        if probe is not None and probe.answered_at is not None and not foreign(d, other, probe):
+            at = max(at, probe.answered_at)
+    host, known = d.live.answered_until
+    if at > (known if host == master else -1):
+        d.change(answered_until=(master, at))
+
+
+def _served_until(d: Draft, master: HostId, heard: Ms) -> Ms:
+    """When this master last showed that it serves; ``heard``: when its agent last told its generation.
+
+    An answer within ``vanished_after`` of that is of the same death: probes and reports end seconds apart.
+    """
+    host, at = d.live.answered_until
+    # safety: it served on unheard, and changed what nobody has told since.
+    return at if host == master and at - heard > d.policy.vanished_after else heard
+
+
+def _of_another_line(d: Draft, host: HostId, generation: int) -> CopyAge:
+    """The copy of a host that was succeeded: everything since its successor took over is missing from it."""
+    since, (master, seen) = d.live.master_since, d.live.generations
+    known = since > 0 and bool(seen) and master == d.record.master != host
+    ms = max(0, seen[-1][1] - since) if known else None
+    lost = f"the last {_minutes(ms)} at the least" if ms is not None else "everything since"
+    text = (
+        f"{d.name(host)} was succeeded by {d.name(d.record.master)} and not attached to it since: {lost} would be lost"
+    )
+    return CopyAge(host, d.name(host), generation, 0, ms, text)
 
 
 def _compared(d: Draft) -> HostId:
@@ -126,15 +173,18 @@ def _compared(d: Draft) -> HostId:
 
 def _since(d: Draft, host: HostId, generation: int, seen: tuple[tuple[int, Ms], ...]) -> Ms | None:
     """Until when nothing was missing from a copy of this generation; None if that is not known."""
-    reached = [at for number, at in seen if number <= generation]
-    if reached:
-        return reached[-1]
-    agent = d.agent(host)
-    return agent.facts.database.changed_at if agent is not None else None
+    agent, reached = d.agent(host), [at for number, at in seen if number <= generation]
+    changed = agent.facts.database.changed_at if agent is not None else None
+    if not reached:
+        return changed
+    beyond = generation > seen[-1][0] and changed is not None
+    return max(reached[-1], changed) if beyond and changed is not None else reached[-1]
 
 
 def too_old(d: Draft, host: HostId) -> CopyAge | None:
     """This host's copy, if it is older than what is promoted without asking, or of unknown age; None if it is not."""
+    if superseded(d, host):
+        return None
     copy = age(d, host)
     return copy if copy.age_ms is None or copy.age_ms > limit(d) else None
 
@@ -155,7 +205,12 @@ def _minutes(ms: Ms) -> str:
     return f"{ms / MINUTE_MS:.1f} min"
 
 
-def _say(behind: int, ms: Ms | None) -> str:
+def _say(behind: int, ms: Ms | None, unheard: bool) -> str:
+    if unheard and ms is not None:
+        least = f"{behind} generations behind at the least, and " if behind else ""
+        return (
+            f"{least}{_minutes(ms)} old: its master served on while its agent was silent, what it changed would be lost"
+        )
     if not behind:
         return "as new as the master's when it was last heard: nothing would be lost"
     count = f"{behind} generation{'s' if behind != 1 else ''} behind"

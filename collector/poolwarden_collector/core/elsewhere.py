@@ -11,8 +11,9 @@ Rules
 * A member on record that is not heard, and whose xapi has answered a member's fresh probe, a question for its role or
   this collector's own probe, is served elsewhere for all that is known. The old master itself is none: the proof is
   about him. A member that answers nobody is the last look's matter, not this one's.
-* While there is one, no failover is decided and none goes on by itself before its promote intent: an operator is asked,
-  by name of each such host. His yes covers exactly these hosts, in this failover; another one is asked about anew.
+* While there is one, no failover is decided and none goes on by itself before its promote intent, nor is the order sent
+  again after it: an operator is asked, by name of each such host. His yes covers exactly these hosts, in this failover;
+  another one is asked about anew.
 * Who has confirmed the old master's death by hand in this run has ordered this failover: he is not asked again.
 * A host that says that it acts as master, or follows another one that answers, is no question: nothing goes on beside
   it, as the last look would say, and it is asked again until it says something else.
@@ -33,6 +34,7 @@ from poolwarden_collector.core.record import Failover, Step
 from poolwarden_collector.core.silenced import VOICE_FRESH_MS, lives
 
 LOOK_AGAIN_MS: Ms = 10_000
+_OWN_LOOK = (Step.FENCED, Step.PROVED)
 
 
 def unheard_alive(d: Draft) -> tuple[HostId, ...]:
@@ -77,17 +79,24 @@ def may_go_on(d: Draft, failover: Failover) -> bool:
     """Is nobody alive and unheard but those that an operator has said yes to? Else he is asked, and it stands still."""
     if failover.fence_pending is not None:
         return True  # an `off` that is on its way is waited out and read back first; nothing else is begun meanwhile
+    if not may_send(d, failover):
+        return False
+    # From FENCED on the last look has its own word in this (failover.py), and ends its own block.
+    mine = (Blocker.UNHEARD_MEMBER, *(() if failover.step in _OWN_LOOK else (Blocker.LAST_LOOK,)))
+    if failover.blocked in mine:
+        unblock(d)
+    return True
+
+
+def may_send(d: Draft, failover: Failover) -> bool:
+    """The same before the order to promote is sent again; the sending itself ends the block there (promotion.py)."""
     if against := _against(d):
         _look_on(d, failover)
         block(d, failover, Blocker.LAST_LOOK, against[:1], against[1])
         return False
-    if failover.blocked == Blocker.LAST_LOOK and failover.step is not Step.PROVED:
-        unblock(d)
     hosts = unheard_alive(d)
     open_ones = tuple(host for host in hosts if host not in questions.accepted_unheard(d, failover))
     if not open_ones or (failover.human is not None and d.live.human_at is not None):
-        if failover.blocked == Blocker.UNHEARD_MEMBER:
-            unblock(d)
         return True
     if failover.blocked == Blocker.UNHEARD_MEMBER:
         _look_on(d, failover)

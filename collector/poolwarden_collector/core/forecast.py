@@ -2,7 +2,8 @@
 
 Rules
 -----
-* Asked in every pass up to the promote intent, never later: what was accepted once may not be all that is at stake now.
+* Asked in every pass up to the promote intent, and before every later send of the order: what was accepted once may not
+  be all that is at stake now.
 * What cannot be known (a database that cannot be read, VMs that are not listed) is no question but a blocker: nobody
   can say yes to what nobody has seen.
 * A copy that is ahead of the master's last known one by more than a pool can have changed meanwhile is one host's word
@@ -49,6 +50,11 @@ def unaccepted(d: Draft, failover: Failover, candidate: HostId) -> Reason | None
     if kills and not questions.covers(d, failover, tuple(kill.vm for kill in kills)):
         names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
         return killing(kills, f"promoting {d.name(candidate)} would kill {len(kills)} running VMs now: {names}")
+    old = copies.too_old(d, candidate)
+    # safety: the old master may have served since the intent; what a yes covered then may be less than is lost now.
+    if old is not None and not copies.accepted_by(old, questions.accepted_stale(d, failover)):
+        text = f"the copy of the database on {old.name} is older now than is promoted without asking: {old.text}"
+        return Reason(Cause.OLD_COPY, text, (candidate,))
     return None
 
 

@@ -181,6 +181,7 @@ class PoolLive:
     grace_until: Ms = 0  # boot grace: until then a master that does not read OFF is let win
     contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
     devices_due: Ms = 0  # when the devices' health is judged next
+    answered_until: tuple[HostId, Ms] = ("", 0)  # a master that is not heard: when its xapi last answered anybody
     own_probe: OwnProbe | None = None
     certificates: dict[HostId, str] = field(default_factory=dict)  # what a host's xapi showed while its agent was heard
     own_standing: tuple[HostId, str] | None = None  # whose xapi the collector itself has reached, and its certificate

@@ -5,7 +5,10 @@ Rules
 * The order is sent only in a pass that has just verified the proof and taken the last look. For a later send everything
   is made anew: claims, candidate, copies, forecast, proof and look; in between the old master may have been powered on
   and have served. What does not hold any more keeps the order back; where the order never began and can never be
-  obeyed, the failover ends at a new term and everything is decided, and asked, anew.
+  obeyed, the failover ends at a new term and everything is decided, and asked, anew. Where it may have begun, an
+  operator is asked about what is lost now; his yes covers that, as before the intent.
+* A member that is alive and not heard may be another collector's by now: it is asked about before every later send, as
+  before the intent (elsewhere.py).
 * One order id: however often it arrives, the host promotes once.
 * An order that never began (nobody was there to be asked) is sent again. One whose answer is unknown, or a failure, is
   resolved by asking: while the candidate is seen as the member that it was, it is sent again under the same id, which
@@ -17,7 +20,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core import silenced
+from poolwarden_collector.core import elsewhere, forecast, silenced
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import renewed, vetoes
@@ -26,7 +29,6 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
 from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role
-from poolwarden_collector.core.forecast import unaccepted
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.look import last_look, looked
@@ -41,6 +43,18 @@ ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 NOT_ASKED = "not-asked"  # the agent's reason for an order that found no xapi to be asked
 NEW_XAPI_TIME_MS: Ms = 60_000  # a new process is given before it is restarted
+# For what the order is not sent again; the sending ends it.
+_OF_THE_SEND = (
+    Blocker.PROOF_NOT_RENEWED,
+    Blocker.UNHEARD_MEMBER,
+    Blocker.LAST_LOOK,
+    Blocker.KILL_FORECAST,
+    Blocker.STALE_DATABASE,
+    Blocker.GENERATION,
+    Blocker.ROLE_UNTOLD,
+    Blocker.UNASKED_MEMBER,
+    Blocker.SILENT_MEMBER,
+)
 
 
 def intend(d: Draft, failover: Failover, proof: Proof) -> None:
@@ -99,11 +113,15 @@ def promoting(d: Draft, failover: Failover) -> None:
         return
     if _undid_itself(d, failover):
         return
-    if failover.promote_result in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
-        _await_new_master(d, failover)
-        if not _nothing_has_come_of_it(d, failover):
-            return
-    _resend(d, failover)
+    if failover.promote_result not in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
+        _resend(d, failover)
+        return
+    if _nothing_has_come_of_it(d, failover):
+        _resend(d, failover)
+        failover = d.failover or failover
+        if d.failover is None or failover.blocked in _OF_THE_SEND:
+            return  # why it is not sent again goes before what is still waited for
+    _await_new_master(d, failover)
 
 
 def _nothing_has_come_of_it(d: Draft, failover: Failover) -> bool:
@@ -294,11 +312,12 @@ def _resend(d: Draft, failover: Failover) -> None:
     # claims, the copies and the forecast are made anew as well as the proof and the look.
     if not renewed(d, failover):
         return
+    # safety: whoever is alive and not heard may have been promoted by somebody else since the intent.
+    if not elsewhere.may_send(d, failover):
+        return
+    failover = d.failover or failover
     if (gone := _outlived(d, failover)) is not None:
-        if _never_began(d, failover):
-            _give_up(d, failover, gone)
-        else:
-            block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent again: {gone}")
+        _not_again(d, failover, gone)
         return
     proof = find_proof(d, failover)
     if isinstance(proof, Refusal):
@@ -341,10 +360,33 @@ def _outlived(d: Draft, failover: Failover) -> Reason | None:
     known = d.record.hosts.get(old)
     if known is not None and known.boot_id != failover.old_boot and d.heard(old) is None:
         return Reason(Cause.BOOTED, f"{d.name(old)} was seen in another boot since the intent", (old,))
-    return unaccepted(d, failover, host)
+    return forecast.unaccepted(d, failover, host)
 
 
-_MAY_CHANGE = (Cause.KILLS, Cause.NEWER_COPY, Cause.FAR_COPY, Cause.BOOTED)
+_MAY_CHANGE = (Cause.KILLS, Cause.OLD_COPY, Cause.NEWER_COPY, Cause.FAR_COPY, Cause.BOOTED)
+_ASKABLE = (Cause.KILLS, Cause.OLD_COPY, Cause.FAR_COPY)
+
+
+def _not_again(d: Draft, failover: Failover, gone: Reason) -> None:
+    """What it stood on is so no more: end where nothing has begun, ask where a yes can cover it, else wait."""
+    if _never_began(d, failover) and gone.code in _MAY_CHANGE:
+        give_up(d, failover, f"its promotion was never begun, and what it stood on is so no more: {gone}")
+        return
+    if gone.code in _ASKABLE and not forecast.allows(d, failover, failover.candidate):
+        return
+    name, step = d.name(failover.candidate), ""
+    if gone.code is not Cause.ALIVE:
+        step = "It goes on by itself when that is over. "
+        step += f"Or switch {name} off: {silenced.next_step(d, (failover.candidate,))}"
+    block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent again: {gone}", step)
+
+
+def denied(d: Draft, failover: Failover, why: str) -> bool:
+    """An operator's no after the intent: True if it ends the failover, because the order never began."""
+    if not _never_began(d, failover):
+        return False
+    give_up(d, failover, f"its promotion was never begun, and {why}")
+    return True
 
 
 def _never_began(d: Draft, failover: Failover) -> bool:
@@ -366,12 +408,9 @@ def _never_began(d: Draft, failover: Failover) -> bool:
     return sent.stream != agent.stream and d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
 
 
-def _give_up(d: Draft, failover: Failover, gone: Reason) -> None:
-    """The order never began and its ground is gone: end at a new term, and let everything be decided anew."""
-    if gone.code not in _MAY_CHANGE:
-        block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent: {gone}")
-        return
-    abort(d, f"its promotion was never begun, and what it stood on is so no more: {gone}")
+def give_up(d: Draft, failover: Failover, why: str) -> None:
+    """The order never began, and can never be obeyed: end at a new term, and let everything be decided anew."""
+    abort(d, why)
     # safety: a copy of the order that is still in a buffer somewhere meets a higher term behind it.
     target = Target(failover.old_master, d.record.address_of(failover.old_master))
     d.send(d.fresh_id("outlived"), failover.candidate, Claim(target, want_placements=False), ORDER_VALID_MS)

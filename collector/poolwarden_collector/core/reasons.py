@@ -52,6 +52,7 @@ class Cause(Enum):
     KILLS = "kills"
     NEWER_COPY = "newer-copy"
     FAR_COPY = "far-copy"
+    OLD_COPY = "old-copy"
     BUSY = "busy"
     HELD = "held"
     GATE = "gate"
