@@ -1,0 +1,169 @@
+"""A booting master's gate and the collector's word on it: each ground alone. As in ``test_each_act.py``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.core.known import Change, Moment, both, live, moment_of, of_role, record
+from tests.core.pool import uuid
+from tests.core.test_gate_unheard import Booting
+from tests.core.test_second_thoughts import intended
+
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.engine import Outcome
+from poolwarden_collector.core.facts import Liveness, ProcessId, Role
+from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.orders import AnswerGate, Effect
+from poolwarden_collector.core.record import Failover, Owed, Path, Step
+
+
+def opens(effect: Effect) -> bool:
+    return isinstance(effect, AnswerGate) and effect.decision == "open"
+
+
+@pytest.fixture(scope="module")
+def asked() -> Moment:
+    """The master has rebooted, everybody is heard and follows it: its gate is opened."""
+
+    def reboots() -> None:
+        g = Booting()
+        g.reboot()
+        g.gate(2_000)
+
+    return moment_of(opens, reboots)
+
+
+def word(outcome: Outcome) -> AnswerGate:
+    (found,) = [effect for effect in outcome.effects if isinstance(effect, AnswerGate)]
+    return found
+
+
+def decision(moment: Moment, *changes: Change) -> str:
+    return word(moment.again(both(*changes))).decision
+
+
+def a_failover(step: Step, old: int = 1, candidate: int = 2, **more: Any) -> Change:
+    """A failover of the present term at this step."""
+
+    def change(pool: Pool) -> Pool:
+        found = Failover("f-1", uuid(old) if old else "", "boot-1-1", pool.record.term, step, uuid(candidate), **more)
+        return record(failover=found)(pool)
+
+    return change
+
+
+def owes(n: int, what: str = "tombstone", successor: int = 2) -> Change:
+    return record(owed=(Owed(uuid(n), what, uuid(successor), 1),))
+
+
+def test_it_opens_where_nothing_stands_against_it(asked: Moment) -> None:
+    assert decision(asked) == "open"
+
+
+def test_a_collector_that_another_one_has_replaced_says_nothing(asked: Moment) -> None:
+    assert not asked.again(record(stale_epoch=asked.site.epoch + 1)).effects
+    assert decision(asked, record(stale_epoch=asked.site.epoch)) == "open"
+
+
+def test_in_quiet_time_it_waits(asked: Moment) -> None:
+    assert word(asked.again(quiet_until=asked.now + 1)).decision == "wait"
+    assert word(asked.again(quiet_until=asked.now)).decision == "open"
+
+
+@pytest.mark.parametrize("step", [Step.PROMOTING, Step.PROMOTED])
+def test_the_old_master_of_a_promotion_is_shut_and_told_its_successor_once_he_is_verified(
+    asked: Moment, step: Step
+) -> None:
+    said = word(asked.again(a_failover(step)))
+    assert said.decision == "shut" and said.successor == ""
+    serves = of_role(2, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
+    said = word(asked.again(both(a_failover(step), serves)))
+    assert (said.decision, said.successor) == ("shut", uuid(2))  # seen serving, it is verified in this very step
+    on_record = word(asked.again(both(a_failover(step), record(master=uuid(2)))))
+    assert on_record.successor == (uuid(2) if step is Step.PROMOTED else "")
+
+
+def test_a_failover_of_somebody_else_that_is_promoting_shuts_nobody(asked: Moment) -> None:
+    assert decision(asked, a_failover(Step.PROMOTING, old=3)) == "open"
+
+
+def test_one_that_has_ended_shuts_nobody(asked: Moment) -> None:
+    for step in (Step.CLOSED, Step.ABORTED, Step.SUPERSEDED):
+        assert decision(asked, a_failover(step)) == "open", step
+
+
+def test_where_nobody_was_master_everybody_but_the_candidate_is_shut(asked: Moment) -> None:
+    roles = {"old": 0, "path": Path.ROLES}
+    assert decision(asked, a_failover(Step.PROMOTING, **roles)) == "shut"
+    candidate = word(asked.again(a_failover(Step.PROMOTING, candidate=1, **roles)))
+    assert candidate.decision == "wait" and "not proven" in candidate.reason
+    assert decision(asked, a_failover(Step.PROMOTED, candidate=1, **roles)) == "open"  # it has served since
+    assert decision(asked, a_failover(Step.PROMOTING, old=3, candidate=2)) == "open"  # another path, another master
+
+
+def test_who_is_owed_a_tombstone_is_shut_unless_it_is_the_master_on_record(asked: Moment) -> None:
+    succeeded = record(master=uuid(2))
+    said = word(asked.again(both(succeeded, owes(1))))
+    assert (said.decision, said.successor) == ("shut", uuid(2))
+    assert decision(asked, owes(1)) == "open"
+    for other in (owes(3), owes(1, "repoint")):
+        assert decision(asked, succeeded, other) == "wait"  # somebody else was the master when the pool was last heard
+
+
+def test_beside_one_that_serves_it_is_shut(asked: Moment) -> None:
+    said = word(asked.again(of_role(2, serves_as_master=True)))
+    assert (said.decision, said.successor) == ("shut", uuid(2))
+    assert decision(asked, of_role(1, serves_as_master=True)) == "open"
+
+
+def test_beside_one_that_is_set_to_be_master_it_waits(asked: Moment) -> None:
+    for other in ({"pool_conf": Role.MASTER}, {"running": Role.MASTER}):
+        assert decision(asked, of_role(2, **other)) == "wait"
+
+
+def test_while_a_heard_member_follows_somebody_else_it_waits(asked: Moment) -> None:
+    follows = of_role(2, master_address="10.0.0.9")
+    assert decision(asked, follows) == "wait"
+    unknown = replace(asked.pool.record.hosts[uuid(1)], address="")
+    hosts = {**asked.pool.record.hosts, uuid(1): unknown}
+    assert "follows" not in word(asked.again(both(follows, record(hosts=hosts)))).reason  # nothing to compare it with
+
+
+def test_where_somebody_else_was_master_it_waits(asked: Moment) -> None:
+    assert decision(asked, record(master=uuid(3))) == "wait"
+    assert decision(asked, record(master="")) == "open"
+
+
+# ------------------------------------------------------------------------------------------------ a candidate's gate
+
+
+@pytest.fixture(scope="module")
+def of_candidate() -> Moment:
+    """The candidate rebooted on its way; the old master's power still reads OFF: its gate opens as its order would."""
+
+    def reboots() -> None:
+        g = intended()
+        host = g.host(2)
+        g.run(1_000)
+        host.boot, host.pool_conf, host.running = "boot-2-2", Role.MASTER, Role.UNKNOWN
+        host.process, host.liveness, host.socket = ProcessId(0, 0), Liveness.DOWN, Liveness.DOWN
+        g.connect(host)
+        for _ in range(20):
+            g.report(host)
+            g.feed(ev.GateAsked(host.uuid, host.stream, host.boot, Role.MASTER))
+            g.run(1_000)
+
+    return moment_of(opens, reboots)
+
+
+def test_the_gate_of_a_candidate_opens_on_what_its_order_would_be_sent_on(of_candidate: Moment) -> None:
+    assert decision(of_candidate) == "open"
+    unread = {name: replace(state, readings=()) for name, state in of_candidate.pool.live.power.items()}
+    said = word(of_candidate.again(live(power=unread)))
+    assert said.decision == "wait" and "not proven" in said.reason
+    said = word(of_candidate.again(live(look=None)))
+    assert said.decision == "wait" and "looked at once more" in said.reason
+    said = word(of_candidate.again(of_role(3, pool_conf=Role.MASTER)))
+    assert said.decision == "wait" and "not let go on" in said.reason
