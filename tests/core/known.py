@@ -58,10 +58,12 @@ def hello(n: int, **changes: Any) -> Change:
     return changed
 
 
-def silent(n: int) -> Change:
+def silent(*numbers: int) -> Change:
+    """These hosts' agents are gone."""
+
     def changed(pool: Pool) -> Pool:
-        agents = {**pool.live.agents, uuid(n): replace(pool.live.agents[uuid(n)], connected=False)}
-        return live(agents=agents)(pool)
+        gone = {uuid(n): replace(pool.live.agents[uuid(n)], connected=False) for n in numbers}
+        return live(agents={**pool.live.agents, **gone})(pool)
 
     return changed
 

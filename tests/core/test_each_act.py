@@ -23,17 +23,27 @@ from tests.core.known import (
     of_role,
     record,
     sends,
+    silent,
 )
-from tests.core.pool import Guarded, Host, uuid
+from tests.core.pool import QUIET, Guarded, Host, uuid
 from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 from tests.core.test_toolstack import hung, until
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.engine import Outcome
-from poolwarden_collector.core.facts import Ms, OrderOutcome, Role
+from poolwarden_collector.core.facts import (
+    FenceDevice,
+    Ms,
+    OrderOutcome,
+    PlacementView,
+    Power,
+    Role,
+)
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import AnswerGate, Effect, Order, ReadPower, SendOrder
+from poolwarden_collector.core.live import Pool, PowerState
+from poolwarden_collector.core.orders import AnswerGate, Effect, Order, PowerOff, ReadPower, SendOrder
+from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import REVERSIBLE, Failover, Owed, Step
 
 
@@ -58,6 +68,140 @@ def test_a_promotion_is_not_sent_again_once_the_pools_term_is_a_higher_one(sent_
     assert not overtaken.effects
     assert overtaken.pool.record.failover is not None
     assert overtaken.pool.record.failover.blocked == "BLOCKED_TERM_PASSED"
+
+
+def claim_of(n: int, **changes: Any) -> Change:
+    def change(pool: Pool) -> Pool:
+        return live(claims={**pool.live.claims, uuid(n): replace(pool.live.claims[uuid(n)], **changes)})(pool)
+
+    return change
+
+
+def test_a_promotion_is_sent_again_only_on_what_is_made_anew(sent_again: Moment) -> None:
+    moment, promotes = sent_again, sends("promote")
+    assert did(moment.again(), promotes)
+    assert not did(moment.again(quiet_until=moment.now + 1), promotes)
+    assert not did(moment.again(behind_ms=60_000), promotes)
+    assert not did(moment.again(silent(2)), promotes)
+    without = {host: claim for host, claim in moment.pool.live.claims.items() if host != uuid(2)}
+    assert not did(moment.again(live(claims=without)), promotes)
+    assert not did(moment.again(live(look=None)), promotes)
+    unread = {name: replace(state, readings=()) for name, state in moment.pool.live.power.items()}
+    assert not did(moment.again(live(power=unread)), promotes)
+    assert not did(moment.again(of_role(3, pool_conf=Role.MASTER)), promotes)
+    assert not did(moment.again(record(paused="work on the racks")), promotes)
+
+
+def test_what_it_stood_on_and_does_not_any_more_keeps_it_back(sent_again: Moment) -> None:
+    moment, promotes = sent_again, sends("promote")
+    assert not did(moment.again(claim_of(3, veto="its xapi answered me")), promotes)
+    newer = claim_of(3, placements=PlacementView(True, 51, "state.db"))
+    copy = facts(3, lambda f: replace(f, database=replace(f.database, generation=51)))
+    assert not did(moment.again(both(newer, copy)), promotes)
+    handed = of_failover(handed_over={"ok": True, "generation": 50})
+    assert did(moment.again(both(newer, copy, handed)), promotes)  # what was handed over is newer than every copy
+    hosts = moment.pool.record.hosts
+    booted = {**hosts, uuid(1): replace(hosts[uuid(1)], boot_id="boot-1-2")}
+    assert not did(moment.again(record(hosts=booted)), promotes)
+    runs = facts(3, lambda f: replace(f, domains=("vm-7",), observed=replace(f.observed, host=moment.now)))
+    assert not did(moment.again(runs), promotes)  # its xapi would kill a VM that no copy places there
+
+
+def test_it_is_not_sent_again_before_the_order_under_way_has_expired(sent_again: Moment) -> None:
+    moment, promotes = sent_again, sends("promote")
+    failover = moment.pool.record.failover
+    assert failover is not None
+    order = moment.pool.live.sent[failover.promote_order]
+
+    def sent(**changes: Any) -> Change:
+        return live(sent={**moment.pool.live.sent, order.order_id: replace(order, **changes)})
+
+    assert did(moment.again(sent(at=moment.now - 20_000)), promotes)
+    assert not did(moment.again(sent(at=moment.now - 19_999)), promotes)
+    assert did(moment.again(sent(at=moment.now - 19_999, stream=order.stream - 1)), promotes)  # that stream is gone
+    forgotten = {key: each for key, each in moment.pool.live.sent.items() if key != order.order_id}
+    assert did(moment.again(live(sent=forgotten)), promotes)  # as after a restart
+
+
+# ------------------------------------------------------------------------------------------------ power-offs
+
+
+def is_off(effect: Effect) -> bool:
+    return isinstance(effect, PowerOff)
+
+
+@pytest.fixture(scope="module")
+def shot_at() -> Moment:
+    """A master that is silent for its patience, reads ON, and is switched off by policy."""
+
+    def shoots() -> None:
+        g = Guarded(policy=Policy(quiet_time=QUIET, auto_fence_running=True))
+        g.cut_power()
+        g.host(1).power = Power.ON
+        g.run(130_000)
+
+    return moment_of(is_off, shoots)
+
+
+def device(**changes: Any) -> Change:
+    def change(pool: Pool) -> Pool:
+        return live(power={**pool.live.power, "bmc-1": replace(pool.live.power["bmc-1"], **changes)})(pool)
+
+    return change
+
+
+def test_a_host_is_switched_off_only_on_all_of_its_grounds(shot_at: Moment) -> None:
+    moment = shot_at
+    assert did(moment.again(), is_off)
+    heard = replace(moment.pool.live.agents[uuid(1)], last_heard=moment.now - 15_000 + 1)
+    agents = {**moment.pool.live.agents, uuid(1): heard}
+    for change in (
+        live(grace_until=moment.now + 1),
+        live(agents=agents),
+        live(fenced_at=moment.now),  # the last one has not been read back
+        device(running="run-9", started_at=moment.now - 1),
+        of_failover(fence_attempts=(("bmc-1", 1), ("bmc-1", 2))),
+        of_failover(fence_unbegun=(("bmc-1", "busy"),) * 3),
+        record(devices=replace(moment.pool.record.devices, bonds={})),
+        live(look=None),
+        record(paused="work on the racks"),
+        silent(2, 3),
+    ):
+        assert not did(moment.again(change), is_off), change
+
+
+def test_what_is_of_another_device_or_long_over_holds_no_power_off_up(shot_at: Moment) -> None:
+    moment = shot_at
+    for change in (
+        of_failover(fence_attempts=(("bmc-1", 1), ("pdu-1", 1), ("pdu-1", 2))),
+        of_failover(fence_unbegun=(("bmc-1", "busy"),) * 2 + (("pdu-1", "busy"),) * 3),
+        device(running="run-9", started_at=moment.now - 600_000),
+        live(fenced_at=1),
+    ):
+        assert did(moment.again(change), is_off), change
+
+
+def test_a_feed_that_reads_off_already_is_not_switched_off_once_more(shot_at: Moment) -> None:
+    moment = shot_at
+    two = {uuid(1): (FenceDevice("bmc-1", uuid(1)), FenceDevice("pdu-1", uuid(1)))}
+    state, bond = moment.pool.live.power["bmc-1"], moment.pool.record.devices.bonds["bmc-1"]
+
+    def feeds(first: Power, second: Power) -> Change:
+        def change(pool: Pool) -> Pool:
+            def read(power: Power, name: str) -> PowerState:
+                return replace(state, readings=tuple(replace(r, power=power, device=name) for r in state.readings))
+
+            power = {**pool.live.power, "bmc-1": read(first, "bmc-1"), "pdu-1": read(second, "pdu-1")}
+            bonds = {**pool.record.devices.bonds, "pdu-1": bond}
+            devices = replace(pool.record.devices, bonds=bonds)
+            return both(live(power=power), record(devices=devices))(replace(pool, devices=two))
+
+        return change
+
+    def switched(*powers: Power) -> list[str]:
+        return [e.device for e in moment.again(feeds(*powers)).effects if isinstance(e, PowerOff)]
+
+    assert switched(Power.ON, Power.ON) == ["bmc-1"] and switched(Power.OFF, Power.ON) == ["pdu-1"]
 
 
 # ------------------------------------------------------------------------------------------------ gates

@@ -1,0 +1,302 @@
+"""What is done after a promotion, or after one that was given up: each ground alone. As in ``test_each_step.py``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.core.known import (
+    Change,
+    after,
+    both,
+    facts,
+    hello,
+    live,
+    of_role,
+    record,
+    same,
+    seen,
+    silent,
+)
+from tests.core.pool import Guarded, address, uuid
+
+from poolwarden_collector.core import members, release
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.facts import (
+    Hold,
+    OrderOutcome,
+    Outcome,
+    PlacementView,
+    PoolHost,
+    Role,
+)
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.live import Pool, Sent
+from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.owed import owed_id
+from poolwarden_collector.core.reasons import Cause
+from poolwarden_collector.core.record import Failover, Owed, Step
+from poolwarden_collector.core.verdict import Verdict
+
+TERM = 5
+
+
+@pytest.fixture(scope="module")
+def g() -> Guarded:
+    """A healthy pool of which the master is owed its release."""
+    pool = Guarded()
+    pool.run(30_000)
+    read = OrderOutcome("file", "collect_evidence", Outcome.DONE, placements=PlacementView(True, 50, "state.db"))
+    pool.pool = live(sent={"file": Sent("file", "collect_evidence", uuid(1), 1, pool.now, read, pool.now)})(pool.pool)
+    return pool
+
+
+RELEASE = Owed(uuid(1), "release", uuid(1), TERM)
+HELD = facts(1, lambda f: replace(f, hold=Hold(TERM - 1, True, True, 0)))
+
+
+def draft(g: Guarded, *changes: Change) -> Draft:
+    return after(g, both(record(owed=(RELEASE,), term=TERM), *changes))
+
+
+def orders(d: Draft) -> list[str]:
+    return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
+
+
+# ------------------------------------------------------------------------------------------------ released
+
+
+def beyond(g: Guarded, *changes: Change) -> tuple[bool, list[str]]:
+    d = draft(g, *changes)
+    agent = d.agent(uuid(1))
+    assert agent is not None
+    return release._beyond_reach(d, RELEASE, agent), orders(d)
+
+
+def told_the_term(g: Guarded, ago: int = 5_000, n: int = 1, term: int = TERM) -> Change:
+    result = OrderOutcome("any", "claim", Outcome.DONE, term=term)
+    return live(sent={"any": Sent("any", "claim", uuid(n), 1, g.now - ago - 100, result, g.now - ago)})
+
+
+def test_a_host_is_released_once_it_knows_the_term_and_was_looked_at_since(g: Guarded) -> None:
+    knows = hello(1, highest_term=TERM)
+    assert beyond(g, knows) == (True, [])
+    assert beyond(g, knows, seen(1, None)) == (False, [])
+    for less in (hello(1, highest_term=TERM - 1), both(knows, hello(1, hold=Hold(TERM - 1)))):
+        assert beyond(g, less) == (False, ["claim"])  # it is told
+    at = g.now - 5_000
+    assert beyond(g, told_the_term(g), seen(1, at + 1)) == (True, [])
+    assert beyond(g, told_the_term(g), seen(1, at)) == (False, [])
+    for other in (told_the_term(g, n=2), told_the_term(g, term=TERM - 1)):
+        assert beyond(g, other, seen(1, at + 1)) == (False, ["claim"])
+    unanswered = live(sent={"any": Sent("any", "claim", uuid(1), 1, at)})
+    assert beyond(g, unanswered) == (False, ["claim"])
+
+
+def owed_release(g: Guarded, *changes: Change) -> tuple[list[Kind], list[str]]:
+    d = draft(g, *changes)
+    release.owed_releases(d)
+    return [entry.kind for entry in d.entries], orders(d)
+
+
+def a_failover(step: Step, old: int = 1) -> Change:
+    return record(failover=Failover("f-9", uuid(old), f"boot-{old}-1", TERM, step, uuid(2)))
+
+
+NO_VM = live()
+
+
+def test_a_held_master_on_record_is_released_as_master_where_nobody_else_serves(g: Guarded) -> None:
+    stopped = both(HELD, of_role(1, serves_as_master=False))
+    assert "toolstack_release" in owed_release(g, stopped)[1]
+    assert owed_release(g, stopped, silent(1)) == ([], [])
+    assert not owed_release(g, stopped, of_role(2, serves_as_master=True))[1]
+    for step in (Step.DECIDED, Step.PROMOTING):
+        assert owed_release(g, stopped, a_failover(step)) == ([], []), step  # it decides itself
+    assert "toolstack_release" in owed_release(g, stopped, a_failover(Step.DECIDED, old=3))[1]
+    assert "toolstack_release" in owed_release(g, stopped, a_failover(Step.PROMOTED))[1]
+    assert "toolstack_release" in owed_release(g, stopped, record(master=""))[1]  # by an operator's word
+    by_nobody = record(owed=(replace(RELEASE, successor=uuid(2)),), master="")
+    assert not owed_release(g, stopped, by_nobody)[1]
+    assert not owed_release(g, stopped, record(master=uuid(2)))[1]  # who does not serve
+
+
+def test_one_that_somebody_succeeded_is_released_as_a_member_of_who_serves(g: Guarded) -> None:
+    stopped = both(HELD, of_role(1, serves_as_master=False), record(master=uuid(2)))
+    serves = of_role(2, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
+    assert "toolstack_release" in owed_release(g, stopped, serves)[1]
+    runs = facts(1, lambda f: replace(f, domains=("vm-9",), observed=replace(f.observed, host=g.now)))
+    assert "toolstack_release" not in owed_release(g, stopped, serves, runs)[1]  # a person is asked about its VM
+
+
+def test_one_that_is_held_no_more_is_released_only_beyond_reach(g: Guarded) -> None:
+    assert Kind.RELEASED in owed_release(g, hello(1, highest_term=TERM))[0]
+    assert Kind.RELEASED not in owed_release(g)[0]
+
+
+def test_its_own_file_may_not_kill_what_runs_there(g: Guarded) -> None:
+    stopped = both(HELD, of_role(1, serves_as_master=False))
+    assert release.own_file_refusal(draft(g, stopped), uuid(1)) is None
+    runs = facts(1, lambda f: replace(f, domains=("vm-9",), observed=replace(f.observed, host=g.now)))
+    assert release.own_file_refusal(draft(g, stopped, runs), uuid(1)) is not None
+    assert not owed_release(g, stopped, runs)[1].count("toolstack_release")
+
+
+# ------------------------------------------------------------------------------------------------ what keeps it held
+
+
+def obstacle(g: Guarded, *changes: Change, verdict: Verdict = Verdict.HEALTHY) -> str:
+    d = draft(g, HELD, *changes)
+    agent = d.agent(uuid(1))
+    assert agent is not None
+    why = release._obstacle(d, RELEASE, agent, verdict)
+    return why.code.name if why is not None else ""
+
+
+def attempts(g: Guarded, *results: tuple[Outcome, str]) -> Change:
+    """The agent was told to release so often, and that is what it said."""
+
+    def change(pool: Pool) -> Pool:
+        base = owed_id(RELEASE, "release", pool.live.agents[uuid(1)])
+        found = {}
+        for n, (outcome, reason) in enumerate(results, 1):
+            order = f"{base}.{n}"
+            result = OrderOutcome(order, "toolstack_release", outcome, reason)
+            found[order] = Sent(order, "toolstack_release", uuid(1), 1, g.now - 9_000 + n, result, g.now - 8_000)
+        return live(sent={**pool.live.sent, **found})(pool)
+
+    return change
+
+
+def test_each_thing_that_keeps_a_host_held_is_told_as_what_it_is(g: Guarded) -> None:
+    assert obstacle(g) == ""
+    assert obstacle(g, verdict=Verdict.HA_MANAGED) == Cause.HA.name
+    assert obstacle(g, verdict=Verdict.IDENTITY_CONFLICT) == Cause.IDENTITY.name
+    assert obstacle(g, record(paused="racks")) == Cause.PAUSED.name
+    assert obstacle(g, record(paused="racks"), a_failover(Step.DECIDED)) == ""
+    runs = facts(1, lambda f: replace(f, domains=("vm-9",), observed=replace(f.observed, host=g.now)))
+    assert obstacle(g, runs)
+    elsewhere = record(owed=(RELEASE,), master=uuid(2))
+    assert obstacle(g, runs, elsewhere)  # released by word as master, it starts with its own file
+
+
+def test_what_its_agent_says_is_told_once_another_attempt_will_not_help(g: Guarded) -> None:
+    failed, refused = (Outcome.FAILED, "xapi"), (Outcome.REFUSED, "held")
+    assert obstacle(g, attempts(g, failed)) == "" and obstacle(g, attempts(g, failed, failed)) == Cause.ANSWER.name
+    assert obstacle(g, attempts(g, refused)) == Cause.ANSWER.name
+    assert obstacle(g, attempts(g, (Outcome.DONE, ""), (Outcome.DONE, ""))) == ""
+    for reason in ("expired", "busy"):
+        assert obstacle(g, attempts(g, (Outcome.REFUSED, reason))) == Cause.WAITING.name
+    unanswered = both(attempts(g, failed, failed), newest_unanswered)
+    assert obstacle(g, unanswered) == Cause.WAITING.name
+
+
+def newest_unanswered(pool: Pool) -> Pool:
+    last = max(pool.live.sent.values(), key=lambda sent: sent.at)
+    return live(sent={**pool.live.sent, last.order_id: replace(last, result=None)})(pool)
+
+
+# ------------------------------------------------------------------------------------------------ placed databases
+
+
+def removal(g: Guarded, *changes: Change) -> tuple[list[Kind], list[str]]:
+    d = after(g, both(record(owed=(Owed(uuid(2), "remove-database", "", TERM),), term=TERM), *changes))
+    release.owed_releases(d)
+    return [entry.kind for entry in d.entries], orders(d)
+
+
+def removed(g: Guarded, result: Outcome | None, base: str = "") -> Change:
+    def change(pool: Pool) -> Pool:
+        item = Owed(uuid(2), "remove-database", "", TERM)
+        order = (base or owed_id(item, "remove", pool.live.agents[uuid(2)])) + ".1"
+        outcome = OrderOutcome(order, "place_database", result) if result is not None else None
+        return live(sent={order: Sent(order, "place_database", uuid(2), 1, g.now, outcome, g.now)})(pool)
+
+    return change
+
+
+def test_a_placed_database_is_removed_until_that_is_done_or_it_was_used(g: Guarded) -> None:
+    assert removal(g)[1] == ["place_database"]
+    assert removal(g, removed(g, Outcome.DONE)) == ([Kind.OWED_DONE], [])
+    assert removal(g, of_role(2, pool_conf=Role.MASTER)) == ([Kind.OWED_DONE], [])
+    for undone in (removed(g, Outcome.FAILED), removed(g, None)):
+        assert Kind.OWED_DONE not in removal(g, undone)[0]
+    assert removal(g, removed(g, Outcome.DONE, "owed/5/remove/another"))[1] == ["place_database"]
+    its_own = record(failover=Failover("f-9", uuid(1), "boot-1-1", TERM, Step.CANDIDATE, uuid(2)))
+    assert removal(g, its_own) == ([], [])  # what is there now may be for this very promotion
+
+
+# ------------------------------------------------------------------------------------------------ members
+
+
+def promoted(**changes: Any) -> Failover:
+    given = {"claimed": (uuid(2), uuid(3)), "repointing": {uuid(3): "o"}, "before": {}, **changes}
+    return Failover("f-9", uuid(1), "boot-1-1", TERM, Step.PROMOTED, uuid(2), **given)
+
+
+def item_of(n: int, **changes: Any) -> PoolHost:
+    return replace(PoolHost(uuid(n), f"host-{n}", address(n), True, True), **changes)
+
+
+WAS = {uuid(3): {"enabled": True, "unplugged": []}}
+
+
+def missing(
+    g: Guarded, item: PoolHost, age: int, before: dict[str, Any] | None = WAS, **of_candidate: Any
+) -> str | None:
+    change = both(live(step_since=g.now - age), hello(2, **of_candidate) if of_candidate else same)
+    return members._missing(after(g, change), promoted(before=before), item)
+
+
+def test_what_a_member_lacks_is_waited_for_and_then_named(g: Guarded) -> None:
+    disabled, long = item_of(3, enabled=False), members.ENABLE_PATIENCE_MS
+    assert missing(g, item_of(3), 0) == ""
+    assert missing(g, disabled, long - 1) is None
+    assert missing(g, disabled, long) is None  # it is enabled, once
+    unable = {"capabilities": frozenset[str]()}
+    assert "disabled" in (missing(g, disabled, long, **unable) or "")
+    assert "as it was before" in (missing(g, disabled, 0, {uuid(3): {"enabled": False, "unplugged": []}}) or "")
+    assert "not known" in (missing(g, disabled, long, {}) or "")
+    assert missing(g, disabled, long - 1, {}) is None and "not known" in (missing(g, disabled, long, None) or "")
+
+
+def test_storage_that_is_not_plugged_is_waited_for_and_then_named_if_it_was_before(g: Guarded) -> None:
+    without, long = item_of(3, unplugged_srs=("nfs",)), members.STORAGE_PATIENCE_MS
+    assert missing(g, without, long - 1) is None and "nfs" in (missing(g, without, long) or "")
+    assert missing(g, without, 0, {uuid(3): {"enabled": True, "unplugged": ["nfs"]}}) == ""
+    assert missing(g, item_of(3), 0, {}) == ""
+
+
+def repoint(g: Guarded, *changes: Change, failover: Failover | None = None) -> list[str]:
+    """To whom host 3's repointing, or its restart, is sent."""
+    found = failover or promoted()
+    d = after(g, both(record(failover=found, term=TERM, master=uuid(2)), live(step_since=g.now - 1_000), *changes))
+    agent = d.agent(uuid(3))
+    assert agent is not None
+    members._repoint(d, found, uuid(3), agent)
+    return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
+
+
+def test_a_member_is_repointed_or_restarted_by_what_it_follows(g: Guarded) -> None:
+    follows = of_role(3, master_address=address(2))
+    long = live(step_since=g.now - g.policy.member_restart_after)
+    assert repoint(g) == ["repoint"]
+    assert repoint(g, follows, long) == ["restart_xapi"] and repoint(g, follows) == []
+    for other in (of_role(3, pool_conf=Role.BROKEN), of_role(3, running=Role.MASTER)):
+        assert repoint(g, follows, other, long) == ["repoint"]
+    assert repoint(g, long) == ["repoint"]
+    assert repoint(g, follows, long, failover=promoted(repointing={})) == ["repoint"]
+
+
+def test_so_many_members_are_repointed_at_a_time_and_no_more(g: Guarded) -> None:
+    def busy(*numbers: int, back: tuple[int, ...] = ()) -> Failover:
+        return promoted(repointing={uuid(n): "o" for n in numbers}, back=tuple(uuid(n) for n in back))
+
+    many = range(10, 10 + g.policy.repoint_parallel)
+    assert repoint(g, failover=busy(*many)) == []
+    assert repoint(g, failover=busy(*many[1:])) == ["repoint"]
+    assert repoint(g, failover=busy(*many, back=(10,))) == ["repoint"]
+    assert repoint(g, failover=busy(*many, 3)) == ["repoint"]  # begun already
+    there = of_role(2, master_address=address(2))
+    assert repoint(g, there, failover=busy(2, *many[1:])) == ["repoint"]
