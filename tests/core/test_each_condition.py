@@ -50,8 +50,9 @@ from poolwarden_collector.core.facts import (
     Role,
 )
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import OwnProbe, Pool
+from poolwarden_collector.core.live import OwnProbe, Pool, PowerState
 from poolwarden_collector.core.proof import Proof, paired_since, verify_human, verify_power
+from poolwarden_collector.core.record import Confirmed
 
 # ------------------------------------------------------------------------------------------------ power
 
@@ -416,3 +417,36 @@ def test_whom_a_member_follows_must_be_heard_or_known_to_be_off(nobody: Guarded)
     g = nobody
     assert by_roles(g, of_role(3, master_address="10.0.0.99")) == "NAMES_STRANGER"
     assert by_roles(g, of_role(3, master_address=address(2))) == ""
+
+
+def test_a_silent_host_that_is_followed_is_off_by_its_power_or_a_word_of_this_run(nobody: Guarded) -> None:
+    g = nobody
+    word = Confirmed(uuid(3), "boot-3-1", "alice", "cord pulled")
+
+    def gone(pool: Pool) -> Pool:
+        known = replace(pool.live.agents[uuid(3)], connected=False, last_heard=0)
+        pool = live(agents={**pool.live.agents, uuid(3): known}, power={**pool.live.power, "bmc-3": PowerState()})(pool)
+        return facts(2, lambda f: replace(f, probes=()))(facts(1, lambda f: replace(f, probes=()))(pool))
+
+    def said(at: Ms | None) -> Change:
+        words = {} if at is None else {uuid(3): at}
+        return lambda pool: live(words_at=words)(record(confirmed={uuid(3): word})(gone(pool)))
+
+    def read_off(pool: Pool) -> Pool:
+        given = tuple(PowerReading(OFF, "bmc-3", g.now - ago - 100, g.now - ago) for ago in (5_000, 1_000))
+        return live(power={**pool.live.power, "bmc-3": PowerState(given)})(gone(pool))
+
+    def followed(change: Change) -> Change:
+        return lambda pool: of_role(2, master_address=address(3))(change(pool))
+
+    assert by_roles(g, gone) == "HOST_SILENT"
+    for off in (read_off, said(g.now), said(None)):
+        assert by_roles(g, of_role_elsewhere(off)) == ""
+    assert by_roles(g, followed(read_off)) == "" and by_roles(g, followed(said(g.now))) == ""
+    assert by_roles(g, followed(said(None))) == "NAMES_STRANGER"  # the likeliest master, by a word of an earlier run
+    assert by_roles(g, followed(said(g.now - g.policy.human_proof_fresh - 1))) == "NAMES_STRANGER"
+
+
+def of_role_elsewhere(change: Change) -> Change:
+    """Nobody who is heard follows host 3."""
+    return lambda pool: of_role(1, master_address=address(2))(of_role(2, master_address=address(1))(change(pool)))

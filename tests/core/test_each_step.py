@@ -221,6 +221,9 @@ def test_a_candidate_has_met_another_master_only_where_every_fact_says_so(g: Gua
     assert not undone(g, met(), before)
     elsewhere = undone(g, met(master_address=address(3)))
     assert Kind.DEMOTED in elsewhere and Kind.DEVICE_QUARANTINED not in elsewhere
+    forgotten = {host: agent for host, agent in g.pool.live.agents.items() if host != uuid(1)}
+    after_a_restart = live(agents=forgotten)  # the old master was not heard in this run
+    assert Kind.DEMOTED in undone(g, after_a_restart, met())
     again = undone(g, met(), hello(1, boot_id="boot-1-2"))
     assert Kind.DEMOTED in again and Kind.DEVICE_QUARANTINED not in again
 
