@@ -131,13 +131,19 @@ class Moment:
 
 def moment_of(act: Callable[[Effect], bool], make: Callable[[], object], nth: int = 1) -> Moment:
     """The step in which this was done (for the nth time) while that pool was made to do it."""
+    return moment_when(lambda outcome: did(outcome, act), make, nth)
+
+
+def moment_when(is_it: Callable[[Outcome], bool], make: Callable[[], object], nth: int = 1) -> Moment:
+    """The step (the nth of them) with such an outcome while that pool was made to come to it."""
     found: list[Moment] = []
     feed = Guarded.feed
 
     def watched(g: Guarded, event: ev.Event) -> Outcome:
         before = Moment(g.pool, event, g.now, g.site)
         outcome = feed(g, event)
-        found.extend(before for effect in outcome.effects if act(effect))
+        if is_it(outcome):
+            found.append(before)
         return outcome
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from tests.core.known import (
     Change,
+    Moment,
     after,
     both,
     facts,
     hello,
     live,
+    moment_when,
+    of_failover,
     of_role,
     record,
     same,
@@ -21,6 +24,7 @@ from tests.core.known import (
 )
 from tests.core.pool import Guarded, address, uuid
 
+from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import members, release
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import (
@@ -300,3 +304,59 @@ def test_so_many_members_are_repointed_at_a_time_and_no_more(g: Guarded) -> None
     assert repoint(g, failover=busy(*many, 3)) == ["repoint"]  # begun already
     there = of_role(2, master_address=address(2))
     assert repoint(g, there, failover=busy(2, *many[1:])) == ["repoint"]
+
+
+@pytest.fixture(scope="module")
+def comes_back() -> Moment:
+    """Host 3 is found back at its new master, and the failover is closed."""
+
+    def succeeded() -> None:
+        pool = Guarded()
+        pool.cut_power()
+        pool.run(60_000)
+
+    moment = moment_when(lambda o: any(e.kind is Kind.MEMBER_BACK for e in o.entries), succeeded)
+    assert isinstance(moment.event, ev.AgentReported) and moment.event.host == uuid(3)
+    said = moment.event.facts  # known before it, and found at the next tick
+    return replace(moment, pool=facts(3, lambda f: said)(moment.pool), event=ev.Tick())
+
+
+def written(moment: Moment, *changes: Change) -> list[Kind]:
+    return [entry.kind for entry in moment.again(both(*changes)).entries]
+
+
+def test_a_member_is_back_only_where_every_fact_says_so(comes_back: Moment) -> None:
+    moment, pool = comes_back, comes_back.pool
+    assert Kind.MEMBER_BACK in written(moment) and Kind.CLOSED in written(moment)
+    assert Kind.MEMBER_BACK not in written(moment, of_failover(repointing={}))  # nobody has repointed it
+    assert Kind.MEMBER_BACK not in written(moment, of_role(3, master_address=address(1)))
+    view = pool.live.agents[uuid(2)].facts.pool_view
+    assert view is not None
+    for hosts in (tuple(item for item in view.hosts if item.host != uuid(3)), tuple(map(dead, view.hosts))):
+        listed = facts(2, lambda f, hosts=hosts: replace(f, pool_view=replace(view, hosts=hosts)))
+        assert Kind.MEMBER_BACK not in written(moment, listed)
+    assert Kind.CLOSED not in written(moment, of_role(2, serves_as_master=False))
+
+
+def dead(item: PoolHost) -> PoolHost:
+    return replace(item, live=False)
+
+
+def test_a_member_is_owed_its_repointing_where_it_is_away_or_late(comes_back: Moment) -> None:
+    moment, gone = comes_back, members.NOT_CONNECTED_MS
+    away = both(silent(3), of_failover(repointing={}))
+    assert Kind.OWED in written(moment, away, live(step_since=moment.now - gone))
+    assert Kind.OWED not in written(moment, away, live(step_since=moment.now - gone + 1))
+    assert Kind.OWED not in written(moment, silent(3), live(step_since=moment.now - gone))  # it is on its way
+    elsewhere, budget = of_role(3, master_address=address(1)), moment.pool.policy.member_budget
+    assert Kind.OWED in written(moment, elsewhere, live(step_since=moment.now - budget))
+    assert Kind.OWED not in written(moment, elsewhere, live(step_since=moment.now - budget + 1))
+
+
+def test_what_is_owed_already_is_not_pursued_here(comes_back: Moment) -> None:
+    def owes(n: int, what: str) -> Change:
+        return lambda pool: record(owed=(*pool.record.owed, Owed(uuid(n), what, uuid(2), 1)))(pool)
+
+    assert Kind.MEMBER_BACK not in written(comes_back, owes(3, "repoint"))
+    for other in (owes(2, "repoint"), owes(3, "wake")):
+        assert Kind.MEMBER_BACK in written(comes_back, other)
