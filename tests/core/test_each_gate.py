@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.core.known import Change, Moment, both, live, moment_of, of_role, record
+from tests.core.known import Change, Moment, both, facts, live, moment_of, of_role, record, silent
 from tests.core.pool import uuid
 from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core import gatekeeper
 from poolwarden_collector.core.engine import Outcome
 from poolwarden_collector.core.facts import Liveness, ProcessId, Role
-from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.live import Pool, WaitingGate
 from poolwarden_collector.core.orders import AnswerGate, Effect
 from poolwarden_collector.core.record import Failover, Owed, Path, Step
 
@@ -167,3 +168,45 @@ def test_the_gate_of_a_candidate_opens_on_what_its_order_would_be_sent_on(of_can
     assert said.decision == "wait" and "looked at once more" in said.reason
     said = word(of_candidate.again(of_role(3, pool_conf=Role.MASTER)))
     assert said.decision == "wait" and "not let go on" in said.reason
+
+
+# ------------------------------------------------------------------------------------------------ while it waits
+
+
+def test_a_gate_in_another_boot_has_waited_for_no_time_yet(asked: Moment) -> None:
+    known = asked.pool.live.gates.get(uuid(1)) or WaitingGate("boot-1-2", 7, asked.now)
+    boot = asked.pool.live.agents[uuid(1)].hello.boot_id
+
+    def since(of: str) -> int:
+        gates = {uuid(1): replace(known, boot=of, since=7, at=asked.now)}
+        return asked.again(live(gates=gates)).pool.live.gates[uuid(1)].since
+
+    assert since(boot) == 7 and since("boot-1-1") == asked.now
+
+
+def alerts(asked: Moment, key: str, *changes: Change, **of_site: Any) -> bool:
+    """Is this alert over after a moment?"""
+    full = f"{asked.pool.record.pool}/{key}"
+    opened = both(record(open_alerts=(full,)), *changes)
+    return full not in replace(asked, event=ev.Tick()).again(opened, **of_site).pool.record.open_alerts
+
+
+def test_the_alert_of_a_gate_ends_when_it_asks_no_more_and_quiet_time_is_long_over(asked: Moment) -> None:
+    asked = replace(asked, now=asked.now + 60_000)
+    gone, at = gatekeeper.GONE_MS, asked.now
+    waits = {uuid(1): WaitingGate("boot-1-2", at, at)}
+    early = {"quiet_until": at - gone + 1}
+    long = {"quiet_until": at - gone}
+    assert alerts(asked, f"gate-{uuid(1)}/unheard", live(gates={}), **long)
+    assert not alerts(asked, f"gate-{uuid(1)}/unheard", live(gates={}), **early)
+    assert not alerts(asked, f"gate-{uuid(1)}/unheard", live(gates=waits), **long)
+    late = {uuid(1): WaitingGate("boot-1-2", 0, at - gone)}
+    assert alerts(asked, f"gate-{uuid(1)}/unheard", live(gates=late), **long)
+
+
+def test_the_alert_of_a_dark_host_ends_when_it_is_heard_excused_or_no_host_any_more(asked: Moment) -> None:
+    hosts = {host: known for host, known in asked.pool.record.hosts.items() if host != uuid(3)}
+    dark = both(silent(3), facts(2, lambda f: replace(f, probes=())))
+    assert alerts(asked, f"gate-dark/{uuid(3)}")
+    assert not alerts(asked, f"gate-dark/{uuid(3)}", dark)
+    assert alerts(asked, f"gate-dark/{uuid(3)}", dark, record(hosts=hosts))

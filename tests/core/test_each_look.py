@@ -160,8 +160,8 @@ def test_what_is_said_against_it_is_not_waited_for_and_is_asked_anew_in_the_end(
 def test_a_look_is_young_and_from_after_the_proof(due: Guarded) -> None:
     fresh = due.policy.reading_fresh
     since = paired_since(after(due, same), uuid(1))
-    assert looked(due, now(at=since), kind="power") == TAKEN
-    assert looked(due, now(at=since - 1), kind="power") == BEGUN
+    assert looked(due, both(live(step_since=0), now(at=since)), kind="power") == TAKEN
+    assert looked(due, both(live(step_since=0), now(at=since - 1)), kind="power") == BEGUN
     word = live(human_at=due.now - 60_000)
     assert looked(due, both(word, now(at=due.now - fresh)), kind="human") == TAKEN
     assert looked(due, both(word, now(at=due.now - fresh - 1)), kind="human") == BEGUN
