@@ -21,6 +21,7 @@ from tests.core.known import (
     moment_of,
     of_failover,
     of_role,
+    of_xapi,
     record,
     sends,
     silent,
@@ -38,6 +39,7 @@ from poolwarden_collector.core.facts import (
     OrderOutcome,
     PlacementView,
     Power,
+    ProcessId,
     Role,
 )
 from poolwarden_collector.core.journal import Kind
@@ -121,6 +123,29 @@ def test_it_is_not_sent_again_before_the_order_under_way_has_expired(sent_again:
     assert did(moment.again(sent(at=moment.now - 19_999, stream=order.stream - 1)), promotes)  # that stream is gone
     forgotten = {key: each for key, each in moment.pool.live.sent.items() if key != order.order_id}
     assert did(moment.again(live(sent=forgotten)), promotes)  # as after a restart
+
+
+def test_where_another_host_serves_it_ends_if_its_order_took_no_effect_and_not_before(sent_again: Moment) -> None:
+    moment = sent_again
+    other = of_role(3, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
+    anew = of_xapi(2, process=ProcessId(9, 9))
+    long = live(step_since=moment.now - moment.pool.policy.promote_budget)
+    young = live(step_since=moment.now)
+
+    def ended(*changes: Change) -> bool:
+        return Kind.SUPERSEDED in kinds(moment.again(both(*changes)))
+
+    assert ended(other) and not ended()
+    for result in ("unknown", "done"):
+        assert not ended(
+            other, young, of_failover(promote_result=result)
+        )  # the candidate may be on its way to be one, too
+        assert ended(other, of_failover(promote_result=result), long)  # only on paper: it is a member's process still
+        assert not ended(other, of_failover(promote_result=result), long, anew)
+    undone = moment.again(both(other, of_failover(promote_result="done"), long))
+    assert Kind.OWED in kinds(undone) and [item.host for item in undone.pool.record.owed] == [uuid(2)]
+    itself = of_role(2, pool_conf=Role.MASTER, serves_as_master=True)
+    assert not ended(itself) and not ended(long, itself)
 
 
 # ------------------------------------------------------------------------------------------------ power-offs

@@ -45,6 +45,7 @@ from poolwarden_collector.core.facts import (
 )
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import OwnProbe, Pool, PowerState, Sent
+from poolwarden_collector.core.proof import Proof, find_proof
 from poolwarden_collector.core.record import Confirmed, RecordedProof, Step
 
 
@@ -166,6 +167,19 @@ def test_an_order_never_began_where_nobody_can_obey_it_any_more(g: Guarded) -> N
     forgotten = live(sent={})
     started = g.site.started_at + promotion.ORDER_VALID_MS + promotion.RESEND_AFTER_MS - g.now
     assert ask(never, g, forgotten, later=started) and not ask(never, g, forgotten, later=started - 1)
+
+
+def test_nothing_is_intended_for_a_candidate_that_is_not_heard_or_on_the_proof_of_another_host(g: Guarded) -> None:
+    proof = find_proof(after(g, same), failover_of(g))
+    assert isinstance(proof, Proof)
+
+    def intended_on(change: Change, host: str = "") -> bool:
+        d, proof.host = after(g, change), host or uuid(1)
+        promotion.intend(d, failover_of(g), proof)
+        return bool(d.entries or d.effects)
+
+    again = of_failover(step=Step.PROVED)
+    assert intended_on(again) and not intended_on(both(again, silent(2))) and not intended_on(again, uuid(3))
 
 
 # ------------------------------------------------------------------------------------------------ a candidate's end
