@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from tests.core.pool import Guarded, uuid
 
+from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.collecting import waits_for
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.holds import unowned
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.status import status
 
 
 def held() -> Guarded:
@@ -64,3 +66,19 @@ def test_garbage_collection_that_this_journal_knows_nothing_of_waits_for_whoever
     assert waits_for(d, uuid(1)) == (uuid(3),) and g.host(1).gc_term == 5
     lost = replace(g.pool, record=replace(g.pool.record, master=""))
     assert waits_for(Draft(lost, g.now, g.site), uuid(1)) == (uuid(2), uuid(3))
+
+
+def test_a_hold_that_is_named_stays_so_while_its_agent_restarts() -> None:
+    g = held()
+    g.run(90_000)
+    host = g.host(1)
+    host.agent = False
+    g.feed(ev.AgentGone(host.uuid, host.stream))
+    g.run(30_000)
+    host.agent = True
+    g.connect(host)
+    g.run(10_000)
+    raised = [e.kind for e in g.journal if "/hold-" in e.data.get("key", "")]
+    assert raised == [Kind.ALERT]
+    line = next(line for line in status(g.pool, g.now, g.site).owed if "toolstack" in line)
+    assert line.startswith("host-1: toolstack held since term 1, by no failover here, for 2 min")

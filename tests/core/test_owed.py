@@ -150,7 +150,7 @@ def test_the_tombstone_of_a_verified_master_is_cleared_and_of_nobody_else() -> N
     assert g.entry(Kind.TOMBSTONE_INTENT).data["host"] == uuid(2) and g.kinds().count("tombstone-intent") == 1
 
 
-def made_master_again(successor_power: Power) -> Guarded:
+def made_master_again(successor_power: Power, word: bool = False) -> Guarded:
     """Host 1 was superseded by host 2, which is silent now; somebody makes host 1 the master with xe."""
     g = without_host_3()
     g.say("pause", reason="work")
@@ -160,6 +160,10 @@ def made_master_again(successor_power: Power) -> Guarded:
     old = g.host(1)
     old.boot, old.agent, old.answers, old.power = "boot-1-2", True, True, Power.ON
     old.tombstone = Tombstone(2, uuid(2), address(2))
+    if word:
+        g.run(20_000)
+        reply = g.say("confirm-fenced", 2, typed_name="host-2", how="cord pulled")
+        assert reply is not None and reply.accepted, reply
     g.connect(old)
     g.run(60_000)
     return g
@@ -178,3 +182,18 @@ def test_a_superseded_host_that_serves_while_its_successor_is_off_is_the_master_
 def test_a_superseded_host_that_serves_while_its_successor_is_silent_is_adopted_by_nobody() -> None:
     g = made_master_again(Power.UNKNOWN)
     assert g.pool.record.master == uuid(2) and (uuid(1), "tombstone") in owed(g)
+
+
+def test_a_superseded_host_that_serves_while_its_successor_is_off_by_a_word_is_the_master_again() -> None:
+    g = made_master_again(Power.UNKNOWN, word=True)
+    assert g.pool.record.master == uuid(1) and (uuid(1), "tombstone") not in owed(g)
+    assert (uuid(2), "tombstone") in owed(g)
+
+
+def test_status_tells_for_how_long_at_least_something_is_owed() -> None:
+    g = without_host_3()
+    before = status(g.pool, g.now, g.site).owed
+    g.run(120_000)
+    after = status(g.pool, g.now, g.site).owed
+    assert "host-3: repoint (successor host-2)" in before
+    assert [line for line in after if line.startswith("host-3: repoint (successor host-2), for ")] != []

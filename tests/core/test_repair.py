@@ -1,9 +1,11 @@
 """One member in trouble while its master serves: what is done, what is only told, and what is never done."""
 
+from dataclasses import replace
+
 import pytest
 from tests.core.pool import QUIET, Guarded, Host, address, running, uuid
 
-from poolwarden_collector.core.facts import Liveness, OrderOutcome, PlacementView, ProcessId, Role
+from poolwarden_collector.core.facts import HostFacts, Liveness, OrderOutcome, PlacementView, ProcessId, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order, Repoint
 from poolwarden_collector.core.policy import Policy
@@ -244,3 +246,32 @@ def test_an_old_master_whose_xapi_hangs_as_a_member_is_no_healthy_pool() -> None
     g.run(120_000)
     assert acts(g, 1) == ["restart_xapi"]
     assert g.verdict == "Healthy" and not g.pool.record.owed
+
+
+@pytest.mark.parametrize("hosts, lost", [(3, 3), (5, 4)])
+def test_a_member_that_follows_another_member_is_orphaned_and_repointed(hosts: int, lost: int) -> None:
+    """By pool.conf and xapi it is a member of a host that is one itself: it answers, and is attached to nobody."""
+    g = Guarded(hosts=hosts)
+    g.run(30_000)
+    g.host(lost).master_address = address(2)
+    g.run(30_000)
+    assert g.verdict == "MemberOrphaned" and acts(g, lost) == []
+    g.run(90_000)
+    assert acts(g, lost) == ["repoint"] and g.host(lost).master_address == address(1)
+    g.run(20_000)
+    assert g.verdict == "Healthy" and all(acts(g, n) == [] for n in range(2, hosts + 1) if n != lost)
+
+
+def test_a_pool_conf_that_has_just_been_rewritten_is_no_orphan_yet() -> None:
+    """Its running xapi follows the master still: somebody changes its master now."""
+    g = Guarded()
+    g.run(30_000)
+    host = g.host(3)
+
+    def half(each: Host) -> HostFacts:
+        told = Guarded.facts(g, each)
+        return replace(told, role=replace(told.role, master_address=address(2))) if each is host else told
+
+    g.facts = half  # type: ignore[method-assign]
+    g.run(20_000)
+    assert g.verdict == "Healthy"

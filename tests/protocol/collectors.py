@@ -213,6 +213,7 @@ def _intended(w: W, s: Setting, number: int, c: Collector, f: Failover) -> Itera
     yield from _superseded(w, s, number, c, f)
     if not c.live.due and candidate.up:
         yield from _again(w, s, number, c, f)
+        yield from _given_up(w, s, number, c, f)
     if not s.keeps(Rule.ONE_CANDIDATE):
         other = f._replace(step=DECIDED, candidate=-1)
         yield changed(w, number, noted(c, s, c.journal._replace(failover=other), Live()), "looks for another candidate")
@@ -227,6 +228,20 @@ def _again(w: W, s: Setting, number: int, c: Collector, f: Failover) -> Iterator
     sent = _sent(w, s, number, c._replace(live=Live()), f, c.live.look, again=True)
     if sent.after != w:
         yield sent
+
+
+def _given_up(w: W, s: Setting, number: int, c: Collector, f: Failover) -> Iterator[Step]:
+    """What the promotion stood on is so no more, and the order never began: the candidate is the member that it was,
+    and no copy of the order is on its way. A new term; everything is decided anew.
+    """
+    candidate = w.hosts[f.candidate]
+    under_way = any(m.order == f.order and m.host == f.candidate for m in w.messages)
+    if candidate.result == f.order or candidate.act or not 0 <= candidate.run < MASTER or candidate.conf == MASTER:
+        return
+    if under_way and s.keeps(Rule.NEVER_BEGAN):
+        return
+    closed = ended(c, s, c.journal.term)
+    yield changed(w, number, closed, "finds that its ground is gone and the order never began: gives up")
 
 
 def _superseded(w: W, s: Setting, number: int, c: Collector, f: Failover) -> Iterator[Step]:

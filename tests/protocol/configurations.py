@@ -84,6 +84,7 @@ REMOVALS = (
     Removal((R.ROLE_VETO,), _SECOND, "I1"),
     Removal((R.CLAIM_STORES,), _HAND, "I16", _HAND),
     Removal((R.NEW_TERM,), _HAND, "I16", _HAND),
+    Removal((R.NEVER_BEGAN,), _TWO, "I1"),
     Removal((R.ONE_CANDIDATE,), _TWO, "I1"),
     Removal((R.TERM_CHECK,), _HAND, "I16", _HAND),
     Removal((R.EPOCH_CHECK,), _SECOND, "I16", _SECOND),

@@ -142,6 +142,7 @@ class Rule(Enum):
     ROLE_VETO = "a member whose pool.conf says master already stops the failover"
     CLAIM_STORES = "a claim stores its term durably before it is answered"
     NEW_TERM = "ending a failover raises the term"
+    NEVER_BEGAN = "after the intent a failover whose ground is gone is given up only if its order can never be obeyed"
     ONE_CANDIDATE = "from the intent on only this candidate"
     TERM_CHECK = "a host refuses a term lower than its own"
     EPOCH_CHECK = "a host refuses an epoch lower than its own"

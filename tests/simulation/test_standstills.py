@@ -7,21 +7,28 @@ stories, beside this file or among the scenarios; what no story can bring about 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.core.pool import Guarded, Host
+from tests.core.pool import Guarded, Host, address, uuid
+from tests.core.test_collecting import left_behind
+from tests.core.test_holds import held
 from tests.core.test_silent_members import without_agent
 from tests.core.test_toolstack import hung
 
-from poolwarden_collector.core.asked import Ask
+from poolwarden_collector.core import collecting, overdue
+from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.asked import Ask, Tell
 from poolwarden_collector.core.blockers import NEXT_STEP, Blocker
-from poolwarden_collector.core.facts import OrderOutcome, Power
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.facts import Liveness, OrderOutcome, Power, Role
+from poolwarden_collector.core.holds import Held
+from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.record import OwedWork, apply
 from poolwarden_lab.story import play
 from poolwarden_lab.story.text import read_file
 
@@ -183,6 +190,184 @@ def confirm(g: Guarded, n: int, **more: str) -> bool:
     return True
 
 
+# ------------------------------------------------------------------------------------------------ told, owed, held
+
+
+def too_few() -> Guarded:
+    """Tell.VANISHED: too few members are heard. It ends by itself when enough are."""
+    g = Guarded(policy=Policy(quiet_time=3_000, min_survivors=2))
+    g.run(4_000)
+    g.cut_power(3)
+    g.cut_power()
+    g.run(60_000)
+    assert told(g, Tell.VANISHED)
+    g.host(3).agent = g.host(3).answers = True
+    g.host(3).power = Power.ON
+    g.connect(g.host(3))
+    g.run(60_000)
+    return g
+
+
+def nobody() -> Guarded:
+    """Tell.NO_MASTER: the master is a member after all, and another host is silent. A word about that one ends it."""
+    g = Guarded(devices=False)
+    g.run(4_000)
+    silence(g, 3)
+    host = g.host(1)
+    host.pool_conf = host.running = Role.MEMBER
+    host.master_address, host.serves = address(2), False
+    g.run(120_000)
+    assert told(g, Tell.NO_MASTER)
+    assert confirm(g, 3)
+    g.run(120_000)
+    return g
+
+
+def split() -> Guarded:
+    """Tell.SPLIT: nobody could see that its port is closed. It ends by itself when its members reach it again."""
+    g = Guarded(policy=Policy(quiet_time=3_000, relocate_split=True, collector_probe=False))
+    g.run(4_000)
+    g.host(1).answers = False
+    g.run(300_000)
+    assert told(g, Tell.SPLIT)
+    g.host(1).answers = True
+    g.run(60_000)
+    return g
+
+
+def xapi() -> Guarded:
+    """Tell.XAPI: neither restart nor succession. It ends by itself when xapi answers again."""
+    g = hung(min_survivors=3)
+    g.run(300_000)
+    assert told(g, Tell.XAPI)
+    host = g.host(1)
+    host.liveness = host.socket = Liveness.ANSWERS
+    host.unwell_since, host.answers, host.serves = None, True, True
+    g.run(120_000)
+    return g
+
+
+TOLD: dict[Tell, Callable[[], Guarded]] = {
+    Tell.VANISHED: too_few,
+    Tell.NO_MASTER: nobody,
+    Tell.SPLIT: split,
+    Tell.XAPI: xapi,
+}
+
+
+def told(g: Guarded, kind: Tell) -> bool:
+    return any(entry.kind is Kind.ASKED and entry.data.get("told") == kind.value for entry in g.journal)
+
+
+def silence(g: Guarded, n: int) -> None:
+    host = g.host(n)
+    host.agent = host.answers = False
+    host.power = Power.UNKNOWN
+    g.feed(ev.AgentGone(host.uuid, host.stream))
+
+
+def owing(what: OwedWork, power: Power = Power.UNKNOWN) -> Guarded:
+    """A pool that owes host 3 something, which is silent for long enough that it is told."""
+    g = Guarded(devices=what is not OwedWork.WAKE)
+    g.run(4_000)
+    if what is OwedWork.WAKE:  # owed after a failover, and its device cannot do it
+        g.cut_power()
+        g.run(30_000)
+        assert confirm(g, 1)
+        g.run(60_000)
+    silence(g, 3)
+    g.host(3).power = power
+    g.run(10_000)
+    data = {"host": uuid(3), "what": what.value, "successor": uuid(1)}
+    data |= {"boot_id": g.host(3).boot, "by": "poolwarden"}
+    entry = Entry(Kind.OWED, f"host-3 is owed: {what.value}", data, "", g.pool.record.term)
+    g.journal.append(entry)
+    g.pool = replace(g.pool, record=apply(g.pool.record, entry))
+    g.run(120_000)
+    return g
+
+
+def back(g: Guarded) -> None:
+    """Its machine has power and has booted, and its agent is heard: what is owed is paid."""
+    host = g.host(3)
+    host.boot, host.agent, host.answers, host.power = "boot-3-2", True, True, Power.ON
+    g.connect(host)
+
+
+def back_held(g: Guarded) -> None:
+    g.hold_toolstack(g.host(3), g.pool.record.term)
+    back(g)
+
+
+OWED: dict[OwedWork, tuple[Power, Callable[[Guarded], None]]] = {
+    OwedWork.TOMBSTONE: (Power.UNKNOWN, back),
+    OwedWork.REPOINT: (Power.UNKNOWN, back),
+    OwedWork.RELEASE: (Power.UNKNOWN, back_held),
+    OwedWork.REMOVE_DATABASE: (Power.UNKNOWN, back),
+    OwedWork.WAKE: (Power.UNKNOWN, back),  # or ``poolwarden fence on host-3``, as its alert says
+    OwedWork.DECLARE_DEAD: (Power.UNKNOWN, back),
+}
+
+
+def toolstack_held() -> tuple[Guarded, str]:
+    g = held()
+    g.run(90_000)
+    g.say("release", 1, as_master="yes", typed_name="host-1")
+    g.run(20_000)
+    return g, "/hold-"
+
+
+def collecting_held() -> tuple[Guarded, str]:
+    g = left_behind()
+    g.run(120_000)
+    reply = g.say("release", 2, gc="yes", typed_name="host-2")
+    assert reply is not None and reply.accepted, reply
+    g.run(20_000)
+    return g, "/gc-"
+
+
+HELD: dict[Held, Callable[[], tuple[Guarded, str]]] = {
+    Held.TOOLSTACK: toolstack_held,
+    Held.COLLECTING: collecting_held,
+}
+
+
+def test_whatever_is_told_owed_or_held_is_in_the_table() -> None:
+    assert set(TOLD) == set(Tell)
+    assert set(OWED) == set(OwedWork)
+    assert set(HELD) == set(Held)
+
+
+@pytest.mark.parametrize("kind", TOLD, ids=lambda kind: kind.name)
+def test_what_is_told_is_over_one_day(kind: Tell) -> None:
+    g = TOLD[kind]()
+    told_of = {e.data["key"] for e in g.journal if e.kind is Kind.ALERT and "/refused/" in e.data["key"]}
+    assert told_of and not told_of & set(g.pool.record.open_alerts)
+
+
+@pytest.mark.parametrize("what", OWED, ids=lambda what: what.name)
+def test_what_is_owed_is_told_with_its_end_and_ends(what: OwedWork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overdue, "LONG_MS", 60_000)
+    power, ends = OWED[what]
+    g = owing(what, power)
+    key = f"{g.pool.record.pool}/overdue-{uuid(3)}/{what.value}"
+    body = next(e.data["body"] for e in g.journal if e.kind is Kind.ALERT and e.data["key"] == key)
+    assert "poolwarden " in body or "it is done when it is" in body
+    ends(g)
+    g.run(60_000)
+    assert not any(item.host == uuid(3) for item in g.pool.record.owed) and key not in g.pool.record.open_alerts
+
+
+@pytest.mark.parametrize("kind", HELD, ids=lambda kind: kind.name)
+def test_what_is_held_is_told_with_the_command_that_ends_it(kind: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "LONG_MS", 60_000)
+    g, key = HELD[kind]()
+    alert = next(e.data for e in g.journal if e.kind is Kind.ALERT and key in e.data["key"])
+    assert "poolwarden release " in alert["body"]
+    assert not any(key in each for each in g.pool.record.open_alerts)
+    assert not any(h.hold is not None or h.gc_term for h in g.hosts)
+
+
 # ------------------------------------------------------------------------------------------------ the walk
 
 OVER = ("unblocked", "aborted", "superseded", "promoted", "promote-intent", "closed")
@@ -230,3 +415,4 @@ def test_its_alert_names_what_ends_it(blocker: Blocker) -> None:
     """In the table of next steps, or beside the block itself: a command, or that it goes on by itself."""
     step = NEXT_STEP.get(blocker, "")
     assert not step or "poolwarden " in step or "by itself" in step
+    assert not {"HOST", "POOL", "NAME", "ID"} & set(re.findall(r"[A-Z]+", step)), "a placeholder cannot be typed"

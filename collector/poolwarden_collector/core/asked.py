@@ -34,6 +34,15 @@ class Ask(Enum):
     REPAIR = "repair"  # repoint a member or restart its xapi
 
 
+class Tell(Enum):
+    """What is told where nothing is done and no yes would help; the value is the word for it."""
+
+    VANISHED = "vanished"  # the master has vanished, and nothing may begin
+    NO_MASTER = "no-master"  # nobody is master, and nobody may be promoted
+    SPLIT = "split"  # the master is cut off from its members, and may not be relocated
+    XAPI = "xapi"  # the master's xapi does not answer, and neither restart nor succession may begin
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a yes must contain: how many running VMs may be killed, how old the database may be, ms, and the shot."""

@@ -41,14 +41,14 @@ class Blocker(StrEnum):
 
 _OLD_OFF = "make sure that {old} is off, then: poolwarden confirm-fenced {old}"
 _CANDIDATE_OFF = "switch {candidate} off, then: poolwarden confirm-fenced {candidate}"
-# What a person can do, where the place that blocks says nothing better: {old} and {candidate} are hosts.
+# What a person can do, where the place that blocks says nothing better: {old} and {candidate} are hosts, {silent} tells
+# what to do about the hosts that are not heard, by name.
 NEXT_STEP: dict[Blocker, str] = {
     Blocker.NO_CLAIM: "Mend what keeps each of them from it: the failover goes on by itself. poolwarden explain {pool}",
     Blocker.KILL_FORECAST: "It goes on by itself when that is known. poolwarden explain {pool}",
     Blocker.NO_MEMBER: f"Start an agent that may run it, or {_OLD_OFF}",
     Blocker.NO_WITNESS: f"It goes on by itself when a member answers. Or {_OLD_OFF}",
-    Blocker.LAST_LOOK: "It goes on by itself when that is over. Where a silent host is against it: start its agent, "
-    "or switch it off, then: poolwarden confirm-fenced HOST. poolwarden explain {pool}",
+    Blocker.LAST_LOOK: "It goes on by itself when that is over. {silent}poolwarden explain {pool}",
     Blocker.NOT_EVERYBODY: "It goes on by itself when everybody has said so. poolwarden explain {pool}",
     Blocker.CANNOT_HOLD: f"Update the agent there, or {_OLD_OFF}",
     Blocker.NO_WAY_BACK: f"That ends by itself when nothing is at stake. Or {_OLD_OFF}",

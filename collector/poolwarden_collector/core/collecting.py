@@ -6,8 +6,10 @@ promotion of a toolstack failover holds it durably on the candidate before xapi 
 
 Rules
 -----
-* It is let go once nothing is owed any more to a host that this one succeeded, or all such hosts read OFF: then nobody
-  writes there. A held host that is not master any more, or was not promoted after all, is let go at once.
+* It is let go once nothing is owed any more to a host that this one succeeded, or all such hosts are off, by their
+  power or an operator's word (silenced.py): then nobody writes there. One that is not master any more, or was not
+  promoted after all, is let go at once.
+* A host that an earlier failover left so, and that is not attached yet, counts in every later promotion as well.
 * A hold of a promotion that this journal does not know (it was lost) is let go only once every other host of the pool
   follows this one, or reads OFF.
 * One that lasts is an alert with its age and what to type: a host that is dead for good, with its BMC, never reads OFF.
@@ -23,6 +25,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import ReleaseGc
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.pursuit import pursue
+from poolwarden_collector.core.silenced import excused
 
 _OWED = ("tombstone", "release")
 _READ_EVERY_MS: Ms = 60_000
@@ -43,19 +46,23 @@ def let_collect(d: Draft) -> None:
 
 def wants_reading(d: Draft, host: HostId) -> bool:
     """Is it worth knowing now whether this silent host is off, because another one waits for it?"""
-    if d.heard(host) is not None or view(d, host).power is Power.OFF:
+    if d.heard(host) is not None:
+        return False
+    held = [each for each in d.record.hosts if (agent := d.heard(each)) is not None and agent.facts.gc_term]
+    if not held or view(d, host).power is Power.OFF:
         return False
     states = [d.live.power.get(device.name) for device in d.devices(host)]
     read = max((state.started_at for state in states if state is not None), default=-_READ_EVERY_MS)
-    held = [each for each in d.record.hosts if (agent := d.heard(each)) is not None and agent.facts.gc_term]
     return d.now - read >= _READ_EVERY_MS and any(host in waits_for(d, each) for each in held)
 
 
 def waits_for(d: Draft, host: HostId) -> tuple[HostId, ...]:
     """The hosts whose VMs may still write to disks that this one must not coalesce."""
     failover = d.failover
-    if failover is not None and failover.candidate == host and failover.old_master and failover.hold_order:
-        return (failover.old_master,)
+    if failover is not None and failover.candidate == host and failover.old_master:
+        held = (failover.old_master,) if failover.hold_order else ()
+        if waits := (*held, *writers(d, (host, failover.old_master))):
+            return waits
     if not d.record.master:
         return tuple(sorted(each for each in d.record.hosts if each != host))  # nobody knows yet whose master it is
     if d.record.master != host:
@@ -65,7 +72,17 @@ def waits_for(d: Draft, host: HostId) -> tuple[HostId, ...]:
     if agent is not None and agent.facts.gc_term and (ended is None or ended.term < agent.facts.gc_term):
         # safety: whose VMs write on is not known here; whoever follows is asked properly by sm itself.
         owed |= {each for each in d.record.hosts if each != host and follows(d, each, host)}
-    return tuple(sorted(each for each in owed if view(d, each).power is not Power.OFF))
+    return tuple(sorted(each for each in owed if not _is_off(d, each)))
+
+
+def writers(d: Draft, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:
+    """Hosts whom earlier failovers left behind, not attached yet and not known to be off: their VMs may run on."""
+    owed = {item.host for item in d.record.owed if item.what in _OWED and item.host not in spared}
+    return tuple(sorted(host for host in owed if not _is_off(d, host)))
+
+
+def _is_off(d: Draft, host: HostId) -> bool:
+    return view(d, host).power is Power.OFF or bool(excused(d, host))
 
 
 def say_waiting(d: Draft) -> None:
@@ -74,6 +91,8 @@ def say_waiting(d: Draft) -> None:
         return
     held = [h for h in sorted(d.record.hosts, key=d.name) if (agent := d.heard(h)) is not None and agent.facts.gc_term]
     since = {host: d.live.gc_since.get(host, d.now) for host in held}
+    # An agent that restarts lets nothing go, and makes no age anew.
+    since |= {host: at for host, at in d.live.gc_since.items() if host in d.record.hosts and d.heard(host) is None}
     if since != d.live.gc_since:
         d.change(gc_since=since)
     prefix = f"{d.record.pool}/gc-"

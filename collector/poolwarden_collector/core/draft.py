@@ -114,10 +114,12 @@ class Draft:
 
     def heard(self, host: HostId) -> AgentState | None:
         """The host's agent, if its stream is open, it has reported, and its last message is not overdue."""
-        agent = self.live.agents.get(host)
+        pool = self.pool  # asked a hundred times in each step
+        agent = pool.live.agents.get(host)
         if agent is None or not agent.connected or not agent.reported:
             return None
-        return agent if self.asof - agent.last_heard < self.policy.suspect_after else None
+        silent = self.now - self.site.behind_ms - agent.last_heard
+        return agent if silent < pool.policy.suspect_after else None
 
     def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices that are not quarantined."""

@@ -114,7 +114,19 @@ def block(
 def _next_step(d: Draft, failover: Failover, blocker: Blocker) -> str:
     """What a person can do about this kind of blocker."""
     pool, old = d.record.name or d.record.pool, d.name(failover.old_master)
-    return NEXT_STEP.get(blocker, "").format(pool=pool, old=old, candidate=d.name(failover.candidate))
+    names = {"pool": pool, "old": old, "candidate": d.name(failover.candidate), "silent": _silent(d, failover)}
+    return NEXT_STEP.get(blocker, "").format(**names)
+
+
+def _silent(d: Draft, failover: Failover) -> str:
+    """What to do about the hosts that are not heard, by name; empty: all are."""
+    silent = [h for h in sorted(d.record.hosts, key=d.name) if h != failover.old_master and d.heard(h) is None]
+    if not silent:
+        return ""
+    names = " and ".join(d.name(host) for host in silent)
+    commands = "; ".join(f"poolwarden confirm-fenced {d.name(host)}" for host in silent)
+    be = "is" if len(silent) == 1 else "are"
+    return f"{names} {be} not heard: start the agent there, or switch it off, then: {commands}. "
 
 
 def stands_still(d: Draft, failover: Failover, blocker: Blocker) -> str:

@@ -23,7 +23,7 @@ from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Power, Probe, ProbeOutcome, Role, Tri
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.power import view
-from poolwarden_collector.core.proof import Proof, verify_power
+from poolwarden_collector.core.proof import Proof, verify_power, why_off
 from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
 
@@ -81,20 +81,22 @@ def set_as_master(d: Draft) -> tuple[HostId, ...]:
 def unowed_masters(d: Draft) -> tuple[HostId, ...]:
     """Serving masters without those already superseded, whose tombstone is on its way (owed).
 
-    One that serves while its successor is proven off counts: somebody has made it master again, and its tombstone is
-    over with that. While the successor is merely silent it does not: he may serve.
+    One that serves while its successor is off, by his power or an operator's word, counts: somebody has made it master
+    again, and its tombstone is over with that. While the successor is merely silent it does not: he may serve.
     """
     owed = {item.host for item in d.record.owed if item.what == "tombstone"}
     acting = serving(d)
-    # safety: the word of the power alone ends a succession; a successor who is not heard may be serving.
+    # safety: his power or a person's word alone ends a succession; a successor who is not heard may be serving.
     gone = bool(owed & set(acting)) and not d.quiet and successor_off(d)
     return tuple(host for host in acting if host not in owed or gone)
 
 
 def successor_off(d: Draft) -> bool:
-    """Is the master on record, whom others were to follow, proven off now?"""
+    """Is the master on record, whom others were to follow, off now: by its power, or by an operator's word that no sign
+    of life has ended (silenced.py)?
+    """
     master = d.record.master
-    return bool(master) and d.heard(master) is None and _off_twice(d, master)
+    return bool(master) and master in d.record.hosts and d.heard(master) is None and bool(why_off(d, master))
 
 
 def signs(d: Draft) -> Signs:

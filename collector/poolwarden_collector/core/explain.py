@@ -15,14 +15,14 @@ from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.copies import CopyAge, ages
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import describe
-from poolwarden_collector.core.evidence import EvidenceLine, lines, signs, suspected
+from poolwarden_collector.core.evidence import EvidenceLine, lines, member_state, signs, suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.permission import boot_grace, may_begin, standing_refusal
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.readiness import not_ready
-from poolwarden_collector.core.verdict import Permit, Verdict, judge
+from poolwarden_collector.core.verdict import Member, Permit, Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +166,27 @@ def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
         return f"poolwarden resume {d.record.name or d.record.pool}"
     if verdict is Verdict.VANISHED and failover is None:
         return f"make sure that {name} is off, then: poolwarden confirm-fenced {name}"
-    return _NEXT.get(verdict, "")
+    return _NEXT.get(verdict, "").format(master=name, member=_troubled(d, verdict))
+
+
+def _troubled(d: Draft, verdict: Verdict) -> str:
+    """The member that a verdict is about, by name, so that its next step can be typed."""
+    master = suspected(d)
+    hosts = [host for host in sorted(d.record.hosts, key=d.name) if host != master]
+    found = [host for host in hosts if member_state(d, host, master) in _STATES.get(verdict, ())]
+    return d.name(found[0] if found else master)
+
+
+_STATES = {
+    Verdict.MEMBER_EMERGENCY: (Member.EMERGENCY,),
+    Verdict.MEMBER_XAPI_DOWN: (Member.XAPI_DOWN,),
+    Verdict.MEMBER_ORPHANED: (Member.ORPHANED,),
+    Verdict.ROLE_BROKEN: (Member.BROKEN,),
+}
 
 
 _NEXT = {
-    Verdict.UNWITNESSED: "make sure that the master is off, then: poolwarden confirm-fenced HOST",
+    Verdict.UNWITNESSED: "make sure that {master} is off, then: poolwarden confirm-fenced {master}",
     Verdict.NO_MASTER: (
         "look at pool.conf and xapi of every host; promote the newest database by hand: "
         "xe pool-emergency-transition-to-master"
@@ -185,14 +201,14 @@ _NEXT = {
     Verdict.UNREACHABLE: "check the network between the collector and the master",
     Verdict.AGENT_LOST: "on that host: systemctl status poolwarden-agent",
     Verdict.MEMBER_VANISHED: "look at that member: its agent is silent and its xapi is not reached",
-    Verdict.MEMBER_EMERGENCY: "poolwarden host show HOST tells the reason and the command that helps",
-    Verdict.MEMBER_XAPI_DOWN: "look at that member's xapi; poolwarden restart-xapi HOST often helps",
-    Verdict.MEMBER_ORPHANED: "check that member's network; then: poolwarden restart-xapi HOST",
+    Verdict.MEMBER_EMERGENCY: "poolwarden host show {member} tells the reason and the command that helps",
+    Verdict.MEMBER_XAPI_DOWN: "look at that member's xapi; poolwarden restart-xapi {member} often helps",
+    Verdict.MEMBER_ORPHANED: "check that member's network; then: poolwarden restart-xapi {member}",
     Verdict.IDENTITY_CONFLICT: "switch the second machine off, or give it its own identity; then wait ten minutes",
     Verdict.EVIDENCE_CONFLICT: "look who has the master's address and what runs there; nothing is done meanwhile",
-    Verdict.ROLE_BROKEN: "look at that member's pool.conf; poolwarden host show HOST tells more",
+    Verdict.ROLE_BROKEN: "look at that member's pool.conf; poolwarden host show {member} tells more",
     Verdict.UPGRADING: "finish the upgrade; a flag that was left behind: pool.other_config rolling_upgrade_in_progress",
     Verdict.TRANSITION: "nothing: it ends by itself when the pool has settled",
-    Verdict.PLANNED_DOWN: "wait for the host; if it will not come back: poolwarden confirm-fenced HOST",
+    Verdict.PLANNED_DOWN: "wait for the host; if it will not come back: poolwarden confirm-fenced {master}",
     Verdict.HA_MANAGED: "xapi's HA is in charge; Poolwarden only observes this pool",
 }

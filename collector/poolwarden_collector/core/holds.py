@@ -22,6 +22,8 @@ Rules
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
@@ -37,6 +39,13 @@ from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.release import own_file_refusal
 from poolwarden_collector.core.silenced import excused
 from poolwarden_collector.core.verdict import Verdict
+
+
+class Held(StrEnum):
+    """What an agent can report as held; the value is the word for it in ``status`` and ``host show``."""
+
+    TOOLSTACK = "toolstack"  # xapi is kept stopped
+    COLLECTING = "storage garbage collection"  # on a new master, for a host whose VMs run on (collecting.py)
 
 
 def unowned(d: Draft) -> tuple[HostId, ...]:
@@ -159,11 +168,13 @@ def say_unowned(d: Draft) -> None:
     """Name each hold that only a person can end, once it has lasted."""
     held = () if d.quiet else unowned(d)
     since = {host: d.live.held_since.get(host, d.now) for host in held}
+    # One that is silent for a moment is held as before: nothing is over, and no age begins anew.
+    since |= {host: at for host, at in d.live.held_since.items() if host in d.record.hosts and d.heard(host) is None}
     if since != d.live.held_since:
         d.change(held_since=since)
     prefix = f"{d.record.pool}/hold-"
     for key in d.record.open_alerts:
-        if key.startswith(prefix) and key.removeprefix(prefix) not in held and not d.quiet:
+        if key.startswith(prefix) and key.removeprefix(prefix) not in since and not d.quiet:
             d.resolve_alert(key, f"the hold of {d.name(key.removeprefix(prefix))} is over, or cared for")
     for host in held:
         if d.now - since[host] >= d.policy.xapi_down_after:

@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from poolwarden_collector.core import (
@@ -51,7 +52,9 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
         d.note(
             Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {answer.why}", said.actor, code=answer.code
         )
-        d.do(Reply(said.request_id, False, answer.why, answer.code, answer.next_step))
+        # Every next step names this pool, so that it can be typed as it stands.
+        step = re.sub(r"\bPOOL\b", d.record.name or d.record.pool, answer.next_step)
+        d.do(Reply(said.request_id, False, answer.why, answer.code, step))
     elif answer:
         d.do(Reply(said.request_id, True, answer))
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import Ms
-from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.record import Owed, OwedWork
 
 LONG_MS: Ms = 3_600_000
-_WORDS = {
-    "tombstone": "its tombstone: it must not act as master when it returns",
-    "repoint": "to be pointed at the master",
-    "release": "the release of its toolstack",
-    "remove-database": "the removal of the database that was placed there",
-    "wake": "to be powered on again",
-    "declare-dead": "to be declared dead in xapi",
+_WORDS: dict[OwedWork, str] = {
+    OwedWork.TOMBSTONE: "its tombstone: it must not act as master when it returns",
+    OwedWork.REPOINT: "to be pointed at the master",
+    OwedWork.RELEASE: "the release of its toolstack",
+    OwedWork.REMOVE_DATABASE: "the removal of the database that was placed there",
+    OwedWork.WAKE: "to be powered on again",
+    OwedWork.DECLARE_DEAD: "to be declared dead in xapi",
 }
 
 
@@ -50,7 +50,7 @@ def _tell(d: Draft, item: Owed) -> None:
     own = f"{d.record.pool}/release-{item.host}/"
     if item.what == "release" and any(key.startswith(own) for key in d.record.open_alerts):
         return
-    body = f"{name} has been owed {_WORDS.get(item.what, item.what)} for an hour. {_ends(d, item, name)}"
+    body = f"{name} has been owed {_WORDS[item.what]} for an hour. {_ends(d, item, name)}"
     d.raise_alert(f"overdue-{item.host}/{item.what}", "warning", f"{pool}: {name} is still owed something", body)
 
 

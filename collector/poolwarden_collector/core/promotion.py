@@ -20,7 +20,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core import elsewhere, forecast, silenced
+from poolwarden_collector.core import collecting, elsewhere, forecast, silenced
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import renewed, vetoes
@@ -86,8 +86,10 @@ def _send_promote(d: Draft, failover: Failover) -> None:
         ha_off=True,
         min_root_free_bytes=d.policy.min_root_free_bytes,
     )
-    # safety: the VMs of a held old master run on; until it is attached nobody may coalesce their disks.
-    kind = Promote(hold_gc=bool(failover.hold_order))
+    # safety: the VMs of a held old master run on, of this failover or an earlier one; until it is attached nobody may
+    # coalesce their disks.
+    earlier = collecting.writers(d, (failover.candidate, failover.old_master))
+    kind = Promote(hold_gc=bool(failover.hold_order) or bool(earlier))
     d.send(failover.promote_order, failover.candidate, kind, ORDER_VALID_MS, preconditions, failover.term)
 
 

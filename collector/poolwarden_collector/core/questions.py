@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden_collector.core.answer import No
-from poolwarden_collector.core.asked import Ask, Needs, Question
+from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block, stands_still
@@ -212,7 +212,7 @@ def answers(identity: str, needs: Needs) -> str:
     return f"Yes: {approve_command(identity, needs)}. No: poolwarden deny {identity}."
 
 
-def tell(d: Draft, what: Reason, text: str, title: str) -> None:
+def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
     """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason."""
     topic = f"refused/{what.key}"
     question = d.record.question
@@ -224,7 +224,7 @@ def tell(d: Draft, what: Reason, text: str, title: str) -> None:
     hush(d, "the reason has changed")
     d.change(asked=topic, told_seen=d.now)
     host = suspected(d)
-    d.note(Kind.ASKED, text, host=host, what=what.text)
+    d.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
     d.raise_alert(f"incident-{d.record.incidents}/{topic}", "critical", title, text, old_master=d.name(host))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from poolwarden_collector.core import aftermath, asked, bonds
@@ -117,12 +117,23 @@ class Failover:
         return f"{self.id}/{self.epoch}"
 
 
+class OwedWork(StrEnum):
+    """What a host can be owed; the value is the word for it in the journal and in ``status``."""
+
+    TOMBSTONE = "tombstone"  # to be marked as superseded, and attached to its successor
+    REPOINT = "repoint"  # to be pointed at the master
+    RELEASE = "release"  # the end of a toolstack fence's hold
+    REMOVE_DATABASE = "remove-database"  # a database that was placed and not used
+    WAKE = "wake"  # to be powered on again
+    DECLARE_DEAD = "declare-dead"  # to be declared dead in xapi
+
+
 @dataclass(frozen=True, slots=True)
 class Owed:
     """Work owed to a host that cannot be reached now, kept until done."""
 
     host: HostId
-    what: str  # repoint, tombstone, release (a toolstack fence), remove-database, wake
+    what: OwedWork
     successor: HostId
     term: int
 
@@ -358,7 +369,7 @@ def _restart_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 def _owed(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
-    owed = Owed(d["host"], d["what"], d["successor"], entry.term)
+    owed = Owed(d["host"], OwedWork(d["what"]), d["successor"], entry.term)
     kept = tuple(item for item in record.owed if (item.host, item.what) != (owed.host, owed.what))
     return replace(record, owed=(*kept, owed))
 

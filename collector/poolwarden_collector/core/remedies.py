@@ -21,7 +21,7 @@ from poolwarden_collector.core import (
     switching,
 )
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core.asked import Ask, Needs
+from poolwarden_collector.core.asked import Ask, Needs, Tell
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
@@ -244,7 +244,8 @@ def without_master(d: Draft, verdict: Verdict) -> None:
         missing = _missing(d)
         silenced.awaits(d, missing)
         step = f". {silenced.next_step(d, missing)}" if missing and not firm_refusal(d) else ""
-        questions.tell(d, refusal, f"no host serves as master, and none is promoted: {refusal}{step}", title)
+        text = f"no host serves as master, and none is promoted: {refusal}{step}"
+        questions.tell(d, Tell.NO_MASTER, refusal, text, title)
     elif not may_begin_again(d):
         off = [why for host in sorted(d.record.hosts, key=d.name) if (why := silenced.excused(d, host))]
         whole = "all hosts of the pool are heard and none is master"
@@ -278,7 +279,8 @@ def relocate(d: Draft, verdict: Verdict) -> None:
     if refusal:
         name = d.name(suspected(d))
         title = f"{d.record.name or d.record.pool}: master {name} is cut off from its members and is not relocated"
-        questions.tell(d, refusal, f"{name} is cut off from its members and is not relocated: {refusal}", title)
+        text = f"{name} is cut off from its members and is not relocated: {refusal}"
+        questions.tell(d, Tell.SPLIT, refusal, text, title)
     else:
         begin(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
 
@@ -294,7 +296,7 @@ def _hold(d: Draft, what: Reason) -> None:
     name = d.name(suspected(d))
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
     title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
-    questions.tell(d, what, f"{name}: {what}. {step}", title)
+    questions.tell(d, Tell.VANISHED, what, f"{name}: {what}. {step}", title)
 
 
 def _withdraw(d: Draft, verdict: Verdict) -> None:

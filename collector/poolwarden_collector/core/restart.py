@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import questions
 from poolwarden_collector.core.answer import No
-from poolwarden_collector.core.asked import Ask, Needs, Question
+from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
 from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
@@ -156,7 +156,7 @@ def _succeed(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
 def _tell(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
     title = f"{d.record.name or d.record.pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
-    questions.tell(d, why, f"{text}. poolwarden explain shows more.", title)
+    questions.tell(d, Tell.XAPI, why, f"{text}. poolwarden explain shows more.", title)
 
 
 def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import dead, lost
+from poolwarden_collector.core import dead, holds, lost, overdue
 from poolwarden_collector.core.aftermath import LostVm
 from poolwarden_collector.core.around import Line, lines
 from poolwarden_collector.core.candidate import enabled
@@ -194,7 +194,7 @@ def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
         failover=_failover(d),
         hosts=tuple(_host(d, host) for host in sorted(record.hosts, key=d.name)),
         not_ready=not_ready(d),
-        owed=tuple(_owed(d, item) for item in record.owed),
+        owed=(*(_owed(d, item) for item in record.owed), *_held(d)),
         cooldown_ms=cooldown,
         lost_vms=lost_vms(d),
         question=_question(d),
@@ -212,7 +212,31 @@ def _question(d: Draft) -> QuestionStatus | None:
 
 def _owed(d: Draft, item: Owed) -> str:
     waits = dead.waits_for(d, item.host) if item.what == "declare-dead" else f"successor {d.name(item.successor)}"
-    return f"{d.name(item.host)}: {item.what} ({waits})"
+    return f"{d.name(item.host)}: {item.what} ({waits}){_for(overdue.age(d, item))}"
+
+
+def _held(d: Draft) -> tuple[str, ...]:
+    """What holds a host and is no owed work: a toolstack that nothing here will release, and garbage collection."""
+    found = []
+    for host in sorted(d.record.hosts, key=d.name):
+        agent = d.heard(host)
+        if agent is None:
+            continue
+        if host in holds.unowned(d) and agent.facts.hold is not None:
+            age, term = _for(d.now - d.live.held_since.get(host, d.now)), agent.facts.hold.term
+            found.append(f"{d.name(host)}: {holds.Held.TOOLSTACK} held since term {term}, by no failover here{age}")
+        if agent.facts.gc_term:
+            age = _for(d.now - d.live.gc_since.get(host, d.now))
+            found.append(f"{d.name(host)}: {holds.Held.COLLECTING} held since term {agent.facts.gc_term}{age}")
+    return tuple(found)
+
+
+def _for(age: Ms) -> str:
+    """An age as this run of the collector knows it; empty below a minute."""
+    minutes = age // 60_000
+    if not minutes:
+        return ""
+    return f", for {minutes} min at the least" if minutes < 120 else f", for {minutes // 60} h at the least"
 
 
 def lost_vms(d: Draft) -> tuple[LostVmStatus, ...]:
@@ -273,8 +297,26 @@ def _gc(d: Draft, host: HostId, term: int) -> tuple[Line, ...]:
     if not term:
         return ()
     names = ", ".join(d.name(each) for each in waits_for(d, host))
+    age = _for(d.now - d.live.gc_since.get(host, d.now))
     until = f"until {names} is attached, because its VMs may still write" if names else "and is being let go"
-    return (Line("storage garbage collection", f"held since term {term} {until}", "warning"),)
+    return (Line(holds.Held.COLLECTING, f"held since term {term}{age} {until}", "warning"),)
+
+
+def _hold(d: Draft, host: HostId) -> tuple[Line, ...]:
+    """The toolstack where it is held: nothing but Poolwarden starts xapi there."""
+    agent = d.heard(host)
+    if agent is None or agent.facts.hold is None:
+        return ()
+    term, name, failover = agent.facts.hold.term, d.name(host), d.failover
+    item = next((item for item in d.record.owed if (item.host, item.what) == (host, "release")), None)
+    if failover is not None and failover.old_master == host:
+        until = f"by failover {failover.id}"
+    elif item is not None:
+        until = f"and owed its release{_for(overdue.age(d, item))}"
+    else:
+        since = d.live.held_since.get(host, d.now)
+        until = f"by no failover here{_for(d.now - since)}: poolwarden release {name}"
+    return (Line(holds.Held.TOOLSTACK, f"held since term {term} {until}", "warning"),)
 
 
 def _machine(d: Draft, host: HostId) -> MachineStatus:
@@ -325,7 +367,7 @@ def _host(d: Draft, host: HostId) -> HostStatus:
         fillers=facts.filling.fillers if facts and facts.filling else (),
         cleanable=facts.filling.cleanable if facts and facts.filling else (),
         fillers_partial=bool(facts and facts.filling and facts.filling.partial),
-        facts=(*lines(facts, d.now), *_gc(d, host, facts.gc_term)) if facts else (),
+        facts=(*lines(facts, d.now), *_hold(d, host), *_gc(d, host, facts.gc_term)) if facts else (),
         xapi_health=health.word if health else "",
         xapi_text=health.text if health else "",
         xapi_help=health.help.replace("HOST", d.name(host)).replace("POOL", d.record.name) if health else "",

@@ -120,8 +120,14 @@ TRANSITIONS: tuple[Transition, ...] = (
         Step.PROMOTING,
         Step.ABORTED,
         Kind.ABORTED,
-        "the candidate was itself proven off: a new term, another successor",
-        ("the power proof for the candidate's own boot",),
+        "the candidate can act on this term no more: it is itself off, its order never began and what that stood on is "
+        "gone, or a tombstone has made it a member again; a new term, everything is decided anew",
+        (
+            "off: the power proof for the candidate's own boot, or an operator's word of this run about it",
+            "never began: the candidate is heard as the member that it was, and has said Hello since without knowing "
+            "the order, or has refused it, and every copy of it has expired; the new term is told to it at once",
+            "a tombstone of this term: its answer to the order is known, and its process is a member's",
+        ),
     ),
 )
 

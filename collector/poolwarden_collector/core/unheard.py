@@ -201,10 +201,10 @@ def _dark_for(d: Draft, host: HostId) -> Ms:
 def _reason(d: Draft, waits: tuple[HostId, ...]) -> str:
     names = named(d, waits)
     be, each = ("is", "it") if len(waits) == 1 else ("are", "each")
-    which = d.name(waits[0]) if len(waits) == 1 else "HOST"
+    which = "; ".join(f"poolwarden confirm-fenced {d.name(host)}" for host in waits[:NAMED])
     return (
         f"{names} {be} not heard, may be master, and {be} not proven off: until {each} is heard or reads OFF, "
-        f"poolwarden confirm-fenced {which}, or here poolwarden-agent gate open"
+        f"{which}, or here poolwarden-agent gate open"
     )
 
 
