@@ -277,8 +277,8 @@ def _learn_answer(d: Draft, failover: Failover) -> None:
 
 
 def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
-    if reason in ("expired", "busy"):
-        return
+    if reason in ("expired", "busy") or failover.blocked in _OF_THE_SEND:
+        return  # why it is not sent again goes before the last answer: two blockers that take turns are none
     if reason == NOT_ASKED:
         _not_asked(d, failover, text)
         return
