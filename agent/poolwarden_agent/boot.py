@@ -1,11 +1,19 @@
 """The boot gate of one boot: what is asked, of whom, and what the answers come to. Without threads, sockets or clocks.
 
-Driving protocol: while ``watching`` is true, ``question`` each two seconds gives what to send; ``look`` as often asks
-the members, whether a collector is heard or not (it may block for up to four times its limit); ``heard`` takes the
-collector's answer; ``settle`` decides and does what must be done before xapi may start; ``allows`` says whether it may.
+Driving protocol: while ``watching`` is true, ``question`` each two seconds gives what to send; ``look``, whenever
+``look_due`` says so, asks the members, whether a collector is heard or not (it may block for up to four times its
+limit); ``heard`` takes the collector's answer; ``settle`` decides and does what must be done before xapi may start;
+``allows`` says whether it may.
 
 Order: what the collector's word raises (epoch, term) is durable before the gate moves. A successor's address is in
 pool.conf before anything starts that reads it. Once xapi was started in this boot, the gate of this boot is over.
+
+What a collector let the gate wait for is noted in /run: an agent that is started anew, and `gate wait` where none runs,
+must not take the same silence for that of a site without a collector. The note is of this boot, and ends with the next
+other word.
+
+Members are asked each two seconds, which costs them nothing (HOST_IS_SLAVE comes before any credential). A host that
+acts as master answers by PAM: while one does, the pause grows to ten seconds, and what it said stays fresh that long.
 """
 
 from typing import List, Optional, Tuple
@@ -21,6 +29,8 @@ COLLECTOR_SILENT_MS = 30000
 CONNECT_MS = 1500
 ASK_LIMIT_MS = 1500
 MEMBERS_FRESH_MS = 20000  # longer than two rounds of questions take, also where half of the members are dark
+LOOK_EVERY_MS = 2000
+LONGEST_PAUSE_MS = 10000  # with a round of questions less than MEMBERS_FRESH_MS
 _DECISIONS = {pb.GateAnswer.OPEN: "open", pb.GateAnswer.SHUT: "shut", pb.GateAnswer.WAIT: "wait"}
 _STATES = {
     boot_gate.UNGATED: pb.BootGateFacts.UNGATED,
@@ -43,7 +53,8 @@ class BootGate(object):
         self._word: Optional[Word] = None
         self._members: Tuple[Member, ...] = ()
         self._asked_ms: Optional[int] = None
-        self._let_wait = ""
+        self._let_wait = port.let_wait()
+        self._pause_ms = LOOK_EVERY_MS
         self._since_ms = self._began_ms
         self.decision = Decision(boot_gate.ASKING, "nothing has been asked yet")
         if self._found is not None and self._found.started:
@@ -104,6 +115,18 @@ class BootGate(object):
         address = answer.successor_address if gate.is_address(answer.successor_address) else ""
         text = answer.reason[:200] or "the collector says so"
         self._word = Word(_DECISIONS[answer.decision], text, answer.term, answer.successor_uuid, address)
+        self._note(text if self._word.decision == "wait" else "")
+
+    def _note(self, why: str) -> None:
+        """Remember why it is let wait, or that it is not any more, beyond this process."""
+        if why == self._let_wait:
+            return
+        self._let_wait = why
+        try:
+            # safety: an agent that is started anew would take the silence after a "wait" for that of an empty site.
+            self._port.note_let_wait(why)
+        except OSError:
+            pass  # /run is full: the word counts while this process lives
 
     def silent(self, connected: bool) -> bool:
         """Is there no collector to wait for? One that is there is connected within a second of the agent's start.
@@ -114,6 +137,10 @@ class BootGate(object):
         if not connected:
             return self._alone or now - self._began_ms >= CONNECT_MS
         return now - self._heard_ms >= COLLECTOR_SILENT_MS
+
+    def look_due(self) -> bool:
+        """Is it time to ask the members again?"""
+        return self._asked_ms is None or self._port.mono_ms() - self._asked_ms >= self._pause_ms
 
     def look(self) -> None:
         """Ask every other host of the pool who its master is."""
@@ -133,6 +160,8 @@ class BootGate(object):
             master = own if each.master and each.master not in named else each.master
             seen.append(Member(address, each.said, master, there, acts, each.text))
         self._members = tuple(seen)
+        acts = any(member.said == boot_gate.ACTS or member.master_acts for member in seen)
+        self._pause_ms = min(self._pause_ms * 2, LONGEST_PAUSE_MS) if acts else LOOK_EVERY_MS
         self._asked_ms = began
 
     def _fresh(self) -> bool:
@@ -157,8 +186,7 @@ class BootGate(object):
         silent = self.silent(connected)
         word = self._word
         if silent and word is not None and word.decision == "wait":
-            word = None  # whoever said "wait" is not there any more
-            self._let_wait = self._word.reason if self._word is not None else ""
+            word = None  # whoever said "wait" is not there any more, and what it said is not forgotten
         now = BootNow(
             self._port.identity().boot_id,
             self._port.management_address(),

@@ -38,7 +38,7 @@ AGENT_WITHIN_MS = 20000
 TURN_S = 0.2
 FIRST_TURN_S = 0.05  # while the answer of a healthy boot is due: until then each turn delays xapi
 FIRST_TURNS_MS = 4000
-ASK_EVERY_MS = 2000
+SETTLE_EVERY_MS = 2000
 SAY_AGAIN_MS = 600000
 
 
@@ -208,9 +208,10 @@ class Waiting(object):
         if self._own is None:
             port = Dom0(self._root, config)
             self._own = BootGate(port, Keeper(port), alone=True)
-        if self._now() - self._asked >= ASK_EVERY_MS:
+        if self._now() - self._asked >= SETTLE_EVERY_MS:
             self._asked = self._now()
-            self._own.look()
+            if self._own.look_due():
+                self._own.look()
             self._own.settle(False)
         decision = self._own.decision
         return Word(decision.state, "no agent runs here; " + decision.reason, self._own.allows(), self._now())

@@ -13,7 +13,6 @@ from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.gatefile import Word
 from poolwarden_agent.hostside import HostSide
 
-LOOK_EVERY_MS = 2000
 SAY_EVERY_MS = 5000
 
 
@@ -23,19 +22,17 @@ class GateWatch(object):
     def __init__(self, side: HostSide, root: str) -> None:
         self._side = side
         self._root = root
-        self._looked = -LOOK_EVERY_MS
         self._said = ("", "", -SAY_EVERY_MS)  # state, reason, when
 
     def turn(self, connected: bool) -> bool:
         """One turn; has the gate's state changed?"""
-        side, boot = self._side, self._side.boot
+        boot = self._side.boot
         self._local_words(boot)
         if not boot.there:
             return False
-        before, now = boot.decision.state, side.port.mono_ms()
+        before = boot.decision.state
         if boot.watching:
-            if now - self._looked >= LOOK_EVERY_MS:
-                self._looked = now
+            if boot.look_due():
                 boot.look()
             boot.settle(connected)
         self._say(boot)

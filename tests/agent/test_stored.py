@@ -1,6 +1,8 @@
 """What an older or a newer agent makes of durable state: nothing is lost, guessed, or kept down silently."""
 
+import hashlib
 import json
+import struct
 
 import pytest
 
@@ -286,3 +288,47 @@ def test_the_running_agents_gate_is_shut_on_a_master_whose_state_cannot_be_read(
     assert decided.state == "shut" and "gate forget" in decided.reason
     monkeypatch.setattr(port, "load_state", lambda: b"")
     assert "cannot be read" not in side.boot.settle(True).reason
+
+
+# ------------------------------------------------------------------------------------------ the first release's agent
+
+
+def first_release(data):
+    """How the agent 0.1.0 reads a state (its core/gate.py, decode): further keys are passed over, lists are whole."""
+    state = json.loads(data.decode("utf-8"))
+    stone = gate.Tombstone(*state["tombstone"]) if state["tombstone"] is not None else None
+    started = {k: gate.Started(v[0], gate.Process(v[1], v[2])) for k, v in state["started"].items()}
+    results = {k: gate.Result(*v) for k, v in state["results"].items()}
+    hold = gate.Hold(*state["hold"]) if state.get("hold") is not None else None
+    placed = gate.Placed(*state["placed"]) if state.get("placed") is not None else None
+    known = int(state["epoch"]), int(state["term"])
+    return gate.GateState(*known, stone, state["pool"], started, results, hold, placed, int(state.get("gc", 0)))
+
+
+@pytest.mark.parametrize("stands", ["hold", "tombstone", "both", "neither"])
+def test_the_first_releases_agent_reads_what_this_one_stores(port, stands):
+    """So that a downgrade finds hold and tombstone, keeps xapi down for nothing else, and can say which it is."""
+    state = FULL._replace(unsure_ms=77)
+    if stands in ("tombstone", "neither"):
+        state = state._replace(hold=None)
+    if stands in ("hold", "neither"):
+        state = state._replace(tombstone=None)
+    assert first_release(gate.encode(state)) == state._replace(unsure_ms=0)
+    # What it writes in its turn has neither our further keys nor a format, and is read again.
+    its = {key: item for key, item in value(state).items() if key not in ("unsure_ms", "format", "reads")}
+    assert decoded(its) == state._replace(unsure_ms=0)
+
+
+def test_the_first_release_reads_the_slots_of_this_one(tmp_path):
+    """Its layout: magic, sequence, length and checksum in 52 bytes; the higher sequence wins, either one at a tie."""
+    slots = Slots(str(tmp_path))
+    slots.prepare()
+    slots.load()
+    slots.save(gate.encode(FULL))
+    for name in ("state.0", "state.1"):
+        data = (tmp_path / name).read_bytes()
+        magic, sequence, length, digest = struct.unpack("!8sQI32s", data[:52])
+        assert (magic, len(data)) == (b"PWSLOT1\n", 65536) and sequence >= 1
+        payload = data[52 : 52 + length]
+        assert hashlib.sha256(struct.pack("!QI", sequence, length) + payload).digest() == digest
+        assert first_release(payload) == FULL

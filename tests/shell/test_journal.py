@@ -15,7 +15,7 @@ import pytest
 from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved
-from poolwarden_collector.shell.journal import Journal, JournalError
+from poolwarden_collector.shell.journal import Journal, JournalError, Unwritable
 
 from .rig import POOL
 
@@ -260,3 +260,28 @@ def test_the_files_are_plain_sqlite(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "journal.db") as reader:
         assert reader.execute("SELECT kind, text FROM entries").fetchall() == [("verdict", "entry 1")]
     reader.close()
+
+
+def test_a_disk_that_becomes_read_only_under_an_open_journal_is_such_an_error_too(tmp_path: Path) -> None:
+    """What ext4's errors=remount-ro does to open files comes as SQLITE_READONLY; query_only brings that very code."""
+    journal = Journal(tmp_path, "c", ("log",))
+    journal.begin_epoch()
+
+    def commit(n: int) -> None:
+        entries = [Entry(Kind.VERDICT, f"{n} a", {}), Entry(Kind.VERDICT, f"{n} b", {})]
+        journal.commit("p", entries, [AlertRaised(f"p/{n}", "info", "t", "b")])
+
+    commit(1)
+    connection = journal._db.conn
+    assert connection is not None
+    connection.execute("PRAGMA query_only = ON")
+    for attempt in (lambda: commit(2), journal.check, journal.begin_epoch):
+        with pytest.raises(JournalError, match="cannot be written: .*readonly") as error:
+            attempt()
+        assert not isinstance(error.value, Unwritable), "the disk is to blame, not what was to be written"
+    assert [row.text for row in journal.history(limit=10)] == ["1 a", "1 b"] and journal.pending() == 1
+    connection.execute("PRAGMA query_only = OFF")
+    journal.check()
+    commit(2)
+    assert [row.text for row in journal.history(limit=10)] == ["1 a", "1 b", "2 a", "2 b"]
+    journal.close()

@@ -19,6 +19,7 @@ DROP_IN = "usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf"
 RUN = "var/run/poolwarden"
 STARTED = RUN + "/xapi-started"
 FOUND = RUN + "/found"
+LET_WAIT = RUN + "/let-wait"
 _GATEWAY_UP = 0x3  # RTF_UP | RTF_GATEWAY (linux/route.h)
 _COMPLETE = 0x2  # ATF_COM (linux/if_arp.h)
 _DISCARD = 9  # a datagram there makes the kernel ask for the gateway's address
@@ -37,6 +38,12 @@ def started(root: str, boot_id: str) -> bool:
 def mark_started(root: str, boot_id: str) -> None:
     """:raises OSError: /run cannot be written."""
     put(root, STARTED, boot_id)
+
+
+def let_wait(root: str, boot_id: str) -> str:
+    """Why a collector let this boot's gate wait when it was last heard; empty: it did not."""
+    words = (files.read(root, LET_WAIT) or "").split(None, 1)
+    return words[1] if len(words) == 2 and boot_id and words[0] == boot_id else ""
 
 
 def found(root: str, boot_id: str) -> Optional[Tuple[str, str]]:

@@ -351,6 +351,12 @@ class Dom0(HostPort):
         """systemctl, and the file whose lock keeps two of its runs apart."""
         return os.path.join(self._root, "usr/bin/systemctl"), os.path.join(self._root, SLOTS, "state.0")
 
+    def let_wait(self) -> str:
+        return booting.let_wait(self._root, self._identity.boot_id)
+
+    def note_let_wait(self, why: str) -> None:
+        booting.put(self._root, booting.LET_WAIT, "%s %s" % (self._identity.boot_id, why))
+
     def boot_facts(self) -> Optional[BootFacts]:
         if not booting.gated(self._root):
             return None

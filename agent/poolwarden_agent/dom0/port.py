@@ -223,6 +223,16 @@ class HostPort(object):
         """How this boot found the host; None where nothing holds xapi back at boot."""
         return None
 
+    def let_wait(self) -> str:
+        """Why a collector let this boot's gate wait when one was last heard, whoever asked it; empty: none did."""
+        return ""
+
+    def note_let_wait(self, why: str) -> None:
+        """Remember that for this boot, over restarts of the agent; empty: it lets it wait no more.
+
+        :raises OSError: it cannot be noted.
+        """
+
     def ask_role(self, address: str, limit_ms: int) -> Told:
         """Ask a host over TCP 443 and 80 whose member it is, within twice the limit; DB-free calls."""
         raise NotImplementedError

@@ -32,6 +32,7 @@ from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import DesignateMaster, Preconditions
 from poolwarden_collector.core.permission import command_refusal
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
+from poolwarden_collector.core.reasons import Cause
 from poolwarden_collector.core.verdict import Verdict
 
 # ------------------------------------------------------------------------------------------------ asked for
@@ -82,6 +83,11 @@ def _refusal(d: Draft, host: HostId, verdict: Verdict) -> No | None:
     if verdict is not Verdict.HEALTHY:
         why = f"the pool is {verdict.word}: {verdict.meaning}; a planned switchover needs a healthy pool"
         return No("not-healthy", why, "poolwarden explain POOL")
+    standing = command_refusal(d)
+    if standing is not None and standing.code is Cause.OBSERVE:
+        why = "the pool's mode is observe: it is only watched, and its master is not changed"
+        step = 'Set mode = "ask" or "auto" for this pool; or by hand: xe pool-designate-new-master host-uuid='
+        return No("mode-observe", why, step + host)
     if why := _standing(d, host):
         return No("refused", why, "poolwarden explain POOL")
     if why := sync.refusal(d, verdict):

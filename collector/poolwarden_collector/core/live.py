@@ -167,6 +167,9 @@ class PoolLive:
     gates: dict[HostId, WaitingGate] = field(default_factory=dict)
     role_asks: dict[HostId, str] = field(default_factory=dict)  # the last order by which an agent asks silent hosts
     told: dict[HostId, dict[HostId, Told]] = field(default_factory=dict)  # silent host -> who asked -> what it said
+    # agents that ask a promoted host for its role: their last two questions, and since when it has been asked
+    witnesses: dict[HostId, tuple[str, str]] = field(default_factory=dict)
+    witnesses_since: Ms | None = None
     against: dict[HostId, tuple[Ms, str]] = field(default_factory=dict)  # a silent host's word against a promotion
     dark: dict[HostId, tuple[Ms, Ms]] = field(default_factory=dict)  # since when it only was silent, and when last
     aimed: tuple[str, Ms] = ("", 0)  # the device that is to switch off next; no reading is begun on it for a moment

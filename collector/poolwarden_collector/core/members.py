@@ -7,6 +7,9 @@ Rules
 * It is back when its pool.conf names that address, a new xapi process answers, its own probe of the master is answered
   and the new master has it live, enabled unless it was disabled before, and with the storage plugged that it had
   plugged before. Whoever is not back in time is owed, for days if need be.
+* ``repoint_parallel`` members are under way at a time: told, and not back yet, for as long as a xapi takes at most to
+  start (``member_restart_after``, from that member's own order). An answer ends nothing: a member that has accepted is
+  about to restart its xapi. Each has its time from its own order on, and whoever waits for its turn is not late.
 * "Before" is the old master's last word, journaled first. A member that was enabled and stays disabled for a minute is
   enabled once; what is missing after that is named, in the journal and in the last alert, and holds nobody up.
 """
@@ -81,7 +84,7 @@ def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
             if (remark := _missing(d, failover, item)) is not None:
                 _is_back(d, host, remark)
             return
-    if age >= d.policy.member_budget:
+    if d.now - _begun(d, failover, host) >= d.policy.member_budget and _its_turn(d, failover, host):
         _owe(d, host, failover.candidate, why)
         return
     reachable = agent is not None and agent.connected and agent.reported
@@ -157,10 +160,8 @@ def _is_back(d: Draft, host: HostId, remark: str) -> None:
 def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> None:
     base = f"{failover.orders}/repoint/{host}"
     address = d.record.address_of(failover.candidate)
-    if host not in failover.repointing:
-        in_flight = [h for h in failover.repointing if h not in failover.back and _unconfirmed(d, h, address)]
-        if len(in_flight) >= d.policy.repoint_parallel:
-            return
+    if not _its_turn(d, failover, host):
+        return
     right = agent.facts.role.pool_conf is Role.MEMBER and agent.facts.role.master_address == address
     if right and agent.facts.role.running is Role.MEMBER and host in failover.repointing:
         _restart_rung(d, failover, host)
@@ -169,15 +170,31 @@ def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> N
     pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
 
 
-def _unconfirmed(d: Draft, host: HostId, address: str) -> bool:
-    agent = d.heard(host)
-    return agent is None or agent.facts.role.master_address != address
+def _its_turn(d: Draft, failover: Failover, host: HostId) -> bool:
+    """Has this member been told already, or are fewer under way than may be?"""
+    if host in failover.repointing:
+        return True
+    # safety: by what has come of it, not by the answer; else a whole pool restarts its xapis within seconds.
+    under_way = [
+        other
+        for other in failover.repointing
+        if other not in failover.back
+        and not _is_owed(d, other)
+        and d.now - _begun(d, failover, other) < d.policy.member_restart_after
+    ]
+    return len(under_way) < d.policy.repoint_parallel
+
+
+def _begun(d: Draft, failover: Failover, host: HostId) -> Ms:
+    """When this run first told the member; the beginning of the step where it has not, or an earlier run did."""
+    first = d.sent(f"{failover.orders}/repoint/{host}.1")
+    return max(first.at, d.live.step_since) if first is not None else d.live.step_since
 
 
 def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
     """The member runs as one of the new master's and is not back: after a while restart its xapi, once."""
     agent = d.heard(host)
-    if agent is None or d.now - d.live.step_since < d.policy.member_restart_after:
+    if agent is None or d.now - _begun(d, failover, host) < d.policy.member_restart_after:
         return
     order_id = f"{failover.orders}/restart/{host}"
     if host not in failover.restarted:

@@ -138,8 +138,9 @@ def firm_refusal(d: Draft) -> Reason | None:
 
 
 # What an operator's own command stands above: it is his word that the mode asks for, and no failover that the cool-down
-# is about.
-_BELOW_A_COMMAND = (Cause.MODE_ASK, Cause.OBSERVE, Cause.COOLDOWN)
+# is about. The mode observe is not among them: there the pool is only watched, and a change of its master that nothing
+# forces is no repair (docs/operating.md has the table of commands and modes).
+_BELOW_A_COMMAND = (Cause.MODE_ASK, Cause.COOLDOWN)
 
 
 def command_refusal(d: Draft) -> Reason | None:

@@ -13,14 +13,15 @@ Rules
 * An order that never began (nobody was there to be asked) is sent again. One whose answer is unknown, or a failure, is
   resolved by asking: while the candidate is seen as the member that it was, it is sent again under the same id, which
   its agent then judges by facts; each time everything is verified as for the first one.
-* xapi's OK is not success: pool.conf, a new process, an answer on TCP and a login that finds itself master are.
+* xapi's OK is not success: pool.conf, a new process, an answer on TCP and a login that finds itself master are, and
+  beside that word of the candidate's own agent another host's, where one is heard (witnessed.py).
 * A candidate that is a member again has met another master only where it follows that very one and carries no
   tombstone: a tombstone, or somebody's hand, makes a member too, and nobody's fence device is to blame for that.
 """
 
 from __future__ import annotations
 
-from poolwarden_collector.core import collecting, elsewhere, forecast, silenced
+from poolwarden_collector.core import collecting, elsewhere, forecast, silenced, witnessed
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import renewed, vetoes
@@ -98,8 +99,10 @@ def promoting(d: Draft, failover: Failover) -> None:
     _learn_answer(d, failover)
     failover = d.failover or failover
     if _serves(d, failover):
-        _promoted(d, failover)
+        if seen := witnessed.stands(d, failover):
+            _promoted(d, failover, seen)
         return
+    d.change(witnesses={}, witnesses_since=None)
     if _candidate_is_dead(d, failover):
         return
     if d.record.term > failover.term:
@@ -507,12 +510,13 @@ def _of_a_silent_candidate(d: Draft, failover: Failover) -> str:
     return f"Start its agent again. Or switch {name} off: {silenced.next_step(d, (failover.candidate,))}"
 
 
-def _promoted(d: Draft, failover: Failover) -> None:
+def _promoted(d: Draft, failover: Failover, seen: str) -> None:
     unblock(d)
     name, address = d.name(failover.candidate), d.record.address_of(failover.candidate)
     d.mark("promoted")
     text = f"{name} ({address}) is the master now: pool.conf, a new xapi process, TCP and its own login agree"
-    d.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address)
+    d.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address, seen=seen)
+    d.change(witnesses={}, witnesses_since=None)
     old = failover.old_master
     forget(d, old)
     d.change(master_since=d.now, aborts=0)

@@ -142,7 +142,8 @@ class SimAgent:
         connected = self.stream is not None
         if connected:
             self._send(side.gate_question())
-        side.boot.look()
+        if side.boot.look_due():
+            side.boot.look()
         self._settle_gate()
         self._later(GATE_MS, self._watch_gate)
 

@@ -273,6 +273,13 @@ class SimPort(HostPort):
         )
         return BootFacts(*self._found, not host.gated, peers, state is not None, True, near)
 
+    def let_wait(self) -> str:
+        boot, why = self._host.let_wait
+        return why if boot == self._host.boot else ""
+
+    def note_let_wait(self, why: str) -> None:
+        self._host.let_wait = (self._host.boot, why)
+
     def ask_role(self, address: str, limit_ms: int) -> boot_gate.Told:
         peer = self._pool.host_at(address)
         if peer is None:

@@ -1,0 +1,111 @@
+"""What a boot's gate remembers over a restart of the agent, and how often it asks whoever acts as master."""
+
+import pytest
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.boot import COLLECTOR_SILENT_MS, LONGEST_PAUSE_MS, LOOK_EVERY_MS, MEMBERS_FRESH_MS, BootGate
+from poolwarden_agent.core import boot_gate, gate
+from poolwarden_agent.core.boot_gate import Told
+from poolwarden_agent.dom0 import booting
+from poolwarden_agent.dom0.port import BootFacts
+from poolwarden_agent.keeper import Keeper
+
+WAIT, OPEN = pb.GateAnswer.WAIT, pb.GateAnswer.OPEN
+PEER = "10.0.0.2"
+
+
+@pytest.fixture
+def booting_host(port, monkeypatch):
+    """A master by pool.conf whose one peer is dark; the network is alive."""
+    facts = BootFacts(gate.MASTER, "", False, (PEER,), True, True, True)
+    noted = []
+    told = {PEER: Told(boot_gate.SILENT, "", "", "")}
+    monkeypatch.setattr(port, "boot_facts", lambda: facts)
+    monkeypatch.setattr(port, "ask_roles", lambda addresses, limit_ms: {a: told[a] for a in addresses})
+    monkeypatch.setattr(port, "let_wait", lambda: noted[-1] if noted else "")
+    monkeypatch.setattr(port, "note_let_wait", noted.append)
+    port.told, port.noted = told, noted
+    return port
+
+
+def answered(boot, port, decision):
+    now = port.mono_ms()
+    boot.heard(
+        pb.GateAnswer(
+            boot_id=port.identity().boot_id,
+            decision=decision,
+            epoch=3,
+            term=3,
+            reason="h2 is not heard",
+            echo_mono_ms=now,
+            valid_for_ms=15000,
+        )
+    )
+
+
+def alone_for(boot, port, ms):
+    """Turns without a collector."""
+    for _ in range(ms // LOOK_EVERY_MS):
+        port.now += LOOK_EVERY_MS
+        if boot.look_due():
+            boot.look()
+        boot.settle(False)
+    return boot.decision
+
+
+def test_without_any_word_it_opens_after_its_time(booting_host):
+    assert alone_for(BootGate(booting_host, Keeper(booting_host)), booting_host, 400000).state == boot_gate.OPEN
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 3])
+def test_a_wait_outlives_the_agent_that_heard_it(booting_host, restarts):
+    boot = BootGate(booting_host, Keeper(booting_host))
+    answered(boot, booting_host, WAIT)
+    for _ in range(restarts):
+        boot = BootGate(booting_host, Keeper(booting_host))
+    found = alone_for(boot, booting_host, COLLECTOR_SILENT_MS + 900000)
+    assert found.state == boot_gate.SHUT and "h2 is not heard" in found.reason
+
+
+def test_another_word_ends_it_for_the_next_agent_too(booting_host):
+    boot = BootGate(booting_host, Keeper(booting_host))
+    answered(boot, booting_host, WAIT)
+    answered(boot, booting_host, WAIT)
+    answered(boot, booting_host, OPEN)
+    assert booting_host.noted == ["h2 is not heard", ""], "noted when it changes"
+    again = BootGate(booting_host, Keeper(booting_host))
+    assert alone_for(again, booting_host, 400000).state == boot_gate.OPEN
+
+
+def test_a_full_run_keeps_it_in_memory(booting_host, monkeypatch):
+    def full(why):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(booting_host, "note_let_wait", full)
+    boot = BootGate(booting_host, Keeper(booting_host))
+    answered(boot, booting_host, WAIT)
+    assert alone_for(boot, booting_host, 900000).state == boot_gate.SHUT
+
+
+def test_the_note_is_of_one_boot(tmp_path):
+    booting.put(str(tmp_path), booting.LET_WAIT, "boot-1 h2 is not heard")
+    assert booting.let_wait(str(tmp_path), "boot-1") == "h2 is not heard"
+    assert booting.let_wait(str(tmp_path), "boot-2") == "" == booting.let_wait(str(tmp_path), "")
+    booting.put(str(tmp_path), booting.LET_WAIT, "boot-1 ")
+    assert booting.let_wait(str(tmp_path), "boot-1") == ""
+
+
+@pytest.mark.parametrize("said, least, most", [(boot_gate.ACTS, 10, 16), (boot_gate.SILENT, 50, 61)])
+def test_who_acts_as_master_is_asked_less_and_less(booting_host, said, least, most):
+    """Each question costs it a login by PAM; silence and HOST_IS_SLAVE cost nothing."""
+    asked = []
+    ask = booting_host.ask_roles
+    booting_host.ask_roles = lambda addresses, limit_ms: (asked.append(booting_host.mono_ms()), ask(addresses, 0))[1]
+    booting_host.told[PEER] = Told(said, "", "", "")
+    boot = BootGate(booting_host, Keeper(booting_host))
+    assert alone_for(boot, booting_host, 120000).state == boot_gate.SHUT
+    looks = len(asked) // 2 if said == boot_gate.SILENT else len(asked)
+    assert least <= len(set(asked)) <= most, looks
+    assert LONGEST_PAUSE_MS + 6000 < MEMBERS_FRESH_MS, "what it said stays fresh between two questions"
+    booting_host.told[PEER] = Told(boot_gate.FOLLOWS, booting_host.management_address(), "", "")
+    assert alone_for(boot, booting_host, 14000).state == boot_gate.OPEN

@@ -1,0 +1,105 @@
+"""A promoted host is not believed by its own word alone where another host can ask it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from poolwarden_collector.core.facts import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.orders import Order
+
+from .pool import Guarded, Host, address, uuid
+
+
+class Asked(Guarded):
+    """Whoever asks the promoted host for its role is told ``said``; None: the agent brings no word."""
+
+    def __init__(self, hosts: int = 3) -> None:
+        self.said: dict[int, Said | None] = {}
+        super().__init__(hosts)
+        self.on_order = self.answer
+
+    def answer(self, host: Host, order: Order) -> OrderOutcome | None:
+        done = self.default(host, order)
+        if done is None or order.kind_name != "probe_now" or host.n not in self.said:
+            return done
+        said = self.said[host.n]
+        if said is None:
+            return replace(done, roles=())
+        follows = address(1) if said is Said.FOLLOWS else ""
+        roles = [RoleAnswer(a.host, said, follows) if a.host == uuid(2) else a for a in done.roles]
+        return replace(done, roles=tuple(roles))
+
+    @property
+    def blocked(self) -> list[str]:
+        return [entry.text for entry in self.journal if entry.kind is Kind.BLOCKED]
+
+
+def test_another_host_is_told_so_before_it_is_called_promoted() -> None:
+    g = Asked()
+    g.cut_power()
+    g.run(60_000)
+    assert g.promoted() == [uuid(2)] and "host-3 has asked its xapi" in g.entry(Kind.PROMOTED).data["seen"]
+    asked = [o for o in g.host(3).orders if o.kind_name == "probe_now" and "witness" in o.order_id]
+    assert asked, "asked for its role"
+
+
+@pytest.mark.parametrize("said", [Said.SILENT, Said.UNTOLD, Said.FOLLOWS])
+def test_a_contradiction_holds_and_is_told_until_it_is_over(said: Said) -> None:
+    g = Asked()
+    g.said = {3: said}
+    g.cut_power()
+    g.run(300_000)
+    assert g.promoted() == [uuid(2)] and not g.has(Kind.PROMOTED) and not g.has(Kind.REPOINT_INTENT)
+    assert len(g.blocked) == 1 and g.blocked[0].startswith("BLOCKED_UNVERIFIED: host-2 says that it serves")
+    assert any("/BLOCKED_UNVERIFIED" in key for key in g.pool.record.open_alerts)
+    g.said = {}
+    g.run(30_000)
+    assert g.has(Kind.PROMOTED) and g.has(Kind.REPOINT_INTENT)
+    assert not any("/BLOCKED_UNVERIFIED" in key for key in g.pool.record.open_alerts)
+
+
+def test_one_that_sees_it_is_enough() -> None:
+    g = Asked(4)
+    g.said = {3: Said.SILENT}
+    g.cut_power()
+    g.run(60_000)
+    assert "host-4 has asked its xapi" in g.entry(Kind.PROMOTED).data["seen"]
+
+
+@pytest.mark.parametrize("why", ["nobody", "no word", "old agent"])
+def test_where_there_is_no_witness_its_own_word_stands(why: str) -> None:
+    g = Asked(2 if why == "nobody" else 3)
+    if why == "no word":
+        g.said = {3: None}
+    elif why == "old agent":
+        g.connect(g.host(3), capabilities=frozenset({"claim", "repoint"}))
+    g.cut_power()
+    g.run(120_000)
+    assert g.has(Kind.PROMOTED) and g.entry(Kind.PROMOTED).data["seen"].startswith("nobody else")
+
+
+def test_a_witness_that_falls_silent_blocks_nothing() -> None:
+    g = Asked()
+    g.said = {3: Said.SILENT}
+    g.cut_power()
+    g.run(120_000)
+    assert not g.has(Kind.PROMOTED)
+    g.host(3).agent = False
+    g.run(60_000)
+    assert g.has(Kind.PROMOTED)
+
+
+def test_a_collector_that_starts_anew_asks_anew() -> None:
+    g = Asked()
+    g.said = {3: Said.FOLLOWS}
+    g.cut_power()
+    g.run(60_000)
+    g.restart_collector()
+    g.run(60_000)
+    assert not g.has(Kind.PROMOTED)
+    g.said = {}
+    g.run(30_000)
+    assert g.has(Kind.PROMOTED)
