@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from poolwarden_collector.core import copies, forecast, promotion, questions, repair, restart, restored
+from poolwarden_collector.core import binding, copies, forecast, promotion, questions, repair, restart, restored
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question
@@ -26,6 +26,7 @@ from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.events import OperatorSaid
+from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.permission import boot_grace, hold_refusal, may_begin, needs_word, not_now
@@ -43,7 +44,8 @@ def approve(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``approve``: yes to what is asked, as far as the given numbers reach. An empty answer: evidence is awaited."""
     question = d.record.question
     if question is None:
-        return _nothing_asked(d)
+        shot = said.arg("shoot") == "yes" and view(d, suspected(d)).power is Power.ON
+        return (_no_shot(d, suspected(d)) if shot else None) or _nothing_asked(d)
     if (wrong := _wrong_id(d, said, question)) is not None:
         return wrong
     given = _given(said)
@@ -100,6 +102,8 @@ def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Ques
         max(given.stale_ms, int(before.get("accept_stale_ms", 0))),
         given.shoot or bool(before.get("shoot")),
     )
+    if question.kind is Ask.SHOOT and (no := _no_shot(d, failover.old_master)):
+        return no
     if question.kind in (Ask.KILL, Ask.STALE, Ask.GENERATION):
         # safety: what is at stake is made anew at this instant; a yes to one set of VMs is none to another.
         forecast.ask_again(d, failover, failover.candidate or question.host)
@@ -110,6 +114,13 @@ def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Ques
         return short
     _attach(d, said, question, given, question.vms or tuple(before.get("vms", ())))
     return f"approved; failover {failover.id} goes on, and everything is looked at again"
+
+
+def _no_shot(d: Draft, host: HostId) -> No | None:
+    """Why a yes to a shot of this host is refused: no device could carry it out on this very machine."""
+    foreign, name = binding.unusable(d, host), d.name(host)
+    step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name} --despite-power-on"
+    return No("other-machine", foreign.text, step) if foreign is not None else None
 
 
 def _needs_now(d: Draft, failover: Failover, question: Question) -> Needs:
@@ -175,6 +186,8 @@ def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: 
     if refusal := _decision_refusal(d, verdict, path, question.host):
         return No("held", f"no failover: {refusal}", "poolwarden explain POOL")
     power = view(d, question.host)
+    if question.kind is Ask.SHOOT and (no := _no_shot(d, question.host)):
+        return no
     reads_on = question.kind is Ask.SHOOT and power.power is Power.ON
     if reads_on:
         ask_shot(d, question.host, at_once=True)

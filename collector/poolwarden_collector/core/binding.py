@@ -16,7 +16,8 @@ Rules
 * A serial that vendors leave in place ("To Be Filled By O.E.M.", "0123456789") names no machine.
 * What a device said when it was bound it has to say ever after. Another word, read at any time, also while the host is
   dead, ends the bond and the attestation: an address now belongs to another machine.
-* A device that says it is another known host's is never bound, whoever attests it.
+* A device that says it is another known host's is never bound, whoever attests it. Where no other device is bound, the
+  question about that host's power says so, and a yes to a shot is refused: there is nothing that could carry it out.
 * Another block in the configuration is another device: bond, attestation and quarantine are of the block.
 """
 
@@ -33,6 +34,7 @@ from poolwarden_collector.core.facts import DeviceIdentity, FenceDevice, HostId,
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.power import is_bound
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Verdict
 
 # What board vendors print into their examples and ship, in both orders.
@@ -93,6 +95,21 @@ def show(said: DeviceIdentity) -> str:
     """An identity in a few words."""
     words = [f"UUID {each}" for each in said.uuids] + [f"serial {each}" for each in said.serials]
     return ", ".join(words) or said.text or "nothing"
+
+
+def unusable(d: Draft, host: HostId) -> Reason | None:
+    """Why nothing that is configured for this host could switch it off, because a device says that it is another
+    host's; None: none says so, or another device is bound.
+    """
+    devices = d.devices(host)
+    told = {each.name: d.live.power[each.name].said for each in devices if each.name in d.live.power}
+    foreign = {name: other for name, said in told.items() if (other := _another(d, host, said))}
+    # safety: a yes is taken only where it can be carried out on that very machine.
+    if not foreign or any(is_bound(d, each.name, host) for each in devices):
+        return None
+    said = " and ".join(f"{name} says that it is {other}'s" for name, other in sorted(foreign.items()))
+    why = f"{said}: nothing that is configured for {d.name(host)} could switch it off"
+    return Reason(Cause.IDENTITY, why, (host, *sorted(foreign)))
 
 
 # ------------------------------------------------------------------------------------------------ a reading

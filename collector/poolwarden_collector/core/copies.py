@@ -124,7 +124,7 @@ def age(d: Draft, host: HostId) -> CopyAge:
         behind = max(0, seen[-1][0] - generation)
         known, until = _since(d, host, generation, seen), _served_until(d, master, seen[-1][1])
         ms = None if known is None else max(0, until - known)
-        return CopyAge(host, d.name(host), generation, behind, ms, _say(behind, ms, until > seen[-1][1]))
+        return CopyAge(host, d.name(host), generation, behind, ms, _say(behind, ms, until > seen[-1][1], _file(d)))
     changed = agent.facts.database.changed_at
     ms = None if changed is None else max(0, d.now - changed)
     return CopyAge(host, d.name(host), generation, 0, ms, _say_bound(ms))
@@ -205,14 +205,28 @@ def _minutes(ms: Ms) -> str:
     return f"{ms / MINUTE_MS:.1f} min"
 
 
-def _say(behind: int, ms: Ms | None, unheard: bool) -> str:
+def _file(d: Draft) -> str:
+    """How old the master's file itself was when its agent was last heard, in words.
+
+    xapi writes it at most 5 min after a change, and not at all while the disk is full; what it holds in memory alone is
+    in no file (xapi: ocaml/database/db_cache_impl.ml).
+    """
+    agent = d.agent(_compared(d))
+    written = agent.facts.database.changed_at if agent is not None else None
+    if agent is None or written is None:
+        return "written at a time that is not known"
+    return f"written {_minutes(max(0, agent.last_heard - written))} before it was last heard"
+
+
+def _say(behind: int, ms: Ms | None, unheard: bool, file: str) -> str:
     if unheard and ms is not None:
         least = f"{behind} generations behind at the least, and " if behind else ""
         return (
             f"{least}{_minutes(ms)} old: its master served on while its agent was silent, what it changed would be lost"
         )
     if not behind:
-        return "as new as the master's when it was last heard: nothing would be lost"
+        # Never that nothing would be lost: a VM that has just been started, or a full disk, is in no file.
+        return f"as new as the master's file on disk, {file}: what it held in memory alone since then would be lost"
     count = f"{behind} generation{'s' if behind != 1 else ''} behind"
     if ms is None:
         return f"{count}, since when is not known: what was changed since would be lost"

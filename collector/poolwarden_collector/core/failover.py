@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import elsewhere, forecast, members, questions, silenced, stakes
+from poolwarden_collector.core import binding, elsewhere, forecast, members, questions, silenced, stakes
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
@@ -339,6 +339,9 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
     if refusal.code == "POWER_ON" and in_vain(failover):
         tried = (failover.old_master, len(failover.fence_attempts), len(failover.fence_unbegun))
         block(d, failover, Blocker.POWER_ON, tried, f"{power.why}: {in_vain(failover)}", say)
+    elif refusal.code == "POWER_ON" and (foreign := binding.unusable(d, failover.old_master)):
+        why = f"{power.why}, and {foreign}"
+        block(d, failover, Blocker.POWER_ON, (failover.old_master, foreign.key), why, f"{say} --despite-power-on")
     elif refusal.code == "POWER_ON":
         old = failover.old_master
         at_stake, vms = stakes.of_shot(d, old), stakes.vms(d, old)

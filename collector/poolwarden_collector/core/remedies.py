@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwarden_collector.core import (
+    binding,
     collecting,
     dead,
     device_health,
@@ -143,6 +144,8 @@ def succeed(d: Draft, verdict: Verdict) -> None:
     elif power.power is Power.UNKNOWN:
         if machine.exhausted(d, master):
             begin(d, power.why)
+    elif silence_of(d, master) >= patience(d, master) and (foreign := binding.unusable(d, master)):
+        _hold(d, foreign.within(f"{power.why}, and {foreign}"), " --despite-power-on")
     elif silence_of(d, master) >= patience(d, master):
         if d.policy.auto_fence_running and not needs_word(d) and not elsewhere.unheard_alive(d):
             machine.decide(d, f"{power.why}, and patience is over")
@@ -291,10 +294,10 @@ def relocation_refusal(d: Draft, verdict: Verdict) -> Reason | None:
     return hold_refusal(d, verdict) or (None if own_standing(d) else Reason(Cause.NO_PROBER, unseen))
 
 
-def _hold(d: Draft, what: Reason) -> None:
+def _hold(d: Draft, what: Reason, option: str = "") -> None:
     """Say why nothing is begun, and what a person can do all the same."""
     name = d.name(suspected(d))
-    step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
+    step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}{option}"
     title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
     questions.tell(d, Tell.VANISHED, what, f"{name}: {what}. {step}", title)
 
