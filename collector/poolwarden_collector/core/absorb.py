@@ -4,6 +4,8 @@ Rules
 -----
 * A sign of life of a host whose power was read OFF voids every reading so far; if it comes from the same boot, the
   device that said OFF is quarantined, durably, because it lied or belongs to another machine.
+* An answered probe tells no boot: it is the same one only where it came so soon after the reading began that nobody can
+  have switched the machine on, and its xapi have started, in between.
 * Bytes that were on their way before a reading are not life after it: a report on an old stream only starts a
   challenge, whose answer is. A new stream is life by itself, its TLS handshake was made after the reading.
 * A device is bound by an ON reading while the agent of that boot is heard, if it is this machine's (binding.py).
@@ -52,6 +54,7 @@ from poolwarden_collector.core.shot import landed
 from poolwarden_collector.core.toolstack import transferred
 
 _READINGS_KEPT = 16
+LEAST_BOOT_MS: Ms = 20_000  # firmware, kernel and xapi's own start take longer on any machine
 LEFT_AFTER_MS: Ms = 60_000
 
 
@@ -425,11 +428,14 @@ def _probe_life(d: Draft, probe: Probe, who: str) -> None:
     # A newer probe may have failed: what counts is when the xapi last answered.
     at = max(probe.probed_at if answered(probe) else -1, probe.answered_at if probe.answered_at is not None else -1)
     silenced.alive(d, probe.target, at, f"{who} was answered by its xapi")
-    if any(reading.ended_at < at for reading in _off_readings(d, probe.target)):
+    off = [reading for reading in _off_readings(d, probe.target) if reading.ended_at < at]
+    if off:
         known = d.record.hosts.get(probe.target)
-        _life(
-            d, probe.target, known.boot_id if known else "", f"{who} was answered by the xapi of {d.name(probe.target)}"
-        )
+        # safety: a probe tells no boot. Only where nobody can have switched it on since is it the boot that read OFF,
+        # and its device a liar; the readings are void either way.
+        same = known is not None and any(at - reading.started_at < LEAST_BOOT_MS for reading in off)
+        boot = known.boot_id if known is not None and same else ""
+        _life(d, probe.target, boot, f"{who} was answered by the xapi of {d.name(probe.target)}")
 
 
 def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
