@@ -81,7 +81,8 @@ def test_the_old_master_of_a_promotion_is_shut_and_told_its_successor_once_he_is
     assert said.decision == "shut" and said.successor == ""
     serves = of_role(2, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
     said = word(asked.again(both(a_failover(step), serves)))
-    assert (said.decision, said.successor) == ("shut", uuid(2))  # seen serving, it is verified in this very step
+    # Seen serving by its own word, it is verified in this very step only where nobody else is there to ask it.
+    assert (said.decision, said.successor) == ("shut", "" if step is Step.PROMOTING else uuid(2))
     on_record = word(asked.again(both(a_failover(step), record(master=uuid(2)))))
     assert on_record.successor == (uuid(2) if step is Step.PROMOTED else "")
 

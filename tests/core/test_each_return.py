@@ -303,7 +303,9 @@ def test_so_many_members_are_repointed_at_a_time_and_no_more(g: Guarded) -> None
     assert repoint(g, failover=busy(*many, back=(10,))) == ["repoint"]
     assert repoint(g, failover=busy(*many, 3)) == ["repoint"]  # begun already
     there = of_role(2, master_address=address(2))
-    assert repoint(g, there, failover=busy(2, *many[1:])) == ["repoint"]
+    assert repoint(g, there, failover=busy(2, *many[1:])) == [], (
+        "its xapi restarts now: it is under way until it is back"
+    )
 
 
 @pytest.fixture(scope="module")
