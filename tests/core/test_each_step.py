@@ -141,9 +141,9 @@ def test_an_order_never_took_effect_where_it_failed_and_left_a_member_or_has_no_
 
 def test_it_is_a_member_still_only_after_the_time_of_a_promotion_in_the_same_process(g: Guarded) -> None:
     still, budget = promotion._member_still, g.policy.promote_budget
-    assert ask(still, g, live(step_since=g.now - budget))
-    assert not ask(still, g, live(step_since=g.now - budget + 1))
-    long = live(step_since=0)
+    assert ask(still, g, live(step_since=g.now - budget, sent={}))
+    assert not ask(still, g, live(step_since=g.now - budget + 1, sent={}))
+    long = live(step_since=0, sent={})
     assert not ask(still, g, long, silent(2))
     assert not ask(still, g, long, of_xapi(2, process=ProcessId(9, 9)))
     assert not ask(still, g, long, of_role(2, running=Role.MASTER))

@@ -107,7 +107,7 @@ def test_what_no_restart_heals_is_only_told(code: str) -> None:
     assert acts(g, 2) == []
     assert [code in text for text in told(g, 2)] == [True]
     g.host(2).emergency = ""
-    g.run(10_000)
+    g.run(25_000)
     assert not [key for key in g.pool.record.open_alerts if "/repair-" in key]
 
 

@@ -252,7 +252,7 @@ def test_a_held_host_that_cannot_be_released_is_named_until_it_is() -> None:
     g.on_order = unseen
     until(g, Kind.FENCED)
     g.host(1).ha = Tri.YES
-    g.run(5_000)
+    g.run(15_000)
     assert g.has(Kind.ABORTED) and g.verdict == "HaManaged" and not orders(g, "toolstack_release")
     [alert] = [e for e in g.journal if e.kind is Kind.ALERT and "is held and not released" in e.text]
     assert "HA is armed" in alert.data["body"] and "no host of the pool serves" in alert.data["body"]

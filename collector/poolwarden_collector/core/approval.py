@@ -273,6 +273,6 @@ def acknowledge(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     text = " and ".join(over)
     d.note(Kind.ACKNOWLEDGED, f"{said.actor} {what}: {text}", said.actor)
     d.change(cooldown_until=None)
-    for key in [key for key in d.record.open_alerts if key.endswith("/done")]:
+    for key in [key for key in d.open_alerts if key.endswith("/done")]:
         d.resolve_alert(key, f"acknowledged by {said.actor}")
     return f"acknowledged: {text}"

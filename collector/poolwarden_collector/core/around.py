@@ -147,7 +147,7 @@ def _ours(c: Certificate) -> bool:
 def watch(d: Draft, hosts: Collection[HostId]) -> None:
     """Alerts on certificates and clocks of these hosts; and the end of those of hosts that have left the pool."""
     lead = f"{d.record.pool}/{PREFIX}"
-    opened = {key.removeprefix(f"{d.record.pool}/") for key in d.record.open_alerts if key.startswith(lead)}
+    opened = {key.removeprefix(f"{d.record.pool}/") for key in d.open_alerts if key.startswith(lead)}
     wanted = {key: (host, line) for host in hosts for key, line in _worth_telling(d, host, opened)}
     for key in sorted(opened - set(wanted)):
         host = key.removeprefix(PREFIX).split("/", 1)[0]

@@ -96,7 +96,7 @@ def say_waiting(d: Draft) -> None:
     if since != d.live.gc_since:
         d.change(gc_since=since)
     prefix = f"{d.record.pool}/gc-"
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         host = key.removeprefix(prefix)
         # One that is silent for a moment has not let go.
         if key.startswith(prefix) and host not in held and (host not in d.record.hosts or d.heard(host) is not None):

@@ -240,7 +240,7 @@ def _put_off(d: Draft, dead: DeadHost, why: Reason) -> None:
 
 
 def _resolve(d: Draft, host: HostId, text: str, but: str = "") -> None:
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(f"{d.record.pool}/dead-{host}/") and (not but or not key.endswith(f"/{but}")):
             d.resolve_alert(key, text)
 

@@ -203,7 +203,7 @@ def _ended(d: Draft, plan: Designation, outcome: str, why: str) -> None:
     d.note(Kind.DESIGNATE_RESULT, text, host=plan.host, order=plan.order, outcome=outcome, why=why)
     d.change(designating=None)
     if outcome == "done":
-        for key in d.record.open_alerts:
+        for key in d.open_alerts:
             if key.startswith(f"{d.record.pool}/designate-"):
                 d.resolve_alert(key, text)
     else:

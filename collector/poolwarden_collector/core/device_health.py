@@ -147,7 +147,7 @@ def _tell(d: Draft, host: HostId, device: FenceDevice) -> None:
     found, name, pool = complaint(d, host, device), d.name(host), d.record.name or d.record.pool
     for code in _CODES:
         key = f"{d.record.pool}/fence-{device.name}-{code}"
-        if key in d.record.open_alerts and (found is None or found.code != code):
+        if key in d.open_alerts and (found is None or found.code != code):
             d.resolve_alert(key, f"{pool}: fence device {device.name} of {name} is no longer {code}")
     if found is None:
         return

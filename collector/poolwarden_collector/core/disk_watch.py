@@ -28,7 +28,7 @@ def watch(d: Draft, hosts: Collection[HostId]) -> None:
     """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
     wanted = {key: (host, disk, word) for host in hosts for key, disk, word in _crossed(d, host)}
     lead = f"{d.record.pool}/{PREFIX}"
-    for full in [key for key in d.record.open_alerts if key.startswith(lead)]:
+    for full in [key for key in d.open_alerts if key.startswith(lead)]:
         key = full.removeprefix(f"{d.record.pool}/")
         host, _, rest = key.removeprefix(PREFIX).partition("/")
         looked_at = host in hosts or host not in d.record.hosts
@@ -63,7 +63,7 @@ def _over(d: Draft, host: HostId, rest: str) -> str:
 
 
 def _raise(d: Draft, key: str, host: HostId, disk: Disk, word: str) -> None:
-    if f"{d.record.pool}/{key}" in d.record.open_alerts:
+    if f"{d.record.pool}/{key}" in d.open_alerts:
         return
     pool, name = d.record.name or d.record.pool, d.name(host)
     severity = "warning" if word == DiskLevel.WARNING.value else "critical"

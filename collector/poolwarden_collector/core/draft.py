@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core import transitions
+from poolwarden_collector.core import settling, transitions
 from poolwarden_collector.core.facts import FenceDevice, HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Pool, PoolLive, Sent, Site
@@ -159,21 +159,19 @@ class Draft:
         if phase not in self.live.marks:
             self.change(marks={**self.live.marks, phase: self.now if at is None else at})
 
-    def raise_alert(self, key: str, severity: str, title: str, body: str, **data: Any) -> None:
-        """Raise an alert unless one with this key is open already."""
-        full = f"{self.record.pool}/{key}"
-        if full in self.record.open_alerts:
-            return
-        facts: dict[str, Any] = {"pool": self.record.name or self.record.pool, **data}
-        self.note(
-            Kind.ALERT, f"alert ({severity}): {title}", key=full, severity=severity, title=title, body=body, facts=data
-        )
-        self.alerts.append(AlertRaised(full, severity, title, body, facts))
+    @property
+    def open_alerts(self) -> tuple[str, ...]:
+        """The keys of all alerts whose matter stands, told or not yet."""
+        return settling.open_alerts(self)
 
-    def resolve_alert(self, full_key: str, text: str) -> None:
-        """The matter of an open alert is over."""
-        self.note(Kind.ALERT_RESOLVED, f"alert over: {text}", key=full_key)
-        self.alerts.append(AlertResolved(full_key, text))
+    def raise_alert(self, key: str, severity: str, title: str, body: str, **data: Any) -> None:
+        """This is so now, and worth an alert: told when it has lasted (settling.py). To be called in every pass."""
+        facts: dict[str, Any] = {"pool": self.record.name or self.record.pool, **data}
+        settling.stands(self, f"{self.record.pool}/{key}", severity, title, body, facts)
+
+    def resolve_alert(self, full_key: str, text: str, final: bool = False) -> None:
+        """The matter of an alert is over; ``final``: it cannot come back."""
+        settling.ends(self, full_key, text, final)
 
     def name(self, host: HostId) -> str:
         return self.record.name_of(host)

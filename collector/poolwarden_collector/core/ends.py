@@ -53,7 +53,7 @@ def superseded(d: Draft, host: HostId) -> None:
 def _over(d: Draft, failover: Failover, text: str) -> None:
     _owe_undoing(d, failover)
     forget(d, failover.old_master)
-    resolve_blocks(d, failover, text)
+    resolve_blocks(d, failover, text, final=True)
     d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now, aborts=d.live.aborts + 1)
 
 
@@ -74,11 +74,11 @@ def owe_removals(d: Draft, failover: Failover, used_by: HostId) -> None:
             d.note(Kind.OWED, text, host=target, what="remove-database", successor="")
 
 
-def resolve_blocks(d: Draft, failover: Failover, text: str) -> None:
+def resolve_blocks(d: Draft, failover: Failover, text: str, final: bool = False) -> None:
     """Every alert of this failover's blockers is over."""
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(f"{d.record.pool}/{failover.id}/BLOCKED_"):
-            d.resolve_alert(key, text)
+            d.resolve_alert(key, text, final)
 
 
 def block(
@@ -97,17 +97,26 @@ def block(
         return
     resolve_blocks(d, failover, f"the reason has changed: {why}")
     text = f"{blocker.value}: {why}"
-    d.note(Kind.BLOCKED, text, code=blocker.value, topic=topic, why=why, next_step=next_step)
-    if alert:
-        body = f"{why}. {next_step}".strip()
-        old = d.name(failover.old_master) or "no master"
+    d.note(Kind.BLOCKED, text, code=blocker.value, topic=topic, why=why, next_step=next_step, told=alert)
+
+
+def standing(d: Draft) -> None:
+    """At the end of a pass: the alert of what the open failover stands still for; of no other one."""
+    failover = d.failover
+    blocks = failover is not None and failover.blocked is not None and failover.blocker_told
+    own = f"{failover.id}/{failover.topic}" if failover is not None and blocks else ""
+    for key in d.open_alerts:
+        name = key.removeprefix(f"{d.record.pool}/")
+        if "/BLOCKED_" in name and "/question-" not in name and name != own:
+            d.resolve_alert(key, "the failover does not stand still for that any more", final=failover is None)
+    if failover is not None and failover.blocked is not None and blocks:
         d.raise_alert(
-            f"{failover.id}/{topic}",
+            own,
             "critical",
-            stands_still(d, failover, blocker),
-            body,
-            old_master=old,
-            blocker=why,
+            stands_still(d, failover, failover.blocked),
+            f"{failover.blocker}. {failover.next_step}".strip(),
+            old_master=d.name(failover.old_master) or "no master",
+            blocker=failover.blocker,
         )
 
 

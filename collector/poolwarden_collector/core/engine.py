@@ -18,6 +18,7 @@ from poolwarden_collector.core import (
     copies,
     device_health,
     disk_watch,
+    ends,
     failover,
     gatekeeper,
     holds,
@@ -27,6 +28,7 @@ from poolwarden_collector.core import (
     questions,
     remedies,
     restart,
+    settling,
     shot,
     strangers,
     upkeep,
@@ -41,7 +43,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.lasting import detail, judged
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Effect
-from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.verdict import Permit, Verdict, beneath, judge
 
 RESTARTS_FORGOTTEN_MS: Ms = 600_000
@@ -83,6 +85,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     _act(d, verdict)
     gatekeeper.answer(d)
     master.settings(d)
+    settling.settle(d)
     _forget(d)
     return Outcome(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
 
@@ -144,6 +147,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     restart.note_restart_success(d)
     upkeep.look_after(d, verdict)
     questions.settle(d)
+    ends.standing(d)
 
 
 def _wake(d: Draft) -> None:
@@ -152,10 +156,11 @@ def _wake(d: Draft) -> None:
         d.change(cooldown_until=d.site.started_at + d.policy.cooldown)
     if d.record.cooldown and d.live.cooldown_until is not None and d.now >= d.live.cooldown_until:
         d.note(Kind.COOLDOWN_OVER, "the cool-down is over")
-        for key in [key for key in d.record.open_alerts if key.endswith("/done")]:
+        for key in [key for key in d.open_alerts if key.endswith("/done")]:
             d.resolve_alert(key, "the cool-down after the failover is over")
         d.change(cooldown_until=None)
     if d.live.step_since == 0:
+        settling.wake(d)
         d.change(step_since=d.now)
 
 
@@ -204,11 +209,22 @@ def _mark_silence(d: Draft) -> None:
 
 
 def _alerts_open(d: Draft) -> list[str]:
-    return [key for key in d.record.open_alerts if f"/incident-{d.record.incidents}/" in key]
+    return [key for key in d.open_alerts if f"/incident-{d.record.incidents}/" in key]
 
 
-# What a master's restart shows for a moment: an alert only if it lasts.
-_TRANSIENT = (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_EMERGENCY, Verdict.POOL_SPLIT)
+# What a master's restart or a boot shows for a moment.
+_TRANSIENT = (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_EMERGENCY, Verdict.POOL_SPLIT, Verdict.MEMBER_VANISHED)
+_STARTING = (Verdict.XAPI_DOWN, Verdict.XAPI_SLOW, Verdict.MEMBER_XAPI_DOWN)
+
+
+def _settling(d: Draft, verdict: Verdict) -> Ms:
+    """How long a verdict has to last before it is told; it is judged anew in every pass, so it waits here."""
+    if verdict in _STARTING:
+        return d.policy.xapi_down_after
+    brief = verdict in _TRANSIENT or is_flapping(d, suspected(d))
+    return d.policy.vanished_after if brief else 0
+
+
 _SEVERITY = {
     Verdict.AGENT_LOST: "warning",
     Verdict.UNREACHABLE: "warning",
@@ -230,27 +246,46 @@ def _alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
     if verdict is Verdict.HEALTHY and d.failover is None:
         for key in _alerts_open(d):
             d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
+    for about, each in d.live.unsettled.items():
+        if (
+            about.startswith("incident/")
+            and about.count("/") == 1
+            and not str(each.facts.get("verdict")).startswith(verdict.word)
+        ):
+            d.resolve_alert(each.key, "the verdict has changed", final=True)
     forlorn = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
     if d.quiet or not (forlorn or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
         return
-    if verdict is Verdict.XAPI_SLOW and d.now - d.live.verdict_since < d.policy.xapi_down_after:
+    if d.now - d.live.verdict_since < _settling(d, verdict):
         return
-    brief = verdict in _TRANSIENT or is_flapping(d, suspected(d))
-    if brief and d.now - d.live.verdict_since < d.policy.vanished_after:
-        return
+    if verdict is Verdict.XAPI_DOWN and suspected(d) in d.live.gates:
+        return  # its boot gate holds its xapi back, and has an alert of its own
     failing_over = d.record.failover is not None and d.record.failover.step in (Step.PROMOTING, Step.PROMOTED)
     if failing_over and verdict in (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_VANISHED):
         return
-    _raise_verdict(d, verdict.word, _SEVERITY.get(verdict, "critical"), sentence)
+    if verdict is Verdict.HA_MANAGED and d.failover is not None and d.failover.step not in REVERSIBLE:
+        _raise_verdict(d, f"{verdict.word} in mid-failover", "critical", f"{sentence}; {_stands_open(d, d.failover)}")
+    else:
+        _raise_verdict(d, verdict.word, _SEVERITY.get(verdict, "critical"), sentence)
     under = beneath(signs(d)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
     if under in _BENEATH_MATTERS and under is not verdict:
         _raise_verdict(d, f"{verdict.word} over {under.word}", "critical", f"{under.meaning}; {sentence}")
 
 
+def _stands_open(d: Draft, failover: Failover) -> str:
+    """What xapi's HA was armed in the midst of."""
+    old, whom = d.name(failover.old_master) or "no master", d.name(failover.candidate)
+    why = f" ({failover.blocker})" if failover.blocker else ""
+    text = (
+        f"failover {failover.id} from {old} to {whom} is open, at {failover.step.value}{why}, and nothing is done in it"
+    )
+    return f"{text} while HA is armed: once it is disarmed (xe pool-ha-disable), the failover goes on"
+
+
 def _raise_verdict(d: Draft, word: str, severity: str, sentence: str) -> None:
     incident = d.record.incidents if _alerts_open(d) else d.record.incidents + 1
     key = f"incident-{incident}/{word}"
-    if f"{d.record.pool}/{key}" in d.record.open_alerts:
+    if f"{d.record.pool}/{key}" in d.open_alerts:
         return
     pool = d.record.name or d.record.pool
     body = "\n".join([sentence, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])

@@ -221,7 +221,7 @@ def _opened(d: Draft, host: HostId, word: Answer) -> None:
 
 def _resolve(d: Draft, host: HostId, text: str, but: str = "none") -> None:
     prefix = f"{d.record.pool}/{_key(host)}/"
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(prefix) and key != f"{d.record.pool}/{but}":
             d.resolve_alert(key, text)
 
@@ -231,7 +231,7 @@ def _tidy(d: Draft) -> None:
     gone = [host for host, gate in d.live.gates.items() if d.now - gate.at >= GONE_MS]
     if gone:
         d.change(gates={host: gate for host, gate in d.live.gates.items() if host not in gone})
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         kind, _, rest = key.removeprefix(f"{d.record.pool}/").partition("/")
         if kind == "gate-dark" and (why := _no_longer_dark(d, rest)):
             d.resolve_alert(key, why)

@@ -173,7 +173,7 @@ def say_unowned(d: Draft) -> None:
     if since != d.live.held_since:
         d.change(held_since=since)
     prefix = f"{d.record.pool}/hold-"
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(prefix) and key.removeprefix(prefix) not in since and not d.quiet:
             d.resolve_alert(key, f"the hold of {d.name(key.removeprefix(prefix))} is over, or cared for")
     for host in held:

@@ -69,7 +69,7 @@ def elsewhere(d: Draft, event: HostElsewhere) -> None:
         return
     d.change(identity_at={**d.live.identity_at, host: d.now})
     key = f"registration-{host}"
-    if f"{d.record.pool}/{key}" not in d.record.open_alerts:
+    if f"{d.record.pool}/{key}" not in d.open_alerts:
         d.note(Kind.IDENTITY, f"{text}; it was refused", host=host, why=text, frozen=False)
         title = f"{d.record.name or d.record.pool}: {d.name(host)} was refused: it says that it is of another pool"
         body = (
@@ -88,7 +88,7 @@ def refused(d: Draft, event: HostRefused) -> None:
         d.change(agents={**d.live.agents, host: replace(agent, last_heard=max(agent.last_heard, d.asof))})
     d.change(identity_at={**d.live.identity_at, host: d.now})
     key = f"refused-{host}"
-    if f"{d.record.pool}/{key}" in d.record.open_alerts:
+    if f"{d.record.pool}/{key}" in d.open_alerts:
         return
     d.note(Kind.HOST_REFUSED, f"a message of {d.name(host)} was refused: {event.why}", host=host, why=event.why)
     title = f"{d.record.name or d.record.pool}: {d.name(host)}'s agent was refused: it claims what cannot be"
@@ -127,7 +127,7 @@ def calm(d: Draft) -> None:
             d.change(returned={name: n for name, n in d.live.returned.items() if name != host})
     for word, over in (("registration-", "it has not asked any more"), ("refused-", "nothing more was refused")):
         prefix = f"{d.record.pool}/{word}"
-        for key in d.record.open_alerts:
+        for key in d.open_alerts:
             if key.startswith(prefix) and _quiet_for(d, key.removeprefix(prefix)) >= d.policy.boot_grace:
                 d.resolve_alert(key, over)
 

@@ -7,6 +7,7 @@ must not be forgotten is in ``record.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.facts import (
@@ -136,6 +137,19 @@ class WaitingGate:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsettled:
+    """An alert that is not raised yet: its state has not lasted; ``gone_at``: since when it is not so (settling.py)."""
+
+    key: str
+    severity: str
+    title: str
+    body: str
+    facts: dict[str, Any]
+    since: Ms
+    gone_at: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """How an agent was heard in one step; ``excused``: it said goodbye before it fell silent."""
 
@@ -178,6 +192,7 @@ class PoolLive:
     held_since: dict[HostId, Ms] = field(default_factory=dict)  # a hold that nothing owns, seen by this run
     gc_since: dict[HostId, Ms] = field(default_factory=dict)  # garbage collection held, as seen by this run
     owed_since: dict[tuple[HostId, str], Ms] = field(default_factory=dict)  # owed work, as seen by this run
+    refusal_taken: Ms = -1  # when the candidate's refusal that was told last was heard
     recalled: str = ""  # the run id of the power-off that was recalled last
     left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when
     power: dict[HostId, PowerState] = field(default_factory=dict)
@@ -198,6 +213,7 @@ class PoolLive:
     settled_since: Ms | None = None  # since when a pool in transition is healthy
     links: dict[HostId, Link] = field(default_factory=dict)  # how each agent was heard in the step before
     flaps: dict[HostId, tuple[Ms, ...]] = field(default_factory=dict)  # when a lost link came back within ten minutes
+    booted: dict[HostId, tuple[tuple[str, Ms], ...]] = field(default_factory=dict)  # new boots, and when each was heard
     raised: frozenset[HostId] = frozenset()  # hosts whose claim has raised this collector's epoch in this run
     restored: bool = False  # this run found its journal older than what the agents know
     quiet_until: Ms = 0  # this pool's own quiet time, beside the collector's
@@ -239,6 +255,9 @@ class PoolLive:
     locating: tuple[str, ...] = ()  # the orders that ask for it
     pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
+    unsettled: dict[str, Unsettled] = field(default_factory=dict)  # by topic: alerts whose state has not lasted yet
+    closing: dict[str, tuple[Ms, str]] = field(default_factory=dict)  # open alerts that are over then, and why
+    alerted: dict[str, Ms] = field(default_factory=dict)  # when each topic was told last, within the last minute
 
 
 @dataclass(frozen=True, slots=True)

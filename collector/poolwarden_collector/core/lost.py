@@ -48,6 +48,9 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if said.arg("forget"):
         return _forget(d, said, len(lost))
     no = _refusal(d, lost, verdict)
+    if no is not None and said.arg("dry_run"):
+        names = ", ".join(sorted(vm.name for vm in lost))
+        return f"{len(lost)} lost VMs: {names}; none can be started now: {no.why}"
     if no is not None:
         return no
     if not _located(d, lost):
@@ -104,7 +107,7 @@ def _forget(d: Draft, said: OperatorSaid, count: int) -> str:
 
 def _clear(d: Draft, host: HostId, text: str, actor: str = "poolwarden") -> None:
     d.note(Kind.LOST_VMS, text, actor, host=host, vms=[])
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(f"{d.record.pool}/lost-{host}/"):
             d.resolve_alert(key, text)
 

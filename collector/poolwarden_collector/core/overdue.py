@@ -31,7 +31,7 @@ def say(d: Draft) -> None:
     if since != d.live.owed_since:
         d.change(owed_since=since)
     prefix = f"{d.record.pool}/overdue-"
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         host, _, what = key.removeprefix(prefix).partition("/")
         if key.startswith(prefix) and (host, what) not in since:
             d.resolve_alert(key, f"{d.name(host)} is owed that no more")
@@ -48,7 +48,7 @@ def age(d: Draft, item: Owed) -> Ms:
 def _tell(d: Draft, item: Owed) -> None:
     name, pool = d.name(item.host), d.record.name or d.record.pool
     own = f"{d.record.pool}/release-{item.host}/"
-    if item.what == "release" and any(key.startswith(own) for key in d.record.open_alerts):
+    if item.what == "release" and any(key.startswith(own) for key in d.open_alerts):
         return
     body = f"{name} has been owed {_WORDS[item.what]} for an hour. {_ends(d, item, name)}"
     d.raise_alert(f"overdue-{item.host}/{item.what}", "warning", f"{pool}: {name} is still owed something", body)

@@ -35,7 +35,7 @@ def may_be_pointed(d: Draft, host: HostId) -> bool:
     why = repoint_refusal(d, host)
     prefix = f"{d.record.pool}/repoint-{host}/"
     key = f"repoint-{host}/{why.key if why else ''}"
-    for old in d.record.open_alerts:
+    for old in d.open_alerts:
         if old.startswith(prefix) and (not why or old != f"{d.record.pool}/{key}"):
             d.resolve_alert(old, "the reason is gone" if not why else "the reason has changed")
     if why is not None and why != WAITING:
@@ -98,7 +98,7 @@ def _unmark_master(d: Draft) -> None:
 def owed_work(d: Draft) -> None:
     """Pay what is owed to every host that is heard again, towards a master that serves."""
     _unmark_master(d)
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         host = key.removeprefix(f"{d.record.pool}/owed-")
         if host != key and not any(item.host == host for item in d.record.owed):
             d.resolve_alert(key, f"{d.name(host)} is back")

@@ -155,6 +155,12 @@ def _answered_at(d: Draft, failover: Failover) -> Ms:
     return sent.answered_at if sent is not None and sent.answered_at is not None else d.live.step_since
 
 
+def _sent_at(d: Draft, failover: Failover) -> Ms:
+    """When the order was sent last in this run: a candidate's new xapi has its time from then, not from the intent."""
+    sent = d.sent(failover.promote_order) if failover.promote_order else None
+    return max(d.live.step_since, sent.at if sent is not None else 0)
+
+
 def _seen_at(agent: AgentState) -> Ms:
     """When the older of its facts on role and process was seen."""
     observed = agent.facts.observed
@@ -173,7 +179,7 @@ def _never_took_effect(d: Draft, failover: Failover) -> bool:
 def _member_still(d: Draft, failover: Failover) -> bool:
     """Accepted long ago, and yet the candidate's process is the member that it was: only its pool.conf says master."""
     agent = d.heard(failover.candidate)
-    if agent is None or d.now - d.live.step_since < d.policy.promote_budget:
+    if agent is None or d.now - _sent_at(d, failover) < d.policy.promote_budget:
         return False
     return agent.facts.xapi.process == failover.candidate_process and agent.facts.role.running is not Role.MASTER
 
@@ -280,11 +286,15 @@ def _learn_answer(d: Draft, failover: Failover) -> None:
 
 
 def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
-    if reason in ("expired", "busy") or failover.blocked in _OF_THE_SEND:
+    if reason in ("expired", "busy") or d.live.refusal_taken == _answered_at(d, failover):
+        return
+    if failover.blocked in _OF_THE_SEND:
         return  # why it is not sent again goes before the last answer: two blockers that take turns are none
     if reason == NOT_ASKED:
         _not_asked(d, failover, text)
         return
+    # An answer is told once: what is found against the next sending stands until there is another answer.
+    d.change(refusal_taken=_answered_at(d, failover))
     why = f"{d.name(failover.candidate)} refused the promotion: {text or reason}"
     block(d, failover, Blocker.PROMOTE_REFUSED, (failover.candidate, reason), why)
 
@@ -292,6 +302,7 @@ def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
 def _not_asked(d: Draft, failover: Failover, text: str) -> None:
     """Its xapi was not there: nothing began, and the order goes out again; after its time that is a blocker."""
     if d.now - d.live.step_since >= d.policy.promote_budget:
+        d.change(refusal_taken=_answered_at(d, failover))
         name = d.name(failover.candidate)
         step = f"Look at {name}'s xapi; poolwarden restart-xapi {name}. The order is sent again by itself"
         why = f"{name} is to be promoted, and its xapi cannot be asked: {text}"
@@ -466,7 +477,7 @@ def _restart_once(d: Draft, failover: Failover) -> bool:
     """A new xapi that was to be master and does not come up is restarted, once; True while that has its time."""
     agent, order_id = d.heard(failover.candidate), f"{failover.orders}/restart/{failover.candidate}"
     if failover.candidate in failover.restarted:
-        return d.now - d.live.marks.get("restart-new", d.live.step_since) < d.policy.promote_budget
+        return d.now - d.live.marks.get("restart-new", _sent_at(d, failover)) < d.policy.promote_budget
     if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
         return False
     process = agent.facts.xapi.process
@@ -486,7 +497,7 @@ def _await_new_master(d: Draft, failover: Failover) -> None:
     seen = d.heard(failover.candidate)
     if seen is not None and seen.facts.xapi.process and seen.facts.xapi.process != failover.candidate_process:
         d.mark("new-xapi")
-    if d.now - d.live.step_since < d.policy.promote_budget or _restart_once(d, failover):
+    if d.now - _sent_at(d, failover) < d.policy.promote_budget or _restart_once(d, failover):
         return
     agent, name = d.heard(failover.candidate), d.name(failover.candidate)
     if agent is None:

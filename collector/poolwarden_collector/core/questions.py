@@ -42,6 +42,7 @@ from poolwarden_collector.core.record import Failover
 
 NOTHING = Needs()
 LAPSE_MS: Ms = 30_000  # a ground that nobody has found to stand for so long is over
+TELLING_MS: Ms = 2_000  # whoever tells why nothing is begun does so in every pass
 SETTLING_MS: Ms = 10_000  # how long a question stands at the least before another one takes its place
 _CODES = {
     Ask.SHOOT: Blocker.POWER_ON,
@@ -167,12 +168,23 @@ def _put(
     d.note(Kind.ASKED, f"{what}. {answers(identity, needs)}", **data)
     hush(d, "it is asked now")
     d.change(asked_at=d.now, asked_seen=d.now)
-    old, pool = d.name(suspected(d)), d.record.name or d.record.pool
-    code = code_of(kind)
-    title = stands_still(d, failover, code) if failover is not None else f"{pool}: {TITLES[kind].format(d.name(host))}"
-    where = f"{failover.id}/{code.value}" if failover is not None else f"incident-{d.record.incidents}"
-    body = "\n".join([f"{what}.", *stakes, answers(identity, needs)])
-    d.raise_alert(f"{where}/question-{number}", "critical", title, body, old_master=old, question=identity)
+    _announce(d)
+
+
+def _announce(d: Draft) -> None:
+    """The alert of the open question, in every pass."""
+    asked, failover, pool = d.record.question, d.failover, d.record.name or d.record.pool
+    if asked is None or any(key.endswith(f"/question-{asked.number}") for key in d.open_alerts):
+        return
+    code = code_of(asked.kind)
+    if failover is not None and asked.failover == failover.id:
+        title, where = stands_still(d, failover, code), f"{failover.id}/{code.value}/{asked.ground}"
+    else:
+        title = f"{pool}: {TITLES[asked.kind].format(d.name(asked.host))}"
+        where = f"incident-{d.record.incidents}/{asked.ground}"
+    body = "\n".join([f"{asked.what}.", *asked.stakes, answers(asked.id, asked.needs)])
+    old = d.name(suspected(d))
+    d.raise_alert(f"{where}/question-{asked.number}", "critical", title, body, old_master=old, question=asked.id)
 
 
 def _identity(d: Draft, failover: Failover | None, number: int) -> str:
@@ -218,27 +230,25 @@ def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
     question = d.record.question
     if question is not None and not question.failover and question.kind is not Ask.REPAIR:
         withdraw(d, what.text)
+    host = suspected(d)
     if d.live.asked == topic:
         d.change(told_seen=d.now)
-        return
-    hush(d, "the reason has changed")
-    d.change(asked=topic, told_seen=d.now)
-    host = suspected(d)
-    d.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
+    else:
+        hush(d, "the reason has changed")
+        d.change(asked=topic, told_seen=d.now)
+        d.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
     d.raise_alert(f"incident-{d.record.incidents}/{topic}", "critical", title, text, old_master=d.name(host))
 
 
 # ------------------------------------------------------------------------------------------------ no longer asked
 
 
-def hush(d: Draft, why: str) -> None:
-    """What was told is not so any more."""
-    if not d.live.asked:
-        return
+def hush(d: Draft, why: str, final: bool = False) -> None:
+    """What was told is not so any more; by this run or, where this one has told nothing, by an earlier one."""
     d.change(asked="")
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if f"/incident-{d.record.incidents}/refused/" in key:
-            d.resolve_alert(key, why)
+            d.resolve_alert(key, why, final)
 
 
 def withdraw(d: Draft, why: str) -> None:
@@ -252,9 +262,9 @@ def withdraw(d: Draft, why: str) -> None:
 def _end_alerts(d: Draft, why: str) -> None:
     """End the alerts of all questions but the open one."""
     still = f"/question-{d.record.question.number}" if d.record.question is not None else "none"
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if "/question-" in key and not key.endswith(still):
-            d.resolve_alert(key, why)
+            d.resolve_alert(key, why, final=True)
 
 
 def settle(d: Draft) -> None:
@@ -262,9 +272,14 @@ def settle(d: Draft) -> None:
     question = d.record.question
     if question is not None:
         _age(d, question)
-    if d.live.asked and not d.quiet and d.now - d.live.told_seen >= LAPSE_MS:
+    if not d.quiet and d.now - max(d.live.told_seen, d.quiet_until) >= LAPSE_MS:
         hush(d, "it is not so any more")
+    elif d.live.unsettled and d.now - d.live.told_seen >= TELLING_MS:
+        for each in tuple(d.live.unsettled.values()):
+            if "/refused/" in each.key:
+                d.resolve_alert(each.key, "it is not so any more")
     _end_alerts(d, "it was answered, or is asked no more")
+    _announce(d)
 
 
 def _age(d: Draft, question: Question) -> None:

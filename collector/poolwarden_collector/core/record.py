@@ -8,6 +8,7 @@ one field for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
@@ -60,6 +61,9 @@ class HostRecord:
     system_uuid: str = ""
 
 
+TOLD_KEPT = 64  # topics of alerts that a new run does not tell at once again
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedProof:
     """A proof as it was journaled. Re-verification never trusts it alone (see proof.py)."""
@@ -93,6 +97,8 @@ class Failover:
     before: dict[HostId, dict[str, Any]] | None = None  # how the old master saw each host: enabled, unplugged SRs
     blocked: Blocker | None = None
     blocker: str = ""  # the sentence to it, for people
+    next_step: str = ""  # what a person can do about it
+    blocker_told: bool = True  # has it an alert of its own? Else a question has, or its time has to pass first
     topic: str = ""  # the blocker with its subjects: what tells it from another one of the same code
     fence_attempts: tuple[tuple[str, int], ...] = ()
     fence_unbegun: tuple[tuple[str, str], ...] = ()  # devices whose `off` never began, and why; no attempts
@@ -187,6 +193,8 @@ class PoolRecord:
     incidents: int = 0
     restarts: tuple[tuple[HostId, str], ...] = ()  # (host, order id) of this incident's restarts of a master's xapi
     open_alerts: tuple[str, ...] = ()
+    titles: dict[str, str] = field(default_factory=dict)  # of the open alerts, by key
+    told: tuple[str, ...] = ()  # the topics of the last alerts, the newest last
     stale_epoch: int = 0
     holds: int = 0  # toolstack fences ordered in this incident
     doubted: HostId = ""  # who alone says that this journal is not the newest; empty: nobody, or others say so too
@@ -432,8 +440,11 @@ def _restored(record: PoolRecord, entry: Entry) -> PoolRecord:
 def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     key = entry.data["key"]
     incident = max(record.incidents, entry.data.get("facts", {}).get("incident", 0))
-    record = replace(record, incidents=incident)
-    return record if key in record.open_alerts else replace(record, open_alerts=(*record.open_alerts, key))
+    topic = topic_of(key.removeprefix(f"{record.pool}/"))
+    told = (*(other for other in record.told if other != topic), topic)[-TOLD_KEPT:]
+    titles = {**record.titles, key: entry.data.get("title", "")}
+    opened = record.open_alerts if key in record.open_alerts else (*record.open_alerts, key)
+    return replace(record, incidents=incident, open_alerts=opened, titles=titles, told=told)
 
 
 def _pool_listed(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -442,7 +453,17 @@ def _pool_listed(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _alert_resolved(record: PoolRecord, entry: Entry) -> PoolRecord:
-    return replace(record, open_alerts=tuple(key for key in record.open_alerts if key != entry.data["key"]))
+    gone = entry.data["key"]
+    opened = tuple(key for key in record.open_alerts if key != gone)
+    return replace(record, open_alerts=opened, titles={k: title for k, title in record.titles.items() if k != gone})
+
+
+_NUMBERED = re.compile(r"^[^/]*/(?=BLOCKED_)|(?<=^incident)-\d+(?=/)|(?<=/question)-\d+$")
+
+
+def topic_of(key: str) -> str:
+    """What an alert's key (without its pool) is about, whatever the number of the failover, incident or question."""
+    return _NUMBERED.sub("", key)
 
 
 _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
@@ -495,8 +516,10 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
         blocked=lambda f, e: Blocker(e.data["code"]),
         blocker=lambda f, e: e.data["why"],
         topic=lambda f, e: e.data.get("topic", ""),
+        next_step=lambda f, e: e.data.get("next_step", ""),
+        blocker_told=lambda f, e: e.data.get("told", True),
     ),
-    Kind.UNBLOCKED: _on_failover(blocked=None, blocker="", topic=""),
+    Kind.UNBLOCKED: _on_failover(blocked=None, blocker="", topic="", next_step="", blocker_told=True),
     Kind.APPROVED: _on_failover(approval=lambda f, e: dict(e.data)),
     Kind.ACKNOWLEDGED: lambda r, e: replace(r, cooldown=False),
     Kind.CLOSED: _ended(Step.CLOSED, cooldown=True),

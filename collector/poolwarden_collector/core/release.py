@@ -130,7 +130,7 @@ def say_held(d: Draft, verdict: Verdict) -> None:
         return
     prefix = f"{d.record.pool}/release-"
     held = [item for item in d.record.owed if item.what == "release"]
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(prefix) and not any(key.startswith(f"{prefix}{item.host}/") for item in held):
             d.resolve_alert(
                 key, f"the toolstack of {d.name(key.removeprefix(prefix).partition('/')[0])} is held no more"
@@ -146,7 +146,7 @@ def say_held(d: Draft, verdict: Verdict) -> None:
 def _say(d: Draft, host: HostId, why: Reason | None) -> None:
     """One alert per host and reason; none while its release is under way."""
     key, name, pool = f"release-{host}/{why.key if why else ''}", d.name(host), d.record.name or d.record.pool
-    for old in d.record.open_alerts:
+    for old in d.open_alerts:
         if old.startswith(f"{d.record.pool}/release-{host}/") and (not why or old != f"{d.record.pool}/{key}"):
             d.resolve_alert(old, f"what kept the toolstack of {name} held is gone")
     if why:

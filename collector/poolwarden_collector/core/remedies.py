@@ -297,13 +297,20 @@ def relocation_refusal(d: Draft, verdict: Verdict) -> Reason | None:
 def _hold(d: Draft, what: Reason, option: str = "") -> None:
     """Say why nothing is begun, and what a person can do all the same."""
     name = d.name(suspected(d))
+    pool = d.record.name or d.record.pool
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}{option}"
+    if d.record.paused is not None:
+        step = f"To have Poolwarden act: poolwarden resume {pool}"
+    elif why := word_refusal(d, suspected(d), Verdict.VANISHED):
+        step = f"A person's word that {name} is off would change nothing now: {why}"
     title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
     questions.tell(d, Tell.VANISHED, what, f"{name}: {what}. {step}", title)
 
 
 def _withdraw(d: Draft, verdict: Verdict) -> None:
     """The verdict that the question was asked for is over."""
+    if d.failover is not None:
+        questions.hush(d, f"failover {d.failover.id} is decided", final=True)
     if verdict in _ASKED_UNDER or d.quiet:
         return
     questions.hush(d, f"the pool is {verdict.word} now")

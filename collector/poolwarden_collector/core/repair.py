@@ -264,7 +264,7 @@ def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
 def _say(d: Draft, host: HostId, why: Reason) -> None:
     """An alert per member and reason; a new reason takes the place of the old one."""
     key, pool = f"repair-{host}/{why.key}", d.record.name or d.record.pool
-    for old in d.record.open_alerts:
+    for old in d.open_alerts:
         if old.startswith(f"{d.record.pool}/repair-{host}/") and old != f"{d.record.pool}/{key}":
             d.resolve_alert(old, "the reason has changed")
     d.raise_alert(key, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
@@ -281,7 +281,7 @@ def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_onc
 
 
 def _resolve(d: Draft, host: HostId, text: str) -> None:
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         if key.startswith(f"{d.record.pool}/repair-{host}/"):
             d.resolve_alert(key, text)
 

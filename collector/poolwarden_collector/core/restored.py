@@ -232,5 +232,5 @@ def _owe(d: Draft, host: HostId, why: str) -> None:
 def settle(d: Draft) -> None:
     """The alert is over once the long quiet time has passed and everybody was heard again."""
     standing = d.quiet or d.live.silent or d.record.doubted
-    if f"{d.record.pool}/restored" in d.record.open_alerts and not standing:
+    if f"{d.record.pool}/restored" in d.open_alerts and not standing:
         d.resolve_alert(f"{d.record.pool}/restored", "the quiet time is over; the pool is judged by what is heard now")

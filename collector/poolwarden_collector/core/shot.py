@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core import stakes
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, unblock
@@ -231,10 +232,9 @@ def landed(d: Draft, failover: Failover) -> None:
     """A power-off was carried out after its failover had been given up: a person has to know, until it is back."""
     host, name, pool = failover.old_master, d.name(failover.old_master), d.record.name or d.record.pool
     body = (
-        f"failover {failover.id} had been given up, and the power-off of {name} that it had ordered before was carried "
-    )
-    body += (
-        f"out all the same: whatever ran there has ended. Once no failover decides about it: poolwarden fence on {name}"
+        f"Poolwarden switched {name} off: failover {failover.id} had been given up, and the power-off that it had "
+        f"ordered before could not be recalled. Lost with it: {stakes.running_vms(d, host)}{stakes.named(d, host)}. "
+        f"Once no failover decides about it: poolwarden fence on {name}"
     )
     title = f"{pool}: {name} was switched off after its failover had ended"
     d.raise_alert(f"landed-{host}/{failover.old_boot}", "critical", title, body)
@@ -242,7 +242,7 @@ def landed(d: Draft, failover: Failover) -> None:
 
 def settle_landed(d: Draft) -> None:
     """Whoever was switched off so is heard in another boot, or is no host of the pool any more."""
-    for key in d.record.open_alerts:
+    for key in d.open_alerts:
         host, _, boot = key.removeprefix(f"{d.record.pool}/landed-").partition("/")
         if not key.startswith(f"{d.record.pool}/landed-"):
             continue

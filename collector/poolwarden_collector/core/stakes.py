@@ -36,7 +36,7 @@ def vms(d: Draft, host: HostId) -> tuple[str, ...]:
 
 def of_shot(d: Draft, host: HostId) -> tuple[str, ...]:
     """What is at stake, a sentence each."""
-    found = [f"{d.name(host)}: {running_vms(d, host)}{_names(d, host)}; powering it off kills them"]
+    found = [f"{d.name(host)}: {running_vms(d, host)}{named(d, host)}; powering it off kills them"]
     found.append("their storage: " + _storage(d))
     best = next((r for r in rank(d, host, None) if not r.limitation), None)
     if best is None:
@@ -52,13 +52,16 @@ def stale_need(d: Draft, host: HostId) -> Ms:
     return copies.needed(old) if old is not None else 0
 
 
-def _names(d: Draft, host: HostId) -> str:
+def named(d: Draft, host: HostId) -> str:
     """The VMs by name, as far as any database that was read in this run has them."""
     agent = d.agent(host)
     running = agent.facts.domains if agent is not None and agent.facts.domains is not None else ()
     known: dict[str, str] = {}
     for sent in d.live.sent.values():
-        placements = sent.result.placements if sent.result is not None else None
+        result = sent.result
+        placements = (
+            result.placements or (result.claim.placements if result.claim is not None else None) if result else None
+        )
         known.update({item.vm: item.name for item in placements.placements if item.name} if placements else {})
     names = sorted(known[vm] for vm in running if vm in known)
     if not names:

@@ -113,7 +113,7 @@ def watch(d: Draft) -> None:
     for host, state in d.live.strangers.items():
         key, pool = f"stranger-{host}", d.record.name or d.record.pool
         silent = d.now - state.last_heard
-        if f"{d.record.pool}/{key}" in d.record.open_alerts:
+        if f"{d.record.pool}/{key}" in d.open_alerts:
             if silent >= TOLD_AFTER_MS and not state.connected:
                 _resolve(d, host, "it is not heard any more")
         elif d.now - state.connected_at >= TOLD_AFTER_MS and silent < d.policy.suspect_after and d.record.master:
@@ -129,5 +129,5 @@ def watch(d: Draft) -> None:
 
 def _resolve(d: Draft, host: HostId, text: str) -> None:
     key = f"{d.record.pool}/stranger-{host}"
-    if key in d.record.open_alerts:
+    if key in d.open_alerts:
         d.resolve_alert(key, text)

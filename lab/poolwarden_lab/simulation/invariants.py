@@ -17,6 +17,9 @@ I16 An order for another pool, host or boot, or with a lower epoch or term than 
 I17 No running VM is terminated because of anything Poolwarden did (see kills.py), unless an operator accepted as many
     (``expected_kills`` names a story's own exceptions).
 
+I18 No topic of an alert is told more than once a minute by one collector and its journal, over its restarts; and none
+    is over sooner than its settling time after it was told (core/settling.py).
+
 At the end: I13 where nobody serves, or a failover stands still, there is an open alert (or an operator's pause). I15
 while the pool is called Healthy every reachable member follows the one master, or is owed that.
 """
@@ -28,7 +31,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.record import Step, topic_of
+from poolwarden_collector.core.settling import MINUTE_MS, settling
 from poolwarden_lab.simulation.kills import Kills
 from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.simulation.network import COLLECTOR
@@ -67,6 +71,7 @@ class Invariants:
         self._numbers: dict[str, tuple[int, int]] = {}
         self.heard_at: dict[str, int] = {}  # when what was heard last of a host was sent
         self._hearings: dict[str, deque[tuple[int, int]]] = {}  # of each host the last ones: heard, sent, ms
+        self._told: dict[tuple[str, str], int] = {}  # (collector, topic) -> when it was told last
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
         self._looked_at = 0
 
@@ -80,6 +85,7 @@ class Invariants:
     def journal_changed(self, node: str) -> None:
         """A ledger was lost, restored or copied, on purpose."""
         self._opinions.pop(node, None)
+        self._told = {key: at for key, at in self._told.items() if key[0] != node}
 
     # ------------------------------------------------------------------------------------------ after every event
 
@@ -188,6 +194,7 @@ class Invariants:
 
     def on_commit(self, shell: SimShell, commit: Commit) -> None:
         """A transaction has become durable."""
+        self._alerts(shell.node, commit)
         if shell.node not in self._opinions:
             self.opinion(shell.node)  # with this commit in it
             return
@@ -195,6 +202,18 @@ class Invariants:
         ha_since = self._ha_since() if news else None
         for entry in commit.entries:
             self._opinions[shell.node].add(entry, shell, ha_since)
+
+    def _alerts(self, node: str, commit: Commit) -> None:
+        for alert in commit.alerts:
+            about = topic_of(alert.key.removeprefix(f"{self.world.uuid}/"))
+            before = self._told.get((node, about))
+            age = self.world.now - before if before is not None else None
+            if isinstance(alert, out.AlertRaised):
+                if age is not None and age < MINUTE_MS:
+                    self._fail("I18", f"the alert {about} was told {age} ms ago, and is told again: {alert.title}")
+                self._told[node, about] = self.world.now
+            elif age is not None and age < settling(about):
+                self._fail("I18", f"the alert {about} was told {age} ms ago, and is over: {alert.text}")
 
     def on_effect(self, shell: SimShell, effect: out.Effect) -> None:
         """An effect is about to be performed."""
