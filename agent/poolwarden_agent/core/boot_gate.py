@@ -184,7 +184,8 @@ def _members(now: BootNow) -> Optional[Decision]:
         # safety: filtered is not silent; who is there and says nothing may be the master, however long it takes.
         return Decision(SHUT, "%s is alive and tells no role (%s)" % (untold[0].address, untold[0].text or "no answer"))
     missing = [m.address for m in now.members if m.said == SILENT]
-    if ours and (not missing or now.waited_ms >= NETWORK_ALIVE_MS):
+    # safety: a collector that let it wait and is gone has seen somebody whom this host does not see.
+    if ours and (not missing or (now.waited_ms >= NETWORK_ALIVE_MS and not now.let_wait)):
         return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address)
     if ours:
         # A host that was just promoted is silent while its xapi restarts, and its members do not know of it yet.

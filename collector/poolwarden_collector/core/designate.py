@@ -9,6 +9,8 @@ Rules
 * Only where nothing stands against it: Healthy, one verified master, every host live and enabled (xapi aborts in its
   first phase otherwise), HA off, no upgrade, no failover, no running task that a restart of xapi would cancel, and a
   target that could also be promoted.
+* Every host's xapi restarts, and terminates the running VMs that the master's database does not place there: where one
+  would, or that is not known, the role stays where it is.
 * The database is pushed first. What stood against it is asked again right before the order.
 * One order, never a second one: an answer that does not come is not guessed but waited for in the facts, at most
   ``transition_hold``. Success is the target serving and every heard host following it; the change of master raises the
@@ -26,14 +28,17 @@ from poolwarden_collector.core.candidate import limitation
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Outcome, Role, Tri
+from poolwarden_collector.core.facts import HostId, Ms, Outcome, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import DesignateMaster, Preconditions
 from poolwarden_collector.core.permission import command_refusal
+from poolwarden_collector.core.placements import at_stake
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
-from poolwarden_collector.core.reasons import Cause
+from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Verdict
+
+READ_WITHIN_MS: Ms = 8_000  # the master's file is being read
 
 # ------------------------------------------------------------------------------------------------ asked for
 
@@ -44,6 +49,13 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     no = _refusal(d, host, verdict)
     if no is not None:
         return no
+    lost = _lost(d)
+    if lost is None:
+        d.change(pending=(*d.live.pending, (said, d.now + READ_WITHIN_MS)))
+        return ""
+    if lost:
+        step = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
+        return No("unsafe", f"every host's xapi restarts in a switchover, and {lost}", step)
     before = verified(d)
     steps = (
         f"push the database of {d.name(before)} to every member, have {d.name(before)} hand the role to {name} "
@@ -130,6 +142,19 @@ def _pool_refusal(d: Draft, master: HostId) -> str:
     return ""
 
 
+def _lost(d: Draft) -> str | None:
+    """What the restarts of a switchover would kill, host by host, or why that is not known; None: it is being asked."""
+    found, waiting = [], False
+    for host in sorted(d.record.hosts, key=d.name):
+        kills = at_stake(d, host) if d.heard(host) is not None else ()
+        waiting = waiting or kills is None
+        if isinstance(kills, Reason):
+            found.append(f"what that of {d.name(host)} would kill is not known: {kills}")
+        elif kills:
+            found.append(f"that of {d.name(host)} would kill {', '.join(kill.name for kill in kills)}")
+    return None if waiting else "; ".join(found)
+
+
 # ------------------------------------------------------------------------------------------------ under way
 
 
@@ -157,6 +182,12 @@ def _order(d: Draft, plan: Designation) -> None:
     why = f"the database was not pushed: {after.sync_failure}" if after.sync_failure else _standing(d, plan.host)
     if not why and verified(d) != plan.before:
         why = f"{d.name(plan.before)} is not the master any more"
+    lost = "" if why else _lost(d)
+    if lost is None and d.now - (d.live.designating or d.now) < d.policy.transition_hold:
+        return
+    # safety: the push may have changed what the database places where; the forecast is of the file as it is now.
+    if lost or lost is None:
+        why = lost or "what the restarts would kill could not be read in time"
     if why:
         _ended(d, plan, "abandoned", why)
         return

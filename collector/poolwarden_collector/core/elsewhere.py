@@ -14,7 +14,8 @@ Rules
 * While there is one, no failover is decided and none goes on by itself before its promote intent, nor is the order sent
   again after it: an operator is asked, by name of each such host. His yes covers exactly these hosts, in this failover;
   another one is asked about anew.
-* Who has confirmed the old master's death by hand in this run has ordered this failover: he is not asked again.
+* Who has confirmed the old master's death has said nothing of these hosts: he is asked about them all the same. The
+  same word may have been given to another collector, and both would promote.
 * A host that says that it acts as master, or follows another one that answers, is no question: nothing goes on beside
   it, as the last look would say, and it is asked again until it says something else.
 * The question ends by itself when its hosts are heard, or fall silent altogether.
@@ -96,7 +97,8 @@ def may_send(d: Draft, failover: Failover) -> bool:
         return False
     hosts = unheard_alive(d)
     open_ones = tuple(host for host in hosts if host not in questions.accepted_unheard(d, failover))
-    if not open_ones or (failover.human is not None and d.live.human_at is not None):
+    # safety: a word that the old master is off says nothing of these; another collector may have been given the same.
+    if not open_ones:
         return True
     if failover.blocked == Blocker.UNHEARD_MEMBER:
         _look_on(d, failover)

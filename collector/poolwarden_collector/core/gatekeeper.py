@@ -136,7 +136,8 @@ def _nobody_heard(d: Draft, host: HostId) -> Answer | None:
     """Nobody serves and no failover speaks against it: is anybody who is heard on the way to be master?"""
     poised = [other for other in set_as_master(d) if other != host]
     if poised:
-        return Answer(WAIT, f"{d.name(poised[0])} is set to be master by its pool.conf or its process")
+        why = f"{d.name(poised[0])} is set to be master by its pool.conf or its process"
+        return Answer(WAIT, why, ground=f"poised/{poised[0]}")
     address = d.record.address_of(host)
     for other in sorted(d.record.hosts, key=d.name):
         agent = d.heard(other)
@@ -144,8 +145,11 @@ def _nobody_heard(d: Draft, host: HostId) -> Answer | None:
             continue
         if address and agent.facts.role.master_address != address:
             return Answer(WAIT, f"{d.name(other)} follows {agent.facts.role.master_address}")
-    if d.record.master not in ("", host):
-        return Answer(WAIT, f"{d.name(d.record.master)} was the master when the pool was last heard")
+    before = d.record.master
+    if before not in ("", host) and d.heard(before) is None and not excused(d, before):
+        # safety: stricter than for any other silent host; being dark, however long, is not enough for the last master.
+        why = f"{d.name(before)} was the master when the pool was last heard, and is not proven off"
+        return Answer(WAIT, why, ground=f"unheard/{before}/was-master", waits=(before,))
     return None
 
 

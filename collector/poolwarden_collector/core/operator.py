@@ -18,10 +18,12 @@ from poolwarden_collector.core import (
     binding,
     dead,
     designate,
+    elsewhere,
     holds,
     lost,
     named,
     planned,
+    questions,
     remedies,
     silenced,
     switching,
@@ -32,12 +34,13 @@ from poolwarden_collector.core.confirmation import reads_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import unblock
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.evidence import signs
+from poolwarden_collector.core.evidence import serving, signs
 from poolwarden_collector.core.facts import Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.permission import deposed
-from poolwarden_collector.core.placements import placements_of
+from poolwarden_collector.core.placements import at_stake, placements_of
+from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.restart import order_restart, restart_refusal
 from poolwarden_collector.core.verdict import Verdict, judge
 
@@ -91,7 +94,14 @@ def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if why := remedies.word_refusal(d, host, verdict):
         return f"confirmed: {name} counts as off until it gives a sign of life; {why}"
     remedies.by_word(d, host)
-    return f"confirmed; failover {d.failover.id if d.failover else ''} goes on with a last look at every member"
+    failover = d.failover
+    if failover is None:
+        return "confirmed"
+    asked = [host for host in elsewhere.unheard_alive(d) if host not in questions.accepted_unheard(d, failover)]
+    if asked:
+        which = elsewhere.said(d, tuple(asked))
+        return f"confirmed; before failover {failover.id} goes on one thing more is asked (poolwarden status): {which}"
+    return f"confirmed; failover {failover.id} goes on with a last look at every member"
 
 
 def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
@@ -141,6 +151,18 @@ def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
             return No(
                 "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
             )
+    elif serving(d) == (d.record.master,):
+        # safety: a member's new xapi terminates what its master's database does not place there; the word named no VM.
+        kills = at_stake(d, host)
+        if kills is None:
+            d.change(pending=(*d.live.pending, (said, d.now + 8_000)))
+            return ""
+        if kills:
+            if isinstance(kills, Reason):
+                return No("unsafe", f"restarting the xapi of {name} is not safe: {kills}", "poolwarden explain POOL")
+            lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
+            step = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
+            return No("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", step)
     order_restart(d, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
     return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
 

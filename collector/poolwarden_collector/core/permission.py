@@ -104,6 +104,8 @@ def may_begin_again(d: Draft) -> Reason | None:
     to five minutes. It is forgotten once the pool has been healthy for ten, or a failover has promoted; and a master
     that reads OFF twice is no such ground.
     """
+    if landing := _still_landing(d):
+        return landing
     at, times = d.live.aborted_at, d.live.aborts
     wait = min(AGAIN_AFTER_MS << max(0, times - 1), LONGEST_AGAIN_MS)
     if times > 1 and successor_off(d):
@@ -113,6 +115,16 @@ def may_begin_again(d: Draft) -> Reason | None:
     left = (wait - (d.now - at)) / 1000
     more = f", as the {times - 1} before it: another may begin in {left:.0f} s" if times > 1 else ""
     return Reason(Cause.JUST_ENDED, f"the last failover ended without a promotion just now{more}")
+
+
+def _still_landing(d: Draft) -> Reason | None:
+    """A power-off of *another* host, ordered by the last failover, that has no certain result yet; None if none has."""
+    last = d.record.failover
+    if last is None or last.open or last.fence_pending is None or last.old_master == suspected(d):
+        return None
+    # safety: the next failover would forget it, and the gate of that host would open while its off may still land.
+    why = f"a power-off of {d.name(last.old_master)} that was ordered before may still land"
+    return Reason(Cause.LANDING, why, (last.old_master,))
 
 
 def standing_refusal(d: Draft) -> Reason | None:

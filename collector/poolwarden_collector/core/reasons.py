@@ -34,6 +34,7 @@ class Cause(Enum):
     BEHIND = "behind"
     COOLDOWN = "cool-down"
     JUST_ENDED = "just-ended"
+    LANDING = "landing"
     BOOT_GRACE = "boot-grace"
     SURVIVORS = "survivors"
     SERVES = "serves"

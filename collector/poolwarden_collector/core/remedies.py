@@ -166,6 +166,8 @@ def word_refusal(d: Draft, host: HostId, verdict: Verdict) -> str:
     if failover is not None:
         after = failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING
         return f"failover {failover.id} is past its proof" if after else ""
+    if poised := [other for other in set_as_master(d) if other != host]:
+        return f"no failover begins: {set_to_be_master(d, poised[0])}"
     if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
         return f"no failover begins while the pool is {verdict.word}: {verdict.meaning}"
     if d.record.paused is not None:

@@ -13,9 +13,10 @@ Rules
   restart: as good as heard. Excused (silenced.py: proven off, or confirmed): it blocks nothing.
 * Everybody else is waited for: nothing but those two, or a word on the booting host itself, ends the wait.
 * Except: some other host follows the booting one, nobody contradicts, and all who are waited for have been dark to
-  everybody who asked, for ten minutes: it opens, loudly. Dark is silence on every way there is; a host that is alive
-  and tells no role (its ports may be filtered) is never dark. So one dead member keeps no pool down for ever, and a
-  pool of two, where nobody is left to follow, waits for a person.
+  the booting host and to each that is heard and follows it, for ten minutes: it opens, loudly. Dark is silence on every
+  way there is, begins anew with each sign of life, and is not what one host alone sees over a link that may be cut; a
+  host that is alive and tells no role (its ports may be filtered) is never dark. So one dead member keeps no pool down
+  for ever, and a pool of two, where nobody is left to follow, waits for a person.
 * A journal in which no serving master has ever listed the pool's hosts knows of nobody who is missing: wait.
 """
 
@@ -30,7 +31,7 @@ from poolwarden_collector.core.live import Told
 from poolwarden_collector.core.look import MOST_ASKED, ORDER_VALID_MS, PLAIN_PORT
 from poolwarden_collector.core.orders import ProbeNow, Target
 from poolwarden_collector.core.power import view
-from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.silenced import excused, lives
 
 DARK_MS: Ms = 600_000
 ASK_EVERY_MS: Ms = 4_000  # each agent; two silent hosts cost it some seconds
@@ -81,6 +82,8 @@ def missing(d: Draft, booting: HostId) -> tuple[HostId, ...]:
 
 def ask(d: Draft, booting: HostId) -> None:
     """Have the missing hosts asked for their role: each agent two of them at a time, the longest unasked first."""
+    # safety: whoever has given any sign of life was not dark, and begins anew.
+    d.change(dark={host: dark for host, dark in d.live.dark.items() if not lives(d, host)})
     silent = [host for host in missing(d, booting) if d.record.address_of(host)]
     for asker in sorted(d.live.agents):
         targets = [host for host in silent if host != asker]
@@ -148,12 +151,19 @@ def judge(d: Draft, booting: HostId, asked_since: Ms) -> Judged:
         if against := _against(d, booting, host, said[host]):
             return against
     address = d.record.address_of(booting)
-    follows = [host for host in silent if any(_settled_member(told) for told in said[host].values())]
+    follows = [host for host in silent if any(_settled_member(told, asked_since) for told in said[host].values())]
     waits = tuple(host for host in silent if host not in follows)
     if not waits:
         return Judged()
     members = [host for host in d.record.hosts if host != booting and speaks(d, host) and _member_of(d, host, address)]
-    dark = tuple(host for host in waits if _dark_for(d, host) >= DARK_MS)
+    # safety: dark to the followers too, not to the booting host alone: between those two there may just be a cut link.
+    askers = (booting, *members)
+    dark = tuple(
+        host
+        for host in waits
+        if _dark_for(d, host) >= DARK_MS
+        and all(asker in said[host] and said[host][asker].said is Said.SILENT for asker in askers)
+    )
     # safety: only beside a host that follows this one; alone, silence would be the whole proof.
     if (follows or members) and dark == waits and d.now - asked_since >= DARK_MS:
         return Judged(dark=dark)
@@ -180,10 +190,10 @@ def _against(d: Draft, booting: HostId, host: HostId, said: dict[HostId, Told]) 
     return None
 
 
-def _settled_member(told: Told) -> bool:
+def _settled_member(told: Told, asked_since: Ms) -> bool:
     """Has it said over a whole fuse that it follows (whom, is judged already)?"""
     # safety: one that was told to become master before this gate asked says for ten seconds more that it follows.
-    return told.said is Said.FOLLOWS and told.at - told.since >= FUSE_MS
+    return told.said is Said.FOLLOWS and told.at - max(told.since, asked_since) >= FUSE_MS
 
 
 def _member_of(d: Draft, host: HostId, address: str) -> bool:
