@@ -111,7 +111,8 @@ def test_who_is_owed_a_tombstone_is_shut_unless_it_is_the_master_on_record(asked
     assert (said.decision, said.successor) == ("shut", uuid(2))
     assert decision(asked, owes(1)) == "open"
     for other in (owes(3), owes(1, "repoint")):
-        assert decision(asked, succeeded, other) == "wait"  # somebody else was the master when the pool was last heard
+        assert decision(asked, succeeded, other) == "open"  # that one is heard, and is no master any more
+        assert decision(asked, succeeded, silent(2), other) == "wait"
 
 
 def test_beside_one_that_serves_it_is_shut(asked: Moment) -> None:
@@ -134,7 +135,8 @@ def test_while_a_heard_member_follows_somebody_else_it_waits(asked: Moment) -> N
 
 
 def test_where_somebody_else_was_master_it_waits(asked: Moment) -> None:
-    assert decision(asked, record(master=uuid(3))) == "wait"
+    assert decision(asked, record(master=uuid(3)), silent(3)) == "wait"
+    assert decision(asked, record(master=uuid(3))) == "open"  # it is heard, and follows
     assert decision(asked, record(master="")) == "open"
 
 

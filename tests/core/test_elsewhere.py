@@ -81,10 +81,16 @@ def test_no_promotes_nobody() -> None:
     assert not g.promoted() and not g.has(Kind.DECIDED)
 
 
-def test_who_confirms_the_masters_death_has_ordered_it() -> None:
+def test_who_confirms_the_masters_death_is_asked_about_them_all_the_same() -> None:
     g = vanished(5)
     reply = g.say("confirm-fenced", 1, typed_name="host-1", how="cord pulled")
     assert reply is not None and reply.accepted, reply
+    assert "one thing more is asked" in reply.text
+    g.run(40_000)
+    question = g.pool.record.question
+    assert not g.promoted() and question is not None
+    said = g.say("approve", id=question.id)
+    assert said is not None and said.accepted, said
     g.run(40_000)
     assert len(g.promoted()) == 1
 

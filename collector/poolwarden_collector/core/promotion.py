@@ -303,10 +303,14 @@ def _not_asked(d: Draft, failover: Failover, text: str) -> None:
     """Its xapi was not there: nothing began, and the order goes out again; after its time that is a blocker."""
     if d.now - d.live.step_since >= d.policy.promote_budget:
         d.change(refusal_taken=_answered_at(d, failover))
-        name = d.name(failover.candidate)
-        step = f"Look at {name}'s xapi; poolwarden restart-xapi {name}. The order is sent again by itself"
-        why = f"{name} is to be promoted, and its xapi cannot be asked: {text}"
-        block(d, failover, Blocker.NOT_ASKED, (failover.candidate,), why, step)
+        _cannot_be_asked(d, failover, text)
+
+
+def _cannot_be_asked(d: Draft, failover: Failover, text: str) -> None:
+    name = d.name(failover.candidate)
+    step = f"Look at {name}'s xapi; poolwarden restart-xapi {name}. The order is sent again by itself"
+    why = f"{name} is to be promoted, and its xapi cannot be asked: {text}"
+    block(d, failover, Blocker.NOT_ASKED, (failover.candidate,), why, step)
 
 
 def _resend(d: Draft, failover: Failover) -> None:
@@ -389,6 +393,9 @@ def _not_again(d: Draft, failover: Failover, gone: Reason) -> None:
         give_up(d, failover, f"its promotion was never begun, and what it stood on is so no more: {gone}")
         return
     if gone.code in _ASKABLE and not forecast.allows(d, failover, failover.candidate):
+        return
+    if gone.code is Cause.XAPI:
+        _cannot_be_asked(d, failover, gone.text)
         return
     name, step = d.name(failover.candidate), ""
     if gone.code is not Cause.ALIVE:
