@@ -221,6 +221,18 @@ def test_an_agent_that_does_not_answer_such_questions_opens_nothing() -> None:
     assert g.gate(1_400_000).decision == "wait", "silence that nobody was asked about is no darkness"
 
 
+def test_what_the_booting_host_alone_has_asked_is_no_darkness() -> None:
+    """Its follower cannot ask: between the booting host and the silent one there may just be a cut link."""
+    g = Booting()
+    g.silence(3)
+    mute = OrderEnd.DONE
+    g.on_order = lambda host, order: (
+        OrderOutcome(order.order_id, order.kind_name, mute) if host.uuid == uuid(2) else g.default(host, order)
+    )
+    g.reboot()
+    assert g.gate(1_400_000).decision == "wait"
+
+
 def test_a_heard_host_whose_agent_does_not_tell_its_pool_conf_is_asked_as_well() -> None:
     g = Booting()
     g.host(3).pool_conf = Role.UNKNOWN
