@@ -58,6 +58,8 @@ def within(frozen: Any, found: Any) -> bool:
         return all(key in found and within(value, found[key]) for key, value in frozen.items())
     if isinstance(frozen, list) and isinstance(found, list) and len(frozen) == len(found):
         return all(within(one, other) for one, other in zip(frozen, found, strict=True))
+    if isinstance(frozen, str) and isinstance(found, list) and found[:1] == ["E"]:
+        found = str(found[2]).lower().replace("_", "-")  # a word then, a type of its own now
     nothing = ("", None)
     return bool(frozen == found) or (frozen in nothing and found in nothing)  # however it is spelled
 
