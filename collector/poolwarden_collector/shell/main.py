@@ -21,6 +21,7 @@ import click
 from poolwarden_collector.shell import ca, clock
 from poolwarden_collector.shell.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.config import Config, ConfigError, load
+from poolwarden_collector.shell.diskless import Diskless
 from poolwarden_collector.shell.effects import Performer, Replies, order_sender
 from poolwarden_collector.shell.fence_config import ENVIRONMENT_FILE, read_environment
 from poolwarden_collector.shell.fence_metadata import check_devices
@@ -55,6 +56,7 @@ class Parts:
     fencer: Fencer
     prober: Prober
     outbox: Outbox
+    diskless: Diskless
     telemetry: Telemetry
     operators: OperatorApi
 
@@ -72,7 +74,9 @@ def assemble(config: Config, journal: Journal) -> Parts:
     performer = Performer(roster, sessions, fencer, prober, replies, inbox)
     telemetry = Telemetry(config.state_dir)
     service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
-    outbox = Outbox(journal, make_sinks(config.alerts), service.write, service.publish)
+    sinks = make_sinks(config.alerts)
+    outbox, diskless = Outbox(journal, sinks, service.write, service.publish), Diskless(sinks, config.name)
+    service.on_stall(diskless.stalled, diskless.over)
     service.on_alert(outbox.nudge)
     service.on_absence(fencer.cut_off)
     service.on_stand_down(fencer.cut_off)
@@ -84,6 +88,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         fencer,
         prober,
         outbox,
+        diskless,
         telemetry,
         OperatorApi(service, journal, inbox, replies, version(), telemetry),
     )
@@ -136,6 +141,7 @@ async def stop(parts: Parts) -> None:
     await parts.prober.stop()
     await parts.operators.stop()
     await parts.outbox.stop()
+    await parts.diskless.stop()
     await asyncio.to_thread(parts.telemetry.stop)
 
 

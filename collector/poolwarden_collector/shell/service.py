@@ -90,6 +90,8 @@ class Service:
         self._on_alert: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
+        self._on_stall: Callable[[str], None] = lambda _: None
+        self._on_resume: Callable[[], None] = lambda: None
         self._fronts: dict[PoolId, Ms] = {}
         self._read_until: Ms | None = None  # what came before that has been read from the streams
         self._behind_since: Ms | None = None
@@ -120,6 +122,10 @@ class Service:
     def on_stand_down(self, cut: Callable[[PoolId], None]) -> None:
         """What to do at once in a pool in which this collector stands down."""
         self._on_stand_down = cut
+
+    def on_stall(self, stalled: Callable[[str], None], over: Callable[[], None]) -> None:
+        """Whom to tell that nothing can be recorded, at each attempt, and that it can be again."""
+        self._on_stall, self._on_resume = stalled, over
 
     def publish(self, rows: list[Row]) -> None:
         """Rows have become durable."""
@@ -324,6 +330,7 @@ class Service:
             self.roster.stalled_at = self.roster.now()
         self.roster.stalled = why
         self._retry_at = self.roster.now() + RETRY_MS
+        self._on_stall(why)
 
     def _hold(self, happening: Happening) -> None:
         if isinstance(happening.event, OperatorSaid):
@@ -346,6 +353,7 @@ class Service:
         away = now - (self.roster.stalled_at or now)
         _log.warning("the journal can be written again after %.1f s; quiet time begins anew", away / 1000)
         self.roster.stalled, self.roster.stalled_at = "", None
+        self._on_resume()
         self.roster.be_quiet_again(now)
         await self._raise_epoch()
         for happening in self._backlog.take_all():
