@@ -149,9 +149,11 @@ class Observer(object):
         toolstack = port.toolstack() if self._held() else None
         now = port.mono_ms()
         known = before.at_ms != 0 and (generation, source) == (before.generation, before.source)
+        # What an agent finds when it starts may be of long ago: since when is not known until it changes.
+        generation_since = before.generation_since_ms if known else (now if before.at_ms != 0 else 0)
         member_since = before.member_since_ms if before.role == role == MEMBER else (now if role == MEMBER else 0)
         return HostSeen(
-            now, role, master, source, generation, before.generation_since_ms if known else now, armed, disks, memory,
+            now, role, master, source, generation, generation_since, armed, disks, memory,
             domains, address, before.pool, before.rolling_upgrade, member_since, toolstack, port.database_written_s(),
         )  # fmt: skip
 

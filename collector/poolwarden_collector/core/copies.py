@@ -190,8 +190,9 @@ def too_old(d: Draft, host: HostId) -> CopyAge | None:
 
 
 def accepted_by(copy: CopyAge, accepted: Ms) -> bool:
-    """Does somebody's word for copies up to ``accepted`` ms cover this one? An unknown age is covered by any word."""
-    return accepted > 0 and (copy.age_ms is None or copy.age_ms <= accepted)
+    """Does somebody's word for copies up to ``accepted`` ms cover this one?"""
+    # safety: a yes to some minutes is none to an age that nobody knows: that one has a number of its own, and is asked.
+    return accepted > 0 and accepted >= needed(copy)
 
 
 def needed(copy: CopyAge) -> Ms:

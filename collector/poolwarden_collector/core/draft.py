@@ -118,8 +118,7 @@ class Draft:
         agent = pool.live.agents.get(host)
         if agent is None or not agent.connected or not agent.reported:
             return None
-        silent = self.now - self.site.behind_ms - agent.last_heard
-        return agent if silent < pool.policy.suspect_after else None
+        return agent if self.asof - agent.last_heard < pool.policy.suspect_after else None
 
     def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices that are not quarantined."""

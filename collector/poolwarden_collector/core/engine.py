@@ -47,6 +47,8 @@ from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.verdict import Permit, Verdict, beneath, judge
 
 RESTARTS_FORGOTTEN_MS: Ms = 600_000
+STEADY_MS: Ms = 60_000  # Healthy for so long, without a break
+UNSTEADY_MS: Ms = 300_000
 ORDERS_KEPT = 512
 
 
@@ -200,6 +202,29 @@ def _say_verdict(d: Draft, verdict: Verdict) -> None:
         if verdict is Verdict.VANISHED:
             _mark_silence(d)
     _alert_verdict(d, verdict, sentence)
+    _say_unsteady(d, verdict)
+
+
+def _say_unsteady(d: Draft, verdict: Verdict) -> None:
+    """A pool whose verdict comes and goes, or that stays Suspect: nothing of it lasts long enough to be told."""
+    key, pool = "unsteady", d.record.name or d.record.pool
+    calm = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= STEADY_MS
+    told = bool(_alerts_open(d)) or d.failover is not None  # by the alerts of that
+    if calm or told or d.quiet:
+        if d.live.unsteady_since is not None:
+            d.change(unsteady_since=None)
+        if f"{d.record.pool}/{key}" in d.open_alerts and not d.quiet:
+            d.resolve_alert(f"{d.record.pool}/{key}", f"{pool} is steady again, or told by another alert")
+    elif verdict is Verdict.SUSPECT and d.live.unsteady_since is None:
+        d.change(unsteady_since=d.now)
+    elif d.live.unsteady_since is not None and d.now - d.live.unsteady_since >= UNSTEADY_MS:
+        minutes = (d.now - d.live.unsteady_since) / 60_000
+        body = (
+            f"For {minutes:.0f} minutes it has not been Healthy for one minute in a row, and no state lasted long "
+            f"enough to act on; now it is {verdict.word}: {describe(d, verdict)}. Look at its xapi. "
+            f"poolwarden explain {pool}"
+        )
+        d.raise_alert(key, "critical", f"{pool}: not steady", body)
 
 
 def _mark_silence(d: Draft) -> None:

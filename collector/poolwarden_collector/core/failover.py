@@ -179,6 +179,13 @@ def _approved(d: Draft, failover: Failover) -> bool:
         if failover.blocked is Blocker.UNAPPROVED:
             unblock(d)
         return True
+    if d.policy.mode == "observe":
+        # No yes carries it in this mode; the word that decided it is from before this run, and is asked for again.
+        name = d.name(failover.old_master)
+        why = f"the pool's mode is observe, and the word about {name} is from before this collector's start"
+        step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
+        block(d, failover, Blocker.NEEDS_HUMAN, (failover.old_master, "observe"), why, step)
+        return False
     what = f"failover {failover.id} goes on only with an operator's word: the pool's mode is {d.policy.mode}"
     kind = Ask.TOOLSTACK if failover.path is Path.TOOLSTACK else Ask.FAILOVER
     others = (word.key,) if (word := needs_word(d)) is not None else ()

@@ -144,7 +144,7 @@ def _nobody_heard(d: Draft, host: HostId) -> Answer | None:
         if agent is None or other == host or agent.facts.role.pool_conf is not Role.MEMBER:
             continue
         if address and agent.facts.role.master_address != address:
-            return Answer(WAIT, f"{d.name(other)} follows {agent.facts.role.master_address}")
+            return Answer(WAIT, f"{d.name(other)} follows {agent.facts.role.master_address}", ground=f"follows/{other}")
     before = d.record.master
     if before not in ("", host) and d.heard(before) is None and not excused(d, before):
         # safety: stricter than for any other silent host; being dark, however long, is not enough for the last master.

@@ -192,6 +192,7 @@ class PoolLive:
     held_since: dict[HostId, Ms] = field(default_factory=dict)  # a hold that nothing owns, seen by this run
     gc_since: dict[HostId, Ms] = field(default_factory=dict)  # garbage collection held, as seen by this run
     owed_since: dict[tuple[HostId, str], Ms] = field(default_factory=dict)  # owed work, as seen by this run
+    unsteady_since: Ms | None = None  # since when the pool has not been Healthy for a minute; None: it is steady
     refusal_taken: Ms = -1  # when the candidate's refusal that was told last was heard
     recalled: str = ""  # the run id of the power-off that was recalled last
     left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when

@@ -96,7 +96,8 @@ def ask(
     denied = d.record.asked.denied.get(ground, "")
     if failover is not None:
         said = f"{what}; {denied}" if denied else what
-        block(d, failover, code_of(kind), (ground, denied), said, alert=bool(denied))
+        step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew" if denied else ""
+        block(d, failover, code_of(kind), (ground, denied), said, step, alert=bool(denied))
     question = d.record.question
     if denied or (question is not None and _keeps(question, kind, host)):
         return
@@ -247,7 +248,7 @@ def hush(d: Draft, why: str, final: bool = False) -> None:
     """What was told is not so any more; by this run or, where this one has told nothing, by an earlier one."""
     d.change(asked="")
     for key in d.open_alerts:
-        if f"/incident-{d.record.incidents}/refused/" in key:
+        if "/incident-" in key and "/refused/" in key:
             d.resolve_alert(key, why, final)
 
 

@@ -39,7 +39,8 @@ _SETTLING: tuple[tuple[re.Pattern[str], Ms], ...] = tuple(
         (r".*/question$", 0),
         # Standstills that another answer or reading ends by itself within seconds; the others have waited already.
         (r"BLOCKED_(LAST_LOOK|NO_WITNESS|NOT_EVERYBODY|KILL_FORECAST)", 10_000),
-        (r"BLOCKED_(NO_CLAIM|NO_CANDIDATE|PROMOTE_REFUSED|PROOF_NOT_RENEWED|NOT_ASKED)", 10_000),
+        (r"BLOCKED_(NO_CLAIM|NO_CANDIDATE|PROMOTE_REFUSED|PROOF_NOT_RENEWED)", 10_000),
+        (r"BLOCKED_NOT_ASKED", 30_000),  # a xapi starts in less
         (r"incident/refused/", 20_000),  # nothing is begun: a device has two attempts of 8 s until it is unknown
         (r"repoint-", 15_000),  # an answer about the VMs at stake is fresh for 10 s
         (r"repair-", 15_000),

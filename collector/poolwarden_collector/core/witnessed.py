@@ -48,11 +48,14 @@ def stands(d: Draft, failover: Failover) -> str:
     if d.live.witnesses_since is None:
         d.change(witnesses_since=d.now)
     told = {host: answer for host in asked if (answer := _told(d, failover, host)) is not None}
+    # That nothing reaches it from the old master is often why that one was succeeded: only another answer counts.
+    if (last := told.get(failover.old_master)) is not None and last.said is Said.SILENT:
+        told.pop(failover.old_master)
     for host in sorted(told, key=d.name):
         # safety: an answer to a question that was put after it said itself that it serves.
         if told[host].said is Said.ACTS:
             return f"{d.name(host)} has asked its xapi, and it acts as master"
-    for host in asked:
+    for host in _in_turn(d, asked):
         _ask(d, failover, host)
     waited = d.now - (d.live.witnesses_since or d.now)
     if not told and waited >= UNANSWERED_MS:
@@ -71,7 +74,19 @@ def _askers(d: Draft, failover: Failover) -> tuple[HostId, ...]:
         and (agent := d.heard(host)) is not None
         and "probe_now" in agent.hello.capabilities
     ]
-    return tuple(sorted(found, key=lambda host: (host == failover.old_master, d.name(host)))[:MOST_ASKED])
+    return tuple(sorted(found, key=lambda host: (host == failover.old_master, d.name(host))))
+
+
+def _in_turn(d: Draft, askers: tuple[HostId, ...]) -> tuple[HostId, ...]:
+    """Those whose last question is the longest ago; no fourth one while three have just been asked."""
+
+    def at(host: HostId) -> Ms:
+        last = d.sent(d.live.witnesses.get(host, ("", ""))[1])
+        return last.at if last is not None else -1
+
+    free = MOST_ASKED - sum(1 for host in askers if at(host) >= 0 and d.now - at(host) < ASK_EVERY_MS)
+    due = [host for host in askers if at(host) < 0 or d.now - at(host) >= ASK_EVERY_MS]
+    return tuple(sorted(due, key=at)[: max(0, free)])
 
 
 def _told(d: Draft, failover: Failover, asker: HostId) -> RoleAnswer | None:
