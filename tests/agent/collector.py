@@ -32,11 +32,11 @@ class Stream(object):
         """Bodies of this kind that came so far."""
         return [getattr(m, kind) for m in list(self.messages) if m.WhichOneof("body") == kind]
 
-    def wait(self, kind, accept=lambda body: True, limit_s=10.0):
+    def wait(self, kind, accept=lambda body: True, limit_s=30.0):
         """The first body of this kind that is accepted."""
         return until(lambda: next(iter(b for b in self.of(kind) if accept(b)), None), limit_s, kind)
 
-    def fresh(self, kind, accept=lambda body: True, limit_s=10.0):
+    def fresh(self, kind, accept=lambda body: True, limit_s=30.0):
         """The first accepted body of this kind that comes from now on."""
         known = len(self.of(kind))
         return until(lambda: next(iter(b for b in self.of(kind)[known:] if accept(b)), None), limit_s, kind)
@@ -119,7 +119,7 @@ class Collector(rpc.AgentLinkServicer):
         message = pb.CollectorMessage(**body) if body else None
         self._loop.call_soon_threadsafe(stream.outgoing.put_nowait, message)
 
-    def stream(self, number=0, limit_s=10.0):
+    def stream(self, number=0, limit_s=30.0):
         """The stream with this number, once it has said Hello and sent a full report."""
         until(lambda: len(self.streams) > number, limit_s, "stream %d" % number)
         stream = self.streams[number]

@@ -15,7 +15,7 @@ POOL = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 OTHER = "99999999-2222-3333-4444-555555555555"
 
 
-def until(condition, limit_s=10.0, what=""):
+def until(condition, limit_s=30.0, what=""):
     """Wait for a condition; its value."""
     deadline = time.monotonic() + limit_s
     while True:
