@@ -19,6 +19,8 @@ from poolwarden_agent.dom0.slots import Slots
 from .test_dom0 import dom0
 from .tree import OTHER
 
+pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time in each
+
 CALLS = ("open", "pwrite", "write", "fsync", "rename", "link", "unlink", "close", "chmod")
 # What an agent makes durable over a failover: each line is answered before the next one is begun.
 HISTORY = (

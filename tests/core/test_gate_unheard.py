@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.core.pool import POOL, QUIET, Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
@@ -15,6 +16,8 @@ from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.orders import AnswerGate
 from poolwarden_collector.core.readiness import not_ready
 from poolwarden_collector.core.record import PoolRecord
+
+pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time in each
 
 
 class Booting(Guarded):

@@ -18,6 +18,8 @@ from poolwarden_collector.shell.inbox import MOST_WAITING, Inbox
 from .rig import HOSTS, POOL, running, until
 from .test_service import World
 
+pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time in each
+
 EVERY_MS = 2_000
 
 

@@ -249,6 +249,7 @@ ANY = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(hello=messages(pb.Hello), rest=ANY, stamps=st.lists(NUMBERS, min_size=5, max_size=5))
 def test_nothing_that_a_host_says_breaks_a_step_a_store_or_a_restart(
