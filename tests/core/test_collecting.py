@@ -17,6 +17,8 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.record import apply
 from poolwarden_collector.core.status import status
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 
 def new_master(g: Guarded) -> int:
     return next(h.n for h in g.hosts if h.uuid == g.promoted()[0])

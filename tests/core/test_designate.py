@@ -10,6 +10,8 @@ from poolwarden_collector.core.facts import OrderOutcome, Outcome, PoolView, Pro
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import DesignateMaster, Order
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 ABLE = CAPABLE | {"sync_database", "designate_master"}
 
 

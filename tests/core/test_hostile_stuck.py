@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.core.pool import QUIET, Guarded, Host, address, uuid
 from tests.core.test_hostile_proof import lose, until
 
@@ -14,6 +15,8 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import Order, PowerOff
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import Owed, Step, apply
+
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
 
 def alerts(g: Guarded) -> list[Entry]:

@@ -25,6 +25,8 @@ from poolwarden_collector.core.orders import Order, PowerOff, RaiseEpoch, ReadPo
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import Step
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 
 class Twice(Guarded):
     """Everything is delivered twice, the second time at once after the first."""

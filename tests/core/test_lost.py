@@ -22,6 +22,8 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import DeclareHostDead, LocateVms, Order, StartVm
 from poolwarden_collector.core.policy import Policy
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 ABLE = CAPABLE | {"declare_host_dead", "start_vm", "locate_vms"}
 DB = PlacementView(True, 50, "state.db", (running("vm-1", uuid(1), "web"), running("vm-2", uuid(1), "db")))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Hello, OrderOutcome, Power, Role, Tombstone
 from poolwarden_collector.core.facts import Outcome as End
@@ -14,6 +16,8 @@ from poolwarden_collector.core.record import PoolRecord, Step, fold
 from poolwarden_collector.core.status import status
 
 from .pool import POOL, QUIET, Guarded, Host, address, uuid
+
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
 
 class Remembering(Guarded):

@@ -10,6 +10,8 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order, Repoint
 from poolwarden_collector.core.policy import Policy
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 ACTS = ("repoint", "restart_xapi")
 
 

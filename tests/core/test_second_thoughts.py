@@ -21,6 +21,8 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 
 def intended(answer: bool = False) -> Guarded:
     """A pool that has lost its master's power, up to the promote intent; the candidate does not answer the order."""

@@ -12,6 +12,8 @@ from poolwarden_collector.core.facts import OrderOutcome, Power, Role, RoleAnswe
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 
 def without_agent(n: int = 3) -> Guarded:
     """A healthy pool in which one member's agent is gone and its xapi serves on."""

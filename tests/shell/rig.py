@@ -170,7 +170,7 @@ async def running(folder: Path, extra: str = "", top: str = "", collector: str =
         journal.close()
 
 
-async def until(condition: Any, within: float = 5.0) -> Any:
+async def until(condition: Any, within: float = 30.0) -> Any:
     """Wait until ``condition()`` is true; its value."""
     async with asyncio.timeout(within):
         while not (value := condition()):
