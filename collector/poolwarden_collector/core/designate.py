@@ -20,6 +20,8 @@ Rules
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from poolwarden_collector.core import sync
 from poolwarden_collector.core.aftermath import Designation
 from poolwarden_collector.core.answer import No
@@ -33,7 +35,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import DesignateMaster, Preconditions
 from poolwarden_collector.core.permission import command_refusal
-from poolwarden_collector.core.placements import at_stake
+from poolwarden_collector.core.placements import SPARE_THEM, at_stake
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Verdict
@@ -49,13 +51,12 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     no = _refusal(d, host, verdict)
     if no is not None:
         return no
-    lost = _lost(d)
-    if lost is None:
+    stake = _stake(d)
+    if stake is None:
         d.change(pending=(*d.live.pending, (said, d.now + READ_WITHIN_MS)))
         return ""
-    if lost:
-        step = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
-        return No("unsafe", f"every host's xapi restarts in a switchover, and {lost}", step)
+    if stake.why:
+        return No("unsafe", f"every host's xapi restarts in a switchover, and {stake.why}", stake.next_step)
     before = verified(d)
     steps = (
         f"push the database of {d.name(before)} to every member, have {d.name(before)} hand the role to {name} "
@@ -142,17 +143,26 @@ def _pool_refusal(d: Draft, master: HostId) -> str:
     return ""
 
 
-def _lost(d: Draft) -> str | None:
-    """What the restarts of a switchover would kill, host by host, or why that is not known; None: it is being asked."""
-    found, waiting = [], False
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What the restarts of a switchover would kill, or why that is not known, and what helps; empty: nothing."""
+
+    why: str
+    next_step: str
+
+
+def _stake(d: Draft) -> Stake | None:
+    """The stake of every heard host's restart; None: it is being asked."""
+    found, waiting, unknown = [], False, False
     for host in sorted(d.record.hosts, key=d.name):
         kills = at_stake(d, host) if d.heard(host) is not None else ()
         waiting = waiting or kills is None
         if isinstance(kills, Reason):
+            unknown = True
             found.append(f"what that of {d.name(host)} would kill is not known: {kills}")
         elif kills:
             found.append(f"that of {d.name(host)} would kill {', '.join(kill.name for kill in kills)}")
-    return None if waiting else "; ".join(found)
+    return None if waiting else Stake("; ".join(found), "poolwarden explain POOL" if unknown else SPARE_THEM)
 
 
 # ------------------------------------------------------------------------------------------------ under way
@@ -182,12 +192,11 @@ def _order(d: Draft, plan: Designation) -> None:
     why = f"the database was not pushed: {after.sync_failure}" if after.sync_failure else _standing(d, plan.host)
     if not why and verified(d) != plan.before:
         why = f"{d.name(plan.before)} is not the master any more"
-    lost = "" if why else _lost(d)
-    if lost is None and d.now - (d.live.designating or d.now) < d.policy.transition_hold:
+    stake = _stake(d)
+    if not why and stake is None and d.now - (d.live.designating or d.now) < d.policy.transition_hold:
         return
     # safety: the push may have changed what the database places where; the forecast is of the file as it is now.
-    if lost or lost is None:
-        why = lost or "what the restarts would kill could not be read in time"
+    why = why or (stake.why if stake is not None else "what the restarts would kill could not be read in time")
     if why:
         _ended(d, plan, "abandoned", why)
         return

@@ -200,7 +200,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if agent is None:
         return No("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
     if why := _held_back(d, verdict):
-        return No("held", why)
+        return No("held", why, "poolwarden explain POOL tells when nothing holds the pool any more; then again")
     if said.arg("gc") == "yes":
         return _release_gc(d, said, agent)
     if agent.facts.hold is None:

@@ -39,7 +39,7 @@ from poolwarden_collector.core.facts import Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.permission import deposed
-from poolwarden_collector.core.placements import at_stake, placements_of
+from poolwarden_collector.core.placements import SPARE_THEM, at_stake, placements_of
 from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.restart import order_restart, restart_refusal
 from poolwarden_collector.core.verdict import Verdict, judge
@@ -52,14 +52,16 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
         handler(d, said, verdict) if handler else No("unknown-verb", f"{said.verb!r} is no command of this collector")
     )
     if isinstance(answer, No):
-        d.note(
-            Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {answer.why}", said.actor, code=answer.code
-        )
-        # Every next step names this pool, so that it can be typed as it stands.
-        step = re.sub(r"\bPOOL\b", d.record.name or d.record.pool, answer.next_step)
-        d.do(Reply(said.request_id, False, answer.why, answer.code, step))
+        _refuse(d, said, answer)
     elif answer:
         d.do(Reply(said.request_id, True, answer))
+
+
+def _refuse(d: Draft, said: OperatorSaid, no: No) -> None:
+    d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
+    # Every next step names this pool, so that it can be typed as it stands.
+    step = re.sub(r"\bPOOL\b", d.record.name or d.record.pool, no.next_step)
+    d.do(Reply(said.request_id, False, no.why, no.code, step))
 
 
 def _pause(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
@@ -161,8 +163,7 @@ def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
             if isinstance(kills, Reason):
                 return No("unsafe", f"restarting the xapi of {name} is not safe: {kills}", "poolwarden explain POOL")
             lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-            step = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
-            return No("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", step)
+            return No("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
     order_restart(d, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
     return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
 
@@ -179,14 +180,18 @@ def pending_commands(d: Draft, verdict: Verdict) -> None:
                 kept = (*d.live.pending[:-1], (said, until))
                 d.change(pending=kept)
         else:
-            no = _TOO_LATE[said.verb](d, said)
-            d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
-            d.do(Reply(said.request_id, False, no.why, no.code, no.next_step))
+            _refuse(d, said, _TOO_LATE.get(said.verb, _too_late)(d, said))
 
 
 def _restart_too_late(d: Draft, said: OperatorSaid) -> No:
     why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
     return No("no-evidence", why, "Try again; look at poolwarden explain POOL.")
+
+
+def _too_late(d: Draft, said: OperatorSaid) -> No:
+    """Of any command that waits for evidence and has no words of its own: total, so that no step ever fails for one."""
+    why = f"what {said.verb} rests on could not be read in time"
+    return No("no-evidence", why, "Try again; poolwarden explain POOL shows who is not heard.")
 
 
 _TOO_LATE: dict[str, Callable[[Draft, OperatorSaid], No]] = {

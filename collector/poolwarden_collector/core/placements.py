@@ -35,6 +35,10 @@ def _answer(sent: Sent) -> PlacementView | None:
     return sent.result.placements
 
 
+# What a person can do about VMs that a restart of xapi would kill.
+SPARE_THEM = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
+
+
 def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | Reason | None:
     """VMs that a restart of this member's xapi would terminate, or why that is not known; None: it is being asked.
 

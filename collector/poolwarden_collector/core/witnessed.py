@@ -10,9 +10,10 @@ Rules
 -----
 * Once the candidate says that it serves, other heard agents of the pool ask it for its role. One that was told "acts
   as master" is enough, and *promoted* is written; until then nobody is repointed and nothing is owed.
-* Other answers contradict it: it follows somebody, it is there and tells no role, or nothing comes from it. A xapi that
-  has just started is given some time; then the failover stands still, says who was told what, and goes on by itself
-  when one of them is told otherwise.
+* Other answers contradict it: it follows somebody, it is there and tells no role, or nothing comes from it. That the
+  succeeded master reaches nothing there is none: that is often why it was succeeded. All are asked, three at a time,
+  whoever was asked longest ago first. A xapi that has just started is given some time; then the failover stands still,
+  says who was told what, and goes on by itself when one of them is told otherwise.
 * Who cannot be asked, or whose agent never brings an answer, is no witness; where there is none, the host's own word
   stands, and the journal says that it stood alone.
 """
