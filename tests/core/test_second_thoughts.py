@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.core.known import after, record
 from tests.core.pool import Guarded, Host, address, uuid
 
 from poolwarden_collector.core.facts import (
@@ -19,7 +20,10 @@ from poolwarden_collector.core.facts import (
 )
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.permission import may_begin_again
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.reasons import Cause
+from poolwarden_collector.core.record import Failover, Step
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -267,3 +271,14 @@ def test_a_ground_that_comes_back_is_given_ever_longer_to_settle() -> None:
     g.host(1).power = Power.UNKNOWN
     g.run(900_000)
     assert 4 <= g.kinds().count("aborted") <= 7
+
+
+def test_a_power_off_of_another_host_that_may_still_land_is_waited_for() -> None:
+    """The next failover would forget it, and the gate of that host would open while its off may still land."""
+    g = Guarded()
+    g.run(4_000)
+    last = Failover("f", uuid(3), "boot-3-1", 1, step=Step.ABORTED, fence_pending=("bmc-3", "run"))
+    found = may_begin_again(after(g, record(failover=last)))
+    assert found is not None and found.code is Cause.LANDING and "host-3" in found.text
+    for other in (replace(last, fence_pending=None), replace(last, old_master=uuid(1))):
+        assert may_begin_again(after(g, record(failover=other))) is None

@@ -87,3 +87,22 @@ async def test_a_channel_that_has_not_taken_the_beginning_is_not_told_the_end() 
     await until(lambda: takes.states() == ["firing", "resolved", "firing"])
     assert takes.taken[0]["occurrence"] <= takes.taken[2]["occurrence"]
     await told.stop()
+
+
+async def test_an_end_that_comes_while_the_beginning_is_on_its_way_is_told_after_it() -> None:
+    on_its_way, go_on = threading.Event(), threading.Event()
+
+    class Slow(Channel):
+        def deliver(self, parcel: Parcel) -> None:
+            on_its_way.set()
+            go_on.wait(30)
+            super().deliver(parcel)
+
+    slow = Slow("webhook:slow")
+    told = Diskless((slow,), "test", lambda _: None, after_s=0.0)
+    told.stalled("the disk is full")
+    await until(on_its_way.is_set)
+    told.over()
+    go_on.set()
+    await until(lambda: slow.states() == ["firing", "resolved"])
+    await told.stop()

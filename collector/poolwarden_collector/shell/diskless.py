@@ -12,9 +12,11 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import syslog
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.journal import Parcel
@@ -36,6 +38,16 @@ def to_syslog(text: str) -> None:
     syslog.syslog(syslog.LOG_DAEMON | syslog.LOG_CRIT, text)
 
 
+@dataclass(slots=True)
+class Episode:
+    """One time that nothing can be recorded; ``occurrence``: its begin, s since 1970."""
+
+    occurrence: int
+    raised_at: str
+    text: str = ""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Diskless:
     """Told by the service whenever the journal could not be written, and when it can be again."""
 
@@ -52,82 +64,85 @@ class Diskless:
         self._say = say
         self._after_s = after_s
         self._since: float | None = None
-        self._occurrence = 0
-        self._raised_at = ""
-        self._told: set[str] = set()  # the channels that took the beginning
+        self._episode: Episode | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._telling = False
 
     def stalled(self, why: str) -> None:
         """The journal cannot be written (again): ``why`` in one clause. Called at each attempt."""
         now = asyncio.get_running_loop().time()
         if self._since is None:
-            self._since, self._occurrence = now, clock.wall_ms() // 1000
-            self._raised_at, self._telling = clock.wall_text(), False
-            self._told.clear()
+            self._since = now
             self._say(f"poolwarden: {self._title()}: {why}")
-        if not self._telling and now - self._since >= self._after_s:
-            self._telling = True
-            self._to_all("firing", f"{why}. {_NEXT_STEP}", self._sinks)
+        if self._episode is None and now - self._since >= self._after_s:
+            self._episode = Episode(clock.wall_ms() // 1000, clock.wall_text())
+            for sink in self._sinks:
+                task = asyncio.ensure_future(self._tell(sink, self._episode, f"{why}. {_NEXT_STEP}"))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     def over(self) -> None:
         """It can be written again."""
         if self._since is None:
             return
-        lasted = asyncio.get_running_loop().time() - self._since
-        self._since = None
-        self._cancel()
-        text = f"the journal can be written again, after {lasted:.0f} s"
+        text = f"the journal can be written again, after {asyncio.get_running_loop().time() - self._since:.0f} s"
         self._say(f"poolwarden: {self._collector}: {text}")
-        self._to_all("resolved", text, tuple(sink for sink in self._sinks if sink.name in self._told))
+        if self._episode is not None:
+            self._episode.text = text
+            self._episode.over.set()
+        self._since = self._episode = None
 
     async def stop(self) -> None:
         """Tell nothing more."""
         tasks = tuple(self._tasks)
-        self._cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _title(self) -> str:
         return f"{self._collector}: NOTHING IS DECIDED OR DONE: the collector cannot record anything"
 
-    def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+    async def _tell(self, sink: Sink, episode: Episode, body: str) -> None:
+        """One channel's beginning, and after it, never before, its end."""
+        if not await self._deliver(sink, episode, "firing", body, while_it_lasts=True):
+            return
+        await episode.over.wait()
+        await self._deliver(sink, episode, "resolved", episode.text, while_it_lasts=False)
 
-    def _to_all(self, state: str, body: str, sinks: tuple[Sink, ...]) -> None:
-        for sink in sinks:
-            task = asyncio.ensure_future(self._deliver(sink, state, body))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _deliver(self, sink: Sink, state: str, body: str) -> None:
+    async def _deliver(self, sink: Sink, episode: Episode, state: str, body: str, while_it_lasts: bool) -> bool:
+        """Has the channel taken it? Tried again until it has, or until what it says is over."""
         attempts = 0
-        while True:
-            parcel = self._parcel(sink.name, state, body, attempts)
+        while not (while_it_lasts and episode.over.is_set()):
             try:
-                await asyncio.to_thread(sink.deliver, parcel)
+                await asyncio.to_thread(sink.deliver, self._parcel(sink.name, episode, state, body, attempts))
             except SinkError as error:
                 wait = retry_after_ms(attempts) / 1000
                 _log.warning("alert %s to %s: %s; again in %.0f s", KEY, sink.name, error, wait)
                 attempts += 1
-                await asyncio.sleep(wait)
+                await self._pause(episode, wait, while_it_lasts)
             else:
-                if state == "firing":
-                    self._told.add(sink.name)
-                return
+                return True
+        return False
 
-    def _parcel(self, sink: str, state: str, body: str, attempts: int) -> Parcel:
+    async def _pause(self, episode: Episode, wait: float, while_it_lasts: bool) -> None:
+        if not while_it_lasts:
+            await asyncio.sleep(wait)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await episode.over.wait()
+
+    def _parcel(self, sink: str, episode: Episode, state: str, body: str, attempts: int) -> Parcel:
         payload = {
             "key": KEY,
-            "occurrence": self._occurrence,
+            "occurrence": episode.occurrence,
             "state": state,
             "severity": "critical",
             "title": self._title(),
             "body": body,
             "pool": {"uuid": "", "name": ""},
             "collector": self._collector,
-            "raised_at": self._raised_at,
+            "raised_at": episode.raised_at,
             "resolved_at": clock.wall_text() if state == "resolved" else "",
             "data": {},
         }
-        return Parcel(0, KEY, self._occurrence, state, sink, "", payload, attempts, 0)
+        return Parcel(0, KEY, episode.occurrence, state, sink, "", payload, attempts, 0)
