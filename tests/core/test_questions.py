@@ -124,7 +124,7 @@ def test_recovery_withdraws_the_question() -> None:
 def test_a_denied_shot_is_not_asked_again_in_this_incident() -> None:
     g = hung()
     assert said(g, "deny", reason="the VMs matter more").accepted
-    g.run(3 * 3_600_000)
+    g.run(1_800_000)
     assert question(g) is None and not g.has(Kind.DECIDED) and shots(g) == []
     assert said(g, "approve", shoot="yes").code == "nothing-asked"
     g.host(1).agent = g.host(1).answers = True

@@ -71,6 +71,7 @@ QUESTIONS: dict[Ask, Path] = {
     Ask.TOOLSTACK: here("ask-toolstack"),
     Ask.RESTART: here("ask-restart"),
     Ask.REPAIR: here("ask-repair"),
+    Ask.RECOVER: here("ask-recover"),
     Ask.UNHEARD: SCENARIOS / "unheard-member-approved.txt",
 }
 

@@ -18,10 +18,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from poolwarden_collector.core import binding, copies, forecast, promotion, questions, repair, restart, restored
+from poolwarden_collector.core import (
+    agentless,
+    binding,
+    copies,
+    forecast,
+    promotion,
+    questions,
+    repair,
+    restart,
+    restored,
+)
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
-from poolwarden_collector.core.asked import Ask, Needs, Question
+from poolwarden_collector.core.asked import OF_MEMBERS, Ask, Needs, Question
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort
@@ -53,7 +63,7 @@ def approve(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
         return given
     if question.failover:
         return _approve_open(d, said, verdict, question, given)
-    if question.kind in (Ask.RESTART, Ask.REPAIR):
+    if question.kind in (Ask.RESTART, *OF_MEMBERS):
         return _approve_remedy(d, said, verdict, question, given)
     return _approve_decision(d, said, verdict, question, given)
 
@@ -147,7 +157,8 @@ def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No
 
 def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms: tuple[str, ...]) -> None:
     """Journal the yes on the open failover; it counts from now."""
-    overruled, failover = needs_word(d), d.failover
+    failover = d.failover
+    overruled = needs_word(d) if question.kind not in OF_MEMBERS else None  # these move no role
     # What was said yes to before in this failover still counts; a remedy's yes is about no other host.
     earlier = questions.approval(d, failover) if failover is not None else {}
     before, copies_before = earlier.get("hosts", ()), earlier.get("generations", {})
@@ -219,8 +230,12 @@ def _decision_refusal(d: Draft, verdict: Verdict, path: Path, host: HostId) -> R
 
 def _approve_remedy(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
     """Restart the master's xapi, or repair a member, at the operator's word."""
-    approve_it = restart.approve if question.kind is Ask.RESTART else repair.approve
-    answer = approve_it(d, question, verdict, given.kill, said.actor)
+    answer: str | No | None
+    if question.kind is Ask.RECOVER:
+        answer = agentless.approve(d, question)
+    else:
+        approve_it = restart.approve if question.kind is Ask.RESTART else repair.approve
+        answer = approve_it(d, question, verdict, given.kill, said.actor)
     if answer is None:
         d.change(pending=(*d.live.pending, (said, d.now + EVIDENCE_WAIT_MS)))
         return ""

@@ -32,6 +32,11 @@ class Ask(Enum):
     GENERATION = "generation"  # promote a copy that is far ahead of the last one that the master was seen with
     UNHEARD = "unheard"  # go on although members are alive whose agents are not heard
     REPAIR = "repair"  # repoint a member or restart its xapi
+    RECOVER = "recover"  # have the new master tell members that have no agent
+
+
+OF_MEMBERS = (Ask.REPAIR, Ask.RECOVER)
+"""Questions about members of a master that serves; the master's own matters go before them."""
 
 
 class Tell(Enum):

@@ -28,7 +28,7 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, set_as_master
-from poolwarden_collector.core.facts import HostId, PlacementView, Role
+from poolwarden_collector.core.facts import HostId, Ms, PlacementView, Role
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import ReleaseGc
@@ -39,6 +39,8 @@ from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.release import own_file_refusal
 from poolwarden_collector.core.silenced import excused
 from poolwarden_collector.core.verdict import Verdict
+
+LOOK_UP_MS: Ms = 15_000  # for the database of a held host to be read, before it is told without it
 
 
 class Held(StrEnum):
@@ -181,14 +183,38 @@ def say_unowned(d: Draft) -> None:
             agent = d.heard(host)
             term = agent.facts.hold.term if agent is not None and agent.facts.hold is not None else 0
             name, pool = d.name(host), d.record.name or d.record.pool
+            if f"{prefix}{host}" not in d.open_alerts and not _looked_up(d, host, since[host]):
+                continue
             body = (
                 f"the toolstack of {name} is held by Poolwarden since term {term}, nothing else starts xapi there, and "
-            )
-            body += "no failover in this collector's journal owns that. To end it: poolwarden release "
-            body += (
-                f"{name} --as-master (no other host may be master), or poolwarden release {name} once another serves"
+                f"no failover in this collector's journal owns that. If no other host is master: "
+                f"{_to_release_as_master(d, host)}. Once another host serves: poolwarden release {name}"
             )
             d.raise_alert(f"hold-{host}", "critical", f"{pool}: {name} is held, and no failover owns that", body)
+
+
+def _looked_up(d: Draft, host: HostId, since: Ms) -> bool:
+    """Is it known which hosts its own database lists? Who is silent is named before anything is advised."""
+    file = placements_of(d, host)
+    if file is not None:
+        _learn(d, host, file)
+    return file is not None or d.now - since >= d.policy.xapi_down_after + LOOK_UP_MS
+
+
+def _silent_beside(d: Draft, host: HostId) -> list[HostId]:
+    """Every other host on record that has not said what it is, and may be the master that serves."""
+    others = sorted((other for other in d.record.hosts if other != host), key=d.name)
+    return [other for other in others if d.heard(other) is None and not excused(d, other)]
+
+
+def _to_release_as_master(d: Draft, host: HostId) -> str:
+    """What to do, in this order, before and when it is released as master."""
+    release = f"poolwarden release {d.name(host)} --as-master"
+    silent = [d.name(other) for other in _silent_beside(d, host)]
+    if not silent:
+        return release
+    off = f"Make sure that {' and '.join(silent)} {'is' if len(silent) == 1 else 'are'} off, then: "
+    return off + "; then: ".join([*(f"poolwarden confirm-fenced {name}" for name in silent), release])
 
 
 # ------------------------------------------------------------------------------------------------ at a word
@@ -213,7 +239,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
         return _as_master(d, said)
     if d.record.master == host or serving(d) != (d.record.master,):
         why = f"no other host serves as master: there is nobody of whom {name} could be a member"
-        return No("no-master", why, f"poolwarden release {name} --as-master")
+        return No("no-master", why, _to_release_as_master(d, host))
     if not _owned(d, host):
         text = f"{name} is owed the release of its toolstack, as {said.actor} ordered"
         d.note(Kind.OWED, text, said.actor, host=host, what="release", successor="")
@@ -246,11 +272,10 @@ def _as_master(d: Draft, said: OperatorSaid) -> str | No:
         return ""
     _learn(d, host, file)
     # safety: whoever has not said what it is may be the master that serves.
-    silent = [x for x in sorted(d.record.hosts, key=d.name) if x != host and d.heard(x) is None and not excused(d, x)]
-    if silent:
+    if silent := _silent_beside(d, host):
         names = ", ".join(d.name(other) for other in silent)
         why = f"{names} {'is' if len(silent) == 1 else 'are'} not heard and may be the master"
-        return No("host-unheard", why, f"Make sure that it is off, then: poolwarden confirm-fenced {d.name(silent[0])}")
+        return No("host-unheard", why, _to_release_as_master(d, host))
     refusal = own_file_refusal(d, host)
     if refusal == WAITING:
         d.change(pending=(*d.live.pending, (said, d.now + 8_000)))

@@ -179,6 +179,7 @@ class PoolLive:
     # Boot, decision, term and ground of the last word on each gate.
     gate_words: dict[HostId, tuple[str, str, int, str]] = field(default_factory=dict)
     gates: dict[HostId, WaitingGate] = field(default_factory=dict)
+    recovering: tuple[str, Ms] | None = None  # the last pool.recover_slaves, since its order or else its answer
     role_asks: dict[HostId, str] = field(default_factory=dict)  # the last order by which an agent asks silent hosts
     told: dict[HostId, dict[HostId, Told]] = field(default_factory=dict)  # silent host -> who asked -> what it said
     # agents that ask a promoted host for its role: their last two questions, and since when it has been asked

@@ -57,8 +57,10 @@ def _tell(d: Draft, item: Owed) -> None:
 def _ends(d: Draft, item: Owed, name: str) -> str:
     if item.what == "wake":
         return f"Its devices were asked and could not do it so far. poolwarden fence on {name}"
-    heard = d.heard(item.host) is not None
-    wait = "It is heard; look at poolwarden explain" if heard else "Its agent is not heard: it is done when it is"
+    heard, pool = d.heard(item.host) is not None, d.record.name or d.record.pool
+    wait = (
+        f"It is heard; look at poolwarden explain {pool}" if heard else "Its agent is not heard: it is done when it is"
+    )
     if item.what == "declare-dead":
         return f"{wait}; or by hand: poolwarden declare-dead {name}"
     gone = f"If {name} never comes back: xe host-forget (the master no longer lists it then, and nothing is owed to it)"

@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden_collector.core.answer import No
-from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
+from poolwarden_collector.core.asked import OF_MEMBERS, Ask, Needs, Question, Tell
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import block, stands_still
@@ -128,13 +128,13 @@ def other_now(d: Draft, question: Question) -> No | None:
 
 def _settles(d: Draft, question: Question, kind: Ask) -> bool:
     """Is the open question too young to be replaced? The master's matters never wait for a member's."""
-    member = question.kind is Ask.REPAIR and kind is not Ask.REPAIR
+    member = question.kind in OF_MEMBERS and kind not in OF_MEMBERS
     return not member and d.live.asked_at is not None and d.now - d.live.asked_at < SETTLING_MS
 
 
 def _keeps(question: Question, kind: Ask, host: HostId) -> bool:
-    """Does the open question go before this one? A member's repair waits for the master's matters and for another's."""
-    return kind is Ask.REPAIR and (question.kind is not Ask.REPAIR or question.host != host)
+    """Does the open question go before this one? A member's matter waits for the master's and for another member's."""
+    return kind in OF_MEMBERS and (question.kind is not kind or question.host != host)
 
 
 def _put(
@@ -205,6 +205,7 @@ TITLES = {
     Ask.UNHEARD: "master {} has vanished, and members are alive that are not heard: promote another host?",
     Ask.RESTART: "the xapi of master {} does not answer: restart it?",
     Ask.REPAIR: "{} is detached: repair it?",
+    Ask.RECOVER: "members without an agent follow a master that is gone: have {} tell them?",
 }
 
 
@@ -229,7 +230,7 @@ def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
     """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason."""
     topic = f"refused/{what.key}"
     question = d.record.question
-    if question is not None and not question.failover and question.kind is not Ask.REPAIR:
+    if question is not None and not question.failover and question.kind not in OF_MEMBERS:
         withdraw(d, what.text)
     host = suspected(d)
     if d.live.asked == topic:

@@ -22,7 +22,7 @@ from poolwarden_collector.core import (
     switching,
 )
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core.asked import Ask, Needs, Tell
+from poolwarden_collector.core.asked import OF_MEMBERS, Ask, Needs, Tell
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
@@ -317,7 +317,7 @@ def _withdraw(d: Draft, verdict: Verdict) -> None:
         return
     questions.hush(d, f"the pool is {verdict.word} now")
     question = d.record.question
-    if d.failover is None and question is not None and question.kind is not Ask.REPAIR:
+    if d.failover is None and question is not None and question.kind not in OF_MEMBERS:
         questions.withdraw(d, f"the pool is {verdict.word} now")
 
 

@@ -155,8 +155,9 @@ def _succeed(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
 
 def _tell(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
-    title = f"{d.record.name or d.record.pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
-    questions.tell(d, Tell.XAPI, why, f"{text}. poolwarden explain shows more.", title)
+    pool = d.record.name or d.record.pool
+    title = f"{pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
+    questions.tell(d, Tell.XAPI, why, f"{text}. poolwarden explain {pool} shows more.", title)
 
 
 def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:

@@ -141,10 +141,13 @@ def _restored(d: Draft, host: HostId, why: str, heard: int, obeyed: int = 0) -> 
         title = f"{pool}: the collector's journal is older than what its hosts know"
         body = (
             f"{why}. Was it restored from a backup, lost, or is there another collector? Nothing is begun for "
-            f"{d.policy.quiet_time_restored / 1000:.0f} s; then every host is judged anew. As long as only "
-            f"{d.name(host)} says so, nothing is done by itself afterwards either: another host of the pool that knows "
-            f"of it ends that, or: poolwarden acknowledge {pool}"
+            f"{d.policy.quiet_time_restored / 1000:.0f} s; then every host is judged anew."
         )
+        if alone:
+            body += (
+                f" As long as only {d.name(host)} says so, nothing is done by itself afterwards either: another host "
+                f"of the pool that knows of it ends that, or: poolwarden acknowledge {pool}"
+            )
         d.raise_alert("restored", "warning", title, body, host=host)
     until = d.now + d.policy.quiet_time_restored
     d.change(restored=True, quiet_until=max(d.live.quiet_until, until))

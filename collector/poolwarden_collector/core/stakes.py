@@ -40,7 +40,7 @@ def of_shot(d: Draft, host: HostId) -> tuple[str, ...]:
     found.append("their storage: " + _storage(d))
     best = next((r for r in rank(d, host, None) if not r.limitation), None)
     if best is None:
-        return (*found, "nobody could be promoted now: poolwarden explain shows why")
+        return (*found, f"nobody could be promoted now: poolwarden explain {d.record.name or d.record.pool} shows why")
     found.append(f"{best.name} would be promoted; its copy of the database: {copies.age(d, best.host).text}")
     return tuple(found)
 

@@ -146,12 +146,12 @@ def judge(d: Draft, booting: HostId, asked_since: Ms) -> Judged:
         why = "no serving master has told this collector which hosts the pool has, so nobody is known to be missing"
         return Judged("unlisted", f"{why}: it waits for one, or here for: poolwarden-agent gate open")
     silent = missing(d, booting)
-    said = {host: _told(d, host, len(silent)) for host in silent}
+    said = {host: told(d, host, len(silent)) for host in silent}
     for host in silent:
         if against := _against(d, booting, host, said[host]):
             return against
     address = d.record.address_of(booting)
-    follows = [host for host in silent if any(_settled_member(told, asked_since) for told in said[host].values())]
+    follows = [host for host in silent if any(_settled_member(word, asked_since) for word in said[host].values())]
     waits = tuple(host for host in silent if host not in follows)
     if not waits:
         return Judged()
@@ -170,10 +170,10 @@ def judge(d: Draft, booting: HostId, asked_since: Ms) -> Judged:
     return Judged(f"unheard/{'/'.join(waits)}", _reason(d, waits), waits=waits)
 
 
-def _told(d: Draft, host: HostId, silent: int) -> dict[HostId, Told]:
+def told(d: Draft, host: HostId, silent: int = MOST_ASKED) -> dict[HostId, Told]:
     """What it said lately, by who asked; the more hosts are silent, the longer a round of questions takes."""
     limit = max(TOLD_FRESH_MS, ASK_EVERY_MS * (silent // MOST_ASKED + 2))
-    return {asker: told for asker, told in d.live.told.get(host, {}).items() if d.now - told.at <= limit}
+    return {asker: word for asker, word in d.live.told.get(host, {}).items() if d.now - word.at <= limit}
 
 
 def _against(d: Draft, booting: HostId, host: HostId, said: dict[HostId, Told]) -> Judged | None:
@@ -232,7 +232,7 @@ def lines(d: Draft, waits: tuple[HostId, ...]) -> list[str]:
 
 
 def _state(d: Draft, host: HostId) -> str:
-    said = {told.said for told in _told(d, host, len(d.record.hosts)).values()}
+    said = {each.said for each in told(d, host, len(d.record.hosts)).values()}
     if Said.ACTS in said:
         return "its xapi says that it acts as master"
     if Said.FOLLOWS in said:

@@ -7,6 +7,7 @@ rest asks for its own permission. What is found done by facts is written down wh
 from __future__ import annotations
 
 from poolwarden_collector.core import (
+    agentless,
     collecting,
     dead,
     designate,
@@ -32,6 +33,7 @@ def look_after(d: Draft, verdict: Verdict) -> None:
         owed.find_done(d)
     if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
         owed.owed_work(d)
+        agentless.look_after(d)
         holds.claim(d)
         release.owed_releases(d)
         collecting.let_collect(d)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from poolwarden_collector.core import orders as out
+from poolwarden_collector.core.asked import Ask
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.record import PoolRecord, Step, apply
 from poolwarden_lab.simulation.shell import SimShell
@@ -46,6 +47,7 @@ class Opinion:
     def __init__(self, pool: str, entries: Iterable[Entry], fail: Fail) -> None:
         self.record = PoolRecord(pool)
         self.proofs: dict[str, Entry] = {}
+        self.unseen: set[str] = set()  # hosts that an operator had told although nobody sees their VMs
         self.accepted: dict[str, int] = {}  # by failover (or question): how many VMs an operator accepted to lose
         self._intents: dict[Kind, set[str]] = {}
         self._candidates: dict[int, str] = {}
@@ -75,6 +77,8 @@ class Opinion:
             self.proofs[entry.failover] = entry
         if entry.kind is Kind.APPROVED:
             self.accepted[entry.failover or entry.text] = int(entry.data.get("accept_kill", 0) or 0)
+            if entry.data.get("kind") == Ask.RECOVER.value:
+                self.unseen |= set(entry.data["hosts"])
         if entry.kind is Kind.PROMOTE_INTENT:
             other = self._candidates.setdefault(entry.term, entry.data["host"])
             if other != entry.data["host"]:

@@ -11,6 +11,7 @@ import difflib
 import re
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,13 +176,14 @@ def _when(word: str, text: str, cast: Cast) -> When:
 # ------------------------------------------------------------------------------------------------ doing
 
 
-def play(script: Script) -> Played:
-    """Read and play a story, and compare its log with the golden one if it has one."""
+def play(script: Script, beside: Callable[[Stage], Callable[[], None]] | None = None) -> Played:
+    """Read and play a story, and compare its log with the golden one if it has one; ``beside`` makes an onlooker."""
     try:
         cast, steps = read(script)
     except StoryError as error:
         return Played(UNREADABLE, problems=[str(error)])
     stage = Stage(cast)
+    stage.beside = beside(stage) if beside is not None else None
     played = Played(AS_EXPECTED)
     try:
         for step in steps:

@@ -93,6 +93,7 @@ class Stage:
         self.problems: list[tuple[int, str]] = []
         self.points: list[Callable[[Point], bool]] = []
         self.after_each: list[Callable[[], None]] = []
+        self.beside: Callable[[], None] | None = None  # looks on after each event, whatever moments the story forgets
         self.names = Names()
         self.events = 0
         self.told: set[int] = set()  # lines of repeated commands that stand in the log
@@ -176,6 +177,8 @@ class Stage:
         self.take_notes()
         for look in list(self.after_each):
             look()
+        if self.beside is not None:
+            self.beside()
 
     def _skip(self) -> None:
         """What has been written so far is not of the story."""
@@ -262,6 +265,8 @@ class Stage:
         else:
             world.say(verb, host, pool, node, **args)
         self.take_notes()
+        if self.beside is not None:
+            self.beside()
 
     # ------------------------------------------------------------------------------------------ looking
 
