@@ -49,6 +49,7 @@ from poolwarden_collector.core.verdict import Verdict
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 # A server's firmware, kernel and xapi take about two minutes; one that was only restarted says so within this.
+HELD_REPORTED_MS: Ms = 10_000  # until a held agent has reported that nothing runs any more
 SUCCESSOR_TIME_MS: Ms = 150_000
 
 
@@ -301,7 +302,7 @@ def _fence(d: Draft, failover: Failover) -> None:
 
 def _prove(d: Draft, failover: Failover) -> None:
     """Steps FENCED and PROVED: a proof made now, a fresh look after it, and in the same pass the intent."""
-    if pending(d, failover) or not _candidate_stands(d, failover):
+    if pending(d, failover) or _held_in_vain(d, failover) or not _candidate_stands(d, failover):
         return
     failover = d.failover or failover
     proof = find_proof(d, failover)
@@ -321,6 +322,25 @@ def _prove(d: Draft, failover: Failover) -> None:
         d.note(Kind.PROOF, text, kind=proof.kind, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
         d.mark("proof")
     intend(d, d.failover or failover, proof)
+
+
+def _held_in_vain(d: Draft, failover: Failover) -> bool:
+    """A master whose toolstack is held and whose agent is heard gets its xapi back where the hold comes to nothing.
+
+    Else the pool would stand without a master for as long as nobody sees its port closed, and nobody can give his word
+    that a host is off whose agent is heard. While a person is asked it is his to answer.
+    """
+    old, asked = failover.old_master, d.record.question
+    if failover.path is not Path.TOOLSTACK or d.heard(old) is None:
+        return False
+    if asked is not None and asked.failover == failover.id:
+        return False
+    held = d.now - d.live.marks.get("fenced", d.live.step_since)
+    if held < d.policy.toolstack_budget:
+        return False
+    why = failover.blocker or "nothing proves that it can do no harm"
+    abort(d, f"the toolstack of {d.name(old)} was held for {held / 1000:.0f} s in vain: {why}")
+    return True
 
 
 def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
@@ -353,11 +373,21 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         old = failover.old_master
         at_stake, vms = stakes.of_shot(d, old), stakes.vms(d, old)
         questions.ask(d, Ask.SHOOT, old, stakes.shot(d, old), at_stake, Needs(shoot=True), others=vms)
-    elif refusal.code in ("POWER_UNKNOWN", "UNBOUND") and not exhausted(d, failover.old_master):
+    elif _may_come(d, failover, refusal):
         return
     else:
+        if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) is not None:
+            # Nobody can give his word that a host is off whose agent is heard.
+            say = f"After {d.policy.toolstack_budget / 1000:.0f} s of it the hold is undone, and nobody is promoted"
         subjects = (failover.old_master, refusal.code, *refusal.subjects)
         block(d, failover, Blocker.NEEDS_HUMAN, subjects, f"no proof that {name} is dead: {refusal.why}", say)
+
+
+def _may_come(d: Draft, failover: Failover, refusal: Refusal) -> bool:
+    """May what is missing still come by itself: another reading, or a report of what was just stopped?"""
+    if refusal.code == "NOT_STOPPED":
+        return d.now - d.live.step_since < HELD_REPORTED_MS
+    return refusal.code in ("POWER_UNKNOWN", "UNBOUND") and not exhausted(d, failover.old_master)
 
 
 def _look_again(d: Draft, failover: Failover) -> bool:

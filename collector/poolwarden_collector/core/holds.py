@@ -233,7 +233,10 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
         return No("not-held", f"the toolstack of {name} is not held", f"poolwarden host show {name}")
     failover = d.failover
     if failover is not None and failover.old_master == host and failover.step is not Step.PROMOTED:
-        step = f"poolwarden deny {failover.id} gives it up, and releases {name} then"
+        asked = d.record.question
+        step = f"{name} is released by itself if it ends without a promotion"
+        if asked is not None and asked.failover == failover.id:
+            step = f"poolwarden deny {asked.id} gives it up, and releases {name} then"
         return No("failover-open", f"failover {failover.id} holds {name} and decides about it", step)
     if said.arg("as_master") == "yes":
         return _as_master(d, said)

@@ -11,7 +11,8 @@ Rules
 -----
 * Before the hold, the master's own file is read: giving up means that its xapi starts again with that very file.
 * The agent's word that it has stopped is no proof. Somebody else must find the port closed (proof.py).
-* A hold that is not verified within ``policy.toolstack_budget`` is undone, at a new term.
+* A hold that is not verified within ``policy.toolstack_budget``, or that has proven nothing by then while nobody is
+  asked, is undone, at a new term.
 * Whatever was held or placed is owed its undoing, over restarts and days.
 """
 

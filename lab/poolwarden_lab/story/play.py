@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from poolwarden_lab.simulation.ground import NoSuchThing
 from poolwarden_lab.simulation.invariants import InvariantBroken
@@ -176,14 +176,21 @@ def _when(word: str, text: str, cast: Cast) -> When:
 # ------------------------------------------------------------------------------------------------ doing
 
 
-def play(script: Script, beside: Callable[[Stage], Callable[[], None]] | None = None) -> Played:
+class Onlooker(Protocol):
+    """Whoever looks on while a story is played."""
+
+    def look(self) -> None:
+        """After each event of the world."""
+
+
+def play(script: Script, beside: Callable[[Stage], Onlooker] | None = None) -> Played:
     """Read and play a story, and compare its log with the golden one if it has one; ``beside`` makes an onlooker."""
     try:
         cast, steps = read(script)
     except StoryError as error:
         return Played(UNREADABLE, problems=[str(error)])
     stage = Stage(cast)
-    stage.beside = beside(stage) if beside is not None else None
+    stage.beside = beside(stage).look if beside is not None else None
     played = Played(AS_EXPECTED)
     try:
         for step in steps:
