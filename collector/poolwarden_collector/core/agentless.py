@@ -24,7 +24,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core import questions, silenced, unheard
+from poolwarden_collector.core import elsewhere, questions, silenced, unheard
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Question
 from poolwarden_collector.core.attached import entry_of, follows
@@ -139,6 +139,7 @@ def _ask(d: Draft, hosts: tuple[HostId, ...], at_once: bool = False) -> None:
     address = d.record.address_of(d.record.master)
     agent, xapi = ("its agent is", "its xapi follows") if one else ("their agents are", "their xapis follow")
     what = f"{names}: {agent} not heard, and {xapi} a master that is gone; {master} can tell {'it' if one else 'them'}"
+    what += elsewhere.last_seen(d, hosts)
     stakes = (
         f"xapi there restarts and terminates each running VM that {master} does not place there, and nobody here sees "
         "which VMs run there",

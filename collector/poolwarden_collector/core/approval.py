@@ -210,7 +210,7 @@ def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: 
     if short := _falls_short(question, given, needs, question.what):
         return short
     machine.decide(d, f"{question.what}; approved by {said.actor}", path)
-    _attach(d, said, question, given, ())
+    _attach(d, said, question, given, question.vms)
     return f"approved; failover {d.failover.id if d.failover else ''} is decided, and everything is looked at again"
 
 

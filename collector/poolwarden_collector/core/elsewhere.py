@@ -23,7 +23,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core import questions
+from poolwarden_collector.core import questions, stakes
 from poolwarden_collector.core.asked import Ask
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
@@ -31,10 +31,12 @@ from poolwarden_collector.core.ends import block, unblock
 from poolwarden_collector.core.evidence import suspected
 from poolwarden_collector.core.facts import HostId, Ms, RoleAnswer
 from poolwarden_collector.core.look import begin_look, elsewhere
+from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.record import Failover, Step
 from poolwarden_collector.core.silenced import VOICE_FRESH_MS, lives
 
 LOOK_AGAIN_MS: Ms = 10_000
+NAMES_WITHIN_MS: Ms = 5_000  # after the verdict, for a member to read its copy; then it is asked without names
 _OWN_LOOK = (Step.FENCED, Step.PROVED)
 
 
@@ -53,12 +55,40 @@ def said(d: Draft, hosts: tuple[HostId, ...]) -> str:
     return f"the xapi of {names} {verb}, and {it} not heard here: another collector may hear it, and act as this one"
 
 
+def names_are_read(d: Draft, hosts: tuple[HostId, ...], member: HostId) -> bool:
+    """Is a database being read, so that the VMs last seen on these hosts can be named? It is not waited for long."""
+    unnamed = any(stakes.vms(d, host) and not stakes.named(d, host) for host in hosts)
+    soon = d.now - d.live.verdict_since < NAMES_WITHIN_MS
+    return unnamed and soon and bool(member) and placements_of(d, member) is None
+
+
+def last_seen(d: Draft, hosts: tuple[HostId, ...]) -> str:
+    """The VMs that their agents saw last on these hosts, as a clause that begins with a semicolon; else empty."""
+    seen = [
+        f"{stakes.running_vms(d, host, f'on {d.name(host)}')}{stakes.named(d, host)}"
+        for host in hosts
+        if stakes.vms(d, host)
+    ]
+    return "".join(f"; {each}" for each in seen)
+
+
+def named_vms(d: Draft, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
+    """The VMs last seen on these hosts, by uuid, where the question names every one of them; else none."""
+    if (asked := d.record.question) is not None and asked.hosts == hosts:
+        return asked.vms
+    seen = {host: stakes.vms(d, host) for host in hosts}
+    # safety: a yes that accepts kills covers VMs that were called by name, and no others.
+    return tuple(vm for host, vms in seen.items() if stakes.names_all(d, host) for vm in vms)
+
+
 def stake(d: Draft, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     """What a yes takes upon itself, for people."""
     if not hosts:
         return ()
     names = " and ".join(d.name(host) for host in hosts)
-    return (f"yes means: no other collector is at work in this pool; the agent of {names} is stopped or not installed",)
+    said = f"yes means: no other collector is at work in this pool; the agent of {names} is stopped or not installed"
+    kills = f"with --accept-kill it covers as many of the VMs named here, should the copy not place them on {names}"
+    return (said, kills) if named_vms(d, hosts) else (said,)
 
 
 def note_roles(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
@@ -103,7 +133,8 @@ def may_send(d: Draft, failover: Failover) -> bool:
     if failover.blocked == Blocker.UNHEARD_MEMBER:
         _look_on(d, failover)
     # safety: each is asked about by name; a yes to one silent host is none to another.
-    questions.ask(d, Ask.UNHEARD, failover.old_master, said(d, hosts), stake(d, hosts), hosts=hosts)
+    what, vms = said(d, hosts) + last_seen(d, hosts), named_vms(d, hosts)
+    questions.ask(d, Ask.UNHEARD, failover.old_master, what, stake(d, hosts), vms=vms, hosts=hosts)
     return False
 
 

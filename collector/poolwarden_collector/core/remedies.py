@@ -205,20 +205,23 @@ def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
     if not word and not hosts:
         machine.decide(d, why, path)
         return
-    kind, held = _kind_of_word(d, word, hosts, path)
     host = suspected(d)
+    best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
+    if elsewhere.names_are_read(d, hosts, best.host if best is not None else ""):
+        return
+    kind, held = _kind_of_word(d, word, hosts, path)
     whom = f"{d.name(host)} is not succeeded by itself" if path is not Path.ROLES else "nobody is promoted by itself"
     cooling = word is not None and word.code in (Cause.COOLDOWN, Cause.DOUBT)
     note = (*((f"{word}; poolwarden acknowledge ends it",) if cooling else ()), *elsewhere.stake(d, hosts))
-    best = next((r for r in rank(d, host if path is not Path.ROLES else "", None) if not r.limitation), None)
     chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
     others = (word.key,) if word is not None else ()
-    questions.ask(d, kind, host, f"{whom}: {why}; {held}", (*note, chosen), path=path.value, others=others, hosts=hosts)
+    vms, what = elsewhere.named_vms(d, hosts), f"{whom}: {why}; {held}"
+    questions.ask(d, kind, host, what, (*note, chosen), vms=vms, path=path.value, others=others, hosts=hosts)
 
 
 def _kind_of_word(d: Draft, word: Reason | None, hosts: tuple[HostId, ...], path: Path) -> tuple[Ask, str]:
     """What kind of question it is, and what holds the failover, in one clause."""
-    unheard = elsewhere.said(d, hosts) if hosts else ""
+    unheard = elsewhere.said(d, hosts) + elsewhere.last_seen(d, hosts) if hosts else ""
     if not word:
         return Ask.UNHEARD, unheard
     cooling = word.code is Cause.COOLDOWN  # its minutes pass, and the question stays the same

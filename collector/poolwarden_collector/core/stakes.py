@@ -19,13 +19,13 @@ def shot(d: Draft, host: HostId) -> str:
     return f"{view(d, host).why}; {running_vms(d, host)}; it is not powered off without an operator's word"
 
 
-def running_vms(d: Draft, host: HostId) -> str:
+def running_vms(d: Draft, host: HostId, where: str = "there") -> str:
     """How many VMs were last seen running there, in words."""
     agent = d.agent(host)
     if agent is None or agent.facts.domains is None:
         return "how many VMs run there is not known"
     count = len(agent.facts.domains)
-    return f"{count} VM{'s' if count != 1 else ''} {'were' if count != 1 else 'was'} last seen running there"
+    return f"{count} VM{'s' if count != 1 else ''} {'were' if count != 1 else 'was'} last seen running {where}"
 
 
 def vms(d: Draft, host: HostId) -> tuple[str, ...]:
@@ -54,8 +54,21 @@ def stale_need(d: Draft, host: HostId) -> Ms:
 
 def named(d: Draft, host: HostId) -> str:
     """The VMs by name, as far as any database that was read in this run has them."""
-    agent = d.agent(host)
-    running = agent.facts.domains if agent is not None and agent.facts.domains is not None else ()
+    running = vms(d, host)
+    names = _names(d, running)
+    if not names:
+        return ""
+    more = len(running) - min(len(names), NAMED)
+    return f" ({', '.join(names[:NAMED])}{f' and {more} more' if more else ''})"
+
+
+def names_all(d: Draft, host: HostId) -> bool:
+    """Does ``named`` call each VM that was last seen there by its name?"""
+    running = vms(d, host)
+    return 0 < len(running) <= NAMED and len(_names(d, running)) == len(running)
+
+
+def _names(d: Draft, running: tuple[str, ...]) -> list[str]:
     known: dict[str, str] = {}
     for sent in d.live.sent.values():
         result = sent.result
@@ -63,11 +76,7 @@ def named(d: Draft, host: HostId) -> str:
             result.placements or (result.claim.placements if result.claim is not None else None) if result else None
         )
         known.update({item.vm: item.name for item in placements.placements if item.name} if placements else {})
-    names = sorted(known[vm] for vm in running if vm in known)
-    if not names:
-        return ""
-    more = len(running) - min(len(names), NAMED)
-    return f" ({', '.join(names[:NAMED])}{f' and {more} more' if more else ''})"
+    return sorted(known[vm] for vm in running if vm in known)
 
 
 def _storage(d: Draft) -> str:
