@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.pool import Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.asked import Ask
 from poolwarden_collector.core.facts import Power
 from poolwarden_collector.core.journal import Kind
+
+pytestmark = pytest.mark.slow  # minutes of a pool in each
 
 
 def succeeded(*silent: int, hosts: int = 5, until_asked: bool = False) -> Guarded:

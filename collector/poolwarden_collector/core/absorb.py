@@ -206,6 +206,13 @@ def _ha(d: Draft, event: ev.AgentReported) -> None:
         d.note(Kind.HA_SEEN, text, hosts=sorted(armed))
 
 
+def _end_alerts_of(d: Draft, host: HostId) -> None:
+    """Nothing that is told of a host outlives its membership, but what was lost with it."""
+    for key in d.open_alerts:
+        if host in key and f"/lost-{host}" not in key:
+            d.resolve_alert(key, f"{d.name(host)} is no host of this pool any more", final=True)
+
+
 def _hosts_left(d: Draft, listed: set[HostId]) -> None:
     """A host that the serving master does not list for a minute was ejected from the pool, or never was of it."""
     missing = frozenset(h for h in d.record.hosts if h not in listed)
@@ -220,6 +227,7 @@ def _hosts_left(d: Draft, listed: set[HostId]) -> None:
                 f"{d.name(host)} is no longer a host of this pool: the master does not list it",
                 host=host,
             )
+            _end_alerts_of(d, host)
         d.change(left=None, agents={h: a for h, a in d.live.agents.items() if h not in missing})
 
 

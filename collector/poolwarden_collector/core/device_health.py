@@ -104,7 +104,9 @@ def complaint(d: Draft, host: HostId, device: FenceDevice) -> Complaint | None:
     name, state = d.name(host), d.live.power.get(device.name, PowerState())
     test = f"poolwarden fence test {name}"
     if why := d.record.devices.quarantined.get(device.name):
-        return Complaint("quarantined", why, f"check address and wiring, then poolwarden fence bind {name}")
+        # An attestation is of the machine that its own agent says it is.
+        when = "" if d.heard(host) is not None else f" once {name} is heard again,"
+        return Complaint("quarantined", why, f"check address and wiring, then,{when} poolwarden fence bind {name}")
     last = state.newest
     if last is not None and state.fails and (state.fails >= TOLD_AFTER or last.trouble in _AT_ONCE):
         said = f": {last.text}" if last.text else ""
@@ -132,11 +134,21 @@ def watch(d: Draft) -> None:
         return
     d.change(devices_due=d.now + _JUDGE_MS)
     clear_changed(d)
+    _forget_removed(d)
     for host in d.record.hosts:
         devices = d.pool.devices.get(host, ())
         if devices and (d.heard(host) is not None or _quarantined(d.record.devices, devices)):
             for device in devices:
                 _tell(d, host, device)
+
+
+def _forget_removed(d: Draft) -> None:
+    """End the alerts on devices that are configured no more, or whose host has left the pool."""
+    known = {device.name for host in d.record.hosts for device in d.pool.devices.get(host, ())}
+    standing = {f"{d.record.pool}/fence-{name}-{code}" for name in known for code in _CODES}
+    for key in d.open_alerts:
+        if key.startswith(f"{d.record.pool}/fence-") and key not in standing:
+            d.resolve_alert(key, "this device is configured for no host of the pool any more")
 
 
 def _quarantined(kept: Devices, devices: tuple[FenceDevice, ...]) -> bool:

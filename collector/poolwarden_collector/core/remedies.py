@@ -212,7 +212,10 @@ def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
     kind, held = _kind_of_word(d, word, hosts, path)
     whom = f"{d.name(host)} is not succeeded by itself" if path is not Path.ROLES else "nobody is promoted by itself"
     cooling = word is not None and word.code in (Cause.COOLDOWN, Cause.DOUBT)
-    note = (*((f"{word}; poolwarden acknowledge ends it",) if cooling else ()), *elsewhere.stake(d, hosts))
+    note = (
+        *((f"{word}; poolwarden acknowledge {d.record.name or d.record.pool} ends it",) if cooling else ()),
+        *elsewhere.stake(d, hosts),
+    )
     chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
     others = (word.key,) if word is not None else ()
     vms, what = elsewhere.named_vms(d, hosts), f"{whom}: {why}; {held}"
