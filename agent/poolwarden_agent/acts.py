@@ -3,7 +3,8 @@
 * xapi's word is not enough: a role is taken when pool.conf says it, a toolstack is fenced when nothing of it is seen.
 * A release writes pool.conf first, lifts the hold second and starts xapi third: cut off anywhere, the host is either
   still held or starts in the role that it was released to.
-* A placed database that has outlived its promotion is removed before any act that may start xapi as master.
+* A placed database that has outlived its promotion, or the hold that it was placed under, is removed before any act
+  that may start xapi as master.
 """
 
 from typing import Callable, Tuple
@@ -154,6 +155,12 @@ class Acts(object):
             # safety: this host became master without the promotion that the file was for: it would roll the pool back.
             act = self._remove_placed()
         return "a database placed for another promotion was left behind: %s" % act.text
+
+    def unplace(self) -> Act:
+        """Before a hold ends at somebody else's word than its release: what was placed under it is removed."""
+        if not gate.under_hold(self._keeper.state):
+            return Act(gate.DONE, "no database is placed under the hold")
+        return self._remove_placed()
 
     def _remove_placed(self) -> Act:
         if self._keeper.state.placed is None:

@@ -291,7 +291,12 @@ class HostSide(object):
 
         :raises SlotError: it could not be stored; the toolstack is still held.
         """
-        self._keeper.change(self._without_hold)
+        with self._keeper.lock:
+            # safety: what a collector has placed here was for its own release, which may never come.
+            removed = self._acts.unplace()
+            if removed.outcome != gate.DONE:
+                return removed
+            self._keeper.change(self._without_hold)
         return self.port.start_toolstack(RESTART_LIMIT_MS)
 
     def _without_hold(self, state: gate.GateState) -> gate.GateState:

@@ -306,8 +306,10 @@ def order(message: pb.Order) -> gate.Order:
         named=getattr(body, "host_uuid", ""),
         vm=getattr(body, "vm_uuid", ""),
         hold_gc=bool(getattr(body, "hold_gc", False)),
+        restore=int(getattr(body, "restore_generation", 0)),
     )
 
 
 def _piece(body: pb.PlaceDatabase) -> gate.Piece:
-    return gate.Piece(body.generation, body.total_bytes, body.offset, len(body.chunk), body.sha256, body.remove)
+    size, held = len(body.chunk), body.held_master
+    return gate.Piece(body.generation, body.total_bytes, body.offset, size, body.sha256, body.remove, held)

@@ -24,6 +24,9 @@ Rules
   stored here but epoch and term (fences.py remembers it while it could be delivered again).
 * A placed database is for one promotion at one term. Its mark is durable before its first byte; at any other term it is
   removed before xapi may start from it, because it would roll the pool back (xapi: restore_db.db, ocaml/xapi/xapi.ml).
+* A master is given a database only while it is held stopped, at the very term of its hold (a restart in place with the
+  newest copy). xapi starts with it only by the release that names its generation; whatever else ends the hold, an
+  operator on this host among it, removes it first.
 
 The state is small and bounded: one started mark and one result per mutating kind.
 """
@@ -51,6 +54,7 @@ MUTATING = ("claim",) + REPLAYED
 LOOKING = ("probe_now", "collect_evidence", "read_database", "locate_vms")
 FENCE_PROXY = "fence_proxy"
 KNOWN = MUTATING + LOOKING + (FENCE_PROXY,)
+IN_PLACE = "restart_in_place"  # a capability beside the kinds: the orders of a restart in place with a placed database
 NEEDS_HA_OFF = (
     "promote", "repoint", "restart_xapi", "toolstack_fence", "designate_master", "declare_host_dead", "recover_members"
 )  # fmt: skip
@@ -73,7 +77,8 @@ DONE, REFUSED, FAILED, UNKNOWN = "done", "refused", "failed", "unknown"
 
 # The hold of a toolstack fence: since when on the clock of which boot.
 Hold = NamedTuple("Hold", [("term", int), ("boot_id", str), ("since_ms", int), ("successor", str)])
-# A database placed for a promotion at this term; ``promoted``: that promotion was begun.
+# A database placed at this term, for a promotion or (under_hold) for the restart of a held master; ``promoted``: that
+# promotion, or the release that starts xapi with it, was begun.
 Placed = NamedTuple("Placed", [("term", int), ("generation", int), ("promoted", bool)])
 
 
@@ -105,6 +110,7 @@ class Piece(NamedTuple):
     size: int
     sha256: str
     remove: bool
+    held_master: bool = False  # for the restart of a held master, not for a promotion
 
     @property
     def last(self) -> bool:
@@ -138,6 +144,7 @@ class Order(NamedTuple):
     named: str = ""  # the host that it is about
     vm: str = ""
     hold_gc: bool = False
+    restore: int = 0  # a release as master: the generation of the placed database with which xapi starts; 0: its own
 
 
 class HostNow(NamedTuple):
@@ -330,6 +337,10 @@ def _release_as_master(state: GateState, order: Order, now: HostNow) -> Optional
         return _superseded(state.tombstone)
     if state.hold is None and now.process != NO_PROCESS:
         return Refuse("precondition", "its toolstack is not held")
+    there = under_hold(state) and state.placed is not None and state.placed.generation == order.restore == now.restore
+    # Without a hold this very release was cut off before xapi was started: what was placed is its own.
+    if order.restore and state.hold is not None and not there:
+        return Refuse("precondition", "no database of generation %d is placed under the hold" % order.restore)
     return None
 
 
@@ -339,15 +350,33 @@ def _place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
         return Refuse("precondition", "pool.conf is not readable" if piece else "the order has no piece")
     if piece.remove:
         # safety: between a promotion and xapi's start as master this file is the pool's newest database.
-        if now.pool_conf == MASTER and not now.settled:
+        held = state.hold is not None and (state.placed is None or under_hold(state))
+        if now.pool_conf == MASTER and not now.settled and not held:
             return Refuse("precondition", "pool.conf says master and xapi has not started as such yet")
         return None
-    if now.pool_conf == MASTER:
+    if piece.held_master:
+        refused = _not_held_for(state, order, now)
+        if refused is not None:
+            return refused
+    elif now.pool_conf == MASTER:
         return Refuse("precondition", "this host is master: its own database is the pool's")
     refusal = _piece_wrong(piece) or (_first_piece(state, piece, now) if piece.offset == 0 else "")
     if not refusal and piece.offset and state.placed != Placed(order.term, piece.generation, False):
         refusal = "its first piece has not come at this term"
     return Refuse("precondition", refusal) if refusal else None
+
+
+def _not_held_for(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Is this a master that is held stopped at this very term? Only such a one is given a database for its restart."""
+    if state.tombstone is not None:
+        return _superseded(state.tombstone)
+    if now.pool_conf != MASTER:
+        return Refuse("precondition", "pool.conf says %s, not master" % now.pool_conf)
+    # safety: the file counts from the next start of xapi on; while it runs, or may be started, nothing is placed.
+    held = state.hold is not None and state.hold.term == order.term and state.hold.boot_id == now.boot_id
+    if not held or now.process != NO_PROCESS:
+        return Refuse("precondition", "its toolstack is not held stopped at this term")
+    return _ha_off(now)
 
 
 def _first_piece(state: GateState, piece: Piece, now: HostNow) -> str:
@@ -475,6 +504,13 @@ def starting(state: GateState, order: Order, now: HostNow) -> GateState:
     state = state._replace(epoch=max(state.epoch, order.epoch), term=max(state.term, order.term), pool=now.pool)
     if order.kind in MUTATING:
         state = state._replace(started=dict(state.started, **{order.kind: Started(order.order_id, now.process)}))
+    if order.kind == "toolstack_fence" and under_hold(state) and state.placed is not None:
+        again = state.hold is not None and state.hold.term == order.term
+        # safety: what was placed under an earlier hold is for no start any more (left_behind, outlived).
+        state = state if again else state._replace(placed=state.placed._replace(promoted=False))
+    if order.kind == "toolstack_release" and keeps(state, order) and state.placed is not None:
+        # safety: durable before the hold is lifted, so that it is not taken for left behind while xapi starts.
+        state = state._replace(placed=state.placed._replace(promoted=True))
     if order.kind == "toolstack_fence":
         # safety: the hold is durable before xapi is stopped, so that no restart of anything forgets it.
         kept = state.hold is not None and state.hold.boot_id == now.boot_id
@@ -496,6 +532,8 @@ def outlived(state: GateState, order: Order, now: HostNow) -> bool:
 
     A host that was promoted with it and whose xapi has not started since keeps it: it is the pool's newest.
     """
+    if state.placed is not None and order.kind == "toolstack_release" and under_hold(state):
+        return not keeps(state, order)
     if state.placed is None or state.placed.term == order.term:
         return False
     if order.kind == "restart_xapi" or (order.kind == "toolstack_release" and order.release_as == AS_MASTER):
@@ -510,7 +548,18 @@ def left_behind(state: GateState, pool_conf: str) -> bool:
 
     An operator's designate, say: xapi starts anew some ten seconds later, and would load that file.
     """
-    return state.placed is not None and not state.placed.promoted and pool_conf == MASTER
+    return state.placed is not None and not state.placed.promoted and pool_conf == MASTER and not under_hold(state)
+
+
+def under_hold(state: GateState) -> bool:
+    """Is a database placed here for the restart of a held master? It was placed at the term of the hold that stands."""
+    return state.placed is not None and state.hold is not None and state.placed.term == state.hold.term
+
+
+def keeps(state: GateState, order: Order) -> bool:
+    """Is this the release that starts xapi with the very database that is placed under the hold?"""
+    named = order.release_as == AS_MASTER and state.placed is not None and order.restore == state.placed.generation
+    return named and under_hold(state)
 
 
 def withdrawn(state: GateState, before: GateState) -> GateState:

@@ -10,7 +10,18 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.boot_gate import Told
-from poolwarden_agent.core.gate import EMPTY, FENCE_PROXY, KNOWN, NO_PROCESS, Order, Piece, Process, decode, is_address
+from poolwarden_agent.core.gate import (
+    EMPTY,
+    FENCE_PROXY,
+    IN_PLACE,
+    KNOWN,
+    NO_PROCESS,
+    Order,
+    Piece,
+    Process,
+    decode,
+    is_address,
+)
 from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0 import (
     address,
@@ -133,8 +144,9 @@ class Dom0(HostPort):
     def capabilities(self) -> Tuple[str, ...]:
         gated = booting.gated(self._root)
         fences = bool(self.fence_agents())
-        able = (kind for kind in KNOWN if fences or kind != FENCE_PROXY)
-        return tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
+        able = [kind for kind in KNOWN if fences or kind != FENCE_PROXY]
+        promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
+        return promised + ((IN_PLACE,) if gated else ())
 
     def fence_agents(self) -> Tuple[str, ...]:
         return self._fence_agents.there()

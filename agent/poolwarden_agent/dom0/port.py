@@ -136,7 +136,7 @@ class HostPort(object):
         raise NotImplementedError
 
     def capabilities(self) -> Tuple[str, ...]:
-        """The kinds of orders that this host can carry out, of gate.KNOWN."""
+        """The kinds of orders that this host can carry out, of gate.KNOWN, and gate.IN_PLACE where it can do that."""
         raise NotImplementedError
 
     def load_state(self) -> bytes:

@@ -1902,16 +1902,22 @@ class ToolstackRelease(google.protobuf.message.Message):
 
     RELEASE_AS_FIELD_NUMBER: builtins.int
     MASTER_ADDRESS_FIELD_NUMBER: builtins.int
+    RESTORE_GENERATION_FIELD_NUMBER: builtins.int
     release_as: global___ToolstackRelease.As.ValueType
     master_address: builtins.str
     """for AS_MEMBER, IP literal"""
+    restore_generation: builtins.int
+    """For AS_MASTER: xapi starts with the database of this generation that was placed under the hold; 0: with its own
+    file, and what was placed under the hold is removed first.
+    """
     def __init__(
         self,
         *,
         release_as: global___ToolstackRelease.As.ValueType = ...,
         master_address: builtins.str = ...,
+        restore_generation: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "release_as", b"release_as"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "release_as", b"release_as", "restore_generation", b"restore_generation"]) -> None: ...
 
 global___ToolstackRelease = ToolstackRelease
 
@@ -1989,7 +1995,8 @@ global___ReadDatabase = ReadDatabase
 
 class PlaceDatabase(google.protobuf.message.Message):
     """A piece of a database for the next start of xapi as master (restore_db.db); with the last piece size and checksum are
-    verified and the file takes its name. `remove` deletes it, placed or half placed.
+    verified and the file takes its name. `remove` deletes it, placed or half placed. `held_master`: for the restart of a
+    master whose toolstack is held at this very term, not for a promotion (capability restart_in_place).
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -2000,12 +2007,14 @@ class PlaceDatabase(google.protobuf.message.Message):
     CHUNK_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     REMOVE_FIELD_NUMBER: builtins.int
+    HELD_MASTER_FIELD_NUMBER: builtins.int
     generation: builtins.int
     total_bytes: builtins.int
     offset: builtins.int
     chunk: builtins.bytes
     sha256: builtins.str
     remove: builtins.bool
+    held_master: builtins.bool
     def __init__(
         self,
         *,
@@ -2015,8 +2024,9 @@ class PlaceDatabase(google.protobuf.message.Message):
         chunk: builtins.bytes = ...,
         sha256: builtins.str = ...,
         remove: builtins.bool = ...,
+        held_master: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["chunk", b"chunk", "generation", b"generation", "offset", b"offset", "remove", b"remove", "sha256", b"sha256", "total_bytes", b"total_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["chunk", b"chunk", "generation", b"generation", "held_master", b"held_master", "offset", b"offset", "remove", b"remove", "sha256", b"sha256", "total_bytes", b"total_bytes"]) -> None: ...
 
 global___PlaceDatabase = PlaceDatabase
 

@@ -1,0 +1,165 @@
+"""A database for the restart of a held master: placed only under the hold, loaded only by the release that names it."""
+
+import contextlib
+
+import pytest
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0.port import Act
+from poolwarden_agent.hostside import HostSide
+
+from .fake_port import KINDS, FakePort, Killed, obey, order
+from .test_gate import HELD, NOW, PIECE, PLACE, RELEASE, STATE, reason
+from .test_placing import SUM
+from .test_toolstack import outcome
+
+STOPPED = NOW._replace(pool_conf=gate.MASTER, pool_conf_address="", process=gate.NO_PROCESS)
+ON_HELD = PLACE._replace(piece=PIECE._replace(held_master=True))
+LIES = HELD._replace(placed=gate.Placed(7, 50, False))
+REMOVE = {"place_database": pb.PlaceDatabase(remove=True)}
+AS_MASTER = RELEASE._replace(release_as=gate.AS_MASTER, address="", term=8)
+THERE = STOPPED._replace(restore=50)
+
+
+def piece(held=True):
+    body = pb.PlaceDatabase(generation=50, total_bytes=6, chunk=b"abcdef", sha256=SUM, held_master=held)
+    return {"place_database": body}
+
+
+def start(generation=50):
+    as_ = pb.ToolstackRelease.AS_MASTER
+    return {"toolstack_release": pb.ToolstackRelease(release_as=as_, restore_generation=generation)}
+
+
+def held():
+    """A master that is held at term 1, its xapi gone."""
+    port = FakePort()
+    port.conf = (gate.MASTER, "")
+    assert outcome(obey(HostSide(port), order(port, "hold", **KINDS["stop"])))[0] in ("DONE", "FAILED")
+    port.xapi, port.settled, port.ports_open = gate.NO_PROCESS, False, False
+    port.acts, port.points = [], []
+    return port
+
+
+def placed():
+    port = held()
+    assert outcome(obey(HostSide(port), order(port, "p", **piece()))) == ("DONE", "")
+    assert port.restore == 50
+    port.acts, port.points = [], []
+    return port
+
+
+@pytest.mark.parametrize(
+    "state, now, expected",
+    [
+        (HELD, STOPPED, "Obey"),
+        (STATE, STOPPED, "precondition"),  # nothing holds it
+        (HELD, STOPPED._replace(process=gate.Process(5, 5)), "precondition"),
+        (HELD._replace(hold=gate.Hold(6, NOW.boot_id, 9000, "")), STOPPED, "precondition"),
+        (HELD._replace(hold=gate.Hold(7, "another boot", 9000, "")), STOPPED, "precondition"),
+        (HELD, STOPPED._replace(pool_conf=gate.MEMBER), "precondition"),
+        (HELD, STOPPED._replace(pool_conf=gate.UNREADABLE), "precondition"),
+        (HELD, STOPPED._replace(ha_armed=True), "ha-armed"),
+        (HELD, STOPPED._replace(ha_armed=None), "ha-armed"),
+        (HELD._replace(tombstone=gate.Tombstone(6, "x", "")), STOPPED, "tombstoned"),
+        (HELD, STOPPED._replace(restore=12), "precondition"),  # somebody else's
+    ],
+)
+def test_a_master_is_given_a_database_only_while_it_is_held_stopped_at_that_term(state, now, expected):
+    assert reason(ON_HELD, state, now) == expected
+
+
+@pytest.mark.parametrize(
+    "state, now, restore, expected",
+    [
+        (LIES, THERE, 50, "Obey"),
+        (LIES, THERE, 0, "Obey"),  # with its own file: what lies there is removed
+        (LIES, THERE, 51, "precondition"),
+        (LIES, STOPPED, 50, "precondition"),  # it is gone
+        (LIES, STOPPED._replace(restore=49), 50, "precondition"),
+        (HELD, THERE, 50, "precondition"),  # somebody else's
+        (LIES._replace(placed=gate.Placed(6, 50, False)), THERE, 50, "precondition"),  # not placed under this hold
+        (LIES._replace(hold=None, placed=gate.Placed(7, 50, True)), STOPPED, 50, "Obey"),  # cut off before the start
+    ],
+)
+def test_xapi_starts_with_it_only_by_a_release_that_names_it(state, now, restore, expected):
+    assert reason(AS_MASTER._replace(restore=restore), state, now) == expected
+
+
+def test_the_release_that_names_it_keeps_it_and_another_one_removes_it():
+    port = placed()
+    assert outcome(obey(HostSide(port), order(port, "s", fields={"term": 2}, **start()))) == ("DONE", "")
+    assert port.restore == 50 and "remove" not in port.acts
+    assert HostSide(port).tidy() == "" and port.restore == 50, "until xapi has loaded it"
+    port = placed()
+    assert outcome(obey(HostSide(port), order(port, "s", fields={"term": 2}, **start(0)))) == ("DONE", "")
+    assert port.restore is None and port.acts[0] == "remove"
+    port = placed()
+    member = pb.ToolstackRelease(release_as=pb.ToolstackRelease.AS_MEMBER, master_address="10.0.0.2")
+    result = obey(HostSide(port), order(port, "s", fields={"term": 2}, toolstack_release=member))
+    assert outcome(result) == ("DONE", "") and port.restore is None
+
+
+def test_while_it_is_held_it_is_not_left_behind_and_may_be_removed():
+    port = placed()
+    side = HostSide(port)
+    assert side.tidy() == "" and port.restore == 50
+    assert outcome(obey(side, order(port, "r", **REMOVE))) == ("DONE", "")
+    assert port.restore is None and side.state.placed is None
+    assert outcome(obey(side, order(port, "r2", **REMOVE))) == ("DONE", ""), "nothing lies there, and nothing starts"
+
+
+def test_an_operator_on_the_host_starts_it_with_its_own_file():
+    port = placed()
+    side = HostSide(port)
+    assert side.release_hold().outcome == gate.DONE
+    assert port.restore is None and side.state.hold is None and side.state.placed is None
+    assert port.acts[0] == "remove"
+
+
+def test_what_cannot_be_removed_is_not_started():
+    port = placed()
+    side = HostSide(port)
+    port.act_result, port.act_works = Act(gate.FAILED, "read-only"), False
+    assert side.release_hold().outcome == gate.FAILED and side.state.hold is not None
+    result = obey(side, order(port, "s", fields={"term": 2}, **start(0)))
+    assert result.outcome == pb.OrderResult.FAILED and side.state.hold is not None and port.acts == ["remove", "remove"]
+
+
+def test_a_later_hold_makes_it_left_behind():
+    port = placed()
+    side = HostSide(port)
+    obey(side, order(port, "hold-2", fields={"term": 2}, **KINDS["stop"]))
+    assert side.state.hold.term == 2 and not gate.under_hold(side.state)
+    assert "left behind" in side.tidy() and port.restore is None
+
+
+def test_the_start_may_be_cut_off_anywhere_and_comes_again():
+    for die_at in range(12):
+        port = placed()
+        message = order(port, "s", fields={"term": 2}, **start())
+        port.die_at = die_at
+        with contextlib.suppress(Killed):
+            obey(HostSide(port), message)
+        port.die_at = None
+        side = HostSide(port)
+        side.tidy()
+        assert port.restore == 50, die_at
+        assert outcome(obey(side, message)) == ("DONE", ""), die_at
+        assert port.restore == 50 and side.state.hold is None and port.xapi != gate.NO_PROCESS, die_at
+
+
+def test_a_start_that_was_cut_off_and_given_up_removes_it():
+    """Begun, and the collector has given it up meanwhile: its release at a newer term is with the host's own file."""
+    for die_at in range(4):
+        port = placed()
+        port.die_at = die_at
+        with contextlib.suppress(Killed):
+            obey(HostSide(port), order(port, "s", fields={"term": 2}, **start()))
+        port.die_at = None
+        side = HostSide(port)
+        if side.state.hold is None:
+            continue
+        assert outcome(obey(side, order(port, "own", fields={"term": 3}, **start(0)))) == ("DONE", ""), die_at
+        assert port.restore is None, die_at
