@@ -55,21 +55,31 @@ LONG = ("mutations",)
 
 def pytest_addoption(parser: Any) -> None:
     parser.addoption("--tier", choices=TIERS, default="full", help="how much is run (tests/README.md); default: full")
+    parser.addoption("--demo-runs", type=int, default=0, help="play each story of the demo so often in a row")
 
 
 def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "slow: takes seconds of real time; runs with --tier full and long")
     config.addinivalue_line("markers", "long: takes long or is one of very many; runs with --tier long only")
+    config.addinivalue_line("markers", "demo_runs: plays the demo again and again; runs with --demo-runs N only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
     """Deselect what is too long for this run, and what cannot run here; remember the latter."""
     most = TIERS.index(config.getoption("--tier"))
-    left = [item for item in items if _tier(item) > most]
+    runs = config.getoption("--demo-runs")
+    left = [item for item in items if _left(item, most, runs)]
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if _tier(item) <= most]
+        items[:] = [item for item in items if not _left(item, most, runs)]
     _leave_out_what_lacks(config, items)
+
+
+def _left(item: pytest.Item, most: int, runs: int) -> bool:
+    """Is this test left out: of a longer tier, or one that is asked for by its own option alone?"""
+    if item.get_closest_marker("demo_runs"):
+        return not runs
+    return _tier(item) > most
 
 
 def _tier(item: pytest.Item) -> int:

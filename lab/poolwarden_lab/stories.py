@@ -26,9 +26,10 @@ class Sign:
     data: tuple[tuple[str, Any], ...] = ()
     reaction: str = ""  # "thaw" or "confirm-fenced"
     anytime: bool = False  # it may come before the signs that stand before it
+    other: str = ""  # another kind that is as good
 
     def matches(self, entry: Entry) -> bool:
-        return entry.kind == self.kind and all(entry.data.get(name) == value for name, value in self.data)
+        return entry.kind in (self.kind, self.other) and all(entry.data.get(name) == value for name, value in self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ STORIES: dict[str, Story] = {
             ("xapi-hang",),
             (
                 _verdict("MasterXapiHung", "its agent lives, its xapi does not answer"),
-                Sign("restart-intent", "xapi is restarted where it is"),
+                # In place where a member's copy is newer than the master's file, which it is for minutes.
+                Sign("restart-intent", "xapi is restarted where it is", other="in-place-intent"),
                 _verdict("Healthy", "the same master serves again"),
             ),
             _NO_SUCCESSION,
@@ -189,6 +191,8 @@ _MILESTONES = {
     "promoted": "until the new master was verified",
     "closed": "until every member was back",
     "restart-intent": "until the restart was ordered",
+    "in-place-intent": "until the restart in place was begun",
+    "in-place-start": "until the file to start with was decided",
     "restart-result": "until it answered again",
 }
 

@@ -10,6 +10,7 @@ from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_lab.simulation.invariants import InvariantBroken
 from poolwarden_lab.simulation.world import PoolSpec, Simulation, World
+from poolwarden_lab.xapi.database import RESTORE_DB, STATE_DB
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.trees import VmSpec
 
@@ -152,3 +153,24 @@ def test_a_fence_device_is_asked_for_nothing_else() -> None:
     sim.bmc(1).log.append((sim.now, "reboot", "ok"))
     with pytest.raises(InvariantBroken, match="I9 "):
         sim.finish()
+
+
+def _place(sim: Simulation, host: str) -> None:
+    disk = sim.pool.hosts[host].disk
+    disk.write(RESTORE_DB, disk.read(STATE_DB))
+    disk.write(RESTORE_DB + ".generation", b"5000")
+
+
+def test_a_database_that_nobody_meant_for_a_xapi_is_not_loaded() -> None:
+    sim = begun()
+    _place(sim, "h1")
+    sim.pool.restart_xapi("h1")
+    with pytest.raises(InvariantBroken, match="I19 .* loads a restore_db.db of generation 5000"):
+        sim.run(30_000)
+
+
+def test_a_database_that_nobody_accounts_for_is_left_behind() -> None:
+    sim = begun()
+    _place(sim, "h2")
+    with pytest.raises(InvariantBroken, match="I19 .* has lain on h2"):
+        sim.run(90_000)

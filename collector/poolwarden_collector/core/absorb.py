@@ -22,6 +22,7 @@ from poolwarden_collector.core import (
     device_health,
     elsewhere,
     identity,
+    in_place,
     planned,
     proxy,
     restored,
@@ -486,7 +487,8 @@ def _refused(d: Draft, event: ev.HostRefused) -> None:
 
 
 def _transferred(d: Draft, event: ev.DatabaseTransferred) -> None:
-    transferred(d, event.transfer_id, event.target, event.placed, event.generation, event.size, event.text)
+    if not in_place.transferred(d, event.transfer_id, event.placed, event.generation, event.size, event.text):
+        transferred(d, event.transfer_id, event.target, event.placed, event.generation, event.size, event.text)
 
 
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {

@@ -11,7 +11,8 @@ Rules
   asked in this incident.
 * A yes to a question without a failover decides one, with the approval attached; everything is looked at again on the
   way, up to the promote intent.
-* A no closes the question, and aborts the failover that stands still for it; what it fenced is released (ends.py).
+* A no closes the question, and aborts the failover that stands still for it; what it fenced is released (ends.py). So
+  it does with a restart in place that waits for the yes, its host held.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from poolwarden_collector.core import (
     binding,
     copies,
     forecast,
+    in_place,
     promotion,
     questions,
     repair,
@@ -259,6 +261,12 @@ def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     why = f"denied by {said.actor}" + (f": {reason}" if reason else "")
     data = {"question": question.id, "kind": question.kind.value, "ground": question.ground, "why": why}
     d.note(Kind.DENIED, f"{question.what}: {why}", said.actor, **data)
+    if d.record.in_place is not None and question.kind is Ask.RESTART:
+        name = d.name(d.record.in_place.host)
+        in_place.give_up(d, why)
+        return (
+            f"denied: the restart in place is given up, and {name} is released with its own file once that kills nobody"
+        )
     failover = d.failover
     ours = failover is not None and failover.id == question.failover
     if failover is not None and ours and failover.step is Step.PROMOTING:

@@ -22,6 +22,7 @@ from poolwarden_collector.core import (
     failover,
     gatekeeper,
     holds,
+    in_place,
     master,
     named,
     operator,
@@ -109,6 +110,8 @@ DECISIONS = (
     Kind.ABORTED,
     Kind.SUPERSEDED,
     Kind.RESTART_INTENT,
+    Kind.IN_PLACE_INTENT,
+    Kind.IN_PLACE_START,
     Kind.GATE_ANSWER,
     Kind.DEAD_INTENT,
 )
@@ -132,6 +135,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     device_health.watch(d)
     remedies.watch_power(d, verdict)
     works = (
+        in_place.go_on,
         named.adopt,
         remedies.succeed,
         remedies.without_master,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core import questions, restart
+from poolwarden_collector.core import in_place, questions, restart
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.copies import CopyAge, ages
@@ -22,6 +22,7 @@ from poolwarden_collector.core.permission import boot_grace, may_begin, standing
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.reasons import Cause
 from poolwarden_collector.core.verdict import Member, Permit, Verdict, judge
 
 
@@ -78,7 +79,10 @@ def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, .
         found.append(f"failover {failover.id}: {failover.blocked}: {failover.blocker}")
     if failover is not None and (held := machine.hold(d, failover, verdict)):
         found.append(f"failover {failover.id} stands still: {held}")
-    if failover is None and (why := may_begin(d, verdict)):
+    if (under_way := d.record.in_place) is not None:
+        at = in_place.stands_at(d, under_way)
+        found.append(f"failover: the xapi of {d.name(under_way.host)} is being restarted in place: {at}")
+    elif failover is None and (why := may_begin(d, verdict)):
         found.append(f"failover: {why}")
     if verdict is Verdict.VANISHED and failover is None and (grace := boot_grace(d)):
         found.append(f"failover: {grace}, unless the power reads OFF")
@@ -104,7 +108,10 @@ def _restart(d: Draft, master: HostId) -> list[str]:
         None,
     )
     why = standing_refusal(d) or restart.restart_refusal(d, master, placements)
-    return [why.text] if why is not None else []
+    instead = (
+        "; with that copy it may be restarted in place" if why is not None and why.code is Cause.NEWER_COPY else ""
+    )
+    return [f"{why.text}{instead}"] if why is not None else []
 
 
 def plan_of(d: Draft) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import binding, elsewhere, forecast, members, questions, silenced, stakes
+from poolwarden_collector.core import binding, elsewhere, forecast, in_place, members, questions, silenced, stakes
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
@@ -58,6 +58,8 @@ def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
 
     On the *roles* path there is no old master: every host is a candidate, the former one too.
     """
+    # safety: a hold that is not this failover's, and what may lie under it, is owed its end before anything is decided.
+    in_place.give_up(d, "a failover is decided")
     master = suspected(d) if path is not Path.ROLES else ""
     known = d.record.hosts.get(master) or HostRecord(master, "nobody")
     term = d.record.term + 1

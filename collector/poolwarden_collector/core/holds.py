@@ -8,8 +8,8 @@ systemd starts no xapi there, and nobody who looks at xapi knows why.
 
 Rules
 -----
-* Owned is a hold by the open failover of that host, or by a release that is owed to it. Facts decide: every report says
-  whether its host is held.
+* Owned is a hold by the open failover of that host, by its restart in place, or by a release that is owed to it. Facts
+  decide: every report says whether its host is held.
 * A hold of this journal's own last failover, or of a host beside which the master on record serves, is owed its release
   (release.py): as master only of a failover that was given up, as a member of that other, verified master otherwise.
 * A pool without any master on record, whose journal was lost while its master was held: that host is taken for the
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from poolwarden_collector.core import in_place
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
@@ -63,6 +64,8 @@ def unowned(d: Draft) -> tuple[HostId, ...]:
 def _owned(d: Draft, host: HostId) -> bool:
     failover = d.failover
     if failover is not None and failover.old_master == host:
+        return True
+    if d.record.in_place is not None and d.record.in_place.host == host:
         return True
     return any(item.host == host and item.what == "release" for item in d.record.owed)
 
@@ -231,6 +234,9 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
         return _release_gc(d, said, agent)
     if agent.facts.hold is None:
         return No("not-held", f"the toolstack of {name} is not held", f"poolwarden host show {name}")
+    if d.record.in_place is not None and d.record.in_place.host == host:
+        in_place.give_up(d, f"{said.actor} has it released")
+        return f"the restart of {name} in place is given up: it is released with its own file, once that kills nobody"
     failover = d.failover
     if failover is not None and failover.old_master == host and failover.step is not Step.PROMOTED:
         asked = d.record.question

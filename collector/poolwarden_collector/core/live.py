@@ -256,6 +256,9 @@ class PoolLive:
     )  # where a lost VM could start, and when that was
     locating: tuple[str, ...] = ()  # the orders that ask for it
     pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
+    in_place_at: tuple[str, Ms] = ("", 0)  # the step of a restart in place that is awaited, and since when in this run
+    in_place_look: Ms | None = None  # what was seen of its host until then counts no more; None: its stop was not seen
+    in_place_passed: frozenset[HostId] = frozenset()  # whose copy could not be carried, or is not what it was
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
     unsettled: dict[str, Unsettled] = field(default_factory=dict)  # by topic: alerts whose state has not lasted yet
     closing: dict[str, tuple[Ms, str]] = field(default_factory=dict)  # open alerts that are over then, and why

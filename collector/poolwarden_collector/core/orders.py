@@ -94,6 +94,7 @@ class ToolstackRelease:
 
     as_master: bool
     master_address: str = ""
+    restore: int = 0  # as master: the generation of the placed database that xapi starts with; 0: its own file
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class PlaceDatabase:
     chunk: bytes = b""
     sha256: str = ""
     remove: bool = False
+    held_master: bool = False  # for the restart of a master whose toolstack is held at this very term
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +413,7 @@ class HandOver:
     above: int
     max_bytes: int
     limit_ms: int
+    held_master: bool = False  # ``target`` is a held master, not a member that is to be promoted
 
 
 @dataclass(frozen=True, slots=True)

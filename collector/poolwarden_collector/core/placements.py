@@ -26,6 +26,13 @@ def placements_of(d: Draft, host: HostId) -> PlacementView | None:
     return None
 
 
+def forget_placements(d: Draft, host: HostId) -> None:
+    """The host's files have changed, or may have: what was read of them, or is being read, counts no more."""
+    kept = {s.order_id: s for s in d.live.sent.values() if (s.host, s.kind) != (host, "collect_evidence")}
+    if len(kept) != len(d.live.sent):
+        d.change(sent=kept)
+
+
 def _answer(sent: Sent) -> PlacementView | None:
     """What the answer says; an agent that refused or failed to read says so instead, None while it has not answered."""
     if sent.result is None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any
 
-from poolwarden_collector.core import aftermath, asked, bonds
+from poolwarden_collector.core import aftermath, asked, bonds, held_restart
 from poolwarden_collector.core.aftermath import Aftermath
 from poolwarden_collector.core.asked import Asked, Question
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.bonds import Devices
 from poolwarden_collector.core.facts import HostId, PoolId, ProcessId
+from poolwarden_collector.core.held_restart import InPlace
 from poolwarden_collector.core.journal import Entry, Kind
 
 
@@ -209,6 +210,7 @@ class PoolRecord:
     after: Aftermath = Aftermath()
     devices: Devices = Devices()
     asked: Asked = Asked()
+    in_place: InPlace | None = None  # a restart of the master's xapi under a hold, while it is under way
 
     @property
     def question(self) -> Question | None:
@@ -253,9 +255,11 @@ def _applied(record: PoolRecord, entry: Entry) -> PoolRecord:
     if change is not None:
         record = change(record, entry)
     after, questions = aftermath.follow(record.after, entry), asked.follow(record.asked, entry)
-    devices = bonds.follow(record.devices, entry)
+    devices, under_way = bonds.follow(record.devices, entry), held_restart.follow(record.in_place, entry)
     same = after is record.after and questions is record.asked and devices is record.devices
-    return record if same else replace(record, after=after, asked=questions, devices=devices)
+    if same and under_way is record.in_place:
+        return record
+    return replace(record, after=after, asked=questions, devices=devices, in_place=under_way)
 
 
 def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -375,6 +379,22 @@ def _restart_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     return record
 
 
+def _in_place_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
+    tried = (*record.restarts, (entry.data["host"], entry.data["order"]))
+    return replace(record, restarts=tried, term=max(record.term, entry.term))
+
+
+def _in_place_ended(record: PoolRecord, entry: Entry) -> PoolRecord:
+    if order := entry.data.get("order"):
+        # From here on it is a restart like any other: its success is told, and its time is counted, from that order.
+        record = replace(record, restarts=(*record.restarts[:-1], (entry.data["host"], order)))
+    return _raises_term(record, entry)
+
+
+def _raises_term(record: PoolRecord, entry: Entry) -> PoolRecord:
+    return replace(record, term=max(record.term, entry.term))
+
+
 def _owed(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
     owed = Owed(d["host"], OwedWork(d["what"]), d["successor"], entry.term)
@@ -473,7 +493,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.POOL_LISTED: _pool_listed,
     Kind.MASTER_OBSERVED: _master_observed,
     Kind.MASTER_NAMED: _master_observed,
-    Kind.TERM_OBSERVED: lambda r, e: replace(r, term=max(r.term, e.term)),
+    Kind.TERM_OBSERVED: _raises_term,
     Kind.STANDING: _standing,
     Kind.VERDICT: _verdict,
     Kind.DECIDED: _decided,
@@ -505,6 +525,9 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.PROMOTED: _promoted,
     Kind.REPOINT_INTENT: _on_failover(repointing=lambda f, e: {**f.repointing, e.data["host"]: e.data["order"]}),
     Kind.RESTART_INTENT: _restart_intent,
+    Kind.IN_PLACE_INTENT: _in_place_intent,
+    Kind.IN_PLACE_START: _raises_term,
+    Kind.IN_PLACE_ENDED: _in_place_ended,
     Kind.MEMBERS_BEFORE: _on_failover(before=lambda f, e: dict(e.data["hosts"])),
     Kind.MEMBER_BACK: _on_failover(
         back=lambda f, e: (*f.back, e.data["host"]),

@@ -2,29 +2,31 @@
 
 Rules
 -----
-* The old master starts as master again only while it is the master on record and nobody else serves; otherwise it is
-  released as a member of whoever does. It is released also where its xapi never ended and serves: the next end of that
-  process would leave the pool without a master.
+* The old master starts as master again only while it is the master on record and nobody else serves, or is set to by
+  its pool.conf or its process; otherwise it is released as a member of whoever does. It is released also where its xapi
+  never ended and serves: the next end of that process would leave the pool without a master.
 * Released counts only when no order can hold that host any more: it has stored the term at which its failover ended,
   and is seen not held after that. Until then it may be slow, and obey what it was told before.
 * Either start reads a database: it is asked first whether that would kill a running VM, and then a person decides.
 * A placed database that no promotion has used would roll the pool back at a later start as master: it is removed
-  wherever it may lie.
+  wherever it may lie. On a held master, for whose restart in place it was, that goes before the release: only then its
+  own file is what is read and started with.
 * A host that we hold and cannot release is named by an alert for as long as that is so, whatever the verdict: nobody
   else knows why systemd starts no xapi there.
 """
 
 from __future__ import annotations
 
+from poolwarden_collector.core import in_place
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving
+from poolwarden_collector.core.evidence import serving, set_as_master
 from poolwarden_collector.core.facts import HostId, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import Claim, PlaceDatabase, Target, ToolstackRelease
 from poolwarden_collector.core.owed import may_be_pointed, owed_id, withheld
-from poolwarden_collector.core.placements import WAITING, killing, placements_of, unreadable
+from poolwarden_collector.core.placements import WAITING, forget_placements, killing, placements_of, unreadable
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Owed, Step
@@ -53,12 +55,11 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         d.note(Kind.RELEASED, f"the toolstack of {name} is held no more", host=item.host)
         d.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what="release")
         return
-    if _decided_elsewhere(d, item.host):
+    if _decided_elsewhere(d, item.host) or _littered(d, item.host, agent):
         return
     by_word = item.successor == item.host and not d.record.master
     if d.record.master == item.host or by_word:
-        others = [host for host in serving(d) if host != item.host]
-        if not others and not own_file_refusal(d, item.host):
+        if not _other_masters(d, item.host) and not own_file_refusal(d, item.host):
             _order(d, item, agent, ToolstackRelease(as_master=True), "as master")
         return
     master = d.heard(d.record.master)
@@ -66,6 +67,18 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         address = d.record.address_of(d.record.master)
         kind = ToolstackRelease(as_master=False, master_address=address)
         _order(d, item, agent, kind, f"as a member of {d.name(d.record.master)} at {address}")
+
+
+def _other_masters(d: Draft, host: HostId) -> tuple[HostId, ...]:
+    """Other heard hosts that serve as master, or will at their next start: nobody is started as master beside them."""
+    return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
+
+
+def _littered(d: Draft, host: HostId, agent: AgentState) -> bool:
+    """May a database still lie on this held master that its xapi would start with?"""
+    # safety: the release's forecast is of what would be loaded; it must be of the file that is left.
+    owed = any((item.host, item.what) == (host, "remove-database") for item in d.record.owed)
+    return owed and agent.facts.hold is not None and agent.facts.role.pool_conf is Role.MASTER
 
 
 def _beyond_reach(d: Draft, item: Owed, agent: AgentState) -> bool:
@@ -179,6 +192,9 @@ def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reas
         stopped = f"the pool is paused ({d.record.paused}). poolwarden resume {pool}, then it is released"
         return Reason(Cause.PAUSED, stopped)
     if item.host in (d.record.master, item.successor):
+        if others := _other_masters(d, item.host):
+            poised = f"{d.name(others[0])} serves as master, or is set to: {name} is not started as one beside it"
+            return Reason(Cause.SET_AS_MASTER, poised, others)
         why = own_file_refusal(d, item.host)
         if why is not None and why != WAITING:
             return why.within(f"{why}. Once these VMs run there no more (shut down from inside), it is released")
@@ -189,7 +205,8 @@ def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reas
 
 def _failed(d: Draft, item: Owed, agent: AgentState) -> Reason | None:
     """The agent was told and did not do it: what it says; once is not enough where another attempt may help."""
-    base = f"{owed_id(item, 'release', agent)}."
+    what = "remove" if _littered(d, item.host, agent) else "release"
+    base = f"{owed_id(item, what, agent)}."
     told = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(base)]
     if not told:
         return None
@@ -216,9 +233,13 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
     )
     if withheld(d, item.host):
         return  # safety: what is there now may be the open failover's own, placed for its promotion
-    if done or agent.facts.role.pool_conf is Role.MASTER:
-        text = f"{name} holds no database of an ended failover"
+    # A held master has not started since it was placed; its own release would remove it, too (agent: core/gate.py).
+    held = _littered(d, item.host, agent) and in_place.CAPABILITY in agent.hello.capabilities
+    if done or (agent.facts.role.pool_conf is Role.MASTER and not held):
+        forget_placements(d, item.host)
+        text = f"{name} holds no database {'that was placed there' if held else 'of an ended failover'}"
         d.note(Kind.OWED_DONE, text, host=item.host, what="remove-database")
         return
-    text = f"removing the database that was placed on {name}: its failover ended without its promotion"
+    ended = "its restart in place was given up" if held else "its failover ended without its promotion"
+    text = f"removing the database that was placed on {name}: {ended}"
     pursue(d, base, agent, PlaceDatabase(remove=True), Kind.REMOVE_INTENT, text)

@@ -4,14 +4,15 @@ A master's xapi comes back with its own file, which may lag by minutes, and term
 file does not place there (xapi: ocaml/xapi/xapi_xenops.ml). So it is restarted only where that file is the newest and
 would kill nobody, and where / has room; at most ``policy.xapi_restarts`` times; never with HA armed, where a restart
 can make the host fence itself. An operator may accept named VMs to be killed, or tasks (an export, a migration) to be
-cut off; nothing else of this can be accepted.
+cut off; nothing else of this can be accepted. Where a member's newer copy is all that stands against it, it is
+restarted in place with that copy (in_place.py), and only where that cannot be done another member is promoted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from poolwarden_collector.core import questions
+from poolwarden_collector.core import in_place, questions
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
 from poolwarden_collector.core.candidate import Kill, kills_on
@@ -37,11 +38,12 @@ class Obstacle:
     fence_helps: bool = False
     kills: tuple[Kill, ...] = ()
     busy: tuple[str, ...] = ()
+    plan: in_place.Plan | None = None  # a restart in place with this copy instead
 
     @property
     def acceptable(self) -> bool:
         """Can an operator's word overrule it?"""
-        return bool(self.kills or self.busy)
+        return bool(self.kills or self.busy or self.plan)
 
 
 def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> Reason | None:
@@ -93,6 +95,31 @@ def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obsta
     return Obstacle(Reason(Cause.BUSY, cut, tuple(sorted(busy))), busy=busy)
 
 
+def _in_place_instead(d: Draft, host: HostId, obstacle: Obstacle | None, own: PlacementView) -> Obstacle | None:
+    """Where a newer copy is what stands against a restart: the restart in place with that copy, or why not that either;
+    WAITING while a copy is being read.
+    """
+    agent = d.heard(host)
+    if obstacle is None or obstacle.why.code is not Cause.NEWER_COPY or agent is None:
+        return obstacle
+    planned = in_place.plan(d, host, own)
+    if planned is None:
+        return Obstacle(Reason(Cause.WAITING, "a member's newer copy of the database is being read"))
+    if isinstance(planned, Reason):
+        both = f"{obstacle.why}, and it is not restarted in place with it: {planned}"
+        return replace(obstacle, why=obstacle.why.within(both))
+    busy, newer = _busy(agent), f"the copy of {d.name(planned.source)} is newer than its own file"
+    if planned.kills:
+        names = ", ".join(f"{kill.name} ({kill.why})" for kill in planned.kills)
+        text = f"{newer}, and its file or that copy would kill {len(planned.kills)} running VMs: {names}"
+        return Obstacle(killing(planned.kills, text), kills=planned.kills, busy=busy, plan=planned)
+    why = Reason(Cause.NEWER_COPY, f"{newer}, with which it would be restarted in place", (planned.source,))
+    if busy:
+        cut = f"{newer}, and a restart in place would cut off what was last seen running: {', '.join(busy)}"
+        why = Reason(Cause.BUSY, cut, tuple(sorted(busy)))
+    return Obstacle(why, busy=busy, plan=planned)
+
+
 def _busy(agent: AgentState) -> tuple[str, ...]:
     """Tasks that a restart would cut off, as the master saw them last; a process that is gone has none."""
     seen = agent.facts.pool_view
@@ -116,6 +143,8 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     """
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None or d.quiet:
         return
+    if d.record.in_place is not None:
+        return
     host = suspected(d)
     refusal = firm_refusal(d)
     if refusal:
@@ -131,8 +160,13 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
         placements = placements_of(d, host)
         if placements is None:
             return
-        obstacle = _obstacle(d, host, placements)
-    if obstacle is None and d.policy.mode == "auto":
+        obstacle = _in_place_instead(d, host, _obstacle(d, host, placements), placements)
+    if obstacle is not None and obstacle.why.code is Cause.WAITING:
+        return
+    plan = obstacle.plan if obstacle is not None and not (obstacle.kills or obstacle.busy) else None
+    if plan is not None and d.policy.mode == "auto":
+        in_place.begin(d, host, plan, f"{verdict.word}: its file and the copy kill nobody, room on /")
+    elif obstacle is None and d.policy.mode == "auto":
         # A cool-down does not matter: a restart is no failover, it moves no role and promotes nobody.
         order_restart(d, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)
     elif obstacle is None or obstacle.acceptable:
@@ -170,7 +204,9 @@ def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at
     lost += [f"{task} would be cut off" for task in busy]
     vms = tuple(kill.vm for kill in kills)
     what = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}{held}"
-    questions.ask(d, Ask.RESTART, host, what, tuple(lost), Needs(kill=len(kills)), vms, others=busy, at_once=at_once)
+    path = in_place.PATH if obstacle is not None and obstacle.plan is not None else ""
+    needs = Needs(kill=len(kills))
+    questions.ask(d, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once)
 
 
 def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
@@ -179,12 +215,16 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     refusal = firm.text if firm is not None else ""
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN):
         refusal = refusal or f"the pool is {verdict.word} now"
+    if not refusal and d.record.in_place is not None:
+        return in_place.approve(d, d.record.in_place, question, kill, actor)
     if refusal or _restart_running(d):
         return No("held", refusal or f"the xapi of {d.name(host)} is being restarted already")
     placements = placements_of(d, host)
     if placements is None:
         return None
-    obstacle = _obstacle(d, host, placements)
+    obstacle = _in_place_instead(d, host, _obstacle(d, host, placements), placements)
+    if obstacle is not None and obstacle.why.code is Cause.WAITING:
+        return None
     if obstacle is not None and not obstacle.acceptable:
         return No("unsafe", f"restarting the xapi of {d.name(host)} is not safe: {obstacle.why}")
     kills = obstacle.kills if obstacle is not None else ()
@@ -196,6 +236,10 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     if len(kills) > kill:
         step = questions.approve_command(question.id, Needs(kill=len(kills)))
         return No("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", step)
+    if obstacle is not None and obstacle.plan is not None:
+        vms = tuple(each.vm for each in kills)
+        in_place.begin(d, host, obstacle.plan, f"approved by {actor}, {len(kills)} VMs accepted", vms, actor)
+        return f"the xapi of {d.name(host)} is being restarted in place; poolwarden explain tells how far it is"
     order_restart(d, host, f"approved by {actor}, {len(kills)} VMs accepted", remedy=True, actor=actor)
     return f"the xapi of {d.name(host)} is being restarted; poolwarden host show {d.name(host)} tells when it answers"
 
@@ -235,7 +279,7 @@ def _being_released(d: Draft, host: HostId) -> bool:
 
 def note_restart_success(d: Draft) -> None:
     """A restarted master whose new process answers: say so, once."""
-    if not d.record.restarts or d.live.marks.get("restarted") is not None:
+    if not d.record.restarts or d.live.marks.get("restarted") is not None or d.record.in_place is not None:
         return
     host, order_id = d.record.restarts[-1]
     agent, sent = d.heard(host), d.sent(order_id)

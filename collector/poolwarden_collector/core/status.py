@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import dead, holds, lost, overdue
+from poolwarden_collector.core import dead, holds, in_place, lost, overdue
 from poolwarden_collector.core.aftermath import LostVm
 from poolwarden_collector.core.around import Line, lines
 from poolwarden_collector.core.candidate import enabled
@@ -311,6 +311,8 @@ def _hold(d: Draft, host: HostId) -> tuple[Line, ...]:
     item = next((item for item in d.record.owed if (item.host, item.what) == (host, "release")), None)
     if failover is not None and failover.old_master == host:
         until = f"by failover {failover.id}"
+    elif d.record.in_place is not None and d.record.in_place.host == host:
+        until = f"for its restart in place: {in_place.stands_at(d, d.record.in_place)}"
     elif item is not None:
         until = f"and owed its release{_for(overdue.age(d, item))}"
     else:

@@ -101,7 +101,12 @@ class Handovers:
             self._end(transfer, False, f"{first.path} ended after {transfer.moved} of {piece.total_bytes} bytes")
         else:
             place = PlaceDatabase(
-                piece.generation, piece.total_bytes, transfer.moved, piece.chunk, piece.sha256, remove=False
+                piece.generation,
+                piece.total_bytes,
+                transfer.moved,
+                piece.chunk,
+                piece.sha256,
+                held_master=given.held_master,
             )
             transfer.moved += len(piece.chunk)
             self._order(transfer, given.target, given.target_boot, place, now)

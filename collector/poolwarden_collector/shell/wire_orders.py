@@ -102,7 +102,7 @@ def _tombstone(k: core.SetTombstone, timeout: int) -> pb.SetTombstone:
 
 def _release(k: core.ToolstackRelease) -> pb.ToolstackRelease:
     as_ = pb.ToolstackRelease.AS_MASTER if k.as_master else pb.ToolstackRelease.AS_MEMBER
-    return pb.ToolstackRelease(release_as=as_, master_address=k.master_address)
+    return pb.ToolstackRelease(release_as=as_, master_address=k.master_address, restore_generation=k.restore)
 
 
 def _fence_proxy(k: core.FenceProxy) -> pb.FenceProxy:
@@ -125,6 +125,7 @@ def _place(k: core.PlaceDatabase) -> pb.PlaceDatabase:
         chunk=k.chunk,
         sha256=k.sha256,
         remove=k.remove,
+        held_master=k.held_master,
     )
 
 

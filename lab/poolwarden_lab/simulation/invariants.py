@@ -20,6 +20,10 @@ I17 No running VM is terminated because of anything Poolwarden did (see kills.py
 I18 No topic of an alert is told more than once a minute by one collector and its journal, over its restarts; and none
     is over sooner than its settling time after it was told (core/settling.py).
 
+I19 A xapi loads a restore_db.db only where a journal has said so before: the start of a restart in place with that very
+    generation, or a handover to the host that is promoted. And none lies for long (PLACED_LIMIT_MS) on a host that is
+    heard and of which no journal says that it is to be used or removed.
+
 At the end: I13 where nobody serves, or a failover stands still, there is an open alert (or an operator's pause). I15
 while the pool is called Healthy every reachable member follows the one master, or is owed that.
 """
@@ -38,7 +42,7 @@ from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.simulation.network import COLLECTOR
 from poolwarden_lab.simulation.opinions import NEW_THINGS, Opinion
 from poolwarden_lab.statedb import parse_local
-from poolwarden_lab.xapi.database import LOCAL_DB
+from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB
 
 if TYPE_CHECKING:
     from poolwarden_lab.simulation.guarded import GuardedPool
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 
 LIVE_REPORT_MS = 15_000
 TOMBSTONE_LIMIT_MS = 240_000
+PLACED_LIMIT_MS = 60_000
 LOOK_MS = 1_000
 CALM_MS = 120_000
 STUCK_MS = 600_000
@@ -73,6 +78,7 @@ class Invariants:
         self._hearings: dict[str, deque[tuple[int, int]]] = {}  # of each host the last ones: heard, sent, ms
         self._told: dict[tuple[str, str], int] = {}  # (collector, topic) -> when it was told last
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
+        self._placed: dict[str, int] = {}  # since when a database lies on a heard host that no journal accounts for
         self._looked_at = 0
 
     def opinion(self, node: str) -> Opinion:
@@ -95,6 +101,7 @@ class Invariants:
         if self.world.now - self._looked_at >= LOOK_MS:
             self._looked_at = self.world.now
             self._tombstoned()
+            self._left_behind()
         if self._seen_events < len(pool.log):
             self.checks += 1
             news = pool.log[self._seen_events :]
@@ -107,6 +114,8 @@ class Invariants:
                     self.kills.started(entry.host)
                 elif name == "killed":
                     self._killed(entry.host)
+                elif name == "db-loaded" and entry.event.facts["path"] == RESTORE_DB:
+                    self._loaded(entry.host, int(entry.event.facts["generation"]))
                 elif name.startswith("vm-"):
                     self._twice()
         self._one_master()
@@ -126,6 +135,22 @@ class Invariants:
                 self._undead.pop(name, None)
             elif self.world.now - self._undead.setdefault(name, self.world.now) > TOMBSTONE_LIMIT_MS:
                 self._fail("I11", f"{name} is tombstoned and has served as master for {TOMBSTONE_LIMIT_MS} ms since")
+
+    def _loaded(self, name: str, generation: int) -> None:
+        uuid = self.world.pool.hosts[name].uuid
+        if not any(opinion.lets_load(uuid, generation) for opinion in self._opinions.values()):
+            self._fail(
+                "I19", f"xapi on {name} loads a restore_db.db of generation {generation} that nobody meant for it"
+            )
+
+    def _left_behind(self) -> None:
+        for name, host in self.world.pool.hosts.items():
+            heard = host.power and not host.frozen and self.world.agents[name].stream is not None
+            lies = host.disk.exists(RESTORE_DB) and heard and not self.world.agents[name].asleep
+            if not lies or any(opinion.accounts_for(host.uuid) for opinion in self._opinions.values()):
+                self._placed.pop(name, None)
+            elif self.world.now - self._placed.setdefault(name, self.world.now) > PLACED_LIMIT_MS:
+                self._fail("I19", f"a restore_db.db has lain on {name} for {PLACED_LIMIT_MS} ms, for nothing")
 
     def _ha_since(self) -> int | None:
         """Since when HA has been armed on a host with power."""

@@ -21,13 +21,13 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.record import PoolRecord, Step, apply
 from poolwarden_lab.simulation.shell import SimShell
 
-NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT)
-INTENTS = {
+NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
+INTENTS: dict[type, Kind | tuple[Kind, ...]] = {
     out.Promote: Kind.PROMOTE_INTENT,
     out.Repoint: Kind.REPOINT_INTENT,
     out.RestartXapi: Kind.RESTART_INTENT,
     out.SetTombstone: Kind.TOMBSTONE_INTENT,
-    out.ToolstackFence: Kind.TOOLSTACK_INTENT,
+    out.ToolstackFence: (Kind.TOOLSTACK_INTENT, Kind.IN_PLACE_INTENT),
     out.ToolstackRelease: Kind.RELEASE_INTENT,
     out.DesignateMaster: Kind.DESIGNATE_INTENT,
     out.SyncDatabase: Kind.SYNC_INTENT,
@@ -51,6 +51,8 @@ class Opinion:
         self.accepted: dict[str, int] = {}  # by failover (or question): how many VMs an operator accepted to lose
         self._intents: dict[Kind, set[str]] = {}
         self._candidates: dict[int, str] = {}
+        self._meant: set[tuple[str, int]] = set()  # a host, and the generation of the database that it may start with
+        self._handed: set[str] = set()  # hosts to which a database was handed for a promotion
         self._called: dict[str, set[str]] = {}  # by failover: hosts whose xapi was told to become master
         self._fail = fail
         for entry in entries:
@@ -83,6 +85,10 @@ class Opinion:
             other = self._candidates.setdefault(entry.term, entry.data["host"])
             if other != entry.data["host"]:
                 self._fail("I4", f"two candidates in term {entry.term}")
+        if entry.kind is Kind.IN_PLACE_START:
+            self._meant.add((entry.data["host"], entry.data["generation"]))
+        if entry.kind is Kind.HANDOVER_INTENT and not entry.data.get("in_place"):
+            self._handed.add(entry.data["target"])
         key = entry.data.get("order") or entry.data.get("run") or entry.data.get("transfer") or ""
         self._intents.setdefault(entry.kind, set()).add(str(key))
 
@@ -108,6 +114,21 @@ class Opinion:
         forced = switch is not None and switch.forced
         return forced or (failover is not None and failover.old_master == host and failover.id in self.accepted)
 
+    # ------------------------------------------------------------------------------------------ placed databases
+
+    def lets_load(self, host: str, generation: int) -> bool:
+        """May this host's xapi start with a database of this generation that was placed there?"""
+        return (host, generation) in self._meant or host in self._handed
+
+    def accounts_for(self, host: str) -> bool:
+        """Is a database that lies on this host still to be used, or owed its removal?"""
+        record = self.record
+        held = record.in_place is not None and record.in_place.host == host
+        owed = any(item.host == host and item.what in ("remove-database", "release") for item in record.owed)
+        failover = record.failover
+        placed = failover is not None and failover.open and host in failover.placed_on
+        return held or owed or placed
+
     # ------------------------------------------------------------------------------------------ effects
 
     def allows(self, effect: out.Effect, shell: SimShell) -> None:
@@ -126,8 +147,9 @@ class Opinion:
         return any(run in self._intents.get(kind, ()) for kind in (Kind.FENCE_INTENT, Kind.SWITCH_INTENT))
 
     def _order(self, order: out.Order) -> None:
-        kind = INTENTS.get(type(order.kind))
-        if kind is not None and order.order_id not in self._intents.get(kind, ()):
+        named = INTENTS.get(type(order.kind), ())
+        kinds = named if isinstance(named, tuple) else (named,)
+        if kinds and not any(order.order_id in self._intents.get(kind, ()) for kind in kinds):
             self._fail("I6", f"{order.kind_name} {order.order_id} without a durable intent")
         if isinstance(order.kind, out.DeclareHostDead):
             proofs = [entry for entry in self.proofs.values() if entry.data.get("old_master") == order.kind.host]

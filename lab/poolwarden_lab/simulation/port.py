@@ -130,7 +130,7 @@ class SimPort(HostPort):
 
     def capabilities(self) -> tuple[str, ...]:
         able = (kind for kind in gate.KNOWN if kind != gate.FENCE_PROXY or self.fence_agents())
-        return tuple(kind for kind in able if kind not in self._missing)
+        return tuple(kind for kind in (*able, gate.IN_PLACE) if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:
         """Faults: an older version without these capabilities; a clone that says it is another host."""

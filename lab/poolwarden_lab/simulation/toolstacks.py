@@ -43,6 +43,11 @@ class ToolstackFaults(Ground):
         else:
             place.pool.pool.slow_ms.pop(place.name, None)
 
+    def wedge_xapi(self, host: HostName) -> None:
+        """It hangs, and its stop takes systemd's whole patience and ends by SIGKILL."""
+        place = self.find(host)
+        place.pool.pool.wedge_xapi(place.name)
+
     def stick_xapi(self, host: HostName, stuck: bool = True) -> None:
         """The process of xapi serves on and ends by no signal: a toolstack fence does not take effect."""
         place = self.find(host)

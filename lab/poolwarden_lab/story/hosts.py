@@ -146,6 +146,14 @@ def xapi_hang(stage: Stage, hosts: list[str], ms: int | None) -> None:
         stage.later(ms, lambda: xapi_unhang(stage, hosts))
 
 
+@XAPI.form(
+    "xapi wedge HOSTS...", "It hangs, and is stopped by SIGKILL alone, 90 s after its stop began: it flushes nothing."
+)
+def xapi_wedge(stage: Stage, hosts: list[str]) -> None:
+    for host in hosts:
+        stage.world.wedge_xapi(host)
+
+
 @XAPI.form("xapi unhang HOSTS...", "It answers again.")
 def xapi_unhang(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:

@@ -24,6 +24,7 @@ from poolwarden_lab.xapi.actions import (
     Event,
     Lost,
 )
+from poolwarden_lab.xapi.model import XapiModel
 from poolwarden_lab.xapi.startup import STUNNEL_MARK
 from poolwarden_lab.xapi.storage import LOST_STORAGE
 from poolwarden_lab.xapi.trees import STATE_DB, boot_id
@@ -34,6 +35,8 @@ __all__ = ["GATE_MS", "TIMEOUT", "LogEntry", "OnReply", "VirtualHost", "VirtualP
 
 KERNEL_MS = 8_000
 """How long after its power a host's kernel answers on the network, at most (less where a boot takes less)."""
+STOP_PATIENCE_MS = 90_000
+"""xapi.service's TimeoutStopSec, ms: a process that does not obey SIGTERM is killed then."""
 GATE_MS = 1_000
 """How soon a boot gate that says no is asked again, ms."""
 
@@ -95,7 +98,7 @@ class VirtualPool(PoolDriver):
         host.conns.clear()
         host.inbox.clear()
         host.domains.clear()
-        host.power = host.frozen = host.stuck = False
+        host.power = host.frozen = host.stuck = host.wedged = False
         self._forget_process(host)
 
     def kill_xapi(self, name: str) -> None:
@@ -147,11 +150,24 @@ class VirtualPool(PoolDriver):
         if host.stuck:
             self._note(host.name, Event("stop-hangs"))
             return False
+        if flush and host.wedged:
+            self._kill_later(host, host.model)
+            return False
         if flush:
             self._act(host, host.model, host.model.sigterm(self.now))
         else:
             self._ended(host, host.model, 0)
         return True
+
+    def _kill_later(self, host: VirtualHost, model: XapiModel) -> None:
+        """systemd's patience with a stop, then SIGKILL; it starts another where it is to run."""
+
+        def kill() -> None:
+            if host.model is model:
+                host.wedged = False
+                self._ended(host, model, -9 if host.wanted else 0)
+
+        self.at(self.now + STOP_PATIENCE_MS, kill)
 
     def hold(self, name: str) -> None:
         """Let nothing start xapi on this host until `release`, reboots included. What runs, runs on."""
@@ -200,6 +216,13 @@ class VirtualPool(PoolDriver):
         host = self.hosts[name]
         if host.model is not None:
             self._act(host, host.model, host.model.set_hung(hung, self.now))
+
+    def wedge_xapi(self, name: str) -> None:
+        """Fault: it hangs and obeys no SIGTERM either. systemd kills it when TimeoutStopSec is over: what it held in
+        memory alone is lost.
+        """
+        self.hang_xapi(name)
+        self.hosts[name].wedged = True
 
     def wet_fuse(self, name: str, wet: bool = True) -> None:
         """Transitions on this host answer OK and never restart its present process."""

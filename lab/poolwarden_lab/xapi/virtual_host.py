@@ -52,3 +52,4 @@ class VirtualHost:
     gc_held: bool = False  # storage's garbage collection does not begin in this boot
     let_wait: tuple[int, str] = (0, "")  # of which boot, and why a collector let its gate wait (a note in /run)
     stuck: bool = False  # fault: no signal ends xapi's process
+    wedged: bool = False  # fault: xapi hangs, and only SIGKILL ends its process: nothing of its memory is flushed

@@ -1,0 +1,596 @@
+"""Restarting a master's xapi in place, with the newest copy of its database: nobody is promoted, and less is lost.
+
+Theory
+------
+A member's copy is taken from the master's memory, and the master's own file is written up to five minutes later (xapi:
+ocaml/xapi/pool_db_backup.ml, ocaml/database/db_cache_impl.ml). So for minutes after each copy a member has a newer
+database than the master's file, and that is no ground for another master: the copy is carried to the host that is
+master anyway, as restore_db.db, from which its xapi starts once. It is the handover of a failover the other way round:
+the same hold, the same pieces and checksum, the same forecast of running VMs, and no change of roles.
+
+Order, each step journaled with its evidence before it is done
+--------------------------------------------------------------
+1. Before anything is stopped: every rule of a restart (restart.py), and the forecasts of both the host's own file (the
+   way back) and the newest copy are empty; else an operator is asked, by the VMs at stake.
+2. Hold: a new term, the durable hold, then xapi is stopped. A xapi that still obeys flushes its memory to its file
+   first. One that hangs does not: systemd kills it, and its memory is lost (``STOP_LIMIT_MS``).
+3. Only what is seen after that counts. If the newest readable copy of a member that follows this host is *then* still
+   newer than every file there, within the policy's bound on generations, and its forecast is empty, it is placed there.
+   Otherwise the host starts with its own file, if that forecast is empty; otherwise an operator is asked.
+4. The forecast is made once more on the file that lies there. It must be empty, or cover only what was said yes to.
+5. Start: a term above the hold's, and a release that names the generation to start with. Any other release removes what
+   was placed first; the agent sees to that, whoever gives it (agent: core/gate.py).
+
+Rules
+-----
+* Taken before a handover failover: where a newer copy is all that stands against a restart. A failover follows where
+  the agent cannot do this, no such copy can be read, or it was tried as often as a restart may be.
+* It counts as a restart of this incident, and as no hold: what follows it is not barred by it.
+* It is given up when its ground is gone: another host serves or is set to be master, the agent of the host falls silent
+  for as long as a master's may, the host has booted anew, another term, HA, mode observe, or a step beyond its time. A
+  new term is taken then, and the host is owed the removal of what may lie there and, after that, its release.
+* Nothing of it is done in a failover, and a failover that is decided ends it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from poolwarden_collector.core import copies, questions, strangers
+from poolwarden_collector.core.answer import No
+from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
+from poolwarden_collector.core.candidate import Kill, kills_on, superseded
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import serving, set_as_master
+from poolwarden_collector.core.facts import HostId, Ms, Outcome, PlacementView, Role
+from poolwarden_collector.core.held_restart import InPlace
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.orders import HandOver, PlaceDatabase, Preconditions, ToolstackFence, ToolstackRelease
+from poolwarden_collector.core.permission import behind, deposed, needs_word, paused
+from poolwarden_collector.core.placements import forget_placements, placements_of, unreadable
+from poolwarden_collector.core.pursuit import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
+from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.verdict import Verdict
+
+CAPABILITY = "restart_in_place"
+PATH = "in-place"  # in a question: a yes to a restart with its own file is none to this
+# systemd waits TimeoutStopSec (90 s) for ExecStop, and again after SIGTERM, before it kills a xapi that hangs
+# (systemd.service(5); xapi: scripts/xapi.service): 180 s, and a report.
+STOP_LIMIT_MS: Ms = 200_000
+STEP_LIMIT_MS: Ms = 120_000
+UNANSWERED_MS: Ms = 30_000
+HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited
+_GROUNDS = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN)
+_UNDECIDED = (Verdict.SUSPECT, Verdict.LEARNING, Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A file that this xapi could start with: its own (no source) or a member's copy; and what that would kill."""
+
+    source: HostId
+    generation: int
+    kills: tuple[Kill, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restart in place would begin with: the copy, and the VMs at stake in it or on the way back."""
+
+    source: HostId
+    generation: int
+    kills: tuple[Kill, ...]
+
+
+# ------------------------------------------------------------------------------------------------ may it begin?
+
+
+def plan(d: Draft, host: HostId, own: PlacementView) -> Plan | Reason | None:
+    """With which copy this master's xapi can be restarted in place, or why not; None: a copy is being read."""
+    agent = d.heard(host)
+    if (why := _limitation(d, host, own)) is not None or agent is None:
+        return why or Reason(Cause.NOT_HEARD, "its agent is not heard", (host,))
+    read = _readable(d, host, agent.facts.database.generation, frozenset())
+    if not isinstance(read, tuple):
+        return read
+    source, loads = read
+    kills: dict[str, Kill] = {}
+    for view in (own, loads):
+        found = kills_on(d, host, view)
+        if isinstance(found, Reason):
+            return found if found.code is not Cause.OLD_FACTS else None
+        kills.update({kill.vm: kill for kill in found})
+    return Plan(source, loads.generation, tuple(kills[vm] for vm in sorted(kills)))
+
+
+def _limitation(d: Draft, host: HostId, own: PlacementView) -> Reason | None:
+    """What of the pool and of the host itself stands against it; None: nothing."""
+    agent = d.heard(host)
+    if agent is None or not {CAPABILITY, "toolstack_fence", "place_database"} <= agent.hello.capabilities:
+        version = agent.hello.agent_version if agent is not None else ""
+        return Reason(Cause.INCAPABLE, f"its agent {version} cannot do that", (host,))
+    if agent.facts.role.pool_conf is not Role.MASTER:
+        return Reason(Cause.ROLE, f"the pool.conf of {d.name(host)} does not say master", (host,))
+    if others := _others(d, host):
+        return Reason(Cause.SET_AS_MASTER, f"{d.name(others[0])} serves as master, or is set to", others)
+    word = needs_word(d)
+    if word is not None and word.code in (Cause.DOUBT, Cause.NO_LIST):
+        return word
+    # safety: whoever gives it up starts on this file again; one that nobody can read is no way back.
+    return None if own.readable else unreadable("its own database file", own, host)
+
+
+def _others(d: Draft, host: HostId) -> tuple[HostId, ...]:
+    """Other heard hosts that serve as master or are set to."""
+    return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
+
+
+def newer_copies(d: Draft, host: HostId, generation: int) -> tuple[HostId, ...]:
+    """Heard members of this master whose copy is newer than ``generation`` and may be believed, the newest first."""
+    found: list[tuple[int, str, HostId]] = []
+    for other in d.record.hosts:
+        agent = d.heard(other) if other != host else None
+        if agent is None or "read_database" not in agent.hello.capabilities:
+            continue
+        role, has = agent.facts.role, agent.facts.database.generation
+        follows = role.pool_conf is Role.MEMBER and role.master_address == d.record.address_of(host)
+        # safety: a copy of another line, of a host that nobody has listed, or far ahead of what was seen is one host's
+        # word; those are asked about on the way to a failover.
+        own_line = not superseded(d, other) and not strangers.unlisted(d, other) and not copies.ahead(d, other)
+        if has > generation and follows and own_line:
+            found.append((-has, d.name(other), other))
+    return tuple(other for _, _, other in sorted(found))
+
+
+def _readable(
+    d: Draft, host: HostId, generation: int, passed: frozenset[HostId]
+) -> tuple[HostId, PlacementView] | Reason | None:
+    """The newest copy above ``generation`` that can be read; None: it is being asked for."""
+    why = Reason(Cause.NO_COPY, "no member that is heard and follows it has such a copy", (host,))
+    for other in newer_copies(d, host, generation):
+        if other in passed:
+            continue
+        loads = placements_of(d, other)
+        if loads is None:
+            return None
+        if loads.readable and loads.generation > generation:
+            return other, loads
+        why = unreadable(f"the copy of {d.name(other)}", loads, other)
+    return why
+
+
+# ------------------------------------------------------------------------------------------------ beginning
+
+
+def begin(d: Draft, host: HostId, planned: Plan, why: str, accepted: tuple[str, ...] = (), actor: str = "") -> None:
+    """Take a term, journal the intent, and order the hold."""
+    agent = d.heard(host)
+    assert agent is not None
+    term, name = d.record.term + 1, d.name(host)
+    own = agent.facts.database.generation
+    order = f"in-place/{d.site.epoch}/{term}/hold/{host}"
+    text = (
+        f"restarting the xapi of {name} in place with the newest copy ({why}): {d.name(planned.source)} has generation "
+        f"{planned.generation}, its own file {own}; at term {term} its toolstack is held and xapi is stopped, its VMs "
+        "run on, and nobody is promoted"
+    )
+    data: dict[str, Any] = {
+        "host": host,
+        "boot": agent.hello.boot_id,
+        "epoch": d.site.epoch,
+        "order": order,
+        "accepted": list(accepted),
+        "own": own,
+        "source": planned.source,
+        "generation": planned.generation,
+    }
+    d.write(Entry(Kind.IN_PLACE_INTENT, text, data, "", term, actor or "poolwarden"))
+    marks = {phase: at for phase, at in d.live.marks.items() if phase != "restarted"}
+    d.change(marks=marks, in_place_at=("", d.now), in_place_look=None, in_place_passed=frozenset())
+    if d.record.in_place is not None:
+        _order_hold(d, d.record.in_place, agent)
+
+
+def _order_hold(d: Draft, now: InPlace, agent: AgentState) -> None:
+    # safety: the verdict was recomputed in this pass; the process that it is about, and no later one, is stopped.
+    before = Preconditions(ha_off=True, process=agent.facts.xapi.process)
+    d.send(now.order, now.host, ToolstackFence(), ORDER_VALID_MS, before, now.term)
+
+
+# ------------------------------------------------------------------------------------------------ going on
+
+
+def go_on(d: Draft, verdict: Verdict) -> None:
+    """Do what is due in the restart under way, or give it up."""
+    now = d.record.in_place
+    if now is None or d.quiet or deposed(d) or behind(d) or d.site.blind:
+        return
+    if d.record.paused is not None:
+        _stands_still(d, now, paused(d))
+        return
+    agent = d.heard(now.host)
+    if agent is not None and now.start is not None and agent.facts.hold is None:
+        _started(d, now, agent)
+        return
+    if why := _ground_lost(d, now, verdict):
+        give_up(d, why)
+        return
+    if agent is None or verdict in _UNDECIDED:
+        return
+    if not _stopped(d, now, agent):
+        _await_stop(d, now, agent)
+    elif _seen_since(d, agent):
+        _go_on(d, now, agent)
+
+
+def _go_on(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """xapi is stopped, and what is known of the host is from after that."""
+    mine = f"/{d.site.epoch}." in now.transfer
+    if now.start is not None:
+        _start(d, now, agent)
+    elif now.arrived:
+        _placed(d, now, agent)
+    elif now.littered and now.arrived is None and mine:
+        _late(d, "copy", d.policy.toolstack_budget, f"the copy of {d.name(now.source)} did not arrive")
+    elif now.littered:
+        _remove(d, now, agent)
+    else:
+        _choose(d, now, agent)
+
+
+def _ground_lost(d: Draft, now: InPlace, verdict: Verdict) -> str:
+    """Why this is given up; empty: it stands."""
+    host, agent, name = now.host, d.agent(now.host), d.name(now.host)
+    if others := _others(d, host):
+        return f"{d.name(others[0])} serves as master, or is set to"
+    if d.record.master != host:
+        return f"{d.name(d.record.master) or 'nobody'} is the master on record now"
+    if d.record.term > now.last_term:
+        return f"the pool's term is {d.record.term} now, this restart's is {now.last_term}"
+    if agent is not None and agent.hello.boot_id != now.boot:
+        return f"{name} has booted anew"
+    if d.policy.mode == "observe":
+        return "the pool's mode is observe"
+    if verdict not in (*_GROUNDS, *_UNDECIDED):
+        return f"the pool is {verdict.word} now: {verdict.meaning}"
+    if d.heard(host) is not None and agent is not None and CAPABILITY not in agent.hello.capabilities:
+        return f"the agent {agent.hello.agent_version} of {name} cannot go on with it"
+    return ""
+
+
+def give_up(d: Draft, why: str) -> None:
+    """End it without a start of ours: a new term, and what was held and may lie there is owed its undoing."""
+    now = d.record.in_place
+    if now is None:
+        return
+    term, name = d.record.term + 1, d.name(now.host)
+    text = f"the restart of {name} in place is given up: {why}; the term is {term} now"
+    data = {"host": now.host, "outcome": "given up", "why": why, "new_term": term}
+    littered = now.littered
+    d.write(Entry(Kind.IN_PLACE_ENDED, text, data, "", term))
+    d.note(Kind.OWED, f"{name} is owed the release of its toolstack", host=now.host, what="release", successor="")
+    if littered:
+        owed = f"{name} is owed the removal of the database that was placed there"
+        d.note(Kind.OWED, owed, host=now.host, what="remove-database", successor="")
+    question = d.record.question
+    if question is not None and question.kind is Ask.RESTART:
+        questions.withdraw(d, why)
+
+
+def stands_at(d: Draft, now: InPlace) -> str:
+    """How far it is, in words."""
+    copy = f"the copy of {d.name(now.source)}"
+    if now.start is not None:
+        return f"it is told to start with {copy if now.start['generation'] else 'its own file'}"
+    if now.arrived:
+        return f"{copy} is in place, and what it would kill is looked at"
+    if now.transfer and now.arrived is None:
+        return f"{copy} is carried there"
+    agent = d.heard(now.host)
+    stopped = agent is not None and _stopped(d, now, agent)
+    return "xapi is stopped, and which file it starts with is decided" if stopped else "xapi is being stopped"
+
+
+def _stands_still(d: Draft, now: InPlace, refusal: Reason) -> None:
+    name, pool = d.name(now.host), d.record.name or d.record.pool
+    title = f"{pool}: the restart of {name} in place stands still, its xapi stopped"
+    text = f"{name} is held for its restart in place, and that stands still: {refusal}. poolwarden resume {pool}"
+    questions.tell(d, Tell.XAPI, refusal, text, title)
+
+
+def _awaits(d: Draft, step: str) -> None:
+    """This is what is waited for from now on."""
+    if d.live.in_place_at[0] != step:
+        d.change(in_place_at=(step, d.now))
+
+
+def _late(d: Draft, step: str, limit: Ms, why: str) -> bool:
+    """Is this step beyond its time, counted in this run? Then it is given up."""
+    kept, since = d.live.in_place_at
+    if kept != step:
+        _awaits(d, step)
+        return False
+    if d.now - since < limit:
+        return False
+    give_up(d, f"{why} within {limit / 1000:.0f} s")
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ stopped
+
+
+def _stopped(d: Draft, now: InPlace, agent: AgentState) -> bool:
+    hold = agent.facts.hold
+    return hold is not None and hold.term == now.term and hold.stopped
+
+
+def _await_stop(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """Not stopped yet: order again where it was not answered; give up when its time is over."""
+    name, sent = d.name(now.host), d.sent(now.order)
+    result = sent.result if sent is not None else None
+    said = (result.text or result.reason) if result is not None else "no answer"
+    if _late(d, "hold", STOP_LIMIT_MS, f"the toolstack of {name} was not seen stopped ({said})"):
+        return
+    answer, seen = answer_of(d, now.host, now.order), agent.facts.observed.host
+    done = answer is not None and answer.outcome is Outcome.DONE
+    known = sent is not None and sent.answered_at is not None and seen is not None and seen > sent.answered_at
+    if agent.facts.hold is None and done and (known or sent is None):
+        give_up(d, f"the hold of {name} was ended on that host")
+        return
+    again = result is not None and result.outcome is not Outcome.DONE
+    since = d.now - ((sent.answered_at if again else sent.at) or sent.at) if sent is not None else None
+    wait = RESEND_AFTER_MS if again else ORDER_VALID_MS + RESEND_AFTER_MS
+    if sent is None or since is None or sent.stream != agent.stream or since >= wait:
+        _order_hold(d, now, agent)
+
+
+def _seen_since(d: Draft, agent: AgentState) -> bool:
+    """Was this host looked at since its xapi stopped, and since anything was removed there?
+
+    A clean stop may have written its file in the very look that found it stopped.
+    """
+    seen = agent.facts.observed.host
+    if d.live.in_place_look is None:
+        _look_anew(d, agent.hello.host, seen if seen is not None else d.now)
+        return False
+    return seen is not None and seen > d.live.in_place_look
+
+
+def _look_anew(d: Draft, host: HostId, since: Ms) -> None:
+    """What was known of the files there counts no more."""
+    d.change(in_place_look=since)
+    forget_placements(d, host)
+
+
+# ------------------------------------------------------------------------------------------------ which file
+
+
+def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """The newest copy if it is still newer and kills nobody; else its own file if that kills nobody; else ask."""
+    found = _starts(d, now, agent)
+    if found is None:
+        if _asking(d):
+            _awaits(d, "an answer")
+        else:
+            _late(d, "forecast", STEP_LIMIT_MS, f"what a start of {d.name(now.host)} would kill was not known")
+        return
+    if not found:
+        give_up(d, f"neither the database of {d.name(now.host)} nor a newer copy can be read")
+        return
+    for start in found:
+        if _covered(now, start.kills):
+            if start.source:
+                _carry(d, now, agent, start)
+            else:
+                _decide(d, now, agent, start)
+            return
+    _awaits(d, "an answer")
+    _ask(d, now, found)
+
+
+def _asking(d: Draft) -> bool:
+    question = d.record.question
+    return question is not None and question.kind is Ask.RESTART
+
+
+def _starts(d: Draft, now: InPlace, agent: AgentState) -> tuple[Start, ...] | None:
+    """The newest copy that is newer than every file there, and its own file; None: something is being read."""
+    found: list[Start] = []
+    read = _readable(d, now.host, agent.facts.database.generation, d.live.in_place_passed)
+    if read is None:
+        return None
+    own = placements_of(d, now.host)
+    if own is None:
+        return None
+    views = [read] if isinstance(read, tuple) else []
+    for source, view in (*views, *([("", own)] if own.readable else [])):
+        kills = kills_on(d, now.host, view)
+        if isinstance(kills, Reason):
+            return None
+        found.append(Start(source, view.generation, kills))
+    return tuple(found)
+
+
+def _covered(now: InPlace, kills: tuple[Kill, ...]) -> bool:
+    # safety: by uuid; a yes to one VM is none to another.
+    return {kill.vm for kill in kills} <= set(now.accepted)
+
+
+def _carry(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
+    """Carry the copy there: the transfer verifies size and checksum, and that it is newer."""
+    source, member = start.source, d.heard(start.source)
+    if member is None:
+        return
+    have = agent.facts.database.generation
+    transfer = d.fresh_id(f"in-place/{now.term}")
+    text = (
+        f"carrying the copy of {d.name(source)} (generation {start.generation}) to {d.name(now.host)}, which is "
+        f"stopped and has {have} on disk: {_said(d, start.kills)}"
+    )
+    d.note(Kind.HANDOVER_INTENT, text, transfer=transfer, source=source, target=now.host, above=have, in_place=True)
+    d.change(in_place_at=("copy", d.now))
+    boots, limit = (member.hello.boot_id, agent.hello.boot_id), d.policy.toolstack_budget - HANDOVER_MARGIN_MS
+    size = d.policy.handover_max_bytes
+    d.do(HandOver(transfer, source, now.host, *boots, now.term, have, size, limit, held_master=True))
+
+
+def transferred(d: Draft, transfer: str, placed: bool, generation: int, size: int, text: str) -> bool:
+    """A transfer ended (event DatabaseTransferred). Was it this restart's?"""
+    now = d.record.in_place
+    if now is None or now.transfer != transfer or now.arrived is not None:
+        return False
+    name = d.name(now.host)
+    said = f"generation {generation}, {size} bytes, checksum verified, placed on {name}" if placed else text
+    word = "handed over" if placed else "no database is handed over"
+    data = {"target": now.host, "placed": placed, "generation": generation, "transfer": transfer}
+    d.note(Kind.HANDOVER_RESULT, f"{word}: {said}", **data)
+    if not placed:
+        d.change(in_place_passed=d.live.in_place_passed | {now.source})
+    _look_anew(d, now.host, d.now)
+    return True
+
+
+def _placed(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """It lies there: forecast once more, on that very file; then start with it, or remove it."""
+    loads = placements_of(d, now.host)
+    kills = kills_on(d, now.host, loads) if loads is not None and loads.readable else None
+    if loads is None or isinstance(kills, Reason):
+        _late(
+            d, "placed", STEP_LIMIT_MS, f"what the file that was placed on {d.name(now.host)} would kill was not known"
+        )
+    elif kills is None or loads.generation != now.placed or not _covered(now, kills):
+        # safety: what lies there is not what was forecast; it is never started with.
+        d.change(in_place_passed=d.live.in_place_passed | {now.source})
+        _remove(d, now, agent)
+    else:
+        _decide(d, now, agent, Start(now.source, now.placed, kills))
+
+
+def _remove(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """Remove what may lie there, whole or half: its own file is read and started with only after that."""
+    name, base = d.name(now.host), f"{now.base}/remove/{now.transfer}"
+    sent = [s for order, s in d.live.sent.items() if order.startswith(f"{base}.") and s.result is not None]
+    done = [s for s in sent if s.result is not None and s.result.outcome is Outcome.DONE]
+    if done:
+        d.note(Kind.IN_PLACE_REMOVED, f"no database of another host lies on {name} any more", host=now.host)
+        _look_anew(d, now.host, max(s.answered_at or d.now for s in done))
+        return
+    if _late(d, "remove", STEP_LIMIT_MS, f"what was placed on {name} was not removed"):
+        return
+    text = f"removing what was placed on {name}: it is not started with"
+    pursue(d, base, agent, PlaceDatabase(remove=True), Kind.REMOVE_INTENT, text)
+
+
+# ------------------------------------------------------------------------------------------------ asked
+
+
+def _ask(d: Draft, now: InPlace, found: tuple[Start, ...], at_once: bool = False) -> Start:
+    """Every file would kill a running VM: the start that kills the fewest, at an operator's word."""
+    start, name = min(found, key=lambda each: len(each.kills)), d.name(now.host)
+    which = f"the copy of {d.name(start.source)}" if start.source else "its own file"
+    count = len(start.kills)
+    what = (
+        f"{name} is held, its xapi stopped, and is not started: {which} (generation {start.generation}) would kill "
+        f"{count} running VM{'s'[: count > 1]}"
+    )
+    lost = tuple(f"VM {kill.name} on {name} would be killed: {kill.why}" for kill in start.kills)
+    vms = tuple(kill.vm for kill in start.kills)
+    needs = Needs(kill=count)
+    questions.ask(d, Ask.RESTART, now.host, what, lost, needs, vms, PATH, ("held",), at_once)
+    return start
+
+
+def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -> str | No | None:
+    """A yes to what a start of the held host would kill; None: its files are being read."""
+    agent = d.heard(now.host)
+    if agent is None or not _stopped(d, now, agent):
+        return No("held", f"the xapi of {d.name(now.host)} is being stopped; nothing of that is asked yet")
+    found = _starts(d, now, agent)
+    if found is None:
+        return None
+    if not found:
+        return No("unsafe", "neither its database nor a newer copy can be read")
+    start = _ask(d, now, found, at_once=True)
+    if (anew := questions.other_now(d, question)) is not None:
+        return anew
+    if len(start.kills) > kill:
+        step = questions.approve_command(question.id, Needs(kill=len(start.kills)))
+        return No("more-at-stake", f"{len(start.kills)} running VMs would be killed; accepted: {kill}", step)
+    names = ", ".join(each.name for each in start.kills)
+    text = f"{actor} accepts that the start of {d.name(now.host)} kills {names}"
+    d.note(Kind.IN_PLACE_ACCEPTED, text, actor, host=now.host, vms=[each.vm for each in start.kills])
+    d.change(in_place_passed=frozenset())  # what was passed for the sake of these VMs is looked at again
+    return f"{d.name(now.host)} is started; poolwarden host show {d.name(now.host)} tells when its xapi answers"
+
+
+# ------------------------------------------------------------------------------------------------ started
+
+
+def _said(d: Draft, kills: tuple[Kill, ...]) -> str:
+    if not kills:
+        return "its forecast is empty, no running VM would be killed"
+    return f"accepted to be killed: {', '.join(kill.name for kill in kills)}"
+
+
+def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
+    """Journal with which file it starts, at a term above the hold's; then the release."""
+    term, name = d.record.term + 1, d.name(now.host)
+    # A lower term than the hold's gives no role back, and nothing of the hold's own term is obeyed from here on.
+    if start.source:
+        which = f"the copy of {d.name(start.source)} (generation {start.generation})"
+    else:
+        which = f"its own file (generation {start.generation}): no newer copy of a member can be placed or is needed"
+    text = f"starting the xapi of {name} with {which}; {_said(d, start.kills)}; the term is {term}"
+    data = {
+        "host": now.host,
+        "generation": start.generation if start.source else 0,
+        "own": agent.facts.database.generation,
+        "source": start.source,
+        "kills": [kill.vm for kill in start.kills],
+    }
+    d.write(Entry(Kind.IN_PLACE_START, text, data, "", term))
+    if d.record.in_place is not None:
+        _start(d, d.record.in_place, agent)
+
+
+def _start_base(now: InPlace) -> str:
+    return f"{now.base}/start/{now.host}/{now.boot}"
+
+
+def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """Send the release, and again while the hold stands; what it stands on is made anew before each."""
+    assert now.start is not None
+    name, loads = d.name(now.host), placements_of(d, now.host)
+    if _late(d, "start", STEP_LIMIT_MS, f"the hold of {name} was not seen lifted") or loads is None:
+        return
+    kills = kills_on(d, now.host, loads) if loads.readable else unreadable("its database", loads, now.host)
+    if isinstance(kills, Reason):
+        return
+    generation = int(now.start["generation"])
+    if not _covered(now, kills) or (generation and loads.generation != generation):
+        give_up(d, f"what {name} would start with is not what it was to start with")
+        return
+    kind = ToolstackRelease(as_master=True, restore=generation)
+    whose = f"the copy of {d.name(now.start['source'])}, generation {generation}" if generation else "its own file"
+    text = f"releasing the toolstack of {name} as master, to start with {whose}"
+    pursue(d, _start_base(now), agent, kind, Kind.RELEASE_INTENT, text)
+
+
+def _started(d: Draft, now: InPlace, agent: AgentState) -> None:
+    """The hold is lifted after the decision: by our release, or by somebody on that host."""
+    assert now.start is not None
+    base, name = f"{_start_base(now)}.", d.name(now.host)
+    sent = [s for order, s in d.live.sent.items() if order.startswith(base)]
+    kept = [r for r in agent.hello.last_results if r.order_id.startswith(base)]
+    results = [*(s.result for s in sent if s.result is not None), *kept]
+    ours = any(r.outcome is not Outcome.REFUSED for r in results)
+    if not ours and not results and sent and d.now - max(s.at for s in sent) < UNANSWERED_MS:
+        return
+    generation = int(now.start["generation"])
+    which = f"the copy of {d.name(now.start['source'])} (generation {generation})" if generation else "its own file"
+    how = f"it was told to start with {which}" if ours else "that was done on the host itself"
+    text = f"the toolstack of {name} is held no more: {how}; nobody was promoted"
+    order = max(sent, key=lambda s: s.at).order_id if sent and ours else ""
+    d.note(Kind.IN_PLACE_ENDED, text, host=now.host, outcome="released", order=order, generation=generation)
