@@ -52,6 +52,10 @@ FAULTS: dict[str, Fault] = {
     "isolate": Fault("the host's cable is pulled", _isolate),
     "partition-collector": Fault("the collector and this host lose each other; nobody else does", _partition),
     "xapi-hang": Fault("xapi accepts and never answers", lambda w, m: _signal(m.host.xapi.send(signal.SIGUSR1))),
+    "xapi-wedge": Fault(
+        "xapi hangs and obeys no signal but SIGKILL: what it has in memory alone will be lost",
+        lambda w, m: _signal(m.host.xapi.send(signal.SIGSTOP)),
+    ),
     "xapi-kill": Fault(
         "xapi is killed; its supervisor restarts it", lambda w, m: _signal(m.host.xapi.send(signal.SIGKILL))
     ),
@@ -94,6 +98,7 @@ async def heal(world: World, machine: Machine) -> None:
     machine.host.empty_disk()
     if machine.host.frozen:
         machine.host.thaw()
+    machine.host.xapi.send(signal.SIGCONT)
     machine.host.xapi.send(signal.SIGUSR2)
     machine.host.plug(True)
     if machine.host.alive:

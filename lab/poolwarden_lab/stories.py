@@ -151,6 +151,20 @@ STORIES: dict[str, Story] = {
             "a restart of xapi repaired it; nobody was promoted",
             watch_s=3,
         ),
+        Story(
+            "xapi-wedge",
+            "the master's xapi hangs and obeys no signal",
+            ("xapi-wedge",),
+            (
+                _verdict("MasterXapiHung", "its agent lives, its xapi does not answer"),
+                # With a member's copy where one is newer than the master's file, as it nearly always is.
+                Sign("in-place-intent", "xapi is stopped where it is", other="restart-intent"),
+                _verdict("Healthy", "the same master serves again"),
+            ),
+            _NO_SUCCESSION,
+            "xapi was killed and runs again, with the newest copy of its database; nobody was promoted",
+            watch_s=3,
+        ),
     )
 }
 

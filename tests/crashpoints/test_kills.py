@@ -64,5 +64,19 @@ def test_an_agent_dies_at_every_step_of_every_order(story: str) -> None:
         assert end["xapi_starts"]["h2"] == end["xapi_starts"]["h3"] == 1
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("victim", ["collector", "agent"])
+def test_a_restart_in_place_that_is_cut_off_anywhere_promotes_nobody(victim: str) -> None:
+    """The same master serves again, nothing lies there any more, and nobody else was told to become master."""
+    found = survey("in-place", victim)
+    assert found["reference"]["failure"] == "" and found["points"] >= 25
+    print(f"in-place: {found['points']} points, {len(found['ends'])} runs")
+    assert [first_line(end) for end in found["ends"] if end["failure"]] == []
+    for end in found["ends"]:
+        assert end["kills"] == 1
+        assert end["promote_calls"] == [] and end["masters"] == ["h1"] and end["failovers"] == []
+        assert end["xapi_starts"]["h2"] == end["xapi_starts"]["h3"] == 0
+
+
 def first_line(end: dict[str, Any]) -> str:
     return f"{end['point']}, back after {end['restart_after_ms']} ms: {end['failure'].splitlines()[0]}"

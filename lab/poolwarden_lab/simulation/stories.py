@@ -14,6 +14,7 @@ from poolwarden_collector.core.orders import AlertRaised
 from poolwarden_collector.core.policy import Policy
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import QUIET_MS, Simulation
+from poolwarden_lab.xapi.database import RESTORE_DB
 from poolwarden_lab.xapi.trees import VmSpec
 
 LIMIT_MS = 900_000
@@ -152,6 +153,23 @@ def _late_return(sim: Simulation) -> None:
     _finish(sim)
 
 
+def _restarted_in_place(sim: Simulation) -> None:
+    """The master's xapi hangs for good beside a newer copy of its database: it serves again, and nobody is promoted."""
+    sim.wedge_xapi(1)
+    sim.run_until(lambda: sim.has(Kind.IN_PLACE_ENDED), LIMIT_MS)
+
+    def well() -> bool:
+        serves = sim.masters() == ["h1"] and sim.lab.follow("h1") and sim.initialised()
+        return serves and sim.shell is not None and sim.shell.alive and sim.verdict == "Healthy"
+
+    sim.run_until(lambda: well() and sim.record.in_place is None and not sim.record.owed, LIMIT_MS)
+    sim.run(AFTERWARDS_MS)
+    _expect(well(), "it does not stay well", sim)
+    _expect(not sim.promote_calls() and not sim.ledger.of(Kind.DECIDED), "somebody was to be promoted", sim)
+    _expect(not sim.pool.hosts["h1"].disk.exists(RESTORE_DB), "a placed database was left behind", sim)
+    _expect(sim.vms_killed() == [], f"xapi terminated {sim.vms_killed()}", sim)
+
+
 SHOOTS = Policy(quiet_time=QUIET_MS, auto_fence_running=True, patience=20_000)
 STORIES = {
     story.name: story
@@ -161,5 +179,6 @@ STORIES = {
         Story("shot", lambda: _pool(SHOOTS), _shot),
         Story("return", lambda: _taken_over(Kind.PROMOTED), _return),
         Story("late-return", _serves_unseen, _late_return),
+        Story("in-place", _pool, _restarted_in_place),
     )
 }
