@@ -18,6 +18,7 @@ from tests.core.known import (
     facts,
     hello,
     live,
+    look,
     moment_of,
     of_failover,
     of_role,
@@ -32,6 +33,7 @@ from tests.core.test_second_thoughts import intended
 from tests.core.test_toolstack import hung, until
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.engine import Outcome
 from poolwarden_collector.core.facts import (
     FenceDevice,
@@ -42,8 +44,10 @@ from poolwarden_collector.core.facts import (
     ProcessId,
     Role,
 )
+from poolwarden_collector.core.facts import Outcome as OrderEnd
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, PowerState
+from poolwarden_collector.core.look import SHOT_VALID_MS
 from poolwarden_collector.core.orders import AnswerGate, Effect, Order, PowerOff, ReadPower, SendOrder
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import REVERSIBLE, Failover, Owed, Step
@@ -148,6 +152,54 @@ def test_where_another_host_serves_it_ends_if_its_order_took_no_effect_and_not_b
     assert not ended(itself) and not ended(long, itself)
 
 
+def unanswered(moment: Moment) -> Change:
+    """The stream on which the order went out just now is gone: it is due this instant."""
+    failover = moment.pool.record.failover
+    assert failover is not None
+    order = replace(moment.pool.live.sent[failover.promote_order], at=moment.now - 100, stream=0)
+    return live(sent={**moment.pool.live.sent, order.order_id: order}, step_since=moment.now - 100)
+
+
+def test_an_order_that_was_lost_with_its_stream_is_sent_again_at_once(sent_again: Moment) -> None:
+    moment, promotes = sent_again, sends("promote")
+    assert did(moment.again(unanswered(moment)), promotes)
+
+
+def test_what_the_candidates_agent_says_of_it_is_learnt_before_it_is_sent_again(sent_again: Moment) -> None:
+    moment = sent_again
+    failover = moment.pool.record.failover
+    assert failover is not None
+    done = OrderOutcome(failover.promote_order, "promote", OrderEnd.DONE)
+    assert not did(moment.again(both(unanswered(moment), hello(2, last_results=(done,)))), sends("promote"))
+
+
+def test_it_is_not_sent_again_beside_a_member_that_is_alive_and_not_heard(sent_again: Moment) -> None:
+    """Another collector may hear it, and have promoted it."""
+    moment, promotes = sent_again, sends("promote")
+    unprobed = facts(2, lambda f: replace(f, probes=()))
+    told = both(silent(3), unprobed, look(asked={uuid(3): moment.now}, told=(uuid(3),)))
+    assert did(moment.again(told), promotes)
+    outcome = moment.again(both(told, live(voices={uuid(3): (moment.now, "its xapi told its role")})))
+    assert not did(outcome, promotes)
+    assert blocked(outcome) == Blocker.UNHEARD_MEMBER
+
+
+def test_why_it_is_not_sent_again_goes_before_what_is_waited_for(sent_again: Moment) -> None:
+    """Its answer is unknown, and long ago: both are so, and two blockers that take turns are none."""
+    moment = sent_again
+    failover = moment.pool.record.failover
+    assert failover is not None
+    unknown = of_failover(promote_result="unknown", blocked=None, topic="")
+    order = replace(moment.pool.live.sent[failover.promote_order], at=1)
+    long = live(step_since=1, sent={order.order_id: order})
+
+    for change, blocker in (
+        (of_role(3, pool_conf=Role.MASTER), Blocker.PROOF_NOT_RENEWED),
+        (of_role(2, pool_conf=Role.BROKEN), Blocker.UNVERIFIED),
+    ):
+        assert blocked(moment.again(both(unknown, long, change))) == blocker
+
+
 # ------------------------------------------------------------------------------------------------ power-offs
 
 
@@ -204,6 +256,30 @@ def test_what_is_of_another_device_or_long_over_holds_no_power_off_up(shot_at: M
         live(fenced_at=1),
     ):
         assert did(moment.again(change), is_off), change
+
+
+def test_no_power_off_is_ordered_on_testimony_that_is_too_old_to_be_acted_on_in_time(shot_at: Moment) -> None:
+    moment = replace(shot_at, event=ev.Tick())
+    answered = look(answered=(uuid(2), uuid(3)), seen_at=moment.now)
+    assert did(moment.again(answered), is_off)
+    old = both(answered, look(seen_at=moment.now - SHOT_VALID_MS))
+    outcome = moment.again(old)
+    assert not did(outcome, is_off) and blocked(outcome) != Blocker.NO_WITNESS
+    outcome = moment.again(both(old, live(unwitnessed_since=moment.now - 60_000)))
+    assert not did(outcome, is_off) and blocked(outcome) == Blocker.NO_WITNESS
+
+
+def test_no_power_off_is_ordered_that_no_member_can_run(shot_at: Moment) -> None:
+    def members_only(pool: Pool) -> Pool:
+        return replace(pool, devices={**pool.devices, uuid(1): (FenceDevice("bmc-1", uuid(1), via_members=True),)})
+
+    outcome = shot_at.again(members_only)
+    assert not did(outcome, is_off) and blocked(outcome) == Blocker.NO_MEMBER
+
+
+def blocked(outcome: Outcome) -> str:
+    failover = outcome.pool.record.failover
+    return str(failover.blocked or "") if failover is not None else ""
 
 
 def test_a_feed_that_reads_off_already_is_not_switched_off_once_more(shot_at: Moment) -> None:

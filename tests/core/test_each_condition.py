@@ -137,6 +137,7 @@ def test_a_reading_that_began_before_a_probe_was_answered_is_none_of_the_two(off
 
     assert by_power(after(off, answered(first))) == "ONE_READING"
     assert by_power(after(off, answered(first - 1))) == ""
+    assert by_power(after(off, answered(off.now))) == "POWER_UNKNOWN"  # there is not one
     assert by_power(after(off, answered(off.now, uuid(2)))) == ""
 
 

@@ -12,12 +12,13 @@ from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import gatekeeper
+from poolwarden_collector.core import gatekeeper, unheard
+from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import Outcome
-from poolwarden_collector.core.facts import Liveness, ProcessId, Role
-from poolwarden_collector.core.live import Pool, WaitingGate
-from poolwarden_collector.core.orders import AnswerGate, Effect
-from poolwarden_collector.core.record import Failover, Owed, Path, Step
+from poolwarden_collector.core.facts import Liveness, ProcessId, Role, Said
+from poolwarden_collector.core.live import Pool, Told, WaitingGate
+from poolwarden_collector.core.orders import AlertRaised, AnswerGate, Effect
+from poolwarden_collector.core.record import Confirmed, Failover, Owed, Path, Step
 
 
 def opens(effect: Effect) -> bool:
@@ -140,6 +141,45 @@ def test_where_somebody_else_was_master_it_waits(asked: Moment) -> None:
     assert decision(asked, record(master="")) == "open"
 
 
+def test_the_last_master_is_waited_for_however_long_it_is_dark_unless_it_is_off(asked: Moment) -> None:
+    """Any other host that everybody finds dark for ten minutes, while another one follows, is waited for no longer."""
+    at, long = asked.now, asked.now - unheard.DARK_MS
+    nothing = Told(Said.SILENT, at, long)
+    dark = both(
+        silent(3),
+        *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)),
+        live(
+            dark={uuid(3): (long, at)},
+            told={uuid(3): {uuid(1): nothing, uuid(2): nothing}},
+            gates={uuid(1): WaitingGate("boot-1-2", long, at)},
+        ),
+    )
+    assert decision(asked, dark) == "open"
+    assert decision(asked, dark, record(master=uuid(3))) == "wait"
+    word = Confirmed(uuid(3), "boot-3-1", "alice", "cord pulled")
+    assert decision(asked, dark, record(master=uuid(3), confirmed={uuid(3): word})) == "open"
+
+
+def test_one_without_a_readable_pool_conf_follows_nobody_else(asked: Moment) -> None:
+    assert decision(asked, of_role(3, pool_conf=Role.BROKEN, master_address="")) == "open"
+
+
+def test_a_host_that_speaks_for_itself_is_not_to_be_confirmed_off(asked: Moment) -> None:
+    def body(ground: str) -> str:
+        d = after_asking(asked)
+        gatekeeper._alert(d, uuid(1), gatekeeper.Answer("wait", "so it is", ground=ground, waits=(uuid(3),)))
+        (alert,) = d.alerts
+        assert isinstance(alert, AlertRaised)
+        return alert.body
+
+    assert "poolwarden confirm-fenced host-3" in body(f"unheard/{uuid(3)}")
+    assert "confirm-fenced" not in body(f"acts/{uuid(3)}") and "confirm-fenced" not in body(f"follows/{uuid(3)}")
+
+
+def after_asking(asked: Moment) -> Draft:
+    return Draft(asked.pool, asked.now, asked.site)
+
+
 # ------------------------------------------------------------------------------------------------ a candidate's gate
 
 
@@ -213,3 +253,87 @@ def test_the_alert_of_a_dark_host_ends_when_it_is_heard_excused_or_no_host_any_m
     assert alerts(asked, f"gate-dark/{uuid(3)}")
     assert not alerts(asked, f"gate-dark/{uuid(3)}", dark)
     assert alerts(asked, f"gate-dark/{uuid(3)}", dark, record(hosts=hosts))
+
+
+# ------------------------------------------------------------------------------------------------ who is not heard
+
+LONG = unheard.DARK_MS
+
+
+def judged(asked: Moment, *changes: Change, since: int = LONG) -> str:
+    """What the silent hosts come to, by its ground; empty: it may open. Host 3 is silent, nothing is known of it."""
+    quiet = both(silent(3), *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)))
+    d = Draft(both(quiet, *changes)(asked.pool), asked.now, asked.site)
+    return unheard.judge(d, uuid(1), asked.now - since).ground.partition("/")[0]
+
+
+def told(asked: Moment, said: Said, follows: str = "", *, by: tuple[int, ...] = (1, 2), over: int = LONG) -> Change:
+    """Host 3's xapi has told this to these agents, over so long, and is dark for ten minutes if it told nothing."""
+    word = Told(said, asked.now, asked.now - over, follows)
+    known = live(told={uuid(3): {uuid(n): word for n in by}})
+    return both(known, dark(asked)) if said is Said.SILENT else known
+
+
+def dark(asked: Moment, since: int = LONG, last: int = 0) -> Change:
+    return live(dark={uuid(3): (asked.now - since, asked.now - last)})
+
+
+def test_a_silent_host_that_speaks_against_the_booting_one_is_heeded(asked: Moment) -> None:
+    assert judged(asked, told(asked, Said.ACTS)) == "acts"
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.9")) == "follows"
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1")) == ""
+    nameless = replace(asked.pool.record.hosts[uuid(1)], address="")
+    hosts = record(hosts={**asked.pool.record.hosts, uuid(1): nameless})
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), hosts) == "follows"  # nothing to compare it with
+    assert judged(asked, told(asked, Said.FOLLOWS, ""), hosts) == "follows"
+    assert judged(asked, told(asked, Said.UNTOLD, "10.0.0.9")) == "unheard"
+    assert judged(asked, record(listed=frozenset())) == "unlisted"
+
+
+def test_one_follows_only_if_it_has_said_so_over_a_fuse_since_the_gate_asks(asked: Moment) -> None:
+    fuse = unheard.FUSE_MS
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1", over=fuse)) == ""
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1", over=fuse - 1)) == "unheard"
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), since=fuse) == ""
+    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), since=fuse - 1) == "unheard"
+    assert judged(asked, told(asked, Said.UNTOLD, "", over=LONG)) == "unheard"
+
+
+def test_one_that_is_dark_is_let_be_dark_only_on_every_ground(asked: Moment) -> None:
+    nothing = told(asked, Said.SILENT)
+    assert judged(asked, nothing) == ""
+    assert judged(asked) == "unheard"
+    assert judged(asked, nothing, dark(asked, LONG - 1)) == "unheard"
+    assert judged(asked, nothing, dark(asked, last=unheard.DARK_GAP_MS)) == ""
+    assert judged(asked, nothing, dark(asked, last=unheard.DARK_GAP_MS + 1)) == "unheard"
+    assert judged(asked, nothing, since=LONG - 1) == "unheard"
+    for by in ((1,), (2,)):  # to the booting host and to each that follows it
+        assert judged(asked, both(told(asked, Said.SILENT, by=by), dark(asked))) == "unheard"
+    assert judged(asked, told(asked, Said.SILENT, by=(1,)), of_role(2, pool_conf=Role.BROKEN)) == "unheard"
+    for other in ({"master_address": "10.0.0.9"}, {"pool_conf": Role.MASTER}):  # nobody follows it
+        assert judged(asked, nothing, of_role(2, **other)) == "unheard"
+
+
+def test_beside_a_silent_host_that_follows_another_one_may_be_dark(asked: Moment) -> None:
+    """All agents but the booting host's are silent: host 2's own xapi says that it follows."""
+    follows = Told(Said.FOLLOWS, asked.now, asked.now - LONG, "10.0.0.1")
+    nothing = Told(Said.SILENT, asked.now, asked.now - LONG)
+    said = live(told={uuid(2): {uuid(1): follows}, uuid(3): {uuid(1): nothing}})
+    alone = live(told={uuid(2): {uuid(1): nothing}, uuid(3): {uuid(1): nothing}})
+    both_dark = live(dark={uuid(n): (asked.now - LONG, asked.now) for n in (2, 3)})
+    assert judged(asked, silent(2), said, both_dark) == ""
+    assert judged(asked, silent(2), alone, both_dark) == "unheard"  # silence would be the whole proof
+    one_is_not = live(dark={uuid(3): (asked.now - LONG, asked.now)})
+    four = replace(asked.pool.record.hosts[uuid(3)], host=uuid(4), name="host-4")
+    another = record(hosts={**asked.pool.record.hosts, uuid(4): four})
+    assert judged(asked, silent(2), said, another, one_is_not) == "unheard"
+
+
+def test_whoever_gave_a_sign_of_life_begins_anew_to_be_dark(asked: Moment) -> None:
+    def left(*changes: Change) -> bool:
+        unprobed = [facts(n, lambda f: replace(f, probes=())) for n in (1, 2)]
+        d = Draft(both(silent(3), *unprobed, dark(asked), *changes)(asked.pool), asked.now, asked.site)
+        unheard.ask(d, uuid(1))
+        return uuid(3) in d.live.dark
+
+    assert left() and not left(live(voices={uuid(3): (asked.now, "told its role")}))

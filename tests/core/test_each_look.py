@@ -281,6 +281,31 @@ def test_who_asks_whom(due: Guarded) -> None:
     assert orders(unheard(asked=asked, at=due.now - 9_000)) == {uuid(2): (1, [uuid(3)])}  # nobody else can
 
 
+def test_the_candidate_is_spared_the_question_where_others_can_ask(due: Guarded) -> None:
+    """Its answer is the one that is waited for; a question of somebody's role takes seconds."""
+    d = after(due, lambda pool: record(hosts={**pool.record.hosts, uuid(4): pool.record.hosts[uuid(3)]})(pool))
+    failover, before = failover_of(due), Look("", due.now)
+    ask = looks._strangers
+    assert set(ask(d, failover, [uuid(2), uuid(3)], before)) == {uuid(3)}
+    assert set(ask(d, failover, [uuid(2)], before)) == {uuid(2)}
+    unanswered = Look("n", due.now, asked={uuid(4): due.now - 1})
+    assert set(ask(d, failover, [uuid(2), uuid(3)], unanswered)) == {uuid(2), uuid(3)}
+    assert set(ask(d, failover, [uuid(2), uuid(3)], replace(unanswered, asked={uuid(4): due.now}))) == {uuid(3)}
+    assert ask(d, failover, [], before) == {}
+
+
+def test_what_is_probed_is_the_old_master_over_both_ports_where_it_was_held_and_nobody_without_one(
+    due: Guarded,
+) -> None:
+    def ports(**changes: Any) -> list[tuple[str, int]]:
+        failover = replace(failover_of(due), **changes)
+        return [(target.host, target.port) for target in looks._targets(after(due, same), failover)]
+
+    assert ports() == [(uuid(1), 0)]
+    assert ports(hold_order="f-1/1/hold") == [(uuid(1), 0), (uuid(1), looks.PLAIN_PORT)]
+    assert ports(old_master="") == ports(old_master="", hold_order="f-1/1/hold") == []
+
+
 def told(due: Guarded, *answers: RoleAnswer, before: Look | None = None) -> Look:
     d = after(due, silent(3))
     return looks.roles_told(d, uuid(2), before or Look("n", due.now - 500), answers)

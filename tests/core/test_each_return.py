@@ -201,6 +201,42 @@ def newest_unanswered(pool: Pool) -> Pool:
     return live(sent={**pool.live.sent, last.order_id: replace(last, result=None)})(pool)
 
 
+def test_its_own_file_that_may_kill_or_cannot_be_asked_is_told_as_what_it_is(g: Guarded) -> None:
+    def refusal(*changes: Change) -> tuple[str, str]:
+        why = release.own_file_refusal(draft(g, HELD, *changes), uuid(1))
+        return (why.code.name, why.text) if why is not None else ("", "")
+
+    assert refusal() == ("", "")
+    runs = facts(1, lambda f: replace(f, domains=("vm-9",)))
+    code, text = refusal(runs)
+    assert code == Cause.KILLS.name and text.startswith("its xapi would start with its own database, and vm-9")
+    code, text = refusal(facts(1, lambda f: replace(f, domains=None)))
+    assert code == Cause.DOMAINS.name and text.startswith("its xapi would start with its own database, and the running")
+    assert obstacle(g, live(sent={})) == Cause.WAITING.name  # its file has not been read
+
+
+def held_alerts(g: Guarded, *changes: Change, key: str = "", **of_site: Any) -> tuple[list[str], bool]:
+    """What is said of held hosts: the keys that settle, and whether this open alert is over or about to be."""
+    full = f"{g.pool.record.pool}/{key}"
+    pool = both(record(owed=(RELEASE,), term=TERM, open_alerts=(full,)), *changes)(g.pool)
+    d = Draft(pool, g.now, replace(g.site, **of_site))
+    release.say_held(d, Verdict.HEALTHY)
+    return [key.partition("/")[2] for key in d.live.unsettled], full not in d.open_alerts
+
+
+def test_a_host_that_is_held_is_named_and_no_other_owed_work_is_told_as_that(g: Guarded) -> None:
+    key, waits = f"release-{uuid(1)}/another-reason", record(paused="racks")
+    told, over = held_alerts(g, HELD, waits, key=key)
+    assert told and over  # told by the key of its reason: another one is over
+    assert held_alerts(g, HELD, waits, key=key, quiet_until=g.now + 1) == ([], False)
+    assert held_alerts(g, HELD, waits, silent(1), key=key) == ([], False)
+    another = record(owed=(replace(RELEASE, what="tombstone"),))
+    assert held_alerts(g, HELD, waits, another, key=key) == ([], True)
+    assert held_alerts(g, HELD, key=key) == ([], True)  # its release is under way
+    assert held_alerts(g, HELD, live(sent={}), key=key) == ([], False)  # nothing is known just now
+    assert held_alerts(g, waits, key=key) == ([], False)  # it is held no more, which is to be verified
+
+
 # ------------------------------------------------------------------------------------------------ placed databases
 
 
@@ -363,3 +399,167 @@ def test_what_is_owed_already_is_not_pursued_here(comes_back: Moment) -> None:
     assert Kind.MEMBER_BACK not in written(comes_back, owes(3, "repoint"))
     for other in (owes(2, "repoint"), owes(3, "wake")):
         assert Kind.MEMBER_BACK in written(comes_back, other)
+
+
+# ------------------------------------------------------------------------------------------------ enabled, restarted
+
+
+def enabling(g: Guarded, *changes: Change) -> tuple[bool, list[str]]:
+    d = after(g, both(record(failover=promoted(), term=TERM), *changes))
+    return members._enabling(d, promoted(), uuid(3)), orders(d)
+
+
+def enable_sent(g: Guarded, ago: int, outcome: Outcome | None, stream: int = 0) -> Change:
+    order = f"f-9/enable/{uuid(3)}"
+    result = OrderOutcome(order, "enable_host", outcome) if outcome is not None else None
+    stream = stream or g.pool.live.agents[uuid(2)].stream
+    at = g.now - ago
+    return live(sent={order: Sent(order, "enable_host", uuid(2), stream, at, result, at if result else None)})
+
+
+def test_a_member_is_enabled_once_by_the_new_master_and_that_has_its_time(g: Guarded) -> None:
+    assert enabling(g) == (True, ["enable_host"])
+    assert enabling(g, silent(2)) == (False, [])
+    assert enabling(g, live(agents={})) == (False, [])
+    assert enabling(g, hello(2, capabilities=frozenset())) == (False, [])
+    assert enabling(g, enable_sent(g, 1_000, None)) == (True, [])
+    assert enabling(g, enable_sent(g, 1_000, None, stream=99)) == (True, ["enable_host"])
+    assert enabling(g, enable_sent(g, 25_000, None)) == (True, ["enable_host"])
+    for outcome in (Outcome.DONE, Outcome.FAILED, Outcome.REFUSED):
+        assert enabling(g, enable_sent(g, 25_000, outcome)) == (True, []), outcome
+        assert enabling(g, enable_sent(g, 30_000, outcome)) == (False, []), outcome
+
+
+def test_a_member_that_does_not_come_back_is_restarted_once_after_its_time(g: Guarded) -> None:
+    late = g.policy.member_restart_after
+
+    def restarted(*changes: Change, since: int = late, once: bool = False) -> list[str]:
+        failover = promoted(restarted=(uuid(3),) if once else ())
+        d = after(g, both(record(failover=failover, term=TERM), live(step_since=g.now - since), *changes))
+        members._restart_rung(d, failover, uuid(3))
+        assert bool(d.entries) == (bool(d.effects) and not once)
+        return orders(d)
+
+    assert restarted() == ["restart_xapi"] and restarted(once=True) == ["restart_xapi"]
+    assert restarted(since=late - 1) == [] and restarted(silent(3)) == []
+
+
+def test_how_the_hosts_stood_before_is_the_old_masters_word_and_nobody_elses(g: Guarded) -> None:
+    def before(*changes: Change) -> tuple[dict[str, Any], str]:
+        d = after(g, both(record(failover=promoted(), term=TERM), *changes))
+        members._note_before(d, promoted())
+        (entry,) = d.entries
+        return entry.data["hosts"], entry.text
+
+    def listed(**of_host_3: Any) -> Change:
+        def change(pool: Pool) -> Pool:
+            seen_by = pool.live.agents[uuid(1)].facts.pool_view
+            assert seen_by is not None
+            hosts = tuple(replace(item, **of_host_3) if item.host == uuid(3) else item for item in seen_by.hosts)
+            return facts(1, lambda f: replace(f, pool_view=replace(seen_by, hosts=hosts)))(pool)
+
+        return change
+
+    stood, said = before()
+    assert set(stood) == {uuid(1), uuid(2), uuid(3)} and "every host enabled" in said
+    assert before(listed(enabled=False))[1].endswith(": host-3 disabled")
+    assert before(listed(unplugged_srs=("nfs",)))[1].endswith(": host-3 without nfs")
+    assert before(listed(enabled=False))[0][uuid(3)] == {"enabled": False, "unplugged": []}
+    as_member = facts(1, lambda f: replace(f, pool_view=replace(f.pool_view, master=uuid(2))))  # type: ignore[type-var]
+    for unknown in (as_member, live(agents={}), facts(1, lambda f: replace(f, pool_view=None))):
+        assert before(unknown) == ({}, "how the hosts stood before is not known")
+
+
+def closed(g: Guarded, failover: Failover, *changes: Change) -> tuple[list[str], str]:
+    """Who is owed its repointing at the end, and what the last alert says."""
+    sees = of_role(2, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
+    d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), sees, *changes))
+    members._close(d, failover, [uuid(3)])
+    alerts = [alert.body for alert in d.alerts if hasattr(alert, "body")]
+    alerts += [alert.body for alert in d.live.unsettled.values()]
+    entry = next(entry for entry in d.entries if entry.kind is Kind.CLOSED)
+    return entry.data["owed"], alerts[-1]
+
+
+def as_seen(**of_host_2: Any) -> Change:
+    """The new master's own view of the pool, with itself in it like this."""
+
+    def change(pool: Pool) -> Pool:
+        view = pool.live.agents[uuid(1)].facts.pool_view
+        assert view is not None
+        hosts = tuple(replace(item, **of_host_2) if item.host == uuid(2) else item for item in view.hosts)
+        mine = replace(view, master=uuid(2), hosts=hosts)
+        at = pool.live.agents[uuid(1)].facts.observed.pool_view
+        return facts(2, lambda f: replace(f, pool_view=mine, observed=replace(f.observed, pool_view=at)))(pool)
+
+    return change
+
+
+def test_the_end_names_who_is_still_owed_and_what_the_new_master_itself_lacks(g: Guarded) -> None:
+    assert closed(g, promoted())[0] == ["host-3"] and "Still owed: host-3." in closed(g, promoted())[1]
+    owed, said = closed(g, promoted(back=(uuid(3),)), as_seen())
+    assert owed == [] and "itself" not in said and "Still owed" not in said
+    without = as_seen(unplugged_srs=("nfs",))
+    for before in (None, {}, {uuid(2): {"enabled": True, "unplugged": []}}):
+        assert "host-2 itself: storage not plugged there: nfs" in closed(g, promoted(before=before), without)[1]
+    had_not = promoted(before={uuid(2): {"enabled": True, "unplugged": ["nfs"]}})
+    assert "storage" not in closed(g, had_not, without)[1]
+    assert "once it has given up on host-1" in closed(g, promoted(), as_seen(enabled=False))[1]
+    assert "given up" not in closed(g, promoted(), as_seen(enabled=False, live=False))[1]
+    assert "given up" not in closed(g, promoted(), as_seen())[1]
+
+
+def test_a_member_whose_agent_has_not_reported_yet_is_told_nothing(g: Guarded) -> None:
+    def told(*changes: Change) -> list[str]:
+        failover = promoted(claimed=(uuid(3),), repointing={})
+        d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), live(step_since=g.now), *changes))
+        members._one_member(d, failover, uuid(3))
+        return orders(d)
+
+    def agent(**changes: Any) -> Change:
+        return lambda p: live(agents={**p.live.agents, uuid(3): replace(p.live.agents[uuid(3)], **changes)})(p)
+
+    assert told() == ["repoint"]
+    assert told(agent(reported=False)) == [] and told(silent(3)) == []
+    assert told(live(agents={})) == []
+
+
+def under_way(g: Guarded, ago: int) -> tuple[Failover, Change]:
+    """As many members as may be were told so long ago, and are not back."""
+    failover = promoted(repointing={uuid(n): "o" for n in range(10, 10 + g.policy.repoint_parallel)})
+    orders_sent = [f"{failover.orders}/repoint/{host}.1" for host in failover.repointing]
+    sent = {order: Sent(order, "repoint", uuid(10), 1, g.now - ago) for order in orders_sent}
+    return failover, both(
+        record(failover=failover, term=TERM, master=uuid(2)), live(sent=sent, step_since=g.now - 1_000_000)
+    )
+
+
+def test_a_member_waits_for_its_turn_while_as_many_as_may_be_are_under_way(g: Guarded) -> None:
+    late = g.policy.member_restart_after
+
+    def turn(ago: int, *changes: Change, host: int = 3) -> bool:
+        failover, told = under_way(g, ago)
+        return members._its_turn(after(g, both(told, *changes)), failover, uuid(host))
+
+    assert not turn(late - 1) and turn(late)
+    assert turn(0, record(owed=(Owed(uuid(10), "repoint", uuid(2), 1),)))
+    assert not turn(0, record(owed=(Owed(uuid(10), "wake", uuid(2), 1),)))
+    assert turn(0, host=10)  # told already
+
+
+def test_a_member_that_waits_for_its_turn_or_is_there_is_not_late(g: Guarded) -> None:
+    def owed(failover: Failover, *changes: Change) -> bool:
+        d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), *changes))
+        members._one_member(d, failover, uuid(3))
+        return any(entry.kind is Kind.OWED for entry in d.entries)
+
+    failover, told = under_way(g, 0)
+    assert not owed(failover, told) and owed(failover, told, live(sent={}))
+    fresh, since = promoted(repointing={}), live(step_since=g.now - members.NOT_CONNECTED_MS)
+    assert not owed(fresh, since) and owed(fresh, since, silent(3)) and owed(fresh, since, live(agents={}))
+
+
+def test_it_is_closed_only_while_the_new_master_serves(comes_back: Moment) -> None:
+    everybody = of_failover(back=(uuid(3),))
+    assert Kind.CLOSED in written(comes_back, everybody)
+    assert Kind.CLOSED not in written(comes_back, everybody, of_role(2, serves_as_master=False))

@@ -44,9 +44,12 @@ from poolwarden_collector.core.facts import (
     Tombstone,
 )
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import OwnProbe, Pool, PowerState, Sent
+from poolwarden_collector.core.live import Look, OwnProbe, Pool, PowerState, Sent
+from poolwarden_collector.core.look import SHOT_EVIDENCE_MS
+from poolwarden_collector.core.orders import Recall
 from poolwarden_collector.core.proof import Proof, find_proof
-from poolwarden_collector.core.record import Confirmed, RecordedProof, Step
+from poolwarden_collector.core.proxy import landed_after
+from poolwarden_collector.core.record import REVERSIBLE, Confirmed, RecordedProof, Step
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +357,8 @@ def test_what_shows_that_a_host_lives_while_its_power_off_is_under_way(g: Guarde
     assert "member" in life(g, facts(3, lambda f: replace(f, probes=(answer,))))
     own = OwnProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now)
     assert "collector" in life(g, live(own_probe=own))
+    assert "collector" in life(g, live(own_probe=own, look=Look("n", g.now)))  # nothing was found in that look
+    assert not life(g, live(agents={}))  # as after a restart
 
 
 def test_an_ended_power_off_is_recalled_once_and_members_that_may_run_it_hear_the_term(g: Guarded) -> None:
@@ -386,6 +391,77 @@ def test_an_ended_power_off_is_recalled_once_and_members_that_may_run_it_hear_th
         return live(agents={**pool.live.agents, uuid(1): hers})(pool)
 
     assert recalled(True, (2,), back) == ["Recall", uuid(2)]  # no host runs its own
+
+
+BMC = FenceDevice("bmc-1", uuid(1))
+
+
+def test_an_off_is_not_put_behind_a_reading_that_is_under_way(g: Guarded) -> None:
+    def read(power: dict[str, PowerState]) -> bool:
+        return shot._is_read(after(g, live(power=power)), BMC)
+
+    over = landed_after(BMC)
+    assert read({"bmc-1": PowerState(running="run-9", started_at=g.now - over + 1)})
+    assert not read({"bmc-1": PowerState(running="run-9", started_at=g.now - over)})
+    assert not read({"bmc-1": PowerState(started_at=g.now)}) and not read({})
+
+
+def test_a_device_that_is_to_switch_off_is_not_read_for_a_moment(g: Guarded) -> None:
+    def aimed(name: str, ago: Ms) -> bool:
+        return shot.aimed_at(after(g, live(aimed=(name, g.now - ago))), BMC)
+
+    assert aimed("bmc-1", SHOT_EVIDENCE_MS - 1)
+    assert not aimed("bmc-1", SHOT_EVIDENCE_MS) and not aimed("bmc-2", 0)
+
+
+def test_a_device_that_was_never_read_can_switch_off(g: Guarded) -> None:
+    for power in ({}, {"bmc-1": PowerState()}):
+        assert shot._next_device(after(g, live(power=power)), failover_of(g)) == BMC
+
+
+def recalls(g: Guarded, *changes: Change) -> tuple[bool, bool]:
+    """Is the failover aborted, and is the power-off under way recalled?"""
+    ours = of_failover(fence_pending=("bmc-1", f"aaaaaaaa/off/{g.site.epoch}.7"))
+    d = after(g, both(ours, live(fence_since=g.now - 5_000, look=None), *changes))
+    shot.recall(d)
+    kinds = [entry.kind for entry in d.entries]
+    recalled = any(isinstance(effect, Recall) for effect in d.effects)
+    assert recalled == (Kind.FENCE_RECALLED in kinds)
+    return Kind.ABORTED in kinds, recalled
+
+
+def test_a_sign_of_life_ends_what_can_be_undone_and_recalls_its_power_off(g: Guarded) -> None:
+    lives = live(own_probe=OwnProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now))
+    for step in REVERSIBLE:
+        assert recalls(g, of_failover(step=step), lives) == (True, True), step
+        assert recalls(g, of_failover(step=step)) == (False, False), step
+    assert recalls(g, lives) == (False, False)  # after the intent nothing can be undone
+    for change in (same, lives):
+        assert recalls(g, of_failover(step=Step.ABORTED), change) == (False, True)  # once its failover has ended
+    assert recalls(g, of_failover(step=Step.ABORTED, fence_pending=None)) == (False, False)
+    assert recalls(g, record(failover=None)) == (False, False)
+
+
+def test_why_a_power_off_waits_for_testimony_is_told_after_a_while_and_as_what_it_is(g: Guarded) -> None:
+    long = 3 * g.policy.look_wait + SHOT_EVIDENCE_MS
+
+    def waits(ago: Ms | None, look: Look | None) -> str:
+        since = g.now - ago if ago is not None else None
+        d = after(g, both(of_failover(blocked=None, topic=""), live(unwitnessed_since=since, look=look)))
+        shot._say_unwitnessed(d, failover_of(g))
+        assert d.failover is not None and d.live.unwitnessed_since is not None
+        return f"{d.failover.topic} {d.failover.blocker}" if d.entries else ""
+
+    young = Look("n", g.now)
+    assert not waits(None, young) and not waits(long - 1, young)
+    told = [
+        waits(long, look)
+        for look in (young, replace(young, answered=(uuid(2),)), replace(young, alive="h3 was answered"))
+    ]
+    words = ("no member answers", "come too late", "h3 was answered")
+    assert all(word in said for word, said in zip(words, told, strict=True))
+    assert len({said.split()[0] for said in told}) == 3  # three topics
+    assert waits(long, None) == told[0]
 
 
 # ------------------------------------------------------------------------------------------------ silent hosts
@@ -445,3 +521,14 @@ def test_a_word_ends_with_a_later_sign_of_life_and_not_with_an_earlier_one(g: Gu
     assert over(g.now - 100) and not over(g.now - 101)
     assert over(g.site.started_at, live(words_at={})) and not over(g.site.started_at - 1, live(words_at={}))
     assert not over(g.now, record(confirmed={}))
+
+
+def test_what_blocks_is_remembered_from_second_to_second(g: Guarded) -> None:
+    def awaited(before: dict[str, Ms]) -> dict[str, Ms]:
+        d = after(g, live(awaited=before))
+        silenced.awaits(d, [uuid(3)])
+        return d.live.awaited
+
+    assert awaited({}) == {uuid(3): g.now}
+    assert awaited({uuid(3): g.now - 999}) == {uuid(3): g.now - 999}
+    assert awaited({uuid(3): g.now - 1_000, uuid(2): 5}) == {uuid(3): g.now, uuid(2): 5}

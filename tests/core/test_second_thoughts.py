@@ -38,6 +38,7 @@ def intended(answer: bool = False) -> Guarded:
     g.on_order = deaf
     g.cut_power()
     while not g.has(Kind.PROMOTE_INTENT):
+        assert g.now < 600_000, [entry.text for entry in g.journal][-8:]
         g.run(250)
     return g
 

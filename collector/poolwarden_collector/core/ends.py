@@ -42,7 +42,7 @@ def superseded(d: Draft, host: HostId) -> None:
     data = {"host": host, "new_term": term}
     d.write(Entry(Kind.SUPERSEDED, f"failover {failover.id} superseded: {why}", data, failover.id, term))
     _over(d, failover, f"failover {failover.id} was superseded")
-    if failover.promote_order and d.heard(failover.candidate):
+    if failover.promote_order:
         # safety: a promote order may still be in a buffer; behind it comes a term that its late copies cannot pass.
         target = Target(failover.old_master, d.record.address_of(failover.old_master))
         d.send(d.fresh_id("supersede"), failover.candidate, Claim(target, want_placements=False), CLAIM_VALID_MS)

@@ -47,7 +47,7 @@ def unaccepted(d: Draft, failover: Failover, candidate: HostId) -> Reason | None
         return kills
     if far := _unaccepted_leap(d, failover, candidate):
         return Reason(Cause.FAR_COPY, far, (candidate,))
-    if kills and not questions.covers(d, failover, tuple(kill.vm for kill in kills)):
+    if not questions.covers(d, failover, tuple(kill.vm for kill in kills)):
         names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
         return killing(kills, f"promoting {d.name(candidate)} would kill {len(kills)} running VMs now: {names}")
     old = copies.too_old(d, candidate)
@@ -81,7 +81,7 @@ def _ask_loss(d: Draft, failover: Failover, candidate: HostId, kills: tuple[Kill
         return True
     old = copies.too_old(d, candidate)
     # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
-    unaccepted = bool(kills) and not questions.covers(d, failover, tuple(kill.vm for kill in kills))
+    unaccepted = not questions.covers(d, failover, tuple(kill.vm for kill in kills))
     stale = old is not None and not copies.accepted_by(old, questions.accepted_stale(d, failover))
     if not unaccepted and not stale:
         return False

@@ -204,16 +204,15 @@ def _looked_up(d: Draft, host: HostId, since: Ms) -> bool:
     return file is not None or d.now - since >= d.policy.xapi_down_after + LOOK_UP_MS
 
 
-def _silent_beside(d: Draft, host: HostId) -> list[HostId]:
-    """Every other host on record that has not said what it is, and may be the master that serves."""
-    others = sorted((other for other in d.record.hosts if other != host), key=d.name)
-    return [other for other in others if d.heard(other) is None and not excused(d, other)]
+def _silent(d: Draft) -> list[HostId]:
+    """Every host on record that has not said what it is, and may be the master that serves."""
+    return [host for host in sorted(d.record.hosts, key=d.name) if d.heard(host) is None and not excused(d, host)]
 
 
 def _to_release_as_master(d: Draft, host: HostId) -> str:
     """What to do, in this order, before and when it is released as master."""
     release = f"poolwarden release {d.name(host)} --as-master"
-    silent = [d.name(other) for other in _silent_beside(d, host)]
+    silent = [d.name(other) for other in _silent(d)]
     if not silent:
         return release
     off = f"Make sure that {' and '.join(silent)} {'is' if len(silent) == 1 else 'are'} off, then: "
@@ -281,7 +280,7 @@ def _as_master(d: Draft, said: OperatorSaid) -> str | No:
         return ""
     _learn(d, host, file)
     # safety: whoever has not said what it is may be the master that serves.
-    if silent := _silent_beside(d, host):
+    if silent := _silent(d):
         names = ", ".join(d.name(other) for other in silent)
         why = f"{names} {'is' if len(silent) == 1 else 'are'} not heard and may be the master"
         return No("host-unheard", why, _to_release_as_master(d, host))

@@ -124,7 +124,7 @@ def promoting(d: Draft, failover: Failover) -> None:
     if _nothing_has_come_of_it(d, failover):
         _resend(d, failover)
         failover = d.failover or failover
-        if d.failover is None or failover.blocked in _OF_THE_SEND:
+        if failover.blocked in _OF_THE_SEND:
             return  # why it is not sent again goes before what is still waited for
     _await_new_master(d, failover)
 
@@ -335,7 +335,6 @@ def _resend(d: Draft, failover: Failover) -> None:
     # safety: whoever is alive and not heard may have been promoted by somebody else since the intent.
     if not elsewhere.may_send(d, failover):
         return
-    failover = d.failover or failover
     if (gone := _outlived(d, failover)) is not None:
         _not_again(d, failover, gone)
         return
@@ -367,13 +366,13 @@ def _outlived(d: Draft, failover: Failover) -> Reason | None:
     host, old = failover.candidate, failover.old_master
     if said := vetoes(d):
         return Reason(Cause.ALIVE, f"the old master was seen alive by {said}", (old,))
-    if host not in d.live.claims:
-        return Reason(Cause.NO_CLAIM, f"{d.name(host)} has not answered the claim that was made anew", (host,))
     ranked = rank(d, old, tuple(d.live.claims))
     own = next((r for r in ranked if r.host == host), None)
-    if own is not None and own.limitation is not None:
+    if own is None:
+        return Reason(Cause.UNLISTED, f"{d.name(host)} is no host of this pool any more", (host,))
+    if own.limitation is not None:
         return own.limitation.within(f"{own.name}: {own.limitation}")
-    newer = [r for r in ranked if r.limitation is None and own is not None and r.generation > own.generation]
+    newer = [r for r in ranked if r.limitation is None and r.generation > own.generation]
     if newer and failover.handed_over is None:
         why = f"{newer[0].name} has a newer copy of the database now ({newer[0].generation})"
         return Reason(Cause.NEWER_COPY, why, (newer[0].host,))

@@ -182,7 +182,7 @@ def recall(d: Draft) -> None:
     failover = d.record.failover
     if failover is None or failover.fence_pending is None:
         return
-    if failover.open and failover.step in REVERSIBLE and (life := _life(d, failover)):
+    if failover.step in REVERSIBLE and (life := _life(d, failover)):
         # safety: the host that would be switched off lives; nothing that was decided before stands any more.
         abort(d, f"{life} while its power-off is under way")
         failover = d.record.failover or failover
