@@ -56,7 +56,9 @@ def pool_conf(root: str) -> Tuple[str, str]:
         return MASTER, ""
     if text and text.startswith("slave:"):
         return MEMBER, text[len("slave:") :].strip()
-    return (BROKEN, "") if text is not None else (UNREADABLE, "")
+    # A file that is not there is broken to xapi (xapi: ocaml/xapi/pool_role.ml); one that cannot be read is not known.
+    gone = text is None and not os.path.lexists(os.path.join(root, POOL_CONF))
+    return (BROKEN, "") if text is not None or gone else (UNREADABLE, "")
 
 
 def write_pool_conf(root: str, address: str) -> None:

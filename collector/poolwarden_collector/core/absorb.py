@@ -50,6 +50,7 @@ from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.look import roles_told
 from poolwarden_collector.core.orders import SendChallenge
+from poolwarden_collector.core.placements import of_this_pool
 from poolwarden_collector.core.power import block_of, counting, forget
 from poolwarden_collector.core.shot import landed
 from poolwarden_collector.core.toolstack import transferred
@@ -261,7 +262,7 @@ def _gone(d: Draft, event: ev.AgentGone) -> None:
 
 
 def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
-    result = event.result
+    result = of_this_pool(event.result, event.host)
     if event.host in d.live.strangers:
         return
     _heard_now(d, event.host, event.stream)

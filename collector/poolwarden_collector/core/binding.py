@@ -13,6 +13,8 @@ Rules
   they share. An enclosure's serial names no machine: every blade and node in it has the same.
 * SMBIOS keeps the first three fields of a UUID with their bytes swapped (DMTF DSP0134, 7.2.1), IPMI sends all its
   bytes backwards (IPMI 2.0, 20.8), and tools print what they get: each of these is the same UUID.
+* A device that says the same as another host's device, and it is neither's machine, is one device for both (a chassis
+  manager without the right plug): it is never bound, whoever attests it.
 * A serial that vendors leave in place ("To Be Filled By O.E.M.", "0123456789") names no machine.
 * What a device said when it was bound it has to say ever after. Another word, read at any time, also while the host is
   dead, ends the bond and the attestation: an address now belongs to another machine.
@@ -99,16 +101,19 @@ def show(said: DeviceIdentity) -> str:
 
 def unusable(d: Draft, host: HostId) -> Reason | None:
     """Why nothing that is configured for this host could switch it off, because a device says that it is another
-    host's; None: none says so, or another device is bound.
+    host's, or both are one; None: none says so, or another device is bound.
     """
     devices = d.devices(host)
     told = {each.name: d.live.power[each.name].said for each in devices if each.name in d.live.power}
-    foreign = {name: other for name, said in told.items() if (other := _another(d, host, said))}
-    # safety: a yes is taken only where it can be carried out on that very machine.
+    foreign = {name: f"says that it is {other}'s" for name, said in told.items() if (other := _another(d, host, said))}
+    both = {name: f"says the same as {it}" for name, said in told.items() if (it := _shared(d, host, name, said))}
+    foreign |= both
+    # safety: a yes is taken only where it can be carried out on that very machine, and on no other.
     if not foreign or any(is_bound(d, each.name, host) for each in devices):
         return None
-    said = " and ".join(f"{name} says that it is {other}'s" for name, other in sorted(foreign.items()))
-    why = f"{said}: nothing that is configured for {d.name(host)} could switch it off"
+    said = " and ".join(f"{name} {what}" for name, what in sorted(foreign.items()))
+    alone = " alone" if both else ""
+    why = f"{said}: nothing that is configured for {d.name(host)} could switch it off{alone}"
     return Reason(Cause.IDENTITY, why, (host, *sorted(foreign)))
 
 
@@ -156,12 +161,35 @@ def _refused(state: PowerState, why: str) -> PowerState:
     return state if state.unbound == why else replace(state, unbound=why)
 
 
+def tells(d: Draft, device: str, host: HostId) -> bool:
+    """Does this device's own word, as it was bound, name this host's machine? Else an operator's word alone does."""
+    bond = d.record.devices.bonds.get(device)
+    return bond is not None and bool(in_common(bond.said, _known(d, host)))
+
+
+def _shared(d: Draft, host: HostId, device: str, said: DeviceIdentity) -> str:
+    """The device of another host that says the same, where that names neither's machine; empty: none does.
+
+    A chassis manager asked without the right plug answers for its enclosure: one device, whose `off` takes both.
+    """
+    if any(in_common(said, _known(d, each)) for each in d.record.hosts):
+        return ""
+    for other in sorted(d.record.hosts, key=d.name):
+        for each in d.pool.devices.get(other, ()) if other != host else ():
+            state = d.live.power.get(each.name)
+            if each.name != device and state is not None and in_common(said, state.said):
+                return f"{each.name} of {d.name(other)}"
+    return ""
+
+
 def _grounds(d: Draft, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | No:
     """Why this device is this machine's, or why that is not known."""
     name, agent = d.name(host), d.heard(host)
     machine = of_machine(agent.hello.machine) if agent is not None else DeviceIdentity()
     if other := _another(d, host, said):
         return No("other-machine", f"{device.name} is configured for {name} and says that it is {other}'s")
+    if both := _shared(d, host, device.name, said):
+        return No("shared", f"{device.name} says the same as {both} ({show(said)}): it would switch both machines")
     common = in_common(said, machine)
     twin = next((d.name(each) for each in d.record.hosts if each != host and in_common(said, _known(d, each))), "")
     if common and not twin:
@@ -245,6 +273,9 @@ def command_bind(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     told = state.said if state is not None else DeviceIdentity()
     if other := _another(d, host, told):
         return No("other-machine", f"{device.name} says that it is {other}'s: its address is another machine's")
+    if both := _shared(d, host, device.name, told):
+        why = f"{device.name} says the same as {both} ({show(told)}): an off would take both machines"
+        return No("shared", why, "Name the blade's own plug in both blocks, see docs/fencing.md")
     how = said.arg("how").strip()
     text = f"{said.actor} attests that fence device {device.name} switches {name}: {how}"
     facts: dict[str, Any] = {"device": device.name, "host": host, "system_uuid": agent.hello.machine.system_uuid}

@@ -142,6 +142,10 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
         return Reason(Cause.NO_LOOK, "it does not answer the last look")
     if f.database.generation == 0:
         return Reason(Cause.NO_COPY, "it has no readable copy of the database")
+    claim = d.live.claims.get(host) if d.failover is not None else None
+    # The generation stands in a file of its own: it says nothing of a copy that is cut short or another pool's.
+    if claim is not None and claim.placements is not None and not claim.placements.readable:
+        return Reason(Cause.NO_COPY, f"its copy of the database cannot be used: {claim.placements.text}")
     if f.database.rolling_upgrade is Tri.YES:
         return Reason(Cause.UPGRADE, "a rolling upgrade is in progress")
     return _resources(d, agent) or _version(d, agent, old_master)

@@ -21,6 +21,7 @@ from poolwarden_collector.core.record import REVERSIBLE, Failover
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
+READ_AGAIN_MS: Ms = 10_000  # how soon a database that could not be used is read again
 
 
 def claims_ready(d: Draft, failover: Failover) -> bool:
@@ -74,11 +75,13 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
         # safety: the forecast must be of the file that would be loaded now, not of the one that was there at the claim.
         claims = {h: c for h, c in d.live.claims.items() if h != host}
         d.change(claims=claims, asked_again={**d.live.asked_again, host: d.now})
-    elif claim is not None:
+    elif claim is not None and (claim.placements is None or claim.placements.readable):
         return
     prefix = f"{claim_prefix(d)}{host}."
     mine = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(prefix)]
     last = max(mine, key=lambda sent: sent.at, default=None)
+    if claim is not None and last is not None and d.now - last.at < READ_AGAIN_MS:
+        return  # a file that cannot be used may be mended by hand; what was claimed stands meanwhile
     higher = last is not None and last.result is not None and last.result.term > d.record.term
     if last is not None and last.result is not None and higher and failover.step in REVERSIBLE:
         abort(d, f"{d.name(host)} has seen term {last.result.term}")

@@ -23,6 +23,7 @@ from poolwarden_collector.core import (
     gatekeeper,
     holds,
     in_place,
+    lingering,
     master,
     named,
     operator,
@@ -42,7 +43,7 @@ from poolwarden_collector.core.flapping import is_flapping
 from poolwarden_collector.core.inputs import pack
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.lasting import detail, judged
-from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.live import Pool, Site, Starts
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Effect
 from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.verdict import Permit, Verdict, beneath, judge
@@ -71,6 +72,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     master.observe(d)
     master.listed(d)
     strangers.watch(d)
+    strangers.watch_database(d)
     holds.adopt(d)
     note_service(d)
     copies.note_generation(d)
@@ -78,6 +80,10 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     told = _told_of(d, event)
     disk_watch.watch(d, told)
     around.watch(d, told)
+    if d.record.master in told:
+        lingering.watch_disabled(d)
+    if told:
+        lingering.watch_next_start(d)
     _say_silence(d)
     _say_verdict(d, verdict)
     if isinstance(event, OperatorSaid):
@@ -216,16 +222,17 @@ def _say_unsteady(d: Draft, verdict: Verdict) -> None:
     told = bool(_alerts_open(d)) or d.failover is not None  # by the alerts of that
     if calm or told or d.quiet:
         if d.live.unsteady_since is not None:
-            d.change(unsteady_since=None)
+            d.change(unsteady_since=None, unsteady_starts=Starts())
         if f"{d.record.pool}/{key}" in d.open_alerts and not d.quiet:
             d.resolve_alert(f"{d.record.pool}/{key}", f"{pool} is steady again, or told by another alert")
     elif verdict is Verdict.SUSPECT and d.live.unsteady_since is None:
         d.change(unsteady_since=d.now)
     elif d.live.unsteady_since is not None and d.now - d.live.unsteady_since >= UNSTEADY_MS:
-        minutes = (d.now - d.live.unsteady_since) / 60_000
+        minutes, starts = (d.now - d.live.unsteady_since) / 60_000, d.live.unsteady_starts.count - 1
+        again = f" The xapi of {d.name(suspected(d))} has restarted {starts} times since." if starts > 1 else ""
         body = (
             f"For {minutes:.0f} minutes it has not been Healthy for one minute in a row, and no state lasted long "
-            f"enough to act on; now it is {verdict.word}: {describe(d, verdict)}. Look at its xapi. "
+            f"enough to act on; now it is {verdict.word}: {describe(d, verdict)}.{again} Look at its xapi. "
             f"poolwarden explain {pool}"
         )
         d.raise_alert(key, "critical", f"{pool}: not steady", body)
@@ -250,7 +257,9 @@ def _settling(d: Draft, verdict: Verdict) -> Ms:
     """How long a verdict has to last before it is told; it is judged anew in every pass, so it waits here."""
     if verdict in _STARTING:
         return d.policy.xapi_down_after
-    brief = verdict in _TRANSIENT or is_flapping(d, suspected(d))
+    # A pool whose first agent has just come is not dark: it has yet to say what it is.
+    new = verdict is Verdict.POOL_DARK and not d.record.master
+    brief = new or verdict in _TRANSIENT or is_flapping(d, suspected(d))
     return d.policy.vanished_after if brief else 0
 
 

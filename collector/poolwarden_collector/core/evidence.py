@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from poolwarden_collector.core import planned
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Power, Probe, ProbeOutcome, Role, Tri
-from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.live import AgentState, Starts
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power, why_off
 from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
 
 FACTS_FRESH_MS: Ms = 20_000
+RESTLESS_STARTS = 3  # one start too many, and one that a person has made
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,24 +183,46 @@ def _xapi(d: Draft, host: HostId) -> Xapi:
 def _master_xapi(d: Draft, master: HostId) -> Xapi:
     """The master's xapi must not only answer: its own login must find it to be the pool's master.
 
-    Of a slow one that is not asked: what has not been answered yet is no denial.
+    Of a slow one that is not asked: what has not been answered yet is no denial. One that starts again and again, and
+    has not come to serve in the time of the slowest start, is down: each new process is young for itself alone.
     """
-    seen, agent = _xapi(d, master), d.heard(master)
+    seen, agent, since = _xapi(d, master), d.heard(master), d.live.unserved_since
+    if restless(d, master):
+        return Xapi.DOWN
     if agent is None or seen is not Xapi.ANSWERS or agent.facts.role.serves_as_master:
         return seen
-    since = d.live.unserved_since
     long = since is not None and d.now - since >= d.policy.xapi_down_after
     return Xapi.NOT_SERVING if long else Xapi.UNWELL
 
 
+def restless(d: Draft, master: HostId) -> bool:
+    """Does its xapi start again and again, and has it not come to serve in the time of the slowest start?"""
+    agent, since = d.heard(master), d.live.unserved_since
+    if agent is None or master != suspected(d) or since is None:
+        return False
+    failover = d.failover
+    known = failover is not None and failover.old_master == master and failover.restless
+    again = d.live.unserved_starts.count >= RESTLESS_STARTS and d.now - since >= d.policy.xapi_starting_limit
+    return (known or again) and _xapi(d, master) is Xapi.UNWELL
+
+
 def note_service(d: Draft) -> None:
-    """Remember since when the master on record has not been seen serving while its agent is heard."""
+    """Remember since when the master on record has not been seen serving while its agent is heard, and how often its
+    xapi has started since.
+    """
     agent = d.heard(suspected(d))
     unserved = agent is not None and not agent.facts.role.serves_as_master
     if not unserved and d.live.unserved_since is not None:
-        d.change(unserved_since=None)
+        d.change(unserved_since=None, unserved_starts=Starts())
     elif unserved and d.live.unserved_since is None:
         d.change(unserved_since=d.now)
+    if agent is None:
+        return
+    process, live = agent.facts.xapi.process, d.live
+    if unserved and live.unserved_starts.other(process):
+        d.change(unserved_starts=live.unserved_starts.plus(process))
+    if live.unsteady_since is not None and live.unsteady_starts.other(process):
+        d.change(unsteady_starts=live.unsteady_starts.plus(process))
 
 
 def fresh_probe(d: Draft, witness_host: HostId, target: HostId) -> Probe | None:

@@ -33,7 +33,7 @@ from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import claims_ready
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, block, superseded, unblock
-from poolwarden_collector.core.evidence import lines, suspected, unowed_masters
+from poolwarden_collector.core.evidence import lines, restless, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import begin_look, last_look, looked
@@ -73,6 +73,7 @@ def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
         "old_machine": known.system_uuid,
         "path": path.value,
         "epoch": d.site.epoch,
+        "restless": restless(d, master),
         "why": why,
         "evidence": [
             {"subject": e.subject, "value": e.value, "age_ms": e.age_ms, "witness": e.witness, "text": e.text}

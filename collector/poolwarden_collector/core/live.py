@@ -21,6 +21,7 @@ from poolwarden_collector.core.facts import (
     OrderOutcome,
     PowerReading,
     ProbeOutcome,
+    ProcessId,
     Role,
     RoleAnswer,
     Said,
@@ -28,6 +29,21 @@ from poolwarden_collector.core.facts import (
 )
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Starts of one xapi that were seen: the last process, and how many there have been."""
+
+    last: ProcessId = ProcessId(0, 0)
+    count: int = 0
+
+    def other(self, process: ProcessId) -> bool:
+        """Is this another process than the last one? None at all is none."""
+        return process not in (self.last, ProcessId(0, 0))
+
+    def plus(self, process: ProcessId) -> Starts:
+        return Starts(process, self.count + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +209,9 @@ class PoolLive:
     held_since: dict[HostId, Ms] = field(default_factory=dict)  # a hold that nothing owns, seen by this run
     gc_since: dict[HostId, Ms] = field(default_factory=dict)  # garbage collection held, as seen by this run
     owed_since: dict[tuple[HostId, str], Ms] = field(default_factory=dict)  # owed work, as seen by this run
+    lingering: dict[tuple[str, HostId], Ms] = field(
+        default_factory=dict
+    )  # since when what goes on there (lingering.py)
     unsteady_since: Ms | None = None  # since when the pool has not been Healthy for a minute; None: it is steady
     refusal_taken: Ms = -1  # when the candidate's refusal that was told last was heard
     recalled: str = ""  # the run id of the power-off that was recalled last
@@ -220,6 +239,8 @@ class PoolLive:
     restored: bool = False  # this run found its journal older than what the agents know
     quiet_until: Ms = 0  # this pool's own quiet time, beside the collector's
     unserved_since: Ms | None = None  # since when the heard master on record has not been seen serving
+    unserved_starts: Starts = field(default_factory=Starts)  # of its xapi since then
+    unsteady_starts: Starts = field(default_factory=Starts)  # since it was steady last
     look: Look | None = None
     step_since: Ms = 0
     verdict: str = ""

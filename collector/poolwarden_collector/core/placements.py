@@ -5,14 +5,17 @@ An answer counts for 10 s. Until it has come nothing is known, which is not the 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, PlacementView
+from poolwarden_collector.core.facts import HostId, Ms, OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.live import Sent
 from poolwarden_collector.core.orders import CollectEvidence
 from poolwarden_collector.core.reasons import Cause, Reason
 
 FRESH_MS: Ms = 10_000
+_FOREIGN = "it is another pool's, or from before the host joined"
 WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 
 
@@ -58,6 +61,27 @@ def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | Reason | None:
     if loads is None:
         return None
     return kills_on(d, host, loads) if loads.readable else unreadable("the master's database", loads, d.record.master)
+
+
+def of_this_pool(result: OrderOutcome, host: HostId) -> OrderOutcome:
+    """An agent's answer; a database of that host in it which does not list the host counts as one that cannot be read.
+
+    Another pool's database is loaded like any other: xapi would make the host that pool's master, enter it there, and
+    kill what that database does not know (xapi: ocaml/xapi/dbsync_slave.ml, create_localhost). One from before the host
+    joined would do the same. Where the agent does not tell the hosts, nothing is known against the file.
+    """
+    claim = result.claim
+    if claim is not None and claim.placements is not None:
+        claim = replace(claim, placements=_own(claim.placements, host))
+    placements = result.placements if result.placements is None else _own(result.placements, host)
+    return replace(result, placements=placements, claim=claim)
+
+
+def _own(view: PlacementView, host: HostId) -> PlacementView:
+    if not view.readable or not view.hosts or host in view.hosts:
+        return view
+    # safety: nothing is promoted, restarted or released on the database of another pool.
+    return PlacementView(False, view.generation, view.source, text=f"{view.source} does not list this host: {_FOREIGN}")
 
 
 def unreadable(what: str, loads: PlacementView, host: HostId) -> Reason:

@@ -517,6 +517,9 @@ def _await_new_master(d: Draft, failover: Failover) -> None:
         seen_as = "new process"
         why = f"{name}'s new xapi does not serve as master yet (TCP {agent.facts.xapi.liveness.value})"
     step = f"Nobody else is promoted. Look at {name}'s xapi; poolwarden restart-xapi {name}"
+    if seen_as == "new process":
+        step = f"Nobody else is promoted. Its database may be one that xapi cannot load: see xensource.log on {name}, "
+        step += f"and put another member's state.db in its place, xapi stopped. Else: poolwarden restart-xapi {name}"
     step = _of_a_silent_candidate(d, failover) if agent is None else step
     block(d, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
 

@@ -4,9 +4,10 @@ Theory: a proof is a value of a class whose constructor needs a token that this 
 promote without one. Each verifier returns a proof or a ``Refusal`` with the reason, never a boolean.
 
 * *power*: every device of the deciding level is bound to the host, and each gave two OFF readings (of two members,
-  where members run it and several can: proxy.py) at least
-  ``reading_gap`` apart (3 s), the newest at most ``reading_fresh`` old (10 s), with no sign of life after the first of
-  them began.
+  where members run it and several can: proxy.py) at least ``reading_gap`` apart (3 s), the newest at most
+  ``reading_fresh`` old (10 s), with no sign of life after the first of them began. Where this failover has switched it
+  off by a device that an operator's word alone makes this host's (an outlet cannot tell), every other host that was
+  heard then is heard since, in the same boot: an outlet of another machine takes that one's power, and reads OFF.
 * *toolstack*: the old master's own agent, in the same boot, holds its toolstack at the failover's term, sees it stopped
   and its ports closed; and a prober that has reached that xapi under its present mastership is *refused* at TCP 443 or
   80, by a probe of the last 10 s, and answered at neither. A timeout is no refusal: either may be filtered.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from poolwarden_collector.core.binding import tells
 from poolwarden_collector.core.confirmation import confirmed, spoken
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import (
@@ -79,10 +81,12 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
     if now_view.power is Power.UNKNOWN:
         return Refusal("POWER_UNKNOWN", now_view.why, now_view.subjects)
     facts: list[dict[str, Any]] = []
+    first = d.now
     for device in deciding(d, host):
         pair = _two_off(d, device)
         if isinstance(pair, Refusal):
             return pair
+        first = min(first, pair[0].started_at)
         # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
         bond = d.record.devices.bonds.get(device.name)
         if not is_bound(d, device.name, host) or bond is None or bond.boot_id != boot_id:
@@ -90,7 +94,41 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
                 "UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}", (device.name,)
             )
         facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
+    if (fallen := _fallen_silent(d, host, first)) is not None:
+        return fallen
     return Proof(_TOKEN, "power", host, boot_id, {"readings": facts})
+
+
+def _fallen_silent(d: Draft, host: HostId, first: Ms) -> Refusal | None:
+    """Has another host gone since we switched this one off by devices that cannot tell which machine they switch?
+
+    ``first``: when the reading began that first read OFF since then.
+    """
+    failover = d.failover
+    if failover is None or failover.old_master != host or not failover.beside:
+        return None
+    attempted = {device for device, _ in failover.fence_attempts}
+    untold = [each.name for each in deciding(d, host) if each.name in attempted and not tells(d, each.name, host)]
+    if not untold:
+        return None
+    gone, awaited = [], []
+    for other, boot in failover.beside.items():
+        agent = d.agent(other)
+        if other not in d.record.hosts:
+            continue
+        if agent is None or agent.hello.boot_id != boot or (agent.last_heard < first and d.heard(other) is None):
+            gone.append(other)
+        elif agent.last_heard < first:
+            awaited.append(other)
+    if not gone:
+        names = ", ".join(d.name(each) for each in awaited)
+        return Refusal("STALE", f"whether {names} lives is still awaited") if awaited else None
+    # safety: its OFF may be another machine's, and the old master may run on.
+    names, by = ", ".join(d.name(each) for each in gone), ", ".join(untold)
+    why = (
+        f"{names} fell silent when {d.name(host)} was switched off by {by}, which cannot tell which machine it switches"
+    )
+    return Refusal("ANOTHER_FELL_SILENT", why, (*gone, *untold))
 
 
 def paired_since(d: Draft, host: HostId) -> Ms:

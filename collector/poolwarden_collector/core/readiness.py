@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core import elsewhere, identity, planned, sync, unheard
+from poolwarden_collector.core import elsewhere, identity, planned, strangers, sync, unheard
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.device_health import complaint
 from poolwarden_collector.core.draft import Draft
@@ -18,6 +18,8 @@ def not_ready(d: Draft) -> tuple[str, ...]:
     if not master:
         return ("no verified master is known",)
     reasons: list[str] = [why.text] if (why := deposed(d)) else []
+    if other := strangers.other_pools_database(d):
+        reasons.append(other)
     if d.record.identity:
         reasons.append(f"the pool is frozen: {identity.says(d)}")
     if held := planned.says(d):

@@ -102,6 +102,7 @@ class Failover:
     blocker_told: bool = True  # has it an alert of its own? Else a question has, or its time has to pass first
     topic: str = ""  # the blocker with its subjects: what tells it from another one of the same code
     fence_attempts: tuple[tuple[str, int], ...] = ()
+    beside: dict[HostId, str] = field(default_factory=dict)  # who was heard at the first `off`, in which boot
     fence_unbegun: tuple[tuple[str, str], ...] = ()  # devices whose `off` never began, and why; no attempts
     fence_pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
     path: Path = Path.POWER
@@ -112,6 +113,7 @@ class Failover:
     placed_on: tuple[HostId, ...] = ()  # hosts to which a database was handed, whatever came of it
     old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
     approval: dict[str, Any] | None = None  # what an operator said yes to; it counts in one run only (questions.py)
+    restless: bool = False  # its xapi started again and again without coming to serve: its database may not load
     attempt: int = 1  # a promotion that undid itself is tried again under another order id, with another proof
 
     @property
@@ -316,6 +318,7 @@ def _decided(record: PoolRecord, entry: Entry) -> PoolRecord:
         path=Path(d.get("path", "power")),
         old_machine=d.get("old_machine", ""),
         epoch=d.get("epoch", 0),
+        restless=d.get("restless", False),
     )
     return replace(record, failover=failover, term=entry.term, failovers=record.failovers + 1)
 
@@ -423,6 +426,7 @@ def _fence_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     return _on_failover(
         fence_attempts=lambda f, _: (*f.fence_attempts, (d["device"], d["attempt"])),
         fence_pending=(d["device"], d["run"]),
+        beside=lambda f, _: f.beside or dict(d.get("beside", {})),
     )(record, entry)
 
 

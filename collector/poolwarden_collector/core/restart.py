@@ -17,7 +17,7 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
 from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import suspected
+from poolwarden_collector.core.evidence import restless, suspected
 from poolwarden_collector.core.facts import GateState, HostId, Liveness, Outcome, PlacementView, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
@@ -156,6 +156,11 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
     if len(d.record.restarts) >= d.policy.xapi_restarts:
         in_vain = f"it was restarted {len(d.record.restarts)} times without lasting help"
         obstacle = Obstacle(Reason(Cause.IN_VAIN, in_vain), fence_helps=True)
+    elif restless(d, host):
+        # systemd has done that many times already; a database that xapi cannot load is the usual reason.
+        minutes = d.policy.xapi_starting_limit / 60_000
+        again = f"it has started again and again for {minutes:.0f} min without coming to serve; see its database"
+        obstacle = Obstacle(Reason(Cause.IN_VAIN, again), fence_helps=True)
     else:
         placements = placements_of(d, host)
         if placements is None:

@@ -82,7 +82,8 @@ def shoot(d: Draft, failover: Failover) -> bool:
     attempt, run = _attempts(failover, device) + 1, d.fresh_id("off")
     text = f"powering {d.name(old)} off by {device.name}{said_by(d, by)}, attempt {attempt}"
     d.change(fence_since=d.now, look_misses=0, aimed=("", 0))
-    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, **whose(by))
+    beside = {host: a.hello.boot_id for host in d.record.hosts if host != old and (a := d.heard(host)) is not None}
+    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, beside=beside, **whose(by))
     # safety: the verdict was recomputed in this pass on a look at most 5 s old; `off` only, never `reboot`.
     d.do(PowerOff(old, device.name, run, by, until, d.record.address_of(old)))
     return True

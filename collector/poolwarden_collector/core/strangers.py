@@ -12,6 +12,8 @@ Rules
 * It is let in when the master lists it (it has just joined), or when a host of the list follows it as its master: a
   role that was handed to a new host while nobody looked.
 * A candidate must be on the list, whatever else speaks for it.
+* A master on record whose view is another pool's has loaded that pool's database: what it lists is nobody's word here,
+  and an operator is told at once.
 * Where no list is known (a journal from before there were lists, a lost one) everybody who says so is of the pool, and
   nothing is done by itself: an operator is asked. A candidate must then be among the hosts of every member's own
   database that has been read for this failover: a host that has only its own word is in none but its own.
@@ -125,6 +127,41 @@ def watch(d: Draft) -> None:
                 "this pool: xe pool-join. It is over when it is listed, or not heard for two minutes."
             )
             d.raise_alert(key, "warning", f"{pool}: {name} is not a host of this pool", body, host=host)
+
+
+def other_pools_database(d: Draft) -> str:
+    """Does the master on record serve another pool's database? In one sentence without a full stop; empty: no."""
+    agent = d.heard(d.record.master)
+    seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
+    if seen is None or seen.master != d.record.master or seen.pool in ("", d.record.pool):
+        return ""
+    other = f"{seen.name} ({seen.pool})" if seen.name else seen.pool
+    return f"{d.name(d.record.master)} serves the database of another pool, {other}: xapi has loaded it from its disk"
+
+
+def watch_database(d: Draft) -> None:
+    """Tell of a master that serves another pool's database; over when a master on record serves this pool's again."""
+    key, pool = "other-database", d.record.name or d.record.pool
+    why = other_pools_database(d)
+    if why:
+        name = d.name(d.record.master)
+        body = (
+            f"{why}. This pool's hosts and VMs are not in it: nothing can be started, and each start of a xapi kills "
+            f"VMs that it does not know. The pool's own database is on its members (/var/lib/xcp/state.db and "
+            f"state.db.generation there). On {name}: systemctl stop xapi, put both files of the member with the "
+            f"highest generation in place of its own, systemctl start xapi."
+        )
+        d.raise_alert(
+            key, "critical", f"{pool}: {name} serves the database of another pool", body, host=d.record.master
+        )
+    elif f"{d.record.pool}/{key}" in d.open_alerts and d.heard(d.record.master) is not None and _serves_own(d):
+        d.resolve_alert(f"{d.record.pool}/{key}", f"{d.name(d.record.master)} serves this pool's database")
+
+
+def _serves_own(d: Draft) -> bool:
+    agent = d.heard(d.record.master)
+    seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
+    return seen is not None and seen.master == d.record.master and seen.pool == d.record.pool
 
 
 def _resolve(d: Draft, host: HostId, text: str) -> None:

@@ -10,6 +10,8 @@ as master (restore_db.db). So nothing is lost and nobody is killed.
 Rules
 -----
 * Before the hold, the master's own file is read: giving up means that its xapi starts again with that very file.
+* A database that its own xapi could not load, or that cannot be read, is not handed over: the candidate's copy is
+  what there is, and its age is asked about as ever.
 * The agent's word that it has stopped is no proof. Somebody else must find the port closed (proof.py).
 * A hold that is not verified within ``policy.toolstack_budget``, or that has proven nothing by then while nobody is
   asked, is undone, at a new term.
@@ -155,7 +157,7 @@ def _contradicted(d: Draft, failover: Failover) -> bool:
 def handover_due(d: Draft, failover: Failover, candidate: HostId) -> bool:
     """Is this candidate still to be given the held master's database, so that its own copy will not be loaded?"""
     old, new = d.heard(failover.old_master), d.heard(candidate)
-    if old is None or new is None or _over(failover, candidate):
+    if old is None or new is None or failover.restless or _over(failover, candidate):
         return False
     return "place_database" in new.hello.capabilities and "read_database" in old.hello.capabilities
 
@@ -179,12 +181,23 @@ def _handed_over(d: Draft, failover: Failover) -> bool:
     if old is None or new is None:
         return False
     have, could = new.facts.database.generation, old.facts.database.generation
+    if failover.restless:
+        # safety: the file on which its own xapi could not start would keep the candidate's down as well.
+        _result(d, failover, False, could, f"the xapi of {d.name(failover.old_master)} did not come up on its database")
+        return True
     if could <= have:
         text = f"{d.name(failover.candidate)} has as new a database ({have}) as {d.name(failover.old_master)} ({could})"
         _result(d, failover, False, could, text)
         return True
     if "place_database" not in new.hello.capabilities or "read_database" not in old.hello.capabilities:
         _result(d, failover, False, could, "an agent cannot hand a database over")
+        return True
+    own = placements_of(d, failover.old_master)
+    if own is None:
+        return False
+    if not own.readable:
+        # safety: a file that is cut short, empty or another pool's is no newer copy of anything, whatever its number.
+        _result(d, failover, False, could, f"the database of {d.name(failover.old_master)} cannot be used: {own.text}")
         return True
     _hand_over(d, failover, could, have)
     return False
