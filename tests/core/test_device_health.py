@@ -89,6 +89,7 @@ def test_slow_firmware_is_told() -> None:
     assert g.told() == ["fence-bmc-1-slow"] and "answers slowly: 9 s" in g.ready()
 
 
+@pytest.mark.slow
 def test_a_failing_monitor_is_told_though_the_power_can_be_read() -> None:
     g = Watched()
     g.monitor = "Unable to get the list of plugs"

@@ -69,6 +69,7 @@ def test_a_host_that_comes_back_ends_its_own_outage() -> None:
     assert g.promoted() == [uuid(2)]
 
 
+@pytest.mark.slow
 def test_a_shutdown_by_order_holds_for_days() -> None:
     """S63."""
     g = Guarded()

@@ -69,6 +69,7 @@ def test_it_survives_the_collector_where_it_only_excuses_and_is_no_proof_any_mor
     assert excused(draft(g), uuid(3)) and spoken(draft(g), uuid(3)) is None
 
 
+@pytest.mark.slow
 def test_as_a_proof_it_has_its_time() -> None:
     g = dark(devices=False)
     confirm(g)

@@ -40,6 +40,7 @@ class Blocker(StrEnum):
 
 
 _OLD_OFF = "make sure that {old} is off, then: poolwarden confirm-fenced {old}"
+_LIVING_OFF = "switch {old} off, which ends its VMs, then: poolwarden confirm-fenced {old}"  # its agent is heard
 _CANDIDATE_OFF = "switch {candidate} off, then: poolwarden confirm-fenced {candidate}"
 # What a person can do, where the place that blocks says nothing better: {old} and {candidate} are hosts, {silent} tells
 # what to do about the hosts that are not heard, by name.
@@ -50,8 +51,8 @@ NEXT_STEP: dict[Blocker, str] = {
     Blocker.NO_WITNESS: f"It goes on by itself when a member answers. Or {_OLD_OFF}",
     Blocker.LAST_LOOK: "It goes on by itself when that is over. {silent}poolwarden explain {pool}",
     Blocker.NOT_EVERYBODY: "It goes on by itself when everybody has said so. poolwarden explain {pool}",
-    Blocker.CANNOT_HOLD: f"Update the agent there, or {_OLD_OFF}",
-    Blocker.NO_WAY_BACK: f"That ends by itself when nothing is at stake. Or {_OLD_OFF}",
+    Blocker.CANNOT_HOLD: f"Update the agent there, or {_LIVING_OFF}",
+    Blocker.NO_WAY_BACK: f"That ends by itself when nothing is at stake. Or {_LIVING_OFF}",
     Blocker.TERM_PASSED: f"It ends when {{candidate}} serves. Or {_CANDIDATE_OFF}",
     Blocker.PROMOTE_REFUSED: f"Mend that on {{candidate}}: it goes on by itself. Or {_CANDIDATE_OFF}",
     Blocker.PROOF_NOT_RENEWED: _OLD_OFF.capitalize(),
