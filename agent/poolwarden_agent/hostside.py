@@ -27,6 +27,7 @@ from poolwarden_agent import wire, wire_disks, wire_surroundings
 from poolwarden_agent.acts import LOCATE_LIMIT_MS, MOST_VMS, RESTART_LIMIT_MS, SLOW, Acts
 from poolwarden_agent.boot import BootGate
 from poolwarden_agent.core import boot_gate, gate, judge
+from poolwarden_agent.core.piece import BIGGEST_PIECE
 from poolwarden_agent.dom0.port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.fences import Fences, lane
@@ -485,7 +486,7 @@ class HostSide(object):
 
     def _read_database(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
         wanted = work.message.read_database
-        limit = min(wanted.max_bytes or gate.BIGGEST_PIECE, gate.BIGGEST_PIECE)
+        limit = min(wanted.max_bytes or BIGGEST_PIECE, BIGGEST_PIECE)
         piece = self.port.read_database(wanted.path, wanted.offset, limit)
         if piece.text:
             answer = self._refusal(work.order, "precondition", piece.text)

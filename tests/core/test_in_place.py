@@ -10,7 +10,7 @@ import pytest
 from tests.core.pool import CAPABLE, Guarded, Host, running, uuid
 
 from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core import in_place
+from poolwarden_collector.core import in_place, in_place_files
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import AgentGone, DatabaseTransferred
 from poolwarden_collector.core.facts import Hold, Liveness, OrderOutcome, PlacementView, Role, Tri
@@ -36,7 +36,7 @@ class Hung(Guarded):
         self.damaged = PlacementView(True, 0, "restore_db.db", (WEB,))  # what lies there differs from what was read
         self.damages, self.stops = False, True
         for host in self.hosts:
-            can = CAPABLE | {in_place.CAPABILITY} if able else CAPABLE
+            can = CAPABLE | {in_place_files.CAPABILITY} if able else CAPABLE
             self.connect(host, capabilities=can)
             host.placements = PlacementView(True, host.generation, "state.db", (WEB,))
         self.run(12_000)
@@ -224,7 +224,7 @@ def is_set(g: Hung) -> None:
 
 def boots(g: Hung) -> None:
     g.host(1).boot = "boot-1-2"
-    g.connect(g.host(1), capabilities=CAPABLE | {in_place.CAPABILITY})
+    g.connect(g.host(1), capabilities=CAPABLE | {in_place_files.CAPABILITY})
 
 
 def loses_power(g: Hung) -> None:
@@ -335,7 +335,7 @@ def test_which_copies_are_believed(spoil: Callable[[Hung], None]) -> None:
     g = Hung()
     spoil(g)
     g.run(2_000)
-    found = in_place.newer_copies(Draft(g.pool, g.now, g.site), uuid(1), 50)
+    found = in_place_files.newer_copies(Draft(g.pool, g.now, g.site), uuid(1), 50)
     assert found == (uuid(3),)
 
 
@@ -401,7 +401,7 @@ def test_a_collector_that_is_started_anew_goes_on_where_it_stood() -> None:
         g.pool = replace(g.pool, live=replace(g.pool.live, sent={}))
         g.restart_collector()
         for host in g.hosts:
-            g.connect(host, capabilities=CAPABLE | {in_place.CAPABILITY})
+            g.connect(host, capabilities=CAPABLE | {in_place_files.CAPABILITY})
         g.until(Kind.IN_PLACE_ENDED)
         assert g.released() and g.released()[-1] == ToolstackRelease(True, restore=55), when
         assert not g.owes() and not g.promoted()

@@ -31,12 +31,13 @@ Rules
 The state is small and bounded: one started mark and one result per mutating kind.
 """
 
-import functools
-import ipaddress
-import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core import stored
+from poolwarden_agent.core.addresses import is_address as is_address
+from poolwarden_agent.core.addresses import same as same
+from poolwarden_agent.core.piece import Piece as Piece
+from poolwarden_agent.core.piece import piece_wrong
 
 MASTER = "master"
 MEMBER = "member"
@@ -60,8 +61,6 @@ NEEDS_HA_OFF = (
 )  # fmt: skip
 LONGEST_VALID_MS = 300000
 LONGEST_ID = 200  # ids are stored; the slots are small
-BIGGEST_DATABASE = 256 * 1024 * 1024
-BIGGEST_PIECE = 1024 * 1024
 SPARE_BYTES = 64 * 1024 * 1024  # what must stay free on / beside a placed database: xapi flushes it once more
 AS_MEMBER, AS_MASTER = "member", "master"
 
@@ -99,22 +98,6 @@ class GateState(NamedTuple):
 
 
 EMPTY = GateState(0, 0, None, "", {}, {})
-
-
-class Piece(NamedTuple):
-    """A piece of a database to be placed: ``size`` bytes at ``offset`` of ``total_bytes``."""
-
-    generation: int
-    total_bytes: int
-    offset: int
-    size: int
-    sha256: str
-    remove: bool
-    held_master: bool = False  # for the restart of a held master, not for a promotion
-
-    @property
-    def last(self) -> bool:
-        return self.offset + self.size == self.total_bytes
 
 
 class Order(NamedTuple):
@@ -360,7 +343,7 @@ def _place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
             return refused
     elif now.pool_conf == MASTER:
         return Refuse("precondition", "this host is master: its own database is the pool's")
-    refusal = _piece_wrong(piece) or (_first_piece(state, piece, now) if piece.offset == 0 else "")
+    refusal = piece_wrong(piece) or (_first_piece(state, piece, now) if piece.offset == 0 else "")
     if not refusal and piece.offset and state.placed != Placed(order.term, piece.generation, False):
         refusal = "its first piece has not come at this term"
     return Refuse("precondition", refusal) if refusal else None
@@ -417,19 +400,6 @@ def _named(order: Order, now: HostNow) -> Optional[Refuse]:
     return None
 
 
-def _piece_wrong(piece: Piece) -> str:
-    """What makes a piece none; empty: nothing."""
-    if not 1 <= piece.total_bytes <= BIGGEST_DATABASE:
-        return "a database of %d bytes is not placed" % piece.total_bytes
-    if not 1 <= piece.size <= BIGGEST_PIECE or piece.offset + piece.size > piece.total_bytes:
-        return "a piece of %d bytes at %d is none of %d" % (piece.size, piece.offset, piece.total_bytes)
-    if not _SHA256.match(piece.sha256):
-        return "its sha256 is none"
-    if not 1 <= piece.generation < 1 << 62:
-        return "%d is no generation" % piece.generation
-    return ""
-
-
 def _successor(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     """Is the host to follow named well enough to be written into pool.conf?"""
     if order.clear:
@@ -458,26 +428,6 @@ _RULES = {
     FENCE_PROXY: _for_another,
 }
 _RULES.update(dict.fromkeys(SERVING, _serving))
-_SHA256 = re.compile("[0-9a-f]{64}\\Z")
-
-
-@functools.lru_cache(maxsize=256)
-def is_address(text: str) -> bool:
-    """Is this an IP literal?"""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def same(one: str, other: str) -> bool:
-    """Are these the same address, however IPv6 is spelled?"""
-    if one == other:
-        return True
-    if is_address(one) and is_address(other):
-        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
-    return one == other
 
 
 def _preconditions(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:

@@ -34,27 +34,25 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from poolwarden_collector.core import copies, questions, strangers
+from poolwarden_collector.core import questions
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
-from poolwarden_collector.core.candidate import Kill, kills_on, superseded
+from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import serving, set_as_master
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, PlacementView, Role
+from poolwarden_collector.core.facts import HostId, Ms, Outcome
 from poolwarden_collector.core.held_restart import InPlace
+from poolwarden_collector.core.in_place_files import CAPABILITY, Plan, Start, covered, other_masters, starts
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import HandOver, PlaceDatabase, Preconditions, ToolstackFence, ToolstackRelease
-from poolwarden_collector.core.permission import behind, deposed, needs_word, paused
+from poolwarden_collector.core.permission import behind, deposed, paused
 from poolwarden_collector.core.placements import forget_placements, placements_of, unreadable
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
-from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.verdict import Verdict
 
-CAPABILITY = "restart_in_place"
 PATH = "in-place"  # in a question: a yes to a restart with its own file is none to this
 # systemd waits TimeoutStopSec (90 s) for ExecStop, and again after SIGTERM, before it kills a xapi that hangs
 # (systemd.service(5); xapi: scripts/xapi.service): 180 s, and a report.
@@ -64,101 +62,6 @@ UNANSWERED_MS: Ms = 30_000
 HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited
 _GROUNDS = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN)
 _UNDECIDED = (Verdict.SUSPECT, Verdict.LEARNING, Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A file that this xapi could start with: its own (no source) or a member's copy; and what that would kill."""
-
-    source: HostId
-    generation: int
-    kills: tuple[Kill, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a restart in place would begin with: the copy, and the VMs at stake in it or on the way back."""
-
-    source: HostId
-    generation: int
-    kills: tuple[Kill, ...]
-
-
-# ------------------------------------------------------------------------------------------------ may it begin?
-
-
-def plan(d: Draft, host: HostId, own: PlacementView) -> Plan | Reason | None:
-    """With which copy this master's xapi can be restarted in place, or why not; None: a copy is being read."""
-    agent = d.heard(host)
-    if (why := _limitation(d, host, own)) is not None or agent is None:
-        return why or Reason(Cause.NOT_HEARD, "its agent is not heard", (host,))
-    read = _readable(d, host, agent.facts.database.generation, frozenset())
-    if not isinstance(read, tuple):
-        return read
-    source, loads = read
-    kills: dict[str, Kill] = {}
-    for view in (own, loads):
-        found = kills_on(d, host, view)
-        if isinstance(found, Reason):
-            return found if found.code is not Cause.OLD_FACTS else None
-        kills.update({kill.vm: kill for kill in found})
-    return Plan(source, loads.generation, tuple(kills[vm] for vm in sorted(kills)))
-
-
-def _limitation(d: Draft, host: HostId, own: PlacementView) -> Reason | None:
-    """What of the pool and of the host itself stands against it; None: nothing."""
-    agent = d.heard(host)
-    if agent is None or not {CAPABILITY, "toolstack_fence", "place_database"} <= agent.hello.capabilities:
-        version = agent.hello.agent_version if agent is not None else ""
-        return Reason(Cause.INCAPABLE, f"its agent {version} cannot do that", (host,))
-    if agent.facts.role.pool_conf is not Role.MASTER:
-        return Reason(Cause.ROLE, f"the pool.conf of {d.name(host)} does not say master", (host,))
-    if others := _others(d, host):
-        return Reason(Cause.SET_AS_MASTER, f"{d.name(others[0])} serves as master, or is set to", others)
-    word = needs_word(d)
-    if word is not None and word.code in (Cause.DOUBT, Cause.NO_LIST):
-        return word
-    # safety: whoever gives it up starts on this file again; one that nobody can read is no way back.
-    return None if own.readable else unreadable("its own database file", own, host)
-
-
-def _others(d: Draft, host: HostId) -> tuple[HostId, ...]:
-    """Other heard hosts that serve as master or are set to."""
-    return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
-
-
-def newer_copies(d: Draft, host: HostId, generation: int) -> tuple[HostId, ...]:
-    """Heard members of this master whose copy is newer than ``generation`` and may be believed, the newest first."""
-    found: list[tuple[int, str, HostId]] = []
-    for other in d.record.hosts:
-        agent = d.heard(other) if other != host else None
-        if agent is None or "read_database" not in agent.hello.capabilities:
-            continue
-        role, has = agent.facts.role, agent.facts.database.generation
-        follows = role.pool_conf is Role.MEMBER and role.master_address == d.record.address_of(host)
-        # safety: a copy of another line, of a host that nobody has listed, or far ahead of what was seen is one host's
-        # word; those are asked about on the way to a failover.
-        own_line = not superseded(d, other) and not strangers.unlisted(d, other) and not copies.ahead(d, other)
-        if has > generation and follows and own_line:
-            found.append((-has, d.name(other), other))
-    return tuple(other for _, _, other in sorted(found))
-
-
-def _readable(
-    d: Draft, host: HostId, generation: int, passed: frozenset[HostId]
-) -> tuple[HostId, PlacementView] | Reason | None:
-    """The newest copy above ``generation`` that can be read; None: it is being asked for."""
-    why = Reason(Cause.NO_COPY, "no member that is heard and follows it has such a copy", (host,))
-    for other in newer_copies(d, host, generation):
-        if other in passed:
-            continue
-        loads = placements_of(d, other)
-        if loads is None:
-            return None
-        if loads.readable and loads.generation > generation:
-            return other, loads
-        why = unreadable(f"the copy of {d.name(other)}", loads, other)
-    return why
 
 
 # ------------------------------------------------------------------------------------------------ beginning
@@ -243,7 +146,7 @@ def _go_on(d: Draft, now: InPlace, agent: AgentState) -> None:
 def _ground_lost(d: Draft, now: InPlace, verdict: Verdict) -> str:
     """Why this is given up; empty: it stands."""
     host, agent, name = now.host, d.agent(now.host), d.name(now.host)
-    if others := _others(d, host):
+    if others := other_masters(d, host):
         return f"{d.name(others[0])} serves as master, or is set to"
     if d.record.master != host:
         return f"{d.name(d.record.master) or 'nobody'} is the master on record now"
@@ -369,7 +272,7 @@ def _look_anew(d: Draft, host: HostId, since: Ms) -> None:
 
 def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
     """The newest copy if it is still newer and kills nobody; else its own file if that kills nobody; else ask."""
-    found = _starts(d, now, agent)
+    found = starts(d, now, agent)
     if found is None:
         if _asking(d):
             _awaits(d, "an answer")
@@ -380,7 +283,7 @@ def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
         give_up(d, f"neither the database of {d.name(now.host)} nor a newer copy can be read")
         return
     for start in found:
-        if _covered(now, start.kills):
+        if covered(now, start.kills):
             if start.source:
                 _carry(d, now, agent, start)
             else:
@@ -393,29 +296,6 @@ def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
 def _asking(d: Draft) -> bool:
     question = d.record.question
     return question is not None and question.kind is Ask.RESTART
-
-
-def _starts(d: Draft, now: InPlace, agent: AgentState) -> tuple[Start, ...] | None:
-    """The newest copy that is newer than every file there, and its own file; None: something is being read."""
-    found: list[Start] = []
-    read = _readable(d, now.host, agent.facts.database.generation, d.live.in_place_passed)
-    if read is None:
-        return None
-    own = placements_of(d, now.host)
-    if own is None:
-        return None
-    views = [read] if isinstance(read, tuple) else []
-    for source, view in (*views, *([("", own)] if own.readable else [])):
-        kills = kills_on(d, now.host, view)
-        if isinstance(kills, Reason):
-            return None
-        found.append(Start(source, view.generation, kills))
-    return tuple(found)
-
-
-def _covered(now: InPlace, kills: tuple[Kill, ...]) -> bool:
-    # safety: by uuid; a yes to one VM is none to another.
-    return {kill.vm for kill in kills} <= set(now.accepted)
 
 
 def _carry(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
@@ -460,7 +340,7 @@ def _placed(d: Draft, now: InPlace, agent: AgentState) -> None:
         _late(
             d, "placed", STEP_LIMIT_MS, f"what the file that was placed on {d.name(now.host)} would kill was not known"
         )
-    elif kills is None or loads.generation != now.placed or not _covered(now, kills):
+    elif kills is None or loads.generation != now.placed or not covered(now, kills):
         # safety: what lies there is not what was forecast; it is never started with.
         d.change(in_place_passed=d.live.in_place_passed | {now.source})
         _remove(d, now, agent)
@@ -507,7 +387,7 @@ def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -
     agent = d.heard(now.host)
     if agent is None or not _stopped(d, now, agent):
         return No("held", f"the xapi of {d.name(now.host)} is being stopped; nothing of that is asked yet")
-    found = _starts(d, now, agent)
+    found = starts(d, now, agent)
     if found is None:
         return None
     if not found:
@@ -569,9 +449,15 @@ def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
     if isinstance(kills, Reason):
         return
     generation = int(now.start["generation"])
-    if not _covered(now, kills) or (generation and loads.generation != generation):
+    if not covered(now, kills) or (generation and loads.generation != generation):
         give_up(d, f"what {name} would start with is not what it was to start with")
         return
+    _release(d, now, agent)
+
+
+def _release(d: Draft, now: InPlace, agent: AgentState) -> None:
+    assert now.start is not None
+    name, generation = d.name(now.host), int(now.start["generation"])
     kind = ToolstackRelease(as_master=True, restore=generation)
     whose = f"the copy of {d.name(now.start['source'])}, generation {generation}" if generation else "its own file"
     text = f"releasing the toolstack of {name} as master, to start with {whose}"
@@ -586,7 +472,12 @@ def _started(d: Draft, now: InPlace, agent: AgentState) -> None:
     kept = [r for r in agent.hello.last_results if r.order_id.startswith(base)]
     results = [*(s.result for s in sent if s.result is not None), *kept]
     ours = any(r.outcome is not Outcome.REFUSED for r in results)
-    if not ours and not results and sent and d.now - max(s.at for s in sent) < UNANSWERED_MS:
+    if not results and not agent.facts.xapi.process:
+        # Its agent may have been cut off between lifting the hold and the start: it is told again, by the same id.
+        if not _late(d, "start", STEP_LIMIT_MS, f"the xapi of {name} was not seen to start"):
+            _release(d, now, agent)
+        return
+    if not results and sent and d.now - max(s.at for s in sent) < UNANSWERED_MS:
         return
     generation = int(now.start["generation"])
     which = f"the copy of {d.name(now.start['source'])} (generation {generation})" if generation else "its own file"

@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core import in_place
+from poolwarden_collector.core import in_place_files
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, set_as_master
@@ -232,7 +232,7 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
     if withheld(d, item.host):
         return  # safety: what is there now may be the open failover's own, placed for its promotion
     # A held master has not started since it was placed; its own release would remove it, too (agent: core/gate.py).
-    held = _littered(d, item.host, agent) and in_place.CAPABILITY in agent.hello.capabilities
+    held = _littered(d, item.host, agent) and in_place_files.CAPABILITY in agent.hello.capabilities
     if done or (agent.facts.role.pool_conf is Role.MASTER and not held):
         forget_placements(d, item.host)
         text = f"{name} holds no database {'that was placed there' if held else 'of an ended failover'}"

@@ -19,6 +19,7 @@ from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import restless, suspected
 from poolwarden_collector.core.facts import GateState, HostId, Liveness, Outcome, PlacementView, Role, Tri
+from poolwarden_collector.core.in_place_files import Plan, plan_of
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import Preconditions, RestartXapi
@@ -38,7 +39,7 @@ class Obstacle:
     fence_helps: bool = False
     kills: tuple[Kill, ...] = ()
     busy: tuple[str, ...] = ()
-    plan: in_place.Plan | None = None  # a restart in place with this copy instead
+    plan: Plan | None = None  # a restart in place with this copy instead
 
     @property
     def acceptable(self) -> bool:
@@ -102,7 +103,7 @@ def _in_place_instead(d: Draft, host: HostId, obstacle: Obstacle | None, own: Pl
     agent = d.heard(host)
     if obstacle is None or obstacle.why.code is not Cause.NEWER_COPY or agent is None:
         return obstacle
-    planned = in_place.plan(d, host, own)
+    planned = plan_of(d, host, own)
     if planned is None:
         return Obstacle(Reason(Cause.WAITING, "a member's newer copy of the database is being read"))
     if isinstance(planned, Reason):
@@ -168,9 +169,9 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
         obstacle = _in_place_instead(d, host, _obstacle(d, host, placements), placements)
     if obstacle is not None and obstacle.why.code is Cause.WAITING:
         return
-    plan = obstacle.plan if obstacle is not None and not (obstacle.kills or obstacle.busy) else None
-    if plan is not None and d.policy.mode == "auto":
-        in_place.begin(d, host, plan, f"{verdict.word}: its file and the copy kill nobody, room on /")
+    planned = obstacle.plan if obstacle is not None and not (obstacle.kills or obstacle.busy) else None
+    if planned is not None and d.policy.mode == "auto":
+        in_place.begin(d, host, planned, f"{verdict.word}: its file and the copy kill nobody, room on /")
     elif obstacle is None and d.policy.mode == "auto":
         # A cool-down does not matter: a restart is no failover, it moves no role and promotes nobody.
         order_restart(d, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)

@@ -1,0 +1,140 @@
+"""Which file a master may be restarted with in place: its own, or a member's newer copy; and what each would kill.
+
+Rules
+-----
+* A copy counts if its host is heard, follows this very master, is on its list, and was attached since it was succeeded.
+* It is believed as far as the policy's bound on generations goes; beyond that it is one host's word.
+* The newest one that can be read is the one; a file that cannot be read is no way on, and its own none is no way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core import copies, strangers
+from poolwarden_collector.core.candidate import Kill, kills_on, superseded
+from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.evidence import serving, set_as_master
+from poolwarden_collector.core.facts import HostId, PlacementView, Role
+from poolwarden_collector.core.held_restart import InPlace
+from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.permission import needs_word
+from poolwarden_collector.core.placements import placements_of, unreadable
+from poolwarden_collector.core.reasons import Cause, Reason
+
+CAPABILITY = "restart_in_place"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A file that this xapi could start with: its own (no source) or a member's copy; and what that would kill."""
+
+    source: HostId
+    generation: int
+    kills: tuple[Kill, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restart in place would begin with: the copy, and the VMs at stake in it or on the way back."""
+
+    source: HostId
+    generation: int
+    kills: tuple[Kill, ...]
+
+
+def plan_of(d: Draft, host: HostId, own: PlacementView) -> Plan | Reason | None:
+    """With which copy this master's xapi can be restarted in place, or why not; None: a copy is being read."""
+    agent = d.heard(host)
+    if (why := _limitation(d, host, own)) is not None or agent is None:
+        return why or Reason(Cause.NOT_HEARD, "its agent is not heard", (host,))
+    read = readable(d, host, agent.facts.database.generation, frozenset())
+    if not isinstance(read, tuple):
+        return read
+    source, loads = read
+    kills: dict[str, Kill] = {}
+    for view in (own, loads):
+        found = kills_on(d, host, view)
+        if isinstance(found, Reason):
+            return found if found.code is not Cause.OLD_FACTS else None
+        kills.update({kill.vm: kill for kill in found})
+    return Plan(source, loads.generation, tuple(kills[vm] for vm in sorted(kills)))
+
+
+def _limitation(d: Draft, host: HostId, own: PlacementView) -> Reason | None:
+    """What of the pool and of the host itself stands against it; None: nothing."""
+    agent = d.heard(host)
+    if agent is None or not {CAPABILITY, "toolstack_fence", "place_database"} <= agent.hello.capabilities:
+        version = agent.hello.agent_version if agent is not None else ""
+        return Reason(Cause.INCAPABLE, f"its agent {version} cannot do that", (host,))
+    if agent.facts.role.pool_conf is not Role.MASTER:
+        return Reason(Cause.ROLE, f"the pool.conf of {d.name(host)} does not say master", (host,))
+    if others := other_masters(d, host):
+        return Reason(Cause.SET_AS_MASTER, f"{d.name(others[0])} serves as master, or is set to", others)
+    word = needs_word(d)
+    if word is not None and word.code in (Cause.DOUBT, Cause.NO_LIST):
+        return word
+    # safety: whoever gives it up starts on this file again; one that nobody can read is no way back.
+    return None if own.readable else unreadable("its own database file", own, host)
+
+
+def other_masters(d: Draft, host: HostId) -> tuple[HostId, ...]:
+    """Other heard hosts that serve as master or are set to."""
+    return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
+
+
+def newer_copies(d: Draft, host: HostId, generation: int) -> tuple[HostId, ...]:
+    """Heard members of this master whose copy is newer than ``generation`` and may be believed, the newest first."""
+    found: list[tuple[int, str, HostId]] = []
+    for other in d.record.hosts:
+        agent = d.heard(other) if other != host else None
+        if agent is None or "read_database" not in agent.hello.capabilities:
+            continue
+        role, has = agent.facts.role, agent.facts.database.generation
+        follows = role.pool_conf is Role.MEMBER and role.master_address == d.record.address_of(host)
+        # safety: a copy of another line, of a host that nobody has listed, or far ahead of what was seen is one host's
+        # word; those are asked about on the way to a failover.
+        own_line = not superseded(d, other) and not strangers.unlisted(d, other) and not copies.ahead(d, other)
+        if has > generation and follows and own_line:
+            found.append((-has, d.name(other), other))
+    return tuple(other for _, _, other in sorted(found))
+
+
+def readable(
+    d: Draft, host: HostId, generation: int, passed: frozenset[HostId]
+) -> tuple[HostId, PlacementView] | Reason | None:
+    """The newest copy above ``generation`` that can be read; None: it is being asked for."""
+    why = Reason(Cause.NO_COPY, "no member that is heard and follows it has such a copy", (host,))
+    for other in newer_copies(d, host, generation):
+        if other in passed:
+            continue
+        loads = placements_of(d, other)
+        if loads is None:
+            return None
+        if loads.readable and loads.generation > generation:
+            return other, loads
+        why = unreadable(f"the copy of {d.name(other)}", loads, other)
+    return why
+
+
+def starts(d: Draft, now: InPlace, agent: AgentState) -> tuple[Start, ...] | None:
+    """The newest copy that is newer than every file there, and its own file; None: something is being read."""
+    found: list[Start] = []
+    read = readable(d, now.host, agent.facts.database.generation, d.live.in_place_passed)
+    if read is None:
+        return None
+    own = placements_of(d, now.host)
+    if own is None:
+        return None
+    views = [read] if isinstance(read, tuple) else []
+    for source, view in (*views, *([("", own)] if own.readable else [])):
+        kills = kills_on(d, now.host, view)
+        if isinstance(kills, Reason):
+            return None
+        found.append(Start(source, view.generation, kills))
+    return tuple(found)
+
+
+def covered(now: InPlace, kills: tuple[Kill, ...]) -> bool:
+    # safety: by uuid; a yes to one VM is none to another.
+    return {kill.vm for kill in kills} <= set(now.accepted)
