@@ -162,6 +162,26 @@ class Administrators(Ground):
         hosts = [host for guarded in wanted for host in guarded.pool.hosts.values()]
         return [host.name for host in hosts if vm in host.domains.domains().values()]
 
+    def end_domain(self, vm: str) -> None:
+        """The guest shuts down by itself. Raises NoSuchThing: it does not run."""
+        where = self.vm_hosts(vm)
+        if not where:
+            raise NoSuchThing(f"{vm} does not run")
+        for name in where:
+            domains = self.find(name).pool.pool.hosts[name].domains
+            domains.end(next(uuid for uuid, label in domains.domains().items() if label == vm))
+
+    def move_domain(self, vm: str, to: HostName) -> None:
+        """Its domain runs on this host from now on, and on no other. Raises NoSuchThing where it has no power."""
+        place = self.find(to)
+        host = place.pool.pool.hosts[place.name]
+        if not host.power:
+            raise NoSuchThing(f"{place.name} has no power")
+        uuid = self.vm_uuid(vm, place.pool.name)
+        for each in place.pool.pool.hosts.values():
+            each.domains.end(uuid)
+        host.domains.create(uuid, vm)
+
     # ------------------------------------------------------------------------------------------ the pool's members
 
     def eject(self, host: HostName) -> None:

@@ -16,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import gate
+from poolwarden_agent.dom0.slots import SlotError
 from poolwarden_agent.hostside import HostSide, Work
 from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.simulation.port import AgentKilled, SimPort
@@ -132,7 +134,22 @@ class SimAgent:
         """The boot gate's answer to systemd; shut while the agent is not up."""
         if not self._gated() or self.absent or self.name in self.world.ungated:
             return True
-        return self.side is not None and self.side.boot.allows()
+        return self._opened() or (self.side is not None and self.side.boot.allows())
+
+    def _opened(self) -> bool:
+        """Has local root opened the gate in this boot? A hold and a tombstone stand before that."""
+        if self.world.pool.hosts[self.name].opened != self.world.pool.hosts[self.name].boot:
+            return False
+        state = self.stored()
+        return state is not None and state.hold is None and state.tombstone is None
+
+    def stored(self) -> gate.GateState | None:
+        """What is durable, as another program of this host reads it; None: it cannot be read."""
+        try:
+            payload = self.slot.load()
+            return gate.decode(payload) if payload else gate.EMPTY
+        except (SlotError, ValueError):
+            return None
 
     def _watch_gate(self) -> None:
         """Ask and decide, each two seconds, until xapi may start."""

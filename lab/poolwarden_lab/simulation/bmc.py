@@ -68,6 +68,7 @@ class SimBmc:
     slow_ms: int = 0
     other: SimBmc | None = None  # whom it reads and switches in mode WRONG_HOST
     machine: str = ""  # the system UUID that it tells; empty: an outlet, which knows nothing of its machine
+    mute: bool = False  # it does not tell any more
     log: list[tuple[int, str, str]] = field(default_factory=list)
 
     def run(self, reached: bool, limit_ms: int) -> Run:
@@ -102,7 +103,8 @@ class SimBmc:
         if failure := self._failure(reached):
             return DeviceIdentity(text=failure)
         source = self.other if self.mode is BmcMode.WRONG_HOST and self.other is not None else self
-        return DeviceIdentity((source.machine,)) if source.machine else DeviceIdentity(text="an outlet cannot tell")
+        told = source.machine and not self.mute
+        return DeviceIdentity((source.machine,)) if told else DeviceIdentity(text="it cannot tell")
 
     def trouble(self, reached: bool) -> Trouble:
         """Why it gives no reading, if it gives none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from poolwarden_lab.simulation.bmc import BmcMode, SimBmc
 from poolwarden_lab.simulation.ground import Ground, HostName, NoSuchThing
+from poolwarden_lab.simulation.spec import BMC
 
 
 class FenceFaults(Ground):
@@ -23,7 +24,12 @@ class FenceFaults(Ground):
         bmc = self.bmc(device)
         bmc.mode = BmcMode(mode)
         bmc.slow_ms = ms
-        bmc.other = self.bmc(other) if other is not None else None
+        bmc.other = self.bmc(self._twin(bmc.device, other)) if other is not None else None
+
+    def _twin(self, device: str, host: HostName) -> str:
+        """The device of the same kind and feed at another host: an outlet stands for an outlet."""
+        kind, name = device.split("-")[0], self.find(host).name
+        return f"bmc-{name}" if kind == BMC else f"{kind}-{device.split('-')[1]}-{name}"
 
     def shots(self) -> list[str]:
         """Devices that were asked to switch off, in the order of the devices."""

@@ -6,7 +6,7 @@ Agents and invariants see the world through this. Hosts go by their node names h
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.record import PoolRecord
 from poolwarden_lab.simulation.agent import AFTER_BOOT_MS, SimAgent
-from poolwarden_lab.simulation.bmc import SimBmc
+from poolwarden_lab.simulation.bmc import NEVER, SimBmc
 from poolwarden_lab.simulation.invariants import Invariants
 from poolwarden_lab.simulation.ledger import Ledger
 from poolwarden_lab.simulation.machine import Machine
@@ -62,6 +62,7 @@ class GuardedPool:
         self.outcasts: set[str] = set()  # hosts that were ejected: they are none of the pool's
         self.collector_of: dict[str, str] = {}  # agents that attach to another collector than the first
         self.ungated: set[str] = set()  # hosts whose gate a story has taken away
+        self._share_outlets()
         self.bmcs = {device: bmc for name in self.names for device, bmc in self._make_devices(name)}
         self.agents = {name: SimAgent(self, name, at + 1) for at, name in enumerate(self.names)}
         self.pool.boot_gate = lambda name: self.agents[name].may_start()
@@ -135,20 +136,38 @@ class GuardedPool:
                 found.append((device, self._make_outlet(device, name, feed)))
         return found
 
+    def together(self, name: str, groups: Sequence[Sequence[str]]) -> list[str]:
+        """This host, and those that stand in one of these groups with it."""
+        with_it = [self.prefix + each for group in groups if name in map(self.prefix.__add__, group) for each in group]
+        return [name, *(each for each in dict.fromkeys(with_it) if each != name)]
+
+    def _share_outlets(self) -> None:
+        for name in self.names:
+            for other in self.together(name, self.spec.enclosures):
+                self.machine(other).outlets = self.machine(name).outlets
+
     def _make_bmc(self, name: str) -> SimBmc:
-        machine = self.machine(name)
+        machine, switched = self.machine(name), self.together(name, self.spec.managers)
 
         def cut(recallable: int) -> None:
-            self.invariants.power_goes(name, recallable)
-            machine.board = False
-            self.settle_power(name)
+            for each in switched:
+                self.invariants.power_goes(each, recallable if each == name else NEVER)
+                self.machine(each).board = False
+                self.settle_power(each)
 
         def light() -> None:
-            machine.board = True
-            self.settle_power(name)
+            for each in switched:
+                self.machine(each).board = True
+                self.settle_power(each)
 
-        bmc = SimBmc(f"bmc-{name}", lambda: machine.runs, cut, lambda: machine.standby, light)
-        bmc.machine = self.pool.hosts[name].disk.read("sys/class/dmi/id/product_uuid").decode().strip()
+        def runs() -> bool:
+            return any(self.machine(each).runs for each in switched)
+
+        bmc = SimBmc(f"bmc-{name}", runs, cut, lambda: machine.standby, light)
+        if len(switched) > 1:
+            bmc.machine = uuid_of(self.spec.name, "enclosure", " ".join(sorted(switched)))
+        elif name not in map(self.prefix.__add__, self.spec.mute):
+            bmc.machine = self.pool.hosts[name].disk.read("sys/class/dmi/id/product_uuid").decode().strip()
         return bmc
 
     def _make_outlet(self, device: str, name: str, feed: str) -> SimBmc:
@@ -158,11 +177,11 @@ class GuardedPool:
             if sum(machine.outlets.values()) == 1:
                 self.invariants.power_goes(name, recallable)
             machine.outlets[feed] = False
-            self.settle_power(name)
+            self.settle_outlets(name)
 
         def light() -> None:
             machine.outlets[feed] = True
-            self.settle_power(name)
+            self.settle_outlets(name)
 
         return SimBmc(device, lambda: machine.outlets[feed], cut, light=light)
 
@@ -186,8 +205,10 @@ class GuardedPool:
         return found
 
     def outlets(self) -> list[tuple[str, str]]:
-        """Host and device of every outlet that the collector's configuration names."""
-        return [(name, device) for name in self.names for device, _, feed in self.spec.device_names(name) if feed]
+        """Host and device of everything in the collector's configuration that cannot tell which machine it switches."""
+        mute = [self.prefix + each for each in self.spec.mute]
+        devices = [(name, *each) for name in self.names for each in self.spec.device_names(name)]
+        return [(name, device) for name, device, _, feed in devices if feed or name in mute]
 
     def reads_unbound(self, device: str) -> bool:
         """Has the collector read this device and not known whose it is?"""
@@ -203,6 +224,11 @@ class GuardedPool:
         elif not host.power and machine.runs and machine.autostart:
             self.boot(name)
 
+    def settle_outlets(self, name: str) -> None:
+        """An outlet of this host has changed, and with it that of whoever shares it."""
+        for each in self.together(name, self.spec.enclosures):
+            self.settle_power(each)
+
     def unplugged(self, name: str) -> None:
         """Everything on this machine has stopped at once."""
         self.pool.power_off(name)
@@ -215,6 +241,7 @@ class GuardedPool:
         machine = self.machine(name)
         takes = self.pool.boot_ms if machine.boot_ms is None else machine.boot_ms
         machine.network_at = self.now + min(takes, AFTER_BOOT_MS)
+        machine.hung = self.pool.hosts[name].frozen = False  # whatever stood still before, a new kernel runs
         self.pool.power_on(name)
         self.agents[name].boot(takes)
 
@@ -228,6 +255,8 @@ class GuardedPool:
         """An ejected host's disk is that of a pool of its own, and the host boots."""
         host = self.pool.hosts[name]
         alone = make_pool_disks(1, f"{self.name}-{name.rsplit('/', 1)[-1]}", addresses=[host.address])[0]
+        # The database of the new pool is made by the host itself: its rows are of this very installation.
+        alone.files[STATE_DB] = alone.files[STATE_DB].replace(alone.uuid.encode(), host.uuid.encode())
         identity = {path: host.disk.read(path) for path in KEPT}
         host.disk.files.clear()
         host.disk.files.update({**alone.files, **identity})
@@ -315,7 +344,8 @@ class GuardedPool:
         if shell is None or self.verdict != "Healthy" or self.now < shell.site(self.uuid).quiet_until:
             return False
         record = self.record
-        devices = [device for each in self.fence().values() for device in each]
+        shared = {f"bmc-{self.prefix}{name}" for group in self.spec.managers for name in group}
+        devices = [device for each in self.fence().values() for device in each if device.name not in shared]
         bound = all(device.name in record.devices.bonds for device in devices)
         return bound and self._listed() and self._everybody() and not record.owed and self.initialised()
 

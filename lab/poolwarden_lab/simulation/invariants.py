@@ -22,10 +22,12 @@ I18 No topic of an alert is told more than once a minute by one collector and it
 
 I19 A xapi loads a restore_db.db only where a journal has said so before: the start of a restart in place with that very
     generation, or a handover to the host that is promoted. And none lies for long (PLACED_LIMIT_MS) on a host that is
-    heard and of which no journal says that it is to be used or removed.
+    heard and of which no journal says that it is to be used or removed. One that somebody put there by hand is not ours.
 
-At the end: I13 where nobody serves, or a failover stands still, there is an open alert (or an operator's pause). I15
-while the pool is called Healthy every reachable member follows the one master, or is owed that.
+At the end: I13 where nobody has served for a while (CALM_MS), or a failover stands still, there is an open alert (or
+an operator's pause). MODEL: xapi's model itself has failed, nothing that xapi would meet. I15
+while the pool is called Healthy every reachable member follows the one master, is owed that, or an alert says that
+somebody has changed its pool.conf.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.lingering import NEXT_START
 from poolwarden_collector.core.record import Step, topic_of
 from poolwarden_collector.core.settling import MINUTE_MS, settling
 from poolwarden_lab.simulation.kills import Kills
@@ -80,6 +83,8 @@ class Invariants:
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
         self._placed: dict[str, int] = {}  # since when a database lies on a heard host that no journal accounts for
         self._looked_at = 0
+        self._masterless_since: int | None = None
+        self.restored_by_hand: set[str] = set()  # hosts where somebody has put a restore_db.db
 
     def opinion(self, node: str) -> Opinion:
         """A collector's journal of this pool."""
@@ -118,7 +123,13 @@ class Invariants:
                     self._loaded(entry.host, int(entry.event.facts["generation"]))
                 elif name.startswith("vm-"):
                     self._twice()
+                elif name == "model-fault":
+                    self._fail("MODEL", f"xapi on {entry.host}: {dict(entry.event.facts).get('error', '')}")
         self._one_master()
+        if self.world.masters():
+            self._masterless_since = None
+        elif self._masterless_since is None:
+            self._masterless_since = self.world.now
 
     def _tombstoned(self) -> None:
         owed = any(opinion.record.owed for opinion in self._opinions.values())
@@ -138,6 +149,9 @@ class Invariants:
 
     def _loaded(self, name: str, generation: int) -> None:
         uuid = self.world.pool.hosts[name].uuid
+        if name in self.restored_by_hand:
+            self.restored_by_hand.discard(name)
+            return
         if not any(opinion.lets_load(uuid, generation) for opinion in self._opinions.values()):
             self._fail(
                 "I19", f"xapi on {name} loads a restore_db.db of generation {generation} that nobody meant for it"
@@ -147,6 +161,7 @@ class Invariants:
         for name, host in self.world.pool.hosts.items():
             heard = host.power and not host.frozen and self.world.agents[name].stream is not None
             lies = host.disk.exists(RESTORE_DB) and heard and not self.world.agents[name].asleep
+            lies = lies and name not in self.restored_by_hand
             if not lies or any(opinion.accounts_for(host.uuid) for opinion in self._opinions.values()):
                 self._placed.pop(name, None)
             elif self.world.now - self._placed.setdefault(name, self.world.now) > PLACED_LIMIT_MS:
@@ -303,8 +318,9 @@ class Invariants:
         if shell is None or not shell.alive or shell.frozen or shell.roster.stalled or not self.world.watched:
             return
         record = self.world.record
-        if not record.open_alerts and record.paused is None and self._long_since():
-            if not self.world.masters():
+        if not record.open_alerts and record.paused is None:
+            since = self._masterless_since
+            if since is not None and self.world.now - since > CALM_MS:
                 self._fail("I13", f"nobody serves, the verdict is {self.world.verdict}, and no alert says why")
             if record.failover is not None and record.failover.open and self._quiet_for() > STUCK_MS:
                 self._fail(
@@ -327,7 +343,8 @@ class Invariants:
         if self.world.verdict != "Healthy" or not self._long_since() or len(masters) != 1:
             return
         record, address = self.world.record, self.world.pool.hosts[masters[0]].address
-        owed = {item.host for item in record.owed}
+        told = [key.rpartition(f"/{NEXT_START}-")[2] for key in record.open_alerts]
+        owed = {item.host for item in record.owed} | set(told)
         for name, host in self.world.pool.hosts.items():
             reachable = host.power and not host.frozen and self.world.agents[name].stream is not None
             if not reachable or name in masters or name in self.world.outcasts or host.uuid in owed:

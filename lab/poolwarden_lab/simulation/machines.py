@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_lab.simulation.ground import Ground, HostName, NoSuchThing
+from poolwarden_lab.simulation.ground import Ground, HostName, NoSuchThing, Place
 from poolwarden_lab.simulation.machine import FEEDS
 
 SHUTDOWN_MS = 5_000  # from the last word of the agent until the board switches off
@@ -25,7 +25,7 @@ class HostFaults(Ground):
         machine.board = machine.autostart = True
         for feed in FEEDS:
             machine.psus[feed] = machine.outlets[feed] = True
-        place.pool.settle_power(place.name)
+        place.pool.settle_outlets(place.name)
 
     def lose_psu(self, host: HostName, feed: str = "a") -> None:
         """One of two PSUs dies; its PDU's outlet still reads ON. With both gone the BMC is gone too."""
@@ -45,7 +45,7 @@ class HostFaults(Ground):
         place = self.find(host)
         place.pool.machine(place.name).outlets[_feed(feed)] = False
         self.happened("power", f"outlet {feed} of {place.name} is off")
-        place.pool.settle_power(place.name)
+        place.pool.settle_outlets(place.name)
 
     def power_loss_with_bmc(self, host: HostName) -> None:
         """Both PSUs at once (a shared one): the host stops and its BMC with it; outlets go on reading ON."""
@@ -85,8 +85,12 @@ class HostFaults(Ground):
         place.pool.agents[place.name].crash()
 
     def reboot(self, host: HostName, clean: bool = True) -> None:
-        """The board stays on. Clean: the agent says why it goes, xapi flushes; else a reset."""
+        """The board stays on. Clean: the agent says why it goes, xapi flushes; else a reset.
+
+        Raises NoSuchThing where it has no power: a reset button does nothing then.
+        """
         place = self.find(host)
+        self._powered(place)
         self.happened("power", f"{place.name} reboots{'' if clean else ' by a reset'}")
         if clean:
             self._leave(host, pb.Goodbye.HOST_REBOOT)
@@ -107,10 +111,14 @@ class HostFaults(Ground):
 
     def _leave(self, host: HostName, reason: pb.Goodbye.Reason.ValueType) -> None:
         place = self.find(host)
-        if not place.pool.pool.hosts[place.name].power:
-            raise NoSuchThing(f"{place.name} has no power")
+        self._powered(place)
         place.pool.agents[place.name].say_goodbye(reason)
         place.pool.pool.stop_xapi(place.name)
+
+    @staticmethod
+    def _powered(place: Place) -> None:
+        if not place.pool.pool.hosts[place.name].power:
+            raise NoSuchThing(f"{place.name} has no power")
 
     def slow_boot(self, host: HostName, ms: int) -> None:
         """From now on this host needs so long from its power-on to the start of xapi."""

@@ -48,7 +48,6 @@ COLLECTOR = "collector"
 ROOT_BYTES = 18 << 30
 _DOORS: tuple[tuple[int, Door], ...] = ((TLS_PORT, "tls"), (HTTP_PORT, "tcp"))
 HALF_PLACED = RESTORE_DB + ".poolwarden"
-_ROLES = {"master": gate.MASTER, "slave": gate.MEMBER}
 
 
 class AgentKilled(Exception):
@@ -136,7 +135,10 @@ class SimPort(HostPort):
         """Faults: an older version without these capabilities; a clone that says it is another host."""
         self._missing = missing
         if host:
-            self._identity = self._identity._replace(host=host)
+            # The host's name stands on the same disk.
+            of = next((each for each in self._pool.hosts.values() if each.uuid == host), None)
+            name = self._identity.name if of is None else of.disk.read("etc/hostname").decode().strip()
+            self._identity = self._identity._replace(host=host, name=name)
 
     def fence_agents(self) -> tuple[str, ...]:
         return self.fences.there() if self.fences is not None else ()
@@ -165,8 +167,13 @@ class SimPort(HostPort):
     # ------------------------------------------------------------------------------------------ files
 
     def role(self) -> tuple[str, str]:
-        word, _, address = self._text(POOL_CONF).partition(":")
-        return _ROLES.get(word, gate.BROKEN), address
+        try:
+            text = self._host.disk.read(POOL_CONF).decode("utf-8", "replace").strip()
+        except OSError:
+            return gate.BROKEN, ""  # it is not there
+        if text.startswith("slave:"):
+            return gate.MEMBER, text.removeprefix("slave:").strip()
+        return (gate.MASTER if text == "master" else gate.BROKEN), ""
 
     def role_settled(self) -> bool:
         changed = self._host.disk.changed
@@ -264,14 +271,18 @@ class SimPort(HostPort):
         if not self._gated:
             return None
         host, pool = self._host, self._pool
-        state = self._parse(host.disk.read(path)) if (path := choose(host.disk)) else None
-        rows = state.tables.get("host", {}).values() if state is not None else ()
-        peers = tuple(row["address"] for row in rows if row.get("uuid") != host.uuid)
-        others = [name for name in [*pool.hosts, COLLECTOR] if name != host.name]
+        try:
+            state = self._parse(host.disk.read(path)) if (path := choose(host.disk)) else None
+        except BadDatabase:
+            state = None
+        rows = list(state.tables.get("host", {}).values()) if state is not None else []
+        others = [row["address"] for row in rows if row.get("uuid") != host.uuid]
+        whole = len(others) < len(rows)  # a file without this host is no whole pool
+        nodes = [name for name in [*pool.hosts, COLLECTOR] if name != host.name]
         near = any(
-            (host.name, name) not in pool.cut_links and (name, host.name) not in pool.cut_links for name in others
+            (host.name, name) not in pool.cut_links and (name, host.name) not in pool.cut_links for name in nodes
         )
-        return BootFacts(*self._found, not host.gated, peers, state is not None, True, near)
+        return BootFacts(*self._found, not host.gated, tuple(others), whole, True, near)
 
     def let_wait(self) -> str:
         boot, why = self._host.let_wait

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -244,9 +245,7 @@ class SimShell:
         outcome = step(self.pools[pool], event, self.world.now, self.site(pool))
         self._commit(pool, outcome.entries, outcome.alerts)
         self.pools[pool] = outcome.pool
-        self._perform_all(pool, outcome)
-        self.fencer.heard(pool, event)
-        self._hand_over(pool, event)
+        self._perform_from(0, happening, outcome)
 
     def _adopt(self, pool: PoolId) -> None:
         self.pools[pool] = self._pool(PoolRecord(pool))
@@ -276,17 +275,33 @@ class SimShell:
         self.world.committed(self, commit)
         self._may_die("commit", "after", self.counters.commits, names)
 
-    def _perform_all(self, pool: PoolId, outcome: Outcome) -> None:
-        for effect in outcome.effects:
-            if pool in self.roster.stood_down and isinstance(effect, _ACTS):
-                self._drop(pool, effect)
-                continue
-            self.counters.effects += 1
-            number, name = self.counters.effects, name_of(effect)
-            self._may_die("effect", "before", number, name)
-            self.world.performed(self, pool, effect)
-            self._perform(pool, effect)
-            self._may_die("effect", "after", number, name)
+    def _perform_from(self, at: int, happening: Happening, outcome: Outcome) -> None:
+        """The effects of a step from this one on, and its end; a process that stands still goes on with them later."""
+        pool = happening.pool
+        for number, effect in enumerate(outcome.effects[at:], at):
+            if self.frozen:
+                self._held.append(partial(self._perform_from, number, happening, outcome))
+                return
+            self._perform_one(pool, effect)
+        self.fencer.heard(pool, happening.event)
+        self._hand_over(pool, happening.event)
+
+    def _perform_one(self, pool: PoolId, effect: out.Effect) -> None:
+        if pool in self.roster.stood_down and isinstance(effect, _ACTS):
+            self._drop(pool, effect)
+            return
+        self.counters.effects += 1
+        number, name = self.counters.effects, name_of(effect)
+        self._may_die("effect", "before", number, name)
+        if self.frozen:
+            self._held.append(lambda: self._performed_now(pool, effect, number, name))
+            return
+        self._performed_now(pool, effect, number, name)
+
+    def _performed_now(self, pool: PoolId, effect: out.Effect, number: int, name: str) -> None:
+        self.world.performed(self, pool, effect)
+        self._perform(pool, effect)
+        self._may_die("effect", "after", number, name)
 
     def _drop(self, pool: PoolId, effect: out.Effect) -> None:
         if isinstance(effect, out.PowerOff | out.PowerOn):

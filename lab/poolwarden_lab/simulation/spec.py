@@ -33,6 +33,9 @@ class PoolSpec:
     gated: bool = True  # its agents have a boot gate
     hard_limit_ms: int = 40_000  # of its fence devices' runs
     https_only: Sequence[str] = ()  # hosts whose firewall drops TCP 80 from other hosts
+    mute: Sequence[str] = ()  # hosts whose BMC does not tell which machine it switches
+    enclosures: Sequence[Sequence[str]] = ()  # hosts that share their PDU outlets
+    managers: Sequence[Sequence[str]] = ()  # hosts whose BMC is one and the same chassis manager
     runners: Sequence[str] | None = None  # members that run its fence agents (h1 ..); None: the collector does
 
     @property

@@ -24,12 +24,14 @@ from poolwarden_lab.simulation.administrators import Administrators
 from poolwarden_lab.simulation.agency import AgentFaults
 from poolwarden_lab.simulation.agent import SimAgent
 from poolwarden_lab.simulation.collectors import CollectorFaults
+from poolwarden_lab.simulation.contents import FileFaults
 from poolwarden_lab.simulation.fences import FenceFaults
 from poolwarden_lab.simulation.ground import HostName
 from poolwarden_lab.simulation.guarded import GuardedPool
 from poolwarden_lab.simulation.invariants import Invariants
 from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.simulation.links import LinkFaults
+from poolwarden_lab.simulation.local_root import LocalRoot
 from poolwarden_lab.simulation.machines import HostFaults
 from poolwarden_lab.simulation.network import COLLECTOR, Network
 from poolwarden_lab.simulation.shell import Counters, Settings, SimShell, Surroundings
@@ -47,7 +49,16 @@ BOOT_MS = 30_000
 
 
 class World(
-    HostFaults, ToolstackFaults, Administrators, AgentFaults, LinkFaults, FenceFaults, CollectorFaults, Surroundings
+    HostFaults,
+    ToolstackFaults,
+    FileFaults,
+    LocalRoot,
+    Administrators,
+    AgentFaults,
+    LinkFaults,
+    FenceFaults,
+    CollectorFaults,
+    Surroundings,
 ):
     """See the module's words."""
 
@@ -57,6 +68,7 @@ class World(
         self.clock = WatchedClock()
         self.network = Network(self.clock, random.Random(f"{seed}/network"))
         self.happenings: list[tuple[int, str, str]] = []
+        self.backups: dict[str, tuple[bytes, ...]] = {}  # of state.db, by host
         self.counters = Counters()
         self.kills_of_collector = 0
         self.events = 0
@@ -166,7 +178,10 @@ class World(
         return self.network.both_ways(shell.node, node)
 
     def probe(self, shell: SimShell, pool: PoolId, address: str, timeout_ms: int) -> ProbeOutcome:
-        return self._by_uuid[pool].probe(address, timeout_ms, shell.node)
+        known = self._by_uuid.get(pool)
+        if known is None:  # a host that was set apart: the pool that it makes by itself
+            known = next((each for each in self.pools.values() if each.host_at(address) is not None), self.of())
+        return known.probe(address, timeout_ms, shell.node)
 
     def collector_killed(self, shell: SimShell) -> None:
         self.kills_of_collector += 1

@@ -4,8 +4,9 @@ Rules
 -----
 * Always in, whatever is asked for: what the story does (``>``), journal entries, alerts, operators' commands and their
   answers, power, roles taken, promotions ordered, VMs terminated.
-* Left out unless asked for (``log with WORD``): kinds that every run is full of (``QUIET``), xapi's other events, and a
-  power reading that says for the third time what its device has said before.
+* Left out unless asked for (``log with WORD``): kinds that every run is full of (``QUIET``), xapi's other events, a
+  power reading that says for the third time what its device has said before, and starts of a xapi that end in the same
+  error for the third time and more.
 * Names are the story's: ``lab-h1`` of the database is ``h1``.
 * Two runs of one story have the same log: nothing in it comes from a wall clock or from chance.
 """
@@ -21,7 +22,16 @@ from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Reply
 from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.xapi.virtual import LogEntry
 
-QUIET = {Kind.STANDING.value, Kind.POOL_LISTED.value, Kind.DECISION.value, Kind.TERM_OBSERVED.value, "xapi", "readings"}
+BODIES = "bodies"
+QUIET = {
+    Kind.STANDING.value,
+    Kind.POOL_LISTED.value,
+    Kind.DECISION.value,
+    Kind.TERM_OBSERVED.value,
+    "xapi",
+    "readings",
+    BODIES,
+}
 NEVER_LEFT_OUT = {
     kind.value
     for kind in (
@@ -41,6 +51,8 @@ NEVER_LEFT_OUT = {
         Kind.HUMAN_CONFIRMED,
     )
 } | {">", "alert", "alert over", "operator", "answer", "power", "role", "promote", "killed", "breach"}
+
+SOURCES = {kind.value for kind in Kind} | QUIET | NEVER_LEFT_OUT | {"host", "root", "xe", "status", "not as expected"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,7 @@ class Book:
         self.notes: list[Note] = []
         self._left_out = (QUIET - wanted) | (unwanted - NEVER_LEFT_OUT)
         self._readings: dict[str, tuple[str, int]] = {}
+        self._in_vain: dict[str, tuple[str, int]] = {}  # by host: why its xapi's last starts have failed, how often
         self._vm_name = vm_name
 
     def lines(self) -> list[str]:
@@ -112,6 +125,8 @@ class Book:
         for alert in commit.alerts:
             if isinstance(alert, AlertRaised):
                 self.note(commit.ms, "alert", f"{said}{alert.severity}: {alert.title}", pool)
+                for line in alert.body.splitlines():
+                    self.note(commit.ms, BODIES, said + line, pool)
             elif isinstance(alert, AlertResolved):
                 self.note(commit.ms, "alert over", said + alert.text, pool)
 
@@ -134,6 +149,8 @@ class Book:
 
     def event(self, entry: LogEntry, pool: str, host: str) -> None:
         """Something that a xapi or its machine did."""
+        if self._in_vain_again(entry):
+            return
         facts = dict(entry.event.facts)
         tell = _TOLD.get(entry.event.name)
         told = tell(self, host, facts, entry.host) if tell is not None else None
@@ -142,6 +159,20 @@ class Book:
         else:
             words = " ".join([entry.event.name, *(f"{name}={value}" for name, value in facts.items())])
             self.note(entry.ms, "xapi", f"{host}: {words}", pool)
+
+    def _in_vain_again(self, entry: LogEntry) -> bool:
+        """Is this one more start of a xapi that has ended in the same error twice already?"""
+        name, host = entry.event.name, entry.host
+        if name in ("db-refused", "start-failed"):
+            why, times = self._in_vain.get(host, ("", 0))
+            said = str(dict(entry.event.facts).get("error", ""))
+            self._in_vain[host] = (said, times + 1 if said == why else 1)
+            return self._in_vain[host][1] > 2
+        if name == "role":
+            return self._in_vain.get(host, ("", 0))[1] >= 2
+        if name in _TOLD:
+            self._in_vain.pop(host, None)
+        return False
 
     def vm_name(self, host: str, uuid: str) -> str:
         return self._vm_name(host, uuid)

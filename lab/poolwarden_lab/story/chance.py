@@ -8,7 +8,8 @@ invariants are checked after every event by the world itself.
 
 Left out are the faults against which no proof is possible in this version, because a story would have to allow two
 masters then: a fence device that reads OFF for longer than two readings are apart about a running machine that nobody
-else can see, and an operator who confirms what is not so.
+else can see, an outlet that was attested and feeds another machine, an operator who confirms what is not so, and local
+root who makes a host master (by pool.conf, or by opening its gate).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from poolwarden_lab.story.text import say_duration
 
 FAULTS_LAST_MS = 75_000
+DAMAGES = ("truncated", "empty", "zeros", "missing")
 RECOVERY_LIMIT = "6m"
 MOMENTS = (
     "journal decided",
@@ -66,6 +68,7 @@ class Draw:
         self.count = hosts or self.dice.choices((2, 3, 4, 5), (3, 6, 1, 1))[0]
         self.hosts = [f"h{number}" for number in range(1, self.count + 1)]
         self.gone: set[str] = set()  # hosts that somebody swore to be off
+        self.shared = ""  # what two of its machines share
 
     def ms(self, low: int, high: int) -> int:
         """A time in this range: short ones as often as long ones, in steps of 100 ms."""
@@ -133,17 +136,54 @@ def _device(draw: Draw) -> tuple[str, str]:
     return f"device bmc-{host} {mode}", f"device bmc-{host} true"
 
 
-def _root(draw: Draw) -> tuple[str, str]:
-    host = draw.host()
-    return f"root full {host}", f"root ok {host}"
-
-
 def _partition(draw: Draw) -> tuple[str, str]:
     everybody = [*draw.hosts, "collector"]
     draw.dice.shuffle(everybody)
     at = draw.dice.randrange(1, len(everybody))
     left, right = " ".join(everybody[:at]), " ".join(everybody[at:])
     return f"partition {left} | {right}", "heal all"
+
+
+def _file(draw: Draw) -> str:
+    """One of xapi's files is not what it was; nothing of it is undone, a xapi's next flush or copy does that."""
+    host = draw.host()
+    kind = draw.dice.random()
+    if kind < 0.5:
+        harm = draw.dice.choice((*DAMAGES, "unloadable", "newer by 7", "of another pool", "backed up", "rolled back"))
+        return f"try state.db of {host} {harm}"
+    if kind < 0.65:
+        return f"try restore_db of {host} {draw.dice.choice((*DAMAGES, 'newer by 7', 'of another pool newer by 90'))}"
+    if kind < 0.8:
+        return f"try pool.conf of {draw.member()} {draw.dice.choice(DAMAGES)}"
+    return f"try pool.conf of {draw.dice.choice(draw.hosts)} names {draw.member()}"
+
+
+def _guest(draw: Draw) -> str:
+    vm = draw.dice.choice(("web", "db"))
+    return (
+        f"try vm {vm} stops" if draw.dice.random() < 0.5 else f"try vm {vm} appears on {draw.dice.choice(draw.hosts)}"
+    )
+
+
+def _root(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"root full {host}", f"root ok {host}"
+
+
+def _by_root(draw: Draw) -> str:
+    host = draw.host()
+    follow = f"gate release as member of {draw.member()}"
+    return f"try root on {host} {draw.dice.choice(('gate release', follow))}"
+
+
+def _mute(draw: Draw) -> tuple[str, str]:
+    host = draw.host()
+    return f"device bmc-{host} mute", f"device bmc-{host} tells"
+
+
+def _port(draw: Draw) -> tuple[str, str]:
+    host, port = draw.host(), draw.dice.choice(("80", "80", "443"))
+    return f"port {port} of {host} {draw.dice.choice(('closed', 'filtered'))}", f"port {port} of {host} open"
 
 
 def _once(command: Callable[[Draw], str]) -> Fault:
@@ -208,6 +248,25 @@ def _ill(draw: Draw) -> list[str]:
     return [*full, f"every 1s for {draw.time(5_000, 60_000)}: try xapi hang h1"]
 
 
+def _damaged(draw: Draw) -> list[str]:
+    """A database is not what its generation says, on the master or on whoever could succeed it."""
+    host = draw.dice.choice(draw.hosts)
+    harm = draw.dice.choice((*DAMAGES, "unloadable", "newer by 50", "of another pool newer by 1000"))
+    file = draw.dice.choice(("state.db", "state.db", "state.db", "restore_db"))
+    end = draw.dice.choice(("power off h1", "xapi crash h1", "xapi stop h1", "every 1s for 30s: try xapi hang h1"))
+    before = [f"at 500ms try {file} of {host} {harm}"]
+    return [*before, f"at 1s {end}" if not end.startswith("every") else end]
+
+
+def _one_off_takes_two(draw: Draw) -> list[str]:
+    """The master stalls where one power feed, or one BMC, is two machines'."""
+    end = draw.dice.choice(("stall h1", "power off h1", "kernel hang h1"))
+    bmc = ["at 500ms device bmc-h1 unreachable"] if draw.dice.random() < 0.7 else []
+    draw.shared = draw.dice.choice(("chassis of", "one bmc for"))
+    approve = [f"at {draw.time(20_000, 60_000)} operator approve --shoot"] if draw.dice.random() < 0.5 else []
+    return [*bmc, f"at 1s {end}", *approve]
+
+
 def _successor_dies(draw: Draw) -> list[str]:
     """Whoever is to be promoted is lost at a moment."""
     harm = draw.dice.choice(
@@ -232,6 +291,8 @@ PLOTS: tuple[tuple[int, Callable[[Draw], list[str]]], ...] = (
     (4, _ill),
     (2, _successor_dies),
     (1, _sworn),
+    (3, _damaged),
+    (1, _one_off_takes_two),
 )
 OTHERS: tuple[tuple[int, Fault], ...] = (
     (4, _undone(5_000, 60_000, _power)),
@@ -259,6 +320,14 @@ OTHERS: tuple[tuple[int, Fault], ...] = (
     (1, _once(lambda draw: f"operator restart-xapi {draw.host()}")),
     (1, _once(lambda draw: f"try new vm v{draw.dice.randrange(10**6)} on {draw.member()}")),
     (1, _once(lambda draw: f"try migrate web to {draw.dice.choice(draw.hosts)}")),
+    (3, _once(_file)),
+    (1, _once(_guest)),
+    (1, _once(_by_root)),
+    (2, _undone(2_000, 60_000, _port)),
+    (1, _undone(2_000, 40_000, lambda draw: ("freeze collector", "thaw collector"), always=True)),
+    (1, _undone(5_000, 60_000, _mute)),
+    (1, _once(lambda draw: f"xapi crash loop {draw.host()} for {draw.time(10_000, 120_000)}")),
+    (1, _once(lambda draw: f"try xe eject {draw.member()}")),
 )
 
 
@@ -311,12 +380,20 @@ def _head(d: Draw, seed: int) -> tuple[str, ...]:
     lines.append(f"policy xapi_restarts {d.dice.choice((0, 1, 2))}")
     if d.dice.random() < 0.5:
         lines.append("policy auto_fence_running yes")
+    if d.dice.random() < 0.5:
+        lines.append("policy xapi_starting_limit 40s")
     if d.dice.random() < 0.3:
         lines.append("policy collector_probe no")
     if d.dice.random() < 0.2:
         lines.append(f"policy mode {d.dice.choice(('observe', 'ask'))}")
     if d.dice.random() < 0.2:
         lines.append("policy relocate_split yes")
+    if d.dice.random() < 0.2:
+        lines.append("https-only")
+    if d.shared:
+        lines += ["with pdu", f"{d.shared} h1 h2"]
+    elif d.dice.random() < 0.1:
+        lines.append(f"mute devices on {d.host()}")
     if d.dice.random() < 0.25:
         may = d.dice.sample(d.hosts, d.dice.randint(2, d.count))
         lines.append(f"fence agents run by {' '.join(sorted(may))}")

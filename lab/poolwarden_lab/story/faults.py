@@ -151,7 +151,14 @@ def device_slow(stage: Stage, name: str, ms: int) -> None:
     stage.world.set_bmc(name, BmcMode.SLOW, ms)
 
 
-@DEVICES.form("device DEVICE wired to HOST", "It reads and switches another host's machine.", exact=True)
+@DEVICES.form("device DEVICE {tells|mute}", "It tells which machine it switches, or not any more.", exact=True)
+def device_tells(stage: Stage, name: str, how: str) -> None:
+    stage.world.bmc(name).mute = how == "mute"
+
+
+@DEVICES.form(
+    "device DEVICE wired to HOST", "It reads and switches another host's machine (an outlet: its outlet).", exact=True
+)
 def device_wired(stage: Stage, name: str, host: str) -> None:
     stage.world.set_bmc(name, BmcMode.WRONG_HOST, other=host)
 
@@ -176,7 +183,9 @@ def start_again(stage: Stage, node: str) -> None:
 
 
 @COLLECTORS.form(
-    "freeze COLLECTOR [for TIME]", "SIGSTOP, or its machine is suspended: nothing runs, then time has jumped."
+    "freeze COLLECTOR [for TIME]",
+    "SIGSTOP, or its machine is suspended: nothing runs, then time has jumped. Before a journal entry: right after it.",
+    exact=True,
 )
 def freeze(stage: Stage, node: str, ms: int | None) -> None:
     stage.world.freeze_collector(node)
@@ -253,8 +262,9 @@ def repair_everything(stage: Stage) -> None:
     for pool in stage.world.pools.values():
         for host in pool.names:
             _repair_host(stage, pool, host)
-        for name in pool.bmcs:
+        for name, bmc in pool.bmcs.items():
             stage.world.set_bmc(name, BmcMode.TRUE)
+            bmc.mute = False
     for node, station in stage.world.stations.items():
         stage.world.anchors(True, node)
         station.ledger.full = False

@@ -39,6 +39,7 @@ class Cast:
     collectors: list[str] = field(default_factory=lambda: ["collector"])
     several: bool = False  # pools
     started: bool = False
+    marked: bool = False  # the story has said `mark`
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Form:
     act: Callable[..., Any]
     parts: tuple[Part, ...]
     exact: bool = False
+    looks_back: bool = False  # a sign of what has happened: `since mark` may stand behind it
     declare: Callable[..., None] | None = None
 
     def openings(self) -> tuple[str, ...]:

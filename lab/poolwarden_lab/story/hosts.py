@@ -9,6 +9,9 @@ from poolwarden_lab.story.stage import Stage
 
 HOSTS = Lexicon("command", "Hosts")
 XAPI = Lexicon("command", "xapi and its disk")
+FILES = Lexicon("command", "xapi's files")
+ROOT = Lexicon("command", "An operator on the host itself")
+GUESTS = Lexicon("command", "Guests, without xapi")
 AGENTS = Lexicon("command", "Agents, their slots and clocks")
 BOOT_MS = 2_000
 
@@ -232,6 +235,99 @@ def root_read_only(stage: Stage, hosts: list[str]) -> None:
 def root_ok(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:
         stage.world.root_ok(host)
+
+
+# ------------------------------------------------------------------------------------------------ xapi's files
+
+
+@FILES.form(
+    "{state.db|restore_db|pool.conf} of HOST {truncated|empty|zeros|missing}",
+    "The file is cut short, has no byte, only NULs (a power cut on ext4), or is gone. Its generation file stays "
+    "as it is; a restore_db that is not there is made of state.db. Running processes do not notice.",
+)
+def damage(stage: Stage, file: str, host: str, how: str) -> None:
+    stage.world.damage(host, file, how)
+
+
+@FILES.form(
+    "{state.db|restore_db} of HOST unloadable",
+    "Every parser reads it, and xapi's start fails: a row names one that is missing.",
+)
+def unloadable(stage: Stage, file: str, host: str) -> None:
+    stage.world.unloadable(host, file)
+
+
+@FILES.form(
+    "{state.db|restore_db} of HOST newer by NUMBER",
+    "The content of its state.db at a generation higher by so much.",
+)
+def newer(stage: Stage, file: str, host: str, by: int) -> None:
+    stage.world.raise_generation(host, file, by)
+
+
+@FILES.form(
+    "{state.db|restore_db} of HOST of another pool [newer by NUMBER]",
+    "Another pool's database at this file's generation, or one higher by so much: the wrong backup was restored.",
+)
+def of_another_pool(stage: Stage, file: str, host: str, by: int | None) -> None:
+    stage.world.foreign(host, file, by or 0)
+
+
+@FILES.form("state.db of HOST copied from HOST", "The file of the second, with its generation, takes its place.")
+def copied_from(stage: Stage, host: str, of: str) -> None:
+    stage.world.copy_database(host, of)
+
+
+@FILES.form("state.db of HOST backed up", "Somebody keeps a copy of the file as it is on disk now.")
+def backed_up(stage: Stage, host: str) -> None:
+    stage.world.back_up_database(host)
+
+
+@FILES.form("state.db of HOST rolled back", "The copy is back, with its generation.")
+def rolled_back(stage: Stage, host: str) -> None:
+    stage.world.restore_database(host)
+
+
+@FILES.form("pool.conf of HOST says TEXT", 'Local root writes it; xapi reads it at its next start: "master" ...')
+def pool_conf_says(stage: Stage, host: str, text: str) -> None:
+    stage.world.write_pool_conf(host, text)
+
+
+@FILES.form("pool.conf of HOST names HOST", "The same: a member of the second one.")
+def pool_conf_names(stage: Stage, host: str, master: str) -> None:
+    place = stage.world.find(master)
+    stage.world.write_pool_conf(host, f"slave:{place.pool.pool.hosts[place.name].address}")
+
+
+# ------------------------------------------------------------------------------------------------ local root
+
+
+@ROOT.form("root on HOST gate open", "`poolwarden-agent gate open`: xapi may start in this boot.")
+def gate_open(stage: Stage, host: str) -> None:
+    stage.world.gate_open(host)
+
+
+@ROOT.form("root on HOST gate release", "`poolwarden-agent gate release`: a held toolstack starts as pool.conf says.")
+def gate_release(stage: Stage, host: str) -> None:
+    stage.world.gate_release(host)
+
+
+@ROOT.form("root on HOST gate release as member of HOST", "The same, or a tombstone ends, and it follows that host.")
+def gate_follow(stage: Stage, host: str, master: str) -> None:
+    stage.world.gate_follow(host, master)
+
+
+# ------------------------------------------------------------------------------------------------ guests
+
+
+@GUESTS.form("vm VM stops", "The guest ends by itself; no database is told before its host's xapi starts anew.")
+def vm_stops(stage: Stage, vm: str) -> None:
+    stage.world.end_domain(vm)
+
+
+@GUESTS.form("vm VM appears on HOST", "Its domain runs there (and where it ran before no more): no master is asked.")
+def vm_appears(stage: Stage, vm: str, host: str) -> None:
+    stage.world.move_domain(vm, host)
 
 
 # ------------------------------------------------------------------------------------------------ agents

@@ -11,7 +11,7 @@ from poolwarden_lab.story.text import duration
 OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")
 VERBS = sorted(operator._VERBS)  # the collector's own table
-TYPED = ("confirm-fenced", "declare-dead", "fence-off", "release")
+TYPED = ("confirm-fenced", "declare-dead", "fence-bind", "fence-off", "release")
 ANSWERS = ("approve", "deny")
 
 
@@ -83,6 +83,14 @@ def say(stage: Stage, words: list[str]) -> None:
     if verb in ANSWERS and "id" not in args:
         args["id"] = _asked_now(stage, pool, node)
     stage.say(verb, host, pool, args, node)
+
+
+@OPERATORS.form("status [in POOL]", "`poolwarden status` comes into the log.")
+def show_status(stage: Stage, pool: str | None) -> None:
+    names = [pool] if pool else list(stage.world.pools)
+    for name in names:
+        for line in stage.status(stage.world.pools[name]):
+            stage.book.note(stage.world.now, "status", line, name)
 
 
 def _asked_now(stage: Stage, pool: str, node: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from poolwarden_collector.core.policy import Policy, PolicyError
 from poolwarden_lab.simulation.spec import PDU
+from poolwarden_lab.story.book import SOURCES
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, Unreadable, nearest
 from poolwarden_lab.story.stage import Draft, Stage
 from poolwarden_lab.story.text import duration
@@ -148,6 +149,39 @@ def https_only(stage: Stage, hosts: list[str] | None) -> None:
         _draft(stage, host).https_only.append(f"h{_number(host)}")
 
 
+@SETTINGS.form(
+    "mute devices on HOSTS...",
+    "The BMCs of these hosts do not tell which machine they switch; whoever set the pool up has attested them.",
+)
+def mute_devices(stage: Stage, hosts: list[str]) -> None:
+    for host in hosts:
+        _draft(stage, host).mute.append(f"h{_number(host)}")
+
+
+def _check_group(cast: Cast, hosts: list[str]) -> None:
+    if len(hosts) < 2 or len({cast.hosts[host] for host in hosts}) > 1:
+        raise Misfit("name two or more hosts of one pool")
+
+
+@SETTINGS.form(
+    "chassis of HOSTS...",
+    "These hosts share their power feeds: an outlet that is switched off takes it from all of them (with pdu).",
+    declare=_check_group,
+)
+def chassis(stage: Stage, hosts: list[str]) -> None:
+    _draft(stage, hosts[0]).enclosures.append([f"h{_number(host)}" for host in hosts])
+
+
+@SETTINGS.form(
+    "one bmc for HOSTS...",
+    "Their BMCs are one and the same chassis manager: it reads ON while one of them runs, its off takes them all, and "
+    "it tells its own UUID.",
+    declare=_check_group,
+)
+def one_bmc(stage: Stage, hosts: list[str]) -> None:
+    _draft(stage, hosts[0]).managers.append([f"h{_number(host)}" for host in hosts])
+
+
 # ------------------------------------------------------------------------------------------------ policy
 
 _TYPES = {item.name: str(item.type) for item in fields(Policy)}
@@ -196,12 +230,26 @@ def seed(stage: Stage, number: int) -> None:
     stage.setup.seed = number
 
 
-@SETTINGS.form("log with WORD...", "Show these sources too: `readings`, `xapi`, `standing` ...")
+def _check_sources(cast: Cast, sources: list[str]) -> None:
+    for source in sources:
+        if source not in SOURCES:
+            raise Misfit(f"unknown source of the log {source!r}{nearest(source, SOURCES)}")
+
+
+@SETTINGS.form(
+    "log with WORD...",
+    "Show these sources too: `readings`, `xapi`, `standing`, `bodies` (of alerts) ...",
+    declare=_check_sources,
+)
 def log_with(stage: Stage, sources: list[str]) -> None:
     stage.setup.log_with |= set(sources)
 
 
-@SETTINGS.form("log without WORD...", "Leave these sources out (never what promotes, fences, kills, asks or alerts).")
+@SETTINGS.form(
+    "log without WORD...",
+    "Leave these sources out (never what promotes, fences, kills, asks or alerts).",
+    declare=_check_sources,
+)
 def log_without(stage: Stage, sources: list[str]) -> None:
     stage.setup.log_without |= set(sources)
 

@@ -30,15 +30,20 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Query:
-    """A sign with its arguments, and the pools it is asked of (None: all)."""
+class _One:
+    """A sign with its arguments, the pools it is asked of (None: all), and whether it looks back to the mark only."""
 
     form: Form
     args: list[Any]
     pools: list[str] | None
+    since_mark: bool = False
 
-    def ask(self, stage: Stage, negated: bool = False) -> Seen:
+    def ask(self, stage: Stage, negated: bool) -> Seen:
         """Is it so (not so) in every pool concerned? With what was found in the first one where it is not."""
+        with stage.looking_back(self.since_mark):
+            return self._ask(stage, negated)
+
+    def _ask(self, stage: Stage, negated: bool) -> Seen:
         names = self.pools if self.pools is not None else list(stage.world.pools)
         for name in names:
             seen: Seen = self.form.act(stage, stage.world.pools[name], *self.args)
@@ -48,8 +53,39 @@ class Query:
         return Seen(True, "")
 
 
+@dataclass(frozen=True)
+class Query:
+    """One sign, or several with ``or`` between them: one of them is so, or (negated) none is."""
+
+    signs: tuple[_One, ...]
+
+    def ask(self, stage: Stage, negated: bool = False) -> Seen:
+        """Is it so (not so)? With what was found where it is not."""
+        seen = [each.ask(stage, negated) for each in self.signs]
+        wrong = [each.found for each in seen if not each.so]
+        so = not wrong if negated else len(wrong) < len(seen)
+        return Seen(so, "" if so else "; ".join(dict.fromkeys(wrong)))
+
+
 def read_query(cast: Cast, words: list[Word]) -> Query:
-    """A sign as it was written. Raises Misfit."""
+    """Signs as they were written. Raises Misfit."""
+    parts: list[list[Word]] = [[]]
+    for word in words:
+        if word.text == "or" and not word.quoted:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    if any(not part for part in parts):
+        raise Misfit("write a sign on both sides of `or`")
+    return Query(tuple(_read_one(cast, part) for part in parts))
+
+
+def _read_one(cast: Cast, words: list[Word]) -> _One:
+    since = len(words) > 2 and [word.text for word in words[-2:] if not word.quoted] == ["since", "mark"]
+    if since:
+        words = words[:-2]
+        if not cast.marked:
+            raise Misfit("`since mark`: the story has not said `mark` before this")
     pools: list[str] | None = None
     if len(words) > 2 and words[-2].text == "in" and not words[-2].quoted and words[-1].text in cast.pools:
         words, pools = words[:-2], [words[-1].text]
@@ -57,7 +93,9 @@ def read_query(cast: Cast, words: list[Word]) -> Query:
         form, args = SIGNS.fit(words, cast)
     except Unreadable as error:
         raise Misfit(str(error)) from None
-    return Query(form, args, pools or _concerned(cast, args))
+    if since and not form.looks_back:
+        raise Misfit(f"`{form.form}` is a state, it does not look back: leave `since mark` out")
+    return _One(form, args, pools or _concerned(cast, args), since)
 
 
 def _concerned(cast: Cast, args: list[Any]) -> list[str] | None:
@@ -87,7 +125,7 @@ def verdict(stage: Stage, pool: GuardedPool, word: str) -> Seen:
     return Seen(pool.verdict == word, f"the verdict is {pool.verdict}")
 
 
-@SIGNS.form("seen VERDICT", "The pool had this verdict at some time since the log began.")
+@SIGNS.form("seen VERDICT", "The pool had this verdict at some time since the log began.", looks_back=True)
 def seen_verdict(stage: Stage, pool: GuardedPool, word: str) -> Seen:
     words = list(dict.fromkeys(str(entry.data["verdict"]) for entry in stage.entries(pool, Kind.VERDICT)))
     return Seen(word in words, f"the verdicts were {_joined(words, 'none')}")
@@ -107,15 +145,25 @@ def failover_open(stage: Stage, pool: GuardedPool) -> Seen:
     return Seen(failover is not None and failover.open, _step(pool))
 
 
-@SIGNS.form("failover", "A failover was decided since the log began.")
+@SIGNS.form("failover", "A failover was decided since the log began.", looks_back=True)
 def failover(stage: Stage, pool: GuardedPool) -> Seen:
     return Seen(bool(stage.entries(pool, Kind.DECIDED)), _step(pool))
 
 
-@SIGNS.form("failovers NUMBER", "So many were decided since the log began.")
+@SIGNS.form("failovers NUMBER", "So many were decided since the log began.", looks_back=True)
 def failovers(stage: Stage, pool: GuardedPool, number: int) -> Seen:
     found = len(stage.entries(pool, Kind.DECIDED))
     return Seen(found == number, f"{found} were decided")
+
+
+def _limit(found: int, how: str, number: int) -> bool:
+    return found <= number if how == "most" else found >= number
+
+
+@SIGNS.form("failovers at {most|least} NUMBER", "So many, or fewer (more), were decided.", looks_back=True)
+def failovers_within(stage: Stage, pool: GuardedPool, how: str, number: int) -> Seen:
+    found = len(stage.entries(pool, Kind.DECIDED))
+    return Seen(_limit(found, how, number), f"{found} were decided")
 
 
 @SIGNS.form("{closed|aborted|superseded}", "The last failover ended like this.")
@@ -200,12 +248,12 @@ def follows(stage: Stage, pool: GuardedPool, host: str, master: str) -> Seen:
     return Seen(said == f"slave:{pool.pool.hosts[master].address}", f"pool.conf of {host}: {said}")
 
 
-@SIGNS.form("promotion", "A xapi was told to become master.")
+@SIGNS.form("promotion", "A xapi was told to become master.", looks_back=True)
 def promotion(stage: Stage, pool: GuardedPool) -> Seen:
     return Seen(bool(stage.promotions(pool)), f"promoted: {_joined(stage.promotions(pool))}")
 
 
-@SIGNS.form("promotions HOSTS...", "Exactly these were told so, in this order.")
+@SIGNS.form("promotions HOSTS...", "Exactly these were told so, in this order.", looks_back=True)
 def promotions(stage: Stage, pool: GuardedPool, hosts: list[str]) -> Seen:
     return Seen(stage.promotions(pool) == hosts, f"promoted: {_joined(stage.promotions(pool))}")
 
@@ -248,29 +296,39 @@ def vm_down(stage: Stage, pool: GuardedPool, vm: str) -> Seen:
     return Seen(not where, f"{vm} runs on {_joined(where)}")
 
 
-@SIGNS.form("killed VM...", "Exactly these VMs were terminated by a xapi.")
+@SIGNS.form("killed VM...", "Exactly these VMs were terminated by a xapi.", looks_back=True)
 def killed(stage: Stage, pool: GuardedPool, vms: list[str]) -> Seen:
     return Seen(sorted(stage.killed(pool)) == sorted(vms), f"killed: {_joined(stage.killed(pool))}")
 
 
-@SIGNS.form("kill", "A xapi has terminated some VM.")
+@SIGNS.form("kill", "A xapi has terminated some VM.", looks_back=True)
 def kill(stage: Stage, pool: GuardedPool) -> Seen:
     return Seen(bool(stage.killed(pool)), f"killed: {_joined(stage.killed(pool))}")
 
 
-@SIGNS.form("shot [DEVICE]", "A fence device was asked to switch off (this one).")
+@SIGNS.form("shot [DEVICE]", "A fence device was asked to switch off (this one).", looks_back=True)
 def shot(stage: Stage, pool: GuardedPool, name: str | None) -> Seen:
-    shots = pool.shots()
+    shots = stage.shots(pool)
     return Seen(bool(shots) if name is None else name in shots, f"asked to switch off: {_joined(shots)}")
 
 
-@SIGNS.form("shots NUMBER", "So many times a fence device was asked to switch off.")
+@SIGNS.form("shots NUMBER", "So many times a fence device was asked to switch off.", looks_back=True)
 def shots(stage: Stage, pool: GuardedPool, number: int) -> Seen:
-    found = pool.shots()
+    found = stage.shots(pool)
     return Seen(len(found) == number, f"asked to switch off: {_joined(found)}")
 
 
+@SIGNS.form("shots at {most|least} NUMBER", "So many times, or fewer (more) times.", looks_back=True)
+def shots_within(stage: Stage, pool: GuardedPool, how: str, number: int) -> Seen:
+    found = stage.shots(pool)
+    return Seen(_limit(len(found), how, number), f"asked to switch off: {_joined(found)}")
+
+
 # ---------------------------------------------------------------------------------------- journal, alerts, words
+
+
+def _title(said: str) -> str:
+    return said.partition("\n")[0]
 
 
 def _matching(stage: Stage, pool: GuardedPool, kind: Kind, text: str | None) -> list[str]:
@@ -278,28 +336,53 @@ def _matching(stage: Stage, pool: GuardedPool, kind: Kind, text: str | None) -> 
     return [each for each in said if text is None or text in each]
 
 
-@SIGNS.form("journal KIND [TEXT]", "Such an entry was written since the log began (with this in its sentence).")
+@SIGNS.form(
+    "journal KIND [TEXT]", "Such an entry was written since the log began (with this in its sentence).", looks_back=True
+)
 def journal(stage: Stage, pool: GuardedPool, kind: Kind, text: str | None) -> Seen:
     found = _matching(stage, pool, kind, None)
     return Seen(bool(_matching(stage, pool, kind, text)), f"{len(found)} entries: {_joined(found[-2:], 'none')}")
 
 
-@SIGNS.form("count KIND NUMBER", "So many such entries were written since the log began.")
+@SIGNS.form("count KIND NUMBER", "So many such entries were written since the log began.", looks_back=True)
 def count(stage: Stage, pool: GuardedPool, kind: Kind, number: int) -> Seen:
     found = len(_matching(stage, pool, kind, None))
     return Seen(found == number, f"there are {found}")
 
 
-@SIGNS.form("alert [TEXT]", "An alert was raised since the log began (with this in its title or body).")
+@SIGNS.form(
+    "count KIND at {most|least} NUMBER [TEXT]",
+    "So many such entries, or fewer (more), were written (with this in their sentences).",
+    looks_back=True,
+)
+def count_within(stage: Stage, pool: GuardedPool, kind: Kind, how: str, number: int, text: str | None) -> Seen:
+    found = len(_matching(stage, pool, kind, text))
+    return Seen(_limit(found, how, number), f"there are {found}")
+
+
+@SIGNS.form(
+    "alert [TEXT]", "An alert was raised since the log began (with this in its title or body).", looks_back=True
+)
 def alert(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
     said = [stage.names.of(f"{each.title}\n{each.body}") for each in stage.alerts(pool)]
     so = any(text is None or text in each for each in said)
-    return Seen(so, f"alerts: {_joined([each.splitlines()[0] for each in said], 'none')}")
+    return Seen(so, f"alerts: {_joined([_title(each) for each in said], 'none')}")
 
 
-@SIGNS.form("delivered [TEXT]", "An alert was delivered since the log began (with this in its title).")
+@SIGNS.form(
+    "alerts at {most|least} NUMBER [TEXT]",
+    "So many alerts, or fewer (more), were raised (with this in title or body).",
+    looks_back=True,
+)
+def alerts_within(stage: Stage, pool: GuardedPool, how: str, number: int, text: str | None) -> Seen:
+    said = [stage.names.of(f"{each.title}\n{each.body}") for each in stage.alerts(pool)]
+    found = [each for each in said if text is None or text in each]
+    return Seen(_limit(len(found), how, number), f"there are {len(found)}: {_joined([_title(each) for each in found])}")
+
+
+@SIGNS.form("delivered [TEXT]", "An alert was delivered since the log began (with this in its title).", looks_back=True)
 def delivered(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
-    told = [stage.names.of(title) for at, _, title in stage.world.delivered if at >= stage.book.zero]
+    told = [stage.names.of(title) for _, _, title in stage.world.delivered[stage.since.delivered :]]
     return Seen(any(text is None or text in title for title in told), f"delivered: {_joined(told[-3:], 'none')}")
 
 
@@ -307,10 +390,10 @@ def delivered(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
 def open_alert(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
     said = [stage.names.of(f"{each.title}\n{each.body}") for each in stage.open_alerts(pool)]
     so = any(text is None or text in each for each in said)
-    return Seen(so, f"open alerts: {_joined([each.splitlines()[0] for each in said], 'none')}")
+    return Seen(so, f"open alerts: {_joined([_title(each) for each in said], 'none')}")
 
 
-@SIGNS.form("asked [TEXT]", "An operator was asked something (with this in the question).")
+@SIGNS.form("asked [TEXT]", "An operator was asked something (with this in the question).", looks_back=True)
 def asked(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
     return journal(stage, pool, Kind.ASKED, text)  # type: ignore[no-any-return]
 
@@ -322,19 +405,30 @@ def owed(stage: Stage, pool: GuardedPool, host: str | None) -> Seen:
     return Seen(so, f"owed: {_joined(items, 'nothing')}")
 
 
-@SIGNS.form("answer {yes|no} [TEXT]", "The last operator's command was accepted or refused (with this in the answer).")
+@SIGNS.form(
+    "answer {yes|no} [TEXT]",
+    "The last operator's command was accepted or refused (with this in the answer).",
+    looks_back=True,
+)
 def answer(stage: Stage, pool: GuardedPool, word: str, text: str | None) -> Seen:
     reply = stage.last_reply
-    if reply is None:
+    if reply is None or len(stage.world.replied) <= stage.since.replies:
         return Seen(False, "there is no answer yet")
     said = stage.names.of(f"{reply.code} {reply.text} {reply.next_step}")
     so = reply.accepted == (word == "yes") and (text is None or text in said)
     return Seen(so, f"the answer was {'yes' if reply.accepted else 'no'}: {said.strip()}")
 
 
-@SIGNS.form("log TEXT", "A line of the log contains this.")
+@SIGNS.form("status TEXT", "`poolwarden status` shows this now (blanks and line ends count as one blank).")
+def status(stage: Stage, pool: GuardedPool, text: str) -> Seen:
+    shown = " ".join(" ".join(stage.status(pool)).split())
+    return Seen(text in shown, f"the status is: {shown}")
+
+
+@SIGNS.form("log TEXT", "A line of the log contains this.", looks_back=True)
 def log(stage: Stage, pool: GuardedPool, text: str) -> Seen:
-    return Seen(any(text in line for line in stage.book.lines()), "it is not in the log")
+    lines = stage.book.lines()[stage.since.lines :]
+    return Seen(any(text in line for line in lines), "it is not in the log")
 
 
 @SIGNS.form("COLLECTOR {running|dead}", "A collector's process.")

@@ -7,23 +7,32 @@ log is brought up to date, then moments that the story waits for are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from poolwarden_collector.cli.layout import as_text
+from poolwarden_collector.cli.pages.pools import pool_page
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import AlertRaised, Reply
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.status import status
+from poolwarden_collector.shell import operator_messages as messages
 from poolwarden_lab.simulation.guarded import GuardedPool
 from poolwarden_lab.simulation.invariants import InvariantBroken
+from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.simulation.network import COLLECTOR
 from poolwarden_lab.simulation.points import Point
 from poolwarden_lab.simulation.spec import BMC, PoolSpec
 from poolwarden_lab.simulation.world import World
 from poolwarden_lab.story.book import Book, Names
 from poolwarden_lab.story.grammar import Cast
+from poolwarden_lab.story.mark import Mark, mark
 from poolwarden_lab.xapi.trees import VmSpec
+
+STATUS_WIDTH = 400  # no line of it is wrapped
 
 
 class StoryFailed(Exception):
@@ -44,6 +53,9 @@ class Draft:
     absent: list[str] = field(default_factory=list)
     gated: bool = True
     https_only: list[str] = field(default_factory=list)
+    mute: list[str] = field(default_factory=list)
+    enclosures: list[list[str]] = field(default_factory=list)
+    managers: list[list[str]] = field(default_factory=list)
     runners: list[str] | None = None  # members that run its fence agents; None: the collector does
 
     def spec(self) -> PoolSpec:
@@ -59,6 +71,9 @@ class Draft:
             self.absent,
             self.gated,
             https_only=self.https_only,
+            mute=self.mute,
+            enclosures=self.enclosures,
+            managers=self.managers,
             runners=self.runners,
         )
 
@@ -97,6 +112,8 @@ class Stage:
         self.names = Names()
         self.events = 0
         self.told: set[int] = set()  # lines of repeated commands that stand in the log
+        self.since = Mark()  # how far signs look back
+        self._mark = self._began = Mark()
         self._world: World | None = None
         self._book: Book | None = None
         self._read = Read()
@@ -148,6 +165,7 @@ class Stage:
             self._skip()
             self._book.zero = world.now
         world.clock.after_event = after_event
+        self._began = self.since = mark(world, 0) if settle else Mark()
         self.watch_collectors()
 
     def _learn_names(self, world: World) -> None:
@@ -270,6 +288,29 @@ class Stage:
 
     # ------------------------------------------------------------------------------------------ looking
 
+    def set_mark(self) -> None:
+        """Signs ``since mark`` look back to this place."""
+        self.take_notes()
+        self._mark = mark(self.world, len(self.book.notes))
+
+    @contextmanager
+    def looking_back(self, to_mark: bool) -> Iterator[None]:
+        """Within it signs look back to the mark, or to the log's beginning."""
+        self.since = self._mark if to_mark else self._began
+        try:
+            yield
+        finally:
+            self.since = self._began
+
+    def status(self, pool: GuardedPool, node: str = COLLECTOR) -> list[str]:
+        """What `poolwarden status POOL` would print now, line by line; nothing where no collector runs."""
+        shell = self.world.stations[node].shell
+        if shell is None or not shell.alive or pool.uuid not in shell.pools:
+            return []
+        value = status(shell.pools[pool.uuid], self.world.now, shell.site(pool.uuid))
+        text = as_text(pool_page(messages.pool_status(value)), STATUS_WIDTH)
+        return [self.names.of(line) for line in text.splitlines()]
+
     def problem(self, why: str) -> None:
         """Something is not as the story expects it."""
         self.problems.append((self.line, why))
@@ -279,27 +320,20 @@ class Stage:
     def pool_name(self, uuid: str) -> str:
         return next((pool.name for pool in self.world.pools.values() if pool.uuid == uuid), uuid)
 
+    def _commits(self, pool: GuardedPool) -> Iterator[Commit]:
+        """A pool's transactions of every collector, since then."""
+        for node, station in self.world.stations.items():
+            for commit in self.since.since(node, station.ledger.commits):
+                if commit.ms >= self.book.zero and commit.pool == pool.uuid:
+                    yield commit
+
     def entries(self, pool: GuardedPool, kind: Kind) -> list[Entry]:
         """A pool's journal entries of a kind since the log began, in every collector's journal."""
-        return [
-            entry
-            for station in self.world.stations.values()
-            for commit in station.ledger.commits
-            if commit.ms >= self.book.zero and commit.pool == pool.uuid
-            for entry in commit.entries
-            if entry.kind is kind
-        ]
+        return [entry for commit in self._commits(pool) for entry in commit.entries if entry.kind is kind]
 
     def alerts(self, pool: GuardedPool) -> list[AlertRaised]:
         """Alerts of a pool that were raised since the log began."""
-        return [
-            alert
-            for station in self.world.stations.values()
-            for commit in station.ledger.commits
-            if commit.ms >= self.book.zero and commit.pool == pool.uuid
-            for alert in commit.alerts
-            if isinstance(alert, AlertRaised)
-        ]
+        return [alert for commit in self._commits(pool) for alert in commit.alerts if isinstance(alert, AlertRaised)]
 
     def open_alerts(self, pool: GuardedPool) -> list[AlertRaised]:
         """Alerts that are not over."""
@@ -308,11 +342,19 @@ class Stage:
 
     def promotions(self, pool: GuardedPool) -> list[str]:
         """Hosts whose xapi was told to become master since the log began, in order."""
-        return [entry.host for entry in pool.pool.events("promote-call", since_ms=self.book.zero)]
+        log = pool.pool.log[self.since.events.get(pool.name, 0) :]
+        return [entry.host for entry in log if entry.event.name == "promote-call"]
+
+    def shots(self, pool: GuardedPool) -> list[str]:
+        """Devices that were asked to switch off, by device."""
+        asked = self.since.asked
+        logs = [(bmc.device, bmc.log[asked.get(name, 0) :]) for name, bmc in pool.bmcs.items()]
+        return [device for device, log in logs for _, verb, _ in log if verb == "off"]
 
     def killed(self, pool: GuardedPool) -> list[str]:
         """VMs that a xapi terminated; those that were migrated away do not count."""
-        kills = [kill for host in pool.pool.hosts.values() for kill in host.domains.kills]
+        before = self.since.kills
+        kills = [kill for host in pool.pool.hosts.values() for kill in host.domains.kills[before.get(host.name, 0) :]]
         return [kill.name for kill in kills if kill.why != "migrated-away"]
 
     def pool_of_vm(self, vm: str) -> str:

@@ -32,7 +32,8 @@ def _check_until(cast: Cast, _: str | None, words: list[Word], __: object) -> No
 
 @WAITS.form(
     "run until [{no|not}] SIGN... [within TIME]",
-    "Time passes until it is so; after 10 minutes (or TIME) that is a failure, and the story ends.",
+    "Time passes until it is so; after 10 minutes (or TIME) that is a failure, and the story ends. Several signs with "
+    "`or` between them: until one of them is so.",
     declare=_check_until,
 )
 def run_until(stage: Stage, negated: str | None, words: list[Word], _: object) -> None:
@@ -71,13 +72,22 @@ def _check_expect(cast: Cast, _: str | None, words: list[Word]) -> None:
 
 @WAITS.form(
     "expect [{no|not}] SIGN...",
-    "It is so (or not so) now; otherwise the story has failed, and goes on.",
+    "It is so (or not so) now; otherwise the story has failed, and goes on. `SIGN or SIGN`: one of them (none) is so.",
     declare=_check_expect,
 )
 def expect(stage: Stage, negated: str | None, words: list[Word]) -> None:
     seen = read_query(stage.cast, words).ask(stage, negated is not None)
     if not seen.so:
         stage.problem(f"expected {_said(negated, words)}, but {seen.found}")
+
+
+def _cast_mark(cast: Cast) -> None:
+    cast.marked = True
+
+
+@WAITS.form("mark", "From here on is what a sign with `since mark` behind it looks at.", declare=_cast_mark)
+def set_mark(stage: Stage) -> None:
+    stage.set_mark()
 
 
 @WAITS.form("allow kill VM...", "A xapi may terminate these VMs in this story: invariant I17 does not count them.")

@@ -31,6 +31,8 @@ LOCAL_DB = "var/lib/xcp/local.db"
 
 TABLES = ("pool", "host", "host_metrics", "VM", "VBD", "VDI", "SR", "PBD", "session", "task")
 VOLATILE = ("session", "task")
+DANGLING = "VLAN_master_of"
+"""A PIF's reference to its VLAN: where that row is missing, xapi's start ends in an exception."""
 
 
 class Database:
@@ -153,12 +155,13 @@ def choose(disk: Disk) -> str | None:
 def load(disk: Disk, on_write: Callable[[], None]) -> tuple[Database, str]:
     """Load the chosen file as a starting master does; the database and the path it came from.
 
-    Raises BadDatabase or OSError: xapi refuses to start then.
+    Raises BadDatabase or OSError: xapi's start fails then, and systemd tries again and again.
     """
     path = choose(disk)
     if path is None:
         raise statedb.BadDatabase("no database file")
     state = statedb.parse_state(disk.read(path))
+    _check(state)
     state.generation = max(state.generation, generation_on_disk(disk, path))
     for name in VOLATILE:
         state.tables[name] = {}
@@ -168,6 +171,13 @@ def load(disk: Disk, on_write: Callable[[], None]) -> tuple[Database, str]:
         disk.remove(RESTORE_DB)
         disk.remove(RESTORE_DB + ".generation")
     return database, path
+
+
+def _check(state: StateDb) -> None:
+    vlans = state.tables.get("VLAN", {})
+    for row in state.tables.get("PIF", {}).values():
+        if row.get(DANGLING, NULL_REF) not in (*vlans, NULL_REF):
+            raise statedb.BadDatabase(f"missing row: VLAN {row[DANGLING]}")
 
 
 def read_local(disk: Disk) -> dict[str, str]:

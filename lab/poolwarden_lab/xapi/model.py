@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from poolwarden_lab.statedb import BadDatabase
 from poolwarden_lab.xapi import calls, startup
 from poolwarden_lab.xapi.actions import (
     RESTART_CODE,
@@ -35,6 +36,7 @@ from poolwarden_lab.xapi.actions import (
     HttpFailure,
     Hypervisor,
     Listen,
+    PeerLost,
     PeerResult,
     Reply,
     XapiFault,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 INVENTORY = "etc/xensource-inventory"
 PTOKEN = "etc/xensource/ptoken"
+HOSTNAME = "etc/hostname"
 PID_FILE = "var/run/xapi.pid"
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
@@ -231,6 +234,12 @@ class XapiModel:
         except OSError:
             return ""
 
+    def host_name(self) -> str:
+        try:
+            return self.disk.read(HOSTNAME).decode("ascii", "replace").strip()
+        except OSError:
+            return ""
+
     # -------------------------------------------------------------------------------- inside
 
     def _read_identity(self, now: int) -> None:
@@ -245,7 +254,9 @@ class XapiModel:
 
     def _started(self, _value: object, error: Exception | None) -> None:
         if error is not None:
-            self.engine.event("start-failed", error=repr(error))
+            # What xapi itself meets at its start has a name; anything else is a fault of this model.
+            met = isinstance(error, OSError | XapiFault | HttpFailure | PeerLost | BadDatabase)
+            self.engine.event("start-failed" if met else "model-fault", error=repr(error))
             self.exit(2, flush=False)
 
     def _light_fuse(self) -> None:

@@ -93,9 +93,7 @@ def _load(model: XapiModel) -> Database | None:
 
 def _take_over(model: XapiModel, database: Database) -> None:
     """Dbsync_master.update_env and on_database_engine_ready."""
-    me = database.find("host", model.host_uuid)
-    if me is None:
-        raise ValueError(f"the database has no host {model.host_uuid}")
+    me = database.find("host", model.host_uuid) or _create_localhost(model, database)
     hosts = database.table("host")
     database.set("pool", database.pool_ref(), "master", me)
     database.set("host", me, "address", model.config.address)
@@ -110,6 +108,20 @@ def _take_over(model: XapiModel, database: Database) -> None:
             database.set("VM", ref, "power_state", "Halted")
             database.set("VM", ref, "resident_on", NULL_REF)
     model.engine.event("pool-master", host=model.host_uuid)
+
+
+def _create_localhost(model: XapiModel, database: Database) -> str:
+    """A master whose database does not know it enters itself (xapi: ocaml/xapi/dbsync_slave.ml, create_localhost).
+
+    So a database of another pool is not refused: this host becomes that pool's master, and kills what it does not know.
+    """
+    ref, metrics = f"OpaqueRef:{model.host_uuid}", f"OpaqueRef:{model.host_uuid}/metrics"
+    database.add("host_metrics", metrics, {"uuid": f"{model.host_uuid}/metrics", "live": "true"})
+    label = model.host_name()
+    row = {"uuid": model.host_uuid, "name__label": label, "hostname": label, "address": model.config.address}
+    database.add("host", ref, {**row, "enabled": "false", "metrics": metrics, "control_domain": NULL_REF})
+    model.engine.event("localhost-created", host=model.host_uuid)
+    return ref
 
 
 def _start_member(model: XapiModel) -> Task[None]:

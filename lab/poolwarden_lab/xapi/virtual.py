@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from poolwarden_lab.statedb import parse_state
+from poolwarden_lab.statedb import BadDatabase, parse_state
 from poolwarden_lab.xapi.actions import (
     Door,
     Event,
     Lost,
 )
 from poolwarden_lab.xapi.model import XapiModel
+from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.startup import STUNNEL_MARK
 from poolwarden_lab.xapi.storage import LOST_STORAGE
 from poolwarden_lab.xapi.trees import STATE_DB, boot_id
@@ -272,8 +273,16 @@ class VirtualPool(PoolDriver):
                     continue
 
     def _sr_uuid(self, label: str) -> str:
-        tables = parse_state(next(iter(self.hosts.values())).disk.read(STATE_DB)).tables
-        return next(row["uuid"] for row in tables["SR"].values() if row["name__label"] == label)
+        """Of the SR with this name, from the first database that can be read and has it. Raises LookupError."""
+        for host in self.hosts.values():
+            try:
+                tables = parse_state(host.disk.read(STATE_DB)).tables
+            except (OSError, BadDatabase):
+                continue
+            for row in tables.get("SR", {}).values():
+                if row.get("name__label") == label:
+                    return row["uuid"]
+        raise LookupError(f"no database has an SR {label}")
 
     # -------------------------------------------------------------------------------- looking
 
@@ -286,7 +295,9 @@ class VirtualPool(PoolDriver):
         ]
 
     def pool_conf(self, name: str) -> str:
-        return self.hosts[name].disk.read("etc/xensource/pool.conf").decode()
+        """What it says; empty where it is missing."""
+        disk = self.hosts[name].disk
+        return disk.read(POOL_CONF).decode("utf-8", "replace") if disk.exists(POOL_CONF) else ""
 
     def acting_masters(self) -> list[str]:
         """Names of hosts whose xapi runs as master and serves."""
