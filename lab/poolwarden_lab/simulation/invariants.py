@@ -22,7 +22,7 @@ I18 No topic of an alert is told more than once a minute by one collector and it
 
 I19 A xapi loads a restore_db.db only where a journal has said so before: the start of a restart in place with that very
     generation, or a handover to the host that is promoted. And none lies for long (PLACED_LIMIT_MS) on a host that is
-    heard and of which no journal says that it is to be used or removed. One that somebody put there by hand is not ours.
+    heard and of which no journal says that it is to be used or removed. One that somebody put there is not ours.
 
 At the end: I13 where nobody has served for a while (CALM_MS), or a failover stands still, there is an open alert (or
 an operator's pause). MODEL: xapi's model itself has failed, nothing that xapi would meet. I15
