@@ -111,7 +111,9 @@ def readable(
         loads = placements_of(d, other)
         if loads is None:
             return None
-        if loads.readable and loads.generation > generation:
+        # safety: a database from before this host joined has another list; its xapi would enter itself anew.
+        listed = not loads.hosts or host in loads.hosts
+        if loads.readable and listed and loads.generation > generation:
             return other, loads
         why = unreadable(f"the copy of {d.name(other)}", loads, other)
     return why
