@@ -22,7 +22,8 @@ I18 No topic of an alert is told more than once a minute by one collector and it
 
 I19 A xapi loads a restore_db.db only where a journal has said so before: the start of a restart in place with that very
     generation, or a handover to the host that is promoted. And none lies for long (PLACED_LIMIT_MS) on a host that is
-    heard and of which no journal says that it is to be used or removed. One that somebody put there is not ours.
+    heard and not held, and of which no journal says that it is to be used or removed. One that somebody put there is
+    not ours.
 
 At the end: I13 where nobody has served for a while (CALM_MS), or a failover stands still, there is an open alert (or
 an operator's pause). MODEL: xapi's model itself has failed, nothing that xapi would meet. I15
@@ -159,9 +160,11 @@ class Invariants:
 
     def _left_behind(self) -> None:
         for name, host in self.world.pool.hosts.items():
-            heard = host.power and not host.frozen and self.world.agents[name].stream is not None
-            lies = host.disk.exists(RESTORE_DB) and heard and not self.world.agents[name].asleep
-            lies = lies and name not in self.restored_by_hand
+            agent = self.world.agents[name]
+            heard = host.power and not host.frozen and agent.stream is not None and not agent.asleep
+            # Under a hold nothing loads it, and whoever ends the hold removes it, also where a journal was lost.
+            held = agent.side is not None and agent.side.state.hold is not None
+            lies = host.disk.exists(RESTORE_DB) and heard and not held and name not in self.restored_by_hand
             if not lies or any(opinion.accounts_for(host.uuid) for opinion in self._opinions.values()):
                 self._placed.pop(name, None)
             elif self.world.now - self._placed.setdefault(name, self.world.now) > PLACED_LIMIT_MS:
