@@ -174,7 +174,7 @@ class BootGate(object):
         passed = self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN)
         if found is None or (passed and not self._may_be_taken_back()):
             return self.decision
-        if found.started and not passed:
+        if found.started:
             # safety: whoever became master since then (a role handed back) is not made a member by an old word.
             self.decision = Decision(boot_gate.OPEN, "xapi was started in this boot before", True)
             self._since_ms = self._port.mono_ms()

@@ -85,6 +85,8 @@ def test_what_a_collector_waited_for_is_waited_for_when_it_is_gone():
     found = decide(members=(NOBODY,), **gone)
     assert found.state == SHUT and "h2 is not heard" in found.reason
     assert decide(members=(OURS,), **gone).state == OPEN, "its members have their say as before"
+    assert decide(members=(OURS, NOBODY), **gone).state == SHUT, "unless one of them is dark"
+    assert decide(members=(OURS, NOBODY), waited_ms=10**8).state == OPEN
 
 
 def test_a_word_of_a_lower_term_is_no_word():

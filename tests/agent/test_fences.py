@@ -1,6 +1,7 @@
 """Fence agents that this host runs for others: what is refused, how a run ends, and that none is ever run twice."""
 
 import os
+import signal
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.config import ConfigError, load
 from poolwarden_agent.core import fence_order, gate, judge
+from poolwarden_agent.dom0 import fence_run
 from poolwarden_agent.dom0.fence_run import FenceAgents
 from poolwarden_agent.fences import MOST_RUNS
 from poolwarden_agent.hostside import HostSide
@@ -342,3 +344,18 @@ def test_its_answer_says_the_numbers_that_hold_when_it_ends(host, tmp_path):
     go.write_text("")
     run.join(10)
     assert (answers[0].epoch, answers[0].term) == (3, 9)
+
+
+@pytest.mark.parametrize("size, reads", [(1000, True), (10**6, False)])
+def test_an_agent_that_does_not_take_all_of_its_parameters_is_killed_before_its_input_ends(tmp_path, size, reads):
+    """The action is the last line; one that reads none reboots by default."""
+    did = tmp_path / "did"
+    process = fence_run._start(["/bin/sh", "-c", "cat > /dev/null; echo rebooted > %s" % did], {"PATH": "/bin"}, None)
+    # As one that has not come to read yet: nothing is taken out of the pipe.
+    os.kill(process.pid, signal.SIGSTOP)
+    assert fence_run._feed(process, b"x" * size) is reads
+    os.kill(process.pid, signal.SIGCONT)
+    code = process.wait()
+    process.stdout.close()
+    process.stderr.close()
+    assert (code == 0 and did.exists()) if reads else (code == -signal.SIGKILL and not did.exists())

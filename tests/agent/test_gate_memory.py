@@ -28,14 +28,14 @@ def booting_host(port, monkeypatch):
     return port
 
 
-def answered(boot, port, decision):
+def answered(boot, port, decision, epoch=3, term=3):
     now = port.mono_ms()
     boot.heard(
         pb.GateAnswer(
             boot_id=port.identity().boot_id,
             decision=decision,
-            epoch=3,
-            term=3,
+            epoch=epoch,
+            term=term,
             reason="h2 is not heard",
             echo_mono_ms=now,
             valid_for_ms=15000,
@@ -109,3 +109,53 @@ def test_who_acts_as_master_is_asked_less_and_less(booting_host, said, least, mo
     assert LONGEST_PAUSE_MS + 6000 < MEMBERS_FRESH_MS, "what it said stays fresh between two questions"
     booting_host.told[PEER] = Told(boot_gate.FOLLOWS, booting_host.management_address(), "", "")
     assert alone_for(boot, booting_host, 14000).state == boot_gate.OPEN
+
+
+@pytest.mark.parametrize("epoch, term, taken", [(3, 3, True), (4, 4, True), (2, 3, False), (3, 2, False)])
+def test_a_word_of_a_lower_epoch_or_term_is_none(booting_host, epoch, term, taken):
+    keeper = Keeper(booting_host)
+    keeper.change(lambda state: state._replace(epoch=3, term=3))
+    boot = BootGate(booting_host, keeper)
+    boot.look()
+    answered(boot, booting_host, OPEN, epoch, term)
+    assert (boot.settle(True).state == boot_gate.OPEN) is taken
+
+
+def test_no_word_is_taken_while_what_is_durable_cannot_be_read(booting_host):
+    keeper = Keeper(booting_host)
+    boot = BootGate(booting_host, keeper)
+    boot.look()
+    keeper.storage = "neither slot is readable"
+    answered(boot, booting_host, OPEN)
+    keeper.storage = ""
+    assert boot.settle(True).state == boot_gate.ASKING
+
+
+def test_since_when_it_is_shut_is_told_from_its_first_turn_on(booting_host, monkeypatch):
+    keeper = Keeper(booting_host)
+    boot = BootGate(booting_host, keeper)
+    booting_host.saved = b"\x00nothing that was ever written"
+    keeper.load()
+    assert keeper.storage
+    booting_host.now += 5000
+    shut_at = booting_host.now
+    assert boot.settle(True).state == boot_gate.SHUT and boot.told()[1] == shut_at
+    booting_host.now += 5000
+    assert boot.settle(True).state == boot_gate.SHUT and boot.told()[1] == shut_at
+
+
+def test_an_old_word_does_not_take_a_newer_ones_place(booting_host):
+    boot = BootGate(booting_host, Keeper(booting_host))
+    boot.look()
+    answered(boot, booting_host, pb.GateAnswer.SHUT, term=4)
+    answered(boot, booting_host, OPEN, term=3)
+    assert boot.settle(True).state == boot_gate.SHUT
+
+
+def test_where_xapi_was_started_meanwhile_no_old_word_makes_it_a_member(booting_host, monkeypatch):
+    boot = BootGate(booting_host, Keeper(booting_host))
+    answered(boot, booting_host, pb.GateAnswer.SHUT)
+    started = booting_host.boot_facts()._replace(started=True)
+    monkeypatch.setattr(booting_host, "boot_facts", lambda: started)
+    found = boot.settle(True)
+    assert found.state == boot_gate.OPEN and found.final

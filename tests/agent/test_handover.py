@@ -199,6 +199,18 @@ def test_a_disk_that_refuses_is_said(tree, hands, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_database_is_gone_for_good_before_its_generation_goes(hands, monkeypatch):
+    """After a power cut in between xapi would load it with generation 0."""
+    place(hands)
+    done, unlink = [], os.unlink
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "unlink", lambda path: (unlink(path), done.append(os.path.basename(path))))
+        watched.setattr(hands, "_sync_directory", lambda: done.append("sync"))
+        assert hands.remove().outcome == gate.DONE
+    names = [os.path.basename(PLACED), "sync", os.path.basename(GENERATION), "sync"]
+    assert done == names
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_full_disk_leaves_no_restore_db(short):
     where = short / "var" / "lib" / "xcp"

@@ -313,3 +313,29 @@ def test_after_a_reboot_it_is_held_again():
     side.tidy()
     side.tidy()
     assert port.acts == ["hold gc"]
+
+
+def at_a_word(conf, held, act):
+    """The term before and after an operator's word on this host, whether it is held still, and what was done."""
+    port = FakePort()
+    port.conf = conf
+    side = HostSide(port)
+    hold = gate.Hold(7, "boot-1", 0, "s") if held else None
+    side._keeper.change(lambda state: gate.with_hold(state._replace(term=9), hold))
+    act = act(side)
+    return side.state.term, side.state.hold is not None, act.outcome
+
+
+def test_a_word_on_the_host_ends_a_hold_of_a_master_at_a_new_term():
+    def release(side):
+        return side.release_hold()
+
+    assert at_a_word((gate.MASTER, ""), True, release) == (10, False, gate.DONE)
+    assert at_a_word((gate.MASTER, ""), False, release) == (9, False, gate.DONE)
+    assert at_a_word((gate.MEMBER, "10.0.0.1"), True, release) == (9, False, gate.DONE)
+
+
+@pytest.mark.parametrize("address, follows", [("10.0.0.9", True), ("10.0.0.5", False), ("h2", False), ("", False)])
+def test_a_host_follows_the_address_of_another_host_alone(address, follows):
+    term, held, outcome = at_a_word((gate.MASTER, ""), True, lambda side: side.follow(address))
+    assert (term, held, outcome) == ((9, False, gate.DONE) if follows else (9, True, gate.FAILED))

@@ -282,6 +282,31 @@ async def test_an_absence_cuts_off_power_offs_alone(tmp_path: Path) -> None:
     await heard.fencer.stop()
 
 
+async def test_an_agent_that_does_not_take_all_of_its_parameters_is_killed_before_its_input_ends(
+    tmp_path: Path,
+) -> None:
+    """The action is the last line; an agent that reads none reboots by default."""
+    did = tmp_path / "did"
+    agent = script(tmp_path, f"sleep 0.5; cat > /dev/null; echo rebooted > {did}; exit 0")
+    run = await run_agent(agent, {"ip": "x" * 10**6}, "status", 20.0)
+    assert run.code != 0 and not did.exists()
+    assert (await run_agent(agent, {"ip": "10.0.0.9"}, "status", 20.0)).code == 0 and did.exists()
+
+
+async def test_an_agent_whose_end_cannot_be_watched_is_killed_before_its_input_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    did = tmp_path / "did"
+    agent = script(tmp_path, f"sleep 1; echo rebooted > {did}")
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(os, "pidfd_open", refuses)
+        run = await run_agent(agent, {}, "status", 20.0)
+    assert "cannot be started" in run.text and not did.exists()
+
+
 async def test_endless_output_is_bounded(tmp_path: Path) -> None:
     run = await run_agent(script(tmp_path, "yes"), {}, "status", 0.3)
     assert run.cut_off and len(run.output) <= 1024 * 1024

@@ -443,7 +443,7 @@ def _probe_life(d: Draft, probe: Probe, who: str) -> None:
         known = d.record.hosts.get(probe.target)
         # safety: a probe tells no boot. Only where nobody can have switched it on since is it the boot that read OFF,
         # and its device a liar; the readings are void either way.
-        same = known is not None and any(at - reading.started_at < LEAST_BOOT_MS for reading in off)
+        same = any(at - reading.started_at < LEAST_BOOT_MS for reading in off)
         boot = known.boot_id if known is not None and same else ""
         _life(d, probe.target, boot, f"{who} was answered by the xapi of {d.name(probe.target)}")
 
