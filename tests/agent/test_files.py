@@ -31,8 +31,14 @@ def test_pool_conf(tree, text, expected):
 
 def test_pool_conf_that_cannot_be_read_is_not_known(tree):
     os.unlink(tree.path("etc/xensource/pool.conf"))
-    assert files.pool_conf(str(tree.root)) == (gate.UNREADABLE, "")
     os.mkdir(tree.path("etc/xensource/pool.conf"))
+    assert files.pool_conf(str(tree.root)) == (gate.UNREADABLE, "")
+
+
+def test_a_pool_conf_that_is_gone_is_broken_as_it_is_to_xapi(tree):
+    os.unlink(tree.path("etc/xensource/pool.conf"))
+    assert files.pool_conf(str(tree.root)) == (gate.BROKEN, "")
+    os.rename(tree.path("etc/xensource"), tree.path("etc/elsewhere"))
     assert files.pool_conf(str(tree.root)) == (gate.UNREADABLE, "")
 
 

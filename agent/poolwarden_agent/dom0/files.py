@@ -57,7 +57,8 @@ def pool_conf(root: str) -> Tuple[str, str]:
     if text and text.startswith("slave:"):
         return MEMBER, text[len("slave:") :].strip()
     # A file that is not there is broken to xapi (xapi: ocaml/xapi/pool_role.ml); one that cannot be read is not known.
-    gone = text is None and not os.path.lexists(os.path.join(root, POOL_CONF))
+    path = os.path.join(root, POOL_CONF)
+    gone = text is None and os.path.isdir(os.path.dirname(path)) and not os.path.lexists(path)
     return (BROKEN, "") if text is not None or gone else (UNREADABLE, "")
 
 
