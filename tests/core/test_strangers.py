@@ -198,7 +198,18 @@ def test_with_a_list_the_members_databases_are_not_asked() -> None:
     """The master's list is newer than a copy that was taken before a host joined."""
     g = Claimed()
     for host in g.hosts:
-        host.placements = PlacementView(True, 50, "state.db", hosts=(uuid(1), uuid(3)))
+        known = (uuid(1), uuid(3)) if host.uuid != uuid(2) else (uuid(1), uuid(2), uuid(3))
+        host.placements = PlacementView(True, 50, "state.db", hosts=known)
     g.cut_power()
     g.run(60_000)
     assert g.promoted() == [uuid(2)]
+
+
+def test_whose_own_copy_does_not_have_it_is_not_promoted_on_it() -> None:
+    """Another pool's database, or one from before it joined: its xapi would kill what that does not know."""
+    g = Claimed()
+    for host in g.hosts:
+        host.placements = PlacementView(True, 50, "state.db", hosts=(uuid(1), uuid(3)))
+    g.cut_power()
+    g.run(60_000)
+    assert g.promoted() == [uuid(3)]
