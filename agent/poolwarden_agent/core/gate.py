@@ -320,9 +320,8 @@ def _release_as_master(state: GateState, order: Order, now: HostNow) -> Optional
         return _superseded(state.tombstone)
     if state.hold is None and now.process != NO_PROCESS:
         return Refuse("precondition", "its toolstack is not held")
-    there = under_hold(state) and state.placed is not None and state.placed.generation == order.restore == now.restore
     # Without a hold this very release was cut off before xapi was started: what was placed is its own.
-    if order.restore and state.hold is not None and not there:
+    if order.restore and state.hold is not None and not (keeps(state, order) and now.restore == order.restore):
         return Refuse("precondition", "no database of generation %d is placed under the hold" % order.restore)
     return None
 
