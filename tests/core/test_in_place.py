@@ -405,3 +405,12 @@ def test_a_collector_that_is_started_anew_goes_on_where_it_stood() -> None:
         g.until(Kind.IN_PLACE_ENDED)
         assert g.released() and g.released()[-1] == ToolstackRelease(True, restore=55), when
         assert not g.owes() and not g.promoted()
+
+
+def test_nobody_is_started_on_what_the_members_told_before() -> None:
+    """A member is made master in the instant in which the copy is placed: it tells that with its next report."""
+    g = Hung()
+    g.until(Kind.HANDOVER_RESULT)
+    is_set(g)
+    g.until(Kind.IN_PLACE_ENDED, "given up", 10_000)
+    assert not g.released() and not any(e.kind is Kind.IN_PLACE_START for e in g.journal)

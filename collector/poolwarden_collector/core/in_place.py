@@ -17,7 +17,8 @@ Order, each step journaled with its evidence before it is done
 3. Only what is seen after that counts. If the newest readable copy of a member that follows this host is *then* still
    newer than every file there, within the policy's bound on generations, and its forecast is empty, it is placed there.
    Otherwise the host starts with its own file, if that forecast is empty; otherwise an operator is asked.
-4. The forecast is made once more on the file that lies there. It must be empty, or cover only what was said yes to.
+4. The forecast is made once more on the file that lies there. It must be empty, or cover only what was said yes to. And
+   every heard member has told its role since: somebody may have made one of them master meanwhile.
 5. Start: a term above the hold's, and a release that names the generation to start with. Any other release removes what
    was placed first; the agent sees to that, whoever gives it (agent: core/gate.py).
 
@@ -261,6 +262,14 @@ def _seen_since(d: Draft, agent: AgentState) -> bool:
     return seen is not None and seen > d.live.in_place_look
 
 
+def _members_told(d: Draft, host: HostId) -> bool:
+    """Has every heard member told its role since then? Somebody may have made one of them master meanwhile."""
+    since, heard = d.live.in_place_look, [d.heard(other) for other in d.record.hosts if other != host]
+    seen = [agent.facts.observed.host or agent.last_heard for agent in heard if agent is not None]
+    # safety: nobody is started as master on what was true before its xapi stopped, or the copy was placed.
+    return since is not None and all(at > since for at in seen)
+
+
 def _look_anew(d: Draft, host: HostId, since: Ms) -> None:
     """What was known of the files there counts no more."""
     d.change(in_place_look=since)
@@ -416,6 +425,8 @@ def _said(d: Draft, kills: tuple[Kill, ...]) -> str:
 
 def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
     """Journal with which file it starts, at a term above the hold's; then the release."""
+    if not _members_told(d, now.host):
+        return
     term, name = d.record.term + 1, d.name(now.host)
     # A lower term than the hold's gives no role back, and nothing of the hold's own term is obeyed from here on.
     if start.source:
@@ -443,7 +454,8 @@ def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
     """Send the release, and again while the hold stands; what it stands on is made anew before each."""
     assert now.start is not None
     name, loads = d.name(now.host), placements_of(d, now.host)
-    if _late(d, "start", STEP_LIMIT_MS, f"the hold of {name} was not seen lifted") or loads is None:
+    late = _late(d, "start", STEP_LIMIT_MS, f"the hold of {name} was not seen lifted")
+    if late or loads is None or not _members_told(d, now.host):
         return
     kills = kills_on(d, now.host, loads) if loads.readable else unreadable("its database", loads, now.host)
     if isinstance(kills, Reason):
