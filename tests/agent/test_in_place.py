@@ -10,7 +10,7 @@ from poolwarden_agent.dom0.port import Act
 from poolwarden_agent.hostside import HostSide
 
 from .fake_port import KINDS, FakePort, Killed, obey, order
-from .test_gate import HELD, NOW, PIECE, PLACE, RELEASE, STATE, reason
+from .test_gate import FENCE, HELD, NOW, PIECE, PLACE, RELEASE, STATE, reason
 from .test_placing import SUM
 from .test_toolstack import outcome
 
@@ -163,3 +163,39 @@ def test_a_start_that_was_cut_off_and_given_up_removes_it():
             continue
         assert outcome(obey(side, order(port, "own", fields={"term": 3}, **start(0)))) == ("DONE", ""), die_at
         assert port.restore is None, die_at
+
+
+NAMED = AS_MASTER._replace(restore=50)
+
+
+@pytest.mark.parametrize(
+    "state, release, kept",
+    [
+        (LIES, NAMED, True),
+        (LIES, AS_MASTER, False),
+        (LIES, NAMED._replace(restore=51), False),
+        (LIES, NAMED._replace(release_as=gate.AS_MEMBER), False),
+        (LIES._replace(hold=None), NAMED, False),
+        (LIES._replace(placed=gate.Placed(6, 50, False)), NAMED, False),
+        (HELD, NAMED, False),
+    ],
+)
+def test_only_the_release_that_names_it_keeps_and_marks_what_is_placed_under_the_hold(state, release, kept):
+    assert gate.keeps(state, release) is kept
+    marked = gate.starting(state, release, THERE).placed
+    assert (marked is not None and marked.promoted) is kept
+
+
+def test_a_fence_of_a_later_term_ends_the_mark_of_what_an_earlier_hold_had_placed():
+    fence = FENCE._replace(term=7)
+    marked = LIES._replace(placed=gate.Placed(7, 50, True))
+    assert gate.starting(marked, fence, STOPPED).placed.promoted
+    assert not gate.starting(marked, fence._replace(term=8), STOPPED).placed.promoted
+
+
+@pytest.mark.parametrize("placed, expected", [(None, "Obey"), (7, "Obey"), (5, "precondition")])
+def test_what_another_promotion_has_placed_is_not_removed_under_a_hold(placed, expected):
+    """It may be what that promotion's xapi has still to start with: the pool's newest database."""
+    state = HELD._replace(placed=gate.Placed(placed, 50, True) if placed else None)
+    remove = PLACE._replace(piece=PIECE._replace(remove=True))
+    assert reason(remove, state, STOPPED._replace(settled=False)) == expected

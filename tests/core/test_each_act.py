@@ -269,6 +269,20 @@ def test_no_power_off_is_ordered_on_testimony_that_is_too_old_to_be_acted_on_in_
     assert not did(outcome, is_off) and blocked(outcome) == Blocker.NO_WITNESS
 
 
+def test_who_is_heard_when_a_host_is_switched_off_is_kept_with_the_intent(shot_at: Moment) -> None:
+    """If one of them falls silent with it, the device may have switched that one's machine."""
+
+    def beside(*changes: Change) -> set[str]:
+        outcome = replace(shot_at, event=ev.Tick()).again(
+            both(look(answered=(uuid(2),), seen_at=shot_at.now), *changes)
+        )
+        (entry,) = [entry for entry in outcome.entries if entry.kind is Kind.FENCE_INTENT]
+        return set(entry.data["beside"])
+
+    of_master = facts(2, lambda f: replace(f, probes=tuple(each for each in f.probes if each.target == uuid(1))))
+    assert beside() == {uuid(2), uuid(3)} and beside(silent(3), of_master) == {uuid(2)}
+
+
 def test_no_power_off_is_ordered_that_no_member_can_run(shot_at: Moment) -> None:
     def members_only(pool: Pool) -> Pool:
         return replace(pool, devices={**pool.devices, uuid(1): (FenceDevice("bmc-1", uuid(1), via_members=True),)})

@@ -21,6 +21,7 @@ from tests.core.known import (
     hello,
     live,
     look,
+    of_failover,
     of_role,
     of_xapi,
     record,
@@ -38,6 +39,7 @@ from poolwarden_collector.core.aftermath import Switch
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import (
     BootGate,
+    DeviceIdentity,
     FenceDevice,
     GateState,
     HostFacts,
@@ -451,3 +453,55 @@ def test_a_silent_host_that_is_followed_is_off_by_its_power_or_a_word_of_this_ru
 def of_role_elsewhere(change: Change) -> Change:
     """Nobody who is heard follows host 3."""
     return lambda pool: of_role(1, master_address=address(2))(of_role(2, master_address=address(1))(change(pool)))
+
+
+# ------------------------------------------------------------------------------------------------ another machine's OFF
+
+
+def fallen(off: Guarded, *changes: Change, beside: dict[str, str] | None = None) -> str:
+    """Why an OFF that may be another machine's proves nothing: the device cannot tell which one it switches."""
+    said = {uuid(n): off.pool.live.agents[uuid(n)].hello.boot_id for n in (2, 3)} if beside is None else beside
+    pool = of_failover(beside=said, fence_attempts=(("bmc-1", 1),))(off.pool)
+    untold = record(
+        devices=replace(
+            pool.record.devices,
+            bonds={
+                **pool.record.devices.bonds,
+                "bmc-1": replace(pool.record.devices.bonds["bmc-1"], said=DeviceIdentity()),
+            },
+        )
+    )
+    mute = live(power={**pool.live.power, "bmc-1": replace(pool.live.power["bmc-1"], said=DeviceIdentity())})
+    for change in (untold, mute, *changes):
+        pool = change(pool)
+    d = Draft(pool, off.now, off.site)
+    assert d.failover is not None
+    first = min(agent.last_heard for host, agent in off.pool.live.agents.items() if host != uuid(1))
+    found = proofs._fallen_silent(d, uuid(1), first)
+    return "" if found is None else found.code
+
+
+def last_heard(n: int, at: Ms) -> Change:
+    def change(pool: Pool) -> Pool:
+        agent = replace(pool.live.agents[uuid(n)], last_heard=at)
+        return live(agents={**pool.live.agents, uuid(n): agent})(pool)
+
+    return change
+
+
+def test_an_off_that_took_another_machine_proves_nothing(off: Guarded) -> None:
+    """Whoever was heard when it was switched off is heard since, in that boot; else it may be his power that went."""
+    assert fallen(off) == ""
+    assert fallen(off, last_heard(3, 0)) == "ANOTHER_FELL_SILENT"
+    assert fallen(off, hello(3, boot_id="boot-3-2")) == "ANOTHER_FELL_SILENT"
+    without = {host: agent for host, agent in off.pool.live.agents.items() if host != uuid(3)}
+    assert fallen(off, live(agents=without)) == "ANOTHER_FELL_SILENT"
+    first = min(agent.last_heard for host, agent in off.pool.live.agents.items() if host != uuid(1))
+    assert fallen(off, last_heard(3, first - 1)) == "STALE"  # heard, and not yet since then
+    gone = {host: known for host, known in off.pool.record.hosts.items() if host != uuid(3)}
+    assert fallen(off, last_heard(3, 0), record(hosts=gone)) == ""  # it is no host of the pool any more
+    tells = record(devices=off.pool.record.devices)  # by its own word it switches this host's machine
+    for other in (of_failover(old_master=uuid(2)), of_failover(fence_attempts=()), tells):
+        assert fallen(off, last_heard(3, 0), other) == "", other
+    assert proofs._fallen_silent(after(off, record(failover=None)), uuid(1), 0) is None
+    assert fallen(off, last_heard(3, 0), beside={}) == ""

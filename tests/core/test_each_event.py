@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,11 +28,14 @@ from tests.core.test_second_thoughts import intended
 
 from poolwarden_collector.core import absorb as absorbing
 from poolwarden_collector.core import (
+    agentless,
     approval,
     binding,
     copies,
     designate,
+    elsewhere,
     engine,
+    in_place,
     lost,
     named,
     operator,
@@ -67,7 +71,7 @@ from poolwarden_collector.core.live import Pool, PowerState
 from poolwarden_collector.core.orders import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.questions import ground_of
 from poolwarden_collector.core.reasons import Cause, Reason, key_of
-from poolwarden_collector.core.record import Owed, Step
+from poolwarden_collector.core.record import Owed, OwedWork, Step
 from poolwarden_collector.core.verdict import OwnProbe, Verdict, Witness
 
 
@@ -427,3 +431,68 @@ def test_a_host_that_may_be_promoted_is_given_nothing_that_it_is_owed(g: Guarded
 
     assert given(step=Step.PROMOTING)  # somebody else is promoted
     assert not given(step=Step.CANDIDATE) and not given(step=Step.PROMOTING, candidate=uuid(3))
+
+
+def test_a_yes_about_unheard_hosts_covers_the_vms_of_those_alone_whose_vms_were_all_named(
+    g: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere.stakes, "vms", lambda d, host: (f"vm-{host[:8]}",))
+    monkeypatch.setattr(elsewhere.stakes, "names_all", lambda d, host: host == uuid(2))
+    d = after(g, record(asked=replace(g.pool.record.asked, open=None)))
+    assert elsewhere.named_vms(d, (uuid(2), uuid(3))) == ("vm-00000002",)
+
+
+# ---------------------------------------------------------------------------------------------- members without agents
+
+
+def test_a_yes_to_having_members_told_is_to_the_hosts_that_its_question_named(
+    h: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agentless, "_refusal", lambda *_: "")
+    monkeypatch.setattr(agentless, "_follows", lambda *_: "10.0.0.9")
+    ground = ground_of(Ask.RECOVER, uuid(1), Needs(), (), others=(uuid(3),))
+    asked = Question("q-1", 1, Ask.RECOVER, uuid(1), "what", (), Needs(), ground, hosts=(uuid(3),))
+
+    def told(*numbers: int) -> tuple[list[str], str]:
+        items = record(owed=tuple(Owed(uuid(n), OwedWork.REPOINT, uuid(1), 1) for n in numbers))
+        d = after(h, both(yes_to(asked), silent(*numbers), items))
+        found = agentless.approve(d, asked)
+        sent = [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
+        return sent, "" if isinstance(found, str) else found.code
+
+    assert told(3) == (["recover_members"], "") and told(2, 3) == ([], "asked-anew")
+
+
+def test_whoever_else_the_call_would_reach_is_named(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    for accounted in ((), (uuid(2),), (uuid(2), uuid(3))):
+        monkeypatch.setattr(agentless, "_accounted", lambda d, host, master, known=accounted: host in known)
+        left = agentless._unaccounted(after(h, both()), ())
+        assert left == tuple(host for host in (uuid(2), uuid(3)) if host not in accounted)
+
+
+def test_what_lies_there_is_started_with_only_if_it_is_what_was_forecast(
+    h: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now: Any = SimpleNamespace(host=uuid(1), source=uuid(2), placed=50)
+    file = PlacementView(True, 50, "restore_db")
+
+    def done(loads: PlacementView | None, kills: Any = (), covers: bool = True) -> str:
+        acts: list[str] = []
+        monkeypatch.setattr(in_place, "placements_of", lambda *_: loads)
+        monkeypatch.setattr(in_place, "kills_on", lambda *_: kills)
+        monkeypatch.setattr(in_place, "covered", lambda now, kills: len(kills) == 0 or covers)
+        for name in ("_remove", "_decide", "_late"):
+            monkeypatch.setattr(in_place, name, lambda *_, what=name: acts.append(what))
+        d = after(h, both())
+        agent = d.agent(uuid(1))
+        assert agent is not None
+        in_place._placed(d, now, agent)
+        (act,) = acts
+        assert (uuid(2) in d.live.in_place_passed) == (act == "_remove")
+        return act
+
+    vm = (kill("vm-7", 1),)
+    assert done(file) == "_decide" and done(file, vm) == "_decide"
+    assert done(file, vm, covers=False) == "_remove" and done(replace(file, generation=49)) == "_remove"
+    assert done(replace(file, readable=False)) == "_remove"
+    assert done(None) == "_late" == done(file, Reason(Cause.DOMAINS, "not known"))

@@ -1,0 +1,137 @@
+"""Which copies of the database are believed, handed over, removed: each ground alone. As in ``test_each_step.py``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.core.known import Change, after, both, facts, hello, live, of_role, record, silent
+from tests.core.pool import Guarded, uuid
+
+from poolwarden_collector.core import copies, in_place_files, release, toolstack
+from poolwarden_collector.core.facts import Hold, OrderOutcome, Outcome, PlacementView, Role
+from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.live import Sent
+from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.owed import owed_id
+from poolwarden_collector.core.reasons import Cause
+from poolwarden_collector.core.record import Failover, Owed, Step
+from poolwarden_collector.core.verdict import Verdict
+
+
+@pytest.fixture(scope="module")
+def h() -> Guarded:
+    """A healthy pool of three; the copy of host 2 is newer than its master's file."""
+    pool = Guarded()
+    pool.run(20_000)
+    pool.pool = facts(2, lambda f: replace(f, database=replace(f.database, generation=60)))(pool.pool)
+    return pool
+
+
+def test_a_newer_copy_is_believed_of_a_listed_member_of_this_master_alone(
+    h: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def newer(*changes: Change, than: int = 59) -> tuple[str, ...]:
+        return in_place_files.newer_copies(after(h, both(*changes)), uuid(1), than)
+
+    assert newer() == (uuid(2),) and newer(than=60) == ()
+    assert newer(silent(2)) == () and newer(hello(2, capabilities=frozenset())) == ()
+    for other in ({"pool_conf": Role.BROKEN}, {"master_address": "10.0.0.9"}):
+        assert newer(of_role(2, **other)) == ()
+    assert newer(record(owed=(Owed(uuid(2), "tombstone", uuid(1), 1),))) == ()  # of another line
+    assert newer(record(listed=frozenset({uuid(1), uuid(3)}))) == ()
+    monkeypatch.setattr(copies, "ahead", lambda d, host: 1)
+    assert newer() == ()
+
+
+# ------------------------------------------------------------------------------------------------ what was placed
+
+REMOVAL = Owed(uuid(1), "remove-database", "", 5)
+HELD = both(facts(1, lambda f: replace(f, hold=Hold(4, True, True, 0))), of_role(1, serves_as_master=False))
+
+
+def littered(h: Guarded, *changes: Change) -> bool:
+    d = after(h, both(record(owed=(REMOVAL,)), HELD, *changes))
+    agent = d.agent(uuid(1))
+    assert agent is not None
+    return release._littered(d, uuid(1), agent)
+
+
+def test_a_database_may_lie_on_a_held_master_that_is_owed_its_removal(h: Guarded) -> None:
+    assert littered(h)
+    assert not littered(h, record(owed=())) and not littered(h, record(owed=(replace(REMOVAL, what="release"),)))
+    assert not littered(h, record(owed=(replace(REMOVAL, host=uuid(2)),)))
+    assert not littered(h, facts(1, lambda f: replace(f, hold=None)))
+    assert not littered(h, of_role(1, pool_conf=Role.MEMBER))
+
+
+def removal(h: Guarded, *changes: Change) -> tuple[bool, bool]:
+    """Is it owed no more, and is it ordered?"""
+    d = after(h, both(record(owed=(REMOVAL,), term=5), *changes))
+    release.owed_releases(d)
+    ordered = any(isinstance(e, SendOrder) and e.order.kind_name == "place_database" for e in d.effects)
+    return any(entry.kind is Kind.OWED_DONE for entry in d.entries), ordered
+
+
+def test_what_was_placed_on_a_held_master_is_removed_and_on_one_that_has_started_is_used_up(h: Guarded) -> None:
+    unable = hello(1, capabilities=h.pool.live.agents[uuid(1)].hello.capabilities - {in_place_files.CAPABILITY})
+    able = hello(1, capabilities=h.pool.live.agents[uuid(1)].hello.capabilities | {in_place_files.CAPABILITY})
+    assert removal(h, able, HELD) == (False, True)
+    assert removal(h, able) == (True, False) and removal(h, unable, HELD) == (True, False)
+    done = owed_id(REMOVAL, "remove", h.pool.live.agents[uuid(1)]) + ".1"
+    result = OrderOutcome(done, "place_database", Outcome.DONE)
+    assert removal(
+        h, able, HELD, live(sent={done: Sent(done, "place_database", uuid(1), 1, h.now, result, h.now)})
+    ) == (
+        True,
+        False,
+    )
+
+
+def released(h: Guarded, monkeypatch: pytest.MonkeyPatch, *changes: Change) -> tuple[bool, str]:
+    """Is the held master on record released, and what stands against it?"""
+    monkeypatch.setattr(release, "own_file_refusal", lambda *_: None)
+    item = Owed(uuid(1), "release", uuid(1), 5)
+    d = after(h, both(record(owed=(item,), term=5), HELD, *changes))
+    agent = d.agent(uuid(1))
+    assert agent is not None
+    why = release._obstacle(d, item, agent, Verdict.HEALTHY)
+    release.owed_releases(d)
+    ordered = any(isinstance(e, SendOrder) and e.order.kind_name == "toolstack_release" for e in d.effects)
+    return ordered, why.code.name if why is not None else ""
+
+
+def test_nobody_is_started_as_master_beside_one_that_serves_or_will(
+    h: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert released(h, monkeypatch) == (True, "")
+    for other in ({"serves_as_master": True}, {"pool_conf": Role.MASTER}, {"running": Role.MASTER}):
+        assert released(h, monkeypatch, of_role(2, **other)) == (False, Cause.SET_AS_MASTER.name), other
+    both_owed = record(owed=(Owed(uuid(1), "release", uuid(1), 5), REMOVAL))
+    assert not released(h, monkeypatch, both_owed)[0]  # what lies there goes first
+    decided = record(failover=Failover("f-9", uuid(1), "boot-1-1", 5, Step.DECIDED, uuid(2)))
+    assert not released(h, monkeypatch, decided)[0]
+
+
+# ------------------------------------------------------------------------------------------------ handed over
+
+
+def test_a_file_that_is_of_no_use_is_not_handed_over(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = facts(1, lambda f: replace(f, database=replace(f.database, generation=70)))
+
+    def handed(readable: bool = True, **of_this: Any) -> tuple[bool, str]:
+        """Is that over, and what came of it?"""
+        ends: list[str] = []
+        monkeypatch.setattr(toolstack, "_result", lambda d, f, placed, could, text: ends.append(text))
+        monkeypatch.setattr(toolstack, "_hand_over", lambda *_: ends.append("begun"))
+        monkeypatch.setattr(toolstack, "placements_of", lambda *_: PlacementView(readable, 70, "state.db"))
+        failover = Failover("f-9", uuid(1), "boot-1-1", 5, Step.CANDIDATE, uuid(2), **of_this)
+        d = after(h, both(newest, record(failover=failover, term=5)))
+        return toolstack._handed_over(d, failover), "; ".join(ends)
+
+    assert handed() == (False, "begun")
+    over, said = handed(readable=False)
+    assert over and "cannot be used" in said
+    over, said = handed(restless=True)
+    assert over and "did not come up" in said
