@@ -135,3 +135,22 @@ def test_a_file_that_is_of_no_use_is_not_handed_over(h: Guarded, monkeypatch: py
     assert over and "cannot be used" in said
     over, said = handed(restless=True)
     assert over and "did not come up" in said
+
+
+def test_the_newest_copy_is_read_and_lists_the_host_that_would_start_with_it(
+    h: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_place_files, "newer_copies", lambda *_: (uuid(2), uuid(3)))
+
+    def taken(passed: frozenset[str] = frozenset(), **of_host_2: Any) -> str:
+        """Whose copy it is; empty: nobody's."""
+        good = PlacementView(True, 60, "state.db", hosts=(uuid(1), uuid(2)))
+        files = {uuid(2): replace(good, **of_host_2), uuid(3): replace(good, generation=59)}
+        monkeypatch.setattr(in_place_files, "placements_of", lambda d, host: files[host])
+        found = in_place_files.readable(after(h, both()), uuid(1), 58, passed)
+        return found[0] if isinstance(found, tuple) else ""
+
+    assert taken() == uuid(2) and taken(hosts=()) == uuid(2)  # an agent that does not tell its hosts
+    for other in ({"hosts": (uuid(2),)}, {"readable": False}, {"generation": 58}):
+        assert taken(**other) == uuid(3), other  # type: ignore[arg-type]
+    assert taken(frozenset({uuid(2)})) == uuid(3) and taken(frozenset({uuid(2), uuid(3)})) == ""
