@@ -259,7 +259,7 @@ def _status(root: str) -> int:
 def _request(root: str, what: str, name: str) -> int:
     """A person's word on this host. It is for this boot, and never against a tombstone."""
     boot_id = files.read(root, files.BOOT_ID) or ""
-    host = (files.read(root, "etc/hostname") or "").split(".")[0]
+    host = files.host_name(root)
     try:
         state = stored(root)
     except (SlotError, ValueError) as error:
@@ -306,7 +306,7 @@ def _follow(root: str, address: str) -> int:
 
 def _forget(root: str, name: str, address: str) -> int:
     """Set durable state aside that cannot be read, so that this host starts as one that was told nothing."""
-    host = (files.read(root, "etc/hostname") or "").split(".")[0]
+    host = files.host_name(root)
     try:
         stored(root)
         return _no("durable state can be read: there is nothing to forget", "poolwarden-agent gate status")

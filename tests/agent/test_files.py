@@ -42,6 +42,14 @@ def test_a_pool_conf_that_is_gone_is_broken_as_it_is_to_xapi(tree):
     assert files.pool_conf(str(tree.root)) == (gate.UNREADABLE, "")
 
 
+@pytest.mark.parametrize(
+    "text,name", [("h1.example.org\n", "h1"), ("h1", "h1"), ("192.168.1.10\n", "192.168.1.10"), ("fd00::1", "fd00::1")]
+)
+def test_a_hosts_name(tree, text, name):
+    tree.put("etc/hostname", text)
+    assert files.host_name(str(tree.root)) == name
+
+
 def test_a_huge_file_is_not_read(tree):
     tree.put("etc/xensource/pool.conf", b"x" * 70000)
     assert files.pool_conf(str(tree.root)) == (gate.UNREADABLE, "")

@@ -58,14 +58,19 @@ def test_other_uuids_are_others(one: uuids.UUID, other: uuids.UUID) -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "x", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
-             "03000200-0400-0500-0006-000700080009"],
+             "03000200-0400-0500-0006-000700080009", "03d40274-0435-05dc-8506-010700080009",
+             "00010203-0405-0607-0809-0a0b0c0d0e0f", "03020100-0504-0706-0809-0a0b0c0d0e0f",
+             "12345678-1234-5678-90ab-cddeefaabbcc", "deadbeef-dead-beef-dead-beefdeadbeef",
+             "4c4c4544-0000-2010-8020-80c04f202020"],
 )  # fmt: skip
 def test_a_uuid_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
     assert not binding.forms(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["To Be Filled By O.E.M.", "0123456789", "Default string", "N/A", "abc", "0000000", " "]
+    "text",
+    ["To Be Filled By O.E.M.", "0123456789", "Default string", "N/A", "abc", "0000000", " ", "12345678", "1234567"]
+    + ["0123456789ABCDEF", "Not Available", "INVALID", "Serial Number", "SerialNumber", "Standard", "Not Settable"],
 )
 def test_a_serial_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
     both = DeviceIdentity(serials=(text,))

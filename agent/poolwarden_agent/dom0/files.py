@@ -10,7 +10,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Dict, Optional, Tuple
 
-from poolwarden_agent.core.gate import BROKEN, MASTER, MEMBER, UNREADABLE
+from poolwarden_agent.core.gate import BROKEN, MASTER, MEMBER, UNREADABLE, is_address
 
 POOL_CONF = "etc/xensource/pool.conf"
 BEFORE = "var/lib/poolwarden/pool.conf.before"
@@ -60,6 +60,12 @@ def pool_conf(root: str) -> Tuple[str, str]:
     path = os.path.join(root, POOL_CONF)
     gone = text is None and os.path.isdir(os.path.dirname(path)) and not os.path.lexists(path)
     return (BROKEN, "") if text is not None or gone else (UNREADABLE, "")
+
+
+def host_name(root: str) -> str:
+    """The host's own name without its domain; an address that somebody has put there is kept whole."""
+    name = read(root, "etc/hostname") or ""
+    return name if is_address(name) else name.split(".")[0]
 
 
 def write_pool_conf(root: str, address: str) -> None:

@@ -107,11 +107,11 @@ class Dom0(HostPort):
 
     def _read_identity(self) -> Identity:
         inventory = self._inventory
-        name = files.read(self._root, "etc/hostname") or inventory.get("INSTALLATION_UUID", "")
+        name = files.host_name(self._root) or inventory.get("INSTALLATION_UUID", "")
         known = self._bmc.look()
         return Identity(
             inventory.get("INSTALLATION_UUID", ""),
-            name.split(".")[0],
+            name,
             files.read(self._root, files.BOOT_ID) or "",
             files.read(self._root, "sys/class/dmi/id/product_uuid") or "",
             files.read(self._root, "sys/class/dmi/id/product_serial") or "",

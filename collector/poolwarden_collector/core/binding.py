@@ -39,12 +39,18 @@ from poolwarden_collector.core.power import is_bound
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.verdict import Verdict
 
-# What board vendors print into their examples and ship, in both orders.
-_SAMPLES = ("03000200040005000006000700080009", "00020003000400050006000700080009")
+# What board vendors print into their examples and ship: many machines have these, in either order of their bytes.
+_SAMPLES = frozenset(
+    {"03000200040005000006000700080009", "00020003000400050006000700080009", "000102030405060708090a0b0c0d0e0f"}
+    | {"123456781234567890abcddeefaabbcc", "deadbeefdeadbeefdeadbeefdeadbeef", "4c4c454400002010802080c04f202020"}
+)
+# One vendor's sample, with two bytes that differ from model to model.
+_SAMPLE_ENDS = ("03d40274043505", "0700080009")
 _LEFT_IN_PLACE = frozenset(
     {"tobefilledbyoem", "0123456789", "123456789", "1234567890", "default", "defaultstring", "notspecified"}
     | {"notapplicable", "none", "na", "null", "unknown", "empty", "systemserialnumber", "chassisserialnumber"}
-    | {"baseboardserialnumber", "notprovided", "oem", "oemserial"}
+    | {"baseboardserialnumber", "notprovided", "oem", "oemserial", "serialnumber", "notavailable", "notsettable"}
+    | {"1234567", "12345678", "0123456789abcdef", "invalid", "standard"}
 )
 _SHORTEST_SERIAL = 4
 
@@ -52,13 +58,17 @@ _SHORTEST_SERIAL = 4
 def forms(text: str) -> frozenset[bytes]:
     """A UUID's text as written, in SMBIOS's order, and both backwards; empty if it names no machine."""
     plain = text.replace("-", "").lower()
-    if len(plain) != 32 or set(plain) - set("0123456789abcdef") or plain in _SAMPLES:
+    if len(plain) != 32 or set(plain) - set("0123456789abcdef"):
         return frozenset()
     value = bytes.fromhex(plain)
-    if len(set(value)) == 1:
-        return frozenset()
     swapped = value[3::-1] + value[5:3:-1] + value[7:5:-1] + value[8:]
-    return frozenset({value, swapped, value[::-1], swapped[::-1]})
+    both = frozenset({value, swapped, value[::-1], swapped[::-1]})
+    return frozenset() if len(set(value)) == 1 or any(_is_sample(each.hex()) for each in both) else both
+
+
+def _is_sample(plain: str) -> bool:
+    begins, ends = _SAMPLE_ENDS
+    return plain in _SAMPLES or (plain.startswith(begins) and plain.endswith(ends))
 
 
 def serial(text: str) -> str:
