@@ -9,7 +9,7 @@ import pytest
 from tests.core.known import Change, after, both, facts, hello, live, of_role, record, silent
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import copies, in_place_files, release, toolstack
+from poolwarden_collector.core import copies, in_place, in_place_files, release, toolstack
 from poolwarden_collector.core.facts import Hold, OrderOutcome, Outcome, PlacementView, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
@@ -154,3 +154,13 @@ def test_the_newest_copy_is_read_and_lists_the_host_that_would_start_with_it(
     for other in ({"hosts": (uuid(2),)}, {"readable": False}, {"generation": 58}):
         assert taken(**other) == uuid(3), other  # type: ignore[arg-type]
     assert taken(frozenset({uuid(2)})) == uuid(3) and taken(frozenset({uuid(2), uuid(3)})) == ""
+
+
+def test_nobody_is_started_as_master_before_every_heard_member_has_told_its_role_since(h: Guarded) -> None:
+    at = min(h.pool.live.agents[uuid(n)].facts.observed.host or 0 for n in (2, 3))
+
+    def told(since: int | None, *changes: Change) -> bool:
+        return in_place._members_told(after(h, both(live(in_place_look=since), *changes)), uuid(1))
+
+    assert told(at - 1) and not told(at) and not told(None)  # as after a restart
+    assert not told(at, silent(2)) and told(at, silent(2, 3))  # who is not heard is asked about otherwise
