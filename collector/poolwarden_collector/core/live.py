@@ -209,6 +209,7 @@ class PoolLive:
     held_since: dict[HostId, Ms] = field(default_factory=dict)  # a hold that nothing owns, seen by this run
     gc_since: dict[HostId, Ms] = field(default_factory=dict)  # garbage collection held, as seen by this run
     owed_since: dict[tuple[HostId, str], Ms] = field(default_factory=dict)  # owed work, as seen by this run
+    repoint_begun: dict[HostId, tuple[str, Ms]] = field(default_factory=dict)  # of which failover, when it was told
     lingering: dict[tuple[str, HostId], Ms] = field(
         default_factory=dict
     )  # since when what goes on there (lingering.py)

@@ -186,9 +186,18 @@ def _its_turn(d: Draft, failover: Failover, host: HostId) -> bool:
 
 
 def _begun(d: Draft, failover: Failover, host: HostId) -> Ms:
-    """When this run first told the member; the beginning of the step where it has not, or an earlier run did."""
-    first = d.sent(f"{failover.orders}/repoint/{host}.1")
-    return max(first.at, d.live.step_since) if first is not None else d.live.step_since
+    """When this run first told the member; the beginning of the step where it has not, or an earlier run did.
+
+    A refused order is sent again under its own id: the first time counts, or its budget would never end.
+    """
+    known = d.live.repoint_begun.get(host)
+    if known is None or known[0] != failover.orders:
+        first = d.sent(f"{failover.orders}/repoint/{host}.1")
+        if first is None:
+            return d.live.step_since
+        known = (failover.orders, first.at)
+        d.change(repoint_begun={**d.live.repoint_begun, host: known})
+    return max(known[1], d.live.step_since)
 
 
 def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
