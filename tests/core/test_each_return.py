@@ -387,8 +387,10 @@ def test_a_member_is_owed_its_repointing_where_it_is_away_or_late(comes_back: Mo
     assert Kind.OWED not in written(moment, away, live(step_since=moment.now - gone + 1))
     assert Kind.OWED not in written(moment, silent(3), live(step_since=moment.now - gone))  # it is on its way
     elsewhere, budget = of_role(3, master_address=address(1)), moment.pool.policy.member_budget
-    assert Kind.OWED in written(moment, elsewhere, live(step_since=moment.now - budget, sent={}))
-    assert Kind.OWED not in written(moment, elsewhere, live(step_since=moment.now - budget + 1, sent={}))
+    assert Kind.OWED in written(moment, elsewhere, live(step_since=moment.now - budget, sent={}, repoint_begun={}))
+    assert Kind.OWED not in written(
+        moment, elsewhere, live(step_since=moment.now - budget + 1, sent={}, repoint_begun={})
+    )
     assert Kind.OWED not in written(moment, elsewhere, live(step_since=moment.now - budget))  # its turn came later
 
 
