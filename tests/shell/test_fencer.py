@@ -287,7 +287,7 @@ async def test_an_agent_that_does_not_take_all_of_its_parameters_is_killed_befor
 ) -> None:
     """The action is the last line; an agent that reads none reboots by default."""
     did = tmp_path / "did"
-    agent = script(tmp_path, f"sleep 0.5; cat > /dev/null; echo rebooted > {did}; exit 0")
+    agent = script(tmp_path, f"sleep 0.2; cat > /dev/null; echo rebooted > {did}; exit 0")
     run = await run_agent(agent, {"ip": "x" * 10**6}, "status", 20.0)
     assert run.code != 0 and not did.exists()
     assert (await run_agent(agent, {"ip": "10.0.0.9"}, "status", 20.0)).code == 0 and did.exists()
