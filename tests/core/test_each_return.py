@@ -392,6 +392,9 @@ def test_a_member_is_owed_its_repointing_where_it_is_away_or_late(comes_back: Mo
         moment, elsewhere, live(step_since=moment.now - budget + 1, sent={}, repoint_begun={})
     )
     assert Kind.OWED not in written(moment, elsewhere, live(step_since=moment.now - budget))  # its turn came later
+    # Sent again under its own id: the first time counts.
+    told = {uuid(3): (f"{moment.pool.record.failover.orders}", moment.now - budget)}
+    assert Kind.OWED in written(moment, elsewhere, live(step_since=moment.now - 2 * budget, repoint_begun=told))
 
 
 def test_what_is_owed_already_is_not_pursued_here(comes_back: Moment) -> None:
