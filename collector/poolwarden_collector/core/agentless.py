@@ -12,7 +12,7 @@ Rules
 * It is owed work: a repointing that waits for an agent. Towards a verified master whose agent is heard, while no
   failover is open.
 * Its xapi is asked whom it follows, by the agents that are heard. One that names another address needs telling; one
-  that names the new master's is back, and is owed nothing.
+  that names the new master's is back, and is owed nothing. Whoever has only just booted is waited for: its agent comes.
 * Everybody whom the call would reach is accounted for: attached to the new master (by its agent's word or its xapi's
   own), proven off, or one of those that need telling. Whoever is on the way by its own agent is waited for; one host of
   which nothing is known, the old master above all, and it is not called.
@@ -38,6 +38,7 @@ from poolwarden_collector.core.proof import why_off
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS
 from poolwarden_collector.core.record import OwedWork
 
+AGENT_COMES_MS: Ms = 60_000
 FOLLOWS_WITHIN_MS: Ms = 180_000  # a fuse of ten seconds and a xapi's start, for the last of them
 
 
@@ -90,7 +91,12 @@ def _served(d: Draft) -> bool:
 def _to_be_told(d: Draft) -> tuple[HostId, ...]:
     """Those whose own xapi says that it follows somebody else, in the order of their names."""
     address = d.record.address_of(d.record.master)
-    return tuple(host for host in _owed(d) if _follows(d, host) not in ("", address))
+    return tuple(host for host in _owed(d) if _follows(d, host) not in ("", address) and _for_long(d, host))
+
+
+def _for_long(d: Draft, host: HostId) -> bool:
+    """Has it said so for longer than the agent of a host that boots takes to come after its xapi?"""
+    return any(d.now - word.since >= AGENT_COMES_MS for word in unheard.told(d, host).values())
 
 
 def _follows(d: Draft, host: HostId) -> str:
