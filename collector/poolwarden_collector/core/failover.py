@@ -49,6 +49,7 @@ from poolwarden_collector.core.verdict import Verdict
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 # A server's firmware, kernel and xapi take about two minutes; one that was only restarted says so within this.
+IN_VAIN_GAP_MS: Ms = 5_000  # a hold that nobody has found unproven for so long was waiting for something else
 HELD_REPORTED_MS: Ms = 10_000  # until a held agent has reported that nothing runs any more
 SUCCESSOR_TIME_MS: Ms = 150_000
 
@@ -305,18 +306,20 @@ def _fence(d: Draft, failover: Failover) -> None:
 
 def _prove(d: Draft, failover: Failover) -> None:
     """Steps FENCED and PROVED: a proof made now, a fresh look after it, and in the same pass the intent."""
-    if pending(d, failover) or _held_in_vain(d, failover) or not _candidate_stands(d, failover):
+    if pending(d, failover) or not _candidate_stands(d, failover):
         return
     failover = d.failover or failover
     proof = find_proof(d, failover)
     if isinstance(proof, Refusal):
-        _without_proof(d, failover, proof)
+        if not _held_in_vain(d, failover):
+            _without_proof(d, failover, proof)
         return
     if not looked(d, failover, proof):
         return
     refusal = last_look(d, failover, proof)
     if refusal:
-        block(d, failover, Blocker.LAST_LOOK, (refusal.key,), refusal.text)
+        if not _held_in_vain(d, failover):
+            block(d, failover, Blocker.LAST_LOOK, (refusal.key,), refusal.text)
         return
     unblock(d)
     if failover.step is Step.FENCED:
@@ -331,18 +334,21 @@ def _held_in_vain(d: Draft, failover: Failover) -> bool:
     """A master whose toolstack is held and whose agent is heard gets its xapi back where the hold comes to nothing.
 
     Else the pool would stand without a master for as long as nobody sees its port closed, and nobody can give his word
-    that a host is off whose agent is heard. While a person is asked it is his to answer.
+    that a host is off whose agent is heard. Only the time counts in which nothing but the proof is missing: while a
+    person is asked, or has paused the pool, it is his to go on.
     """
     old, asked = failover.old_master, d.record.question
     if failover.path is not Path.TOOLSTACK or d.heard(old) is None:
         return False
     if asked is not None and asked.failover == failover.id:
         return False
-    held = d.now - d.live.marks.get("fenced", d.live.step_since)
-    if held < d.policy.toolstack_budget:
+    since, last = d.live.in_vain
+    since = since if d.now - last <= IN_VAIN_GAP_MS else d.now
+    d.change(in_vain=(since, d.now))
+    if d.now - since < d.policy.toolstack_budget:
         return False
     why = failover.blocker or "nothing proves that it can do no harm"
-    abort(d, f"the toolstack of {d.name(old)} was held for {held / 1000:.0f} s in vain: {why}")
+    abort(d, f"the toolstack of {d.name(old)} was held for {(d.now - since) / 1000:.0f} s in vain: {why}")
     return True
 
 
