@@ -304,5 +304,5 @@ def test_without_pool_conf_database_and_pid_it_still_reports(agent, collector):
         os.unlink(agent.tree.path(path))
     agent.start()
     first = collector.stream().messages[1].report
-    assert first.role.pool_conf == pb.RoleFacts.KIND_UNSPECIFIED
+    assert first.role.pool_conf == pb.RoleFacts.BROKEN  # as to xapi, where the file is gone
     assert first.database.ha_armed == pb.TRISTATE_UNSPECIFIED and first.database.generation == 0
