@@ -38,6 +38,9 @@ from poolwarden_collector.core.proof import why_off
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS
 from poolwarden_collector.core.record import OwedWork
 
+ASK_MS: Ms = 8_000  # a word counts for 15 s
+ASK_SILENT_MS: Ms = 30_000
+ASKERS = 2
 AGENT_COMES_MS: Ms = 60_000
 FOLLOWS_WITHIN_MS: Ms = 180_000  # a fuse of ten seconds and a xapi's start, for the last of them
 
@@ -48,7 +51,7 @@ def look_after(d: Draft) -> None:
     silent = _owed(d)
     if not silent or d.failover is not None or not _served(d):
         return
-    unheard.ask(d, d.record.master)
+    _ask_roles(d, silent)
     for host in silent:
         if _follows(d, host) == d.record.address_of(d.record.master):
             done = f"{d.name(host)} follows {d.name(d.record.master)} now, as its own xapi says; its agent is not heard"
@@ -77,6 +80,15 @@ def approve(d: Draft, question: Question) -> str | No:
     d.change(recovering=(order_id, d.now))
     d.send(order_id, master, RecoverMembers(), ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=(Role.MASTER,)))
     return f"{d.name(master)} tells {_names(d, hosts)} to follow it"
+
+
+def _ask_roles(d: Draft, silent: tuple[HostId, ...]) -> None:
+    """Have two agents ask them whom they follow; seldom where nobody answers: a dead member may be owed for days."""
+    words = [word for host in silent for word in d.live.told.get(host, {}).values()]
+    answered = any(word.said is not Said.SILENT and d.now - word.at <= 2 * ASK_SILENT_MS for word in words)
+    if d.now - d.live.members_asked >= (ASK_MS if answered else ASK_SILENT_MS):
+        d.change(members_asked=d.now)
+        unheard.ask(d, d.record.master, ASKERS)
 
 
 def _owed(d: Draft) -> tuple[HostId, ...]:

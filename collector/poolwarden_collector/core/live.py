@@ -195,6 +195,7 @@ class PoolLive:
     # Boot, decision, term and ground of the last word on each gate.
     gate_words: dict[HostId, tuple[str, str, int, str]] = field(default_factory=dict)
     gates: dict[HostId, WaitingGate] = field(default_factory=dict)
+    members_asked: Ms = -1_000_000  # when members without an agent were asked last whom they follow
     recovering: tuple[str, Ms] | None = None  # the last pool.recover_slaves, since its order or else its answer
     role_asks: dict[HostId, str] = field(default_factory=dict)  # the last order by which an agent asks silent hosts
     told: dict[HostId, dict[HostId, Told]] = field(default_factory=dict)  # silent host -> who asked -> what it said

@@ -80,12 +80,16 @@ def missing(d: Draft, booting: HostId) -> tuple[HostId, ...]:
 # ------------------------------------------------------------------------------------------------ asking
 
 
-def ask(d: Draft, booting: HostId) -> None:
-    """Have the missing hosts asked for their role: each agent two of them at a time, the longest unasked first."""
+def ask(d: Draft, booting: HostId, most: int | None = None) -> None:
+    """Have the missing hosts asked for their role: each agent two of them at a time, the longest unasked first.
+
+    ``most``: by so many agents at the most, that of ``booting`` first.
+    """
     # safety: whoever has given any sign of life was not dark, and begins anew.
     d.change(dark={host: dark for host, dark in d.live.dark.items() if not lives(d, host)})
     silent = [host for host in missing(d, booting) if d.record.address_of(host)]
-    for asker in sorted(d.live.agents):
+    first = (lambda host: (host != booting, host)) if most is not None else None
+    for asker in sorted(d.live.agents, key=first)[:most]:
         targets = [host for host in silent if host != asker]
         if targets and _free(d, asker, booting):
             _ask(d, asker, targets)
