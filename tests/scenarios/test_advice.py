@@ -9,26 +9,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 from poolwarden_lab.story import play
-from poolwarden_lab.story.advice import Followed, Follower, commands, holes
+from poolwarden_lab.story.advice import Follower, commands, holes
 from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import read_file
 
 HERE = Path(__file__).parent
-STANDSTILLS = HERE.parent / "simulation" / "standstills"
-STORIES = sorted([*HERE.glob("*.txt"), *STANDSTILLS.glob("*.txt")])
-# One per kind of advice, for the full tier; the long one follows them all.
-FULL = ("s11-approve", "s13", "hold-beside-an-unheard-host", "paused", "needs-human", "copy-beside-an-unknown-vm")
+STANDSTILLS = sorted((HERE.parent / "simulation" / "standstills").glob("*.txt"))
+# One per kind of advice, for the full tier. The long one follows every story's (test_stories.py) and standstill's.
+FULL = ("s11-approve", "s13", "hold-beside-an-unheard-host", "copy-beside-an-unknown-vm")
 
 
-def _one(path: Path) -> ParameterSet:
-    mark = pytest.mark.slow if path.stem in FULL else pytest.mark.long
-    return pytest.param(path, marks=[mark], id=path.stem)
+@pytest.mark.parametrize("path", [HERE / f"{name}.txt" for name in FULL], ids=FULL)
+@pytest.mark.slow
+def test_every_advice_is_accepted(path: Path) -> None:
+    assert followed(path)
 
 
-def followed(path: Path) -> Follower:
+@pytest.mark.parametrize("path", STANDSTILLS, ids=lambda path: path.stem)
+@pytest.mark.long
+def test_every_advice_of_a_standstill_is_accepted(path: Path) -> None:
+    followed(path)
+
+
+def followed(path: Path) -> int:
+    """How many commands were followed; each was accepted."""
     made: list[Follower] = []
 
     def beside(stage: Stage) -> Follower:
@@ -36,19 +42,8 @@ def followed(path: Path) -> Follower:
         return made[0]
 
     play.play(read_file(path), beside)
-    return made[0]
-
-
-@pytest.mark.parametrize("path", [_one(path) for path in STORIES])
-def test_every_advice_is_accepted(path: Path) -> None:
-    follower = followed(path)
-    refused = [each.line if isinstance(each, Followed) else each for each in follower.followed if not _is_done(each)]
-    assert not refused and not follower.holes, "\n".join([*refused, *follower.holes])
-    assert follower.followed or path.stem not in FULL
-
-
-def _is_done(each: Followed | str) -> bool:
-    return isinstance(each, Followed) and each.status == 0
+    assert not made[0].refused, "\n".join(made[0].refused)
+    return len(made[0].followed)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from poolwarden_lab.story import play
+from poolwarden_lab.story.advice import Follower
+from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import read_file
 
 HERE = Path(__file__).parent
@@ -31,9 +33,18 @@ def test_there_are_stories() -> None:
 
 
 @pytest.mark.parametrize("path", [_one(path) for path in STORIES])
-def test_story(path: Path) -> None:
+def test_story(path: Path, request: pytest.FixtureRequest) -> None:
+    """The long tier follows what its alerts and refusals advise as well: in copies, so the story itself is the same."""
     script = read_file(path)
     assert script.why, "the comments at the top say why this story exists"
     assert script.golden is not None, "no golden log: read what `poolwarden lab story --write` gives, and explain it"
-    played = play.play(script)
+    follower: list[Follower] = []
+
+    def beside(stage: Stage) -> Follower:
+        follower.append(Follower(stage))
+        return follower[0]
+
+    follows = request.config.getoption("--tier") == "long"
+    played = play.play(script, beside if follows else None)
     assert played.code == play.AS_EXPECTED, "\n".join([*played.problems, *played.diff])
+    assert not follows or not follower[0].refused, "\n".join(follower[0].refused)

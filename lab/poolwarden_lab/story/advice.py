@@ -247,6 +247,12 @@ class Follower:
         self._replies = 0
         self._seen: set[tuple[str, tuple[str, ...]]] = set()
 
+    @property
+    def refused(self) -> list[str]:
+        """What was not accepted when it was followed, and what nobody could follow; a line each."""
+        failed = [each for each in self.followed if not isinstance(each, Followed) or each.status != 0]
+        return [each.line if isinstance(each, Followed) else each for each in failed] + self.holes
+
     def look(self) -> None:
         """After each event of the world."""
         for node, advice in self._news():
