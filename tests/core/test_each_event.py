@@ -450,6 +450,7 @@ def test_a_yes_to_having_members_told_is_to_the_hosts_that_its_question_named(
 ) -> None:
     monkeypatch.setattr(agentless, "_refusal", lambda *_: "")
     monkeypatch.setattr(agentless, "_follows", lambda *_: "10.0.0.9")
+    monkeypatch.setattr(agentless, "_for_long", lambda *_: True)
     ground = ground_of(Ask.RECOVER, uuid(1), Needs(), (), others=(uuid(3),))
     asked = Question("q-1", 1, Ask.RECOVER, uuid(1), "what", (), Needs(), ground, hosts=(uuid(3),))
 

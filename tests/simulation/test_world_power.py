@@ -141,7 +141,7 @@ def test_a_device_that_fails_reads_unknown_and_proves_nothing(mode: BmcMode, why
 
 def test_a_device_of_the_wrong_host_reads_and_switches_that_one() -> None:
     w = world(("bmc",))
-    w.set_bmc("bmc-h1", BmcMode.WRONG_HOST, other="bmc-h3")
+    w.set_bmc("bmc-h1", BmcMode.WRONG_HOST, other="h3")
     w.power_off("h3")
     assert w.bmc("h1").status(w.now, True)[0].value == "off"
     w.power_on("h3")

@@ -19,8 +19,8 @@ class Administrators(Ground):
     """What people do by hand. Raises NoSuchThing where xapi lets nobody in, or nobody is master."""
 
     def master_of(self, pool: GuardedPool) -> str:
-        """The one serving master. Raises NoSuchThing."""
-        masters = pool.masters()
+        """The one serving master; a host that was ejected serves a pool of its own. Raises NoSuchThing."""
+        masters = [name for name in pool.masters() if name not in pool.outcasts]
         if len(masters) != 1:
             raise NoSuchThing(f"there is not one serving master: {', '.join(masters) or 'nobody serves'}")
         return masters[0]
@@ -181,6 +181,7 @@ class Administrators(Ground):
         for each in place.pool.pool.hosts.values():
             each.domains.end(uuid)
         host.domains.create(uuid, vm)
+        place.pool.invariants.kills.moved(uuid)
 
     # ------------------------------------------------------------------------------------------ the pool's members
 

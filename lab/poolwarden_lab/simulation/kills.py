@@ -30,6 +30,9 @@ class Kills:
         self._promoted: dict[str, int] = {}  # hosts that we promoted, and when
         self._excused: dict[str, int] = {}  # kills on each host that were judged already
         self._ours: list[Kill] = []
+        self._moved: dict[
+            str, int
+        ] = {}  # VMs, by uuid, whose domain a person moved without telling any master, and when
 
     def carries_out(self, name: str, kind: str, refused: bool = False) -> None:
         """The agent of this host begins an order (or has refused it)."""
@@ -40,6 +43,10 @@ class Kills:
         """A new xapi runs there."""
         self._by_us[name] = name in self._ordered
         self._ordered.discard(name)
+
+    def moved(self, uuid: str) -> None:
+        """A domain was moved by hand, and no master was asked."""
+        self._moved[uuid] = self.world.now
 
     def promoted(self, name: str, by_us: bool) -> None:
         """A xapi was told to become master."""
@@ -53,10 +60,18 @@ class Kills:
         newly = any(self.world.now - self._promoted.get(master, -OURS_MS) < OURS_MS for master in [name, *masters])
         return newly or self._by_us.get(name, False)
 
+    def _foreseeable(self, kill: Kill) -> bool:
+        """Did it run there when the serving master was promoted? Whoever moves a domain behind its back kills it."""
+        begun = max((self._promoted.get(master, -OURS_MS) for master in self.world.masters()), default=-OURS_MS)
+        return self._moved.get(kill.uuid, begun) <= begun or begun == -OURS_MS
+
+    def _counts(self, kill: Kill, expected: set[str]) -> bool:
+        return kill.why != "migrated-away" and kill.name not in expected and self._foreseeable(kill)
+
     def ours(self, name: str, expected: set[str]) -> list[Kill]:
         """All kills so far that are Poolwarden's doing, those on this host judged now."""
         kills = self.world.pool.hosts[name].domains.kills
         fresh, self._excused[name] = kills[self._excused.get(name, 0) :], len(kills)
         if self._to_blame(name):
-            self._ours += [kill for kill in fresh if kill.why != "migrated-away" and kill.name not in expected]
+            self._ours += [kill for kill in fresh if self._counts(kill, expected)]
         return self._ours

@@ -137,7 +137,7 @@ class World(
         """An outlet cannot tell which machine it feeds: whoever set the pool up has attested each one."""
         for pool in self.pools.values():
             for name, device in pool.outlets():
-                self.run_until(partial(pool.reads_unbound, device), 60_000)
+                self.run_until(partial(pool.reads_unbound, device), 120_000)
                 host = pool.pool.hosts[name].uuid
                 typed, how = pool.record.name_of(host), "switched it off and saw that power supply go dark"
                 self.say("fence-bind", name, typed_name=typed, device=device, how=how)
