@@ -360,6 +360,7 @@ def test_a_promotion_happens_in_the_same_order_on_sockets_and_in_virtual_time() 
         assert rig.local("h3", "pool.emergency_reset_master", rig.addresses[1]) == Answer("")
         rig.wait_event("h2", "init-complete", 2)
         rig.wait_event("h3", "init-complete", 2)
+        rig.wait_event("h2", "enabled host=" + rig.tree("h3").uuid)
         on_sockets = rig.events[before:]
         new = rig.tcp("h2")
         new.xenapi.login_with_password("root", "xenroot", "1.0", "test")

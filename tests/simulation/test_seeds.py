@@ -1,8 +1,8 @@
 """Stories by chance: seeds of the normal run, and what the machinery around them promises.
 
-`make test` plays a hundred, the long tier seven hundred, ``poolwarden lab simulate`` any number. A seed that fails is kept
-by ``poolwarden lab simulate --seed N --runs 1`` as a story under tests/regressions/, made small; it is a test of its
-own from then on.
+`make test` plays a hundred, the long tier seven hundred, ``poolwarden lab simulate`` any number. A seed that fails is
+kept by ``poolwarden lab simulate --seed N --runs 1`` as a story under tests/regressions/, made small; it is a test of
+its own from then on.
 """
 
 from __future__ import annotations
