@@ -32,6 +32,7 @@ MYPY_OVER = ("collector", "lab")
 TIERS = ("quick", "full", "long")
 # Files share nothing but the machine. What works is spread test by test; what waits keeps a file's lab to one worker.
 WORKING = ("--numprocesses=auto", "--dist=worksteal")
+QUICKLY = (f"--numprocesses={(os.cpu_count() or 1) + 2}", "--dist=worksteal")  # nothing else runs beside it
 WAITING = ("--numprocesses=3", "--dist=loadfile")
 WAITS = ("tests/lab", "tests/fencing", "tests/packaging")
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
@@ -69,7 +70,7 @@ def steps(with_python36: bool, tier: str = "full") -> list[Step]:
         Step("ruff check", (py, "-m", "ruff", "check", "--quiet", ".")),
         Step("ruff format", (py, "-m", "ruff", "format", "--check", "--quiet", ".")),
         Step("mypy strict", (py, "-m", "mypy", *MYPY_OVER), lane="types"),
-        Step("pytest, what works", (*tests, *WORKING, *works), is_pytest=True),
+        Step("pytest, what works", (*tests, *(QUICKLY if tier == "quick" else WORKING), *works), is_pytest=True),
     ]
     if tier == "quick":
         return wanted
