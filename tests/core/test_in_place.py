@@ -21,6 +21,8 @@ from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import OwedWork
 from poolwarden_collector.core.status import status
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 WEB = running("vm-web", uuid(1), "web")
 
 
