@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.pool import Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
@@ -10,6 +11,8 @@ from poolwarden_collector.core.facts import OrderOutcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.readiness import not_ready
+
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
 
 def away(g: Guarded, *numbers: int) -> None:

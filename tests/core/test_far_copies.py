@@ -14,6 +14,8 @@ from poolwarden_collector.core.record import PoolRecord, fold
 
 from .pool import POOL, QUIET, Guarded, uuid
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 LEAP = Policy().generation_leap
 
 

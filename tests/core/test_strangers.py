@@ -16,6 +16,8 @@ from poolwarden_collector.core.strangers import TOLD_AFTER_MS
 
 from .pool import POOL, Guarded, Host, address, uuid
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 
 class Claimed(Guarded):
     """Host 9 holds a valid certificate, says that it is of this pool, and has the newest database of all."""

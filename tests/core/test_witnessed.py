@@ -12,6 +12,8 @@ from poolwarden_collector.core.orders import Order
 
 from .pool import Guarded, Host, address, uuid
 
+pytestmark = pytest.mark.slow  # minutes of a pool's life in each
+
 
 class Asked(Guarded):
     """Whoever asks the promoted host for its role is told ``said``; None: the agent brings no word."""
