@@ -65,9 +65,10 @@ from poolwarden_collector.core.facts import (
     Probe,
     ProbeOutcome,
     Role,
+    Said,
 )
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, PowerState
+from poolwarden_collector.core.live import Pool, PowerState, Told
 from poolwarden_collector.core.orders import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.questions import ground_of
 from poolwarden_collector.core.reasons import Cause, Reason, key_of
@@ -207,8 +208,10 @@ def question(kind: Ask, host: str, vm: str, others: tuple[str, ...]) -> Question
     return Question("q-1", 1, kind, host, "what", (), Needs(1), ground, vms=(vm,))
 
 
-def yes_to(asked: Question) -> Change:
-    return lambda pool: record(asked=replace(pool.record.asked, open=asked))(pool)
+def yes_to(asked: Question, denied: str = "") -> Change:
+    """It is asked; ``denied``: the ground of another question, that somebody has said no to."""
+    no = {denied: "denied by bob"} if denied else {}
+    return lambda pool: record(asked=replace(pool.record.asked, open=asked, denied=no))(pool)
 
 
 def kill(vm: str, n: int) -> Kill:
@@ -221,32 +224,35 @@ def test_a_yes_to_a_repair_is_to_the_vms_that_its_question_named(h: Guarded, mon
         repair, "diagnose", lambda *_: repair.Remedy("repoint", Reason(Cause.ROLE, "it follows nobody"))
     )
 
-    def repaired(*vms: str) -> tuple[bool, str]:
+    def repaired(*vms: str, denied: str = "") -> tuple[bool, str]:
         monkeypatch.setattr(repair, "at_stake", lambda *_: tuple(kill(vm, 3) for vm in vms))
-        d = after(h, both(yes_to(asked), live(troubles={uuid(3): 1})))
+        d = after(h, both(yes_to(asked, denied), live(troubles={uuid(3): 1})))
         found = repair.approve(d, asked, next(iter(repair.PERMITTING)), 1, "alice")
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         return ordered, "" if isinstance(found, str) else found.code if found is not None else "later"
 
     assert repaired("vm-7") == (True, "") and repaired() == (True, "")
     assert repaired("vm-8") == (False, "asked-anew") and repaired("vm-7", "vm-8") == (False, "asked-anew")
+    no = question(Ask.REPAIR, uuid(3), "vm-8", ("repoint",)).ground
+    assert repaired("vm-8", denied=no) == (False, "asked-anew")
 
 
 def test_a_yes_to_a_restart_is_to_the_vms_that_its_question_named(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = question(Ask.RESTART, uuid(1), "vm-7", ())
     monkeypatch.setattr(restart, "placements_of", lambda *_: PlacementView(True, 50, "state.db"))
 
-    def restarted(*vms: str) -> tuple[bool, str]:
+    def restarted(*vms: str, denied: str = "") -> tuple[bool, str]:
         kills = tuple(kill(vm, 1) for vm in vms)
         obstacle = restart.Obstacle(Reason(Cause.KILLS, "it would kill"), kills=kills) if kills else None
         monkeypatch.setattr(restart, "_obstacle", lambda *_: obstacle)
-        d = after(h, yes_to(asked))
+        d = after(h, yes_to(asked, denied))
         found = restart.approve(d, asked, Verdict.XAPI_HUNG, 1, "alice")
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         return ordered, "" if isinstance(found, str) else found.code if found is not None else "later"
 
     assert restarted("vm-7") == (True, "") and restarted() == (True, "")
     assert restarted("vm-8") == (False, "asked-anew") and restarted("vm-7", "vm-8") == (False, "asked-anew")
+    assert restarted("vm-8", denied=question(Ask.RESTART, uuid(1), "vm-8", ()).ground) == (False, "asked-anew")
 
 
 def test_a_yes_to_a_failover_is_to_the_vms_that_its_question_named(g: Guarded) -> None:
@@ -440,6 +446,8 @@ def test_a_yes_about_unheard_hosts_covers_the_vms_of_those_alone_whose_vms_were_
     monkeypatch.setattr(elsewhere.stakes, "names_all", lambda d, host: host == uuid(2))
     d = after(g, record(asked=replace(g.pool.record.asked, open=None)))
     assert elsewhere.named_vms(d, (uuid(2), uuid(3))) == ("vm-00000002",)
+    other = after(g, yes_to(question(Ask.RESTART, uuid(1), "vm-7", ())))  # of VMs that a question without hosts names
+    assert elsewhere.named_vms(other, ()) == ()
 
 
 # ---------------------------------------------------------------------------------------------- members without agents
@@ -454,14 +462,26 @@ def test_a_yes_to_having_members_told_is_to_the_hosts_that_its_question_named(
     ground = ground_of(Ask.RECOVER, uuid(1), Needs(), (), others=(uuid(3),))
     asked = Question("q-1", 1, Ask.RECOVER, uuid(1), "what", (), Needs(), ground, hosts=(uuid(3),))
 
-    def told(*numbers: int) -> tuple[list[str], str]:
+    def told(*numbers: int, denied: str = "") -> tuple[list[str], str]:
         items = record(owed=tuple(Owed(uuid(n), OwedWork.REPOINT, uuid(1), 1) for n in numbers))
-        d = after(h, both(yes_to(asked), silent(*numbers), items))
+        d = after(h, both(yes_to(asked, denied), silent(*numbers), items))
         found = agentless.approve(d, asked)
         sent = [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
         return sent, "" if isinstance(found, str) else found.code
 
     assert told(3) == (["recover_members"], "") and told(2, 3) == ([], "asked-anew")
+    no = ground_of(Ask.RECOVER, uuid(1), Needs(), (), others=(uuid(2), uuid(3)))
+    assert told(2, 3, denied=no) == ([], "asked-anew")
+
+
+def test_nobody_is_taken_from_a_master_that_answers_and_is_no_host_of_the_pool(h: Guarded) -> None:
+    def living(address: str, answers: bool) -> list[str]:
+        said = {uuid(3): {uuid(2): Told(Said.FOLLOWS, h.now, 1, address, answers)}}
+        return agentless._living_strangers(after(h, live(told=said)), (uuid(3),))
+
+    own = h.pool.record.address_of(uuid(1))
+    assert living("10.0.0.9", True) == ["10.0.0.9"]
+    assert living("10.0.0.9", False) == [] and living(own, True) == []
 
 
 def test_whoever_else_the_call_would_reach_is_named(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ Rules
   that names the new master's is back, and is owed nothing. Whoever has only just booted is waited for: its agent comes.
 * Everybody whom the call would reach is accounted for: attached to the new master (by its agent's word or its xapi's
   own), proven off, or one of those that need telling. Whoever is on the way by its own agent is waited for; one host of
-  which nothing is known, the old master above all, and it is not called.
+  which nothing is known, the old master above all, and it is not called. Nor is it where somebody answers at the
+  address that they follow, and that is no host's of the pool.
 * Nobody sees which VMs run on such a member. A copy that is as new as the last file proves nothing of them: xapi writes
   its file up to five minutes after a VM has moved. So a person is asked, who can look there; his yes is to these hosts.
 * One call to one yes. What has come of it is seen by their xapis' own word, within ``FOLLOWS_WITHIN_MS``; then it is
@@ -72,7 +73,7 @@ def approve(d: Draft, question: Question) -> str | No:
     # safety: nobody sees their VMs, so the yes is to exactly these hosts.
     if hosts != question.hosts:
         _ask(d, hosts, at_once=True)
-        if (anew := questions.other_now(d, question)) is not None:
+        if (anew := questions.asked_no_more(d, question)) is not None:
             return anew
     order_id = d.fresh_id("recover")
     text = f"{d.name(master)} is to tell {_names(d, hosts)} that it is their master (pool.recover_slaves)"
@@ -133,6 +134,14 @@ def _accounted(d: Draft, host: HostId, master: HostId) -> bool:
     return bool(why_off(d, host)) or _follows(d, host) == d.record.address_of(master)
 
 
+def _living_strangers(d: Draft, told: tuple[HostId, ...]) -> list[str]:
+    """The addresses that they follow, at which somebody answers who is none of the pool's hosts."""
+    known = {d.record.address_of(host) for host in d.record.hosts}
+    words = [word for host in told for word in unheard.told(d, host).values()]
+    # safety: that may be a master that serves them, made by another hand; nobody is taken from it.
+    return sorted({word.follows for word in words if word.followed_answers and word.follows not in known})
+
+
 def _refusal(d: Draft, told: tuple[HostId, ...]) -> str:
     """Why the new master is not made to tell them now, in one clause; empty if it may, once it is asked."""
     agent, name, address = d.heard(d.record.master), d.name(d.record.master), d.record.address_of(d.record.master)
@@ -140,6 +149,8 @@ def _refusal(d: Draft, told: tuple[HostId, ...]) -> str:
         return firm.text
     if agent is None or "recover_members" not in agent.hello.capabilities:
         return f"the agent of {name} cannot have it told"
+    if living := _living_strangers(d, told):
+        return f"{' and '.join(living)}, which they follow, answers and is no host of this pool that is known"
     if unknown := _unaccounted(d, told):
         return f"it would reach {_names(d, unknown)} as well, of which it is not known whether it is off or attached"
     entry = entry_of(d, d.record.master, d.record.master)
@@ -156,7 +167,8 @@ def _ask(d: Draft, hosts: tuple[HostId, ...], at_once: bool = False) -> None:
     names, master, one = _names(d, hosts), d.name(d.record.master), len(hosts) == 1
     address = d.record.address_of(d.record.master)
     agent, xapi = ("its agent is", "its xapi follows") if one else ("their agents are", "their xapis follow")
-    what = f"{names}: {agent} not heard, and {xapi} a master that is gone; {master} can tell {'it' if one else 'them'}"
+    what = f"{names}: {agent} not heard, and {xapi} a master that was succeeded; "
+    what += f"{master} can tell {'it' if one else 'them'}"
     what += elsewhere.last_seen(d, hosts)
     stakes = (
         f"xapi there restarts and terminates each running VM that {master} does not place there, and nobody here sees "

@@ -204,7 +204,7 @@ def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: 
     reads_on = question.kind is Ask.SHOOT and power.power is Power.ON
     if reads_on:
         ask_shot(d, question.host, at_once=True)
-        if (anew := questions.other_now(d, question)) is not None:
+        if (anew := questions.asked_no_more(d, question)) is not None:
             return anew
     best = next((r for r in rank(d, question.host, None) if not r.limitation), None)
     old = copies.too_old(d, best.host) if best is not None and question.kind is Ask.SHOOT else None

@@ -74,8 +74,8 @@ def last_seen(d: Draft, hosts: tuple[HostId, ...]) -> str:
 
 def named_vms(d: Draft, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     """The VMs last seen on these hosts, by uuid, where the question names every one of them; else none."""
-    if (asked := d.record.question) is not None and asked.hosts == hosts:
-        return asked.vms
+    if (asked := d.record.question) is not None and hosts and asked.hosts == hosts:
+        return asked.vms  # as they were named when it was put
     seen = {host: stakes.vms(d, host) for host in hosts}
     # safety: a yes that accepts kills covers VMs that were called by name, and no others.
     return tuple(vm for host, vms in seen.items() if stakes.names_all(d, host) for vm in vms)

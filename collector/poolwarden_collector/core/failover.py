@@ -48,9 +48,9 @@ from poolwarden_collector.core.verdict import Verdict
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
-# A server's firmware, kernel and xapi take about two minutes; one that was only restarted says so within this.
 IN_VAIN_GAP_MS: Ms = 5_000  # a hold that nobody has found unproven for so long was waiting for something else
 HELD_REPORTED_MS: Ms = 10_000  # until a held agent has reported that nothing runs any more
+# A server's firmware, kernel and xapi take about two minutes; one that was only restarted says so within this.
 SUCCESSOR_TIME_MS: Ms = 150_000
 
 

@@ -402,7 +402,7 @@ def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -
     if not found:
         return No("unsafe", "neither its database nor a newer copy can be read")
     start = _ask(d, now, found, at_once=True)
-    if (anew := questions.other_now(d, question)) is not None:
+    if (anew := questions.asked_no_more(d, question)) is not None:
         return anew
     if len(start.kills) > kill:
         step = questions.approve_command(question.id, Needs(kill=len(start.kills)))

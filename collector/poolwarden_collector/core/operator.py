@@ -54,14 +54,17 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
     if isinstance(answer, No):
         _refuse(d, said, answer)
     elif answer:
-        d.do(Reply(said.request_id, True, answer))
+        d.do(Reply(said.request_id, True, _named(d, answer)))
 
 
 def _refuse(d: Draft, said: OperatorSaid, no: No) -> None:
     d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
-    # Every next step names this pool, so that it can be typed as it stands.
-    step = re.sub(r"\bPOOL\b", d.record.name or d.record.pool, no.next_step)
-    d.do(Reply(said.request_id, False, no.why, no.code, step))
+    d.do(Reply(said.request_id, False, no.why, no.code, _named(d, no.next_step)))
+
+
+def _named(d: Draft, text: str) -> str:
+    """Every command in an answer names this pool, so that it can be typed as it stands."""
+    return re.sub(r"\bPOOL\b", d.record.name or d.record.pool, text)
 
 
 def _pause(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:

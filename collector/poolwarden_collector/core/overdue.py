@@ -63,5 +63,9 @@ def _ends(d: Draft, item: Owed, name: str) -> str:
     )
     if item.what == "declare-dead":
         return f"{wait}; or by hand: poolwarden declare-dead {name}"
+    if item.what == "repoint" and not heard:
+        address = d.record.address_of(d.record.master)
+        wait += ". If it runs: start its agent, or on it, after a look at its VMs: xe pool-emergency-reset-master "
+        wait += f"master-address={address}"
     gone = f"If {name} never comes back: xe host-forget (the master no longer lists it then, and nothing is owed to it)"
     return f"{wait}. {gone}"

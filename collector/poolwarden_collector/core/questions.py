@@ -126,6 +126,17 @@ def other_now(d: Draft, question: Question) -> No | None:
     return No("asked-anew", f"what is at stake has changed: {now.what}", approve_command(now.id, now.needs))
 
 
+def asked_no_more(d: Draft, question: Question) -> No | None:
+    """The same where it has certainly just been asked again: the ground of now may be one that somebody has denied."""
+    anew = other_now(d, question)
+    if anew is not None or d.record.question is not None:
+        return anew
+    # safety: a yes to one ground is none to another, least of all to one that was answered with a no.
+    why = "; ".join(d.record.asked.denied.values())
+    step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew"
+    return No("asked-anew", f"what is at stake has changed to what is not asked any more: {why}", step)
+
+
 def _settles(d: Draft, question: Question, kind: Ask) -> bool:
     """Is the open question too young to be replaced? The master's matters never wait for a member's."""
     member = question.kind in OF_MEMBERS and kind not in OF_MEMBERS
@@ -205,7 +216,7 @@ TITLES = {
     Ask.UNHEARD: "master {} has vanished, and members are alive that are not heard: promote another host?",
     Ask.RESTART: "the xapi of master {} does not answer: restart it?",
     Ask.REPAIR: "{} is detached: repair it?",
-    Ask.RECOVER: "members without an agent follow a master that is gone: have {} tell them?",
+    Ask.RECOVER: "members without an agent follow a master that was succeeded: have {} tell them?",
 }
 
 

@@ -115,7 +115,7 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     if kills:
         # safety: asked as it stands now; the yes is to the VMs that its question named, and to no others.
         _ask(d, host, remedy, kills, at_once=True)
-        if (anew := questions.other_now(d, question)) is not None:
+        if (anew := questions.asked_no_more(d, question)) is not None:
             return anew
     if len(kills) > kill:
         names = ", ".join(item.name for item in kills)

@@ -237,7 +237,7 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     if obstacle is not None:
         # safety: asked as it stands now; the yes is to the VMs and tasks that its question named, and to no others.
         _ask(d, host, verdict, obstacle, at_once=True)
-        if (anew := questions.other_now(d, question)) is not None:
+        if (anew := questions.asked_no_more(d, question)) is not None:
             return anew
     if len(kills) > kill:
         step = questions.approve_command(question.id, Needs(kill=len(kills)))
@@ -245,7 +245,7 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     if obstacle is not None and obstacle.plan is not None:
         vms = tuple(each.vm for each in kills)
         in_place.begin(d, host, obstacle.plan, f"approved by {actor}, {len(kills)} VMs accepted", vms, actor)
-        return f"the xapi of {d.name(host)} is being restarted in place; poolwarden explain tells how far it is"
+        return f"the xapi of {d.name(host)} is being restarted in place; poolwarden explain POOL tells how far it is"
     order_restart(d, host, f"approved by {actor}, {len(kills)} VMs accepted", remedy=True, actor=actor)
     return f"the xapi of {d.name(host)} is being restarted; poolwarden host show {d.name(host)} tells when it answers"
 
