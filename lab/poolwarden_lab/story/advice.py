@@ -1,4 +1,4 @@
-"""Following advice: the commands that alerts and refusals print, given in a copy of the world at that very moment.
+"""Following advice: the commands that alerts and answers print, given in a copy of the world at that very moment.
 
 Rules
 -----
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.story.stage import Stage
 
 ANSWER_MS = 60_000  # a command that waits for evidence is answered by then
-_NO_WORD = r"(?!(?:or|and|says|tells|ends|shows|names)\b)"
+_NO_WORD = r"(?!(?:or|and|says|tells|ends|shows|names|reads|lists)\b)"
 _COMMAND = re.compile(rf"\bpoolwarden ([a-z][a-z-]*(?: {_NO_WORD}[^\s;,:()]*[^\s;,:().])*)")
 _SHELL = re.compile(r"\b((?:xe|systemctl|poolwarden-agent) [^;,()]*)")
 _LATER = re.compile(r"\bonce\b[^.;]*$", re.IGNORECASE)  # what stands right before a command that is not for now
@@ -276,7 +276,10 @@ class Follower:
                         for given in commands(alert.body):
                             yield node, Advice(given, alert.body, alert.title, stage.now)
         for _, node, reply in world.replied[self._replies :]:
-            if not reply.accepted:
+            if reply.accepted:
+                for given in commands(reply.text):
+                    yield node, Advice(given, reply.text, f"accepted: {reply.text}", stage.now)
+            else:
                 self.holes += [f"{reply.text}: {hole}" for hole in holes(reply.next_step)]
                 for given in commands(reply.next_step):
                     yield node, Advice(given, reply.next_step, f"refused: {reply.text}", stage.now)
