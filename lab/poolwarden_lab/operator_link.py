@@ -112,17 +112,17 @@ async def wait_healthy(
         async with asyncio.timeout(limit_s):
             while True:
                 pool = await link.pool()
-                if pool is not None and not _unready(pool, hosts):
+                if pool is not None and not unready(pool, hosts):
                     return pool
                 if reason := hopeless():
                     raise ChildProcessError(reason)
                 await asyncio.sleep(0.2)
     except TimeoutError:
-        why = _unready(pool, hosts) if pool is not None else "the collector does not answer, or no agent has reached it"
+        why = unready(pool, hosts) if pool is not None else "the collector does not answer, or no agent has reached it"
         raise TimeoutError(f"the pool is not healthy after {limit_s:.0f} s: {why}") from None
 
 
-def _unready(pool: pb.PoolStatus, hosts: int) -> str:
+def unready(pool: pb.PoolStatus, hosts: int) -> str:
     heard = [host.name for host in pool.hosts if host.agent_connected]
     if len(heard) < hosts:
         return f"{len(heard)} of {hosts} agents are connected ({', '.join(heard) or 'none'})"
@@ -135,10 +135,10 @@ def _unready(pool: pb.PoolStatus, hosts: int) -> str:
         host.name for host in pool.hosts if host.host_uuid != pool.master_uuid and not _sees(host, pool.master_uuid)
     ]
     if blind:
-        return f"{', '.join(blind)} has not reached the master's xapi yet"
+        return f"{', '.join(blind)} cannot witness the master's loss: not yet answered by its xapi"
     unbound = [host.name for host in pool.hosts if host.fence_device not in ("bound", "none")]
     return f"fence device of {', '.join(unbound)} is not bound yet" if unbound else ""
 
 
 def _sees(host: pb.HostStatus, master: str) -> bool:
-    return any(probe.target_uuid == master and probe.outcome == "answered" for probe in host.probes)
+    return any(probe.target_uuid == master and probe.outcome == "answered" and probe.counts for probe in host.probes)

@@ -10,6 +10,7 @@ from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.facts import Hold, HostFacts, Liveness, Power, Probe, ProbeOutcome
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.status import status
 
 from .pool import QUIET, Guarded, Host, uuid
 
@@ -38,6 +39,18 @@ def certified(**policy: object) -> Certified:
 def test_standing_remembers_the_certificate() -> None:
     g = certified()
     assert g.pool.record.standing == {uuid(2): "cert-1", uuid(3): "cert-1"}
+
+
+def counted(g: Certified) -> set[tuple[str, str]]:
+    return {(h.host_uuid, p.target_uuid) for h in status(g.pool, g.now, g.site).hosts for p in h.probes if p.counts}
+
+
+def test_the_status_says_whose_silence_would_count() -> None:
+    """Nobody's, until a probe of the master has been answered since it took the role; and only about that master."""
+    g = certified()
+    assert counted(g) == {(uuid(2), uuid(1)), (uuid(3), uuid(1))}
+    g.pool = replace(g.pool, record=replace(g.pool.record, standing={}))
+    assert counted(g) == set()
 
 
 def test_somebody_elses_xapi_at_the_masters_address_is_neither_life_nor_death() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from poolwarden.v1 import operator_pb2 as api
 from poolwarden_lab.configuration import collector_config, write_fence_agent
 from poolwarden_lab.lab_policy import SHORTENED, headline, policy_settings
-from poolwarden_lab.operator_link import Entry
+from poolwarden_lab.operator_link import Entry, unready
 from poolwarden_lab.places import PlaceError, make_places
 from poolwarden_lab.program import Program
 from poolwarden_lab.stories import STORIES, judge, phases
@@ -252,3 +253,16 @@ class TestJudge:
             entry("closed", 16_500),
         ]
         assert [ms for _, ms in phases(STORIES["power"], story, 0)] == [8_000, 100, 3_200, 100, 2_600, 2_500]
+
+
+def test_a_pool_is_waited_for_until_every_member_can_witness_the_masters_loss() -> None:
+    """A fault that comes before would leave the silence uncorroborated: no story could go on."""
+    probe = api.ProbeStatus(target_uuid="m", outcome="answered")
+    hosts = [
+        api.HostStatus(host_uuid="m", name="h1", agent_connected=True, fence_device="bound"),
+        api.HostStatus(host_uuid="s", name="h2", agent_connected=True, fence_device="bound", probes=[probe]),
+    ]
+    pool = api.PoolStatus(verdict="Healthy", master_uuid="m", hosts=hosts)
+    assert unready(pool, 2) == "h2 cannot witness the master's loss: not yet answered by its xapi"
+    pool.hosts[1].probes[0].counts = True
+    assert unready(pool, 2) == ""

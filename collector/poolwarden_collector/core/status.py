@@ -48,6 +48,7 @@ class ProbeStatus:
     outcome: str
     age_ms: int
     text: str
+    counts: bool  # its silence counts: it has been answered by that master's xapi since the role was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +402,15 @@ def _disk(d: Draft, x: Disk) -> DiskStatus:
 def _probes(d: Draft, host: HostId) -> tuple[ProbeStatus, ...]:
     agent = d.agent(host)
     probes = agent.facts.probes if agent is not None else ()
+    stands = d.record.master if host in d.record.standing else ""
     return tuple(
-        ProbeStatus(p.target, d.name(p.target), p.outcome.value, max(0, d.now - p.probed_at), p.text) for p in probes
+        ProbeStatus(
+            p.target,
+            d.name(p.target),
+            p.outcome.value,
+            max(0, d.now - p.probed_at),
+            p.text,
+            bool(stands) and p.target == stands,
+        )
+        for p in probes
     )

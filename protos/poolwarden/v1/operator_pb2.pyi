@@ -914,11 +914,14 @@ class ProbeStatus(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     AGE_MS_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
     target_uuid: builtins.str
     target_name: builtins.str
     outcome: builtins.str
     age_ms: builtins.int
     text: builtins.str
+    counts: builtins.bool
+    """its silence counts: it has been answered there since that master took the role"""
     def __init__(
         self,
         *,
@@ -927,8 +930,9 @@ class ProbeStatus(google.protobuf.message.Message):
         outcome: builtins.str = ...,
         age_ms: builtins.int = ...,
         text: builtins.str = ...,
+        counts: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "outcome", b"outcome", "target_name", b"target_name", "target_uuid", b"target_uuid", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "counts", b"counts", "outcome", b"outcome", "target_name", b"target_name", "target_uuid", b"target_uuid", "text", b"text"]) -> None: ...
 
 global___ProbeStatus = ProbeStatus
 
