@@ -93,7 +93,11 @@ def ahead(d: Draft, host: HostId) -> int:
     truthful copy is ahead of it by what is changed in 5 min: tens of thousands, not millions.
     """
     agent = d.agent(host)
-    generation = agent.facts.database.generation if agent is not None else 0
+    return leap(d, agent.facts.database.generation if agent is not None else 0)
+
+
+def leap(d: Draft, generation: int) -> int:
+    """The same of a copy's generation, wherever that lies."""
     more = generation - last_known(d)
     return more if more > d.policy.generation_leap else 0
 

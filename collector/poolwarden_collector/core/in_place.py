@@ -31,25 +31,28 @@ Rules
   for as long as a master's may, the host has booted anew, another term, HA, mode observe, or a step beyond its time. A
   new term is taken then, and the host is owed the removal of what may lie there and, after that, its release.
 * Nothing of it is done in a failover, and a failover that is decided ends it first.
+* A yes to VMs that are killed counts as any other does (questions.py): in this run, and for its time. Then it is asked
+  again, also where the start is decided already.
+* Every release is sent on what is true then, the first one and any later one.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from poolwarden_collector.core import questions
+from poolwarden_collector.core import copies, questions
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
 from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms, Outcome
 from poolwarden_collector.core.held_restart import InPlace
-from poolwarden_collector.core.in_place_files import CAPABILITY, Plan, Start, covered, other_masters, starts
+from poolwarden_collector.core.in_place_files import CAPABILITY, Plan, Start, accepted, covered, other_masters, starts
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import HandOver, PlaceDatabase, Preconditions, ToolstackFence, ToolstackRelease
 from poolwarden_collector.core.permission import behind, deposed, paused
-from poolwarden_collector.core.placements import forget_placements, placements_of, unreadable
+from poolwarden_collector.core.placements import forget_placements, placements_of
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
 from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.verdict import Verdict
@@ -62,13 +65,14 @@ STEP_LIMIT_MS: Ms = 120_000
 UNANSWERED_MS: Ms = 30_000
 HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited
 _GROUNDS = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN)
-_UNDECIDED = (Verdict.SUSPECT, Verdict.LEARNING, Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
+_IDLE = (Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
+_UNDECIDED = (Verdict.SUSPECT, Verdict.LEARNING, *_IDLE)
 
 
 # ------------------------------------------------------------------------------------------------ beginning
 
 
-def begin(d: Draft, host: HostId, planned: Plan, why: str, accepted: tuple[str, ...] = (), actor: str = "") -> None:
+def begin(d: Draft, host: HostId, planned: Plan, why: str, vms: tuple[str, ...] = (), actor: str = "") -> None:
     """Take a term, journal the intent, and order the hold."""
     agent = d.heard(host)
     assert agent is not None
@@ -85,7 +89,7 @@ def begin(d: Draft, host: HostId, planned: Plan, why: str, accepted: tuple[str, 
         "boot": agent.hello.boot_id,
         "epoch": d.site.epoch,
         "order": order,
-        "accepted": list(accepted),
+        "accepted": list(vms),
         "own": own,
         "source": planned.source,
         "generation": planned.generation,
@@ -93,6 +97,7 @@ def begin(d: Draft, host: HostId, planned: Plan, why: str, accepted: tuple[str, 
     d.write(Entry(Kind.IN_PLACE_INTENT, text, data, "", term, actor or "poolwarden"))
     marks = {phase: at for phase, at in d.live.marks.items() if phase != "restarted"}
     d.change(marks=marks, in_place_at=("", d.now), in_place_look=None, in_place_passed=frozenset())
+    d.change(in_place_yes=d.now if vms else None)
     if d.record.in_place is not None:
         _order_hold(d, d.record.in_place, agent)
 
@@ -109,21 +114,27 @@ def _order_hold(d: Draft, now: InPlace, agent: AgentState) -> None:
 def go_on(d: Draft, verdict: Verdict) -> None:
     """Do what is due in the restart under way, or give it up."""
     now = d.record.in_place
+    if now is not None and (d.record.paused is not None or verdict in _IDLE):
+        _awaits(d, "")  # nothing can be done in it, and that is not its time
     if now is None or d.quiet or deposed(d) or behind(d) or d.site.blind:
+        return
+    agent = d.heard(now.host)
+    lifted = agent is not None and now.start is not None and agent.facts.hold is None
+    if agent is not None and lifted and _started(d, now, agent):
         return
     if d.record.paused is not None:
         _stands_still(d, now, paused(d))
-        return
-    agent = d.heard(now.host)
-    if agent is not None and now.start is not None and agent.facts.hold is None:
-        _started(d, now, agent)
         return
     if why := _ground_lost(d, now, verdict):
         give_up(d, why)
         return
     if agent is None or verdict in _UNDECIDED:
         return
-    if not _stopped(d, now, agent):
+    if lifted:
+        # Its agent was cut off between lifting the hold and the start: it is told again, by the same id.
+        if _seen_since(d, agent):
+            _start(d, now, agent)
+    elif not _stopped(d, now, agent):
         _await_stop(d, now, agent)
     elif _seen_since(d, agent):
         _go_on(d, now, agent)
@@ -198,10 +209,14 @@ def stands_at(d: Draft, now: InPlace) -> str:
 
 
 def _stands_still(d: Draft, now: InPlace, refusal: Reason) -> None:
-    name, pool = d.name(now.host), d.record.name or d.record.pool
-    title = f"{pool}: the restart of {name} in place stands still, its xapi stopped"
-    text = f"{name} is held for its restart in place, and that stands still: {refusal}. poolwarden resume {pool}"
-    questions.tell(d, Tell.XAPI, refusal, text, title)
+    name, pool, agent = d.name(now.host), d.record.name or d.record.pool, d.heard(now.host)
+    held = agent is not None and _stopped(d, now, agent)
+    title = f"{pool}: the restart of {name} in place stands still{', its xapi stopped' if held else ''}"
+    at = stands_at(d, now)
+    text = f"the restart of {name} in place stands still ({at}): {refusal}. poolwarden resume {pool}"
+    # How far it is makes it another alert: an order that was on its way is obeyed in a pause, too.
+    why = Reason(refusal.code, refusal.text, (*refusal.subjects, at))
+    questions.tell(d, Tell.XAPI, why, text, title)
 
 
 def _awaits(d: Draft, step: str) -> None:
@@ -292,14 +307,17 @@ def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
         give_up(d, f"neither the database of {d.name(now.host)} nor a newer copy can be read")
         return
     for start in found:
-        if covered(now, start.kills):
+        if covered(d, now, start.kills):
             if start.source:
                 _carry(d, now, agent, start)
             else:
-                _decide(d, now, agent, start)
+                _decide(d, now, agent, start, "forecast")
             return
     _awaits(d, "an answer")
     _ask(d, now, found)
+    if d.record.question is None and d.record.asked.denied:
+        # Held for an answer that was given: nobody would be asked, nor told.
+        give_up(d, "; ".join(d.record.asked.denied.values()))
 
 
 def _asking(d: Draft) -> bool:
@@ -349,12 +367,13 @@ def _placed(d: Draft, now: InPlace, agent: AgentState) -> None:
         _late(
             d, "placed", STEP_LIMIT_MS, f"what the file that was placed on {d.name(now.host)} would kill was not known"
         )
-    elif kills is None or loads.generation != now.placed or not covered(now, kills):
-        # safety: what lies there is not what was forecast; it is never started with.
+    elif kills is None or loads.generation != now.placed or copies.leap(d, now.placed) or not covered(d, now, kills):
+        # safety: what lies there is not what was forecast, or was another file by the time it was read; it is never
+        # started with.
         d.change(in_place_passed=d.live.in_place_passed | {now.source})
         _remove(d, now, agent)
     else:
-        _decide(d, now, agent, Start(now.source, now.placed, kills))
+        _decide(d, now, agent, Start(now.source, now.placed, kills), "placed")
 
 
 def _remove(d: Draft, now: InPlace, agent: AgentState) -> None:
@@ -399,8 +418,12 @@ def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -
     found = starts(d, now, agent)
     if found is None:
         return None
+    if now.start is not None:
+        found = tuple(each for each in found if not each.source)  # decided: it starts with what lies there
     if not found:
         return No("unsafe", "neither its database nor a newer copy can be read")
+    if any(covered(d, now, each.kills) for each in found):
+        return No("nothing-at-stake", "no running VM is at stake any more: it goes on by itself")
     start = _ask(d, now, found, at_once=True)
     if (anew := questions.asked_no_more(d, question)) is not None:
         return anew
@@ -410,7 +433,8 @@ def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -
     names = ", ".join(each.name for each in start.kills)
     text = f"{actor} accepts that the start of {d.name(now.host)} kills {names}"
     d.note(Kind.IN_PLACE_ACCEPTED, text, actor, host=now.host, vms=[each.vm for each in start.kills])
-    d.change(in_place_passed=frozenset())  # what was passed for the sake of these VMs is looked at again
+    # What was passed for the sake of these VMs is looked at again.
+    d.change(in_place_passed=frozenset(), in_place_yes=d.now)
     return f"{d.name(now.host)} is started; poolwarden host show {d.name(now.host)} tells when its xapi answers"
 
 
@@ -423,9 +447,11 @@ def _said(d: Draft, kills: tuple[Kill, ...]) -> str:
     return f"accepted to be killed: {', '.join(kill.name for kill in kills)}"
 
 
-def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
-    """Journal with which file it starts, at a term above the hold's; then the release."""
+def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start, step: str) -> None:
+    """Journal with which file it starts, at a term above the hold's; then the release. ``step``: what it ends."""
     if not _members_told(d, now.host):
+        # Whoever is heard and tells nothing new of its role holds this host no longer than any other step may.
+        _late(d, step, STEP_LIMIT_MS, "not every member that is heard has told its role since")
         return
     term, name = d.record.term + 1, d.name(now.host)
     # A lower term than the hold's gives no role back, and nothing of the hold's own term is obeyed from here on.
@@ -453,15 +479,19 @@ def _start_base(now: InPlace) -> str:
 def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
     """Send the release, and again while the hold stands; what it stands on is made anew before each."""
     assert now.start is not None
-    name, loads = d.name(now.host), placements_of(d, now.host)
-    late = _late(d, "start", STEP_LIMIT_MS, f"the hold of {name} was not seen lifted")
-    if late or loads is None or not _members_told(d, now.host):
+    name, loads, generation = d.name(now.host), placements_of(d, now.host), int(now.start["generation"])
+    kills = kills_on(d, now.host, loads) if loads is not None and loads.readable else None
+    same = loads is not None and (not generation or loads.generation == generation)
+    if isinstance(kills, tuple) and same and not covered(d, now, kills) and accepted(now, kills):
+        # safety: the yes that this start was decided on counts no more; it is asked again (questions.py).
+        _awaits(d, "an answer")
+        _ask(d, now, (Start(now.start["source"], generation or loads.generation if loads else 0, kills),))
         return
-    kills = kills_on(d, now.host, loads) if loads.readable else unreadable("its database", loads, now.host)
-    if isinstance(kills, Reason):
+    if _late(d, "start", STEP_LIMIT_MS, f"the xapi of {name} was not seen released"):
         return
-    generation = int(now.start["generation"])
-    if not covered(now, kills) or (generation and loads.generation != generation):
+    if loads is None or kills is None or isinstance(kills, Reason) or not _members_told(d, now.host):
+        return
+    if not covered(d, now, kills) or not same:
         give_up(d, f"what {name} would start with is not what it was to start with")
         return
     _release(d, now, agent)
@@ -476,8 +506,11 @@ def _release(d: Draft, now: InPlace, agent: AgentState) -> None:
     pursue(d, _start_base(now), agent, kind, Kind.RELEASE_INTENT, text)
 
 
-def _started(d: Draft, now: InPlace, agent: AgentState) -> None:
-    """The hold is lifted after the decision: by our release, or by somebody on that host."""
+def _started(d: Draft, now: InPlace, agent: AgentState) -> bool:
+    """The hold is lifted after the decision: by our release, or by somebody on that host. False: nothing was started.
+
+    Nothing is ordered by that: a pause does not hold it.
+    """
     assert now.start is not None
     base, name = f"{_start_base(now)}.", d.name(now.host)
     sent = [s for order, s in d.live.sent.items() if order.startswith(base)]
@@ -485,15 +518,13 @@ def _started(d: Draft, now: InPlace, agent: AgentState) -> None:
     results = [*(s.result for s in sent if s.result is not None), *kept]
     ours = any(r.outcome is not Outcome.REFUSED for r in results)
     if not results and not agent.facts.xapi.process:
-        # Its agent may have been cut off between lifting the hold and the start: it is told again, by the same id.
-        if not _late(d, "start", STEP_LIMIT_MS, f"the xapi of {name} was not seen to start"):
-            _release(d, now, agent)
-        return
+        return False
     if not results and sent and d.now - max(s.at for s in sent) < UNANSWERED_MS:
-        return
+        return True
     generation = int(now.start["generation"])
     which = f"the copy of {d.name(now.start['source'])} (generation {generation})" if generation else "its own file"
     how = f"it was told to start with {which}" if ours else "that was done on the host itself"
     text = f"the toolstack of {name} is held no more: {how}; nobody was promoted"
     order = max(sent, key=lambda s: s.at).order_id if sent and ours else ""
     d.note(Kind.IN_PLACE_ENDED, text, host=now.host, outcome="released", order=order, generation=generation)
+    return True

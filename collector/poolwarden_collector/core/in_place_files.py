@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import copies, strangers
+from poolwarden_collector.core import copies, questions, strangers
 from poolwarden_collector.core.candidate import Kill, kills_on, superseded
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, set_as_master
@@ -137,6 +137,12 @@ def starts(d: Draft, now: InPlace, agent: AgentState) -> tuple[Start, ...] | Non
     return tuple(found)
 
 
-def covered(now: InPlace, kills: tuple[Kill, ...]) -> bool:
-    # safety: by uuid; a yes to one VM is none to another.
+def covered(d: Draft, now: InPlace, kills: tuple[Kill, ...]) -> bool:
+    """May xapi be started although these VMs are killed: is there none, or was each said yes to?"""
+    # safety: by uuid; a yes to one VM is none to another, and one from before a restart or a long pause to none.
+    return not kills or (accepted(now, kills) and questions.counts_still(d, d.live.in_place_yes))
+
+
+def accepted(now: InPlace, kills: tuple[Kill, ...]) -> bool:
+    """Was the loss of each of these VMs said yes to, however long ago?"""
     return {kill.vm for kill in kills} <= set(now.accepted)

@@ -282,6 +282,7 @@ class PoolLive:
     in_place_at: tuple[str, Ms] = ("", 0)  # the step of a restart in place that is awaited, and since when in this run
     in_place_look: Ms | None = None  # what was seen of its host until then counts no more; None: its stop was not seen
     in_place_passed: frozenset[HostId] = frozenset()  # whose copy could not be carried, or is not what it was
+    in_place_yes: Ms | None = None  # when this run heard the yes to the VMs that its start may kill
     in_vain: tuple[Ms, Ms] = (0, -1_000_000)  # since when a held master is found unproven, and when it was last
     marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
     unsettled: dict[str, Unsettled] = field(default_factory=dict)  # by topic: alerts whose state has not lasted yet

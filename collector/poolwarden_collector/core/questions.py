@@ -320,10 +320,12 @@ def expires_in(d: Draft) -> Ms:
 
 def approval(d: Draft, failover: Failover) -> dict[str, Any]:
     """What was said yes to, in this run and not too long ago; empty if nothing was."""
-    at = d.live.approved_at
-    if failover.approval is None or at is None or d.now - at > d.policy.approval_valid:
-        return {}
-    return failover.approval
+    return failover.approval if failover.approval is not None and counts_still(d, d.live.approved_at) else {}
+
+
+def counts_still(d: Draft, at: Ms | None) -> bool:
+    """Does a yes still count that was heard at this instant of this run? None: it was heard by an earlier one."""
+    return at is not None and d.now - at <= d.policy.approval_valid
 
 
 def accepted_kills(d: Draft, failover: Failover) -> int:

@@ -196,8 +196,10 @@ def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reas
             poised = f"{d.name(others[0])} serves as master, or is set to: {name} is not started as one beside it"
             return Reason(Cause.SET_AS_MASTER, poised, others)
         why = own_file_refusal(d, item.host)
-        if why is not None:
+        if why is not None and why.code is Cause.KILLS:
             return why.within(f"{why}. Once these VMs run there no more (shut down from inside), it is released")
+        if why is not None:
+            return why
     return _failed(d, item, agent)
 
 

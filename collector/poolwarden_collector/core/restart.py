@@ -27,6 +27,7 @@ from poolwarden_collector.core.permission import firm_refusal, hold_refusal
 from poolwarden_collector.core.placements import killing, placements_of, unreadable
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Path
+from poolwarden_collector.core.release import own_file_refusal
 from poolwarden_collector.core.remedies import begin
 from poolwarden_collector.core.verdict import Verdict
 
@@ -278,7 +279,9 @@ def _restart_running(d: Draft) -> bool:
 def _being_released(d: Draft, host: HostId) -> bool:
     """What we hold ourselves is started by its release, which says why it is not (release.py), and has its time."""
     if any((item.host, item.what) == (host, "release") for item in d.record.owed):
-        return True
+        # One that has no file to start with is never released as master: only a successor ends its hold.
+        why = own_file_refusal(d, host)
+        return why is None or why.code is not Cause.UNREADABLE
     told = [sent.at for sent in d.live.sent.values() if sent.host == host and sent.kind == "toolstack_release"]
     return bool(told) and d.now - max(told) < d.policy.xapi_restart_budget
 
