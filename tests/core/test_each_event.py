@@ -501,7 +501,7 @@ def test_what_lies_there_is_started_with_only_if_it_is_what_was_forecast(
         acts: list[str] = []
         monkeypatch.setattr(in_place, "placements_of", lambda *_: loads)
         monkeypatch.setattr(in_place, "kills_on", lambda *_: kills)
-        monkeypatch.setattr(in_place, "covered", lambda now, kills: len(kills) == 0 or covers)
+        monkeypatch.setattr(in_place, "covered", lambda d, now, kills: len(kills) == 0 or covers)
         for name in ("_remove", "_decide", "_late"):
             monkeypatch.setattr(in_place, name, lambda *_, what=name: acts.append(what))
         d = after(h, both())

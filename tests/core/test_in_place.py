@@ -471,6 +471,19 @@ def late(g: Hung) -> None:
     g.on_order = obeys
 
 
+def test_a_yes_to_one_vm_starts_nothing_that_kills_another() -> None:
+    g = Hung()
+    everything_kills(g)
+    asked = g.until(Kind.ASKED, "newer than its own file")
+    said = g.say("approve", id=asked.data["id"], accept_kill="1")
+    assert said is not None and said.accepted
+    g.until(Kind.IN_PLACE_INTENT)
+    g.host(1).domains = ("vm-another",)
+    assert g.until(Kind.ASKED, "is not started").data["vms"] == ["vm-another"]
+    g.run(60_000)
+    assert not g.released()
+
+
 @pytest.mark.parametrize("when", [Kind.IN_PLACE_INTENT, Kind.HANDOVER_RESULT, Kind.IN_PLACE_START])
 def test_the_time_of_a_pause_is_none_of_its_steps(when: Kind) -> None:
     g = Hung()
