@@ -600,3 +600,12 @@ def test_where_no_file_can_be_read_after_the_stop_another_member_is_promoted() -
     g.until(Kind.IN_PLACE_ENDED, "can be read")
     g.until(Kind.DECIDED)
     assert not g.released()
+
+
+def test_a_placed_file_is_removed_where_its_xapi_could_not_write_it() -> None:
+    g = Hung()
+    g.until(Kind.HANDOVER_RESULT)
+    g.host(1).free = 0
+    g.until(Kind.IN_PLACE_REMOVED)
+    g.until(Kind.IN_PLACE_ENDED, limit=600_000)
+    assert not [k for k in g.released() if k.restore]

@@ -367,13 +367,25 @@ def _placed(d: Draft, now: InPlace, agent: AgentState) -> None:
         _late(
             d, "placed", STEP_LIMIT_MS, f"what the file that was placed on {d.name(now.host)} would kill was not known"
         )
-    elif kills is None or loads.generation != now.placed or copies.leap(d, now.placed) or not covered(d, now, kills):
+    elif (
+        kills is None
+        or loads.generation != now.placed
+        or not _has_room(d, agent)
+        or copies.leap(d, now.placed)
+        or not covered(d, now, kills)
+    ):
         # safety: what lies there is not what was forecast, or was another file by the time it was read; it is never
         # started with.
         d.change(in_place_passed=d.live.in_place_passed | {now.source})
         _remove(d, now, agent)
     else:
         _decide(d, now, agent, Start(now.source, now.placed, kills), "placed")
+
+
+def _has_room(d: Draft, agent: AgentState) -> bool:
+    """Can its xapi write what it loads? It starts with a placed file only if it can."""
+    root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
+    return root is not None and root.free_bytes >= d.policy.min_root_free_bytes
 
 
 def _remove(d: Draft, now: InPlace, agent: AgentState) -> None:
