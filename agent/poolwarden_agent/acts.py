@@ -7,7 +7,8 @@
   that may start xapi as master.
 """
 
-from typing import Callable, Tuple
+import threading
+from typing import Callable, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate
@@ -32,6 +33,16 @@ MOST_VMS = 100
 SLOW = tuple(sorted(SERVE_LIMIT_MS)) + ("locate_vms",)
 
 
+def loaded(state: gate.GateState, restore: Optional[int]) -> bool:
+    """Has xapi used up the database that was placed for it? From then on another file there is somebody else's."""
+    return state.placed is not None and state.placed.promoted and restore is None
+
+
+def for_no_start(state: gate.GateState) -> bool:
+    """Is a database placed here with which no start was ordered, or only one under the hold that stands?"""
+    return state.placed is not None and (gate.under_hold(state) or not state.placed.promoted)
+
+
 class Acts(object):
     """The acts of one host."""
 
@@ -39,6 +50,7 @@ class Acts(object):
         self._port = port
         self._keeper = keeper
         self._gc_seen = False  # has this process seen to the hold of garbage collection?
+        self._files = threading.Lock()  # of a placed database; taken after the keeper's lock, where both are
 
     def carry_out(self, order: gate.Order, message: pb.Order, now: gate.HostNow) -> Act:
         """Do it, within its own limits.
@@ -136,7 +148,11 @@ class Acts(object):
         piece = order.piece
         if piece is None or piece.remove:
             return self._remove_placed()
-        return self._port.place_piece(piece, chunk)
+        with self._files:
+            # safety: whoever ended the hold since this order was let pass has removed what lay there, for good.
+            if self._keeper.state.placed != gate.Placed(order.term, piece.generation, False):
+                return Act(gate.FAILED, "what it belongs to has been removed meanwhile")
+            return self._port.place_piece(piece, chunk)
 
     def hold_gc_again(self) -> str:
         """After a start of this agent: what holds garbage collection is gone with a reboot; what was done in words."""
@@ -150,6 +166,9 @@ class Acts(object):
         if self._keeper.state.placed is None:
             return ""
         with self._keeper.lock:
+            if loaded(self._keeper.state, self._port.restore_generation()):
+                self._keeper.change(lambda state: gate.with_placed(state, None))
+                return ""
             if not gate.left_behind(self._keeper.state, self._port.role()[0]):
                 return ""
             # safety: this host became master without the promotion that the file was for: it would roll the pool back.
@@ -157,15 +176,20 @@ class Acts(object):
         return "a database placed for another promotion was left behind: %s" % act.text
 
     def unplace(self) -> Act:
-        """Before a hold ends at somebody else's word than its release: what was placed under it is removed."""
-        if not gate.under_hold(self._keeper.state):
+        """Before a hold ends at somebody else's word than its release: what no start was ordered with is removed."""
+        if not for_no_start(self._keeper.state):
             return Act(gate.DONE, "no database is placed under the hold")
         return self._remove_placed()
 
+    def unplace_for_good(self) -> Act:
+        """Before this host is made a member: whatever is placed would be loaded when it is master again, and stale."""
+        return self._remove_placed()
+
     def _remove_placed(self) -> Act:
-        if self._keeper.state.placed is None:
-            return Act(gate.DONE, "no database is placed")
-        act = self._port.remove_placed()
-        if act.outcome == gate.DONE:
-            self._keeper.change(lambda state: gate.with_placed(state, None))
-        return act
+        with self._keeper.lock, self._files:
+            if self._keeper.state.placed is None:
+                return Act(gate.DONE, "no database is placed")
+            act = self._port.remove_placed()
+            if act.outcome == gate.DONE:
+                self._keeper.change(lambda state: gate.with_placed(state, None))
+            return act

@@ -207,9 +207,15 @@ class BootGate(object):
         if decided.state != self.decision.state:
             self._since_ms = self._port.mono_ms()
         self.decision = decided
-        if decided.follow and self._port.role()[0] == gate.MASTER:
+        if decided.follow and self._port.role()[0] == gate.MASTER and self._nothing_placed():
             self._port.write_member_conf(decided.follow)
         return decided
+
+    def _nothing_placed(self) -> bool:
+        """Is no database placed here any more? One that could not be removed keeps this host waiting."""
+        # safety: a member keeps the file, and would roll the pool back with it when it is master again. Its mark ends
+        # with it (acts.py tidy): where no agent runs, nothing durable is written.
+        return self._keeper.state.placed is None or self._port.remove_placed().outcome == gate.DONE
 
     def _unreadable(self) -> Decision:
         # safety: what cannot be read is not "neither held nor superseded".

@@ -315,6 +315,9 @@ class HostSide(object):
         # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
         if not gate.is_address(address) or gate.same(address, self.port.management_address()):
             return Act(gate.FAILED, "%.60r is no address of another host" % address)
+        removed = self._acts.unplace_for_good()
+        if removed.outcome != gate.DONE:
+            return removed
         why = self.port.write_member_conf(address)
         return Act(gate.FAILED, why) if why else self.release_hold()
 

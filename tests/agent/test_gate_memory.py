@@ -7,7 +7,7 @@ from poolwarden_agent.boot import COLLECTOR_SILENT_MS, LONGEST_PAUSE_MS, LOOK_EV
 from poolwarden_agent.core import boot_gate, gate
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0 import booting
-from poolwarden_agent.dom0.port import BootFacts
+from poolwarden_agent.dom0.port import Act, BootFacts
 from poolwarden_agent.keeper import Keeper
 
 WAIT, OPEN = pb.GateAnswer.WAIT, pb.GateAnswer.OPEN
@@ -159,3 +159,32 @@ def test_where_xapi_was_started_meanwhile_no_old_word_makes_it_a_member(booting_
     monkeypatch.setattr(booting_host, "boot_facts", lambda: started)
     found = boot.settle(True)
     assert found.state == boot_gate.OPEN and found.final
+
+
+def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_host):
+    """It was let start with it and lost its power before; a member would keep it until it is master again."""
+    port = booting_host
+    port.saved = gate.encode(gate.EMPTY._replace(term=3, placed=gate.Placed(2, 50, True)))
+    port.conf, port.restore = (gate.MASTER, ""), 50
+    port.told[PEER] = Told(boot_gate.ACTS, "", "", "")
+    boot = BootGate(port, Keeper(port))
+    boot.look()
+    now = port.mono_ms()
+    boot.heard(
+        pb.GateAnswer(
+            boot_id=port.identity().boot_id,
+            decision=pb.GateAnswer.SHUT,
+            epoch=3,
+            term=4,
+            successor_uuid="x",
+            successor_address=PEER,
+            echo_mono_ms=now,
+            valid_for_ms=15000,
+        )
+    )
+    port.act_result, port.act_works = Act(gate.FAILED, "read-only"), False
+    boot.settle(True)
+    assert port.conf == (gate.MASTER, "") and not boot.allows(), "it waits while that cannot be removed"
+    port.act_result, port.act_works = Act(gate.DONE, "gone"), True
+    boot.settle(True)
+    assert port.restore is None and port.conf == (gate.MEMBER, PEER) and boot.allows()

@@ -199,3 +199,62 @@ def test_what_another_promotion_has_placed_is_not_removed_under_a_hold(placed, e
     state = HELD._replace(placed=gate.Placed(placed, 50, True) if placed else None)
     remove = PLACE._replace(piece=PIECE._replace(remove=True))
     assert reason(remove, state, STOPPED._replace(settled=False)) == expected
+
+
+def test_a_piece_that_was_let_pass_is_not_placed_once_an_operator_has_released_the_host():
+    """Its xapi starts at that moment: it would load the file, or keep it for a later start that it rolls back."""
+    port = held()
+    side = HostSide(port)
+    decide = side._decide
+
+    def then_released(order):
+        decided = decide(order)
+        assert side.release_hold().outcome == gate.DONE
+        return decided
+
+    side._decide = then_released
+    result = obey(side, order(port, "p", **piece()))
+    assert outcome(result)[0] == "FAILED" and "removed meanwhile" in result.text
+    assert port.restore is None and side.state.placed is None
+
+
+def test_an_operator_on_the_host_starts_it_with_its_own_file_also_under_a_later_hold():
+    """The file of an earlier hold is left behind and removed at the next look; he may be faster."""
+    port = placed()
+    side = HostSide(port)
+    obey(side, order(port, "hold-2", fields={"term": 2}, **KINDS["stop"]))
+    assert side.release_hold().outcome == gate.DONE
+    assert port.restore is None and side.state.placed is None and port.acts.index("remove") < port.acts.index("start")
+
+
+def cut_off_before_its_start():
+    """It was released with the copy, and lost its power before xapi could load it."""
+    port = placed()
+    port.act_works = False
+    obey(HostSide(port), order(port, "s", fields={"term": 2}, **start()))
+    port.act_works, port.acts = True, []
+    side = HostSide(port)
+    assert side.state.hold is None and side.state.placed.promoted and port.restore == 50
+    return port, side
+
+
+def test_whoever_makes_it_a_member_on_the_host_removes_what_it_was_to_start_with():
+    port, side = cut_off_before_its_start()
+    assert side.follow("10.0.0.2").outcome == gate.DONE
+    assert port.restore is None and port.acts[0] == "remove" and port.conf == (gate.MEMBER, "10.0.0.2")
+    port, side = cut_off_before_its_start()
+    port.act_result, port.act_works = Act(gate.FAILED, "read-only"), False
+    assert side.follow("10.0.0.2").outcome == gate.FAILED and port.conf == (gate.MASTER, "")
+
+
+def test_the_mark_ends_with_the_file_that_xapi_has_loaded():
+    port, side = cut_off_before_its_start()
+    assert side.tidy() == "" and side.state.placed is not None, "it is still to be loaded"
+    port.restore = None
+    assert side.tidy() == "" and side.state.placed is None and port.acts == []
+    port.restore = 70  # an operator's xe pool-restore-database
+    obey(side, order(port, "hold-2", fields={"term": 3}, **KINDS["stop"]))
+    port.xapi, port.settled = gate.NO_PROCESS, False
+    result = obey(side, order(port, "p2", fields={"term": 3}, **piece()))
+    assert outcome(result) == ("REFUSED", "precondition") and "somebody else" in result.text
+    assert side.release_hold().outcome == gate.DONE and port.restore == 70

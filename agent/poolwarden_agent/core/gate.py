@@ -26,7 +26,9 @@ Rules
   removed before xapi may start from it, because it would roll the pool back (xapi: restore_db.db, ocaml/xapi/xapi.ml).
 * A master is given a database only while it is held stopped, at the very term of its hold (a restart in place with the
   newest copy). xapi starts with it only by the release that names its generation; whatever else ends the hold, an
-  operator on this host among it, removes it first.
+  operator on this host among it, removes it first, and so does whatever makes this host a member: as a member it would
+  keep the file until it is master again.
+* The mark of a placed database ends with its file: what somebody else puts there later is not taken for it.
 
 The state is small and bounded: one started mark and one result per mutating kind.
 """

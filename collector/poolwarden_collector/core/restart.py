@@ -294,6 +294,8 @@ def note_restart_success(d: Draft) -> None:
     agent, sent = d.heard(host), d.sent(order_id)
     if agent is None or sent is None or sent.result is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
         return
+    if d.live.master_since > sent.at:
+        return  # the master has changed since: it is no success of that restart
     if agent.facts.role.serves_as_master and sent.result.outcome is Outcome.DONE:
         d.change(marks={**d.live.marks, "restarted": d.now})
         took = f"{(d.now - sent.at) / 1000:.1f} s"
