@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core import sync
+from poolwarden_collector.core import in_place, sync
 from poolwarden_collector.core.aftermath import Designation
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.attached import follows, master_view
@@ -81,6 +81,11 @@ def failover_to(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if not verified(d):
         name = d.name(master) if master else "the master"
         why = f"the pool is {verdict.word}: a planned switchover needs a master that serves, and {name} does not"
+        if d.heard(master) is not None:
+            # Whoever is told to switch it off would lose the VMs that run there, and its word is refused beside an agent.
+            under_way = d.record.in_place
+            doing = f"; its xapi is being restarted in place: {in_place.stands_at(d, under_way)}" if under_way else ""
+            return No("master-gone", f"{why}{doing}", "poolwarden explain POOL tells what is done about it, or asked")
         step = f"make sure that {name} is off, then: poolwarden confirm-fenced {name}; or approve what is asked"
         return No("master-gone", why, step)
     return command(d, said, verdict)

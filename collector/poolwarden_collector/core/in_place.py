@@ -250,7 +250,10 @@ def _await_stop(d: Draft, now: InPlace, agent: AgentState) -> None:
     name, sent = d.name(now.host), d.sent(now.order)
     result = sent.result if sent is not None else None
     said = (result.text or result.reason) if result is not None else "no answer"
-    if _late(d, "hold", STOP_LIMIT_MS, f"the toolstack of {name} was not seen stopped ({said})"):
+    hold = agent.facts.hold
+    # What a stop needs counts from when it began: the order may have come late, after its agent was away.
+    step = "stop" if hold is not None and hold.term == now.term else "hold"
+    if _late(d, step, STOP_LIMIT_MS, f"the toolstack of {name} was not seen stopped ({said})"):
         return
     answer, seen = answer_of(d, now.host, now.order), agent.facts.observed.host
     done = answer is not None and answer.outcome is Outcome.DONE
