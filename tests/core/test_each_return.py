@@ -209,7 +209,7 @@ def test_its_own_file_that_may_kill_or_cannot_be_asked_is_told_as_what_it_is(g: 
     assert refusal() == ("", "")
     runs = facts(1, lambda f: replace(f, domains=("vm-9",)))
     code, text = refusal(runs)
-    assert code == Cause.KILLS.name and text.startswith("its xapi would start with its own database, and vm-9")
+    assert code == Cause.KILLS.name and text.startswith("its xapi would start with its own database, and kill vm-9")
     code, text = refusal(facts(1, lambda f: replace(f, domains=None)))
     assert code == Cause.DOMAINS.name and text.startswith("its xapi would start with its own database, and the running")
     assert obstacle(g, live(sent={})) == Cause.WAITING.name  # its file has not been read

@@ -82,7 +82,7 @@ def failover_to(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
         name = d.name(master) if master else "the master"
         why = f"the pool is {verdict.word}: a planned switchover needs a master that serves, and {name} does not"
         if d.heard(master) is not None:
-            # Whoever is told to switch it off would lose the VMs that run there, and its word is refused beside an agent.
+            # Switched off, it would lose the VMs that run there; and a word about it is refused beside its agent.
             under_way = d.record.in_place
             doing = f"; its xapi is being restarted in place: {in_place.stands_at(d, under_way)}" if under_way else ""
             return No("master-gone", f"{why}{doing}", "poolwarden explain POOL tells what is done about it, or asked")

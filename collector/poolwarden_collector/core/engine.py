@@ -326,7 +326,10 @@ def _raise_verdict(d: Draft, word: str, severity: str, sentence: str) -> None:
     if f"{d.record.pool}/{key}" in d.open_alerts:
         return
     pool = d.record.name or d.record.pool
-    body = "\n".join([sentence, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
+    doing = []
+    if (now := d.record.in_place) is not None:
+        doing = [f"the xapi of {d.name(now.host)} is being restarted in place: {in_place.stands_at(d, now)}"]
+    body = "\n".join([sentence, *doing, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
     d.raise_alert(key, severity, f"{pool}: {word}", body, verdict=word, incident=incident)
 
 

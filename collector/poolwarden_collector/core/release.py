@@ -131,7 +131,7 @@ def own_file_refusal(d: Draft, host: HostId) -> Reason | None:
     start = "its xapi would start with its own database, and "
     if isinstance(kills, Reason):
         return kills.within(f"{start}{kills}")
-    return killing(kills, start + ", ".join(f"{kill.name} ({kill.why})" for kill in kills))
+    return killing(kills, f"{start}kill " + ", ".join(f"{kill.name} ({kill.why})" for kill in kills))
 
 
 # ------------------------------------------------------------------------------------------------ said
@@ -167,7 +167,9 @@ def _say(d: Draft, host: HostId, why: Reason | None) -> None:
         text = (
             f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. Not released: "
         )
-        by_hand = f". By hand, on {name} itself: poolwarden-agent gate release"
+        # Whoever follows this at night is told what it costs: nothing on the host itself asks what would be killed.
+        cost = ", which kills them" if why.code is Cause.KILLS else ""
+        by_hand = f". By hand, on {name} itself{cost}: poolwarden-agent gate release"
         d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", f"{text}{why}{by_hand}")
 
 
