@@ -205,7 +205,9 @@ def stands_at(d: Draft, now: InPlace) -> str:
         return f"{copy} is carried there"
     agent = d.heard(now.host)
     stopped = agent is not None and _stopped(d, now, agent)
-    return "xapi is stopped, and which file it starts with is decided" if stopped else "xapi is being stopped"
+    if stopped and _asking(d):
+        return "xapi is stopped, and an operator is asked whether it may start"
+    return "xapi is stopped, and which file it starts with is being decided" if stopped else "xapi is being stopped"
 
 
 def _stands_still(d: Draft, now: InPlace, refusal: Reason) -> None:
