@@ -383,7 +383,7 @@ def test_status_says_how_far_it_is() -> None:
     g, _ = stopped_and_asked()
     held = [line.text for host in status(g.pool, g.now, g.site).hosts for line in host.facts if "held" in line.text]
     assert held == [
-        "held since term 2 for its restart in place: xapi is stopped, and which file it starts with is being decided"
+        "held since term 2 for its restart in place: xapi is stopped, and an operator is asked whether it may start"
     ]
 
 
