@@ -53,6 +53,9 @@ def test_what_is_wrong_has_something_that_helps():
         assert judge(WELL._replace(**changes)).help
     assert "systemctl stop" not in str(health.REASONS) and "xe-toolstack-restart" not in health.RESTART
     assert "restart" not in judge(WELL._replace(tcp=DOWN, socket=DOWN, age_ms=None, held=True)).help
+    for accepts in (True, False):
+        stopping = judge(WELL._replace(tcp=SILENT, tcp_silent_ms=60000, accepts=accepts, held=True))
+        assert "being stopped" in stopping.text and "restart" not in stopping.help
 
 
 @pytest.mark.parametrize("code", sorted(health.REASONS))

@@ -94,7 +94,7 @@ def plain_words(code: str) -> str:
 
 def judge(look: Look) -> Health:
     """How this xapi is."""
-    for found in (_not_there(look), _mute(look), _detached(look), _slow(look)):
+    for found in (_not_there(look), _stopping(look, _mute(look)), _detached(look), _slow(look)):
         if found is not None:
             return found
     if look.tcp == UNKNOWN:
@@ -112,6 +112,13 @@ def _not_there(look: Look) -> Optional[Health]:
     if look.tcp == look.socket == DOWN:
         return Health(DOWN, "xapi's process lives and listens nowhere", RESTART)
     return None
+
+
+def _stopping(look: Look, found: Optional[Health]) -> Optional[Health]:
+    """What a held xapi that is not gone yet says: the hold would keep back a restart by hand."""
+    if found is None or not look.held:
+        return found
+    return Health(found.word, "%s; it is being stopped by a toolstack fence" % found.text, EXPLAIN)
 
 
 def _mute(look: Look) -> Optional[Health]:

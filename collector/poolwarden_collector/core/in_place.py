@@ -475,7 +475,7 @@ def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start, step: str) 
     if start.source:
         which = f"the copy of {d.name(start.source)} (generation {start.generation})"
     else:
-        which = f"its own file (generation {start.generation}): no newer copy of a member can be placed or is needed"
+        which = f"its own file (generation {start.generation}): {_left_out(d, now.host, agent)}"
     text = f"starting the xapi of {name} with {which}; {_said(d, start.kills)}; the term is {term}"
     data = {
         "host": now.host,
@@ -487,6 +487,15 @@ def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start, step: str) 
     d.write(Entry(Kind.IN_PLACE_START, text, data, "", term))
     if d.record.in_place is not None:
         _start(d, d.record.in_place, agent)
+
+
+def _left_out(d: Draft, host: HostId, agent: AgentState) -> str:
+    """What a start with its own file leaves out: whoever reads it is to know what is lost."""
+    own, others = agent.facts.database.generation, [(s.facts.database.generation, h) for h, s in d.live.agents.items()]
+    generation, newest = max(((g, h) for g, h in others if h != host and h in d.record.hosts), default=(0, ""))
+    if generation <= own:
+        return "no member's copy is newer"
+    return f"the copy of {d.name(newest)} (generation {generation}) could not be used, and what only that has is lost"
 
 
 def _start_base(now: InPlace) -> str:
@@ -504,7 +513,7 @@ def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
         _awaits(d, "an answer")
         _ask(d, now, (Start(now.start["source"], generation or loads.generation if loads else 0, kills),))
         return
-    if _late(d, "start", STEP_LIMIT_MS, f"the xapi of {name} was not seen released"):
+    if _late(d, "start", STEP_LIMIT_MS, f"the hold of {name} was not seen lifted ({_answered(d, now)})"):
         return
     if loads is None or kills is None or isinstance(kills, Reason) or not _members_told(d, now.host):
         return
@@ -512,6 +521,13 @@ def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
         give_up(d, f"what {name} would start with is not what it was to start with")
         return
     _release(d, now, agent)
+
+
+def _answered(d: Draft, now: InPlace) -> str:
+    """What its agent has said last of the release."""
+    sent = [s for order, s in d.live.sent.items() if order.startswith(f"{_start_base(now)}.")]
+    result = max(sent, key=lambda s: s.at).result if sent else None
+    return (result.text or result.reason) if result is not None else "no answer" if sent else "not told to"
 
 
 def _release(d: Draft, now: InPlace, agent: AgentState) -> None:

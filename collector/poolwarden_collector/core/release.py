@@ -239,7 +239,7 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
     held = _littered(d, item.host, agent) and in_place_files.CAPABILITY in agent.hello.capabilities
     if done or (agent.facts.role.pool_conf is Role.MASTER and not held):
         forget_placements(d, item.host)
-        text = f"{name} holds no database {'that was placed there' if held else 'of an ended failover'}"
+        text = f"{name} holds no database that was placed there"
         d.note(Kind.OWED_DONE, text, host=item.host, what="remove-database")
         return
     ended = "its restart in place was given up" if held else "its failover ended without its promotion"

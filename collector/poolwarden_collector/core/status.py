@@ -212,8 +212,9 @@ def _question(d: Draft) -> QuestionStatus | None:
 
 
 def _owed(d: Draft, item: Owed) -> str:
-    waits = dead.waits_for(d, item.host) if item.what == "declare-dead" else f"successor {d.name(item.successor)}"
-    return f"{d.name(item.host)}: {item.what} ({waits}){_for(overdue.age(d, item))}"
+    of = f"successor {d.name(item.successor)}" if item.successor else ""
+    waits = dead.waits_for(d, item.host) if item.what == "declare-dead" else of
+    return f"{d.name(item.host)}: {item.what}{f' ({waits})' if waits else ''}{_for(overdue.age(d, item))}"
 
 
 def _held(d: Draft) -> tuple[str, ...]:
