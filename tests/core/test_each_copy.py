@@ -9,7 +9,7 @@ import pytest
 from tests.core.known import Change, after, both, facts, hello, live, of_role, record, silent
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import copies, in_place, in_place_files, release, toolstack
+from poolwarden_collector.core import copies, in_place, in_place_files, placements, release, toolstack
 from poolwarden_collector.core.facts import Hold, OrderOutcome, Outcome, PlacementView, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
@@ -43,6 +43,22 @@ def test_a_newer_copy_is_believed_of_a_listed_member_of_this_master_alone(
     assert newer(record(listed=frozenset({uuid(1), uuid(3)}))) == ()
     monkeypatch.setattr(copies, "ahead", lambda d, host: 1)
     assert newer() == ()
+
+
+@pytest.mark.parametrize("reason", ["busy", "expired"])
+def test_an_agent_that_did_not_look_at_its_file_has_said_nothing_of_it(h: Guarded, reason: str) -> None:
+    """It is asked again when that answer is as old as one may be, as if it had not answered."""
+
+    def asked(ago: int, why: str) -> tuple[PlacementView | None, int]:
+        refused = OrderOutcome("file", "collect_evidence", Outcome.REFUSED, why)
+        sent = {"file": Sent("file", "collect_evidence", uuid(2), 1, h.now - ago, refused, h.now - ago)}
+        d = after(h, live(sent=sent))
+        view = placements.placements_of(d, uuid(2))
+        return view, len([e for e in d.effects if isinstance(e, SendOrder)])
+
+    assert asked(1_000, reason) == (None, 0) and asked(10_001, reason) == (None, 1)
+    view, sent = asked(1_000, "precondition")
+    assert view is not None and not view.readable and sent == 0
 
 
 # ------------------------------------------------------------------------------------------------ what was placed

@@ -1,6 +1,7 @@
 """What a host's own database file says about running VMs, asked of its agent when it is needed.
 
-An answer counts for 10 s. Until it has come nothing is known, which is not the same as "no VM would be killed".
+An answer counts for 10 s. Until it has come nothing is known, which is not the same as "no VM would be killed". Nor is
+anything known while the agent has too many such orders or takes one too late: it has not looked, and is asked again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from poolwarden_collector.core.orders import CollectEvidence
 from poolwarden_collector.core.reasons import Cause, Reason
 
 FRESH_MS: Ms = 10_000
+NOT_LOOKED = ("expired", "busy")  # the gate's words for an order that it never began (agent: core/gate.py)
 _FOREIGN = "it is another pool's, or from before the host joined"
 WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 
@@ -38,7 +40,7 @@ def forget_placements(d: Draft, host: HostId) -> None:
 
 def _answer(sent: Sent) -> PlacementView | None:
     """What the answer says; an agent that refused or failed to read says so instead, None while it has not answered."""
-    if sent.result is None:
+    if sent.result is None or sent.result.reason in NOT_LOOKED:
         return None
     if sent.result.outcome is not Outcome.DONE or sent.result.placements is None:
         return PlacementView(False, text=f"its agent did not read it: {sent.result.text or sent.result.reason}")
