@@ -20,7 +20,6 @@ from typing import Any
 from poolwarden_collector.core import (
     binding,
     device_health,
-    elsewhere,
     identity,
     in_place,
     planned,
@@ -30,8 +29,10 @@ from poolwarden_collector.core import (
     strangers,
     switching,
     unheard,
+    unheard_check,
 )
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.claims import claim_prefix
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
 from poolwarden_collector.core.facts import (
@@ -270,7 +271,7 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     sent = d.sent(result.order_id)
     if sent is not None and sent.host == event.host:
         d.change(sent={**d.live.sent, result.order_id: replace(sent, result=result, answered_at=d.now)})
-    elsewhere.note_roles(d, event.host, result.roles)
+    unheard_check.note_roles(d, event.host, result.roles)
     unheard.note(d, event.host, result.order_id, result.roles)
     if result.claim is not None and sent is not None and result.outcome is Outcome.DONE:
         _claimed(d, event.host, result.order_id, result.claim)
@@ -297,12 +298,6 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     seen_at = max([look.seen_at, *(min(at, d.now) for at in silent)])
     look = replace(look, answered=answers, alive=seen, refused=refused, seen_at=seen_at)
     d.change(look=roles_told(d, event.host, look, result.roles), look_misses=misses)
-
-
-def claim_prefix(d: Draft) -> str:
-    """How the ids of the present round's claims begin."""
-    failover = d.failover
-    return f"{failover.id}/claim/{d.site.epoch}.{d.live.claim_round}." if failover is not None else "none"
 
 
 def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None:

@@ -23,8 +23,8 @@ from poolwarden_collector.core import (
     agentless,
     binding,
     copies,
+    ends,
     forecast,
-    in_place,
     promotion,
     questions,
     repair,
@@ -263,7 +263,7 @@ def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     d.note(Kind.DENIED, f"{question.what}: {why}", said.actor, **data)
     if d.record.in_place is not None and question.kind is Ask.RESTART:
         name = d.name(d.record.in_place.host)
-        in_place.give_up(d, why)
+        ends.give_up(d, why)
         return (
             f"denied: the restart in place is given up, and {name} is released with its own file once that kills nobody"
         )

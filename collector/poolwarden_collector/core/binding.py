@@ -31,13 +31,11 @@ from typing import Any
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.bonds import as_data
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import DeviceIdentity, FenceDevice, HostId, Machine, Power, PowerReading
+from poolwarden_collector.core.facts import DeviceIdentity, FenceDevice, HostId, Machine, PowerReading
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.power import is_bound
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.verdict import Verdict
 
 # What board vendors print into their examples and ship: many machines have these, in either order of their bytes.
 _SAMPLES = frozenset(
@@ -115,8 +113,10 @@ def unusable(d: Draft, host: HostId) -> Reason | None:
     """
     devices = d.devices(host)
     told = {each.name: d.live.power[each.name].said for each in devices if each.name in d.live.power}
-    foreign = {name: f"says that it is {other}'s" for name, said in told.items() if (other := _another(d, host, said))}
-    both = {name: f"says the same as {it}" for name, said in told.items() if (it := _shared(d, host, name, said))}
+    foreign = {
+        name: f"says that it is {other}'s" for name, said in told.items() if (other := another_machine(d, host, said))
+    }
+    both = {name: f"says the same as {it}" for name, said in told.items() if (it := shared_with(d, host, name, said))}
     foreign |= both
     # safety: a yes is taken only where it can be carried out on that very machine, and on no other.
     if not foreign or any(is_bound(d, each.name, host) for each in devices):
@@ -139,7 +139,7 @@ def hold_to_its_word(d: Draft, host: HostId, reading: PowerReading) -> None:
     before = next((each.said for each in (bond, word) if each is not None), None)
     if before is None:
         return
-    other = _another(d, host, said)
+    other = another_machine(d, host, said)
     if not other and not contradict(before or _known(d, host), said):
         return
     is_now = f"it says now that it is {other}'s" if other else f"it says now: {show(said)}"
@@ -177,7 +177,7 @@ def tells(d: Draft, device: str, host: HostId) -> bool:
     return bond is not None and bool(in_common(bond.said, _known(d, host)))
 
 
-def _shared(d: Draft, host: HostId, device: str, said: DeviceIdentity) -> str:
+def shared_with(d: Draft, host: HostId, device: str, said: DeviceIdentity) -> str:
     """The device of another host that says the same, where that names neither's machine; empty: none does.
 
     A chassis manager asked without the right plug answers for its enclosure: one device, whose `off` takes both.
@@ -196,9 +196,9 @@ def _grounds(d: Draft, host: HostId, device: FenceDevice, said: DeviceIdentity) 
     """Why this device is this machine's, or why that is not known."""
     name, agent = d.name(host), d.heard(host)
     machine = of_machine(agent.hello.machine) if agent is not None else DeviceIdentity()
-    if other := _another(d, host, said):
+    if other := another_machine(d, host, said):
         return No("other-machine", f"{device.name} is configured for {name} and says that it is {other}'s")
-    if both := _shared(d, host, device.name, said):
+    if both := shared_with(d, host, device.name, said):
         return No("shared", f"{device.name} says the same as {both} ({show(said)}): it would switch both machines")
     common = in_common(said, machine)
     twin = next((d.name(each) for each in d.record.hosts if each != host and in_common(said, _known(d, each))), "")
@@ -220,7 +220,7 @@ def _grounds(d: Draft, host: HostId, device: FenceDevice, said: DeviceIdentity) 
     return No("unlike", f"{device.name} says {show(said)}, and {name}'s dom0 {show(machine)}")
 
 
-def _another(d: Draft, host: HostId, said: DeviceIdentity) -> str:
+def another_machine(d: Draft, host: HostId, said: DeviceIdentity) -> str:
     """Another host of this pool that the device says it is, and that this host itself is not; empty: none."""
     mine = _known(d, host)
     if in_common(said, mine):
@@ -257,50 +257,3 @@ def clear_changed(d: Draft) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ an operator's word
-
-
-def command_bind(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
-    """``fence bind HOST``: a recorded attestation that a device switches this very machine."""
-    host, name = said.host, d.name(said.host)
-    device = _named(d, host, said.arg("device"))
-    if isinstance(device, No):
-        return device
-    if said.arg("typed_name") not in (name, host):
-        typed = said.arg("typed_name")
-        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
-    if not said.arg("how").strip():
-        step = 'For example: --how "switched outlet 4 off, saw its PSU A go dark"'
-        return No("no-reason", f"how it is known that {device.name} switches {name} is missing", step)
-    agent = d.heard(host)
-    if agent is None:
-        return No("agent-silent", f"the agent of {name} is not heard: which machine it is is not known now")
-    state = d.live.power.get(device.name)
-    newest = state.newest if state is not None else None
-    if newest is None or newest.power is not Power.ON:
-        seen = newest.power.value.upper() if newest is not None else "nothing yet"
-        step = f"poolwarden fence test {name}"
-        return No("not-on", f"{device.name} does not read ON while {name} lives (it reads {seen})", step)
-    told = state.said if state is not None else DeviceIdentity()
-    if other := _another(d, host, told):
-        return No("other-machine", f"{device.name} says that it is {other}'s: its address is another machine's")
-    if both := _shared(d, host, device.name, told):
-        why = f"{device.name} says the same as {both} ({show(told)}): an off would take both machines"
-        return No("shared", why, "Name the blade's own plug in both blocks, see docs/fencing.md")
-    how = said.arg("how").strip()
-    text = f"{said.actor} attests that fence device {device.name} switches {name}: {how}"
-    facts: dict[str, Any] = {"device": device.name, "host": host, "system_uuid": agent.hello.machine.system_uuid}
-    facts |= {"block": device.block, "by": said.actor, "how": how, "said": as_data(told)}
-    d.note(Kind.DEVICE_ATTESTED, text, said.actor, **facts)
-    return f"recorded: {device.name} switches {name}; it is bound at its next reading"
-
-
-def _named(d: Draft, host: HostId, wanted: str) -> FenceDevice | No:
-    devices, name = d.pool.devices.get(host, ()), d.name(host)
-    if not devices:
-        return No("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
-    found = [each for each in devices if wanted in ("", each.name)]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(each.name for each in devices)
-    why = f"{name} has no fence device {wanted!r}" if wanted else f"{name} has several fence devices"
-    return No("which-device", f"{why}: {names}", "Name one: --device NAME")

@@ -10,14 +10,14 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core.absorb import claim_prefix
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import abort, block
+from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Claim, Target
 from poolwarden_collector.core.record import REVERSIBLE, Failover
+from poolwarden_collector.core.standstill import block
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
@@ -97,3 +97,9 @@ def _claim_refusal(d: Draft, host: HostId) -> str:
     answers = [s.result for order_id, s in d.live.sent.items() if order_id.startswith(prefix) and s.result is not None]
     said = (answers[-1].text or answers[-1].reason) if answers else "no answer"
     return f"{d.name(host)}: {said}"
+
+
+def claim_prefix(d: Draft) -> str:
+    """How the ids of the present round's claims begin."""
+    failover = d.failover
+    return f"{failover.id}/claim/{d.site.epoch}.{d.live.claim_round}." if failover is not None else "none"

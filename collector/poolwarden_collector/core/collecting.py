@@ -22,12 +22,11 @@ from poolwarden_collector.core.attached import follows
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.left_behind import MAY_STILL_WRITE, is_off, writers
 from poolwarden_collector.core.orders import ReleaseGc
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.pursuit import pursue
-from poolwarden_collector.core.silenced import excused
 
-_OWED = ("tombstone", "release")
 _READ_EVERY_MS: Ms = 60_000
 LONG_MS: Ms = 3_600_000
 
@@ -67,22 +66,12 @@ def waits_for(d: Draft, host: HostId) -> tuple[HostId, ...]:
         return tuple(sorted(each for each in d.record.hosts if each != host))  # nobody knows yet whose master it is
     if d.record.master != host:
         return ()
-    owed = {item.host for item in d.record.owed if item.what in _OWED and item.host != host}
+    owed = {item.host for item in d.record.owed if item.what in MAY_STILL_WRITE and item.host != host}
     agent, ended = d.heard(host), d.record.failover
     if agent is not None and agent.facts.gc_term and (ended is None or ended.term < agent.facts.gc_term):
         # safety: whose VMs write on is not known here; whoever follows is asked properly by sm itself.
         owed |= {each for each in d.record.hosts if each != host and follows(d, each, host)}
-    return tuple(sorted(each for each in owed if not _is_off(d, each)))
-
-
-def writers(d: Draft, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:
-    """Hosts whom earlier failovers left behind, not attached yet and not known to be off: their VMs may run on."""
-    owed = {item.host for item in d.record.owed if item.what in _OWED and item.host not in spared}
-    return tuple(sorted(host for host in owed if not _is_off(d, host)))
-
-
-def _is_off(d: Draft, host: HostId) -> bool:
-    return view(d, host).power is Power.OFF or bool(excused(d, host))
+    return tuple(sorted(each for each in owed if not is_off(d, each)))
 
 
 def say_waiting(d: Draft) -> None:

@@ -14,24 +14,24 @@ from dataclasses import dataclass, replace
 
 from poolwarden_collector.core import (
     absorb,
+    adopt_master,
     around,
     copies,
     device_health,
     disk_watch,
-    ends,
     failover,
     gatekeeper,
     holds,
     in_place,
     lingering,
     master,
-    named,
     operator,
     questions,
     remedies,
     restart,
     settling,
     shot,
+    standstill,
     strangers,
     upkeep,
 )
@@ -42,7 +42,7 @@ from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.flapping import is_flapping
 from poolwarden_collector.core.inputs import pack
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.lasting import detail, judged
+from poolwarden_collector.core.lasting import describe, judged
 from poolwarden_collector.core.live import Pool, Site, Starts
 from poolwarden_collector.core.orders import AlertRaised, AlertResolved, Effect
 from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
@@ -142,7 +142,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     remedies.watch_power(d, verdict)
     works = (
         in_place.go_on,
-        named.adopt,
+        adopt_master.adopt,
         remedies.succeed,
         remedies.without_master,
         remedies.relocate,
@@ -159,7 +159,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     restart.note_restart_success(d)
     upkeep.look_after(d, verdict)
     questions.settle(d)
-    ends.standing(d)
+    standstill.standing(d)
 
 
 def _wake(d: Draft) -> None:
@@ -331,18 +331,6 @@ def _raise_verdict(d: Draft, word: str, severity: str, sentence: str) -> None:
         doing = [f"the xapi of {d.name(now.host)} is being restarted in place: {in_place.stands_at(d, now)}"]
     body = "\n".join([sentence, *doing, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
     d.raise_alert(key, severity, f"{pool}: {word}", body, verdict=word, incident=incident)
-
-
-def describe(d: Draft, verdict: Verdict) -> str:
-    """The verdict in one sentence, with this pool's names in it."""
-    host = suspected(d)
-    if more := detail(d, verdict):
-        return f"{verdict.meaning} ({more})"
-    if not host:
-        return verdict.meaning
-    quiet = silence_of(d, host)
-    silent = "" if d.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
-    return f"{verdict.meaning} (master {d.name(host)}{silent})"
 
 
 def _forget_restarts(d: Draft, verdict: Verdict) -> None:

@@ -14,9 +14,9 @@ from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.copies import CopyAge, ages
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import EvidenceLine, lines, member_state, signs, suspected
 from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.lasting import describe
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.permission import boot_grace, may_begin, standing_refusal
 from poolwarden_collector.core.power import view

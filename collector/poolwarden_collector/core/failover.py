@@ -26,13 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core import binding, elsewhere, forecast, in_place, members, questions, silenced, stakes
+from poolwarden_collector.core import binding, ends, forecast, members, questions, silenced, stakes, unheard_check
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import claims_ready
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import abort, block, superseded, unblock
+from poolwarden_collector.core.ends import abort, superseded
 from poolwarden_collector.core.evidence import lines, restless, suspected, unowed_masters
 from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Entry, Kind
@@ -43,6 +43,7 @@ from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
 from poolwarden_collector.core.record import REVERSIBLE, Failover, HostRecord, Path, Step
 from poolwarden_collector.core.shot import in_vain, pending, shoot
+from poolwarden_collector.core.standstill import block, unblock
 from poolwarden_collector.core.toolstack import fence, handover_due
 from poolwarden_collector.core.verdict import Verdict
 
@@ -60,7 +61,7 @@ def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
     On the *roles* path there is no old master: every host is a candidate, the former one too.
     """
     # safety: a hold that is not this failover's, and what may lie under it, is owed its end before anything is decided.
-    in_place.give_up(d, "a failover is decided")
+    ends.give_up(d, "a failover is decided")
     master = suspected(d) if path is not Path.ROLES else ""
     known = d.record.hosts.get(master) or HostRecord(master, "nobody")
     term = d.record.term + 1
@@ -100,7 +101,7 @@ def advance(d: Draft, verdict: Verdict) -> None:
             return
         if failover.step in REVERSIBLE and (_must_end(d, failover, verdict) or not _approved(d, failover)):
             return
-        if failover.step in REVERSIBLE and not elsewhere.may_go_on(d, d.failover or failover):
+        if failover.step in REVERSIBLE and not unheard_check.may_go_on(d, d.failover or failover):
             return
         STEPS[failover.step](d, failover)
         after = d.record.failover

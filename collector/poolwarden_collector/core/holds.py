@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from poolwarden_collector.core import in_place
+from poolwarden_collector.core import ends
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
@@ -234,7 +234,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if agent.facts.hold is None:
         return No("not-held", f"the toolstack of {name} is not held", f"poolwarden host show {name}")
     if d.record.in_place is not None and d.record.in_place.host == host:
-        in_place.give_up(d, f"{said.actor} has it released")
+        ends.give_up(d, f"{said.actor} has it released")
         return f"the restart of {name} in place is given up: it is released with its own file, once that kills nobody"
     failover = d.failover
     if failover is not None and failover.old_master == host and failover.step is not Step.PROMOTED:

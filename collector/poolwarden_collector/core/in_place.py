@@ -45,6 +45,7 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
 from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.ends import give_up
 from poolwarden_collector.core.facts import HostId, Ms, Outcome
 from poolwarden_collector.core.held_restart import InPlace
 from poolwarden_collector.core.in_place_files import CAPABILITY, Plan, Start, accepted, covered, other_masters, starts
@@ -173,25 +174,6 @@ def _ground_lost(d: Draft, now: InPlace, verdict: Verdict) -> str:
     if d.heard(host) is not None and agent is not None and CAPABILITY not in agent.hello.capabilities:
         return f"the agent {agent.hello.agent_version} of {name} cannot go on with it"
     return ""
-
-
-def give_up(d: Draft, why: str) -> None:
-    """End it without a start of ours: a new term, and what was held and may lie there is owed its undoing."""
-    now = d.record.in_place
-    if now is None:
-        return
-    term, name = d.record.term + 1, d.name(now.host)
-    text = f"the restart of {name} in place is given up: {why}; the term is {term} now"
-    data = {"host": now.host, "outcome": "given up", "why": why, "new_term": term}
-    littered = now.littered
-    d.write(Entry(Kind.IN_PLACE_ENDED, text, data, "", term))
-    d.note(Kind.OWED, f"{name} is owed the release of its toolstack", host=now.host, what="release", successor="")
-    if littered:
-        owed = f"{name} is owed the removal of the database that was placed there"
-        d.note(Kind.OWED, owed, host=now.host, what="remove-database", successor="")
-    question = d.record.question
-    if question is not None and question.kind is Ask.RESTART:
-        questions.withdraw(d, why)
 
 
 def stands_at(d: Draft, now: InPlace) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core import contradiction, flapping, identity, planned, restored
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import signs
+from poolwarden_collector.core.evidence import signs, silence_of, suspected
 from poolwarden_collector.core.verdict import Hold, Verdict, beneath, judge
 
 
@@ -34,3 +34,15 @@ def detail(d: Draft, verdict: Verdict) -> str:
     if planned.hold(d) is Hold.NONE or verdict not in (Verdict.UPGRADING, Verdict.TRANSITION, Verdict.PLANNED_DOWN):
         return ""
     return f"{planned.says(d)}; without that: {beneath(signs(d)).word}"
+
+
+def describe(d: Draft, verdict: Verdict) -> str:
+    """The verdict in one sentence, with this pool's names in it."""
+    host = suspected(d)
+    if more := detail(d, verdict):
+        return f"{verdict.meaning} ({more})"
+    if not host:
+        return verdict.meaning
+    quiet = silence_of(d, host)
+    silent = "" if d.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
+    return f"{verdict.meaning} (master {d.name(host)}{silent})"

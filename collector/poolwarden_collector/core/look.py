@@ -25,7 +25,6 @@ from dataclasses import replace
 
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import block
 from poolwarden_collector.core.evidence import own_alive, serving, set_as_master, witness
 from poolwarden_collector.core.facts import HostId, Ms, Power, RoleAnswer, Said
 from poolwarden_collector.core.live import Look
@@ -36,6 +35,7 @@ from poolwarden_collector.core.proof import Proof, paired_since
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.silenced import excused, next_step
+from poolwarden_collector.core.standstill import block
 from poolwarden_collector.core.verdict import Witness
 
 ORDER_VALID_MS: Ms = 15_000

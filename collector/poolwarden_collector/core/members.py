@@ -25,9 +25,9 @@ from poolwarden_collector.core.facts import HostId, Ms, PoolHost, Role
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import EnableHost, Preconditions, Repoint, RestartXapi
-from poolwarden_collector.core.owed import may_be_pointed
 from poolwarden_collector.core.pursuit import ATTEMPT_MS, ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.record import Failover
+from poolwarden_collector.core.repoint_check import may_be_pointed
 from poolwarden_collector.core.verdict import Verdict, judge
 
 LOST_AGAIN = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER)

@@ -14,14 +14,14 @@ import re
 from collections.abc import Callable
 
 from poolwarden_collector.core import (
+    adopt_master,
     approval,
-    binding,
+    attest_device,
     dead,
     designate,
     elsewhere,
     holds,
     lost,
-    named,
     planned,
     questions,
     remedies,
@@ -32,7 +32,6 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.confirmation import reads_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import unblock
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, signs
 from poolwarden_collector.core.facts import Role, Tri
@@ -42,6 +41,7 @@ from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.placements import SPARE_THEM, at_stake, placements_of
 from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.restart import order_restart, restart_refusal
+from poolwarden_collector.core.standstill import unblock
 from poolwarden_collector.core.verdict import Verdict, judge
 
 
@@ -94,7 +94,7 @@ def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     if d.record.planned is not None and d.record.planned.host == host:
         planned.end_planned(d, f"{said.actor} does not wait for {name} any more", said.actor)
         verdict = judge(signs(d))
-    if named.adopt(d, verdict):
+    if adopt_master.adopt(d, verdict):
         verdict = judge(signs(d))
     if why := remedies.word_refusal(d, host, verdict):
         return f"confirmed: {name} counts as off until it gives a sign of life; {why}"
@@ -215,7 +215,7 @@ _VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
     "fence-on": switching.command_on,
     "fence-off": switching.command_off,
     "fence-test": switching.command_test,
-    "fence-bind": binding.command_bind,
+    "fence-bind": attest_device.command_bind,
     "failover-to": designate.failover_to,
     "approve": approval.approve,
     "deny": approval.deny,

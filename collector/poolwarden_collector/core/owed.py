@@ -22,26 +22,12 @@ from poolwarden_collector.core.facts import HostId, Liveness, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.orders import Repoint, RestartXapi, SetTombstone
-from poolwarden_collector.core.placements import WAITING, repoint_refusal
 from poolwarden_collector.core.pursuit import pursue
 from poolwarden_collector.core.record import REVERSIBLE, Owed, Step
+from poolwarden_collector.core.repoint_check import may_be_pointed
 from poolwarden_collector.core.verdict import Member
 
 RESTART_FROM_ATTEMPT = 3
-
-
-def may_be_pointed(d: Draft, host: HostId) -> bool:
-    """A host whose VMs were in no forecast: is any of them at stake? Then a person is asked, once per reason."""
-    why = repoint_refusal(d, host)
-    prefix = f"{d.record.pool}/repoint-{host}/"
-    key = f"repoint-{host}/{why.key if why else ''}"
-    for old in d.open_alerts:
-        if old.startswith(prefix) and (not why or old != f"{d.record.pool}/{key}"):
-            d.resolve_alert(old, "the reason is gone" if not why else "the reason has changed")
-    if why is not None and why != WAITING:
-        pool, name = d.record.name or d.record.pool, d.name(host)
-        d.raise_alert(key, "critical", f"{pool}: {name} is not repointed to the new master", f"{name}: {why}")
-    return why is None
 
 
 def withheld(d: Draft, host: HostId) -> str:

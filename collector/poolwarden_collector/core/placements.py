@@ -94,12 +94,3 @@ def unreadable(what: str, loads: PlacementView, host: HostId) -> Reason:
 def killing(kills: tuple[Kill, ...], text: str) -> Reason:
     """These VMs would be killed."""
     return Reason(Cause.KILLS, text, tuple(sorted(kill.vm for kill in kills)))
-
-
-def repoint_refusal(d: Draft, host: HostId) -> Reason | None:
-    """Why this host, whose VMs were in no forecast, must not be pointed at the master now; None if it may."""
-    kills = at_stake(d, host)
-    if kills is None or isinstance(kills, Reason):
-        return WAITING if kills is None else kills
-    names = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-    return killing(kills, f"its xapi would kill {len(kills)} running VMs there: {names}") if kills else None

@@ -21,13 +21,13 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core import collecting, elsewhere, forecast, silenced, witnessed
+from poolwarden_collector.core import forecast, left_behind, silenced, unheard_check, witnessed
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import renewed, vetoes
 from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import abort, block, owe_removals, superseded, unblock
+from poolwarden_collector.core.ends import abort, owe_removals, superseded
 from poolwarden_collector.core.evidence import unowed_masters
 from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role
 from poolwarden_collector.core.journal import Kind
@@ -39,6 +39,7 @@ from poolwarden_collector.core.power import block_of, forget
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Failover, Path
+from poolwarden_collector.core.standstill import block, unblock
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
@@ -89,7 +90,7 @@ def _send_promote(d: Draft, failover: Failover) -> None:
     )
     # safety: the VMs of a held old master run on, of this failover or an earlier one; until it is attached nobody may
     # coalesce their disks.
-    earlier = collecting.writers(d, (failover.candidate, failover.old_master))
+    earlier = left_behind.writers(d, (failover.candidate, failover.old_master))
     kind = Promote(hold_gc=bool(failover.hold_order) or bool(earlier))
     d.send(failover.promote_order, failover.candidate, kind, ORDER_VALID_MS, preconditions, failover.term)
 
@@ -333,7 +334,7 @@ def _resend(d: Draft, failover: Failover) -> None:
     if not renewed(d, failover):
         return
     # safety: whoever is alive and not heard may have been promoted by somebody else since the intent.
-    if not elsewhere.may_send(d, failover):
+    if not unheard_check.may_send(d, failover):
         return
     if (gone := _outlived(d, failover)) is not None:
         _not_again(d, failover, gone)

@@ -25,11 +25,12 @@ from poolwarden_collector.core.facts import HostId, Outcome, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import Claim, PlaceDatabase, Target, ToolstackRelease
-from poolwarden_collector.core.owed import may_be_pointed, owed_id, withheld
+from poolwarden_collector.core.owed import owed_id, withheld
 from poolwarden_collector.core.placements import WAITING, forget_placements, killing, placements_of, unreadable
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Owed, Step
+from poolwarden_collector.core.repoint_check import may_be_pointed
 from poolwarden_collector.core.verdict import Verdict
 
 ATTEMPTS_BEFORE_ALERT = 2

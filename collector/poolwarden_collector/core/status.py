@@ -11,9 +11,9 @@ from poolwarden_collector.core.candidate import enabled
 from poolwarden_collector.core.collecting import waits_for
 from poolwarden_collector.core.device_status import DeviceStatus, devices
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.engine import describe
 from poolwarden_collector.core.evidence import signs
 from poolwarden_collector.core.facts import Cleanable, Disk, Filler, HostId, Liveness, Ms, Role
+from poolwarden_collector.core.lasting import describe
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.power import is_bound

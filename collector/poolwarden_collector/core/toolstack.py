@@ -23,7 +23,7 @@ from __future__ import annotations
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.ends import abort, block, unblock
+from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.evidence import answered, fresh_probe
 from poolwarden_collector.core.facts import HostId, Ms, Outcome
 from poolwarden_collector.core.journal import Kind
@@ -32,6 +32,7 @@ from poolwarden_collector.core.orders import HandOver, Preconditions, ToolstackF
 from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.record import Failover
+from poolwarden_collector.core.standstill import block, unblock
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
