@@ -18,9 +18,10 @@ from settings import Settings
 from tests.core.pool import Guarded, Host
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.effects import SendOrder
 from poolwarden_collector.core.engine import Outcome, step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Order, SendOrder
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.shell.journal import Journal
 
 NAME = "engine"

@@ -11,12 +11,13 @@ from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import Effect, SendOrder
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import HostFacts, Ms
+from poolwarden_collector.core.facts import HostFacts
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.orders import Effect, SendOrder
 from poolwarden_collector.core.proof import Proof, Refusal
-from poolwarden_collector.core.record import Failover
+from poolwarden_collector.core.values import Ms
 
 Change = Callable[[Pool], Pool]
 SECOND: Ms = 1_000

@@ -7,53 +7,42 @@ from dataclasses import replace
 from typing import Any
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power, PowerReading
+from poolwarden_collector.core.effects import Effect, HandOver, ReadPower, Reply, SendChallenge, SendOrder
 from poolwarden_collector.core.engine import Outcome, step
 from poolwarden_collector.core.facts import (
     BootGate,
-    ClaimOutcome,
     DatabaseFacts,
-    DeviceIdentity,
     Disk,
-    FenceDevice,
     Freshness,
-    Hello,
     Hold,
     HostFacts,
     Liveness,
     Machine,
+    PoolHost,
+    PoolView,
+    Probe,
+    ProbeOutcome,
+    RoleFacts,
+    Tombstone,
+    XapiFacts,
+)
+from poolwarden_collector.core.hello import Hello
+from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.order_results import (
+    ClaimOutcome,
     OrderOutcome,
     Placement,
     PlacementView,
-    PoolHost,
-    PoolView,
-    Power,
-    PowerReading,
-    Probe,
-    ProbeOutcome,
-    ProcessId,
-    Role,
     RoleAnswer,
-    RoleFacts,
     Said,
-    Tombstone,
-    Tri,
-    XapiFacts,
 )
-from poolwarden_collector.core.facts import Outcome as OrderEnd
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.orders import (
-    KIND_NAMES,
-    Effect,
-    HandOver,
-    Order,
-    ReadPower,
-    Reply,
-    SendChallenge,
-    SendOrder,
-)
+from poolwarden_collector.core.order_results import Outcome as OrderEnd
+from poolwarden_collector.core.orders import KIND_NAMES, Order
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, fold
+from poolwarden_collector.core.values import ProcessId, Role, Tri
 
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"
 CAPABLE = frozenset(KIND_NAMES.values())

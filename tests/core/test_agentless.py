@@ -7,7 +7,7 @@ from tests.core.pool import Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.facts import Power
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.journal import Kind
 
 pytestmark = pytest.mark.slow  # minutes of a pool in each

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from poolwarden_collector.core.around import lines
-from poolwarden_collector.core.facts import Around, Certificate, HostFacts, MultipathMap, Nic, Tri
-from poolwarden_collector.core.orders import AlertRaised, AlertResolved
+from poolwarden_collector.core.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.facts import Around, Certificate, HostFacts, MultipathMap, Nic
+from poolwarden_collector.core.values import Tri
 
 from .pool import Guarded, Host
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import orders
 from poolwarden_collector.core.permission import BEHIND_MS
 
 from .pool import Guarded
@@ -17,7 +17,7 @@ def test_nothing_is_begun_on_what_is_read_late() -> None:
     mark = len(g.effects)
     g.cut_power()
     g.run(120_000)
-    begun = [e for e in g.effects[mark:] if isinstance(e, orders.SendOrder | orders.PowerOff)]
+    begun = [e for e in g.effects[mark:] if isinstance(e, effects.SendOrder | effects.PowerOff)]
     assert begun == [] and "decided" not in g.kinds()
     g.site = replace(g.site, behind_ms=0)
     g.run(60_000)

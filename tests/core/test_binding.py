@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core import binding
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import DeviceIdentity, FenceDevice, Machine, Power
+from poolwarden_collector.core.effects import ReadPower
+from poolwarden_collector.core.facts import Machine
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import ReadPower
 from poolwarden_collector.core.readiness import not_ready
 
 MACHINE = "4c4c4544-0051-3310-8052-b4c04f4d4e32"

@@ -11,8 +11,8 @@ from tests.core.test_toolstack import hung, orders, until
 from poolwarden_collector.core import collecting
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.collecting import waits_for
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Power
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.record import apply
 from poolwarden_collector.core.status import status

@@ -8,9 +8,11 @@ from tests.core.pool import Guarded, Host, uuid
 
 from poolwarden_collector.core import copies
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import OrderOutcome, Power, Tombstone
+from poolwarden_collector.core.facts import Tombstone
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
 

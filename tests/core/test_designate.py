@@ -6,9 +6,11 @@ import pytest
 from tests.core.pool import CAPABLE, Guarded, Host, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import OrderOutcome, Outcome, PoolView, ProcessId, Role, Tri
+from poolwarden_collector.core.facts import PoolView
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.orders import DesignateMaster, Order
+from poolwarden_collector.core.values import ProcessId, Role, Tri
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

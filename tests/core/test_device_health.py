@@ -8,9 +8,9 @@ import pytest
 from tests.core.pool import Guarded, Host
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.device_readings import Power, Trouble
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Power, Trouble
-from poolwarden_collector.core.orders import ReadPower
+from poolwarden_collector.core.effects import ReadPower
 from poolwarden_collector.core.readiness import not_ready
 
 HOUR = 3_600_000

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from poolwarden_collector.core.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.facts import Cleanable, Disk, DiskLevel, Filler, Filling
-from poolwarden_collector.core.orders import AlertRaised, AlertResolved
 
 from .pool import Guarded, Host
 

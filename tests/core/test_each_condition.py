@@ -36,25 +36,14 @@ from tests.core.test_toolstack import hung, until
 
 from poolwarden_collector.core import proof as proofs
 from poolwarden_collector.core.aftermath import Switch
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import (
-    BootGate,
-    DeviceIdentity,
-    FenceDevice,
-    GateState,
-    HostFacts,
-    Liveness,
-    Ms,
-    Power,
-    PowerReading,
-    ProbeOutcome,
-    ProcessId,
-    Role,
-)
+from poolwarden_collector.core.facts import BootGate, GateState, HostFacts, Liveness, ProbeOutcome
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import OwnProbe, Pool, PowerState
 from poolwarden_collector.core.proof import Proof, paired_since, verify_human, verify_power
 from poolwarden_collector.core.record import Confirmed
+from poolwarden_collector.core.values import Ms, ProcessId, Role
 
 # ------------------------------------------------------------------------------------------------ power
 

@@ -10,13 +10,16 @@ from tests.core.known import Change, after, both, facts, hello, live, of_role, r
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core import copies, in_place, in_place_files, placements, release, toolstack
-from poolwarden_collector.core.facts import Hold, OrderOutcome, Outcome, PlacementView, Role
+from poolwarden_collector.core.effects import SendOrder
+from poolwarden_collector.core.facts import Hold
+from poolwarden_collector.core.failover_record import Failover, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Sent
-from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.owed import owed_id
 from poolwarden_collector.core.reasons import Cause
-from poolwarden_collector.core.record import Failover, Owed, Step
+from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.values import Role
 from poolwarden_collector.core.verdict import Verdict
 
 

@@ -51,28 +51,20 @@ from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.aftermath import Designation, LostVm, Switch
 from poolwarden_collector.core.asked import Ask, Needs, Question
 from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.candidate import Kill
+from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.evidence import signs
-from poolwarden_collector.core.facts import (
-    DeviceIdentity,
-    OrderOutcome,
-    Outcome,
-    PlacementView,
-    PoolHost,
-    Power,
-    PowerReading,
-    Probe,
-    ProbeOutcome,
-    Role,
-    Said,
-)
+from poolwarden_collector.core.facts import PoolHost, Probe, ProbeOutcome
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.kill_forecast import Kill
 from poolwarden_collector.core.live import Pool, PowerState, Told
-from poolwarden_collector.core.orders import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView, Said
 from poolwarden_collector.core.questions import ground_of
 from poolwarden_collector.core.reasons import Cause, Reason, key_of
-from poolwarden_collector.core.record import Owed, OwedWork, Step
+from poolwarden_collector.core.record import Owed, OwedWork
+from poolwarden_collector.core.values import Role
 from poolwarden_collector.core.verdict import OwnProbe, Verdict, Witness
 
 

@@ -14,11 +14,14 @@ from tests.core.test_second_thoughts import intended
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import gatekeeper, unheard
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import AlertRaised, AnswerGate, Effect
 from poolwarden_collector.core.engine import Outcome
-from poolwarden_collector.core.facts import Liveness, ProcessId, Role, Said
+from poolwarden_collector.core.facts import Liveness
+from poolwarden_collector.core.failover_record import Failover, Path, Step
 from poolwarden_collector.core.live import Pool, Told, WaitingGate
-from poolwarden_collector.core.orders import AlertRaised, AnswerGate, Effect
-from poolwarden_collector.core.record import Confirmed, Failover, Owed, Path, Step
+from poolwarden_collector.core.order_results import Said
+from poolwarden_collector.core.record import Confirmed, Owed
+from poolwarden_collector.core.values import ProcessId, Role
 
 
 def opens(effect: Effect) -> bool:

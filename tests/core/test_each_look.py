@@ -11,20 +11,15 @@ from tests.core.pool import Guarded, address, uuid
 from tests.core.test_second_thoughts import intended
 
 from poolwarden_collector.core import look as looks
-from poolwarden_collector.core.facts import (
-    FenceDevice,
-    Ms,
-    Probe,
-    ProbeOutcome,
-    Role,
-    RoleAnswer,
-    Said,
-)
+from poolwarden_collector.core.device_readings import FenceDevice
+from poolwarden_collector.core.effects import SendOrder
+from poolwarden_collector.core.facts import Probe, ProbeOutcome
 from poolwarden_collector.core.live import Look, OwnProbe, Pool
-from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.order_results import RoleAnswer, Said
 from poolwarden_collector.core.proof import Proof, find_proof, paired_since
 from poolwarden_collector.core.reasons import Cause
 from poolwarden_collector.core.record import Confirmed
+from poolwarden_collector.core.values import Ms, Role
 
 
 @pytest.fixture(scope="module")

@@ -27,20 +27,16 @@ from tests.core.pool import Guarded, address, uuid
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import members, release
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import (
-    Hold,
-    OrderOutcome,
-    Outcome,
-    PlacementView,
-    PoolHost,
-    Role,
-)
+from poolwarden_collector.core.effects import SendOrder
+from poolwarden_collector.core.facts import Hold, PoolHost
+from poolwarden_collector.core.failover_record import Failover, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, Sent
-from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.owed import owed_id
 from poolwarden_collector.core.reasons import Cause
-from poolwarden_collector.core.record import Failover, Owed, Step
+from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.values import Role
 from poolwarden_collector.core.verdict import Verdict
 
 TERM = 5

@@ -35,6 +35,7 @@ from poolwarden_collector.core import (
     evidence,
     forecast,
     holds,
+    kill_forecast,
     named,
     proxy,
     questions,
@@ -43,26 +44,18 @@ from poolwarden_collector.core import (
 )
 from poolwarden_collector.core.asked import Ask, Needs, Question
 from poolwarden_collector.core.copies import CopyAge
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import SendOrder
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import (
-    ClaimOutcome,
-    DeviceIdentity,
-    FenceDevice,
-    Hold,
-    OrderOutcome,
-    Outcome,
-    PlacementView,
-    Power,
-    PowerReading,
-    Role,
-    Tombstone,
-)
+from poolwarden_collector.core.facts import Hold, Tombstone
+from poolwarden_collector.core.failover_record import Failover, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, PowerState, Sent
-from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Confirmed, Failover, Owed, Step
+from poolwarden_collector.core.record import Confirmed, Owed
+from poolwarden_collector.core.values import Role
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +246,7 @@ def test_what_a_heard_host_runs_is_told_within_seconds(h: Guarded) -> None:
     fresh = h.policy.reading_fresh
 
     def old(*changes: Change) -> bool:
-        found = candidate.kills_on(after(h, both(*changes)), uuid(3), FILE)
+        found = kill_forecast.kills_on(after(h, both(*changes)), uuid(3), FILE)
         return isinstance(found, Reason) and found.code is Cause.OLD_FACTS
 
     assert old(seen(3, h.now - fresh - 1)) and not old(seen(3, h.now - fresh))

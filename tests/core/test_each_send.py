@@ -23,10 +23,10 @@ from tests.core.test_second_thoughts import intended
 from poolwarden_collector.core import promotion
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import OrderOutcome, Outcome, PlacementView
+from poolwarden_collector.core.effects import SendOrder
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, Sent
-from poolwarden_collector.core.orders import SendOrder
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.reasons import Cause, Reason
 from poolwarden_collector.core.record import Owed
 

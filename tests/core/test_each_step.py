@@ -30,26 +30,19 @@ from tests.core.test_second_thoughts import intended
 
 from poolwarden_collector.core import promotion, shot, silenced
 from poolwarden_collector.core.blockers import Blocker
+from poolwarden_collector.core.device_readings import FenceDevice
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import (
-    FenceDevice,
-    Liveness,
-    Ms,
-    OrderOutcome,
-    Outcome,
-    Probe,
-    ProbeOutcome,
-    ProcessId,
-    Role,
-    Tombstone,
-)
+from poolwarden_collector.core.effects import Recall
+from poolwarden_collector.core.facts import Liveness, Probe, ProbeOutcome, Tombstone
+from poolwarden_collector.core.failover_record import REVERSIBLE, RecordedProof, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Look, OwnProbe, Pool, PowerState, Sent
 from poolwarden_collector.core.look import SHOT_EVIDENCE_MS
-from poolwarden_collector.core.orders import Recall
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.proof import Proof, find_proof
 from poolwarden_collector.core.proxy import landed_after
-from poolwarden_collector.core.record import REVERSIBLE, Confirmed, RecordedProof, Step
+from poolwarden_collector.core.record import Confirmed
+from poolwarden_collector.core.values import Ms, ProcessId, Role
 
 
 @pytest.fixture(scope="module")

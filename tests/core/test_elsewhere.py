@@ -7,10 +7,11 @@ from tests.core.pool import Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import OrderOutcome, Role
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.values import Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

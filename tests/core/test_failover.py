@@ -7,24 +7,18 @@ from tests.core.pool import QUIET, Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.bonds import Devices
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import (
-    ClaimOutcome,
-    Liveness,
-    OrderOutcome,
-    Placement,
-    PlacementView,
-    Power,
-    ProcessId,
-    Role,
-    Tri,
-)
-from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.effects import PowerOff
+from poolwarden_collector.core.facts import Liveness
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Order, PowerOff
+from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, Placement, PlacementView
+from poolwarden_collector.core.order_results import Outcome as End
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.proof import Proof, Refusal, verify_power
-from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.values import ProcessId, Role, Tri
 
 
 def test_a_healthy_pool_is_left_alone() -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.facts import PlacementView
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import PlacementView
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, fold
 

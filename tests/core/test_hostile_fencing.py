@@ -8,8 +8,9 @@ from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core import binding
 from poolwarden_collector.core.bonds import Devices, follow
+from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import DeviceIdentity, Machine, Power, PowerReading, ProbeOutcome
+from poolwarden_collector.core.facts import Machine, ProbeOutcome
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.proof import Refusal, verify_power

@@ -7,23 +7,16 @@ from dataclasses import replace
 from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import (
-    ClaimOutcome,
-    OrderOutcome,
-    Placement,
-    PlacementView,
-    Power,
-    PowerReading,
-    Probe,
-    ProbeOutcome,
-    Role,
-    Tri,
-)
-from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.device_readings import Power, PowerReading
+from poolwarden_collector.core.effects import PowerOff
+from poolwarden_collector.core.facts import Probe, ProbeOutcome
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Order, PowerOff
+from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, Placement, PlacementView
+from poolwarden_collector.core.order_results import Outcome as End
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.values import Role, Tri
 
 
 def until(g: Guarded, kind: Kind, limit: int = 300_000) -> None:

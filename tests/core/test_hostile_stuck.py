@@ -9,12 +9,17 @@ from tests.core.pool import QUIET, Guarded, Host, address, uuid
 from tests.core.test_hostile_proof import lose, until
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Liveness, OrderOutcome, Power, Role
-from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.effects import PowerOff
+from poolwarden_collector.core.facts import Liveness
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.orders import Order, PowerOff
+from poolwarden_collector.core.order_results import OrderOutcome
+from poolwarden_collector.core.order_results import Outcome as End
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import Owed, Step, apply
+from poolwarden_collector.core.record import Owed, apply
+from poolwarden_collector.core.values import Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -9,21 +9,17 @@ from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
 from tests.core.test_hostile_proof import lose, until
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
+from poolwarden_collector.core.effects import PowerOff, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import (
-    FenceDevice,
-    OrderOutcome,
-    Power,
-    PowerReading,
-    ProbeOutcome,
-    Role,
-    Tri,
-)
-from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.facts import ProbeOutcome
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Order, PowerOff, RaiseEpoch, ReadPower, SendOrder
+from poolwarden_collector.core.order_results import OrderOutcome
+from poolwarden_collector.core.order_results import Outcome as End
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.values import Role, Tri
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -12,14 +12,17 @@ from tests.core.pool import CAPABLE, Guarded, Host, running, uuid
 from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core import in_place, in_place_files
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import HandOver
 from poolwarden_collector.core.events import AgentGone, DatabaseTransferred
-from poolwarden_collector.core.facts import Hold, Liveness, OrderOutcome, PlacementView, Role, Tri
-from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.facts import Hold, Liveness
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.orders import HandOver, Order, PlaceDatabase, ToolstackRelease
+from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.order_results import Outcome as End
+from poolwarden_collector.core.orders import Order, PlaceDatabase, ToolstackRelease
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import OwedWork
 from poolwarden_collector.core.status import status
+from poolwarden_collector.core.values import Role, Tri
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -10,10 +10,11 @@ from tests.core.pool import CAPABLE, Host
 
 from poolwarden_collector.core import in_place, in_place_files
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import HandOver
 from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.facts import OrderOutcome, PlacementView
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import HandOver, Order, ToolstackRelease
+from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.orders import Order, ToolstackRelease
 
 from .test_in_place import WEB, Hung, boots, is_set, kills, stopped_and_asked
 

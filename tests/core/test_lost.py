@@ -6,21 +6,13 @@ import pytest
 from tests.core.pool import CAPABLE, QUIET, Guarded, Host, address, running, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import (
-    OrderOutcome,
-    Outcome,
-    PlacementView,
-    PoolView,
-    Power,
-    Probe,
-    ProbeOutcome,
-    ProcessId,
-    Role,
-    VmPlace,
-)
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.facts import PoolView, Probe, ProbeOutcome
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView, VmPlace
 from poolwarden_collector.core.orders import DeclareHostDead, LocateVms, Order, StartVm
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.values import ProcessId, Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

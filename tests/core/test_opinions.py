@@ -7,13 +7,18 @@ from dataclasses import replace
 import pytest
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Hello, OrderOutcome, Power, Role, Tombstone
-from poolwarden_collector.core.facts import Outcome as End
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.effects import PowerOff, RaiseEpoch, SendOrder, StandDown
+from poolwarden_collector.core.facts import Tombstone
+from poolwarden_collector.core.failover_record import Step
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.orders import PowerOff, RaiseEpoch, SendOrder, StandDown
-from poolwarden_collector.core.record import PoolRecord, Step, fold
+from poolwarden_collector.core.order_results import OrderOutcome
+from poolwarden_collector.core.order_results import Outcome as End
+from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.core.status import status
+from poolwarden_collector.core.values import Role
 
 from .pool import POOL, QUIET, Guarded, Host, address, uuid
 

@@ -6,9 +6,11 @@ import pytest
 from tests.core.pool import Guarded, Host, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import HostFacts, Liveness, Power, Role, Tombstone
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.facts import HostFacts, Liveness, Tombstone
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.status import status
+from poolwarden_collector.core.values import Role
 
 DAY = 24 * 3_600_000
 

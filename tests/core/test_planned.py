@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import HostFacts, Power, Role, Tri
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.facts import HostFacts
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.values import Role, Tri
 
 from .pool import QUIET, Guarded, Host, address, uuid
 

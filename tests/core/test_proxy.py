@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading, Trouble
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import FenceDevice, Power, PowerReading, Trouble
+from poolwarden_collector.core.effects import Effect, PowerOff, ReadPower, Through, Unable
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Effect, PowerOff, ReadPower, Through, Unable
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.proxy import runner
 

@@ -9,14 +9,16 @@ from tests.core.pool import QUIET, Guarded, running, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.candidate import kills_on
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Liveness, PlacementView, Power
+from poolwarden_collector.core.effects import PowerOff, Reply
+from poolwarden_collector.core.facts import Liveness
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import PowerOff, Reply
+from poolwarden_collector.core.kill_forecast import kills_on
+from poolwarden_collector.core.order_results import PlacementView
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Step
 
 
 def said(g: Guarded, verb: str, **args: str) -> Reply:

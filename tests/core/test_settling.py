@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from poolwarden_collector.core import settling
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import AlertRaised
 from poolwarden_collector.core.live import Pool, PoolLive, Site
-from poolwarden_collector.core.orders import AlertRaised
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, topic_of
 

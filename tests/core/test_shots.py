@@ -8,9 +8,11 @@ from dataclasses import replace
 from tests.core.pool import Guarded, Host, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import FenceDevice, OrderOutcome, Power, PowerReading
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
+from poolwarden_collector.core.effects import Effect, PowerOff, ReadPower
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Effect, Order, PowerOff, ReadPower
+from poolwarden_collector.core.order_results import OrderOutcome
+from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
 
 Off = Callable[["Fed", PowerOff], ev.FenceEnded | None]

@@ -9,12 +9,13 @@ from tests.core.pool import QUIET, Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.confirmation import spoken
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import OrderOutcome, Power, RoleAnswer, Said
-from poolwarden_collector.core.facts import Outcome as OrderEnd
+from poolwarden_collector.core.effects import Reply
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PoolLive, Site
-from poolwarden_collector.core.orders import Reply
+from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.order_results import Outcome as OrderEnd
 from poolwarden_collector.core.silenced import excused
 
 

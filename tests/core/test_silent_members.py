@@ -8,9 +8,11 @@ import pytest
 from tests.core.pool import Guarded, address, uuid
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import OrderOutcome, Power, Role, RoleAnswer, Said
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
 from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.values import Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

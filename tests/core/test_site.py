@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core.facts import Hello
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.live import AgentState, Pool, PoolLive
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord

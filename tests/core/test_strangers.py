@@ -9,10 +9,12 @@ import pytest
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import AgentReported
-from poolwarden_collector.core.facts import HostFacts, PlacementView, PoolView, Role, Tri
+from poolwarden_collector.core.facts import HostFacts, PoolView
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import PlacementView
 from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.core.strangers import TOLD_AFTER_MS
+from poolwarden_collector.core.values import Role, Tri
 
 from .pool import POOL, Guarded, Host, address, uuid
 

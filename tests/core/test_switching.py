@@ -6,10 +6,10 @@ import pytest
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Power
+from poolwarden_collector.core.effects import Effect, PowerOff, PowerOn, ReadPower, Reply
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Effect, PowerOff, PowerOn, ReadPower, Reply
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.proof import Refusal, verify_power
 

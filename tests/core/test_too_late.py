@@ -8,8 +8,8 @@ from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import operator
+from poolwarden_collector.core.effects import Reply
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.verdict import Verdict
 
 

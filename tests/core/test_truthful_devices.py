@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poolwarden_collector.core.facts import Power
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.policy import Policy
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from poolwarden_collector.core import verdict as module
-from poolwarden_collector.core.facts import Tri
+from poolwarden_collector.core.values import Tri
 from poolwarden_collector.core.verdict import (
     LAYERS,
     TO_RESTART,

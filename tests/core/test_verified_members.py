@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from tests.core.pool import CAPABLE, Guarded, Host, uuid
 
-from poolwarden_collector.core.facts import HostFacts, OrderOutcome, Outcome, PoolHost
+from poolwarden_collector.core.facts import HostFacts, PoolHost
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.orders import EnableHost, Order
 
 Change = Callable[[str, PoolHost], PoolHost]

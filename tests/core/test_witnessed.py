@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.facts import OrderOutcome, RoleAnswer, Said
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
 from poolwarden_collector.core.orders import Order
 
 from .pool import Guarded, Host, address, uuid

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Hold, HostFacts, Liveness, Power, Probe, ProbeOutcome
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.facts import Hold, HostFacts, Liveness, Probe, ProbeOutcome
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.status import status

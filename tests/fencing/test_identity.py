@@ -9,7 +9,7 @@ import pytest
 from tests.core.pool import Guarded
 
 from poolwarden_collector.core import binding
-from poolwarden_collector.core.facts import DeviceIdentity, Power, Trouble
+from poolwarden_collector.core.device_readings import DeviceIdentity, Power, Trouble
 from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_lab import bmc_fronts, chassis
 

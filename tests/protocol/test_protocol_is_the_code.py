@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from poolwarden_agent.core import gate
-from poolwarden_collector.core.record import Step as Stage
+from poolwarden_collector.core.failover_record import Step as Stage
 from poolwarden_collector.core.transitions import TRANSITIONS
 
 from .configurations import THREE_HAND, TWO_SECOND_AGAIN

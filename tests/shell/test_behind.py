@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import engine, orders
+from poolwarden_collector.core import effects, engine, orders
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Hello, HostFacts
+from poolwarden_collector.core.facts import HostFacts
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.permission import BEHIND_MS
 from poolwarden_collector.shell.inbox import MOST_WAITING, Inbox
 
@@ -122,7 +123,7 @@ async def test_who_is_really_silent_is_found_by_a_collector_that_is_late(
 async def test_an_order_of_a_late_step_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
     await world.take(ev.Tick())
-    order = orders.SendOrder(orders.Order("o", HOSTS[1], "b", 1, orders.Promote(), 15_000))
+    order = effects.SendOrder(orders.Order("o", HOSTS[1], "b", 1, orders.Promote(), 15_000))
 
     def decide(pool: Any, event: ev.Event, now: int, site: Any) -> engine.Outcome:
         return engine.Outcome(pool, (), (), (order,))

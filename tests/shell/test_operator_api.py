@@ -16,8 +16,8 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.core.effects import AlertRaised
 from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.orders import AlertRaised
 from poolwarden_collector.shell.self_check import guards_its_own_host
 
 from .rig import HOSTS, POOL, Rig, running, until

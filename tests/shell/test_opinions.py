@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import engine, orders
+from poolwarden_collector.core import effects, engine, orders
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Freshness, Hello, HostFacts, OrderOutcome, Outcome, RoleFacts
+from poolwarden_collector.core.facts import Freshness, HostFacts, RoleFacts
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome
 from poolwarden_collector.shell.inbox import Happening
 
 from .rig import HOSTS, POOL, running, until
@@ -106,10 +108,10 @@ async def test_standing_down_concerns_one_pool_and_ends_with_a_restart(
         roster.warn(f"warning {n}")
     assert "STOOD DOWN" in roster.warnings()[0]
     asked = (
-        orders.SendOrder(orders.Order("o", HOSTS[1], "b", 1, orders.Promote(), 15_000)),
-        orders.PowerOff(HOSTS[1], "dev", "run-1"),
-        orders.AnswerGate(HOSTS[1], "b", "open", "x", 1),
-        orders.ReadPower(HOSTS[1], "dev", "run-2"),
+        effects.SendOrder(orders.Order("o", HOSTS[1], "b", 1, orders.Promote(), 15_000)),
+        effects.PowerOff(HOSTS[1], "dev", "run-1"),
+        effects.AnswerGate(HOSTS[1], "b", "open", "x", 1),
+        effects.ReadPower(HOSTS[1], "dev", "run-2"),
     )
 
     def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
@@ -215,7 +217,7 @@ async def test_a_machine_that_slept_between_commit_and_effect_does_not_do_it(
     """CLOCK_MONOTONIC stands still while a machine is suspended: only the other clock shows that hours have passed."""
     world = World(tmp_path)
     await world.take(ev.Tick())
-    asked = (orders.PowerOff(HOSTS[0], "dev", "run-1"), orders.ReadPower(HOSTS[0], "dev", "run-2"))
+    asked = (effects.PowerOff(HOSTS[0], "dev", "run-1"), effects.ReadPower(HOSTS[0], "dev", "run-2"))
     boottime = [10_000]
     monkeypatch.setattr("poolwarden_collector.shell.service.clock.awake_or_not_ms", lambda: boottime[0])
 

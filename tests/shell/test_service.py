@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import engine, orders
+from poolwarden_collector.core import effects, engine, orders
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.facts import Hello, HostFacts, PoolId
+from poolwarden_collector.core.facts import HostFacts
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.values import PoolId
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.config import load
 from poolwarden_collector.shell.inbox import Happening, Inbox
@@ -59,13 +61,13 @@ class Told:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.journal, name)
 
-    def perform(self, pool: PoolId, effect: orders.Effect) -> None:
+    def perform(self, pool: PoolId, effect: effects.Effect) -> None:
         self.log.append(effect)
 
     def heard(self, pool: PoolId, event: ev.Event) -> None:
         pass
 
-    def effects(self) -> list[orders.Effect]:
+    def effects(self) -> list[effects.Effect]:
         return [item for item in self.log if not isinstance(item, Kind)]
 
 
@@ -157,7 +159,7 @@ async def test_a_command_while_stalled_is_refused_at_once(tmp_path: Path) -> Non
     world.told.full = True
     await world.take(ev.OperatorSaid("r-1", "anna", "pause"))
     await world.take(ev.OperatorSaid("r-2", "anna", "pause"))
-    replies = [item for item in world.told.effects() if isinstance(item, orders.Reply)]
+    replies = [item for item in world.told.effects() if isinstance(item, effects.Reply)]
     assert [(r.request_id, r.accepted, r.code) for r in replies] == [
         ("r-1", False, "journal"),
         ("r-2", False, "journal"),
@@ -215,7 +217,7 @@ async def test_an_effects_error_is_said_and_the_next_one_done(tmp_path: Path) ->
     world = World(tmp_path)
     seen = []
 
-    def perform(pool: PoolId, effect: orders.Effect) -> None:
+    def perform(pool: PoolId, effect: effects.Effect) -> None:
         seen.append(effect)
         raise RuntimeError("no such thing")
 
@@ -232,9 +234,9 @@ async def test_what_was_decided_on_old_evidence_is_not_sent(tmp_path: Path, monk
     await world.take(ev.Tick())
     order = orders.Order("o", HOSTS[0], "b", 1, orders.Promote(), 15_000)
     asked = (
-        orders.SendOrder(order),
-        orders.PowerOff(HOSTS[0], "dev", "run-1"),
-        orders.ReadPower(HOSTS[0], "dev", "run-2"),
+        effects.SendOrder(order),
+        effects.PowerOff(HOSTS[0], "dev", "run-1"),
+        effects.ReadPower(HOSTS[0], "dev", "run-2"),
     )
 
     def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
@@ -287,7 +289,7 @@ async def test_a_higher_epoch_is_made_durable_and_survives_a_full_disk(tmp_path:
     world = World(tmp_path)
     await world.take(ev.Tick())
     world.told.full = True
-    await world.service._perform(POOL, orders.RaiseEpoch(41 << LOT_BITS))
+    await world.service._perform(POOL, effects.RaiseEpoch(41 << LOT_BITS))
     assert world.service.roster.epoch >> LOT_BITS == 1 and world.service.roster.stalled
     world.told.full = False
     world.time += RETRY_MS

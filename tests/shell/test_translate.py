@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import effects, orders
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import orders
-from poolwarden_collector.core.facts import HostFacts, Liveness, Outcome, ProbeOutcome, ProcessId, Role, Tri
+from poolwarden_collector.core.facts import HostFacts, Liveness, ProbeOutcome
+from poolwarden_collector.core.order_results import Outcome
+from poolwarden_collector.core.values import ProcessId, Role, Tri
 from poolwarden_collector.shell.translate import OFFSET_WINDOW_MS, StreamState
 
 from .rig import HOSTS, POOL
@@ -231,7 +233,7 @@ def test_a_gate_is_asked_for_and_answered_on_the_agents_own_clock() -> None:
     stream = Stream()
     question = pb.GateQuestion(boot_id="b", pool_conf=pb.RoleFacts.MASTER)
     assert stream.send(1_300, 1_300, gate_question=question) == [ev.GateAsked(HOSTS[0], 5, "b", Role.MASTER)]
-    word = orders.AnswerGate(HOSTS[0], "b", "shut", "h2 succeeded it", 7, HOSTS[1], "192.0.2.2")
+    word = effects.AnswerGate(HOSTS[0], "b", "shut", "h2 succeeded it", 7, HOSTS[1], "192.0.2.2")
     answer = stream.state.gate_to_pb(word, 3).gate_answer
     assert (answer.decision, answer.term, answer.epoch, answer.echo_mono_ms) == (pb.GateAnswer.SHUT, 7, 3, 1_300)
     assert (answer.successor_uuid, answer.successor_address) == (HOSTS[1], "192.0.2.2")

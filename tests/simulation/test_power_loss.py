@@ -2,8 +2,8 @@
 
 import pytest
 
+from poolwarden_collector.core.effects import AlertRaised
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import AlertRaised
 from poolwarden_lab.simulation.world import Simulation
 
 STEPS = [

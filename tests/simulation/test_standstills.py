@@ -23,12 +23,15 @@ from poolwarden_collector.core import collecting, overdue
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.asked import Ask, Tell
 from poolwarden_collector.core.blockers import NEXT_STEP, Blocker
-from poolwarden_collector.core.facts import Liveness, OrderOutcome, Power, Role
+from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.facts import Liveness
 from poolwarden_collector.core.holds import Held
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.order_results import OrderOutcome
 from poolwarden_collector.core.orders import Order
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import OwedWork, apply
+from poolwarden_collector.core.values import Role
 from poolwarden_lab.story import play
 from poolwarden_lab.story.text import read_file
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_lab.simulation.invariants import InvariantBroken
@@ -48,7 +49,7 @@ def test_a_shot_needs_its_intent_and_a_silent_host() -> None:
     sim = begun()
     shell = sim.shell
     assert shell is not None
-    shot = out.PowerOff(sim.uuid(1), "bmc-h1", "run-1")
+    shot = effects.PowerOff(sim.uuid(1), "bmc-h1", "run-1")
     with pytest.raises(InvariantBroken, match="I6 "):
         sim.invariants.on_effect(shell, shot)
     sim.invariants.opinion("collector")._remember(Entry(Kind.FENCE_INTENT, "text", {"run": "run-1"}))
@@ -67,7 +68,7 @@ def test_an_order_needs_its_intent(kind: out.OrderKind) -> None:
     assert sim.shell is not None
     order = out.Order("order-1", sim.uuid(2), "boot", 1, kind, 15_000)
     with pytest.raises(InvariantBroken, match="I6 "):
-        sim.invariants.on_effect(sim.shell, out.SendOrder(order))
+        sim.invariants.on_effect(sim.shell, effects.SendOrder(order))
 
 
 def test_the_engines_record_is_the_fold_of_its_ledger() -> None:
@@ -77,7 +78,7 @@ def test_the_engines_record_is_the_fold_of_its_ledger() -> None:
     known = shell.pools[sim.lab.uuid]
     shell.pools[sim.lab.uuid] = replace(known, record=replace(known.record, term=99))
     with pytest.raises(InvariantBroken, match="I6 "):
-        sim.invariants.on_effect(shell, out.SendChallenge(sim.uuid(1), "nonce"))
+        sim.invariants.on_effect(shell, effects.SendChallenge(sim.uuid(1), "nonce"))
 
 
 def test_numbers_of_an_agent_never_fall() -> None:
@@ -99,7 +100,7 @@ def test_a_host_with_power_is_not_declared_dead_and_a_running_vm_not_started() -
         opinion._remember(Entry(intent, "text", {"order": "order-1"}))
         order = out.Order("order-1", sim.uuid(1), "boot", 1, kind, 15_000)
         with pytest.raises(InvariantBroken, match="I10 "):
-            sim.invariants.on_effect(sim.shell, out.SendOrder(order))
+            sim.invariants.on_effect(sim.shell, effects.SendOrder(order))
 
 
 def test_a_kill_by_a_promotion_is_ours_and_an_operators_word_covers_it() -> None:

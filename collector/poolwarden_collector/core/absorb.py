@@ -33,28 +33,20 @@ from poolwarden_collector.core import (
 )
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.claims import claim_prefix
+from poolwarden_collector.core.device_readings import Power, PowerReading
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import SendChallenge
 from poolwarden_collector.core.evidence import answered, answered_by, foreign, own_certificate_fits, suspected
-from poolwarden_collector.core.facts import (
-    ClaimOutcome,
-    HostId,
-    Liveness,
-    Ms,
-    Outcome,
-    Power,
-    PowerReading,
-    Probe,
-    ProbeOutcome,
-    Tri,
-)
+from poolwarden_collector.core.facts import Liveness, Probe, ProbeOutcome
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.look import roles_told
-from poolwarden_collector.core.orders import SendChallenge
+from poolwarden_collector.core.order_results import ClaimOutcome, Outcome
 from poolwarden_collector.core.placements import of_this_pool
 from poolwarden_collector.core.power import block_of, counting, forget
 from poolwarden_collector.core.shot import landed
 from poolwarden_collector.core.toolstack import transferred
+from poolwarden_collector.core.values import HostId, Ms, Tri
 
 _READINGS_KEPT = 16
 LEAST_BOOT_MS: Ms = 20_000  # firmware, kernel and xapi's own start take longer on any machine

@@ -5,9 +5,9 @@ from __future__ import annotations
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.evidence import suspected
+from poolwarden_collector.core.failover_record import REVERSIBLE
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.named import named
-from poolwarden_collector.core.record import REVERSIBLE
 from poolwarden_collector.core.verdict import Verdict
 
 _GROUNDS = (Verdict.NO_MASTER, Verdict.VANISHED, Verdict.UNWITNESSED)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from poolwarden_collector.core.facts import HostId
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.values import HostId
 
 
 @dataclass(frozen=True, slots=True)

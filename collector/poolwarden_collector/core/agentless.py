@@ -31,13 +31,15 @@ from poolwarden_collector.core.asked import Ask, Question
 from poolwarden_collector.core.attached import entry_of, follows
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving
-from poolwarden_collector.core.facts import HostId, Ms, PoolHost, Role, Said
+from poolwarden_collector.core.facts import PoolHost
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import Said
 from poolwarden_collector.core.orders import Preconditions, RecoverMembers
 from poolwarden_collector.core.permission import firm_refusal
 from poolwarden_collector.core.proof import why_off
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS
 from poolwarden_collector.core.record import OwedWork
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 ASK_MS: Ms = 8_000  # a word counts for 15 s
 ASK_SILENT_MS: Ms = 30_000

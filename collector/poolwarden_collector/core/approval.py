@@ -35,17 +35,18 @@ from poolwarden_collector.core import failover as machine
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import OF_MEMBERS, Ask, Needs, Question
 from poolwarden_collector.core.candidate import rank
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.failover_record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.permission import boot_grace, hold_refusal, may_begin, needs_word, not_now
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.reasons import Reason
-from poolwarden_collector.core.record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.remedies import ask_shot, relocation_refusal, roles_refusal
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Verdict
 
 EVIDENCE_WAIT_MS: Ms = 8_000

@@ -14,7 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Around, Certificate, HostFacts, HostId, Ms, Tri
+from poolwarden_collector.core.facts import Around, Certificate, HostFacts
+from poolwarden_collector.core.values import HostId, Ms, Tri
 
 PREFIX = "around-"
 SOON_DAYS, VERY_SOON_DAYS = 30, 7

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.values import HostId, Ms
 
 
 class Ask(Enum):

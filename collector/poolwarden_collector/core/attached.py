@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, fresh_probe
-from poolwarden_collector.core.facts import HostId, Liveness, Ms, PoolHost, PoolView, Role, Tri
+from poolwarden_collector.core.facts import Liveness, PoolHost, PoolView
+from poolwarden_collector.core.values import HostId, Ms, Role, Tri
 
 VIEW_FRESH_MS: Ms = 30_000
 

@@ -7,10 +7,11 @@ from typing import Any
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.binding import another_machine, shared_with, show
 from poolwarden_collector.core.bonds import as_data
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import DeviceIdentity, FenceDevice, HostId, Power
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.values import HostId
 from poolwarden_collector.core.verdict import Verdict
 
 

@@ -30,12 +30,14 @@ from typing import Any
 
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.bonds import as_data
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, PowerReading
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import DeviceIdentity, FenceDevice, HostId, Machine, PowerReading
+from poolwarden_collector.core.facts import Machine
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.power import is_bound
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId
 
 # What board vendors print into their examples and ship: many machines have these, in either order of their bytes.
 _SAMPLES = frozenset(

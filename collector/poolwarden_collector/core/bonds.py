@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from poolwarden_collector.core.facts import DeviceIdentity, HostId
+from poolwarden_collector.core.device_readings import DeviceIdentity
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.values import HostId
 
 
 @dataclass(frozen=True, slots=True)

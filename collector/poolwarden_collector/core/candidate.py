@@ -22,10 +22,10 @@ from functools import lru_cache
 from poolwarden_collector.core import strangers
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import FACTS_FRESH_MS
-from poolwarden_collector.core.facts import HostId, Liveness, PlacementView, Power, Role, Tri
+from poolwarden_collector.core.facts import Liveness
 from poolwarden_collector.core.live import AgentState
-from poolwarden_collector.core.power import view
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId, Role, Tri
 
 # What a candidate's agent must be able to do: its claim and its answer to the last look are waited for.
 NEEDED = ("promote", "claim", "probe_now")
@@ -51,16 +51,6 @@ class Ranked:
         srs = f", {', '.join(self.unplugged)} not plugged: ranked lower" if self.unplugged else ""
         old = ", superseded and not attached since: ranked last" if self.superseded else ""
         return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}"
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """A running VM that a start of xapi on ``loads`` would terminate, or whose fate is not known."""
-
-    vm: str
-    name: str
-    host: HostId
-    why: str
 
 
 def rank(d: Draft, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
@@ -186,52 +176,3 @@ def _version(d: Draft, agent: AgentState, old_master: HostId) -> Reason | None:
 @lru_cache(maxsize=256)
 def _dotted(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit() and len(part) < 10)
-
-
-def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | Reason:
-    """Running VMs that a promotion of ``candidate`` would terminate in the pool, or why that cannot be said.
-
-    ``spared`` is the old master if it is switched off: its VMs are dead already. The VMs of one whose toolstack is held
-    run on, and its xapi will start as a member of the new master: it is not spared.
-    """
-    if loads is None or not loads.readable:
-        why = f"the database of {d.name(candidate)} cannot be read: {loads.text if loads else 'not asked yet'}"
-        return Reason(Cause.UNREADABLE, why, (candidate,))
-    kills: list[Kill] = []
-    for host in sorted(d.record.hosts, key=d.name):
-        if host == spared:
-            continue
-        found = kills_on(d, host, loads)
-        if isinstance(found, Reason):
-            if d.heard(host):
-                return found
-            continue  # never heard in this run: it is asked about again before it is repointed
-        if d.heard(host) or view(d, host).power is not Power.OFF:
-            kills.extend(found)
-    return tuple(kills)
-
-
-def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | Reason:
-    """Domains running on ``host`` that a xapi with this database would terminate there, or why that is not known.
-
-    xapi terminates a domain that its database does not know, or places on another host that is in it. It adopts one
-    that the database places nowhere: as halted, or on a host that does not exist (xapi: ocaml/xapi/xapi_xenops.ml).
-    What a heard host runs is told at most 10 s ago, as for a proof; of one that is not heard the last word counts.
-    """
-    agent = d.agent(host)
-    if agent is None or not agent.reported or agent.facts.domains is None:
-        return Reason(Cause.DOMAINS, f"the running VMs of {d.name(host)} are not known", (host,))
-    at = agent.facts.observed.host
-    if d.heard(host) is not None and at is not None and d.now - at > d.policy.reading_fresh:
-        # safety: a VM that was started since then would be in no forecast.
-        old = f"what {d.name(host)} runs was told {(d.now - at) / 1000:.0f} s ago"
-        return Reason(Cause.OLD_FACTS, old, (host,))
-    known = {item.vm: item for item in loads.placements}
-    kills = []
-    for vm in agent.facts.domains:
-        item = known.get(vm)
-        if item is None:
-            kills.append(Kill(vm, vm, host, "the database does not know it"))
-        elif item.host and item.host != host:
-            kills.append(Kill(vm, item.name or vm, host, f"the database places it on {d.name(item.host)}"))
-    return tuple(kills)

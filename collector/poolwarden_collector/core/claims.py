@@ -13,11 +13,11 @@ from __future__ import annotations
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort
-from poolwarden_collector.core.facts import HostId, Ms
+from poolwarden_collector.core.failover_record import REVERSIBLE, Failover
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.orders import Claim, Target
-from poolwarden_collector.core.record import REVERSIBLE, Failover
 from poolwarden_collector.core.standstill import block
+from poolwarden_collector.core.values import HostId, Ms
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000

@@ -19,13 +19,14 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.attached import follows
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, Power
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.left_behind import MAY_STILL_WRITE, is_off, writers
 from poolwarden_collector.core.orders import ReleaseGc
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.pursuit import pursue
+from poolwarden_collector.core.values import HostId, Ms
 
 _READ_EVERY_MS: Ms = 60_000
 LONG_MS: Ms = 3_600_000

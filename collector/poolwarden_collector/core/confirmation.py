@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Power
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.record import Confirmed
+from poolwarden_collector.core.values import HostId
 
 
 def confirmed(d: Draft, host: HostId) -> Confirmed | None:

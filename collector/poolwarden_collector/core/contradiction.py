@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered_by, fresh_probe, suspected
-from poolwarden_collector.core.facts import HostId, Liveness, Ms
+from poolwarden_collector.core.facts import Liveness
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.values import HostId, Ms
 
 MARGIN_MS: Ms = 3_000
 

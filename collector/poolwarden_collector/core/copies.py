@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core.candidate import superseded
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import foreign, suspected
-from poolwarden_collector.core.facts import HostId, Ms
+from poolwarden_collector.core.values import HostId, Ms
 
 REPLICATION_MS: Ms = 300_000  # one member's turn (xapi: ocaml/xapi/pool_db_backup.ml)
 MARGIN_MS: Ms = 600_000

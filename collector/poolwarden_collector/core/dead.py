@@ -21,9 +21,11 @@ from poolwarden_collector.core.attached import follows, master_view
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import fresh_probe
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, Placement, PlacementView, ProbeOutcome, Role
+from poolwarden_collector.core.facts import ProbeOutcome
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
+from poolwarden_collector.core.order_results import Outcome, Placement, PlacementView
 from poolwarden_collector.core.orders import DeclareHostDead, Preconditions
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.placements import placements_of
@@ -31,7 +33,7 @@ from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.proof import Proof, Refusal, verify_power
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Step
+from poolwarden_collector.core.values import HostId, Ms, Role
 from poolwarden_collector.core.verdict import Verdict
 
 AGAIN_MS: Ms = 600_000

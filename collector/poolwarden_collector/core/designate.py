@@ -30,14 +30,15 @@ from poolwarden_collector.core.candidate import limitation
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, Role, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
+from poolwarden_collector.core.order_results import Outcome
 from poolwarden_collector.core.orders import DesignateMaster, Preconditions
 from poolwarden_collector.core.permission import command_refusal
 from poolwarden_collector.core.placements import SPARE_THEM, at_stake
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.verdict import Verdict
 
 READ_WITHIN_MS: Ms = 8_000  # the master's file is being read

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.binding import clear_changed
 from poolwarden_collector.core.bonds import Devices
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading, Trouble
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power, PowerReading, Trouble
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.power import is_bound
+from poolwarden_collector.core.values import HostId, Ms
 
 READING_MS: Ms = 600_000
 SOON_MS: Ms = 15_000

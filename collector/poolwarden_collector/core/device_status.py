@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.binding import show
 from poolwarden_collector.core.device_health import complaint
+from poolwarden_collector.core.device_readings import FenceDevice, Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import FenceDevice, HostId, Power
 from poolwarden_collector.core.live import PowerState
 from poolwarden_collector.core.power import is_bound
+from poolwarden_collector.core.values import HostId
 
 
 @dataclass(frozen=True, slots=True)

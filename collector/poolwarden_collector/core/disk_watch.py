@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Disk, DiskLevel, Filling, HostId
+from poolwarden_collector.core.facts import Disk, DiskLevel, Filling
+from poolwarden_collector.core.values import HostId
 
 PREFIX = "disk-"
 _CROSSED = (DiskLevel.WARNING, DiskLevel.CRITICAL, DiskLevel.FULL)

@@ -11,20 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from poolwarden_collector.core import settling, transitions
-from poolwarden_collector.core.facts import FenceDevice, HostId, Ms
+from poolwarden_collector.core.device_readings import FenceDevice
+from poolwarden_collector.core.effects import AlertRaised, AlertResolved, Effect, SendOrder
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Pool, PoolLive, Sent, Site
-from poolwarden_collector.core.orders import (
-    AlertRaised,
-    AlertResolved,
-    Effect,
-    Order,
-    OrderKind,
-    Preconditions,
-    SendOrder,
-)
+from poolwarden_collector.core.orders import Order, OrderKind, Preconditions
 from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import Failover, PoolRecord, apply
+from poolwarden_collector.core.record import PoolRecord, apply
+from poolwarden_collector.core.values import HostId, Ms
 
 
 class Draft:

@@ -26,9 +26,9 @@ from __future__ import annotations
 from poolwarden_collector.core import stakes
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.silenced import lives
+from poolwarden_collector.core.values import HostId, Ms
 
 NAMES_WITHIN_MS: Ms = 5_000  # after the verdict, for a member to read its copy; then it is asked without names
 

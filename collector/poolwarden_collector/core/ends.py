@@ -9,12 +9,12 @@ from __future__ import annotations
 from poolwarden_collector.core import questions
 from poolwarden_collector.core.asked import Ask
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.orders import Claim, Target
 from poolwarden_collector.core.power import forget
-from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.standstill import resolve_blocks
+from poolwarden_collector.core.values import HostId, Ms
 
 CLAIM_VALID_MS: Ms = 15_000
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core.facts import (
-    Hello,
-    HostFacts,
-    HostId,
-    Ms,
-    OrderOutcome,
-    PoolId,
-    PowerReading,
-    ProbeOutcome,
-    Role,
-)
+from poolwarden_collector.core.device_readings import PowerReading
+from poolwarden_collector.core.facts import HostFacts, ProbeOutcome
+from poolwarden_collector.core.hello import Hello
+from poolwarden_collector.core.order_results import OrderOutcome
+from poolwarden_collector.core.values import HostId, Ms, PoolId, Role
 
 
 @dataclass(frozen=True, slots=True)

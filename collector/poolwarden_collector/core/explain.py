@@ -13,9 +13,10 @@ from poolwarden_collector.core import in_place, questions, restart
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import Ranked, rank
 from poolwarden_collector.core.copies import CopyAge, ages
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.evidence import EvidenceLine, lines, member_state, signs, suspected
-from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.evidence import member_state, signs, suspected
+from poolwarden_collector.core.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.lasting import describe
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.permission import boot_grace, may_begin, standing_refusal
@@ -23,6 +24,7 @@ from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, verify_power
 from poolwarden_collector.core.readiness import not_ready
 from poolwarden_collector.core.reasons import Cause
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Member, Permit, Verdict, judge
 
 

@@ -13,26 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-Ms = int
-HostId = str
-PoolId = str
-
-
-class Tri(Enum):
-    """Three-valued truth: an unreadable flag is unknown, never no."""
-
-    YES = "yes"
-    NO = "no"
-    UNKNOWN = "unknown"
-
-
-class Role(Enum):
-    """A host's role, from pool.conf or from the running process (xapi: ocaml/xapi/pool_role.ml)."""
-
-    MASTER = "master"
-    MEMBER = "member"
-    BROKEN = "broken"
-    UNKNOWN = "unknown"
+from poolwarden_collector.core.device_readings import FenceDevice
+from poolwarden_collector.core.values import HostId, Ms, PoolId, ProcessId, Role, Tri
 
 
 class Liveness(Enum):
@@ -54,25 +36,6 @@ class ProbeOutcome(Enum):
     UNREACHABLE = "unreachable"
     NOT_XAPI = "not xapi"
     UNKNOWN = "unknown"
-
-
-class Power(Enum):
-    """Power as a fence device reads it: three-valued, a failed reading is UNKNOWN."""
-
-    ON = "on"
-    OFF = "off"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessId:
-    """Identity of one xapi process: pid and start time in clock ticks since boot (proc(5), field 22 of stat)."""
-
-    pid: int
-    start_ticks: int
-
-    def __bool__(self) -> bool:
-        return self.pid != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,27 +244,6 @@ class PoolView:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """A VM as a database file has it; ``host`` is empty where it is nowhere: halted, or on no host of that file."""
-
-    vm: str
-    host: HostId
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementView:
-    """Where the database that a host's xapi would load places running VMs."""
-
-    readable: bool
-    generation: int = 0
-    source: str = ""
-    placements: tuple[Placement, ...] = ()
-    text: str = ""
-    hosts: tuple[HostId, ...] = ()  # every host in that file; none where its agent does not tell them
-
-
-@dataclass(frozen=True, slots=True)
 class Tombstone:
     """Durable mark on a superseded master, as its agent reports it."""
 
@@ -396,190 +338,6 @@ class HostFacts:
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""
         return next((probe for probe in self.probes if probe.target == target), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """How an agent opened its stream."""
-
-    host: HostId
-    pool: PoolId
-    boot_id: str
-    name: str
-    address: str
-    agent_version: str
-    capabilities: frozenset[str]
-    machine: Machine = Machine()
-    highest_epoch: int = 0
-    highest_term: int = 0
-    tombstone: Tombstone | None = None
-    last_results: tuple[OrderOutcome, ...] = ()
-    python_version: str = ""
-    hold: Hold | None = None
-    boot_gate: BootGate | None = None
-    fence_agents: frozenset[str] = frozenset()  # names of the fence agents that it may run for others
-
-
-class Outcome(Enum):
-    """How an agent ended an order; DONE of promote and repoint means that xapi accepted the call, no more."""
-
-    DONE = "done"
-    REFUSED = "refused"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimOutcome:
-    """What a host answered to a claim: its last look at the old master and its database's placements."""
-
-    last_look: Probe | None = None
-    placements: PlacementView | None = None
-    veto: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DatabasePiece:
-    """A piece of a host's database file; ``sha256`` is of the whole file, an empty chunk is its end."""
-
-    path: str
-    generation: int
-    total_bytes: int
-    offset: int
-    chunk: bytes
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class VmPlace:
-    """Where a VM could start now by the serving master's word: host -> XenAPI's refusal, empty where it can."""
-
-    vm: str
-    name: str = ""
-    power_state: str = ""
-    hosts: tuple[tuple[HostId, str], ...] = ()
-    text: str = ""
-
-
-class Said(Enum):
-    """What a xapi says of its own role to whoever asks without a session (xapi: ocaml/xapi/xapi_session.ml)."""
-
-    SILENT = "silent"
-    FOLLOWS = "follows"
-    ACTS = "acts"
-    UNTOLD = "untold"  # the host is alive, and tells no role on any port: it may be filtered, it is not silent
-
-
-@dataclass(frozen=True, slots=True)
-class RoleAnswer:
-    """One host's answer, asked by an agent; ``followed_answers``: a xapi is alive at the address that it follows."""
-
-    host: HostId
-    said: Said
-    follows: str = ""
-    followed_answers: bool = False
-    certificate: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OrderOutcome:
-    """An agent's answer to an order."""
-
-    order_id: str
-    kind: str
-    outcome: Outcome
-    reason: str = ""
-    text: str = ""
-    replayed: bool = False
-    epoch: int = 0
-    term: int = 0
-    claim: ClaimOutcome | None = None
-    probes: tuple[Probe, ...] = ()
-    nonce: str = ""
-    placements: PlacementView | None = None
-    database: DatabasePiece | None = None
-    vm_places: tuple[VmPlace, ...] = ()
-    hold: Hold | None = None
-    roles: tuple[RoleAnswer, ...] = ()
-    fence_run: FenceRun | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FenceRun:
-    """What a fence agent said that a member ran, without secret values; ``code`` counts only if the order is DONE."""
-
-    code: int
-    output: str
-    errors: str
-    text: str
-
-
-class Trouble(Enum):
-    """Why a fence device did not do what it was asked; ``NONE`` if it did."""
-
-    NONE = ""
-    PASSWORD = "wrong-password"  # it refuses the name or the password, or the account may not do this
-    UNREACHABLE = "unreachable"
-    AGENT = "agent-missing"  # the fence agent is not installed, or cannot be started
-    HUNG = "hung"  # it had not ended at its hard limit
-    FAILED = "failed"  # anything else
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceIdentity:
-    """What a fence device itself says of the machine that it switches; ``text`` says why it tells nothing.
-
-    ``uuids``: system UUIDs (DMTF DSP0266, ComputerSystem.UUID) or GUIDs (IPMI 2.0, 22.14), lower case; ``serials``:
-    of product, chassis and board.
-    """
-
-    uuids: tuple[str, ...] = ()
-    serials: tuple[str, ...] = ()
-    text: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.uuids or self.serials)
-
-
-@dataclass(frozen=True, slots=True)
-class PowerReading:
-    """One run of a fence agent's ``status``: what it read, and between which instants.
-
-    ``identity`` is what the device said of its machine right before; ``None``: it was not asked in this run.
-    """
-
-    power: Power
-    device: str
-    started_at: Ms
-    ended_at: Ms
-    text: str = ""
-    identity: DeviceIdentity | None = None
-    trouble: Trouble = Trouble.NONE
-    monitor: str | None = None  # why its `monitor` failed, empty if it did not; None: it was not asked in this run
-    status_ms: Ms = 0  # how long `status` itself took
-    through: HostId = ""  # the member that ran it; empty: the collector itself
-
-    @property
-    def true_at(self) -> Ms:
-        """The instant of which it speaks, at the latest that is certain: a member's word is as old as the question."""
-        return self.started_at if self.through else self.ended_at
-
-
-@dataclass(frozen=True, slots=True)
-class FenceDevice:
-    """A configured fence device of a host; the core knows its name and level, never its parameters.
-
-    ``block`` is a digest of its agent and of the parameters that are no secret: another block is another device.
-    """
-
-    name: str
-    host: HostId
-    level: int = 1
-    hard_limit_ms: int = 40_000
-    block: str = ""
-    agent: str = ""  # the name of its fence agent, without folder
-    via_members: bool = False  # its agent is run by another member of its host's pool
 
 
 @dataclass(frozen=True, slots=True)

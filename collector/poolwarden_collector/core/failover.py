@@ -31,20 +31,23 @@ from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.claims import claims_ready
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, superseded
-from poolwarden_collector.core.evidence import lines, restless, suspected, unowed_masters
-from poolwarden_collector.core.facts import HostId, Ms, Power
+from poolwarden_collector.core.evidence import restless, suspected, unowed_masters
+from poolwarden_collector.core.evidence_lines import lines
+from poolwarden_collector.core.failover_record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import begin_look, last_look, looked
 from poolwarden_collector.core.permission import behind, deposed, needs_word
 from poolwarden_collector.core.power import tries, view
 from poolwarden_collector.core.promotion import intend, promoting
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof
-from poolwarden_collector.core.record import REVERSIBLE, Failover, HostRecord, Path, Step
+from poolwarden_collector.core.record import HostRecord
 from poolwarden_collector.core.shot import in_vain, pending, shoot
 from poolwarden_collector.core.standstill import block, unblock
 from poolwarden_collector.core.toolstack import fence, handover_due
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Verdict
 
 ORDER_VALID_MS: Ms = 15_000

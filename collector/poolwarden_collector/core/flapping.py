@@ -10,8 +10,8 @@ like a host that is coming back. Boots that alternate are two machines, and a ma
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.live import Link
+from poolwarden_collector.core.values import HostId, Ms
 
 WINDOW_MS: Ms = 600_000
 FLAPS = 5

@@ -18,14 +18,14 @@ from __future__ import annotations
 from poolwarden_collector.core import copies, questions
 from poolwarden_collector.core.asked import Ask, Needs
 from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.candidate import Kill, forecast
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId
+from poolwarden_collector.core.failover_record import Failover, Path
+from poolwarden_collector.core.kill_forecast import Kill, forecast
 from poolwarden_collector.core.placements import killing
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Failover, Path
 from poolwarden_collector.core.standstill import block
 from poolwarden_collector.core.toolstack import handover_due
+from poolwarden_collector.core.values import HostId
 
 
 def allows(d: Draft, failover: Failover, candidate: HostId) -> bool:

@@ -20,16 +20,16 @@ from typing import NamedTuple
 
 from poolwarden_collector.core import unheard
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import AnswerGate
 from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.evidence import serving, set_as_master
-from poolwarden_collector.core.facts import HostId, Ms, Role
+from poolwarden_collector.core.failover_record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import WaitingGate
 from poolwarden_collector.core.look import last_look, looked
-from poolwarden_collector.core.orders import AnswerGate
 from poolwarden_collector.core.proof import Refusal, find_proof
-from poolwarden_collector.core.record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 OPEN, SHUT, WAIT = "open", "shut", "wait"
 GONE_MS: Ms = 30_000  # a gate that has not asked for so long is open, or its host is gone

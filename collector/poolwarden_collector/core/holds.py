@@ -29,16 +29,17 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, set_as_master
-from poolwarden_collector.core.facts import HostId, Ms, PlacementView, Role
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.order_results import PlacementView
 from poolwarden_collector.core.orders import ReleaseGc
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.placements import WAITING, placements_of
 from poolwarden_collector.core.pursuit import pursue
-from poolwarden_collector.core.record import Step
 from poolwarden_collector.core.release import own_file_refusal
 from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.values import HostId, Ms, Role
 from poolwarden_collector.core.verdict import Verdict
 
 LOOK_UP_MS: Ms = 15_000  # for the database of a held host to be read, before it is told without it

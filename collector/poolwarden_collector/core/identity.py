@@ -19,8 +19,9 @@ from dataclasses import replace
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import HostElsewhere, HostRefused
-from poolwarden_collector.core.facts import Hello, HostId, Ms
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.values import HostId, Ms
 
 BOOTS_KEPT = 8
 RETURNS = 2

@@ -43,19 +43,21 @@ from typing import Any
 from poolwarden_collector.core import copies, questions
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
-from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import HandOver
 from poolwarden_collector.core.ends import give_up
-from poolwarden_collector.core.facts import HostId, Ms, Outcome
 from poolwarden_collector.core.held_restart import InPlace
 from poolwarden_collector.core.in_place_files import CAPABILITY, Plan, Start, accepted, covered, other_masters, starts
 from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.live import AgentState
-from poolwarden_collector.core.orders import HandOver, PlaceDatabase, Preconditions, ToolstackFence, ToolstackRelease
+from poolwarden_collector.core.order_results import Outcome
+from poolwarden_collector.core.orders import PlaceDatabase, Preconditions, ToolstackFence, ToolstackRelease
 from poolwarden_collector.core.permission import behind, deposed, paused
 from poolwarden_collector.core.placements import forget_placements, placements_of
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
 from poolwarden_collector.core.reasons import Reason
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Verdict
 
 PATH = "in-place"  # in a question: a yes to a restart with its own file is none to this

@@ -12,15 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwarden_collector.core import copies, questions, strangers
-from poolwarden_collector.core.candidate import Kill, kills_on, superseded
+from poolwarden_collector.core.candidate import superseded
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, set_as_master
-from poolwarden_collector.core.facts import HostId, PlacementView, Role
 from poolwarden_collector.core.held_restart import InPlace
+from poolwarden_collector.core.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.order_results import PlacementView
 from poolwarden_collector.core.permission import needs_word
 from poolwarden_collector.core.placements import placements_of, unreadable
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId, Role
 
 CAPABILITY = "restart_in_place"
 

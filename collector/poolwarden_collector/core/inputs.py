@@ -22,17 +22,23 @@ from poolwarden_collector.core import (
     asked,
     blockers,
     bonds,
+    device_readings,
+    effects,
     events,
     facts,
+    failover_record,
+    hello,
     journal,
     live,
+    order_results,
     orders,
     policy,
     record,
+    values,
 )
 from poolwarden_collector.core.events import Event, OrderAnswered
-from poolwarden_collector.core.facts import Ms
 from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.values import Ms
 
 VERSION = 2
 
@@ -50,7 +56,25 @@ def _classes(*modules: ModuleType) -> dict[str, type]:
     return found
 
 
-_KNOWN = _classes(facts, events, orders, journal, aftermath, asked, blockers, bonds, record, live, policy)
+_KNOWN = _classes(
+    values,
+    device_readings,
+    hello,
+    facts,
+    order_results,
+    events,
+    orders,
+    effects,
+    journal,
+    policy,
+    blockers,
+    aftermath,
+    asked,
+    bonds,
+    failover_record,
+    record,
+    live,
+)
 
 
 def pack(pool: Pool, event: Event, now: Ms, site: Site) -> str:

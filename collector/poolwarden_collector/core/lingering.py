@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.attached import master_view
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, Role
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 DISABLED_FOR_MS: Ms = 1_800_000
 DIFFERS_FOR_MS: Ms = 120_000

@@ -9,26 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, PowerReading
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import (
-    ClaimOutcome,
-    DeviceIdentity,
-    FenceDevice,
-    Hello,
-    HostFacts,
-    HostId,
-    Ms,
-    OrderOutcome,
-    PowerReading,
-    ProbeOutcome,
-    ProcessId,
-    Role,
-    RoleAnswer,
-    Said,
-    VmPlace,
-)
+from poolwarden_collector.core.facts import HostFacts, ProbeOutcome
+from poolwarden_collector.core.hello import Hello
+from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, RoleAnswer, Said, VmPlace
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord
+from poolwarden_collector.core.values import HostId, Ms, ProcessId, Role
 
 
 @dataclass(frozen=True, slots=True)

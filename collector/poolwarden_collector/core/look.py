@@ -24,18 +24,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwarden_collector.core.blockers import Blocker
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import own_alive, serving, set_as_master, witness
-from poolwarden_collector.core.facts import HostId, Ms, Power, RoleAnswer, Said
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.live import Look
+from poolwarden_collector.core.order_results import RoleAnswer, Said
 from poolwarden_collector.core.orders import ProbeNow, Target
 from poolwarden_collector.core.permission import ha_armed, paused, set_to_be_master
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.proof import Proof, paired_since
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.silenced import excused, next_step
 from poolwarden_collector.core.standstill import block
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Witness
 
 ORDER_VALID_MS: Ms = 15_000

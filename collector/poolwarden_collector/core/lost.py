@@ -19,13 +19,14 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.dead import PENDING_MS, attached_again, proven_off
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, VmPlace
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
+from poolwarden_collector.core.order_results import Outcome, VmPlace
 from poolwarden_collector.core.orders import LocateVms, Preconditions, StartVm
 from poolwarden_collector.core.power import tries
 from poolwarden_collector.core.proof import Proof
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Verdict
 
 PARALLEL = 2

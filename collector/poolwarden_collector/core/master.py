@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from poolwarden_collector.core import planned, restored
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import ProbeFromCollector, SendSettings
 from poolwarden_collector.core.evidence import serving, suspected, unowed_masters
-from poolwarden_collector.core.facts import HostId, Role
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.orders import ProbeFromCollector, SendSettings, Target
+from poolwarden_collector.core.orders import Target
+from poolwarden_collector.core.values import HostId, Role
 
 EVERYONE_UP_TO = 8
 MOST_SILENT = 4  # of a larger pool's silent hosts

@@ -21,13 +21,14 @@ from typing import Any
 from poolwarden_collector.core.attached import entry_of, follows, listed
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import signs
-from poolwarden_collector.core.facts import HostId, Ms, PoolHost, Role
+from poolwarden_collector.core.facts import PoolHost
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.orders import EnableHost, Preconditions, Repoint, RestartXapi
 from poolwarden_collector.core.pursuit import ATTEMPT_MS, ORDER_VALID_MS, due, pursue
-from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.repoint_check import may_be_pointed
+from poolwarden_collector.core.values import HostId, Ms, Role
 from poolwarden_collector.core.verdict import Verdict, judge
 
 LOST_AGAIN = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER)

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, set_as_master, silence_of
-from poolwarden_collector.core.facts import HostId, Role
 from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.values import HostId, Role
 
 
 def named(d: Draft) -> HostId:

@@ -32,16 +32,16 @@ from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.confirmation import reads_on
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import Reply
 from poolwarden_collector.core.events import OperatorSaid
 from poolwarden_collector.core.evidence import serving, signs
-from poolwarden_collector.core.facts import Role, Tri
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Reply
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.placements import SPARE_THEM, at_stake, placements_of
 from poolwarden_collector.core.reasons import Reason
 from poolwarden_collector.core.restart import order_restart, restart_refusal
 from poolwarden_collector.core.standstill import unblock
+from poolwarden_collector.core.values import Role, Tri
 from poolwarden_collector.core.verdict import Verdict, judge
 
 

@@ -9,8 +9,8 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Ms
 from poolwarden_collector.core.record import Owed, OwedWork
+from poolwarden_collector.core.values import Ms
 
 LONG_MS: Ms = 3_600_000
 _WORDS: dict[OwedWork, str] = {

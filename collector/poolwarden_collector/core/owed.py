@@ -18,13 +18,16 @@ from __future__ import annotations
 from poolwarden_collector.core.attached import follows
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import member_state, serving, settled
-from poolwarden_collector.core.facts import HostId, Liveness, Outcome, Role
+from poolwarden_collector.core.facts import Liveness
+from poolwarden_collector.core.failover_record import REVERSIBLE, Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState, Sent
+from poolwarden_collector.core.order_results import Outcome
 from poolwarden_collector.core.orders import Repoint, RestartXapi, SetTombstone
 from poolwarden_collector.core.pursuit import pursue
-from poolwarden_collector.core.record import REVERSIBLE, Owed, Step
+from poolwarden_collector.core.record import Owed
 from poolwarden_collector.core.repoint_check import may_be_pointed
+from poolwarden_collector.core.values import HostId, Role
 from poolwarden_collector.core.verdict import Member
 
 RESTART_FROM_ATTEMPT = 3

@@ -7,12 +7,13 @@ its sentence is for people. ``None`` means that nothing stands against it.
 from __future__ import annotations
 
 from poolwarden_collector.core import named, restored, strangers
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.epoch import name
 from poolwarden_collector.core.evidence import serving, set_as_master, successor_off, suspected, unowed_masters
-from poolwarden_collector.core.facts import HostId, Ms, Power, Role
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId, Ms, Role
 from poolwarden_collector.core.verdict import Verdict
 
 AGAIN_AFTER_MS: Ms = 15_000

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, OrderOutcome, Outcome, PlacementView
+from poolwarden_collector.core.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.live import Sent
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.orders import CollectEvidence
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId, Ms
 
 FRESH_MS: Ms = 10_000
 NOT_LOOKED = ("expired", "busy")  # the gate's words for an order that it never began (agent: core/gate.py)

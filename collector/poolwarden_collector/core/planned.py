@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import AgentGone
-from poolwarden_collector.core.facts import HostId, Ms, Tri
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.values import HostId, Ms, Tri
 from poolwarden_collector.core.verdict import Hold, Signs, Verdict, beneath
 
 SHUTDOWN, REBOOT = "host_shutdown", "host_reboot"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from poolwarden_collector.core.facts import Ms
+from poolwarden_collector.core.values import Ms
 
 MODES = ("observe", "ask", "auto")
 

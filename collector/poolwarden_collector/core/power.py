@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power, PowerReading
 from poolwarden_collector.core.proxy import untried
+from poolwarden_collector.core.values import HostId, Ms
 
 
 @dataclass(frozen=True, slots=True)

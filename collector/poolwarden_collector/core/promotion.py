@@ -29,17 +29,19 @@ from poolwarden_collector.core.confirmation import spoken
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.ends import abort, owe_removals, superseded
 from poolwarden_collector.core.evidence import unowed_masters
-from poolwarden_collector.core.facts import HostId, Liveness, Ms, Outcome, Role
+from poolwarden_collector.core.facts import Liveness
+from poolwarden_collector.core.failover_record import Failover, Path
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState, Sent
 from poolwarden_collector.core.look import last_look, looked
+from poolwarden_collector.core.order_results import Outcome
 from poolwarden_collector.core.orders import Claim, Preconditions, Promote, RestartXapi, Target
 from poolwarden_collector.core.permission import behind
 from poolwarden_collector.core.power import block_of, forget
 from poolwarden_collector.core.proof import Proof, Refusal, find_proof, verify_power
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Failover, Path
 from poolwarden_collector.core.standstill import block, unblock
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000

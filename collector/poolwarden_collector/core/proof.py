@@ -28,21 +28,13 @@ from typing import Any
 
 from poolwarden_collector.core.binding import tells
 from poolwarden_collector.core.confirmation import confirmed, spoken
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import (
-    FenceDevice,
-    GateState,
-    HostId,
-    Liveness,
-    Ms,
-    Power,
-    PowerReading,
-    ProbeOutcome,
-    Role,
-)
+from poolwarden_collector.core.facts import GateState, Liveness, ProbeOutcome
+from poolwarden_collector.core.failover_record import Failover, Path, Step
 from poolwarden_collector.core.power import counting, deciding, is_bound, view
 from poolwarden_collector.core.proxy import independent
-from poolwarden_collector.core.record import Failover, Path, Step
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 _TOKEN = object()
 

@@ -23,10 +23,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power, PowerReading
+from poolwarden_collector.core.effects import By, Through, Unable
 from poolwarden_collector.core.live import PowerState
-from poolwarden_collector.core.orders import By, Through, Unable
+from poolwarden_collector.core.values import HostId, Ms
 
 LANDING_MS: Ms = 10_000  # what a run that was cut off asked for may still happen so long after its hard limit
 VALID_MS: Ms = (

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, OrderOutcome, Outcome, Role
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import AgentState, Sent
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.orders import OrderKind, Preconditions, RestartXapi, SetTombstone
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000

@@ -34,11 +34,11 @@ from poolwarden_collector.core.asked import OF_MEMBERS, Ask, Needs, Question, Te
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Ms
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.reasons import Reason, key_of
-from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.standstill import block, stands_still
+from poolwarden_collector.core.values import HostId, Ms
 
 NOTHING = Needs()
 LAPSE_MS: Ms = 30_000  # a ground that nobody has found to stand for so long is over

@@ -5,11 +5,12 @@ from __future__ import annotations
 from poolwarden_collector.core import elsewhere, identity, planned, strangers, sync, unheard
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.device_health import complaint
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import suspected
-from poolwarden_collector.core.facts import HostId, Power, Tri
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.power import is_bound, view, why_unbound
+from poolwarden_collector.core.values import HostId, Tri
 
 
 def not_ready(d: Draft) -> tuple[str, ...]:

@@ -18,19 +18,21 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core import in_place_files
-from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import serving, set_as_master
-from poolwarden_collector.core.facts import HostId, Outcome, Role
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.kill_forecast import kills_on
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.order_results import Outcome
 from poolwarden_collector.core.orders import Claim, PlaceDatabase, Target, ToolstackRelease
 from poolwarden_collector.core.owed import owed_id, withheld
 from poolwarden_collector.core.placements import WAITING, forget_placements, killing, placements_of, unreadable
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Owed, Step
+from poolwarden_collector.core.record import Owed
 from poolwarden_collector.core.repoint_check import may_be_pointed
+from poolwarden_collector.core.values import HostId, Role
 from poolwarden_collector.core.verdict import Verdict
 
 ATTEMPTS_BEFORE_ALERT = 2

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from poolwarden_collector.core import questions
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question
-from poolwarden_collector.core.candidate import Kill
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, fresh_probe, member_state, settled
-from poolwarden_collector.core.facts import HostId, Liveness, Ms, Role, Tri
+from poolwarden_collector.core.facts import Liveness
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.kill_forecast import Kill
 from poolwarden_collector.core.live import AgentState
 from poolwarden_collector.core.master import verified
 from poolwarden_collector.core.orders import OrderKind, Preconditions, Repoint, RestartXapi
@@ -33,6 +33,7 @@ from poolwarden_collector.core.permission import firm_refusal
 from poolwarden_collector.core.placements import at_stake
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS
 from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.verdict import Member, Verdict
 
 FORGOTTEN_MS: Ms = 600_000

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.evidence import EvidenceLine, lines
+from poolwarden_collector.core.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.explain import plan_of
 from poolwarden_collector.core.inputs import unpack
 from poolwarden_collector.core.lasting import describe, judged

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId
 from poolwarden_collector.core.placements import WAITING, at_stake, killing
 from poolwarden_collector.core.reasons import Reason
+from poolwarden_collector.core.values import HostId
 
 
 def repoint_refusal(d: Draft, host: HostId) -> Reason | None:

@@ -15,20 +15,22 @@ from dataclasses import dataclass, replace
 from poolwarden_collector.core import in_place, questions
 from poolwarden_collector.core.answer import No
 from poolwarden_collector.core.asked import Ask, Needs, Question, Tell
-from poolwarden_collector.core.candidate import Kill, kills_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import restless, suspected
-from poolwarden_collector.core.facts import GateState, HostId, Liveness, Outcome, PlacementView, Role, Tri
+from poolwarden_collector.core.facts import GateState, Liveness
+from poolwarden_collector.core.failover_record import Path
 from poolwarden_collector.core.in_place_files import Plan, plan_of
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.order_results import Outcome, PlacementView
 from poolwarden_collector.core.orders import Preconditions, RestartXapi
 from poolwarden_collector.core.permission import firm_refusal, hold_refusal
 from poolwarden_collector.core.placements import killing, placements_of, unreadable
 from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Path
 from poolwarden_collector.core.release import own_file_refusal
 from poolwarden_collector.core.remedies import begin
+from poolwarden_collector.core.values import HostId, Role, Tri
 from poolwarden_collector.core.verdict import Verdict
 
 

@@ -26,11 +26,13 @@ from __future__ import annotations
 import re
 
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import RaiseEpoch, StandDown
 from poolwarden_collector.core.epoch import name
-from poolwarden_collector.core.facts import Hello, HostId, OrderOutcome, Outcome
+from poolwarden_collector.core.failover_record import REVERSIBLE
+from poolwarden_collector.core.hello import Hello
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.orders import RaiseEpoch, StandDown
-from poolwarden_collector.core.record import REVERSIBLE
+from poolwarden_collector.core.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.values import HostId
 
 ID_LEAP = 1 << 24  # as far as a host may be ahead of the pool's term (shell/wire_bounds.py)
 _FAILOVER_ORDER = re.compile(r"[^/]{1,16}-\d{1,9}\.(\d{1,18})/(?:\d{1,20}/)?(\w+)")

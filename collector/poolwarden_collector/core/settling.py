@@ -22,11 +22,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from poolwarden_collector.core.facts import Ms
+from poolwarden_collector.core.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Unsettled
-from poolwarden_collector.core.orders import AlertRaised, AlertResolved
 from poolwarden_collector.core.record import topic_of
+from poolwarden_collector.core.values import Ms
 
 if TYPE_CHECKING:
     from poolwarden_collector.core.draft import Draft

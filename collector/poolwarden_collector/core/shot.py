@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from poolwarden_collector.core import stakes
 from poolwarden_collector.core.blockers import Blocker
+from poolwarden_collector.core.device_readings import FenceDevice, Power
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import PowerOff, Recall, Unable
 from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.evidence import own_alive, silence_of, witness
-from poolwarden_collector.core.facts import FenceDevice, Ms, Power
+from poolwarden_collector.core.failover_record import REVERSIBLE, Failover
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.look import (
     SHOT_EVIDENCE_MS,
@@ -32,12 +34,12 @@ from poolwarden_collector.core.look import (
     why_unwitnessed,
     witnessed_now,
 )
-from poolwarden_collector.core.orders import Claim, PowerOff, Recall, Target, Unable
+from poolwarden_collector.core.orders import Claim, Target
 from poolwarden_collector.core.permission import boot_grace, patience
 from poolwarden_collector.core.power import counting, deciding, is_bound, view
 from poolwarden_collector.core.proxy import landed_after, named, runner, said_by, whose
-from poolwarden_collector.core.record import REVERSIBLE, Failover
 from poolwarden_collector.core.standstill import block, unblock
+from poolwarden_collector.core.values import Ms
 from poolwarden_collector.core.verdict import Witness
 
 LIVE_REPORT_MS: Ms = 15_000

@@ -25,9 +25,10 @@ from collections.abc import Iterable
 from poolwarden_collector.core.confirmation import reads_on
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import answered, foreign, fresh_probe, own_alive
-from poolwarden_collector.core.facts import HostId, Ms, RoleAnswer, Said
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.order_results import RoleAnswer, Said
 from poolwarden_collector.core.proof import why_off
+from poolwarden_collector.core.values import HostId, Ms
 
 VOICE_FRESH_MS: Ms = 20_000
 AWAITED_MS: Ms = 15_000  # how long what its silence blocks is remembered; said anew in every pass

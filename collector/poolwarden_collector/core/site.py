@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poolwarden_collector.core.facts import Ms, PoolId
 from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.values import Ms, PoolId
 
 STORM_WINDOW_MS: Ms = 60_000
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from poolwarden_collector.core import copies
 from poolwarden_collector.core.candidate import rank
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms
 from poolwarden_collector.core.power import view
+from poolwarden_collector.core.values import HostId, Ms
 
 NAMED = 12
 

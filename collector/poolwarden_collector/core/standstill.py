@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from poolwarden_collector.core.blockers import NEXT_STEP, Blocker
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.reasons import key_of
-from poolwarden_collector.core.record import Failover
 
 
 def resolve_blocks(d: Draft, failover: Failover, text: str, final: bool = False) -> None:

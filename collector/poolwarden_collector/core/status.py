@@ -12,7 +12,7 @@ from poolwarden_collector.core.collecting import waits_for
 from poolwarden_collector.core.device_status import DeviceStatus, devices
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import signs
-from poolwarden_collector.core.facts import Cleanable, Disk, Filler, HostId, Liveness, Ms, Role
+from poolwarden_collector.core.facts import Cleanable, Disk, Filler, Liveness
 from poolwarden_collector.core.lasting import describe
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.master import verified
@@ -20,6 +20,7 @@ from poolwarden_collector.core.power import is_bound
 from poolwarden_collector.core.questions import approve_command, expires_in
 from poolwarden_collector.core.readiness import not_ready
 from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.values import HostId, Ms, Role
 from poolwarden_collector.core.verdict import judge
 
 

@@ -25,9 +25,9 @@ from dataclasses import replace
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.events import AgentConnected, AgentGone, AgentReported
-from poolwarden_collector.core.facts import HostId, Ms, Role
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import AgentState
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 TOLD_AFTER_MS: Ms = 120_000  # a host that joins is listed within a few views
 

@@ -20,17 +20,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from poolwarden_collector.core.answer import No
+from poolwarden_collector.core.device_readings import FenceDevice, Power
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import PowerOff, PowerOn, Unable
 from poolwarden_collector.core.events import FenceEnded, OperatorSaid
 from poolwarden_collector.core.evidence import silence_of
-from poolwarden_collector.core.facts import FenceDevice, HostId, Ms, Power
+from poolwarden_collector.core.failover_record import Failover, Step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import PowerOff, PowerOn, Unable
 from poolwarden_collector.core.permission import deposed
 from poolwarden_collector.core.power import forget, is_bound, levels, view, why_unbound
 from poolwarden_collector.core.proxy import VALID_MS, landed_after, named, runner, said_by, whose
-from poolwarden_collector.core.record import Failover, Step
 from poolwarden_collector.core.shot import LIVE_REPORT_MS
+from poolwarden_collector.core.values import HostId, Ms
 from poolwarden_collector.core.verdict import Verdict
 
 WAKE_AGAIN_MS: Ms = 600_000

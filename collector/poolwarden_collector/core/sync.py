@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from poolwarden_collector.core.attached import master_view
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, Outcome, Tri
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.master import verified
+from poolwarden_collector.core.order_results import Outcome
 from poolwarden_collector.core.orders import Preconditions, SyncDatabase
 from poolwarden_collector.core.permission import command_refusal
 from poolwarden_collector.core.pursuit import ORDER_VALID_MS, answer_of
+from poolwarden_collector.core.values import HostId, Ms, Tri
 from poolwarden_collector.core.verdict import Verdict
 
 RETRY_MS: Ms = 600_000

@@ -21,18 +21,20 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.candidate import kills_on
 from poolwarden_collector.core.draft import Draft
+from poolwarden_collector.core.effects import HandOver
 from poolwarden_collector.core.ends import abort
 from poolwarden_collector.core.evidence import answered, fresh_probe
-from poolwarden_collector.core.facts import HostId, Ms, Outcome
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.kill_forecast import kills_on
 from poolwarden_collector.core.look import begin_look, witnessed_now
-from poolwarden_collector.core.orders import HandOver, Preconditions, ToolstackFence
+from poolwarden_collector.core.order_results import Outcome
+from poolwarden_collector.core.orders import Preconditions, ToolstackFence
 from poolwarden_collector.core.placements import placements_of
 from poolwarden_collector.core.reasons import Reason
-from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.standstill import block, unblock
+from poolwarden_collector.core.values import HostId, Ms
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core.failover_record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.record import REVERSIBLE, Failover, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.evidence import FACTS_FRESH_MS
-from poolwarden_collector.core.facts import HostId, Ms, Role, RoleAnswer, Said
 from poolwarden_collector.core.live import Told
 from poolwarden_collector.core.look import MOST_ASKED, ORDER_VALID_MS, PLAIN_PORT
+from poolwarden_collector.core.order_results import RoleAnswer, Said
 from poolwarden_collector.core.orders import ProbeNow, Target
 from poolwarden_collector.core.power import view
 from poolwarden_collector.core.silenced import excused, lives
+from poolwarden_collector.core.values import HostId, Ms, Role
 
 DARK_MS: Ms = 600_000
 ASK_EVERY_MS: Ms = 4_000  # each agent; two silent hosts cost it some seconds

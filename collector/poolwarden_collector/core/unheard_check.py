@@ -7,11 +7,12 @@ from poolwarden_collector.core.asked import Ask
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.elsewhere import last_seen, named_vms, said, stake, unheard_alive
-from poolwarden_collector.core.facts import HostId, Ms, RoleAnswer
+from poolwarden_collector.core.failover_record import Failover, Step
 from poolwarden_collector.core.look import begin_look, elsewhere
-from poolwarden_collector.core.record import Failover, Step
+from poolwarden_collector.core.order_results import RoleAnswer
 from poolwarden_collector.core.silenced import VOICE_FRESH_MS
 from poolwarden_collector.core.standstill import block, unblock
+from poolwarden_collector.core.values import HostId, Ms
 
 LOOK_AGAIN_MS: Ms = 10_000
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from poolwarden_collector.core.facts import Tri
+from poolwarden_collector.core.values import Tri
 
 
 class Permit(Enum):

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from poolwarden_collector.core.blockers import Blocker
 from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import HostId, Ms, RoleAnswer, Said
+from poolwarden_collector.core.failover_record import Failover
 from poolwarden_collector.core.look import ORDER_VALID_MS, PLAIN_PORT
+from poolwarden_collector.core.order_results import RoleAnswer, Said
 from poolwarden_collector.core.orders import ProbeNow, Target
-from poolwarden_collector.core.record import Failover
 from poolwarden_collector.core.silenced import next_step
 from poolwarden_collector.core.standstill import block
+from poolwarden_collector.core.values import HostId, Ms
 
 MOST_ASKED = 3  # agents at a time: each costs the new master one login that fails
 ASK_EVERY_MS: Ms = 4_000

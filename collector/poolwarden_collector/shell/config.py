@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from poolwarden_collector.core.facts import FenceDevice, HostId, PoolId
+from poolwarden_collector.core.device_readings import FenceDevice
 from poolwarden_collector.core.policy import Policy, PolicyError, cautions
+from poolwarden_collector.core.values import HostId, PoolId
 from poolwarden_collector.shell.fence_config import Fence, read_fences
 from poolwarden_collector.shell.toml_table import ConfigError, Table, read_toml
 

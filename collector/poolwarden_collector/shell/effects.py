@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import orders as core
 from poolwarden_collector.core.events import DatabaseTransferred, Event, OrderAnswered
-from poolwarden_collector.core.facts import PoolId
+from poolwarden_collector.core.values import PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_collector.shell.handover import Handovers
@@ -21,7 +22,7 @@ from poolwarden_collector.shell.sessions import Sessions
 class Effects(Protocol):
     """How effects are performed; ``RaiseEpoch`` never comes here, it is the service's own."""
 
-    def perform(self, pool: PoolId, effect: core.Effect) -> None: ...
+    def perform(self, pool: PoolId, effect: effects.Effect) -> None: ...
 
     def heard(self, pool: PoolId, event: Event) -> None:
         """An event that was stepped: an answer may belong to a database handover, time ends one."""
@@ -31,17 +32,17 @@ class Replies:
     """Operators' commands that wait for the engine's answer."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Future[core.Reply]] = {}
+        self._waiting: dict[str, asyncio.Future[effects.Reply]] = {}
 
-    def expect(self, request_id: str) -> asyncio.Future[core.Reply]:
-        future: asyncio.Future[core.Reply] = asyncio.get_running_loop().create_future()
+    def expect(self, request_id: str) -> asyncio.Future[effects.Reply]:
+        future: asyncio.Future[effects.Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
         return future
 
     def forget(self, request_id: str) -> None:
         self._waiting.pop(request_id, None)
 
-    def answer(self, reply: core.Reply) -> None:
+    def answer(self, reply: effects.Reply) -> None:
         """Nobody may be waiting any more (or the command was replayed): then the journal alone tells."""
         future = self._waiting.pop(reply.request_id, None)
         if future is not None and not future.done():
@@ -99,34 +100,34 @@ class Performer:
     def _order(self, pool: PoolId, order: core.Order) -> None:
         self._send(pool, order)
 
-    def perform(self, pool: PoolId, effect: core.Effect) -> None:
+    def perform(self, pool: PoolId, effect: effects.Effect) -> None:
         """Begin one effect. An order for a host without a stream is dropped: the engine asks again."""
         match effect:
-            case core.SendOrder(order):
+            case effects.SendOrder(order):
                 self._order(pool, order)
-            case core.HandOver():
+            case effects.HandOver():
                 self._handovers_of(pool).begin(effect, self._roster.now())
-            case core.SendChallenge(host, nonce):
+            case effects.SendChallenge(host, nonce):
                 if (session := self._sessions.of(host)) is not None:
                     session.send(wire_orders.challenge(nonce))
-            case core.SendSettings(host, targets):
+            case effects.SendSettings(host, targets):
                 if (session := self._sessions.of(host)) is not None:
                     policy = self._roster.config.policy_of(pool)
                     session.send(wire_orders.settings_message(policy, targets))
-            case core.ReadPower():
+            case effects.ReadPower():
                 self._fencer.read_power(pool, effect)
-            case core.PowerOff():
+            case effects.PowerOff():
                 self._fencer.power_off(pool, effect)
-            case core.Recall():
+            case effects.Recall():
                 self._fencer.recall(effect)
-            case core.PowerOn():
+            case effects.PowerOn():
                 self._fencer.power_on(pool, effect)
-            case core.ProbeFromCollector(_, target):
+            case effects.ProbeFromCollector(_, target):
                 self._prober.aim(pool, target)
-            case core.AnswerGate(host):
+            case effects.AnswerGate(host):
                 if (session := self._sessions.of(host)) is not None:
                     session.send(session.state.gate_to_pb(effect, self._roster.epoch))
-            case core.Reply():
+            case effects.Reply():
                 self._replies.answer(effect)
             case _:
                 raise TypeError(f"{type(effect).__name__} is no effect that is performed here")

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from poolwarden_collector.core import binding
-from poolwarden_collector.core.facts import DeviceIdentity, HostId, Power, Trouble
+from poolwarden_collector.core.device_readings import DeviceIdentity, Power, Trouble
 from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.values import HostId
 from poolwarden_collector.shell.agent_run import run_agent
 from poolwarden_collector.shell.device_identity import ask, can_be_asked
 from poolwarden_collector.shell.fence_config import Fence, why_banned

@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core.effects import HandOver
 from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.facts import DatabasePiece, HostId, Ms, OrderOutcome, Outcome
-from poolwarden_collector.core.orders import HandOver, Order, OrderKind, PlaceDatabase, ReadDatabase
+from poolwarden_collector.core.order_results import DatabasePiece, OrderOutcome, Outcome
+from poolwarden_collector.core.orders import Order, OrderKind, PlaceDatabase, ReadDatabase
+from poolwarden_collector.core.values import HostId, Ms
 
 PIECE_BYTES = 1 << 20
 ORDER_VALID_MS: Ms = 15_000

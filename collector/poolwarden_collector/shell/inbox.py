@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core.events import AgentReported, Event, Tick
-from poolwarden_collector.core.facts import HostId, Ms, PoolId
+from poolwarden_collector.core.values import HostId, Ms, PoolId
 
 MOST_WAITING = 256
 

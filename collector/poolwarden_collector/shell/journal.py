@@ -33,11 +33,11 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from poolwarden_collector.core.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.epoch import HIGHEST, LOT_BITS, after, after_fits
-from poolwarden_collector.core.facts import PoolId
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.orders import AlertRaised, AlertResolved
 from poolwarden_collector.core.record import BadEntry, PoolRecord, apply
+from poolwarden_collector.core.values import PoolId
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.journal_file import open_file

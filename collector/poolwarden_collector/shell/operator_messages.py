@@ -8,7 +8,7 @@ from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.copies import CopyAge
-from poolwarden_collector.core.evidence import EvidenceLine
+from poolwarden_collector.core.evidence_lines import EvidenceLine
 from poolwarden_collector.core.explain import Explanation
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus

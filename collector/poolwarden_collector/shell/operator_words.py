@@ -11,7 +11,7 @@ from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import PoolId
+from poolwarden_collector.core.values import PoolId
 from poolwarden_collector.shell.names import Names, Unknown
 
 

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poolwarden_collector.core.events import CollectorProbed, Event
-from poolwarden_collector.core.facts import Ms, PoolId, ProbeOutcome
+from poolwarden_collector.core.facts import ProbeOutcome
 from poolwarden_collector.core.orders import Target
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.values import Ms, PoolId
 
 XAPI_TLS_PORT = 443
 ANCHOR_EVERY_S = 2.0

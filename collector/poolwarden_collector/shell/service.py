@@ -33,15 +33,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from poolwarden_collector.core import epoch, orders
+from poolwarden_collector.core import effects, epoch
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.events import AgentReported, FenceEnded, OperatorSaid, Tick
-from poolwarden_collector.core.facts import Ms, PoolId
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.permission import BEHIND_MS
 from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.core.site import judge_sites
+from poolwarden_collector.core.values import Ms, PoolId
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.effects import Effects
@@ -60,7 +60,7 @@ RETRY_MS = 1_000
 
 _BEHIND_KEY = "collector/behind"
 _log = logging.getLogger(__name__)
-_ACTS = (orders.SendOrder, orders.PowerOff, orders.PowerOn, orders.HandOver, orders.AnswerGate)
+_ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
 
 
 class Service:
@@ -251,14 +251,14 @@ class Service:
                     "Its machine or its disk is too slow. Nobody is taken for silent for that, and nothing is begun "
                     "before it has caught up. Look at load and disk of the collector's machine."
                 )
-                await self._alert(orders.AlertRaised(_BEHIND_KEY, "critical", title, body))
+                await self._alert(effects.AlertRaised(_BEHIND_KEY, "critical", title, body))
         elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
             self._behind_since = None
             if self.roster.told_behind:
                 self.roster.told_behind = False
-                await self._alert(orders.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s"))
+                await self._alert(effects.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s"))
 
-    async def _alert(self, alert: orders.AlertRaised | orders.AlertResolved) -> None:
+    async def _alert(self, alert: effects.AlertRaised | effects.AlertResolved) -> None:
         """An alert of the collector's own, of no pool."""
         await self.write(self._journal.commit, "", (), (alert,), self.roster.config.name)
         self._on_alert()
@@ -271,7 +271,7 @@ class Service:
             del self.roster.pools[uuid]
             raise
 
-    async def _perform(self, pool: PoolId, effect: orders.Effect, late: Ms = 0) -> None:
+    async def _perform(self, pool: PoolId, effect: effects.Effect, late: Ms = 0) -> None:
         if late > LATE_MS and isinstance(effect, _ACTS):
             text = f"not begun: what it rests on was {late / 1000:.1f} s old when its record was durable"
             slow = "the journal's disk is slow, or this machine is, or it slept: an effect was"
@@ -281,10 +281,10 @@ class Service:
         if pool in self.roster.stood_down and isinstance(effect, _ACTS):
             self._drop(pool, effect, "not begun: this collector has stood down")
             return
-        if isinstance(effect, orders.StandDown):
+        if isinstance(effect, effects.StandDown):
             self._stand_down(pool, effect.why)
             return
-        if isinstance(effect, orders.RaiseEpoch):
+        if isinstance(effect, effects.RaiseEpoch):
             self._epoch_above = max(self._epoch_above, effect.above)
             await self._raise_epoch()
             if effect.above < self.roster.epoch:
@@ -296,10 +296,10 @@ class Service:
             _log.exception("pool %s: effect %s failed", pool, type(effect).__name__)
             self.roster.warn(f"an effect failed in pool {pool}: {type(effect).__name__}; see the log")
 
-    def _drop(self, pool: PoolId, effect: orders.Effect, text: str) -> None:
+    def _drop(self, pool: PoolId, effect: effects.Effect, text: str) -> None:
         """Leave undone what must not be done any more. An unanswered order is asked for again."""
         _log.error("pool %s: %s %s", pool, type(effect).__name__, text)
-        if isinstance(effect, orders.PowerOff | orders.PowerOn):
+        if isinstance(effect, effects.PowerOff | effects.PowerOn):
             # safety: it never ran, so it is certain that nothing of it can still land.
             now = self.roster.now()
             self._inbox.post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, now, begun=False))
@@ -341,7 +341,9 @@ class Service:
 
     def _refuse(self, happening: Happening, code: str, why: str, next_step: str) -> None:
         if isinstance(happening.event, OperatorSaid):
-            self._effects.perform(happening.pool, orders.Reply(happening.event.request_id, False, why, code, next_step))
+            self._effects.perform(
+                happening.pool, effects.Reply(happening.event.request_id, False, why, code, next_step)
+            )
 
     async def _resume(self) -> None:
         try:

@@ -19,8 +19,10 @@ from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Freshness, HostFacts, HostId, Ms, PoolId
-from poolwarden_collector.core.orders import AnswerGate, Order
+from poolwarden_collector.core.effects import AnswerGate
+from poolwarden_collector.core.facts import Freshness, HostFacts
+from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import wire_around, wire_bounds, wire_disks, wire_facts, wire_orders
 
 OFFSET_WINDOW_MS: Ms = 300_000

@@ -11,36 +11,35 @@ from collections.abc import Callable
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.facts import (
     BootGate,
-    ClaimOutcome,
     DatabaseFacts,
-    DatabasePiece,
-    FenceRun,
     Freshness,
     GateState,
-    Hello,
     Hold,
     Liveness,
     Machine,
-    Ms,
-    OrderOutcome,
-    Outcome,
-    Placement,
-    PlacementView,
     PoolHost,
     PoolView,
     Probe,
     ProbeOutcome,
-    ProcessId,
-    Role,
-    RoleAnswer,
     RoleFacts,
-    Said,
     Tombstone,
-    Tri,
-    VmPlace,
     XapiFacts,
     XapiHealth,
 )
+from poolwarden_collector.core.hello import Hello
+from poolwarden_collector.core.order_results import (
+    ClaimOutcome,
+    DatabasePiece,
+    FenceRun,
+    OrderOutcome,
+    Outcome,
+    Placement,
+    PlacementView,
+    RoleAnswer,
+    Said,
+    VmPlace,
+)
+from poolwarden_collector.core.values import Ms, ProcessId, Role, Tri
 
 At = Callable[[int], Ms | None]
 

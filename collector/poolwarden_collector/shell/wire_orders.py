@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import orders as core
-from poolwarden_collector.core.facts import PoolId, Role
 from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.values import PoolId, Role
 
 PROTOCOL_VERSION = 1
 _POOL_VIEW_EVERY_MS = 10_000
@@ -132,7 +133,7 @@ def _place(k: core.PlaceDatabase) -> pb.PlaceDatabase:
 _GATE = {"open": pb.GateAnswer.OPEN, "shut": pb.GateAnswer.SHUT, "wait": pb.GateAnswer.WAIT}
 
 
-def gate_answer(given: core.AnswerGate, epoch: int, echo_mono_ms: int) -> pb.CollectorMessage:
+def gate_answer(given: effects.AnswerGate, epoch: int, echo_mono_ms: int) -> pb.CollectorMessage:
     """The collector's word on a boot gate, expiring on the agent's own clock."""
     answer = pb.GateAnswer(
         boot_id=given.boot_id,

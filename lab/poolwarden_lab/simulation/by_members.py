@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.facts import DeviceIdentity, PoolId, PowerReading, Trouble
+from poolwarden_collector.core.device_readings import DeviceIdentity, PowerReading, Trouble
+from poolwarden_collector.core.values import PoolId
 from poolwarden_collector.shell.device_identity import asked_of_member
 from poolwarden_collector.shell.fencer import power_of, trouble_of
 from poolwarden_collector.shell.proxy import Ended, Proxies, not_run
@@ -28,28 +30,28 @@ class ByMembers:
         if pool in self._proxies:
             self._proxies[pool].heard(event, self._shell.world.now)
 
-    def run(self, pool: PoolId, effect: out.Effect, action: str, done: Callable[[Ended], None]) -> None:
+    def run(self, pool: PoolId, effect: effects.Effect, action: str, done: Callable[[Ended], None]) -> None:
         """Have the member run it; ``done`` comes as an event of its own."""
-        assert isinstance(effect, out.ReadPower | out.PowerOff | out.PowerOn)
+        assert isinstance(effect, effects.ReadPower | effects.PowerOff | effects.PowerOn)
 
         def later(ended: Ended) -> None:
             self._shell.later(0, lambda: done(ended))
 
-        if isinstance(effect.by, out.Unable):
+        if isinstance(effect.by, effects.Unable):
             later(not_run(effect.by))
             return
         assert effect.by is not None
         limit = next(
             each.hard_limit_ms for each in self._shell.settings.devices[effect.host] if each.name == effect.device
         )
-        until, address = (effect.valid_until, effect.address) if isinstance(effect, out.PowerOff) else (0, "")
+        until, address = (effect.valid_until, effect.address) if isinstance(effect, effects.PowerOff) else (0, "")
         plug = (("plug", effect.device),)
         wanted = out.FenceProxy(FENCE_AGENT, action, plug, limit, effect.host, target_address=address)
         shell = self._shell
         proxies = self._proxies.setdefault(pool, Proxies(lambda order: shell.order(pool, order)))
         proxies.begin(f"{effect.run_id}/{action}", effect.by, wanted, shell.world.now, later, until)
 
-    def read(self, pool: PoolId, effect: out.ReadPower) -> None:
+    def read(self, pool: PoolId, effect: effects.ReadPower) -> None:
         """Identity, ``monitor`` and ``status``, one after the other; answered by PowerRead (shell/fencer.py)."""
         began, steps = self._shell.world.now, []
         if effect.identify:
@@ -71,7 +73,7 @@ class ByMembers:
                 next_step()
                 return
             trouble = ended.trouble if ended.trouble is not Trouble.NONE else trouble_of(ended.run, None)
-            through = effect.by.host if isinstance(effect.by, out.Through) else ""
+            through = effect.by.host if isinstance(effect.by, effects.Through) else ""
             reading = PowerReading(
                 power_of(ended.run),
                 effect.device,

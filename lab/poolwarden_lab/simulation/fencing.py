@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.facts import DeviceIdentity, HostId, PoolId, Power, PowerReading, Trouble
+from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading, Trouble
+from poolwarden_collector.core.values import HostId, PoolId
 from poolwarden_collector.shell.fencer import too_late
 from poolwarden_collector.shell.proxy import Ended
 from poolwarden_lab.simulation.bmc import Run
@@ -75,14 +76,14 @@ class SimFencer:
         else:
             del self._waiting[device]
 
-    def read_power(self, pool: PoolId, effect: out.ReadPower) -> None:
+    def read_power(self, pool: PoolId, effect: effects.ReadPower) -> None:
         """Read a device; answered by PowerRead."""
         if effect.by is not None:
             self._by_members.read(pool, effect)
             return
         self._turn(effect.device, lambda run: self._read(pool, effect, run))
 
-    def _read(self, pool: PoolId, effect: out.ReadPower, run: Run) -> bool:
+    def _read(self, pool: PoolId, effect: effects.ReadPower, run: Run) -> bool:
         shell, world = self._shell, self._shell.world
         began, bmc = world.now, world.bmc(effect.device)
         found: list[PowerReading] = []
@@ -112,24 +113,24 @@ class SimFencer:
     def _reached(self, device: str) -> bool:
         return self._shell.world.reaches(self._shell, device)
 
-    def power_off(self, pool: PoolId, effect: out.PowerOff) -> None:
+    def power_off(self, pool: PoolId, effect: effects.PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
         self._switch(pool, effect)
 
-    def power_on(self, pool: PoolId, effect: out.PowerOn) -> None:
+    def power_on(self, pool: PoolId, effect: effects.PowerOn) -> None:
         """Switch a host on; answered by FenceEnded."""
         self._switch(pool, effect)
 
-    def _switch(self, pool: PoolId, effect: out.PowerOff | out.PowerOn) -> None:
+    def _switch(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn) -> None:
         if effect.by is not None:
-            self._switch_by_member(pool, effect, "on" if isinstance(effect, out.PowerOn) else "off")
+            self._switch_by_member(pool, effect, "on" if isinstance(effect, effects.PowerOn) else "off")
             return
         asked = self._shell.world.now
         off = Off(pool, effect.host, effect.run_id)
         self._offs.append(off)
         self._turn(effect.device, lambda run: self._off(off, effect, run, asked))
 
-    def _switch_by_member(self, pool: PoolId, effect: out.PowerOff | out.PowerOn, action: str) -> None:
+    def _switch_by_member(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, action: str) -> None:
         off = Off(pool, effect.host, effect.run_id, by_member=True)
         self._offs.append(off)
 
@@ -143,7 +144,7 @@ class SimFencer:
         """An event of this pool: a member's answer may be in it."""
         self._by_members.heard(pool, event)
 
-    def _off(self, off: Off, effect: out.PowerOff | out.PowerOn, run: Run, asked: int) -> bool:
+    def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, asked: int) -> bool:
         world, device = self._shell.world, effect.device
         began, bmc = world.now, world.bmc(device)
         if off.over:
@@ -158,7 +159,7 @@ class SimFencer:
             # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
             if off.recalled:
                 return
-            if isinstance(effect, out.PowerOn):
+            if isinstance(effect, effects.PowerOn):
                 found.append(bmc.on(world.now, self._reached(device)))
             else:
                 ours = self._shell.alive and not self._shell.frozen and not off.over
@@ -185,7 +186,7 @@ class SimFencer:
         now = self._shell.world.now
         self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
 
-    def recall(self, effect: out.Recall) -> None:
+    def recall(self, effect: effects.Recall) -> None:
         """Drop or kill a power-off; one that a member runs ends there."""
         for off in [each for each in self._offs if each.run_id == effect.run_id and not each.by_member]:
             off.recalled = True

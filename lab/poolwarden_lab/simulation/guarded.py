@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from poolwarden_collector.core.facts import FenceDevice, ProbeOutcome
+from poolwarden_collector.core.device_readings import FenceDevice
+from poolwarden_collector.core.facts import ProbeOutcome
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.record import PoolRecord

@@ -36,10 +36,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import orders as out
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.lingering import NEXT_START
-from poolwarden_collector.core.record import Step, topic_of
+from poolwarden_collector.core.record import topic_of
 from poolwarden_collector.core.settling import MINUTE_MS, settling
 from poolwarden_lab.simulation.kills import Kills
 from poolwarden_lab.simulation.ledger import Commit
@@ -253,20 +255,20 @@ class Invariants:
             about = topic_of(alert.key.removeprefix(f"{self.world.uuid}/"))
             before = self._told.get((node, about))
             age = self.world.now - before if before is not None else None
-            if isinstance(alert, out.AlertRaised):
+            if isinstance(alert, effects.AlertRaised):
                 if age is not None and age < MINUTE_MS:
                     self._fail("I18", f"the alert {about} was told {age} ms ago, and is told again: {alert.title}")
                 self._told[node, about] = self.world.now
             elif age is not None and age < settling(about):
                 self._fail("I18", f"the alert {about} was told {age} ms ago, and is over: {alert.text}")
 
-    def on_effect(self, shell: SimShell, effect: out.Effect) -> None:
+    def on_effect(self, shell: SimShell, effect: effects.Effect) -> None:
         """An effect is about to be performed."""
         opinion = self.opinion(shell.node)
         opinion.allows(effect, shell)
-        if isinstance(effect, out.SendOrder):
+        if isinstance(effect, effects.SendOrder):
             self._truth(effect.order)
-        if isinstance(effect, out.PowerOff):
+        if isinstance(effect, effects.PowerOff):
             name = self.world.name_of(effect.host)
             quiet = self.world.now - self.heard_at.get(name, -LIVE_REPORT_MS)
             if quiet < LIVE_REPORT_MS and not opinion.may_kill(effect.host):

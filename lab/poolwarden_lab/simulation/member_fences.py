@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from poolwarden_agent.dom0.port import FenceRun
-from poolwarden_collector.core.facts import Power
+from poolwarden_collector.core.device_readings import Power
 from poolwarden_collector.core.look import SHOT_VALID_MS
 from poolwarden_lab.simulation.bmc import SimBmc
 from poolwarden_lab.xapi.actions import Answer, PeerResult

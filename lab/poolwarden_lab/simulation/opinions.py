@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import orders as out
 from poolwarden_collector.core.asked import Ask
+from poolwarden_collector.core.failover_record import Step
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.record import PoolRecord, Step, apply
+from poolwarden_collector.core.record import PoolRecord, apply
 from poolwarden_lab.simulation.shell import SimShell
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
@@ -131,16 +133,18 @@ class Opinion:
 
     # ------------------------------------------------------------------------------------------ effects
 
-    def allows(self, effect: out.Effect, shell: SimShell) -> None:
+    def allows(self, effect: effects.Effect, shell: SimShell) -> None:
         """An effect is about to be performed."""
         known = shell.pools.get(self.record.pool)
         if known is not None and known.record != self.record:
             self._fail("I6", "the engine's record is not the fold of the ledger")
-        if isinstance(effect, out.SendOrder):
+        if isinstance(effect, effects.SendOrder):
             self._order(effect.order)
-        elif isinstance(effect, out.PowerOff | out.PowerOn) and not self._intended(effect.run_id):
+        elif isinstance(effect, effects.PowerOff | effects.PowerOn) and not self._intended(effect.run_id):
             self._fail("I6", f"power-off {effect.run_id} without an intent")
-        elif isinstance(effect, out.HandOver) and effect.transfer_id not in self._intents.get(Kind.HANDOVER_INTENT, ()):
+        elif isinstance(effect, effects.HandOver) and effect.transfer_id not in self._intents.get(
+            Kind.HANDOVER_INTENT, ()
+        ):
             self._fail("I6", f"handover {effect.transfer_id} without an intent")
 
     def _intended(self, run: str) -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core import effects
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.facts import HostId, PoolId
+from poolwarden_collector.core.values import HostId, PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.translate import StreamState
 from poolwarden_collector.shell.wire_bounds import Implausible, admit
@@ -129,7 +130,7 @@ class SimSessions:
             self._down(session, session.state.order_to_pb(order, self._shell.epoch, pool))
         return session is not None
 
-    def answer_gate(self, host: HostId, answer: out.AnswerGate) -> None:
+    def answer_gate(self, host: HostId, answer: effects.AnswerGate) -> None:
         session = self._of.get(host)
         if session is not None:
             self._down(session, session.state.gate_to_pb(answer, self._shell.epoch))

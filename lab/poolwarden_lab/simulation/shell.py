@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Protocol
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import epoch
+from poolwarden_collector.core import effects, epoch
 from poolwarden_collector.core import events as ev
 from poolwarden_collector.core import orders as out
+from poolwarden_collector.core.device_readings import FenceDevice
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import FenceDevice, HostId, PoolId, ProbeOutcome
+from poolwarden_collector.core.facts import ProbeOutcome
 from poolwarden_collector.core.journal import Entry, Kind
 from poolwarden_collector.core.live import Pool, Site
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord, fold
 from poolwarden_collector.core.site import judge_sites
+from poolwarden_collector.core.values import HostId, PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.config import Config, PoolSettings, Tls
@@ -43,7 +45,7 @@ from poolwarden_lab.simulation.points import CollectorKilled, Point, Saboteur, n
 from poolwarden_lab.simulation.sessions import SimSessions
 from poolwarden_lab.simulation.streams import Stream
 
-_ACTS = (out.SendOrder, out.PowerOff, out.PowerOn, out.HandOver, out.AnswerGate)
+_ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
 
 
 class Surroundings(Protocol):
@@ -56,7 +58,7 @@ class Surroundings(Protocol):
     def bmc(self, device: str) -> SimBmc: ...
     def reaches(self, shell: SimShell, node: str) -> bool: ...
     def probe(self, shell: SimShell, pool: PoolId, address: str, timeout_ms: int) -> ProbeOutcome: ...
-    def performed(self, shell: SimShell, pool: PoolId, effect: out.Effect) -> None: ...
+    def performed(self, shell: SimShell, pool: PoolId, effect: effects.Effect) -> None: ...
     def committed(self, shell: SimShell, commit: Commit) -> None: ...
     def heard(self, shell: SimShell, host: HostId, sent_at: int) -> None: ...
     def collector_killed(self, shell: SimShell) -> None: ...
@@ -107,7 +109,7 @@ class SimShell:
         self.node = node
         self.alive = True
         self.frozen = False
-        self.replies: dict[str, out.Reply] = {}
+        self.replies: dict[str, effects.Reply] = {}
         self.refused_commits = 0
         self.anchors: tuple[bool, ...] = ()
         self.begin_epoch()
@@ -262,7 +264,7 @@ class SimShell:
         self.pools[pool] = replace(known, record=fold(known.record, (entry,)))
 
     def _commit(
-        self, pool: PoolId, entries: tuple[Entry, ...], alerts: tuple[out.AlertRaised | out.AlertResolved, ...]
+        self, pool: PoolId, entries: tuple[Entry, ...], alerts: tuple[effects.AlertRaised | effects.AlertResolved, ...]
     ) -> None:
         """Raises OSError: nothing of it is durable."""
         if not entries and not alerts:
@@ -286,7 +288,7 @@ class SimShell:
         self.fencer.heard(pool, happening.event)
         self._hand_over(pool, happening.event)
 
-    def _perform_one(self, pool: PoolId, effect: out.Effect) -> None:
+    def _perform_one(self, pool: PoolId, effect: effects.Effect) -> None:
         if pool in self.roster.stood_down and isinstance(effect, _ACTS):
             self._drop(pool, effect)
             return
@@ -298,13 +300,13 @@ class SimShell:
             return
         self._performed_now(pool, effect, number, name)
 
-    def _performed_now(self, pool: PoolId, effect: out.Effect, number: int, name: str) -> None:
+    def _performed_now(self, pool: PoolId, effect: effects.Effect, number: int, name: str) -> None:
         self.world.performed(self, pool, effect)
         self._perform(pool, effect)
         self._may_die("effect", "after", number, name)
 
-    def _drop(self, pool: PoolId, effect: out.Effect) -> None:
-        if isinstance(effect, out.PowerOff | out.PowerOn):
+    def _drop(self, pool: PoolId, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.PowerOff | effects.PowerOn):
             text = "not begun: this collector has stood down"
             ended = ev.FenceEnded(effect.host, effect.run_id, False, True, text, self.world.now, begun=False)
             self.later(0, lambda: self.take(pool, ended))
@@ -326,7 +328,7 @@ class SimShell:
         if isinstance(event, ev.OperatorSaid):
             why = f"nothing can be recorded, so nothing is done: {self.roster.stalled}"
             step_on = "Make room on the journal's disk; the collector goes on by itself."
-            self.replies[event.request_id] = out.Reply(event.request_id, False, why, "journal", step_on)
+            self.replies[event.request_id] = effects.Reply(event.request_id, False, why, "journal", step_on)
         else:
             self._backlog.keep(happening)
 
@@ -387,34 +389,34 @@ class SimShell:
 
     # ------------------------------------------------------------------------------------------ effects
 
-    def _perform(self, pool: PoolId, effect: out.Effect) -> None:
+    def _perform(self, pool: PoolId, effect: effects.Effect) -> None:
         match effect:
-            case out.SendOrder(order):
+            case effects.SendOrder(order):
                 self._send_order(pool, order)
-            case out.HandOver():
+            case effects.HandOver():
                 self._handovers_of(pool).begin(effect, self.world.now)
-            case out.AnswerGate(host):
+            case effects.AnswerGate(host):
                 self.sessions.answer_gate(host, effect)
-            case out.SendChallenge(host, nonce):
+            case effects.SendChallenge(host, nonce):
                 self.down(host, wire_orders.challenge(nonce))
-            case out.SendSettings(host, targets):
+            case effects.SendSettings(host, targets):
                 policy = self.roster.config.policy_of(pool)
                 self.down(host, pb.CollectorMessage(settings=wire_orders.settings(policy, targets)))
-            case out.ReadPower():
+            case effects.ReadPower():
                 self.fencer.read_power(pool, effect)
-            case out.PowerOff():
+            case effects.PowerOff():
                 self.fencer.power_off(pool, effect)
-            case out.Recall():
+            case effects.Recall():
                 self.fencer.recall(effect)
-            case out.PowerOn():
+            case effects.PowerOn():
                 self.fencer.power_on(pool, effect)
-            case out.ProbeFromCollector(_, target):
+            case effects.ProbeFromCollector(_, target):
                 self._own_target[pool] = target
-            case out.Reply():
+            case effects.Reply():
                 self.replies[effect.request_id] = effect
-            case out.StandDown(why):
+            case effects.StandDown(why):
                 self._stand_down(pool, why)
-            case out.RaiseEpoch(above):
+            case effects.RaiseEpoch(above):
                 self._epoch_above = max(self._epoch_above, above)
                 self._raise_epoch()
                 if above < self.epoch:
@@ -457,8 +459,8 @@ class _Mortal:
         return True
 
 
-def name_of(effect: out.Effect) -> str:
+def name_of(effect: effects.Effect) -> str:
     """An effect in a word or two."""
-    if isinstance(effect, out.SendOrder):
+    if isinstance(effect, effects.SendOrder):
         return f"order {effect.order.kind_name} to {effect.order.host[:8]}"
     return type(effect).__name__

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core.effects import AlertRaised
 from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import AlertRaised
 from poolwarden_collector.core.policy import Policy
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import QUIET_MS, Simulation

@@ -12,14 +12,15 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from poolwarden_collector.core import orders as out
+from poolwarden_collector.core import effects
 from poolwarden_collector.core.epoch import LOT_BITS
 from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import HostId, PoolId, ProbeOutcome
+from poolwarden_collector.core.facts import ProbeOutcome
 from poolwarden_collector.core.journal import Kind
 from poolwarden_collector.core.live import Pool
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.record import PoolRecord
+from poolwarden_collector.core.values import HostId, PoolId
 from poolwarden_lab.simulation.administrators import Administrators
 from poolwarden_lab.simulation.agency import AgentFaults
 from poolwarden_lab.simulation.agent import SimAgent
@@ -72,7 +73,7 @@ class World(
         self.counters = Counters()
         self.kills_of_collector = 0
         self.events = 0
-        self.replied: list[tuple[int, str, out.Reply]] = []
+        self.replied: list[tuple[int, str, effects.Reply]] = []
         self._requests = 0
         self._connections = 0
         self._asked: list[tuple[str, str]] = []  # node and request of commands without an answer yet
@@ -189,7 +190,7 @@ class World(
         if station.restart_after_ms is not None:
             self.later(station.restart_after_ms, lambda: None if station.runs else self.start_collector(shell.node))
 
-    def performed(self, shell: SimShell, pool: PoolId, effect: out.Effect) -> None:
+    def performed(self, shell: SimShell, pool: PoolId, effect: effects.Effect) -> None:
         if pool in self._by_uuid:
             self._by_uuid[pool].invariants.on_effect(shell, effect)
 
@@ -209,7 +210,7 @@ class World(
 
     def say(
         self, verb: str, host: HostName = "", pool: str = "", node: str = COLLECTOR, **args: str
-    ) -> out.Reply | None:
+    ) -> effects.Reply | None:
         """An operator's command, answered at once or later (then None; see ``replied``).
 
         host: what it is about (0 or empty: a pool). pool: where it is about a pool and there are several.
@@ -234,7 +235,7 @@ class World(
                 self._asked.remove((node, request))
                 self.replied.append((self.now, node, reply))
 
-    def confirm_fenced(self, host: HostName, how: str = "power cord pulled", **more: str) -> out.Reply | None:
+    def confirm_fenced(self, host: HostName, how: str = "power cord pulled", **more: str) -> effects.Reply | None:
         place = self.find(host)
         return self.say("confirm-fenced", host, typed_name=place.pool.record.name_of(place.uuid), how=how, **more)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from poolwarden_collector.cli.layout import as_text
 from poolwarden_collector.cli.pages.pools import pool_page
+from poolwarden_collector.core.effects import AlertRaised, Reply
 from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.orders import AlertRaised, Reply
 from poolwarden_collector.core.policy import Policy
 from poolwarden_collector.core.status import status
 from poolwarden_collector.shell import operator_messages as messages
