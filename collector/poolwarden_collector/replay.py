@@ -18,9 +18,9 @@ from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.layout import Line, Page, show
 from poolwarden_collector.cli.see import connect
 from poolwarden_collector.cli.settings import Settings, common_options
-from poolwarden_collector.core.inputs import BadInput as Unreadable
 from poolwarden_collector.core.replay import Replayed
 from poolwarden_collector.core.replay import replay as again
+from poolwarden_collector.core.state.decision_input import BadInput as Unreadable
 
 
 @click.command()

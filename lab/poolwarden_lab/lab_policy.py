@@ -6,7 +6,7 @@ readings, the times until suspicion and until silence counts, and the agents' ow
 
 from __future__ import annotations
 
-from poolwarden_collector.core.policy import Policy, differences
+from poolwarden_collector.core.model.policy import Policy, differences
 
 SHORTENED: dict[str, int] = {
     "quiet_time": 3_000,

@@ -17,11 +17,11 @@ from figures import Figure, reproduce
 from settings import Settings
 from tests.core.pool import Guarded, Host
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.effects import SendOrder
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.shell.journal import Journal
 
 NAME = "engine"

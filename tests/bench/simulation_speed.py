@@ -13,8 +13,8 @@ import time
 from figures import Figure, reproduce
 from settings import Settings, progress
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.world import Simulation
 from poolwarden_lab.story import simulate
 

@@ -7,7 +7,7 @@ import pytest
 
 from poolwarden.v1 import operator_pb2 as api
 from poolwarden_collector.cli.pages import pools
-from poolwarden_collector.core.verdict import Verdict
+from poolwarden_collector.core.evidence.verdict import Verdict
 
 from .conftest import Said
 from .fake_collector import HOSTS, POOL, FakeCollector, a_host

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import Effect, SendOrder
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import HostFacts
-from poolwarden_collector.core.failover_record import Failover
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.proof import Proof, Refusal
-from poolwarden_collector.core.values import Ms
+from poolwarden_collector.core.evidence.proof import Proof, Refusal
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Effect, SendOrder
+from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.values import Ms
+from poolwarden_collector.core.state.failover_record import Failover
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.transaction import Draft
 
 Change = Callable[[Pool], Pool]
 SECOND: Ms = 1_000

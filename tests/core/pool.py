@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power, PowerReading
-from poolwarden_collector.core.effects import Effect, HandOver, ReadPower, Reply, SendChallenge, SendOrder
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import (
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Effect, HandOver, ReadPower, Reply, SendChallenge, SendOrder
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import (
     BootGate,
     DatabaseFacts,
     Disk,
@@ -27,10 +28,7 @@ from poolwarden_collector.core.facts import (
     Tombstone,
     XapiFacts,
 )
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.order_results import (
+from poolwarden_collector.core.model.order_results import (
     ClaimOutcome,
     OrderOutcome,
     Placement,
@@ -38,11 +36,13 @@ from poolwarden_collector.core.order_results import (
     RoleAnswer,
     Said,
 )
-from poolwarden_collector.core.order_results import Outcome as OrderEnd
-from poolwarden_collector.core.orders import KIND_NAMES, Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord, fold
-from poolwarden_collector.core.values import ProcessId, Role, Tri
+from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
+from poolwarden_collector.core.model.orders import KIND_NAMES, Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.values import ProcessId, Role, Tri
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"
 CAPABLE = frozenset(KIND_NAMES.values())

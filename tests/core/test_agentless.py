@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.core.pool import Guarded, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.state.question_record import Ask
 
 pytestmark = pytest.mark.slow  # minutes of a pool in each
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.around import lines
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
-from poolwarden_collector.core.facts import Around, Certificate, HostFacts, MultipathMap, Nic
-from poolwarden_collector.core.values import Tri
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.host_facts import Around, Certificate, HostFacts, MultipathMap, Nic
+from poolwarden_collector.core.model.values import Tri
+from poolwarden_collector.core.report.host_environment import lines
 
 from .pool import Guarded, Host
 

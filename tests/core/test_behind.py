@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.permission import BEHIND_MS
+from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import events as ev
 
 from .pool import Guarded
 

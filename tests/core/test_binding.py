@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import binding
-from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import ReadPower
-from poolwarden_collector.core.facts import Machine
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.devices import device_binding
+from poolwarden_collector.core.model.effects import ReadPower
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Machine
+from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power
+from poolwarden_collector.core.report.readiness import not_ready
+from poolwarden_collector.core.state.transaction import Draft
 
 MACHINE = "4c4c4544-0051-3310-8052-b4c04f4d4e32"
 
@@ -47,14 +47,14 @@ def test_a_uuid_is_the_same_in_every_order_in_which_a_bmc_may_tell_it(value: uui
     orders = (value.bytes, value.bytes_le, value.bytes[::-1], value.bytes_le[::-1])
     plain = DeviceIdentity((str(value),))
     for order in orders:
-        assert binding.in_common(DeviceIdentity((str(uuids.UUID(bytes=order)),)), plain)
+        assert device_binding.in_common(DeviceIdentity((str(uuids.UUID(bytes=order)),)), plain)
 
 
 @given(st.uuids(), st.uuids())
 def test_other_uuids_are_others(one: uuids.UUID, other: uuids.UUID) -> None:
-    same = bool(binding.forms(str(one)) & binding.forms(str(other)))
+    same = bool(device_binding.forms(str(one)) & device_binding.forms(str(other)))
     orders = (other.bytes, other.bytes_le, other.bytes[::-1], other.bytes_le[::-1])
-    assert same == (one.bytes in orders and len(set(one.bytes)) > 1 and bool(binding.forms(str(one))))
+    assert same == (one.bytes in orders and len(set(one.bytes)) > 1 and bool(device_binding.forms(str(one))))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_other_uuids_are_others(one: uuids.UUID, other: uuids.UUID) -> None:
              "4c4c4544-0000-2010-8020-80c04f202020"],
 )  # fmt: skip
 def test_a_uuid_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
-    assert not binding.forms(text)
+    assert not device_binding.forms(text)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_a_uuid_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
 )
 def test_a_serial_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
     both = DeviceIdentity(serials=(text,))
-    assert not binding.in_common(both, both)
-    assert not binding.of_machine(Machine("", text))
+    assert not device_binding.in_common(both, both)
+    assert not device_binding.of_machine(Machine("", text))
 
 
 def test_one_serial_of_several_is_enough_however_it_is_written() -> None:
-    machine = binding.of_machine(Machine(MACHINE, "", board_serial="CN7016 - 3310"))
-    assert binding.in_common(DeviceIdentity(serials=("XYZ", "cn70163310")), machine) == "serial cn70163310"
+    machine = device_binding.of_machine(Machine(MACHINE, "", board_serial="CN7016 - 3310"))
+    assert device_binding.in_common(DeviceIdentity(serials=("XYZ", "cn70163310")), machine) == "serial cn70163310"
 
 
 # ------------------------------------------------------------------------------------------------ bound, and not
@@ -151,9 +151,9 @@ def test_a_device_that_cannot_say_who_it_is_any_more_is_believed_as_before() -> 
 
 def test_a_part_that_is_not_told_this_time_contradicts_nothing() -> None:
     one, other = DeviceIdentity((MACHINE,), ("A1B2C3",)), DeviceIdentity(serials=("A1B2C3",))
-    assert not binding.contradict(one, other)
-    assert not binding.contradict(DeviceIdentity((MACHINE,)), other)
-    assert binding.contradict(one, DeviceIdentity(serials=("ZZZZZZ",)))
+    assert not device_binding.contradict(one, other)
+    assert not device_binding.contradict(DeviceIdentity((MACHINE,)), other)
+    assert device_binding.contradict(one, DeviceIdentity(serials=("ZZZZZZ",)))
 
 
 # ------------------------------------------------------------------------------------------------ an operator's word

@@ -8,14 +8,14 @@ import pytest
 from tests.core.pool import Guarded, uuid
 from tests.core.test_toolstack import hung, orders, until
 
-from poolwarden_collector.core import collecting
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.collecting import waits_for
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.record import apply
-from poolwarden_collector.core.status import status
+from poolwarden_collector.core.followups import gc_release
+from poolwarden_collector.core.followups.gc_release import waits_for
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.report.status import status
+from poolwarden_collector.core.state.pool_record import apply
+from poolwarden_collector.core.state.transaction import Draft
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -120,7 +120,7 @@ def test_a_persons_word_that_such_a_host_is_off_lets_it_go() -> None:
 
 
 def test_its_age_survives_a_restart_of_its_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "LONG_MS", 120_000)
+    monkeypatch.setattr(gc_release, "LONG_MS", 120_000)
     g = hung()
     until(g, Kind.PROMOTE_INTENT)
     silent_for_good(g, 1)

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 from tests.core.pool import Guarded, Host, uuid
 
-from poolwarden_collector.core import copies
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Tombstone
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.decision import database_age
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Tombstone
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.state.transaction import Draft
 
 SHORT = Policy(quiet_time=3_000, oldest_database=60_000)
 
 
-def age(g: Guarded, n: int) -> copies.CopyAge:
-    return copies.age(Draft(g.pool, g.now, g.site), uuid(n))
+def age(g: Guarded, n: int) -> database_age.CopyAge:
+    return database_age.age(Draft(g.pool, g.now, g.site), uuid(n))
 
 
 def test_a_master_that_dies_at_once_leaves_new_copies() -> None:

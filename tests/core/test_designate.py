@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import CAPABLE, Guarded, Host, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import PoolView
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome
-from poolwarden_collector.core.orders import DesignateMaster, Order
-from poolwarden_collector.core.values import ProcessId, Role, Tri
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import PoolView
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import DesignateMaster, Order
+from poolwarden_collector.core.model.values import ProcessId, Role, Tri
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import Guarded, Host
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power, Trouble
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import ReadPower
-from poolwarden_collector.core.readiness import not_ready
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import ReadPower
+from poolwarden_collector.core.model.power import Power, Trouble
+from poolwarden_collector.core.report.readiness import not_ready
+from poolwarden_collector.core.state.transaction import Draft
 
 HOUR = 3_600_000
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
-from poolwarden_collector.core.facts import Cleanable, Disk, DiskLevel, Filler, Filling
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.host_facts import Cleanable, Disk, DiskLevel, Filler, Filling
 
 from .pool import Guarded, Host
 

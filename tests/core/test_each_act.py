@@ -32,21 +32,21 @@ from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 from tests.core.test_toolstack import hung, until
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.device_readings import FenceDevice, Power
-from poolwarden_collector.core.effects import AnswerGate, Effect, PowerOff, ReadPower, SendOrder
 from poolwarden_collector.core.engine import Outcome
-from poolwarden_collector.core.failover_record import REVERSIBLE, Failover, Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, PowerState
-from poolwarden_collector.core.look import SHOT_VALID_MS
-from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
-from poolwarden_collector.core.order_results import Outcome as OrderEnd
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import Owed
-from poolwarden_collector.core.values import Ms, ProcessId, Role
+from poolwarden_collector.core.failover.last_look import SHOT_VALID_MS
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.effects import AnswerGate, Effect, PowerOff, ReadPower, SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice, Power
+from poolwarden_collector.core.model.values import Ms, ProcessId, Role
+from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
+from poolwarden_collector.core.state.live import Pool, PowerState
+from poolwarden_collector.core.state.pool_record import Owed
 
 
 def kinds(outcome: Outcome) -> list[Kind]:

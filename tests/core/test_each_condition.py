@@ -34,16 +34,16 @@ from tests.core.pool import Guarded, address, uuid
 from tests.core.test_second_thoughts import intended, nobody_serves
 from tests.core.test_toolstack import hung, until
 
-from poolwarden_collector.core import proof as proofs
-from poolwarden_collector.core.aftermath import Switch
-from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power, PowerReading
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import BootGate, GateState, HostFacts, Liveness, ProbeOutcome
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import OwnProbe, Pool, PowerState
-from poolwarden_collector.core.proof import Proof, paired_since, verify_human, verify_power
-from poolwarden_collector.core.record import Confirmed
-from poolwarden_collector.core.values import Ms, ProcessId, Role
+from poolwarden_collector.core.evidence import proof as proofs
+from poolwarden_collector.core.evidence.proof import Proof, paired_since, verify_human, verify_power
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import BootGate, GateState, HostFacts, Liveness, ProbeOutcome
+from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.values import Ms, ProcessId, Role
+from poolwarden_collector.core.state.followup_record import Switch
+from poolwarden_collector.core.state.live import OwnProbe, Pool, PowerState
+from poolwarden_collector.core.state.pool_record import Confirmed
+from poolwarden_collector.core.state.transaction import Draft
 
 # ------------------------------------------------------------------------------------------------ power
 

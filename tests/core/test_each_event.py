@@ -26,46 +26,42 @@ from tests.core.known import (
 from tests.core.pool import POOL, Guarded, address, uuid
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import absorb as absorbing
-from poolwarden_collector.core import (
-    agentless,
-    approval,
-    binding,
-    copies,
-    designate,
-    elsewhere,
-    engine,
-    in_place,
-    lost,
-    named,
-    operator,
-    owed,
-    remedies,
-    repair,
-    restart,
-    restored,
-    switching,
-    verdict,
+from poolwarden_collector.core import engine
+from poolwarden_collector.core import intake as absorbing
+from poolwarden_collector.core.decision import database_age, unheard_members
+from poolwarden_collector.core.decision.kill_forecast import Kill
+from poolwarden_collector.core.decision.questions import ground_of
+from poolwarden_collector.core.devices import device_binding
+from poolwarden_collector.core.evidence import configured_master, journal_gap, verdict
+from poolwarden_collector.core.evidence.signs import signs
+from poolwarden_collector.core.evidence.verdict import OwnProbe, Verdict, Witness
+from poolwarden_collector.core.followups import lost_vms, power_switch
+from poolwarden_collector.core.followups import owed_work as owed
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.effects import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import PoolHost, Probe, ProbeOutcome
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView, Said
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading
+from poolwarden_collector.core.model.reasons import Cause, Reason, key_of
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.operator import answers as approval
+from poolwarden_collector.core.operator import commands
+from poolwarden_collector.core.recovery import (
+    master_restart,
+    master_vanished,
+    member_repair,
+    recover_members,
+    restart_in_place,
+    switchover,
 )
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.aftermath import Designation, LostVm, Switch
-from poolwarden_collector.core.asked import Ask, Needs, Question
-from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
-from poolwarden_collector.core.evidence import signs
-from poolwarden_collector.core.facts import PoolHost, Probe, ProbeOutcome
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.kill_forecast import Kill
-from poolwarden_collector.core.live import Pool, PowerState, Told
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView, Said
-from poolwarden_collector.core.questions import ground_of
-from poolwarden_collector.core.reasons import Cause, Reason, key_of
-from poolwarden_collector.core.record import Owed, OwedWork
-from poolwarden_collector.core.values import Role
-from poolwarden_collector.core.verdict import OwnProbe, Verdict, Witness
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.followup_record import Designation, LostVm, Switch
+from poolwarden_collector.core.state.live import Pool, PowerState, Told
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
+from poolwarden_collector.core.state.question_record import Ask, Needs, Question
+from poolwarden_collector.core.state.transaction import Draft
 
 
 @pytest.fixture(scope="module")
@@ -213,13 +209,13 @@ def kill(vm: str, n: int) -> Kill:
 def test_a_yes_to_a_repair_is_to_the_vms_that_its_question_named(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = question(Ask.REPAIR, uuid(3), "vm-7", ("repoint",))
     monkeypatch.setattr(
-        repair, "diagnose", lambda *_: repair.Remedy("repoint", Reason(Cause.ROLE, "it follows nobody"))
+        member_repair, "diagnose", lambda *_: member_repair.Remedy("repoint", Reason(Cause.ROLE, "it follows nobody"))
     )
 
     def repaired(*vms: str, denied: str = "") -> tuple[bool, str]:
-        monkeypatch.setattr(repair, "at_stake", lambda *_: tuple(kill(vm, 3) for vm in vms))
+        monkeypatch.setattr(member_repair, "at_stake", lambda *_: tuple(kill(vm, 3) for vm in vms))
         d = after(h, both(yes_to(asked, denied), live(troubles={uuid(3): 1})))
-        found = repair.approve(d, asked, next(iter(repair.PERMITTING)), 1, "alice")
+        found = member_repair.approve(d, asked, next(iter(member_repair.PERMITTING)), 1, "alice")
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         return ordered, "" if isinstance(found, str) else found.code if found is not None else "later"
 
@@ -231,14 +227,14 @@ def test_a_yes_to_a_repair_is_to_the_vms_that_its_question_named(h: Guarded, mon
 
 def test_a_yes_to_a_restart_is_to_the_vms_that_its_question_named(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = question(Ask.RESTART, uuid(1), "vm-7", ())
-    monkeypatch.setattr(restart, "placements_of", lambda *_: PlacementView(True, 50, "state.db"))
+    monkeypatch.setattr(master_restart, "placements_of", lambda *_: PlacementView(True, 50, "state.db"))
 
     def restarted(*vms: str, denied: str = "") -> tuple[bool, str]:
         kills = tuple(kill(vm, 1) for vm in vms)
-        obstacle = restart.Obstacle(Reason(Cause.KILLS, "it would kill"), kills=kills) if kills else None
-        monkeypatch.setattr(restart, "_obstacle", lambda *_: obstacle)
+        obstacle = master_restart.Obstacle(Reason(Cause.KILLS, "it would kill"), kills=kills) if kills else None
+        monkeypatch.setattr(master_restart, "_obstacle", lambda *_: obstacle)
         d = after(h, yes_to(asked, denied))
-        found = restart.approve(d, asked, Verdict.XAPI_HUNG, 1, "alice")
+        found = master_restart.approve(d, asked, Verdict.XAPI_HUNG, 1, "alice")
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         return ordered, "" if isinstance(found, str) else found.code if found is not None else "later"
 
@@ -260,7 +256,7 @@ def test_a_yes_to_a_failover_is_to_the_vms_that_its_question_named(g: Guarded) -
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(approval.machine, "hold", lambda *_: "")
             patch.setattr(approval.machine, "ungrounded", lambda *_: "")
-            patch.setattr(copies, "too_old", lambda *_: None)
+            patch.setattr(database_age, "too_old", lambda *_: None)
             found = approval._approve_open(d, yes, Verdict.VANISHED, asked, Needs(1))
         return "yes" if isinstance(found, str) else found.code
 
@@ -270,7 +266,7 @@ def test_a_yes_to_a_failover_is_to_the_vms_that_its_question_named(g: Guarded) -
 def test_a_collector_takes_charge_again_at_a_word_with_a_higher_epoch_and_after_a_quiet_time(h: Guarded) -> None:
     def raised(epoch: int) -> list[int]:
         d = after(h, record(stale_epoch=epoch))
-        restored.acknowledge(d, "alice")
+        journal_gap.acknowledge(d, "alice")
         found = [effect.above for effect in d.effects if isinstance(effect, RaiseEpoch)]
         assert bool(found) == (d.live.quiet_until == d.now + d.policy.quiet_time_restored)
         return found
@@ -286,7 +282,7 @@ def test_an_off_by_hand_ends_between_two_devices_if_its_host_lives_and_nobody_ha
         between = Switch(on, "alice", "bmc-1", "", ("pdu-1",), forced)
         of_record = record(after=replace(h.pool.record.after, switches={uuid(1): between}))
         d = after(h, both(of_record, *changes))
-        switching.go_on(d)
+        power_switch.go_on(d)
         acts = [type(effect) for effect in d.effects]
         return "on" if PowerOn in acts else "off" if PowerOff in acts else "ends" if d.entries else ""
 
@@ -302,19 +298,19 @@ def test_a_host_is_woken_by_all_devices_of_its_first_level(h: Guarded) -> None:
     read = PowerState(readings=(PowerReading(Power.OFF, "bmc-1", h.now - 100, h.now - 50),))
     owed = record(owed=(Owed(uuid(1), "wake", uuid(2), 1),))
     d = after(h, both(silent(1), owed, live(power={**h.pool.live.power, "bmc-1": read})))
-    switching._wake(d, uuid(1))
+    power_switch._wake(d, uuid(1))
     assert [effect.device for effect in d.effects if isinstance(effect, PowerOn)] == ["bmc-1"]
 
 
 def test_a_lost_vm_is_started_once_it_is_queued(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_startable", "_gone_for_certain", "_located"):
-        monkeypatch.setattr(lost, name, lambda *_: True)
-    monkeypatch.setattr(lost, "possible", lambda *_: [uuid(2)])
+        monkeypatch.setattr(lost_vms, name, lambda *_: True)
+    monkeypatch.setattr(lost_vms, "possible", lambda *_: [uuid(2)])
     for state, started in (("queued", True), ("starting", False)):
         vm = LostVm("vm-7", "db", uuid(3), state)
         of_record = record(after=replace(h.pool.record.after, lost={"vm-7": vm}))
         d = after(h, of_record)
-        assert lost._start(d, vm) is started
+        assert lost_vms._start(d, vm) is started
         assert [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)] == ["start_vm"] * started
 
 
@@ -348,17 +344,17 @@ def test_the_role_is_handed_over_only_where_the_restarts_are_known_to_kill_nothi
     plan = Designation(host=uuid(2), before=uuid(1), by="alice", order="")
     long = h.now - h.policy.transition_hold
 
-    def handed(stake: designate.Stake | None, *, against: str = "", since: int = h.now) -> str:
-        monkeypatch.setattr(designate, "_stake", lambda d: stake)
-        monkeypatch.setattr(designate, "_standing", lambda d, host: against)
+    def handed(stake: switchover.Stake | None, *, against: str = "", since: int = h.now) -> str:
+        monkeypatch.setattr(switchover, "_stake", lambda d: stake)
+        monkeypatch.setattr(switchover, "_standing", lambda d, host: against)
         of_record = record(after=replace(h.pool.record.after, designation=plan))
         d = after(h, both(of_record, live(designating=since)))
-        designate._order(d, plan)
+        switchover._order(d, plan)
         if any(isinstance(e, SendOrder) and e.order.kind_name == "designate_master" for e in d.effects):
             return "handed"
         return "ended" if Kind.DESIGNATE_RESULT in kinds(d) else ""
 
-    nothing, kills = designate.Stake("", ""), designate.Stake("VM db would be killed", "shut it down")
+    nothing, kills = switchover.Stake("", ""), switchover.Stake("VM db would be killed", "shut it down")
     assert handed(nothing) == "handed" and handed(kills) == "ended"
     assert handed(None) == "" and handed(None, since=long) == "ended"
     assert handed(nothing, against="the pool is paused") == "ended"
@@ -375,8 +371,8 @@ def test_what_was_just_written_may_have_changed_the_verdict_for_what_comes_after
                 d.note(Kind.POOL_NAMED, "this pool's name is lab", name="lab")
 
         with monkeypatch.context() as patch:
-            patch.setattr(named, "adopt", adopts)
-            patch.setattr(remedies, "succeed", lambda d, verdict: told.append(verdict))
+            patch.setattr(configured_master, "adopt", adopts)
+            patch.setattr(master_vanished, "succeed", lambda d, verdict: told.append(verdict))
             patch.setattr(engine, "judge", lambda signs: Verdict.TWO_MASTERS)
             engine._act(after(h, both()), Verdict.HEALTHY)
         return told[0]
@@ -388,9 +384,9 @@ def test_a_members_xapi_is_restarted_at_a_word_only_where_that_kills_nothing(
     h: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def restarted(kills: Any, *changes: Change) -> str:
-        monkeypatch.setattr(operator, "at_stake", lambda d, host: kills)
+        monkeypatch.setattr(commands, "at_stake", lambda d, host: kills)
         d = after(h, both(*changes))
-        found = operator._restart(d, ev.OperatorSaid("r", "alice", "restart-xapi", uuid(3)), Verdict.HEALTHY)
+        found = commands._restart(d, ev.OperatorSaid("r", "alice", "restart-xapi", uuid(3)), Verdict.HEALTHY)
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         assert isinstance(found, str) or not ordered
         return found.code if not isinstance(found, str) else "ordered" if ordered else "later"
@@ -410,7 +406,7 @@ def test_a_device_that_gives_itself_away_is_bound_no_more(h: Guarded) -> None:
     def unbound(said: DeviceIdentity | None) -> bool:
         d = after(h, both())
         reading = PowerReading(Power.ON, "bmc-1", h.now, h.now, identity=said)
-        binding.hold_to_its_word(d, uuid(1), reading)
+        device_binding.hold_to_its_word(d, uuid(1), reading)
         return Kind.DEVICE_UNBOUND in kinds(d) and "bmc-1" not in d.record.devices.bonds
 
     own = h.pool.live.agents[uuid(1)].hello.machine
@@ -434,12 +430,12 @@ def test_a_host_that_may_be_promoted_is_given_nothing_that_it_is_owed(g: Guarded
 def test_a_yes_about_unheard_hosts_covers_the_vms_of_those_alone_whose_vms_were_all_named(
     g: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elsewhere.stakes, "vms", lambda d, host: (f"vm-{host[:8]}",))
-    monkeypatch.setattr(elsewhere.stakes, "names_all", lambda d, host: host == uuid(2))
+    monkeypatch.setattr(unheard_members.stakes, "vms", lambda d, host: (f"vm-{host[:8]}",))
+    monkeypatch.setattr(unheard_members.stakes, "names_all", lambda d, host: host == uuid(2))
     d = after(g, record(asked=replace(g.pool.record.asked, open=None)))
-    assert elsewhere.named_vms(d, (uuid(2), uuid(3))) == ("vm-00000002",)
+    assert unheard_members.named_vms(d, (uuid(2), uuid(3))) == ("vm-00000002",)
     other = after(g, yes_to(question(Ask.RESTART, uuid(1), "vm-7", ())))  # of VMs that a question without hosts names
-    assert elsewhere.named_vms(other, ()) == ()
+    assert unheard_members.named_vms(other, ()) == ()
 
 
 # ---------------------------------------------------------------------------------------------- members without agents
@@ -448,16 +444,16 @@ def test_a_yes_about_unheard_hosts_covers_the_vms_of_those_alone_whose_vms_were_
 def test_a_yes_to_having_members_told_is_to_the_hosts_that_its_question_named(
     h: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agentless, "_refusal", lambda *_: "")
-    monkeypatch.setattr(agentless, "_follows", lambda *_: "10.0.0.9")
-    monkeypatch.setattr(agentless, "_for_long", lambda *_: True)
+    monkeypatch.setattr(recover_members, "_refusal", lambda *_: "")
+    monkeypatch.setattr(recover_members, "_follows", lambda *_: "10.0.0.9")
+    monkeypatch.setattr(recover_members, "_for_long", lambda *_: True)
     ground = ground_of(Ask.RECOVER, uuid(1), Needs(), (), others=(uuid(3),))
     asked = Question("q-1", 1, Ask.RECOVER, uuid(1), "what", (), Needs(), ground, hosts=(uuid(3),))
 
     def told(*numbers: int, denied: str = "") -> tuple[list[str], str]:
         items = record(owed=tuple(Owed(uuid(n), OwedWork.REPOINT, uuid(1), 1) for n in numbers))
         d = after(h, both(yes_to(asked, denied), silent(*numbers), items))
-        found = agentless.approve(d, asked)
+        found = recover_members.approve(d, asked)
         sent = [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
         return sent, "" if isinstance(found, str) else found.code
 
@@ -469,7 +465,7 @@ def test_a_yes_to_having_members_told_is_to_the_hosts_that_its_question_named(
 def test_nobody_is_taken_from_a_master_that_answers_and_is_no_host_of_the_pool(h: Guarded) -> None:
     def living(address: str, answers: bool) -> list[str]:
         said = {uuid(3): {uuid(2): Told(Said.FOLLOWS, h.now, 1, address, answers)}}
-        return agentless._living_strangers(after(h, live(told=said)), (uuid(3),))
+        return recover_members._living_strangers(after(h, live(told=said)), (uuid(3),))
 
     own = h.pool.record.address_of(uuid(1))
     assert living("10.0.0.9", True) == ["10.0.0.9"]
@@ -478,8 +474,8 @@ def test_nobody_is_taken_from_a_master_that_answers_and_is_no_host_of_the_pool(h
 
 def test_whoever_else_the_call_would_reach_is_named(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     for accounted in ((), (uuid(2),), (uuid(2), uuid(3))):
-        monkeypatch.setattr(agentless, "_accounted", lambda d, host, master, known=accounted: host in known)
-        left = agentless._unaccounted(after(h, both()), ())
+        monkeypatch.setattr(recover_members, "_accounted", lambda d, host, master, known=accounted: host in known)
+        left = recover_members._unaccounted(after(h, both()), ())
         assert left == tuple(host for host in (uuid(2), uuid(3)) if host not in accounted)
 
 
@@ -491,15 +487,15 @@ def test_what_lies_there_is_started_with_only_if_it_is_what_was_forecast(
 
     def done(loads: PlacementView | None, kills: Any = (), covers: bool = True) -> str:
         acts: list[str] = []
-        monkeypatch.setattr(in_place, "placements_of", lambda *_: loads)
-        monkeypatch.setattr(in_place, "kills_on", lambda *_: kills)
-        monkeypatch.setattr(in_place, "covered", lambda d, now, kills: len(kills) == 0 or covers)
+        monkeypatch.setattr(restart_in_place, "placements_of", lambda *_: loads)
+        monkeypatch.setattr(restart_in_place, "kills_on", lambda *_: kills)
+        monkeypatch.setattr(restart_in_place, "covered", lambda d, now, kills: len(kills) == 0 or covers)
         for name in ("_remove", "_decide", "_late"):
-            monkeypatch.setattr(in_place, name, lambda *_, what=name: acts.append(what))
+            monkeypatch.setattr(restart_in_place, name, lambda *_, what=name: acts.append(what))
         d = after(h, both())
         agent = d.agent(uuid(1))
         assert agent is not None
-        in_place._placed(d, now, agent)
+        restart_in_place._placed(d, now, agent)
         (act,) = acts
         assert (uuid(2) in d.live.in_place_passed) == (act == "_remove")
         return act

@@ -11,17 +11,17 @@ from tests.core.pool import uuid
 from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import gatekeeper, unheard
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import AlertRaised, AnswerGate, Effect
 from poolwarden_collector.core.engine import Outcome
-from poolwarden_collector.core.facts import Liveness
-from poolwarden_collector.core.failover_record import Failover, Path, Step
-from poolwarden_collector.core.live import Pool, Told, WaitingGate
-from poolwarden_collector.core.order_results import Said
-from poolwarden_collector.core.record import Confirmed, Owed
-from poolwarden_collector.core.values import ProcessId, Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import AlertRaised, AnswerGate, Effect
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import Said
+from poolwarden_collector.core.model.values import ProcessId, Role
+from poolwarden_collector.core.recovery import boot_gate, unheard_at_boot
+from poolwarden_collector.core.state.failover_record import Failover, Path, Step
+from poolwarden_collector.core.state.live import Pool, Told, WaitingGate
+from poolwarden_collector.core.state.pool_record import Confirmed, Owed
+from poolwarden_collector.core.state.transaction import Draft
 
 
 def opens(effect: Effect) -> bool:
@@ -146,7 +146,7 @@ def test_where_somebody_else_was_master_it_waits(asked: Moment) -> None:
 
 def test_the_last_master_is_waited_for_however_long_it_is_dark_unless_it_is_off(asked: Moment) -> None:
     """Any other host that everybody finds dark for ten minutes, while another one follows, is waited for no longer."""
-    at, long = asked.now, asked.now - unheard.DARK_MS
+    at, long = asked.now, asked.now - unheard_at_boot.DARK_MS
     nothing = Told(Said.SILENT, at, long)
     dark = both(
         silent(3),
@@ -170,7 +170,7 @@ def test_one_without_a_readable_pool_conf_follows_nobody_else(asked: Moment) -> 
 def test_a_host_that_speaks_for_itself_is_not_to_be_confirmed_off(asked: Moment) -> None:
     def body(ground: str) -> str:
         d = after_asking(asked)
-        gatekeeper._alert(d, uuid(1), gatekeeper.Answer("wait", "so it is", ground=ground, waits=(uuid(3),)))
+        boot_gate._alert(d, uuid(1), boot_gate.Answer("wait", "so it is", ground=ground, waits=(uuid(3),)))
         (alert,) = d.alerts
         assert isinstance(alert, AlertRaised)
         return alert.body
@@ -239,7 +239,7 @@ def alerts(asked: Moment, key: str, *changes: Change, **of_site: Any) -> bool:
 
 def test_the_alert_of_a_gate_ends_when_it_asks_no_more_and_quiet_time_is_long_over(asked: Moment) -> None:
     asked = replace(asked, now=asked.now + 60_000)
-    gone, at = gatekeeper.GONE_MS, asked.now
+    gone, at = boot_gate.GONE_MS, asked.now
     waits = {uuid(1): WaitingGate("boot-1-2", at, at)}
     early = {"quiet_until": at - gone + 1}
     long = {"quiet_until": at - gone}
@@ -260,14 +260,14 @@ def test_the_alert_of_a_dark_host_ends_when_it_is_heard_excused_or_no_host_any_m
 
 # ------------------------------------------------------------------------------------------------ who is not heard
 
-LONG = unheard.DARK_MS
+LONG = unheard_at_boot.DARK_MS
 
 
 def judged(asked: Moment, *changes: Change, since: int = LONG) -> str:
     """What the silent hosts come to, by its ground; empty: it may open. Host 3 is silent, nothing is known of it."""
     quiet = both(silent(3), *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)))
     d = Draft(both(quiet, *changes)(asked.pool), asked.now, asked.site)
-    return unheard.judge(d, uuid(1), asked.now - since).ground.partition("/")[0]
+    return unheard_at_boot.judge(d, uuid(1), asked.now - since).ground.partition("/")[0]
 
 
 def told(asked: Moment, said: Said, follows: str = "", *, by: tuple[int, ...] = (1, 2), over: int = LONG) -> Change:
@@ -294,7 +294,7 @@ def test_a_silent_host_that_speaks_against_the_booting_one_is_heeded(asked: Mome
 
 
 def test_one_follows_only_if_it_has_said_so_over_a_fuse_since_the_gate_asks(asked: Moment) -> None:
-    fuse = unheard.FUSE_MS
+    fuse = unheard_at_boot.FUSE_MS
     assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1", over=fuse)) == ""
     assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1", over=fuse - 1)) == "unheard"
     assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), since=fuse) == ""
@@ -307,8 +307,8 @@ def test_one_that_is_dark_is_let_be_dark_only_on_every_ground(asked: Moment) -> 
     assert judged(asked, nothing) == ""
     assert judged(asked) == "unheard"
     assert judged(asked, nothing, dark(asked, LONG - 1)) == "unheard"
-    assert judged(asked, nothing, dark(asked, last=unheard.DARK_GAP_MS)) == ""
-    assert judged(asked, nothing, dark(asked, last=unheard.DARK_GAP_MS + 1)) == "unheard"
+    assert judged(asked, nothing, dark(asked, last=unheard_at_boot.DARK_GAP_MS)) == ""
+    assert judged(asked, nothing, dark(asked, last=unheard_at_boot.DARK_GAP_MS + 1)) == "unheard"
     assert judged(asked, nothing, since=LONG - 1) == "unheard"
     for by in ((1,), (2,)):  # to the booting host and to each that follows it
         assert judged(asked, both(told(asked, Said.SILENT, by=by), dark(asked))) == "unheard"
@@ -336,7 +336,7 @@ def test_whoever_gave_a_sign_of_life_begins_anew_to_be_dark(asked: Moment) -> No
     def left(*changes: Change) -> bool:
         unprobed = [facts(n, lambda f: replace(f, probes=())) for n in (1, 2)]
         d = Draft(both(silent(3), *unprobed, dark(asked), *changes)(asked.pool), asked.now, asked.site)
-        unheard.ask(d, uuid(1))
+        unheard_at_boot.ask(d, uuid(1))
         return uuid(3) in d.live.dark
 
     assert left() and not left(live(voices={uuid(3): (asked.now, "told its role")}))

@@ -10,16 +10,16 @@ from tests.core.known import Change, after, both, facts, failover_of, hello, liv
 from tests.core.pool import Guarded, address, uuid
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import look as looks
-from poolwarden_collector.core.device_readings import FenceDevice
-from poolwarden_collector.core.effects import SendOrder
-from poolwarden_collector.core.facts import Probe, ProbeOutcome
-from poolwarden_collector.core.live import Look, OwnProbe, Pool
-from poolwarden_collector.core.order_results import RoleAnswer, Said
-from poolwarden_collector.core.proof import Proof, find_proof, paired_since
-from poolwarden_collector.core.reasons import Cause
-from poolwarden_collector.core.record import Confirmed
-from poolwarden_collector.core.values import Ms, Role
+from poolwarden_collector.core.evidence.proof import Proof, find_proof, paired_since
+from poolwarden_collector.core.failover import last_look as looks
+from poolwarden_collector.core.model.effects import SendOrder
+from poolwarden_collector.core.model.host_facts import Probe, ProbeOutcome
+from poolwarden_collector.core.model.order_results import RoleAnswer, Said
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.reasons import Cause
+from poolwarden_collector.core.model.values import Ms, Role
+from poolwarden_collector.core.state.live import Look, OwnProbe, Pool
+from poolwarden_collector.core.state.pool_record import Confirmed
 
 
 @pytest.fixture(scope="module")

@@ -24,20 +24,21 @@ from tests.core.known import (
 )
 from tests.core.pool import Guarded, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import members, release
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import SendOrder
-from poolwarden_collector.core.facts import Hold, PoolHost
-from poolwarden_collector.core.failover_record import Failover, Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, Sent
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView
-from poolwarden_collector.core.owed import owed_id
-from poolwarden_collector.core.reasons import Cause
-from poolwarden_collector.core.record import Owed
-from poolwarden_collector.core.values import Role
-from poolwarden_collector.core.verdict import Verdict
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.failover import member_return
+from poolwarden_collector.core.followups import hold_release
+from poolwarden_collector.core.followups.owed_work import owed_id
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Hold, PoolHost
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
+from poolwarden_collector.core.model.reasons import Cause
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.live import Pool, Sent
+from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.transaction import Draft
 
 TERM = 5
 
@@ -71,7 +72,7 @@ def beyond(g: Guarded, *changes: Change) -> tuple[bool, list[str]]:
     d = draft(g, *changes)
     agent = d.agent(uuid(1))
     assert agent is not None
-    return release._beyond_reach(d, RELEASE, agent), orders(d)
+    return hold_release._beyond_reach(d, RELEASE, agent), orders(d)
 
 
 def told_the_term(g: Guarded, ago: int = 5_000, n: int = 1, term: int = TERM) -> Change:
@@ -96,7 +97,7 @@ def test_a_host_is_released_once_it_knows_the_term_and_was_looked_at_since(g: Gu
 
 def owed_release(g: Guarded, *changes: Change) -> tuple[list[Kind], list[str]]:
     d = draft(g, *changes)
-    release.owed_releases(d)
+    hold_release.owed_releases(d)
     return [entry.kind for entry in d.entries], orders(d)
 
 
@@ -137,9 +138,9 @@ def test_one_that_is_held_no_more_is_released_only_beyond_reach(g: Guarded) -> N
 
 def test_its_own_file_may_not_kill_what_runs_there(g: Guarded) -> None:
     stopped = both(HELD, of_role(1, serves_as_master=False))
-    assert release.own_file_refusal(draft(g, stopped), uuid(1)) is None
+    assert hold_release.own_file_refusal(draft(g, stopped), uuid(1)) is None
     runs = facts(1, lambda f: replace(f, domains=("vm-9",), observed=replace(f.observed, host=g.now)))
-    assert release.own_file_refusal(draft(g, stopped, runs), uuid(1)) is not None
+    assert hold_release.own_file_refusal(draft(g, stopped, runs), uuid(1)) is not None
     assert not owed_release(g, stopped, runs)[1].count("toolstack_release")
 
 
@@ -150,7 +151,7 @@ def obstacle(g: Guarded, *changes: Change, verdict: Verdict = Verdict.HEALTHY) -
     d = draft(g, HELD, *changes)
     agent = d.agent(uuid(1))
     assert agent is not None
-    why = release._obstacle(d, RELEASE, agent, verdict)
+    why = hold_release._obstacle(d, RELEASE, agent, verdict)
     return why.code.name if why is not None else ""
 
 
@@ -199,7 +200,7 @@ def newest_unanswered(pool: Pool) -> Pool:
 
 def test_its_own_file_that_may_kill_or_cannot_be_asked_is_told_as_what_it_is(g: Guarded) -> None:
     def refusal(*changes: Change) -> tuple[str, str]:
-        why = release.own_file_refusal(draft(g, HELD, *changes), uuid(1))
+        why = hold_release.own_file_refusal(draft(g, HELD, *changes), uuid(1))
         return (why.code.name, why.text) if why is not None else ("", "")
 
     assert refusal() == ("", "")
@@ -216,7 +217,7 @@ def held_alerts(g: Guarded, *changes: Change, key: str = "", **of_site: Any) -> 
     full = f"{g.pool.record.pool}/{key}"
     pool = both(record(owed=(RELEASE,), term=TERM, open_alerts=(full,)), *changes)(g.pool)
     d = Draft(pool, g.now, replace(g.site, **of_site))
-    release.say_held(d, Verdict.HEALTHY)
+    hold_release.say_held(d, Verdict.HEALTHY)
     return [key.partition("/")[2] for key in d.live.unsettled], full not in d.open_alerts
 
 
@@ -238,7 +239,7 @@ def test_a_host_that_is_held_is_named_and_no_other_owed_work_is_told_as_that(g: 
 
 def removal(g: Guarded, *changes: Change) -> tuple[list[Kind], list[str]]:
     d = after(g, both(record(owed=(Owed(uuid(2), "remove-database", "", TERM),), term=TERM), *changes))
-    release.owed_releases(d)
+    hold_release.owed_releases(d)
     return [entry.kind for entry in d.entries], orders(d)
 
 
@@ -282,11 +283,11 @@ def missing(
     g: Guarded, item: PoolHost, age: int, before: dict[str, Any] | None = WAS, **of_candidate: Any
 ) -> str | None:
     change = both(live(step_since=g.now - age), hello(2, **of_candidate) if of_candidate else same)
-    return members._missing(after(g, change), promoted(before=before), item)
+    return member_return._missing(after(g, change), promoted(before=before), item)
 
 
 def test_what_a_member_lacks_is_waited_for_and_then_named(g: Guarded) -> None:
-    disabled, long = item_of(3, enabled=False), members.ENABLE_PATIENCE_MS
+    disabled, long = item_of(3, enabled=False), member_return.ENABLE_PATIENCE_MS
     assert missing(g, item_of(3), 0) == ""
     assert missing(g, disabled, long - 1) is None
     assert missing(g, disabled, long) is None  # it is enabled, once
@@ -298,7 +299,7 @@ def test_what_a_member_lacks_is_waited_for_and_then_named(g: Guarded) -> None:
 
 
 def test_storage_that_is_not_plugged_is_waited_for_and_then_named_if_it_was_before(g: Guarded) -> None:
-    without, long = item_of(3, unplugged_srs=("nfs",)), members.STORAGE_PATIENCE_MS
+    without, long = item_of(3, unplugged_srs=("nfs",)), member_return.STORAGE_PATIENCE_MS
     assert missing(g, without, long - 1) is None and "nfs" in (missing(g, without, long) or "")
     assert missing(g, without, 0, {uuid(3): {"enabled": True, "unplugged": ["nfs"]}}) == ""
     assert missing(g, item_of(3), 0, {}) == ""
@@ -310,7 +311,7 @@ def repoint(g: Guarded, *changes: Change, failover: Failover | None = None) -> l
     d = after(g, both(record(failover=found, term=TERM, master=uuid(2)), live(step_since=g.now - 1_000), *changes))
     agent = d.agent(uuid(3))
     assert agent is not None
-    members._repoint(d, found, uuid(3), agent)
+    member_return._repoint(d, found, uuid(3), agent)
     return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
 
 
@@ -377,7 +378,7 @@ def dead(item: PoolHost) -> PoolHost:
 
 
 def test_a_member_is_owed_its_repointing_where_it_is_away_or_late(comes_back: Moment) -> None:
-    moment, gone = comes_back, members.NOT_CONNECTED_MS
+    moment, gone = comes_back, member_return.NOT_CONNECTED_MS
     away = both(silent(3), of_failover(repointing={}))
     assert Kind.OWED in written(moment, away, live(step_since=moment.now - gone))
     assert Kind.OWED not in written(moment, away, live(step_since=moment.now - gone + 1))
@@ -407,7 +408,7 @@ def test_what_is_owed_already_is_not_pursued_here(comes_back: Moment) -> None:
 
 def enabling(g: Guarded, *changes: Change) -> tuple[bool, list[str]]:
     d = after(g, both(record(failover=promoted(), term=TERM), *changes))
-    return members._enabling(d, promoted(), uuid(3)), orders(d)
+    return member_return._enabling(d, promoted(), uuid(3)), orders(d)
 
 
 def enable_sent(g: Guarded, ago: int, outcome: Outcome | None, stream: int = 0) -> Change:
@@ -437,7 +438,7 @@ def test_a_member_that_does_not_come_back_is_restarted_once_after_its_time(g: Gu
     def restarted(*changes: Change, since: int = late, once: bool = False) -> list[str]:
         failover = promoted(restarted=(uuid(3),) if once else ())
         d = after(g, both(record(failover=failover, term=TERM), live(step_since=g.now - since), *changes))
-        members._restart_rung(d, failover, uuid(3))
+        member_return._restart_rung(d, failover, uuid(3))
         assert bool(d.entries) == (bool(d.effects) and not once)
         return orders(d)
 
@@ -448,7 +449,7 @@ def test_a_member_that_does_not_come_back_is_restarted_once_after_its_time(g: Gu
 def test_how_the_hosts_stood_before_is_the_old_masters_word_and_nobody_elses(g: Guarded) -> None:
     def before(*changes: Change) -> tuple[dict[str, Any], str]:
         d = after(g, both(record(failover=promoted(), term=TERM), *changes))
-        members._note_before(d, promoted())
+        member_return._note_before(d, promoted())
         (entry,) = d.entries
         return entry.data["hosts"], entry.text
 
@@ -475,7 +476,7 @@ def closed(g: Guarded, failover: Failover, *changes: Change) -> tuple[list[str],
     """Who is owed its repointing at the end, and what the last alert says."""
     sees = of_role(2, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
     d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), sees, *changes))
-    members._close(d, failover, [uuid(3)])
+    member_return._close(d, failover, [uuid(3)])
     alerts = [alert.body for alert in d.alerts if hasattr(alert, "body")]
     alerts += [alert.body for alert in d.live.unsettled.values()]
     entry = next(entry for entry in d.entries if entry.kind is Kind.CLOSED)
@@ -514,7 +515,7 @@ def test_a_member_whose_agent_has_not_reported_yet_is_told_nothing(g: Guarded) -
     def told(*changes: Change) -> list[str]:
         failover = promoted(claimed=(uuid(3),), repointing={})
         d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), live(step_since=g.now), *changes))
-        members._one_member(d, failover, uuid(3))
+        member_return._one_member(d, failover, uuid(3))
         return orders(d)
 
     def agent(**changes: Any) -> Change:
@@ -540,7 +541,7 @@ def test_a_member_waits_for_its_turn_while_as_many_as_may_be_are_under_way(g: Gu
 
     def turn(ago: int, *changes: Change, host: int = 3) -> bool:
         failover, told = under_way(g, ago)
-        return members._its_turn(after(g, both(told, *changes)), failover, uuid(host))
+        return member_return._its_turn(after(g, both(told, *changes)), failover, uuid(host))
 
     assert not turn(late - 1) and turn(late)
     assert turn(0, record(owed=(Owed(uuid(10), "repoint", uuid(2), 1),)))
@@ -551,12 +552,12 @@ def test_a_member_waits_for_its_turn_while_as_many_as_may_be_are_under_way(g: Gu
 def test_a_member_that_waits_for_its_turn_or_is_there_is_not_late(g: Guarded) -> None:
     def owed(failover: Failover, *changes: Change) -> bool:
         d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), *changes))
-        members._one_member(d, failover, uuid(3))
+        member_return._one_member(d, failover, uuid(3))
         return any(entry.kind is Kind.OWED for entry in d.entries)
 
     failover, told = under_way(g, 0)
     assert not owed(failover, told) and owed(failover, told, live(sent={}))
-    fresh, since = promoted(repointing={}), live(step_since=g.now - members.NOT_CONNECTED_MS)
+    fresh, since = promoted(repointing={}), live(step_since=g.now - member_return.NOT_CONNECTED_MS)
     assert not owed(fresh, since) and owed(fresh, since, silent(3)) and owed(fresh, since, live(agents={}))
 
 

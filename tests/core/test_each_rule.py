@@ -23,39 +23,33 @@ from tests.core.known import (
 from tests.core.pool import Guarded, address, uuid
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import (
-    approval,
-    binding,
-    candidate,
-    claims,
-    collecting,
-    confirmation,
-    copies,
-    ends,
-    evidence,
-    forecast,
-    holds,
-    kill_forecast,
-    named,
-    proxy,
-    questions,
-    restored,
-    strangers,
+from poolwarden_collector.core.decision import candidate_ranking, database_age, kill_forecast, questions
+from poolwarden_collector.core.decision.database_age import CopyAge
+from poolwarden_collector.core.devices import device_binding, device_runner
+from poolwarden_collector.core.evidence import (
+    configured_master,
+    journal_gap,
+    operator_confirmation,
+    signs,
+    unlisted_hosts,
 )
-from poolwarden_collector.core.asked import Ask, Needs, Question
-from poolwarden_collector.core.copies import CopyAge
-from poolwarden_collector.core.device_readings import DeviceIdentity, FenceDevice, Power, PowerReading
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import SendOrder
-from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import Hold, Tombstone
-from poolwarden_collector.core.failover_record import Failover, Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, PowerState, Sent
-from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, Outcome, PlacementView
-from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Confirmed, Owed
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.failover import candidate_check, claims, ending
+from poolwarden_collector.core.followups import gc_release
+from poolwarden_collector.core.model.effects import SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.host_facts import Hold, Tombstone
+from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, Outcome, PlacementView
+from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.operator import answers
+from poolwarden_collector.core.recovery import adopted_holds
+from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.live import Pool, PowerState, Sent
+from poolwarden_collector.core.state.pool_record import Confirmed, Owed
+from poolwarden_collector.core.state.question_record import Ask, Needs, Question
+from poolwarden_collector.core.state.transaction import Draft
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +84,7 @@ def wrong(h: Guarded, wanted: str, replaced: bool = False) -> bool:
     question = Question("f-1-q2", 2, Ask.KILL, uuid(2), "what", (), Needs(1), "ground")
     asked = record(asked=replace(h.pool.record.asked, replaced=replaced), name="lab")
     said = OperatorSaid("r", "alice", "approve", "", (("id", wanted),))
-    return approval._wrong_id(after(h, asked), said, question) is not None
+    return answers._wrong_id(after(h, asked), said, question) is not None
 
 
 def test_an_answer_names_its_question_or_the_pool_while_no_other_was_asked(h: Guarded) -> None:
@@ -124,9 +118,9 @@ def test_a_word_for_an_age_covers_a_copy_of_that_age_and_no_word_covers_none() -
         return CopyAge(uuid(2), "host-2", 50, 0, age, "")
 
     minute, hour = 60_000, 3_600_000
-    assert copies.accepted_by(copy(minute), minute) and not copies.accepted_by(copy(minute + 1), minute)
-    assert copies.accepted_by(copy(None), hour) and not copies.accepted_by(copy(None), hour - minute)
-    assert not copies.accepted_by(copy(0), 0)
+    assert database_age.accepted_by(copy(minute), minute) and not database_age.accepted_by(copy(minute + 1), minute)
+    assert database_age.accepted_by(copy(None), hour) and not database_age.accepted_by(copy(None), hour - minute)
+    assert not database_age.accepted_by(copy(0), 0)
 
 
 # ------------------------------------------------------------------------------------------------ devices
@@ -137,7 +131,7 @@ def test_machines_that_both_tell_their_uuid_are_told_apart_by_it_alone() -> None
 
     def common(first: str, second: str) -> bool:
         found = [DeviceIdentity((each,) if each else (), ("chassis-7",)) for each in (first, second)]
-        return bool(binding.in_common(*found))
+        return bool(device_binding.in_common(*found))
 
     assert common(one, one) and common("", "") and common(one, "") and common("", two)
     assert not common(one, two)
@@ -157,7 +151,7 @@ def test_a_yes_to_a_shot_needs_a_device_that_is_that_hosts(h: Guarded) -> None:
             of_record = record(devices=replace(pool.record.devices, bonds=kept))
             return both(of_record, live(power=power))(replace(pool, devices=devices))
 
-        return binding.unusable(after(h, change), uuid(1)) is not None
+        return device_binding.unusable(after(h, change), uuid(1)) is not None
 
     assert refused("bmc-1") and refused("bmc-1", "pdu-1") and not refused()
     assert not refused("pdu-1", bound="bmc-1")
@@ -172,7 +166,7 @@ def member_device(pool: Pool) -> Pool:
 
 def test_nobody_reads_his_own_power_or_what_he_may_not_run(h: Guarded) -> None:
     def able(*changes: Change) -> list[str]:
-        return proxy._able(d := after(h, both(member_device, *changes)), d.pool.devices[uuid(1)][0])
+        return device_runner._able(d := after(h, both(member_device, *changes)), d.pool.devices[uuid(1)][0])
 
     assert able() == [uuid(2), uuid(3)]
     assert able(silent(2)) == [uuid(3)] and able(live(agents={})) == []
@@ -183,7 +177,7 @@ def test_two_readings_are_of_two_members_where_another_one_can_be_asked(h: Guard
     def independent(first: int, second: int, *changes: Change) -> bool:
         one, other = (PowerReading(Power.OFF, "bmc-1", 0, 1, through=uuid(n)) for n in (first, second))
         d = after(h, both(member_device, *changes))
-        return proxy.independent(d, d.pool.devices[uuid(1)][0], one, other)
+        return device_runner.independent(d, d.pool.devices[uuid(1)][0], one, other)
 
     failed = live(power={"bmc-1": PowerState(missed=((uuid(3), h.now),))})
     assert independent(2, 3) and not independent(2, 2)
@@ -208,7 +202,7 @@ def test_a_word_stands_for_a_silent_host_in_that_boot_unless_its_power_contradic
         word = replace(Confirmed(uuid(3), "boot-3-1", "alice", "cord pulled"), **of_word)
         unread = live(power={})
         d = after(h, both(silent(3), unread, record(confirmed={uuid(3): word}), *changes))
-        return confirmation.confirmed(d, uuid(3)) is not None
+        return operator_confirmation.confirmed(d, uuid(3)) is not None
 
     assert stands() and not stands(boot_id="boot-3-2") and not stands(live(agents=h.pool.live.agents))
     assert not stands(read_on(3)) and stands(read_on(3), despite_power_on=True)
@@ -219,7 +213,7 @@ def test_a_word_is_a_proof_only_in_the_run_that_heard_it_and_while_it_is_young(h
 
     def spoken(at: dict[str, int]) -> bool:
         d = after(h, both(silent(3), live(power={}, words_at=at), record(confirmed={uuid(3): word})))
-        return confirmation.spoken(d, uuid(3)) is not None
+        return operator_confirmation.spoken(d, uuid(3)) is not None
 
     assert spoken({uuid(3): h.now - fresh})
     assert not spoken({uuid(3): h.now - fresh - 1}) and not spoken({}) and not spoken({uuid(2): h.now})
@@ -233,7 +227,7 @@ def test_a_master_that_answered_unheard_for_long_served_until_then(h: Guarded) -
 
     def until(host: int, at: int) -> int:
         d = after(h, live(answered_until=(uuid(host), at)))
-        return copies._served_until(d, uuid(1), 1_000)
+        return database_age._served_until(d, uuid(1), 1_000)
 
     assert until(1, 1_000 + late + 1) == 1_000 + late + 1
     assert until(1, 1_000 + late) == 1_000 and until(2, 1_000 + late + 1) == 1_000
@@ -257,7 +251,7 @@ def test_what_a_heard_host_runs_is_told_within_seconds(h: Guarded) -> None:
 def test_a_tombstone_rules_a_candidate_out_unless_the_term_overrules_it(h: Guarded) -> None:
     def ruled_out(stone: Tombstone | None, *changes: Change) -> bool:
         d = after(h, both(facts(2, lambda f: replace(f, tombstone=stone)), *changes))
-        why = candidate.limitation(d, uuid(2), uuid(1), d.agent(uuid(2)))
+        why = candidate_ranking.limitation(d, uuid(2), uuid(1), d.agent(uuid(2)))
         return why is not None and why.code is Cause.TOMBSTONE
 
     next_term = h.pool.record.term + 1
@@ -277,7 +271,7 @@ def test_without_a_list_a_candidate_is_in_every_copy_that_tells_its_hosts(h: Gua
 
     def out(*changes: Change, listed: frozenset[str] = frozenset()) -> bool:
         d = after(h, both(record(listed=listed), live(claims={}), *changes))
-        return bool(strangers.in_no_copy(d, uuid(3)))
+        return bool(unlisted_hosts.in_no_copy(d, uuid(3)))
 
     assert out(claim(2, replace(FILE, hosts=both_hosts)))
     assert not out(claim(2, replace(FILE, hosts=(*both_hosts, uuid(3)))))
@@ -289,12 +283,12 @@ def lost(g: Guarded, age: int | None, *changes: Change, claimed: int = 0) -> str
     """What of the copy stands against going on, and was not accepted; age: of the candidate's copy."""
     old = CopyAge(uuid(2), "host-2", 50, 0, age, "old") if age != 0 else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copies, "too_old", lambda d, host: old)
-        patch.setattr(copies, "ahead", lambda d, host: claimed)
+        patch.setattr(database_age, "too_old", lambda d, host: old)
+        patch.setattr(database_age, "ahead", lambda d, host: claimed)
         d = after(g, both(*changes))
         assert d.failover is not None
-        why = forecast.unaccepted(d, d.failover, uuid(2))
-        asked = forecast._ask_loss(d, d.failover, uuid(2), ())
+        why = candidate_check.unaccepted(d, d.failover, uuid(2))
+        asked = candidate_check._ask_loss(d, d.failover, uuid(2), ())
     assert asked == (why is not None)
     return "" if why is None else why.code.name
 
@@ -323,9 +317,9 @@ def test_vms_at_stake_are_asked_about_until_those_very_ones_are_accepted(g: Guar
     def asks(*changes: Change) -> bool:
         d = after(g, both(runs, *changes))
         assert d.failover is not None
-        kills = forecast.expected(d, d.failover, uuid(2))
+        kills = candidate_check.expected(d, d.failover, uuid(2))
         assert not isinstance(kills, Reason)
-        return forecast._ask_loss(d, d.failover, uuid(2), kills)
+        return candidate_check._ask_loss(d, d.failover, uuid(2), kills)
 
     assert asks() and not asks(yes(accept_kill=1, vms=["vm-7"])) and asks(yes(accept_kill=1, vms=["vm-8"]))
     assert not asks(facts(3, lambda f: replace(f, domains=())))
@@ -373,7 +367,7 @@ def test_who_is_asked_again_is_waited_for_and_who_never_answered_is_not(g: Guard
 def test_the_candidate_of_a_superseded_failover_hears_the_higher_term(g: Guarded) -> None:
     def told(*changes: Change) -> list[str]:
         d = after(g, both(*changes))
-        ends.superseded(d, uuid(3))
+        ending.superseded(d, uuid(3))
         assert Kind.SUPERSEDED in kinds(d)
         return orders(d)
 
@@ -389,12 +383,12 @@ def test_a_successor_that_is_off_ends_a_succession_and_a_silent_one_does_not(h: 
 
     def counts(*changes: Change, quiet: bool = False) -> bool:
         d = Draft(both(past, *changes)(h.pool), h.now, replace(h.site, quiet_until=h.now + quiet))
-        return uuid(3) in evidence.unowed_masters(d)
+        return uuid(3) in signs.unowed_masters(d)
 
     assert not counts() and counts(word)
     assert not counts(word, quiet=True)
     d = after(h, both(past, word, lambda p: live(agents={**p.live.agents, uuid(1): h.pool.live.agents[uuid(1)]})(p)))
-    assert set(evidence.unowed_masters(d)) == {uuid(1), uuid(3)}
+    assert set(signs.unowed_masters(d)) == {uuid(1), uuid(3)}
 
 
 # ------------------------------------------------------------------------------------------------ collecting
@@ -404,7 +398,7 @@ def test_whom_garbage_collection_waits_for(h: Guarded) -> None:
     """Host 1 is master; whoever was left behind may write to disks that it must not coalesce."""
 
     def waits(*changes: Change, host: int = 1) -> tuple[str, ...]:
-        return collecting.waits_for(after(h, both(*changes)), uuid(host))
+        return gc_release.waits_for(after(h, both(*changes)), uuid(host))
 
     held = facts(1, lambda f: replace(f, gc_term=5))
     owed = record(owed=(Owed(uuid(2), "tombstone", uuid(1), 1),))
@@ -448,7 +442,7 @@ def file_of(h: Guarded, **changes: Any) -> Change:
 def test_a_held_host_is_adopted_only_where_everybody_of_its_own_database_follows_it(h: Guarded) -> None:
     def adopted(*changes: Change) -> bool:
         d = held_master(h, *changes)
-        holds.adopt(d)
+        adopted_holds.adopt(d)
         return Kind.MASTER_OBSERVED in kinds(d)
 
     assert adopted()
@@ -467,7 +461,7 @@ def test_a_held_host_is_released_as_master_at_a_word_only_beside_hosts_that_are_
     def refusal(*changes: Change) -> str:
         d = held_master(h, *changes)
         said = OperatorSaid("r", "alice", "release", uuid(1), (("as_master", "yes"), ("typed_name", "host-1")))
-        found = holds._as_master(d, said)
+        found = adopted_holds._as_master(d, said)
         return "" if isinstance(found, str) else found.code
 
     assert refusal() == "" and refusal(silent(3)) == "host-unheard"
@@ -499,7 +493,7 @@ def test_a_silent_host_that_all_follow_is_the_master_unless_the_one_on_record_ma
     )
 
     def found(*changes: Change) -> str:
-        return named.named(after(h, both(follow, *changes)))
+        return configured_master.named(after(h, both(follow, *changes)))
 
     assert found() == uuid(3)  # host 1, on record, says itself whom it follows
     assert found(record(master="")) == uuid(3) and found(record(master=uuid(3))) == uuid(3)
@@ -518,10 +512,10 @@ def test_a_result_tells_of_a_lost_past_only_within_the_bounds_of_a_term(h: Guard
 
     def unknown(of: int, *changes: Change, what: str = "promote") -> int:
         result = OrderOutcome(f"aaaaaaaa-1.{of}/1/{what}/{uuid(2)}", what, Outcome.DONE)
-        return restored._unknown(after(h, both(record(restored=(0, 0), failover=None), *changes)), result)
+        return journal_gap._unknown(after(h, both(record(restored=(0, 0), failover=None), *changes)), result)
 
     assert unknown(term + 1) == term + 1 and unknown(term + 1, what="claim") == 0
-    assert unknown(term + restored.ID_LEAP) and not unknown(term + restored.ID_LEAP + 1)
+    assert unknown(term + journal_gap.ID_LEAP) and not unknown(term + journal_gap.ID_LEAP + 1)
     assert not unknown(term + 1, record(restored=(0, term + 1))) and unknown(term + 2, record(restored=(0, term + 1)))
 
 
@@ -529,7 +523,7 @@ def test_what_one_host_alone_says_again_prolongs_nothing(h: Guarded) -> None:
     def again(doubted: int, known: bool) -> bool:
         opinion = live(restored=known, quiet_until=0)
         d = after(h, both(opinion, record(doubted=uuid(doubted) if doubted else "")))
-        restored._restored(d, uuid(2), "it has stored a higher term", d.record.term + 5)
+        journal_gap._restored(d, uuid(2), "it has stored a higher term", d.record.term + 5)
         return d.live.quiet_until > 0
 
     assert not again(2, True)

@@ -20,15 +20,15 @@ from tests.core.known import (
 from tests.core.pool import Guarded, uuid
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import promotion
-from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import SendOrder
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, Sent
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView
-from poolwarden_collector.core.reasons import Cause, Reason
-from poolwarden_collector.core.record import Owed
+from poolwarden_collector.core.failover import promotion
+from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.effects import SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
+from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.state.live import Pool, Sent
+from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.transaction import Draft
 
 
 @pytest.fixture(scope="module")

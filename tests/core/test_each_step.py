@@ -28,21 +28,22 @@ from tests.core.known import (
 from tests.core.pool import Guarded, address, uuid
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import promotion, shot, silenced
-from poolwarden_collector.core.blockers import Blocker
-from poolwarden_collector.core.device_readings import FenceDevice
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import Recall
-from poolwarden_collector.core.facts import Liveness, Probe, ProbeOutcome, Tombstone
-from poolwarden_collector.core.failover_record import REVERSIBLE, RecordedProof, Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Look, OwnProbe, Pool, PowerState, Sent
-from poolwarden_collector.core.look import SHOT_EVIDENCE_MS
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome
-from poolwarden_collector.core.proof import Proof, find_proof
-from poolwarden_collector.core.proxy import landed_after
-from poolwarden_collector.core.record import Confirmed
-from poolwarden_collector.core.values import Ms, ProcessId, Role
+from poolwarden_collector.core.devices.device_runner import landed_after
+from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence.proof import Proof, find_proof
+from poolwarden_collector.core.failover import power_off, promotion
+from poolwarden_collector.core.failover.last_look import SHOT_EVIDENCE_MS
+from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.effects import Recall
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome, Tombstone
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import Ms, ProcessId, Role
+from poolwarden_collector.core.state.failover_record import REVERSIBLE, RecordedProof, Step
+from poolwarden_collector.core.state.live import Look, OwnProbe, Pool, PowerState, Sent
+from poolwarden_collector.core.state.pool_record import Confirmed
+from poolwarden_collector.core.state.transaction import Draft
 
 
 @pytest.fixture(scope="module")
@@ -314,12 +315,12 @@ def pending(g: Guarded, run: str, since: Ms, later: Ms = 0) -> bool:
     change = both(of_failover(fence_pending=("bmc-1", run)), live(fence_since=since))
     d = after(g, change, later)
     assert d.failover is not None
-    return shot.pending(d, d.failover)
+    return power_off.pending(d, d.failover)
 
 
 def test_a_power_off_is_under_way_until_nothing_of_it_can_land(g: Guarded) -> None:
     limit, ours = 50_000, f"aaaaaaaa/off/{g.site.epoch}.7"
-    assert not ask(shot.pending, g)
+    assert not ask(power_off.pending, g)
     assert pending(g, ours, g.now - limit + 1) and not pending(g, ours, g.now - limit)
     started = g.site.started_at + limit - g.now  # of an earlier run: counted from this one's start
     assert pending(g, "aaaaaaaa/off/0.7", 1, started - 1) and not pending(g, "aaaaaaaa/off/0.7", 1, started)
@@ -329,7 +330,7 @@ def test_a_power_off_is_under_way_until_nothing_of_it_can_land(g: Guarded) -> No
 def life(g: Guarded, *changes: Change) -> str:
     d = after(g, both(live(fence_since=g.now - 5_000, look=None), *changes))
     assert d.failover is not None
-    return shot._life(d, d.failover)
+    return power_off._life(d, d.failover)
 
 
 def test_what_shows_that_a_host_lives_while_its_power_off_is_under_way(g: Guarded) -> None:
@@ -367,7 +368,7 @@ def test_an_ended_power_off_is_recalled_once_and_members_that_may_run_it_hear_th
         pool = both(*changes)(replace(pool, devices={**pool.devices, uuid(1): (device,)}))
         d = Draft(pool, g.now, g.site)
         assert pool.record.failover is not None
-        shot._recall(d, pool.record.failover, "its failover has ended")
+        power_off._recall(d, pool.record.failover, "its failover has ended")
         return [type(e).__name__ if not hasattr(e, "order") else e.order.host for e in d.effects]
 
     assert recalled(False, (2, 3)) == ["Recall"]
@@ -391,7 +392,7 @@ BMC = FenceDevice("bmc-1", uuid(1))
 
 def test_an_off_is_not_put_behind_a_reading_that_is_under_way(g: Guarded) -> None:
     def read(power: dict[str, PowerState]) -> bool:
-        return shot._is_read(after(g, live(power=power)), BMC)
+        return power_off._is_read(after(g, live(power=power)), BMC)
 
     over = landed_after(BMC)
     assert read({"bmc-1": PowerState(running="run-9", started_at=g.now - over + 1)})
@@ -401,7 +402,7 @@ def test_an_off_is_not_put_behind_a_reading_that_is_under_way(g: Guarded) -> Non
 
 def test_a_device_that_is_to_switch_off_is_not_read_for_a_moment(g: Guarded) -> None:
     def aimed(name: str, ago: Ms) -> bool:
-        return shot.aimed_at(after(g, live(aimed=(name, g.now - ago))), BMC)
+        return power_off.aimed_at(after(g, live(aimed=(name, g.now - ago))), BMC)
 
     assert aimed("bmc-1", SHOT_EVIDENCE_MS - 1)
     assert not aimed("bmc-1", SHOT_EVIDENCE_MS) and not aimed("bmc-2", 0)
@@ -409,14 +410,14 @@ def test_a_device_that_is_to_switch_off_is_not_read_for_a_moment(g: Guarded) -> 
 
 def test_a_device_that_was_never_read_can_switch_off(g: Guarded) -> None:
     for power in ({}, {"bmc-1": PowerState()}):
-        assert shot._next_device(after(g, live(power=power)), failover_of(g)) == BMC
+        assert power_off._next_device(after(g, live(power=power)), failover_of(g)) == BMC
 
 
 def recalls(g: Guarded, *changes: Change) -> tuple[bool, bool]:
     """Is the failover aborted, and is the power-off under way recalled?"""
     ours = of_failover(fence_pending=("bmc-1", f"aaaaaaaa/off/{g.site.epoch}.7"))
     d = after(g, both(ours, live(fence_since=g.now - 5_000, look=None), *changes))
-    shot.recall(d)
+    power_off.recall(d)
     kinds = [entry.kind for entry in d.entries]
     recalled = any(isinstance(effect, Recall) for effect in d.effects)
     assert recalled == (Kind.FENCE_RECALLED in kinds)
@@ -441,7 +442,7 @@ def test_why_a_power_off_waits_for_testimony_is_told_after_a_while_and_as_what_i
     def waits(ago: Ms | None, look: Look | None) -> str:
         since = g.now - ago if ago is not None else None
         d = after(g, both(of_failover(blocked=None, topic=""), live(unwitnessed_since=since, look=look)))
-        shot._say_unwitnessed(d, failover_of(g))
+        power_off._say_unwitnessed(d, failover_of(g))
         assert d.failover is not None and d.live.unwitnessed_since is not None
         return f"{d.failover.topic} {d.failover.blocker}" if d.entries else ""
 
@@ -463,9 +464,9 @@ def test_why_a_power_off_waits_for_testimony_is_told_after_a_while_and_as_what_i
 def test_what_counts_as_a_sign_of_life(g: Guarded) -> None:
     def lives(*changes: Change, later: Ms = 0) -> str:
         unprobed = facts(2, lambda f: replace(f, probes=()))
-        return silenced.lives(after(g, both(silent(3), unprobed, *changes), later), uuid(3))
+        return fenced_hosts.lives(after(g, both(silent(3), unprobed, *changes), later), uuid(3))
 
-    assert not lives() and "agent" in silenced.lives(after(g, same), uuid(3))
+    assert not lives() and "agent" in fenced_hosts.lives(after(g, same), uuid(3))
 
     def probe(outcome: ProbeOutcome, certificate: str = "") -> Change:
         found = Probe(uuid(3), address(3), outcome, g.now, g.now, certificate=certificate)
@@ -476,31 +477,31 @@ def test_what_counts_as_a_sign_of_life(g: Guarded) -> None:
     assert not lives(master)  # somebody else's xapi at its address
     own = OwnProbe(uuid(3), ProbeOutcome.ANSWERED, g.now, g.now)
     assert lives(live(own_probe=own)) and not lives(live(own_probe=replace(own, host=uuid(1))))
-    told = live(voices={uuid(3): (g.now - silenced.VOICE_FRESH_MS, "told its role")})
+    told = live(voices={uuid(3): (g.now - fenced_hosts.VOICE_FRESH_MS, "told its role")})
     assert lives(told) == "told its role" and not lives(told, later=1)
 
 
 def test_when_a_silent_hosts_power_is_read(g: Guarded) -> None:
     def wants(*changes: Change) -> bool:
-        return silenced.wants_reading(after(g, both(silent(3), *changes)), uuid(3))
+        return fenced_hosts.wants_reading(after(g, both(silent(3), *changes)), uuid(3))
 
-    said, blocks = silenced.READ_AFTER_MS, silenced.AWAITED_MS
+    said, blocks = fenced_hosts.READ_AFTER_MS, fenced_hosts.AWAITED_MS
     assert not wants()
     assert wants(live(words_at={uuid(3): g.now - said + 1})) and not wants(live(words_at={uuid(3): g.now - said}))
     assert wants(live(awaited={uuid(3): g.now - blocks + 1})) and not wants(live(awaited={uuid(3): g.now - blocks}))
     heard = after(g, live(words_at={uuid(3): g.now}, awaited={uuid(3): g.now}))
-    assert not silenced.wants_reading(heard, uuid(3))
+    assert not fenced_hosts.wants_reading(heard, uuid(3))
 
 
 def test_nobody_is_excused_who_lives_or_is_no_host_of_the_pool(g: Guarded) -> None:
     word = Confirmed(uuid(3), "boot-3-1", "alice", "cord pulled")
     unprobed = facts(2, lambda f: replace(f, probes=()))
     quiet = both(silent(3), unprobed, record(confirmed={uuid(3): word}))
-    assert silenced.excused(after(g, quiet), uuid(3))
+    assert fenced_hosts.excused(after(g, quiet), uuid(3))
     told = live(voices={uuid(3): (g.now, "told its role")})
-    assert not silenced.excused(after(g, both(quiet, told)), uuid(3))
+    assert not fenced_hosts.excused(after(g, both(quiet, told)), uuid(3))
     gone = {host: known for host, known in g.pool.record.hosts.items() if host != uuid(3)}
-    assert not silenced.excused(after(g, both(quiet, record(hosts=gone))), uuid(3))
+    assert not fenced_hosts.excused(after(g, both(quiet, record(hosts=gone))), uuid(3))
 
 
 def test_a_word_ends_with_a_later_sign_of_life_and_not_with_an_earlier_one(g: Guarded) -> None:
@@ -508,7 +509,7 @@ def test_a_word_ends_with_a_later_sign_of_life_and_not_with_an_earlier_one(g: Gu
 
     def over(at: Ms, *changes: Change) -> bool:
         d = after(g, both(record(confirmed={uuid(3): word}), live(words_at={uuid(3): g.now - 100}), *changes))
-        silenced.alive(d, uuid(3), at, "it answered")
+        fenced_hosts.alive(d, uuid(3), at, "it answered")
         return bool(d.entries) and uuid(3) not in d.record.confirmed
 
     assert over(g.now - 100) and not over(g.now - 101)
@@ -519,7 +520,7 @@ def test_a_word_ends_with_a_later_sign_of_life_and_not_with_an_earlier_one(g: Gu
 def test_what_blocks_is_remembered_from_second_to_second(g: Guarded) -> None:
     def awaited(before: dict[str, Ms]) -> dict[str, Ms]:
         d = after(g, live(awaited=before))
-        silenced.awaits(d, [uuid(3)])
+        fenced_hosts.awaits(d, [uuid(3)])
         return d.live.awaited
 
     assert awaited({}) == {uuid(3): g.now}

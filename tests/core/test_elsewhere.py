@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.core.pool import Guarded, Host, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.readiness import not_ready
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.report.readiness import not_ready
+from poolwarden_collector.core.state.transaction import Draft
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

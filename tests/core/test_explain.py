@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.core.pool import Guarded
 
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.explain import explain
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.report.explain import explain
 
 
 def test_the_next_step_is_the_answer_to_what_is_asked() -> None:

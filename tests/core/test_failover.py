@@ -5,20 +5,20 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import QUIET, Guarded, Host, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.bonds import Devices
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import PowerOff
-from poolwarden_collector.core.facts import Liveness
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, Placement, PlacementView
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.proof import Proof, Refusal, verify_power
-from poolwarden_collector.core.values import ProcessId, Role, Tri
+from poolwarden_collector.core.evidence.proof import Proof, Refusal, verify_power
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import PowerOff
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, Placement, PlacementView
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import ProcessId, Role, Tri
+from poolwarden_collector.core.state.device_record import Devices
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.transaction import Draft
 
 
 def test_a_healthy_pool_is_left_alone() -> None:

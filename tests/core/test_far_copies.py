@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import PlacementView
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord, fold
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import PlacementView
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
+from poolwarden_collector.core.state.question_record import Ask
 
 from .pool import POOL, QUIET, Guarded, uuid
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import POOL, QUIET, Guarded, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import AnswerGate
-from poolwarden_collector.core.facts import Liveness
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
-from poolwarden_collector.core.order_results import Outcome as OrderEnd
-from poolwarden_collector.core.readiness import not_ready
-from poolwarden_collector.core.record import PoolRecord
-from poolwarden_collector.core.values import ProcessId, Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import AnswerGate
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import ProcessId, Role
+from poolwarden_collector.core.report.readiness import not_ready
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.transaction import Draft
 
 pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time in each
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.collecting import waits_for
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.holds import unowned
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.status import status
+from poolwarden_collector.core.followups.gc_release import waits_for
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.recovery.adopted_holds import unowned
+from poolwarden_collector.core.report.status import status
+from poolwarden_collector.core.state.transaction import Draft
 
 
 def held() -> Guarded:

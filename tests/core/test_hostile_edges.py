@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from poolwarden_agent.core import gate
-from poolwarden_collector.core.effects import PowerOff
-from poolwarden_collector.core.events import Event, FenceEnded
+from poolwarden_collector.core.model.effects import PowerOff
+from poolwarden_collector.core.model.events import Event, FenceEnded
 from poolwarden_collector.shell.agent_run import run_agent
 from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import binding
-from poolwarden_collector.core.bonds import Devices, follow
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import Machine, ProbeOutcome
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import PowerState
-from poolwarden_collector.core.proof import Refusal, verify_power
+from poolwarden_collector.core.devices import device_binding
+from poolwarden_collector.core.evidence.proof import Refusal, verify_power
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.host_facts import Machine, ProbeOutcome
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading
+from poolwarden_collector.core.state.device_record import Devices, follow
+from poolwarden_collector.core.state.live import PowerState
+from poolwarden_collector.core.state.transaction import Draft
 
 ENCLOSURE = "CZ3-ENCLOSURE-1"
 MINE, OTHERS = "4c4c4544-0051-3310-8052-b4c04f4d4e32", "4c4c4544-0051-3310-8052-b4c04f4d4e99"
@@ -29,25 +29,27 @@ def blade(system_uuid: str, serial: str = "") -> Machine:
 def test_the_serial_of_an_enclosure_does_not_make_another_blades_bmc_this_ones() -> None:
     """The configured address is the next blade's, of another pool: whenever that one is off, this one would be dead."""
     says = DeviceIdentity((OTHERS,), (ENCLOSURE,))
-    assert not binding.in_common(says, binding.of_machine(blade(MINE)))
-    assert not binding.in_common(says, binding.of_machine(blade(MINE, ENCLOSURE))), "some vendors put it there as well"
+    assert not device_binding.in_common(says, device_binding.of_machine(blade(MINE)))
+    assert not device_binding.in_common(says, device_binding.of_machine(blade(MINE, ENCLOSURE))), (
+        "some vendors put it there as well"
+    )
 
 
 def test_a_bmc_that_tells_no_uuid_is_not_bound_by_an_enclosures_serial() -> None:
-    assert not binding.in_common(DeviceIdentity(serials=(ENCLOSURE,)), binding.of_machine(blade(MINE)))
+    assert not device_binding.in_common(DeviceIdentity(serials=(ENCLOSURE,)), device_binding.of_machine(blade(MINE)))
 
 
 def test_another_blade_in_the_slot_of_a_bound_one_is_another_machine() -> None:
     """An enclosure gives its addresses to slots."""
     before, now = DeviceIdentity((MINE,), (ENCLOSURE,)), DeviceIdentity((OTHERS,), (ENCLOSURE,))
-    assert binding.contradict(before, now)
+    assert device_binding.contradict(before, now)
 
 
 def test_a_serial_still_binds_what_tells_no_uuid() -> None:
-    machine = binding.of_machine(Machine(MINE, "CN70163310"))
-    assert binding.in_common(DeviceIdentity(serials=("CN70163310",)), machine)
+    machine = device_binding.of_machine(Machine(MINE, "CN70163310"))
+    assert device_binding.in_common(DeviceIdentity(serials=("CN70163310",)), machine)
     sample = DeviceIdentity(("03000200-0400-0500-0006-000700080009",), ("CN70163310",))
-    assert binding.in_common(sample, machine), "a UUID that names no machine is none"
+    assert device_binding.in_common(sample, machine), "a UUID that names no machine is none"
 
 
 def test_a_pool_in_one_enclosure_binds_no_device_of_the_neighbour() -> None:
@@ -68,7 +70,7 @@ def test_a_quarantine_of_which_the_block_is_not_known_outlives_a_restart() -> No
     blocks = {host: tuple(replace(x, block="b1") for x in them) for host, them in g.pool.devices.items()}
     pool = replace(g.pool, devices=blocks, record=replace(g.pool.record, devices=held))
     d = Draft(pool, g.now, g.site)
-    binding.clear_changed(d)
+    device_binding.clear_changed(d)
     assert "bmc-1" in d.record.devices.quarantined
 
 

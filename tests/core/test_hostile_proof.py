@@ -6,17 +6,17 @@ from dataclasses import replace
 
 from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power, PowerReading
-from poolwarden_collector.core.effects import PowerOff
-from poolwarden_collector.core.facts import Probe, ProbeOutcome
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import ClaimOutcome, OrderOutcome, Placement, PlacementView
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import Role, Tri
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import PowerOff
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Probe, ProbeOutcome
+from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, Placement, PlacementView
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power, PowerReading
+from poolwarden_collector.core.model.values import Role, Tri
+from poolwarden_collector.core.state.failover_record import Step
 
 
 def until(g: Guarded, kind: Kind, limit: int = 300_000) -> None:

@@ -8,18 +8,18 @@ import pytest
 from tests.core.pool import QUIET, Guarded, Host, address, uuid
 from tests.core.test_hostile_proof import lose, until
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.effects import PowerOff
-from poolwarden_collector.core.facts import Liveness
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import Owed, apply
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import PowerOff
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.pool_record import Owed, apply
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

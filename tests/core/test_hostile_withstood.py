@@ -8,18 +8,18 @@ import pytest
 from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
 from tests.core.test_hostile_proof import lose, until
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
-from poolwarden_collector.core.effects import PowerOff, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import ProbeOutcome
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import Role, Tri
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import PowerOff, RaiseEpoch, ReadPower, SendOrder
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.values import Role, Tri
+from poolwarden_collector.core.state.failover_record import Step
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Machine
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Machine
 
 from .pool import Guarded, uuid
 

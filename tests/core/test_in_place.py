@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from tests.core.pool import CAPABLE, Guarded, Host, running, uuid
 
-from poolwarden_collector.core import failover as machine
-from poolwarden_collector.core import in_place, in_place_files
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import HandOver
-from poolwarden_collector.core.events import AgentGone, DatabaseTransferred
-from poolwarden_collector.core.facts import Hold, Liveness
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.orders import Order, PlaceDatabase, ToolstackRelease
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import OwedWork
-from poolwarden_collector.core.status import status
-from poolwarden_collector.core.values import Role, Tri
+from poolwarden_collector.core.decision import restart_files
+from poolwarden_collector.core.failover import steps as machine
+from poolwarden_collector.core.model.effects import HandOver
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import AgentGone, DatabaseTransferred
+from poolwarden_collector.core.model.host_facts import Hold, Liveness
+from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ToolstackRelease
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import Role, Tri
+from poolwarden_collector.core.recovery import restart_in_place
+from poolwarden_collector.core.report.status import status
+from poolwarden_collector.core.state.pool_record import OwedWork
+from poolwarden_collector.core.state.transaction import Draft
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -41,7 +42,7 @@ class Hung(Guarded):
         self.damaged = PlacementView(True, 0, "restore_db.db", (WEB,))  # what lies there differs from what was read
         self.damages, self.stops = False, True
         for host in self.hosts:
-            can = CAPABLE | {in_place_files.CAPABILITY} if able else CAPABLE
+            can = CAPABLE | {restart_files.CAPABILITY} if able else CAPABLE
             self.connect(host, capabilities=can)
             host.placements = PlacementView(True, host.generation, "state.db", (WEB,))
         self.run(12_000)
@@ -229,7 +230,7 @@ def is_set(g: Hung) -> None:
 
 def boots(g: Hung) -> None:
     g.host(1).boot = "boot-1-2"
-    g.connect(g.host(1), capabilities=CAPABLE | {in_place_files.CAPABILITY})
+    g.connect(g.host(1), capabilities=CAPABLE | {restart_files.CAPABILITY})
 
 
 def loses_power(g: Hung) -> None:
@@ -273,7 +274,10 @@ def test_a_stop_that_takes_no_effect_is_given_up_beyond_systemds_own_limit() -> 
     began = g.until(Kind.IN_PLACE_INTENT)
     at = g.now
     ended = g.until(Kind.IN_PLACE_ENDED, "was not seen stopped")
-    assert in_place.STOP_LIMIT_MS <= g.now - at <= in_place.STOP_LIMIT_MS + 5_000 and ended.term > began.term
+    assert (
+        restart_in_place.STOP_LIMIT_MS <= g.now - at <= restart_in_place.STOP_LIMIT_MS + 5_000
+        and ended.term > began.term
+    )
     assert g.owes() == {OwedWork.RELEASE}
 
 
@@ -340,7 +344,7 @@ def test_which_copies_are_believed(spoil: Callable[[Hung], None]) -> None:
     g = Hung()
     spoil(g)
     g.run(2_000)
-    found = in_place_files.newer_copies(Draft(g.pool, g.now, g.site), uuid(1), 50)
+    found = restart_files.newer_copies(Draft(g.pool, g.now, g.site), uuid(1), 50)
     assert found == (uuid(3),)
 
 
@@ -406,7 +410,7 @@ def test_a_collector_that_is_started_anew_goes_on_where_it_stood() -> None:
         g.pool = replace(g.pool, live=replace(g.pool.live, sent={}))
         g.restart_collector()
         for host in g.hosts:
-            g.connect(host, capabilities=CAPABLE | {in_place_files.CAPABILITY})
+            g.connect(host, capabilities=CAPABLE | {restart_files.CAPABILITY})
         g.until(Kind.IN_PLACE_ENDED)
         assert g.released() and g.released()[-1] == ToolstackRelease(True, restore=55), when
         assert not g.owes() and not g.promoted()

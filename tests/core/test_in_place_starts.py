@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import CAPABLE, Host
 
-from poolwarden_collector.core import in_place, in_place_files
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import HandOver
-from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
-from poolwarden_collector.core.orders import Order, ToolstackRelease
+from poolwarden_collector.core.decision import restart_files
+from poolwarden_collector.core.model.effects import HandOver
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import DatabaseTransferred
+from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.model.orders import Order, ToolstackRelease
+from poolwarden_collector.core.recovery import restart_in_place
+from poolwarden_collector.core.state.transaction import Draft
 
 from .test_in_place import WEB, Hung, boots, is_set, kills, stopped_and_asked
 
@@ -29,7 +30,7 @@ def everything_kills(g: Hung) -> None:
 def starts_anew(g: Hung) -> None:
     g.restart_collector()
     for host in g.hosts:
-        g.connect(host, capabilities=CAPABLE | {in_place_files.CAPABILITY})
+        g.connect(host, capabilities=CAPABLE | {restart_files.CAPABILITY})
 
 
 def pauses_for_long(g: Hung) -> None:
@@ -117,7 +118,7 @@ def test_a_member_that_tells_nothing_new_of_its_role_holds_it_no_longer_than_any
     g.until(Kind.IN_PLACE_INTENT)
     told, truth = g.facts(g.host(3)).observed, g.facts
     g.facts = lambda host: replace(truth(host), observed=told) if host.n == 3 else truth(host)  # type: ignore[method-assign]
-    ended = g.until(Kind.IN_PLACE_ENDED, "given up", in_place.STEP_LIMIT_MS + 60_000)
+    ended = g.until(Kind.IN_PLACE_ENDED, "given up", restart_in_place.STEP_LIMIT_MS + 60_000)
     assert "has told its role since" in ended.text
     g.until(Kind.RELEASED)
     assert g.released()[-1] == ToolstackRelease(True)

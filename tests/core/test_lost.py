@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import CAPABLE, QUIET, Guarded, Host, address, running, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.facts import PoolView, Probe, ProbeOutcome
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome, PlacementView, VmPlace
-from poolwarden_collector.core.orders import DeclareHostDead, LocateVms, Order, StartVm
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import ProcessId, Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import PoolView, Probe, ProbeOutcome
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView, VmPlace
+from poolwarden_collector.core.model.orders import DeclareHostDead, LocateVms, Order, StartVm
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import ProcessId, Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

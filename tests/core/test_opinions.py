@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.effects import PowerOff, RaiseEpoch, SendOrder, StandDown
-from poolwarden_collector.core.facts import Tombstone
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.record import PoolRecord, fold
-from poolwarden_collector.core.status import status
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import PowerOff, RaiseEpoch, SendOrder, StandDown
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import Tombstone
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.report.status import status
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 
 from .pool import POOL, QUIET, Guarded, Host, address, uuid
 

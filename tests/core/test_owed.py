@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import Guarded, Host, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.facts import HostFacts, Liveness, Tombstone
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.status import status
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import HostFacts, Liveness, Tombstone
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.report.status import status
 
 DAY = 24 * 3_600_000
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.facts import HostFacts
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import Role, Tri
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import Role, Tri
 
 from .pool import QUIET, Guarded, Host, address, uuid
 

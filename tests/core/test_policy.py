@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.policy import Policy, PolicyError, cautions, differences, inequalities
+from poolwarden_collector.core.model.policy import Policy, PolicyError, cautions, differences, inequalities
 
 BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"suspect_after": 3_000}, "suspect_after >= 2 x report_interval", "one lost report"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 
 
 def lost(**policy: object) -> Guarded:

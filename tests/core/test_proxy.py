@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading, Trouble
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import Effect, PowerOff, ReadPower, Through, Unable
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.proxy import runner
+from poolwarden_collector.core.devices.device_runner import runner
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Effect, PowerOff, ReadPower, Through, Unable
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading, Trouble
+from poolwarden_collector.core.state.transaction import Draft
 
 from .pool import CAPABLE, Guarded, uuid
 

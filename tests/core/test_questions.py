@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import QUIET, Guarded, running, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import PowerOff, Reply
-from poolwarden_collector.core.facts import Liveness
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.kill_forecast import kills_on
-from poolwarden_collector.core.order_results import PlacementView
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.reasons import Cause, Reason
+from poolwarden_collector.core.decision.kill_forecast import kills_on
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import PowerOff, Reply
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import PlacementView
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.question_record import Ask
+from poolwarden_collector.core.state.transaction import Draft
 
 
 def said(g: Guarded, verb: str, **args: str) -> Reply:

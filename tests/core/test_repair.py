@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import QUIET, Guarded, Host, address, running, uuid
 
-from poolwarden_collector.core.facts import HostFacts, Liveness
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
-from poolwarden_collector.core.orders import Order, Repoint
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import ProcessId, Role
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import HostFacts, Liveness
+from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.model.orders import Order, Repoint
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import ProcessId, Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -10,11 +10,11 @@ import pytest
 from tests.core.pool import Guarded
 
 from poolwarden_collector.core.engine import DECISIONS
-from poolwarden_collector.core.events import Event, Tick
-from poolwarden_collector.core.inputs import _KNOWN, BadInput, pack, unpack
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool, Site
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import Event, Tick
 from poolwarden_collector.core.replay import replay
+from poolwarden_collector.core.state.decision_input import _KNOWN, BadInput, pack, unpack
+from poolwarden_collector.core.state.live import Pool, Site
 
 
 def story() -> Guarded:

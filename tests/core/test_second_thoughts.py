@@ -8,16 +8,16 @@ import pytest
 from tests.core.known import after, record
 from tests.core.pool import Guarded, Host, address, uuid
 
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.facts import BootGate, GateState, Liveness, Tombstone
-from poolwarden_collector.core.failover_record import Failover, Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.permission import may_begin_again
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.reasons import Cause
-from poolwarden_collector.core.values import ProcessId, Role
+from poolwarden_collector.core.decision.permission import may_begin_again
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import BootGate, GateState, Liveness, Tombstone
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.reasons import Cause
+from poolwarden_collector.core.model.values import ProcessId, Role
+from poolwarden_collector.core.state.failover_record import Failover, Step
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from poolwarden_collector.core import settling
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import AlertRaised
-from poolwarden_collector.core.live import Pool, PoolLive, Site
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord, topic_of
+from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state import alert_book
+from poolwarden_collector.core.state.live import Pool, PoolLive, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, topic_of
+from poolwarden_collector.core.state.transaction import Draft
 
 BLOCKED = "1-1.2/BLOCKED_LAST_LOOK"
-LASTS = settling.settling("BLOCKED_LAST_LOOK")
+LASTS = alert_book.settling("BLOCKED_LAST_LOOK")
 
 
 class Told:
@@ -28,7 +28,7 @@ class Told:
     def at(self, now: int, act: Callable[[Draft], None] = lambda d: None) -> list[str]:
         d = Draft(self.pool, now, Site(1, self.started, self.started))
         act(d)
-        settling.settle(d)
+        alert_book.settle(d)
         self.pool = d.pool
         news = [f"{'+' if isinstance(a, AlertRaised) else '-'}{a.key.removeprefix('pool/')}" for a in d.alerts]
         self.said += news
@@ -38,7 +38,7 @@ class Told:
     def restart(self, now: int) -> None:
         self.started = now
         self.pool = replace(self.pool, live=PoolLive())
-        self.at(now, settling.wake)
+        self.at(now, alert_book.wake)
 
 
 def up(key: str, title: str = "it stands still") -> Callable[[Draft], None]:
@@ -102,8 +102,8 @@ def test_the_same_standstill_of_the_next_failover_is_told_a_minute_later() -> No
     t.at(LASTS + 1, down(BLOCKED, True))
     t.at(LASTS + 2, up(other))
     t.at(2 * LASTS + 2)
-    assert t.at(LASTS + settling.MINUTE_MS - 1) == [] and t.said == [f"+{BLOCKED}", f"-{BLOCKED}"]
-    assert t.at(LASTS + settling.MINUTE_MS) == [f"+{other}"]
+    assert t.at(LASTS + alert_book.MINUTE_MS - 1) == [] and t.said == [f"+{BLOCKED}", f"-{BLOCKED}"]
+    assert t.at(LASTS + alert_book.MINUTE_MS) == [f"+{other}"]
 
 
 def test_the_minute_outlives_the_collector() -> None:
@@ -111,8 +111,8 @@ def test_the_minute_outlives_the_collector() -> None:
     t.at(0, up("designate-2"))
     t.at(1_000, down("designate-2"))
     t.restart(5_000)
-    assert t.at(6_000, up("designate-2")) == [] and t.at(5_000 + settling.MINUTE_MS - 1) == []
-    assert t.at(5_000 + settling.MINUTE_MS) == ["+designate-2"]
+    assert t.at(6_000, up("designate-2")) == [] and t.at(5_000 + alert_book.MINUTE_MS - 1) == []
+    assert t.at(5_000 + alert_book.MINUTE_MS) == ["+designate-2"]
 
 
 def test_numbers_are_no_part_of_a_topic_and_hosts_are() -> None:

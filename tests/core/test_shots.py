@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from tests.core.pool import Guarded, Host, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import FenceDevice, Power, PowerReading
-from poolwarden_collector.core.effects import Effect, PowerOff, ReadPower
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Effect, PowerOff, ReadPower
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading
 
 Off = Callable[["Fed", PowerOff], ev.FenceEnded | None]
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import QUIET, Guarded, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.confirmation import spoken
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import Reply
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import PoolLive, Site
-from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
-from poolwarden_collector.core.order_results import Outcome as OrderEnd
-from poolwarden_collector.core.silenced import excused
+from poolwarden_collector.core.evidence.fenced_hosts import excused
+from poolwarden_collector.core.evidence.operator_confirmation import spoken
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Reply
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.state.live import PoolLive, Site
+from poolwarden_collector.core.state.transaction import Draft
 
 
 def dark(n: int = 3, power: Power = Power.UNKNOWN, **pool: bool) -> Guarded:

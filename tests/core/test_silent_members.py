@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import Guarded, address, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import Role
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 

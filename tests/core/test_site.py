@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.live import AgentState, Pool, PoolLive
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord
-from poolwarden_collector.core.site import Blind, judge_sites
+from poolwarden_collector.core.decision.storm_brake import Blind, judge_sites
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive
+from poolwarden_collector.core.state.pool_record import PoolRecord
 
 NOW = 1_000_000
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.candidate import rank
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.events import AgentReported
-from poolwarden_collector.core.facts import HostFacts, PoolView
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import PlacementView
-from poolwarden_collector.core.record import PoolRecord, fold
-from poolwarden_collector.core.strangers import TOLD_AFTER_MS
-from poolwarden_collector.core.values import Role, Tri
+from poolwarden_collector.core.decision.candidate_ranking import rank
+from poolwarden_collector.core.evidence.unlisted_hosts import TOLD_AFTER_MS
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import AgentReported
+from poolwarden_collector.core.model.host_facts import HostFacts, PoolView
+from poolwarden_collector.core.model.order_results import PlacementView
+from poolwarden_collector.core.model.values import Role, Tri
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
+from poolwarden_collector.core.state.transaction import Draft
 
 from .pool import POOL, Guarded, Host, address, uuid
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import Effect, PowerOff, PowerOn, ReadPower, Reply
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.proof import Refusal, verify_power
+from poolwarden_collector.core.evidence.proof import Refusal, verify_power
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Effect, PowerOff, PowerOn, ReadPower, Reply
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.state.transaction import Draft
 
 
 class Switched(Guarded):

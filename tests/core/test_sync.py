@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import CAPABLE, QUIET, Guarded, Host
 
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.facts import PoolView
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.readiness import not_ready
-from poolwarden_collector.core.values import Tri
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import PoolView
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import Tri
+from poolwarden_collector.core.report.readiness import not_ready
+from poolwarden_collector.core.state.transaction import Draft
 
 HOURLY = 200_000  # an hour, in these tests
 

@@ -6,19 +6,19 @@ import pytest
 from tests.core.known import after, live
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import operator
-from poolwarden_collector.core.effects import Reply
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.verdict import Verdict
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Reply
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.operator import commands
 
 
-@pytest.mark.parametrize("verb", sorted(operator._VERBS))
+@pytest.mark.parametrize("verb", sorted(commands._VERBS))
 def test_it_is_refused_with_what_to_type(verb: str) -> None:
     g = Guarded()
     g.run(4_000)
     d = after(g, live(pending=((ev.OperatorSaid("r9", "alice", verb, uuid(2), ()), g.now - 1),)))
-    operator.pending_commands(d, Verdict.HEALTHY)
+    commands.pending_commands(d, Verdict.HEALTHY)
     (reply,) = [effect for effect in d.effects if isinstance(effect, Reply)]
     assert not reply.accepted and reply.text and reply.next_step
     assert "POOL" not in reply.next_step.split()

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import Guarded, Host, address, running, uuid
 
-from poolwarden_collector.core.effects import HandOver
-from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.facts import Hold, Liveness
-from poolwarden_collector.core.failover_record import Path
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, PlacementView
-from poolwarden_collector.core.order_results import Outcome as End
-from poolwarden_collector.core.orders import Order, PlaceDatabase, ToolstackRelease
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import Role, Tri
+from poolwarden_collector.core.model.effects import HandOver
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import DatabaseTransferred
+from poolwarden_collector.core.model.host_facts import Hold, Liveness
+from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
+from poolwarden_collector.core.model.order_results import Outcome as End
+from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ToolstackRelease
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import Role, Tri
+from poolwarden_collector.core.state.failover_record import Path
 
 
 def hung(restarts: int = 0, **policy: object) -> Guarded:

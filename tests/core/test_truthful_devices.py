@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
 
 from .pool import QUIET, Guarded
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import verdict as module
-from poolwarden_collector.core.values import Tri
-from poolwarden_collector.core.verdict import (
+from poolwarden_collector.core.evidence import verdict as module
+from poolwarden_collector.core.evidence.verdict import (
     LAYERS,
     TO_RESTART,
     TO_ROLES,
@@ -32,6 +31,7 @@ from poolwarden_collector.core.verdict import (
     beneath,
     judge,
 )
+from poolwarden_collector.core.model.values import Tri
 
 TYPES = typing.get_type_hints(Signs)
 VALUES: dict[str, tuple[Any, ...]] = {

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from tests.core.pool import CAPABLE, Guarded, Host, uuid
 
-from poolwarden_collector.core.facts import HostFacts, PoolHost
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome
-from poolwarden_collector.core.orders import EnableHost, Order
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import HostFacts, PoolHost
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import EnableHost, Order
 
 Change = Callable[[str, PoolHost], PoolHost]
 

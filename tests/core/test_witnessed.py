@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.order_results import OrderOutcome, RoleAnswer, Said
-from poolwarden_collector.core.orders import Order
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.orders import Order
 
 from .pool import Guarded, Host, address, uuid
 

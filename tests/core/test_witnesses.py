@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.facts import Hold, HostFacts, Liveness, Probe, ProbeOutcome
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.status import status
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Hold, HostFacts, Liveness, Probe, ProbeOutcome
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.report.status import status
 
 from .pool import QUIET, Guarded, Host, uuid
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from poolwarden_collector.core.effects import PowerOff, PowerOn, ReadPower
-from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
+from poolwarden_collector.core.model.effects import PowerOff, PowerOn, ReadPower
+from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_lab import bmc_fronts, chassis

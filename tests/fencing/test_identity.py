@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.core.pool import Guarded
 
-from poolwarden_collector.core import binding
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, Trouble
+from poolwarden_collector.core.devices import device_binding
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, Trouble
 from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_lab import bmc_fronts, chassis
 
@@ -29,8 +29,8 @@ async def test_a_real_bmc_says_which_machine_it_switches(kind: str, tmp_path: Pa
     async with running(kind, tmp_path / "bmc") as peer:
         reading = (await Ears(peer.device()).status(thorough=True)).reading
     assert reading.power is Power.ON and reading.monitor == "" and reading.identity is not None
-    assert binding.in_common(reading.identity, DeviceIdentity((SYSTEM,)))
-    assert not binding.in_common(reading.identity, DeviceIdentity((OTHER,)))
+    assert device_binding.in_common(reading.identity, DeviceIdentity((SYSTEM,)))
+    assert not device_binding.in_common(reading.identity, DeviceIdentity((OTHER,)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

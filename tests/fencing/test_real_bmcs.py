@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from shell.rig import write_config
 
-from poolwarden_collector.core.device_readings import Power
+from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.shell.config import ConfigError, load
 from poolwarden_collector.shell.fence_metadata import check_devices
 from poolwarden_lab import bmc, chassis

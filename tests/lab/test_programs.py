@@ -185,7 +185,7 @@ class TestPolicy:
         assert line.count("(default") == len(SHORTENED)
 
     def test_the_configuration_that_is_written_is_accepted(self, tmp_path):
-        from poolwarden_collector.core.policy import Policy
+        from poolwarden_collector.core.model.policy import Policy
         from poolwarden_collector.shell.config import load
         from poolwarden_lab import certificates
         from poolwarden_lab.configuration import FenceEntry, lab_parameters

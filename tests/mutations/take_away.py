@@ -47,7 +47,17 @@ ROOT = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("places.json")
 CORE, AGENT = "poolwarden_collector.core", "poolwarden_agent"
 WHOLE = tuple(
-    f"{CORE}.{name}" for name in ("proof", "look", "promotion", "shot", "gatekeeper", "release", "members", "silenced")
+    f"{CORE}.{name}"
+    for name in (
+        "evidence.proof",
+        "evidence.fenced_hosts",
+        "failover.last_look",
+        "failover.promotion",
+        "failover.power_off",
+        "failover.member_return",
+        "followups.hold_release",
+        "recovery.boot_gate",
+    )
 ) + (f"{AGENT}.core.gate", f"{AGENT}.core.boot_gate")
 FOLDERS = {"collector": "poolwarden_collector", "agent": "poolwarden_agent"}
 TESTS = ("tests/core", "tests/agent", "tests/shell", "tests/scenarios", "tests/simulation")

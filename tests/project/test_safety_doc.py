@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from poolwarden_collector.core.transitions import diagram
+from poolwarden_collector.core.state.failover_transitions import diagram
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs/safety.md").read_text()

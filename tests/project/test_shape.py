@@ -95,14 +95,14 @@ def test_readme_says_its_purpose_first() -> None:
 
 
 def test_the_guide_explains_every_verdict() -> None:
-    from poolwarden_collector.core.verdict import Verdict
+    from poolwarden_collector.core.evidence.verdict import Verdict
 
     guide = (ROOT / "docs/operating.md").read_text()
     assert [verdict.word for verdict in Verdict if not re.search(rf"^\| [^|]*\b{verdict.word}\b", guide, re.M)] == []
 
 
 def test_the_guide_lists_what_every_action_requires() -> None:
-    from poolwarden_collector.core.verdict import Verdict
+    from poolwarden_collector.core.evidence.verdict import Verdict
 
     guide = (ROOT / "docs/operating.md").read_text()
     facts = {fact.text for verdict in Verdict for fact in verdict.requires}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from poolwarden_agent.core import gate
-from poolwarden_collector.core.failover_record import Step as Stage
-from poolwarden_collector.core.transitions import TRANSITIONS
+from poolwarden_collector.core.state.failover_record import Step as Stage
+from poolwarden_collector.core.state.failover_transitions import TRANSITIONS
 
 from .configurations import THREE_HAND, TWO_SECOND_AGAIN
 from .explorer import Step, explore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell import ca, telemetry
 from poolwarden_collector.shell.backup import BackupError, back_up
 from poolwarden_collector.shell.config import load

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import effects, engine, orders
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import HostFacts
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.permission import BEHIND_MS
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.model import effects, orders
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.shell.inbox import MOST_WAITING, Inbox
 
 from .rig import HOSTS, POOL, running, until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.shell.config import Config, ConfigError, load
 from poolwarden_collector.shell.fence_config import read_environment
 from poolwarden_collector.shell.fence_metadata import check_devices

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import events as ev
+from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.shell.diskless import KEY, Diskless
 from poolwarden_collector.shell.journal import Parcel
 from poolwarden_collector.shell.service import RETRY_MS

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell import telemetry, wire_bounds
 from poolwarden_collector.shell.inbox import Happening
 from poolwarden_collector.shell.journal import Journal, JournalError, Unwritable

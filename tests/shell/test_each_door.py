@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.effects import PowerOff, PowerOn, Recall
-from poolwarden_collector.core.events import FenceEnded
-from poolwarden_collector.core.orders import Order, Preconditions, RestartXapi
+from poolwarden_collector.core.model.effects import PowerOff, PowerOn, Recall
+from poolwarden_collector.core.model.events import FenceEnded
+from poolwarden_collector.core.model.orders import Order, Preconditions, RestartXapi
 from poolwarden_collector.shell import fence_setup
 from poolwarden_collector.shell.fence_setup import Trial
 from poolwarden_collector.shell.fencer import OFF_WITHIN_MS, too_late

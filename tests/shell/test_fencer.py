@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.effects import PowerOff, ReadPower, Recall
-from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
+from poolwarden_collector.core.model.effects import PowerOff, ReadPower, Recall
+from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
+from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.shell.agent_run import run_agent, stdin_of
 from poolwarden_collector.shell.fence_config import Fence
 from poolwarden_collector.shell.fencer import Fencer

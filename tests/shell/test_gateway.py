@@ -9,11 +9,11 @@ import grpc
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.effects import SendOrder
-from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.live import AgentState
-from poolwarden_collector.core.orders import Order, Preconditions, Promote
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.model.effects import SendOrder
+from poolwarden_collector.core.model.epoch import LOT_BITS
+from poolwarden_collector.core.model.orders import Order, Preconditions, Promote
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.shell import ca
 from poolwarden_collector.shell.gateway import certified_host
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.effects import HandOver
-from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.order_results import DatabasePiece, OrderOutcome, Outcome
-from poolwarden_collector.core.orders import Order, PlaceDatabase, ReadDatabase
+from poolwarden_collector.core.model.effects import HandOver
+from poolwarden_collector.core.model.events import DatabaseTransferred
+from poolwarden_collector.core.model.order_results import DatabasePiece, OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ReadDatabase
 from poolwarden_collector.shell import handover
 from poolwarden_collector.shell.handover import Handovers
 

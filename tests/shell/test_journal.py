@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
-from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.shell.journal import Journal, JournalError, Unwritable
 
 from .rig import POOL

@@ -21,7 +21,7 @@ from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import agent_link_pb2_grpc as link_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
-from poolwarden_collector.core.epoch import LOT_BITS
+from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.shell import ca
 from poolwarden_collector.shell.journal import Journal
 from poolwarden_collector.shell.sinks import alert_log_trouble

@@ -16,8 +16,8 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
-from poolwarden_collector.core.effects import AlertRaised
-from poolwarden_collector.core.epoch import LOT_BITS
+from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.shell.self_check import guards_its_own_host
 
 from .rig import HOSTS, POOL, Rig, running, until
@@ -289,10 +289,10 @@ async def test_a_collector_that_guards_its_own_host_says_so(tmp_path: Path) -> N
 
 
 async def test_what_is_asked_is_named_by_its_id_or_its_pool(tmp_path: Path) -> None:
-    from poolwarden_collector.core.asked import Ask, Asked, Needs, Question
-    from poolwarden_collector.core.live import Pool
-    from poolwarden_collector.core.policy import Policy
-    from poolwarden_collector.core.record import PoolRecord
+    from poolwarden_collector.core.model.policy import Policy
+    from poolwarden_collector.core.state.live import Pool
+    from poolwarden_collector.core.state.pool_record import PoolRecord
+    from poolwarden_collector.core.state.question_record import Ask, Asked, Needs, Question
     from poolwarden_collector.shell.names import Names, Unknown
     from poolwarden_collector.shell.operator_words import VERBS
 

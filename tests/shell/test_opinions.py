@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import effects, engine, orders
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import Freshness, HostFacts, RoleFacts
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.model import effects, orders
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import Freshness, HostFacts, RoleFacts
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.inbox import Happening
 
 from .rig import HOSTS, POOL, running, until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.shell import outbox as module
 from poolwarden_collector.shell.config import Alerts, Webhook
 from poolwarden_collector.shell.journal import Journal, Parcel, Row

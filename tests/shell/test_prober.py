@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.events import CollectorProbed, Event
-from poolwarden_collector.core.facts import ProbeOutcome
-from poolwarden_collector.core.orders import Target
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.events import CollectorProbed, Event
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.orders import Target
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.shell import ca
 from poolwarden_collector.shell.prober import Prober, probe_xapi
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.device_readings import Power, Trouble
-from poolwarden_collector.core.effects import PowerOff, ReadPower, Through, Unable
-from poolwarden_collector.core.events import AgentGone, Event, FenceEnded, OrderAnswered, PowerRead, Tick
-from poolwarden_collector.core.order_results import FenceRun, OrderOutcome, Outcome
-from poolwarden_collector.core.orders import FenceProxy, Order
+from poolwarden_collector.core.model.effects import PowerOff, ReadPower, Through, Unable
+from poolwarden_collector.core.model.events import AgentGone, Event, FenceEnded, OrderAnswered, PowerRead, Tick
+from poolwarden_collector.core.model.order_results import FenceRun, OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import FenceProxy, Order
+from poolwarden_collector.core.model.power import Power, Trouble
 from poolwarden_collector.shell.config import ConfigError, Fence, load
 from poolwarden_collector.shell.fence_metadata import check_devices
 from poolwarden_collector.shell.fencer import Fencer

@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.inputs import _plain
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.record import BadEntry, PoolRecord, apply, fold
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.state.decision_input import _plain
+from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply, fold
 from poolwarden_collector.shell import clock, journal_file
 from poolwarden_collector.shell.journal import FILE, Journal, JournalError
 from poolwarden_collector.shell.journal_file import SCHEMA, copy_of

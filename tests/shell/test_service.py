@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core import effects, engine, orders
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.facts import HostFacts
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.values import PoolId
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.model import effects, orders
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.epoch import LOT_BITS
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.config import load
 from poolwarden_collector.shell.inbox import Happening, Inbox

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.facts import DatabaseFacts, Disk, HostFacts
+from poolwarden_collector.core.model.host_facts import DatabaseFacts, Disk, HostFacts
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell import telemetry as module
 from poolwarden_collector.shell.telemetry import HISTORY_EVERY_MS, LATEST_EVERY_MS, Telemetry

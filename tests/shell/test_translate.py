@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import effects, orders
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.facts import HostFacts, Liveness, ProbeOutcome
-from poolwarden_collector.core.order_results import Outcome
-from poolwarden_collector.core.values import ProcessId, Role, Tri
+from poolwarden_collector.core.model import effects, orders
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.host_facts import HostFacts, Liveness, ProbeOutcome
+from poolwarden_collector.core.model.order_results import Outcome
+from poolwarden_collector.core.model.values import ProcessId, Role, Tri
 from poolwarden_collector.shell.translate import OFFSET_WINDOW_MS, StreamState
 
 from .rig import HOSTS, POOL

@@ -1,8 +1,8 @@
 """After a promotion, and beside it: the dead host, its VMs, detached members, planned switchovers, pushes."""
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.settling import settling
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.alert_book import settling
 from poolwarden_lab.simulation.world import QUIET_MS, Simulation
 from poolwarden_lab.xapi.trees import VmSpec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.world import Simulation
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 

@@ -1,8 +1,8 @@
 """Stories in which nobody may be promoted: what looks like a dead master is none, or cannot be proven to be."""
 
-from poolwarden_collector.core.effects import AlertRaised
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import QUIET_MS, Simulation
 from poolwarden_lab.xapi.database import write_local

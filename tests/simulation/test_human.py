@@ -1,6 +1,6 @@
 """Stories in which a person decides: the BMC died with its host, or nobody has a device."""
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import Simulation
 

@@ -7,9 +7,11 @@ import pytest
 from tests.simulation.test_orders import deliver, promote, stored_term, watched_after_a_claim
 
 from poolwarden_agent.core import gate
-from poolwarden_collector.core import candidate, look, promotion, proof
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.power import counting
+from poolwarden_collector.core.decision import candidate_ranking
+from poolwarden_collector.core.devices.power_view import counting
+from poolwarden_collector.core.evidence import proof
+from poolwarden_collector.core.failover import last_look, promotion
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.invariants import InvariantBroken
 from poolwarden_lab.simulation.ledger import Ledger
@@ -39,7 +41,7 @@ def test_the_second_reading_is_what_saves_a_stalled_master(monkeypatch: pytest.M
         return (run[-1], run[-1]) if run else proof.Refusal("POWER_UNKNOWN", "no reading")
 
     monkeypatch.setattr(proof, "_two_off", one_is_enough)
-    monkeypatch.setattr(look, "paired_since", lambda d, host: 0)
+    monkeypatch.setattr(last_look, "paired_since", lambda d, host: 0)
     with pytest.raises(InvariantBroken, match="I1 "):
         a_stall_with_a_lying_bmc()
 
@@ -131,7 +133,7 @@ def a_vm_that_started_after_the_copies() -> Simulation:
 def test_the_kill_forecast_is_what_saves_a_new_vm(monkeypatch: pytest.MonkeyPatch) -> None:
     sim = a_vm_that_started_after_the_copies()
     assert sim.promote_calls() == [] and list(sim.host(3).domains.domains().values()) == ["new"]
-    monkeypatch.setattr(candidate, "kills_on", lambda d, host, loads: ())
+    monkeypatch.setattr(candidate_ranking, "kills_on", lambda d, host, loads: ())
     with pytest.raises(InvariantBroken, match="I17 "):
         a_vm_that_started_after_the_copies()
 

@@ -1,6 +1,6 @@
 """xapi itself can leave a pool without any master; then every host's word together is what a successor may rest on."""
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.world import Simulation
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import Simulation
 

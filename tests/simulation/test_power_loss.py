@@ -2,8 +2,8 @@
 
 import pytest
 
-from poolwarden_collector.core.effects import AlertRaised
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.world import Simulation
 
 STEPS = [

@@ -1,7 +1,7 @@
 """Policy ``auto_fence_running``: a machine that reads ON is switched off after patience, and read back."""
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import QUIET_MS, Simulation
 

@@ -19,19 +19,19 @@ from tests.core.test_holds import held
 from tests.core.test_silent_members import without_agent
 from tests.core.test_toolstack import hung
 
-from poolwarden_collector.core import collecting, overdue
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.asked import Ask, Tell
-from poolwarden_collector.core.blockers import NEXT_STEP, Blocker
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.facts import Liveness
-from poolwarden_collector.core.holds import Held
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.order_results import OrderOutcome
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import OwedWork, apply
-from poolwarden_collector.core.values import Role
+from poolwarden_collector.core.followups import gc_release, overdue_work
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.blockers import NEXT_STEP, Blocker
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import OrderOutcome
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.recovery.adopted_holds import Held
+from poolwarden_collector.core.state.pool_record import OwedWork, apply
+from poolwarden_collector.core.state.question_record import Ask, Tell
 from poolwarden_lab.story import play
 from poolwarden_lab.story.text import read_file
 
@@ -351,7 +351,7 @@ def test_what_is_told_is_over_one_day(kind: Tell) -> None:
 
 @pytest.mark.parametrize("what", OWED, ids=lambda what: what.name)
 def test_what_is_owed_is_told_with_its_end_and_ends(what: OwedWork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue, "LONG_MS", 60_000)
+    monkeypatch.setattr(overdue_work, "LONG_MS", 60_000)
     power, ends = OWED[what]
     g = owing(what, power)
     key = f"{g.pool.record.pool}/overdue-{uuid(3)}/{what.value}"
@@ -364,7 +364,7 @@ def test_what_is_owed_is_told_with_its_end_and_ends(what: OwedWork, monkeypatch:
 
 @pytest.mark.parametrize("kind", HELD, ids=lambda kind: kind.name)
 def test_what_is_held_is_told_with_the_command_that_ends_it(kind: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "LONG_MS", 60_000)
+    monkeypatch.setattr(gc_release, "LONG_MS", 60_000)
     g, key = HELD[kind]()
     alert = next(e.data for e in g.journal if e.kind is Kind.ALERT and key in e.data["key"])
     assert "poolwarden release " in alert["body"]

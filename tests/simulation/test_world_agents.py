@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.slot import SlotFault
 from poolwarden_lab.simulation.world import PoolSpec, Simulation, World
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_lab.simulation.invariants import InvariantBroken
 from poolwarden_lab.simulation.world import PoolSpec, Simulation, World
 from poolwarden_lab.xapi.database import RESTORE_DB, STATE_DB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.ground import NoSuchThing
 from poolwarden_lab.simulation.world import Simulation
 from poolwarden_lab.xapi.trees import VmSpec

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.world import PoolSpec, World
 from poolwarden_lab.xapi.trees import VmSpec
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import PoolSpec, World
 from poolwarden_lab.xapi.trees import VmSpec

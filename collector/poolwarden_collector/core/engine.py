@@ -12,42 +12,35 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from poolwarden_collector.core import (
-    absorb,
+from poolwarden_collector.core import intake, upkeep
+from poolwarden_collector.core.decision import database_age, questions, standstill
+from poolwarden_collector.core.devices import device_health
+from poolwarden_collector.core.evidence import mastership, unlisted_hosts
+from poolwarden_collector.core.evidence.assessment import describe, judged
+from poolwarden_collector.core.evidence.evidence_lines import lines
+from poolwarden_collector.core.evidence.signs import note_service, signs, silence_of, suspected
+from poolwarden_collector.core.evidence.verdict import Verdict, judge
+from poolwarden_collector.core.failover import power_off, steps
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import AgentReported, Event, OperatorSaid, Tick
+from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.operator import commands
+from poolwarden_collector.core.recovery import (
     adopt_master,
-    around,
-    copies,
-    device_health,
-    disk_watch,
-    failover,
-    gatekeeper,
-    holds,
-    in_place,
-    lingering,
-    master,
-    operator,
+    adopted_holds,
+    boot_gate,
+    master_restart,
+    master_vanished,
     power_watch,
-    questions,
-    remedies,
-    restart,
-    settling,
-    shot,
-    standstill,
-    strangers,
-    upkeep,
+    restart_in_place,
 )
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved, Effect
-from poolwarden_collector.core.events import AgentReported, Event, OperatorSaid, Tick
-from poolwarden_collector.core.evidence import note_service, signs, silence_of, suspected
-from poolwarden_collector.core.evidence_lines import lines
-from poolwarden_collector.core.incident_alerts import alert_unsteady, alert_verdict
-from poolwarden_collector.core.inputs import pack
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.lasting import describe, judged
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.values import HostId, Ms
-from poolwarden_collector.core.verdict import Verdict, judge
+from poolwarden_collector.core.report import disk_alerts, host_environment, latent_faults
+from poolwarden_collector.core.report.incident_alerts import alert_unsteady, alert_verdict
+from poolwarden_collector.core.state import alert_book
+from poolwarden_collector.core.state.decision_input import pack
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.transaction import Draft
 
 RESTARTS_FORGOTTEN_MS: Ms = 600_000
 ORDERS_KEPT = 512
@@ -67,33 +60,33 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     """One event at one instant (ms on the collector's monotonic clock)."""
     d = Draft(pool, now, site)
     _wake(d)
-    absorb.absorb(d, event)
-    master.observe(d)
-    master.listed(d)
-    strangers.watch(d)
-    strangers.watch_database(d)
-    holds.adopt(d)
+    intake.absorb(d, event)
+    mastership.observe(d)
+    mastership.listed(d)
+    unlisted_hosts.watch(d)
+    unlisted_hosts.watch_database(d)
+    adopted_holds.adopt(d)
     note_service(d)
-    copies.note_generation(d)
+    database_age.note_generation(d)
     verdict = judged(d)
     told = _told_of(d, event)
-    disk_watch.watch(d, told)
-    around.watch(d, told)
+    disk_alerts.watch(d, told)
+    host_environment.watch(d, told)
     if d.record.master in told:
-        lingering.watch_disabled(d)
+        latent_faults.watch_disabled(d)
     if told:
-        lingering.watch_next_start(d)
+        latent_faults.watch_next_start(d)
     _say_silence(d)
     _say_verdict(d, verdict)
     if isinstance(event, OperatorSaid):
-        operator.command(d, event, verdict)
-    operator.pending_commands(d, verdict)
+        commands.command(d, event, verdict)
+    commands.pending_commands(d, verdict)
     if isinstance(event, OperatorSaid):
         verdict = judge(signs(d))  # his word may have ended what held the pool
     _act(d, verdict)
-    gatekeeper.answer(d)
-    master.settings(d)
-    settling.settle(d)
+    boot_gate.answer(d)
+    mastership.settings(d)
+    alert_book.settle(d)
     _forget(d)
     return Outcome(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
 
@@ -134,19 +127,19 @@ def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
 
 def _act(d: Draft, verdict: Verdict) -> None:
     written = len(d.entries)
-    shot.recall(d)
+    power_off.recall(d)
     if len(d.entries) > written:
         verdict = judge(signs(d))
     device_health.watch(d)
     power_watch.watch_power(d, verdict)
     works = (
-        in_place.go_on,
+        restart_in_place.go_on,
         adopt_master.adopt,
-        remedies.succeed,
-        remedies.without_master,
-        remedies.relocate,
-        failover.advance,
-        restart.restart_master,
+        master_vanished.succeed,
+        master_vanished.without_master,
+        master_vanished.relocate,
+        steps.advance,
+        master_restart.restart_master,
     )
     for work in works:
         written = len(d.entries)
@@ -154,8 +147,8 @@ def _act(d: Draft, verdict: Verdict) -> None:
         if len(d.entries) > written:
             # safety: what was just written may have made another host master; the old verdict was not about him.
             verdict = judge(signs(d))
-    shot.recall(d)  # whatever has ended a failover in this step
-    restart.note_restart_success(d)
+    power_off.recall(d)  # whatever has ended a failover in this step
+    master_restart.note_restart_success(d)
     upkeep.look_after(d, verdict)
     questions.settle(d)
     standstill.standing(d)
@@ -171,7 +164,7 @@ def _wake(d: Draft) -> None:
             d.resolve_alert(key, "the cool-down after the failover is over")
         d.change(cooldown_until=None)
     if d.live.step_since == 0:
-        settling.wake(d)
+        alert_book.wake(d)
         d.change(step_since=d.now)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from poolwarden_collector.core.draft import Draft
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.evidence_lines import EvidenceLine, lines
-from poolwarden_collector.core.explain import plan_of
-from poolwarden_collector.core.inputs import unpack
-from poolwarden_collector.core.lasting import describe, judged
+from poolwarden_collector.core.evidence.assessment import describe, judged
+from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
+from poolwarden_collector.core.report.explain import plan_of
+from poolwarden_collector.core.state.decision_input import unpack
+from poolwarden_collector.core.state.transaction import Draft
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,46 +6,42 @@ rest asks for its own permission. What is found done by facts is written down wh
 
 from __future__ import annotations
 
-from poolwarden_collector.core import (
-    agentless,
-    collecting,
-    dead,
-    designate,
-    holds,
-    lost,
-    overdue,
-    owed,
-    release,
-    repair,
-    shot,
-    switching,
-    sync,
+from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.failover import power_off
+from poolwarden_collector.core.followups import (
+    declare_dead,
+    gc_release,
+    hold_release,
+    lost_vms,
+    overdue_work,
+    owed_work,
+    power_switch,
 )
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.permission import deposed
-from poolwarden_collector.core.verdict import Verdict
+from poolwarden_collector.core.recovery import adopted_holds, database_sync, member_repair, recover_members, switchover
+from poolwarden_collector.core.state.transaction import Draft
 
 
 def look_after(d: Draft, verdict: Verdict) -> None:
     """Everything that may be due now."""
     frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
     if verdict is not Verdict.IDENTITY_CONFLICT and not deposed(d):
-        owed.find_done(d)
+        owed_work.find_done(d)
     if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
-        owed.owed_work(d)
-        agentless.look_after(d)
-        holds.claim(d)
-        release.owed_releases(d)
-        collecting.let_collect(d)
-        dead.bury(d)
-        lost.start_queued(d)
-        switching.wake(d)
-    switching.go_on(d)
-    release.say_held(d, verdict)
-    holds.say_unowned(d)
-    collecting.say_waiting(d)
-    overdue.say(d)
-    shot.settle_landed(d)
-    repair.repair(d, verdict)
-    sync.keep_pushed(d, verdict)
-    designate.go_on(d)
+        owed_work.owed_work(d)
+        recover_members.look_after(d)
+        adopted_holds.claim(d)
+        hold_release.owed_releases(d)
+        gc_release.let_collect(d)
+        declare_dead.bury(d)
+        lost_vms.start_queued(d)
+        power_switch.wake(d)
+    power_switch.go_on(d)
+    hold_release.say_held(d, verdict)
+    adopted_holds.say_unowned(d)
+    gc_release.say_waiting(d)
+    overdue_work.say(d)
+    power_off.settle_landed(d)
+    member_repair.repair(d, verdict)
+    database_sync.keep_pushed(d, verdict)
+    switchover.go_on(d)

@@ -6,7 +6,7 @@ else is kept as it came: there is little of it, because while nothing can be wri
 
 from __future__ import annotations
 
-from poolwarden_collector.core.events import AgentReported, CollectorProbed, Tick
+from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, Tick
 from poolwarden_collector.shell.inbox import Happening
 
 

@@ -1,7 +1,7 @@
 """A copy of the collector's state, taken while it runs: SQLite's own backup, page by page, as of one instant.
 
 A restored journal is older than the world. The collector finds that out from what the agents know, raises its term and
-epoch above all of it, and is quiet for five minutes (core/restored.py); nothing more has to be done.
+epoch above all of it, and is quiet for five minutes (core/evidence/journal_gap.py); nothing more has to be done.
 """
 
 from __future__ import annotations

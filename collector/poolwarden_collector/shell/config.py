@@ -3,7 +3,7 @@
 Rules
 -----
 * Unknown keys, wrong types and durations without a unit are refused. A policy that contradicts itself is refused with
-  the inequality and its reason (core/policy.py).
+  the inequality and its reason (core/model/policy.py).
 * Secrets (fence parameters, webhook addresses) live in ``parameters`` and ``url``; neither is ever shown by ``repr``.
 * Parsing runs no program. What needs one (asking fence agents for their metadata) is ``fence_metadata.check_devices``.
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from poolwarden_collector.core.device_readings import FenceDevice
-from poolwarden_collector.core.policy import Policy, PolicyError, cautions
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model.policy import Policy, PolicyError, cautions
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.fence_config import Fence, read_fences
 from poolwarden_collector.shell.toml_table import ConfigError, Table, read_toml
 

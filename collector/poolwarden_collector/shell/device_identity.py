@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from poolwarden_collector.core.device_readings import DeviceIdentity, Trouble
+from poolwarden_collector.core.model.power import DeviceIdentity, Trouble
 from poolwarden_collector.shell import redfish_identity
 from poolwarden_collector.shell.agent_run import AgentRun, run_program
 from poolwarden_collector.shell.fence_config import Fence

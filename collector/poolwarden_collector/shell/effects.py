@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import orders as core
-from poolwarden_collector.core.events import DatabaseTransferred, Event, OrderAnswered
-from poolwarden_collector.core.values import PoolId
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import orders as core
+from poolwarden_collector.core.model.events import DatabaseTransferred, Event, OrderAnswered
+from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.fencer import Fencer
 from poolwarden_collector.shell.handover import Handovers

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from poolwarden_collector.core.values import HostId
+from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.shell.hiding import is_secret
 from poolwarden_collector.shell.toml_table import ConfigError, Table
 

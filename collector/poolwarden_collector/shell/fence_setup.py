@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from poolwarden_collector.core import binding
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, Trouble
-from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.values import HostId
+from poolwarden_collector.core.devices import device_binding
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, Trouble
+from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell.agent_run import run_agent
 from poolwarden_collector.shell.device_identity import ask, can_be_asked
 from poolwarden_collector.shell.fence_config import Fence, why_banned
@@ -243,13 +243,13 @@ async def _identity(trial: Trial, pool: Pool, device: Fence, limit: float) -> bo
         told = _clean(said.text, device) or "it does not say which machine it switches"
         return trial.step("identity", asked.trouble is Trouble.NONE, told, step)
     trial.tells = True
-    machines = {host: binding.of_machine(agent.hello.machine) for host, agent in pool.live.agents.items()}
+    machines = {host: device_binding.of_machine(agent.hello.machine) for host, agent in pool.live.agents.items()}
     own = machines.get(device.host, DeviceIdentity())
-    if same := binding.in_common(said, own):
+    if same := device_binding.in_common(said, own):
         return trial.step("identity", True, f"it switches {name}: both say {same}")
-    other = next((host for host, machine in machines.items() if binding.in_common(said, machine)), "")
-    is_of = f"{pool.record.name_of(other)}'s" if other else f"of a machine with {binding.show(said)}"
-    text = f"this BMC is {is_of}; {name}'s dom0 says {binding.show(own)}"
+    other = next((host for host, machine in machines.items() if device_binding.in_common(said, machine)), "")
+    is_of = f"{pool.record.name_of(other)}'s" if other else f"of a machine with {device_binding.show(said)}"
+    text = f"this BMC is {is_of}; {name}'s dom0 says {device_binding.show(own)}"
     return trial.step("identity", False, text, "Check the address.")
 
 

@@ -23,11 +23,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading, Trouble
-from poolwarden_collector.core.effects import By, PowerOff, PowerOn, ReadPower, Recall, Through, Unable
-from poolwarden_collector.core.events import Event, FenceEnded, PowerRead
-from poolwarden_collector.core.orders import FenceProxy, Order
-from poolwarden_collector.core.values import Ms, PoolId
+from poolwarden_collector.core.model.effects import By, PowerOff, PowerOn, ReadPower, Recall, Through, Unable
+from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
+from poolwarden_collector.core.model.orders import FenceProxy, Order
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
+from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.shell.agent_run import LONGEST_LINE, AgentRun, run_agent
 from poolwarden_collector.shell.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.device_identity import Asked, ask, asked_of_member, can_be_asked

@@ -27,8 +27,8 @@ import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
-from poolwarden_collector.core.events import HostElsewhere, HostRefused
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model.events import HostElsewhere, HostRefused
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell import clock, wire_orders
 from poolwarden_collector.shell.sessions import Session, Sessions
 from poolwarden_collector.shell.translate import StreamState

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core.effects import HandOver
-from poolwarden_collector.core.events import DatabaseTransferred
-from poolwarden_collector.core.order_results import DatabasePiece, OrderOutcome, Outcome
-from poolwarden_collector.core.orders import Order, OrderKind, PlaceDatabase, ReadDatabase
-from poolwarden_collector.core.values import HostId, Ms
+from poolwarden_collector.core.model.effects import HandOver
+from poolwarden_collector.core.model.events import DatabaseTransferred
+from poolwarden_collector.core.model.order_results import DatabasePiece, OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import Order, OrderKind, PlaceDatabase, ReadDatabase
+from poolwarden_collector.core.model.values import HostId, Ms
 
 PIECE_BYTES = 1 << 20
 ORDER_VALID_MS: Ms = 15_000

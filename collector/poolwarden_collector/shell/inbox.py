@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.events import AgentReported, Event, Tick
-from poolwarden_collector.core.values import HostId, Ms, PoolId
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.events import AgentReported, Event, Tick
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 
 MOST_WAITING = 256
 

@@ -33,11 +33,11 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
-from poolwarden_collector.core.epoch import HIGHEST, LOT_BITS, after, after_fits
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.record import BadEntry, PoolRecord, apply
-from poolwarden_collector.core.values import PoolId
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.epoch import HIGHEST, LOT_BITS, after, after_fits
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.journal_file import open_file
@@ -127,7 +127,7 @@ class Journal:
     def begin_epoch(self, above: int = 0) -> int:
         """A new epoch, higher than every one before and than ``above``; durable when this returns.
 
-        Drawn partly by lot (core/epoch.py), so that two collectors with copies of one journal do not hold the same.
+        Drawn partly by lot (core/model/epoch.py), so that two collectors with copies of one journal differ.
         """
         with self._transaction("a new epoch") as db:
             epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))  # OverflowError: Unwritable

@@ -5,7 +5,7 @@ Rules
 * Nothing is written to a file before it is known to be a journal of this schema or an older one. A newer one is refused
   with what to do: an entry that is not understood could be the one that matters.
 * ``SCHEMA`` is raised where tables change, and only there; ``MIGRATIONS`` has one step for each number. A new kind of
-  entry, or a new key in one, changes no table (core/journal.py says what holds for those).
+  entry, or a new key in one, changes no table (core/model/entries.py says what holds for those).
 * Older files are copied first, whole and checked, beside the journal (``journal.db.schema-N``); then all steps and the
   new number are one transaction. After a crash at any point the file is the old one or the new one.
 * A step is written once and never changed afterwards. tests/shell/schemas keeps a file of each schema that was ever in

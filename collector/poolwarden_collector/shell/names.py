@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.state.live import Pool
 
 _LISTED = 20
 

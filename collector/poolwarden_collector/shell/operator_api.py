@@ -28,11 +28,11 @@ import grpc
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
-from poolwarden_collector.core.draft import Draft
-from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.explain import explain
-from poolwarden_collector.core.status import lost_vms, status
-from poolwarden_collector.core.switching import test_limit
+from poolwarden_collector.core.followups.power_switch import test_limit
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.report.explain import explain
+from poolwarden_collector.core.report.status import lost_vms, status
+from poolwarden_collector.core.state.transaction import Draft
 from poolwarden_collector.shell import fence_setup, operator_tls, operator_words
 from poolwarden_collector.shell import operator_messages as messages
 from poolwarden_collector.shell.gateway import credentials

@@ -7,11 +7,11 @@ import zlib
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.core.copies import CopyAge
-from poolwarden_collector.core.evidence_lines import EvidenceLine
-from poolwarden_collector.core.explain import Explanation
-from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
+from poolwarden_collector.core.decision.database_age import CopyAge
+from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine
+from poolwarden_collector.core.report.explain import Explanation
+from poolwarden_collector.core.report.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
+from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.journal import Row
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.values import PoolId
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.names import Names, Unknown
 
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.journal import Journal, JournalError, Parcel, Row
 from poolwarden_collector.shell.sinks import Sink, SinkError

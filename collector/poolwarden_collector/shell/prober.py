@@ -19,11 +19,11 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core.events import CollectorProbed, Event
-from poolwarden_collector.core.facts import ProbeOutcome
-from poolwarden_collector.core.orders import Target
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import Ms, PoolId
+from poolwarden_collector.core.model.events import CollectorProbed, Event
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.orders import Target
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import Ms, PoolId
 
 XAPI_TLS_PORT = 443
 ANCHOR_EVERY_S = 2.0

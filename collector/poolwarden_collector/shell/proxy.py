@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core.device_readings import Trouble
-from poolwarden_collector.core.effects import Through, Unable
-from poolwarden_collector.core.events import AgentGone, Event, OrderAnswered
-from poolwarden_collector.core.order_results import OrderOutcome, Outcome
-from poolwarden_collector.core.orders import FenceProxy, Order, Preconditions
-from poolwarden_collector.core.proxy import LANDING_MS, VALID_MS
-from poolwarden_collector.core.values import HostId, Ms
+from poolwarden_collector.core.devices.device_runner import LANDING_MS, VALID_MS
+from poolwarden_collector.core.model.effects import Through, Unable
+from poolwarden_collector.core.model.events import AgentGone, Event, OrderAnswered
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.model.orders import FenceProxy, Order, Preconditions
+from poolwarden_collector.core.model.power import Trouble
+from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.shell.agent_run import AgentRun
 
 Send = Callable[[Order], bool]  # False: that host has no stream

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.site import Blind
-from poolwarden_collector.core.values import HostId, Ms, PoolId
+from poolwarden_collector.core.decision.storm_brake import Blind
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.config import Config
 from poolwarden_collector.shell.wire_bounds import Limits
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from poolwarden_collector.core.live import Pool
+from poolwarden_collector.core.state.live import Pool
 
 _DMI = Path("/sys/class/dmi/id/product_uuid")  # a Xen guest's is its VM's UUID
 

@@ -33,15 +33,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from poolwarden_collector.core import effects, epoch
+from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.decision.storm_brake import judge_sites
 from poolwarden_collector.core.engine import step
-from poolwarden_collector.core.events import AgentReported, FenceEnded, OperatorSaid, Tick
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.permission import BEHIND_MS
-from poolwarden_collector.core.record import PoolRecord, fold
-from poolwarden_collector.core.site import judge_sites
-from poolwarden_collector.core.values import Ms, PoolId
+from poolwarden_collector.core.model import effects, epoch
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import AgentReported, FenceEnded, OperatorSaid, Tick
+from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.effects import Effects

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.translate import StreamState
 
 QUEUE_LIMIT = 256

@@ -24,8 +24,8 @@ from typing import Any
 from sqlite_utils import Database
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.facts import HostFacts
-from poolwarden_collector.core.values import HostId, Ms, PoolId
+from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import clock
 
 FILE = "telemetry.db"

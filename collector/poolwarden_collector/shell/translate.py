@@ -18,11 +18,11 @@ from dataclasses import replace
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.effects import AnswerGate
-from poolwarden_collector.core.facts import Freshness, HostFacts
-from poolwarden_collector.core.orders import Order
-from poolwarden_collector.core.values import HostId, Ms, PoolId
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import AnswerGate
+from poolwarden_collector.core.model.host_facts import Freshness, HostFacts
+from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import wire_around, wire_bounds, wire_disks, wire_facts, wire_orders
 
 OFFSET_WINDOW_MS: Ms = 300_000

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.facts import Around, Certificate, MultipathMap, Nic
-from poolwarden_collector.core.values import Ms, Tri
+from poolwarden_collector.core.model.host_facts import Around, Certificate, MultipathMap, Nic
+from poolwarden_collector.core.model.values import Ms, Tri
 
 SECTIONS = ("services", "network", "certificates", "multipath")
 _DAY_MS = 86_400_000

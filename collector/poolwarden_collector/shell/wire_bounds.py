@@ -24,7 +24,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.epoch import LOT_BITS
+from poolwarden_collector.core.model.epoch import LOT_BITS
 
 EPOCH_LEAP = 1 << (LOT_BITS + 20)
 TERM_LEAP = 1 << 24

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.facts import Cleanable, Disk, DiskLevel, Filler, Filling
-from poolwarden_collector.core.values import Ms
+from poolwarden_collector.core.model.host_facts import Cleanable, Disk, DiskLevel, Filler, Filling
+from poolwarden_collector.core.model.values import Ms
 
 At = Callable[[int], Ms | None]
 _LEVEL = {

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.facts import (
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import (
     BootGate,
     DatabaseFacts,
     Freshness,
@@ -26,8 +27,7 @@ from poolwarden_collector.core.facts import (
     XapiFacts,
     XapiHealth,
 )
-from poolwarden_collector.core.hello import Hello
-from poolwarden_collector.core.order_results import (
+from poolwarden_collector.core.model.order_results import (
     ClaimOutcome,
     DatabasePiece,
     FenceRun,
@@ -39,7 +39,7 @@ from poolwarden_collector.core.order_results import (
     Said,
     VmPlace,
 )
-from poolwarden_collector.core.values import Ms, ProcessId, Role, Tri
+from poolwarden_collector.core.model.values import Ms, ProcessId, Role, Tri
 
 At = Callable[[int], Ms | None]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import orders as core
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.values import PoolId, Role
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import orders as core
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import PoolId, Role
 
 PROTOCOL_VERSION = 1
 _POOL_VIEW_EVERY_MS = 10_000

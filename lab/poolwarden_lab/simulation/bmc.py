@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, Trouble
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, Trouble
 
 ANSWER_MS = 100
 UNREACHED_MS = 5_000

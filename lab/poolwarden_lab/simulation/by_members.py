@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.device_readings import DeviceIdentity, PowerReading, Trouble
-from poolwarden_collector.core.values import PoolId
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.power import DeviceIdentity, PowerReading, Trouble
+from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.device_identity import asked_of_member
 from poolwarden_collector.shell.fencer import power_of, trouble_of
 from poolwarden_collector.shell.proxy import Ended, Proxies, not_run

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.agent import nobody_dies
 from poolwarden_lab.simulation.points import Point, nobody
 from poolwarden_lab.simulation.stories import STORIES, Story

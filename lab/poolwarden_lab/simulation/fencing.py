@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core.device_readings import DeviceIdentity, Power, PowerReading, Trouble
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.fencer import too_late
 from poolwarden_collector.shell.proxy import Ended
 from poolwarden_lab.simulation.bmc import Run

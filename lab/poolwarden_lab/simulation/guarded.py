@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from poolwarden_collector.core.device_readings import FenceDevice
-from poolwarden_collector.core.facts import ProbeOutcome
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.record import PoolRecord
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_lab.simulation.agent import AFTER_BOOT_MS, SimAgent
 from poolwarden_lab.simulation.bmc import NEVER, SimBmc
 from poolwarden_lab.simulation.invariants import Invariants

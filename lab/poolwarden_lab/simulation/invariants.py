@@ -36,13 +36,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.lingering import NEXT_START
-from poolwarden_collector.core.record import topic_of
-from poolwarden_collector.core.settling import MINUTE_MS, settling
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.report.latent_faults import NEXT_START
+from poolwarden_collector.core.state.alert_book import MINUTE_MS, settling
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.pool_record import topic_of
 from poolwarden_lab.simulation.kills import Kills
 from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.simulation.network import COLLECTOR

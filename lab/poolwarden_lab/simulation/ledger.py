@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.entries import Entry, Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from poolwarden_agent.dom0.port import FenceRun
-from poolwarden_collector.core.device_readings import Power
-from poolwarden_collector.core.look import SHOT_VALID_MS
+from poolwarden_collector.core.failover.last_look import SHOT_VALID_MS
+from poolwarden_collector.core.model.power import Power
 from poolwarden_lab.simulation.bmc import SimBmc
 from poolwarden_lab.xapi.actions import Answer, PeerResult
 from poolwarden_lab.xapi.virtual import OnReply

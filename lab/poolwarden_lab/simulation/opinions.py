@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.asked import Ask
-from poolwarden_collector.core.failover_record import Step
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.record import PoolRecord, apply
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.pool_record import PoolRecord, apply
+from poolwarden_collector.core.state.question_record import Ask
 from poolwarden_lab.simulation.shell import SimShell
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)

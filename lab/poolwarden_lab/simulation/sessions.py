@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import effects
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.translate import StreamState
 from poolwarden_collector.shell.wire_bounds import Implausible, admit

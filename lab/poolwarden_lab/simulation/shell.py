@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Protocol
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core import effects, epoch
-from poolwarden_collector.core import events as ev
-from poolwarden_collector.core import orders as out
-from poolwarden_collector.core.device_readings import FenceDevice
+from poolwarden_collector.core.decision.storm_brake import judge_sites
 from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.facts import ProbeOutcome
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.live import Pool, Site
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord, fold
-from poolwarden_collector.core.site import judge_sites
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model import effects, epoch
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell import wire_orders
 from poolwarden_collector.shell.backlog import Backlog
 from poolwarden_collector.shell.config import Config, PoolSettings, Tls

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.machine import FEEDS
 from poolwarden_lab.xapi.trees import VmSpec
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core.effects import AlertRaised
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.policy import Policy
+from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.simulation.bmc import BmcMode
 from poolwarden_lab.simulation.world import QUIET_MS, Simulation
 from poolwarden_lab.xapi.database import RESTORE_DB

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from poolwarden_collector.core.effects import AlertRaised
+from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.shell.outbox import retry_after_ms
 from poolwarden_lab.simulation.ledger import Ledger, Outgoing
 

@@ -12,15 +12,15 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from poolwarden_collector.core import effects
-from poolwarden_collector.core.epoch import LOT_BITS
-from poolwarden_collector.core.events import OperatorSaid
-from poolwarden_collector.core.facts import ProbeOutcome
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.live import Pool
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.record import PoolRecord
-from poolwarden_collector.core.values import HostId, PoolId
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.epoch import LOT_BITS
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_lab.simulation.administrators import Administrators
 from poolwarden_lab.simulation.agency import AgentFaults
 from poolwarden_lab.simulation.agent import SimAgent

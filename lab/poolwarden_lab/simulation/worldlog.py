@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_lab.xapi.virtual import LogEntry
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.cli import act, answer, fence, main, see, switch
-from poolwarden_collector.core.effects import AlertRaised
-from poolwarden_collector.core.status import status
-from poolwarden_collector.core.values import HostId
+from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.report.status import status
 from poolwarden_collector.shell import operator_messages as messages
 from poolwarden_collector.shell.names import Ambiguous, Names, Unknown
 from poolwarden_collector.shell.operator_api import OperatorApi

@@ -17,8 +17,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from poolwarden_collector.core.effects import AlertRaised, AlertResolved, Reply
-from poolwarden_collector.core.journal import Entry, Kind
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_lab.simulation.ledger import Commit
 from poolwarden_lab.xapi.virtual import LogEntry
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from poolwarden_collector.core.journal import Kind
-from poolwarden_collector.core.verdict import Verdict
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.story.text import Word, duration
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.points import Point
 from poolwarden_lab.story.grammar import Lexicon
 from poolwarden_lab.story.signs import Query

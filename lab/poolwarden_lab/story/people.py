@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poolwarden_collector.core import operator
+from poolwarden_collector.core.operator import commands
 from poolwarden_lab.simulation.network import COLLECTOR
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, nearest
 from poolwarden_lab.story.stage import Stage
@@ -10,7 +10,7 @@ from poolwarden_lab.story.text import duration
 
 OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")
-VERBS = sorted(operator._VERBS)  # the collector's own table
+VERBS = sorted(commands._VERBS)  # the collector's own table
 TYPED = ("confirm-fenced", "declare-dead", "fence-bind", "fence-off", "release")
 ANSWERS = ("approve", "deny")
 

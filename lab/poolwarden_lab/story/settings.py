@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from poolwarden_collector.core.policy import Policy, PolicyError
+from poolwarden_collector.core.model.policy import Policy, PolicyError
 from poolwarden_lab.simulation.spec import PDU
 from poolwarden_lab.story.book import SOURCES
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, Unreadable, nearest

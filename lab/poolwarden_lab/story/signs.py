@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.simulation.guarded import GuardedPool
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
 from poolwarden_lab.story.stage import Stage

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from poolwarden_collector.core.journal import Kind
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.story import play
 from poolwarden_lab.story.chance import Drawn, draw
 from poolwarden_lab.story.shrink import Shrinker

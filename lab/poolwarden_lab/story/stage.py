@@ -15,10 +15,10 @@ from typing import Any
 
 from poolwarden_collector.cli.layout import as_text
 from poolwarden_collector.cli.pages.pools import pool_page
-from poolwarden_collector.core.effects import AlertRaised, Reply
-from poolwarden_collector.core.journal import Entry, Kind
-from poolwarden_collector.core.policy import Policy
-from poolwarden_collector.core.status import status
+from poolwarden_collector.core.model.effects import AlertRaised, Reply
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.report.status import status
 from poolwarden_collector.shell import operator_messages as messages
 from poolwarden_lab.simulation.guarded import GuardedPool
 from poolwarden_lab.simulation.invariants import InvariantBroken

@@ -1,0 +1,1 @@
+"""What may be done, with whom, at what price, and who must agree."""

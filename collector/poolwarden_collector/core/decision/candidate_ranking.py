@@ -1,0 +1,178 @@
+"""Whom to promote: every member with its rank or the reason why not, and what the promotion would kill.
+
+Rules
+-----
+* The highest database generation wins: a staler database kills VMs that started or moved after it (xapi:
+  ocaml/xapi/xapi_xenops.ml, at every start of a xapi). Policy order and the name only break ties.
+* A tombstone of a lower term than the failover's rules nobody out: the agent's own gate lets a promotion of a higher
+  term pass, and the promotion releases it. Otherwise a successor that dies before the old master is attached to it
+  would leave nobody to be promoted, for ever. But the copy of a superseded host that was not attached since is of
+  another line than its successor's: its generations compare with nobody's, it ranks last, and the successor, which has
+  what is newer, is given the time of a boot to come back.
+* Disabled hosts rank lower, they are not excluded: in a two-host pool such a host is the only one.
+* The forecast compares what runs on each survivor with the file that the candidate's xapi would load. Whatever cannot
+  be compared counts as unknown, and unknown is asked about, not assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from poolwarden_collector.core.evidence import unlisted_hosts
+from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.model.values import HostId, Role, Tri
+from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.transaction import Draft
+
+# What a candidate's agent must be able to do: its claim and its answer to the last look are waited for.
+NEEDED = ("promote", "claim", "probe_now")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One host as a candidate: ``limitation`` is None if it may be promoted."""
+
+    host: HostId
+    name: str
+    generation: int
+    limitation: Reason | None
+    enabled: Tri = Tri.UNKNOWN
+    unplugged: tuple[str, ...] = ()  # SRs that the last serving master did not see attached there
+    superseded: bool = False  # it was succeeded, and not attached to its successor since
+
+    @property
+    def text(self) -> str:
+        if self.limitation:
+            return f"{self.name}: not eligible: {self.limitation}"
+        disabled = ", disabled: ranked lower" if self.enabled is Tri.NO else ""
+        srs = f", {', '.join(self.unplugged)} not plugged: ranked lower" if self.unplugged else ""
+        old = ", superseded and not attached since: ranked last" if self.superseded else ""
+        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}"
+
+
+def rank(d: Draft, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
+    """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
+    hosts = [host for host in d.record.hosts if host != old_master]
+    ranked = [_rank_one(d, host, old_master, claimed) for host in hosts]
+    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, -r.generation, *_order(d, r))))
+
+
+def superseded(d: Draft, host: HostId) -> bool:
+    """Was this host succeeded as master, and not attached to its successor since?"""
+    agent = d.agent(host)
+    marked = agent is not None and agent.facts.tombstone is not None
+    return marked or any(item.host == host and item.what == "tombstone" for item in d.record.owed)
+
+
+def _order(d: Draft, r: Ranked) -> tuple[int, bool, bool, str]:
+    """Among equally new databases: the policy's order, then enabled, then plugged, then the name."""
+    named = [place for place, wanted in enumerate(d.policy.prefer) if wanted in (r.host, r.name)]
+    return min(named, default=len(d.policy.prefer)), r.enabled is Tri.NO, bool(r.unplugged), r.name
+
+
+def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
+    agent = d.heard(host)
+    generation = agent.facts.database.generation if agent is not None else 0
+    why = limitation(d, host, old_master, agent)
+    if not why and claimed is not None and host not in claimed:
+        why = Reason(Cause.NO_CLAIM, "it has not answered the claim")
+    return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host), superseded(d, host))
+
+
+def _unplugged(d: Draft, host: HostId) -> tuple[str, ...]:
+    """What the last serving master did not see attached on this host."""
+    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    return next((item.unplugged_srs for seen in views for item in seen.hosts if item.host == host), ())
+
+
+def enabled(d: Draft, host: HostId) -> Tri:
+    """Whether the pool's database last had this host enabled, as the last serving master said."""
+    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    for seen in views:
+        for item in seen.hosts:
+            if item.host == host:
+                return Tri.YES if item.enabled else Tri.NO
+    return Tri.UNKNOWN
+
+
+def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | None) -> Reason | None:
+    """Why this host cannot be promoted now; None if it can."""
+    if {host, d.name(host)} & set(d.policy.never_promote):
+        return Reason(Cause.POLICY, "the policy never promotes it")
+    if why := unlisted_hosts.unlisted(d, host):
+        return Reason(Cause.UNLISTED, why)
+    if why := unlisted_hosts.in_no_copy(d, host):
+        return Reason(Cause.NOT_IN_COPIES, why)
+    if agent is None:
+        return Reason(Cause.NOT_HEARD, "its agent is not heard")
+    f = agent.facts
+    seen = [at for at in (f.observed.host, f.observed.xapi) if at is not None]
+    if seen and d.now - min(seen) > FACTS_FRESH_MS:
+        return Reason(Cause.OLD_FACTS, f"its facts are {(d.now - min(seen)) / 1000:.0f} s old")
+    if missing := [kind for kind in NEEDED if kind not in agent.hello.capabilities]:
+        return Reason(Cause.INCAPABLE, f"its agent {agent.hello.agent_version} cannot {missing[0]}", (missing[0],))
+    if f.database.ha_armed is not Tri.NO:
+        armed = f.database.ha_armed is Tri.YES
+        return Reason(Cause.HA, "xapi's HA is armed on it" if armed else "its HA flag cannot be read")
+    # safety: as the agent's gate has it; a tombstone of this very term was set by whoever succeeds this failover.
+    if f.tombstone is not None and f.tombstone.term >= _term(d):
+        why = f"it carries a tombstone of term {f.tombstone.term}, which this failover's term does not overrule"
+        return Reason(Cause.TOMBSTONE, why)
+    if f.role.pool_conf is not Role.MEMBER:
+        why = f"its pool.conf says {f.role.pool_conf.value}, not member"
+        return Reason(Cause.ROLE, why, (f.role.pool_conf.value,))
+    old = d.record.address_of(old_master)
+    if old and f.role.master_address != old:
+        why = f"its pool.conf names another master, {f.role.master_address}"
+        return Reason(Cause.FOLLOWS_ANOTHER, why, (f.role.master_address,))
+    if host in d.live.mute:
+        return Reason(Cause.NO_LOOK, "it does not answer the last look")
+    if f.database.generation == 0:
+        return Reason(Cause.NO_COPY, "it has no readable copy of the database")
+    claim = d.live.claims.get(host) if d.failover is not None else None
+    # The generation stands in a file of its own: it says nothing of a copy that is cut short or another pool's.
+    if claim is not None and claim.placements is not None and not claim.placements.readable:
+        return Reason(Cause.NO_COPY, f"its copy of the database cannot be used: {claim.placements.text}")
+    if f.database.rolling_upgrade is Tri.YES:
+        return Reason(Cause.UPGRADE, "a rolling upgrade is in progress")
+    return _resources(d, agent) or _version(d, agent, old_master)
+
+
+def _term(d: Draft) -> int:
+    """The term of the open failover, or that of the one that might be decided next."""
+    return d.failover.term if d.failover is not None else d.record.term + 1
+
+
+def _resources(d: Draft, agent: AgentState) -> Reason | None:
+    root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
+    if root is None:
+        return Reason(Cause.NO_ROOM, "its free disk space is not known")
+    if root.free_bytes < d.policy.min_root_free_bytes:
+        return Reason(Cause.NO_ROOM, f"its / is {root.used_percent:.0f} % full")
+    x = agent.facts.xapi
+    if x.socket_liveness is not Liveness.ANSWERS:
+        why = f"its xapi does not answer on the local socket ({x.socket_liveness.value})"
+        return Reason(Cause.XAPI, why, (x.socket_liveness.value,))
+    return None
+
+
+def _version(d: Draft, agent: AgentState, old_master: HostId) -> Reason | None:
+    """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
+    version, agents = agent.facts.xapi_version, d.live.agents
+    own = _dotted(version)
+    for host in d.record.hosts:
+        other = agents.get(host)
+        if not own or other is None or other.facts.xapi_version == version or host in (agent.hello.host, old_master):
+            continue
+        if _dotted(other.facts.xapi_version) > own:
+            why = f"its xapi {version} is older than {d.name(host)}'s {other.facts.xapi_version}"
+            return Reason(Cause.VERSION, why, (host,))
+    return None
+
+
+@lru_cache(maxsize=256)
+def _dotted(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit() and len(part) < 10)

@@ -1,0 +1,136 @@
+"""The evidence in lines for people: each fact with its age and who has seen it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.devices.power_view import view
+from poolwarden_collector.core.evidence.signs import (
+    answered,
+    foreign,
+    fresh_probe,
+    own_alive,
+    own_probe,
+    silence_of,
+    suspected,
+)
+from poolwarden_collector.core.evidence.verdict import OwnProbe
+from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
+from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.values import HostId, Ms, Tri
+from poolwarden_collector.core.state.transaction import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLine:
+    """One piece of evidence as a person reads it; ``value`` is yes, no, stale or unknown."""
+
+    subject: str
+    value: str
+    age_ms: Ms | None
+    witness: str
+    text: str
+
+
+def lines(d: Draft) -> tuple[EvidenceLine, ...]:
+    """The evidence as a person reads it, the most important first."""
+    master = suspected(d)
+    found: list[EvidenceLine] = []
+    if master:
+        found.append(_agent_line(d, master))
+        found.extend(_xapi_line(d, master))
+        found.extend(
+            _probe_line(d, host, probe)
+            for host in sorted(d.live.agents, key=d.name)
+            if host != master and (probe := _any_probe(d, host, master)) is not None
+        )
+        found.extend(_own_line(d, master))
+        found.append(_power_line(d, master))
+    for host in sorted(d.record.hosts, key=d.name):
+        if host != master:
+            found.append(_agent_line(d, host))
+            found.extend(_trouble_line(d, host, master))
+    return tuple(found)
+
+
+def _any_probe(d: Draft, host: HostId, master: HostId) -> Probe | None:
+    agent = d.agent(host)
+    return agent.facts.probe_of(master) if agent is not None else None
+
+
+def _agent_line(d: Draft, host: HostId) -> EvidenceLine:
+    agent, name = d.agent(host), d.name(host)
+    if agent is None:
+        return EvidenceLine(f"{name} agent", "unknown", None, "collector", "not heard since this collector's start")
+    age = silence_of(d, host)
+    if d.heard(host):
+        return EvidenceLine(f"{name} agent", "yes", age, "collector", f"last message {age / 1000:.1f} s ago")
+    value = "no" if age >= d.policy.vanished_after else "stale"
+    said = f", said goodbye: {agent.goodbye}" if agent.goodbye else ""
+    return EvidenceLine(f"{name} agent", value, age, "collector", f"silent for {age / 1000:.1f} s{said}")
+
+
+def _xapi_line(d: Draft, master: HostId) -> list[EvidenceLine]:
+    agent, name = d.agent(master), d.name(master)
+    if agent is None or not agent.reported:
+        return []
+    x = agent.facts.xapi
+    age = d.now - (agent.facts.observed.xapi or agent.last_heard)
+    value = "stale" if not d.heard(master) else ("yes" if x.liveness is Liveness.ANSWERS else "no")
+    said = f"TCP {x.liveness.value}, local socket {x.socket_liveness.value}"
+    return [EvidenceLine(f"{name} xapi", value, age, f"{name} agent", said)]
+
+
+def _probe_line(d: Draft, host: HostId, probe: Probe) -> EvidenceLine:
+    age = d.now - probe.probed_at
+    fresh = fresh_probe(d, host, probe.target) is not None
+    value = "stale" if not fresh else ("yes" if answered(probe) else "no")
+    standing = "" if host in d.record.standing else "; does not count: never reached it under this master"
+    if foreign(d, host, probe):
+        value, standing = "unknown", "; does not count: another certificate than this master's, somebody else's xapi"
+    since = f" for {(d.now - probe.unanswered_since) / 1000:.0f} s" if probe.unanswered_since is not None else ""
+    text = f"{probe.outcome.value}{since}{standing}"
+    return EvidenceLine(f"{d.name(probe.target)} xapi", value, age, f"{d.name(host)} probe", text)
+
+
+def _own_line(d: Draft, master: HostId) -> list[EvidenceLine]:
+    probe = d.live.own_probe
+    if probe is None or probe.host != master or not d.policy.collector_probe:
+        return []
+    value, text = ("yes" if probe.outcome is ProbeOutcome.ANSWERED else "no"), probe.outcome.value
+    if value == "yes" and not own_alive(d, master):
+        value, text = "unknown", f"{text}; does not count: another certificate than the members see"
+    elif value == "no" and own_probe(d, master) is OwnProbe.OFF:
+        text += "; does not count: it has not reached that xapi in this run"
+    return [EvidenceLine(f"{d.name(master)} xapi", value, d.now - probe.at, "collector probe", text)]
+
+
+def _power_line(d: Draft, master: HostId) -> EvidenceLine:
+    seen = view(d, master)
+    value = {Power.ON: "yes", Power.OFF: "no", Power.UNKNOWN: "unknown"}[seen.power]
+    age = d.now - seen.newest_at if seen.readings else None
+    return EvidenceLine(f"{d.name(master)} power on", value, age, "fence device", seen.why)
+
+
+def _trouble_line(d: Draft, host: HostId, master: HostId) -> list[EvidenceLine]:
+    agent = d.heard(host)
+    if agent is None:
+        return []
+    x = agent.facts.xapi
+    name = d.name(host)
+    if x.emergency is Tri.YES:
+        return [
+            EvidenceLine(
+                f"{name} attached",
+                "no",
+                None,
+                f"{name} agent",
+                f"emergency mode: {x.emergency_text or x.emergency_code}",
+            )
+        ]
+    if x.orphaned:
+        since = (d.now - x.orphaned_since) if x.orphaned_since is not None else None
+        return [
+            EvidenceLine(f"{name} attached", "no", since, f"{name} agent", "orphaned: its master does not answer it")
+        ]
+    return []

@@ -1,0 +1,335 @@
+"""Proofs: what makes a promotion permissible. Only the verifiers in this module can make one.
+
+Theory: a proof is a value of a class whose constructor needs a token that this module keeps; ``steps.py`` cannot
+promote without one. Each verifier returns a proof or a ``Refusal`` with the reason, never a boolean.
+
+* *power*: every device of the deciding level is bound to the host, and each gave two OFF readings (of two members,
+  where members run it and several can: device_runner.py) at least ``reading_gap`` apart (3 s), the newest at most
+  ``reading_fresh`` old (10 s), with no sign of life after the first of them began. Where this failover has switched it
+  off by a device that an operator's word alone makes this host's (an outlet cannot tell), every other host that was
+  heard then is heard since, in the same boot: an outlet of another machine takes that one's power, and reads OFF.
+* *toolstack*: the old master's own agent, in the same boot, holds its toolstack at the failover's term, sees it stopped
+  and its ports closed; and a prober that has reached that xapi under its present mastership is *refused* at TCP 443 or
+  80, by a probe of the last 10 s, and answered at neither. A timeout is no refusal: either may be filtered.
+* *rebooted*: the same machine in another boot, whose boot gate is shut at the failover's term. It only ever stands in
+  for power, once the promotion was intended.
+* *roles*: every host on record has answered a claim at this term and is a member by process and by pool.conf, or is
+  silent and off: by its power, or by a person's word (operator_confirmation.py). No pool.conf names any other host, and
+  a word about a silent one that it names is as fresh as a human proof. Then there is no master that could be harmed.
+* *human*: a named operator typed the host's name and how it was made safe, within ``human_proof_fresh``.
+
+Never: silence, refused connections alone, an unreachable BMC, an ``off`` that was not read back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from poolwarden_collector.core.devices.device_binding import tells
+from poolwarden_collector.core.devices.device_runner import independent
+from poolwarden_collector.core.devices.power_view import counting, deciding, is_bound, view
+from poolwarden_collector.core.evidence.operator_confirmation import confirmed, spoken
+from poolwarden_collector.core.model.host_facts import GateState, Liveness, ProbeOutcome
+from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.failover_record import Failover, Path, Step
+from poolwarden_collector.core.state.transaction import Draft
+
+_TOKEN = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no proof: a stable word, one sentence, and the devices or hosts that it is about."""
+
+    code: str
+    why: str
+    subjects: tuple[str, ...] = ()
+
+
+class Proof:
+    """That a host, in one boot, can act as master no more. Made by this module's verifiers alone."""
+
+    __slots__ = ("boot_id", "facts", "host", "kind")
+
+    def __init__(self, token: object, kind: str, host: HostId, boot_id: str, facts: dict[str, Any]) -> None:
+        if token is not _TOKEN:
+            raise TypeError("a Proof is made by a verifier of poolwarden_collector.core.evidence.proof")
+        self.kind = kind
+        self.host = host
+        self.boot_id = boot_id
+        self.facts = facts
+
+
+def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
+    """The power proof for this host and boot, or why there is none."""
+    if host in d.record.after.switches:
+        # safety: an `on` under way makes every OFF reading old; an `off` is read once it has a result.
+        return Refusal("SWITCHING", f"the power of {d.name(host)} is being switched")
+    now_view = view(d, host)
+    if now_view.power is Power.ON:
+        return Refusal("POWER_ON", now_view.why)
+    if now_view.power is Power.UNKNOWN:
+        return Refusal("POWER_UNKNOWN", now_view.why, now_view.subjects)
+    facts: list[dict[str, Any]] = []
+    first = d.now
+    for device in deciding(d, host):
+        pair = _two_off(d, device)
+        if isinstance(pair, Refusal):
+            return pair
+        first = min(first, pair[0].started_at)
+        # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
+        bond = d.record.devices.bonds.get(device.name)
+        if not is_bound(d, device.name, host) or bond is None or bond.boot_id != boot_id:
+            return Refusal(
+                "UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}", (device.name,)
+            )
+        facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
+    if (fallen := _fallen_silent(d, host, first)) is not None:
+        return fallen
+    return Proof(_TOKEN, "power", host, boot_id, {"readings": facts})
+
+
+def _fallen_silent(d: Draft, host: HostId, first: Ms) -> Refusal | None:
+    """Has another host gone since we switched this one off by devices that cannot tell which machine they switch?
+
+    ``first``: when the reading began that first read OFF since then.
+    """
+    failover = d.failover
+    if failover is None or failover.old_master != host or not failover.beside:
+        return None
+    attempted = {device for device, _ in failover.fence_attempts}
+    untold = [each.name for each in deciding(d, host) if each.name in attempted and not tells(d, each.name, host)]
+    if not untold:
+        return None
+    gone, awaited = [], []
+    for other, boot in failover.beside.items():
+        agent = d.agent(other)
+        if other not in d.record.hosts:
+            continue
+        if agent is None or agent.hello.boot_id != boot or (agent.last_heard < first and d.heard(other) is None):
+            gone.append(other)
+        elif agent.last_heard < first:
+            awaited.append(other)
+    if not gone:
+        names = ", ".join(d.name(each) for each in awaited)
+        return Refusal("STALE", f"whether {names} lives is still awaited") if awaited else None
+    # safety: its OFF may be another machine's, and the old master may run on.
+    names, by = ", ".join(d.name(each) for each in gone), ", ".join(untold)
+    why = (
+        f"{names} fell silent when {d.name(host)} was switched off by {by}, which cannot tell which machine it switches"
+    )
+    return Refusal("ANOTHER_FELL_SILENT", why, (*gone, *untold))
+
+
+def paired_since(d: Draft, host: HostId) -> Ms:
+    """When the reading began that first completed a pair of OFF readings; a last look must not be older."""
+    return max((_pair_start(d, device) for device in deciding(d, host)), default=d.now)
+
+
+def _pair_start(d: Draft, device: FenceDevice) -> Ms:
+    run = list(counting(d, device.name))
+    while any(reading.power is not Power.OFF for reading in run):
+        run.pop(0)
+    for later in run:
+        apart = later.started_at - run[0].ended_at >= d.policy.reading_gap
+        if apart and independent(d, device, run[0], later):
+            return later.started_at
+    return d.now
+
+
+def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | Refusal:
+    """The human proof for this host, or why there is none."""
+    if confirmed is None:
+        return Refusal("NO_CONFIRMATION", f"nobody has confirmed that {d.name(host)} is safe")
+    if d.live.human_at is None:
+        # safety: a confirmation from before this collector's start has an unknown age; a person must say it again.
+        return Refusal("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is from before the collector's restart")
+    age = d.now - d.live.human_at
+    if age > d.policy.human_proof_fresh:
+        return Refusal("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is {age // 60_000} min old")
+    power = view(d, host)
+    if power.power is Power.ON and not confirmed.get("despite_power_on"):
+        # safety: the machine's own power contradicts the word that it is off.
+        return Refusal("POWER_ON", f"{power.why}, after it was confirmed safe")
+    if d.live.contrary is not None and d.live.contrary[2] == host and d.live.contrary[0] > d.live.human_at:
+        return Refusal("LIFE_SEEN", f"{d.live.contrary[1]}, after it was confirmed safe")
+    return Proof(
+        _TOKEN, "human", host, boot_id, {key: confirmed[key] for key in ("by", "how", "typed") if key in confirmed}
+    )
+
+
+_OF_A_REBOOT = ("OTHER_MACHINE", "GATE_OPEN", "NOT_STOPPED")
+
+
+def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The proof that this failover can have now: of its own path, then by power, then by a reboot, then a person's."""
+    if failover.path is Path.ROLES:
+        return verify_roles(d, failover)
+    tried = []
+    if failover.path is Path.TOOLSTACK:
+        tried.append(verify_toolstack(d, failover))
+    tried.append(verify_power(d, failover.old_master, failover.old_boot))
+    if failover.step is Step.PROMOTING:
+        tried.append(verify_rebooted(d, failover))
+    if failover.human is not None:
+        tried.append(verify_human(d, failover.old_master, failover.old_boot, failover.human))
+    proof = next((found for found in tried if isinstance(found, Proof)), None)
+    if proof is not None:
+        return proof
+    # Of several refusals the one is told that says what is still missing on the way that is being gone.
+    rebooted = next((found for found in tried if isinstance(found, Refusal) and found.code in _OF_A_REBOOT), None)
+    spoken = failover.human is not None and failover.path is not Path.TOOLSTACK
+    told = rebooted or (tried[-1] if spoken else tried[0])
+    assert isinstance(told, Refusal)
+    return told
+
+
+def verify_toolstack(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The toolstack proof for the open failover, or why there is none."""
+    host = failover.old_master
+    name, agent, look = d.name(host), d.heard(host), d.live.look
+    if agent is None:
+        return Refusal("AGENT_LOST", f"the agent of {name} is not heard: whether its toolstack is held is not known")
+    if agent.hello.boot_id != failover.old_boot:
+        return Refusal("BOOTED", f"{name} has booted anew")
+    hold, seen_at = agent.facts.hold, agent.facts.observed.host
+    if hold is None or hold.term != failover.term:
+        return Refusal("NOT_HELD", f"the toolstack of {name} is not held at term {failover.term}")
+    if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
+        return Refusal("STALE", f"what {name}'s agent says of its toolstack is old")
+    if not hold.stopped or not hold.ports_closed or agent.facts.xapi.liveness is Liveness.ANSWERS:
+        return Refusal("NOT_STOPPED", f"the toolstack of {name} is held and not stopped: {hold.text or 'xapi answers'}")
+    if look is None or d.now - look.at > d.policy.reading_fresh:
+        return Refusal("NO_PROBE", f"no fresh probe of {name}'s closed port has been made")
+    if look.alive:
+        return Refusal("LIFE_SEEN", look.alive)
+    # safety: refused, not silent; and by someone who has been answered there under this master: it is no other host.
+    probers = [d.name(other) for other in look.refused if other in d.record.standing and other != host]
+    if _own_refused(d, host):
+        probers.append("the collector")
+    if not probers:
+        return Refusal("NO_PROBER", f"nobody who has reached {name}'s xapi before gets a refused connection there now")
+    facts = {"term": hold.term, "refused_to": probers, "probed_ms": look.at, "seen_ms": seen_at}
+    return Proof(_TOKEN, "toolstack", host, failover.old_boot, facts)
+
+
+def _own_refused(d: Draft, host: HostId) -> bool:
+    own = d.live.own_probe
+    if own is None or own.host != host or own.answered_at is None or not d.policy.collector_probe:
+        return False
+    return own.outcome is ProbeOutcome.REFUSED and d.now - own.at <= d.policy.reading_fresh
+
+
+def verify_rebooted(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The rebooted proof: this very machine, in another boot, behind a gate that is shut at this failover's term."""
+    host = failover.old_master
+    name, agent = d.name(host), d.heard(host)
+    if agent is None or agent.hello.boot_id == failover.old_boot:
+        return Refusal("NOT_REBOOTED", f"{name} has not been seen in another boot")
+    machine = agent.hello.machine.system_uuid
+    if not machine or machine != failover.old_machine:
+        return Refusal("OTHER_MACHINE", f"what calls itself {name} is not known to be the same machine")
+    gate, seen_at = agent.facts.boot_gate, agent.facts.observed.host
+    if gate is None or gate.state is not GateState.SHUT or gate.term < failover.term:
+        return Refusal("GATE_OPEN", f"{name} has booted anew, and its boot gate is not shut at term {failover.term}")
+    if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
+        return Refusal("STALE", f"what {name}'s agent says of its boot gate is old")
+    if agent.facts.xapi.process:
+        return Refusal("NOT_STOPPED", f"{name} has booted anew, and its xapi runs")
+    facts = {"boot_id": agent.hello.boot_id, "machine": machine, "gate_term": gate.term}
+    return Proof(_TOKEN, "rebooted", host, failover.old_boot, facts)
+
+
+def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
+    """The roles proof: nobody in the whole pool is master, by the word of every single host at this term."""
+    heard: dict[str, str] = {}
+    off: dict[HostId, str] = {}
+    for host in sorted(d.record.hosts, key=d.name):
+        agent = d.heard(host)
+        if agent is None:
+            off[host] = why_off(d, host)
+            if not off[host]:
+                return Refusal("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
+            continue
+        if host not in d.live.claims:
+            return Refusal("NO_CLAIM", f"{d.name(host)} has not answered the claim at term {failover.term}")
+        role, at = agent.facts.role, agent.facts.observed.host
+        if at is None or d.now - at > d.policy.reading_fresh:
+            return Refusal("STALE", f"what {d.name(host)}'s agent says of its role is old")
+        running_master = role.running is Role.MASTER or role.serves_as_master
+        unknown = role.running is Role.UNKNOWN and bool(agent.facts.xapi.process)
+        if role.pool_conf is not Role.MEMBER or running_master or unknown:
+            said = "may run" if unknown else "is set to run"
+            return Refusal("MAY_BE_MASTER", f"{d.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
+        heard[host] = role.master_address
+    known = {d.record.address_of(host) for host in heard}
+    # safety: who is followed is the likeliest master; an old word is enough for a silent member, not for it.
+    known |= {d.record.address_of(host) for host in off if _proven_off(d, host) or spoken(d, host) is not None}
+    for host, address in heard.items():
+        if address not in known:
+            return Refusal("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard or off")
+    facts: dict[str, Any] = {"followed": {d.name(host): address for host, address in heard.items()}}
+    facts |= {"off": {d.name(host): why for host, why in off.items()}} if off else {}
+    return Proof(_TOKEN, "roles", failover.old_master, failover.old_boot, facts)
+
+
+def why_off(d: Draft, host: HostId) -> str:
+    """Why this silent host cannot be the master, in one sentence; empty: it may be."""
+    if _proven_off(d, host):
+        return f"the power of {d.name(host)} reads OFF"
+    word = confirmed(d, host)
+    return f"{word.by} confirmed that {d.name(host)} is off: {word.how}" if word is not None else ""
+
+
+def _proven_off(d: Draft, host: HostId) -> bool:
+    return isinstance(verify_power(d, host, d.record.hosts[host].boot_id), Proof)
+
+
+def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:
+    """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
+    run: list[PowerReading] = []
+    name, lived = device.name, _lived_until(d, device.host)
+    for reading in reversed(counting(d, name)):
+        # safety: a run that began before the last sign of life may have read, and told, something from before it.
+        if reading.power is not Power.OFF or reading.started_at <= lived:
+            break
+        run.append(reading)
+    if not run:
+        return Refusal("POWER_UNKNOWN", f"fence device {name} does not read OFF")
+    newest = run[0]
+    if d.now - newest.true_at > d.policy.reading_fresh:
+        return Refusal("STALE", f"the last OFF reading of {name} is {(d.now - newest.true_at) / 1000:.0f} s old")
+    for earlier in run[1:]:
+        # safety: from the end of the earlier run to the start of the later one, so that they cannot be one answer.
+        if newest.started_at - earlier.ended_at >= d.policy.reading_gap and independent(d, device, earlier, newest):
+            return earlier, newest
+    return Refusal("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
+
+
+def _lived_until(d: Draft, host: HostId) -> Ms:
+    """When this host last gave a sign of life that is known: its agent's word, or an answer of its xapi; -1: never.
+
+    A probe that is answered now is judged elsewhere (intake.py): it may be somebody else's xapi that answers it.
+    """
+    seen = [-1]
+    if (own := d.live.own_probe) is not None and own.host == host and own.answered_at is not None:
+        seen.append(own.answered_at)
+    for other, agent in d.live.agents.items():
+        probe = agent.facts.probe_of(host)
+        if other == host and agent.reported:
+            seen.append(agent.last_heard)
+        elif probe is not None and probe.answered_at is not None and probe.outcome is not ProbeOutcome.ANSWERED:
+            seen.append(probe.answered_at)
+    return max(seen)
+
+
+def _of(d: Draft, reading: PowerReading) -> str:
+    """Where a member has read it: by another one, if there is one."""
+    return f" (the first was run by {d.name(reading.through)})" if reading.through else ""
+
+
+def _show(d: Draft, reading: PowerReading) -> dict[str, Any]:
+    through = {"through": reading.through} if reading.through else {}
+    return {"power": reading.power.value, "ended_ms": reading.ended_at, "text": reading.text, **through}

@@ -1,0 +1,402 @@
+"""Evidence: facts with an age and a witness, and the signs that the verdict reads from them.
+
+Rules
+-----
+* A fact is fresh only while the agent that states it is heard; an agent's last words are not evidence about now.
+* A witness of the master's xapi counts only if it has reached that xapi since its present master took the role
+  (*standing*, durable): a host that never had a route there would otherwise testify with every silence. Standing is
+  gained by an answer while that master's agent is heard, and remembers the certificate that was seen: an answer with
+  another one is somebody else's (private networks overlap) and tells nothing, neither life nor death. A certificate
+  that was really renewed is learned the same way, by the next answer while the agent is heard.
+* The collector's own probe has standing per run, and only for a certificate that a member has seen as well.
+* Silence is counted from when the last message arrived to when the newest that has been taken in arrived: a collector
+  that is late with reading is late, and nobody is silent for that. Facts grow old by the clock all the same.
+* Life is believed from any witness. Death is believed from none of them: only the power reading or a person says that.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.evidence import announcements
+from poolwarden_collector.core.evidence.proof import Proof, verify_power, why_off
+from poolwarden_collector.core.evidence.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
+from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
+from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.live import AgentState, Starts
+from poolwarden_collector.core.state.transaction import Draft
+
+FACTS_FRESH_MS: Ms = 20_000
+RESTLESS_STARTS = 3  # one start too many, and one that a person has made
+
+
+def suspected(d: Draft) -> HostId:
+    """The master whose state is judged: the open failover's old master until a successor is verified."""
+    failover = d.failover
+    if failover is not None and d.record.master == failover.old_master:
+        return failover.old_master
+    return d.record.master
+
+
+def silence_of(d: Draft, host: HostId) -> Ms:
+    """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
+    agent = d.agent(host)
+    return max(0, d.asof - (agent.last_heard if agent is not None else d.site.started_at))
+
+
+def serving(d: Draft) -> tuple[HostId, ...]:
+    """Hosts that now say, by their own login, that they serve as this pool's master."""
+    hosts = []
+    for host in sorted(d.live.agents):
+        agent = d.heard(host)
+        if agent is not None and agent.facts.role.serves_as_master:
+            hosts.append(host)
+    return tuple(hosts)
+
+
+def set_as_master(d: Draft) -> tuple[HostId, ...]:
+    """Heard hosts that are set to be master, whether they serve yet or not: by pool.conf, or by the running process.
+
+    A xapi that was told to become master restarts for minutes before it serves (xapi: ocaml/xapi/xapi_fuse.ml).
+    """
+    hosts = []
+    for host in sorted(d.live.agents):
+        agent = d.heard(host)
+        if agent is not None and Role.MASTER in (agent.facts.role.pool_conf, agent.facts.role.running):
+            hosts.append(host)
+    return tuple(hosts)
+
+
+def unowed_masters(d: Draft) -> tuple[HostId, ...]:
+    """Serving masters without those already superseded, whose tombstone is on its way (owed).
+
+    One that serves while its successor is off, by his power or an operator's word, counts: somebody has made it master
+    again, and its tombstone is over with that. While the successor is merely silent it does not: he may serve.
+    """
+    owed = {item.host for item in d.record.owed if item.what == "tombstone"}
+    acting = serving(d)
+    # safety: his power or a person's word alone ends a succession; a successor who is not heard may be serving.
+    gone = bool(owed & set(acting)) and not d.quiet and successor_off(d)
+    return tuple(host for host in acting if host not in owed or gone)
+
+
+def successor_off(d: Draft) -> bool:
+    """Is the master on record, whom others were to follow, off now: by its power, or by an operator's word that no sign
+    of life has ended (fenced_hosts.py)?
+    """
+    master = d.record.master
+    return bool(master) and master in d.record.hosts and d.heard(master) is None and bool(why_off(d, master))
+
+
+def signs(d: Draft) -> Signs:
+    """What the evidence shows now."""
+    master = suspected(d)
+    return Signs(
+        identity=bool(d.record.identity),
+        ha=_ha(d),
+        several_serve=len(unowed_masters(d)) > 1,
+        conflict=d.live.conflict is not None and d.now - d.live.conflict[0] >= d.policy.suspect_after,
+        disputed=_disputed(d, master),
+        hold=announcements.hold(d),
+        blind=bool(d.site.blind),
+        anyone_heard=any(d.heard(host) for host in d.live.agents),
+        master_known=bool(master),
+        agent=_agent(d, master),
+        xapi=_master_xapi(d, master),
+        witness=_witness_now(d, master),
+        own=own_probe(d, master),
+        off_twice=_off_twice(d, master),
+        member=_member(d, master),
+    )
+
+
+def _ha(d: Draft) -> Tri:
+    if d.record.ha_armed:
+        return Tri.YES
+    states = [agent.facts.database.ha_armed for host in d.live.agents if (agent := d.heard(host)) is not None]
+    return Tri.NO if states and all(state is Tri.NO for state in states) else Tri.UNKNOWN
+
+
+def _disputed(d: Draft, master: HostId) -> bool:
+    """Life was seen after an OFF reading, and the dispute is young."""
+    if d.live.contrary is None or d.live.contrary[2] != master:
+        return False
+    return d.now - d.live.contrary[0] < d.policy.vanished_after * 4
+
+
+def _broken(d: Draft, host: HostId) -> bool:
+    """Does this host say that its pool.conf is broken, and does it not serve either?"""
+    agent = d.heard(host)
+    if agent is None:
+        return False
+    return agent.facts.role.pool_conf is Role.BROKEN and not agent.facts.role.serves_as_master
+
+
+def _agent(d: Draft, master: HostId) -> Agent:
+    if master and d.heard(master):
+        return Agent.HEARD
+    silent = silence_of(d, master)
+    if silent >= d.policy.patience:
+        return Agent.MUTE
+    return Agent.SILENT if silent >= d.policy.vanished_after else Agent.LATE
+
+
+def _xapi(d: Draft, host: HostId) -> Xapi:
+    """A host's xapi as its own agent sees it, judged by how long it has been so."""
+    agent = d.heard(host)
+    if agent is None:
+        return Xapi.UNKNOWN
+    x, p = agent.facts.xapi, d.policy
+    at = agent.facts.observed.xapi
+    if at is not None and d.now - at > FACTS_FRESH_MS:
+        return Xapi.UNKNOWN  # the agent reports, but whoever looks at xapi there has stopped looking
+    if x.liveness is Liveness.ANSWERS and x.slow_ms and x.socket_liveness in (Liveness.ANSWERS, Liveness.SILENT):
+        return Xapi.SLOW
+    if x.liveness is Liveness.ANSWERS:
+        return Xapi.ANSWERS if x.socket_liveness is not Liveness.SILENT else Xapi.UNWELL
+    if x.liveness is Liveness.UNKNOWN or x.liveness_since is None:
+        return Xapi.UNKNOWN
+    age = d.now - x.liveness_since
+    if agent.facts.hold is not None:
+        return Xapi.DOWN  # held by a toolstack fence: it is not on its way back
+    if x.liveness is Liveness.DOWN:
+        return Xapi.DOWN if age >= p.xapi_down_after else Xapi.UNWELL
+    if x.liveness is Liveness.STARTING:
+        return Xapi.HUNG if age >= p.xapi_starting_limit else Xapi.UNWELL
+    both = x.socket_liveness is Liveness.SILENT and x.socket_since is not None
+    hung = both and min(age, d.now - (x.socket_since or d.now)) >= p.xapi_hung_after
+    return Xapi.HUNG if hung else Xapi.UNWELL
+
+
+def _master_xapi(d: Draft, master: HostId) -> Xapi:
+    """The master's xapi must not only answer: its own login must find it to be the pool's master.
+
+    Of a slow one that is not asked: what has not been answered yet is no denial. One that starts again and again, and
+    has not come to serve in the time of the slowest start, is down: each new process is young for itself alone.
+    """
+    seen, agent, since = _xapi(d, master), d.heard(master), d.live.unserved_since
+    if restless(d, master):
+        return Xapi.DOWN
+    if agent is None or seen is not Xapi.ANSWERS or agent.facts.role.serves_as_master:
+        return seen
+    long = since is not None and d.now - since >= d.policy.xapi_down_after
+    return Xapi.NOT_SERVING if long else Xapi.UNWELL
+
+
+def restless(d: Draft, master: HostId) -> bool:
+    """Does its xapi start again and again, and has it not come to serve in the time of the slowest start?"""
+    agent, since = d.heard(master), d.live.unserved_since
+    if agent is None or master != suspected(d) or since is None:
+        return False
+    failover = d.failover
+    known = failover is not None and failover.old_master == master and failover.restless
+    again = d.live.unserved_starts.count >= RESTLESS_STARTS and d.now - since >= d.policy.xapi_starting_limit
+    return (known or again) and _xapi(d, master) is Xapi.UNWELL
+
+
+def note_service(d: Draft) -> None:
+    """Remember since when the master on record has not been seen serving while its agent is heard, and how often its
+    xapi has started since.
+    """
+    agent = d.heard(suspected(d))
+    unserved = agent is not None and not agent.facts.role.serves_as_master
+    if not unserved and d.live.unserved_since is not None:
+        d.change(unserved_since=None, unserved_starts=Starts())
+    elif unserved and d.live.unserved_since is None:
+        d.change(unserved_since=d.now)
+    if agent is None:
+        return
+    process, live = agent.facts.xapi.process, d.live
+    if unserved and live.unserved_starts.other(process):
+        d.change(unserved_starts=live.unserved_starts.plus(process))
+    if live.unsteady_since is not None and live.unsteady_starts.other(process):
+        d.change(unsteady_starts=live.unsteady_starts.plus(process))
+
+
+def fresh_probe(d: Draft, witness_host: HostId, target: HostId) -> Probe | None:
+    """A heard host's newest probe of ``target``, if it is at most three probe rounds old."""
+    agent = d.heard(witness_host)
+    probe = agent.facts.probe_of(target) if agent is not None else None
+    limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
+    return probe if probe is not None and d.now - probe.probed_at <= limit else None
+
+
+def answered(probe: Probe) -> bool:
+    """Only an echo of system.isAlive is an answer (xapi: ocaml/xapi/xapi_http, gen_server.ml)."""
+    return probe.outcome is ProbeOutcome.ANSWERED
+
+
+def foreign(d: Draft, witness_host: HostId, probe: Probe) -> bool:
+    """Was this probe of the master answered with another certificate than the one that gave standing?"""
+    if probe.target != d.record.master or not answered(probe) or not probe.certificate:
+        return False
+    own = d.record.standing.get(witness_host)
+    known = {own} if own else known_certificates(d)
+    return bool(known) and probe.certificate not in known
+
+
+def known_certificates(d: Draft) -> set[str]:
+    """What members have seen the present master's xapi present while its agent was heard."""
+    return {certificate for certificate in d.record.standing.values() if certificate}
+
+
+def answered_by(d: Draft, witness_host: HostId, probe: Probe) -> bool:
+    """An answer of the probed xapi itself, not of somebody else at its address."""
+    return answered(probe) and not foreign(d, witness_host, probe)
+
+
+def twice_unanswered(probe: Probe) -> bool:
+    """Two probes in a row: one lost packet is no testimony."""
+    since = probe.unanswered_since
+    return not answered(probe) and since is not None and since < probe.probed_at
+
+
+def witness(d: Draft, master: HostId) -> Witness:
+    """What the members' probes of the master's xapi say together."""
+    probes = {
+        host: probe
+        for host in d.live.agents
+        if host != master and (probe := fresh_probe(d, host, master)) is not None and not foreign(d, host, probe)
+    }
+    if not probes:
+        return Witness.NONE
+    if any(answered(probe) for probe in probes.values()):
+        return Witness.ANSWERED
+    if not all(twice_unanswered(probe) for probe in probes.values()):
+        return Witness.NONE
+    return Witness.UNANSWERED if any(host in d.record.standing for host in probes) else Witness.UNCOUNTED
+
+
+def _witness_now(d: Draft, master: HostId) -> Witness:
+    """The same, without testimony from before a xapi that has only just begun to answer its own agent again."""
+    seen = witness(d, master)
+    return Witness.NONE if seen is Witness.UNANSWERED and _only_just_back(d, master) else seen
+
+
+def _only_just_back(d: Draft, master: HostId) -> bool:
+    """Does the master's xapi answer its own agent, but for less time than its members need to notice?"""
+    agent = d.heard(master)
+    if agent is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
+        return False
+    since = agent.facts.xapi.liveness_since
+    return since is None or d.now - since < d.policy.vanished_after
+
+
+def own_probe(d: Draft, master: HostId) -> OwnProbe:
+    probe = d.live.own_probe
+    limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
+    if not d.policy.collector_probe or probe is None or probe.host != master or d.now - probe.at > limit:
+        return OwnProbe.OFF
+    if probe.outcome is ProbeOutcome.ANSWERED:
+        return OwnProbe.ANSWERED if own_alive(d, master) else OwnProbe.OFF
+    # A collector without a route to TCP 443 would otherwise testify with every silence: it too needs standing.
+    standing = d.live.own_standing is not None and d.live.own_standing[0] == master
+    return OwnProbe.UNANSWERED if standing else OwnProbe.OFF
+
+
+def own_alive(d: Draft, host: HostId) -> bool:
+    """Did the collector's newest probe of this host get an answer of that very xapi?"""
+    probe = d.live.own_probe
+    if probe is None or probe.host != host or probe.outcome is not ProbeOutcome.ANSWERED:
+        return False
+    return own_certificate_fits(d, host, probe.certificate)
+
+
+def own_certificate_fits(d: Draft, host: HostId, certificate: str) -> bool:
+    """Is this what members have seen that master present? Where nothing is known, nothing contradicts it."""
+    known = known_certificates(d) if host == d.record.master else set()
+    return not known or not certificate or certificate in known
+
+
+def _off_twice(d: Draft, master: HostId) -> bool:
+    known = d.record.hosts.get(master)
+    return known is not None and isinstance(verify_power(d, master, known.boot_id), Proof)
+
+
+_BADNESS = (
+    Member.FINE,
+    Member.LATE,
+    Member.XAPI_DOWN,
+    Member.ORPHANED,
+    Member.EMERGENCY,
+    Member.LOST,
+    Member.VANISHED,
+    Member.BROKEN,
+)
+
+
+_MEMBER_XAPI = {
+    Xapi.ANSWERS: Member.FINE,
+    Xapi.SLOW: Member.FINE,
+    Xapi.UNWELL: Member.LATE,
+    Xapi.UNKNOWN: Member.LATE,
+    Xapi.DOWN: Member.XAPI_DOWN,
+    Xapi.HUNG: Member.XAPI_DOWN,
+    Xapi.NOT_SERVING: Member.FINE,
+}
+
+
+def member_state(d: Draft, host: HostId, master: HostId) -> Member:
+    """One member's state; a host that was never heard by this run is late until the quiet time is over."""
+    agent = d.heard(host)
+    if agent is not None:
+        if _broken(d, host):
+            return Member.BROKEN
+        if agent.facts.xapi.emergency is Tri.YES:
+            return Member.EMERGENCY
+        if agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER:
+            return Member.LATE if _only_just_back(d, master) else Member.ORPHANED
+        if follows_another(d, host, master):
+            fresh = d.now - d.live.master_since < d.policy.vanished_after
+            return Member.LATE if fresh else Member.ORPHANED
+        return _MEMBER_XAPI[_xapi(d, host)]
+    if silence_of(d, host) < d.policy.vanished_after or (d.quiet and host not in d.live.agents):
+        return Member.LATE
+    probes = [probe for other in d.live.agents if (probe := fresh_probe(d, other, host)) is not None]
+    return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
+
+
+def follows_another(d: Draft, host: HostId, master: HostId) -> HostId:
+    """The host of this pool that this heard member's pool.conf and xapi follow, where that is not ``master``; empty if
+    none.
+
+    Its xapi answers and no emergency is told, for what it reaches there answers as well; it is attached to nobody. A
+    pool.conf that has just been rewritten, before the restart that follows, is a change of master under way.
+    """
+    agent = d.heard(host)
+    if agent is None or not master or agent.facts.role.pool_conf is not Role.MEMBER:
+        return ""
+    role = agent.facts.role
+    named = role.master_address if role.running is Role.MEMBER and role.running_master_address else ""
+    if named != role.running_master_address:
+        return ""
+    others = (other for other in sorted(d.record.hosts) if other not in (host, master))
+    found = next((other for other in others if named and d.record.address_of(other) == named), "")
+    return "" if named == d.record.address_of(master) else found
+
+
+def settled(d: Draft, agent: AgentState, master: HostId) -> bool:
+    """Do pool.conf and the running process agree that this host is a member of ``master``?"""
+    role, address = agent.facts.role, d.record.address_of(master)
+    conf = role.pool_conf is Role.MEMBER and role.master_address == address
+    return conf and role.running is Role.MEMBER and role.running_master_address == address
+
+
+def _settled_and_down(d: Draft, host: HostId, master: HostId) -> bool:
+    agent = d.heard(host)
+    return agent is not None and settled(d, agent, master) and member_state(d, host, master) is Member.XAPI_DOWN
+
+
+def _member(d: Draft, master: HostId) -> Member:
+    """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble.
+
+    Once it runs as a member its xapi can fail as any other's: that is told.
+    """
+    awaited = {item.host for item in d.record.owed if item.what == "tombstone"}
+    failover = d.failover
+    if failover is not None and failover.step is Step.PROMOTED:
+        awaited |= {host for host in d.record.hosts if host not in failover.back}
+        if awaited - {master, failover.old_master}:
+            return Member.ORPHANED  # the new master serves, and its members are still on their way
+    awaited = {host for host in awaited if not _settled_and_down(d, host, master)}
+    states = [member_state(d, host, master) for host in d.record.hosts if host != master and host not in awaited]
+    return max(states, key=_BADNESS.index, default=Member.FINE)

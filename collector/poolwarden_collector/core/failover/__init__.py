@@ -1,0 +1,1 @@
+"""The failover, step by step: claim, candidate, fence, proof, last look, promotion, members, end."""

@@ -1,0 +1,1 @@
+"""What is owed after a failover, for days if need be."""

@@ -1,0 +1,311 @@
+"""Telling xapi that a host is dead: host.declare_dead, as owed work after a failover or at an operator's word.
+
+Theory: nothing else marks a dead host's VMs as halted, and its locks on disks outlive it (xapi:
+ocaml/xapi/xapi_host.ml, scripts/10resetvdis). Whoever declares a living host dead has its VMs started twice.
+
+Rules
+-----
+* Only on a power proof, made anew right before each order: two fresh OFF readings of devices bound to that very boot.
+  Never after a mere toolstack fence, whose VMs run on; after a human proof only where the power reads OFF all the same.
+* The VMs that the master's database places there are put on record first: afterwards it says that they are halted.
+* xapi tries to reach the host once, and once for each VM, while it still has it live: it is told at once only if that
+  stays under a minute, else when it has it dead itself, after ten minutes. An operator may have it sooner.
+* A closed failover does not wait for this, and the cool-down does not hold it.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.decision.database_contents import placements_of
+from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.devices.power_view import tries, view
+from poolwarden_collector.core.evidence.mastership import verified
+from poolwarden_collector.core.evidence.membership import follows, master_view
+from poolwarden_collector.core.evidence.proof import Proof, Refusal, verify_power
+from poolwarden_collector.core.evidence.signs import fresh_probe
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.order_results import Outcome, Placement, PlacementView
+from poolwarden_collector.core.model.orders import DeclareHostDead, Preconditions
+from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.followup_record import DeadHost
+from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
+from poolwarden_collector.core.state.transaction import Draft
+
+AGAIN_MS: Ms = 600_000
+ANSWER_MS: Ms = 300_000
+LEARN_MS: Ms = 60_000
+PENDING_MS: Ms = 8_000
+COST_LIMIT_MS: Ms = 60_000
+# What one attempt to connect to a dead host takes: no route is told at once, silence by the kernel's SYN retries.
+CONNECT_MS = {ProbeOutcome.UNREACHABLE: 4_000, ProbeOutcome.REFUSED: 1_000}
+SILENT_CONNECT_MS: Ms = 127_000
+
+
+def bury(d: Draft) -> None:
+    """Owe it after a failover with a power proof; do what is due for every host to which it is owed."""
+    _owe_after_failover(d)
+    for item in d.record.owed:
+        if item.what == "declare-dead" and item.host in d.record.after.dead:
+            _bury_one(d, d.record.after.dead[item.host])
+
+
+def wants_reading(d: Draft, host: HostId) -> bool:
+    """Is this host's power to be read now, for a declaration or for a VM's start?"""
+    if any(said.verb == "declare-dead" and said.host == host for said, _ in d.live.pending):
+        return True
+    queued = any(vm.host == host and vm.state == "queued" for vm in d.record.after.lost.values())
+    if queued and not attached_again(d, host):
+        return True
+    dead = d.record.after.dead.get(host)
+    owed = any(item.host == host and item.what == "declare-dead" for item in d.record.owed)
+    if dead is None or not owed or not dead.listed or dead.order or d.record.paused is not None:
+        return False
+    # The new master's members come first: each connection to the dead host would keep its xapi busy.
+    return d.failover is None and not d.quiet and not _too_early(d, dead) and d.now >= d.live.dead_again.get(host, 0)
+
+
+def proven_off(d: Draft, host: HostId, boot: str) -> Proof | Refusal:
+    """The power proof by readings of now: what was read for an earlier question is no answer to this one."""
+    newest = view(d, host).newest_at
+    if newest and d.now - newest > d.policy.reading_fresh:
+        return Refusal("STALE", f"the power of {d.name(host)} is being read")
+    return verify_power(d, host, boot)
+
+
+def attached_again(d: Draft, host: HostId) -> bool:
+    """Has this host come back, in another boot, as a member of the master?"""
+    master = verified(d)
+    return bool(master) and not _same_boot(d, host) and not follows(d, host, master)
+
+
+def _same_boot(d: Draft, host: HostId) -> bool:
+    known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
+    return known is not None and dead is not None and known.boot_id == dead.boot_id
+
+
+def _owe_after_failover(d: Draft) -> None:
+    failover = d.record.failover
+    if failover is None or failover.step not in (Step.PROMOTED, Step.CLOSED) or not d.policy.declare_dead:
+        return
+    if failover.proof is None or failover.proof.kind != "power":
+        return
+    host, boot = failover.old_master, failover.old_boot
+    known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
+    if known is None or known.boot_id != boot or d.heard(host) is not None or (dead and dead.boot_id == boot):
+        return
+    _owe(d, host, boot, "poolwarden", failover.candidate)
+
+
+def _owe(d: Draft, host: HostId, boot: str, by: str, master: HostId) -> None:
+    text = f"xapi is to be told that {d.name(host)} is dead"
+    d.note(Kind.OWED, text, by, host=host, what="declare-dead", successor=master, boot_id=boot, by=by)
+
+
+# ------------------------------------------------------------------------------------------------ one host
+
+
+def _bury_one(d: Draft, dead: DeadHost) -> None:
+    master, host = verified(d), dead.host
+    if d.heard(host) is not None or not _same_boot(d, host):
+        _no_longer(d, dead, f"{d.name(host)} is back")
+    elif not master or d.failover is not None and d.failover.old_master != host:
+        return
+    elif dead.order:
+        _learn(d, dead)
+    elif not dead.listed:
+        _list(d, dead, master)
+    elif wants_reading(d, host):
+        _prove_and_order(d, dead, master)
+
+
+def _no_longer(d: Draft, dead: DeadHost, why: str) -> None:
+    d.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what="declare-dead")
+    _resolve(d, dead.host, why)
+
+
+def _list(d: Draft, dead: DeadHost, master: HostId) -> None:
+    """Put on record what ran there, before the declaration makes it halted."""
+    loads = placements_of(d, master)
+    if loads is None:
+        return
+    name = d.name(dead.host)
+    if not loads.readable:
+        text = f"which VMs ran on {name} is not known: {loads.text}"
+        d.note(Kind.LOST_VMS, text, host=dead.host, vms=[])
+        return
+    lost = [{"vm": item.vm, "name": item.name or item.vm} for item in _ran_there(d, dead.host, loads)]
+    names = ", ".join(item["name"] for item in lost)
+    count = f"{len(lost)} VM{'s' if len(lost) != 1 else ''}"
+    text = f"{count} ran on {name}: {names}" if lost else f"no VM ran on {name}"
+    d.note(Kind.LOST_VMS, text, host=dead.host, vms=lost, generation=loads.generation)
+    if lost:
+        pool = d.record.name or d.record.pool
+        body = f"{text}. Where each can start: poolwarden start-lost {pool} --dry-run"
+        title = f"{pool}: {count} {'were' if len(lost) != 1 else 'was'} lost with {name}"
+        d.raise_alert(f"lost-{dead.host}/{dead.boot_id}", "critical", title, body, vms=[i["name"] for i in lost])
+
+
+def _ran_there(d: Draft, host: HostId, loads: PlacementView) -> list[Placement]:
+    running = {vm for other in d.live.agents if (a := d.heard(other)) is not None for vm in a.facts.domains or ()}
+    return [item for item in loads.placements if item.host == host and item.vm not in running]
+
+
+def _too_early(d: Draft, dead: DeadHost) -> bool:
+    """Would the declaration still keep the new master busy with trying to reach the dead one?"""
+    master = verified(d)
+    view = master_view(d, master) if master else None
+    item = next((each for each in view.hosts if each.host == dead.host), None) if view is not None else None
+    if item is None:
+        return True
+    if not item.live or dead.by != "poolwarden":
+        return False
+    probe = fresh_probe(d, master, dead.host)
+    each = CONNECT_MS.get(probe.outcome, SILENT_CONNECT_MS) if probe is not None else SILENT_CONNECT_MS
+    count = sum(1 for vm in d.record.after.lost.values() if vm.host == dead.host)
+    return (count + 1) * each > COST_LIMIT_MS
+
+
+def waits_for(d: Draft, host: HostId) -> str:
+    """What the declaration of this host waits for, in words."""
+    dead = d.record.after.dead.get(host)
+    if dead is None or not dead.listed:
+        return "its VMs are to be put on record first"
+    if dead.order:
+        return f"{d.name(dead.master)} is at it"
+    if d.failover is not None:
+        return f"after failover {d.failover.id}"
+    if not verified(d):
+        return "no verified master to tell it to"
+    if _too_early(d, dead):
+        return "until xapi itself has it dead: before, its trying to reach it would take long"
+    again = d.live.dead_again.get(host, 0) - d.now
+    return f"tried again in {again / 60_000:.0f} min" if again > 0 else "its power is being read"
+
+
+def _prove_and_order(d: Draft, dead: DeadHost, master: HostId) -> None:
+    agent = d.heard(master)
+    if agent is None or "declare_host_dead" not in agent.hello.capabilities:
+        _put_off(d, dead, Reason(Cause.INCAPABLE, f"the agent of {d.name(master)} cannot do it", (master,)))
+        return
+    proof = proven_off(d, dead.host, dead.boot_id)
+    if isinstance(proof, Refusal):
+        if proof.code in ("ONE_READING", "STALE") or (proof.code == "POWER_UNKNOWN" and not _exhausted(d, dead.host)):
+            return
+        _put_off(d, dead, Reason(Cause.NO_PROOF, proof.why, (proof.code,)))
+        return
+    order_id = d.fresh_id("declare-dead")
+    text = f"{d.name(master)} is to declare {d.name(dead.host)} dead: its power read OFF twice just now"
+    facts = {"host": dead.host, "order": order_id, "master": master, "proof": proof.facts}
+    d.note(Kind.DEAD_INTENT, text, dead.by, **facts)
+    # safety: the power proof is of this very pass, for the boot in which the host was lost; xapi halts its VMs by this.
+    pre = Preconditions(ha_off=True, pool_conf_in=(Role.MASTER,))
+    d.send(order_id, master, DeclareHostDead(dead.host), ORDER_VALID_MS, pre)
+
+
+def _exhausted(d: Draft, host: HostId) -> bool:
+    return not d.devices(host) or tries(d, host) >= d.policy.unknown_readings
+
+
+def _learn(d: Draft, dead: DeadHost) -> None:
+    answer, sent, name = answer_of(d, dead.master, dead.order), d.sent(dead.order), d.name(dead.host)
+    if answer is None:
+        since = sent.at if sent is not None else d.site.started_at
+        if d.now - since >= (ANSWER_MS if sent is not None else LEARN_MS):
+            _failed(d, dead, Reason(Cause.ANSWER, f"{d.name(dead.master)} has not answered", (dead.master,)))
+    elif answer.outcome is Outcome.DONE:
+        text = f"{d.name(dead.master)} has declared {name} dead: its VMs are halted, its locks on disks are cleared"
+        d.note(Kind.DECLARED_DEAD, text, host=dead.host, declared=True)
+        d.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what="declare-dead")
+        _resolve(d, dead.host, text)
+    else:
+        says = answer.text or answer.reason
+        _failed(d, dead, Reason(Cause.ANSWER, says, (dead.master, answer.outcome.value, answer.reason)))
+
+
+def _failed(d: Draft, dead: DeadHost, why: Reason) -> None:
+    d.note(Kind.DECLARED_DEAD, f"{d.name(dead.host)} was not declared dead: {why}", host=dead.host, declared=False)
+    _put_off(d, dead, why)
+
+
+def _put_off(d: Draft, dead: DeadHost, why: Reason) -> None:
+    """Not now: say why, try again in ten minutes."""
+    d.change(dead_again={**d.live.dead_again, dead.host: d.now + AGAIN_MS})
+    name, pool = d.name(dead.host), d.record.name or d.record.pool
+    _resolve(d, dead.host, "the reason has changed", but=why.key)
+    body = f"{name} is not declared dead, so its VMs cannot be started elsewhere: {why}. It is tried again by itself"
+    d.raise_alert(f"dead-{dead.host}/{why.key}", "warning", f"{pool}: {name} is not declared dead", body)
+
+
+def _resolve(d: Draft, host: HostId, text: str, but: str = "") -> None:
+    for key in d.open_alerts:
+        if key.startswith(f"{d.record.pool}/dead-{host}/") and (not but or not key.endswith(f"/{but}")):
+            d.resolve_alert(key, text)
+
+
+# ------------------------------------------------------------------------------------------------ at a word
+
+
+def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    """``declare-dead HOST``: read its power twice, then have xapi told; empty while the readings are awaited."""
+    host, name = said.host, d.name(said.host)
+    no = _refusal(d, said, verdict)
+    if no is not None:
+        return no
+    dead = d.record.after.dead.get(host)
+    if dead is not None and dead.declared and _same_boot(d, host):
+        return f"{name} is declared dead already"
+    boot = d.record.hosts[host].boot_id
+    proof = proven_off(d, host, boot)
+    if isinstance(proof, Refusal):
+        if proof.code == "POWER_ON":
+            step = f"If it is a wreck that still has power, switch it off first; poolwarden host show {name}"
+            return No("power-on", f"{proof.why}: a host that has power is not declared dead", step)
+        if proof.code == "UNBOUND" or not d.devices(host):
+            return No("no-proof", f"no proof that {name} is off: {proof.why}", _by_hand(d, host))
+        d.change(pending=(*d.live.pending, (said, d.now + PENDING_MS)))
+        return ""
+    _owe(d, host, boot, said.actor, verified(d))
+    return f"{name} reads OFF twice: xapi is told that it is dead; poolwarden start-lost POOL --dry-run lists its VMs"
+
+
+def too_late(d: Draft, said: OperatorSaid) -> No:
+    """The readings that a declaration waited for did not come in time."""
+    host, name = said.host, d.name(said.host)
+    known = d.record.hosts.get(host)
+    proof = proven_off(d, host, known.boot_id if known else "")
+    why = proof.why if isinstance(proof, Refusal) else "its power was not read twice in time"
+    return No("no-proof", f"no proof that {name} is off: {why}", "Try again: readings that have come still count.")
+
+
+def _by_hand(d: Draft, host: HostId) -> str:
+    return f"If you know that it is off, on the master: xe host-declare-dead uuid={host} --force"
+
+
+def _refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | None:
+    host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
+    if typed not in (name, host):
+        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+    if d.heard(host) is not None:
+        return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
+    if d.failover is not None:
+        return No("failover-open", f"failover {d.failover.id} is open: it is told by itself afterwards")
+    master = verified(d)
+    if not master:
+        return No("no-master", f"the pool is {verdict.word}: there is no verified master to tell it to")
+    if host not in d.record.hosts or host == master:
+        return No("wrong-host", f"{name} is the master" if host == master else f"{name} is no host of this pool")
+    if d.record.paused is not None:
+        return No("paused", f"the pool is paused: {d.record.paused}", "poolwarden resume POOL")
+    if d.quiet or deposed(d):
+        held = deposed(d)
+        return No("held", held.text if held is not None else "start-up quiet time")
+    if verdict is Verdict.HA_MANAGED:
+        return No("ha-armed", "xapi's HA is armed: it declares its dead itself")
+    if not d.record.hosts[host].boot_id:
+        return No("never-heard", f"the agent of {name} was never heard: its power proves nothing", _by_hand(d, host))
+    return None

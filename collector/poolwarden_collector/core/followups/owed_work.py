@@ -1,0 +1,174 @@
+"""What is owed to hosts that could not be reached: tombstones and repointing, kept until done, over days if need be.
+
+Rules
+-----
+* A superseded master that shows up gets its tombstone first, is then repointed, and loses the tombstone (same term)
+  once it is attached. The host that is master now is never given one.
+* A host that an open failover may make master, or has told to become it, is given nothing that is owed to an older
+  change of master: the tombstone of that change would be of the failover's own term, and would make it a member again.
+  What it is owed as a superseded host ends when it is the master.
+* A tombstone that stands on the verified master is of a lower term: it is cleared, or that host's next boot would find
+  its gate shut.
+* Owed work goes on during cool-down; only pause, an armed HA and the quiet time hold it.
+* Facts decide what is due, not memory: what somebody else has done meanwhile is simply found done, during a pause too.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.decision.repoint_check import may_be_pointed
+from poolwarden_collector.core.evidence.membership import follows
+from poolwarden_collector.core.evidence.signs import member_state, serving, settled
+from poolwarden_collector.core.evidence.verdict import Member
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.order_results import Outcome
+from poolwarden_collector.core.model.orders import Repoint, RestartXapi, SetTombstone
+from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.state.failover_record import REVERSIBLE, Step
+from poolwarden_collector.core.state.live import AgentState, Sent
+from poolwarden_collector.core.state.order_delivery import pursue
+from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.transaction import Draft
+
+RESTART_FROM_ATTEMPT = 3
+
+
+def withheld(d: Draft, host: HostId) -> str:
+    """Why this host is given nothing now that an older change of master owes it; empty if it may be.
+
+    Until the candidate is chosen it may be any host but the old master; from then on it is that one.
+    """
+    failover = d.failover
+    if failover is None or host == failover.old_master:
+        return ""
+    if failover.candidate == host:
+        return f"it is the candidate of failover {failover.id}"
+    return f"failover {failover.id} may promote it" if failover.step in REVERSIBLE else ""
+
+
+def find_done(d: Draft) -> None:
+    """What is found done by facts alone is no longer owed. Nothing is ordered by that: a pause does not hold it."""
+    for item in d.record.owed:
+        if item.what not in ("tombstone", "repoint") or d.heard(item.host) is None:
+            continue
+        name, master = d.name(item.host), d.name(d.record.master)
+        if item.host == d.record.master:
+            done = f"{name} is the master itself"
+            done = done if d.heard(item.host) and item.host in serving(d) else ""
+        elif follows(d, item.host, d.record.master) or _marked(d, item):
+            done = ""
+        elif item.what == "tombstone":
+            done = f"{name} is attached to {master} as a member, without a tombstone"
+        else:
+            done = f"{name} follows {master} now"
+        if done:
+            d.note(Kind.OWED_DONE, done, host=item.host, what=item.what)
+
+
+def _marked(d: Draft, item: Owed) -> bool:
+    """Does it carry the tombstone that is to be cleared before it is owed no more?"""
+    agent = d.agent(item.host)
+    return item.what == "tombstone" and agent is not None and agent.facts.tombstone is not None
+
+
+def _unmark_master(d: Draft) -> None:
+    """The verified master carries a tombstone: it was overruled by a higher term, and is cleared."""
+    host = d.record.master
+    agent = d.heard(host)
+    if agent is None or agent.facts.tombstone is None or serving(d) != (host,) or d.failover is not None:
+        return
+    term, name = agent.facts.tombstone.term, d.name(host)
+    text = f"clearing the tombstone of {name}: it serves as master, and the tombstone is of term {term}"
+    # safety: nobody else serves, and the record's term is that of this master: its promotion or its adoption.
+    base = f"unmark/{d.record.term}/{term}/{host}/{agent.hello.boot_id}"
+    pursue(d, base, agent, SetTombstone(host, "", clear=True), Kind.TOMBSTONE_INTENT, text, clear=True)
+
+
+def owed_work(d: Draft) -> None:
+    """Pay what is owed to every host that is heard again, towards a master that serves."""
+    _unmark_master(d)
+    for key in d.open_alerts:
+        host = key.removeprefix(f"{d.record.pool}/owed-")
+        if host != key and not any(item.host == host for item in d.record.owed):
+            d.resolve_alert(key, f"{d.name(host)} is back")
+    master = d.heard(d.record.master)
+    served = master is not None and master.facts.role.serves_as_master
+    for item in d.record.owed:
+        agent = d.agent(item.host)
+        if agent is None or not agent.connected or not agent.reported or item.host == d.record.master:
+            continue
+        # safety: the order to promote may be sent in this very pass: nothing may contradict it.
+        if withheld(d, item.host):
+            continue
+        if item.what == "tombstone":
+            _tombstone(d, item, agent, served)
+        elif item.what == "repoint" and served:
+            _owed_repoint(d, item, agent)
+
+
+def owed_id(item: Owed, what: str, agent: AgentState) -> str:
+    """The beginning of the ids of this owed work's orders: the same over restarts, another in another boot."""
+    return f"owed/{item.term}/{what}/{item.host}/{agent.hello.boot_id}"
+
+
+def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:
+    """Mark, repoint, clear; facts decide what is due: is it a settled member, is it attached, is it marked?"""
+    master = d.record.master
+    marked, member = agent.facts.tombstone is not None, settled(d, agent, master)
+    attached = not follows(d, item.host, master)
+    if attached or (not marked and not member):
+        word = "clearing the tombstone of" if attached else "setting the tombstone of"
+        base = owed_id(item, "clear" if attached else "tombstone", agent)
+        kind = SetTombstone(master, d.record.address_of(master), clear=attached)
+        pursue(d, base, agent, kind, Kind.TOMBSTONE_INTENT, f"{word} {d.name(item.host)}", clear=attached)
+    elif marked and served and agent.facts.hold is None and not _brought_back(d, item.host):
+        _owed_repoint(d, item, agent)
+
+
+def _brought_back(d: Draft, host: HostId) -> bool:
+    """Is this host one of the survivors whom the open failover itself repoints now?"""
+    failover = d.failover
+    return failover is not None and failover.step is Step.PROMOTED and host in failover.repointing
+
+
+def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
+    master = d.record.master
+    address = d.record.address_of(master)
+    if not follows(d, item.host, master) or settled(d, agent, master):
+        return
+    # safety: a right pool.conf is not enough. A tombstone writes it too, and until its process is replaced the xapi
+    # that was started as master serves on; only a running member lets go of this.
+    base = owed_id(item, "repoint", agent)
+    if not may_be_pointed(d, item.host):
+        return
+    if agent.facts.xapi.socket_liveness is Liveness.SILENT:
+        # Repointing is a call to its own xapi: one that hangs has to be restarted instead.
+        if member_state(d, item.host, master) is Member.XAPI_DOWN:
+            _owed_restart(d, item, agent, "it hangs and cannot be repointed so")
+        return
+    text = f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)"
+    pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
+    if d.sent(f"{base}.{RESTART_FROM_ATTEMPT}") is not None:
+        _owed_restart(d, item, agent, "repointing it has not helped")
+
+
+def _owed_restart(d: Draft, item: Owed, agent: AgentState, why: str) -> None:
+    """Restart its xapi, as a member that pool.conf makes it already."""
+    if agent.facts.role.pool_conf is not Role.MEMBER:
+        return
+    base = owed_id(item, "restart", agent)
+    done = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(f"{base}.") and _carried_out(sent)]
+    if len(done) < d.policy.xapi_restarts:
+        text = f"restarting the xapi of {d.name(item.host)}: {why}"
+        pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)
+    elif d.now - max((sent.at for sent in done), default=0) >= d.policy.xapi_restart_budget:
+        name, pool = d.name(item.host), d.record.name or d.record.pool
+        body = (
+            f"{name} does not come back as a member of {d.name(d.record.master)}: its xapi was restarted {len(done)} "
+        )
+        body += "times and does not follow. Look at xapi there (/var/log/xensource.log, xe-toolstack-restart)"
+        d.raise_alert(f"owed-{item.host}", "warning", f"{pool}: {name} is not back", body)
+
+
+def _carried_out(sent: Sent) -> bool:
+    return sent.result is not None and sent.result.outcome is Outcome.DONE

@@ -1,0 +1,215 @@
+"""What an operator may order, each answered with a reason; what he answers to questions is in answers.py.
+
+Rules
+-----
+* A confirmation is accepted for any silent host, and covers that host's silence in that boot alone (fenced_hosts.py).
+  It is refused while the host's agent or xapi answers, and while its power reads ON unless the operator says that he
+  knows. About the master that vanished it is a proof too, as long as nothing contradicts it, and decides a failover.
+* A command is journaled with its actor whether it is obeyed or refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from poolwarden_collector.core.decision import questions, unheard_members
+from poolwarden_collector.core.decision.database_contents import SPARE_THEM, at_stake, placements_of
+from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.decision.standstill import unblock
+from poolwarden_collector.core.evidence import announcements, fenced_hosts
+from poolwarden_collector.core.evidence.operator_confirmation import reads_on
+from poolwarden_collector.core.evidence.signs import serving, signs
+from poolwarden_collector.core.evidence.verdict import Verdict, judge
+from poolwarden_collector.core.followups import declare_dead, power_switch
+from poolwarden_collector.core.followups import lost_vms as lost
+from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.effects import Reply
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.reasons import Reason
+from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.values import Role, Tri
+from poolwarden_collector.core.operator import answers, attest_device
+from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, switchover
+from poolwarden_collector.core.recovery.master_restart import order_restart, restart_refusal
+from poolwarden_collector.core.state.transaction import Draft
+
+
+def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
+    """Obey or refuse one command, and answer it."""
+    handler = _VERBS.get(said.verb)
+    answer = (
+        handler(d, said, verdict) if handler else No("unknown-verb", f"{said.verb!r} is no command of this collector")
+    )
+    if isinstance(answer, No):
+        _refuse(d, said, answer)
+    elif answer:
+        d.do(Reply(said.request_id, True, _named(d, answer)))
+
+
+def _refuse(d: Draft, said: OperatorSaid, no: No) -> None:
+    d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
+    d.do(Reply(said.request_id, False, no.why, no.code, _named(d, no.next_step)))
+
+
+def _named(d: Draft, text: str) -> str:
+    """Every command in an answer names this pool, so that it can be typed as it stands."""
+    return re.sub(r"\bPOOL\b", d.record.name or d.record.pool, text)
+
+
+def _pause(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    if d.record.paused is not None:
+        return No("already-paused", f"the pool is paused already: {d.record.paused}", "poolwarden resume POOL")
+    reason = said.arg("reason") or f"by {said.actor}"
+    d.note(Kind.PAUSED, f"paused by {said.actor}: {reason}", said.actor, reason=reason)
+    return "paused: verdicts and alerts go on, nothing is done automatically until it is resumed"
+
+
+def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    if d.record.paused is None:
+        return No("not-paused", "the pool is not paused")
+    d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
+    if d.failover is not None and d.failover.blocked is Blocker.PAUSED:
+        unblock(d)
+    return "resumed: everything is judged anew from fresh evidence"
+
+
+def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    """The word that a silent host is off; about the master that vanished it decides a failover, or is its proof."""
+    refusal = _confirm_refusal(d, said)
+    if refusal is not None:
+        return refusal
+    host, name, how = said.host, d.name(said.host), said.arg("how")
+    fenced_hosts.confirm(d, host, said.actor, how, said.arg("typed_name"))
+    if d.record.planned is not None and d.record.planned.host == host:
+        announcements.end_planned(d, f"{said.actor} does not wait for {name} any more", said.actor)
+        verdict = judge(signs(d))
+    if adopt_master.adopt(d, verdict):
+        verdict = judge(signs(d))
+    if why := master_vanished.word_refusal(d, host, verdict):
+        return f"confirmed: {name} counts as off until it gives a sign of life; {why}"
+    master_vanished.by_word(d, host)
+    failover = d.failover
+    if failover is None:
+        return "confirmed"
+    asked = [host for host in unheard_members.unheard_alive(d) if host not in questions.accepted_unheard(d, failover)]
+    if asked:
+        which = unheard_members.said(d, tuple(asked))
+        return f"confirmed; before failover {failover.id} goes on one thing more is asked (poolwarden status): {which}"
+    return f"confirmed; failover {failover.id} goes on with a last look at every member"
+
+
+def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
+    """Why nobody may say that this host is off."""
+    host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
+    if host not in d.record.hosts:
+        return No("unknown-host", f"{name} is no host of this pool")
+    if typed not in (name, host):
+        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+    if not said.arg("how").strip():
+        return No("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
+    if (held := deposed(d)) is not None:
+        return No("held", held.text)
+    if d.heard(host) is not None:
+        return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
+    if why := fenced_hosts.lives(d, host):
+        return No("xapi-alive", f"{why}: it is not dead", "poolwarden explain POOL")
+    if host not in d.live.agents and d.quiet:
+        # Its agent may be on its way back to this collector.
+        left = (d.quiet_until - d.now) / 1000
+        return No("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
+    if reads_on(d, host) and said.arg("despite_power_on") != "yes":
+        step = (
+            f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."
+        )
+        return No("power-on", f"the power of {name} reads ON", step)
+    return None
+
+
+def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+    host, name = said.host, d.name(said.host)
+    agent = d.heard(host)
+    if agent is None:
+        return No("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
+    if agent.facts.database.ha_armed is not Tri.NO or verdict is Verdict.HA_MANAGED:
+        return No(
+            "ha-armed", f"xapi's HA is armed on {name} (or its flag cannot be read): a restart can make it fence itself"
+        )
+    if agent.facts.role.pool_conf is Role.MASTER:
+        placements = placements_of(d, host)
+        if placements is None:
+            pending = (said, d.now + 8_000)
+            d.change(pending=(*d.live.pending, pending))
+            return ""
+        refusal = restart_refusal(d, host, placements)
+        if refusal:
+            return No(
+                "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
+            )
+    elif serving(d) == (d.record.master,):
+        # safety: a member's new xapi terminates what its master's database does not place there; the word named no VM.
+        kills = at_stake(d, host)
+        if kills is None:
+            d.change(pending=(*d.live.pending, (said, d.now + 8_000)))
+            return ""
+        if kills:
+            if isinstance(kills, Reason):
+                return No("unsafe", f"restarting the xapi of {name} is not safe: {kills}", "poolwarden explain POOL")
+            lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
+            return No("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
+    order_restart(d, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
+    return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
+
+
+def pending_commands(d: Draft, verdict: Verdict) -> None:
+    """Commands that waited for evidence: try again, give up after their time."""
+    waiting, d_pending = d.live.pending, ()
+    d.change(pending=d_pending)
+    for said, until in waiting:
+        if d.now < until:
+            before = len(d.live.pending)
+            command(d, said, verdict)
+            if len(d.live.pending) > before:
+                kept = (*d.live.pending[:-1], (said, until))
+                d.change(pending=kept)
+        else:
+            _refuse(d, said, _TOO_LATE.get(said.verb, _too_late)(d, said))
+
+
+def _restart_too_late(d: Draft, said: OperatorSaid) -> No:
+    why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
+    return No("no-evidence", why, "Try again; look at poolwarden explain POOL.")
+
+
+def _too_late(d: Draft, said: OperatorSaid) -> No:
+    """Of any command that waits for evidence and has no words of its own: total, so that no step ever fails for one."""
+    why = f"what {said.verb} rests on could not be read in time"
+    return No("no-evidence", why, "Try again; poolwarden explain POOL shows who is not heard.")
+
+
+_TOO_LATE: dict[str, Callable[[Draft, OperatorSaid], No]] = {
+    "restart-xapi": _restart_too_late,
+    "declare-dead": declare_dead.too_late,
+    "start-lost": lost.too_late,
+    "fence-test": power_switch.test_too_late,
+    "release": adopted_holds.too_late,
+}
+_VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "confirm-fenced": _confirm,
+    "restart-xapi": _restart,
+    "designate": switchover.command,
+    "declare-dead": declare_dead.command,
+    "start-lost": lost.command,
+    "fence-on": power_switch.command_on,
+    "fence-off": power_switch.command_off,
+    "fence-test": power_switch.command_test,
+    "fence-bind": attest_device.command_bind,
+    "failover-to": switchover.failover_to,
+    "approve": answers.approve,
+    "deny": answers.deny,
+    "acknowledge": answers.acknowledge,
+    "release": adopted_holds.command,
+}

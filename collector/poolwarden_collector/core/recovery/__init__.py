@@ -1,0 +1,1 @@
+"""What is tried before and instead of a failover, and what brings hosts back."""

@@ -1,0 +1,38 @@
+"""Taking a master that nobody has seen serve for the one on record (configured_master.py says which host that is)."""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.evidence.configured_master import named
+from poolwarden_collector.core.evidence.signs import suspected
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.failover.ending import abort
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.state.failover_record import REVERSIBLE
+from poolwarden_collector.core.state.transaction import Draft
+
+_GROUNDS = (Verdict.NO_MASTER, Verdict.VANISHED, Verdict.UNWITNESSED)
+
+
+def adopt(d: Draft, verdict: Verdict) -> bool:
+    """Take the named master for the one on record where nobody serves, and end a failover that is about another; True
+    if that was done.
+    """
+    failover = d.failover
+    if d.quiet or verdict not in _GROUNDS or (failover is not None and failover.step not in REVERSIBLE):
+        return False
+    host = named(d)
+    if not host or host == suspected(d):
+        return False
+    before = d.record.master
+    followers = ", ".join(d.name(other) for other in sorted(d.record.hosts, key=d.name) if d.heard(other))
+    what = f"{d.name(host)} is the master of {followers} by their pool.conf, and was never seen serving"
+    if failover is not None:
+        abort(d, what)
+    term = d.record.term + 1
+    data = {"host": host, "before": before}
+    d.write(Entry(Kind.MASTER_NAMED, f"{what}: its loss is judged now; the term is {term}", data, "", term))
+    d.change(master_since=d.now, human_at=None)
+    if before and d.heard(before) is None:
+        text = f"{d.name(before)} is owed a tombstone: it was the master before {d.name(host)}, and may not know it"
+        d.note(Kind.OWED, text, host=before, what="tombstone", successor=host)
+    return True

@@ -1,0 +1,298 @@
+"""Repairing one member while a master serves: repoint it, restart its xapi, or say why neither would help.
+
+Rules
+-----
+* Only while exactly one verified master serves, no failover is open and nothing is announced; one member at a time.
+  The cool-down does not matter: a repair moves no role. In mode ask it is asked first.
+* pool.conf that names another address than the master's is repointed. One that names the right address is restarted
+  only if the member reaches the master from where it is: where it does not, the network is at fault, and a xapi that
+  restarts without its master blocks in its start (xapi: ocaml/xapi/xapi.ml, DB calls before the emergency flag).
+* Both restart xapi, which terminates every running VM that the master's database does not place there. So the forecast
+  is asked first, and where it is not empty, or is not known, a person decides.
+* At most ``xapi_restarts`` restarts and as many repointings; then it is said what was tried. They count until the
+  member has been fine for ten minutes.
+* What no restart heals is only told, in plain words (``HOPELESS``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.decision import questions
+from poolwarden_collector.core.decision.database_contents import at_stake
+from poolwarden_collector.core.decision.kill_forecast import Kill
+from poolwarden_collector.core.decision.permission import firm_refusal
+from poolwarden_collector.core.evidence.mastership import verified
+from poolwarden_collector.core.evidence.signs import answered, fresh_probe, member_state, settled
+from poolwarden_collector.core.evidence.verdict import Member, Verdict
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.orders import OrderKind, Preconditions, Repoint, RestartXapi
+from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
+from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
+from poolwarden_collector.core.state.question_record import Ask, Needs, Question
+from poolwarden_collector.core.state.transaction import Draft
+
+FORGOTTEN_MS: Ms = 600_000
+SETTLED_MS: Ms = 30_000
+
+# Verdicts under which a member may be repaired: the master is fine and nothing was announced.
+PERMITTING = frozenset(
+    {
+        Verdict.HEALTHY,
+        Verdict.AGENT_LOST,
+        Verdict.MEMBER_VANISHED,
+        Verdict.MEMBER_EMERGENCY,
+        Verdict.MEMBER_ORPHANED,
+        Verdict.MEMBER_XAPI_DOWN,
+        Verdict.ROLE_BROKEN,
+    }
+)
+
+HOPELESS = {
+    "HOST_UNKNOWN_TO_MASTER": "the master does not know this host: it was ejected or forgotten, join it anew",
+    "SESSION_AUTHENTICATION_FAILED": "its pool secret differs from the master's: compare /etc/xensource/ptoken",
+    "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR": "its xapi is newer than the master's, update that first",
+    "HOST_HAS_NO_MANAGEMENT_IP": "it has no management address: xe host-management-reconfigure on it",
+    "HA_POOL_IS_ENABLED_BUT_HOST_IS_DISABLED": "HA is on in the pool and off on it: xapi's HA has to be mended first",
+    "HA_HOST_CANNOT_ACCESS_STATEFILE": "it does not reach the HA statefile: its storage has to be mended first",
+    "HA_HEARTBEAT_DAEMON_STARTUP_FAILED": "xapi's HA daemon does not start on it: see /var/log/xha.log there",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What helps a member: ``act`` is repoint, restart, ask (a person must decide) or tell (nothing here helps)."""
+
+    act: str
+    why: Reason
+
+
+def repair(d: Draft, verdict: Verdict) -> None:
+    """Look at every member; repair the first that can be, say of the others why not."""
+    master = verified(d)
+    _note_troubles(d, master)
+    _note_repaired(d, master)
+    if d.quiet or d.failover is not None or d.record.paused is not None:
+        return
+    if not master:
+        _tell_broken(d)
+        return
+    if d.now - d.live.master_since < SETTLED_MS:
+        return
+    planned = d.record.after.designation is not None
+    may_act = verdict in PERMITTING and not planned and not firm_refusal(d)
+    for host in sorted(d.live.troubles, key=d.name):
+        if d.now - d.live.troubles[host] < d.policy.member_restart_after:
+            continue
+        remedy = diagnose(d, host, master)
+        if remedy.act == "tell":
+            _say(d, host, remedy.why)
+        elif may_act and not _busy(d, host):
+            _treat(d, host, master, remedy)
+
+
+def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
+    """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
+    host, master, firm = question.host, verified(d), firm_refusal(d)
+    refusal = firm.text if firm is not None else ""
+    if not refusal and (not master or verdict not in PERMITTING or d.failover is not None):
+        refusal = f"the pool is {verdict.word} now"
+    if not refusal and host not in d.live.troubles:
+        refusal = f"{d.name(host)} is in no trouble any more"
+    if refusal or _busy(d, host):
+        return No("held", refusal or "a repair is under way")
+    remedy = diagnose(d, host, master)
+    if remedy.act == "tell":
+        return No("unsafe", f"{d.name(host)} is not repaired: {remedy.why}")
+    kills = at_stake(d, host)
+    if kills is None:
+        return None
+    if isinstance(kills, Reason):
+        return No("unsafe", f"{d.name(host)} is not repaired: {kills}")
+    if kills:
+        # safety: asked as it stands now; the yes is to the VMs that its question named, and to no others.
+        _ask(d, host, remedy, kills, at_once=True)
+        if (anew := questions.asked_no_more(d, question)) is not None:
+            return anew
+    if len(kills) > kill:
+        names = ", ".join(item.name for item in kills)
+        step = questions.approve_command(question.id, Needs(kill=len(kills)))
+        return No(
+            "more-at-stake", f"its xapi would kill {len(kills)} running VMs there: {names}; accepted: {kill}", step
+        )
+    _order(d, host, master, remedy)
+    return f"{d.name(host)} is being repaired ({remedy.act}): {remedy.why}"
+
+
+def _busy(d: Draft, host: HostId) -> bool:
+    """Is a repair under way, of this member or of another one that is still in trouble?"""
+    if d.live.repairing is None:
+        return False
+    other, at = d.live.repairing
+    return (other == host or other in d.live.troubles) and d.now - at < d.policy.member_restart_after
+
+
+# ------------------------------------------------------------------------------------------------ seeing
+
+
+def _note_troubles(d: Draft, master: HostId) -> None:
+    """Since when is which heard member not what it should be? Nothing is known while no master serves."""
+    found = {host: d.live.troubles.get(host, d.now) for host in d.record.hosts if _in_trouble(d, host, master)}
+    if found != d.live.troubles:
+        d.change(troubles=found)
+
+
+def _in_trouble(d: Draft, host: HostId, master: HostId) -> bool:
+    agent = d.heard(host)
+    if agent is None or not master or host == master:
+        return False
+    f = agent.facts
+    if f.hold is not None or f.role.pool_conf in (Role.MASTER, Role.UNKNOWN):
+        return False
+    # Whoever is still on the way to this master is owed that; once it runs as a member nobody else looks after it.
+    if any(item.host == host for item in d.record.owed) and not settled(d, agent, master):
+        return False
+    if f.role.pool_conf is Role.BROKEN:
+        return True
+    return member_state(d, host, master) in (Member.ORPHANED, Member.EMERGENCY, Member.XAPI_DOWN)
+
+
+def _note_repaired(d: Draft, master: HostId) -> None:
+    """A member that was repaired and is fine: say so once, and forget what was tried after ten minutes of it."""
+    fine = {
+        host: d.live.mended.get(host, d.now)
+        for host in d.record.after.repairs
+        if master and d.heard(host) is not None and host not in d.live.troubles
+    }
+    for host, since in fine.items():
+        tried = ", ".join(d.record.after.repairs[host])
+        if host not in d.record.after.repaired and d.now - since >= d.policy.suspect_after:
+            d.note(Kind.REPAIRED, f"{d.name(host)} is attached to its master again; tried: {tried}", host=host)
+            _resolve(d, host, f"{d.name(host)} is attached to its master again")
+        elif d.now - since >= FORGOTTEN_MS:
+            d.note(Kind.REPAIRED, f"{d.name(host)} has been fine for ten minutes", host=host, over=True)
+    for host in d.record.hosts:
+        if master and d.heard(host) is not None and host not in d.live.troubles and host not in d.record.after.repairs:
+            _resolve(d, host, f"{d.name(host)} is fine again")
+    if fine != d.live.mended:
+        d.change(mended=fine)
+
+
+# ------------------------------------------------------------------------------------------------ judging
+
+
+def diagnose(d: Draft, host: HostId, master: HostId) -> Remedy:
+    """What would help this member, which is in trouble, and why."""
+    agent, address = d.heard(host), d.record.address_of(master)
+    assert agent is not None
+    f, code = agent.facts, agent.facts.xapi.emergency_code if agent.facts.xapi.emergency is Tri.YES else ""
+    if f.role.pool_conf is Role.BROKEN:
+        broken = f"its pool.conf says broken, after a change of master that failed on it; {_broken(address)}"
+        return Remedy("ask", Reason(Cause.BROKEN, broken))
+    if code in HOPELESS:
+        return Remedy("tell", Reason(Cause.HOPELESS, f"{code}: {HOPELESS[code]}", (code,)))
+    if f.role.master_address != address:
+        if f.xapi.socket_liveness in (Liveness.DOWN, Liveness.SILENT):
+            # Repointing is a call to its own xapi: a dead or hung one has to be started first.
+            dead = f"its xapi is {f.xapi.socket_liveness.value} and cannot be repointed so"
+            return _rung(d, host, "restart", Reason(Cause.XAPI, dead, (f.xapi.socket_liveness.value,)))
+        names = f"its pool.conf names {f.role.master_address or 'nobody'}, not {address}"
+        return _rung(d, host, "repoint", Reason(Cause.ADDRESS, names, (f.role.master_address, address)))
+    probe = fresh_probe(d, host, master)
+    if probe is None or not answered(probe):
+        why = probe.outcome.value if probe is not None else "no fresh probe"
+        unreached = f"it does not reach the master at {address} ({why}): its network has to be mended"
+        return Remedy("tell", Reason(Cause.UNREACHED, unreached, (address,)))
+    return _rung(d, host, "restart", _complaint(agent, code))
+
+
+def _complaint(agent: AgentState, code: str) -> Reason:
+    x = agent.facts.xapi
+    if code:
+        return Reason(Cause.XAPI, f"it is in emergency mode ({code}) although it reaches its master", (code,))
+    if x.liveness is not Liveness.ANSWERS or x.socket_liveness is Liveness.SILENT:
+        silent = f"its xapi does not answer (TCP {x.liveness.value}, local socket {x.socket_liveness.value})"
+        return Reason(Cause.XAPI, silent, (x.liveness.value, x.socket_liveness.value))
+    return Reason(Cause.XAPI, "its xapi is detached although it reaches its master")
+
+
+def _broken(address: str) -> str:
+    return f"on it: xe pool-emergency-reset-master master-address={address}"
+
+
+def _rung(d: Draft, host: HostId, act: str, why: Reason) -> Remedy:
+    """The remedy, unless it was tried often enough."""
+    tried = d.record.after.repairs.get(host, ())
+    if tried.count(act) < d.policy.xapi_restarts:
+        return Remedy(act, why)
+    in_vain = f"{why}; tried without lasting help: {', '.join(tried)}"
+    return Remedy("tell", Reason(Cause.IN_VAIN, in_vain, (act, why.key)))
+
+
+# ------------------------------------------------------------------------------------------------ acting
+
+
+def _treat(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
+    """Carry the remedy out if it kills nobody and the mode allows it; else ask."""
+    # safety: either remedy restarts its xapi, which terminates VMs that the master's database does not place there.
+    kills = at_stake(d, host)
+    if kills is None:
+        return
+    if isinstance(kills, Reason):
+        _say(d, host, kills.within(f"{remedy.why}; {kills}"))
+    elif kills or remedy.act == "ask" or d.policy.mode == "ask":
+        _ask(d, host, remedy, kills)
+    else:
+        _order(d, host, master, remedy)
+
+
+def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
+    order_id, address = d.fresh_id("repair"), d.record.address_of(master)
+    restart = remedy.act == "restart"
+    intent = Kind.RESTART_INTENT if restart else Kind.REPOINT_INTENT
+    word = "restarting the xapi of" if restart else f"repointing to {d.name(master)} at {address}:"
+    d.note(intent, f"{word} {d.name(host)}: {remedy.why}", host=host, order=order_id, repair=True)
+    kind: OrderKind = RestartXapi() if restart else Repoint(address)
+    member = (Role.MEMBER,) if restart else (Role.MEMBER, Role.BROKEN)
+    d.change(repairing=(host, d.now))
+    d.send(order_id, host, kind, ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=member))
+
+
+def _say(d: Draft, host: HostId, why: Reason) -> None:
+    """An alert per member and reason; a new reason takes the place of the old one."""
+    key, pool = f"repair-{host}/{why.key}", d.record.name or d.record.pool
+    for old in d.open_alerts:
+        if old.startswith(f"{d.record.pool}/repair-{host}/") and old != f"{d.record.pool}/{key}":
+            d.resolve_alert(old, "the reason has changed")
+    d.raise_alert(key, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
+
+
+def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
+    word = "repointing it" if remedy.act in ("repoint", "ask") else "restarting its xapi"
+    held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
+    lost = tuple(f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills)
+    cost = f" and would kill {len(kills)} running VMs there: {', '.join(kill.name for kill in kills)}" if kills else ""
+    what = f"{d.name(host)}: {remedy.why}; {word} would help{cost}{held}"
+    vms, needs = tuple(kill.vm for kill in kills), Needs(kill=len(kills))
+    questions.ask(d, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
+
+
+def _resolve(d: Draft, host: HostId, text: str) -> None:
+    for key in d.open_alerts:
+        if key.startswith(f"{d.record.pool}/repair-{host}/"):
+            d.resolve_alert(key, text)
+
+
+def _tell_broken(d: Draft) -> None:
+    """No master serves and a host's pool.conf says broken: what a person has to do, in commands."""
+    for host in sorted(d.record.hosts, key=d.name):
+        agent = d.heard(host)
+        if agent is not None and agent.facts.role.pool_conf is Role.BROKEN:
+            why = "its pool.conf says broken, after a change of master that failed, and no host serves as master. "
+            why += "On the host that shall be master: xe pool-emergency-transition-to-master; then on every other "
+            why += "one: xe pool-emergency-reset-master master-address=ADDRESS"
+            _say(d, host, Reason(Cause.BROKEN, why, ("no-master",)))

@@ -1,0 +1,200 @@
+"""Members whose agent is not heard are told who their master is by the new master's own xapi.
+
+Theory
+------
+A member is repointed by its own agent. Where there is none, xapi has a call on the new master, pool.recover_slaves: it
+logs in at every other host on record, one after the other, and has it follow (xapi: ocaml/xapi/xapi_pool.ml). The call
+asks nobody: a live old master is demoted by it like any member, and each xapi that obeys restarts, and terminates the
+running VMs that the new master's database does not place there.
+
+Rules
+-----
+* It is owed work: a repointing that waits for an agent. Towards a verified master whose agent is heard, while no
+  failover is open.
+* Its xapi is asked whom it follows, by the agents that are heard. One that names another address needs telling; one
+  that names the new master's is back, and is owed nothing. Whoever has only just booted is waited for: its agent comes.
+* Everybody whom the call would reach is accounted for: attached to the new master (by its agent's word or its xapi's
+  own), proven off, or one of those that need telling. Whoever is on the way by its own agent is waited for; one host of
+  which nothing is known, the old master above all, and it is not called. Nor is it where somebody answers at the
+  address that they follow, and that is no host's of the pool.
+* Nobody sees which VMs run on such a member. A copy that is as new as the last file proves nothing of them: xapi writes
+  its file up to five minutes after a VM has moved. So a person is asked, who can look there; his yes is to these hosts.
+* One call to one yes. What has come of it is seen by their xapis' own word, within ``FOLLOWS_WITHIN_MS``; then it is
+  asked anew.
+"""
+
+from __future__ import annotations
+
+from poolwarden_collector.core.decision import questions, unheard_members
+from poolwarden_collector.core.decision.permission import firm_refusal
+from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence.membership import entry_of, follows
+from poolwarden_collector.core.evidence.proof import why_off
+from poolwarden_collector.core.evidence.signs import serving
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import PoolHost
+from poolwarden_collector.core.model.order_results import Said
+from poolwarden_collector.core.model.orders import Preconditions, RecoverMembers
+from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.recovery import unheard_at_boot
+from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
+from poolwarden_collector.core.state.pool_record import OwedWork
+from poolwarden_collector.core.state.question_record import Ask, Question
+from poolwarden_collector.core.state.transaction import Draft
+
+ASK_MS: Ms = 8_000  # a word counts for 15 s
+ASK_SILENT_MS: Ms = 30_000
+ASKERS = 2
+AGENT_COMES_MS: Ms = 60_000
+FOLLOWS_WITHIN_MS: Ms = 180_000  # a fuse of ten seconds and a xapi's start, for the last of them
+
+
+def look_after(d: Draft) -> None:
+    """Find out whom they follow, note who is back, and ask about the rest."""
+    _note_answer(d)
+    silent = _owed(d)
+    if not silent or d.failover is not None or not _served(d):
+        return
+    _ask_roles(d, silent)
+    for host in silent:
+        if _follows(d, host) == d.record.address_of(d.record.master):
+            done = f"{d.name(host)} follows {d.name(d.record.master)} now, as its own xapi says; its agent is not heard"
+            d.note(Kind.OWED_DONE, done, host=host, what=OwedWork.REPOINT.value)
+    hosts = _to_be_told(d)
+    fenced_hosts.awaits(d, (host for host in _unaccounted(d, hosts) if hosts and d.heard(host) is None))
+    if hosts and _refusal(d, hosts) == "" and not _under_way(d):
+        _ask(d, hosts)
+
+
+def approve(d: Draft, question: Question) -> str | No:
+    """Have the new master tell them, at an operator's word."""
+    hosts, master = _to_be_told(d), d.record.master
+    why = _refusal(d, hosts) if hosts and _served(d) and d.failover is None else "they need no telling any more"
+    why = why or ("they are being told" if _under_way(d) else "")
+    if why:
+        return No("held", f"{_names(d, question.hosts)}: nobody is told: {why}", "poolwarden explain POOL")
+    # safety: nobody sees their VMs, so the yes is to exactly these hosts.
+    if hosts != question.hosts:
+        _ask(d, hosts, at_once=True)
+        if (anew := questions.asked_no_more(d, question)) is not None:
+            return anew
+    order_id = d.fresh_id("recover")
+    text = f"{d.name(master)} is to tell {_names(d, hosts)} that it is their master (pool.recover_slaves)"
+    d.note(Kind.RECOVER_INTENT, text, order=order_id, host=master, hosts=list(hosts))
+    d.change(recovering=(order_id, d.now))
+    d.send(order_id, master, RecoverMembers(), ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=(Role.MASTER,)))
+    return f"{d.name(master)} tells {_names(d, hosts)} to follow it"
+
+
+def _ask_roles(d: Draft, silent: tuple[HostId, ...]) -> None:
+    """Have two agents ask them whom they follow; seldom where nobody answers: a dead member may be owed for days."""
+    words = [word for host in silent for word in d.live.told.get(host, {}).values()]
+    answered = any(word.said is not Said.SILENT and d.now - word.at <= 2 * ASK_SILENT_MS for word in words)
+    if d.now - d.live.members_asked >= (ASK_MS if answered else ASK_SILENT_MS):
+        d.change(members_asked=d.now)
+        unheard_at_boot.ask(d, d.record.master, ASKERS)
+
+
+def _owed(d: Draft) -> tuple[HostId, ...]:
+    owed = (item.host for item in d.record.owed if item.what is OwedWork.REPOINT and d.heard(item.host) is None)
+    return tuple(sorted(owed, key=d.name))
+
+
+def _served(d: Draft) -> bool:
+    return d.heard(d.record.master) is not None and serving(d) == (d.record.master,)
+
+
+def _to_be_told(d: Draft) -> tuple[HostId, ...]:
+    """Those whose own xapi says that it follows somebody else, in the order of their names."""
+    address = d.record.address_of(d.record.master)
+    return tuple(host for host in _owed(d) if _follows(d, host) not in ("", address) and _for_long(d, host))
+
+
+def _for_long(d: Draft, host: HostId) -> bool:
+    """Has it said so for longer than the agent of a host that boots takes to come after its xapi?"""
+    return any(d.now - word.since >= AGENT_COMES_MS for word in unheard_at_boot.told(d, host).values())
+
+
+def _follows(d: Draft, host: HostId) -> str:
+    """The address that its xapi says it follows, the same to everybody who asked lately; else empty."""
+    said = unheard_at_boot.told(d, host).values()
+    named = {word.follows if word.said is Said.FOLLOWS else "" for word in said}
+    return named.pop() if len(named) == 1 else ""
+
+
+def _unaccounted(d: Draft, told: tuple[HostId, ...]) -> tuple[HostId, ...]:
+    """The other hosts that the call would reach, and that are neither attached nor proven off."""
+    master = d.record.master
+    others = sorted((host for host in d.record.hosts if host != master and host not in told), key=d.name)
+    # safety: it demotes whoever answers, a live old master as well, whose VMs the new one's database places elsewhere.
+    return tuple(host for host in others if not _accounted(d, host, master))
+
+
+def _accounted(d: Draft, host: HostId, master: HostId) -> bool:
+    """Is it attached, by its agent's word or its xapi's own, or proven off? Then the call changes nothing there."""
+    if d.heard(host) is not None:
+        return not follows(d, host, master)
+    return bool(why_off(d, host)) or _follows(d, host) == d.record.address_of(master)
+
+
+def _living_strangers(d: Draft, told: tuple[HostId, ...]) -> list[str]:
+    """The addresses that they follow, at which somebody answers who is none of the pool's hosts."""
+    known = {d.record.address_of(host) for host in d.record.hosts}
+    words = [word for host in told for word in unheard_at_boot.told(d, host).values()]
+    # safety: that may be a master that serves them, made by another hand; nobody is taken from it.
+    return sorted({word.follows for word in words if word.followed_answers and word.follows not in known})
+
+
+def _refusal(d: Draft, told: tuple[HostId, ...]) -> str:
+    """Why the new master is not made to tell them now, in one clause; empty if it may, once it is asked."""
+    agent, name, address = d.heard(d.record.master), d.name(d.record.master), d.record.address_of(d.record.master)
+    if (firm := firm_refusal(d)) is not None:
+        return firm.text
+    if agent is None or "recover_members" not in agent.hello.capabilities:
+        return f"the agent of {name} cannot have it told"
+    if living := _living_strangers(d, told):
+        return f"{' and '.join(living)}, which they follow, answers and is no host of this pool that is known"
+    if unknown := _unaccounted(d, told):
+        return f"it would reach {_names(d, unknown)} as well, of which it is not known whether it is off or attached"
+    entry = entry_of(d, d.record.master, d.record.master)
+    if isinstance(entry, PoolHost) and entry.address not in ("", address):
+        return f"{name} would tell them the address {entry.address}, which is not its own now"
+    return ""
+
+
+def _under_way(d: Draft) -> bool:
+    return d.live.recovering is not None and d.now - d.live.recovering[1] < FOLLOWS_WITHIN_MS
+
+
+def _ask(d: Draft, hosts: tuple[HostId, ...], at_once: bool = False) -> None:
+    names, master, one = _names(d, hosts), d.name(d.record.master), len(hosts) == 1
+    address = d.record.address_of(d.record.master)
+    agent, xapi = ("its agent is", "its xapi follows") if one else ("their agents are", "their xapis follow")
+    what = f"{names}: {agent} not heard, and {xapi} a master that was succeeded; "
+    what += f"{master} can tell {'it' if one else 'them'}"
+    what += unheard_members.last_seen(d, hosts)
+    stakes = (
+        f"xapi there restarts and terminates each running VM that {master} does not place there, and nobody here sees "
+        "which VMs run there",
+        f"look first: xl list on {names}, against xe vm-list power-state=running on {master}",
+        f"or by hand, on {names}: xe pool-emergency-reset-master master-address={address}",
+    )
+    questions.ask(d, Ask.RECOVER, d.record.master, what, stakes, hosts=hosts, at_once=at_once)
+
+
+def _note_answer(d: Draft) -> None:
+    """What the call came to; xapi answers with whom it reached, and says of nobody why not."""
+    if d.live.recovering is None:
+        return
+    order_id, at = d.live.recovering
+    sent = d.sent(order_id)
+    if sent is not None and sent.result is not None and sent.answered_at is not None and sent.answered_at > at:
+        said = f"{sent.result.outcome.value} ({sent.result.text or sent.result.reason})"
+        text = f"{d.name(sent.host)}: pool.recover_slaves: {said}"
+        d.note(Kind.RECOVER_RESULT, text, order=order_id, outcome=sent.result.outcome.value)
+        d.change(recovering=(order_id, sent.answered_at))
+
+
+def _names(d: Draft, hosts: tuple[HostId, ...]) -> str:
+    return " and ".join(d.name(host) for host in hosts)

@@ -1,0 +1,109 @@
+"""Disks that fill up: an alert when a host's agent finds a level crossed, its end when that is over.
+
+Rules
+-----
+* The agent judges, with hysteresis, on its own samples; here a level only becomes an alert. One is open per file
+  system: another level, higher or lower, ends the one before and raises its own.
+* Only what a heard agent says counts: a silent host's alert stays as it is, for nobody knows better.
+* A ``/`` that is mounted read-only is as bad as a full one: xapi cannot write its database there.
+* Alerts are kept by the journal, so a collector that restarts neither raises one again nor forgets one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from poolwarden_collector.core.model.host_facts import Disk, DiskLevel, Filling
+from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.state.transaction import Draft
+
+PREFIX = "disk-"
+_CROSSED = (DiskLevel.WARNING, DiskLevel.CRITICAL, DiskLevel.FULL)
+_MEANS = {
+    "/": "xapi keeps its database there: when it is full, changes are lost at the next restart of xapi",
+    "/var/log": "logs stop, and whatever insists on writing one may hang or fail",
+}
+
+
+def watch(d: Draft, hosts: Collection[HostId]) -> None:
+    """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
+    wanted = {key: (host, disk, word) for host in hosts for key, disk, word in _crossed(d, host)}
+    lead = f"{d.record.pool}/{PREFIX}"
+    for full in [key for key in d.open_alerts if key.startswith(lead)]:
+        key = full.removeprefix(f"{d.record.pool}/")
+        host, _, rest = key.removeprefix(PREFIX).partition("/")
+        looked_at = host in hosts or host not in d.record.hosts
+        if looked_at and key not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
+            d.resolve_alert(full, _over(d, host, rest))
+    for key, (host, disk, word) in wanted.items():
+        _raise(d, key, host, disk, word)
+
+
+def _crossed(d: Draft, host: HostId) -> list[tuple[str, Disk, str]]:
+    if not any(disk.read_only or disk.level in _CROSSED for disk in d.live.agents[host].facts.disks):
+        return []  # nearly always: this is asked at every step
+    agent = d.heard(host)
+    if agent is None or host not in d.record.hosts:
+        return []
+    found = []
+    for disk in agent.facts.disks:
+        word = "read-only" if disk.read_only and disk.mount == "/" else disk.level.value
+        if word == "read-only" or disk.level in _CROSSED:
+            found.append((f"{PREFIX}{host}/{word}:{disk.mount}", disk, word))
+    return found
+
+
+def _over(d: Draft, host: HostId, rest: str) -> str:
+    word, _, mount = rest.partition(":")
+    agent = d.heard(host)
+    disk = next((disk for disk in agent.facts.disks if disk.mount == mount), None) if agent is not None else None
+    if disk is None:
+        return f"{mount} of {d.name(host)} is not seen any more"
+    used = max(disk.used_percent, disk.inodes_used_percent)
+    return f"{mount} of {d.name(host)} is no longer {word}: {used:.0f} % used"
+
+
+def _raise(d: Draft, key: str, host: HostId, disk: Disk, word: str) -> None:
+    if f"{d.record.pool}/{key}" in d.open_alerts:
+        return
+    pool, name = d.record.name or d.record.pool, d.name(host)
+    severity = "warning" if word == DiskLevel.WARNING.value else "critical"
+    agent = d.heard(host)
+    filling = agent.facts.filling if agent is not None else None
+    body = "\n".join(
+        [*says(disk), *_MEANS.get(disk.mount, "").splitlines(), *_fills(filling), f"poolwarden disks {pool}"]
+    )
+    title = f"{pool}: {disk.mount} of {name} is {'mounted read-only' if word == 'read-only' else _state(disk)}"
+    d.raise_alert(key, severity, title, body, host=host, mount=disk.mount, level=word)
+
+
+def _state(disk: Disk) -> str:
+    if disk.inodes_used_percent > disk.used_percent:
+        return f"{disk.inodes_used_percent:.0f} % full (inodes)"
+    return f"{disk.used_percent:.0f} % full"
+
+
+def says(disk: Disk) -> list[str]:
+    """A file system's state in sentences."""
+    found = [
+        f"{disk.mount}: {disk.used_percent:.0f} % of space and {disk.inodes_used_percent:.0f} % of inodes used, "
+        f"{disk.free_bytes >> 20} MiB free"
+    ]
+    if disk.read_only:
+        found.append(f"{disk.mount} is mounted read-only; dmesg on the host says why")
+    if disk.full_in_ms:
+        grows = f", growing by {disk.growth_per_hour >> 20} MiB an hour" if disk.growth_per_hour >> 20 else ""
+        found.append(f"full in about {_span(disk.full_in_ms)}{grows}")
+    return found
+
+
+def _span(ms: int) -> str:
+    minutes = ms // 60_000
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+
+
+def _fills(filling: Filling | None) -> list[str]:
+    if filling is None:
+        return []
+    biggest = [f"/{f.path}: {f.bytes >> 20} MiB ({f.what})" for f in filling.fillers[:3] if f.bytes >> 20]
+    return ["biggest known places: " + "; ".join(biggest)] if biggest else []

@@ -1,0 +1,201 @@
+"""What is durable beside the failovers: repairs, database pushes, planned switchovers, the dead and what ran on them.
+
+Invariant: ``follow`` is total and pure, as ``record.apply`` is, of which it is a part; entries of other kinds change
+nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.values import HostId
+
+
+@dataclass(frozen=True, slots=True)
+class Designation:
+    """A planned switchover that was asked for and has no result yet; ``order`` is empty until it was ordered."""
+
+    host: HostId
+    before: HostId
+    by: str
+    order: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadHost:
+    """A host proven off in this boot, of which xapi is (to be) told; ``order`` is under way at ``master``."""
+
+    host: HostId
+    boot_id: str
+    by: str
+    listed: bool = False  # the VMs that ran there are on record
+    order: str = ""
+    master: HostId = ""
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LostVm:
+    """A VM that ran on a dead host; ``state``: lost, queued, starting, started, running, failed."""
+
+    vm: str
+    name: str
+    host: HostId
+    state: str = "lost"
+    on: HostId = ""
+    order: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A host's power being switched; ``run`` is empty between two devices, ``left`` are those still to come."""
+
+    on: bool
+    by: str
+    device: str
+    run: str
+    left: tuple[str, ...] = ()
+    forced: bool = False  # an `off` that its operator wants although the host lives
+
+    @property
+    def word(self) -> str:
+        return "on" if self.on else "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """One pool's share of it."""
+
+    repairs: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # what was tried on each: repoint, restart
+    repaired: frozenset[HostId] = frozenset()  # of these, who is attached again
+    sync_order: str = ""  # a database push without a result
+    sync_failure: str = ""  # why the last one failed; empty: it did not
+    designation: Designation | None = None
+    dead: dict[HostId, DeadHost] = field(default_factory=dict)
+    lost: dict[str, LostVm] = field(default_factory=dict)
+    switches: dict[HostId, Switch] = field(default_factory=dict)  # without a certain result yet
+    woken: dict[HostId, tuple[str, int]] = field(default_factory=dict)  # boot to which it was owed, tries
+
+
+def follow(after: Aftermath, entry: Entry) -> Aftermath:
+    """The aftermath after one entry."""
+    change = _CHANGES.get(entry.kind)
+    return change(after, entry) if change is not None else after
+
+
+def _tried(what: str) -> Callable[[Aftermath, Entry], Aftermath]:
+    def change(after: Aftermath, entry: Entry) -> Aftermath:
+        if not entry.data.get("repair"):
+            return after
+        host = entry.data["host"]
+        tried = (*after.repairs.get(host, ()), what)
+        return replace(after, repairs={**after.repairs, host: tried}, repaired=after.repaired - {host})
+
+    return change
+
+
+def _repaired(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    if not entry.data.get("over"):
+        return replace(after, repaired=after.repaired | {host})
+    return _forget_host(after, entry)
+
+
+def _forget_host(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    kept = {name: tried for name, tried in after.repairs.items() if name != host}
+    return replace(after, repairs=kept, repaired=after.repaired - {host})
+
+
+def _host_left(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    dead = {name: item for name, item in after.dead.items() if name != host}
+    return _forget_host(replace(after, dead=dead), entry)
+
+
+def _sync_result(after: Aftermath, entry: Entry) -> Aftermath:
+    done = entry.data["outcome"] == "done"
+    return replace(after, sync_order="", sync_failure="" if done else entry.data["why"])
+
+
+def _designating(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    return replace(after, designation=Designation(d["host"], d["before"], d["by"], d.get("order", "")))
+
+
+def _owed(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    if d["what"] == "wake":
+        return replace(after, woken={**after.woken, d["host"]: (d["boot_id"], 0)})
+    if d["what"] != "declare-dead":
+        return after
+    return replace(after, dead={**after.dead, d["host"]: DeadHost(d["host"], d["boot_id"], d["by"])})
+
+
+def _of_dead(**changes: Any) -> Callable[[Aftermath, Entry], Aftermath]:
+    def change(after: Aftermath, entry: Entry) -> Aftermath:
+        host = entry.data["host"]
+        if host not in after.dead:
+            return after
+        values = {name: (value(entry) if callable(value) else value) for name, value in changes.items()}
+        return replace(after, dead={**after.dead, host: replace(after.dead[host], **values)})
+
+    return change
+
+
+def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    kept = {vm: item for vm, item in after.lost.items() if item.host != host}
+    found = {item["vm"]: LostVm(item["vm"], item["name"], host) for item in entry.data["vms"]}
+    return _of_dead(listed=True)(replace(after, lost={**kept, **found}), entry)
+
+
+def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    item = after.lost.get(d["vm"])
+    if item is None:
+        return after
+    changed = replace(item, state=d["state"], on=d.get("on", item.on), order=d.get("order", ""), why=d.get("why", ""))
+    return replace(after, lost={**after.lost, item.vm: changed})
+
+
+def _switching(after: Aftermath, entry: Entry) -> Aftermath:
+    d = entry.data
+    host, switch = d["host"], Switch(d["on"], d["by"], d["device"], d["run"], tuple(d["left"]), d.get("forced", False))
+    woken = after.woken
+    if d["on"] and d["by"] == "poolwarden" and host in woken:
+        woken = {**woken, host: (woken[host][0], woken[host][1] + 1)}
+    return replace(after, switches={**after.switches, host: switch}, woken=woken)
+
+
+def _switched(after: Aftermath, entry: Entry) -> Aftermath:
+    host = entry.data["host"]
+    switch = after.switches.get(host)
+    others = {name: item for name, item in after.switches.items() if name != host}
+    if switch is not None and switch.left and not entry.data.get("over"):
+        return replace(after, switches={**others, host: replace(switch, run="")})
+    return replace(after, switches=others)
+
+
+_CHANGES: dict[Kind, Callable[[Aftermath, Entry], Aftermath]] = {
+    Kind.REPOINT_INTENT: _tried("repoint"),
+    Kind.RESTART_INTENT: _tried("restart"),
+    Kind.REPAIRED: _repaired,
+    Kind.HOST_LEFT: _host_left,
+    Kind.SYNC_INTENT: lambda a, e: replace(a, sync_order=e.data["order"]),
+    Kind.SYNC_RESULT: _sync_result,
+    Kind.DESIGNATE_INTENT: _designating,
+    Kind.OWED: _owed,
+    Kind.LOST_VMS: _lost_vms,
+    Kind.DEAD_INTENT: _of_dead(order=lambda e: e.data["order"], master=lambda e: e.data["master"]),
+    Kind.DECLARED_DEAD: _of_dead(order="", declared=lambda e: e.data["declared"]),
+    Kind.START_INTENT: _of_vm,
+    Kind.START_RESULT: _of_vm,
+    Kind.SWITCH_INTENT: _switching,
+    Kind.SWITCH_RESULT: _switched,
+    Kind.DESIGNATE_RESULT: lambda a, _: replace(a, designation=None),
+}

@@ -1,0 +1,168 @@
+"""What was asked of an operator, and how it was answered: the durable part.
+
+Rules
+-----
+* At most one question is open per pool. It outlives the collector, so that the id in an alert stays good; the approval
+  that it leads to does not (questions.py).
+* A denial holds for one ground, until the incident is over (the pool is Healthy again) or somebody acknowledges it.
+
+Invariant: ``follow`` is total and pure, as ``record.apply`` is, of which it is a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.values import HostId, Ms
+
+
+class Ask(Enum):
+    """What may be asked; the value is the word for it."""
+
+    SHOOT = "shoot"  # power a machine off that reads ON
+    KILL = "kill"  # go on although running VMs would be terminated
+    STALE = "stale"  # go on although the newest copy of the database is old
+    FAILOVER = "failover"  # fail over, where mode or cool-down hold it
+    TOOLSTACK = "toolstack"  # hold the master's toolstack and promote another, where mode or cool-down hold it
+    RESTART = "restart"  # restart the master's xapi
+    GENERATION = "generation"  # promote a copy that is far ahead of the last one that the master was seen with
+    UNHEARD = "unheard"  # go on although members are alive whose agents are not heard
+    REPAIR = "repair"  # repoint a member or restart its xapi
+    RECOVER = "recover"  # have the new master tell members that have no agent
+
+
+OF_MEMBERS = (Ask.REPAIR, Ask.RECOVER)
+"""Questions about members of a master that serves; the master's own matters go before them."""
+
+
+class Tell(Enum):
+    """What is told where nothing is done and no yes would help; the value is the word for it."""
+
+    VANISHED = "vanished"  # the master has vanished, and nothing may begin
+    NO_MASTER = "no-master"  # nobody is master, and nobody may be promoted
+    SPLIT = "split"  # the master is cut off from its members, and may not be relocated
+    XAPI = "xapi"  # the master's xapi does not answer, and neither restart nor succession may begin
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a yes must contain: how many running VMs may be killed, how old the database may be, ms, and the shot."""
+
+    kill: int = 0
+    stale_ms: Ms = 0
+    shoot: bool = False
+
+    def as_data(self) -> dict[str, Any]:
+        return {"kill": self.kill, "stale_ms": self.stale_ms, "shoot": self.shoot}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question; ``ground`` is what it is about: kind, hosts, VMs, numbers (questions.py). Its sentence is not."""
+
+    id: str
+    number: int
+    kind: Ask
+    host: HostId
+    what: str
+    stakes: tuple[str, ...]
+    needs: Needs
+    ground: str
+    failover: str = ""  # the open failover that stands still for it; empty: none is decided
+    path: str = ""  # how the old master would be made harmless, where a yes decides a failover
+    vms: tuple[str, ...] = ()  # the VMs that would be killed: a yes covers these and no others
+    hosts: tuple[HostId, ...] = ()  # members that are alive and not heard: a yes covers these and no others
+    generation: int = 0  # that of the host's copy, where it is what is asked about: a yes covers this one and no other
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One pool's share of it."""
+
+    open: Question | None = None
+    number: int = 0
+    of: str = ""  # the failover that the last question belonged to
+    before: str = ""  # the ground of the last question of this incident
+    replaced: bool = False  # another one went before in this incident: whoever answers has to name the question
+    denied: dict[str, str] = field(default_factory=dict)  # ground -> who denied it and why
+
+
+def follow(asked: Asked, entry: Entry) -> Asked:
+    """What is asked after one entry."""
+    change = _CHANGES.get(entry.kind)
+    return change(asked, entry) if change is not None else asked
+
+
+def _asked(asked: Asked, entry: Entry) -> Asked:
+    d = entry.data
+    if "id" not in d:
+        return asked  # an entry that only tells why nothing is done
+    question = Question(
+        d["id"],
+        d["number"],
+        Ask(d["kind"]),
+        d["host"],
+        d["what"],
+        tuple(d["stakes"]),
+        Needs(**d["needs"]),
+        d["ground"],
+        entry.failover,
+        d["path"],
+        tuple(d["vms"]),
+        tuple(d.get("hosts", ())),
+        int(d.get("generation", 0)),
+    )
+    replaced, ground = asked.replaced or asked.before not in ("", question.ground), question.ground
+    return replace(asked, open=question, number=question.number, of=entry.failover, before=ground, replaced=replaced)
+
+
+def _closed(asked: Asked, entry: Entry) -> Asked:
+    return replace(asked, open=None) if asked.open is not None else asked
+
+
+def _approved(asked: Asked, entry: Entry) -> Asked:
+    denied = {ground: why for ground, why in asked.denied.items() if ground != entry.data["ground"]}
+    return replace(asked, open=None, denied=denied)
+
+
+def _denied(asked: Asked, entry: Entry) -> Asked:
+    return replace(asked, open=None, denied={**asked.denied, entry.data["ground"]: entry.data["why"]})
+
+
+def _moved_on(asked: Asked, entry: Entry) -> Asked:
+    """The failover that the question belongs to stands still for it no longer."""
+    ours = asked.open is not None and asked.open.failover == entry.failover
+    return _closed(asked, entry) if ours else asked
+
+
+def _decided(asked: Asked, entry: Entry) -> Asked:
+    """A failover is open now: what was asked while none was is answered by it."""
+    return _closed(asked, entry) if asked.open is not None and not asked.open.failover else asked
+
+
+def _verdict(asked: Asked, entry: Entry) -> Asked:
+    if entry.data.get("verdict") != "Healthy" or not (asked.denied or asked.before):
+        return asked
+    return replace(asked, denied={}, before="", replaced=False)
+
+
+_CHANGES: dict[Kind, Callable[[Asked, Entry], Asked]] = {
+    Kind.ASKED: _asked,
+    Kind.WITHDRAWN: _closed,
+    Kind.EXPIRED: _closed,
+    Kind.APPROVED: _approved,
+    Kind.DENIED: _denied,
+    Kind.DECIDED: _decided,
+    Kind.BLOCKED: _moved_on,
+    Kind.UNBLOCKED: _moved_on,
+    Kind.PROMOTE_INTENT: _moved_on,
+    Kind.ABORTED: _moved_on,
+    Kind.SUPERSEDED: _moved_on,
+    Kind.CLOSED: _moved_on,
+    Kind.VERDICT: _verdict,
+    Kind.ACKNOWLEDGED: lambda a, _: replace(a, denied={}),
+}

@@ -1,0 +1,176 @@
+"""One step in the making: the pool as it changes, and what the step will give back.
+
+A ``Draft`` lives only within one call of ``engine.step``; it is how many small functions share one result without
+passing five values around. The pool that it starts from is never changed, so a step that the shell cannot commit has
+simply not happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect, SendOrder
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.orders import Order, OrderKind, Preconditions
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state import alert_book, failover_transitions
+from poolwarden_collector.core.state.failover_record import Failover
+from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Sent, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, apply
+
+
+class Draft:
+    """The pool as it changes within one step, with the entries, alerts and effects gathered so far."""
+
+    def __init__(self, pool: Pool, now: Ms, site: Site) -> None:
+        self.pool = pool
+        self.now = now
+        self.site = site
+        self.entries: list[Entry] = []
+        self.alerts: list[AlertRaised | AlertResolved] = []
+        self.effects: list[Effect] = []
+
+    @property
+    def record(self) -> PoolRecord:
+        return self.pool.record
+
+    @property
+    def live(self) -> PoolLive:
+        return self.pool.live
+
+    @property
+    def policy(self) -> Policy:
+        return self.pool.policy
+
+    @property
+    def failover(self) -> Failover | None:
+        """The open failover, if there is one."""
+        failover = self.record.failover
+        return failover if failover is not None and failover.open else None
+
+    @property
+    def asof(self) -> Ms:
+        """Up to when everything that arrived has been taken in. Who has been silent is judged as of then: what still
+        waits in this collector is no silence of anybody's.
+        """
+        return self.now - self.site.behind_ms
+
+    @property
+    def quiet(self) -> bool:
+        """Is this the start-up quiet time, in which nothing new may begin?"""
+        return self.now < self.quiet_until
+
+    @property
+    def quiet_until(self) -> Ms:
+        """When the quiet time ends: the collector's, or this pool's own after a restored journal."""
+        return max(self.site.quiet_until, self.live.quiet_until)
+
+    def change(self, **changes: Any) -> None:
+        """Change live state. What is as it was makes no new state: most steps change nothing."""
+        live = self.pool.live
+        news = {name: value for name, value in changes.items() if not _same(getattr(live, name), value)}
+        if news:
+            self.pool = replace(self.pool, live=replace(live, **news))
+
+    def note(self, kind: Kind, text: str, actor: str = "poolwarden", /, **data: Any) -> None:
+        """Journal an entry and fold it into the record; failover and term are those of the moment."""
+        failover = self.record.failover
+        of = failover.id if failover is not None and failover.open else ""
+        self.write(Entry(kind, text, data, of, self.record.term, actor))
+
+    def write(self, entry: Entry) -> None:
+        """Journal a ready entry and fold it into the record. Raises AssertionError for a move that no table has."""
+        after = apply(self.record, entry)
+        refusal = failover_transitions.refusal(self.record.failover, after.failover, entry.kind)
+        if refusal:
+            # safety: a move that the table does not have stops this step; nothing of it is committed or done.
+            raise AssertionError(refusal)
+        self.entries.append(entry)
+        self.pool = replace(self.pool, record=after)
+
+    def do(self, effect: Effect) -> None:
+        """An effect, performed once this step's entries are durable."""
+        self.effects.append(effect)
+
+    def serial(self) -> int:
+        """A number that this run of the collector has not used for this pool yet."""
+        self.change(serial=self.live.serial + 1)
+        return self.live.serial
+
+    def fresh_id(self, what: str) -> str:
+        """An id unique over all runs: epochs never repeat, serials never repeat within one."""
+        return f"{self.record.pool[:8]}/{what}/{self.site.epoch}.{self.serial()}"
+
+    def agent(self, host: HostId) -> AgentState | None:
+        return self.live.agents.get(host)
+
+    def heard(self, host: HostId) -> AgentState | None:
+        """The host's agent, if its stream is open, it has reported, and its last message is not overdue."""
+        pool = self.pool  # asked a hundred times in each step
+        agent = pool.live.agents.get(host)
+        if agent is None or not agent.connected or not agent.reported:
+            return None
+        return agent if self.asof - agent.last_heard < pool.policy.suspect_after else None
+
+    def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
+        """The host's fence devices that are not quarantined."""
+        return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.devices.quarantined)
+
+    def send(
+        self,
+        order_id: str,
+        host: HostId,
+        kind: OrderKind,
+        valid_for_ms: Ms,
+        preconditions: Preconditions | None = None,
+        term: int = 0,
+    ) -> None:
+        """Send (or send again: the gate is idempotent) an order on the host's open stream; term 0: the pool's."""
+        agent = self.live.agents.get(host)
+        if agent is None or not agent.connected:
+            return
+        order = Order(
+            order_id,
+            host,
+            agent.hello.boot_id,
+            term or self.record.term,
+            kind,
+            valid_for_ms,
+            preconditions or Preconditions(),
+        )
+        sent = Sent(order_id, order.kind_name, host, agent.stream, self.now)
+        self.change(sent={**self.live.sent, order_id: sent})
+        self.do(SendOrder(order))
+
+    def sent(self, order_id: str) -> Sent | None:
+        return self.live.sent.get(order_id)
+
+    def mark(self, phase: str, at: Ms | None = None) -> None:
+        """Remember when a phase of the open failover was reached, once."""
+        if phase not in self.live.marks:
+            self.change(marks={**self.live.marks, phase: self.now if at is None else at})
+
+    @property
+    def open_alerts(self) -> tuple[str, ...]:
+        """The keys of all alerts whose matter stands, told or not yet."""
+        return alert_book.open_alerts(self)
+
+    def raise_alert(self, key: str, severity: str, title: str, body: str, **data: Any) -> None:
+        """This is so now, and worth an alert: told when it has lasted (alert_book.py). To be called in every pass."""
+        facts: dict[str, Any] = {"pool": self.record.name or self.record.pool, **data}
+        alert_book.stands(self, f"{self.record.pool}/{key}", severity, title, body, facts)
+
+    def resolve_alert(self, full_key: str, text: str, final: bool = False) -> None:
+        """The matter of an alert is over; ``final``: it cannot come back."""
+        alert_book.ends(self, full_key, text, final)
+
+    def name(self, host: HostId) -> str:
+        return self.record.name_of(host)
+
+
+def _same(before: Any, value: Any) -> bool:
+    """Is this surely no change? Containers are compared by identity, which costs nothing."""
+    return before is value or (isinstance(value, str | int) and type(before) is type(value) and bool(before == value))
