@@ -12,19 +12,20 @@ import signal
 import sys
 from typing import List, Tuple
 
-from poolwarden_agent import __version__, log
+from poolwarden_agent import __version__
 from poolwarden_agent.config import Config, ConfigError, load, read_certificates
+from poolwarden_agent.process import log
 
 
 def main() -> int:
     if sys.argv[1:2] == ["disk"]:
-        from poolwarden_agent import diskcommand
+        from poolwarden_agent.commands import disk
 
-        return diskcommand.main(sys.argv[2:])
+        return disk.main(sys.argv[2:])
     if sys.argv[1:2] == ["gate"]:
-        from poolwarden_agent import gatecommand
+        from poolwarden_agent.commands import gate
 
-        return gatecommand.main(sys.argv[2:])
+        return gate.main(sys.argv[2:])
     if sys.argv[1:2] == ["prepare"]:
         return _prepare(sys.argv[2:])
     arguments = _arguments()
@@ -41,10 +42,10 @@ def main() -> int:
 
 def _prepare(rest: List[str]) -> int:
     """At installation: allocate what must be durable, before a full disk can be in the way. Keeps what is there."""
-    from poolwarden_agent.core.gate import decode
-    from poolwarden_agent.dom0.host import SLOTS
-    from poolwarden_agent.dom0.latch import Latch
-    from poolwarden_agent.dom0.slots import SlotError, Slots
+    from poolwarden_agent.core.order_gate import decode
+    from poolwarden_agent.dom0.dom0 import SLOTS
+    from poolwarden_agent.dom0.system.latch import Latch
+    from poolwarden_agent.dom0.system.slots import SlotError, Slots
 
     parser = argparse.ArgumentParser(prog="poolwarden-agent prepare", description="Allocates the agent's state.")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
@@ -102,16 +103,16 @@ def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
     os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # a line for every failed handshake; ours say why, and not often
     from poolwarden_agent.link import client
-    from poolwarden_agent.linkprocess import adopt
+    from poolwarden_agent.process.link_process import adopt
 
     return client.main(adopt(descriptor), config, certificates, trouble)
 
 
 def _host_side(root: str, config: Config) -> int:
-    from poolwarden_agent.dom0.host import Dom0
-    from poolwarden_agent.hostside import HostSide
-    from poolwarden_agent.linkprocess import LinkProcess
-    from poolwarden_agent.runner import Runner, python_version
+    from poolwarden_agent.dom0.dom0 import Dom0
+    from poolwarden_agent.host.host_side import HostSide
+    from poolwarden_agent.process.link_process import LinkProcess
+    from poolwarden_agent.process.runner import Runner, python_version
 
     port = Dom0(root, config)
     identity = port.identity()

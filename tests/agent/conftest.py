@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from poolwarden_agent import log
-from poolwarden_agent.hostside import HostSide
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.process import log
 
 from . import tree as trees
 from .fake_port import FakePort

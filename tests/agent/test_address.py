@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolwarden_agent.dom0 import address
+from poolwarden_agent.dom0.system import address
 
 TABLE = """00000000000000000000000000000001 01 80 10 80       lo
 fe800000000000000000000000000001 02 40 20 80   xenbr0

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE
-from poolwarden_agent.dom0 import alive
+from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE
+from poolwarden_agent.dom0.xapi import probes
 
 from . import tree as trees
 from .fake_xapi import ALIVE, LOGIN, FakeXapi, answers, enveloped, fault, http, says
@@ -18,7 +18,7 @@ from .fake_xapi import ALIVE, LOGIN, FakeXapi, answers, enveloped, fault, http, 
 
 def ask(server, limit=2.0, tls=False):
     started = time.monotonic()
-    result = alive.is_alive("127.0.0.1", server.port if hasattr(server, "port") else server, limit, tls)
+    result = probes.is_alive("127.0.0.1", server.port if hasattr(server, "port") else server, limit, tls)
     assert time.monotonic() - started < limit + 8
     return result
 
@@ -102,9 +102,9 @@ def test_a_dribble_is_no_answer(server):
 )
 def test_names_are_never_looked_up(address):
     started = time.monotonic()
-    result = alive.is_alive(address, 443, 1.0, True)
+    result = probes.is_alive(address, 443, 1.0, True)
     assert result.outcome == UNREACHABLE and "no IP literal" in result.text
-    assert alive.member_of(address, 80, 1.0) == ""
+    assert probes.member_of(address, 80, 1.0) == ""
     assert time.monotonic() - started < 8
 
 
@@ -114,16 +114,16 @@ def test_no_route_is_unreachable(monkeypatch):
     def nowhere(*_arguments):
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
-    monkeypatch.setattr(alive, "_connect", nowhere)
-    assert alive.is_alive("10.0.0.1", 443, 1.0, True)[:3] == (UNREACHABLE, "", "connect: No route to host")
+    monkeypatch.setattr(probes, "_connect", nowhere)
+    assert probes.is_alive("10.0.0.1", 443, 1.0, True)[:3] == (UNREACHABLE, "", "connect: No route to host")
 
 
 def test_an_unanswered_connect_is_no_answer(monkeypatch):
     def silent(*_arguments):
         raise socket.timeout("timed out")
 
-    monkeypatch.setattr(alive, "_connect", silent)
-    result = alive.is_alive("10.0.0.1", 443, 1.5, True)
+    monkeypatch.setattr(probes, "_connect", silent)
+    result = probes.is_alive("10.0.0.1", 443, 1.5, True)
     assert result.outcome == NO_ANSWER and "1500 ms" in result.text
 
 
@@ -185,7 +185,7 @@ def test_descriptors_do_not_leak(server, secure):
 
 def test_a_member_names_its_master(server):
     server.behaviours[LOGIN] = fault("HOST_IS_SLAVE", "10.0.0.1")
-    assert alive.member_of("127.0.0.1", server.port, 1.0) == "10.0.0.1"
+    assert probes.member_of("127.0.0.1", server.port, 1.0) == "10.0.0.1"
     assert server.calls == [(LOGIN, ["x", "x", "1.0", "poolwarden"])]
 
 
@@ -196,12 +196,12 @@ def test_a_member_names_its_master(server):
 )
 def test_what_names_no_master(server, behaviour):
     server.behaviours[LOGIN] = behaviour
-    assert alive.member_of("127.0.0.1", server.port, 1.0) == ""
+    assert probes.member_of("127.0.0.1", server.port, 1.0) == ""
 
 
 def test_nobody_is_asked_for_long(server):
     server.behaviours[LOGIN] = server.hangs
     started = time.monotonic()
-    assert alive.member_of("127.0.0.1", server.port, 0.3) == ""
-    assert alive.member_of("127.0.0.1", closed_port(), 0.3) == ""
+    assert probes.member_of("127.0.0.1", server.port, 0.3) == ""
+    assert probes.member_of("127.0.0.1", closed_port(), 0.3) == ""
     assert time.monotonic() - started < 8

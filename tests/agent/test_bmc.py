@@ -2,7 +2,7 @@
 
 import os
 
-from poolwarden_agent.dom0.bmc import ASK_EVERY_S, LIMIT_S, Bmc, Known
+from poolwarden_agent.dom0.fencing.bmc import ASK_EVERY_S, LIMIT_S, Bmc, Known
 
 from .tree import Tree, until
 

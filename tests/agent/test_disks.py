@@ -4,14 +4,15 @@ import os
 import time
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import diskcommand, wire_disks
+from poolwarden_agent.commands import disk as diskcommand
 from poolwarden_agent.core import disks
-from poolwarden_agent.core.fillers import Found, Result, command_list, rule_for
-from poolwarden_agent.diskguard import AGAIN_MS, DiskGuard
-from poolwarden_agent.dom0 import filling
-from poolwarden_agent.dom0.filling import Filling
-from poolwarden_agent.dom0.port import Disk
-from poolwarden_agent.hostside import HostSide
+from poolwarden_agent.core.disk_fillers import Found, Result, command_list, rule_for
+from poolwarden_agent.dom0.system import disk_usage
+from poolwarden_agent.dom0.system.disk_usage import Filling
+from poolwarden_agent.host.disk_guard import AGAIN_MS, DiskGuard
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.host_port import Disk
+from poolwarden_agent.messages import disks as wire_disks
 
 from .fake_port import FakePort
 
@@ -120,7 +121,7 @@ def filled(tmp_path):
 
 
 def test_known_places_are_added_up_and_rotated_files_could_go(tmp_path):
-    result = filling.look(str(filled(tmp_path)), 10)
+    result = disk_usage.look(str(filled(tmp_path)), 10)
     sizes = {item.path: (item.files, item.bytes // 10000) for item in result.found}
     assert sizes["var/log"][0] == 3 and sizes["var/log"][1] >= 60
     assert sizes["var/lib/xcp"][0] == 1 and sizes["var/lib/xcp/blobs"][0] == 1, "nothing is counted twice"
@@ -149,24 +150,24 @@ def test_links_are_not_followed(tmp_path):
     put(tmp_path, "var/log/small", 10)
     os.symlink(str(tmp_path / "elsewhere"), str(tmp_path / "var/log/link"))
     os.symlink("loop", str(tmp_path / "var/log/loop"))
-    assert [item.files for item in filling.look(str(tmp_path), 10).found] == [1]
+    assert [item.files for item in disk_usage.look(str(tmp_path), 10).found] == [1]
 
 
 def test_a_look_is_bounded_step_by_step(tmp_path, monkeypatch):
     for number in range(60):
         put(tmp_path, "var/log/%d" % number, 1)
-    monkeypatch.setattr(filling, "STEP_ENTRIES", 10)
+    monkeypatch.setattr(disk_usage, "STEP_ENTRIES", 10)
     look, steps = Filling(str(tmp_path)), 1
     while look.step(5) is None:
         steps += 1
     assert 6 <= steps <= 8
-    monkeypatch.setattr(filling, "MOST_ENTRIES", 25)
+    monkeypatch.setattr(disk_usage, "MOST_ENTRIES", 25)
     look, results = Filling(str(tmp_path)), []
     while not results or results[-1] is None:
         results.append(look.step(5))
     assert len(results) == 3 and results[-1].partial and results[-1].found[0].files == 24
-    monkeypatch.setattr(filling, "MOST_ENTRIES", 1000)
-    monkeypatch.setattr(filling, "MOST_STEPS", 2)
+    monkeypatch.setattr(disk_usage, "MOST_ENTRIES", 1000)
+    monkeypatch.setattr(disk_usage, "MOST_STEPS", 2)
     look = Filling(str(tmp_path))
     assert look.step(5) is None and look.step(5).partial
 
@@ -174,8 +175,8 @@ def test_a_look_is_bounded_step_by_step(tmp_path, monkeypatch):
 def test_directories_that_cannot_be_read_are_left_out(tmp_path):
     (tmp_path / "var").mkdir()
     (tmp_path / "var/log").write_text("no directory")
-    assert filling.look(str(tmp_path), 5).found == ()
-    assert filling.look(str(tmp_path / "nowhere"), 5).found == ()
+    assert disk_usage.look(str(tmp_path), 5).found == ()
+    assert disk_usage.look(str(tmp_path / "nowhere"), 5).found == ()
 
 
 # ------------------------------------------------------------------------------------------ the guard
@@ -253,7 +254,7 @@ def test_lists_on_the_wire_are_bounded():
     guard = DiskGuard(FakePort())
     one = Found("var/log", "logs", 1, 1, "/var/log/x", 1)
     guard.result = Result(1, True, (one,) * 50, ())
-    section = wire_disks.disks([], guard)
+    section = wire_disks.disks([], guard.standings, guard.result)
     assert section.partial and len(section.fillers) == wire_disks.MOST
 
 

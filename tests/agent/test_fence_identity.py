@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from poolwarden_agent.dom0 import fence_identity
-from poolwarden_agent.dom0.fence_identity import OTHER, PASSWORD, UNREACHABLE
-from poolwarden_agent.dom0.fence_run import FenceAgents
+from poolwarden_agent.dom0.fencing import identity
+from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
+from poolwarden_agent.dom0.fencing.identity import OTHER, PASSWORD, UNREACHABLE
 
 SECRET = "s3cr3t"
 GUID = "86988f42-4440-5548-a9c6-5f8f581305e6"
@@ -35,7 +35,7 @@ def ask(tmp_path):
 def ipmitool(tmp_path, monkeypatch):
     """An ipmitool that keeps how it was called, and does this."""
     path = tmp_path / "ipmitool"
-    monkeypatch.setattr(fence_identity, "IPMITOOLS", (str(path),))
+    monkeypatch.setattr(identity, "IPMITOOLS", (str(path),))
 
     def make(body):
         path.write_text('#!/bin/sh\necho "$* by $IPMI_PASSWORD" >> %s\n%s\n' % (tmp_path / "calls", body))
@@ -96,7 +96,7 @@ def test_what_cannot_be_asked_says_why(ask, ipmitool, monkeypatch):
     ipmitool(answering())
     assert ask(hexadecimal_kg="ab").text == "not asked with a Kg key: ipmitool takes it on its command line alone"
     assert ask("fence_apc_snmp").text == "fence_apc_snmp cannot be asked which machine it switches"
-    monkeypatch.setattr(fence_identity, "IPMITOOLS", ("/nowhere/ipmitool",))
+    monkeypatch.setattr(identity, "IPMITOOLS", ("/nowhere/ipmitool",))
     assert ask().text == "ipmitool is not installed here" and not ask().started
 
 

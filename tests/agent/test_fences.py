@@ -9,12 +9,12 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.config import ConfigError, load
-from poolwarden_agent.core import fence_order, gate, judge
-from poolwarden_agent.dom0 import fence_run
-from poolwarden_agent.dom0.fence_run import FenceAgents
-from poolwarden_agent.fences import MOST_RUNS
-from poolwarden_agent.hostside import HostSide
-from poolwarden_agent.workers import Workers
+from poolwarden_agent.core import fence_order, order_gate, probe_rules
+from poolwarden_agent.dom0.fencing import agent_run
+from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
+from poolwarden_agent.host.fence_runs import MOST_RUNS
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.process.workers import Workers
 
 from .fake_port import FakePort, Killed, obey, order
 from .tree import HOST, OTHER
@@ -34,7 +34,7 @@ def agent_file(path, body, name="fence_test"):
 def host(tmp_path):
     """A host that may run fence_test, which keeps what it was given and says that the power is off."""
     port = FakePort()
-    port.able = gate.KNOWN
+    port.able = order_gate.KNOWN
     port.runs = tmp_path / "runs"
     body = "cat >> %s; echo ran >> %s; env | sort > %s; echo Status: OFF; exit 2"
     made = agent_file(tmp_path, body % (port.runs, port.runs, tmp_path / "environment"))
@@ -68,7 +68,7 @@ def test_it_runs_with_its_parameters_on_stdin_alone_and_tells_how_it_ended(host,
 
 def test_a_host_whose_xapi_answers_is_not_switched_off(host):
     side, where = HostSide(host), {"action": "off", "target_address": "10.9.0.1"}
-    host.peers["10.9.0.1"] = judge.ProbeResult(judge.ANSWERED, "certificate", "answered")
+    host.peers["10.9.0.1"] = probe_rules.ProbeResult(probe_rules.ANSWERED, "certificate", "answered")
     assert named(obey(side, proxied(host, "r1", **where))) == ("REFUSED", "precondition")
     assert named(obey(side, proxied(host, "r1", **where))) == ("REFUSED", "precondition"), "nor when it comes again"
     assert runs(host) == 0 and host.probed_ports == [443]
@@ -78,7 +78,7 @@ def test_a_host_whose_xapi_answers_is_not_switched_off(host):
 
 
 def test_a_higher_term_that_comes_while_it_probes_keeps_it_from_running(host):
-    side, silent = HostSide(host), judge.ProbeResult(judge.NO_ANSWER, "", "silent")
+    side, silent = HostSide(host), probe_rules.ProbeResult(probe_rules.NO_ANSWER, "", "silent")
 
     def probed(address, limit_ms, port=443):
         side._keeper.change(lambda state: state._replace(term=state.term + 1))
@@ -92,7 +92,7 @@ def test_a_higher_term_that_comes_while_it_probes_keeps_it_from_running(host):
 def test_nothing_of_it_is_kept(host):
     side = HostSide(host)
     obey(side, proxied(host, fields={"term": 7, "epoch": 3}))
-    state = gate.decode(host.saved)
+    state = order_gate.decode(host.saved)
     assert (state.term, state.epoch) == (7, 3), "later orders of an earlier term are refused"
     assert SECRET.encode() not in host.saved and not state.results and not state.started
     hello = side.link_up()[0].hello
@@ -350,10 +350,10 @@ def test_its_answer_says_the_numbers_that_hold_when_it_ends(host, tmp_path):
 def test_an_agent_that_does_not_take_all_of_its_parameters_is_killed_before_its_input_ends(tmp_path, size, reads):
     """The action is the last line; one that reads none reboots by default."""
     did = tmp_path / "did"
-    process = fence_run._start(["/bin/sh", "-c", "cat > /dev/null; echo rebooted > %s" % did], {"PATH": "/bin"}, None)
+    process = agent_run._start(["/bin/sh", "-c", "cat > /dev/null; echo rebooted > %s" % did], {"PATH": "/bin"}, None)
     # As one that has not come to read yet: nothing is taken out of the pipe.
     os.kill(process.pid, signal.SIGSTOP)
-    assert fence_run._feed(process, b"x" * size) is reads
+    assert agent_run._feed(process, b"x" * size) is reads
     os.kill(process.pid, signal.SIGCONT)
     code = process.wait()
     process.stdout.close()

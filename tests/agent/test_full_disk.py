@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.dom0 import ballast as module
-from poolwarden_agent.dom0.ballast import BYTES, Ballast
+from poolwarden_agent.dom0.system import ballast as module
+from poolwarden_agent.dom0.system.ballast import BYTES, Ballast
 
 from . import tree as trees
 from .conftest import configure

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from poolwarden_agent.core import gate
+from poolwarden_agent.core import order_gate
 
 HOST, POOL, BOOT = "host-1", "pool-1", "boot-1"
-STATE = gate.EMPTY._replace(epoch=3, term=7, pool=POOL)
-XAPI = gate.Process(500, 9000)
-NOW = gate.HostNow(10000, HOST, POOL, BOOT, gate.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5")
-ORDER = gate.Order(
+STATE = order_gate.EMPTY._replace(epoch=3, term=7, pool=POOL)
+XAPI = order_gate.Process(500, 9000)
+NOW = order_gate.HostNow(10000, HOST, POOL, BOOT, order_gate.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5")
+ORDER = order_gate.Order(
     order_id="o1",
     kind="promote",
     epoch=3,
@@ -24,7 +24,7 @@ ORDER = gate.Order(
     pool_conf_in=(),
     pool_conf_address="",
     ha_off=False,
-    process=gate.NO_PROCESS,
+    process=order_gate.NO_PROCESS,
     min_root_free_bytes=0,
     not_tombstoned=False,
     address="",
@@ -35,12 +35,12 @@ ORDER = gate.Order(
 REPOINT = ORDER._replace(kind="repoint", address="10.0.0.2")
 RESTART = ORDER._replace(kind="restart_xapi")
 STONE = ORDER._replace(kind="set_tombstone", address="10.0.0.2", successor="host-2")
-HELD = STATE._replace(hold=gate.Hold(7, BOOT, 9000, "host-2"))
+HELD = STATE._replace(hold=order_gate.Hold(7, BOOT, 9000, "host-2"))
 FENCE = ORDER._replace(kind="toolstack_fence", successor="host-2")
-RELEASE = ORDER._replace(kind="toolstack_release", release_as=gate.AS_MEMBER, address="10.0.0.2")
-PIECE = gate.Piece(50, 100, 0, 100, "a" * 64, False)
+RELEASE = ORDER._replace(kind="toolstack_release", release_as=order_gate.AS_MEMBER, address="10.0.0.2")
+PIECE = order_gate.Piece(50, 100, 0, 100, "a" * 64, False)
 PLACE = ORDER._replace(kind="place_database", piece=PIECE)
-STONED = STATE._replace(tombstone=gate.Tombstone(7, "host-2", "10.0.0.2"))
+STONED = STATE._replace(tombstone=order_gate.Tombstone(7, "host-2", "10.0.0.2"))
 BY_KIND = {
     "promote": ORDER,
     "repoint": REPOINT,
@@ -53,9 +53,9 @@ BY_KIND = {
 FENCE_PROXY = ORDER._replace(kind="fence_proxy", named="host-2")
 STATE_OF = {"toolstack_release": HELD}  # what makes an order of this kind a sound one
 # What only a serving master obeys is in test_serving.py.
-HERE = [kind for kind in gate.KNOWN if kind not in gate.SERVING + ("locate_vms",)]
+HERE = [kind for kind in order_gate.KNOWN if kind not in order_gate.SERVING + ("locate_vms",)]
 ALL = [dict(BY_KIND, fence_proxy=FENCE_PROXY).get(kind, ORDER._replace(kind=kind)) for kind in HERE]
-OBEY = gate.Obey(False, "")
+OBEY = order_gate.Obey(False, "")
 
 
 def state_of(order):
@@ -63,14 +63,14 @@ def state_of(order):
 
 
 def reason(order, state=None, now=NOW):
-    decision = gate.decide(state or state_of(order), order, now)
-    assert not isinstance(decision, gate.Refuse) or decision.text
-    return decision.reason if isinstance(decision, gate.Refuse) else type(decision).__name__
+    decision = order_gate.decide(state or state_of(order), order, now)
+    assert not isinstance(decision, order_gate.Refuse) or decision.text
+    return decision.reason if isinstance(decision, order_gate.Refuse) else type(decision).__name__
 
 
 @pytest.mark.parametrize("order", ALL, ids=HERE)
 def test_a_sound_order_of_each_kind_is_obeyed(order):
-    assert gate.decide(state_of(order), order, NOW) == OBEY
+    assert order_gate.decide(state_of(order), order, NOW) == OBEY
 
 
 @pytest.mark.parametrize("order", ALL, ids=HERE)
@@ -92,11 +92,11 @@ def test_a_sound_order_of_each_kind_is_obeyed(order):
         ({"valid_for_ms": 300001}, "expired"),
         ({"echo_mono_ms": 10001}, "expired"),
         ({"echo_mono_ms": 4999}, "expired"),
-        ({"pool_conf_in": (gate.MASTER,)}, "precondition"),
-        ({"pool_conf_in": (gate.MASTER, gate.BROKEN)}, "precondition"),
+        ({"pool_conf_in": (order_gate.MASTER,)}, "precondition"),
+        ({"pool_conf_in": (order_gate.MASTER, order_gate.BROKEN)}, "precondition"),
         ({"pool_conf_address": "10.0.0.9"}, "precondition"),
-        ({"process": gate.Process(500, 9001)}, "precondition"),
-        ({"process": gate.Process(501, 9000)}, "precondition"),
+        ({"process": order_gate.Process(500, 9001)}, "precondition"),
+        ({"process": order_gate.Process(501, 9000)}, "precondition"),
         ({"min_root_free_bytes": 10**9 + 1}, "precondition"),
     ],
 )
@@ -114,7 +114,7 @@ def test_every_kind_is_refused_for_what_is_common_to_all(order, change, expected
         {"echo_mono_ms": 10000, "valid_for_ms": 1},
         {"echo_mono_ms": 5000},  # the last millisecond
         {"echo_mono_ms": 0, "valid_for_ms": 300000},
-        {"pool_conf_in": (gate.MASTER, gate.MEMBER)},
+        {"pool_conf_in": (order_gate.MASTER, order_gate.MEMBER)},
         {"pool_conf_address": "10.0.0.1"},
         {"process": XAPI},
         {"min_root_free_bytes": 10**9},
@@ -123,13 +123,13 @@ def test_every_kind_is_refused_for_what_is_common_to_all(order, change, expected
     ],
 )
 def test_every_kind_is_obeyed_up_to_the_boundary(order, change):
-    assert gate.decide(state_of(order), order._replace(**change), NOW) == OBEY
+    assert order_gate.decide(state_of(order), order._replace(**change), NOW) == OBEY
 
 
 def test_expiry_counts_on_this_hosts_clock_to_the_millisecond():
     for at, expected in ((13999, "Obey"), (14000, "Obey"), (14001, "expired")):
         assert reason(ORDER, now=NOW._replace(mono_ms=at)) == expected
-    assert "1 ms too late" in gate.decide(STATE, ORDER, NOW._replace(mono_ms=14001)).text
+    assert "1 ms too late" in order_gate.decide(STATE, ORDER, NOW._replace(mono_ms=14001)).text
 
 
 @pytest.mark.parametrize("kind", ["", "fence", "rm"])
@@ -139,7 +139,7 @@ def test_an_unknown_order_is_refused(kind):
 
 @pytest.mark.parametrize("order", ALL, ids=HERE)
 def test_a_host_that_cannot_do_it_refuses_it(order):
-    able = tuple(kind for kind in gate.KNOWN if kind != order.kind)
+    able = tuple(kind for kind in order_gate.KNOWN if kind != order.kind)
     assert reason(order, now=NOW._replace(able=able)) == "unknown-order"
 
 
@@ -157,7 +157,7 @@ def test_a_host_that_does_not_know_its_pool_obeys_nobody():
 def test_armed_or_unreadable_ha_refuses_what_ha_would_punish(kind, armed):
     order = next(o for o in ALL if o.kind == kind)
     now = NOW._replace(ha_armed=armed)
-    needs = kind in gate.NEEDS_HA_OFF or kind == "toolstack_release"  # as a member: it writes pool.conf
+    needs = kind in order_gate.NEEDS_HA_OFF or kind == "toolstack_release"  # as a member: it writes pool.conf
     assert reason(order, now=now) == ("ha-armed" if needs else "Obey")
     assert reason(order._replace(ha_off=True), now=now) == "ha-armed"
 
@@ -177,12 +177,12 @@ def test_a_tombstone_bars_only_what_asks_for_none():
 @pytest.mark.parametrize(
     "role, as_master_ok, expected",
     [
-        (gate.MASTER, False, "precondition"),
-        (gate.MASTER, True, "Obey"),
-        (gate.MEMBER, False, "Obey"),
-        (gate.BROKEN, False, "Obey"),
-        (gate.UNREADABLE, False, "precondition"),
-        (gate.UNREADABLE, True, "Obey"),
+        (order_gate.MASTER, False, "precondition"),
+        (order_gate.MASTER, True, "Obey"),
+        (order_gate.MEMBER, False, "Obey"),
+        (order_gate.BROKEN, False, "Obey"),
+        (order_gate.UNREADABLE, False, "precondition"),
+        (order_gate.UNREADABLE, True, "Obey"),
     ],
 )
 def test_a_masters_xapi_is_restarted_only_where_that_is_meant(role, as_master_ok, expected):
@@ -228,26 +228,28 @@ def test_unknown_free_space_is_not_enough(free):
 
 
 def test_an_unreadable_pool_conf_meets_no_wish():
-    now = NOW._replace(pool_conf=gate.UNREADABLE, pool_conf_address="")
-    assert reason(ORDER._replace(pool_conf_in=(gate.MEMBER,)), now=now) == "precondition"
+    now = NOW._replace(pool_conf=order_gate.UNREADABLE, pool_conf_address="")
+    assert reason(ORDER._replace(pool_conf_in=(order_gate.MEMBER,)), now=now) == "precondition"
     assert reason(ORDER._replace(pool_conf_address="10.0.0.1"), now=now) == "precondition"
 
 
 # ---------------------------------------------------------------------------------------------- redelivery
 
 
-def finished(order, outcome=gate.DONE):
-    started = gate.starting(STATE, order, NOW)
-    return gate.ended(started, gate.Result(order.order_id, order.kind, outcome, "", "said"))
+def finished(order, outcome=order_gate.DONE):
+    started = order_gate.starting(STATE, order, NOW)
+    return order_gate.ended(started, order_gate.Result(order.order_id, order.kind, outcome, "", "said"))
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
-@pytest.mark.parametrize("outcome", [gate.DONE, gate.FAILED, gate.UNKNOWN])
+@pytest.mark.parametrize("outcome", [order_gate.DONE, order_gate.FAILED, order_gate.UNKNOWN])
 def test_a_finished_order_is_replayed_even_when_it_has_expired(kind, outcome):
     order = BY_KIND[kind]
     state = finished(order, outcome)
     late = NOW._replace(mono_ms=10**9, ha_armed=True)
-    assert gate.decide(state, order, late) == gate.Replay(gate.Result("o1", kind, outcome, "", "said"))
+    assert order_gate.decide(state, order, late) == order_gate.Replay(
+        order_gate.Result("o1", kind, outcome, "", "said")
+    )
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
@@ -273,80 +275,84 @@ def test_what_looks_looks_anew(kind):
 @pytest.mark.parametrize(
     "order, now",
     [
-        (ORDER, NOW._replace(pool_conf=gate.MASTER, pool_conf_address="")),
-        (REPOINT, NOW._replace(pool_conf_address="10.0.0.2", process=gate.Process(501, 9500))),
-        (RESTART, NOW._replace(process=gate.Process(501, 9500))),
+        (ORDER, NOW._replace(pool_conf=order_gate.MASTER, pool_conf_address="")),
+        (REPOINT, NOW._replace(pool_conf_address="10.0.0.2", process=order_gate.Process(501, 9500))),
+        (RESTART, NOW._replace(process=order_gate.Process(501, 9500))),
     ],
     ids=["promote", "repoint", "restart_xapi"],
 )
 def test_an_order_begun_without_result_is_judged_by_facts(order, now):
-    begun = gate.starting(STATE, order, NOW)
-    seen = gate.decide(begun, order, now)
-    assert isinstance(seen, gate.Obey) and seen.already and seen.text
-    assert gate.decide(begun, order, NOW) == OBEY, "its effect is not there: it is done now"
-    assert gate.decide(begun, order._replace(order_id="o2"), now) == OBEY, "another order is not done by this one's"
-    assert gate.decide(STATE, order, now) == OBEY, "never begun: whoever did it, it was not this order"
+    begun = order_gate.starting(STATE, order, NOW)
+    seen = order_gate.decide(begun, order, now)
+    assert isinstance(seen, order_gate.Obey) and seen.already and seen.text
+    assert order_gate.decide(begun, order, NOW) == OBEY, "its effect is not there: it is done now"
+    assert order_gate.decide(begun, order._replace(order_id="o2"), now) == OBEY, (
+        "another order is not done by this one's"
+    )
+    assert order_gate.decide(STATE, order, now) == OBEY, "never begun: whoever did it, it was not this order"
     assert reason(order, begun, now._replace(mono_ms=10**9)) == "expired"
 
 
 def test_pool_conf_alone_does_not_show_a_repoint():
     """A tombstone writes it too: only another process runs the new role."""
-    begun = gate.starting(STATE, REPOINT, NOW)
-    assert gate.decide(begun, REPOINT, NOW._replace(pool_conf_address="10.0.0.2")) == OBEY
+    begun = order_gate.starting(STATE, REPOINT, NOW)
+    assert order_gate.decide(begun, REPOINT, NOW._replace(pool_conf_address="10.0.0.2")) == OBEY
 
 
 def test_facts_count_before_rules_that_the_effect_itself_would_break():
     """pool.conf says master *because* this promotion ran: its own precondition `member` must not refuse it now."""
-    order = ORDER._replace(pool_conf_in=(gate.MEMBER,))
-    begun = gate.starting(STATE, order, NOW)
-    assert gate.decide(begun, order, NOW._replace(pool_conf=gate.MASTER)).already
+    order = ORDER._replace(pool_conf_in=(order_gate.MEMBER,))
+    begun = order_gate.starting(STATE, order, NOW)
+    assert order_gate.decide(begun, order, NOW._replace(pool_conf=order_gate.MASTER)).already
 
 
 def test_no_process_is_no_proof_of_a_restart():
-    begun = gate.starting(STATE, RESTART, NOW)
-    assert gate.decide(begun, RESTART, NOW._replace(process=gate.NO_PROCESS)) == OBEY
-    never = gate.starting(STATE, RESTART, NOW._replace(process=gate.NO_PROCESS))
-    assert gate.decide(never, RESTART, NOW).already
+    begun = order_gate.starting(STATE, RESTART, NOW)
+    assert order_gate.decide(begun, RESTART, NOW._replace(process=order_gate.NO_PROCESS)) == OBEY
+    never = order_gate.starting(STATE, RESTART, NOW._replace(process=order_gate.NO_PROCESS))
+    assert order_gate.decide(never, RESTART, NOW).already
 
 
 # ---------------------------------------------------------------------------------------------- state
 
 
 def test_numbers_never_fall_and_rise_with_the_order():
-    state = gate.starting(STATE, ORDER._replace(epoch=5, term=9), NOW)
+    state = order_gate.starting(STATE, ORDER._replace(epoch=5, term=9), NOW)
     assert (state.epoch, state.term) == (5, 9)
-    state = gate.starting(state, ORDER._replace(epoch=1, term=1), NOW)
+    state = order_gate.starting(state, ORDER._replace(epoch=1, term=1), NOW)
     assert (state.epoch, state.term) == (5, 9)
 
 
 def test_only_what_changes_the_host_leaves_a_mark():
-    assert gate.starting(STATE, ORDER._replace(kind="probe_now"), NOW) == STATE
-    assert gate.ended(STATE, gate.Result("o1", "probe_now", gate.DONE, "", "")) == STATE
-    assert gate.starting(STATE, RESTART, NOW).started == {"restart_xapi": gate.Started("o1", XAPI)}
+    assert order_gate.starting(STATE, ORDER._replace(kind="probe_now"), NOW) == STATE
+    assert order_gate.ended(STATE, order_gate.Result("o1", "probe_now", order_gate.DONE, "", "")) == STATE
+    assert order_gate.starting(STATE, RESTART, NOW).started == {"restart_xapi": order_gate.Started("o1", XAPI)}
 
 
-@pytest.mark.parametrize("outcome, left", [(gate.DONE, False), (gate.UNKNOWN, True), (gate.FAILED, True)])
+@pytest.mark.parametrize(
+    "outcome, left", [(order_gate.DONE, False), (order_gate.UNKNOWN, True), (order_gate.FAILED, True)]
+)
 def test_a_promotion_that_is_done_releases_the_tombstone(outcome, left):
-    state = gate.ended(STONED, gate.Result("o1", "promote", outcome, "", ""))
+    state = order_gate.ended(STONED, order_gate.Result("o1", "promote", outcome, "", ""))
     assert (state.tombstone is not None) is left
-    kept = gate.ended(STONED, gate.Result("o1", "repoint", outcome, "", ""))
+    kept = order_gate.ended(STONED, order_gate.Result("o1", "repoint", outcome, "", ""))
     assert kept.tombstone is not None
 
 
 def test_the_state_survives_its_encoding():
-    full = gate.with_tombstone(finished(REPOINT), gate.Tombstone(7, "host-2", "10.0.0.2"))
-    for state in (gate.EMPTY, STATE, STONED, full):
-        assert gate.decode(gate.encode(state)) == state
-    assert gate.with_tombstone(full, None).tombstone is None
-    held = gate.with_placed(gate.with_hold(full, HELD.hold), gate.Placed(7, 50, True))
-    assert gate.decode(gate.encode(held)) == held
-    assert gate.with_placed(gate.with_hold(held, None), None) == full
+    full = order_gate.with_tombstone(finished(REPOINT), order_gate.Tombstone(7, "host-2", "10.0.0.2"))
+    for state in (order_gate.EMPTY, STATE, STONED, full):
+        assert order_gate.decode(order_gate.encode(state)) == state
+    assert order_gate.with_tombstone(full, None).tombstone is None
+    held = order_gate.with_placed(order_gate.with_hold(full, HELD.hold), order_gate.Placed(7, 50, True))
+    assert order_gate.decode(order_gate.encode(held)) == held
+    assert order_gate.with_placed(order_gate.with_hold(held, None), None) == full
 
 
 def test_the_state_of_an_earlier_version_has_neither_hold_nor_placed_database():
-    value = json.loads(gate.encode(finished(REPOINT)).decode())
+    value = json.loads(order_gate.encode(finished(REPOINT)).decode())
     del value["hold"], value["placed"]
-    assert gate.decode(json.dumps(value).encode()) == finished(REPOINT)
+    assert order_gate.decode(json.dumps(value).encode()) == finished(REPOINT)
 
 
 @pytest.mark.parametrize(
@@ -359,21 +365,21 @@ def test_the_state_of_an_earlier_version_has_neither_hold_nor_placed_database():
         b"null",
         b"{}",
         b'{"epoch": 1}',
-        gate.encode(STATE)[:-1],
-        gate.encode(STATE).replace(b'"epoch": 3', b'"epoch": "x"'),
-        gate.encode(finished(ORDER)).replace(b'"said"', b"1, 2"),
+        order_gate.encode(STATE)[:-1],
+        order_gate.encode(STATE).replace(b'"epoch": 3', b'"epoch": "x"'),
+        order_gate.encode(finished(ORDER)).replace(b'"said"', b"1, 2"),
     ],
 )
 def test_bytes_that_are_no_state_are_an_error_and_never_empty(data):
     with pytest.raises(ValueError):
-        gate.decode(data)
+        order_gate.decode(data)
 
 
 def test_results_are_kept_one_per_kind_in_fixed_order():
     state = STATE
     for number, kind in enumerate(("set_tombstone", "promote", "promote", "claim")):
-        state = gate.ended(state, gate.Result("o%d" % number, kind, gate.DONE, "", ""))
-    assert [(r.kind, r.order_id) for r in gate.results_kept(state)] == [
+        state = order_gate.ended(state, order_gate.Result("o%d" % number, kind, order_gate.DONE, "", ""))
+    assert [(r.kind, r.order_id) for r in order_gate.results_kept(state)] == [
         ("claim", "o3"),
         ("promote", "o2"),
         ("set_tombstone", "o0"),
@@ -382,43 +388,56 @@ def test_results_are_kept_one_per_kind_in_fixed_order():
 
 def test_the_largest_state_fits_a_slot():
     """Ids, addresses and texts are bounded, so a save never fails for its size."""
-    from poolwarden_agent.dom0.slots import CAPACITY
-    from poolwarden_agent.hostside import LONGEST_TEXT
+    from poolwarden_agent.dom0.system.slots import CAPACITY
+    from poolwarden_agent.host.host_side import LONGEST_TEXT
 
     widest = "\u20ac" * 200
-    stone, hold = gate.Tombstone(2**64 - 1, widest, "x" * 60), gate.Hold(2**64 - 1, widest, 2**64 - 1, widest)
-    placed = gate.Placed(2**64 - 1, 2**64 - 1, True)
+    stone, hold = (
+        order_gate.Tombstone(2**64 - 1, widest, "x" * 60),
+        order_gate.Hold(2**64 - 1, widest, 2**64 - 1, widest),
+    )
+    placed = order_gate.Placed(2**64 - 1, 2**64 - 1, True)
     state = STATE._replace(epoch=2**64 - 1, term=2**64 - 1, tombstone=stone, hold=hold, placed=placed, pool=widest)
-    for kind in gate.MUTATING:
-        state = gate.starting(state, ORDER._replace(kind=kind, order_id="\u20ac" * 200), NOW)
-        state = gate.ended(state, gate.Result("\u20ac" * 200, kind, gate.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT))
-    assert len(gate.encode(state)) < CAPACITY
+    for kind in order_gate.MUTATING:
+        state = order_gate.starting(state, ORDER._replace(kind=kind, order_id="\u20ac" * 200), NOW)
+        state = order_gate.ended(
+            state, order_gate.Result("\u20ac" * 200, kind, order_gate.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT)
+        )
+    assert len(order_gate.encode(state)) < CAPACITY
 
 
 # ---------------------------------------------------------------------------------------------- sent anew
 
 
-@pytest.mark.parametrize("outcome", [gate.UNKNOWN, gate.FAILED])
+@pytest.mark.parametrize("outcome", [order_gate.UNKNOWN, order_gate.FAILED])
 def test_a_promotion_that_is_not_known_to_be_done_is_judged_anew_only_for_who_has_heard_of_it(outcome):
-    state = gate.ended(gate.starting(STATE, ORDER, NOW), gate.Result("o1", "promote", outcome, "", ""), 9500)
-    assert isinstance(gate.decide(state, ORDER, NOW), gate.Replay)  # a late copy: it echoes an instant before
+    state = order_gate.ended(
+        order_gate.starting(STATE, ORDER, NOW), order_gate.Result("o1", "promote", outcome, "", ""), 9500
+    )
+    assert isinstance(
+        order_gate.decide(state, ORDER, NOW), order_gate.Replay
+    )  # a late copy: it echoes an instant before
     anew = ORDER._replace(echo_mono_ms=9800)
-    assert gate.decide(state, anew, NOW) == OBEY
-    assert gate.decide(state, anew, NOW._replace(pool_conf=gate.MASTER)).already
-    assert gate.decode(gate.encode(state)) == state
+    assert order_gate.decide(state, anew, NOW) == OBEY
+    assert order_gate.decide(state, anew, NOW._replace(pool_conf=order_gate.MASTER)).already
+    assert order_gate.decode(order_gate.encode(state)) == state
 
 
 def test_a_promotion_that_is_done_is_never_done_again():
-    state = gate.ended(gate.starting(STATE, ORDER, NOW), gate.Result("o1", "promote", gate.DONE, "", ""), 9500)
-    assert isinstance(gate.decide(state, ORDER._replace(echo_mono_ms=9800), NOW), gate.Replay)
+    state = order_gate.ended(
+        order_gate.starting(STATE, ORDER, NOW), order_gate.Result("o1", "promote", order_gate.DONE, "", ""), 9500
+    )
+    assert isinstance(order_gate.decide(state, ORDER._replace(echo_mono_ms=9800), NOW), order_gate.Replay)
 
 
 def test_another_order_whose_answer_is_unknown_is_not_done_again_under_its_id():
-    state = gate.ended(gate.starting(STATE, REPOINT, NOW), gate.Result("o1", "repoint", gate.UNKNOWN, "", ""), 9500)
-    assert isinstance(gate.decide(state, REPOINT._replace(echo_mono_ms=9800), NOW), gate.Replay)
+    state = order_gate.ended(
+        order_gate.starting(STATE, REPOINT, NOW), order_gate.Result("o1", "repoint", order_gate.UNKNOWN, "", ""), 9500
+    )
+    assert isinstance(order_gate.decide(state, REPOINT._replace(echo_mono_ms=9800), NOW), order_gate.Replay)
 
 
 def test_a_promotion_that_never_began_leaves_no_database_marked_as_used():
-    placed = STATE._replace(placed=gate.Placed(7, 70, False))
-    begun = gate.starting(placed, ORDER, NOW)
-    assert begun.placed.promoted and gate.never_began(begun, ORDER).placed == placed.placed
+    placed = STATE._replace(placed=order_gate.Placed(7, 70, False))
+    begun = order_gate.starting(placed, ORDER, NOW)
+    assert begun.placed.promoted and order_gate.never_began(begun, ORDER).placed == placed.placed

@@ -3,12 +3,18 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.boot import COLLECTOR_SILENT_MS, LONGEST_PAUSE_MS, LOOK_EVERY_MS, MEMBERS_FRESH_MS, BootGate
-from poolwarden_agent.core import boot_gate, gate
+from poolwarden_agent.core import boot_gate, order_gate
 from poolwarden_agent.core.boot_gate import Told
-from poolwarden_agent.dom0 import booting
-from poolwarden_agent.dom0.port import Act, BootFacts
-from poolwarden_agent.keeper import Keeper
+from poolwarden_agent.dom0.system import boot_findings
+from poolwarden_agent.host.boot_gate import (
+    COLLECTOR_SILENT_MS,
+    LONGEST_PAUSE_MS,
+    LOOK_EVERY_MS,
+    MEMBERS_FRESH_MS,
+    BootGate,
+)
+from poolwarden_agent.host.durable_state import Keeper
+from poolwarden_agent.host_port import Act, BootFacts
 
 WAIT, OPEN = pb.GateAnswer.WAIT, pb.GateAnswer.OPEN
 PEER = "10.0.0.2"
@@ -17,7 +23,7 @@ PEER = "10.0.0.2"
 @pytest.fixture
 def booting_host(port, monkeypatch):
     """A master by pool.conf whose one peer is dark; the network is alive."""
-    facts = BootFacts(gate.MASTER, "", False, (PEER,), True, True, True)
+    facts = BootFacts(order_gate.MASTER, "", False, (PEER,), True, True, True)
     noted = []
     told = {PEER: Told(boot_gate.SILENT, "", "", "")}
     monkeypatch.setattr(port, "boot_facts", lambda: facts)
@@ -88,11 +94,11 @@ def test_a_full_run_keeps_it_in_memory(booting_host, monkeypatch):
 
 
 def test_the_note_is_of_one_boot(tmp_path):
-    booting.put(str(tmp_path), booting.LET_WAIT, "boot-1 h2 is not heard")
-    assert booting.let_wait(str(tmp_path), "boot-1") == "h2 is not heard"
-    assert booting.let_wait(str(tmp_path), "boot-2") == "" == booting.let_wait(str(tmp_path), "")
-    booting.put(str(tmp_path), booting.LET_WAIT, "boot-1 ")
-    assert booting.let_wait(str(tmp_path), "boot-1") == ""
+    boot_findings.put(str(tmp_path), boot_findings.LET_WAIT, "boot-1 h2 is not heard")
+    assert boot_findings.let_wait(str(tmp_path), "boot-1") == "h2 is not heard"
+    assert boot_findings.let_wait(str(tmp_path), "boot-2") == "" == boot_findings.let_wait(str(tmp_path), "")
+    boot_findings.put(str(tmp_path), boot_findings.LET_WAIT, "boot-1 ")
+    assert boot_findings.let_wait(str(tmp_path), "boot-1") == ""
 
 
 @pytest.mark.parametrize("said, least, most", [(boot_gate.ACTS, 10, 16), (boot_gate.SILENT, 50, 61)])
@@ -164,8 +170,8 @@ def test_where_xapi_was_started_meanwhile_no_old_word_makes_it_a_member(booting_
 def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_host):
     """It was let start with it and lost its power before; a member would keep it until it is master again."""
     port = booting_host
-    port.saved = gate.encode(gate.EMPTY._replace(term=3, placed=gate.Placed(2, 50, True)))
-    port.conf, port.restore = (gate.MASTER, ""), 50
+    port.saved = order_gate.encode(order_gate.EMPTY._replace(term=3, placed=order_gate.Placed(2, 50, True)))
+    port.conf, port.restore = (order_gate.MASTER, ""), 50
     port.told[PEER] = Told(boot_gate.ACTS, "", "", "")
     boot = BootGate(port, Keeper(port))
     boot.look()
@@ -182,9 +188,9 @@ def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_hos
             valid_for_ms=15000,
         )
     )
-    port.act_result, port.act_works = Act(gate.FAILED, "read-only"), False
+    port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
     boot.settle(True)
-    assert port.conf == (gate.MASTER, "") and not boot.allows(), "it waits while that cannot be removed"
-    port.act_result, port.act_works = Act(gate.DONE, "gone"), True
+    assert port.conf == (order_gate.MASTER, "") and not boot.allows(), "it waits while that cannot be removed"
+    port.act_result, port.act_works = Act(order_gate.DONE, "gone"), True
     boot.settle(True)
-    assert port.restore is None and port.conf == (gate.MEMBER, PEER) and boot.allows()
+    assert port.restore is None and port.conf == (order_gate.MEMBER, PEER) and boot.allows()

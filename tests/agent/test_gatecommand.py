@@ -6,16 +6,17 @@ import threading
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import gatecommand, gatefile
-from poolwarden_agent.core import gate
+from poolwarden_agent.commands import gate as gatecommand
+from poolwarden_agent.commands.gate import AGENT_WITHIN_MS, Waiting
+from poolwarden_agent.core import order_gate
 from poolwarden_agent.core.boot_gate import Told
-from poolwarden_agent.dom0 import booting
-from poolwarden_agent.dom0.host import Dom0
-from poolwarden_agent.dom0.slots import Slots
-from poolwarden_agent.gatecommand import AGENT_WITHIN_MS, Waiting
-from poolwarden_agent.gatefile import Word
-from poolwarden_agent.gatewatch import GateWatch
-from poolwarden_agent.hostside import HostSide
+from poolwarden_agent.dom0.dom0 import Dom0
+from poolwarden_agent.dom0.system import boot_findings
+from poolwarden_agent.dom0.system.slots import Slots
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.process import gate_file
+from poolwarden_agent.process.gate_file import Word
+from poolwarden_agent.process.gate_watch import GateWatch
 
 from . import tree as trees
 from .test_dom0 import dom0
@@ -40,7 +41,7 @@ def master(tree):
     """A configured master with the drop-in, right after its boot."""
     tree.put("etc/xensource/pool.conf", "master")
     tree.put("etc/poolwarden/agent.conf", "[agent]\ncollector = 127.0.0.1:1\n")
-    tree.put(booting.DROP_IN, "[Service]\n")
+    tree.put(boot_findings.DROP_IN, "[Service]\n")
     tree.put("sys/class/net/lo/carrier", "1\n")
     return tree
 
@@ -57,11 +58,11 @@ def store(tree, **changes):
     slots = Slots(tree.path("var/lib/poolwarden"))
     slots.prepare()
     slots.load()
-    slots.save(gate.encode(gate.EMPTY._replace(**changes)))
+    slots.save(order_gate.encode(order_gate.EMPTY._replace(**changes)))
 
 
 def agent_says(tree, clock, allows, reason="because"):
-    gatefile.say(tree.path(""), boot_id(tree), Word("open" if allows else "shut", reason, allows, clock.ms))
+    gate_file.say(tree.path(""), boot_id(tree), Word("open" if allows else "shut", reason, allows, clock.ms))
 
 
 def test_the_agents_word_decides_a_masters_first_start(master, clock):
@@ -74,7 +75,7 @@ def test_the_agents_word_decides_a_masters_first_start(master, clock):
 
 def test_a_word_of_another_boot_or_an_old_one_is_none(master, clock):
     agent_says(master, clock, True)
-    clock.ms += gatefile.FRESH_MS + 1
+    clock.ms += gate_file.FRESH_MS + 1
     assert "has not said anything" in why_not(master, clock)
     agent_says(master, clock, True)
     master.put("proc/sys/kernel/random/boot_id", "another\n")
@@ -85,15 +86,15 @@ def test_members_start_freely_and_later_starts_of_a_boot_are_not_gated(master, c
     master.put("etc/xensource/pool.conf", "slave:10.0.0.2")
     assert why_not(master, clock) == ""
     master.put("etc/xensource/pool.conf", "master")
-    booting.mark_started(master.path(""), boot_id(master))
+    boot_findings.mark_started(master.path(""), boot_id(master))
     assert why_not(master, clock) == ""
 
 
 @pytest.mark.parametrize("conf", ["master", "slave:10.0.0.2"])
 def test_a_hold_holds_whatever_else_is_said(master, clock, conf):
-    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
     master.put("etc/xensource/pool.conf", conf)
-    booting.mark_started(master.path(""), boot_id(master))
+    boot_findings.mark_started(master.path(""), boot_id(master))
     agent_says(master, clock, True)
     assert "held since term 7" in why_not(master, clock)
     store(master, hold=None)
@@ -101,19 +102,19 @@ def test_a_hold_holds_whatever_else_is_said(master, clock, conf):
 
 
 def test_a_superseded_master_never_starts_as_one(master, clock):
-    store(master, tombstone=gate.Tombstone(4, OTHER, "10.0.0.2"))
-    booting.mark_started(master.path(""), boot_id(master))
+    store(master, tombstone=order_gate.Tombstone(4, OTHER, "10.0.0.2"))
+    boot_findings.mark_started(master.path(""), boot_id(master))
     agent_says(master, clock, True)
-    gatefile.request(master.path(""), gatefile.OPENED, boot_id(master), "root")
+    gate_file.request(master.path(""), gate_file.OPENED, boot_id(master), "root")
     assert why_not(master, clock) == "this host was superseded by 10.0.0.2 at term 4"
     master.put("etc/xensource/pool.conf", "slave:10.0.0.2")
     assert why_not(master, clock) == "", "as his member it may"
 
 
 def test_an_operator_opens_it_for_this_boot(master, clock):
-    gatefile.request(master.path(""), gatefile.OPENED, "another boot", "root")
+    gate_file.request(master.path(""), gate_file.OPENED, "another boot", "root")
     assert why_not(master, clock)
-    gatefile.request(master.path(""), gatefile.OPENED, boot_id(master), "root")
+    gate_file.request(master.path(""), gate_file.OPENED, boot_id(master), "root")
     assert why_not(master, clock) == ""
 
 
@@ -125,8 +126,8 @@ def test_a_host_that_is_not_configured_is_not_gated(master, clock):
 def test_without_an_agent_the_rules_without_a_collector_hold(master, clock, monkeypatch):
     said = {"10.0.0.2": ("follows", "10.0.0.1")}
     monkeypatch.setattr(Dom0, "ask_role", lambda self, a, limit: Told(*said.get(a, ("silent", ""))))
-    monkeypatch.setattr("poolwarden_agent.dom0.host.Dom0.management_address", lambda self: "10.0.0.1")
-    monkeypatch.setattr("poolwarden_agent.dom0.booting.gateway", lambda root: None)
+    monkeypatch.setattr("poolwarden_agent.dom0.dom0.Dom0.management_address", lambda self: "10.0.0.1")
+    monkeypatch.setattr("poolwarden_agent.dom0.system.boot_findings.gateway", lambda root: None)
     row = '<table name="host"><row ref="h1" uuid="%s" address="10.0.0.1"/><row ref="h2" uuid="%s" address="10.0.0.2"/>'
     master.put("var/lib/xcp/state.db", "<database>%s</table></database>" % (row % (trees.HOST, trees.OTHER)))
     waiting = Waiting(master.path(""), boot_id(master), clock)
@@ -142,11 +143,11 @@ def test_without_an_agent_the_rules_without_a_collector_hold(master, clock, monk
 def test_a_fault_of_the_program_keeps_no_healthy_master_down(master, monkeypatch):
     monkeypatch.setattr(gatecommand.Waiting, "why_not", lambda self: 1 / 0)
     assert gatecommand.main(["wait", "--root", master.path("")]) == 0
-    assert booting.started(master.path(""), boot_id(master))
+    assert boot_findings.started(master.path(""), boot_id(master))
 
 
 def test_and_lets_no_held_one_start(master, monkeypatch):
-    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
     monkeypatch.setattr(gatecommand.Waiting, "why_not", lambda self: 1 / 0)
     slept = threading.Event()
 
@@ -157,7 +158,7 @@ def test_and_lets_no_held_one_start(master, monkeypatch):
     monkeypatch.setattr(gatecommand.time, "sleep", sleep)
     with pytest.raises(SystemExit):
         gatecommand.main(["wait", "--root", master.path("")])
-    assert slept.is_set() and not booting.started(master.path(""), boot_id(master))
+    assert slept.is_set() and not boot_findings.started(master.path(""), boot_id(master))
 
 
 def test_what_cannot_be_read_holds_a_master_and_no_member(master, clock):
@@ -177,10 +178,10 @@ def test_status_says_what_it_waits_for(master, capsys):
 def test_open_wants_the_hosts_name_and_no_tombstone(master, capsys):
     root = master.path("")
     assert gatecommand.main(["open", "--root", root, "--name", "h2"]) == 1
-    assert gatefile.requested(root, gatefile.OPENED, boot_id(master)) == ""
+    assert gate_file.requested(root, gate_file.OPENED, boot_id(master)) == ""
     assert gatecommand.main(["open", "--root", root, "--name", "h1"]) == 0
-    assert gatefile.requested(root, gatefile.OPENED, boot_id(master))
-    store(master, tombstone=gate.Tombstone(4, OTHER, "10.0.0.2"))
+    assert gate_file.requested(root, gate_file.OPENED, boot_id(master))
+    store(master, tombstone=order_gate.Tombstone(4, OTHER, "10.0.0.2"))
     assert gatecommand.main(["open", "--root", root, "--name", "h1"]) == 1
     assert "superseded by 10.0.0.2" in capsys.readouterr().out
 
@@ -189,13 +190,13 @@ def test_release_is_the_running_agents(master, capsys):
     root = master.path("")
     assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
     assert "not held" in capsys.readouterr().out
-    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
     assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
     assert "systemctl start poolwarden-agent" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "marks", [{"hold": gate.Hold(7, "b1", 0, "s")}, {"tombstone": gate.Tombstone(7, OTHER, "")}], ids=sorted
+    "marks", [{"hold": order_gate.Hold(7, "b1", 0, "s")}, {"tombstone": order_gate.Tombstone(7, OTHER, "")}], ids=sorted
 )
 def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks):
     root = master.path("")
@@ -214,15 +215,15 @@ def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks
     watch.turn(False)
     until(lambda: "start --no-block xapi.service" in master.calls())
     assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and side.state.hold is None
-    until(lambda: side.port.process() != gate.NO_PROCESS)
-    assert not (master.root / gatefile.FOLLOW).exists()
+    until(lambda: side.port.process() != order_gate.NO_PROCESS)
+    assert not (master.root / gate_file.FOLLOW).exists()
 
 
 @pytest.mark.parametrize("address", ["h2", "127.0.0.1"])
 def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
-    store(master, hold=gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
     side = HostSide(dom0(master))
-    assert side.follow(address).outcome == gate.FAILED
+    assert side.follow(address).outcome == order_gate.FAILED
     assert side.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
 
 
@@ -230,7 +231,7 @@ def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
 @pytest.mark.parametrize("conf, term", [("master", 8), ("slave:10.0.0.2", 7)])
 def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term):
     """What rested on the hold at its own term, a proof or an order, is void; a member starts at the same term."""
-    store(master, hold=gate.Hold(7, "b1", 0, "s"), term=7)
+    store(master, hold=order_gate.Hold(7, "b1", 0, "s"), term=7)
     master.put("etc/xensource/pool.conf", conf)
     master.systemctl("exit 0")
     side = HostSide(dom0(master))
@@ -248,7 +249,7 @@ def test_a_role_handed_back_in_the_same_boot_is_left_alone(master):
     boot.heard(pb.GateAnswer(echo_mono_ms=now, valid_for_ms=15000, **dict(answer, **successor)))
     boot.settle(True)
     assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and boot.allows()
-    booting.mark_started(master.path(""), boot_id(master))
+    boot_findings.mark_started(master.path(""), boot_id(master))
     master.put("etc/xensource/pool.conf", "master")  # pool.designate_new_master
     for _ in range(3):
         if boot.watching:

@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0 import handover as module
-from poolwarden_agent.dom0 import statedb
-from poolwarden_agent.dom0.handover import GENERATION, PLACED, TEMPORARY, Handover
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.dom0.xapi import database
+from poolwarden_agent.dom0.xapi import database_transfer as module
+from poolwarden_agent.dom0.xapi.database_transfer import GENERATION, PLACED, TEMPORARY, Handover
 
 STATE_DB = "var/lib/xcp/state.db"
 CONTENT = bytes(range(256)) * 40
@@ -24,7 +24,7 @@ def hands(tree):
 
 
 def piece(offset, size, sha256=SUM, generation=77):
-    return gate.Piece(generation, len(CONTENT), offset, size, sha256, False)
+    return order_gate.Piece(generation, len(CONTENT), offset, size, sha256, False)
 
 
 def place(hands, sizes=(4096, 4096, 2048), **changes):
@@ -98,7 +98,7 @@ def test_the_checksum_is_computed_once(hands, monkeypatch):
 
 
 def test_a_missing_or_huge_file_is_not_read(tree, hands, monkeypatch):
-    monkeypatch.setattr(statedb, "BIGGEST", 100)
+    monkeypatch.setattr(database, "BIGGEST", 100)
     assert "more than is handed over" in hands.read("", 0, 10).text
     os.unlink(tree.path(STATE_DB))
     assert "there is no database file" in hands.read("", 0, 10).text
@@ -110,10 +110,10 @@ def test_a_missing_or_huge_file_is_not_read(tree, hands, monkeypatch):
 
 def test_pieces_become_the_file_that_xapi_would_load(tree, hands):
     acts = place(hands)
-    assert [act.outcome for act in acts] == [gate.DONE] * 3
+    assert [act.outcome for act in acts] == [order_gate.DONE] * 3
     assert (tree.root / PLACED).read_bytes() == CONTENT and tree.text(GENERATION) == "77"
     assert not os.path.exists(tree.path(TEMPORARY)) and hands.placed() == 77
-    assert statedb.loads(str(tree.root)) == (PLACED, 77)
+    assert database.loads(str(tree.root)) == (PLACED, 77)
     assert sorted(os.listdir(tree.path("var/lib/xcp"))) == [
         "local.db", "restore_db.db", "restore_db.db.generation", "state.db", "state.db.generation"
     ]  # fmt: skip
@@ -146,24 +146,24 @@ def test_cut_off_before_a_rename_there_is_no_restore_db_and_the_last_piece_comes
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
         place(hands)
-    assert hands.placed() is None and statedb.loads(str(tree.root)) == (STATE_DB, 42)
+    assert hands.placed() is None and database.loads(str(tree.root)) == (STATE_DB, 42)
     monkeypatch.undo()
     again = hands.place(piece(8192, 2048), CONTENT[8192:])
-    assert again.outcome == gate.DONE and (tree.root / PLACED).read_bytes() == CONTENT
+    assert again.outcome == order_gate.DONE and (tree.root / PLACED).read_bytes() == CONTENT
 
 
 def test_what_is_not_what_was_sent_is_thrown_away(tree, hands):
-    assert place(hands, sha256="0" * 64)[-1].outcome == gate.FAILED
+    assert place(hands, sha256="0" * 64)[-1].outcome == order_gate.FAILED
     assert hands.placed() is None and not os.path.exists(tree.path(TEMPORARY))
 
 
 def test_a_missing_piece_is_said_and_a_repeated_one_is_harmless(tree, hands):
-    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == gate.DONE
+    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == order_gate.DONE
     act = hands.place(piece(8192, 2048), CONTENT[8192:])
-    assert act.outcome == gate.FAILED and "a piece is missing" in act.text
+    assert act.outcome == order_gate.FAILED and "a piece is missing" in act.text
     for _ in range(2):
-        assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == gate.DONE
-    assert hands.place(piece(8192, 2048), CONTENT[8192:]).outcome == gate.DONE
+        assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == order_gate.DONE
+    assert hands.place(piece(8192, 2048), CONTENT[8192:]).outcome == order_gate.DONE
     assert (tree.root / PLACED).read_bytes() == CONTENT
 
 
@@ -174,7 +174,7 @@ def test_a_first_piece_clears_what_was_placed_before(tree, hands):
 
 
 def test_a_later_piece_without_its_first_is_no_file(tree, hands):
-    assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == gate.FAILED
+    assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == order_gate.FAILED
     assert not os.path.exists(tree.path(TEMPORARY))
 
 
@@ -182,7 +182,7 @@ def test_the_file_goes_before_its_generation(tree, hands, monkeypatch):
     place(hands)
     real, gone = os.unlink, []
     monkeypatch.setattr(os, "unlink", lambda path: (real(path), gone.append(os.path.basename(path))))
-    assert hands.remove().outcome == gate.DONE and hands.remove().outcome == gate.DONE
+    assert hands.remove().outcome == order_gate.DONE and hands.remove().outcome == order_gate.DONE
     monkeypatch.undo()
     assert gone == ["restore_db.db", "restore_db.db.generation"] and hands.placed() is None
 
@@ -194,8 +194,8 @@ def test_a_disk_that_refuses_is_said(tree, hands, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "unlink", refuses)
-    assert hands.remove().outcome == gate.FAILED and hands.placed() == 77
-    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == gate.FAILED
+    assert hands.remove().outcome == order_gate.FAILED and hands.placed() == 77
+    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == order_gate.FAILED
     monkeypatch.undo()
 
 
@@ -206,7 +206,7 @@ def test_a_database_is_gone_for_good_before_its_generation_goes(hands, monkeypat
     with monkeypatch.context() as watched:
         watched.setattr(os, "unlink", lambda path: (unlink(path), done.append(os.path.basename(path))))
         watched.setattr(hands, "_sync_directory", lambda: done.append("sync"))
-        assert hands.remove().outcome == gate.DONE
+        assert hands.remove().outcome == order_gate.DONE
     names = [os.path.basename(PLACED), "sync", os.path.basename(GENERATION), "sync"]
     assert done == names
 
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_no_restore_db(short):
     try:
         hands = Handover(str(short))
         acts = place(hands)
-        assert gate.FAILED in [act.outcome for act in acts] and hands.placed() is None
-        assert hands.remove().outcome == gate.DONE and os.listdir(str(where)) == []
+        assert order_gate.FAILED in [act.outcome for act in acts] and hands.placed() is None
+        assert hands.remove().outcome == order_gate.DONE and os.listdir(str(where)) == []
     finally:
         subprocess.check_call(["umount", str(where)])

@@ -4,7 +4,7 @@ import pytest
 
 from poolwarden_agent.core import health
 from poolwarden_agent.core.health import Look, judge, plain_words, span
-from poolwarden_agent.core.judge import ANSWERS, DOWN, SILENT, STARTING, UNKNOWN
+from poolwarden_agent.core.probe_rules import ANSWERS, DOWN, SILENT, STARTING, UNKNOWN
 
 WELL = Look(
     tcp=ANSWERS, tcp_silent_ms=0, tcp_took_ms=3, socket=ANSWERS, socket_silent_ms=0, socket_took_ms=3, accepts=True,

@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0 import files
-from poolwarden_agent.dom0.latch import Latch
-from poolwarden_agent.dom0.slots import Slots
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.dom0.system import files
+from poolwarden_agent.dom0.system.latch import Latch
+from poolwarden_agent.dom0.system.slots import Slots
 
 from .test_dom0 import dom0
 from .tree import OTHER
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time i
 CALLS = ("open", "pwrite", "write", "fsync", "rename", "link", "unlink", "close", "chmod")
 # What an agent makes durable over a failover: each line is answered before the next one is begun.
 HISTORY = (
-    gate.EMPTY._replace(epoch=1, term=1),
-    gate.EMPTY._replace(epoch=1, term=2, hold=gate.Hold(2, "b", 5, OTHER)),
-    gate.EMPTY._replace(epoch=1, term=3, tombstone=gate.Tombstone(3, OTHER, "10.0.0.2")),
-    gate.EMPTY._replace(epoch=1, term=4),
+    order_gate.EMPTY._replace(epoch=1, term=1),
+    order_gate.EMPTY._replace(epoch=1, term=2, hold=order_gate.Hold(2, "b", 5, OTHER)),
+    order_gate.EMPTY._replace(epoch=1, term=3, tombstone=order_gate.Tombstone(3, OTHER, "10.0.0.2")),
+    order_gate.EMPTY._replace(epoch=1, term=4),
 )
 
 
@@ -105,7 +105,7 @@ def saves(tree):
         port = dom0(tree)
         port.load_state()
         for number, state in enumerate(HISTORY):
-            port.save_state(gate.encode(state))
+            port.save_state(order_gate.encode(state))
             say(number)
 
     return work
@@ -114,14 +114,14 @@ def saves(tree):
 def restored(tree):
     """What the next start of the agent finds."""
     payload = dom0(tree).load_state()
-    return gate.decode(payload) if payload else gate.EMPTY
+    return order_gate.decode(payload) if payload else order_gate.EMPTY
 
 
 def before_anything(tree):
     slots = Slots(tree.path("var/lib/poolwarden"))
     slots.prepare()
     slots.load()
-    slots.save(gate.encode(gate.EMPTY))
+    slots.save(order_gate.encode(order_gate.EMPTY))
     Latch(tree.path("var/lib/poolwarden")).prepare()
     Latch(tree.path("var/lib/poolwarden")).write("none")
 
@@ -132,12 +132,12 @@ def test_an_answered_save_stands_after_a_kill_at_any_point_in_each_slot_alone(tr
     before_anything(tree)
     for lines in killed_everywhere(saves(tree)):
         answered = int(lines[-1]) if lines else -1
-        allowed = [gate.EMPTY] + list(HISTORY)
+        allowed = [order_gate.EMPTY] + list(HISTORY)
         allowed = allowed[answered + 1 : answered + 3]  # the one that was answered, or the one that was begun after it
         directory = tree.root / "var/lib/poolwarden"
         latch = Latch(str(directory)).read()
         if latch == "none":
-            assert Slots(str(directory)).load() and gate.decode(Slots(str(directory)).load()).hold is None
+            assert Slots(str(directory)).load() and order_gate.decode(Slots(str(directory)).load()).hold is None
         kept = [(directory / ("state.%d" % number)).read_bytes() for number in (0, 1)]
         whole = restored(tree)
         assert whole in allowed, (lines, whole)
@@ -156,7 +156,7 @@ def test_a_kill_while_the_slots_are_made_leaves_nothing_that_is_not_empty_or_who
         say("made")
 
     for _ in killed_everywhere(work):
-        assert restored(tree) == gate.EMPTY
+        assert restored(tree) == order_gate.EMPTY
         for name in os.listdir(tree.path("var/lib/poolwarden")):
             os.unlink(tree.path("var/lib/poolwarden/" + name))
 
@@ -164,7 +164,7 @@ def test_a_kill_while_the_slots_are_made_leaves_nothing_that_is_not_empty_or_who
 def test_the_latch_is_never_open_while_the_slots_hold(tree):
     before_anything(tree)
     for _ in killed_everywhere(saves(tree)):
-        state = gate.decode(Slots(tree.path("var/lib/poolwarden")).load())
+        state = order_gate.decode(Slots(tree.path("var/lib/poolwarden")).load())
         word = Latch(tree.path("var/lib/poolwarden")).read()
         assert word != "none" or (state.hold is None and state.tombstone is None), (state, word)
         before_anything(tree)

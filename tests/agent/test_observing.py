@@ -3,9 +3,9 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import gate, judge
-from poolwarden_agent.dom0.port import Emergency
-from poolwarden_agent.observe import OWN_MASTER
+from poolwarden_agent.core import order_gate, probe_rules
+from poolwarden_agent.host.observer import OWN_MASTER
+from poolwarden_agent.host_port import Emergency
 
 from .fake_port import ANSWERED, SILENT, serving_view
 from .tree import HOST, OTHER
@@ -21,25 +21,25 @@ def look(side, times=1):
 @pytest.mark.parametrize(
     "tcp, process, cookie, expected",
     [
-        (judge.ANSWERED, True, True, "ANSWERS"),
-        (judge.ANSWERED, False, False, "ANSWERS"),
-        (judge.REFUSED, True, True, "DOWN"),
-        (judge.REFUSED, False, True, "DOWN"),
-        (judge.NO_ANSWER, False, True, "DOWN"),
-        (judge.REFUSED, True, False, "STARTING"),
-        (judge.NO_ANSWER, True, False, "STARTING"),
-        (judge.NO_ANSWER, True, True, "SILENT"),
-        (judge.NOT_XAPI, True, True, "SILENT"),
+        (probe_rules.ANSWERED, True, True, "ANSWERS"),
+        (probe_rules.ANSWERED, False, False, "ANSWERS"),
+        (probe_rules.REFUSED, True, True, "DOWN"),
+        (probe_rules.REFUSED, False, True, "DOWN"),
+        (probe_rules.NO_ANSWER, False, True, "DOWN"),
+        (probe_rules.REFUSED, True, False, "STARTING"),
+        (probe_rules.NO_ANSWER, True, False, "STARTING"),
+        (probe_rules.NO_ANSWER, True, True, "SILENT"),
+        (probe_rules.NOT_XAPI, True, True, "SILENT"),
     ],
 )
 def test_liveness(port, side, tcp, process, cookie, expected):
     port.tcp, port.startup_cookie = tcp, cookie
-    port.xapi = gate.Process(500, 9900) if process else gate.NO_PROCESS
+    port.xapi = order_gate.Process(500, 9900) if process else order_gate.NO_PROCESS
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == expected
 
 
 def test_a_start_that_takes_more_than_ten_minutes_is_none(port, side):
-    port.tcp, port.startup_cookie, port.xapi = judge.NO_ANSWER, False, gate.Process(500, 100)
+    port.tcp, port.startup_cookie, port.xapi = probe_rules.NO_ANSWER, False, order_gate.Process(500, 100)
     port.now = 600000
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == "SILENT"
 
@@ -47,7 +47,7 @@ def test_a_start_that_takes_more_than_ten_minutes_is_none(port, side):
 def test_a_liveness_holds_since_it_began(port, side):
     first = look(side).xapi
     assert look(side, 3).xapi.liveness_since_mono_ms == first.liveness_since_mono_ms
-    port.tcp = judge.REFUSED
+    port.tcp = probe_rules.REFUSED
     changed = look(side).xapi
     assert changed.liveness_since_mono_ms == port.now
     assert changed.socket_since_mono_ms == first.socket_since_mono_ms
@@ -56,11 +56,11 @@ def test_a_liveness_holds_since_it_began(port, side):
 @pytest.mark.parametrize(
     "emergency, liveness, flag, code",
     [
-        (Emergency(judge.ANSWERED, False, ""), "ANSWERS", pb.NO, ""),
-        (Emergency(judge.ANSWERED, True, "HOST_UNKNOWN_TO_MASTER"), "ANSWERS", pb.YES, "HOST_UNKNOWN_TO_MASTER"),
-        (Emergency(judge.ANSWERED, None, "X"), "ANSWERS", pb.TRISTATE_UNSPECIFIED, ""),
-        (Emergency(judge.NO_ANSWER, None, ""), "SILENT", pb.TRISTATE_UNSPECIFIED, ""),
-        (Emergency(judge.REFUSED, None, ""), "DOWN", pb.TRISTATE_UNSPECIFIED, ""),
+        (Emergency(probe_rules.ANSWERED, False, ""), "ANSWERS", pb.NO, ""),
+        (Emergency(probe_rules.ANSWERED, True, "HOST_UNKNOWN_TO_MASTER"), "ANSWERS", pb.YES, "HOST_UNKNOWN_TO_MASTER"),
+        (Emergency(probe_rules.ANSWERED, None, "X"), "ANSWERS", pb.TRISTATE_UNSPECIFIED, ""),
+        (Emergency(probe_rules.NO_ANSWER, None, ""), "SILENT", pb.TRISTATE_UNSPECIFIED, ""),
+        (Emergency(probe_rules.REFUSED, None, ""), "DOWN", pb.TRISTATE_UNSPECIFIED, ""),
     ],
 )
 def test_the_emergency_flag_is_yes_no_or_not_known(port, side, emergency, liveness, flag, code):
@@ -71,7 +71,7 @@ def test_the_emergency_flag_is_yes_no_or_not_known(port, side, emergency, livene
 
 
 def test_a_hung_socket_without_a_process_is_down(port, side):
-    port.flag, port.xapi = Emergency(judge.NO_ANSWER, None, ""), gate.NO_PROCESS
+    port.flag, port.xapi = Emergency(probe_rules.NO_ANSWER, None, ""), order_gate.NO_PROCESS
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.socket_liveness) == "DOWN"
 
 
@@ -80,19 +80,19 @@ def test_nobody_ever_logs_in_on_a_member(port, side):
     look(side, 50)
     port.settled = False
     look(side, 10)
-    port.conf, port.settled = (gate.MASTER, ""), False
+    port.conf, port.settled = (order_gate.MASTER, ""), False
     look(side, 10)
-    port.settled, port.tcp = True, judge.NO_ANSWER
+    port.settled, port.tcp = True, probe_rules.NO_ANSWER
     look(side, 10)
-    port.tcp, port.xapi = judge.ANSWERED, gate.NO_PROCESS
+    port.tcp, port.xapi = probe_rules.ANSWERED, order_gate.NO_PROCESS
     look(side, 10)
-    port.conf, port.xapi = (gate.BROKEN, ""), gate.Process(500, 9000)
+    port.conf, port.xapi = (order_gate.BROKEN, ""), order_gate.Process(500, 9000)
     look(side, 10)
     assert port.views == 0
 
 
 def test_a_serving_master_reports_its_pool(port, side):
-    port.conf, port.view = (gate.MASTER, ""), serving_view()
+    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
     seen = look(side)
     since = port.now
     assert seen.role.serves_as_master and seen.role.running == pb.RoleFacts.MASTER
@@ -106,25 +106,25 @@ def test_a_serving_master_reports_its_pool(port, side):
 
 
 def test_a_master_that_sees_another_master_does_not_serve(port, side):
-    port.conf, port.view = (gate.MASTER, ""), serving_view(OTHER)
+    port.conf, port.view = (order_gate.MASTER, ""), serving_view(OTHER)
     seen = look(side)
     assert not seen.role.serves_as_master and seen.role.serves_since_mono_ms == 0
 
 
 def test_a_view_that_fails_is_kept_for_a_while_and_not_for_ever(port, side):
-    port.conf, port.view = (gate.MASTER, ""), serving_view()
+    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
     look(side)
     port.view = None
     assert look(side).role.serves_as_master
     assert not look(side, 20).role.serves_as_master
     port.view = serving_view()
     assert look(side).role.serves_as_master
-    port.tcp = judge.NO_ANSWER
+    port.tcp = probe_rules.NO_ANSWER
     assert not look(side).role.serves_as_master
 
 
 def test_a_view_is_not_fetched_when_nobody_wants_it(port, side):
-    port.conf, port.view = (gate.MASTER, ""), serving_view()
+    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
     for _ in range(20):
         port.now += 2000
         side.observer.look_at_xapi(False, 5000)
@@ -153,19 +153,19 @@ def test_a_member_that_does_not_name_its_master_is_not_asked_more_often(port, si
 def test_an_unsettled_role_is_not_known(port, side):
     port.settled = False
     assert look(side).role.running == pb.RoleFacts.KIND_UNSPECIFIED
-    port.settled, port.tcp = True, judge.NO_ANSWER
+    port.settled, port.tcp = True, probe_rules.NO_ANSWER
     assert look(side).role.running == pb.RoleFacts.KIND_UNSPECIFIED
     assert port.asked_member == 0
 
 
 def test_a_process_keeps_its_role_whatever_pool_conf_says_by_now(port, side):
     """The role is read at its start: a demoted master serves on until it is replaced."""
-    port.conf, port.view = (gate.MASTER, ""), serving_view()
+    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
     look(side)
-    port.conf, port.settled = (gate.MEMBER, "10.0.0.2"), False
+    port.conf, port.settled = (order_gate.MEMBER, "10.0.0.2"), False
     seen = look(side, 3).role
     assert (seen.pool_conf, seen.running, seen.serves_as_master) == (pb.RoleFacts.MEMBER, pb.RoleFacts.MASTER, True)
-    port.xapi = gate.Process(501, 9900)
+    port.xapi = order_gate.Process(501, 9900)
     seen = look(side).role
     assert (seen.running, seen.serves_as_master) == (pb.RoleFacts.KIND_UNSPECIFIED, False)
     views = port.views
@@ -176,7 +176,7 @@ def test_a_process_keeps_its_role_whatever_pool_conf_says_by_now(port, side):
 
 def test_a_silent_members_role_holds_while_its_process_does(port, side):
     look(side)
-    port.tcp = judge.NO_ANSWER
+    port.tcp = probe_rules.NO_ANSWER
     assert look(side).role.running_master_address == "10.0.0.1"
     port.new_process()
     assert look(side).role.running == pb.RoleFacts.KIND_UNSPECIFIED
@@ -219,7 +219,7 @@ def test_a_targets_history_ends_with_its_address_and_with_its_place_in_the_list(
     settle(side)
     assert probe(side).probes.probes[0].host_uuid == "m", "a Welcome without targets is no word about them"
     side.receive(pb.CollectorMessage(settings=pb.Settings()))
-    port.conf = (gate.MASTER, "")
+    port.conf = (order_gate.MASTER, "")
     assert not probe(side).probes.probes
     side.observer.look_at_peer("m", "10.0.0.9", 1000)
     assert not side.report(True).report.probes.probes, "a probe that was under way does not bring it back"
@@ -258,18 +258,18 @@ def test_a_new_master_is_given_its_time(port, side):
     settle(side, m="10.0.0.1", n="10.0.0.2")
     side.link_up()
     probe(side, 60)
-    port.conf = (gate.MEMBER, "10.0.0.3")
+    port.conf = (order_gate.MEMBER, "10.0.0.3")
     settle(side, m="10.0.0.1", n="10.0.0.2", o="10.0.0.3")
     assert not orphaned(probe(side, 9))
     assert orphaned(probe(side, 3))
 
 
 def test_a_host_that_has_just_become_a_member_is_given_its_time(port, side):
-    port.conf = (gate.MASTER, "")
+    port.conf = (order_gate.MASTER, "")
     settle(side, m="10.0.0.1")
     side.link_up()
     assert not orphaned(probe(side, 60))
-    port.conf = (gate.MEMBER, "10.0.0.1")
+    port.conf = (order_gate.MEMBER, "10.0.0.1")
     side.report()
     assert not orphaned(probe(side, 9))
     assert orphaned(probe(side, 3))
@@ -288,7 +288,9 @@ def test_the_own_master_is_probed_though_no_collector_asks(port, side):
     assert probe(side).probes.probes[0].answered_mono_ms > 0
 
 
-@pytest.mark.parametrize("conf", [(gate.MASTER, ""), (gate.MEMBER, "master.example"), (gate.BROKEN, "")])
+@pytest.mark.parametrize(
+    "conf", [(order_gate.MASTER, ""), (order_gate.MEMBER, "master.example"), (order_gate.BROKEN, "")]
+)
 def test_there_is_not_always_a_master_to_probe(port, side, conf):
     side.link_up()
     port.conf = conf
@@ -301,21 +303,21 @@ def test_there_is_not_always_a_master_to_probe(port, side, conf):
 
 
 def test_an_answer_that_comes_late_is_an_answer_and_makes_it_slow(port, side):
-    port.tcp = judge.NO_ANSWER
+    port.tcp = probe_rules.NO_ANSWER
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == "SILENT" and look(side).xapi.slow_ms == 0
-    port.tcp, port.late_ms = judge.ANSWERED, 8000
+    port.tcp, port.late_ms = probe_rules.ANSWERED, 8000
     assert look(side).xapi.slow_ms == 8000
-    port.tcp, port.late_ms = judge.NO_ANSWER, 0
+    port.tcp, port.late_ms = probe_rules.NO_ANSWER, 0
     seen = look(side, 20).xapi
     assert pb.XapiFacts.Liveness.Name(seen.liveness) == "ANSWERS" and seen.slow_ms == 8000
     seen = look(side, 15).xapi  # for longer than a minute nothing has come
     assert pb.XapiFacts.Liveness.Name(seen.liveness) == "SILENT" and seen.slow_ms == 0
-    port.tcp = judge.ANSWERED
+    port.tcp = probe_rules.ANSWERED
     assert look(side).xapi.slow_ms == 0
 
 
 def test_a_master_whose_login_is_slow_goes_on_serving(port, side):
-    port.conf, port.settled, port.view = (gate.MASTER, ""), True, serving_view()
+    port.conf, port.settled, port.view = (order_gate.MASTER, ""), True, serving_view()
     assert look(side).role.serves_as_master
     port.view, port.late_ms = None, 8000
     assert look(side, 30).role.serves_as_master

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from poolwarden_agent import linkprocess, pipe
-from poolwarden_agent.linkprocess import LinkLost, LinkProcess, adopt
-from poolwarden_agent.pipe import LONGEST, MESSAGE, UP, Frames, PipeError, frame
+from poolwarden_agent.process import link_process, pipe
+from poolwarden_agent.process.link_process import LinkLost, LinkProcess, adopt
+from poolwarden_agent.process.pipe import LONGEST, MESSAGE, UP, Frames, PipeError, frame
 
 from .tree import until
 
@@ -121,9 +121,9 @@ def test_children_that_die_young_are_started_ever_more_slowly(child, monkeypatch
         link._start_at_s = 0.0
         link.ensure()
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    monkeypatch.setattr(linkprocess, "GROWN_UP_S", 0.0)
+    monkeypatch.setattr(link_process, "GROWN_UP_S", 0.0)
     lost(link)
-    assert link._pause_s == linkprocess.FIRST_PAUSE_S
+    assert link._pause_s == link_process.FIRST_PAUSE_S
 
 
 def test_a_child_that_does_not_read_never_blocks_and_is_replaced(child, monkeypatch):
@@ -132,14 +132,14 @@ def test_a_child_that_does_not_read_never_blocks_and_is_replaced(child, monkeypa
     for _ in range(100):
         link.send(MESSAGE, b"x" * 10000)
     assert link.wants_to_write and time.monotonic() - started < 15
-    monkeypatch.setattr(linkprocess, "STUCK_S", 0.0)
+    monkeypatch.setattr(link_process, "STUCK_S", 0.0)
     with pytest.raises(LinkLost, match="does not read"):
         link.flush()
     assert link.pid == 0
 
 
 def test_what_is_kept_for_a_child_is_bounded(child, monkeypatch):
-    monkeypatch.setattr(linkprocess, "MOST_KEPT", 2000000)
+    monkeypatch.setattr(link_process, "MOST_KEPT", 2000000)
     link = child("time.sleep(30)\n")
     with pytest.raises(LinkLost, match="does not read"):
         for _ in range(1000):
@@ -161,7 +161,7 @@ def test_a_program_that_cannot_be_started_is_said_and_tried_again_later(capsys):
 
 
 def test_replaced_certificate_files_are_taken_up_by_a_new_child_and_missing_ones_leave_it(short, monkeypatch):
-    monkeypatch.setattr(linkprocess, "LOOK_AT_FILES_S", 0.0)
+    monkeypatch.setattr(link_process, "LOOK_AT_FILES_S", 0.0)
     files = [str(short / name) for name in ("ca.pem", "cert.pem", "key.pem")]
     for path in files:
         pathlib.Path(path).write_bytes(b"old")

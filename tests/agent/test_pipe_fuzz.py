@@ -14,13 +14,23 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import log
-from poolwarden_agent import runner as module
-from poolwarden_agent.core import gate
-from poolwarden_agent.hostside import MOST_TARGETS, HostSide
-from poolwarden_agent.linkprocess import MOST_KEPT, LinkLost, LinkProcess
-from poolwarden_agent.pipe import FROM_COLLECTOR, LONGEST, MESSAGE, UP, Frames, PipeError, frame, numbered, unnumbered
-from poolwarden_agent.runner import MOST_ORDERS, Runner
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.host.host_side import MOST_TARGETS, HostSide
+from poolwarden_agent.process import log
+from poolwarden_agent.process import runner as module
+from poolwarden_agent.process.link_process import MOST_KEPT, LinkLost, LinkProcess
+from poolwarden_agent.process.pipe import (
+    FROM_COLLECTOR,
+    LONGEST,
+    MESSAGE,
+    UP,
+    Frames,
+    PipeError,
+    frame,
+    numbered,
+    unnumbered,
+)
+from poolwarden_agent.process.runner import MOST_ORDERS, Runner
 
 from .fake_port import FakePort
 from .test_runner import FakeLink
@@ -176,9 +186,9 @@ def check_acts(port):
         limits = [given for given in arguments if isinstance(given, int)]
         assert all(0 < limit <= LONGEST_LIMIT_MS for limit in limits), (name, limits)
         if name in ("repoint", "write_member_conf"):
-            assert gate.is_address(arguments[0]), arguments
+            assert order_gate.is_address(arguments[0]), arguments
         if name == "serve":
-            assert arguments[0].kind in gate.SERVING
+            assert arguments[0].kind in order_gate.SERVING
     names = [name for name, _ in port.done]
     del port.done[:]
     return names
@@ -201,7 +211,9 @@ def test_messages_at_random(seed, monkeypatch):
     for number in range(300):
         if number % 20 == 0:  # another host: what one order has done keeps others from passing
             port = Watched()
-            port.conf = drawn.choice([(gate.MASTER, ""), (gate.MEMBER, "10.0.0.1"), (gate.BROKEN, "")])
+            port.conf = drawn.choice(
+                [(order_gate.MASTER, ""), (order_gate.MEMBER, "10.0.0.1"), (order_gate.BROKEN, "")]
+            )
             runner = Runner(HostSide(port, "3.6.8", background=True), link)
             runner._look_at_host()
             runner._take(UP, numbered(1))

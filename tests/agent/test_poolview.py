@@ -3,9 +3,9 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import wire
-from poolwarden_agent.dom0.poolview import MOST_NAMES, STORAGE_EVERY, PoolLook
-from poolwarden_agent.dom0.xapi import XapiFault, XapiTimeout
+from poolwarden_agent.dom0.xapi.client import XapiFault, XapiTimeout
+from poolwarden_agent.dom0.xapi.pool_view import MOST_NAMES, STORAGE_EVERY, PoolLook
+from poolwarden_agent.messages import reports
 
 POOL = {"uuid": "p", "name_label": "lab", "master": "h1", "ha_enabled": False, "other_config": {}, "default_SR": "sr1"}
 HOSTS = {
@@ -67,7 +67,7 @@ def test_what_is_not_plugged_is_named_per_host(xapi):
         ("u2", ("name of sr1", "name of sr2"), True),
     ]
     assert xapi.calls.count("SR.get_name_label") == 2
-    message = wire.pool_view(view)
+    message = reports.pool_view(view)
     assert list(message.hosts[1].unplugged_srs) == ["name of sr1", "name of sr2"]
     assert message.hosts[1].default_sr_unplugged and not message.hosts[0].default_sr_unplugged
 
@@ -122,7 +122,7 @@ def test_many_tasks_are_bounded_and_told_once_each(xapi):
     assert len(view.busy) == MOST_NAMES and view.busy[0] == "export 000"
     xapi.tasks(("export " + "x" * 1000, "pending"))
     assert len(PoolLook().look(xapi).busy[0]) == 100
-    assert wire.pool_view(view) == pb.PoolView.FromString(wire.pool_view(view).SerializeToString())
+    assert reports.pool_view(view) == pb.PoolView.FromString(reports.pool_view(view).SerializeToString())
 
 
 @pytest.mark.parametrize("kind", ["PBD", "task"])

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from poolwarden_agent.link import client
-from poolwarden_agent.pipe import PipeError, numbered
+from poolwarden_agent.process.pipe import PipeError, numbered
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from poolwarden_agent.core.boot_gate import ACTS, FOLLOWS, SILENT, UNTOLD, Told
-from poolwarden_agent.core.judge import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
-from poolwarden_agent.dom0 import alive, ping, roles
-from poolwarden_agent.dom0.ping import Ping
+from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
+from poolwarden_agent.dom0.system import ping
+from poolwarden_agent.dom0.system.ping import Ping
+from poolwarden_agent.dom0.xapi import probes, roles
 
 from . import tree as trees
 from .fake_xapi import ALIVE, LOGIN, FakeXapi, answers, fault, http, says
@@ -145,7 +146,7 @@ EMERGENCY = ProbeResult(ANSWERED, "00ff", "answered: HOST_BROKEN")
     ids=range(11),
 )
 def test_what_counts_as_alive(monkeypatch, tls, clear, echo, said):
-    monkeypatch.setattr(alive, "is_alive", lambda address, port, limit, secure: tls if secure else clear)
+    monkeypatch.setattr(probes, "is_alive", lambda address, port, limit, secure: tls if secure else clear)
     monkeypatch.setattr(ping, "ask", lambda address, limit: Ping(echo, "answers ping" if echo else "no answer"))
     found = roles.told("10.0.0.9", roles.Ports(443, 80), 0.2)
     assert found.said == said and found.certificate == tls.certificate

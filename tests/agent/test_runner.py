@@ -5,14 +5,14 @@ import threading
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import runner as module
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0.port import Act
-from poolwarden_agent.hostside import HostSide
-from poolwarden_agent.linkprocess import LinkLost
-from poolwarden_agent.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, numbered, unnumbered
-from poolwarden_agent.probers import MOST, Probers
-from poolwarden_agent.runner import Runner
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.host_port import Act
+from poolwarden_agent.process import runner as module
+from poolwarden_agent.process.link_process import LinkLost
+from poolwarden_agent.process.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, numbered, unnumbered
+from poolwarden_agent.process.probers import MOST, Probers
+from poolwarden_agent.process.runner import Runner
 
 from .fake_port import FakePort, order
 from .tree import HOST, POOL, until
@@ -317,8 +317,8 @@ def test_targets_that_are_gone_are_forgotten():
 
 def test_no_order_waits_for_a_slow_one(runner, link, port, monkeypatch):
     go = threading.Event()
-    port.conf = (gate.MASTER, "")
-    monkeypatch.setattr(port, "serve", lambda order, limit_ms: (go.wait(10), Act(gate.DONE, "synced"))[1])
+    port.conf = (order_gate.MASTER, "")
+    monkeypatch.setattr(port, "serve", lambda order, limit_ms: (go.wait(10), Act(order_gate.DONE, "synced"))[1])
     obeying = threading.Thread(target=runner._obey, daemon=True)
     obeying.start()
     runner._frame(UP, numbered(1))

@@ -3,8 +3,8 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import gate
-from poolwarden_agent.hostside import DEFAULTS, HostSide
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.host.host_side import DEFAULTS, HostSide
 
 from .fake_port import KINDS, FakePort, obey, order
 from .tree import POOL
@@ -147,7 +147,7 @@ def test_in_the_background_nothing_is_read_for_a_report(port):
     side.link_up()
     seen_at = port.now
     port.now += 9000
-    port.conf = (gate.MASTER, "")
+    port.conf = (order_gate.MASTER, "")
 
     def forbidden(*_arguments):
         raise AssertionError("a report must not wait for this")

@@ -6,19 +6,19 @@ import threading
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.acts import MOST_VMS, SERVE_LIMIT_MS, SLOW
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0 import mastering
-from poolwarden_agent.dom0.xapi import XapiFault, XapiTimeout, XapiUnreachable
-from poolwarden_agent.hostside import HostSide
-from poolwarden_agent.workers import MOST_WAITING, Workers
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.dom0.xapi import session_calls
+from poolwarden_agent.dom0.xapi.client import XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.host.order_acts import MOST_VMS, SERVE_LIMIT_MS, SLOW
+from poolwarden_agent.process.workers import MOST_WAITING, Workers
 
 from .fake_port import FakePort, obey, order
 from .test_gate import NOW, ORDER, STATE, reason
 from .tree import OTHER, until
 
-KINDS = gate.SERVING + ("locate_vms",)
-SERVING_NOW = NOW._replace(pool_conf=gate.MASTER, pool_conf_address="", settled=True)
+KINDS = order_gate.SERVING + ("locate_vms",)
+SERVING_NOW = NOW._replace(pool_conf=order_gate.MASTER, pool_conf_address="", settled=True)
 MESSAGES = {
     "sync_database": pb.SyncDatabase(),
     "designate_master": pb.DesignateMaster(host_uuid=OTHER),
@@ -39,7 +39,7 @@ def outcome(result):
 
 def serving():
     port = FakePort()
-    port.conf = (gate.MASTER, "")
+    port.conf = (order_gate.MASTER, "")
     return port
 
 
@@ -49,11 +49,16 @@ def serving():
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_host_that_serves_as_master_is_asked(kind):
     assert reason(about(kind), now=SERVING_NOW) == "Obey"
-    for change in ({"settled": False}, {"pool_conf": gate.MEMBER}, {"pool_conf": gate.BROKEN}, {"pool_conf": ""}):
+    for change in (
+        {"settled": False},
+        {"pool_conf": order_gate.MEMBER},
+        {"pool_conf": order_gate.BROKEN},
+        {"pool_conf": ""},
+    ):
         assert reason(about(kind), now=SERVING_NOW._replace(**change)) == "precondition"
-    held = STATE._replace(hold=gate.Hold(7, "boot-1", 1, ""))
+    held = STATE._replace(hold=order_gate.Hold(7, "boot-1", 1, ""))
     assert reason(about(kind), held, SERVING_NOW) == "held"
-    stoned = STATE._replace(tombstone=gate.Tombstone(7, "host-2", ""))
+    stoned = STATE._replace(tombstone=order_gate.Tombstone(7, "host-2", ""))
     assert reason(about(kind), stoned, SERVING_NOW) == "tombstoned"
 
 
@@ -148,30 +153,30 @@ class Asked(object):
 )
 def test_xapi_is_told_and_its_answer_is_judged(kind, call):
     asked = Asked()
-    assert mastering.serve(asked, about(kind)).outcome == gate.DONE and asked.calls[-1] == call
+    assert session_calls.serve(asked, about(kind)).outcome == order_gate.DONE and asked.calls[-1] == call
     for error, expected in (
-        (XapiFault("HOST_OFFLINE", ["ref-host-3"]), gate.FAILED),
-        (XapiTimeout("late"), gate.UNKNOWN),
-        (XapiUnreachable("closed"), gate.UNKNOWN),
+        (XapiFault("HOST_OFFLINE", ["ref-host-3"]), order_gate.FAILED),
+        (XapiTimeout("late"), order_gate.UNKNOWN),
+        (XapiUnreachable("closed"), order_gate.UNKNOWN),
     ):
-        act = mastering.serve(Asked(**{call[0].replace(".", "__"): error}), about(kind))
+        act = session_calls.serve(Asked(**{call[0].replace(".", "__"): error}), about(kind))
         assert act.outcome == expected and act.text
-        if expected == gate.FAILED:
+        if expected == order_gate.FAILED:
             assert "HOST_OFFLINE" in act.text
 
 
 @pytest.mark.parametrize(
     "power, resident, expected",
     [
-        ("Running", "ref-host-2", gate.DONE),
-        ("Running", "ref-host-3", gate.FAILED),
-        ("Suspended", "ref-host-2", gate.FAILED),
+        ("Running", "ref-host-2", order_gate.DONE),
+        ("Running", "ref-host-3", order_gate.FAILED),
+        ("Suspended", "ref-host-2", order_gate.FAILED),
     ],
 )
 def test_a_vm_that_runs_there_already_is_started(power, resident, expected):
     refused = XapiFault("VM_BAD_POWER_STATE", ["ref-vm-1", "halted", "running"])
     asked = Asked(VM__start_on=refused, VM__get_power_state=power, VM__get_resident_on=resident)
-    assert mastering.serve(asked, about("start_vm")).outcome == expected
+    assert session_calls.serve(asked, about("start_vm")).outcome == expected
 
 
 def located(**answers):
@@ -193,7 +198,7 @@ def located(**answers):
 )
 def test_a_refusal_is_told_in_words(refused, words):
     asked = located(VM__assert_can_boot_here=refused, SR__get_name_label="local-1")
-    (place,) = mastering.locate(asked, ["v"])
+    (place,) = session_calls.locate(asked, ["v"])
     assert place[:3] == ("v", "web", "Halted") and place.hosts == (("u1", ""), ("u2", words)) and not place.text
     assert [call for call in asked.calls if call[0] == "VM.assert_can_boot_here"] == [
         ("VM.assert_can_boot_here", "ref-v", "r2")
@@ -209,11 +214,11 @@ def test_what_is_not_known_of_a_vm_is_said_and_the_others_go_on():
         return "ref-" + uuid
 
     asked = located(VM__get_by_uuid=by_uuid, VM__get_possible_hosts=["r1", "r2"])
-    gone, late, good = mastering.locate(asked, ["gone", "late", "v"])
+    gone, late, good = session_calls.locate(asked, ["gone", "late", "v"])
     assert "UUID_INVALID" in gone.text and "in time" in late.text and not good.text and len(good.hosts) == 2
     for broken in (XapiTimeout("late"), XapiUnreachable("gone"), {"r1": {}}, None):
         asked.answers["host.get_all_records"] = broken
-        (place,) = mastering.locate(asked, ["v"])
+        (place,) = session_calls.locate(asked, ["v"])
         assert place.text and not place.hosts
 
 
@@ -251,4 +256,4 @@ def test_too_many_of_one_kind_are_not_taken():
 
 
 def test_every_serving_order_is_slow_and_has_a_limit():
-    assert set(SERVE_LIMIT_MS) == set(gate.SERVING) and set(SLOW) == set(gate.SERVING) | {"locate_vms"}
+    assert set(SERVE_LIMIT_MS) == set(order_gate.SERVING) and set(SLOW) == set(order_gate.SERVING) | {"locate_vms"}

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from poolwarden_agent.dom0 import slots as module
-from poolwarden_agent.dom0.slots import CAPACITY, SIZE, SlotError, Slots
+from poolwarden_agent.dom0.system import slots as module
+from poolwarden_agent.dom0.system.slots import CAPACITY, SIZE, SlotError, Slots
 
 
 @pytest.fixture

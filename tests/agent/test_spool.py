@@ -3,10 +3,10 @@
 import random
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import gate, judge
+from poolwarden_agent.core import order_gate, probe_rules
 from poolwarden_agent.core.spool import BATCH, EVENT, Item, Spool
-from poolwarden_agent.dom0.port import Emergency
-from poolwarden_agent.offline import AWAY_MS, SAMPLE_EVERY_MS
+from poolwarden_agent.host.offline_log import AWAY_MS, SAMPLE_EVERY_MS
+from poolwarden_agent.host_port import Emergency
 
 COST = Item(0, EVENT, "k", b"0123").cost
 
@@ -113,10 +113,10 @@ def test_what_happened_meanwhile_is_told_in_order_with_its_age(port, side):
     side.link_up()
     side.observer.look_at_xapi(False, 5000)
     alone(port, side, 60000)
-    port.tcp, port.flag = judge.REFUSED, Emergency(judge.REFUSED, None, "")
-    port.xapi = gate.NO_PROCESS
+    port.tcp, port.flag = probe_rules.REFUSED, Emergency(probe_rules.REFUSED, None, "")
+    port.xapi = order_gate.NO_PROCESS
     alone(port, side, 60000)
-    port.conf = (gate.MASTER, "")
+    port.conf = (order_gate.MASTER, "")
     port.free = 4 * 10**8
     alone(port, side, 60000)
     port.now += 5000

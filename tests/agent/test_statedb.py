@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from poolwarden_agent.dom0 import statedb
+from poolwarden_agent.dom0.xapi import database as statedb
 
 from .tree import HOST, OTHER, POOL, database
 

@@ -6,37 +6,38 @@ import struct
 
 import pytest
 
-from poolwarden_agent import gatecommand, log
-from poolwarden_agent.core import gate, stored
-from poolwarden_agent.dom0.latch import Latch
-from poolwarden_agent.dom0.port import BootFacts
-from poolwarden_agent.dom0.slots import SlotError, Slots
-from poolwarden_agent.hostside import HostSide
-from poolwarden_agent.keeper import Keeper
+from poolwarden_agent.commands import gate as gatecommand
+from poolwarden_agent.core import gate_state, order_gate
+from poolwarden_agent.dom0.system.latch import Latch
+from poolwarden_agent.dom0.system.slots import SlotError, Slots
+from poolwarden_agent.host.durable_state import Keeper
+from poolwarden_agent.host.host_side import HostSide
+from poolwarden_agent.host_port import BootFacts
+from poolwarden_agent.process import log
 
 from .fake_port import obey, order
 from .test_gatecommand import Clock, boot_id, master, why_not  # noqa: F401  (fixtures)
 from .tree import OTHER
 
-FULL = gate.GateState(
+FULL = order_gate.GateState(
     5,
     7,
-    gate.Tombstone(7, OTHER, "10.0.0.2"),
+    order_gate.Tombstone(7, OTHER, "10.0.0.2"),
     "pool",
-    {"promote": gate.Started("o1", gate.Process(12, 99))},
-    {"claim": gate.Result("o0", "claim", "done", "", "term 7 is stored")},
-    gate.Hold(6, "boot", 1234, OTHER),
-    gate.Placed(7, 42, True),
+    {"promote": order_gate.Started("o1", order_gate.Process(12, 99))},
+    {"claim": order_gate.Result("o0", "claim", "done", "", "term 7 is stored")},
+    order_gate.Hold(6, "boot", 1234, OTHER),
+    order_gate.Placed(7, 42, True),
     7,
 )
 
 
 def value(state=FULL):
-    return json.loads(gate.encode(state).decode("utf-8"))
+    return json.loads(order_gate.encode(state).decode("utf-8"))
 
 
 def decoded(changed):
-    return gate.decode(json.dumps(changed).encode("utf-8"))
+    return order_gate.decode(json.dumps(changed).encode("utf-8"))
 
 
 def newer(**more):
@@ -49,14 +50,14 @@ def newer(**more):
 
 
 def test_it_comes_back_as_it_was():
-    assert gate.decode(gate.encode(FULL)) == FULL and FULL.more == ""
-    assert gate.decode(gate.encode(gate.EMPTY)) == gate.EMPTY
+    assert order_gate.decode(order_gate.encode(FULL)) == FULL and FULL.more == ""
+    assert order_gate.decode(order_gate.encode(order_gate.EMPTY)) == order_gate.EMPTY
 
 
 def test_what_an_earlier_version_wrote_is_read():
     earlier = {"epoch": 2, "term": 3, "tombstone": None, "pool": "p", "started": {}, "results": {}}
     state = decoded(earlier)
-    assert state == gate.EMPTY._replace(epoch=2, term=3, pool="p")
+    assert state == order_gate.EMPTY._replace(epoch=2, term=3, pool="p")
 
 
 def test_what_a_newer_agent_stored_survives_a_change_by_this_one():
@@ -64,41 +65,41 @@ def test_what_a_newer_agent_stored_survives_a_change_by_this_one():
     assert state.hold == FULL.hold and state.tombstone == FULL.tombstone
     again = value(state._replace(term=8))
     assert again == dict(newer(), term=8, reads=1)
-    assert gate.decode(gate.encode(state)) == state, "and again"
-    assert [result.kind for result in gate.results_kept(state)] == ["claim"]
+    assert order_gate.decode(order_gate.encode(state)) == state, "and again"
+    assert [result.kind for result in order_gate.results_kept(state)] == ["claim"]
 
 
 def test_a_further_item_goes_with_what_it_belonged_to():
     state = decoded(newer())
-    assert value(gate.with_hold(state, None))["hold"] is None
-    assert value(gate.with_hold(state, gate.Hold(9, "boot", 1, "")))["hold"] == [9, "boot", 1, ""]
-    back = gate.decode(gate.encode(gate.with_hold(state, gate.Hold(9, "boot", 1, ""))))
+    assert value(order_gate.with_hold(state, None))["hold"] is None
+    assert value(order_gate.with_hold(state, order_gate.Hold(9, "boot", 1, "")))["hold"] == [9, "boot", 1, ""]
+    back = order_gate.decode(order_gate.encode(order_gate.with_hold(state, order_gate.Hold(9, "boot", 1, ""))))
     assert value(back)["lease"] == {"until": [1, 2]}
 
 
 def test_a_newer_agent_says_who_may_not_go_on_from_it():
-    with pytest.raises(stored.Newer, match="format 4.*install the newer one again"):
+    with pytest.raises(gate_state.Newer, match="format 4.*install the newer one again"):
         decoded(newer(reads=4))
     assert decoded(newer(reads=1)).term == 7
 
 
-@pytest.mark.parametrize("key", sorted(stored.SHAPES))
+@pytest.mark.parametrize("key", sorted(gate_state.SHAPES))
 @pytest.mark.parametrize("wrong", [[], [1], "x", {"claim": 3}, {"claim": ["o"]}, 1.5, True, [7, 7, 7], [None] * 5])
 def test_what_has_not_the_known_shape_names_the_place(key, wrong):
-    shape = stored.SHAPES[key]
+    shape = gate_state.SHAPES[key]
     if isinstance(shape, type) and type(wrong) is shape:
         return
     with pytest.raises(ValueError, match="not a gate state: (%s|claim)" % key) as error:
         decoded(dict(value(), **{key: wrong}))
-    assert not isinstance(error.value, stored.Newer)
+    assert not isinstance(error.value, gate_state.Newer)
 
 
-@pytest.mark.parametrize("key", sorted(stored.SHAPES))
+@pytest.mark.parametrize("key", sorted(gate_state.SHAPES))
 def test_what_is_absent_is_named_or_has_a_meaning(key):
     bare = value()
     del bare[key]
-    if key in stored.LATER:
-        assert decoded(bare) == FULL._replace(**{key: stored.LATER[key]})
+    if key in gate_state.LATER:
+        assert decoded(bare) == FULL._replace(**{key: gate_state.LATER[key]})
     else:
         with pytest.raises(ValueError, match="no %s" % key):
             decoded(bare)
@@ -107,7 +108,7 @@ def test_what_is_absent_is_named_or_has_a_meaning(key):
 @pytest.mark.parametrize("data", [b"", b"\xff", b"null", b"[]", b"{", b'{"format": "x"}', b'{"reads": true}'])
 def test_what_is_no_state_is_a_value_error(data):
     with pytest.raises(ValueError):
-        gate.decode(data)
+        order_gate.decode(data)
 
 
 # ------------------------------------------------------------------------------------------ the keeper
@@ -234,13 +235,13 @@ def test_what_xapi_waits_for_is_said_again(master, clock, monkeypatch):  # noqa:
 
 
 def test_a_slot_alone_is_enough_for_a_tombstone(master, clock):  # noqa: F811
-    put(master, gate.encode(FULL._replace(hold=None)))
+    put(master, order_gate.encode(FULL._replace(hold=None)))
     (master.root / "var/lib/poolwarden/state.0").unlink()
     assert "superseded by 10.0.0.2" in why_not(master, clock)
 
 
 def test_unreadable_slots_hold_a_master_until_a_person_lets_them_be_forgotten(master, clock, capsys):  # noqa: F811
-    put(master, gate.encode(FULL._replace(hold=None, tombstone=None)))
+    put(master, order_gate.encode(FULL._replace(hold=None, tombstone=None)))
     for number in (0, 1):
         master.put("var/lib/poolwarden/state.%d" % number, b"rubbish")
     assert "neither slot" in why_not(master, clock) and "gate forget" in why_not(master, clock)
@@ -280,7 +281,7 @@ def test_the_running_agents_gate_is_shut_on_a_master_whose_state_cannot_be_read(
     def fails():
         raise SlotError("neither slot is readable; poolwarden-agent gate forget")
 
-    facts = BootFacts(gate.MASTER, "", False, ("10.0.0.2",), True, True, None)
+    facts = BootFacts(order_gate.MASTER, "", False, ("10.0.0.2",), True, True, None)
     monkeypatch.setattr(port, "boot_facts", lambda: facts)
     monkeypatch.setattr(port, "load_state", fails)
     side = HostSide(port)
@@ -296,13 +297,13 @@ def test_the_running_agents_gate_is_shut_on_a_master_whose_state_cannot_be_read(
 def first_release(data):
     """How the agent 0.1.0 reads a state (its core/gate.py, decode): further keys are passed over, lists are whole."""
     state = json.loads(data.decode("utf-8"))
-    stone = gate.Tombstone(*state["tombstone"]) if state["tombstone"] is not None else None
-    started = {k: gate.Started(v[0], gate.Process(v[1], v[2])) for k, v in state["started"].items()}
-    results = {k: gate.Result(*v) for k, v in state["results"].items()}
-    hold = gate.Hold(*state["hold"]) if state.get("hold") is not None else None
-    placed = gate.Placed(*state["placed"]) if state.get("placed") is not None else None
+    stone = order_gate.Tombstone(*state["tombstone"]) if state["tombstone"] is not None else None
+    started = {k: order_gate.Started(v[0], order_gate.Process(v[1], v[2])) for k, v in state["started"].items()}
+    results = {k: order_gate.Result(*v) for k, v in state["results"].items()}
+    hold = order_gate.Hold(*state["hold"]) if state.get("hold") is not None else None
+    placed = order_gate.Placed(*state["placed"]) if state.get("placed") is not None else None
     known = int(state["epoch"]), int(state["term"])
-    return gate.GateState(*known, stone, state["pool"], started, results, hold, placed, int(state.get("gc", 0)))
+    return order_gate.GateState(*known, stone, state["pool"], started, results, hold, placed, int(state.get("gc", 0)))
 
 
 @pytest.mark.parametrize("stands", ["hold", "tombstone", "both", "neither"])
@@ -313,7 +314,7 @@ def test_the_first_releases_agent_reads_what_this_one_stores(port, stands):
         state = state._replace(hold=None)
     if stands in ("hold", "neither"):
         state = state._replace(tombstone=None)
-    assert first_release(gate.encode(state)) == state._replace(unsure_ms=0)
+    assert first_release(order_gate.encode(state)) == state._replace(unsure_ms=0)
     # What it writes in its turn has neither our further keys nor a format, and is read again.
     its = {key: item for key, item in value(state).items() if key not in ("unsure_ms", "format", "reads")}
     assert decoded(its) == state._replace(unsure_ms=0)
@@ -324,7 +325,7 @@ def test_the_first_release_reads_the_slots_of_this_one(tmp_path):
     slots = Slots(str(tmp_path))
     slots.prepare()
     slots.load()
-    slots.save(gate.encode(FULL))
+    slots.save(order_gate.encode(FULL))
     for name in ("state.0", "state.1"):
         data = (tmp_path / name).read_bytes()
         magic, sequence, length, digest = struct.unpack("!8sQI32s", data[:52])

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent import wire_surroundings
-from poolwarden_agent.core import gate, judge
+from poolwarden_agent.core import order_gate, probe_rules
 from poolwarden_agent.core.certificate import expires
-from poolwarden_agent.dom0.surroundings import Reader, certificate_paths
-from poolwarden_agent.hostside import MARKS_EVERY, HostSide
+from poolwarden_agent.dom0.system.surroundings import Reader, certificate_paths
+from poolwarden_agent.host.host_side import MARKS_EVERY, HostSide
+from poolwarden_agent.messages import surroundings
 
 from . import tree as trees
 from .fake_port import FakePort
@@ -186,7 +186,7 @@ def test_sections_and_what_they_say(tree):
     nic(tree, "eth0", "1", "1000")
     mpath(tree, 0, ["running"])
     seen = read(tree, {"agent": "/none"})
-    sections = {name: make(seen, "10.0.0.5") for name, make in wire_surroundings.SECTIONS}
+    sections = {name: make(seen, "10.0.0.5") for name, make in surroundings.SECTIONS}
     assert sorted(sections) == ["certificates", "multipath", "network", "services"]
     assert sections["network"].nics[0].link == pb.YES and sections["network"].management_address == "10.0.0.5"
     assert sections["multipath"].maps[0].most_paths == 1
@@ -217,9 +217,11 @@ def test_a_section_that_is_asked_for_comes_although_it_has_not_changed(port, sid
 
 
 CHANGES = (
-    {"free": 5 * 10**8}, {"free": 4 * 10**8}, {"conf": (gate.MEMBER, "10.0.0.2")}, {"conf": (gate.MASTER, "")},
+    {"free": 5 * 10**8}, {"free": 4 * 10**8}, {"conf": (order_gate.MEMBER, "10.0.0.2")},
+    {"conf": (order_gate.MASTER, "")},
     {"domain_list": ["vm-1", "vm-2"]}, {"domain_list": None}, {"address": "10.0.0.6"}, {"armed": True}, {"armed": None},
-    {"source": ("var/lib/xcp/state.db", 43)}, {"xapi": gate.Process(501, 9100)}, {"tcp": judge.NO_ANSWER}, {},
+    {"source": ("var/lib/xcp/state.db", 43)}, {"xapi": order_gate.Process(501, 9100)}, {"tcp": probe_rules.NO_ANSWER},
+    {},
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0 import booting, toolstack
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.dom0.system import boot_findings
+from poolwarden_agent.dom0.xapi import toolstack
 
 from .test_dom0 import NEW, dom0
 
@@ -17,7 +18,7 @@ def host(tree):
     """A tree with the drop-in; what runs as xapi is ended afterwards."""
     (tree.root / "var/run").mkdir(parents=True, exist_ok=True)
     (tree.root / "proc").mkdir(exist_ok=True)
-    tree.put(booting.DROP_IN, "[Service]\n")
+    tree.put(boot_findings.DROP_IN, "[Service]\n")
     port = dom0(tree)
     port.load_state()
     yield port
@@ -28,7 +29,7 @@ def host(tree):
 
 def test_a_hold_is_promised_only_where_a_start_asks_for_it(tree, host):
     assert {"toolstack_fence", "toolstack_release"} <= set(host.capabilities())
-    os.unlink(tree.path(booting.DROP_IN))
+    os.unlink(tree.path(boot_findings.DROP_IN))
     assert not {"toolstack_fence", "toolstack_release"} & set(host.capabilities())
 
 
@@ -73,12 +74,12 @@ def test_processes_that_cannot_be_listed_are_not_none(tree, host):
 def test_a_start_is_believed_when_its_process_is_seen(tree, host, monkeypatch):
     tree.systemctl("[ $3 = xapi.service ] && { %s; }; exit 0" % NEW)
     assert host.start_toolstack(5000).outcome == "done"
-    assert host.process() != gate.NO_PROCESS
+    assert host.process() != order_gate.NO_PROCESS
     assert tree.calls() == ["start --no-block xapi.service", "start --no-block stunnel@xapi.service"]
 
 
 def test_a_start_without_a_process_is_uncertain(tree, host, monkeypatch):
-    monkeypatch.setattr("poolwarden_agent.dom0.systemd.NEW_PROCESS_S", 0.2)
+    monkeypatch.setattr("poolwarden_agent.dom0.system.systemd.NEW_PROCESS_S", 0.2)
     tree.systemctl("exit 0")
     assert host.start_toolstack(5000).outcome == "unknown"
 
@@ -119,29 +120,29 @@ def test_what_a_boot_finds(tree, host):
     tree.put("etc/xensource/pool.conf", "master")
     tree.put("sys/class/net/lo/carrier", "1\n")
     found = host.boot_facts()  # its database names a second host without an address
-    assert (found.pool_conf, found.started, found.peers_known, found.link_up) == (gate.MASTER, False, False, True)
-    booting.mark_started(tree.path(""), host.identity().boot_id)
+    assert (found.pool_conf, found.started, found.peers_known, found.link_up) == (order_gate.MASTER, False, False, True)
+    boot_findings.mark_started(tree.path(""), host.identity().boot_id)
     assert host.boot_facts().started
-    os.unlink(tree.path(booting.DROP_IN))
+    os.unlink(tree.path(boot_findings.DROP_IN))
     assert host.boot_facts() is None, "no gate"
 
 
 def test_the_role_is_that_which_the_boot_found_whatever_pool_conf_says_now(tree, host):
     tree.put("etc/xensource/pool.conf", "master")
     boot = host.identity().boot_id
-    assert booting.note_found(tree.path(""), boot) == (gate.MASTER, "")
+    assert boot_findings.note_found(tree.path(""), boot) == (order_gate.MASTER, "")
     tree.put("etc/xensource/pool.conf", "slave:10.0.0.2")
-    assert host.boot_facts().pool_conf == gate.MASTER
-    assert booting.note_found(tree.path(""), boot) == (gate.MASTER, ""), "noted once"
-    assert booting.found(tree.path(""), "another boot") is None
+    assert host.boot_facts().pool_conf == order_gate.MASTER
+    assert boot_findings.note_found(tree.path(""), boot) == (order_gate.MASTER, ""), "noted once"
+    assert boot_findings.found(tree.path(""), "another boot") is None
 
 
 def test_what_was_found_is_not_noted_once_xapi_has_started(tree, host):
     """The package was installed amid a boot: what pool.conf said at its begin is not known any more."""
     boot = host.identity().boot_id
-    booting.mark_started(tree.path(""), boot)
-    booting.note_found(tree.path(""), boot)
-    assert booting.found(tree.path(""), boot) is None
+    boot_findings.mark_started(tree.path(""), boot)
+    boot_findings.note_found(tree.path(""), boot)
+    assert boot_findings.found(tree.path(""), boot) is None
 
 
 def test_a_bridge_has_the_carrier_of_its_hardware(tree):
@@ -151,23 +152,23 @@ def test_a_bridge_has_the_carrier_of_its_hardware(tree):
     tree.put("sys/class/net/xenbr0/brif/vif1.0/x", "")
     tree.put("sys/class/net/vif1.0/carrier", "1\n")
     tree.put("sys/class/net/eth0/carrier", "0\n")
-    assert not booting.link_up(root, "xenbr0"), "a VM's interface is always up"
+    assert not boot_findings.link_up(root, "xenbr0"), "a VM's interface is always up"
     tree.put("sys/class/net/eth0/carrier", "1\n")
-    assert booting.link_up(root, "xenbr0") and not booting.link_up(root, "xenbr9")
+    assert boot_findings.link_up(root, "xenbr0") and not boot_findings.link_up(root, "xenbr9")
 
 
 def test_the_gateway_is_there_if_it_answers_arp(tree):
     root = tree.path("")
-    assert booting.gateway(root) is None, "none is configured"
+    assert boot_findings.gateway(root) is None, "none is configured"
     tree.put("proc/net/route", ROUTES)
     tree.put("proc/net/arp", ARP % "0x0")
-    assert booting.gateway(root) is False
+    assert boot_findings.gateway(root) is False
     tree.put("proc/net/arp", ARP % "0x2")
-    assert booting.gateway(root) is True
+    assert boot_findings.gateway(root) is True
 
 
 def test_peers_are_the_other_hosts_of_the_database(tree):
-    peers = booting.Peers(tree.path(""))
+    peers = boot_findings.Peers(tree.path(""))
     row = '<row ref="%s" uuid="%s" address="%s"/>'
     rows = row % ("a", "u1", "10.0.0.1") + row % ("b", "u2", "10.0.0.2") + row % ("c", "u3", "")
     tree.put("var/lib/xcp/state.db", '<database><table name="host">%s</table></database>' % rows)

@@ -11,12 +11,12 @@ import socket
 
 import pytest
 
-from poolwarden_agent import observe
 from poolwarden_agent.config import load
-from poolwarden_agent.core import judge
-from poolwarden_agent.dom0.host import Dom0
-from poolwarden_agent.dom0.patience import FIRST_S, LONGEST_S, Patience
-from poolwarden_agent.hostside import HostSide
+from poolwarden_agent.core import probe_rules
+from poolwarden_agent.dom0.dom0 import Dom0
+from poolwarden_agent.dom0.xapi.look_pacing import FIRST_S, LONGEST_S, Patience
+from poolwarden_agent.host import observer
+from poolwarden_agent.host.host_side import HostSide
 
 from .conftest import configure
 from .fake_xapi import ALIVE, EMERGENCY, LOCAL_LOGIN, LOGIN, FakeXapi, fault, http, says
@@ -45,7 +45,7 @@ class Rig(object):
             server.logs_in()
             server.asks_session(EMERGENCY, False)
         for name, limit in (("LOCAL_LIMIT_MS", 1), ("SOCKET_LIMIT_MS", 1), ("VIEW_LIMIT_MS", 5)):
-            monkeypatch.setattr(observe, name, limit * LIMIT_MS)
+            monkeypatch.setattr(observer, name, limit * LIMIT_MS)
         tree.xapi_runs(os.getpid())
         tree.put("var/run/xapi_startup.cookie", "")
         configure(tree, 1)
@@ -172,7 +172,7 @@ def test_a_master_whose_view_hangs_in_the_middle(rig):
 def takes_its_time(monkeypatch):
     """Where every door answers or refuses at once, a generous limit costs nothing; a busy machine changes no word."""
     for name in ("LOCAL_LIMIT_MS", "SOCKET_LIMIT_MS"):
-        monkeypatch.setattr(observe, name, 1000)
+        monkeypatch.setattr(observer, name, 1000)
 
 
 def full(listener):
@@ -196,7 +196,7 @@ def test_a_xapi_whose_queue_is_full_is_wedged(rig, monkeypatch):
     """Its threads are used up: nobody calls accept any more, and the kernel takes no more connections."""
     for name in ("LOCAL_LIMIT_MS", "SOCKET_LIMIT_MS"):
         monkeypatch.setattr(
-            observe, name, 1000
+            observer, name, 1000
         )  # one door refuses at once and the other answers: nothing takes as long
     rig.settle()
     before = quiet(rig)
@@ -302,7 +302,7 @@ def test_an_orphan_is_told_from_its_flag(rig, monkeypatch):
     takes_its_time(monkeypatch)
     rig.settle()
     rig.observer.keep_only({"m": "127.0.9.9"})
-    master = judge.ProbeResult(judge.NO_ANSWER, "", "silent")
+    master = probe_rules.ProbeResult(probe_rules.NO_ANSWER, "", "silent")
     rig.port.alive_peer = lambda address, limit_ms, port=443: master
     for _ in range(4):
         rig.observer.look_at_peer("m", "127.0.9.9", 10)

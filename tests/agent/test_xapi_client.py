@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from poolwarden_agent.dom0 import xapi as module
-from poolwarden_agent.dom0.xapi import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable, decode_answer
+from poolwarden_agent.dom0.xapi import client as module
+from poolwarden_agent.dom0.xapi.client import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable, decode_answer
 
 from .fake_xapi import EMERGENCY, LOCAL_LOGIN, LOGIN, FakeXapi, answers, enveloped, fault, http, says
 from .tree import until

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from poolwarden_agent.dom0 import xenstore
+from poolwarden_agent.dom0.system import xenstore
 
 HEAD = struct.Struct("=IIII")
 DIRECTORY, READ, ERROR = 1, 2, 16

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.simulation.test_orders import deliver, promote, stored_term, watched_after_a_claim
 
-from poolwarden_agent.core import gate
+from poolwarden_agent.core import order_gate
 from poolwarden_collector.core.decision import candidate_ranking
 from poolwarden_collector.core.devices.power_view import counting
 from poolwarden_collector.core.evidence import proof
@@ -55,7 +55,7 @@ def test_the_term_is_what_stops_an_order_of_a_succession_that_is_over(monkeypatc
         return sim
 
     assert an_old_promotion().promote_calls() == []
-    monkeypatch.setattr(gate, "_numbers", lambda state, order: None)
+    monkeypatch.setattr(order_gate, "_numbers", lambda state, order: None)
     with pytest.raises(InvariantBroken, match="I2 "):
         an_old_promotion()
 

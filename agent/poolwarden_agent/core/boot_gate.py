@@ -5,7 +5,7 @@ ocaml/xapi/xapi.ml, check_no_other_masters). An old master that comes back cut o
 one, with storage of its own mind. So its xapi waits here until a rule decides.
 
 The members are asked from the first moment on, beside the collector and for as long as the gate is not open: over TCP
-443 and 80 (dom0/roles.py). A certificate decides nothing here.
+443 and 80 (dom0/xapi/roles.py). A certificate decides nothing here.
 
 Rules, the first that decides
 -----------------------------
@@ -34,7 +34,7 @@ to become master says until its xapi restarts that it follows this host. Restart
 
 from typing import NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core.gate import MASTER, MEMBER, GateState
+from poolwarden_agent.core.order_gate import MASTER, MEMBER, GateState
 
 UNGATED, ASKING, SHUT, OPEN = "ungated", "asking", "shut", "open"
 

@@ -17,7 +17,7 @@ The words, the first that fits:
 
 from typing import NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core.judge import ANSWERS, DOWN, SILENT, STARTING, UNKNOWN
+from poolwarden_agent.core.probe_rules import ANSWERS, DOWN, SILENT, STARTING, UNKNOWN
 
 SLOW, WEDGED, HUNG, ORPHANED, EMERGENCY = "slow", "wedged", "hung", "orphaned", "emergency"
 HUNG_MS = 15000

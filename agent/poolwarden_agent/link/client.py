@@ -16,7 +16,7 @@ import grpc
 from grpc import aio
 
 from poolwarden_agent.config import Certificates, Config
-from poolwarden_agent.pipe import (
+from poolwarden_agent.process.pipe import (
     DOWN,
     FROM_COLLECTOR,
     LONGEST,

@@ -1,6 +1,6 @@
 """One host's agent in virtual time: the production host side, driven by a loop, and its end of the stream.
 
-The driving protocol is hostside.py's. What blocks in production takes its time here too: an unanswered probe is known
+The driving protocol is host_side.py's. What blocks in production takes its time here too: an unanswered probe is known
 at its limit, orders are carried out one after the other. A stopped (frozen) agent does nothing until it is thawed; what
 had arrived is read then, and its timers fire late. A crash loses everything but the durable slot.
 
@@ -16,10 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0.slots import SlotError
-from poolwarden_agent.hostside import HostSide, Work
-from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.dom0.system.slots import SlotError
+from poolwarden_agent.host.host_side import HostSide, Work
+from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.simulation.port import AgentKilled, SimPort
 from poolwarden_lab.simulation.slot import Slot
 from poolwarden_lab.simulation.slow import SlowOrders
@@ -143,11 +143,11 @@ class SimAgent:
         state = self.stored()
         return state is not None and state.hold is None and state.tombstone is None
 
-    def stored(self) -> gate.GateState | None:
+    def stored(self) -> order_gate.GateState | None:
         """What is durable, as another program of this host reads it; None: it cannot be read."""
         try:
             payload = self.slot.load()
-            return gate.decode(payload) if payload else gate.EMPTY
+            return order_gate.decode(payload) if payload else order_gate.EMPTY
         except (SlotError, ValueError):
             return None
 

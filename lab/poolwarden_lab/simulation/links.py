@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from poolwarden_agent.dom0.port import TLS_PORT
+from poolwarden_agent.host_port import TLS_PORT
 from poolwarden_lab.simulation.ground import Ground, HostName
 from poolwarden_lab.simulation.network import COLLECTOR
 from poolwarden_lab.xapi.actions import Door

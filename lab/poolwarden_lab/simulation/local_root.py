@@ -1,4 +1,4 @@
-"""An operator on the very host: what `poolwarden-agent gate ...` does there (agent/poolwarden_agent/gatecommand.py).
+"""An operator on the very host: what `poolwarden-agent gate ...` does there (agent/poolwarden_agent/commands/gate.py).
 
 The same rules in the same order: a tombstone is ended by following a living master only, a hold is released by the
 running agent alone, an open gate is of this boot. What is refused is told, as the program tells it.
@@ -6,8 +6,8 @@ running agent alone, an open gate is of this boot. What is refused is told, as t
 
 from __future__ import annotations
 
-from poolwarden_agent.core import gate as order_gate
-from poolwarden_agent.dom0.slots import SlotError
+from poolwarden_agent.core import order_gate as order_gate
+from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_lab.simulation.agent import SimAgent
 from poolwarden_lab.simulation.ground import Ground, HostName, NoSuchThing
 

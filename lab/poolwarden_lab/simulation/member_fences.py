@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from poolwarden_agent.dom0.port import FenceRun
+from poolwarden_agent.host_port import FenceRun
 from poolwarden_collector.core.failover.last_look import SHOT_VALID_MS
 from poolwarden_collector.core.model.power import Power
 from poolwarden_lab.simulation.bmc import SimBmc

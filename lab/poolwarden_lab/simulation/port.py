@@ -11,11 +11,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.acts import ACT_LIMIT_MS
-from poolwarden_agent.core import boot_gate, gate, judge
-from poolwarden_agent.dom0 import mastering, statedb
-from poolwarden_agent.dom0.poolview import PoolLook
-from poolwarden_agent.dom0.port import (
+from poolwarden_agent.core import boot_gate, order_gate, probe_rules
+from poolwarden_agent.dom0.xapi import database as statedb
+from poolwarden_agent.dom0.xapi import session_calls
+from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi.pool_view import PoolLook
+from poolwarden_agent.host.host_side import SECOND_PORT_LIMIT_MS
+from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
+from poolwarden_agent.host.order_acts import ACT_LIMIT_MS
+from poolwarden_agent.host_port import (
     HTTP_PORT,
     TLS_PORT,
     Act,
@@ -30,9 +34,6 @@ from poolwarden_agent.dom0.port import (
     Toolstack,
     VmPlace,
 )
-from poolwarden_agent.dom0.xapi import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
-from poolwarden_agent.hostside import SECOND_PORT_LIMIT_MS
-from poolwarden_agent.observe import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.simulation.member_fences import MemberFences
 from poolwarden_lab.simulation.slot import Slot, TornWrite
 from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
@@ -128,8 +129,8 @@ class SimPort(HostPort):
         return self._host.disk.read(path).decode().strip()
 
     def capabilities(self) -> tuple[str, ...]:
-        able = (kind for kind in gate.KNOWN if kind != gate.FENCE_PROXY or self.fence_agents())
-        return tuple(kind for kind in (*able, gate.IN_PLACE) if kind not in self._missing)
+        able = (kind for kind in order_gate.KNOWN if kind != order_gate.FENCE_PROXY or self.fence_agents())
+        return tuple(kind for kind in (*able, order_gate.IN_PLACE) if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:
         """Faults: an older version without these capabilities; a clone that says it is another host."""
@@ -170,10 +171,10 @@ class SimPort(HostPort):
         try:
             text = self._host.disk.read(POOL_CONF).decode("utf-8", "replace").strip()
         except OSError:
-            return gate.BROKEN, ""  # it is not there
+            return order_gate.BROKEN, ""  # it is not there
         if text.startswith("slave:"):
-            return gate.MEMBER, text.removeprefix("slave:").strip()
-        return (gate.MASTER if text == "master" else gate.BROKEN), ""
+            return order_gate.MEMBER, text.removeprefix("slave:").strip()
+        return (order_gate.MASTER if text == "master" else order_gate.BROKEN), ""
 
     def role_settled(self) -> bool:
         changed = self._host.disk.changed
@@ -185,11 +186,11 @@ class SimPort(HostPort):
         except (OSError, BadDatabase):
             return None
 
-    def process(self) -> gate.Process:
+    def process(self) -> order_gate.Process:
         host = self._host
         if not host.pid:
-            return gate.NO_PROCESS
-        return gate.Process(host.pid, 1 + (self._mono() - (self._pool.now - host.started_ms)) // 10)
+            return order_gate.NO_PROCESS
+        return order_gate.Process(host.pid, 1 + (self._mono() - (self._pool.now - host.started_ms)) // 10)
 
     def process_age_ms(self) -> int | None:
         return self._pool.now - self._host.started_ms if self._host.pid else None
@@ -254,15 +255,15 @@ class SimPort(HostPort):
             self._late_ms = max(self._late_ms, self._mono() - (due - slow))
         return answer
 
-    def alive_local(self, limit_ms: int) -> judge.ProbeResult:
+    def alive_local(self, limit_ms: int) -> probe_rules.ProbeResult:
         self._late_ms = 0
         answer = self._call("tcp", "system.isAlive:poolwarden", "poolwarden")
         return _probed(answer, self._host.uuid, limit_ms)._replace(late_ms=self._late_ms)
 
-    def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> judge.ProbeResult:
+    def alive_peer(self, address: str, limit_ms: int, port: int = TLS_PORT) -> probe_rules.ProbeResult:
         peer = next((host for host in self._pool.hosts.values() if host.address == address), None)
         if peer is None:
-            return judge.ProbeResult(judge.NO_ANSWER, "", f"connect: timed out after {limit_ms} ms")
+            return probe_rules.ProbeResult(probe_rules.NO_ANSWER, "", f"connect: timed out after {limit_ms} ms")
         call = ("system.isAlive:poolwarden", ("poolwarden",), limit_ms, self._host.name)
         door: Door = "tcp" if port == HTTP_PORT else "tls"
         return _probed(self._pool.call_now(peer.name, door, *call), peer.uuid, limit_ms)
@@ -338,15 +339,15 @@ class SimPort(HostPort):
     def _emergency(self) -> Emergency:
         answer = self._in_local_session("host.is_in_emergency_mode")
         if answer == Lost("refused"):
-            return Emergency(judge.REFUSED, None, "")
+            return Emergency(probe_rules.REFUSED, None, "")
         if isinstance(answer, Lost):
-            return Emergency(judge.NO_ANSWER, None, "")
+            return Emergency(probe_rules.NO_ANSWER, None, "")
         if isinstance(answer, Fault):
-            return Emergency(judge.ANSWERED, None, answer.code)
+            return Emergency(probe_rules.ANSWERED, None, answer.code)
         if not answer.value:
-            return Emergency(judge.ANSWERED, False, "")
+            return Emergency(probe_rules.ANSWERED, False, "")
         why = self._in_local_session("host.local_assert_healthy")
-        return Emergency(judge.ANSWERED, True, why.code if isinstance(why, Fault) else "")
+        return Emergency(probe_rules.ANSWERED, True, why.code if isinstance(why, Fault) else "")
 
     def _full_session(self) -> PeerResult:
         """The ordinary session, as an Answer, or why there is none."""
@@ -380,12 +381,12 @@ class SimPort(HostPort):
         began, answer = self._begun(method, *params, limit_ms=limit_ms)
         self._point("after act")
         if not began:
-            return Act(gate.REFUSED, f"xapi could not be asked for {method}: {answer}")
+            return Act(order_gate.REFUSED, f"xapi could not be asked for {method}: {answer}")
         if isinstance(answer, Answer):
-            return Act(gate.DONE, f"xapi accepted {method}")
+            return Act(order_gate.DONE, f"xapi accepted {method}")
         if isinstance(answer, Fault):
-            return Act(gate.FAILED, f"xapi refused {method}: {answer.code}")
-        return Act(gate.UNKNOWN, f"{method}: {answer.why}")
+            return Act(order_gate.FAILED, f"xapi refused {method}: {answer.code}")
+        return Act(order_gate.UNKNOWN, f"{method}: {answer.why}")
 
     def _begun(self, method: str, *params: object, limit_ms: int) -> tuple[bool, PeerResult]:
         """Did xapi get this call, and what came of it? Without a session, or refused, it did not."""
@@ -398,7 +399,7 @@ class SimPort(HostPort):
         self._point("before act")
         self._pool.restart_xapi(self._host.name)
         self._point("after act")
-        return Act(gate.DONE, "systemctl restart xapi.service")
+        return Act(order_gate.DONE, "systemctl restart xapi.service")
 
     def write_member_conf(self, address: str) -> str:
         self._point("before act")
@@ -414,28 +415,28 @@ class SimPort(HostPort):
         self._pool.hold(self._host.name)
         self._pool.stop_toolstack(self._host.name)
         self._point("after act")
-        return Act(gate.DONE, "the toolstack was told to stop")
+        return Act(order_gate.DONE, "the toolstack was told to stop")
 
     def start_toolstack(self, limit_ms: int) -> Act:
         self._point("before act")
         self._pool.release(self._host.name)
         self._pool.start_xapi(self._host.name)
         self._point("after act")
-        if self.process() == gate.NO_PROCESS:
-            return Act(gate.UNKNOWN, "no xapi process is there yet")
-        return Act(gate.DONE, "the toolstack runs again")
+        if self.process() == order_gate.NO_PROCESS:
+            return Act(order_gate.UNKNOWN, "no xapi process is there yet")
+        return Act(order_gate.DONE, "the toolstack runs again")
 
     def hold_gc(self, limit_ms: int) -> Act:
         self._point("before act")
         self._host.gc_held = True
         self._point("after act")
-        return Act(gate.DONE, "no garbage collection of storage runs or begins here")
+        return Act(order_gate.DONE, "no garbage collection of storage runs or begins here")
 
     def release_gc(self, limit_ms: int) -> Act:
         self._point("before act")
         self._host.gc_held = False
         self._point("after act")
-        return Act(gate.DONE, "garbage collection of storage may begin again")
+        return Act(order_gate.DONE, "garbage collection of storage may begin again")
 
     def toolstack(self) -> Toolstack:
         running = self._host.model is not None
@@ -460,40 +461,40 @@ class SimPort(HostPort):
         disk = self._host.disk
         return generation_on_disk(disk, RESTORE_DB) if disk.exists(RESTORE_DB) else None
 
-    def place_piece(self, piece: gate.Piece, chunk: bytes) -> Act:
+    def place_piece(self, piece: order_gate.Piece, chunk: bytes) -> Act:
         self._point("before act")
         try:
             act = self._place(piece, chunk)
         except OSError as error:
-            return Act(gate.FAILED, f"the database cannot be placed: {error.strerror}")
+            return Act(order_gate.FAILED, f"the database cannot be placed: {error.strerror}")
         self._point("after act")
         return act
 
-    def _place(self, piece: gate.Piece, chunk: bytes) -> Act:
+    def _place(self, piece: order_gate.Piece, chunk: bytes) -> Act:
         disk = self._host.disk
         if piece.offset == 0:
             self._clear()
         come = disk.read(HALF_PLACED) if piece.offset else b""
         if len(come) < piece.offset:
-            return Act(gate.FAILED, f"a piece is missing: {len(come)} bytes have come")
+            return Act(order_gate.FAILED, f"a piece is missing: {len(come)} bytes have come")
         come = come[: piece.offset] + chunk
         disk.write(HALF_PLACED, come)
         if not piece.last:
-            return Act(gate.DONE, f"{len(come)} of {piece.total_bytes} bytes")
+            return Act(order_gate.DONE, f"{len(come)} of {piece.total_bytes} bytes")
         if (len(come), hashlib.sha256(come).hexdigest()) != (piece.total_bytes, piece.sha256):
             self._clear()
-            return Act(gate.FAILED, "what has come is not what was sent")
+            return Act(order_gate.FAILED, "what has come is not what was sent")
         disk.write(RESTORE_DB + ".generation", f"{piece.generation}".encode())
         self._point("half placed")
         disk.write(RESTORE_DB, come)
         disk.remove(HALF_PLACED)
-        return Act(gate.DONE, f"{len(come)} bytes of generation {piece.generation} are in place")
+        return Act(order_gate.DONE, f"{len(come)} bytes of generation {piece.generation} are in place")
 
     def remove_placed(self) -> Act:
         self._point("before act")
         self._clear()
         self._point("after act")
-        return Act(gate.DONE, "no database is placed any more")
+        return Act(order_gate.DONE, "no database is placed any more")
 
     def _clear(self) -> None:
         for path in (RESTORE_DB, RESTORE_DB + ".generation", HALF_PLACED):
@@ -501,16 +502,16 @@ class SimPort(HostPort):
 
     # ------------------------------------------------------------------------------------------ serving
 
-    def serve(self, order: gate.Order, limit_ms: int) -> Act:
+    def serve(self, order: order_gate.Order, limit_ms: int) -> Act:
         self._point("before act")
-        act = mastering.serve(self._asking(limit_ms), order)
+        act = session_calls.serve(self._asking(limit_ms), order)
         self._point("after act")
         return act
 
     def locate_vms(self, vms: list[str], limit_ms: int) -> list[VmPlace]:
-        return mastering.locate(self._asking(limit_ms), vms)
+        return session_calls.locate(self._asking(limit_ms), vms)
 
-    def _asking(self, limit_ms: int) -> mastering.Ask:
+    def _asking(self, limit_ms: int) -> session_calls.Ask:
         deadline = self._pool.now + limit_ms
 
         def ask(method: str, *params: object) -> object:
@@ -536,7 +537,7 @@ class SimPort(HostPort):
 
     def peer_blocks_ms(self, address: str, limit_ms: int, port: int = TLS_PORT) -> int:
         """How long a probe of this peer would take: its limit if nothing answers."""
-        return limit_ms if self.alive_peer(address, limit_ms, port).outcome == judge.NO_ANSWER else 0
+        return limit_ms if self.alive_peer(address, limit_ms, port).outcome == probe_rules.NO_ANSWER else 0
 
     def _probes_block_ms(self, targets: Sequence[pb.ProbeTarget], limit_ms: int) -> int:
         """The same of several probes, one after the other; a second port of a host has less time."""
@@ -549,7 +550,7 @@ class SimPort(HostPort):
 
     def xapi_blocks_ms(self, limit_ms: int) -> int:
         """How long a call on the local socket would take."""
-        return limit_ms if self.emergency(limit_ms).outcome == judge.NO_ANSWER else 0
+        return limit_ms if self.emergency(limit_ms).outcome == probe_rules.NO_ANSWER else 0
 
     def order_blocks_ms(self, order: pb.Order) -> int:
         """How long carrying out this order would take."""
@@ -563,16 +564,16 @@ class SimPort(HostPort):
         return RESTART_TAKES_MS if kind in ("restart_xapi", "toolstack_fence", "toolstack_release") else 0
 
 
-def _probed(answer: PeerResult, uuid: str, limit_ms: int) -> judge.ProbeResult:
+def _probed(answer: PeerResult, uuid: str, limit_ms: int) -> probe_rules.ProbeResult:
     if isinstance(answer, Answer):
-        return judge.ProbeResult(judge.ANSWERED, hashlib.sha256(uuid.encode()).hexdigest(), "answered")
+        return probe_rules.ProbeResult(probe_rules.ANSWERED, hashlib.sha256(uuid.encode()).hexdigest(), "answered")
     if answer == TIMEOUT:
-        return judge.ProbeResult(judge.NO_ANSWER, "", f"timed out after {limit_ms} ms")
+        return probe_rules.ProbeResult(probe_rules.NO_ANSWER, "", f"timed out after {limit_ms} ms")
     if answer == Lost("refused"):
-        return judge.ProbeResult(judge.REFUSED, "", "connect: refused")
+        return probe_rules.ProbeResult(probe_rules.REFUSED, "", "connect: refused")
     if answer == Lost("unreachable"):
-        return judge.ProbeResult(judge.UNREACHABLE, "", "connect: no route to host")
-    return judge.ProbeResult(judge.NOT_XAPI, "", str(answer))
+        return probe_rules.ProbeResult(probe_rules.UNREACHABLE, "", "connect: no route to host")
+    return probe_rules.ProbeResult(probe_rules.NOT_XAPI, "", str(answer))
 
 
 def _placements(state: StateDb) -> tuple[statedb.Placement, ...]:

@@ -1,6 +1,6 @@
 """An agent's durable slot in the simulation: it outlives agent, boot and power, and fails as disks do.
 
-Production writes two checksummed slots, both before it answers (agent/poolwarden_agent/dom0/slots.py). What that
+Production writes two checksummed slots, both before it answers (agent/poolwarden_agent/dom0/system/slots.py). What that
 gives is imitated: a save is whole or has not happened; a torn write leaves the state before it; a directory whose slots
 are both unreadable is an error and never "empty"; an administrator who restores a backup brings an older state back.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from poolwarden_agent.dom0.slots import SlotError
+from poolwarden_agent.dom0.system.slots import SlotError
 
 
 class SlotFault(Enum):

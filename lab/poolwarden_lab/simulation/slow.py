@@ -13,8 +13,8 @@ from collections.abc import Callable
 from greenlet import getcurrent, greenlet
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.hostside import Work
-from poolwarden_agent.workers import MOST_WAITING
+from poolwarden_agent.host.host_side import Work
+from poolwarden_agent.process.workers import MOST_WAITING
 from poolwarden_lab.simulation.port import AgentKilled
 from poolwarden_lab.xapi.actions import PeerResult
 from poolwarden_lab.xapi.virtual import TIMEOUT, OnReply

@@ -1,0 +1,1 @@
+"""Files, mounts, units, links and domains of dom0."""

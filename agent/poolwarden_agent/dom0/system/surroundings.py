@@ -1,0 +1,204 @@
+"""What surrounds xapi in a dom0, from small files alone: services, network, certificates, multipath, swap, versions.
+
+Nothing here forks or asks a daemon, and nothing is read that could block: /proc and /sys answer from memory. It is read
+each half minute, and what cannot be read is said to be unknown.
+
+Rules
+-----
+* A service runs if its control group holds a process. That is what systemd itself goes by, and it can be read without
+  asking it (cgroup v1 below ``systemd``, v2 at the top); failed and stopped look alike from there.
+* Multipath is read from sysfs: a path that multipathd has taken out is missing from its map, one that the kernel holds
+  offline is there and not running. So the most paths ever seen are kept beside those of now.
+"""
+
+import glob
+import os
+import re
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from poolwarden_agent.core import certificate
+from poolwarden_agent.dom0.system import files
+
+SERVICES = (
+    "xapi.service",
+    "xenopsd-xc.service",
+    "xcp-networkd.service",
+    "message-switch.service",
+    "forkexecd.service",
+    "squeezed.service",
+    "xcp-rrdd.service",
+    "xenstored.service",
+    "stunnel@xapi.service",
+    "openvswitch.service",
+    "ovs-vswitchd.service",
+    "multipathd.service",
+    "iscsid.service",
+    "chronyd.service",
+    "ntpd.service",
+    "rsyslog.service",
+    "sshd.service",
+)
+ACTIVE, INACTIVE, UNKNOWN = "active", "inactive", "unknown"
+_UNITS = ("usr/lib/systemd/system", "etc/systemd/system", "lib/systemd/system")
+_GROUPS = ("sys/fs/cgroup/systemd", "sys/fs/cgroup")
+_SLICES = ("control.slice", "system.slice", os.path.join("system.slice", "system-*.slice"))
+_PHYSICAL = re.compile(r"[A-Za-z0-9._-]{1,15}\Z")
+MOST = 64
+
+Nic = NamedTuple("Nic", [("name", str), ("link", Optional[bool]), ("speed_mbit", int), ("bond", str)])
+Network = NamedTuple("Network", [("interface", str), ("link", Optional[bool]), ("nics", Tuple[Nic, ...])])
+Certificate = NamedTuple("Certificate", [("name", str), ("expires_s", int), ("text", str)])
+Map = NamedTuple("Map", [("name", str), ("up", int), ("paths", int), ("most", int)])
+
+
+class Surroundings(NamedTuple):
+    """All of it, as it was read together."""
+
+    services: Tuple[Tuple[str, str], ...]
+    network: Network
+    certificates: Tuple[Certificate, ...]
+    maps: Tuple[Map, ...]
+    swap: Tuple[int, int]  # total, free bytes
+    xen: str
+    kernel: str
+    build: str
+
+
+class Reader(object):
+    """Reads them again and again; remembers the most paths of each map."""
+
+    def __init__(self, root: str, certificates: Dict[str, str]) -> None:
+        self._root = root
+        self._certificates = certificates  # name -> path
+        self._most: Dict[str, int] = {}
+
+    def read(self, inventory: Dict[str, str]) -> Surroundings:
+        """Now; the inventory names the management interface and the build."""
+        return Surroundings(
+            self._services(),
+            self._network(inventory.get("MANAGEMENT_INTERFACE", "")),
+            tuple(_certificate(name, path) for name, path in sorted(self._certificates.items())),
+            self._maps(),
+            self._swap(),
+            self._xen(),
+            (files.read(self._root, "proc/sys/kernel/osrelease") or "")[:100],
+            inventory.get("BUILD_NUMBER", "")[:100],
+        )
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self._root, *parts)
+
+    # ------------------------------------------------------------------------------------------ services
+
+    def _services(self) -> Tuple[Tuple[str, str], ...]:
+        there = [name for name in SERVICES if self._installed(name)]
+        return tuple((name, self._state(name)) for name in there)
+
+    def _installed(self, name: str) -> bool:
+        unit = re.sub("@.*[.]", "@.", name)
+        return any(os.path.exists(self._path(where, unit)) for where in _UNITS)
+
+    def _state(self, name: str) -> str:
+        known = False
+        for group in _GROUPS:
+            if not os.path.isdir(self._path(group, "system.slice")):
+                continue
+            known = True
+            for slice_ in _SLICES:
+                for path in glob.glob(self._path(group, slice_, name, "cgroup.procs")):
+                    if _first_byte(path):
+                        return ACTIVE
+        return INACTIVE if known else UNKNOWN
+
+    # ------------------------------------------------------------------------------------------ network
+
+    def _network(self, interface: str) -> Network:
+        nics = []
+        for path in sorted(glob.glob(self._path("sys/class/net/*/device")))[:MOST]:
+            name = os.path.basename(os.path.dirname(path))
+            if _PHYSICAL.match(name):
+                nics.append(self._nic(name))
+        link = self._carrier(interface) if _PHYSICAL.match(interface) else None
+        return Network(interface, link, tuple(nics))
+
+    def _nic(self, name: str) -> Nic:
+        speed = files.read(self._root, "sys/class/net/%s/speed" % name) or ""
+        bond = os.path.basename(os.path.realpath(self._path("sys/class/net", name, "master")))
+        in_bond = os.path.exists(self._path("sys/class/net", name, "master"))
+        link = self._carrier(name)
+        return Nic(name, link, int(speed) if link and speed.isdigit() else 0, bond if in_bond else "")
+
+    def _carrier(self, name: str) -> Optional[bool]:
+        """An interface that is down has no carrier, and reading it is an error then."""
+        value = files.read(self._root, "sys/class/net/%s/carrier" % name)
+        if value in ("0", "1"):
+            return value == "1"
+        state = files.read(self._root, "sys/class/net/%s/operstate" % name)
+        return False if state == "down" else None
+
+    # ------------------------------------------------------------------------------------------ multipath
+
+    def _maps(self) -> Tuple[Map, ...]:
+        found = []
+        for path in sorted(glob.glob(self._path("sys/block/dm-*/dm/uuid")))[:1024]:
+            base = os.path.dirname(os.path.dirname(path))
+            if not _text(path).startswith("mpath-"):
+                continue
+            name = _text(os.path.join(base, "dm/name")) or os.path.basename(base)
+            states = [_text(state) for state in glob.glob(os.path.join(base, "slaves/*/device/state"))]
+            self._most[name] = max(self._most.get(name, 0), len(states))
+            found.append(Map(name, states.count("running"), len(states), self._most[name]))
+        self._most = {item.name: item.most for item in found}
+        return tuple(found[:MOST])
+
+    # ------------------------------------------------------------------------------------------ the rest
+
+    def _swap(self) -> Tuple[int, int]:
+        values: Dict[str, int] = {}
+        for line in (files.read(self._root, "proc/meminfo") or "").splitlines():
+            words = line.split()
+            if len(words) >= 2 and words[0] in ("SwapTotal:", "SwapFree:") and words[1].isdigit():
+                values[words[0]] = int(words[1]) * 1024
+        return values.get("SwapTotal:", 0), values.get("SwapFree:", 0)
+
+    def _xen(self) -> str:
+        parts = [
+            files.read(self._root, "sys/hypervisor/version/%s" % name) or "" for name in ("major", "minor", "extra")
+        ]
+        return ("%s.%s%s" % tuple(parts))[:100] if parts[0] and parts[1] else ""
+
+
+def _certificate(name: str, path: str) -> Certificate:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(files.SMALL).decode("ascii", "replace")
+        return Certificate(name, certificate.expires(text), "")
+    except OSError as error:
+        return Certificate(name, 0, "%s: %s" % (path, error.strerror))
+    except ValueError as error:
+        return Certificate(name, 0, "%s: %s" % (path, error))
+
+
+def _first_byte(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1)
+    except OSError:
+        return b""
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(256).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def certificate_paths(root: str, agent: str, authority: str) -> Dict[str, str]:
+    """The certificates whose end matters: ours, the authority of ours, and those of xapi that are there."""
+    found = {"agent": agent, "collector's authority": authority}
+    for name, path in (("xapi", "etc/xensource/xapi-ssl.pem"), ("pool", "etc/xensource/xapi-pool-tls.pem")):
+        if os.path.exists(os.path.join(root, path)):
+            found[name] = os.path.join(root, path)
+    return found

@@ -1,0 +1,152 @@
+"""What the serving master's xapi is asked and told through its own session. ``ask(method, *params)`` makes one call.
+
+xapi's own rules (xapi: ocaml/xapi/xapi_pool.ml, xapi_host.ml, xapi_vm_helpers.ml): sync_database and
+designate_new_master raise HOST_OFFLINE if any host is away; recover_slaves swallows every error and returns whom it
+reached; declare_dead refuses a host that answers (HOST_IS_LIVE); start_on refuses a VM that is not halted. None of them
+has a limit in time: ``ask`` keeps it.
+
+Each order makes one call that changes something, and reads around it. Where that call never reached xapi nothing began:
+the order is refused then, its id is not used up, and it is sent again.
+"""
+
+from typing import Any, Callable, Dict, List, Tuple
+
+from poolwarden_agent.core.order_gate import DONE, FAILED, REFUSED, UNKNOWN, Order
+from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiTimeout
+from poolwarden_agent.host_port import Act, VmPlace
+
+Ask = Callable[..., Any]
+LONGEST_REFUSAL = 200
+# Which parameter of a refusal names what is missing, and how its name is learnt.
+_MISSING = {"VM_REQUIRES_SR": "SR", "VM_REQUIRES_NETWORK": "network", "VM_REQUIRES_VDI": "VDI"}
+
+
+def serve(ask: Ask, order: Order) -> Act:
+    """Carry out an order of gate.SERVING."""
+    calls: List[str] = []
+
+    def noted(method: str, *params: Any) -> Any:
+        calls.append(method)
+        return ask(method, *params)
+
+    try:
+        return Act(DONE, _ORDERS[order.kind](noted, order))
+    except XapiFault as fault:
+        return Act(FAILED, "xapi refused it: %s" % fault)
+    except XapiError as error:
+        begun = [method for method in calls if method in _CHANGING]
+        if not begun or (calls[-1] == begun[-1] and not error.asked):
+            return Act(REFUSED, "xapi could not be asked: %s" % error)
+        if isinstance(error, XapiTimeout):
+            return Act(UNKNOWN, "xapi did not answer in time; it may go on by itself")
+        return Act(UNKNOWN, "xapi: %s" % error)
+
+
+def _sync(ask: Ask, _order: Order) -> str:
+    ask("pool.sync_database")
+    return "every host has the present database"
+
+
+def _designate(ask: Ask, order: Order) -> str:
+    ask("pool.designate_new_master", ask("host.get_by_uuid", order.named))
+    return "xapi accepted pool.designate_new_master"
+
+
+def _declare_dead(ask: Ask, order: Order) -> str:
+    ask("host.declare_dead", ask("host.get_by_uuid", order.named))
+    return "xapi accepted host.declare_dead"
+
+
+def _enable(ask: Ask, order: Order) -> str:
+    ask("host.enable", ask("host.get_by_uuid", order.named))
+    return "xapi accepted host.enable"
+
+
+def _recover(ask: Ask, _order: Order) -> str:
+    reached = ask("pool.recover_slaves")
+    return "%d members were told to follow" % (len(reached) if isinstance(reached, list) else 0)
+
+
+def _start(ask: Ask, order: Order) -> str:
+    vm, host = ask("VM.get_by_uuid", order.vm), ask("host.get_by_uuid", order.named)
+    try:
+        ask("VM.start_on", vm, host, False, False)
+    except XapiFault as fault:
+        # The same order may have started it before its answer was lost.
+        if fault.code != "VM_BAD_POWER_STATE" or not _runs_on(ask, vm, host):
+            raise
+        return "it runs there already"
+    return "it has been started there"
+
+
+def _runs_on(ask: Ask, vm: str, host: str) -> bool:
+    return bool(ask("VM.get_power_state", vm) == "Running" and ask("VM.get_resident_on", vm) == host)
+
+
+_CHANGING = (
+    "pool.sync_database", "pool.designate_new_master", "host.declare_dead", "host.enable", "pool.recover_slaves",
+    "VM.start_on",
+)  # fmt: skip
+_ORDERS: Dict[str, Callable[[Ask, Order], str]] = {
+    "sync_database": _sync,
+    "designate_master": _designate,
+    "declare_host_dead": _declare_dead,
+    "enable_host": _enable,
+    "recover_members": _recover,
+    "start_vm": _start,
+}
+
+
+def locate(ask: Ask, vms: List[str]) -> List[VmPlace]:
+    """Where each VM could start now, as far as there is time."""
+    found: List[VmPlace] = []
+    try:
+        hosts = ask("host.get_all_records")
+        where = {str(ref): (str(host["uuid"]), str(host["name_label"])) for ref, host in hosts.items()}
+    except (XapiError, LookupError, TypeError, AttributeError) as error:
+        return [_unknown(vm, error) for vm in vms]
+    for vm in vms:
+        try:
+            found.append(_locate(ask, vm, where))
+        except (XapiError, LookupError, TypeError) as error:
+            found.append(_unknown(vm, error))
+    return found
+
+
+def _unknown(vm: str, error: Exception) -> VmPlace:
+    said = "xapi did not answer in time" if isinstance(error, XapiTimeout) else str(error)
+    return VmPlace(vm, "", "", (), said[:LONGEST_REFUSAL])
+
+
+def _locate(ask: Ask, vm: str, where: Dict[str, Tuple[str, str]]) -> VmPlace:
+    ref = ask("VM.get_by_uuid", vm)
+    name, power = str(ask("VM.get_name_label", ref)), str(ask("VM.get_power_state", ref))
+    possible = set(ask("VM.get_possible_hosts", ref))
+    hosts = [(uuid, "" if host in possible else _refusal(ask, ref, host, where)) for host, (uuid, _) in where.items()]
+    return VmPlace(vm, name, power, tuple(sorted(hosts)), "")
+
+
+def _refusal(ask: Ask, vm: str, host: str, where: Dict[str, Tuple[str, str]]) -> str:
+    """Why a VM cannot start on a host, with names in place of references."""
+    try:
+        ask("VM.assert_can_boot_here", vm, host)
+    except XapiFault as fault:
+        words = [fault.code]
+        for param in (str(param) for param in fault.params):
+            if param in where:
+                words.append(where[param][1])
+            elif param != vm and param.startswith("OpaqueRef:"):
+                words += _name_of(ask, fault.code, param)
+            elif param != vm:
+                words.append(param)
+        return " ".join(words)[:LONGEST_REFUSAL]
+    return "xapi does not count it among the possible hosts"
+
+
+def _name_of(ask: Ask, code: str, ref: str) -> List[str]:
+    if code not in _MISSING:
+        return []
+    try:
+        return [str(ask(_MISSING[code] + ".get_name_label", ref))]
+    except XapiFault:
+        return []

@@ -1,0 +1,197 @@
+"""What an order does once the gate has let it pass: acts on the host, each judged by what is seen afterwards.
+
+* xapi's word is not enough: a role is taken when pool.conf says it, a toolstack is fenced when nothing of it is seen.
+* A release writes pool.conf first, lifts the hold second and starts xapi third: cut off anywhere, the host is either
+  still held or starts in the role that it was released to.
+* A placed database that has outlived its promotion, or the hold that it was placed under, is removed before any act
+  that may start xapi as master.
+"""
+
+import threading
+from typing import Callable, Optional, Tuple
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core import order_gate
+from poolwarden_agent.host.durable_state import Keeper
+from poolwarden_agent.host_port import Act, HostPort
+
+ACT_LIMIT_MS = 20000
+RESTART_LIMIT_MS = 100000  # systemd itself kills what has not stopped after 90 s (xapi.service, TimeoutStopSec)
+# Some of these wait for every host of the pool in turn, or for storage; xapi has no limit of its own for them.
+GC_LIMIT_MS = 45000
+SERVE_LIMIT_MS = {
+    "sync_database": 600000,
+    "designate_master": 600000,
+    "declare_host_dead": 600000,
+    "recover_members": 600000,
+    "start_vm": 300000,
+    "enable_host": 60000,
+}
+LOCATE_LIMIT_MS = 60000
+MOST_VMS = 100
+# Not to be waited for by other orders.
+SLOW = tuple(sorted(SERVE_LIMIT_MS)) + ("locate_vms",)
+
+
+def loaded(state: order_gate.GateState, restore: Optional[int]) -> bool:
+    """Has xapi used up the database that was placed for it? From then on another file there is somebody else's."""
+    return state.placed is not None and state.placed.promoted and restore is None
+
+
+def for_no_start(state: order_gate.GateState) -> bool:
+    """Is a database placed here with which no start was ordered, or only one under the hold that stands?"""
+    return state.placed is not None and (order_gate.under_hold(state) or not state.placed.promoted)
+
+
+class Acts(object):
+    """The acts of one host."""
+
+    def __init__(self, port: HostPort, keeper: Keeper) -> None:
+        self._port = port
+        self._keeper = keeper
+        self._gc_seen = False  # has this process seen to the hold of garbage collection?
+        self._files = threading.Lock()  # of a placed database; taken after the keeper's lock, where both are
+
+    def carry_out(self, order: order_gate.Order, message: pb.Order, now: order_gate.HostNow) -> Act:
+        """Do it, within its own limits.
+
+        :raises SlotError: durable state that had to be written first could not be; nothing was done after that.
+        """
+        if order_gate.outlived(self._keeper.state, order, now):
+            # safety: xapi would load it at its next start as master and roll the pool back.
+            removed = self._remove_placed()
+            if removed.outcome != order_gate.DONE:
+                return removed
+        if order.kind == "release_gc":
+            return self._port.release_gc(GC_LIMIT_MS)
+        if order.kind == "promote" and order.hold_gc:
+            held = self._port.hold_gc(GC_LIMIT_MS)
+            if held.outcome != order_gate.DONE:
+                return Act(order_gate.FAILED, "not promoted: %s" % held.text)
+        if order.kind == "promote":
+            # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
+            return self._become((order_gate.MASTER, ""), lambda: self._port.promote(ACT_LIMIT_MS))
+        if order.kind == "repoint":
+            wanted = (order_gate.MEMBER, order.address)
+            return self._become(wanted, lambda: self._port.repoint(order.address, ACT_LIMIT_MS))
+        if order.kind == "restart_xapi":
+            return self._port.restart_xapi(RESTART_LIMIT_MS)
+        if order.kind == "toolstack_fence":
+            return self._fence()
+        if order.kind == "toolstack_release":
+            return self._release(order)
+        if order.kind == "place_database":
+            return self._place(order, message.place_database.chunk)
+        if order.kind in order_gate.SERVING:
+            return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
+        return self._tombstone(order)
+
+    # ------------------------------------------------------------------------------------------ roles
+
+    def _become(self, wanted: Tuple[str, str], call: Callable[[], Act]) -> Act:
+        """Take a role. xapi's word is not enough: pool.conf must say it; an error may come after it was written."""
+        port = self._port
+        if self._says(wanted) and port.role_settled() and port.process() != order_gate.NO_PROCESS:
+            return Act(order_gate.DONE, "the running xapi has this role already")
+        act = call()
+        if act.outcome == order_gate.REFUSED:
+            return act  # xapi was never asked: whatever pool.conf says, this order has not done it
+        if self._says(wanted):
+            # safety: pool.conf may be right for another reason (a tombstone); without xapi's word nothing is certain.
+            return (
+                act if act.outcome == order_gate.DONE else Act(order_gate.UNKNOWN, "%s; pool.conf is right" % act.text)
+            )
+        if act.outcome == order_gate.DONE:
+            said = " ".join(port.role()).strip() or "nothing readable"
+            return Act(order_gate.FAILED, "%s, but pool.conf says %s" % (act.text, said))
+        return act
+
+    def _says(self, wanted: Tuple[str, str]) -> bool:
+        role, address = self._port.role()
+        return role == wanted[0] and order_gate.same(address, wanted[1])
+
+    def _tombstone(self, order: order_gate.Order) -> Act:
+        if order.clear:
+            self._keeper.change(lambda state: order_gate.with_tombstone(state, None))
+            return Act(order_gate.DONE, "the tombstone is cleared")
+        stone = order_gate.Tombstone(order.term, order.successor, order.address)
+        self._keeper.change(lambda state: order_gate.with_tombstone(state, stone))
+        if order.address and self._port.role()[0] == order_gate.MASTER:
+            why = self._port.write_member_conf(order.address)
+            if why:
+                return Act(order_gate.FAILED, "tombstone stored; %s" % why)
+            return Act(order_gate.DONE, "tombstone stored; pool.conf names %s now" % order.address)
+        return Act(order_gate.DONE, "tombstone stored")
+
+    # ------------------------------------------------------------------------------------------ toolstack
+
+    def _fence(self) -> Act:
+        """The hold is durable (gate.starting); stop xapi, and believe only what is seen."""
+        act = self._port.stop_toolstack(RESTART_LIMIT_MS)
+        seen = self._port.toolstack()
+        if act.outcome != order_gate.DONE:
+            return act
+        if seen.stopped and seen.ports_closed:
+            return Act(order_gate.DONE, "xapi is stopped and held stopped; nobody listens on its ports")
+        return Act(order_gate.FAILED, "%s, but %s" % (act.text, seen.text or "not everything is seen stopped"))
+
+    def _release(self, order: order_gate.Order) -> Act:
+        if order.release_as == order_gate.AS_MEMBER and not self._says((order_gate.MEMBER, order.address)):
+            why = self._port.write_member_conf(order.address)
+            if why:
+                return Act(order_gate.FAILED, "still held: %s" % why)
+        # safety: only now that pool.conf says the role of the next start; held until this is durable.
+        self._keeper.change(lambda state: order_gate.with_hold(state, None))
+        return self._port.start_toolstack(RESTART_LIMIT_MS)
+
+    # ------------------------------------------------------------------------------------------ databases
+
+    def _place(self, order: order_gate.Order, chunk: bytes) -> Act:
+        piece = order.piece
+        if piece is None or piece.remove:
+            return self._remove_placed()
+        with self._files:
+            # safety: whoever ended the hold since this order was let pass has removed what lay there, for good.
+            if self._keeper.state.placed != order_gate.Placed(order.term, piece.generation, False):
+                return Act(order_gate.FAILED, "what it belongs to has been removed meanwhile")
+            return self._port.place_piece(piece, chunk)
+
+    def hold_gc_again(self) -> str:
+        """After a start of this agent: what holds garbage collection is gone with a reboot; what was done in words."""
+        if not self._keeper.state.gc or self._gc_seen:
+            return ""
+        self._gc_seen = True
+        return "storage's garbage collection is held: %s" % self._port.hold_gc(GC_LIMIT_MS).text
+
+    def tidy(self) -> str:
+        """Remove a placed database that was left behind; what was done about it, empty: there was nothing to do."""
+        if self._keeper.state.placed is None:
+            return ""
+        with self._keeper.lock:
+            if loaded(self._keeper.state, self._port.restore_generation()):
+                self._keeper.change(lambda state: order_gate.with_placed(state, None))
+                return ""
+            if not order_gate.left_behind(self._keeper.state, self._port.role()[0]):
+                return ""
+            # safety: this host became master without the promotion that the file was for: it would roll the pool back.
+            act = self._remove_placed()
+        return "a database placed for another promotion was left behind: %s" % act.text
+
+    def unplace(self) -> Act:
+        """Before a hold ends at somebody else's word than its release: what no start was ordered with is removed."""
+        if not for_no_start(self._keeper.state):
+            return Act(order_gate.DONE, "no database is placed under the hold")
+        return self._remove_placed()
+
+    def unplace_for_good(self) -> Act:
+        """Before this host is made a member: whatever is placed would be loaded when it is master again, and stale."""
+        return self._remove_placed()
+
+    def _remove_placed(self) -> Act:
+        with self._keeper.lock, self._files:
+            if self._keeper.state.placed is None:
+                return Act(order_gate.DONE, "no database is placed")
+            act = self._port.remove_placed()
+            if act.outcome == order_gate.DONE:
+                self._keeper.change(lambda state: order_gate.with_placed(state, None))
+            return act

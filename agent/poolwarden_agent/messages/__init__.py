@@ -1,0 +1,1 @@
+"""Between the host side's plain values and the contract's messages. Imports protobuf, never grpc."""

@@ -1,0 +1,317 @@
+"""Between the host side's plain values and the contract's messages. Imports protobuf, never grpc."""
+
+from typing import Any, List, Optional, Tuple
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent import PROTOCOL_VERSION, __version__, host_port
+from poolwarden_agent.core import boot_gate, health, order_gate, probe_rules
+from poolwarden_agent.dom0.xapi import database as statedb
+
+LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
+_ROLE = {
+    order_gate.MASTER: pb.RoleFacts.MASTER,
+    order_gate.MEMBER: pb.RoleFacts.MEMBER,
+    order_gate.BROKEN: pb.RoleFacts.BROKEN,
+    "": pb.RoleFacts.KIND_UNSPECIFIED,
+}
+_ROLE_BACK = {value: key for key, value in _ROLE.items()}
+_LIVENESS = {
+    probe_rules.ANSWERS: pb.XapiFacts.ANSWERS,
+    probe_rules.DOWN: pb.XapiFacts.DOWN,
+    probe_rules.STARTING: pb.XapiFacts.STARTING,
+    probe_rules.SILENT: pb.XapiFacts.SILENT,
+    probe_rules.UNKNOWN: pb.XapiFacts.LIVENESS_UNSPECIFIED,
+}
+_HEALTH = {
+    probe_rules.ANSWERS: pb.XapiFacts.HEALTH_ANSWERS,
+    health.SLOW: pb.XapiFacts.HEALTH_SLOW,
+    probe_rules.STARTING: pb.XapiFacts.HEALTH_STARTING,
+    probe_rules.DOWN: pb.XapiFacts.HEALTH_DOWN,
+    health.HUNG: pb.XapiFacts.HEALTH_HUNG,
+    health.WEDGED: pb.XapiFacts.HEALTH_WEDGED,
+    health.ORPHANED: pb.XapiFacts.HEALTH_ORPHANED,
+    health.EMERGENCY: pb.XapiFacts.HEALTH_EMERGENCY,
+}
+_PROBE = {
+    probe_rules.ANSWERED: pb.Probe.ANSWERED,
+    probe_rules.REFUSED: pb.Probe.REFUSED,
+    probe_rules.NO_ANSWER: pb.Probe.NO_ANSWER,
+    probe_rules.UNREACHABLE: pb.Probe.UNREACHABLE,
+    probe_rules.NOT_XAPI: pb.Probe.NOT_XAPI,
+}
+_RELEASE = {pb.ToolstackRelease.AS_MEMBER: order_gate.AS_MEMBER, pb.ToolstackRelease.AS_MASTER: order_gate.AS_MASTER}
+_OUTCOME = {
+    order_gate.DONE: pb.OrderResult.DONE,
+    order_gate.REFUSED: pb.OrderResult.REFUSED,
+    order_gate.FAILED: pb.OrderResult.FAILED,
+    order_gate.UNKNOWN: pb.OrderResult.UNKNOWN,
+}
+
+
+def tri(value: Optional[bool]) -> Any:
+    if value is None:
+        return pb.TRISTATE_UNSPECIFIED
+    return pb.YES if value else pb.NO
+
+
+def machine(identity: host_port.Identity) -> pb.MachineIdentity:
+    """What this machine and its BMC say they are."""
+    return pb.MachineIdentity(
+        system_uuid=identity.system_uuid,
+        system_serial=identity.system_serial,
+        bmc_address=identity.bmc_address,
+        board_serial=identity.board_serial,
+        chassis_serial=identity.chassis_serial,
+        bmc_guid=identity.bmc_guid,
+        vendor=identity.vendor,
+        model=identity.model,
+    )
+
+
+def hello(
+    identity: host_port.Identity, state: order_gate.GateState, pool: str, address: str, python_version: str
+) -> pb.Hello:
+    """The Hello of a stream, without what the host can carry out."""
+    return pb.Hello(
+        agent_version=__version__,
+        protocol_version=PROTOCOL_VERSION,
+        host_uuid=identity.host,
+        pool_uuid=pool,
+        boot_id=identity.boot_id,
+        machine=machine(identity),
+        highest_epoch=state.epoch,
+        highest_term=state.term,
+        tombstone=tombstone(state.tombstone) if state.tombstone is not None else None,
+        last_results=[result(item, state) for item in order_gate.results_kept(state)],
+        host_name=identity.name,
+        management_address=address,
+        python_version=python_version,
+    )
+
+
+def tombstone(value: Optional[order_gate.Tombstone]) -> pb.Tombstone:
+    """Term 0 in a report says: none."""
+    if value is None:
+        return pb.Tombstone()
+    return pb.Tombstone(term=value.term, successor_uuid=value.successor, successor_address=value.address)
+
+
+def hold(value: Optional[order_gate.Hold], seen: Optional[host_port.Toolstack], boot_id: str) -> pb.HoldFacts:
+    """The hold as it was observed; term 0 in a report says: not held."""
+    if value is None:
+        return pb.HoldFacts()
+    if seen is None:
+        seen = host_port.Toolstack(False, False, "it has not been looked at yet")
+    since = value.since_ms if value.boot_id == boot_id else 0
+    return pb.HoldFacts(
+        term=value.term, stopped=seen.stopped, ports_closed=seen.ports_closed, since_mono_ms=since, text=seen.text
+    )
+
+
+def database_piece(item: host_port.DatabasePiece) -> pb.DatabasePiece:
+    return pb.DatabasePiece(
+        path=item.path,
+        generation=item.generation,
+        total_bytes=item.total_bytes,
+        offset=item.offset,
+        chunk=item.chunk,
+        sha256=item.sha256,
+    )
+
+
+def result(item: order_gate.Result, state: order_gate.GateState, replayed: bool = False) -> pb.OrderResult:
+    return pb.OrderResult(
+        order_id=item.order_id,
+        kind=item.kind,
+        outcome=_OUTCOME[item.outcome],
+        reason=item.reason,
+        text=item.text,
+        replayed=replayed,
+        epoch=state.epoch,
+        term=state.term,
+    )
+
+
+def probe(watch: probe_rules.Watch) -> pb.Probe:
+    return pb.Probe(
+        host_uuid=watch.target,
+        address=watch.address,
+        outcome=_PROBE[watch.outcome],
+        probed_mono_ms=watch.probed_ms,
+        answered_mono_ms=watch.answered_ms,
+        unanswered_since_mono_ms=watch.unanswered_since_ms,
+        certificate_sha256=watch.certificate,
+        text=watch.text,
+    )
+
+
+_SAID = {
+    boot_gate.SILENT: pb.RoleAnswer.SILENT,
+    boot_gate.FOLLOWS: pb.RoleAnswer.FOLLOWS,
+    boot_gate.ACTS: pb.RoleAnswer.ACTS,
+    boot_gate.UNTOLD: pb.RoleAnswer.UNTOLD,
+}
+
+
+def role_answer(target: pb.ProbeTarget, told: boot_gate.Told, there: bool) -> pb.RoleAnswer:
+    """One host's own word on its role; ``there``: somebody is at the address that it follows."""
+    return pb.RoleAnswer(
+        host_uuid=target.host_uuid,
+        address=target.address,
+        said=_SAID[told.said],
+        follows=told.master,
+        followed_answers=there,
+        certificate=told.certificate,
+        text=told.text,
+    )
+
+
+def placements(view: statedb.View) -> pb.PlacementView:
+    items = [pb.Placement(vm_uuid=p.vm, host_uuid=p.host, name=p.name) for p in view.placements]
+    found = pb.PlacementView(
+        readable=view.readable, generation=view.generation, source=view.source, placements=items, text=view.text
+    )
+    found.host_uuids.extend(view.hosts)
+    if found.ByteSize() > LONGEST_VIEW:  # half of them would look like all of them
+        text = "%d placements are more than one message holds" % len(items)
+        return pb.PlacementView(readable=False, generation=view.generation, source=view.source, text=text)
+    return found
+
+
+def role(conf: str, address: str, seen: Any) -> pb.RoleFacts:
+    return pb.RoleFacts(
+        pool_conf=_ROLE[conf],
+        master_address=address,
+        running=_ROLE[seen.running],
+        running_master_address=seen.running_master,
+        serves_as_master=seen.serves,
+        serves_since_mono_ms=seen.serves_since_ms,
+    )
+
+
+def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
+    return pb.XapiFacts(
+        liveness=_LIVENESS[seen.tcp],
+        liveness_since_mono_ms=seen.tcp_since_ms,
+        socket_liveness=_LIVENESS[seen.socket],
+        socket_since_mono_ms=seen.socket_since_ms,
+        pid=seen.process.pid,
+        start_ticks=seen.process.start_ticks,
+        emergency=tri(seen.emergency),
+        emergency_code=seen.code,
+        emergency_text=seen.text,
+        orphaned=orphaned,
+        orphaned_since_mono_ms=orphaned_since_ms if orphaned else 0,
+        startup_cookie=seen.startup_cookie,
+        init_complete_cookie=seen.init_cookie,
+        process_age_ms=seen.age_ms,
+        health=_HEALTH.get(seen.health.word, pb.XapiFacts.HEALTH_UNSPECIFIED),
+        health_text=seen.health.text,
+        health_help=seen.health.help,
+        health_since_mono_ms=seen.health_since_ms,
+        slow_ms=seen.slow_ms,
+    )
+
+
+def database(host: Any) -> pb.DatabaseFacts:
+    return pb.DatabaseFacts(
+        generation=host.generation,
+        loaded_from=host.source,
+        changed_mono_ms=host.generation_since_ms,
+        ha_armed=tri(host.ha_armed),
+        rolling_upgrade=tri(host.rolling_upgrade),
+        written_wall_ms=host.written_s * 1000,
+    )
+
+
+def memory(found: Tuple[int, int], around: Any) -> pb.MemoryFacts:
+    """Memory as it is now, with swap as it was seen last."""
+    swap = around.swap if around is not None else (0, 0)
+    return pb.MemoryFacts(
+        total_bytes=found[0], available_bytes=found[1], swap_total_bytes=swap[0], swap_free_bytes=swap[1]
+    )
+
+
+def domains(found: Optional[List[str]]) -> pb.DomainList:
+    """UUIDs of the running VMs; None: they cannot be read."""
+    return pb.DomainList(readable=found is not None, vm_uuids=found or [])
+
+
+def software(identity: host_port.Identity, around: Any) -> pb.SoftwareFacts:
+    return pb.SoftwareFacts(
+        build=around.build if around is not None else "",
+        xen_version=around.xen if around is not None else "",
+        kernel_version=around.kernel if around is not None else "",
+        product_brand=identity.product_brand,
+        product_version=identity.product_version,
+        xapi_version=identity.xapi_version,
+    )
+
+
+def vm_place(item: host_port.VmPlace) -> pb.VmPlace:
+    hosts = [pb.VmHost(host_uuid=host, refusal=refusal) for host, refusal in item.hosts]
+    return pb.VmPlace(vm_uuid=item.vm, name=item.name, power_state=item.power_state, hosts=hosts, text=item.text)
+
+
+def pool_view(view: host_port.PoolView) -> pb.PoolView:
+    hosts = [
+        pb.PoolHost(
+            host_uuid=h.host,
+            name=h.name,
+            address=h.address,
+            enabled=h.enabled,
+            live=h.live,
+            unplugged_srs=h.unplugged,
+            default_sr_unplugged=h.default_unplugged,
+        )
+        for h in view.hosts
+    ]
+    return pb.PoolView(
+        pool_uuid=view.pool,
+        pool_name=view.name,
+        master_uuid=view.master,
+        hosts=hosts,
+        ha_enabled=tri(view.ha_enabled),
+        rolling_upgrade=tri(view.rolling_upgrade),
+        busy_tasks=view.busy,
+    )
+
+
+def order(message: pb.Order) -> order_gate.Order:
+    """An order's head as the gate judges it; a kind that this agent does not know becomes its name or ''."""
+    kind = message.WhichOneof("kind") or ""
+    body = getattr(message, kind) if kind else None
+    pre = message.preconditions
+    return order_gate.Order(
+        order_id=message.order_id,
+        kind=kind,
+        epoch=message.epoch,
+        term=message.term,
+        pool=message.pool_uuid,
+        host=message.host_uuid,
+        boot_id=message.boot_id,
+        echo_mono_ms=message.echo_mono_ms,
+        valid_for_ms=message.valid_for_ms,
+        # safety: a role that this agent does not know must not be met by a pool.conf that it cannot read.
+        pool_conf_in=tuple(_ROLE_BACK.get(item) or "unknown" for item in pre.pool_conf_in),
+        pool_conf_address=pre.pool_conf_master_address,
+        ha_off=pre.ha_off,
+        process=order_gate.Process(pre.xapi_pid, pre.xapi_start_ticks),
+        min_root_free_bytes=pre.min_root_free_bytes,
+        not_tombstoned=pre.not_tombstoned,
+        address=getattr(body, "master_address", "") or getattr(body, "successor_address", ""),
+        successor=getattr(body, "successor_uuid", ""),
+        clear=bool(getattr(body, "clear", False)),
+        as_master_ok=bool(getattr(body, "as_master_ok", False)),
+        release_as=_RELEASE.get(message.toolstack_release.release_as, "") if kind == "toolstack_release" else "",
+        piece=_piece(message.place_database) if kind == "place_database" else None,
+        named=getattr(body, "host_uuid", ""),
+        vm=getattr(body, "vm_uuid", ""),
+        hold_gc=bool(getattr(body, "hold_gc", False)),
+        restore=int(getattr(body, "restore_generation", 0)),
+    )
+
+
+def _piece(body: pb.PlaceDatabase) -> order_gate.Piece:
+    size, held = len(body.chunk), body.held_master
+    return order_gate.Piece(body.generation, body.total_bytes, body.offset, size, body.sha256, body.remove, held)

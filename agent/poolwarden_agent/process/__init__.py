@@ -1,0 +1,1 @@
+"""Two processes, their pipe, and the threads of the host side."""

@@ -1,0 +1,305 @@
+"""Runs the host side: one loop that never waits for xapi, disks or xenstored, and a few daemon threads that may.
+
+The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call
+in flight), one at files, disks and domains, some probe peers, one carries out orders, one at a time. Orders that may
+take minutes have threads of their own for as long as they take.
+"""
+
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+from typing import Any, Callable, Optional
+
+from google.protobuf.message import DecodeError
+
+from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.dom0.system.slots import SlotError
+from poolwarden_agent.host.host_side import HostSide, Work
+from poolwarden_agent.process import log
+from poolwarden_agent.process.gate_watch import GateWatch
+from poolwarden_agent.process.link_process import LinkLost, LinkProcess
+from poolwarden_agent.process.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
+from poolwarden_agent.process.probers import Probers
+from poolwarden_agent.process.workers import Workers
+
+LAST_ORDER_S = 4.0  # at a stop, for the order in hand
+LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
+LONGEST_SLEEP_S = 1.0
+MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
+GATE_EVERY_MS = 2000
+GATE_TURN_S = 0.2  # while xapi waits for it
+GATE_FIRST_TURN_S = 0.05  # until it is known whether a collector answers: a healthy boot waits for nothing else
+GATE_IDLE_S = 2.0  # where nothing is asked: the word is only renewed, and a local request looked for
+
+
+class Runner(object):
+    """The host side's process."""
+
+    def __init__(self, side: HostSide, link: LinkProcess, root: str = "/") -> None:
+        self._side = side
+        self._root = root
+        self._link = link
+        self._orders = queue.Queue()  # type: queue.Queue
+        self._results = queue.Queue()  # type: queue.Queue
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._stream = 0  # the number of the stream that is up; 0: none
+        self._why = ""  # why no stream is up, as the link side says
+        self._stopping = False
+        self._news = False
+        self._next_report = 0
+        self._next_question = 0  # when the collector is asked about the boot gate again
+        self._unanswered = 0  # orders that were heard and have no result yet
+        self._probers = Probers(self._probe)
+        self._slow = Workers(self._one_order)
+
+    def run(self) -> None:
+        """Until SIGTERM."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        self._look_at_host()
+        try:
+            self._side.remember()
+        except SlotError as error:
+            log.say("%s" % error, "storage")
+        if self._side.storage:
+            log.say("%s: reports go on, every order is refused" % self._side.storage, "storage")
+        for target in (self._observe_xapi, self._observe_host, self._obey, self._watch_gate):
+            thread = threading.Thread(target=target)
+            thread.daemon = True
+            thread.start()
+        while not self._stopping:
+            self._turn()
+        self._last_turns()
+
+    def _last_turns(self) -> None:
+        """The order in hand may end, its result be told; then Goodbye."""
+        deadline = time.monotonic() + LAST_ORDER_S
+        while self._unanswered and time.monotonic() < deadline:
+            self._turn()
+        self._send(self._side.goodbye(pb.Goodbye.AGENT_STOP))
+        self._link.stop(LAST_WORDS_S)
+
+    def _stop(self, _signal: int, _frame: Any) -> None:
+        self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"!")
+        except OSError:
+            pass
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def _turn(self) -> None:
+        try:
+            self._link.ensure()
+            now = self._side.port.mono_ms()
+            if self._stream and (self._news or now >= self._next_report):
+                self._report(now)
+            elif not self._stream and now >= self._next_report:
+                self._keep(now)
+            self._ask_about_gate(now)
+            wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
+            self._wait(min(wait_s, LONGEST_SLEEP_S))
+            self._tell_results()
+            self._link.flush()
+        except LinkLost as error:
+            self._stream = 0
+            log.say(str(error), "link side")
+
+    def _ask_about_gate(self, now: int) -> None:
+        if self._stream and now >= self._next_question and self._side.boot.watching:
+            self._next_question = now + GATE_EVERY_MS
+            self._send(self._side.gate_question())
+
+    def _next_due(self, now: int) -> int:
+        side = self._side
+        probe = self._probers.start_due(side.to_probe(), now, side.settings.probe_interval_ms)
+        return min(probe, self._next_report)
+
+    def _wait(self, wait_s: float) -> None:
+        pipe = self._link.socket
+        readers = [self._wake_read] + ([pipe] if pipe is not None else [])
+        writers = [pipe] if self._link.wants_to_write else []
+        readable, _, _ = select.select(readers, writers, [], wait_s)
+        if self._wake_read in readable:
+            os.read(self._wake_read, 4096)
+        if pipe is not None and pipe in readable:
+            for verb, payload in self._link.read():
+                self._take(verb, payload)
+
+    def _report(self, now: int) -> None:
+        self._news = False
+        self._next_report = now + self._side.settings.report_interval_ms
+        if self._side.pool() != self._side.pool_said:
+            self._link.send(RENEW)  # another pool: only a Hello can say so
+            return
+        try:
+            report = self._side.report()
+        except Exception as error:  # challenges and orders must go on
+            log.say("a report could not be made: %s: %s" % (type(error).__name__, error), "report")
+            return
+        self._send(report)
+        for message in self._side.late():
+            self._send(message)
+
+    def _keep(self, now: int) -> None:
+        self._next_report = now + self._side.settings.report_interval_ms
+        try:
+            self._side.nobody_listens(self._why)
+        except Exception as error:
+            log.say("what happens cannot be kept: %s: %s" % (type(error).__name__, error), "spool")
+
+    def _tell_results(self) -> None:
+        while not self._results.empty():
+            result = self._results.get()
+            self._unanswered -= 1
+            if result is not None:
+                self._send(self._side.wrap(result))
+
+    def _take(self, verb: bytes, payload: bytes) -> None:
+        """One frame of the link side: whatever is in it, the next one is heard as well."""
+        try:
+            self._frame(verb, payload)
+        except LinkLost:
+            raise
+        except Exception as error:
+            log.say("a frame %r failed: %s: %s" % (verb, type(error).__name__, error), "pipe")
+
+    def _frame(self, verb: bytes, payload: bytes) -> None:
+        if verb == UP:
+            self._up(payload)
+        elif verb == DOWN:
+            self._stream = 0
+            self._why = payload.decode("utf-8", "replace")[:200]
+            log.say("not connected: %s" % self._why, "link")
+        elif verb == FROM_COLLECTOR:
+            self._hear(payload)
+        else:
+            log.say("refused a frame %r of the link side" % verb, "pipe")
+
+    def _up(self, payload: bytes) -> None:
+        try:
+            self._stream, _ = unnumbered(payload)
+        except PipeError as error:
+            log.say("refused %s of the link side" % error, "pipe")
+            return
+        log.say("connected to the collector", "link")
+        self._next_report = self._side.port.mono_ms() + self._side.settings.report_interval_ms
+        for message in self._side.link_up():
+            self._send(message)
+
+    def _hear(self, payload: bytes) -> None:
+        try:
+            message = pb.CollectorMessage.FromString(payload)
+        except DecodeError:
+            log.say("refused a message that is none", "pipe")
+            return
+        answers, work = self._side.receive(message)
+        # A shorter interval holds from now on, not after the longer one.
+        soonest = self._side.port.mono_ms() + self._side.settings.report_interval_ms
+        self._next_report = min(self._next_report, soonest)
+        for answer in answers:
+            self._send(answer)
+        if work is not None:
+            self._unanswered += 1
+            lane = self._side.lane(work)
+            if not lane and self._orders.qsize() < MOST_ORDERS:
+                self._orders.put(work)
+            elif not lane or not self._slow.give(lane, work):
+                self._results.put(self._side.too_busy(work))
+
+    def _send(self, message: pb.AgentMessage) -> None:
+        if self._stream:
+            self._link.send(MESSAGE, numbered(self._stream, message.SerializeToString()))
+
+    # ------------------------------------------------------------------------------------------ threads
+
+    def _each_interval(self, what: str, look: Callable[[], None]) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                look()
+            except Exception as error:  # an observer that dies would leave facts that never age
+                log.say("looking at %s failed: %s: %s" % (what, type(error).__name__, error), "look at " + what)
+            interval = self._side.settings.report_interval_ms / 1000.0
+            time.sleep(max(0.1, interval - (time.monotonic() - started)))
+
+    def _observe_xapi(self) -> None:
+        self._each_interval("xapi", self._look_at_xapi)
+
+    def _observe_host(self) -> None:
+        # Half an interval after the other observer: two threads that wake together only take turns at the interpreter.
+        time.sleep(self._side.settings.report_interval_ms / 2000.0)
+        self._each_interval("the host", self._look_and_tidy)
+
+    def _look_and_tidy(self) -> None:
+        self._side.observer.look_at_host()
+        said = self._side.tidy()
+        if said:
+            log.say(said, "tidy")
+
+    def _look_at_xapi(self) -> None:
+        settings = self._side.settings
+        self._side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
+
+    def _look_at_host(self) -> None:
+        try:
+            self._side.observer.look_at_host()
+        except Exception as error:
+            log.say("looking at the host failed: %s: %s" % (type(error).__name__, error), "look at the host")
+
+    def _probe(self, host: str, address: str) -> None:
+        self._side.observer.look_at_peer(host, address, self._side.settings.probe_timeout_ms)
+
+    def _watch_gate(self) -> None:
+        watch = GateWatch(self._side, self._root)
+        while True:
+            try:
+                changed = watch.turn(bool(self._stream))
+            except Exception as error:
+                changed = False
+                log.say("the boot gate cannot be looked at: %s: %s" % (type(error).__name__, error), "gate")
+            if changed:
+                self._news = True
+                self._wake()
+            time.sleep(self._gate_turn_s())
+
+    def _gate_turn_s(self) -> float:
+        if not self._side.boot.watching:
+            return GATE_IDLE_S
+        return GATE_FIRST_TURN_S if self._side.boot.young else GATE_TURN_S
+
+    def _obey(self) -> None:
+        while True:
+            self._one_order(self._orders.get())
+
+    def _one_order(self, work: Work) -> None:
+        self._results.put(self._carry_out(work))
+        self._wake()
+        # What the act has changed is told at once, not an interval later.
+        self._look_at_host()
+        self._news = True
+        self._wake()
+
+    def _carry_out(self, work: Work) -> Optional[pb.OrderResult]:
+        kind = work.order.kind or "of an unknown kind"
+        try:
+            result = self._side.carry_out(work)
+        except Exception as error:  # not answered: when the order comes again it is judged by facts
+            log.say("order %s failed: %s: %s" % (kind, type(error).__name__, error), "order")
+            return None
+        name = pb.OrderResult.Outcome.Name(result.outcome).lower()
+        log.say("order %s: %s %s" % (kind, name, result.text), "order %s" % kind)
+        return result
+
+
+def python_version() -> str:
+    return "%d.%d.%d" % sys.version_info[:3]
