@@ -14,7 +14,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from poolwarden_collector.shell.ca import CaError
+from poolwarden_collector.shell.config.certificates import CaError
 from poolwarden_lab.control import ControlServer, LabError, ask
 from poolwarden_lab.netns import NetworkError
 from poolwarden_lab.places import PlaceError, answers, base_environment, code_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poolwarden_collector.shell import ca
+from poolwarden_collector.shell.config import certificates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,10 +15,10 @@ COLLECTOR_DIRECTORY = "collector"
 def issue(directory: Path, host_uuids: list[str], collector_address: str) -> dict[str, dict[str, bytes]]:
     """Make the authority in ``directory``; for each host the files of its etc/poolwarden/tls. Raises ca.CaError."""
     authority = directory / "authority"
-    ca.create_ca(authority)
-    ca.issue_collector(authority, "lab", (collector_address,), directory / COLLECTOR_DIRECTORY)
+    certificates.create_ca(authority)
+    certificates.issue_collector(authority, "lab", (collector_address,), directory / COLLECTOR_DIRECTORY)
     issued: dict[str, dict[str, bytes]] = {}
     for uuid in host_uuids:
-        bundle = ca.issue_host(authority, uuid, directory / uuid)
+        bundle = certificates.issue_host(authority, uuid, directory / uuid)
         issued[uuid] = {path.name: path.read_bytes() for path in (bundle.ca, bundle.cert, bundle.key)}
     return issued

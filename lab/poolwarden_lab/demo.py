@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from poolwarden_collector.shell.ca import CaError
+from poolwarden_collector.shell.config.certificates import CaError
 from poolwarden_lab import stories
 from poolwarden_lab.feed import Feed
 from poolwarden_lab.netns import COLLECTOR, NetworkError

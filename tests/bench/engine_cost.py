@@ -22,7 +22,7 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.orders import Order
-from poolwarden_collector.shell.journal import Journal
+from poolwarden_collector.shell.store.journal import Journal
 
 NAME = "engine"
 SIZES = (3, 16, 64)

@@ -18,7 +18,7 @@ import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
-from poolwarden_collector.shell import ca
+from poolwarden_collector.shell.config import certificates
 
 POOL = "aaaaaaaa-0000-4000-8000-0000000000bb"
 REPORT_S = 2.0
@@ -68,7 +68,7 @@ class PlayedAgent:
     def __init__(self, scene: Scene, number: int, port: int, files: dict[str, bytes]) -> None:
         self._scene, self._number = scene, number
         credentials = grpc.ssl_channel_credentials(files["ca.pem"], files["key.pem"], files["cert.pem"])
-        options = [("grpc.ssl_target_name_override", ca.COLLECTOR_DNS), ("grpc.use_local_subchannel_pool", 1)]
+        options = [("grpc.ssl_target_name_override", certificates.COLLECTOR_DNS), ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
         self._sequence = 0
         self._targets: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 from tests.core.pool import POOL, Guarded
 
 from poolwarden_collector.cli.main import run
-from poolwarden_collector.shell.journal import FILE, Journal
+from poolwarden_collector.shell.store.journal import FILE, Journal
 
 
 @pytest.fixture(scope="module")

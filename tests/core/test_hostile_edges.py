@@ -8,9 +8,9 @@ from pathlib import Path
 from poolwarden_agent.core import order_gate
 from poolwarden_collector.core.model.effects import PowerOff
 from poolwarden_collector.core.model.events import Event, FenceEnded
-from poolwarden_collector.shell.agent_run import run_agent
-from poolwarden_collector.shell.fence_config import Fence
-from poolwarden_collector.shell.fencer import Fencer
+from poolwarden_collector.shell.config.fence_blocks import Fence
+from poolwarden_collector.shell.fencing.agent_run import run_agent
+from poolwarden_collector.shell.fencing.fencer import Fencer
 
 HOST = "00000001-0000-4000-8000-000000000001"
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"

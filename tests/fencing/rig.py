@@ -14,8 +14,8 @@ from typing import Any
 
 from poolwarden_collector.core.model.effects import PowerOff, PowerOn, ReadPower
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
-from poolwarden_collector.shell.fence_config import Fence
-from poolwarden_collector.shell.fencer import Fencer
+from poolwarden_collector.shell.config.fence_blocks import Fence
+from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_lab import bmc_fronts, chassis
 from poolwarden_lab.bmc import Bmc
 
@@ -79,7 +79,7 @@ class Peer:
 
     async def device_run(self, action: str) -> tuple[int | None, str]:
         """The real agent, by our wrapper: (0 | 2, text) once the program answers it at all."""
-        from poolwarden_collector.shell.agent_run import run_agent
+        from poolwarden_collector.shell.fencing.agent_run import run_agent
 
         device = self.device(power_timeout="1")
         run = await run_agent(device.agent, device.parameters, action, 10)

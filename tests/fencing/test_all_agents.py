@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from tests.shell.rig import write_config
 
-from poolwarden_collector.shell.agent_run import run_agent
-from poolwarden_collector.shell.config import ConfigError, load
-from poolwarden_collector.shell.fence_config import _NAME, why_banned
-from poolwarden_collector.shell.fence_metadata import Described, check_devices, described
-from poolwarden_collector.shell.hiding import is_secret
+from poolwarden_collector.shell.config.config import ConfigError, load
+from poolwarden_collector.shell.config.fence_blocks import _NAME, why_banned
+from poolwarden_collector.shell.fencing.agent_metadata import Described, check_devices, described
+from poolwarden_collector.shell.fencing.agent_run import run_agent
+from poolwarden_collector.shell.redaction import is_secret
 
 SBIN = Path("/usr/sbin")
 DOCS = Path(__file__).resolve().parents[2] / "docs/fencing.md"

@@ -10,7 +10,7 @@ from tests.core.pool import Guarded
 
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, Trouble
-from poolwarden_collector.shell.fence_config import Fence
+from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_lab import bmc_fronts, chassis
 
 from .rig import SYSTEM, Ears, running

@@ -17,8 +17,8 @@ import pytest
 from shell.rig import write_config
 
 from poolwarden_collector.core.model.power import Power
-from poolwarden_collector.shell.config import ConfigError, load
-from poolwarden_collector.shell.fence_metadata import check_devices
+from poolwarden_collector.shell.config.config import ConfigError, load
+from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 from poolwarden_lab import bmc, chassis
 from poolwarden_lab.bmc import BmcFault
 

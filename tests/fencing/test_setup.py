@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.shell import fence_setup
+from poolwarden_collector.shell.fencing import setup
 from poolwarden_lab import chassis
 
 from .rig import SYSTEM, Peer, running
@@ -21,15 +21,13 @@ KINDS = [
 pytestmark = pytest.mark.asyncio
 
 
-async def attempt(
-    peer: Peer, agent: str = "", uuids: dict[int, str] | None = None, **changes: str
-) -> fence_setup.Trial:
+async def attempt(peer: Peer, agent: str = "", uuids: dict[int, str] | None = None, **changes: str) -> setup.Trial:
     """Try this peer's block for host 1 of a pool whose dom0s say these UUIDs."""
     g = Guarded(uuids=uuids or {1: SYSTEM})
     g.run(5_000)
     device = peer.device(power_timeout="2")
     given = {name: value for name, value in {**device.parameters, **changes}.items() if value}
-    return await fence_setup.attempt(g.pool, uuid(1), device.agent.name, given, 5_000)
+    return await setup.attempt(g.pool, uuid(1), device.agent.name, given, 5_000)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,7 +39,7 @@ async def test_a_good_device_is_good_step_by_step(kind: str, tmp_path: Path) -> 
         assert trial.steps[2][2].startswith("it switches host-1: both say UUID ")
         if kind == "redfish":
             assert trial.parameters == {"systems_uri": f"/redfish/v1/Systems/{SYSTEM}"}
-        found = await (fence_setup._redfish if kind == "redfish" else fence_setup._ipmi)("127.0.0.1", peer.front.port)
+        found = await (setup._redfish if kind == "redfish" else setup._ipmi)("127.0.0.1", peer.front.port)
         assert found.answers, found.text
 
 
@@ -91,13 +89,13 @@ async def test_a_bad_one_ends_at_the_step_that_says_why(
 async def test_nothing_but_a_fence_agent_is_ever_run(agent: str, said: str) -> None:
     g = Guarded()
     g.run(5_000)
-    trial = await fence_setup.attempt(g.pool, uuid(1), agent, {}, 5_000)
+    trial = await setup.attempt(g.pool, uuid(1), agent, {}, 5_000)
     assert not trial.good and said in trial.steps[-1][2]
 
 
 async def test_where_nothing_answers_that_is_said_in_time() -> None:
     begun = asyncio.get_running_loop().time()
-    redfish, ipmi = await fence_setup._redfish("127.0.0.1", 1), await fence_setup._ipmi("127.0.0.1", 1)
+    redfish, ipmi = await setup._redfish("127.0.0.1", 1), await setup._ipmi("127.0.0.1", 1)
     assert (redfish.answers, ipmi.answers) == (False, False)
     assert "127.0.0.1" in redfish.text and asyncio.get_running_loop().time() - begun < 10
 
@@ -108,7 +106,7 @@ async def test_what_answers_and_is_no_redfish_is_none() -> None:
 
     server = await asyncio.start_server(web, "127.0.0.1", 0)
     async with server:
-        found = await fence_setup._redfish("127.0.0.1", server.sockets[0].getsockname()[1])
+        found = await setup._redfish("127.0.0.1", server.sockets[0].getsockname()[1])
     assert not found.answers and found.text.startswith("no Redfish at 127.0.0.1")
 
 
@@ -121,6 +119,6 @@ async def test_no_value_becomes_an_option_of_what_the_agent_calls(name: str, val
     g = Guarded()
     g.run(5_000)
     given = {"ip": "127.0.0.1", "username": "u", "password": "a b 'c'", name: value.format(mark=tmp_path / "mark")}
-    trial = await fence_setup.attempt(g.pool, uuid(1), "fence_ilo4_ssh", given, 5_000)
+    trial = await setup.attempt(g.pool, uuid(1), "fence_ilo4_ssh", given, 5_000)
     assert trial.steps[-1][:3] == ("parameters", False, f"'{name}' is no plain address, name or number")
     assert not (tmp_path / "mark").exists()

@@ -186,7 +186,7 @@ class TestPolicy:
 
     def test_the_configuration_that_is_written_is_accepted(self, tmp_path):
         from poolwarden_collector.core.model.policy import Policy
-        from poolwarden_collector.shell.config import load
+        from poolwarden_collector.shell.config.config import load
         from poolwarden_lab import certificates
         from poolwarden_lab.configuration import FenceEntry, lab_parameters
 

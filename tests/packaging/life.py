@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from poolwarden_collector.shell import ca
+from poolwarden_collector.shell.config import certificates
 
 COLLECTOR_LIMIT_S = 40.0
 
@@ -46,9 +46,9 @@ def streaming(dom0: Dom0, folder: Path) -> dict[str, Any]:
     """Start the installed agent and a collector; what the collector then knows, and what the agent's processes are."""
     port = 7443
     host = (dom0.root / "etc/xensource-inventory").read_text().split("INSTALLATION_UUID='")[1].split("'")[0]
-    ca.create_ca(folder / "ca")
-    ca.issue_collector(folder / "ca", "scratch", ("127.0.0.1",), folder / "tls")
-    bundle = ca.issue_host(folder / "ca", host, folder / "host")
+    certificates.create_ca(folder / "ca")
+    certificates.issue_collector(folder / "ca", "scratch", ("127.0.0.1",), folder / "tls")
+    bundle = certificates.issue_host(folder / "ca", host, folder / "host")
     for path in (bundle.ca, bundle.cert, bundle.key):
         target = dom0.root / "etc/poolwarden/tls" / path.name
         shutil.copy(path, target)  # with its mode, as the documents say and no step more: the key is root's alone

@@ -14,11 +14,11 @@ import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
-from poolwarden_collector.shell import ca
-from poolwarden_collector.shell.config import Config, load
-from poolwarden_collector.shell.journal import Journal
+from poolwarden_collector.shell.alerts.sinks import sink_names
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.config.config import Config, load
 from poolwarden_collector.shell.main import Parts, assemble, stop
-from poolwarden_collector.shell.sinks import sink_names
+from poolwarden_collector.shell.store.journal import Journal
 
 POOL = "aaaaaaaa-0000-4000-8000-000000000001"
 HOSTS = tuple(f"bbbbbbbb-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
@@ -35,8 +35,8 @@ def write_config(folder: Path, extra: str = "", top: str = "", collector: str = 
     """
     authority = folder / "ca"
     if not authority.exists():
-        ca.create_ca(authority)
-        ca.issue_collector(authority, "test", ("127.0.0.1",), folder / "tls")
+        certificates.create_ca(authority)
+        certificates.issue_collector(authority, "test", ("127.0.0.1",), folder / "tls")
     file = folder / "collector.toml"
     file.write_text(
         f"""{top}
@@ -66,8 +66,8 @@ class Rig:
     loop: asyncio.Task[None]
     agents: list[PlayedAgent] = field(default_factory=list)
 
-    def bundle(self, host: str) -> ca.Bundle:
-        return ca.issue_host(self.folder / "ca", host, self.folder / host)
+    def bundle(self, host: str) -> certificates.Bundle:
+        return certificates.issue_host(self.folder / "ca", host, self.folder / host)
 
     async def agent(self, host: str, born: int = 0, **hello: Any) -> PlayedAgent:
         """An agent with the right certificate that has said Hello and been welcomed."""
@@ -82,11 +82,11 @@ class Rig:
 class PlayedAgent:
     """The agent's end of a stream, by hand."""
 
-    def __init__(self, port: int, bundle: ca.Bundle | None, host: str, authority: Path | None = None) -> None:
+    def __init__(self, port: int, bundle: certificates.Bundle | None, host: str, authority: Path | None = None) -> None:
         root = (bundle.ca if bundle else authority or Path()).read_bytes()
         pair = (bundle.key.read_bytes(), bundle.cert.read_bytes()) if bundle else (None, None)
         credentials = grpc.ssl_channel_credentials(root, *pair)
-        options = [("grpc.ssl_target_name_override", ca.COLLECTOR_DNS), ("grpc.use_local_subchannel_pool", 1)]
+        options = [("grpc.ssl_target_name_override", certificates.COLLECTOR_DNS), ("grpc.use_local_subchannel_pool", 1)]
         self.host = host
         self.channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options)
         self.sequence = 0

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.shell import ca, telemetry
-from poolwarden_collector.shell.backup import BackupError, back_up
-from poolwarden_collector.shell.config import load
-from poolwarden_collector.shell.journal import FILE, Journal
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.config.config import load
+from poolwarden_collector.shell.store import telemetry
+from poolwarden_collector.shell.store.backup import BackupError, back_up
+from poolwarden_collector.shell.store.journal import FILE, Journal
 
 from .rig import POOL, write_config
 from .test_main import Collector, run
@@ -80,8 +81,8 @@ def test_a_backup_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
 
 
 def test_the_packaged_configuration_is_good_once_its_certificates_are_there(tmp_path: Path) -> None:
-    ca.create_ca(tmp_path / "ca")
-    ca.issue_collector(tmp_path / "ca", "collector", ("127.0.0.1",), tmp_path / "tls")
+    certificates.create_ca(tmp_path / "ca")
+    certificates.issue_collector(tmp_path / "ca", "collector", ("127.0.0.1",), tmp_path / "tls")
     text = PACKAGED.read_text()
     file = tmp_path / "collector.toml"
     file.write_text(text.replace("/etc/poolwarden", str(tmp_path)))

@@ -15,7 +15,7 @@ from poolwarden_collector.core.model import effects, orders
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
-from poolwarden_collector.shell.inbox import MOST_WAITING, Inbox
+from poolwarden_collector.shell.queue.inbox import MOST_WAITING, Inbox
 
 from .rig import HOSTS, POOL, running, until
 from .test_service import World
@@ -47,7 +47,7 @@ class Flooded:
             self.world.time += self.cost
             return real(*given)
 
-        monkeypatch.setattr("poolwarden_collector.shell.service.step", slow)
+        monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", slow)
         for host, pool in self.agents.items():
             hello = Hello(host, pool, f"boot-{host}", host, "192.0.2.1", "0.1.0", frozenset())
             self.inbox.post(pool, ev.AgentConnected(1, hello))
@@ -129,7 +129,7 @@ async def test_an_order_of_a_late_step_is_not_sent(tmp_path: Path, monkeypatch: 
     def decide(pool: Any, event: ev.Event, now: int, site: Any) -> engine.Outcome:
         return engine.Outcome(pool, (), (), (order,))
 
-    monkeypatch.setattr("poolwarden_collector.shell.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
     inbox = Inbox(lambda: world.time)
     world.told.log.clear()
     inbox.post(POOL, ev.ChallengeAnswered(HOSTS[0], "x", "b"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.shell.config import Config, ConfigError, load
-from poolwarden_collector.shell.fence_config import read_environment
-from poolwarden_collector.shell.fence_metadata import check_devices
+from poolwarden_collector.shell.config.config import Config, ConfigError, load
+from poolwarden_collector.shell.config.fence_blocks import read_environment
+from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 
 from .rig import HOSTS, POOL, write_config
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from poolwarden_collector.core.model import events as ev
-from poolwarden_collector.shell.diskless import KEY, Diskless
-from poolwarden_collector.shell.journal import Parcel
-from poolwarden_collector.shell.service import RETRY_MS
-from poolwarden_collector.shell.sinks import LogSink, SinkError
+from poolwarden_collector.shell.alerts.diskless import KEY, Diskless
+from poolwarden_collector.shell.alerts.sinks import LogSink, SinkError
+from poolwarden_collector.shell.loop.service import RETRY_MS
+from poolwarden_collector.shell.store.journal import Parcel
 
 from .rig import until
 from .test_service import CONNECTED, World

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.shell import telemetry, wire_bounds
-from poolwarden_collector.shell.inbox import Happening
-from poolwarden_collector.shell.journal import Journal, JournalError, Unwritable
-from poolwarden_collector.shell.translate import StreamState
+from poolwarden_collector.shell.agents.messages import bounds
+from poolwarden_collector.shell.agents.stream import StreamState
+from poolwarden_collector.shell.queue.inbox import Happening
+from poolwarden_collector.shell.store import telemetry
+from poolwarden_collector.shell.store.journal import Journal, JournalError, Unwritable
 
 from .rig import HOSTS, POOL, PlayedAgent, Rig, running, until
 from .test_service import World
@@ -127,9 +128,9 @@ def test_a_term_above_the_journals_makes_that_hosts_pool_quiet_alone(tmp_path: P
     async def play() -> None:
         async with two_pools(tmp_path) as (rig, bystander):
             pools = rig.parts.service.roster.pools
-            await rig.agent(HOSTS[0], highest_term=wire_bounds.TERM_LEAP)
+            await rig.agent(HOSTS[0], highest_term=bounds.TERM_LEAP)
             await until(lambda: pools[POOL].live.quiet_until)
-            assert pools[POOL].record.term == wire_bounds.TERM_LEAP + 1
+            assert pools[POOL].record.term == bounds.TERM_LEAP + 1
             await unharmed(rig, bystander)
 
     asyncio.run(play())
@@ -171,7 +172,7 @@ def test_a_message_of_an_open_stream_that_claims_what_cannot_be_ends_it(tmp_path
 
 
 def test_a_clock_that_cannot_be_ends_the_stream() -> None:
-    with pytest.raises(wire_bounds.Implausible):
+    with pytest.raises(bounds.Implausible):
         StreamState(1, POOL).on_message(pb.AgentMessage(sequence=1, mono_ms=2**63, hello=pb.Hello()), 5)
 
 
@@ -186,7 +187,7 @@ def test_a_file_systems_nonsense_is_cut_and_its_host_is_heard(tmp_path: Path) ->
             agent = await until(
                 lambda: POOL in pools and (a := pools[POOL].live.agents.get(HOSTS[0])) and a.reported and a
             )
-            assert agent.facts.disks[0].total_bytes == wire_bounds.MOST
+            assert agent.facts.disks[0].total_bytes == bounds.MOST
             telemetry.Telemetry._write(rig.parts.telemetry, telemetry._open(rig.config.state_dir / telemetry.FILE))
 
     asyncio.run(play())
@@ -270,7 +271,7 @@ def test_nothing_that_a_host_says_breaks_a_step_a_store_or_a_restart(
         for message in said:
             try:
                 events = state.on_message(message, world.time)
-            except wire_bounds.Implausible as refusal:
+            except bounds.Implausible as refusal:
                 events = [ev.HostRefused(HOSTS[0], str(refusal))]
             for event in events:
                 await world.service.take(Happening(POOL, event))
@@ -353,7 +354,7 @@ async def test_a_step_that_no_journal_can_hold_is_dropped_and_the_others_go_on(
             return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}, "", 2**64),))
         return real(pool, event, now, site)
 
-    monkeypatch.setattr("poolwarden_collector.shell.service.step", broken)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", broken)
     await world.take(ev.Tick())
     assert not world.service.roster.stalled and "internal error" in world.service.roster.warnings()[-1]
     await world.take(ev.Tick(), OTHER)

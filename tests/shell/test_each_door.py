@@ -11,13 +11,13 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.effects import PowerOff, PowerOn, Recall
 from poolwarden_collector.core.model.events import FenceEnded
 from poolwarden_collector.core.model.orders import Order, Preconditions, RestartXapi
-from poolwarden_collector.shell import fence_setup
-from poolwarden_collector.shell.fence_setup import Trial
-from poolwarden_collector.shell.fencer import OFF_WITHIN_MS, too_late
-from poolwarden_collector.shell.gateway import Gateway
-from poolwarden_collector.shell.operator_tls import Admission
-from poolwarden_collector.shell.service import Service
-from poolwarden_collector.shell.translate import StreamState
+from poolwarden_collector.shell.agents.gateway import Gateway
+from poolwarden_collector.shell.agents.stream import StreamState
+from poolwarden_collector.shell.fencing import setup
+from poolwarden_collector.shell.fencing.fencer import OFF_WITHIN_MS, too_late
+from poolwarden_collector.shell.fencing.setup import Trial
+from poolwarden_collector.shell.loop.service import Service
+from poolwarden_collector.shell.operators.tls import Admission
 
 from .rig import HOSTS, POOL
 
@@ -45,7 +45,7 @@ def test_a_power_off_is_late_after_its_evidence_or_after_a_few_seconds() -> None
 )
 def test_what_is_tried_for_anybody_names_no_program_and_adds_no_option(name: str, value: str, good: bool) -> None:
     trial = Trial()
-    assert fence_setup._parameters(trial, {name: value}) is good
+    assert setup._parameters(trial, {name: value}) is good
     assert good == (not trial.steps)
 
 

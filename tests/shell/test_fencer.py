@@ -14,9 +14,9 @@ import pytest
 from poolwarden_collector.core.model.effects import PowerOff, ReadPower, Recall
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.model.power import Power
-from poolwarden_collector.shell.agent_run import run_agent, stdin_of
-from poolwarden_collector.shell.fence_config import Fence
-from poolwarden_collector.shell.fencer import Fencer
+from poolwarden_collector.shell.config.fence_blocks import Fence
+from poolwarden_collector.shell.fencing.agent_run import run_agent, stdin_of
+from poolwarden_collector.shell.fencing.fencer import Fencer
 
 from .rig import HOSTS, POOL, mono_ms, until
 
@@ -195,7 +195,7 @@ async def test_one_run_at_a_time_per_device(tmp_path: Path) -> None:
 
 async def test_a_power_off_does_not_wait_its_turn_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was decided on would be old by then."""
-    monkeypatch.setattr("poolwarden_collector.shell.fencer.OFF_WITHIN_MS", 100)
+    monkeypatch.setattr("poolwarden_collector.shell.fencing.fencer.OFF_WITHIN_MS", 100)
     heard = Heard(device(script(tmp_path, f"cat >>{tmp_path}/in; sleep 0.5; exit 0")))
     heard.fencer.read_power(POOL, ReadPower(HOSTS[0], "dev", "run-1"))
     heard.fencer.power_off(POOL, PowerOff(HOSTS[0], "dev", "run-2"))

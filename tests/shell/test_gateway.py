@@ -14,8 +14,8 @@ from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.core.model.orders import Order, Preconditions, Promote
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.live import AgentState
-from poolwarden_collector.shell import ca
-from poolwarden_collector.shell.gateway import certified_host
+from poolwarden_collector.shell.agents.gateway import certified_host
+from poolwarden_collector.shell.config import certificates
 
 from .rig import HOSTS, POOL, PlayedAgent, Rig, mono_ms, running, until
 
@@ -69,7 +69,7 @@ async def test_a_hello_for_another_host_is_refused_and_said(tmp_path: Path) -> N
 
 async def test_a_certificate_of_no_host_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
-        bundle = ca.issue_collector(tmp_path / "ca", "spy", (), tmp_path / "spy")
+        bundle = certificates.issue_collector(tmp_path / "ca", "spy", (), tmp_path / "spy")
         spy = PlayedAgent(rig.parts.gateway.port, bundle, "")
         rig.agents.append(spy)
         # Refused by TLS already (no client certificate by its usage) or by the gateway: never let in.
@@ -91,9 +91,9 @@ async def test_without_a_certificate_there_is_no_stream(tmp_path: Path) -> None:
 
 async def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
-        ca.create_ca(tmp_path / "other")
-        bundle = ca.issue_host(tmp_path / "other", HOSTS[0], tmp_path / "forged")
-        forged = ca.Bundle(tmp_path / "tls/ca.pem", bundle.cert, bundle.key)
+        certificates.create_ca(tmp_path / "other")
+        bundle = certificates.issue_host(tmp_path / "other", HOSTS[0], tmp_path / "forged")
+        forged = certificates.Bundle(tmp_path / "tls/ca.pem", bundle.cert, bundle.key)
         agent = PlayedAgent(rig.parts.gateway.port, forged, HOSTS[0])
         rig.agents.append(agent)
         assert (await agent.refused()).code() is grpc.StatusCode.UNAVAILABLE
@@ -108,7 +108,7 @@ async def test_the_first_message_must_be_hello(tmp_path: Path) -> None:
 
 
 async def test_silence_instead_of_hello_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poolwarden_collector.shell.gateway.HELLO_WITHIN_S", 0.2)
+    monkeypatch.setattr("poolwarden_collector.shell.agents.gateway.HELLO_WITHIN_S", 0.2)
     async with running(tmp_path) as rig:
         agent = PlayedAgent(rig.parts.gateway.port, rig.bundle(HOSTS[0]), HOSTS[0])
         rig.agents.append(agent)
@@ -215,6 +215,6 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
         await rig.agent(HOSTS[0])
         for name in ("ca", "tls"):
             (tmp_path / name).rename(tmp_path / f"old-{name}")
-        ca.create_ca(tmp_path / "ca")
-        ca.issue_collector(tmp_path / "ca", "test", ("127.0.0.1",), tmp_path / "tls")
+        certificates.create_ca(tmp_path / "ca")
+        certificates.issue_collector(tmp_path / "ca", "test", ("127.0.0.1",), tmp_path / "tls")
         await rig.agent(HOSTS[1])  # its bundle is of the new authority: neither side would accept the old one

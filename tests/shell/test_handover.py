@@ -11,8 +11,8 @@ from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.events import DatabaseTransferred
 from poolwarden_collector.core.model.order_results import DatabasePiece, OrderOutcome, Outcome
 from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ReadDatabase
-from poolwarden_collector.shell import handover
-from poolwarden_collector.shell.handover import Handovers
+from poolwarden_collector.shell.agents import database_transfer
+from poolwarden_collector.shell.agents.database_transfer import Handovers
 
 GIVEN = HandOver("t1", "m", "s", "boot-m", "boot-s", 7, 40, 1_000, 60_000)
 CONTENT = b"0123456789"
@@ -53,7 +53,7 @@ class Rig:
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "PIECE_BYTES", 4)
+    monkeypatch.setattr(database_transfer, "PIECE_BYTES", 4)
 
 
 def test_every_piece_goes_over_and_the_end_is_told_once() -> None:

@@ -15,7 +15,7 @@ import pytest
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_collector.shell.journal import Journal, JournalError, Unwritable
+from poolwarden_collector.shell.store.journal import Journal, JournalError, Unwritable
 
 from .rig import POOL
 

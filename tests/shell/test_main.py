@@ -22,9 +22,9 @@ from poolwarden.v1 import agent_link_pb2_grpc as link_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_collector.shell import ca
-from poolwarden_collector.shell.journal import Journal
-from poolwarden_collector.shell.sinks import alert_log_trouble
+from poolwarden_collector.shell.alerts.sinks import alert_log_trouble
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.store.journal import Journal
 
 from .rig import HOSTS, POOL, write_config
 
@@ -62,10 +62,10 @@ class Collector:
 
     def agent(self, host: str) -> Iterator[link.CollectorMessage]:
         """One played agent's stream: what it is told; it says Hello and one full report."""
-        bundle = ca.issue_host(self.folder / "ca", host, self.folder / host)
+        bundle = certificates.issue_host(self.folder / "ca", host, self.folder / host)
         files = (bundle.ca, bundle.key, bundle.cert)
         credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
-        options = [("grpc.ssl_target_name_override", ca.COLLECTOR_DNS)]
+        options = [("grpc.ssl_target_name_override", certificates.COLLECTOR_DNS)]
         channel = grpc.secure_channel(f"127.0.0.1:{self.port}", credentials, options)
         hello = link.Hello(
             host_uuid=host, pool_uuid=POOL, boot_id="b", host_name="host-1", management_address="192.0.2.1"

@@ -18,7 +18,7 @@ from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_collector.shell.self_check import guards_its_own_host
+from poolwarden_collector.shell.loop.self_check import guards_its_own_host
 
 from .rig import HOSTS, POOL, Rig, running, until
 
@@ -243,7 +243,7 @@ async def test_alerts_are_listed_with_their_deliveries(tmp_path: Path) -> None:
 
 
 async def test_a_command_without_an_answer_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poolwarden_collector.shell.operator_api.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("poolwarden_collector.shell.operators.api.ANSWER_WITHIN_S", 0.2)
     async with operated(tmp_path) as (rig, stub):
         monkeypatch.setattr(rig.parts.service._effects, "perform", lambda pool, effect: None)
         reply = await stub.Command(pb.CommandRequest(actor="anna", pause=pb.Pause(pool="gold")))
@@ -293,8 +293,8 @@ async def test_what_is_asked_is_named_by_its_id_or_its_pool(tmp_path: Path) -> N
     from poolwarden_collector.core.state.live import Pool
     from poolwarden_collector.core.state.pool_record import PoolRecord
     from poolwarden_collector.core.state.question_record import Ask, Asked, Needs, Question
-    from poolwarden_collector.shell.names import Names, Unknown
-    from poolwarden_collector.shell.operator_words import VERBS
+    from poolwarden_collector.shell.operators.names import Names, Unknown
+    from poolwarden_collector.shell.operators.requests import VERBS
 
     needs = Needs(2, 0, True)
     question = Question(

@@ -20,8 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
-from poolwarden_collector.shell import ca
-from poolwarden_collector.shell.operator_tls import NoOperator, certified_operator
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.operators.tls import NoOperator, certified_operator
 
 from .rig import HOSTS, POOL, PlayedAgent, Rig, running, until, write_config
 from .test_main import COMMAND, ENVIRONMENT, free_port, run
@@ -82,7 +82,7 @@ def address(rig: Rig) -> str:
 
 def operator(rig: Rig, name: str = "carol") -> Path:
     """The folder with this operator's certificate."""
-    return ca.issue_operator(rig.folder / "ca", name, rig.folder / f"operator-{name}").cert.parent
+    return certificates.issue_operator(rig.folder / "ca", name, rig.folder / f"operator-{name}").cert.parent
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +90,7 @@ async def caller(rig: Rig, tls: Path | None, authority: Path | None = None) -> A
     """The interface as seen with the certificate in ``tls``, or with none."""
     pair = ((tls / "key.pem").read_bytes(), (tls / "cert.pem").read_bytes()) if tls else (None, None)
     root = (authority or rig.folder / "tls/ca.pem").read_bytes()
-    options = [("grpc.ssl_target_name_override", ca.COLLECTOR_DNS), ("grpc.use_local_subchannel_pool", 1)]
+    options = [("grpc.ssl_target_name_override", certificates.COLLECTOR_DNS), ("grpc.use_local_subchannel_pool", 1)]
     credentials = grpc.ssl_channel_credentials(root, *pair)
     async with grpc.aio.secure_channel(address(rig), credentials, options) as channel:
         yield rpc.OperatorStub(channel)
@@ -185,8 +185,8 @@ async def test_every_method_answers_an_operator(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_without_a_certificate_or_with_a_foreign_one_there_is_no_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
-        ca.create_ca(tmp_path / "other")
-        foreign = ca.issue_operator(tmp_path / "other", "carol", tmp_path / "foreign").cert.parent
+        certificates.create_ca(tmp_path / "other")
+        foreign = certificates.issue_operator(tmp_path / "other", "carol", tmp_path / "foreign").cert.parent
         for tls in (None, foreign):
             async with caller(rig, tls) as stub:
                 for method in REQUESTS:
@@ -206,7 +206,7 @@ async def test_without_a_certificate_or_with_a_foreign_one_there_is_no_connectio
 async def test_an_operators_certificate_is_no_agents(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
         files = operator(rig)
-        bundle = ca.Bundle(files / "ca.pem", files / "cert.pem", files / "key.pem")
+        bundle = certificates.Bundle(files / "ca.pem", files / "cert.pem", files / "key.pem")
         agent = PlayedAgent(rig.parts.gateway.port, bundle, HOSTS[1])
         rig.agents.append(agent)
         assert (await agent.refused()).code() is grpc.StatusCode.PERMISSION_DENIED
@@ -229,8 +229,8 @@ async def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path) -
         assert (await poolwarden(address(rig), "status", "--json", tls=old)).status == 0
         for name in ("ca", "tls"):
             (tmp_path / name).rename(tmp_path / f"old-{name}")
-        ca.create_ca(tmp_path / "ca")
-        ca.issue_collector(tmp_path / "ca", "test", ("127.0.0.1",), tmp_path / "tls")
+        certificates.create_ca(tmp_path / "ca")
+        certificates.issue_collector(tmp_path / "ca", "test", ("127.0.0.1",), tmp_path / "tls")
         fresh = operator(rig, "dora")
         assert (await poolwarden(address(rig), "status", "--json", tls=fresh)).status == 0
         async with caller(rig, old) as stub:  # it trusts the new collector, but the collector no longer trusts it
@@ -240,16 +240,18 @@ async def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path) -
 @pytest.mark.asyncio
 @pytest.mark.parametrize("names", ["dns", "two operators", "host and operator", "mail", "collector's own name"])
 async def test_only_exactly_one_operators_uri_is_an_identity(tmp_path: Path, names: str) -> None:
-    eve, uri = ca.operator_uri("eve"), x509.UniformResourceIdentifier
+    eve, uri = certificates.operator_uri("eve"), x509.UniformResourceIdentifier
     listed: dict[str, list[x509.GeneralName]] = {
         "dns": [x509.DNSName(eve)],
-        "two operators": [uri(eve), uri(ca.operator_uri("carol"))],
-        "host and operator": [uri(eve), uri(ca.host_uri(HOSTS[1]))],
+        "two operators": [uri(eve), uri(certificates.operator_uri("carol"))],
+        "host and operator": [uri(eve), uri(certificates.host_uri(HOSTS[1]))],
         "mail": [x509.RFC822Name(f"URI:{eve}")],
-        "collector's own name": [uri(ca.operator_uri("poolwarden"))],
+        "collector's own name": [uri(certificates.operator_uri("poolwarden"))],
     }
     async with served(tmp_path) as rig:
-        bundle = ca._issue(tmp_path / "ca", "x", listed[names], [ExtendedKeyUsageOID.CLIENT_AUTH], tmp_path / "x")
+        bundle = certificates._issue(
+            tmp_path / "ca", "x", listed[names], [ExtendedKeyUsageOID.CLIENT_AUTH], tmp_path / "x"
+        )
         async with caller(rig, bundle.cert.parent) as stub:
             assert (await refusal(stub, "Command")).code() is grpc.StatusCode.PERMISSION_DENIED
         assert not actors(rig)
@@ -286,7 +288,7 @@ async def test_the_collectors_own_program_serves_the_certificates_that_it_makes(
 
 @pytest.mark.slow
 def test_names_that_nobody_may_have_are_refused_in_one_line(tmp_path: Path) -> None:
-    ca.create_ca(tmp_path)
+    certificates.create_ca(tmp_path)
     for name in ("", "poolwarden", "Poolwarden", "../carol", "a b", "ärzte", "x" * 65):
         done = run("issue-operator", tmp_path, name)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "no operator's name" in done.stderr

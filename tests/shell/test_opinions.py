@@ -17,7 +17,7 @@ from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import Freshness, HostFacts, RoleFacts
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.shell.inbox import Happening
+from poolwarden_collector.shell.queue.inbox import Happening
 
 from .rig import HOSTS, POOL, running, until
 from .test_service import World
@@ -118,7 +118,7 @@ async def test_standing_down_concerns_one_pool_and_ends_with_a_restart(
     def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
         return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
 
-    monkeypatch.setattr("poolwarden_collector.shell.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
     world.told.log.clear()
     await world.take(ev.Tick(), POOL)
     assert world.told.effects() == [asked[3]]
@@ -220,12 +220,12 @@ async def test_a_machine_that_slept_between_commit_and_effect_does_not_do_it(
     await world.take(ev.Tick())
     asked = (effects.PowerOff(HOSTS[0], "dev", "run-1"), effects.ReadPower(HOSTS[0], "dev", "run-2"))
     boottime = [10_000]
-    monkeypatch.setattr("poolwarden_collector.shell.service.clock.awake_or_not_ms", lambda: boottime[0])
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.clock.awake_or_not_ms", lambda: boottime[0])
 
     def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
         return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
 
-    monkeypatch.setattr("poolwarden_collector.shell.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
     write = world.told._write
 
     def slow() -> None:

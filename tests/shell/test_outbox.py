@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
-from poolwarden_collector.shell import outbox as module
-from poolwarden_collector.shell.config import Alerts, Webhook
-from poolwarden_collector.shell.journal import Journal, Parcel, Row
-from poolwarden_collector.shell.outbox import Outbox
-from poolwarden_collector.shell.sinks import LogSink, Sink, SinkError, WebhookSink, make_sinks, sink_names
+from poolwarden_collector.shell.alerts import outbox as module
+from poolwarden_collector.shell.alerts.outbox import Outbox
+from poolwarden_collector.shell.alerts.sinks import LogSink, Sink, SinkError, WebhookSink, make_sinks, sink_names
+from poolwarden_collector.shell.config.config import Alerts, Webhook
+from poolwarden_collector.shell.store.journal import Journal, Parcel, Row
 
 from .rig import POOL, until
 

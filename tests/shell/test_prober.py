@@ -16,8 +16,8 @@ from poolwarden_collector.core.model.events import CollectorProbed, Event
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.shell import ca
-from poolwarden_collector.shell.prober import Prober, probe_xapi
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.loop.prober import Prober, probe_xapi
 
 from .rig import HOSTS, POOL, mono_ms, until
 
@@ -34,8 +34,8 @@ def http(body: str, status: str = "200 OK") -> bytes:
 async def serving(folder: Path, answer: bytes | None, tls: bool = True) -> AsyncIterator[int]:
     """A server that answers each request so; ``None``: it accepts and never answers."""
     if not (folder / "ca").exists():
-        ca.create_ca(folder / "ca")
-    bundle = ca.issue_collector(folder / "ca", "x", (), folder / "x")
+        certificates.create_ca(folder / "ca")
+    bundle = certificates.issue_collector(folder / "ca", "x", (), folder / "x")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(bundle.cert, bundle.key)
     seen: list[Any] = []
@@ -128,7 +128,7 @@ async def test_a_pool_that_is_not_to_be_probed_is_not() -> None:
 async def test_an_anchor_answers_by_accepting_or_refusing(
     tmp_path: Path, unused_tcp_port_factory: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("poolwarden_collector.shell.prober.ANCHOR_EVERY_S", 0.1)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.prober.ANCHOR_EVERY_S", 0.1)
     async with serving(tmp_path, None) as port:
         anchors = (("127.0.0.1", port), ("127.0.0.1", unused_tcp_port_factory()), ("2001:db8::1", 53))
         own = Prober(lambda pool: QUICK, lambda pool, event: None, mono_ms, anchors)

@@ -12,9 +12,9 @@ from poolwarden_collector.core.model.events import AgentGone, Event, FenceEnded,
 from poolwarden_collector.core.model.order_results import FenceRun, OrderOutcome, Outcome
 from poolwarden_collector.core.model.orders import FenceProxy, Order
 from poolwarden_collector.core.model.power import Power, Trouble
-from poolwarden_collector.shell.config import ConfigError, Fence, load
-from poolwarden_collector.shell.fence_metadata import check_devices
-from poolwarden_collector.shell.fencer import Fencer
+from poolwarden_collector.shell.config.config import ConfigError, Fence, load
+from poolwarden_collector.shell.fencing.agent_metadata import check_devices
+from poolwarden_collector.shell.fencing.fencer import Fencer
 
 from .rig import HOSTS, POOL, mono_ms, until, write_config
 

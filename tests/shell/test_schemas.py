@@ -25,9 +25,10 @@ import pytest
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.decision_input import _plain
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply, fold
-from poolwarden_collector.shell import clock, journal_file
-from poolwarden_collector.shell.journal import FILE, Journal, JournalError
-from poolwarden_collector.shell.journal_file import SCHEMA, copy_of
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.store import journal_file
+from poolwarden_collector.shell.store.journal import FILE, Journal, JournalError
+from poolwarden_collector.shell.store.journal_file import SCHEMA, copy_of
 
 from .rig import POOL
 
@@ -224,10 +225,10 @@ def test_an_entry_that_is_not_understood_is_named_with_its_pool_and_what_to_do(
 
 
 def test_the_release_that_wrote_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poolwarden_collector.shell.journal.release", lambda: "7.1")
+    monkeypatch.setattr("poolwarden_collector.shell.store.journal.release", lambda: "7.1")
     journal = spoiled(tmp_path, kind="leapfrogged")
     journal.close()
-    monkeypatch.setattr("poolwarden_collector.shell.journal.release", lambda: "6.9")
+    monkeypatch.setattr("poolwarden_collector.shell.store.journal.release", lambda: "6.9")
     journal = Journal(tmp_path)
     with pytest.raises(JournalError, match=r"written by Poolwarden 7\.1\).*install Poolwarden 7\.1 \(this is 6\.9\)"):
         journal.record(POOL)

@@ -18,12 +18,12 @@ from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.shell.backlog import Backlog
-from poolwarden_collector.shell.config import load
-from poolwarden_collector.shell.inbox import Happening, Inbox
-from poolwarden_collector.shell.journal import Journal, JournalError, Row
-from poolwarden_collector.shell.roster import Roster
-from poolwarden_collector.shell.service import AWAY_MS, LATE_MS, RETRY_MS, Service
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.config.config import load
+from poolwarden_collector.shell.loop.service import AWAY_MS, LATE_MS, RETRY_MS, Service
+from poolwarden_collector.shell.queue.backlog import Backlog
+from poolwarden_collector.shell.queue.inbox import Happening, Inbox
+from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
 
 from .rig import HOSTS, POOL, mono_ms, write_config
 
@@ -203,7 +203,7 @@ async def test_an_engines_error_stops_that_step_alone(tmp_path: Path, monkeypatc
     def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
         raise AssertionError("one candidate per term")
 
-    monkeypatch.setattr("poolwarden_collector.shell.service.step", broken)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", broken)
     await world.take(ev.Tick())
     await world.take(ev.OperatorSaid("r", "anna", "pause"))
     assert world.pool is before and not world.service.roster.stalled
@@ -245,7 +245,7 @@ async def test_what_was_decided_on_old_evidence_is_not_sent(tmp_path: Path, monk
             pool, (Entry(Kind.PROMOTE_INTENT, "x", {"order": "o", "pid": 1, "start_ticks": 1}),), (), asked
         )
 
-    monkeypatch.setattr("poolwarden_collector.shell.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
     write = world.told._write
     for takes, done in ((LATE_MS, list(asked)), (LATE_MS + 1, [asked[2]])):
         world.told.log.clear()
@@ -281,7 +281,7 @@ async def test_a_suspended_machine_is_an_absence_too(tmp_path: Path, monkeypatch
     quiet = world.service.roster.quiet_until(POOL)
     world.time += 10
     asleep = 3_600_000 + world.service._last_boottime
-    monkeypatch.setattr("poolwarden_collector.shell.service.clock.awake_or_not_ms", lambda: asleep)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.service.clock.awake_or_not_ms", lambda: asleep)
     await world.take(ev.Tick())
     assert world.service.roster.quiet_until(POOL) == quiet + 10
 

@@ -14,8 +14,8 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.host_facts import DatabaseFacts, Disk, HostFacts
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell import telemetry as module
-from poolwarden_collector.shell.telemetry import HISTORY_EVERY_MS, LATEST_EVERY_MS, Telemetry
+from poolwarden_collector.shell.store import telemetry as module
+from poolwarden_collector.shell.store.telemetry import HISTORY_EVERY_MS, LATEST_EVERY_MS, Telemetry
 
 from .rig import HOSTS, POOL
 

@@ -10,7 +10,7 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.host_facts import HostFacts, Liveness, ProbeOutcome
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.values import ProcessId, Role, Tri
-from poolwarden_collector.shell.translate import OFFSET_WINDOW_MS, StreamState
+from poolwarden_collector.shell.agents.stream import OFFSET_WINDOW_MS, StreamState
 
 from .rig import HOSTS, POOL
 

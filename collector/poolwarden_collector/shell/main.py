@@ -18,26 +18,27 @@ from pathlib import Path
 
 import click
 
-from poolwarden_collector.shell import ca, clock
-from poolwarden_collector.shell.backup import FILES, BackupError, back_up, stamp
-from poolwarden_collector.shell.config import Config, ConfigError, load
-from poolwarden_collector.shell.diskless import Diskless
-from poolwarden_collector.shell.effects import Performer, Replies, order_sender
-from poolwarden_collector.shell.fence_config import ENVIRONMENT_FILE, read_environment
-from poolwarden_collector.shell.fence_metadata import check_devices
-from poolwarden_collector.shell.fencer import Fencer
-from poolwarden_collector.shell.gateway import Gateway
-from poolwarden_collector.shell.inbox import Inbox
-from poolwarden_collector.shell.journal import Journal, JournalError
-from poolwarden_collector.shell.journal import release as version
-from poolwarden_collector.shell.operator_api import OperatorApi
-from poolwarden_collector.shell.outbox import Outbox
-from poolwarden_collector.shell.prober import Prober
-from poolwarden_collector.shell.roster import Roster
-from poolwarden_collector.shell.service import Service
-from poolwarden_collector.shell.sessions import Sessions
-from poolwarden_collector.shell.sinks import alert_log_trouble, make_sinks, sink_names
-from poolwarden_collector.shell.telemetry import Telemetry
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.agents.gateway import Gateway
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.agents.sessions import Sessions
+from poolwarden_collector.shell.alerts.diskless import Diskless
+from poolwarden_collector.shell.alerts.outbox import Outbox
+from poolwarden_collector.shell.alerts.sinks import alert_log_trouble, make_sinks, sink_names
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.config.config import Config, ConfigError, load
+from poolwarden_collector.shell.config.fence_blocks import ENVIRONMENT_FILE, read_environment
+from poolwarden_collector.shell.fencing.agent_metadata import check_devices
+from poolwarden_collector.shell.fencing.fencer import Fencer
+from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
+from poolwarden_collector.shell.loop.prober import Prober
+from poolwarden_collector.shell.loop.service import Service
+from poolwarden_collector.shell.operators.api import OperatorApi
+from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
+from poolwarden_collector.shell.store.journal import Journal, JournalError
+from poolwarden_collector.shell.store.journal import release as version
+from poolwarden_collector.shell.store.telemetry import Telemetry
 
 EXIT_OTHER, EXIT_CONFIG, EXIT_JOURNAL = 1, 2, 4
 DEFAULT_CONFIG = Path("/etc/poolwarden/collector.toml")
@@ -228,8 +229,8 @@ def take_backup(directory: Path, file: Path) -> None:
 def init_ca(directory: Path) -> None:
     """Make a certificate authority in DIRECTORY."""
     with _ca_errors():
-        ca.create_ca(directory)
-    click.echo(f"{directory}: made; keep {ca.CA_KEY} where no agent's host can read it")
+        certificates.create_ca(directory)
+    click.echo(f"{directory}: made; keep {certificates.CA_KEY} where no agent's host can read it")
 
 
 @main.command("issue-host")
@@ -239,7 +240,7 @@ def init_ca(directory: Path) -> None:
 def issue_host(directory: Path, uuid: str, out: Path | None) -> None:
     """Make the certificate of one host's agent (UUID: INSTALLATION_UUID of its xensource-inventory)."""
     with _ca_errors():
-        bundle = ca.issue_host(directory, uuid, out or directory / uuid)
+        bundle = certificates.issue_host(directory, uuid, out or directory / uuid)
     click.echo(f"copy {bundle.ca}, {bundle.cert} and {bundle.key} to /etc/poolwarden/tls/ on that host")
 
 
@@ -252,7 +253,7 @@ def issue_host(directory: Path, uuid: str, out: Path | None) -> None:
 def issue_operator(directory: Path, name: str, out: Path | None) -> None:
     """Make the certificate of the operator NAME, as the journal will say it, for [collector] operator_listen."""
     with _ca_errors():
-        bundle = ca.issue_operator(directory, name, out or directory / f"operator-{name}")
+        bundle = certificates.issue_operator(directory, name, out or directory / f"operator-{name}")
     click.echo(
         f"copy {bundle.ca}, {bundle.cert} and {bundle.key} to /etc/poolwarden/operator/ where {name} works, "
         "or anywhere for: poolwarden --collector HOST:PORT --tls DIR"
@@ -270,7 +271,7 @@ def issue_collector(directory: Path, name: str, addresses: tuple[str, ...], out:
     Agents and poolwarden check the authority and the name "collector"; other TLS clients check an address.
     """
     with _ca_errors():
-        bundle = ca.issue_collector(directory, name, addresses, out or directory / name)
+        bundle = certificates.issue_collector(directory, name, addresses, out or directory / name)
     if not addresses:
         click.echo("no address was given: good for agents and poolwarden, which check none; others may not", err=True)
     click.echo(f'[tls]\nca = "{bundle.ca}"\ncert = "{bundle.cert}"\nkey = "{bundle.key}"')
@@ -280,7 +281,7 @@ def issue_collector(directory: Path, name: str, addresses: tuple[str, ...], out:
 def _ca_errors() -> Iterator[None]:
     try:
         yield
-    except ca.CaError as error:
+    except certificates.CaError as error:
         sys.exit(_say(str(error), EXIT_OTHER))
 
 

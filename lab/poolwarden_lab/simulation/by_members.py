@@ -10,9 +10,9 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.power import DeviceIdentity, PowerReading, Trouble
 from poolwarden_collector.core.model.values import PoolId
-from poolwarden_collector.shell.device_identity import asked_of_member
-from poolwarden_collector.shell.fencer import power_of, trouble_of
-from poolwarden_collector.shell.proxy import Ended, Proxies, not_run
+from poolwarden_collector.shell.fencing.device_identity import asked_of_member
+from poolwarden_collector.shell.fencing.fencer import power_of, trouble_of
+from poolwarden_collector.shell.fencing.member_runs import Ended, Proxies, not_run
 from poolwarden_lab.simulation.member_fences import FENCE_AGENT
 
 if TYPE_CHECKING:

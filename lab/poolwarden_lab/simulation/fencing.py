@@ -17,8 +17,8 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, PoolId
-from poolwarden_collector.shell.fencer import too_late
-from poolwarden_collector.shell.proxy import Ended
+from poolwarden_collector.shell.fencing.fencer import too_late
+from poolwarden_collector.shell.fencing.member_runs import Ended
 from poolwarden_lab.simulation.bmc import Run
 from poolwarden_lab.simulation.by_members import ByMembers
 

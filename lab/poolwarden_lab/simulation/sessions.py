@@ -15,9 +15,9 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.values import HostId, PoolId
-from poolwarden_collector.shell import wire_orders
-from poolwarden_collector.shell.translate import StreamState
-from poolwarden_collector.shell.wire_bounds import Implausible, admit
+from poolwarden_collector.shell.agents.messages import orders
+from poolwarden_collector.shell.agents.messages.bounds import Implausible, admit
+from poolwarden_collector.shell.agents.stream import StreamState
 from poolwarden_lab.simulation.streams import Stream
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class SimSessions:
         session.host, session.pool = hello.host_uuid, pool
         session.state = StreamState(session.stream.number, pool, policy.probe_timeout, lambda: roster.limits(pool))
         older, self._of[session.host] = self._of.get(session.host), session
-        self._down(session, wire_orders.welcome(self._shell.epoch, policy, roster.config.name))
+        self._down(session, orders.welcome(self._shell.epoch, policy, roster.config.name))
         if older is not None:
             older.stream.end()
         return True

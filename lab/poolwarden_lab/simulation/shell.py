@@ -31,13 +31,13 @@ from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
-from poolwarden_collector.shell import wire_orders
-from poolwarden_collector.shell.backlog import Backlog
-from poolwarden_collector.shell.config import Config, PoolSettings, Tls
-from poolwarden_collector.shell.handover import Handovers
-from poolwarden_collector.shell.inbox import Happening
-from poolwarden_collector.shell.roster import Roster
-from poolwarden_collector.shell.service import AWAY_MS, RETRY_MS, TICK_MS
+from poolwarden_collector.shell.agents.database_transfer import Handovers
+from poolwarden_collector.shell.agents.messages import orders
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.config.config import Config, PoolSettings, Tls
+from poolwarden_collector.shell.loop.service import AWAY_MS, RETRY_MS, TICK_MS
+from poolwarden_collector.shell.queue.backlog import Backlog
+from poolwarden_collector.shell.queue.inbox import Happening
 from poolwarden_lab.simulation.bmc import SimBmc
 from poolwarden_lab.simulation.fencing import SimFencer
 from poolwarden_lab.simulation.ledger import Commit, Ledger
@@ -398,10 +398,10 @@ class SimShell:
             case effects.AnswerGate(host):
                 self.sessions.answer_gate(host, effect)
             case effects.SendChallenge(host, nonce):
-                self.down(host, wire_orders.challenge(nonce))
+                self.down(host, orders.challenge(nonce))
             case effects.SendSettings(host, targets):
                 policy = self.roster.config.policy_of(pool)
-                self.down(host, pb.CollectorMessage(settings=wire_orders.settings(policy, targets)))
+                self.down(host, pb.CollectorMessage(settings=orders.settings(policy, targets)))
             case effects.ReadPower():
                 self.fencer.read_power(pool, effect)
             case effects.PowerOff():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden_collector.core.model.effects import AlertRaised
-from poolwarden_collector.shell.outbox import retry_after_ms
+from poolwarden_collector.shell.alerts.outbox import retry_after_ms
 from poolwarden_lab.simulation.ledger import Ledger, Outgoing
 
 At = Callable[[int, Callable[[], None]], None]

@@ -30,9 +30,9 @@ from poolwarden_collector.cli import act, answer, fence, main, see, switch
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.report.status import status
-from poolwarden_collector.shell import operator_messages as messages
-from poolwarden_collector.shell.names import Ambiguous, Names, Unknown
-from poolwarden_collector.shell.operator_api import OperatorApi
+from poolwarden_collector.shell.operators import replies as messages
+from poolwarden_collector.shell.operators.api import OperatorApi
+from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
 from poolwarden_lab.simulation.network import COLLECTOR
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from poolwarden_collector.core.model.effects import AlertRaised, Reply
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.report.status import status
-from poolwarden_collector.shell import operator_messages as messages
+from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_lab.simulation.guarded import GuardedPool
 from poolwarden_lab.simulation.invariants import InvariantBroken
 from poolwarden_lab.simulation.ledger import Commit

@@ -1,0 +1,1 @@
+"""Between the contract's messages and the core's values. Only shapes change here."""

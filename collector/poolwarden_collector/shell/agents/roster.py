@@ -1,0 +1,107 @@
+"""What every part of the shell may read: the pools as of the last commit, and the collector's own condition.
+
+Only the service writes it; agents' gateway, operator's interface and alerts read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from poolwarden_collector.core.decision.storm_brake import Blind
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.shell.agents.messages.bounds import Limits
+from poolwarden_collector.shell.config.config import Config
+
+_WARNINGS_KEPT = 20
+_BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
+
+
+class Roster:
+    """The pools that this collector guards."""
+
+    def __init__(self, config: Config, epoch: int, now: Callable[[], Ms]) -> None:
+        self.config = config
+        self.epoch = epoch
+        self.now = now
+        self.started_at = now()
+        self.pools: dict[PoolId, Pool] = {}
+        self.sites: dict[str, Blind] = {}  # sites towards which it considers itself blind
+        self.stood_down: dict[PoolId, str] = {}  # pools in which another collector is obeyed, and how that is known
+        self.stalled = ""  # why nothing can be made durable; empty: it can
+        self.stalled_at: Ms | None = None
+        self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived
+        self.told_behind = False
+        self._quiet_from = self.started_at
+        self._quiet_sites: dict[str, Ms] = {}
+        self._warnings: dict[str, tuple[str, int]] = {}
+
+    def site(self, pool: PoolId) -> Site:
+        """The collector's condition as this pool must know it."""
+        blind = self.sites.get(self.config.policy_of(pool).site)
+        deposed = self.stood_down.get(pool, "")
+        why = blind.why if blind else ""
+        return Site(self.epoch, self.started_at, self.quiet_until(pool), why, self.behind_ms, deposed)
+
+    @property
+    def blind(self) -> str:
+        """Every reason why it considers itself blind; empty if there is none."""
+        return "; ".join(dict.fromkeys(blind.why for _, blind in sorted(self.sites.items())))
+
+    def limits(self, pool: PoolId) -> Limits:
+        """The highest numbers that a host of this pool may claim now."""
+        known = self.pools.get(pool)
+        term = max(known.record.term if known is not None else 0, self.config.term_above)
+        return Limits.beyond(max(self.epoch, self.config.epoch_above), term)
+
+    def quiet_until(self, pool: PoolId) -> Ms:
+        """When this pool's start-up quiet time ends (or ended)."""
+        policy = self.config.policy_of(pool)
+        began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0))
+        return began + policy.quiet_time
+
+    def be_quiet_again(self, now: Ms) -> None:
+        """The collector was away: everything that it remembers of agents' silence is its own."""
+        self._quiet_from = now
+
+    def judged(self, sites: dict[str, Blind], now: Ms) -> tuple[str, ...]:
+        """Take the newest judgement of the sites; those that it sees again are quiet anew. What to log."""
+        changes = [f"blind: {blind.why}" for site, blind in sites.items() if site not in self.sites]
+        for site in self.sites.keys() - sites.keys():
+            self._quiet_sites[site] = now
+            changes.append(f"not blind any more{f' towards site {site}' if site else ''}: quiet time begins anew")
+        self.sites = sites
+        return tuple(changes)
+
+    def shown_at(self) -> Ms:
+        """The instant as of which states are shown: now, or when the journal failed and time stood still for pools."""
+        return self.now() if self.stalled_at is None else self.stalled_at
+
+    def pool_of(self, host: HostId) -> PoolId:
+        """The pool in which this host is on record; empty if in none."""
+        return next((uuid for uuid, pool in self.pools.items() if host in pool.record.hosts), "")
+
+    def warn(self, text: str, about: str = "") -> None:
+        """Something that an operator should see in ``status``, the newest last.
+
+        ``about``: what stays the same where the text has numbers; of each such topic only the newest text is kept,
+        with how often it came.
+        """
+        topic = about or text
+        _, count = self._warnings.pop(topic, ("", 0))
+        self._warnings[topic] = (text, count + 1)
+        if len(self._warnings) > _WARNINGS_KEPT:
+            del self._warnings[next(iter(self._warnings))]
+
+    def warnings(self) -> tuple[str, ...]:
+        stood_down = [
+            f"THIS COLLECTOR HAS STOOD DOWN in pool {self._name(pool)}, it is read-only there: {why}"
+            for pool, why in self.stood_down.items()
+        ]
+        late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        kept = [text if count == 1 else f"{text} ({count} times)" for text, count in self._warnings.values()]
+        return (*stood_down, *late, *kept)
+
+    def _name(self, pool: PoolId) -> str:
+        known = self.pools.get(pool)
+        return known.record.name if known is not None and known.record.name else pool

@@ -1,0 +1,1 @@
+"""collector.toml, fence blocks and certificates: read whole and checked before anything starts."""

@@ -1,0 +1,259 @@
+"""The collector's configuration: a TOML file, read into frozen values or refused with one line that names the mistake.
+
+Rules
+-----
+* Unknown keys, wrong types and durations without a unit are refused. A policy that contradicts itself is refused with
+  the inequality and its reason (core/model/policy.py).
+* Secrets (fence parameters, webhook addresses) live in ``parameters`` and ``url``; neither is ever shown by ``repr``.
+* Parsing runs no program. What needs one (asking fence agents for their metadata) is ``fence_metadata.check_devices``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from poolwarden_collector.core.model.policy import Policy, PolicyError, cautions
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.config.fence_blocks import Fence, read_fences
+from poolwarden_collector.shell.config.toml_table import ConfigError, Table, read_toml
+
+__all__ = ["Alerts", "Config", "ConfigError", "Fence", "PoolSettings", "Tls", "Webhook", "load"]
+
+DEFAULT_LISTEN = "0.0.0.0:8443"
+DEFAULT_SOCKET = Path("/run/poolwarden/collector.sock")
+DEFAULT_STATE = Path("/var/lib/poolwarden-collector")
+_SOCKET_PATH_LIMIT = 100  # sun_path holds 108 bytes, and grpc needs a few of them
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The collector's certificate and the authority of its agents and operators."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A receiver of alerts as HTTP POST; the address often holds a token."""
+
+    name: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Where alerts go: ``log`` is a file, "-" for standard error, "" for nowhere."""
+
+    log: str = "-"
+    webhooks: tuple[Webhook, ...] = ()
+
+
+_HIGHEST_CLAIM = (1 << 63) - (1 << 41)  # TOML's integers are signed; a leap further still fits the contract
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """What is special about one pool: another name that operators may use, and its policy."""
+
+    name: str
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the collector is told."""
+
+    file: Path
+    name: str
+    listen: str
+    operator_socket: Path
+    state_dir: Path
+    tls: Tls
+    anchors: tuple[tuple[str, int], ...] = ()
+    policy: Policy = Policy()
+    pools: dict[PoolId, PoolSettings] = field(default_factory=dict)
+    fence: tuple[Fence, ...] = ()
+    alerts: Alerts = Alerts()
+    operator_listen: str = ""  # "": operators reach it on this machine only
+    epoch_above: int = 0  # agents are known to have obeyed epochs up to this one: a lost journal begins above it
+    term_above: int = 0  # the same for every pool's term
+
+    def policy_of(self, pool: PoolId) -> Policy:
+        """The pool's own policy, or the general one."""
+        special = self.pools.get(pool)
+        return special.policy if special is not None else self.policy
+
+    def cautions(self) -> tuple[str, ...]:
+        """What is safe and unwise in its policies, each once."""
+        policies = [self.policy, *(settings.policy for settings in self.pools.values())]
+        return tuple(dict.fromkeys(text for policy in policies for text in cautions(policy)))
+
+    def devices(self) -> dict[HostId, tuple[FenceDevice, ...]]:
+        """The devices of each host, lowest level first, as the core knows them: without parameters."""
+        found: dict[HostId, list[FenceDevice]] = {}
+        for item in sorted(self.fence, key=lambda f: (f.host, f.level, f.name)):
+            device = FenceDevice(
+                item.name, item.host, item.level, item.limit_ms, item.block, item.agent.name, item.via_members
+            )
+            found.setdefault(item.host, []).append(device)
+        return {host: tuple(devices) for host, devices in found.items()}
+
+
+def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read and check the file; ``environment`` holds what ``secret_env`` names. Raises ConfigError with one line."""
+    top = read_toml(file)
+    collector = top.table("collector")
+    general, overrides = _policy(top.table("policy"), {})
+    listen = _endpoint(collector, "listen", collector.text("listen", DEFAULT_LISTEN))
+    config = Config(
+        file=file,
+        name=_name(collector),
+        listen=listen,
+        operator_socket=_socket(collector),
+        state_dir=collector.path("state_dir", DEFAULT_STATE),
+        tls=_tls(top.table("tls")),
+        anchors=tuple(_split(_endpoint(top, "anchors", text)) for text in top.texts("anchors")),
+        policy=general,
+        pools=_pools(top.table("pools"), overrides),
+        fence=read_fences(top.tables("fence"), environment),
+        alerts=_alerts(top.table("alerts")),
+        operator_listen=_operator_listen(collector, listen),
+        epoch_above=collector.integer("epoch_above", 0, high=_HIGHEST_CLAIM),
+        term_above=collector.integer("term_above", 0, high=_HIGHEST_CLAIM),
+    )
+    collector.done()
+    top.done()
+    return config
+
+
+def _name(table: Table) -> str:
+    name = table.text("name", "collector")
+    if not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise table.wrong("name", f"is {name!r}", "letters, digits, '-', '_' and '.'")
+    return name
+
+
+def _endpoint(table: Table, key: str, text: str) -> str:
+    host, port = _split_text(text)
+    try:
+        ip_address(host)
+        good = port.isdigit() and 0 <= int(port) < 65536
+    except ValueError:
+        good = False
+    if not good:
+        raise table.wrong(key, f"is {text!r}", 'ADDRESS:PORT with an IP address, e.g. "192.0.2.1:8443" or "[::]:8443"')
+    return text
+
+
+def _operator_listen(table: Table, agents: str) -> str:
+    given, text = table.has("operator_listen"), table.text("operator_listen", "")
+    if not given:
+        return ""
+    _endpoint(table, "operator_listen", text)
+    if text == agents and _split(text)[1] != 0:
+        raise table.wrong("operator_listen", f"is {text!r}, where agents are served", "another port")
+    return text
+
+
+def _split_text(text: str) -> tuple[str, str]:
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def _split(text: str) -> tuple[str, int]:
+    host, port = _split_text(text)
+    return host, int(port)
+
+
+def _socket(table: Table) -> Path:
+    path = table.path("operator_socket", DEFAULT_SOCKET)
+    if len(str(path).encode()) > _SOCKET_PATH_LIMIT:
+        raise table.wrong("operator_socket", f"is {len(str(path))} bytes long", f"at most {_SOCKET_PATH_LIMIT} bytes")
+    return path
+
+
+def _tls(table: Table) -> Tls:
+    found = {}
+    for key in ("ca", "cert", "key"):
+        path = table.path(key)
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(11)
+        except OSError as error:
+            raise table.wrong(key, f"{path} cannot be read ({error.strerror})", "a PEM file") from error
+        if head != b"-----BEGIN ":
+            raise table.wrong(key, f"{path} is no PEM", "a file that begins with -----BEGIN")
+        found[key] = path
+    table.done()
+    return Tls(**found)
+
+
+def _policy(table: Table, inherited: dict[str, Any]) -> tuple[Policy, dict[str, Any]]:
+    """A policy from its overrides over inherited ones, and all overrides together."""
+    given = dict(inherited)
+    for item in fields(Policy):
+        if not table.has(item.name):
+            table.duration(item.name, 0)  # known, not given
+        elif item.type == "Ms":
+            given[item.name] = table.duration(item.name)
+        elif item.type == "bool":
+            given[item.name] = table.flag(item.name)
+        elif item.name.endswith("_bytes"):
+            given[item.name] = table.size(item.name)
+        elif item.type == "int":
+            given[item.name] = table.integer(item.name)
+        elif item.type == "tuple[str, ...]":
+            given[item.name] = _hosts(table, item.name)
+        else:
+            given[item.name] = table.text(item.name)
+    table.done()
+    try:
+        return Policy(**given), given
+    except PolicyError as error:
+        raise ConfigError(f"{table.file}: [{table.name}]: {error}") from error
+
+
+def _hosts(table: Table, key: str) -> tuple[str, ...]:
+    """Hosts by name or UUID, each once."""
+    names = table.texts(key)
+    if not all(names) or len(set(names)) != len(names):
+        raise table.wrong(key, "names a host twice, or has an empty name", 'a list such as ["host-2", "host-3"]')
+    return names
+
+
+def _pools(table: Table, overrides: dict[str, Any]) -> dict[PoolId, PoolSettings]:
+    found = {}
+    for key in table.keys():  # noqa: SIM118  (a Table is no mapping)
+        sub = table.table(key)
+        policy, _ = _policy(sub.table("policy"), overrides)
+        found[table.uuid(key, key)] = PoolSettings(sub.text("name", ""), policy)
+        sub.done()
+    return found
+
+
+def _alerts(table: Table) -> Alerts:
+    webhooks: list[Webhook] = []
+    for item in table.tables("webhook"):
+        url = item.text("url", None, "an http or https address")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise item.wrong("url", "is no http or https address", "e.g. https://alerts.example/hook")
+        name = item.text("name", parts.hostname)
+        if any(other.name == name for other in webhooks):
+            raise item.wrong("name", f"{name!r} is the name of another webhook", "a name of its own for each webhook")
+        webhooks.append(Webhook(name, url))
+        item.done()
+    log = table.text("log", "-")
+    table.done()
+    if log not in ("", "-"):
+        log = str(table.file.parent.absolute() / log)
+    return Alerts(log, tuple(webhooks))

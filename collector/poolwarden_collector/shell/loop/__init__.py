@@ -1,0 +1,1 @@
+"""The one loop: step, commit, perform."""

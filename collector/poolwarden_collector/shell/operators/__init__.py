@@ -1,0 +1,1 @@
+"""The operator's API: requests in, replies out, who may ask."""

@@ -1,0 +1,164 @@
+"""The core's plain values as the operator contract's messages; their field names are the same on purpose."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.core.decision.database_age import CopyAge
+from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine
+from poolwarden_collector.core.report.explain import Explanation
+from poolwarden_collector.core.report.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.store.journal import Row
+
+
+def pool_status(value: PoolStatus) -> pb.PoolStatus:
+    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed", "lost_vms", "question"))
+    if value.failover is not None:
+        message.failover.CopyFrom(_failover(value.failover))
+    message.hosts.extend(_host(host) for host in value.hosts)
+    message.not_ready.extend(value.not_ready)
+    message.owed.extend(value.owed)
+    message.lost_vms.extend(lost_vm(vm) for vm in value.lost_vms)
+    if value.question is not None:
+        message.question.CopyFrom(pb.Question(**_plain(value.question, "stakes"), stakes=value.question.stakes))
+    return message
+
+
+def lost_vm(value: LostVmStatus) -> pb.LostVm:
+    return pb.LostVm(**_plain(value))
+
+
+def _failover(value: FailoverStatus) -> pb.FailoverStatus:
+    return pb.FailoverStatus(**_plain(value))
+
+
+def _host(value: HostStatus) -> pb.HostStatus:
+    lists = ("disks", "probes", "fillers", "cleanable", "facts", "fence_devices")
+    message = pb.HostStatus(**_plain(value, "machine", *lists))
+    message.machine.CopyFrom(pb.MachineStatus(**_plain(value.machine)))
+    message.disks.extend(pb.DiskStatus(**_plain(disk)) for disk in value.disks)
+    message.fence_devices.extend(pb.FenceDeviceStatus(**_plain(each)) for each in value.fence_devices)
+    message.facts.extend(pb.FactStatus(**_plain(fact)) for fact in value.facts)
+    message.fillers.extend(pb.FillerStatus(**_plain(item)) for item in value.fillers)
+    message.cleanable.extend(pb.CleanableStatus(**_plain(item)) for item in value.cleanable)
+    message.probes.extend(pb.ProbeStatus(**_plain(probe)) for probe in value.probes)
+    return message
+
+
+def explanation(pool: Pool, value: Explanation) -> pb.ExplainReply:
+    message = pb.ExplainReply(
+        pool_uuid=pool.record.pool, pool_name=pool.record.name, **_plain(value, "evidence", "copies", *_LISTS)
+    )
+    message.copies.extend(_copy(copy) for copy in value.copies)
+    message.evidence.extend(_evidence(line) for line in value.evidence)
+    for name in _LISTS:
+        getattr(message, name).extend(getattr(value, name))
+    return message
+
+
+def _copy(copy: CopyAge) -> pb.CopyAge:
+    return pb.CopyAge(
+        host_uuid=copy.host,
+        name=copy.name,
+        generation=copy.generation,
+        behind=max(0, copy.behind),
+        age_ms=copy.age_ms or 0,
+        age_known=copy.age_ms is not None,
+        text=copy.text,
+    )
+
+
+_LISTS = ("permitted", "refused", "not_ready", "plan", "limitations")
+
+
+def _evidence(line: EvidenceLine) -> pb.EvidenceLine:
+    age = line.age_ms
+    return pb.EvidenceLine(
+        subject=line.subject,
+        value=line.value,
+        age_ms=max(0, age or 0),
+        age_known=age is not None,
+        witness=line.witness,
+        text=line.text,
+    )
+
+
+def history_entry(row: Row, pool_name: str) -> pb.HistoryEntry:
+    return pb.HistoryEntry(
+        seq=row.seq,
+        at=row.at,
+        mono_ms=row.mono_ms,
+        epoch=row.epoch,
+        term=row.term,
+        pool_uuid=row.pool,
+        pool_name=pool_name,
+        failover=row.failover,
+        kind=row.kind,
+        actor=row.actor,
+        text=row.text,
+        data=_without_input(row),
+    )
+
+
+def _without_input(row: Row) -> str:
+    """The facts of an entry; a decision's stored input is named by the entry's number, for ``poolwarden replay``."""
+    if '"input":' not in row.data:
+        return row.data
+    data = json.loads(row.data)
+    if not isinstance(data.pop("input", None), str):
+        return row.data
+    data.pop("step", None)
+    return json.dumps({**data, "replay": row.seq}, ensure_ascii=False)
+
+
+def decision(row: Row) -> pb.DecisionReply:
+    """A decision's stored input, compressed as one JSON object."""
+    data = json.loads(row.data)
+    stored = {"input": data["input"], "step": data["step"], "text": row.text, "at": row.at, "kind": row.kind}
+    return pb.DecisionReply(id=str(row.seq), pool_uuid=row.pool, input=zlib.compress(json.dumps(stored).encode()))
+
+
+def alert(row: dict[str, Any], pool_name: str) -> pb.Alert:
+    message = pb.Alert(
+        key=row["key"],
+        pool_uuid=row["pool"],
+        pool_name=pool_name,
+        severity=row["severity"],
+        title=row["title"],
+        body=row["body"],
+        raised_at=row["raised_at"],
+        resolved_at=row["resolved_at"],
+    )
+    message.deliveries.extend(
+        pb.Delivery(
+            sink=item["sink"] + (" (resolved)" if item["state"] == "resolved" else ""),
+            state=item["status"],
+            attempts=item["attempts"],
+            last_error=item["last_error"],
+            sent_at=item["sent_at"],
+        )
+        for item in row["deliveries"]
+    )
+    return message
+
+
+def late_entry(row: dict[str, Any]) -> pb.LateEntry:
+    """A line that a host told late; an instant that is not known is left out."""
+    return pb.LateEntry(
+        at=clock.text_of(row["at_ms"]) if row["at_ms"] else "",
+        kind=row["kind"],
+        text=row["text"],
+        dropped=row["dropped"],
+        heard=clock.text_of(row["heard_ms"]),
+    )
+
+
+def _plain(value: Any, *without: str) -> dict[str, Any]:
+    """The value's fields but ``without``; a negative duration (clock read a moment apart) is none."""
+    found = {name: getattr(value, name) for name in value.__slots__ if name not in without}
+    return {name: max(0, v) if isinstance(v, int) and not isinstance(v, bool) else v for name, v in found.items()}

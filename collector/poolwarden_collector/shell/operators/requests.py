@@ -1,0 +1,123 @@
+"""Commands of the operator's contract as the engine's events: answers, switchovers, dead hosts and their VMs, holds.
+
+Rule: names become UUIDs here, everything else is the engine's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.shell.operators.names import Names, Unknown
+
+
+def _designate(names: Names, request: str, actor: str, command: pb.Designate) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    args = (("dry_run", "yes" if command.dry_run else ""),)
+    return pool, OperatorSaid(request, actor, "designate", host, args)
+
+
+def _failover_to(names: Names, request: str, actor: str, command: pb.FailoverTo) -> tuple[PoolId, OperatorSaid]:
+    """Raises Unknown where the host is not one of the pool."""
+    pool = names.pool(command.pool)
+    of_pool = [h.host for h in names.pools[pool].record.hosts.values() if command.host in (h.name, h.host)]
+    if len(of_pool) != 1:
+        known = ", ".join(sorted(h.name for h in names.pools[pool].record.hosts.values()))
+        raise Unknown(f"{command.pool} has no host {command.host!r}; there is: {known}")
+    return pool, OperatorSaid(request, actor, "failover-to", of_pool[0])
+
+
+def _declare_dead(names: Names, request: str, actor: str, command: pb.DeclareDead) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    return pool, OperatorSaid(request, actor, "declare-dead", host, (("typed_name", command.typed_name),))
+
+
+def _start_lost(names: Names, request: str, actor: str, command: pb.StartLost) -> tuple[PoolId, OperatorSaid]:
+    args = (("dry_run", "yes" if command.dry_run else ""), ("forget", "yes" if command.forget else ""))
+    return names.pool(command.pool), OperatorSaid(request, actor, "start-lost", "", args)
+
+
+def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
+    """The pool in which this is asked: by a failover's or question's id, or a pool. Raises Unknown."""
+    for uuid, pool in names.pools.items():
+        question, failover = pool.record.question, pool.record.failover
+        ids = {question.id, question.failover} if question is not None else set()
+        if wanted and wanted in ids | ({failover.id} if failover is not None and failover.open else set()):
+            return uuid, wanted
+        if _was_asked(uuid, wanted):
+            return uuid, wanted  # the core says what is asked there now
+    asked = sorted(pool.record.question.id for pool in names.pools.values() if pool.record.question is not None)
+    try:
+        return names.pool(wanted), ""
+    except Unknown:
+        what = f"what is asked now: {', '.join(asked)}" if asked else "nothing is asked of an operator now"
+        raise Unknown(f"{wanted!r} is no failover, question or pool; {what}") from None
+
+
+def _was_asked(pool: PoolId, wanted: str) -> bool:
+    """Is this the id of a failover or of a question of this pool, open or not (failover.py, questions.py)?"""
+    return re.fullmatch(re.escape(pool[:8]) + r"-(q\d+|\d+\.\d+(-q\d+)?)", wanted) is not None
+
+
+FENCE_ACTIONS = ("test", "on", "off", "bind")
+
+
+def _approve(names: Names, request: str, actor: str, command: pb.Approve) -> tuple[PoolId, OperatorSaid]:
+    pool, wanted = _asked_in(names, command.id)
+    args = (
+        ("id", wanted),
+        ("accept_kill", str(command.accept_kill)),
+        ("accept_stale", str(command.accept_stale_ms)),
+        ("shoot", "yes" if command.shoot else ""),
+    )
+    return pool, OperatorSaid(request, actor, "approve", "", args)
+
+
+def _deny(names: Names, request: str, actor: str, command: pb.Deny) -> tuple[PoolId, OperatorSaid]:
+    pool, wanted = _asked_in(names, command.id)
+    return pool, OperatorSaid(request, actor, "deny", "", (("id", wanted), ("reason", command.reason[:500])))
+
+
+def _acknowledge(names: Names, request: str, actor: str, command: pb.Acknowledge) -> tuple[PoolId, OperatorSaid]:
+    return names.pool(command.pool), OperatorSaid(request, actor, "acknowledge")
+
+
+def _fence(names: Names, request: str, actor: str, command: pb.FenceCommand) -> tuple[PoolId, OperatorSaid]:
+    """Raises Unknown for an action that there is not."""
+    if command.action not in FENCE_ACTIONS:
+        raise Unknown(f"{command.action!r} is no fence action; there are: {', '.join(FENCE_ACTIONS)}")
+    pool, host = names.host(command.host)
+    args = (
+        ("typed_name", command.typed_name),
+        ("force", "yes" if command.force else ""),
+        ("device", command.device),
+        ("how", command.how[:500]),
+    )
+    return pool, OperatorSaid(request, actor, f"fence-{command.action}", host, args)
+
+
+def _release(names: Names, request: str, actor: str, command: pb.Release) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    args = (
+        ("as_master", "yes" if command.as_master else ""),
+        ("gc", "yes" if command.gc else ""),
+        ("typed_name", command.typed_name),
+    )
+    return pool, OperatorSaid(request, actor, "release", host, args)
+
+
+VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
+    "designate": _designate,
+    "failover_to": _failover_to,
+    "declare_dead": _declare_dead,
+    "start_lost": _start_lost,
+    "approve": _approve,
+    "deny": _deny,
+    "acknowledge": _acknowledge,
+    "fence": _fence,
+    "release": _release,
+}
