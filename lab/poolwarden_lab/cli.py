@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from poolwarden_lab.world import WorldSettings
+    from poolwarden_lab.processes.lab import WorldSettings
 
 FAILED, USAGE, NO_LAB, INTERRUPTED = 1, 2, 3, 130
 MODULE = "poolwarden_lab"
@@ -100,7 +100,7 @@ def demo(
     json_file: Path | None,
 ) -> None:
     """Break the master of a simulated pool and watch what happens. About a minute."""
-    from poolwarden_lab import stories
+    from poolwarden_lab.demo import stories
 
     if story == "list":
         for item in stories.STORIES.values():
@@ -118,16 +118,16 @@ def demo(
 
 
 def _check_bmc(kind: str) -> None:
-    from poolwarden_lab import bmc_fronts
+    from poolwarden_lab.processes.bmc import fronts
 
-    if kind != "lab" and (lacking := bmc_fronts.lacking(kind)):
+    if kind != "lab" and (lacking := fronts.lacking(kind)):
         _fail(USAGE, lacking)
 
 
 def _play(settings: WorldSettings, story: str, plain: bool, bmc_fault: str, json_file: Path | None) -> int:
-    from poolwarden_lab.demo import Demo, DemoSettings
-    from poolwarden_lab.screen import make_screen
-    from poolwarden_lab.stories import STORIES
+    from poolwarden_lab.demo.demo import Demo, DemoSettings
+    from poolwarden_lab.demo.screen import make_screen
+    from poolwarden_lab.demo.stories import STORIES
 
     extra = (f"bmc-{bmc_fault}",) if bmc_fault else ()
     chosen = DemoSettings(settings, STORIES[story], extra, json_file, keep=settings.home is not None)
@@ -198,7 +198,7 @@ def up(
     https_only: bool,
 ) -> None:
     """Start a pool in the background and return once it is healthy."""
-    from poolwarden_lab import background
+    from poolwarden_lab.processes import background
 
     _check_bmc(bmc)
     home = (directory or default_directory()).absolute()
@@ -235,7 +235,7 @@ def serve(
     """The lab process of `up`."""
     os.set_inheritable(report, True)
     refused = _enter(no_namespaces)
-    from poolwarden_lab import background
+    from poolwarden_lab.processes import background
 
     settings = _world_settings(hosts, directory, time_factor, agent_python, refused)
     settings = replace(settings, bmc=bmc, https_only=https_only)
@@ -248,7 +248,7 @@ def serve(
 @_directory
 def fault(host: str, kind: str, directory: Path | None) -> None:
     """Break HOST. `fault HOST list` names the kinds; HOST may be `collector` (kill, freeze, thaw)."""
-    from poolwarden_lab.faults import FAULTS
+    from poolwarden_lab.processes.faults import FAULTS
 
     if kind == "list":
         for name, item in FAULTS.items():
@@ -310,7 +310,7 @@ def webhook(refuse: int | None, directory: Path | None) -> None:
 @_directory
 def down(directory: Path | None) -> None:
     """End the lab and remove everything of it."""
-    from poolwarden_lab import background
+    from poolwarden_lab.processes import background
 
     problem = background.end((directory or default_directory()).absolute())
     if problem:
@@ -333,11 +333,11 @@ def _say_host(host: dict[str, Any]) -> str:
 
 def _enter(no_namespaces: bool) -> str:
     """Go on inside namespaces, by the very same command; or the reason why not."""
-    from poolwarden_lab import netns
+    from poolwarden_lab.processes import network
 
     if no_namespaces:
         return "it was asked for"
-    return netns.enter(MODULE, _own_arguments())
+    return network.enter(MODULE, _own_arguments())
 
 
 def _own_arguments() -> list[str]:
@@ -351,7 +351,7 @@ def _own_arguments() -> list[str]:
 def _world_settings(
     hosts: int, home: Path | None, time_factor: float, agent_python: str, refused: str
 ) -> WorldSettings:
-    from poolwarden_lab.world import WorldSettings
+    from poolwarden_lab.processes.lab import WorldSettings
 
     # The lab's programs run with / as their directory; a path is made absolute, but a venv's link is not followed.
     agent_python = str(Path(agent_python).absolute()) if "/" in agent_python else agent_python
@@ -383,8 +383,8 @@ def _run_to_end(main: Any) -> int:
     import asyncio
     import signal
 
-    from poolwarden_lab.netns import NetworkError
-    from poolwarden_lab.places import PlaceError
+    from poolwarden_lab.processes.network import NetworkError
+    from poolwarden_lab.processes.places import PlaceError
 
     async def guarded() -> int:
         task = asyncio.ensure_future(main)
@@ -402,7 +402,7 @@ def _run_to_end(main: Any) -> int:
 
 
 def _ask(directory: Path | None, request: dict[str, Any], *, streams: bool = False) -> dict[str, Any]:
-    from poolwarden_lab.control import LabError, ask
+    from poolwarden_lab.processes.control import LabError, ask
 
     home = (directory or default_directory()).absolute()
     try:

@@ -192,9 +192,9 @@ def test_pool_conf_is_the_old_one_or_the_new_one_after_a_kill_at_any_point(tree)
 
 SCRIPT = """
 import os, subprocess, sys
-from poolwarden_agent.core import gate
-from poolwarden_agent.dom0.slots import SlotError, Slots
-from poolwarden_agent.dom0.latch import Latch
+from poolwarden_agent.core import order_gate as gate
+from poolwarden_agent.dom0.system.slots import SlotError, Slots
+from poolwarden_agent.dom0.system.latch import Latch
 where, how = sys.argv[1:]
 held = gate.EMPTY._replace(term=7, hold=gate.Hold(7, "b", 0, "o"))
 slots = Slots(where); slots.prepare(); slots.load()

@@ -104,7 +104,7 @@ def test_the_host_side_never_imports_grpc():
         "import sys\n"
         "from poolwarden_agent import __main__\nfrom poolwarden_agent.host import host_side, observer\n"
         "from poolwarden_agent.messages import reports\nfrom poolwarden_agent.process import link_process, runner\n"
-        "from poolwarden_agent.dom0 import host\n"
+        "from poolwarden_agent.dom0 import dom0\n"
         "bad = [m for m in sys.modules if m.split('.')[0] == 'grpc' or m.endswith('_grpc') or 'link.client' in m]\n"
         "sys.exit(', '.join(bad) or 0)\n"
     )

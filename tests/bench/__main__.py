@@ -21,7 +21,7 @@ find_code()
 from figures import TABLE_HEAD, Figure, Stopped  # noqa: E402
 from settings import Settings, progress  # noqa: E402
 
-from poolwarden_lab import netns  # noqa: E402
+from poolwarden_lab.processes import network  # noqa: E402
 
 # name -> (module, what it measures, roughly how long 30 rounds take)
 BENCHES = {
@@ -88,14 +88,14 @@ def _count(text: str) -> int:
 def _enter() -> str:
     """Go on inside namespaces, by this very command; or the reason why not. As `netns.enter`, which takes a module."""
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    if netns.entered():
+    if network.entered():
         return ""
-    reason = netns.refusal()
+    reason = network.refusal()
     if reason:
         return reason
-    os.environ[netns.MARKER] = "yes"
+    os.environ[network.MARKER] = "yes"
     words = [sys.executable, str(Path(__file__).parent), *sys.argv[1:]]
-    return os.execvp("unshare", ["unshare", *netns.flags(), *words])
+    return os.execvp("unshare", ["unshare", *network.flags(), *words])
 
 
 def _pythons(python36: Path) -> dict[str, str]:

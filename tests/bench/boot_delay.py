@@ -21,8 +21,8 @@ from figures import Figure, reproduce
 from settings import Settings, progress
 from worlds import Stage, stage
 
-from poolwarden_lab.host import WRAPPER
-from poolwarden_lab.world import Machine
+from poolwarden_lab.processes.host import WRAPPER
+from poolwarden_lab.processes.lab import Machine
 
 NAME = "boot"
 HOSTS = 3

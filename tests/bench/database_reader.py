@@ -35,7 +35,7 @@ _FILL = "<row ref='OpaqueRef:d{n}' uuid='vdi-{n}' name__label='disk%.of%.a%.virt
 _READ = """
 import json, os, sys, time
 sys.path.insert(0, sys.argv[1])
-from poolwarden_agent.dom0 import statedb
+from poolwarden_agent.dom0.xapi import database as statedb
 def kb(name):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(name + ":"))

@@ -26,13 +26,13 @@ from figures import Figure, Stopped, reproduce
 from played import PROBE_LIMIT_S, PlayedAgent, Scene, mono_ms, uuid
 from settings import Settings, progress
 
-from poolwarden_lab import certificates, configuration
-from poolwarden_lab.bmc import Bmc
-from poolwarden_lab.lab_policy import headline, policy_settings
-from poolwarden_lab.netns import COLLECTOR, Loopback
-from poolwarden_lab.operator_link import OperatorLink, wait_healthy
-from poolwarden_lab.places import Places, base_environment, code_path, make_places
-from poolwarden_lab.program import Program
+from poolwarden_lab.processes import certificates, configuration
+from poolwarden_lab.processes.bmc.board import Bmc
+from poolwarden_lab.processes.lab_policy import headline, policy_settings
+from poolwarden_lab.processes.network import COLLECTOR, Loopback
+from poolwarden_lab.processes.operator_link import OperatorLink, wait_healthy
+from poolwarden_lab.processes.places import Places, base_environment, code_path, make_places
+from poolwarden_lab.processes.supervisor import Program
 
 NAME = "decision"
 HOSTS = 64

@@ -23,7 +23,7 @@ from watch import Seen, Watch
 from worlds import Stage, stage
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_lab.operator_link import Entry
+from poolwarden_lab.processes.operator_link import Entry
 
 NAME = "power"
 HOSTS = 3

@@ -15,8 +15,8 @@ from settings import Settings, progress
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_lab.simulation.world import Simulation
 from poolwarden_lab.story import simulate
+from poolwarden_lab.virtual.world.pool import Simulation
 
 NAME = "simulation"
 SIZES = (3, 16, 64)

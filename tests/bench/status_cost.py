@@ -20,7 +20,7 @@ from figures import Figure, reproduce
 from settings import Settings
 from worlds import stage
 
-from poolwarden_lab.places import base_environment, code_path
+from poolwarden_lab.processes.places import base_environment, code_path
 
 NAME = "status"
 HOSTS = 3

@@ -1,9 +1,9 @@
 """Lab worlds for measuring: the shipped agents and collector, real time, real sockets, a real journal.
 
-What differs from production is what `poolwarden_lab.lab_policy` shortens, and the cool-down of a pool, which is over at
-once so that rounds can follow each other. Neither lies between a loss of power and the promote order. Everything
-below runs in the namespaces that `__main__` has entered; where they are refused power loss is not silence, and every
-figure of a world says so.
+What differs from production is what `poolwarden_lab.processes.lab_policy` shortens, and the cool-down of a pool, which
+is over at once so that rounds can follow each other. Neither lies between a loss of power and the promote order.
+Everything below runs in the namespaces that `__main__` has entered; where they are refused power loss is not silence,
+and every figure of a world says so.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_lab.feed import Feed
-from poolwarden_lab.operator_link import OperatorLink, wait_healthy
-from poolwarden_lab.world import World, WorldSettings
+from poolwarden_lab.demo.feed import Feed
+from poolwarden_lab.processes.lab import World, WorldSettings
+from poolwarden_lab.processes.operator_link import OperatorLink, wait_healthy
 
 HEALTHY_LIMIT_S = 180.0
 COOLDOWN_MS = 1_000

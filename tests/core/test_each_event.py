@@ -32,7 +32,7 @@ from poolwarden_collector.core.decision import database_age, unheard_members
 from poolwarden_collector.core.decision.kill_forecast import Kill
 from poolwarden_collector.core.decision.questions import ground_of
 from poolwarden_collector.core.devices import device_binding
-from poolwarden_collector.core.evidence import configured_master, journal_gap, verdict
+from poolwarden_collector.core.evidence import journal_gap, verdict
 from poolwarden_collector.core.evidence.signs import signs
 from poolwarden_collector.core.evidence.verdict import OwnProbe, Verdict, Witness
 from poolwarden_collector.core.followups import lost_vms, power_switch
@@ -49,6 +49,7 @@ from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.operator import answers as approval
 from poolwarden_collector.core.operator import commands
 from poolwarden_collector.core.recovery import (
+    adopt_master,
     master_restart,
     master_vanished,
     member_repair,
@@ -371,7 +372,7 @@ def test_what_was_just_written_may_have_changed_the_verdict_for_what_comes_after
                 d.note(Kind.POOL_NAMED, "this pool's name is lab", name="lab")
 
         with monkeypatch.context() as patch:
-            patch.setattr(configured_master, "adopt", adopts)
+            patch.setattr(adopt_master, "adopt", adopts)
             patch.setattr(master_vanished, "succeed", lambda d, verdict: told.append(verdict))
             patch.setattr(engine, "judge", lambda signs: Verdict.TWO_MASTERS)
             engine._act(after(h, both()), Verdict.HEALTHY)
@@ -430,8 +431,8 @@ def test_a_host_that_may_be_promoted_is_given_nothing_that_it_is_owed(g: Guarded
 def test_a_yes_about_unheard_hosts_covers_the_vms_of_those_alone_whose_vms_were_all_named(
     g: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unheard_members.stakes, "vms", lambda d, host: (f"vm-{host[:8]}",))
-    monkeypatch.setattr(unheard_members.stakes, "names_all", lambda d, host: host == uuid(2))
+    monkeypatch.setattr(unheard_members.fencing_stakes, "vms", lambda d, host: (f"vm-{host[:8]}",))
+    monkeypatch.setattr(unheard_members.fencing_stakes, "names_all", lambda d, host: host == uuid(2))
     d = after(g, record(asked=replace(g.pool.record.asked, open=None)))
     assert unheard_members.named_vms(d, (uuid(2), uuid(3))) == ("vm-00000002",)
     other = after(g, yes_to(question(Ask.RESTART, uuid(1), "vm-7", ())))  # of VMs that a question without hosts names

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from poolwarden_lab.simulation.points import Point
 from poolwarden_lab.story import play
 from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import read_text
+from poolwarden_lab.virtual.collector.points import Point
 
 STORIES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))
 FIRST_POINTS = 60

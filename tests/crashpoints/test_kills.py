@@ -1,8 +1,8 @@
 """Kill -9 at every point: of the collector at each journal commit and effect, of an agent at each step of an order.
 
 Every run must end like the one without a kill: one failover, one promote call, one master, everybody attached, no
-invariant broken, no VM lost. Points are enumerated by running the story (see poolwarden_lab.simulation.crashes), in a
-process of its own because it forks at each of them.
+invariant broken, no VM lost. Points are enumerated by running the story (see poolwarden_lab.virtual.checks.crashes), in
+a process of its own because it forks at each of them.
 """
 
 import json
@@ -21,7 +21,7 @@ EACH = [pytest.param(name, marks=[] if name == "return" else [pytest.mark.long])
 
 
 def survey(story: str, victim: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "poolwarden_lab.simulation.crashes", story, victim]
+    command = [sys.executable, "-m", "poolwarden_lab.virtual.checks.crashes", story, victim]
     path = ":".join(str(ROOT / part) for part in ("protos", "agent", "collector", "lab"))
     done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout, done.stderr

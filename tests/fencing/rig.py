@@ -16,8 +16,8 @@ from poolwarden_collector.core.model.effects import PowerOff, PowerOn, ReadPower
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_collector.shell.fencing.fencer import Fencer
-from poolwarden_lab import bmc_fronts, chassis
-from poolwarden_lab.bmc import Bmc
+from poolwarden_lab.processes.bmc import chassis, fronts
+from poolwarden_lab.processes.bmc.board import Bmc
 
 POOL, HOST = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
 SYSTEM = "a1234567-89ab-cdef-a123-456789abcdef"
@@ -59,8 +59,8 @@ class Peer:
         listener = socket.create_server(("127.0.0.1", 0))
         await self.board.start(listener)
         board = ("127.0.0.1", listener.getsockname()[1])
-        self.front = bmc_fronts.Front("h1", "127.0.0.1", free_port(self.kind), board, self.system)
-        command = await asyncio.to_thread(bmc_fronts.command, self.kind, self.front, self._home)
+        self.front = fronts.Front("h1", "127.0.0.1", free_port(self.kind), board, self.system)
+        command = await asyncio.to_thread(fronts.command, self.kind, self.front, self._home)
         log = (self._home / "log").open("wb")
         with log:
             self._program = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, stdin=-3)
@@ -96,8 +96,8 @@ class Peer:
 
     def device(self, limit_ms: int = 20_000, **changes: str) -> Fence:
         """The device block for it, with these parameters changed."""
-        given = {**bmc_fronts.parameters(self.kind, self.front), "password": chassis.PASSWORD, **changes}
-        return Fence(HOST, bmc_fronts.agent(self.kind), "bmc", 1, limit_ms, given)
+        given = {**fronts.parameters(self.kind, self.front), "password": chassis.PASSWORD, **changes}
+        return Fence(HOST, fronts.agent(self.kind), "bmc", 1, limit_ms, given)
 
 
 class Ears:

@@ -11,7 +11,7 @@ from poolwarden_agent.core.fence_order import stdin_of
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_collector.shell.fencing.agent_run import AgentRun
 from poolwarden_collector.shell.fencing.device_identity import _lines, ask
-from poolwarden_lab import chassis
+from poolwarden_lab.processes.bmc import chassis
 
 from .rig import Peer, running
 

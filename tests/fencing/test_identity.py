@@ -11,7 +11,7 @@ from tests.core.pool import Guarded
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, Trouble
 from poolwarden_collector.shell.config.fence_blocks import Fence
-from poolwarden_lab import bmc_fronts, chassis
+from poolwarden_lab.processes.bmc import chassis, fronts
 
 from .rig import SYSTEM, Ears, running
 
@@ -70,7 +70,7 @@ async def test_what_is_wrong_with_a_bmc_is_told_apart(kind: str, fault: str, tmp
 @pytest.mark.needs("fence_dummy")
 async def test_the_agent_that_lies_proves_nothing_even_where_it_is_let_in(tmp_path: Path) -> None:
     """fence_dummy says OFF of a machine that it has never seen; it cannot say which one, and never reads ON."""
-    agent = bmc_fronts.program("fence_dummy")
+    agent = fronts.program("fence_dummy")
     assert agent is not None
     liar = Fence("h", agent, "bmc", 1, 10_000, {"type": "file", "status_file": str(tmp_path / "none")})
     ears = Ears(liar)

@@ -19,8 +19,8 @@ from shell.rig import write_config
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.shell.config.config import ConfigError, load
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
-from poolwarden_lab import bmc, chassis
-from poolwarden_lab.bmc import BmcFault
+from poolwarden_lab.processes.bmc import board, chassis
+from poolwarden_lab.processes.bmc.board import BmcFault
 
 from .rig import HOST, POOL, Ears, free_port, running
 from .rig import until as awaited
@@ -115,7 +115,7 @@ async def test_a_lying_bmc_is_believed_by_its_agent(tmp_path: Path, kind: str) -
 
 @both
 async def test_slow_firmware_is_slow_and_right(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bmc, "SLOW_S", 0.5)
+    monkeypatch.setattr(board, "SLOW_S", 0.5)
     async with running(kind, tmp_path) as peer:
         peer.board.faults.add(BmcFault.SLOW)
         ears = Ears(peer.device())
@@ -140,9 +140,9 @@ async def test_an_off_that_was_cut_off_lands_later(tmp_path: Path, kind: str) ->
 COLLECTOR = """
 import asyncio, json, sys, time
 from pathlib import Path
-from poolwarden_collector.core.orders import PowerOff
-from poolwarden_collector.shell.fence_config import Fence
-from poolwarden_collector.shell.fencer import Fencer
+from poolwarden_collector.core.model.effects import PowerOff
+from poolwarden_collector.shell.config.fence_blocks import Fence
+from poolwarden_collector.shell.fencing.fencer import Fencer
 async def main():
     device = Fence("h", Path(sys.argv[1]), "bmc", 1, 20_000, json.loads(sys.stdin.read()))
     fencer = Fencer((device,), lambda pool, event: print(event, flush=True), lambda: time.monotonic_ns() // 1_000_000)
@@ -190,7 +190,7 @@ async def test_a_chassis_without_this_system_is_no_power_reading(tmp_path: Path)
 async def test_the_password_is_on_no_command_line_of_ours(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bmc, "SLOW_S", 0.7)
+    monkeypatch.setattr(board, "SLOW_S", 0.7)
     async with running(kind, tmp_path) as peer:
         peer.board.faults.add(BmcFault.SLOW)
         ears = Ears(peer.device())

@@ -9,7 +9,7 @@ import pytest
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.shell.fencing import setup
-from poolwarden_lab import chassis
+from poolwarden_lab.processes.bmc import chassis
 
 from .rig import SYSTEM, Peer, running
 

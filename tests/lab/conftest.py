@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lab_rig import Lab, lab_environment, left_behind
 
-from poolwarden_lab import netns
+from poolwarden_lab.processes import network
 
 _numbers = itertools.count()
 
@@ -36,8 +36,8 @@ def inside() -> Callable[[str], Any]:
 
     def run(code: str) -> Any:
         done = subprocess.run(
-            ["unshare", *netns.flags(), sys.executable, "-c", textwrap.dedent(code)],
-            env={**lab_environment(), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", netns.MARKER: "yes"},
+            ["unshare", *network.flags(), sys.executable, "-c", textwrap.dedent(code)],
+            env={**lab_environment(), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", network.MARKER: "yes"},
             capture_output=True,
             text=True,
             timeout=60,

@@ -13,8 +13,8 @@ import grpc
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as pb_grpc
-from poolwarden_lab.control import ask
-from poolwarden_lab.places import base_environment, code_path
+from poolwarden_lab.processes.control import ask
+from poolwarden_lab.processes.places import base_environment, code_path
 
 LAB = [sys.executable, "-m", "poolwarden_lab"]
 CLI = [sys.executable, "-m", "poolwarden_collector.cli.main"]
@@ -121,5 +121,5 @@ class Lab:
 
     def view(self, *addresses: str) -> list[dict[str, Any]]:
         """What a stock XenAPI client sees at these addresses."""
-        words = ("exec", "collector", "--", sys.executable, "-m", "poolwarden_lab.xenapi_view", *addresses)
+        words = ("exec", "collector", "--", sys.executable, "-m", "poolwarden_lab.processes.xenapi_view", *addresses)
         return [json.loads(line) for line in self.lab(*words).stdout.splitlines()]

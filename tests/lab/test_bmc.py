@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import poolwarden_lab
-from poolwarden_lab.bmc import Bmc, BmcFault
+from poolwarden_lab.processes.bmc.board import Bmc, BmcFault
 
-AGENT = str(Path(poolwarden_lab.__file__).with_name("fence_lab.py"))
+AGENT = str(Path(poolwarden_lab.__file__).with_name("processes") / "fence_lab.py")
 Fence = Callable[..., Awaitable[tuple[int, str, str]]]
 
 

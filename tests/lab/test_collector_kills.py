@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from poolwarden_lab.control import LabError
+from poolwarden_lab.processes.control import LabError
 
 pytestmark = pytest.mark.needs("namespaces", "ip")
 

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from poolwarden_lab.control import ControlServer, LabError, ask
-from poolwarden_lab.faults import FAULTS, UnknownFault, inflict
-from poolwarden_lab.webhook import Delivery, Webhook
+from poolwarden_lab.processes.control import ControlServer, LabError, ask
+from poolwarden_lab.processes.faults import FAULTS, UnknownFault, inflict
+from poolwarden_lab.processes.webhook import Delivery, Webhook
 
 ASK = (
-    "import json, sys; from pathlib import Path; from poolwarden_lab.control import ask; "
+    "import json, sys; from pathlib import Path; from poolwarden_lab.processes.control import ask; "
     "sys.exit(ask(Path(sys.argv[1]), json.loads(sys.argv[2]), streams=True, timeout_s=None)['code'])"
 )
 

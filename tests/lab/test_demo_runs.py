@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lab_rig import LAB, lab_environment, left_behind
 
-from poolwarden_lab.stories import STORIES
+from poolwarden_lab.demo.stories import STORIES
 
 pytestmark = [pytest.mark.needs("namespaces", "ip", "nft"), pytest.mark.demo_runs]
 AT_A_TIME = 3

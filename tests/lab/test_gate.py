@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lab_rig import Lab
 
-from poolwarden_lab.host import DROP_IN, WRAPPER
+from poolwarden_lab.processes.host import DROP_IN, WRAPPER
 
 pytestmark = pytest.mark.needs("namespaces", "ip", "nft")
 ROOT = Path(__file__).resolve().parents[2]

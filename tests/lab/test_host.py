@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from poolwarden_lab.host import HostSettings, SimulatedHost
-from poolwarden_lab.netns import Loopback
-from poolwarden_lab.places import base_environment, code_path
+from poolwarden_lab.processes.host import HostSettings, SimulatedHost
+from poolwarden_lab.processes.network import Loopback
+from poolwarden_lab.processes.places import base_environment, code_path
 from poolwarden_lab.xapi.trees import VmSpec, make_pool_disks
 
 

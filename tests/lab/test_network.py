@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from poolwarden_lab import netns
+from poolwarden_lab.processes import network as netns
 
 PRELUDE = """
 import json, os, socket, subprocess, sys, time
-from poolwarden_lab.netns import Namespaces, NetworkError
+from poolwarden_lab.processes.network import Namespaces, NetworkError
 network = Namespaces(2)
 def say(value): print(json.dumps(value))
 def connect(node, address, port, limit=0.7):

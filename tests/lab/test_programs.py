@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from poolwarden.v1 import operator_pb2 as api
-from poolwarden_lab.configuration import collector_config, write_fence_agent
-from poolwarden_lab.lab_policy import SHORTENED, headline, policy_settings
-from poolwarden_lab.operator_link import Entry, unready
-from poolwarden_lab.places import PlaceError, make_places
-from poolwarden_lab.program import Program
-from poolwarden_lab.stories import STORIES, judge, phases
-from poolwarden_lab.webhook import Webhook
+from poolwarden_lab.demo.stories import STORIES, judge, phases
+from poolwarden_lab.processes.configuration import collector_config, write_fence_agent
+from poolwarden_lab.processes.lab_policy import SHORTENED, headline, policy_settings
+from poolwarden_lab.processes.operator_link import Entry, unready
+from poolwarden_lab.processes.places import PlaceError, make_places
+from poolwarden_lab.processes.supervisor import Program
+from poolwarden_lab.processes.webhook import Webhook
 
 
 def program(tmp_path: Path, code: str, **more: object) -> Program:
@@ -187,8 +187,8 @@ class TestPolicy:
     def test_the_configuration_that_is_written_is_accepted(self, tmp_path):
         from poolwarden_collector.core.model.policy import Policy
         from poolwarden_collector.shell.config.config import load
-        from poolwarden_lab import certificates
-        from poolwarden_lab.configuration import FenceEntry, lab_parameters
+        from poolwarden_lab.processes import certificates
+        from poolwarden_lab.processes.configuration import FenceEntry, lab_parameters
 
         host = "5c0b3b4e-0001-4f5e-9d1c-2f4f0a7f6a10"
         issued = certificates.issue(tmp_path / "tls", [host], "10.99.0.2")

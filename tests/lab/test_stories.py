@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from lab_rig import LAB, lab_environment, left_behind
 
-from poolwarden_lab import bmc_fronts, chassis
-from poolwarden_lab.stories import STORIES
+from poolwarden_lab.demo.stories import STORIES
+from poolwarden_lab.processes.bmc import chassis, fronts
 
 pytestmark = [pytest.mark.needs("namespaces", "ip", "nft"), pytest.mark.long]
 FACTOR = "20"
@@ -60,7 +60,7 @@ def played(tmp_path_factory):
             runs[name] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x{number}"), "--fault", name)
         runs["spoiled"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x99"), *SPOILED)
         runs["https-only"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x97"), *CLOSED_80)
-        if not bmc_fronts.lacking("ipmi"):
+        if not fronts.lacking("ipmi"):
             keep = ("--keep", str(tmp_path_factory.mktemp("kept") / "by-members"))
             runs["by-members"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x98"), *BY_MEMBERS, *keep)
         yield lambda name: runs[name].result()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from poolwarden_lab.simulation.invariants import InvariantBroken
-from poolwarden_lab.simulation.world import Simulation
 from poolwarden_lab.story import play
 from poolwarden_lab.story.text import read_text
+from poolwarden_lab.virtual.checks.invariants import InvariantBroken
+from poolwarden_lab.virtual.world.pool import Simulation
 from poolwarden_lab.xapi.actions import Event
 
 BEFORE = ("log", "chassis", "one", "mute")  # words that stand before `start`

@@ -163,9 +163,9 @@ def test_what_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
 WRITER = """
     import sys
     from pathlib import Path
-    from poolwarden_collector.core.journal import Entry, Kind
-    from poolwarden_collector.core.orders import AlertRaised
-    from poolwarden_collector.shell.journal import Journal
+    from poolwarden_collector.core.model.entries import Entry, Kind
+    from poolwarden_collector.core.model.effects import AlertRaised
+    from poolwarden_collector.shell.store.journal import Journal
     journal = Journal(Path(sys.argv[1]), "c", ("log",))
     journal.begin_epoch()
     for n in range(1, 100_000):
@@ -204,9 +204,9 @@ def test_a_full_disk_is_an_error_without_a_trace_and_ends_with_it(tmp_path: Path
     script = """
         import resource, sys
         from pathlib import Path
-        from poolwarden_collector.core.journal import Entry, Kind
-        from poolwarden_collector.core.orders import AlertRaised
-        from poolwarden_collector.shell.journal import Journal, JournalError
+        from poolwarden_collector.core.model.entries import Entry, Kind
+        from poolwarden_collector.core.model.effects import AlertRaised
+        from poolwarden_collector.shell.store.journal import Journal, JournalError
         journal = Journal(Path(sys.argv[1]), "c", ("log",))
         journal.begin_epoch()
         def commit(n):

@@ -335,8 +335,8 @@ def test_a_checkpoint_that_breaks_off_anywhere_loses_nothing(memory: Path) -> No
 FULL = """
     import sys
     from pathlib import Path
-    from poolwarden_collector.core.journal import Entry, Kind
-    from poolwarden_collector.shell.journal import Journal, JournalError
+    from poolwarden_collector.core.model.entries import Entry, Kind
+    from poolwarden_collector.shell.store.journal import Journal, JournalError
     where = Path(sys.argv[1])
     journal = Journal(where)
     journal.begin_epoch()
@@ -357,7 +357,7 @@ FULL = """
 READ_ONLY = """
     import subprocess, sys
     from pathlib import Path
-    from poolwarden_collector.shell.journal import Journal, JournalError
+    from poolwarden_collector.shell.store.journal import Journal, JournalError
     where = Path(sys.argv[1])
     Journal(where).close()
     subprocess.run(["mount", "-o", "remount,ro", str(where)], check=True)

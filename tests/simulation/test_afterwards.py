@@ -3,7 +3,7 @@
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.alert_book import settling
-from poolwarden_lab.simulation.world import QUIET_MS, Simulation
+from poolwarden_lab.virtual.world.pool import QUIET_MS, Simulation
 from poolwarden_lab.xapi.trees import VmSpec
 
 VMS = (VmSpec("web", 0), VmSpec("db", 0), VmSpec("near", 0, storage="local"), VmSpec("files", 1))

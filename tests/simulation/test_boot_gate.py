@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.pool import Simulation
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 
 

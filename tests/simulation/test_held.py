@@ -3,8 +3,8 @@
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.world import QUIET_MS, Simulation
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.pool import QUIET_MS, Simulation
 from poolwarden_lab.xapi.database import write_local
 from poolwarden_lab.xapi.trees import VmSpec
 

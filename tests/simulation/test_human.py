@@ -1,8 +1,8 @@
 """Stories in which a person decides: the BMC died with its host, or nobody has a device."""
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.pool import Simulation
 
 
 def blocked() -> Simulation:

@@ -12,10 +12,10 @@ from poolwarden_collector.core.devices.power_view import counting
 from poolwarden_collector.core.evidence import proof
 from poolwarden_collector.core.failover import last_look, promotion
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.invariants import InvariantBroken
-from poolwarden_lab.simulation.ledger import Ledger
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.checks.invariants import InvariantBroken
+from poolwarden_lab.virtual.collector.ledger import Ledger
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.pool import Simulation
 from poolwarden_lab.xapi.actions import Answer
 
 BETWEEN_THE_READINGS_MS = 3_200
@@ -112,7 +112,7 @@ def test_an_effect_before_its_record_is_noticed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Ledger, "commit", forgets)
     sim = power_loss()
     assert sim.promote_calls() == [] and sim.shell is not None and sim.shell.refused_commits > 0
-    monkeypatch.setattr("poolwarden_lab.simulation.shell.SimShell._commit", lambda *_: True)
+    monkeypatch.setattr("poolwarden_lab.virtual.collector.shell.SimShell._commit", lambda *_: True)
     with pytest.raises(InvariantBroken, match="I6 "):
         power_loss()
 

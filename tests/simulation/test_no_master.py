@@ -1,7 +1,7 @@
 """xapi itself can leave a pool without any master; then every host's word together is what a successor may rest on."""
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.pool import Simulation
 
 
 def yielded() -> Simulation:

@@ -7,8 +7,8 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.pool import Simulation
 
 
 def promote(sim: Simulation, i: int) -> pb.Order:

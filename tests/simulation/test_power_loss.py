@@ -4,7 +4,7 @@ import pytest
 
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.pool import Simulation
 
 STEPS = [
     Kind.DECIDED,

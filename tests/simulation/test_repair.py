@@ -1,7 +1,7 @@
 """Stories in which the master's machine is fine and its xapi is not: it is restarted, and nobody is promoted."""
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.pool import Simulation
 
 UNTIL_FLUSHED_MS = 700_000  # a master's own file follows its memory by up to five minutes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.pool import Simulation
 from poolwarden_lab.xapi.trees import VmSpec
 
 DONE, FAILED, REFUSED = pb.OrderResult.DONE, pb.OrderResult.FAILED, pb.OrderResult.REFUSED

@@ -2,8 +2,8 @@
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.world import QUIET_MS, Simulation
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.pool import QUIET_MS, Simulation
 
 SHOOTS = Policy(quiet_time=QUIET_MS, auto_fence_running=True)
 

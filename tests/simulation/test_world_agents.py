@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.slot import SlotFault
-from poolwarden_lab.simulation.world import PoolSpec, Simulation, World
+from poolwarden_lab.virtual.agent.slot import SlotFault
+from poolwarden_lab.virtual.world.pool import PoolSpec, Simulation, World
 
 
 def begun(hosts: int = 3) -> Simulation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.pool import Simulation
 
 SHOOTS = Policy(quiet_time=3_000, auto_fence_running=True, patience=20_000)
 

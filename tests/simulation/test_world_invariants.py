@@ -9,8 +9,8 @@ import pytest
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_lab.simulation.invariants import InvariantBroken
-from poolwarden_lab.simulation.world import PoolSpec, Simulation, World
+from poolwarden_lab.virtual.checks.invariants import InvariantBroken
+from poolwarden_lab.virtual.world.pool import PoolSpec, Simulation, World
 from poolwarden_lab.xapi.database import RESTORE_DB, STATE_DB
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.trees import VmSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.ground import NoSuchThing
-from poolwarden_lab.simulation.world import Simulation
+from poolwarden_lab.virtual.world.ground import NoSuchThing
+from poolwarden_lab.virtual.world.pool import Simulation
 from poolwarden_lab.xapi.trees import VmSpec
 
 

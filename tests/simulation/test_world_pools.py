@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_lab.simulation.world import PoolSpec, World
+from poolwarden_lab.virtual.world.pool import PoolSpec, World
 from poolwarden_lab.xapi.trees import VmSpec
 
 SITE = Policy(quiet_time=3_000, storm_pools=1, storm_percent=20)

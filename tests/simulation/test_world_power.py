@@ -6,8 +6,8 @@ import pytest
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.world import PoolSpec, World
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.pool import PoolSpec, World
 from poolwarden_lab.xapi.trees import VmSpec
 
 SHOOTS = Policy(quiet_time=3_000, auto_fence_running=True, patience=20_000)

@@ -472,7 +472,7 @@ class HostSide(object):
         if len(wanted.targets) > MOST_TARGETS:
             text = "%d targets are more than %d" % (len(wanted.targets), MOST_TARGETS)
             return self._refusal(work.order, "precondition", text)
-        until, watches = self.port.mono_ms() + PROBES_LIMIT_MS, []  # type: int, List[judge.Watch]
+        until, watches = self.port.mono_ms() + PROBES_LIMIT_MS, []  # type: int, List[probe_rules.Watch]
         for target in wanted.targets:
             if self.port.mono_ms() < until:
                 again = any(watch.address == target.address for watch in watches)

@@ -33,7 +33,7 @@ from poolwarden_collector.core.report.status import status
 from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
-from poolwarden_lab.simulation.network import COLLECTOR
+from poolwarden_lab.virtual.world.network import COLLECTOR
 
 if TYPE_CHECKING:
     from poolwarden_lab.story.stage import Stage

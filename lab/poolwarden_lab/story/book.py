@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_lab.simulation.ledger import Commit
+from poolwarden_lab.virtual.collector.ledger import Commit
 from poolwarden_lab.xapi.virtual import LogEntry
 
 BODIES = "bodies"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from poolwarden_lab.simulation.bmc import BmcMode
-from poolwarden_lab.simulation.guarded import GuardedPool
-from poolwarden_lab.simulation.slot import SlotFault
 from poolwarden_lab.story.grammar import Cast, Lexicon
 from poolwarden_lab.story.stage import Stage, StoryFailed
+from poolwarden_lab.virtual.agent.slot import SlotFault
+from poolwarden_lab.virtual.world.bmc import BmcMode
+from poolwarden_lab.virtual.world.guarded import GuardedPool
 
 NETWORK = Lexicon("command", "Network")
 DEVICES = Lexicon("command", "Fence devices")

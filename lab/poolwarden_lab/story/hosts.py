@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from poolwarden_lab.simulation.agent import RESTART_MS
-from poolwarden_lab.simulation.slot import SlotFault
 from poolwarden_lab.story.grammar import Lexicon
 from poolwarden_lab.story.stage import Stage
+from poolwarden_lab.virtual.agent.agent import RESTART_MS
+from poolwarden_lab.virtual.agent.slot import SlotFault
 
 HOSTS = Lexicon("command", "Hosts")
 XAPI = Lexicon("command", "xapi and its disk")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from poolwarden_lab.simulation.ledger import Commit
-    from poolwarden_lab.simulation.world import World
+    from poolwarden_lab.virtual.collector.ledger import Commit
+    from poolwarden_lab.virtual.world.pool import World
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.points import Point
 from poolwarden_lab.story.grammar import Lexicon
 from poolwarden_lab.story.signs import Query
 from poolwarden_lab.story.stage import Stage
+from poolwarden_lab.virtual.collector.points import Point
 
 MOMENTS = Lexicon("moment", "Moments")
 

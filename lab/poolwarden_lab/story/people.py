@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.operator import commands
-from poolwarden_lab.simulation.network import COLLECTOR
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, nearest
 from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import duration
+from poolwarden_lab.virtual.world.network import COLLECTOR
 
 OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")

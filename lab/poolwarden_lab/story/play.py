@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from poolwarden_lab.simulation.ground import NoSuchThing
-from poolwarden_lab.simulation.invariants import InvariantBroken
 from poolwarden_lab.story import faults, hosts, moments, people, settings, waits
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
 from poolwarden_lab.story.signs import Query, read_query
 from poolwarden_lab.story.stage import Stage, StoryFailed
 from poolwarden_lab.story.text import GOLDEN, Line, Script, StoryError, duration, words
+from poolwarden_lab.virtual.checks.invariants import InvariantBroken
+from poolwarden_lab.virtual.world.ground import NoSuchThing
 
 AS_EXPECTED, DIFFERS, BROKEN, UNREADABLE = 0, 1, 2, 3
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 
 from poolwarden_collector.core.model.policy import Policy, PolicyError
-from poolwarden_lab.simulation.spec import PDU
 from poolwarden_lab.story.book import SOURCES
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, Unreadable, nearest
 from poolwarden_lab.story.stage import Draft, Stage
 from poolwarden_lab.story.text import duration
+from poolwarden_lab.virtual.world.spec import PDU
 from poolwarden_lab.xapi.trees import VmSpec
 
 MAX_HOSTS = 64

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_lab.simulation.guarded import GuardedPool
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
 from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import Word
+from poolwarden_lab.virtual.world.guarded import GuardedPool
 
 SIGNS = Lexicon("sign", "Signs")
 

@@ -20,16 +20,16 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.report.status import status
 from poolwarden_collector.shell.operators import replies as messages
-from poolwarden_lab.simulation.guarded import GuardedPool
-from poolwarden_lab.simulation.invariants import InvariantBroken
-from poolwarden_lab.simulation.ledger import Commit
-from poolwarden_lab.simulation.network import COLLECTOR
-from poolwarden_lab.simulation.points import Point
-from poolwarden_lab.simulation.spec import BMC, PoolSpec
-from poolwarden_lab.simulation.world import World
 from poolwarden_lab.story.book import Book, Names
 from poolwarden_lab.story.grammar import Cast
 from poolwarden_lab.story.mark import Mark, mark
+from poolwarden_lab.virtual.checks.invariants import InvariantBroken
+from poolwarden_lab.virtual.collector.ledger import Commit
+from poolwarden_lab.virtual.collector.points import Point
+from poolwarden_lab.virtual.world.guarded import GuardedPool
+from poolwarden_lab.virtual.world.network import COLLECTOR
+from poolwarden_lab.virtual.world.pool import World
+from poolwarden_lab.virtual.world.spec import BMC, PoolSpec
 from poolwarden_lab.xapi.trees import VmSpec
 
 STATUS_WIDTH = 400  # no line of it is wrapped

@@ -1,0 +1,1 @@
+"""The demo: one fault, played before the operator's eyes."""

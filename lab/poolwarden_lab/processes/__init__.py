@@ -1,0 +1,1 @@
+"""Real programs: collector, agents, simulated xapi and BMCs, in network namespaces."""

@@ -1,0 +1,1 @@
+"""BMC simulators: one board, its IPMI and Redfish fronts, a chassis."""

@@ -1,0 +1,1 @@
+"""The collector's shell in virtual time."""

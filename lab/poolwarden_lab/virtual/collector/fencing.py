@@ -1,0 +1,208 @@
+"""The fencer in virtual time: each effect is one run of a fence agent, answered by one event (shell/fencer.py).
+
+One run at a time per device; an ``off`` whose turn comes later than 5 s, or than its evidence lets it be begun, is not
+begun. One that is recalled is dropped or killed: it does nothing if it has not acted yet. A run that was begun goes on
+if the collector dies; its answer is lost then. A run that is cut off is uncertain: what it has asked the device for may
+still happen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.fencing.fencer import too_late
+from poolwarden_collector.shell.fencing.member_runs import Ended
+from poolwarden_lab.virtual.collector.by_members import ByMembers
+from poolwarden_lab.virtual.world.bmc import Run
+
+if TYPE_CHECKING:
+    from poolwarden_lab.virtual.collector.shell import SimShell
+
+DEFAULT_LIMIT_MS = 40_000
+Begin = Callable[[Run], bool]  # begins a run that will go so; False: it was not begun after all
+
+
+@dataclass(eq=False)
+class Off:
+    """A power-off under way."""
+
+    pool: PoolId
+    host: HostId
+    run_id: str
+    over: bool = False
+    begun: bool = False
+    recalled: bool = False
+    by_member: bool = False
+
+
+class SimFencer:
+    """The fence agents that one collector process has started."""
+
+    def __init__(self, shell: SimShell) -> None:
+        self._shell = shell
+        self._offs: list[Off] = []
+        self._waiting: dict[str, deque[Begin]] = {}  # a device is there while an agent of it runs
+        self._by_members = ByMembers(shell)
+
+    def _limit(self, device: str) -> int:
+        known = [each for devices in self._shell.settings.devices.values() for each in devices]
+        return next((each.hard_limit_ms for each in known if each.name == device), DEFAULT_LIMIT_MS)
+
+    def _turn(self, device: str, begin: Begin) -> None:
+        """Begin when the device is free."""
+        waiting = self._waiting.get(device)
+        if waiting is not None:
+            waiting.append(begin)
+            return
+        self._waiting[device] = deque()
+        self._begin(device, begin)
+
+    def _begin(self, device: str, begin: Begin) -> None:
+        run = self._shell.world.bmc(device).run(self._reached(device), self._limit(device))
+        began = begin(run)
+        self._shell.later(run.ends_ms if began else 0, lambda: self._next(device))
+
+    def _next(self, device: str) -> None:
+        waiting = self._waiting[device]
+        if waiting:
+            self._begin(device, waiting.popleft())
+        else:
+            del self._waiting[device]
+
+    def read_power(self, pool: PoolId, effect: effects.ReadPower) -> None:
+        """Read a device; answered by PowerRead."""
+        if effect.by is not None:
+            self._by_members.read(pool, effect)
+            return
+        self._turn(effect.device, lambda run: self._read(pool, effect, run))
+
+    def _read(self, pool: PoolId, effect: effects.ReadPower, run: Run) -> bool:
+        shell, world = self._shell, self._shell.world
+        began, bmc = world.now, world.bmc(effect.device)
+        found: list[PowerReading] = []
+
+        def read(power: Power, text: str, said: DeviceIdentity, trouble: Trouble) -> None:
+            asked, failed = said if effect.identify else None, text if trouble is not Trouble.NONE else ""
+            told = failed if effect.monitor else None
+            found.append(PowerReading(power, effect.device, began, world.now, text, asked, trouble, told))
+
+        def look() -> None:
+            reached = self._reached(effect.device)
+            read(*bmc.status(world.now, reached), bmc.identity(reached), bmc.trouble(reached))
+
+        if run.killed:
+            text = f"killed: no end within {run.ends_ms / 1000:g} s"
+            read(Power.UNKNOWN, text, DeviceIdentity(text=text), Trouble.HUNG)
+        else:
+            world.at(began + run.acts_ms, look)
+
+        def report() -> None:
+            reading = replace(found[0], ended_at=world.now, status_ms=run.ends_ms)
+            shell.take(pool, ev.PowerRead(effect.host, effect.run_id, reading))
+
+        shell.later(run.ends_ms, report)
+        return True
+
+    def _reached(self, device: str) -> bool:
+        return self._shell.world.reaches(self._shell, device)
+
+    def power_off(self, pool: PoolId, effect: effects.PowerOff) -> None:
+        """Switch a host off; answered by FenceEnded."""
+        self._switch(pool, effect)
+
+    def power_on(self, pool: PoolId, effect: effects.PowerOn) -> None:
+        """Switch a host on; answered by FenceEnded."""
+        self._switch(pool, effect)
+
+    def _switch(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn) -> None:
+        if effect.by is not None:
+            self._switch_by_member(pool, effect, "on" if isinstance(effect, effects.PowerOn) else "off")
+            return
+        asked = self._shell.world.now
+        off = Off(pool, effect.host, effect.run_id)
+        self._offs.append(off)
+        self._turn(effect.device, lambda run: self._off(off, effect, run, asked))
+
+    def _switch_by_member(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, action: str) -> None:
+        off = Off(pool, effect.host, effect.run_id, by_member=True)
+        self._offs.append(off)
+
+        def done(ended: Ended) -> None:
+            run = ended.run
+            self._end(off, run.code == 0, not run.started or run.code is not None, run.text, run.started)
+
+        self._by_members.run(pool, effect, action, done)
+
+    def heard(self, pool: PoolId, event: ev.Event) -> None:
+        """An event of this pool: a member's answer may be in it."""
+        self._by_members.heard(pool, event)
+
+    def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, asked: int) -> bool:
+        world, device = self._shell.world, effect.device
+        began, bmc = world.now, world.bmc(device)
+        if off.over:
+            return False
+        if late := too_late(effect, asked, began):
+            self._end(off, False, True, late, begun=False)
+            return False
+        found: list[tuple[bool, str]] = []
+        off.begun = True
+
+        def switch() -> None:
+            # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
+            if off.recalled:
+                return
+            if isinstance(effect, effects.PowerOn):
+                found.append(bmc.on(world.now, self._reached(device)))
+            else:
+                ours = self._shell.alive and not self._shell.frozen and not off.over
+                found.append(bmc.off(world.now, self._reached(device), world.now if ours else began))
+
+        world.at(began + run.acts_ms, switch)
+
+        def report() -> None:
+            if off.over:
+                return
+            if run.killed:
+                self._end(off, False, False, f"killed: no end within {run.ends_ms / 1000:g} s")
+            else:
+                self._end(off, found[0][0], True, found[0][1])
+
+        self._shell.later(run.ends_ms, report)
+        return True
+
+    def _end(self, off: Off, claim: bool, certain: bool, text: str, begun: bool = True) -> None:
+        if off.over:
+            return
+        off.over = True
+        self._offs.remove(off)
+        now = self._shell.world.now
+        self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
+
+    def recall(self, effect: effects.Recall) -> None:
+        """Drop or kill a power-off; one that a member runs ends there."""
+        for off in [each for each in self._offs if each.run_id == effect.run_id and not each.by_member]:
+            off.recalled = True
+            text = "recalled and killed while it ran" if off.begun else "recalled before it was begun"
+            self._offs.remove(off)
+            off.over = True
+            ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.world.now, off.begun)
+            self._shell.later(0, self._telling(off.pool, ended))
+
+    def cut_off(self, pool: PoolId = "") -> None:
+        """Kill every power-off (of this pool) that runs; none of them has a certain result any more."""
+        for off in [off for off in self._offs if pool in ("", off.pool)]:
+            self._offs.remove(off)
+            off.over = True
+            ended = ev.FenceEnded(off.host, off.run_id, False, False, "cut off by the collector", self._shell.world.now)
+            self._shell.later(0, self._telling(off.pool, ended))
+
+    def _telling(self, pool: PoolId, event: ev.Event) -> Callable[[], None]:
+        return lambda: self._shell.take(pool, event)

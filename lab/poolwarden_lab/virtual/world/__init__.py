@@ -1,0 +1,1 @@
+"""Pools in virtual time: machines, network, clock, and everything that stands in them."""
