@@ -1,15 +1,28 @@
-"""The map of the core names every module of it, and none that is not there."""
+"""The map names every package, and each file that it names is there."""
 
 import re
 
-from tests.project.tree import ROOT
+import pytest
+from tests.project.tree import ROOT, files, name_of
 
-CORE = ROOT / "collector/poolwarden_collector/core"
+TEXT = (ROOT / "docs/architecture.md").read_text()
+AREAS = (
+    "collector/poolwarden_collector/core",
+    "collector/poolwarden_collector/shell",
+    "agent/poolwarden_agent",
+    "lab/poolwarden_lab",
+)
 
 
-def test_the_map_of_the_core_is_whole() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
-    listed = re.findall(r"\b(\w+)\.py\b", text[text.index("## Reading the core") :])
-    there = {path.stem for path in CORE.glob("*.py")} - {"__init__"}
-    assert there - set(listed) == set(), "in no line of the map"
-    assert set(listed) - there - {"engine"} == set(), "in the map, and not there"
+@pytest.mark.parametrize("area", AREAS)
+def test_every_package_is_on_the_map(area: str) -> None:
+    there = {path.parent.name for path in (ROOT / area).glob("*/__init__.py")}
+    named = set(re.findall(r"`([a-z0-9_]+)`", TEXT))
+    assert there - named == set()
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    every = [f"/{name_of(path)}" for path in files()]
+    named = {name.rpartition(".../")[2] for name in re.findall(r"`([\w./]+\.(?:py|proto|md))`", TEXT)}
+    assert len(named) > 50
+    assert sorted(name for name in named if not any(path.endswith(f"/{name}") for path in every)) == []
