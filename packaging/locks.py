@@ -18,8 +18,9 @@ The agent's locks:
    hand, nothing is resolved, and the lock is installed with `--no-deps --only-binary=:all: --require-hashes`.
  * Only wheels, and only the wheel that a Python 3.6 on Linux x86_64 takes: one hash for each package.
 
-Theory of the versions: grpcio 1.48.2 and protobuf 3.19.6 are the last with wheels for CPython 3.6; pip 21.3.1 is the
-last for 3.6 and is needed at all because the bundled 18.1 does not know manylinux2014.
+Theory of the versions: grpcio 1.48.2 and protobuf 3.19.6 are the last with wheels for CPython 3.6; psutil 7.2.2 has one
+wheel for CPython 3.6 and all later ones (cp36-abi3), built for glibc 2.12; pip 21.3.1 is the last for 3.6 and is needed
+at all because the bundled 18.1 does not know manylinux2014.
 
 Run by `make locks` with a Python that has a current pip and pip-tools; it downloads some 40 MB.
 """
@@ -32,7 +33,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-RUNTIME = ("grpcio==1.48.2", "protobuf==3.19.6", "six==1.17.0", "XenAPI==26.21.1")
+RUNTIME = ("grpcio==1.48.2", "protobuf==3.19.6", "psutil==7.2.2", "six==1.17.0", "XenAPI==26.21.1")
 TEST = (
     "attrs==22.2.0",
     "importlib-metadata==4.8.3",

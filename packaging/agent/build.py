@@ -27,7 +27,10 @@ ROOT = HERE.parents[1]
 HOME = "opt/poolwarden"
 DISTRIBUTIONS = {"3.6": "xs8", "3.11": "xs9", "3.12": "el10"}
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64")
-UNWANTED = re.compile(r"(^|/)(tests?|__pycache__)/|\.(pth|pyi|proto|c|h)$|-nspkg|/RECORD$|/(WHEEL|top_level\.txt)$")
+UNWANTED = re.compile(
+    r"(^|/)(tests?|__pycache__)/|\.(pth|pyi|proto|c|h)$|-nspkg|/RECORD$|/(WHEEL|top_level\.txt)$"
+    r"|psutil/_ps(aix|bsd|osx|sunos|windows)\.py$"
+)
 LICENCES = re.compile(r"\.dist-info/(?:licenses/)?(LICENSE[^/]*|METADATA)$", re.IGNORECASE)
 # What is put where, with its mode; everything else is 0644.
 FILES = {

@@ -59,7 +59,11 @@ def test_it_owns_only_its_own_places(package: Path) -> None:
     ]
     assert "/opt/poolwarden/vendor/google/__init__.py" in files, "a regular `google` of dom0's would win"
     assert not [name for name in files if re.search(r"\.pth$|/tests?/", name)]
-    assert [name for name in files if re.search(r"poolwarden_agent/__pycache__/hostside\.cpython-36\.pyc$", name)]
+    assert "/opt/poolwarden/vendor/psutil/_psutil_linux.abi3.so" in files
+    assert not [name for name in files if re.search(r"psutil/_ps(windows|osx|bsd)", name)]
+    licences = {name.split("/")[-1] for name in files if name.startswith("/opt/poolwarden/licenses/")}
+    assert {"grpcio.LICENSE", "protobuf.METADATA", "psutil.LICENSE", "xenapi.METADATA"} <= licences
+    assert [name for name in files if re.search(r"poolwarden_agent/host/__pycache__/host_side\.cpython-36\.pyc$", name)]
 
 
 def test_secrets_and_state_are_not_for_everybody(package: Path) -> None:
