@@ -164,7 +164,7 @@ def test_paths_that_are_lost_are_remembered(tree):
 
 
 def test_swap_and_versions(tree):
-    tree.put("proc/meminfo", "MemTotal: 4000 kB\nSwapTotal: 1000 kB\nSwapFree: 250 kB\n")
+    tree.memory(SwapTotal=1000, SwapFree=250)
     tree.put("sys/hypervisor/version/major", "4\n")
     tree.put("sys/hypervisor/version/minor", "17\n")
     tree.put("sys/hypervisor/version/extra", ".5-3\n")

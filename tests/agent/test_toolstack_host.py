@@ -23,7 +23,7 @@ def host(tree):
     port.load_state()
     yield port
     for link in (tree.root / "proc").glob("[0-9]*"):
-        if os.readlink(str(link)).startswith("/proc/") and b"sleep" in (link / "cmdline").read_bytes():
+        if link.is_symlink() and b"sleep" in (link / "cmdline").read_bytes():
             os.kill(int(link.name), 9)
 
 
@@ -68,6 +68,9 @@ def test_a_storage_back_end_is_waited_for_and_never_killed(tree, host, monkeypat
 def test_processes_that_cannot_be_listed_are_not_none(tree, host):
     os.rename(tree.path("proc"), tree.path("gone"))
     assert toolstack.workers(tree.path("")) == ["?"]
+    os.mkdir(tree.path("proc"))
+    assert toolstack.workers(tree.path("")) == ["?"], "proc is not mounted"
+    os.rmdir(tree.path("proc"))
     os.rename(tree.path("gone"), tree.path("proc"))
 
 

@@ -45,7 +45,10 @@ class Tree(object):
         self.put("etc/hostname", "h1\n")
         self.put("etc/xensource/pool.conf", "slave:127.0.9.9")
         self.put("proc/sys/kernel/random/boot_id", str(uuid.uuid4()) + "\n")
-        self.put("proc/meminfo", "MemTotal: 4000 kB\nMemAvailable: 1000 kB\n")
+        self.memory(MemTotal=4000, MemAvailable=1000)
+        self.put("proc/1/stat", "1 (systemd) S 0" + " 1" * 48)
+        self.put("proc/1/cmdline", "/usr/lib/systemd/systemd\0--system\0")
+        self.put("proc/vmstat", "pswpin 0\npswpout 0\n")
         self.put("sys/class/dmi/id/product_uuid", "dmi-1\n")
         self.put("sys/class/dmi/id/product_serial", "serial-1\n")
         self.put("var/lib/xcp/state.db", database())
@@ -62,6 +65,12 @@ class Tree(object):
         temporary.chmod(mode)
         os.rename(str(temporary), str(target))
         return target
+
+    def memory(self, **kilobytes):
+        """A /proc/meminfo with these values, and with the others that every kernel of a dom0 tells."""
+        values = dict.fromkeys(["MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "Active", "Inactive"], 0)
+        values.update({"Shmem": 0, "SwapTotal": 0, "SwapFree": 0}, **kilobytes)
+        self.put("proc/meminfo", "".join("%s: %d kB\n" % pair for pair in values.items()))
 
     def text(self, path):
         return (self.root / path).read_text()

@@ -100,9 +100,16 @@ def _processes(pid: int) -> list[dict[str, Any]]:
         status = dict(
             line.split(":\t", 1) for line in Path(f"/proc/{each}/status").read_text().splitlines() if ":\t" in line
         )
-        grpc = "cygrpc" in Path(f"/proc/{each}/maps").read_text()
+        maps = Path(f"/proc/{each}/maps").read_text()
         user = {"uid": int(status["Uid"].split()[0]), "groups": status.get("Groups", "").split()}
-        found.append({**user, "grpc": grpc, "python": Path(f"/proc/{each}/exe").readlink().name})
+        found.append(
+            {
+                **user,
+                "grpc": "cygrpc" in maps,
+                "psutil": "/vendor/psutil/" in maps,
+                "python": Path(f"/proc/{each}/exe").readlink().name,
+            }
+        )
     return found
 
 

@@ -96,6 +96,10 @@ def test_grpc_never_lives_in_the_process_that_is_root(life: dict[str, Any]) -> N
     assert link_side["uid"] != 0 and link_side["grpc"] and link_side["groups"] == []
 
 
+def test_the_packages_own_psutil_reads_the_host_and_lives_in_no_other_process(life: dict[str, Any]) -> None:
+    assert [process["psutil"] for process in life["streaming"]["processes"]] == [True, False]
+
+
 def test_an_upgrade_keeps_configuration_and_state(life: dict[str, Any]) -> None:
     assert life["upgrade"]["status"] == 0 and life["conf_kept"] and life["same_slots"]
     assert "try-restart poolwarden-agent.service" in life["asked_at_upgrade"]

@@ -1,7 +1,8 @@
 """The real dom0 below a root directory ("/" in production): the port's real implementation.
 
-Nothing here forks when idle: services are judged by files and sockets, domains come from xenstored's socket, disks from
-statvfs. ``ROOT/usr/bin/systemctl`` is run only to restart, stop or start the toolstack.
+Nothing here forks when idle: services are judged by files and sockets, domains come from xenstored's socket, memory and
+processes from psutil, disks from the mount table and statvfs. DMI is read from sysfs, psutil has none of it.
+``ROOT/usr/bin/systemctl`` is run only to restart, stop or start the toolstack.
 """
 
 import os
@@ -25,7 +26,7 @@ from poolwarden_agent.core.order_gate import (
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.dom0.fencing.bmc import Bmc
-from poolwarden_agent.dom0.system import address, boot_findings, files, latch, mounts, systemd, xenstore
+from poolwarden_agent.dom0.system import address, boot_findings, files, latch, mounts, procfs, systemd, xenstore
 from poolwarden_agent.dom0.system.ballast import Ballast
 from poolwarden_agent.dom0.system.clock import now_s
 from poolwarden_agent.dom0.system.disk_usage import Filling
@@ -220,12 +221,7 @@ class Dom0(HostPort):
         return Filling(self._root)
 
     def memory(self) -> Tuple[int, int]:
-        values = {}
-        for line in (files.read(self._root, "proc/meminfo") or "").splitlines():
-            name, _, rest = line.partition(":")
-            if rest.split() and rest.split()[0].isdigit():
-                values[name] = int(rest.split()[0]) * 1024
-        return values.get("MemTotal", 0), values.get("MemAvailable", values.get("MemFree", 0))
+        return procfs.memory(self._root)
 
     def domains(self) -> Optional[List[str]]:
         return xenstore.running(os.path.join(self._root, "var/run/xenstored/socket"))

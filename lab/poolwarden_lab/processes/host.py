@@ -114,7 +114,10 @@ class SimulatedHost:
         write_tree(self._tree, self.root)
         for uuid_, name in self._tree.vms.items():
             self._domains.create(uuid_, name)
-        shutil.copyfile("/proc/meminfo", self.root / "proc/meminfo")
+        for name in ("meminfo", "vmstat"):
+            shutil.copyfile(f"/proc/{name}", self.root / "proc" / name)
+        self._write("proc/1/stat", b"1 (systemd) S 0" + b" 1" * 48, 0o444)
+        self._write("proc/1/cmdline", b"/usr/lib/systemd/systemd\0--system\0", 0o444)
         for name, content in certificates.items():
             self._write(f"etc/poolwarden/tls/{name}", content, 0o600)
         self._write("etc/poolwarden/agent.conf", self._agent_config().encode(), 0o644)

@@ -2,7 +2,7 @@
 
 Whoever fills ``/`` takes the room of whatever is written next, and the next thing to be written may be the pool.conf
 that keeps a superseded master from coming back as one. So a mebibyte is kept back while there is plenty, given up when
-a write fails for want of room, and taken again when there is plenty.
+a write fails for want of room, and taken again when there is plenty. Room is asked of statvfs: psutil knows no inodes.
 """
 
 import errno

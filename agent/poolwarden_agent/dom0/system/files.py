@@ -3,6 +3,9 @@
 Formats: pool.conf is ``master``, ``slave:<address>`` or ``broken``, whitespace trimmed, unreadable counts as nothing
 known (xapi: ocaml/xapi/pool_role.ml). The inventory is KEY='value' lines (xcp-inventory). local.db is
 ``<config><row key=... value=.../></config>`` (xapi: ocaml/xapi/hashtbl_xml.ml).
+
+xapi's process is read from proc here and not by psutil: an order names it by its start in clock ticks, exactly, and
+psutil's create_time is that start by the wall clock, another one whenever that clock is set.
 """
 
 import os

@@ -9,6 +9,8 @@ Rules
   asking it (cgroup v1 below ``systemd``, v2 at the top); failed and stopped look alike from there.
 * Multipath is read from sysfs: a path that multipathd has taken out is missing from its map, one that the kernel holds
   offline is there and not running. So the most paths ever seen are kept beside those of now.
+* Interfaces are read from sysfs and not by psutil's net_if_stats: that asks every interface three times (6.5 ms where
+  there are 300), and knows neither which are physical, nor their bonds, nor a link that is not known.
 """
 
 import glob
@@ -17,7 +19,7 @@ import re
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core import certificate
-from poolwarden_agent.dom0.system import files
+from poolwarden_agent.dom0.system import files, procfs
 
 SERVICES = (
     "xapi.service",
@@ -79,7 +81,7 @@ class Reader(object):
             self._network(inventory.get("MANAGEMENT_INTERFACE", "")),
             tuple(_certificate(name, path) for name, path in sorted(self._certificates.items())),
             self._maps(),
-            self._swap(),
+            procfs.swap(self._root),
             self._xen(),
             (files.read(self._root, "proc/sys/kernel/osrelease") or "")[:100],
             inventory.get("BUILD_NUMBER", "")[:100],
@@ -152,14 +154,6 @@ class Reader(object):
         return tuple(found[:MOST])
 
     # ------------------------------------------------------------------------------------------ the rest
-
-    def _swap(self) -> Tuple[int, int]:
-        values: Dict[str, int] = {}
-        for line in (files.read(self._root, "proc/meminfo") or "").splitlines():
-            words = line.split()
-            if len(words) >= 2 and words[0] in ("SwapTotal:", "SwapFree:") and words[1].isdigit():
-                values[words[0]] = int(words[1]) * 1024
-        return values.get("SwapTotal:", 0), values.get("SwapFree:", 0)
 
     def _xen(self) -> str:
         parts = [

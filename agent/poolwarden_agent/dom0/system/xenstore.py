@@ -5,6 +5,8 @@ A domain's UUID is its VM's UUID: ``/local/domain/N/vm`` reads ``/vm/UUID``. Dom
 Every domain is asked about at each look, for a migration gives a domain its name at its end; but several questions go
 out at a time, because a hundred waits each two seconds would cost more than all else that the agent does. xenstored
 answers a connection's questions in their order.
+
+No library is used: Xen's own binding to it is built for dom0's Python alone, and waits without a limit.
 """
 
 import socket

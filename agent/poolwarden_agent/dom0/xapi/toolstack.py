@@ -14,7 +14,7 @@ import socket
 import time
 from typing import Callable, List
 
-from poolwarden_agent.dom0.system import systemd
+from poolwarden_agent.dom0.system import procfs, systemd
 from poolwarden_agent.host_port import Act
 
 # xapi first: it would start the others anew. A pattern asks for the loaded units that match it (systemctl(1)).
@@ -26,23 +26,18 @@ STORAGE_PLACES = (STORAGE, "/usr/libexec/sm/")
 SOCKET_LOOK_S = 1.0
 WORKERS_S = 60.0
 LOOK_S = 0.2
-LONGEST_COMMAND = 4096
 
 
 def workers(root: str) -> List[str]:
     """Processes of storage back ends and garbage collectors, as ``pid name``."""
-    found = []
-    folder = os.path.join(root, "proc")
-    try:
-        entries = os.listdir(folder)
-    except OSError:
+    commands = procfs.commands(root)
+    if commands is None:
         return ["?"]  # what cannot be looked at is not "none"
-    for entry in entries:
-        if entry.isdigit():
-            command = _command(os.path.join(folder, entry, "cmdline"))
-            if any(word.startswith(STORAGE_PLACES) for word in command[:3]):
-                name = next(word for word in command if word.startswith(STORAGE_PLACES))
-                found.append("%s %s" % (entry, os.path.basename(name)))
+    found = []
+    for pid, command in commands.items():
+        names = [word for word in command[:3] if word.startswith(STORAGE_PLACES)]
+        if names:
+            found.append("%d %s" % (pid, os.path.basename(names[0])))
     return sorted(found)
 
 
@@ -57,14 +52,6 @@ def socket_served(path: str) -> bool:
         except OSError:
             return True
     return True
-
-
-def _command(path: str) -> List[str]:
-    try:
-        with open(path, "rb") as file:
-            return file.read(LONGEST_COMMAND).decode("utf-8", "replace").split("\0")
-    except OSError:
-        return []  # it has just ended
 
 
 def stop(systemctl: str, lock: str, root: str, limit_s: float) -> Act:
