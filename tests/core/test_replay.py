@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import get_args, get_type_hints
@@ -13,7 +16,7 @@ from poolwarden_collector.core.engine import DECISIONS
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import Event, Tick
 from poolwarden_collector.core.replay import replay
-from poolwarden_collector.core.state.decision_input import _KNOWN, BadInput, pack, unpack
+from poolwarden_collector.core.state.decision_input import _KNOWN, LEFT_OUT, BadInput, pack, unpack
 from poolwarden_collector.core.state.live import Pool, Site
 
 
@@ -77,3 +80,26 @@ def test_every_class_that_an_input_can_hold_is_known_to_the_reader() -> None:
 def test_what_cannot_be_read_is_said_and_not_guessed(text: str) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         unpack(text)
+
+
+def test_fields_that_are_gone_since_an_input_was_stored_are_left_out() -> None:
+    g = story()
+    stored_text = pack(g.pool, Tick(), g.now, g.site)
+    older = json.loads(zlib.decompress(base64.b85decode(stored_text)))
+    named: set[str] = set()
+
+    def age(plain: object) -> None:
+        if isinstance(plain, list):
+            if plain[:1] == ["C"] and plain[1] in LEFT_OUT:
+                plain[2].update(dict.fromkeys(LEFT_OUT[plain[1]], 7))
+                named.add(plain[1])
+            for item in plain:
+                age(item)
+        elif isinstance(plain, dict):
+            for item in plain.values():
+                age(item)
+
+    age(older)
+    assert named == set(LEFT_OUT)
+    again = base64.b85encode(zlib.compress(json.dumps(older).encode())).decode()
+    assert unpack(again) == (g.pool, Tick(), g.now, g.site)

@@ -26,7 +26,6 @@ BODIES = "bodies"
 QUIET = {
     Kind.STANDING.value,
     Kind.POOL_LISTED.value,
-    Kind.DECISION.value,
     Kind.TERM_OBSERVED.value,
     "xapi",
     "readings",

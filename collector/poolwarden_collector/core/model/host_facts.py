@@ -10,10 +10,9 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
-from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId, ProcessId, Role, Tri
 
 
@@ -338,10 +337,3 @@ class HostFacts:
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""
         return next((probe for probe in self.probes if probe.target == target), None)
-
-
-@dataclass(frozen=True, slots=True)
-class HostInventory:
-    """Devices by host, from the configuration."""
-
-    devices: dict[HostId, tuple[FenceDevice, ...]] = field(default_factory=dict)

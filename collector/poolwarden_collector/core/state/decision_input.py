@@ -43,6 +43,8 @@ from poolwarden_collector.core.state import (
 from poolwarden_collector.core.state.live import Pool, Site
 
 VERSION = 2
+# Fields that no rule has ever read and that stored inputs still name: they are left out as they are read back.
+LEFT_OUT = {"PowerState": {"next_at"}}
 
 
 class BadInput(ValueError):
@@ -129,7 +131,8 @@ def _value(plain: Any) -> Any:
     if kind == "E":
         return _known(rest[0])[rest[1]]  # type: ignore[index]
     if kind == "C":
-        return _known(rest[0])(**{name: _value(item) for name, item in rest[1].items()})
+        gone = LEFT_OUT.get(rest[0], ())
+        return _known(rest[0])(**{name: _value(item) for name, item in rest[1].items() if name not in gone})
     if kind == "D":
         return {_value(key): _value(item) for key, item in rest}
     if kind == "B":

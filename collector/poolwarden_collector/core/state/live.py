@@ -69,7 +69,6 @@ class PowerState:
     running: str = ""  # run id; empty: none
     started_at: Ms = 0
     device: str = ""
-    next_at: Ms = 0
     said: DeviceIdentity = DeviceIdentity()  # what it last said of its machine, in a run that asked it
     identified_at: Ms | None = None  # when it last told that
     unbound: str = ""  # why its last ON reading beside a living agent did not bind it
