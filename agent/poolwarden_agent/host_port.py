@@ -169,8 +169,8 @@ class HostPort(object):
     def process_age_ms(self) -> Optional[int]:
         raise NotImplementedError
 
-    def cookies(self) -> Tuple[bool, bool]:
-        """(startup, init complete)."""
+    def startup_cookie(self) -> bool:
+        """Has the xapi that runs come far enough to serve (/var/run/xapi_startup.cookie)?"""
         raise NotImplementedError
 
     def generation(self) -> Tuple[str, int]:

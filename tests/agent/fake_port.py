@@ -42,7 +42,7 @@ class FakePort(HostPort):
         self.settled = True
         self.armed = False
         self.xapi = order_gate.Process(500, 9000)
-        self.startup_cookie = True
+        self.cookie = True
         self.tcp = probe_rules.ANSWERED
         self.late_ms = 0  # how late the answer on TCP comes
         self.flag = Emergency(probe_rules.ANSWERED, False, "")
@@ -135,8 +135,8 @@ class FakePort(HostPort):
     def process_age_ms(self):
         return None if self.xapi == order_gate.NO_PROCESS else self.now - self.xapi.start_ticks * 10
 
-    def cookies(self):
-        return self.startup_cookie, True
+    def startup_cookie(self):
+        return self.cookie
 
     def generation(self):
         return self.source

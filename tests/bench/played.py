@@ -138,7 +138,6 @@ class PlayedAgent:
             pb.RoleFacts(pool_conf=kind, master_address=leader, running=kind, running_master_address=leader)
         )
         report.role.serves_as_master = master
-        report.role.serves_since_mono_ms = now if master else 0
         report.xapi.CopyFrom(
             pb.XapiFacts(
                 liveness=answers, liveness_since_mono_ms=now, socket_liveness=answers, socket_since_mono_ms=now

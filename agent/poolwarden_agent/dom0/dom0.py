@@ -193,8 +193,8 @@ class Dom0(HostPort):
             return None
         return max(0, self.mono_ms() - process.start_ticks * 1000 // _TICKS)
 
-    def cookies(self) -> Tuple[bool, bool]:
-        return files.exists(self._root, files.STARTUP_COOKIE), files.exists(self._root, files.INIT_COOKIE)
+    def startup_cookie(self) -> bool:
+        return files.exists(self._root, files.STARTUP_COOKIE)
 
     def generation(self) -> Tuple[str, int]:
         return statedb.loads(self._root)

@@ -163,7 +163,7 @@ class HostSide(object):
             if known and not full and number not in asked:
                 continue  # made of the same it is the same: a report each two seconds for years is to cost little
             section = make()
-            essence = _essence(section)
+            essence = bytes(section.SerializeToString())
             if full or number in asked or self._sent.get(name) != essence:
                 getattr(report, name).CopyFrom(section)
                 changes += self._sent.get(name) != essence
@@ -196,11 +196,10 @@ class HostSide(object):
         orphaned = self.observer.orphaned()
         watches = tuple(w for target, w in sorted(self.observer.watches.items()) if target != OWN_MASTER)
         guard = self.observer.guard
-        running = seen.running, seen.running_master, seen.serves, seen.serves_since_ms
-        grown_older = seen._replace(at_ms=0, age_ms=0)
+        running = seen.running, seen.running_master, seen.serves
         sections = [
             ("role", (host.role, host.master, running), lambda: reports.role(host.role, host.master, seen)),
-            ("xapi", (grown_older, orphaned), lambda: reports.xapi(seen, *orphaned)),
+            ("xapi", (seen._replace(at_ms=0), orphaned), lambda: reports.xapi(seen, *orphaned)),
             ("database", host._replace(at_ms=0, memory=(0, 0), disks=[]), lambda: reports.database(host)),
             (
                 "disks",
@@ -550,16 +549,6 @@ class HostSide(object):
             text = "%s; its result could not be stored: %s" % (act.text[:LONGEST_TEXT], error)
             return reports.result(result._replace(outcome=order_gate.UNKNOWN, reason="storage", text=text), self.state)
         return reports.result(result, self.state)
-
-
-def _essence(section: Any) -> bytes:
-    """What makes a section news: a process that only grew older is none."""
-    if isinstance(section, pb.XapiFacts):
-        bare = pb.XapiFacts()
-        bare.CopyFrom(section)
-        bare.process_age_ms = 0
-        section = bare
-    return bytes(section.SerializeToString())
 
 
 def _number(section: str) -> int:

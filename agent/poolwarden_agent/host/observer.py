@@ -76,16 +76,13 @@ XapiSeen = NamedTuple(
         ("socket", str),
         ("socket_since_ms", int),
         ("process", Process),
-        ("age_ms", int),
         ("emergency", Optional[bool]),
         ("code", str),
         ("text", str),
         ("startup_cookie", bool),
-        ("init_cookie", bool),
         ("running", str),
         ("running_master", str),
         ("serves", bool),
-        ("serves_since_ms", int),
         ("health", Health),
         ("health_since_ms", int),
         ("slow_ms", int),  # how long the last late answer took, of either door; 0: answers come in time
@@ -93,7 +90,7 @@ XapiSeen = NamedTuple(
 )
 NO_HEALTH = Health(UNKNOWN, "", "")
 NOT_SEEN = XapiSeen(
-    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, 0, None, "", "", False, False, "", "", False, 0, NO_HEALTH, 0, 0
+    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, None, "", "", False, "", "", False, NO_HEALTH, 0, 0
 )  # fmt: skip
 
 
@@ -181,7 +178,7 @@ class Observer(object):
         port, before = self._port, self.seen
         process = port.process()
         age = port.process_age_ms()
-        startup, init = port.cookies()
+        startup = port.startup_cookie()
         began = port.mono_ms()
         door = port.alive_local(LOCAL_LIMIT_MS)
         between = port.mono_ms()
@@ -207,16 +204,13 @@ class Observer(object):
             sock,
             since[1],
             process,
-            age or 0,
             emergency.flag,
             emergency.code if emergency.flag else "",
             plain_words(emergency.code) if emergency.flag else "",
             startup,
-            init,
             running,
             master,
             serves,
-            _since(before, serves, process, now),
             health,
             before.health_since_ms if before.health.word == health.word else now,
             slow_ms,
@@ -368,10 +362,3 @@ class Observer(object):
                 if address in self._left:
                     self.watches = dict(self.watches, **{OWN_MASTER: self._left[address]._replace(target=OWN_MASTER)})
             self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}
-
-
-def _since(before: XapiSeen, serves: bool, process: Process, now: int) -> int:
-    """Since when this very process serves as master; 0: it does not."""
-    if not serves:
-        return 0
-    return before.serves_since_ms if before.serves and before.process == process else now

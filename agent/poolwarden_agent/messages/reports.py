@@ -185,7 +185,6 @@ def role(conf: str, address: str, seen: Any) -> pb.RoleFacts:
         running=_ROLE[seen.running],
         running_master_address=seen.running_master,
         serves_as_master=seen.serves,
-        serves_since_mono_ms=seen.serves_since_ms,
     )
 
 
@@ -203,8 +202,6 @@ def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
         orphaned=orphaned,
         orphaned_since_mono_ms=orphaned_since_ms if orphaned else 0,
         startup_cookie=seen.startup_cookie,
-        init_complete_cookie=seen.init_cookie,
-        process_age_ms=seen.age_ms,
         health=_HEALTH.get(seen.health.word, pb.XapiFacts.HEALTH_UNSPECIFIED),
         health_text=seen.health.text,
         health_help=seen.health.help,

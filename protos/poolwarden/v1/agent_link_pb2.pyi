@@ -1035,7 +1035,6 @@ class RoleFacts(google.protobuf.message.Message):
     RUNNING_FIELD_NUMBER: builtins.int
     RUNNING_MASTER_ADDRESS_FIELD_NUMBER: builtins.int
     SERVES_AS_MASTER_FIELD_NUMBER: builtins.int
-    SERVES_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
     pool_conf: global___RoleFacts.Kind.ValueType
     """what /etc/xensource/pool.conf says now (a running xapi read it only at its start)"""
     master_address: builtins.str
@@ -1046,7 +1045,6 @@ class RoleFacts(google.protobuf.message.Message):
     """as the running member answers HOST_IS_SLAVE; empty: not known"""
     serves_as_master: builtins.bool
     """a login on the local socket found pool.get_master to be this host"""
-    serves_since_mono_ms: builtins.int
     def __init__(
         self,
         *,
@@ -1055,9 +1053,8 @@ class RoleFacts(google.protobuf.message.Message):
         running: global___RoleFacts.Kind.ValueType = ...,
         running_master_address: builtins.str = ...,
         serves_as_master: builtins.bool = ...,
-        serves_since_mono_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "pool_conf", b"pool_conf", "running", b"running", "running_master_address", b"running_master_address", "serves_as_master", b"serves_as_master", "serves_since_mono_ms", b"serves_since_mono_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "pool_conf", b"pool_conf", "running", b"running", "running_master_address", b"running_master_address", "serves_as_master", b"serves_as_master"]) -> None: ...
 
 global___RoleFacts = RoleFacts
 
@@ -1144,8 +1141,6 @@ class XapiFacts(google.protobuf.message.Message):
     ORPHANED_FIELD_NUMBER: builtins.int
     ORPHANED_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
     STARTUP_COOKIE_FIELD_NUMBER: builtins.int
-    INIT_COMPLETE_COOKIE_FIELD_NUMBER: builtins.int
-    PROCESS_AGE_MS_FIELD_NUMBER: builtins.int
     HEALTH_FIELD_NUMBER: builtins.int
     HEALTH_TEXT_FIELD_NUMBER: builtins.int
     HEALTH_HELP_FIELD_NUMBER: builtins.int
@@ -1172,10 +1167,6 @@ class XapiFacts(google.protobuf.message.Message):
     orphaned_since_mono_ms: builtins.int
     startup_cookie: builtins.bool
     """/var/run/xapi_startup.cookie"""
-    init_complete_cookie: builtins.bool
-    """/var/run/xapi_init_complete.cookie"""
-    process_age_ms: builtins.int
-    """age of the process, ms"""
     health: global___XapiFacts.Health.ValueType
     health_text: builtins.str
     """the same in one sentence"""
@@ -1201,15 +1192,13 @@ class XapiFacts(google.protobuf.message.Message):
         orphaned: builtins.bool = ...,
         orphaned_since_mono_ms: builtins.int = ...,
         startup_cookie: builtins.bool = ...,
-        init_complete_cookie: builtins.bool = ...,
-        process_age_ms: builtins.int = ...,
         health: global___XapiFacts.Health.ValueType = ...,
         health_text: builtins.str = ...,
         health_help: builtins.str = ...,
         health_since_mono_ms: builtins.int = ...,
         slow_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "init_complete_cookie", b"init_complete_cookie", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "process_age_ms", b"process_age_ms", "slow_ms", b"slow_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "slow_ms", b"slow_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
 
 global___XapiFacts = XapiFacts
 

@@ -74,7 +74,6 @@ class RoleFacts:
     running: Role = Role.UNKNOWN
     running_master_address: str = ""
     serves_as_master: bool = False
-    serves_since: Ms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,6 @@ class XapiFacts:
     orphaned: bool = False
     orphaned_since: Ms | None = None
     startup_cookie: bool = False
-    init_complete: bool = False
     health: XapiHealth | None = None
     slow_ms: Ms = 0  # how long the last late answer took, where one came within a minute; 0: answers come in time
 

@@ -44,7 +44,7 @@ from poolwarden_collector.core.state.live import Pool, Site
 
 VERSION = 2
 # Fields that no rule has ever read and that stored inputs still name: they are left out as they are read back.
-LEFT_OUT = {"PowerState": {"next_at"}}
+LEFT_OUT = {"PowerState": {"next_at"}, "RoleFacts": {"serves_since"}, "XapiFacts": {"init_complete"}}
 
 
 class BadInput(ValueError):

@@ -41,7 +41,7 @@ from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB, choose, generation_on_disk
 from poolwarden_lab.xapi.model import BOOT_ID, INVENTORY, PID_FILE
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
-from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE
+from poolwarden_lab.xapi.startup import STARTUP_COOKIE
 from poolwarden_lab.xapi.virtual import TIMEOUT, OnReply, VirtualHost, VirtualPool
 
 RESTART_TAKES_MS = 500
@@ -195,8 +195,8 @@ class SimPort(HostPort):
     def process_age_ms(self) -> int | None:
         return self._pool.now - self._host.started_ms if self._host.pid else None
 
-    def cookies(self) -> tuple[bool, bool]:
-        return self._host.disk.exists(STARTUP_COOKIE), self._host.disk.exists(INIT_COOKIE)
+    def startup_cookie(self) -> bool:
+        return self._host.disk.exists(STARTUP_COOKIE)
 
     def generation(self) -> tuple[str, int]:
         path = choose(self._host.disk)

@@ -146,7 +146,6 @@ def role(m: pb.RoleFacts, at: At) -> RoleFacts:
         running=_ROLE.get(m.running, Role.UNKNOWN),
         running_master_address=m.running_master_address,
         serves_as_master=m.serves_as_master,
-        serves_since=at(m.serves_since_mono_ms),
     )
 
 
@@ -163,7 +162,6 @@ def xapi(m: pb.XapiFacts, at: At) -> XapiFacts:
         orphaned=m.orphaned,
         orphaned_since=at(m.orphaned_since_mono_ms),
         startup_cookie=m.startup_cookie,
-        init_complete=m.init_complete_cookie,
         health=_health(m, at),
         slow_ms=m.slow_ms,
     )
