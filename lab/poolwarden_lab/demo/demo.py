@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from poolwarden_collector.shell.config.certificates import CaError
-from poolwarden_lab.demo import stories
 from poolwarden_lab.demo.feed import Feed
 from poolwarden_lab.demo.screen import Screen, stamp
 from poolwarden_lab.demo.stories import Sign, Story, judge, phases
@@ -307,11 +306,3 @@ async def _run_on_collector(world: World, command: list[str]) -> tuple[int, str]
     )
     output, _ = await asyncio.wait_for(process.communicate(), STEP_LIMIT_S)
     return process.returncode or 0, output.decode("utf-8", "replace")
-
-
-def story_named(name: str) -> Story:
-    """Raises LookupError with the names there are."""
-    story = stories.STORIES.get(name)
-    if story is None:
-        raise LookupError(f"no story {name!r}; there are: {', '.join(stories.STORIES)}")
-    return story

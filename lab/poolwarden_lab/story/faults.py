@@ -11,7 +11,6 @@ from poolwarden_lab.virtual.world.guarded import GuardedPool
 NETWORK = Lexicon("command", "Network")
 DEVICES = Lexicon("command", "Fence devices")
 COLLECTORS = Lexicon("command", "Collectors")
-BLIP_MS = 10_000
 
 # ------------------------------------------------------------------------------------------------ network
 

@@ -53,7 +53,6 @@ class VirtualPool(PoolDriver):
         if host.power:
             return
         host.power = host.wanted = host.gated = True
-        host.gc_held = False
         host.boot += 1
         host.up_at = self.now + min(self.boot_ms, KERNEL_MS)
         self._note(name, Event("power-on", {"boot": str(host.boot)}))

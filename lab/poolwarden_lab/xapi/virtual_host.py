@@ -50,7 +50,6 @@ class VirtualHost:
     held: bool = False  # the hold: systemd starts no xapi, in this boot and in every later one
     gated: bool = True  # this boot's first start has not been let through yet
     opened: int = 0  # in which boot local root has opened the boot gate
-    gc_held: bool = False  # storage's garbage collection does not begin in this boot
     let_wait: tuple[int, str] = (0, "")  # of which boot, and why a collector let its gate wait (a note in /run)
     stuck: bool = False  # fault: no signal ends xapi's process
     wedged: bool = False  # fault: xapi hangs, and only SIGKILL ends its process: nothing of its memory is flushed

@@ -51,7 +51,6 @@ class SimAgent:
         self.side: HostSide | None = None
         self.port: SimPort | None = None
         self.dies: Callable[[str], bool] = nobody_dies
-        self.replace_order: Callable[[pb.Order], pb.Order | None] | None = None
         self.crashes = 0
         self.results: list[pb.OrderResult] = []
         self.absent = False  # this host has no agent

@@ -428,13 +428,11 @@ class SimPort(HostPort):
 
     def hold_gc(self, limit_ms: int) -> Act:
         self._point("before act")
-        self._host.gc_held = True
         self._point("after act")
         return Act(order_gate.DONE, "no garbage collection of storage runs or begins here")
 
     def release_gc(self, limit_ms: int) -> Act:
         self._point("before act")
-        self._host.gc_held = False
         self._point("after act")
         return Act(order_gate.DONE, "garbage collection of storage may begin again")
 

@@ -75,7 +75,6 @@ class Invariants:
         self.expected_kills: set[str] = set()
         self.two_masters_allowed = ""
         self.by_hand: list[str] = []  # hosts that an administrator is about to promote himself
-        self.checks = 0
         self.kills = Kills(world)
         self._opinions: dict[str, Opinion] = {}
         self._seen_events = 0
@@ -111,7 +110,6 @@ class Invariants:
             self._tombstoned()
             self._left_behind()
         if self._seen_events < len(pool.log):
-            self.checks += 1
             news = pool.log[self._seen_events :]
             self._seen_events = len(pool.log)
             for entry in news:
