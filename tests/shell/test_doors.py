@@ -18,7 +18,7 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell.agents.messages import bounds
 from poolwarden_collector.shell.agents.stream import StreamState
-from poolwarden_collector.shell.queue.inbox import Happening
+from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.store import telemetry
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Unwritable
 

@@ -17,7 +17,7 @@ from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import Freshness, HostFacts, RoleFacts
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.shell.queue.inbox import Happening
+from poolwarden_collector.shell.queue.happening import Happening
 
 from .rig import HOSTS, POOL, running, until
 from .test_service import World

@@ -22,7 +22,8 @@ from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.service import AWAY_MS, LATE_MS, RETRY_MS, Service
 from poolwarden_collector.shell.queue.backlog import Backlog
-from poolwarden_collector.shell.queue.inbox import Happening, Inbox
+from poolwarden_collector.shell.queue.happening import Happening
+from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
 
 from .rig import HOSTS, POOL, mono_ms, write_config

@@ -46,7 +46,8 @@ from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.queue.backlog import Backlog
-from poolwarden_collector.shell.queue.inbox import Happening, Inbox
+from poolwarden_collector.shell.queue.happening import Happening
+from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row, Unwritable
 from poolwarden_collector.shell.store.telemetry import Telemetry
 

@@ -7,7 +7,7 @@ else is kept as it came: there is little of it, because while nothing can be wri
 from __future__ import annotations
 
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, Tick
-from poolwarden_collector.shell.queue.inbox import Happening
+from poolwarden_collector.shell.queue.happening import Happening
 
 
 class Backlog:

@@ -21,17 +21,9 @@ from dataclasses import dataclass
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.events import AgentReported, Event, Tick
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.shell.queue.happening import Happening
 
 MOST_WAITING = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """An event of one pool, and when its place in the queue was taken; ``None``: just now."""
-
-    pool: PoolId
-    event: Event
-    at: Ms | None = None
 
 
 @dataclass(slots=True)

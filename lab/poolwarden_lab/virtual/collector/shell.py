@@ -37,7 +37,7 @@ from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, PoolSettings, Tls
 from poolwarden_collector.shell.loop.service import AWAY_MS, RETRY_MS, TICK_MS
 from poolwarden_collector.shell.queue.backlog import Backlog
-from poolwarden_collector.shell.queue.inbox import Happening
+from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_lab.virtual.collector.fencing import SimFencer
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 from poolwarden_lab.virtual.collector.points import CollectorKilled, Point, Saboteur, nobody
