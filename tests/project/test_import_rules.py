@@ -1,7 +1,8 @@
 """Who may import whom. These rules carry the design: a pure core, two programs that share only the contract, and no
 test machinery in what runs in production.
 
- * core/ packages, of agent and collector alike, import no clock, socket, file, process, thread or randomness.
+ * core/ packages, of agent and collector alike, import no clock, socket, file, process, thread or randomness. Neither
+   does the collector's loop around the engine, nor what of the shell it uses itself: its drivers bring all that.
  * The agent and the collector never import each other; neither imports the lab, and neither imports tests.
  * The agent's core/, dom0/ and host side never import grpc: root code stays clear of the old TLS stack.
  * The contract package imports nothing of ours.
@@ -23,6 +24,14 @@ IMPURE = {
 }  # fmt: skip
 OURS = {"poolwarden_agent", "poolwarden_collector", "poolwarden_lab"}
 CORES = ("agent/poolwarden_agent/core", "collector/poolwarden_collector/core")
+SHELL = "collector/poolwarden_collector/shell"
+PURE = [
+    f"{SHELL}/{module}.py"
+    for module in (
+        "agents/database_transfer", "agents/roster", "loop/effect_table", "loop/engine_loop", "loop/ready",
+        "queue/backlog", "queue/happening",
+    )
+]  # fmt: skip
 MAY_USE_GRPC = "agent/poolwarden_agent/link"
 
 
@@ -76,6 +85,14 @@ def offences(paths: list[Path], forbidden: set[str], *, top_level_only: bool = F
 def test_core_is_pure(core: str) -> None:
     assert python_files(core)
     assert offences(python_files(core), IMPURE) == []
+
+
+def test_the_engines_loop_is_pure() -> None:
+    modules = [ROOT / each for each in PURE]
+    assert offences(modules, IMPURE) == []
+    named = {f"{package_of(path)}.{path.stem}" for path in modules}
+    used = {module for _, module in imports(ROOT / SHELL / "loop/engine_loop.py") if ".shell." in module}
+    assert used and all(any(f"{module}.".startswith(f"{each}.") for each in named) for module in used)
 
 
 @pytest.mark.parametrize("core", CORES)

@@ -121,8 +121,8 @@ def test_the_engine_is_driven_by_the_loop_alone() -> None:
     """``engine.step`` has one caller in production; the simulated world is another program."""
     engine = "poolwarden_collector.core.engine"
     users = {
-        name_of(path).split("/shell/")[1].split("/")[0]
+        name_of(path)
         for path in python_files("collector/poolwarden_collector/shell")
         if any(module == engine or module.startswith(engine + ".") for _, module in imports(path))
     }
-    assert users == {"loop"}
+    assert users == {"collector/poolwarden_collector/shell/loop/engine_loop.py"}

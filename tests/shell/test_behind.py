@@ -47,7 +47,7 @@ class Flooded:
             self.world.time += self.cost
             return real(*given)
 
-        monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", slow)
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", slow)
         for host, pool in self.agents.items():
             hello = Hello(host, pool, f"boot-{host}", host, "192.0.2.1", "0.1.0", frozenset())
             self.inbox.post(pool, ev.AgentConnected(1, hello))
@@ -62,7 +62,7 @@ class Flooded:
                 self.due[host] += EVERY_MS
         if self.tick_at <= now:
             self.world.service._judge_sites()
-            for pool in self.world.service._unstepped():
+            for pool in self.world.service.loop.due(self.world.time):
                 self.inbox.post(pool, ev.Tick())
             self.tick_at = now + 250
 
@@ -129,7 +129,7 @@ async def test_an_order_of_a_late_step_is_not_sent(tmp_path: Path, monkeypatch: 
     def decide(pool: Any, event: ev.Event, now: int, site: Any) -> engine.Outcome:
         return engine.Outcome(pool, (), (), (order,))
 
-    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     inbox = Inbox(lambda: world.time)
     world.told.log.clear()
     inbox.post(POOL, ev.ChallengeAnswered(HOSTS[0], "x", "b"))

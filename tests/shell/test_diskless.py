@@ -12,7 +12,7 @@ import pytest
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.shell.alerts.diskless import KEY, Diskless
 from poolwarden_collector.shell.alerts.sinks import LogSink, SinkError
-from poolwarden_collector.shell.loop.service import RETRY_MS
+from poolwarden_collector.shell.loop.engine_loop import RETRY_MS
 from poolwarden_collector.shell.store.journal import Parcel
 
 from .rig import until

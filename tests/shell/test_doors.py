@@ -354,7 +354,7 @@ async def test_a_step_that_no_journal_can_hold_is_dropped_and_the_others_go_on(
             return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}, "", 2**64),))
         return real(pool, event, now, site)
 
-    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", broken)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", broken)
     await world.take(ev.Tick())
     assert not world.service.roster.stalled and "internal error" in world.service.roster.warnings()[-1]
     await world.take(ev.Tick(), OTHER)

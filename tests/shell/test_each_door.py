@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.model.effects import PowerOff, PowerOn, Recall
-from poolwarden_collector.core.model.events import FenceEnded
+from poolwarden_collector.core.model.effects import PowerOff
 from poolwarden_collector.core.model.orders import Order, Preconditions, RestartXapi
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.stream import StreamState
 from poolwarden_collector.shell.fencing import setup
 from poolwarden_collector.shell.fencing.fencer import OFF_WITHIN_MS, too_late
 from poolwarden_collector.shell.fencing.setup import Trial
-from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.operators.tls import Admission
 
 from .rig import HOSTS, POOL
@@ -112,19 +110,3 @@ def test_no_method_that_takes_a_stream_is_let_past_the_check_of_who_asks() -> No
         return asyncio.run(admission.intercept_service(continuation, None)) is not None
 
     assert admitted(Handler(False)) and not admitted(Handler(True)) and not admitted(None)
-
-
-def test_of_a_switch_that_was_dropped_it_is_certain_that_it_never_began() -> None:
-    class Posted(Recorded):
-        def post(self, *given: Any) -> None:
-            self.given.append(given)
-
-    def told(effect: Any) -> list[Any]:
-        service: Any = Service.__new__(Service)
-        service.roster, service._inbox = Recorded(), Posted()
-        service._drop(POOL, effect, "too late")
-        return service._inbox.given  # type: ignore[no-any-return]
-
-    for effect in (PowerOff(HOSTS[0], "bmc-1", "run-1"), PowerOn(HOSTS[0], "bmc-1", "run-1")):
-        assert told(effect) == [(POOL, FenceEnded(HOSTS[0], "run-1", False, True, "too late", 0, begun=False))]
-    assert told(Recall(HOSTS[0], "run-1")) == []

@@ -42,7 +42,7 @@ def hello(host: str, pool: str = POOL, **more: Any) -> ev.AgentConnected:
 def wait(world: World, ms: int) -> None:
     """Time passes while the collector runs."""
     world.time += ms
-    world.service._last_step = world.time
+    world.service.loop._last_step = world.time
 
 
 async def test_a_storm_at_one_site_leaves_the_other_alone_and_ends_in_quiet_time(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_standing_down_concerns_one_pool_and_ends_with_a_restart(
     def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
         return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
 
-    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     world.told.log.clear()
     await world.take(ev.Tick(), POOL)
     assert world.told.effects() == [asked[3]]
@@ -182,7 +182,7 @@ async def test_a_journal_file_copied_back_is_noticed_and_raised_above_the_world(
     shutil.copytree(state, tmp_path / "backup")
     later = World(tmp_path)
     await later.service.begin()
-    await later.service._note(POOL, Kind.TERM_OBSERVED, "what happened since")
+    later.journal.commit(POOL, [Entry(Kind.TERM_OBSERVED, "what happened since")])
     epoch, term = later.service.roster.epoch, 7
     later.journal.close()
     shutil.rmtree(state)
@@ -225,7 +225,7 @@ async def test_a_machine_that_slept_between_commit_and_effect_does_not_do_it(
     def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
         return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
 
-    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     write = world.told._write
 
     def slow() -> None:

@@ -20,7 +20,8 @@ from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import load
-from poolwarden_collector.shell.loop.service import AWAY_MS, LATE_MS, RETRY_MS, Service
+from poolwarden_collector.shell.loop.engine_loop import AWAY_MS, LATE_MS, RETRY_MS
+from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.queue.inbox import Inbox
@@ -204,7 +205,7 @@ async def test_an_engines_error_stops_that_step_alone(tmp_path: Path, monkeypatc
     def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
         raise AssertionError("one candidate per term")
 
-    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", broken)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", broken)
     await world.take(ev.Tick())
     await world.take(ev.OperatorSaid("r", "anna", "pause"))
     assert world.pool is before and not world.service.roster.stalled
@@ -246,7 +247,7 @@ async def test_what_was_decided_on_old_evidence_is_not_sent(tmp_path: Path, monk
             pool, (Entry(Kind.PROMOTE_INTENT, "x", {"order": "o", "pid": 1, "start_ticks": 1}),), (), asked
         )
 
-    monkeypatch.setattr("poolwarden_collector.shell.loop.service.step", decide)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     write = world.told._write
     for takes, done in ((LATE_MS, list(asked)), (LATE_MS + 1, [asked[2]])):
         world.told.log.clear()
@@ -281,17 +282,25 @@ async def test_a_suspended_machine_is_an_absence_too(tmp_path: Path, monkeypatch
     await world.take(CONNECTED)
     quiet = world.service.roster.quiet_until(POOL)
     world.time += 10
-    asleep = 3_600_000 + world.service._last_boottime
+    asleep = 3_600_000 + world.service.loop._last_boottime
     monkeypatch.setattr("poolwarden_collector.shell.loop.service.clock.awake_or_not_ms", lambda: asleep)
     await world.take(ev.Tick())
     assert world.service.roster.quiet_until(POOL) == quiet + 10
 
 
-async def test_a_higher_epoch_is_made_durable_and_survives_a_full_disk(tmp_path: Path) -> None:
+async def test_a_higher_epoch_is_made_durable_and_survives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World(tmp_path)
     await world.take(ev.Tick())
     world.told.full = True
-    await world.service._perform(POOL, effects.RaiseEpoch(41 << LOT_BITS))
+
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+        return engine.Outcome(pool, (), (), (effects.RaiseEpoch(41 << LOT_BITS),))
+
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
+    await world.take(ev.Tick())
+    monkeypatch.undo()
     assert world.service.roster.epoch >> LOT_BITS == 1 and world.service.roster.stalled
     world.told.full = False
     world.time += RETRY_MS
@@ -330,7 +339,7 @@ async def test_the_storm_brake_sees_all_pools(tmp_path: Path) -> None:
 async def test_the_loop_ticks_and_ends(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.take(CONNECTED)
-    assert world.service._unstepped() == []  # a step just now looked at the clock already
+    assert world.service.loop.due(world.time) == ()  # a step just now looked at the clock already
     began = mono_ms() - world.time
     world.service.roster.now = lambda: mono_ms() - began
     ticks: list[int] = []

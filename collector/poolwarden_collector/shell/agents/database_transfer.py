@@ -16,18 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poolwarden_collector.core.model.effects import HandOver
-from poolwarden_collector.core.model.events import DatabaseTransferred
+from poolwarden_collector.core.model.events import DatabaseTransferred, Event, OrderAnswered
 from poolwarden_collector.core.model.order_results import DatabasePiece, OrderOutcome, Outcome
 from poolwarden_collector.core.model.orders import Order, OrderKind, PlaceDatabase, ReadDatabase
-from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 
 PIECE_BYTES = 1 << 20
 ORDER_VALID_MS: Ms = 15_000
 AGAIN_MS: Ms = 5_000
 TRIES = 3
 
-Send = Callable[[Order], None]
-Tell = Callable[[DatabaseTransferred], None]
+Send = Callable[[Order], object]
+Tell = Callable[[DatabaseTransferred], object]
 
 
 @dataclass
@@ -146,3 +146,28 @@ class Handovers:
                 given.transfer_id, given.source, given.target, placed, generation, size, sha256, text or "placed"
             )
         )
+
+
+class PoolHandovers:
+    """The handovers of every pool. ``send`` gives an order to its host, ``post`` queues an event."""
+
+    def __init__(
+        self, send: Callable[[PoolId, Order], object], post: Callable[[PoolId, DatabaseTransferred], object]
+    ) -> None:
+        self._send = send
+        self._post = post
+        self._of: dict[PoolId, Handovers] = {}
+
+    def begin(self, pool: PoolId, given: HandOver, now: Ms) -> None:
+        """Start one; its end is posted, once."""
+        if pool not in self._of:
+            self._of[pool] = Handovers(lambda order: self._send(pool, order), lambda event: self._post(pool, event))
+        self._of[pool].begin(given, now)
+
+    def heard(self, pool: PoolId, event: Event, now: Ms) -> None:
+        """An event of this pool was stepped: an answer may belong to a handover, time ends one."""
+        if (handovers := self._of.get(pool)) is None:
+            return
+        if isinstance(event, OrderAnswered):
+            handovers.answered(event.host, event.result, now)
+        handovers.tick(now)

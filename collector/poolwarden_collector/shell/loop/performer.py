@@ -8,19 +8,20 @@ from typing import Protocol
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as core
-from poolwarden_collector.core.model.events import DatabaseTransferred, Event, OrderAnswered
+from poolwarden_collector.core.model.events import Event
 from poolwarden_collector.core.model.values import PoolId
-from poolwarden_collector.shell.agents.database_transfer import Handovers
+from poolwarden_collector.shell.agents.database_transfer import PoolHandovers
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Sessions
 from poolwarden_collector.shell.fencing.fencer import Fencer
+from poolwarden_collector.shell.loop.effect_table import EffectTable
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.queue.inbox import Inbox
 
 
 class Effects(Protocol):
-    """How effects are performed; ``RaiseEpoch`` never comes here, it is the service's own."""
+    """How effects are performed; ``StandDown`` and ``RaiseEpoch`` never come here, they are the loop's own."""
 
     def perform(self, pool: PoolId, effect: effects.Effect) -> None: ...
 
@@ -72,62 +73,35 @@ class Performer:
         self._roster = roster
         self._sessions = sessions
         self._fencer = fencer
-        self._prober = prober
-        self._replies = replies
-        self._inbox = inbox
         self._send = order_sender(roster, sessions)
-        self._handovers: dict[PoolId, Handovers] = {}
+        self._handovers = PoolHandovers(self._send, inbox.post)
+        self.perform = EffectTable(
+            send_order=lambda pool, effect: self._send(pool, effect.order),
+            hand_over=lambda pool, effect: self._handovers.begin(pool, effect, roster.now()),
+            answer_gate=self._answer_gate,
+            send_challenge=self._send_challenge,
+            send_settings=self._send_settings,
+            read_power=fencer.read_power,
+            power_off=fencer.power_off,
+            power_on=fencer.power_on,
+            recall=lambda _, effect: fencer.recall(effect),
+            probe=lambda pool, effect: prober.aim(pool, effect.target),
+            reply=lambda _, effect: replies.answer(effect),
+        ).perform
 
     def heard(self, pool: PoolId, event: Event) -> None:
-        """Take an event on to the pool's handovers."""
+        """Take an event on to the runs of members and to the pool's handovers."""
         self._fencer.heard(pool, event)
-        handovers = self._handovers.get(pool)
-        if handovers is None:
-            return
-        if isinstance(event, OrderAnswered):
-            handovers.answered(event.host, event.result, self._roster.now())
-        handovers.tick(self._roster.now())
+        self._handovers.heard(pool, event, self._roster.now())
 
-    def _handovers_of(self, pool: PoolId) -> Handovers:
-        if pool not in self._handovers:
+    def _send_challenge(self, _: PoolId, effect: effects.SendChallenge) -> None:
+        if (session := self._sessions.of(effect.host)) is not None:
+            session.send(orders.challenge(effect.nonce))
 
-            def tell(event: DatabaseTransferred) -> None:
-                self._inbox.post(pool, event)
+    def _send_settings(self, pool: PoolId, effect: effects.SendSettings) -> None:
+        if (session := self._sessions.of(effect.host)) is not None:
+            session.send(orders.settings_message(self._roster.config.policy_of(pool), effect.targets))
 
-            self._handovers[pool] = Handovers(lambda order: self._order(pool, order), tell)
-        return self._handovers[pool]
-
-    def _order(self, pool: PoolId, order: core.Order) -> None:
-        self._send(pool, order)
-
-    def perform(self, pool: PoolId, effect: effects.Effect) -> None:
-        """Begin one effect. An order for a host without a stream is dropped: the engine asks again."""
-        match effect:
-            case effects.SendOrder(order):
-                self._order(pool, order)
-            case effects.HandOver():
-                self._handovers_of(pool).begin(effect, self._roster.now())
-            case effects.SendChallenge(host, nonce):
-                if (session := self._sessions.of(host)) is not None:
-                    session.send(orders.challenge(nonce))
-            case effects.SendSettings(host, targets):
-                if (session := self._sessions.of(host)) is not None:
-                    policy = self._roster.config.policy_of(pool)
-                    session.send(orders.settings_message(policy, targets))
-            case effects.ReadPower():
-                self._fencer.read_power(pool, effect)
-            case effects.PowerOff():
-                self._fencer.power_off(pool, effect)
-            case effects.Recall():
-                self._fencer.recall(effect)
-            case effects.PowerOn():
-                self._fencer.power_on(pool, effect)
-            case effects.ProbeFromCollector(_, target):
-                self._prober.aim(pool, target)
-            case effects.AnswerGate(host):
-                if (session := self._sessions.of(host)) is not None:
-                    session.send(session.state.gate_to_pb(effect, self._roster.epoch))
-            case effects.Reply():
-                self._replies.answer(effect)
-            case _:
-                raise TypeError(f"{type(effect).__name__} is no effect that is performed here")
+    def _answer_gate(self, pool: PoolId, effect: effects.AnswerGate) -> None:
+        if (session := self._sessions.of(effect.host)) is not None:
+            session.send(session.state.gate_to_pb(effect, self._roster.epoch))

@@ -35,7 +35,7 @@ from poolwarden_collector.shell.agents.database_transfer import Handovers
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, PoolSettings, Tls
-from poolwarden_collector.shell.loop.service import AWAY_MS, RETRY_MS, TICK_MS
+from poolwarden_collector.shell.loop.engine_loop import AWAY_MS, RETRY_MS, TICK_MS
 from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_lab.virtual.collector.fencing import SimFencer

@@ -1,0 +1,400 @@
+"""The loop around the engine, without a socket, a thread or a clock: one event at a time, durable first, then done.
+
+The driver brings events and the time, makes durable what it is given, and begins what it is told, as with a Ready of
+etcd's raft. The service (service.py) drives it with asyncio and SQLite, the simulated world in virtual time.
+
+Contract
+--------
+* ``take`` an event; it gives a ``Ready``. Carry out its ``acts`` in their order, then make its ``write`` durable and
+  answer ``committed`` (with the clocks read anew), ``failed`` (the disk) or ``refused`` (no disk could hold it). Each
+  gives the next Ready. One without a ``write`` ends the event; ``again`` is what is to be taken before anything else.
+* One event at a time: what happens meanwhile waits in the driver's queue, with the instant of its arrival.
+* ``now`` and ``boottime`` are milliseconds on two clocks: one stands still while the machine sleeps, one does not.
+* Every ``TICK_MS``: ``judge_sites``, then a Tick event for each pool that is ``due``.
+
+Rules
+-----
+* For each event: ``engine.step``, then one commit of its entries and alerts, then the new state, then its effects. A
+  step whose commit fails has not happened: its state and effects are dropped and the event waits in the backlog.
+* While the journal cannot be written *nothing* is stepped and nothing is done, in any pool; operators hear it in status
+  and get their commands refused. Once a write works again the pools are quiet for their start-up quiet time (what was
+  silent in the meantime was the collector), and the backlog goes first.
+* What waits in the queue has not been heard yet, and nobody is silent for that: each step is told how long ago its
+  event arrived and when everything before it had been read. More than 2 s: this collector is behind, which is its own
+  trouble, told as that and once; nothing is begun on such evidence, and no order or power-off of it is sent.
+* Every activation has an epoch of its own, durable before the first agent is heard.
+* Evidence grows old while a commit waits for a slow disk: an order or a power-off whose commit took more than 2 s is
+  not begun. The engine asks again after having looked again.
+* A collector that was away itself (stopped, suspended, starved for more than 5 s) takes its quiet time again, and cuts
+  off every power-off that is still running: it was decided before.
+* A collector that has stood down in a pool (an agent there obeys another one) goes on to look and to tell; it sends and
+  fences nothing there. Its other pools are not concerned.
+* An error in one pool's step, or a step that no store can hold, is dropped with its event: only the disk stops
+  everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
+from typing import Any
+
+from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.decision.storm_brake import judge_sites
+from poolwarden_collector.core.engine import step
+from poolwarden_collector.core.model import effects, epoch
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.loop.ready import (
+    CRITICAL,
+    ERROR,
+    WARNING,
+    Act,
+    Begin,
+    BeginEpoch,
+    Broke,
+    Check,
+    Commit,
+    CutOff,
+    Drop,
+    Nothing,
+    Post,
+    Ready,
+    Refuse,
+    Resumed,
+    Say,
+    Stalled,
+    Stepped,
+    Write,
+)
+from poolwarden_collector.shell.queue.backlog import Backlog
+from poolwarden_collector.shell.queue.happening import Happening
+
+TICK_MS: Ms = 250
+CAUGHT_UP_MS: Ms = 500
+TELL_BEHIND_MS: Ms = 5_000
+AWAY_MS: Ms = 5_000
+LATE_MS: Ms = 2_000
+RETRY_MS: Ms = 1_000
+
+_BEHIND_KEY = "collector/behind"
+_ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
+
+
+class NotDurable(Exception):
+    """The disk: nothing of the write is durable."""
+
+
+Turn = Generator[Write, int, None]  # an event on its way; what is sent to it is the epoch that has begun
+
+# ------------------------------------------------------------------------------------------------ the loop
+
+
+class EngineLoop:
+    """Steps the pools of ``roster``, which it alone writes. The epoch of the roster is durable already."""
+
+    def __init__(self, roster: Roster, devices: dict[HostId, tuple[FenceDevice, ...]], now: Ms, boottime: Ms) -> None:
+        self.roster = roster
+        self._devices = devices
+        self._now, self._boottime = now, boottime
+        self._last_step, self._last_boottime = now, boottime
+        self._turn: Turn | None = None
+        self._taking: Happening | None = None
+        self._acts: list[Act] = []
+        self._again: tuple[Happening, ...] = ()
+        self._backlog = Backlog()
+        self._retry_at: Ms = 0
+        self._epoch_above = 0
+        self._fronts: dict[PoolId, Ms] = {}
+        self._read_until: Ms | None = None  # what came before that has been read from the streams
+        self._behind_since: Ms | None = None
+        self._caught_up_at: Ms = 0
+        self._stepped: dict[PoolId, Ms] = {}
+
+    # -------------------------------------------------------------------------------------------- the driver's calls
+
+    def start(self, records: Iterable[PoolRecord], now: Ms, boottime: Ms) -> Ready:
+        """Stand where the journal ends. A write that fails now ends the start: there is no loop then."""
+        self.roster.pools.update((record.pool, self._pool(record)) for record in records)
+        return self._begin(self._started(), now, boottime)
+
+    def take(self, happening: Happening, now: Ms, boottime: Ms) -> Ready:
+        """One event; never raises for anything that an event can cause."""
+        self._taking = happening
+        return self._begin(self._taken(happening), now, boottime)
+
+    def committed(self, now: Ms, boottime: Ms, begun: int = 0) -> Ready:
+        """The write is durable. ``begun``: the new epoch, after BeginEpoch."""
+        self._now, self._boottime = now, boottime
+        return self._go_on(lambda turn: turn.send(begun))
+
+    def failed(self, why: str, now: Ms, boottime: Ms) -> Ready:
+        """Nothing of the write is durable, because of the disk."""
+        self._now, self._boottime = now, boottime
+        return self._go_on(lambda turn: turn.throw(NotDurable(why)))
+
+    def refused(self, error: Exception) -> Ready:
+        """No disk could hold the write."""
+        return self._go_on(lambda turn: turn.throw(error))
+
+    def broken(self, error: Exception) -> Ready:
+        """The driver itself met an error over this event: whoever waits for an answer gets one, and it is over."""
+        self._turn = None
+        if self._taking is not None:
+            self._break(self._taking, error)
+        return self._ready(None)
+
+    def due(self, now: Ms) -> tuple[PoolId, ...]:
+        """Pools to which nothing has happened for a while: every step looks at the clock, so only they need a tick."""
+        return tuple(uuid for uuid in self.roster.pools if self._stepped.get(uuid, 0) <= now - TICK_MS // 2)
+
+    def judge_sites(self, now: Ms, anchors: tuple[bool, ...]) -> tuple[str, ...]:
+        """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer."""
+        # Who has fallen silent is judged as of what has been taken in.
+        asof = now - self.roster.behind_ms
+        return self.roster.judged(judge_sites(self.roster.pools, anchors, asof, self.roster.sites), now)
+
+    def streams_read(self, until: Ms) -> None:
+        """All that had arrived at the machine by then has been read from the streams and stamped."""
+        self._read_until = until
+
+    # -------------------------------------------------------------------------------------------- turns
+
+    def _begin(self, turn: Turn, now: Ms, boottime: Ms) -> Ready:
+        if self._turn is not None:
+            raise RuntimeError("one event at a time: the write of the one before has not been answered")
+        self._turn, self._now, self._boottime = turn, now, boottime
+        return self._go_on(next)
+
+    def _go_on(self, move: Callable[[Turn], Write]) -> Ready:
+        turn, self._turn = self._turn, None
+        if turn is None:
+            raise RuntimeError("there is no write to answer")
+        try:
+            write = move(turn)
+        except StopIteration:
+            return self._ready(None)
+        self._turn = turn
+        return self._ready(write)
+
+    def _ready(self, write: Write | None) -> Ready:
+        ready = Ready(tuple(self._acts), write, self._again)
+        self._acts, self._again = [], ()
+        return ready
+
+    def _do(self, act: Act) -> None:
+        self._acts.append(act)
+
+    # -------------------------------------------------------------------------------------------- the start
+
+    def _started(self) -> Turn:
+        pools = self.roster.pools
+        # Who starts a collector has decided that it is in charge, also where it had stood down, whoever is heard now.
+        above = max((pool.record.stale_epoch for pool in pools.values()), default=0)
+        if above >= self.roster.epoch:
+            self.roster.epoch = yield BeginEpoch(above)
+        for uuid in tuple(pools):
+            text = f"collector {self.roster.config.name} started with epoch {epoch.name(self.roster.epoch)}"
+            yield from self._note(uuid, Kind.COLLECTOR_STARTED, text, epoch=self.roster.epoch)
+
+    def _pool(self, record: PoolRecord) -> Pool:
+        return Pool(record, self.roster.config.policy_of(record.pool), self._devices)
+
+    def _note(self, pool: PoolId, kind: Kind, text: str, **data: Any) -> Turn:
+        """Journal and fold an entry of the loop's own."""
+        known = self.roster.pools[pool]
+        entry = Entry(kind, text, data, "", known.record.term)
+        yield Commit(pool, (entry,), (), known.record.name)
+        self.roster.pools[pool] = replace(known, record=fold(known.record, (entry,)))
+
+    # -------------------------------------------------------------------------------------------- one event
+
+    def _taken(self, happening: Happening) -> Turn:
+        self._notice_absence()
+        if self.roster.stalled:
+            self._hold(happening)
+            if self._now >= self._retry_at:
+                yield from self._try_again()
+            return
+        try:
+            yield from self._step(happening)
+        except NotDurable as error:
+            self._stall(str(error))
+            self._hold(happening)
+        except Exception as error:
+            # safety: an invariant that broke in one pool stops that step alone; nothing of it was committed or done.
+            self._break(happening, error)
+
+    def _step(self, happening: Happening) -> Turn:
+        uuid = happening.pool
+        self._stepped[uuid] = self._now
+        if uuid not in self.roster.pools:
+            yield from self._adopt(uuid)
+        pool, now, boottime = self.roster.pools[uuid], self._now, self._boottime
+        behind = self._behind(happening, now)
+        yield from self._tell_behind(happening, now)
+        outcome = step(pool, happening.event, now, replace(self.roster.site(uuid), behind_ms=behind))
+        if outcome.entries or outcome.alerts:
+            yield Commit(uuid, outcome.entries, outcome.alerts, outcome.pool.record.name)
+        else:
+            yield Nothing()
+        # safety: only from here on is the step real; everything above can be repeated from the same state.
+        self.roster.pools[uuid] = outcome.pool
+        # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
+        late = behind + max(self._now - now, self._boottime - boottime)
+        for effect in outcome.effects:
+            yield from self._perform(uuid, effect, late)
+        self._do(Stepped(happening))
+
+    def _adopt(self, uuid: PoolId) -> Turn:
+        self.roster.pools[uuid] = self._pool(PoolRecord(uuid))
+        try:
+            yield from self._note(uuid, Kind.POOL_SEEN, "an agent of this pool has come for the first time")
+        except Exception:
+            del self.roster.pools[uuid]
+            raise
+
+    def _break(self, happening: Happening, error: Exception) -> None:
+        where = f"internal error in pool {happening.pool}: {type(error).__name__}"
+        self.roster.warn(f"{where}: {error}; see the log", where)
+        self._do(Broke(happening, error))
+        why = f"an internal error stopped it: {error}"
+        self._refuse(happening, "internal-error", why, "Look at the collector's log.")
+
+    def _refuse(self, happening: Happening, code: str, why: str, next_step: str) -> None:
+        if isinstance(happening.event, OperatorSaid):
+            reply = effects.Reply(happening.event.request_id, False, why, code, next_step)
+            self._do(Refuse(happening.pool, reply))
+
+    # -------------------------------------------------------------------------------------------- effects
+
+    def _perform(self, pool: PoolId, effect: effects.Effect, late: Ms) -> Turn:
+        if late > LATE_MS and isinstance(effect, _ACTS):
+            text = f"not begun: what it rests on was {late / 1000:.1f} s old when its record was durable"
+            slow = "the journal's disk is slow, or this machine is, or it slept: an effect was"
+            self.roster.warn(f"{slow} {text}", slow)
+            self._drop(pool, effect, text)
+        elif pool in self.roster.stood_down and isinstance(effect, _ACTS):
+            self._drop(pool, effect, "not begun: this collector has stood down")
+        elif isinstance(effect, effects.StandDown):
+            self._stand_down(pool, effect.why)
+        elif isinstance(effect, effects.RaiseEpoch):
+            self._epoch_above = max(self._epoch_above, effect.above)
+            yield from self._raise_epoch()
+            if effect.above < self.roster.epoch:
+                self.roster.stood_down.pop(pool, None)
+        else:
+            self._do(Begin(pool, effect))
+
+    def _drop(self, pool: PoolId, effect: effects.Effect, why: str) -> None:
+        """Leave undone what must not be done any more."""
+        self._do(Drop(pool, effect, why))
+        if isinstance(effect, effects.PowerOff | effects.PowerOn):
+            # safety: it never ran, so it is certain that nothing of it can still land.
+            self._do(Post(pool, FenceEnded(effect.host, effect.run_id, False, True, why, self._now, begun=False)))
+
+    def _stand_down(self, pool: PoolId, why: str) -> None:
+        if pool not in self.roster.stood_down:
+            self._do(Say(CRITICAL, f"STANDING DOWN in pool {pool}: {why}"))
+            self.roster.stood_down[pool] = why
+            self._do(CutOff(pool))  # what runs was decided by a collector that was in charge
+
+    def _raise_epoch(self) -> Turn:
+        if self._epoch_above < self.roster.epoch:
+            return
+        try:
+            self.roster.epoch = yield BeginEpoch(self._epoch_above)
+            self._do(Say(WARNING, f"epoch raised to {self.roster.epoch}: an agent had seen {self._epoch_above}"))
+        except NotDurable as error:
+            self._stall(str(error))  # repeated when the journal works again
+        except Exception as error:
+            self.roster.warn(str(error))
+            self._epoch_above = 0
+
+    # -------------------------------------------------------------------------------------------- a stalled journal
+
+    def _stall(self, why: str) -> None:
+        if not self.roster.stalled:
+            self._do(Say(ERROR, f"NOTHING IS DECIDED OR DONE: {why}"))
+            self.roster.stalled_at = self._now
+        self.roster.stalled = why
+        self._retry_at = self._now + RETRY_MS
+        self._do(Stalled(why))
+
+    def _hold(self, happening: Happening) -> None:
+        if isinstance(happening.event, OperatorSaid):
+            why = f"nothing can be recorded, so nothing is done: {self.roster.stalled}"
+            next_step = "Make room on the journal's disk; the collector goes on by itself."
+            self._refuse(happening, "journal", why, next_step)
+        else:
+            self._backlog.keep(happening)
+
+    def _try_again(self) -> Turn:
+        try:
+            yield Check()
+        except NotDurable as error:
+            self._stall(str(error))
+            return
+        away = self._now - (self.roster.stalled_at or self._now)
+        self._do(Say(WARNING, f"the journal can be written again after {away / 1000:.1f} s; quiet time begins anew"))
+        self.roster.stalled, self.roster.stalled_at = "", None
+        self._do(Resumed())
+        self.roster.be_quiet_again(self._now)
+        yield from self._raise_epoch()
+        self._again = tuple(self._backlog.take_all())
+
+    # -------------------------------------------------------------------------------------------- time
+
+    def _notice_absence(self) -> None:
+        """Was this process stopped, starved or its machine suspended? Then the silence since was its own."""
+        away = max(self._now - self._last_step, self._boottime - self._last_boottime)
+        self._last_step, self._last_boottime = self._now, self._boottime
+        if away > AWAY_MS and self.roster.pools:
+            self._do(Say(WARNING, f"the collector was away for {away / 1000:.1f} s; quiet time begins anew"))
+            self.roster.be_quiet_again(self._now)
+            self._do(CutOff(""))
+
+    def _behind(self, happening: Happening, now: Ms) -> Ms:
+        """How long before ``now`` everything that had arrived has been taken in by this pool's step; never less than
+        it was before: what has been heard stays heard.
+        """
+        front = min(now, max(self._arrived(happening, now), self._fronts.get(happening.pool, 0)))
+        self._fronts[happening.pool] = front
+        self.roster.behind_ms = now - front
+        return now - front
+
+    def _arrived(self, happening: Happening, now: Ms) -> Ms:
+        """Until when everything had been read as this event arrived."""
+        arrived = now if happening.at is None else happening.at
+        return arrived if self._read_until is None else min(arrived, self._read_until)
+
+    def _tell_behind(self, happening: Happening, now: Ms) -> Turn:
+        """One alert for a collector that stays behind, over when it has kept up for as long."""
+        behind = now - self._arrived(happening, now)
+        if behind > BEHIND_MS:
+            self._caught_up_at = now
+            if self._behind_since is None:
+                self._behind_since = now
+                self._do(Say(WARNING, f"{behind / 1000:.1f} s behind what is heard: nothing is begun"))
+            if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
+                self.roster.told_behind = True
+                title = f"{self.roster.config.name}: this collector is {behind / 1000:.1f} s behind what it hears"
+                body = (
+                    "Its machine or its disk is too slow. Nobody is taken for silent for that, and nothing is begun "
+                    "before it has caught up. Look at load and disk of the collector's machine."
+                )
+                yield self._own_alert(effects.AlertRaised(_BEHIND_KEY, "critical", title, body))
+        elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
+            self._behind_since = None
+            if self.roster.told_behind:
+                self.roster.told_behind = False
+                yield self._own_alert(effects.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s"))
+
+    def _own_alert(self, alert: effects.AlertRaised | effects.AlertResolved) -> Commit:
+        """Of the collector, of no pool."""
+        return Commit("", (), (alert,), self.roster.config.name)

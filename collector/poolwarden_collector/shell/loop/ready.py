@@ -1,0 +1,130 @@
+"""What the engine's loop tells its driver: what to do now, and what to make durable next (engine_loop.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.events import Event
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.shell.queue.happening import Happening
+
+WARNING, ERROR, CRITICAL = 30, 40, 50  # as the logging module counts them
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nothing has to be durable: answer ``committed`` at once, with the clocks read anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction. ``pool`` empty: the collector's own; ``name``: the pool's, for people."""
+
+    pool: PoolId
+    entries: tuple[Entry, ...]
+    alerts: tuple[effects.AlertRaised | effects.AlertResolved, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEpoch:
+    """A new epoch above this one; ``committed`` is told which."""
+
+    above: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether anything can be made durable again."""
+
+
+Write = Nothing | Commit | BeginEpoch | Check
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin an effect, whose step is durable. An error of one is that effect's alone."""
+
+    pool: PoolId
+    effect: effects.Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An effect is not begun, for this reason. An unanswered order is asked for again by the engine."""
+
+    pool: PoolId
+    effect: effects.Effect
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer an operator's command that was not stepped."""
+
+    pool: PoolId
+    reply: effects.Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Put an event into the queue."""
+
+    pool: PoolId
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """End every power-off that runs (in this pool; empty: in all), at once."""
+
+    pool: PoolId
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The step of this event is over: whoever waits for answers or for time may look at it."""
+
+    happening: Happening
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The step of this event was dropped: an error that is no trouble of the disk."""
+
+    happening: Happening
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Nothing can be made durable; told at each attempt."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """It can be again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line for the log."""
+
+    severity: int
+    text: str
+
+
+Act = Begin | Drop | Refuse | Post | CutOff | Stepped | Broke | Stalled | Resumed | Say
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the driver does next: ``acts``, then ``write`` (None: the event is over), then ``again`` before all else."""
+
+    acts: tuple[Act, ...] = ()
+    write: Write | None = None
+    again: tuple[Happening, ...] = ()

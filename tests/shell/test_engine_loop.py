@@ -1,0 +1,350 @@
+"""The engine's loop as its driver sees it: no socket, no thread, no clock; each answer is looked at by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.model import effects, orders
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.epoch import LOT_BITS
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.config.config import Config, Tls
+from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.engine_loop import (
+    AWAY_MS,
+    LATE_MS,
+    RETRY_MS,
+    TELL_BEHIND_MS,
+    TICK_MS,
+    EngineLoop,
+)
+from poolwarden_collector.shell.queue.happening import Happening
+
+POOL, OTHER = "pool-1", "pool-2"
+HELLO = Hello("h1", POOL, "boot-1", "host-1", "192.0.2.1", "0.1.0", frozenset())
+CONNECTED = ev.AgentConnected(1, HELLO)
+PAUSE = ev.OperatorSaid("r-1", "anna", "pause", "", (("reason", "work"),))
+NOTED = (Entry(Kind.ASKED, "x", {}),)
+ORDER = effects.SendOrder(orders.Order("o", "h1", "b", 1, orders.Promote(), 15_000))
+OFF = effects.PowerOff("h1", "dev", "run-1")
+READ = effects.ReadPower("h1", "dev", "run-2")
+HIGHER = 41 << LOT_BITS
+
+
+class Played:
+    """A loop, its two clocks in ms, and a step that gives back what a test wants."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        nowhere = Path("/nonexistent")
+        tls = Tls(nowhere, nowhere, nowhere)
+        config = Config(nowhere, "collector", "", nowhere, nowhere, tls, policy=Policy())
+        self.now, self.asleep = 1_000_000, 0
+        self.roster = Roster(config, 1 << LOT_BITS, lambda: self.now)
+        self.loop = EngineLoop(self.roster, {}, *self.clocks)
+        self._monkeypatch = monkeypatch
+
+    @property
+    def clocks(self) -> tuple[int, int]:
+        return self.now, self.now + self.asleep
+
+    def steps(self, step: Callable[[Pool, ev.Event, int, Site], engine.Outcome]) -> None:
+        self._monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+
+    def gives(self, *wanted: effects.Effect, entries: tuple[Entry, ...] = NOTED) -> None:
+        """Every step gives these effects."""
+        self.steps(lambda pool, event, now, site: engine.Outcome(pool, entries, (), wanted))
+
+    def take(self, event: ev.Event, pool: str = POOL, at: int | None = None) -> on.Ready:
+        return self.loop.take(Happening(pool, event, at), *self.clocks)
+
+    def committed(self, begun: int = 0) -> on.Ready:
+        return self.loop.committed(*self.clocks, begun)
+
+    def failed(self) -> on.Ready:
+        return self.loop.failed("the disk is full", *self.clocks)
+
+    def through(self, event: ev.Event, pool: str = POOL, at: int | None = None) -> list[on.Act]:
+        """One event on a disk that takes everything at once."""
+        ready = self.take(event, pool, at)
+        acts = list(ready.acts)
+        while ready.write is not None:
+            above = ready.write.above if isinstance(ready.write, on.BeginEpoch) else 0
+            ready = self.committed(above + 1)
+            acts += ready.acts
+        return acts
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    return Played(monkeypatch)
+
+
+def of(kind: type[Any], acts: Any) -> list[Any]:
+    return [act for act in acts if isinstance(act, kind)]
+
+
+# ------------------------------------------------------------------------------------------------ durable first
+
+
+def test_effects_come_after_the_commit_of_their_step(played: Played) -> None:
+    adopted = played.take(CONNECTED)
+    assert isinstance(adopted.write, on.Commit) and [e.kind for e in adopted.write.entries] == [Kind.POOL_SEEN]
+    stepped = played.committed()
+    assert isinstance(stepped.write, on.Commit) and Kind.HOST_SEEN in [e.kind for e in stepped.write.entries]
+    assert of(on.Begin, stepped.acts) == [] and "h1" not in played.roster.pools[POOL].record.hosts
+    done = played.committed()
+    assert done.write is None and of(on.Begin, done.acts) and "h1" in played.roster.pools[POOL].record.hosts
+    assert done.acts[-1] == on.Stepped(Happening(POOL, CONNECTED))
+
+
+def test_a_step_without_entries_waits_for_the_clocks_alone(played: Played) -> None:
+    played.through(CONNECTED)
+    played.gives(READ, entries=())
+    assert played.take(ev.Tick()).write == on.Nothing()
+    assert of(on.Begin, played.committed().acts) == [on.Begin(POOL, READ)]
+
+
+def test_one_event_at_a_time(played: Played) -> None:
+    with pytest.raises(RuntimeError, match="no write to answer"):
+        played.committed()
+    played.take(CONNECTED)
+    with pytest.raises(RuntimeError, match="one event at a time"):
+        played.take(ev.Tick())
+
+
+def test_a_pool_is_adopted_with_its_entry_or_not_at_all(played: Played) -> None:
+    played.take(CONNECTED)
+    assert of(on.Stalled, played.failed().acts) and played.roster.pools == {}
+
+
+# ------------------------------------------------------------------------------------------------ the disk
+
+
+def test_a_failed_commit_has_not_happened_and_its_event_comes_again_first(played: Played) -> None:
+    played.through(ev.Tick())
+    before = played.roster.pools[POOL]
+    played.take(CONNECTED)
+    stalled = played.failed()
+    assert stalled.write is None and of(on.Begin, stalled.acts) == [] and of(on.Stalled, stalled.acts)
+    assert played.roster.pools[POOL] is before and played.roster.stalled == "the disk is full"
+    played.now += RETRY_MS - 1
+    report = ev.AgentReported("h1", 1, HostFacts())
+    assert played.take(report) == on.Ready()
+    played.now += 1
+    assert played.take(ev.Tick()).write == on.Check()
+    over = played.committed()
+    assert [each.event for each in over.again] == [CONNECTED, report] and of(on.Resumed, over.acts)
+    # What was silent meanwhile was the collector.
+    assert not played.roster.stalled and played.roster.quiet_until(POOL) == played.now + Policy().quiet_time
+
+
+def test_a_disk_that_is_still_full_is_asked_again_a_second_later(played: Played) -> None:
+    played.through(ev.Tick())
+    played.take(CONNECTED)
+    played.failed()
+    for _ in range(3):
+        played.now += RETRY_MS
+        assert played.take(ev.Tick()).write == on.Check()
+        assert of(on.Stalled, played.failed().acts) == [on.Stalled("the disk is full")]
+        assert played.take(ev.Tick()).write is None
+
+
+def test_a_command_is_refused_while_nothing_can_be_recorded(played: Played) -> None:
+    played.through(ev.Tick())
+    for ready in (played.take(PAUSE), played.failed(), played.take(PAUSE)):
+        replies = [each.reply for each in of(on.Refuse, ready.acts)]
+        assert [(r.request_id, r.accepted, r.code) for r in replies] in ([], [("r-1", False, "journal")])
+    assert replies  # the last one, at once
+
+
+@pytest.mark.parametrize("slept", [False, True])
+def test_an_effect_whose_record_took_too_long_is_not_begun(played: Played, slept: bool) -> None:
+    """Also on the clock that counts the machine's sleep, when the other one has stood still."""
+    played.through(ev.Tick())
+    played.gives(ORDER, OFF, READ)
+
+    def took(ms: int) -> on.Ready:
+        played.take(ev.Tick())
+        played.asleep, played.now = (played.asleep + ms, played.now) if slept else (played.asleep, played.now + ms)
+        return played.committed()
+
+    assert [each.effect for each in of(on.Begin, took(LATE_MS).acts)] == [ORDER, OFF, READ]
+    late = took(LATE_MS + 1)
+    assert [each.effect for each in of(on.Begin, late.acts)] == [READ]
+    assert [each.effect for each in of(on.Drop, late.acts)] == [ORDER, OFF]
+    assert all("2.0 s old when its record was durable" in each.why for each in of(on.Drop, late.acts))
+    assert any("disk is slow" in text for text in played.roster.warnings())
+
+
+def test_of_a_switch_that_was_dropped_it_is_certain_that_it_never_began(played: Played) -> None:
+    switches = (OFF, effects.PowerOn("h1", "dev", "run-2"))
+    played.through(ev.Tick())
+    played.gives(ORDER, *switches, effects.Recall("h1", "run-1"))
+    played.take(ev.Tick())
+    played.now += LATE_MS + 1
+    acts = played.committed().acts
+    [why] = {each.why for each in of(on.Drop, acts)}
+    ended = [ev.FenceEnded("h1", each.run_id, False, True, why, played.now, begun=False) for each in switches]
+    assert of(on.Post, acts) == [on.Post(POOL, each) for each in ended]
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+    raise AssertionError("one candidate per term")
+
+
+def test_an_error_in_one_pools_step_ends_that_step_alone(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    played.through(CONNECTED)
+    before = played.roster.pools[POOL]
+    played.steps(broken)
+    acts = played.through(PAUSE)
+    [broke], [refused] = of(on.Broke, acts), of(on.Refuse, acts)
+    assert str(broke.error) == "one candidate per term" and refused.reply.code == "internal-error"
+    assert played.roster.pools[POOL] is before and not played.roster.stalled
+    assert any("one candidate per term" in text for text in played.roster.warnings())
+    monkeypatch.undo()
+    assert of(on.Stepped, played.through(ev.Tick(), OTHER))
+
+
+def test_what_no_store_can_hold_is_dropped_with_its_event(played: Played) -> None:
+    played.through(ev.Tick())
+    before = played.roster.pools[POOL]
+    played.gives(READ)
+    played.take(ev.Tick())
+    refused = played.loop.refused(OverflowError("a number of 65 bits"))
+    assert refused.write is None and of(on.Begin, refused.acts) == [] and of(on.Broke, refused.acts)
+    assert played.roster.pools[POOL] is before and not played.roster.stalled
+
+
+def test_an_error_of_the_driver_ends_that_event_alone(played: Played) -> None:
+    played.through(ev.Tick())
+    played.take(PAUSE)
+    assert of(on.Refuse, played.loop.broken(ValueError("a follower")).acts)
+    assert of(on.Stepped, played.through(ev.Tick()))
+
+
+# ------------------------------------------------------------------------------------------------ in charge, or not
+
+
+def test_standing_down_cuts_off_once_and_concerns_one_pool(played: Played) -> None:
+    for pool in (POOL, OTHER):
+        played.through(ev.Tick(), pool)
+    played.gives(effects.StandDown("h1 obeys another one"), ORDER, OFF, READ)
+    acts = played.through(ev.Tick())
+    assert of(on.CutOff, acts) == [on.CutOff(POOL)] and [each.effect for each in of(on.Begin, acts)] == [READ]
+    assert [each.effect for each in of(on.Drop, acts)] == [ORDER, OFF]
+    assert of(on.CutOff, played.through(ev.Tick())) == []
+    played.gives(ORDER)
+    assert of(on.Begin, played.through(ev.Tick(), OTHER)) == [on.Begin(OTHER, ORDER)]
+
+
+def test_a_higher_epoch_is_durable_before_the_effects_that_carry_it(played: Played) -> None:
+    played.through(ev.Tick())
+    played.roster.stood_down[POOL] = "h1 obeys another one"
+    played.gives(READ, effects.RaiseEpoch(HIGHER), ORDER)
+    played.take(ev.Tick())
+    raising = played.committed()
+    assert of(on.Begin, raising.acts) == [on.Begin(POOL, READ)] and raising.write == on.BeginEpoch(HIGHER)
+    raised = played.committed(HIGHER + 1)
+    assert of(on.Begin, raised.acts) == [on.Begin(POOL, ORDER)] and played.roster.epoch == HIGHER + 1
+    assert played.through(ev.Tick())[-1] == on.Stepped(Happening(POOL, ev.Tick()))  # not raised twice
+
+
+def test_an_epoch_that_no_disk_takes_is_raised_once_it_can_be(played: Played) -> None:
+    played.through(ev.Tick())
+    played.gives(effects.RaiseEpoch(HIGHER), READ)
+    played.take(ev.Tick())
+    played.committed()
+    assert of(on.Begin, played.failed().acts) == [on.Begin(POOL, READ)] and played.roster.stalled
+    played.now += RETRY_MS
+    played.take(ev.Tick())
+    assert played.committed().write == on.BeginEpoch(HIGHER)
+    played.committed(HIGHER + 1)
+    assert played.roster.epoch == HIGHER + 1 and not played.roster.stalled
+
+
+def test_an_epoch_above_all_numbers_is_given_up(played: Played) -> None:
+    played.through(ev.Tick())
+    played.gives(effects.RaiseEpoch(2**64))
+    played.take(ev.Tick())
+    played.committed()
+    assert played.loop.refused(OverflowError("no epoch is above it")).write is None
+    assert played.roster.epoch == 1 << LOT_BITS and "no epoch is above it" in played.roster.warnings()
+    played.gives(effects.RaiseEpoch(HIGHER))
+    played.through(ev.Tick())
+    assert played.roster.epoch == HIGHER + 1
+
+
+def test_a_start_is_above_whoever_it_had_stood_down_for(played: Played) -> None:
+    records = [PoolRecord(POOL, stale_epoch=HIGHER), PoolRecord(OTHER)]
+    ready = played.loop.start(records, *played.clocks)
+    assert ready.write == on.BeginEpoch(HIGHER)
+    noted = []
+    ready = played.committed(HIGHER + 1)
+    while ready.write is not None:
+        assert isinstance(ready.write, on.Commit)
+        noted += [(ready.write.pool, entry.kind, entry.data["epoch"]) for entry in ready.write.entries]
+        ready = played.committed()
+    assert noted == [(uuid, Kind.COLLECTOR_STARTED, HIGHER + 1) for uuid in (POOL, OTHER)]
+
+
+# ------------------------------------------------------------------------------------------------ time
+
+
+@pytest.mark.parametrize("slept", [False, True])
+def test_its_own_absence_begins_the_quiet_time_anew_and_cuts_off(played: Played, slept: bool) -> None:
+    played.through(CONNECTED)
+    for ms, cut in ((AWAY_MS, []), (AWAY_MS + 1, [on.CutOff("")])):
+        played.now += 0 if slept else ms
+        played.asleep += ms if slept else 0
+        assert of(on.CutOff, played.through(ev.Tick())) == cut
+    assert played.roster.quiet_until(POOL) == played.now + Policy().quiet_time
+
+
+def test_a_pool_is_due_when_nothing_has_happened_to_it(played: Played) -> None:
+    played.through(ev.Tick())
+    played.now += TICK_MS // 2 - 1
+    played.through(ev.Tick(), OTHER)
+    assert played.loop.due(played.now) == ()
+    assert played.loop.due(played.now + 1) == (POOL,)
+
+
+def test_a_collector_that_stays_behind_says_so_once_and_begins_nothing(played: Played) -> None:
+    played.through(ev.Tick())
+    played.gives(ORDER)
+    alerts = []
+    for _ in range(3):
+        played.now += TELL_BEHIND_MS
+        ready = played.take(ev.Tick(), at=played.now - BEHIND_MS - 1)
+        while ready.write is not None:
+            alerts += ready.write.alerts if isinstance(ready.write, on.Commit) else ()
+            ready = played.committed()
+        assert of(on.Begin, ready.acts) == [] and played.roster.behind_ms == BEHIND_MS + 1
+    assert [type(each) for each in alerts] == [effects.AlertRaised] and played.roster.told_behind
+    played.now += TELL_BEHIND_MS
+    assert of(on.Begin, played.through(ev.Tick(), at=played.now)) and not played.roster.told_behind
+
+
+def test_what_came_before_a_sleep_counts_once_it_has_been_read(played: Played) -> None:
+    played.through(ev.Tick())
+    played.loop.streams_read(played.now)
+    played.now += 1_000
+    played.through(ev.Tick(), at=played.now)
+    assert played.roster.behind_ms == 1_000
+    played.loop.streams_read(played.now)
+    played.through(ev.Tick(), at=played.now)
+    assert played.roster.behind_ms == 0
