@@ -46,7 +46,7 @@ from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.state.live import Pool, PowerState
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 
 
 def kinds(outcome: Outcome) -> list[Kind]:
@@ -397,7 +397,7 @@ def test_a_held_host_is_not_released_as_a_second_master(released_as_master: Mome
 
 
 def owed_a_tombstone(n: int) -> Change:
-    return lambda pool: record(owed=(*pool.record.owed, Owed(uuid(n), "tombstone", uuid(1), 1)))(pool)
+    return lambda pool: record(owed=(*pool.record.owed, Owed(uuid(n), OwedWork.TOMBSTONE, uuid(1), 1)))(pool)
 
 
 # ------------------------------------------------------------------------------------------------ members

@@ -23,7 +23,7 @@ from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Sent
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_a_newer_copy_is_believed_of_a_listed_member_of_this_master_alone(
     assert newer(silent(2)) == () and newer(hello(2, capabilities=frozenset())) == ()
     for other in ({"pool_conf": Role.BROKEN}, {"master_address": "10.0.0.9"}):
         assert newer(of_role(2, **other)) == ()
-    assert newer(record(owed=(Owed(uuid(2), "tombstone", uuid(1), 1),))) == ()  # of another line
+    assert newer(record(owed=(Owed(uuid(2), OwedWork.TOMBSTONE, uuid(1), 1),))) == ()  # of another line
     assert newer(record(listed=frozenset({uuid(1), uuid(3)}))) == ()
     monkeypatch.setattr(database_age, "ahead", lambda d, host: 1)
     assert newer() == ()
@@ -69,7 +69,7 @@ def test_an_agent_that_did_not_look_at_its_file_has_said_nothing_of_it(h: Guarde
 
 # ------------------------------------------------------------------------------------------------ what was placed
 
-REMOVAL = Owed(uuid(1), "remove-database", "", 5)
+REMOVAL = Owed(uuid(1), OwedWork.REMOVE_DATABASE, "", 5)
 HELD = both(facts(1, lambda f: replace(f, hold=Hold(4, True, True, 0))), of_role(1, serves_as_master=False))
 
 
@@ -114,7 +114,7 @@ def test_what_was_placed_on_a_held_master_is_removed_and_on_one_that_has_started
 def released(h: Guarded, monkeypatch: pytest.MonkeyPatch, *changes: Change) -> tuple[bool, str]:
     """Is the held master on record released, and what stands against it?"""
     monkeypatch.setattr(hold_release, "own_file_refusal", lambda *_: None)
-    item = Owed(uuid(1), "release", uuid(1), 5)
+    item = Owed(uuid(1), OwedWork.RELEASE, uuid(1), 5)
     d = after(h, both(record(owed=(item,), term=5), HELD, *changes))
     agent = d.agent(uuid(1))
     assert agent is not None
@@ -130,7 +130,7 @@ def test_nobody_is_started_as_master_beside_one_that_serves_or_will(
     assert released(h, monkeypatch) == (True, "")
     for other in ({"serves_as_master": True}, {"pool_conf": Role.MASTER}, {"running": Role.MASTER}):
         assert released(h, monkeypatch, of_role(2, **other)) == (False, Cause.SET_AS_MASTER.name), other
-    both_owed = record(owed=(Owed(uuid(1), "release", uuid(1), 5), REMOVAL))
+    both_owed = record(owed=(Owed(uuid(1), OwedWork.RELEASE, uuid(1), 5), REMOVAL))
     assert not released(h, monkeypatch, both_owed)[0]  # what lies there goes first
     decided = record(failover=Failover("f-9", uuid(1), "boot-1-1", 5, Step.DECIDED, uuid(2)))
     assert not released(h, monkeypatch, decided)[0]

@@ -297,7 +297,7 @@ def test_an_off_by_hand_ends_between_two_devices_if_its_host_lives_and_nobody_ha
 
 def test_a_host_is_woken_by_all_devices_of_its_first_level(h: Guarded) -> None:
     read = PowerState(readings=(PowerReading(Power.OFF, "bmc-1", h.now - 100, h.now - 50),))
-    owed = record(owed=(Owed(uuid(1), "wake", uuid(2), 1),))
+    owed = record(owed=(Owed(uuid(1), OwedWork.WAKE, uuid(2), 1),))
     d = after(h, both(silent(1), owed, live(power={**h.pool.live.power, "bmc-1": read})))
     power_switch._wake(d, uuid(1))
     assert [effect.device for effect in d.effects if isinstance(effect, PowerOn)] == ["bmc-1"]
@@ -419,7 +419,7 @@ def test_a_host_that_may_be_promoted_is_given_nothing_that_it_is_owed(g: Guarded
     """Host 3's pool.conf says master, and it is owed a tombstone."""
 
     def given(**of_this: Any) -> bool:
-        item = record(owed=(Owed(uuid(3), "tombstone", uuid(1), 1),))
+        item = record(owed=(Owed(uuid(3), OwedWork.TOMBSTONE, uuid(1), 1),))
         d = after(g, both(of_role(3, pool_conf=Role.MASTER), item, of_failover(**of_this)))
         owed.owed_work(d)
         return any(isinstance(effect, SendOrder) for effect in d.effects)

@@ -20,7 +20,7 @@ from poolwarden_collector.core.model.values import ProcessId, Role
 from poolwarden_collector.core.recovery import boot_gate, unheard_at_boot
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
 from poolwarden_collector.core.state.live import Pool, Told, WaitingGate
-from poolwarden_collector.core.state.pool_record import Confirmed, Owed
+from poolwarden_collector.core.state.pool_record import Confirmed, Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 
@@ -59,7 +59,7 @@ def a_failover(step: Step, old: int = 1, candidate: int = 2, **more: Any) -> Cha
     return change
 
 
-def owes(n: int, what: str = "tombstone", successor: int = 2) -> Change:
+def owes(n: int, what: OwedWork = OwedWork.TOMBSTONE, successor: int = 2) -> Change:
     return record(owed=(Owed(uuid(n), what, uuid(successor), 1),))
 
 
@@ -114,7 +114,7 @@ def test_who_is_owed_a_tombstone_is_shut_unless_it_is_the_master_on_record(asked
     said = word(asked.again(both(succeeded, owes(1))))
     assert (said.decision, said.successor) == ("shut", uuid(2))
     assert decision(asked, owes(1)) == "open"
-    for other in (owes(3), owes(1, "repoint")):
+    for other in (owes(3), owes(1, OwedWork.REPOINT)):
         assert decision(asked, succeeded, other) == "open"  # that one is heard, and is no master any more
         assert decision(asked, succeeded, silent(2), other) == "wait"
 

@@ -37,7 +37,7 @@ from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Pool, Sent
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 TERM = 5
@@ -53,7 +53,7 @@ def g() -> Guarded:
     return pool
 
 
-RELEASE = Owed(uuid(1), "release", uuid(1), TERM)
+RELEASE = Owed(uuid(1), OwedWork.RELEASE, uuid(1), TERM)
 HELD = facts(1, lambda f: replace(f, hold=Hold(TERM - 1, True, True, 0)))
 
 
@@ -227,7 +227,7 @@ def test_a_host_that_is_held_is_named_and_no_other_owed_work_is_told_as_that(g: 
     assert told and over  # told by the key of its reason: another one is over
     assert held_alerts(g, HELD, waits, key=key, quiet_until=g.now + 1) == ([], False)
     assert held_alerts(g, HELD, waits, silent(1), key=key) == ([], False)
-    another = record(owed=(replace(RELEASE, what="tombstone"),))
+    another = record(owed=(replace(RELEASE, what=OwedWork.TOMBSTONE),))
     assert held_alerts(g, HELD, waits, another, key=key) == ([], True)
     assert held_alerts(g, HELD, key=key) == ([], True)  # its release is under way
     assert held_alerts(g, HELD, live(sent={}), key=key) == ([], False)  # nothing is known just now
@@ -238,14 +238,14 @@ def test_a_host_that_is_held_is_named_and_no_other_owed_work_is_told_as_that(g: 
 
 
 def removal(g: Guarded, *changes: Change) -> tuple[list[Kind], list[str]]:
-    d = after(g, both(record(owed=(Owed(uuid(2), "remove-database", "", TERM),), term=TERM), *changes))
+    d = after(g, both(record(owed=(Owed(uuid(2), OwedWork.REMOVE_DATABASE, "", TERM),), term=TERM), *changes))
     hold_release.owed_releases(d)
     return [entry.kind for entry in d.entries], orders(d)
 
 
 def removed(g: Guarded, result: Outcome | None, base: str = "") -> Change:
     def change(pool: Pool) -> Pool:
-        item = Owed(uuid(2), "remove-database", "", TERM)
+        item = Owed(uuid(2), OwedWork.REMOVE_DATABASE, "", TERM)
         order = (base or owed_id(item, "remove", pool.live.agents[uuid(2)])) + ".1"
         outcome = OrderOutcome(order, "place_database", result) if result is not None else None
         return live(sent={order: Sent(order, "place_database", uuid(2), 1, g.now, outcome, g.now)})(pool)
@@ -395,11 +395,11 @@ def test_a_member_is_owed_its_repointing_where_it_is_away_or_late(comes_back: Mo
 
 
 def test_what_is_owed_already_is_not_pursued_here(comes_back: Moment) -> None:
-    def owes(n: int, what: str) -> Change:
+    def owes(n: int, what: OwedWork) -> Change:
         return lambda pool: record(owed=(*pool.record.owed, Owed(uuid(n), what, uuid(2), 1)))(pool)
 
-    assert Kind.MEMBER_BACK not in written(comes_back, owes(3, "repoint"))
-    for other in (owes(2, "repoint"), owes(3, "wake")):
+    assert Kind.MEMBER_BACK not in written(comes_back, owes(3, OwedWork.REPOINT))
+    for other in (owes(2, OwedWork.REPOINT), owes(3, OwedWork.WAKE)):
         assert Kind.MEMBER_BACK in written(comes_back, other)
 
 
@@ -544,8 +544,8 @@ def test_a_member_waits_for_its_turn_while_as_many_as_may_be_are_under_way(g: Gu
         return member_return._its_turn(after(g, both(told, *changes)), failover, uuid(host))
 
     assert not turn(late - 1) and turn(late)
-    assert turn(0, record(owed=(Owed(uuid(10), "repoint", uuid(2), 1),)))
-    assert not turn(0, record(owed=(Owed(uuid(10), "wake", uuid(2), 1),)))
+    assert turn(0, record(owed=(Owed(uuid(10), OwedWork.REPOINT, uuid(2), 1),)))
+    assert not turn(0, record(owed=(Owed(uuid(10), OwedWork.WAKE, uuid(2), 1),)))
     assert turn(0, host=10)  # told already
 
 

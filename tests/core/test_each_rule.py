@@ -47,7 +47,7 @@ from poolwarden_collector.core.operator import answers
 from poolwarden_collector.core.recovery import adopted_holds
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Pool, PowerState, Sent
-from poolwarden_collector.core.state.pool_record import Confirmed, Owed
+from poolwarden_collector.core.state.pool_record import Confirmed, Owed, OwedWork
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -378,7 +378,7 @@ def test_the_candidate_of_a_superseded_failover_hears_the_higher_term(g: Guarded
 def test_a_successor_that_is_off_ends_a_succession_and_a_silent_one_does_not(h: Guarded) -> None:
     """Host 3 serves and is owed its tombstone; host 2 is on record."""
     serves = of_role(3, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
-    past = both(serves, silent(1, 2), record(master=uuid(2), owed=(Owed(uuid(3), "tombstone", uuid(2), 1),)))
+    past = both(serves, silent(1, 2), record(master=uuid(2), owed=(Owed(uuid(3), OwedWork.TOMBSTONE, uuid(2), 1),)))
     word = both(record(confirmed={uuid(2): Confirmed(uuid(2), "boot-2-1", "alice", "cord pulled")}), live(power={}))
 
     def counts(*changes: Change, quiet: bool = False) -> bool:
@@ -401,9 +401,9 @@ def test_whom_garbage_collection_waits_for(h: Guarded) -> None:
         return gc_release.waits_for(after(h, both(*changes)), uuid(host))
 
     held = facts(1, lambda f: replace(f, gc_term=5))
-    owed = record(owed=(Owed(uuid(2), "tombstone", uuid(1), 1),))
+    owed = record(owed=(Owed(uuid(2), OwedWork.TOMBSTONE, uuid(1), 1),))
     assert waits() == () and waits(owed) == (uuid(2),) and waits(owed, host=3) == ()
-    assert waits(record(owed=(Owed(uuid(1), "release", uuid(1), 1),))) == ()
+    assert waits(record(owed=(Owed(uuid(1), OwedWork.RELEASE, uuid(1), 1),))) == ()
     assert waits(record(master="")) == (uuid(2), uuid(3))
     assert waits(held) == ()  # everybody follows
     away = of_role(3, master_address="10.0.0.9")
@@ -501,7 +501,7 @@ def test_a_silent_host_that_all_follow_is_the_master_unless_the_one_on_record_ma
     word = both(record(confirmed={uuid(1): Confirmed(uuid(1), "boot-1-1", "alice", "off")}), live(power={}))
     assert found(silent(1), word) == uuid(3)
     assert found(silent(1), record(master="")) == uuid(3) and found(silent(1), record(master=uuid(3))) == uuid(3)
-    assert found(record(owed=(Owed(uuid(3), "tombstone", uuid(1), 1),))) == ""
+    assert found(record(owed=(Owed(uuid(3), OwedWork.TOMBSTONE, uuid(1), 1),))) == ""
 
 
 # ------------------------------------------------------------------------------------------------ a restored journal

@@ -27,7 +27,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.state.live import Pool, Sent
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 
@@ -256,7 +256,7 @@ def sent_kind(g: Guarded, *changes: Change) -> bool:
 def test_garbage_collection_is_held_where_a_host_that_was_left_behind_may_write(g: Guarded) -> None:
     assert not sent_kind(g)
     assert sent_kind(g, of_failover(hold_order="f-1/1/hold"))
-    assert sent_kind(g, record(owed=(Owed(uuid(3), "tombstone", uuid(2), 1),)))
+    assert sent_kind(g, record(owed=(Owed(uuid(3), OwedWork.TOMBSTONE, uuid(2), 1),)))
 
 
 def after_promotion(g: Guarded, *changes: Change) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.pool_record import Owed, apply
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork, apply
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -243,7 +243,7 @@ def test_nothing_is_repointed_to_a_master_that_has_vanished() -> None:
     g.run(20_000)
     g.say("approve")  # its xapi answers: another collector might hear it
     until(g, Kind.CLOSED)
-    assert [item.host for item in g.pool.record.owed if item.what == "repoint"] == [uuid(3)]
+    assert [item.host for item in g.pool.record.owed if item.what is OwedWork.REPOINT] == [uuid(3)]
     g.cut_power(2)
     g.run(20_000)
     assert g.verdict == "MasterVanished"
@@ -297,7 +297,7 @@ def test_owed_work_of_an_older_failover_leaves_the_open_one_alone() -> None:
     g.cut_power()
     until(g, Kind.DECIDED)
     record = g.pool.record
-    record = replace(record, owed=(Owed(uuid(3), "repoint", uuid(2), 1),))
+    record = replace(record, owed=(Owed(uuid(3), OwedWork.REPOINT, uuid(2), 1),))
     entry = Entry(Kind.REPOINT_INTENT, "owed", {"host": uuid(3), "order": "owed/1/repoint/x.1"}, "", 1)
     after = apply(record, entry).failover
     assert after is not None and after.repointing == {}

@@ -13,6 +13,7 @@ from poolwarden_collector.core.model.orders import DeclareHostDead, LocateVms, O
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import ProcessId, Role
+from poolwarden_collector.core.state.pool_record import OwedWork
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -87,7 +88,7 @@ def test_a_host_proven_off_is_declared_dead_after_its_vms_are_on_record() -> Non
     assert kinds.index("lost-vms") < kinds.index("declare-dead-intent") < kinds.index("declared-dead")
     assert kinds.index("closed") < kinds.index("declare-dead-intent")
     assert w.states() == {"vm-1": "lost", "vm-2": "lost"}
-    assert not [item for item in w.g.pool.record.owed if item.what == "declare-dead"]
+    assert not [item for item in w.g.pool.record.owed if item.what is OwedWork.DECLARE_DEAD]
     lost = next(e for e in w.g.journal if e.kind is Kind.ALERT and "/lost-" in e.data["key"])
     assert "web1, web2" in lost.data["body"] and "start-lost lab" in lost.data["body"]
     assert w.started == []
@@ -209,7 +210,7 @@ def test_an_old_master_that_is_back_is_not_declared_dead() -> None:
     see(w, live=False)
     w.g.run(60_000)
     assert w.told("declare_host_dead") == []
-    assert not [item for item in w.g.pool.record.owed if item.what == "declare-dead"]
+    assert not [item for item in w.g.pool.record.owed if item.what is OwedWork.DECLARE_DEAD]
 
 
 def back(w: World, attached: bool = True) -> None:

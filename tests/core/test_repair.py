@@ -11,6 +11,7 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, Placemen
 from poolwarden_collector.core.model.orders import Order, Repoint
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import ProcessId, Role
+from poolwarden_collector.core.state.pool_record import OwedWork
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -245,7 +246,7 @@ def test_an_old_master_whose_xapi_hangs_as_a_member_is_no_healthy_pool() -> None
     old.unwell_since = g.now
     g.connect(old)
     g.run(140_000)
-    assert any(item.host == uuid(1) and item.what == "tombstone" for item in g.pool.record.owed)
+    assert any(item.host == uuid(1) and item.what is OwedWork.TOMBSTONE for item in g.pool.record.owed)
     assert g.verdict == "MemberXapiDown"
     g.run(120_000)
     assert acts(g, 1) == ["restart_xapi"]

@@ -18,6 +18,7 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import ProcessId, Role
 from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.pool_record import OwedWork
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -46,7 +47,7 @@ def test_a_candidate_that_is_proven_off_is_replaced_at_a_new_term() -> None:
     g.host(2).power = Power.OFF
     g.run(60_000)
     assert "itself off" in g.entry(Kind.ABORTED).data["why"]
-    assert any(item.host == uuid(2) and item.what == "tombstone" for item in g.pool.record.owed)
+    assert any(item.host == uuid(2) and item.what is OwedWork.TOMBSTONE for item in g.pool.record.owed)
     assert g.promoted()[-1] == uuid(3) and g.pool.record.master == uuid(3)
 
 

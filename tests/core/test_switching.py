@@ -11,6 +11,7 @@ from poolwarden_collector.core.model.effects import Effect, PowerOff, PowerOn, R
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 
@@ -140,7 +141,7 @@ def test_a_master_that_was_powered_off_is_woken_if_the_policy_says_so(wake: bool
     if wake:
         kinds = g.kinds()
         assert kinds.index("closed") < kinds.index("power-switch-intent")
-        assert not any(item.what == "wake" for item in g.pool.record.owed)
+        assert not any(item.what is OwedWork.WAKE for item in g.pool.record.owed)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from poolwarden_collector.core.model.orders import Order, PlaceDatabase, Toolsta
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.state.failover_record import Path
+from poolwarden_collector.core.state.pool_record import OwedWork
 
 
 def hung(restarts: int = 0, **policy: object) -> Guarded:
@@ -194,7 +195,7 @@ def test_a_placed_database_is_removed_when_the_failover_is_aborted() -> None:
     assert g.has(Kind.ABORTED) and "booted anew" in g.entry(Kind.ABORTED).data["why"]
     [removal] = orders(g, "place_database", 2)
     assert removal.kind == PlaceDatabase(remove=True) and g.host(2).placed == 0
-    assert not [item for item in g.pool.record.owed if item.what == "remove-database"]
+    assert not [item for item in g.pool.record.owed if item.what is OwedWork.REMOVE_DATABASE]
 
 
 def test_a_held_master_that_loses_its_power_is_proven_by_power() -> None:

@@ -3,6 +3,7 @@
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.alert_book import settling
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_lab.virtual.world.pool import QUIET_MS, Simulation
 from poolwarden_lab.xapi.trees import VmSpec
 
@@ -30,7 +31,7 @@ def dead() -> Simulation:
 def test_the_dead_host_is_declared_dead_and_its_vms_wait_for_a_word() -> None:
     sim = dead()
     assert lost(sim) == {"web": "lost", "db": "lost", "near": "lost"}
-    assert not [item for item in sim.record.owed if item.what == "declare-dead"]
+    assert not [item for item in sim.record.owed if item.what is OwedWork.DECLARE_DEAD]
     sim.run(60_000)
     assert not sim.has(Kind.START_INTENT)
 

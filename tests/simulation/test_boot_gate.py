@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_lab.virtual.world.pool import Simulation
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 
@@ -119,7 +120,7 @@ def test_a_candidate_that_dies_after_the_intent_lets_the_gated_old_master_open_a
     assert decisions[0] == "shut" and decisions[-1] == "open"
     terms = [entry.term for entry in sim.ledger.of(Kind.GATE_ANSWER)]
     assert terms[-1] > terms[0]
-    assert any(item.host == sim.uuid(2) and item.what == "tombstone" for item in sim.record.owed)
+    assert any(item.host == sim.uuid(2) and item.what is OwedWork.TOMBSTONE for item in sim.record.owed)
 
 
 def test_a_candidate_that_reboots_on_its_way_goes_on_and_nobody_waits_for_anybody() -> None:

@@ -25,6 +25,7 @@ from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role, Tri
 from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 # What a candidate's agent must be able to do: its claim and its answer to the last look are waited for.
@@ -64,7 +65,7 @@ def superseded(d: Draft, host: HostId) -> bool:
     """Was this host succeeded as master, and not attached to its successor since?"""
     agent = d.agent(host)
     marked = agent is not None and agent.facts.tombstone is not None
-    return marked or any(item.host == host and item.what == "tombstone" for item in d.record.owed)
+    return marked or any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
 
 
 def _order(d: Draft, r: Ranked) -> tuple[int, bool, bool, str]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.evidence.signs import serving, set_as_master, silence_of
 from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 
@@ -34,7 +35,7 @@ def named(d: Draft) -> HostId:
     hosts = [host for host in d.record.hosts if address and d.record.address_of(host) == address]
     if len(hosts) != 1 or silence_of(d, hosts[0]) < d.policy.vanished_after or d.heard(hosts[0]):
         return ""
-    superseded = any(item.host == hosts[0] and item.what == "tombstone" for item in d.record.owed)
+    superseded = any(item.host == hosts[0] and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
     before = d.record.master
     # safety: the host on record may be the master still, unless it says itself whom it follows, or is off.
     known = not before or before == hosts[0] or d.heard(before) is not None or bool(excused(d, before))

@@ -32,6 +32,7 @@ from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.failover_record import REVERSIBLE
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 ID_LEAP = 1 << 24  # as far as a host may be ahead of the pool's term (shell/wire_bounds.py)
@@ -226,12 +227,12 @@ def succeeded(d: Draft, host: HostId, before: HostId) -> None:
 
 
 def _owed(d: Draft, host: HostId) -> bool:
-    return any(item.host == host and item.what == "tombstone" for item in d.record.owed)
+    return any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
 
 
 def _owe(d: Draft, host: HostId, why: str) -> None:
     text = f"{d.name(host)} is owed its tombstone (again): {why}"
-    d.note(Kind.OWED, text, host=host, what="tombstone", successor=d.record.master, why=why)
+    d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=d.record.master, why=why)
 
 
 def settle(d: Draft) -> None:

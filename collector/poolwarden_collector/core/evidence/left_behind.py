@@ -6,9 +6,10 @@ from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
-MAY_STILL_WRITE = ("tombstone", "release")
+MAY_STILL_WRITE = (OwedWork.TOMBSTONE, OwedWork.RELEASE)
 
 
 def writers(d: Draft, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:

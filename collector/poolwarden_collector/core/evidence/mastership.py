@@ -16,6 +16,7 @@ from poolwarden_collector.core.model.effects import ProbeFromCollector, SendSett
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 EVERYONE_UP_TO = 8
@@ -32,7 +33,7 @@ def observe(d: Draft) -> None:
         return
     host = masters[0]
     before = d.record.master
-    again = any(item.host == host and item.what == "tombstone" for item in d.record.owed)
+    again = any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
     if before and d.heard(before) is not None and before in serving(d):
         return
     term = d.record.term + 1
@@ -57,10 +58,10 @@ def _owe_a_tombstone(d: Draft, host: HostId, before: HostId) -> None:
     """
     agent = d.heard(before) if before else None
     follows = agent is not None and Role.MASTER not in (agent.facts.role.pool_conf, agent.facts.role.running)
-    owed = any(item.host == before and item.what == "tombstone" for item in d.record.owed)
+    owed = any(item.host == before and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
     if before and before in d.record.hosts and not follows and not owed:
         text = f"{d.name(before)} is owed its tombstone: it has not been seen to follow {d.name(host)}"
-        d.note(Kind.OWED, text, host=before, what="tombstone", successor=host)
+        d.note(Kind.OWED, text, host=before, what=OwedWork.TOMBSTONE.value, successor=host)
 
 
 def _handed_back(d: Draft, host: HostId) -> None:
@@ -77,7 +78,10 @@ def _handed_back(d: Draft, host: HostId) -> None:
     d.change(master_since=d.now)
     announcements.changed(d, host, before)
     d.note(
-        Kind.OWED_DONE, f"{d.name(host)} was handed the role back: no tombstone is owed", host=host, what="tombstone"
+        Kind.OWED_DONE,
+        f"{d.name(host)} was handed the role back: no tombstone is owed",
+        host=host,
+        what=OwedWork.TOMBSTONE.value,
     )
 
 

@@ -23,6 +23,7 @@ from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOut
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState, Starts
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 FACTS_FRESH_MS: Ms = 20_000
@@ -72,7 +73,7 @@ def unowed_masters(d: Draft) -> tuple[HostId, ...]:
     One that serves while its successor is off, by his power or an operator's word, counts: somebody has made it master
     again, and its tombstone is over with that. While the successor is merely silent it does not: he may serve.
     """
-    owed = {item.host for item in d.record.owed if item.what == "tombstone"}
+    owed = {item.host for item in d.record.owed if item.what is OwedWork.TOMBSTONE}
     acting = serving(d)
     # safety: his power or a person's word alone ends a succession; a successor who is not heard may be serving.
     gone = bool(owed & set(acting)) and not d.quiet and successor_off(d)
@@ -391,7 +392,7 @@ def _member(d: Draft, master: HostId) -> Member:
 
     Once it runs as a member its xapi can fail as any other's: that is told.
     """
-    awaited = {item.host for item in d.record.owed if item.what == "tombstone"}
+    awaited = {item.host for item in d.record.owed if item.what is OwedWork.TOMBSTONE}
     failover = d.failover
     if failover is not None and failover.step is Step.PROMOTED:
         awaited |= {host for host in d.record.hosts if host not in failover.back}

@@ -13,6 +13,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Claim, Target
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Ask
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -58,7 +59,7 @@ def _owe_undoing(d: Draft, failover: Failover) -> None:
     if failover.hold_order:
         name = d.name(failover.old_master)
         text = f"{name} is owed the release of its toolstack"
-        d.note(Kind.OWED, text, host=failover.old_master, what="release", successor="")
+        d.note(Kind.OWED, text, host=failover.old_master, what=OwedWork.RELEASE.value, successor="")
     owe_removals(d, failover, "")
 
 
@@ -67,7 +68,7 @@ def owe_removals(d: Draft, failover: Failover, used_by: HostId) -> None:
     for target in failover.placed_on:
         if target != used_by:
             text = f"{d.name(target)} is owed the removal of the database that was placed there"
-            d.note(Kind.OWED, text, host=target, what="remove-database", successor="")
+            d.note(Kind.OWED, text, host=target, what=OwedWork.REMOVE_DATABASE.value, successor="")
 
 
 def give_up(d: Draft, why: str) -> None:
@@ -80,10 +81,16 @@ def give_up(d: Draft, why: str) -> None:
     data = {"host": now.host, "outcome": "given up", "why": why, "new_term": term}
     littered = now.littered
     d.write(Entry(Kind.IN_PLACE_ENDED, text, data, "", term))
-    d.note(Kind.OWED, f"{name} is owed the release of its toolstack", host=now.host, what="release", successor="")
+    d.note(
+        Kind.OWED,
+        f"{name} is owed the release of its toolstack",
+        host=now.host,
+        what=OwedWork.RELEASE.value,
+        successor="",
+    )
     if littered:
         owed = f"{name} is owed the removal of the database that was placed there"
-        d.note(Kind.OWED, owed, host=now.host, what="remove-database", successor="")
+        d.note(Kind.OWED, owed, host=now.host, what=OwedWork.REMOVE_DATABASE.value, successor="")
     question = d.record.question
     if question is not None and question.kind is Ask.RESTART:
         questions.withdraw(d, why)

@@ -29,6 +29,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ATTEMPT_MS, ORDER_VALID_MS, due, pursue
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 LOST_AGAIN = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER)
@@ -68,7 +69,7 @@ def _lost_again(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
 
 
 def _is_owed(d: Draft, host: HostId) -> bool:
-    return any(item.host == host and item.what == "repoint" for item in d.record.owed)
+    return any(item.host == host and item.what is OwedWork.REPOINT for item in d.record.owed)
 
 
 def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
@@ -217,7 +218,7 @@ def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
 
 def _owe(d: Draft, host: HostId, successor: HostId, why: str) -> None:
     text = f"{d.name(host)} is owed its repointing to {d.name(successor)}: {why}"
-    d.note(Kind.OWED, text, host=host, what="repoint", successor=successor, why=why)
+    d.note(Kind.OWED, text, host=host, what=OwedWork.REPOINT.value, successor=successor, why=why)
 
 
 def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:

@@ -42,6 +42,7 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Failover, Path
 from poolwarden_collector.core.state.live import AgentState, Sent
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 ORDER_VALID_MS: Ms = 15_000
@@ -193,7 +194,7 @@ def _undo_on_paper(d: Draft, failover: Failover, host: HostId) -> None:
     name = d.name(failover.candidate)
     text = f"{name} is owed a tombstone: its pool.conf says master, and {d.name(host)} serves"
     # safety: owed before the failover ends, so that nothing forgets what waits in that pool.conf.
-    d.note(Kind.OWED, text, host=failover.candidate, what="tombstone", successor=host)
+    d.note(Kind.OWED, text, host=failover.candidate, what=OwedWork.TOMBSTONE.value, successor=host)
     superseded(d, host)
 
 
@@ -219,7 +220,7 @@ def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
     gone = f"{d.name(host)}, which alone could be promoted, is itself off"
     successor = d.record.master
     text = f"{d.name(host)} is owed a tombstone: it may have become master before it went off"
-    d.note(Kind.OWED, text, host=host, what="tombstone", successor=successor)
+    d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=successor)
     abort(d, f"{gone} ({how})")
     return True
 
@@ -550,10 +551,10 @@ def _promoted(d: Draft, failover: Failover, seen: str) -> None:
     if not old or old == failover.candidate:
         return
     mark = f"{d.name(old)} is owed its tombstone: it must not act as master when it returns"
-    d.note(Kind.OWED, mark, host=old, what="tombstone", successor=failover.candidate)
+    d.note(Kind.OWED, mark, host=old, what=OwedWork.TOMBSTONE.value, successor=failover.candidate)
     if failover.hold_order:
         release = f"{d.name(old)} is owed its release as a member: its toolstack is held"
-        d.note(Kind.OWED, release, host=old, what="release", successor=failover.candidate)
+        d.note(Kind.OWED, release, host=old, what=OwedWork.RELEASE.value, successor=failover.candidate)
 
 
 def _mark_the_silent(d: Draft, failover: Failover) -> None:
@@ -561,4 +562,4 @@ def _mark_the_silent(d: Draft, failover: Failover) -> None:
     for host in sorted(d.record.hosts, key=d.name):
         if d.heard(host) is None and host != failover.candidate:
             text = f"{d.name(host)} is owed a tombstone: it was silent, and may have been the master"
-            d.note(Kind.OWED, text, host=host, what="tombstone", successor=failover.candidate)
+            d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=failover.candidate)

@@ -34,6 +34,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.followup_record import DeadHost
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 AGAIN_MS: Ms = 600_000
@@ -50,7 +51,7 @@ def bury(d: Draft) -> None:
     """Owe it after a failover with a power proof; do what is due for every host to which it is owed."""
     _owe_after_failover(d)
     for item in d.record.owed:
-        if item.what == "declare-dead" and item.host in d.record.after.dead:
+        if item.what is OwedWork.DECLARE_DEAD and item.host in d.record.after.dead:
             _bury_one(d, d.record.after.dead[item.host])
 
 
@@ -62,7 +63,7 @@ def wants_reading(d: Draft, host: HostId) -> bool:
     if queued and not attached_again(d, host):
         return True
     dead = d.record.after.dead.get(host)
-    owed = any(item.host == host and item.what == "declare-dead" for item in d.record.owed)
+    owed = any(item.host == host and item.what is OwedWork.DECLARE_DEAD for item in d.record.owed)
     if dead is None or not owed or not dead.listed or dead.order or d.record.paused is not None:
         return False
     # The new master's members come first: each connection to the dead host would keep its xapi busy.
@@ -103,7 +104,7 @@ def _owe_after_failover(d: Draft) -> None:
 
 def _owe(d: Draft, host: HostId, boot: str, by: str, master: HostId) -> None:
     text = f"xapi is to be told that {d.name(host)} is dead"
-    d.note(Kind.OWED, text, by, host=host, what="declare-dead", successor=master, boot_id=boot, by=by)
+    d.note(Kind.OWED, text, by, host=host, what=OwedWork.DECLARE_DEAD.value, successor=master, boot_id=boot, by=by)
 
 
 # ------------------------------------------------------------------------------------------------ one host
@@ -124,7 +125,7 @@ def _bury_one(d: Draft, dead: DeadHost) -> None:
 
 
 def _no_longer(d: Draft, dead: DeadHost, why: str) -> None:
-    d.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what="declare-dead")
+    d.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
     _resolve(d, dead.host, why)
 
 
@@ -220,7 +221,7 @@ def _learn(d: Draft, dead: DeadHost) -> None:
     elif answer.outcome is Outcome.DONE:
         text = f"{d.name(dead.master)} has declared {name} dead: its VMs are halted, its locks on disks are cleared"
         d.note(Kind.DECLARED_DEAD, text, host=dead.host, declared=True)
-        d.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what="declare-dead")
+        d.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
         _resolve(d, dead.host, text)
     else:
         says = answer.text or answer.reason

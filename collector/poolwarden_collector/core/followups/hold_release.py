@@ -38,7 +38,7 @@ from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, due, pursue
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 ATTEMPTS_BEFORE_ALERT = 2
@@ -50,9 +50,9 @@ def owed_releases(d: Draft) -> None:
         agent = d.heard(item.host)
         if agent is None:
             continue
-        if item.what == "release":
+        if item.what is OwedWork.RELEASE:
             _release(d, item, agent)
-        elif item.what == "remove-database":
+        elif item.what is OwedWork.REMOVE_DATABASE:
             _remove(d, item, agent)
 
 
@@ -62,7 +62,7 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         if not _beyond_reach(d, item, agent):
             return
         d.note(Kind.RELEASED, f"the toolstack of {name} is held no more", host=item.host)
-        d.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what="release")
+        d.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what=OwedWork.RELEASE.value)
         return
     if _decided_elsewhere(d, item.host) or _littered(d, item.host, agent):
         return
@@ -86,7 +86,7 @@ def _other_masters(d: Draft, host: HostId) -> tuple[HostId, ...]:
 def _littered(d: Draft, host: HostId, agent: AgentState) -> bool:
     """May a database still lie on this held master that its xapi would start with?"""
     # safety: the release's forecast is of what would be loaded; it must be of the file that is left.
-    owed = any((item.host, item.what) == (host, "remove-database") for item in d.record.owed)
+    owed = any((item.host, item.what) == (host, OwedWork.REMOVE_DATABASE) for item in d.record.owed)
     return owed and agent.facts.hold is not None and agent.facts.role.pool_conf is Role.MASTER
 
 
@@ -151,7 +151,7 @@ def say_held(d: Draft, verdict: Verdict) -> None:
     if d.quiet:
         return
     prefix = f"{d.record.pool}/release-"
-    held = [item for item in d.record.owed if item.what == "release"]
+    held = [item for item in d.record.owed if item.what is OwedWork.RELEASE]
     for key in d.open_alerts:
         if key.startswith(prefix) and not any(key.startswith(f"{prefix}{item.host}/") for item in held):
             d.resolve_alert(
@@ -249,7 +249,7 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
     if done or (agent.facts.role.pool_conf is Role.MASTER and not held):
         forget_placements(d, item.host)
         text = f"{name} holds no database that was placed there"
-        d.note(Kind.OWED_DONE, text, host=item.host, what="remove-database")
+        d.note(Kind.OWED_DONE, text, host=item.host, what=OwedWork.REMOVE_DATABASE.value)
         return
     ended = "its restart in place was given up" if held else "its failover ended without its promotion"
     text = f"removing the database that was placed on {name}: {ended}"

@@ -48,22 +48,22 @@ def age(d: Draft, item: Owed) -> Ms:
 def _tell(d: Draft, item: Owed) -> None:
     name, pool = d.name(item.host), d.record.name or d.record.pool
     own = f"{d.record.pool}/release-{item.host}/"
-    if item.what == "release" and any(key.startswith(own) for key in d.open_alerts):
+    if item.what is OwedWork.RELEASE and any(key.startswith(own) for key in d.open_alerts):
         return
     body = f"{name} has been owed {_WORDS[item.what]} for an hour. {_ends(d, item, name)}"
     d.raise_alert(f"overdue-{item.host}/{item.what}", "warning", f"{pool}: {name} is still owed something", body)
 
 
 def _ends(d: Draft, item: Owed, name: str) -> str:
-    if item.what == "wake":
+    if item.what is OwedWork.WAKE:
         return f"Its devices were asked and could not do it so far. poolwarden fence on {name}"
     heard, pool = d.heard(item.host) is not None, d.record.name or d.record.pool
     wait = (
         f"It is heard; look at poolwarden explain {pool}" if heard else "Its agent is not heard: it is done when it is"
     )
-    if item.what == "declare-dead":
+    if item.what is OwedWork.DECLARE_DEAD:
         return f"{wait}; or by hand: poolwarden declare-dead {name}"
-    if item.what == "repoint" and not heard:
+    if item.what is OwedWork.REPOINT and not heard:
         address = d.record.address_of(d.record.master)
         wait += ". If it runs: start its agent, or on it, after a look at its VMs: xe pool-emergency-reset-master "
         wait += f"master-address={address}"

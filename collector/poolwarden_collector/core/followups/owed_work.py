@@ -27,7 +27,7 @@ from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Step
 from poolwarden_collector.core.state.live import AgentState, Sent
 from poolwarden_collector.core.state.order_delivery import pursue
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 RESTART_FROM_ATTEMPT = 3
@@ -49,7 +49,7 @@ def withheld(d: Draft, host: HostId) -> str:
 def find_done(d: Draft) -> None:
     """What is found done by facts alone is no longer owed. Nothing is ordered by that: a pause does not hold it."""
     for item in d.record.owed:
-        if item.what not in ("tombstone", "repoint") or d.heard(item.host) is None:
+        if item.what not in (OwedWork.TOMBSTONE, OwedWork.REPOINT) or d.heard(item.host) is None:
             continue
         name, master = d.name(item.host), d.name(d.record.master)
         if item.host == d.record.master:
@@ -57,18 +57,18 @@ def find_done(d: Draft) -> None:
             done = done if d.heard(item.host) and item.host in serving(d) else ""
         elif follows(d, item.host, d.record.master) or _marked(d, item):
             done = ""
-        elif item.what == "tombstone":
+        elif item.what is OwedWork.TOMBSTONE:
             done = f"{name} is attached to {master} as a member, without a tombstone"
         else:
             done = f"{name} follows {master} now"
         if done:
-            d.note(Kind.OWED_DONE, done, host=item.host, what=item.what)
+            d.note(Kind.OWED_DONE, done, host=item.host, what=item.what.value)
 
 
 def _marked(d: Draft, item: Owed) -> bool:
     """Does it carry the tombstone that is to be cleared before it is owed no more?"""
     agent = d.agent(item.host)
-    return item.what == "tombstone" and agent is not None and agent.facts.tombstone is not None
+    return item.what is OwedWork.TOMBSTONE and agent is not None and agent.facts.tombstone is not None
 
 
 def _unmark_master(d: Draft) -> None:
@@ -100,9 +100,9 @@ def owed_work(d: Draft) -> None:
         # safety: the order to promote may be sent in this very pass: nothing may contradict it.
         if withheld(d, item.host):
             continue
-        if item.what == "tombstone":
+        if item.what is OwedWork.TOMBSTONE:
             _tombstone(d, item, agent, served)
-        elif item.what == "repoint" and served:
+        elif item.what is OwedWork.REPOINT and served:
             _owed_repoint(d, item, agent)
 
 

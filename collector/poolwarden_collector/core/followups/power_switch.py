@@ -32,6 +32,7 @@ from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 WAKE_AGAIN_MS: Ms = 600_000
@@ -62,9 +63,16 @@ def wake(d: Draft) -> None:
     if _wakes(d, failover):
         host = failover.old_master
         text = f"{d.name(host)} was powered off by Poolwarden and is to be powered on again (policy wake_fenced)"
-        d.note(Kind.OWED, text, host=host, what="wake", successor=failover.candidate, boot_id=failover.old_boot)
+        d.note(
+            Kind.OWED,
+            text,
+            host=host,
+            what=OwedWork.WAKE.value,
+            successor=failover.candidate,
+            boot_id=failover.old_boot,
+        )
     for item in d.record.owed:
-        if item.what == "wake":
+        if item.what is OwedWork.WAKE:
             _wake(d, item.host)
 
 
@@ -72,7 +80,7 @@ def _wake(d: Draft, host: HostId) -> None:
     """Whatever failover it is owed after: a newer one takes nothing of it away."""
     power = view(d, host).power
     if d.heard(host) is not None or (power is Power.ON and not _unresolved(d, host)):
-        d.note(Kind.OWED_DONE, f"{d.name(host)} has power: it need not be woken", host=host, what="wake")
+        d.note(Kind.OWED_DONE, f"{d.name(host)} has power: it need not be woken", host=host, what=OwedWork.WAKE.value)
     elif wants_reading(d, host) and power is Power.OFF and _fresh(d, host):
         d.change(wake_again={**d.live.wake_again, host: d.now + WAKE_AGAIN_MS})
         if d.record.after.woken.get(host, ("", 0))[1] >= WAKE_TRIES:
@@ -86,7 +94,7 @@ def wants_reading(d: Draft, host: HostId) -> bool:
     """Is this host's power to be read now, for its waking or for an operator's test?"""
     if tested(d, host):
         return True
-    owed = any(item.what == "wake" and item.host == host for item in d.record.owed)
+    owed = any(item.what is OwedWork.WAKE and item.host == host for item in d.record.owed)
     if not owed or d.failover is not None or d.record.paused is not None or d.quiet or _unresolved(d, host):
         return False
     return host not in d.record.after.switches and d.now >= d.live.wake_again.get(host, 0)
@@ -143,9 +151,9 @@ def _result(d: Draft, host: HostId, text: str, *, claim: bool, certain: bool, ov
 
 
 def _woken(d: Draft, host: HostId) -> None:
-    if any(item.what == "wake" and item.host == host for item in d.record.owed):
+    if any(item.what is OwedWork.WAKE and item.host == host for item in d.record.owed):
         text = f"{d.name(host)} was powered on again: it boots into its gate"
-        d.note(Kind.OWED_DONE, text, host=host, what="wake")
+        d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
 
 
 def _landed_at(d: Draft, host: HostId, device: str, run: str) -> Ms:
@@ -197,7 +205,7 @@ def _fresh(d: Draft, host: HostId) -> bool:
 def _give_up(d: Draft, host: HostId) -> None:
     name, pool = d.name(host), d.record.name or d.record.pool
     text = f"{name} was powered on {WAKE_TRIES} times and still reads OFF"
-    d.note(Kind.OWED_DONE, text, host=host, what="wake")
+    d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
     body = f"{text}. Look at it, then: poolwarden fence on {name}"
     d.raise_alert(f"asleep-{host}", "warning", f"{pool}: {name} does not come on", body)
 

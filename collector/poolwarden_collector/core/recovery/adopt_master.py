@@ -8,6 +8,7 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.failover_record import REVERSIBLE
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 _GROUNDS = (Verdict.NO_MASTER, Verdict.VANISHED, Verdict.UNWITNESSED)
@@ -34,5 +35,5 @@ def adopt(d: Draft, verdict: Verdict) -> bool:
     d.change(master_since=d.now, human_at=None)
     if before and d.heard(before) is None:
         text = f"{d.name(before)} is owed a tombstone: it was the master before {d.name(host)}, and may not know it"
-        d.note(Kind.OWED, text, host=before, what="tombstone", successor=host)
+        d.note(Kind.OWED, text, host=before, what=OwedWork.TOMBSTONE.value, successor=host)
     return True

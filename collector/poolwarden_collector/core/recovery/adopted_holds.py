@@ -41,6 +41,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import pursue
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 LOOK_UP_MS: Ms = 15_000  # for the database of a held host to be read, before it is told without it
@@ -69,7 +70,7 @@ def _owned(d: Draft, host: HostId) -> bool:
         return True
     if d.record.in_place is not None and d.record.in_place.host == host:
         return True
-    return any(item.host == host and item.what == "release" for item in d.record.owed)
+    return any(item.host == host and item.what is OwedWork.RELEASE for item in d.record.owed)
 
 
 # ------------------------------------------------------------------------------------------------ adopted
@@ -168,7 +169,7 @@ def claim(d: Draft) -> None:
         else:
             continue
         text = f"{name} is owed the release of its toolstack: {why}"
-        d.note(Kind.OWED, text, host=host, what="release", successor="")
+        d.note(Kind.OWED, text, host=host, what=OwedWork.RELEASE.value, successor="")
 
 
 def say_unowned(d: Draft) -> None:
@@ -252,7 +253,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
         return No("no-master", why, _to_release_as_master(d, host))
     if not _owned(d, host):
         text = f"{name} is owed the release of its toolstack, as {said.actor} ordered"
-        d.note(Kind.OWED, text, said.actor, host=host, what="release", successor="")
+        d.note(Kind.OWED, text, said.actor, host=host, what=OwedWork.RELEASE.value, successor="")
     return f"{name} is released as a member of {d.name(d.record.master)}; poolwarden host show {name} tells when it is"
 
 
@@ -292,12 +293,14 @@ def _as_master(d: Draft, said: OperatorSaid) -> str | No:
         return ""
     if refusal is not None:
         return No("unsafe", str(refusal), "Shut these VMs down from inside first.")
-    kept = [item for item in d.record.owed if (item.host, item.what) == (host, "release") and item.successor == host]
+    kept = [
+        item for item in d.record.owed if (item.host, item.what) == (host, OwedWork.RELEASE) and item.successor == host
+    ]
     if not kept:
         term = d.record.term + 1
         text = f"{name} is owed the release of its toolstack as master, as {said.actor} ordered; the term is {term}"
         d.write(Entry(Kind.TERM_OBSERVED, f"the term is {term}: {said.actor} has {name} released", {}, "", term))
-        d.note(Kind.OWED, text, said.actor, host=host, what="release", successor=host)
+        d.note(Kind.OWED, text, said.actor, host=host, what=OwedWork.RELEASE.value, successor=host)
     return f"{name} is released as master; poolwarden host show {name} tells when its xapi answers"
 
 

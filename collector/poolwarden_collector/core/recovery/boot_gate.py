@@ -29,6 +29,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import unheard_at_boot
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.state.live import WaitingGate
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 OPEN, SHUT, WAIT = "open", "shut", "wait"
@@ -104,7 +105,7 @@ def _decide(d: Draft, host: HostId, pool_conf: Role) -> Answer:
             return Answer(SHUT, f"{d.name(failover.candidate)} is to succeed it at term {failover.term}", new)
         if host == failover.candidate and failover.step is Step.PROMOTING:
             return _candidate(d)
-    if any(item.host == host and item.what == "tombstone" for item in d.record.owed) and host != d.record.master:
+    if any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed) and host != d.record.master:
         return Answer(SHUT, f"{d.name(d.record.master)} succeeded it", _verified(d, d.record.master))
     acting = [other for other in serving(d) if other != host]
     if acting:

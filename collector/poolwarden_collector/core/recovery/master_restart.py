@@ -31,6 +31,7 @@ from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.recovery.master_vanished import begin
 from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question, Tell
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -281,7 +282,7 @@ def _restart_running(d: Draft) -> bool:
 
 def _being_released(d: Draft, host: HostId) -> bool:
     """What we hold ourselves is started by its release, which says why it is not (hold_release.py)."""
-    if any((item.host, item.what) == (host, "release") for item in d.record.owed):
+    if any((item.host, item.what) == (host, OwedWork.RELEASE) for item in d.record.owed):
         # One that has no file to start with is never released as master: only a successor ends its hold.
         why = own_file_refusal(d, host)
         return why is None or why.code is not Cause.UNREADABLE

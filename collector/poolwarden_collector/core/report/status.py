@@ -22,7 +22,7 @@ from poolwarden_collector.core.report.host_environment import Line, lines
 from poolwarden_collector.core.report.readiness import not_ready
 from poolwarden_collector.core.state.followup_record import LostVm
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.core.state.pool_record import Owed
+from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 
@@ -216,7 +216,7 @@ def _question(d: Draft) -> QuestionStatus | None:
 
 def _owed(d: Draft, item: Owed) -> str:
     of = f"successor {d.name(item.successor)}" if item.successor else ""
-    waits = declare_dead.waits_for(d, item.host) if item.what == "declare-dead" else of
+    waits = declare_dead.waits_for(d, item.host) if item.what is OwedWork.DECLARE_DEAD else of
     return f"{d.name(item.host)}: {item.what}{f' ({waits})' if waits else ''}{_for(overdue_work.age(d, item))}"
 
 
@@ -268,7 +268,7 @@ def _failover(d: Draft) -> FailoverStatus | None:
 
 def _role(d: Draft, host: HostId) -> str:
     """What the host is, as far as it is known now: last words of a silent agent are not shown as the present."""
-    if any(item.host == host and item.what == "tombstone" for item in d.record.owed):
+    if any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed):
         return "superseded"
     agent = d.heard(host)
     if agent is None:
@@ -315,7 +315,7 @@ def _hold(d: Draft, host: HostId) -> tuple[Line, ...]:
     if agent is None or agent.facts.hold is None:
         return ()
     term, name, failover = agent.facts.hold.term, d.name(host), d.failover
-    item = next((item for item in d.record.owed if (item.host, item.what) == (host, "release")), None)
+    item = next((item for item in d.record.owed if (item.host, item.what) == (host, OwedWork.RELEASE)), None)
     if failover is not None and failover.old_master == host:
         until = f"by failover {failover.id}"
     elif d.record.in_place is not None and d.record.in_place.host == host:

@@ -42,7 +42,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.report.latent_faults import NEXT_START
 from poolwarden_collector.core.state.alert_book import MINUTE_MS, settling
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.pool_record import topic_of
+from poolwarden_collector.core.state.pool_record import OwedWork, topic_of
 from poolwarden_lab.statedb import parse_local
 from poolwarden_lab.virtual.checks.journal_rules import NEW_THINGS, Opinion
 from poolwarden_lab.virtual.checks.kills import Kills
@@ -192,7 +192,7 @@ class Invariants:
         host = self.world.pool.hosts[name]
         for opinion in self._opinions.values():
             record = opinion.record
-            if any(item.host == host.uuid and item.what == "tombstone" for item in record.owed):
+            if any(item.host == host.uuid and item.what is OwedWork.TOMBSTONE for item in record.owed):
                 return True
             failover = record.failover
             ours = failover is not None and failover.old_master == host.uuid and failover.step is Step.PROMOTING

@@ -19,7 +19,7 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.pool_record import PoolRecord, apply
+from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, apply
 from poolwarden_collector.core.state.question_record import Ask
 from poolwarden_lab.virtual.collector.shell import SimShell
 
@@ -126,7 +126,9 @@ class Opinion:
         """Is a database that lies on this host still to be used, or owed its removal?"""
         record = self.record
         held = record.in_place is not None and record.in_place.host == host
-        owed = any(item.host == host and item.what in ("remove-database", "release") for item in record.owed)
+        owed = any(
+            item.host == host and item.what in (OwedWork.REMOVE_DATABASE, OwedWork.RELEASE) for item in record.owed
+        )
         failover = record.failover
         placed = failover is not None and failover.open and host in failover.placed_on
         return held or owed or placed
