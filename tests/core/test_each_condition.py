@@ -39,6 +39,7 @@ from poolwarden_collector.core.evidence.proof import Proof, paired_since, verify
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import BootGate, GateState, HostFacts, Liveness, ProbeOutcome
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.followup_record import Switch
 from poolwarden_collector.core.state.live import OwnProbe, Pool, PowerState
@@ -238,7 +239,15 @@ def test_a_persons_word_does_not_stand_against_a_power_that_reads_on_unless_he_s
 
 def test_only_the_verifiers_make_a_proof() -> None:
     with pytest.raises(TypeError):
-        Proof(object(), "power", uuid(1), "boot-1-1", {})
+        Proof(object(), ProofKind.POWER, uuid(1), "boot-1-1", {})
+
+
+def test_each_kind_of_proof_is_known_by_its_word_and_says_itself() -> None:
+    assert all(ProofKind.of(kind.word) is kind for kind in ProofKind)
+    with pytest.raises(ValueError, match="'silence' is no kind of proof"):
+        ProofKind.of("silence")
+    said = ProofKind.REBOOTED.sentence("host-1", {"gate_term": 7})
+    assert said == "host-1 has booted anew, and its boot gate is shut at term 7"
 
 
 # ------------------------------------------------------------------------------------------------ toolstack

@@ -16,6 +16,7 @@ from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.host_facts import Probe, ProbeOutcome
 from poolwarden_collector.core.model.order_results import RoleAnswer, Said
 from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Ms, Role
 from poolwarden_collector.core.state.live import Look, OwnProbe, Pool
@@ -30,7 +31,7 @@ def due() -> Guarded:
     return g
 
 
-def proof_of(g: Guarded, kind: str = "power") -> Proof:
+def proof_of(g: Guarded, kind: ProofKind = ProofKind.POWER) -> Proof:
     found = find_proof(after(g, same), failover_of(g))
     assert isinstance(found, Proof)
     found.kind = kind
@@ -40,7 +41,7 @@ def proof_of(g: Guarded, kind: str = "power") -> Proof:
 # ------------------------------------------------------------------------------------------------ what is against it
 
 
-def against(g: Guarded, change: Change, kind: str = "power") -> str:
+def against(g: Guarded, change: Change, kind: ProofKind = ProofKind.POWER) -> str:
     """Why it is not sent; empty: nothing stands against it."""
     proof = proof_of(g, kind)
     refusal = looks.last_look(after(g, change), failover_of(g), proof)
@@ -75,18 +76,18 @@ def test_one_that_serves_or_is_set_to_stands_against_it(due: Guarded) -> None:
 def test_the_old_master_in_another_boot_stands_against_it_unless_that_is_the_proof(due: Guarded) -> None:
     for agent in (hello(1, boot_id="boot-1-2"), back("boot-1-2")):
         assert against(due, agent) == Cause.BOOTED.name
-        assert against(due, agent, "rebooted") == ""
+        assert against(due, agent, ProofKind.REBOOTED) == ""
     forgotten = {host: agent for host, agent in due.pool.live.agents.items() if host != uuid(1)}
     assert against(due, live(agents=forgotten)) == ""  # as after a restart of the collector
 
 
 def test_the_old_masters_agent_stands_against_it_unless_it_is_what_proves_it_held(due: Guarded) -> None:
-    for kind in ("power", "human", "roles"):
+    for kind in (ProofKind.POWER, ProofKind.HUMAN, ProofKind.ROLES):
         assert against(due, back(), kind) == Cause.ALIVE.name
-    for kind in ("toolstack", "rebooted"):
+    for kind in (ProofKind.TOOLSTACK, ProofKind.REBOOTED):
         assert against(due, back(), kind) == ""
     set_still = both(back(), of_role(1, pool_conf=Role.MASTER))
-    assert against(due, set_still, "toolstack") == ""  # a held master's pool.conf still says so
+    assert against(due, set_still, ProofKind.TOOLSTACK) == ""  # a held master's pool.conf still says so
 
 
 def test_an_answer_in_the_look_stands_against_it_and_no_look_does_not(due: Guarded) -> None:
@@ -110,7 +111,7 @@ def test_a_pause_and_an_armed_ha_stand_against_it(due: Guarded) -> None:
 # ------------------------------------------------------------------------------------------------ what is waited for
 
 
-def looked(g: Guarded, change: Change, later: Ms = 0, kind: str = "human") -> tuple[bool, bool]:
+def looked(g: Guarded, change: Change, later: Ms = 0, kind: ProofKind = ProofKind.HUMAN) -> tuple[bool, bool]:
     """Is the look taken, and is another one begun?"""
     proof = proof_of(g, kind)
     d = after(g, change, later)
@@ -155,16 +156,16 @@ def test_what_is_said_against_it_is_not_waited_for_and_is_asked_anew_in_the_end(
 def test_a_look_is_young_and_from_after_the_proof(due: Guarded) -> None:
     fresh = due.policy.reading_fresh
     since = paired_since(after(due, same), uuid(1))
-    assert looked(due, both(live(step_since=0), now(at=since)), kind="power") == TAKEN
-    assert looked(due, both(live(step_since=0), now(at=since - 1)), kind="power") == BEGUN
+    assert looked(due, both(live(step_since=0), now(at=since)), kind=ProofKind.POWER) == TAKEN
+    assert looked(due, both(live(step_since=0), now(at=since - 1)), kind=ProofKind.POWER) == BEGUN
     word = live(human_at=due.now - 60_000)
-    assert looked(due, both(word, now(at=due.now - fresh)), kind="human") == TAKEN
-    assert looked(due, both(word, now(at=due.now - fresh - 1)), kind="human") == BEGUN
+    assert looked(due, both(word, now(at=due.now - fresh)), kind=ProofKind.HUMAN) == TAKEN
+    assert looked(due, both(word, now(at=due.now - fresh - 1)), kind=ProofKind.HUMAN) == BEGUN
     said = live(human_at=due.now)
-    assert looked(due, both(said, now(at=due.now - 1)), kind="human") == BEGUN
+    assert looked(due, both(said, now(at=due.now - 1)), kind=ProofKind.HUMAN) == BEGUN
     step = live(step_since=due.now)
-    assert looked(due, both(step, now(at=due.now - 1)), kind="toolstack") == BEGUN
-    assert looked(due, both(step, now(at=due.now)), kind="toolstack") == TAKEN
+    assert looked(due, both(step, now(at=due.now - 1)), kind=ProofKind.TOOLSTACK) == BEGUN
+    assert looked(due, both(step, now(at=due.now)), kind=ProofKind.TOOLSTACK) == TAKEN
 
 
 def test_a_candidate_that_misses_three_looks_in_a_row_is_none_any_more(due: Guarded) -> None:
@@ -173,7 +174,7 @@ def test_a_candidate_that_misses_three_looks_in_a_row_is_none_any_more(due: Guar
     for n in range(3):
         assert uuid(2) not in d.live.mute, n
         d = after(due, both(late, live(look_misses=n)))
-        looks.looked(d, failover_of(due), proof_of(due, "human"))
+        looks.looked(d, failover_of(due), proof_of(due, ProofKind.HUMAN))
     assert uuid(2) in d.live.mute
 
 

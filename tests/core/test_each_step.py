@@ -39,6 +39,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome, Tombstone
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, RecordedProof, Step
 from poolwarden_collector.core.state.live import Look, OwnProbe, Pool, PowerState, Sent
@@ -207,7 +208,7 @@ def test_a_candidate_is_dead_only_by_its_power_or_a_word_of_this_run(g: Guarded)
 def met(**of_the_role: Any) -> Change:
     """It answered "done", and is a member of the old master again in another process."""
     given = {"pool_conf": Role.MEMBER, "serves_as_master": False, "master_address": address(1), **of_the_role}
-    proof = RecordedProof("power", uuid(1), "boot-1-1", {"readings": [{"device": "bmc-1"}]})
+    proof = RecordedProof(ProofKind.POWER, uuid(1), "boot-1-1", {"readings": [{"device": "bmc-1"}]})
     return both(
         answered(Outcome.DONE), of_failover(proof=proof), of_role(2, **given), of_xapi(2, process=ProcessId(9, 9))
     )

@@ -7,6 +7,7 @@ import json
 import zlib
 from dataclasses import is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -15,9 +16,13 @@ from tests.core.pool import Guarded
 from poolwarden_collector.core.engine import DECISIONS
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import Event, Tick
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.replay import replay
 from poolwarden_collector.core.state.decision_input import _KNOWN, LEFT_OUT, BadInput, pack, unpack
 from poolwarden_collector.core.state.live import Pool, Site
+
+# Decisions as the version before stored them: an input, and the sentences of its step's entries.
+OLDER = json.loads(Path(__file__).with_name("decisions_version_2.json").read_text())
 
 
 def story() -> Guarded:
@@ -103,3 +108,18 @@ def test_fields_that_are_gone_since_an_input_was_stored_are_left_out() -> None:
     assert named == set(LEFT_OUT)
     again = base64.b85encode(zlib.compress(json.dumps(older).encode())).decode()
     assert unpack(again) == (g.pool, Tick(), g.now, g.site)
+
+
+@pytest.mark.parametrize("number", range(len(OLDER)))
+def test_a_decision_stored_by_the_version_before_is_made_again(number: int) -> None:
+    stored = OLDER[number]
+    assert replay(stored["input"], tuple(stored["step"])).differs == ()
+
+
+def test_older_inputs_name_proofs_by_their_words_and_others_are_refused() -> None:
+    pool, *_ = unpack(OLDER[-1]["input"])
+    assert pool.record.failover is not None and pool.record.failover.proof is not None
+    assert pool.record.failover.proof.kind is ProofKind.POWER
+    of_another = base64.b85encode(zlib.compress(json.dumps({"version": 1}).encode())).decode()
+    with pytest.raises(BadInput, match="stored in version 1"):
+        unpack(of_another)

@@ -15,6 +15,7 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, Placemen
 from poolwarden_collector.core.model.order_results import Outcome as End
 from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ToolstackRelease
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.pool_record import OwedWork
@@ -66,7 +67,7 @@ def test_held_handed_over_promoted_released() -> None:
     until(g, Kind.CLOSED)
     failover = g.pool.record.failover
     assert failover is not None and failover.path is Path.TOOLSTACK and failover.proof is not None
-    assert failover.proof.kind == "toolstack" and failover.candidate == uuid(2)
+    assert failover.proof.kind is ProofKind.TOOLSTACK and failover.candidate == uuid(2)
     order = ["decided", "claimed", "candidate", "toolstack-intent", "handover-intent", "handover-result", "fenced"]
     order += ["proof", "promote-intent", "promoted"]
     kinds = g.kinds()

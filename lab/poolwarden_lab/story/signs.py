@@ -182,7 +182,7 @@ def blocked(stage: Stage, pool: GuardedPool, code: str | None) -> Seen:
 @SIGNS.form("proof WORD", "The last failover's proof: power, human, toolstack, rebooted or roles.")
 def proof(stage: Stage, pool: GuardedPool, kind: str) -> Seen:
     last = pool.record.failover
-    found = last.proof.kind if last is not None and last.proof is not None else "none"
+    found = last.proof.kind.word if last is not None and last.proof is not None else "none"
     return Seen(found == kind, f"the proof is {found}")
 
 

@@ -1,7 +1,8 @@
 """Proofs: what makes a promotion permissible. Only the verifiers in this module can make one.
 
 Theory: a proof is a value of a class whose constructor needs a token that this module keeps; ``steps.py`` cannot
-promote without one. Each verifier returns a proof or a ``Refusal`` with the reason, never a boolean.
+promote without one. Each verifier returns a proof or a ``Refusal`` with the reason, never a boolean. What follows from
+each kind stands in model/proof_kinds.py.
 
 * *power*: every device of the deciding level is bound to the host, and each gave two OFF readings (of two members,
   where members run it and several can: device_runner.py) at least ``reading_gap`` apart (3 s), the newest at most
@@ -32,6 +33,7 @@ from poolwarden_collector.core.devices.power_view import counting, deciding, is_
 from poolwarden_collector.core.evidence.operator_confirmation import confirmed, spoken
 from poolwarden_collector.core.model.host_facts import GateState, Liveness, ProbeOutcome
 from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
 from poolwarden_collector.core.state.transaction import Draft
@@ -53,7 +55,7 @@ class Proof:
 
     __slots__ = ("boot_id", "facts", "host", "kind")
 
-    def __init__(self, token: object, kind: str, host: HostId, boot_id: str, facts: dict[str, Any]) -> None:
+    def __init__(self, token: object, kind: ProofKind, host: HostId, boot_id: str, facts: dict[str, Any]) -> None:
         if token is not _TOKEN:
             raise TypeError("a Proof is made by a verifier of poolwarden_collector.core.evidence.proof")
         self.kind = kind
@@ -88,7 +90,7 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
         facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
     if (fallen := _fallen_silent(d, host, first)) is not None:
         return fallen
-    return Proof(_TOKEN, "power", host, boot_id, {"readings": facts})
+    return Proof(_TOKEN, ProofKind.POWER, host, boot_id, {"readings": facts})
 
 
 def _fallen_silent(d: Draft, host: HostId, first: Ms) -> Refusal | None:
@@ -156,7 +158,11 @@ def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any]
     if d.live.contrary is not None and d.live.contrary[2] == host and d.live.contrary[0] > d.live.human_at:
         return Refusal("LIFE_SEEN", f"{d.live.contrary[1]}, after it was confirmed safe")
     return Proof(
-        _TOKEN, "human", host, boot_id, {key: confirmed[key] for key in ("by", "how", "typed") if key in confirmed}
+        _TOKEN,
+        ProofKind.HUMAN,
+        host,
+        boot_id,
+        {key: confirmed[key] for key in ("by", "how", "typed") if key in confirmed},
     )
 
 
@@ -212,7 +218,7 @@ def verify_toolstack(d: Draft, failover: Failover) -> Proof | Refusal:
     if not probers:
         return Refusal("NO_PROBER", f"nobody who has reached {name}'s xapi before gets a refused connection there now")
     facts = {"term": hold.term, "refused_to": probers, "probed_ms": look.at, "seen_ms": seen_at}
-    return Proof(_TOKEN, "toolstack", host, failover.old_boot, facts)
+    return Proof(_TOKEN, ProofKind.TOOLSTACK, host, failover.old_boot, facts)
 
 
 def _own_refused(d: Draft, host: HostId) -> bool:
@@ -239,7 +245,7 @@ def verify_rebooted(d: Draft, failover: Failover) -> Proof | Refusal:
     if agent.facts.xapi.process:
         return Refusal("NOT_STOPPED", f"{name} has booted anew, and its xapi runs")
     facts = {"boot_id": agent.hello.boot_id, "machine": machine, "gate_term": gate.term}
-    return Proof(_TOKEN, "rebooted", host, failover.old_boot, facts)
+    return Proof(_TOKEN, ProofKind.REBOOTED, host, failover.old_boot, facts)
 
 
 def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
@@ -272,7 +278,7 @@ def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
             return Refusal("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard or off")
     facts: dict[str, Any] = {"followed": {d.name(host): address for host, address in heard.items()}}
     facts |= {"off": {d.name(host): why for host, why in off.items()}} if off else {}
-    return Proof(_TOKEN, "roles", failover.old_master, failover.old_boot, facts)
+    return Proof(_TOKEN, ProofKind.ROLES, failover.old_master, failover.old_boot, facts)
 
 
 def why_off(d: Draft, host: HostId) -> str:

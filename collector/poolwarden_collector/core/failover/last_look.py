@@ -34,6 +34,7 @@ from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.order_results import RoleAnswer, Said
 from poolwarden_collector.core.model.orders import ProbeNow, Target
 from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.model.proof_kinds import LookAfter
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
@@ -176,9 +177,10 @@ def _might_be_up(d: Draft, host: HostId) -> bool:
 
 
 def _needed_after(d: Draft, failover: Failover, proof: Proof) -> Ms:
-    if proof.kind == "power":
+    after = proof.kind.look_must_follow
+    if after is LookAfter.READINGS:
         return paired_since(d, failover.old_master)
-    return (d.live.human_at or 0) if proof.kind == "human" else d.live.step_since
+    return (d.live.human_at or 0) if after is LookAfter.WORD else d.live.step_since
 
 
 def _missed(d: Draft, failover: Failover) -> None:
@@ -290,10 +292,10 @@ def last_look(d: Draft, failover: Failover, proof: Proof) -> Reason | None:
         return set_to_be_master(d, others[0])
     old = failover.old_master
     agent = d.agent(old)
-    if proof.kind != "rebooted" and agent is not None and agent.hello.boot_id != failover.old_boot:
+    if not proof.kind.other_boot_is_expected and agent is not None and agent.hello.boot_id != failover.old_boot:
         return Reason(Cause.BOOTED, f"{d.name(old)} has booted anew", (old,))
     # A held or gated old master speaks, and says in the proof itself that it does not act.
-    if proof.kind not in ("toolstack", "rebooted") and d.heard(old) is not None:
+    if not proof.kind.old_master_may_speak and d.heard(old) is not None:
         return Reason(Cause.ALIVE, f"the agent of {d.name(old)} is heard", (old, "agent"))
     if d.live.look is not None and (said := d.live.look.alive or d.live.look.elsewhere):
         return Reason(Cause.ALIVE, said, (old, "look"))

@@ -226,7 +226,7 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     durations = _durations(d)
     name, address = d.name(failover.candidate), d.record.address_of(failover.candidate)
     old = d.name(failover.old_master)
-    proof = failover.proof.kind if failover.proof is not None else ""
+    proof = failover.proof.kind.word if failover.proof is not None else ""
     owed = [d.name(host) for host in survivors if host not in failover.back]
     took = ", ".join(f"{phase} {ms / 1000:.1f} s" for phase, ms in durations.items())
     took = took or "durations not known"

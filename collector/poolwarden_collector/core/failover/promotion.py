@@ -250,13 +250,13 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     again = seen is not None and seen.hello.boot_id != failover.old_boot
     met = role.master_address == d.record.address_of(failover.old_master)
     if met:
-        false = f"the proof that {old} was harmless ({failover.proof.kind}) was false"
+        false = f"the proof that {old} was harmless ({failover.proof.kind.word}) was false"
         why = f"{name} became master and made itself a member again, because it met another master: "
         why += f"{old} has booted anew" if again else false
     else:
         why = f"{name} was told to become master and is a member of {role.master_address} again, which is not {old}"
     devices = [] if again or not met else [item["device"] for item in failover.proof.facts.get("readings", ())]
-    d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind)
+    d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind.word)
     for device in devices:
         quarantine = f"it proved {old} off while {name} met it alive"
         facts = {"device": device, "why": quarantine, "block": block_of(d, device, failover.old_master)}
@@ -457,9 +457,9 @@ def _note_process(d: Draft, failover: Failover, agent: AgentState) -> None:
 
 def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:
     """A promotion that undid itself: a proof of its own, then another order."""
-    text = f"proof ({proof.kind}) for attempt {failover.attempt}"
+    text = f"proof ({proof.kind.word}) for attempt {failover.attempt}"
     facts = dict(proof.facts)
-    d.note(Kind.PROOF, text, kind=proof.kind, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
+    d.note(Kind.PROOF, text, kind=proof.kind.word, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
     intend(d, d.failover or failover, proof)
 
 

@@ -34,7 +34,7 @@ from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import tries, view
 from poolwarden_collector.core.evidence import fenced_hosts
 from poolwarden_collector.core.evidence.evidence_lines import lines
-from poolwarden_collector.core.evidence.proof import Proof, Refusal, find_proof
+from poolwarden_collector.core.evidence.proof import Refusal, find_proof
 from poolwarden_collector.core.evidence.signs import restless, suspected, unowed_masters
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover import candidate_check, ending, member_return, unheard_check
@@ -330,9 +330,9 @@ def _prove(d: Draft, failover: Failover) -> None:
         return
     unblock(d)
     if failover.step is Step.FENCED:
-        text = f"proof ({proof.kind}): {_say_proof(d, proof)}"
+        text = f"proof ({proof.kind.word}): {proof.kind.sentence(d.name(proof.host), proof.facts)}"
         facts = dict(proof.facts)
-        d.note(Kind.PROOF, text, kind=proof.kind, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
+        d.note(Kind.PROOF, text, kind=proof.kind.word, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
         d.mark("proof")
     intend(d, d.failover or failover, proof)
 
@@ -418,23 +418,6 @@ def exhausted(d: Draft, host: HostId) -> bool:
     """Has every device been tried often enough to call its silence an answer of its own?"""
     devices = d.devices(host)
     return not devices or tries(d, host) >= d.policy.unknown_readings
-
-
-def _say_proof(d: Draft, proof: Proof) -> str:
-    name = d.name(proof.host)
-    if proof.kind == "human":
-        return f"{proof.facts['by']} confirmed that {name} is safe: {proof.facts['how']}"
-    if proof.kind == "toolstack":
-        refused = ", ".join(proof.facts["refused_to"])
-        return f"{name} holds its toolstack at term {proof.facts['term']}, and its closed port refused {refused}"
-    if proof.kind == "roles":
-        off = "; ".join(proof.facts.get("off", {}).values())
-        whose = (
-            "that are heard are members; " + off if off else "of the pool are members, and follow hosts that are heard"
-        )
-        return f"all {len(proof.facts['followed'])} hosts {whose}"
-    gaps = [item["second"]["ended_ms"] - item["first"]["ended_ms"] for item in proof.facts["readings"]]
-    return f"power of {name} read OFF twice, {min(gaps) / 1000:.1f} s apart, and nothing has answered since"
 
 
 STEPS: dict[Step, Callable[[Draft, Failover], None]] = {

@@ -93,7 +93,7 @@ def _owe_after_failover(d: Draft) -> None:
     failover = d.record.failover
     if failover is None or failover.step not in (Step.PROMOTED, Step.CLOSED) or not d.policy.declare_dead:
         return
-    if failover.proof is None or failover.proof.kind != "power":
+    if failover.proof is None or not failover.proof.kind.permits_declare_dead:
         return
     host, boot = failover.old_master, failover.old_boot
     known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)

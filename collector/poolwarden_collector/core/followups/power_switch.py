@@ -176,7 +176,7 @@ def _wakes(d: Draft, failover: Failover) -> bool:
     host, boot = failover.old_master, failover.old_boot
     if not d.policy.wake_fenced or failover.step is not Step.CLOSED or not failover.fence_attempts:
         return False
-    if failover.proof is None or failover.proof.kind != "power" or d.heard(host) is not None:
+    if failover.proof is None or not failover.proof.kind.permits_declare_dead or d.heard(host) is not None:
         return False
     known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
     told = not d.policy.declare_dead or (dead is not None and dead.boot_id == boot and dead.declared)

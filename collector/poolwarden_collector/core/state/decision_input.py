@@ -4,7 +4,8 @@ Rules
 -----
 * What is stored is everything that ``engine.step`` is given; it is pure, so the same input gives the same output.
 * Only this package's own values are read back, by the names of their classes; nothing of what is stored is executed.
-* An input of another version may name what is not there any more: ``BadInput`` says so, and nothing is guessed.
+* An input of the version before is read as well: ``_WAS_TEXT`` says what has another type since. Where an input names
+  what is not there any more, ``BadInput`` says so, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from types import ModuleType
@@ -28,9 +30,11 @@ from poolwarden_collector.core.model import (
     orders,
     policy,
     power,
+    proof_kinds,
     values,
 )
 from poolwarden_collector.core.model.events import Event, OrderAnswered
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state import (
     device_record,
@@ -42,7 +46,10 @@ from poolwarden_collector.core.state import (
 )
 from poolwarden_collector.core.state.live import Pool, Site
 
-VERSION = 2
+VERSION = 3
+# What earlier versions stored otherwise: a field of a class that was text then, and the enumeration that it is now.
+_WAS_TEXT: dict[str, dict[str, Callable[[str], Enum]]] = {"RecordedProof": {"kind": ProofKind.of}}
+_READ = (2, VERSION)
 # Fields that no rule has ever read and that stored inputs still name: they are left out as they are read back.
 LEFT_OUT = {"PowerState": {"next_at"}, "RoleFacts": {"serves_since"}, "XapiFacts": {"init_complete"}}
 
@@ -72,6 +79,7 @@ _KNOWN = _classes(
     entries,
     policy,
     blockers,
+    proof_kinds,
     followup_record,
     question_record,
     device_record,
@@ -95,7 +103,7 @@ def unpack(text: str) -> tuple[Pool, Event, Ms, Site]:
     """The input again. Raises BadInput."""
     try:
         value = json.loads(zlib.decompress(base64.b85decode(text)))
-        if value["version"] != VERSION:
+        if value["version"] not in _READ:
             raise BadInput(f"it was stored in version {value['version']}, this one reads {VERSION}")
         return _value(value["pool"]), _value(value["event"]), value["now"], _value(value["site"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
@@ -132,7 +140,10 @@ def _value(plain: Any) -> Any:
         return _known(rest[0])[rest[1]]  # type: ignore[index]
     if kind == "C":
         gone = LEFT_OUT.get(rest[0], ())
-        return _known(rest[0])(**{name: _value(item) for name, item in rest[1].items() if name not in gone})
+        kept = {name: _value(item) for name, item in rest[1].items() if name not in gone}
+        was_text = {name for name in _WAS_TEXT.get(rest[0], {}) if isinstance(kept.get(name), str)}
+        changed = {name: _WAS_TEXT[rest[0]][name](kept[name]) for name in was_text}
+        return _known(rest[0])(**{**kept, **changed})
     if kind == "D":
         return {_value(key): _value(item) for key, item in rest}
     if kind == "B":

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, ProcessId
 
 
@@ -43,7 +44,7 @@ class Path(Enum):
 class RecordedProof:
     """A proof as it was journaled. Re-verification never trusts it alone (see proof.py)."""
 
-    kind: str
+    kind: ProofKind
     old_master: HostId
     boot_id: str
     facts: dict[str, Any]

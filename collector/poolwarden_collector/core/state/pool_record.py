@@ -16,6 +16,7 @@ from typing import Any
 
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, PoolId, ProcessId
 from poolwarden_collector.core.state import device_record, followup_record, restart_record
 from poolwarden_collector.core.state import question_record as asked
@@ -274,7 +275,7 @@ def _confirmed_over(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
     d = entry.data
-    proof = RecordedProof(d["kind"], d["old_master"], d["boot_id"], d["facts"])
+    proof = RecordedProof(ProofKind.of(d["kind"]), d["old_master"], d["boot_id"], d["facts"])
 
     def step(failover: Failover, _: Entry) -> Step:
         return Step.PROVED if failover.step in REVERSIBLE else failover.step
