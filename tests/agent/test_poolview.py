@@ -3,7 +3,7 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.dom0.xapi.client import XapiFault, XapiTimeout
+from poolwarden_agent.dom0.xapi.errors import XapiFault, XapiTimeout
 from poolwarden_agent.dom0.xapi.pool_view import MOST_NAMES, STORAGE_EVERY, PoolLook
 from poolwarden_agent.messages import reports
 

@@ -8,7 +8,7 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import order_gate
 from poolwarden_agent.dom0.xapi import session_calls
-from poolwarden_agent.dom0.xapi.client import XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi.errors import XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host.order_acts import MOST_VMS, SERVE_LIMIT_MS, SLOW
 from poolwarden_agent.process.workers import MOST_WAITING, Workers

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-from poolwarden_agent.dom0.xapi import client as module
-from poolwarden_agent.dom0.xapi.client import Xapi, XapiError, XapiFault, XapiTimeout, XapiUnreachable, decode_answer
+from poolwarden_agent.dom0.xapi import exchange
+from poolwarden_agent.dom0.xapi.client import Xapi
+from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi.exchange import decode_answer
 
 from .fake_xapi import EMERGENCY, LOCAL_LOGIN, LOGIN, FakeXapi, answers, enveloped, fault, http, says
 from .tree import until
@@ -38,9 +40,9 @@ def timed(limit_s, call, error):
 
 def test_a_value_and_a_fault(server, client):
     server.behaviours["a.b"] = answers({"x": [1, True, "\u20ac"]})
-    assert client.call("a.b", ("p", 1), 2) == {"x": [1, True, "\u20ac"]}
-    assert server.calls[-1] == ("a.b", ["p", 1])
-    error = timed(2, lambda: client.call("no.such", (), 2), XapiFault)
+    assert client.local("a.b", ("p", 1), 2) == {"x": [1, True, "\u20ac"]}
+    assert server.calls[-1] == ("a.b", [server.sessions[0], "p", 1])
+    error = timed(2, lambda: client.local("no.such", (), 2), XapiFault)
     assert (error.code, error.params) == ("MESSAGE_METHOD_UNKNOWN", ["no.such"])
 
 
@@ -66,7 +68,7 @@ def test_a_lost_session_is_renewed_once(server, client):
 def test_a_session_that_never_holds_is_an_error_and_no_loop(server, client):
     server.behaviours[EMERGENCY] = fault("SESSION_INVALID", "x")
     timed(2, lambda: client.local(EMERGENCY, (), 2), XapiError)
-    assert len(server.calls) == 4
+    assert len(server.calls) == 7, "three logins after the first one"
 
 
 def test_the_ordinary_session_names_its_originator(server, client):
@@ -91,7 +93,8 @@ def test_an_act_is_never_sent_twice_when_its_answer_is_lost(server, client):
 @pytest.mark.parametrize("limit", [0.2, 0.5])
 def test_a_hang_ends_at_the_limit(server, client, limit):
     server.behaviours["a.b"] = server.hangs
-    timed(limit, lambda: client.call("a.b", (), limit), XapiTimeout)
+    timed(limit, lambda: client.local("a.b", (), limit), XapiTimeout)
+    client.forget()
     server.behaviours[LOCAL_LOGIN] = server.hangs
     timed(limit, lambda: client.local(EMERGENCY, (), limit), XapiTimeout)
 
@@ -104,7 +107,7 @@ def test_a_dribble_does_not_stretch_the_limit(server, client):
                 return
 
     server.behaviours["a.b"] = dribbles
-    timed(0.4, lambda: client.call("a.b", (), 0.4), XapiTimeout)
+    timed(0.4, lambda: client.local("a.b", (), 0.4), XapiTimeout)
 
 
 def test_a_socket_that_does_not_accept_is_a_timeout(short):
@@ -123,7 +126,7 @@ def test_a_socket_that_does_not_accept_is_a_timeout(short):
                 held[-1].connect(path)
             except BlockingIOError:
                 break
-        timed(0.5, lambda: client.call("a.b", (), 0.5), XapiTimeout)
+        timed(0.5, lambda: client.local("a.b", (), 0.5), XapiTimeout)
     finally:
         for one in held + [listener]:
             one.close()
@@ -140,7 +143,7 @@ def test_no_xapi_is_unreachable(short, make):
         dead = socket.socket(socket.AF_UNIX)
         dead.bind(path)
         dead.close()
-    timed(1, lambda: Xapi(path).call("a.b", (), 1), XapiUnreachable)
+    timed(1, lambda: Xapi(path).local("a.b", (), 1), XapiUnreachable)
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "%s">]><methodResponse/>' % ("a" * 50)
@@ -170,39 +173,61 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "%s">]><methodResponse/>' %
 )
 def test_what_is_no_answer_is_an_error_and_nothing_worse(server, client, data):
     server.behaviours["a.b"] = says(data)
-    error = timed(2, lambda: client.call("a.b", (), 2), XapiError)
+    error = timed(2, lambda: client.local("a.b", (), 2), XapiError)
     assert not isinstance(error, (XapiFault, XapiTimeout)) and str(error)
     assert client.local(EMERGENCY, (), 2) is False, "and the next call goes well"
 
 
 @pytest.mark.parametrize("envelope", [{}, {"Status": "Failure"}, {"Status": "Failure", "ErrorDescription": []}])
-def test_a_failure_without_a_description_is_a_fault(server, client, envelope):
+def test_a_failure_without_a_description_is_no_answer_of_a_xapi(server, client, envelope):
     server.behaviours["a.b"] = says(enveloped(envelope))
-    assert timed(2, lambda: client.call("a.b", (), 2), XapiFault).code == "UNKNOWN"
+    error = timed(2, lambda: client.local("a.b", (), 2), XapiError)
+    assert not isinstance(error, XapiFault) and error.asked, "whether it began anything is not known"
+
+
+def test_a_login_that_fails_began_nothing(server, client):
+    server.behaviours[LOCAL_LOGIN] = says(http("x", "500 Internal Error"))
+    assert not timed(2, lambda: client.local("a.b", (), 2), XapiError).asked
+    server.logs_in()
+    client.local(EMERGENCY, (), 2)
+    del server.sessions[:]
+    server.behaviours[LOCAL_LOGIN] = server.hangs
+    assert not timed(0.3, lambda: client.local(EMERGENCY, (), 0.3), XapiTimeout).asked, "nor one that must be renewed"
+
+
+def test_orders_share_the_ordinary_session_and_renew_it_once(server, client):
+    server.logs_in(LOGIN)
+    server.asks_session("host.enable", "")
+    assert client.order("host.enable", (), 2) == "" and client.order("host.enable", (), 2) == ""
+    assert server.methods() == [LOGIN, "host.enable", "host.enable"]
+    del server.sessions[:]
+    assert client.order("host.enable", (), 2) == ""
+    assert server.methods()[3:] == ["host.enable", LOGIN, "host.enable"]
+    server.behaviours["host.enable"] = fault("SESSION_INVALID", "x")
+    timed(2, lambda: client.order("host.enable", (), 2), XapiError)
+    assert server.methods().count("host.enable") == 6
+    server.behaviours["host.enable"] = fault("HOST_DISABLED", "h")
+    assert timed(2, lambda: client.order("host.enable", (), 2), XapiFault).code == "HOST_DISABLED"
 
 
 def test_an_answer_is_bounded(server, client, monkeypatch):
-    monkeypatch.setattr(module, "BIGGEST_ANSWER", 100000)
-    client = Xapi(client._path)
+    monkeypatch.setattr(exchange, "BIGGEST_ANSWER", 100000)
     server.behaviours["a.b"] = says(http("x" * 200000))
-    pending = module.Pending(client._connect(time.monotonic() + 1), 100000)
-    pending.send(module.encode_call("a.b", ()), time.monotonic() + 1)
-    with pytest.raises(XapiError, match="more than"):
-        pending.wait(time.monotonic() + 2)
-    pending.close()
+    with pytest.raises(XapiError, match="more than 100000 bytes"):
+        client.local("a.b", (), 2)
 
 
 def test_a_large_answer_is_read_in_linear_time(server, client):
     server.behaviours["a.b"] = answers("x" * (4 * 1024 * 1024))
     started = time.process_time()
-    assert len(client.call("a.b", (), 20)) == 4 * 1024 * 1024
+    assert len(client.local("a.b", (), 20)) == 4 * 1024 * 1024
     assert time.process_time() - started < 3
 
 
 def test_without_a_length_it_reads_until_the_end(server, client):
     body = enveloped({"Status": "Success", "Value": "x"}).partition(b"\r\n\r\n")[2]
     server.behaviours["a.b"] = says(http(body, head=""))
-    assert client.call("a.b", (), 2) == "x"
+    assert client.local("a.b", (), 2) == "x"
 
 
 def test_an_unanswered_look_is_waited_for_and_not_asked_again(server, client):
@@ -278,10 +303,10 @@ def test_another_xapi_process_begins_anew(server, client):
 
 def test_a_second_caller_waits_for_the_first_within_its_own_limit(server, client):
     server.behaviours["a.b"] = server.hangs
-    first = threading.Thread(target=lambda: pytest.raises(XapiTimeout, client.call, "a.b", (), 1.0))
+    first = threading.Thread(target=lambda: pytest.raises(XapiTimeout, client.local, "a.b", (), 1.0))
     first.start()
     until(lambda: "a.b" in server.methods())
-    error = timed(0.3, lambda: client.call("c.d", (), 0.3), XapiTimeout)
+    error = timed(0.3, lambda: client.local("c.d", (), 0.3), XapiTimeout)
     assert "in flight" in str(error) and "c.d" not in server.methods()
     first.join()
 
@@ -306,7 +331,7 @@ def test_descriptors_and_threads_stay_flat_over_many_hung_calls(server, client):
 
     descriptors, threads = ours()
     for _ in range(60):
-        timed(0.02, lambda: client.call("a.b", (), 0.02), XapiTimeout)
+        timed(0.02, lambda: client.local("a.b", (), 0.02), XapiTimeout)
         timed(0.02, lambda: client.local(EMERGENCY, (), 0.02, look=True), XapiTimeout)
     until(lambda: ours()[0] <= descriptors + 1 and ours()[1] <= threads)
 

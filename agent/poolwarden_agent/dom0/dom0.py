@@ -34,8 +34,9 @@ from poolwarden_agent.dom0.system.slots import SlotError, Slots
 from poolwarden_agent.dom0.system.surroundings import Reader, Surroundings, certificate_paths
 from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.dom0.xapi import probes, roles, session_calls, toolstack
-from poolwarden_agent.dom0.xapi.client import Xapi, XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi.client import Xapi
 from poolwarden_agent.dom0.xapi.database_transfer import Handover
+from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
 from poolwarden_agent.dom0.xapi.local_port import LocalTcp
 from poolwarden_agent.dom0.xapi.pool_view import PoolLook
 from poolwarden_agent.host_port import (

@@ -10,7 +10,8 @@ from typing import Callable, Optional
 
 from poolwarden_agent.core.probe_rules import NO_ANSWER, ProbeResult
 from poolwarden_agent.dom0.xapi import probes
-from poolwarden_agent.dom0.xapi.client import SMALL_ANSWER, Pending, XapiTimeout
+from poolwarden_agent.dom0.xapi.errors import XapiTimeout
+from poolwarden_agent.dom0.xapi.exchange import SMALL_ANSWER, Pending
 from poolwarden_agent.dom0.xapi.look_pacing import Patience
 
 

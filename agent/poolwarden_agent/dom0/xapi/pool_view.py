@@ -13,7 +13,7 @@ otherwise. Its caller counts the view's age from the first of these looks.
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from poolwarden_agent.dom0.xapi.client import XapiFault, XapiTimeout
+from poolwarden_agent.dom0.xapi.errors import XapiFault, XapiTimeout
 from poolwarden_agent.host_port import PoolHost, PoolView
 
 Ask = Callable[..., Any]

@@ -15,16 +15,8 @@ from typing import Union
 
 from poolwarden_agent.core.order_gate import is_address
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
-from poolwarden_agent.dom0.xapi.client import (
-    SMALL_ANSWER,
-    XapiError,
-    XapiFault,
-    XapiTimeout,
-    XapiUnreachable,
-    decode_answer,
-    encode_call,
-    exchange,
-)
+from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi.exchange import SMALL_ANSWER, decode_answer, encode_call, exchange
 
 METHOD = "system.isAlive:poolwarden"
 WORD = "poolwarden"

@@ -12,7 +12,7 @@ the order is refused then, its id is not used up, and it is sent again.
 from typing import Any, Callable, Dict, List, Tuple
 
 from poolwarden_agent.core.order_gate import DONE, FAILED, REFUSED, UNKNOWN, Order
-from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiTimeout
+from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout
 from poolwarden_agent.host_port import Act, VmPlace
 
 Ask = Callable[..., Any]

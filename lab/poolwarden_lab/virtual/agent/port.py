@@ -14,7 +14,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import boot_gate, order_gate, probe_rules
 from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.dom0.xapi import session_calls
-from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
+from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
 from poolwarden_agent.dom0.xapi.pool_view import PoolLook
 from poolwarden_agent.host.host_side import SECOND_PORT_LIMIT_MS
 from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
