@@ -83,6 +83,12 @@ def test_without_a_mount_table_nothing_is_asked(tree, monkeypatch, asked):
     assert told(tree) == [] and asked == []
 
 
+def test_the_kernels_table_is_read_and_not_a_file_that_somebody_wrote(monkeypatch):
+    read = []
+    monkeypatch.setattr(procfs.psutil._pslinux.cext, "disk_partitions", lambda path: read.append(path) or [])
+    assert procfs.mount_points() == {} and read == ["/proc/%d/mounts" % os.getpid()]
+
+
 def test_the_kernels_own_table_names_the_file_system_of_this_directory(tmp_path):
     table = procfs.mount_points()
     point = mounts._mount_point(os.path.realpath(str(tmp_path)), table)

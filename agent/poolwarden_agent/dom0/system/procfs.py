@@ -50,7 +50,8 @@ def mount_points() -> Dict[str, str]:
 
     :raises OSError: the mount table cannot be read.
     """
-    with _below("/"):
+    # Not "/": psutil would read /etc/mtab then, and that may be a file in which a mount is missing.
+    with _below("/."):
         found = psutil.disk_partitions(all=True)
     # Where two are mounted on one directory, the later one hides the earlier one.
     return {each.mountpoint: each.fstype for each in found}
