@@ -118,11 +118,11 @@ def test_a_row_names_only_rows_above_it(area: str) -> None:
 
 
 def test_the_engine_is_driven_by_the_loop_alone() -> None:
-    """``engine.step`` has one caller in production; the simulated world is another program."""
+    """``engine.step`` has one caller; the service and the simulated world both drive that one."""
     engine = "poolwarden_collector.core.engine"
     users = {
         name_of(path)
-        for path in python_files("collector/poolwarden_collector/shell")
+        for path in python_files("collector/poolwarden_collector/shell", "lab")
         if any(module == engine or module.startswith(engine + ".") for _, module in imports(path))
     }
     assert users == {"collector/poolwarden_collector/shell/loop/engine_loop.py"}

@@ -1,9 +1,8 @@
 """The collector's shell in virtual time: one process, killed at any point, rebuilt from its ledger.
 
-The loop is the production service's (shell/service.py), on its roster, its backlog, its handovers and its translation
-of streams: event, ``engine.step``, one durable commit, and only then the effects. Mirrored here are its rules: nothing
-is stepped while the journal cannot be written, quiet time again after the collector was away or blind, nothing is done
-any more once it has stood down. Timers: a Tick each 250 ms, the collector's own probe at its general probe interval.
+The loop is production's (shell/loop/engine_loop.py), on its roster, its handovers and its translation of streams; this
+is its driver in virtual time, as the service is in real time. What is taken while a step is under way waits, as in the
+service's inbox. Timers: a Tick each 250 ms, the collector's own probe at its general probe interval.
 
 A process that stands still (SIGSTOP, a suspended machine) takes nothing: what comes is held and taken when it goes on;
 its timers fire late, once. A power command that was started outlives the collector, as a child process does; its result
@@ -12,31 +11,29 @@ does not.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.decision.storm_brake import judge_sites
-from poolwarden_collector.core.engine import Outcome, step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model import orders as out
-from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
-from poolwarden_collector.shell.agents.database_transfer import Handovers
+from poolwarden_collector.shell.agents.database_transfer import PoolHandovers
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, PoolSettings, Tls
-from poolwarden_collector.shell.loop.engine_loop import AWAY_MS, RETRY_MS, TICK_MS
-from poolwarden_collector.shell.queue.backlog import Backlog
+from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.effect_table import EffectTable
+from poolwarden_collector.shell.loop.engine_loop import TICK_MS, EngineLoop
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_lab.virtual.collector.fencing import SimFencer
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
@@ -44,8 +41,6 @@ from poolwarden_lab.virtual.collector.points import CollectorKilled, Point, Sabo
 from poolwarden_lab.virtual.collector.sessions import SimSessions
 from poolwarden_lab.virtual.world.bmc import SimBmc
 from poolwarden_lab.virtual.world.streams import Stream
-
-_ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
 
 
 class Surroundings(Protocol):
@@ -114,16 +109,33 @@ class SimShell:
         self.anchors: tuple[bool, ...] = ()
         self.begin_epoch()
         self.roster = Roster(settings.config(), ledger.epoch, lambda: world.now)
+        self.loop = EngineLoop(self.roster, settings.devices, *self._clocks())
         self.sessions = SimSessions(self)
         self.fencer = SimFencer(self)
         self._own_target: dict[PoolId, out.Target] = {}
-        self._handovers: dict[PoolId, Handovers] = {}
-        self._backlog = Backlog()
-        self._retry_at = 0
-        self._epoch_above = 0
-        self._last_step = world.now
-        self._stepped: dict[PoolId, int] = {}
+        self._handovers = PoolHandovers(self.order, self._post)
+        self._table = self._performers()
+        self._waiting: deque[Happening] = deque()  # what came while a step is under way
+        self._busy = False
         self._held: list[Callable[[], None]] = []  # what came while it stood still
+
+    def _performers(self) -> EffectTable:
+        fencer, sessions, policy_of = self.fencer, self.sessions, self.roster.config.policy_of
+        return EffectTable(
+            send_order=lambda pool, effect: self.order(pool, effect.order),
+            hand_over=lambda pool, effect: self._handovers.begin(pool, effect, self.world.now),
+            answer_gate=lambda _, effect: sessions.answer_gate(effect.host, effect),
+            send_challenge=lambda _, effect: sessions.send(effect.host, orders.challenge(effect.nonce)),
+            send_settings=lambda pool, effect: sessions.send(
+                effect.host, orders.settings_message(policy_of(pool), effect.targets)
+            ),
+            read_power=fencer.read_power,
+            power_off=fencer.power_off,
+            power_on=fencer.power_on,
+            recall=lambda _, effect: fencer.recall(effect),
+            probe=lambda pool, effect: self._own_target.update({pool: effect.target}),
+            reply=lambda _, effect: self.replies.update({effect.request_id: effect}),
+        )
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -139,27 +151,22 @@ class SimShell:
     def started_at(self) -> int:
         return self.roster.started_at
 
+    def _clocks(self) -> tuple[int, int]:
+        """A machine that sleeps is a process that stands still here: both clocks go on."""
+        return self.world.now, self.world.now
+
     def begin_epoch(self, above: int = 0) -> int:
-        """A new epoch, durable at once (shell/journal.py begin_epoch). Raises OSError."""
+        """A new epoch, durable at once (shell/store/journal.py begin_epoch). Raises OSError."""
         self.ledger.begin_epoch(epoch.after(max(self.ledger.epoch, above), self.world.lot()))
         return self.ledger.epoch
 
     def start(self) -> None:
         """Fold every pool from the ledger, and begin to tick."""
+        records = [fold(PoolRecord(pool), self.ledger.entries(pool)) for pool in self.ledger.pools()]
         with self.mortal():
-            for pool in self.ledger.pools():
-                self.pools[pool] = self._pool(fold(PoolRecord(pool), self.ledger.entries(pool)))
-            above = max((pool.record.stale_epoch for pool in self.pools.values()), default=0)
-            if above >= self.epoch:
-                self.roster.epoch = self.begin_epoch(above)
-            for pool in list(self.pools):
-                text = f"collector {self.settings.name} started with epoch {epoch.name(self.epoch)}"
-                self._note(pool, Kind.COLLECTOR_STARTED, text, epoch=self.epoch)
+            self._go_on(self.loop.start(records, *self._clocks()))
         self.later(TICK_MS, self._tick)
         self.later(self.settings.policy.probe_interval, self._probe)
-
-    def _pool(self, record: PoolRecord) -> Pool:
-        return Pool(record, self.roster.config.policy_of(record.pool), self.settings.devices)
 
     def die(self) -> None:
         """SIGKILL: every stream is reset, nothing runs on."""
@@ -199,7 +206,7 @@ class SimShell:
     def mortal(self) -> _Mortal:
         return _Mortal(self)
 
-    # ------------------------------------------------------------------------------------------ streams
+    # ------------------------------------------------------------------------------------------ what comes in
 
     def accept(self, stream: Stream) -> Callable[[bytes], None]:
         """A new connection; what to do with each of its messages."""
@@ -207,12 +214,6 @@ class SimShell:
 
     def stream_ended(self, stream: Stream) -> None:
         self.enter(lambda: self.sessions.ended(stream))
-
-    def down(self, host: HostId, message: pb.CollectorMessage) -> None:
-        """To a host's agent, if it has a stream."""
-        self.sessions.send(host, message)
-
-    # ------------------------------------------------------------------------------------------ the loop
 
     def say(self, event: ev.OperatorSaid, pool: PoolId = "") -> None:
         """An operator's command for one pool, or for every one; the answer appears in ``replies``."""
@@ -223,143 +224,18 @@ class SimShell:
 
         self.enter(take)
 
-    def take(self, pool: PoolId, event: ev.Event) -> None:
-        """One event, as the service takes it."""
-        self._notice_absence()
-        happening = Happening(pool, event)
-        if self.roster.stalled:
-            self._hold(happening)
-            if self.world.now >= self._retry_at:
-                self._resume()
-            return
-        try:
-            self._step(happening)
-        except OSError as error:
-            self.refused_commits += 1
-            self._stall(str(error))
-            self._hold(happening)
+    def order(self, pool: PoolId, order: out.Order) -> bool:
+        """Send an order; false: that host has no stream, or this collector has stood down."""
+        return pool not in self.roster.stood_down and self.sessions.send_order(pool, order)
 
-    def _step(self, happening: Happening) -> None:
-        pool, event = happening.pool, happening.event
-        self._stepped[pool] = self.world.now
-        if pool not in self.pools:
-            self._adopt(pool)
-        outcome = step(self.pools[pool], event, self.world.now, self.site(pool))
-        self._commit(pool, outcome.entries, outcome.alerts)
-        self.pools[pool] = outcome.pool
-        self._perform_from(0, happening, outcome)
-
-    def _adopt(self, pool: PoolId) -> None:
-        self.pools[pool] = self._pool(PoolRecord(pool))
-        try:
-            self._note(pool, Kind.POOL_SEEN, "an agent of this pool has come for the first time")
-        except OSError:
-            del self.pools[pool]
-            raise
-
-    def _note(self, pool: PoolId, kind: Kind, text: str, **data: object) -> None:
-        known = self.pools[pool]
-        entry = Entry(kind, text, dict(data), "", known.record.term)
-        self._commit(pool, (entry,), ())
-        self.pools[pool] = replace(known, record=fold(known.record, (entry,)))
-
-    def _commit(
-        self, pool: PoolId, entries: tuple[Entry, ...], alerts: tuple[effects.AlertRaised | effects.AlertResolved, ...]
-    ) -> None:
-        """Raises OSError: nothing of it is durable."""
-        if not entries and not alerts:
-            return
-        self.counters.commits += 1
-        names = ", ".join(entry.kind.value for entry in entries)
-        self._may_die("commit", "before", self.counters.commits, names)
-        commit = Commit(self.world.now, self.epoch, pool, entries, alerts)
-        self.ledger.commit(commit)
-        self.world.committed(self, commit)
-        self._may_die("commit", "after", self.counters.commits, names)
-
-    def _perform_from(self, at: int, happening: Happening, outcome: Outcome) -> None:
-        """The effects of a step from this one on, and its end; a process that stands still goes on with them later."""
-        pool = happening.pool
-        for number, effect in enumerate(outcome.effects[at:], at):
-            if self.frozen:
-                self._held.append(partial(self._perform_from, number, happening, outcome))
-                return
-            self._perform_one(pool, effect)
-        self.fencer.heard(pool, happening.event)
-        self._hand_over(pool, happening.event)
-
-    def _perform_one(self, pool: PoolId, effect: effects.Effect) -> None:
-        if pool in self.roster.stood_down and isinstance(effect, _ACTS):
-            self._drop(pool, effect)
-            return
-        self.counters.effects += 1
-        number, name = self.counters.effects, name_of(effect)
-        self._may_die("effect", "before", number, name)
-        if self.frozen:
-            self._held.append(lambda: self._performed_now(pool, effect, number, name))
-            return
-        self._performed_now(pool, effect, number, name)
-
-    def _performed_now(self, pool: PoolId, effect: effects.Effect, number: int, name: str) -> None:
-        self.world.performed(self, pool, effect)
-        self._perform(pool, effect)
-        self._may_die("effect", "after", number, name)
-
-    def _drop(self, pool: PoolId, effect: effects.Effect) -> None:
-        if isinstance(effect, effects.PowerOff | effects.PowerOn):
-            text = "not begun: this collector has stood down"
-            ended = ev.FenceEnded(effect.host, effect.run_id, False, True, text, self.world.now, begun=False)
-            self.later(0, lambda: self.take(pool, ended))
-
-    def _may_die(self, what: str, when: str, number: int, names: str) -> None:
-        if self.saboteur(Point(what, when, number, names)):
-            raise CollectorKilled
-
-    # ------------------------------------------------------------------------------------------ a journal that fails
-
-    def _stall(self, why: str) -> None:
-        if not self.roster.stalled:
-            self.roster.stalled_at = self.world.now
-        self.roster.stalled = why
-        self._retry_at = self.world.now + RETRY_MS
-
-    def _hold(self, happening: Happening) -> None:
-        event = happening.event
-        if isinstance(event, ev.OperatorSaid):
-            why = f"nothing can be recorded, so nothing is done: {self.roster.stalled}"
-            step_on = "Make room on the journal's disk; the collector goes on by itself."
-            self.replies[event.request_id] = effects.Reply(event.request_id, False, why, "journal", step_on)
-        else:
-            self._backlog.keep(happening)
-
-    def _resume(self) -> None:
-        if self.ledger.full:
-            self._stall(self.roster.stalled)
-            return
-        self.roster.stalled, self.roster.stalled_at = "", None
-        self.roster.be_quiet_again(self.world.now)
-        self._raise_epoch()
-        for happening in self._backlog.take_all():
-            self.take(happening.pool, happening.event)
-
-    # ------------------------------------------------------------------------------------------ time
+    def _post(self, pool: PoolId, event: ev.Event) -> None:
+        self.later(0, lambda: self.take(pool, event))
 
     def _tick(self) -> None:
         self.later(TICK_MS, self._tick)
-        self._notice_absence()
-        now = self.world.now
-        self.roster.judged(judge_sites(self.pools, self.anchors, now, self.roster.sites), now)
-        due = now - TICK_MS // 2
-        for pool in [pool for pool in self.pools if self._stepped.get(pool, -1) <= due]:
+        self.loop.judge_sites(self.world.now, self.anchors)
+        for pool in self.loop.due(self.world.now):
             self.take(pool, ev.Tick())
-
-    def _notice_absence(self) -> None:
-        """Was this process stopped, or its machine suspended? Then the silence since was its own."""
-        now = self.world.now
-        away, self._last_step = now - self._last_step, now
-        if away > AWAY_MS and self.pools:
-            self.roster.be_quiet_again(now)
-            self.fencer.cut_off()
 
     def _probe(self) -> None:
         self.later(self.settings.policy.probe_interval, self._probe)
@@ -368,79 +244,90 @@ class SimShell:
                 outcome = self.world.probe(self, pool, target.address, self.settings.policy.probe_timeout)
                 self.take(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
 
-    # ------------------------------------------------------------------------------------------ handovers
+    # ------------------------------------------------------------------------------------------ driving the loop
 
-    def _hand_over(self, pool: PoolId, event: ev.Event) -> None:
-        """The pool's handovers hear every answer, and the time."""
-        handovers = self._handovers.get(pool)
-        if handovers is None:
-            return
-        if isinstance(event, ev.OrderAnswered):
-            handovers.answered(event.host, event.result, self.world.now)
-        handovers.tick(self.world.now)
+    def take(self, pool: PoolId, event: ev.Event) -> None:
+        """One event, after those that wait."""
+        self._waiting.append(Happening(pool, event))
+        if not self._busy:
+            self._go_on(on.Ready())
 
-    def _handovers_of(self, pool: PoolId) -> Handovers:
-        def tell(event: ev.DatabaseTransferred) -> None:
-            self.later(0, lambda: self.take(pool, event))
+    def _go_on(self, ready: on.Ready, done: int = 0) -> None:
+        """From this act on, and on with what waits; a process that stands still goes on later."""
+        self._busy = True
+        while True:
+            for number, act in enumerate(ready.acts[done:], done):
+                if self.frozen:
+                    self._held.append(partial(self._go_on, ready, number))
+                    return
+                self._do(act)
+            self._waiting.extendleft(reversed(ready.again))
+            if ready.write is not None:
+                ready, done = self._make_durable(ready.write), 0
+            elif self._waiting:
+                ready, done = self.loop.take(self._waiting.popleft(), *self._clocks()), 0
+            else:
+                break
+        self._busy = False
 
-        if pool not in self._handovers:
-            self._handovers[pool] = Handovers(lambda order: self._send_order(pool, order), tell)
-        return self._handovers[pool]
-
-    # ------------------------------------------------------------------------------------------ effects
-
-    def _perform(self, pool: PoolId, effect: effects.Effect) -> None:
-        match effect:
-            case effects.SendOrder(order):
-                self._send_order(pool, order)
-            case effects.HandOver():
-                self._handovers_of(pool).begin(effect, self.world.now)
-            case effects.AnswerGate(host):
-                self.sessions.answer_gate(host, effect)
-            case effects.SendChallenge(host, nonce):
-                self.down(host, orders.challenge(nonce))
-            case effects.SendSettings(host, targets):
-                policy = self.roster.config.policy_of(pool)
-                self.down(host, pb.CollectorMessage(settings=orders.settings(policy, targets)))
-            case effects.ReadPower():
-                self.fencer.read_power(pool, effect)
-            case effects.PowerOff():
-                self.fencer.power_off(pool, effect)
-            case effects.Recall():
-                self.fencer.recall(effect)
-            case effects.PowerOn():
-                self.fencer.power_on(pool, effect)
-            case effects.ProbeFromCollector(_, target):
-                self._own_target[pool] = target
-            case effects.Reply():
-                self.replies[effect.request_id] = effect
-            case effects.StandDown(why):
-                self._stand_down(pool, why)
-            case effects.RaiseEpoch(above):
-                self._epoch_above = max(self._epoch_above, above)
-                self._raise_epoch()
-                if above < self.epoch:
-                    self.roster.stood_down.pop(pool, None)
-
-    def _send_order(self, pool: PoolId, order: out.Order) -> None:
-        self.order(pool, order)
-
-    def order(self, pool: PoolId, order: out.Order) -> bool:
-        """Send an order; false: that host has no stream, or this collector has stood down."""
-        return pool not in self.roster.stood_down and self.sessions.send_order(pool, order)
-
-    def _stand_down(self, pool: PoolId, why: str) -> None:
-        if pool not in self.roster.stood_down:
-            self.roster.stood_down[pool] = why
-            self.fencer.cut_off(pool)
-
-    def _raise_epoch(self) -> None:
-        if self._epoch_above < self.roster.epoch:
-            return
+    def _make_durable(self, write: on.Write) -> on.Ready:
+        begun = 0
         try:
-            self.roster.epoch = self.begin_epoch(self._epoch_above)
+            match write:
+                case on.Commit():
+                    self._commit(write)
+                case on.BeginEpoch(above):
+                    begun = self.begin_epoch(above)
+                case on.Check() if self.ledger.full:
+                    return self.loop.failed(self.roster.stalled, *self._clocks())
         except OSError as error:
-            self._stall(str(error))
+            self.refused_commits += isinstance(write, on.Commit)
+            return self.loop.failed(str(error), *self._clocks())
+        return self.loop.committed(*self._clocks(), begun)
+
+    def _commit(self, wanted: on.Commit) -> None:
+        """Raises OSError: nothing of it is durable."""
+        self.counters.commits += 1
+        names = ", ".join(entry.kind.value for entry in wanted.entries)
+        self._may_die("commit", "before", self.counters.commits, names)
+        commit = Commit(self.world.now, self.epoch, wanted.pool, wanted.entries, wanted.alerts)
+        self.ledger.commit(commit)
+        self.world.committed(self, commit)
+        self._may_die("commit", "after", self.counters.commits, names)
+
+    def _do(self, act: on.Act) -> None:
+        match act:
+            case on.Begin(pool, effect):
+                self._begin(pool, effect)
+            case on.Refuse(_, reply):
+                self.replies[reply.request_id] = reply
+            case on.Post(pool, event):
+                self._post(pool, event)
+            case on.CutOff(pool):
+                self.fencer.cut_off(pool)
+            case on.Stepped(happening):
+                self.fencer.heard(happening.pool, happening.event)
+                self._handovers.heard(happening.pool, happening.event, self.world.now)
+            case on.Broke(_, error):
+                raise error
+
+    def _begin(self, pool: PoolId, effect: effects.Effect) -> None:
+        self.counters.effects += 1
+        number, name = self.counters.effects, name_of(effect)
+        self._may_die("effect", "before", number, name)
+        if self.frozen:
+            self._held.append(lambda: self._perform(pool, effect, number, name))
+        else:
+            self._perform(pool, effect, number, name)
+
+    def _perform(self, pool: PoolId, effect: effects.Effect, number: int, name: str) -> None:
+        self.world.performed(self, pool, effect)
+        self._table.perform(pool, effect)
+        self._may_die("effect", "after", number, name)
+
+    def _may_die(self, what: str, when: str, number: int, names: str) -> None:
+        if self.saboteur(Point(what, when, number, names)):
+            raise CollectorKilled
 
 
 class _Mortal:
