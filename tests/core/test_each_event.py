@@ -216,7 +216,7 @@ def test_a_yes_to_a_repair_is_to_the_vms_that_its_question_named(h: Guarded, mon
     def repaired(*vms: str, denied: str = "") -> tuple[bool, str]:
         monkeypatch.setattr(member_repair, "at_stake", lambda *_: tuple(kill(vm, 3) for vm in vms))
         d = after(h, both(yes_to(asked, denied), live(troubles={uuid(3): 1})))
-        found = member_repair.approve(d, asked, next(iter(member_repair.PERMITTING)), 1, "alice")
+        found = member_repair.approve(d, asked, next(v for v in Verdict if v.entails.permits_repair), 1, "alice")
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         return ordered, "" if isinstance(found, str) else found.code if found is not None else "later"
 

@@ -11,6 +11,8 @@ Rules
 -----
 * Silence alone leads no further than to reading the power.
 * A verdict that permits action lists the facts that it requires; a test holds each of them against the whole table.
+* What follows from a verdict stands in its own row (``Entails``); a held master may lose its power too, so that
+  ``MasterVanished`` carries a failover by a toolstack fence as well.
 * A verdict says what may be done at most; what is then done is decided elsewhere (steps.py, master_restart.py), with
   checks of its own.
 * A pause is no verdict: it is shown beside the true one and refuses everything, so that an operator sees what he holds.
@@ -23,6 +25,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from poolwarden_collector.core.model.values import Tri
+from poolwarden_collector.core.state.failover_record import Path
 
 
 class Permit(Enum):
@@ -77,85 +80,331 @@ TO_SUCCEED = (
 )
 
 
+class Settling(Enum):
+    """How long a verdict has to last before an alert tells it."""
+
+    NONE = "told at once"
+    BRIEF = "the policy's vanished_after: a master's restart or a boot shows it for a moment"
+    START = "the policy's xapi_down_after: a xapi that starts shows it"
+
+
+@dataclass(frozen=True, slots=True)
+class Entails:
+    """What follows from a verdict where nothing else stands against it; elsewhere nobody lists verdicts for these."""
+
+    severity: str = "critical"  # of its alert
+    settling: Settling = Settling.NONE
+    next_step: str = ""  # what a person can do: {master} and {member} are hosts
+    told_when_covered: bool = False  # has an alert of its own even where an announcement covers it
+    master_is_lost: bool = False  # nobody serves as master, or nobody could tell
+    undecided: bool = False  # too little is heard: what is under way is neither continued nor given up
+    carries: tuple[Path, ...] = ()  # the failovers that it carries, by how the old master is made harmless
+    keeps_question: bool = False  # what was asked about the master under such a verdict may still be answered
+    permits_repair: bool = False  # a member may be repaired: the master is fine, and nothing was announced
+
+
 class Verdict(Enum):
-    """Each member: its word, what it means, what it permits, and which facts that requires."""
+    """Each member: its word, what it means, what it permits at most, which facts that requires, and what it entails."""
 
     IDENTITY_CONFLICT = (
         "IdentityConflict",
         "a host's UUID is used by two machines or in two pools: frozen, nothing is ordered",
         Permit.ALERT,
+        (),
+        Entails(
+            next_step="switch the second machine off, or give it its own identity; then wait ten minutes",
+        ),
     )
-    HA_MANAGED = ("HaManaged", "xapi's own HA is armed: hands off, observe only", Permit.ALERT)
-    TWO_MASTERS = ("TwoMasters", "two hosts serve as master: frozen, nobody is picked silently", Permit.ALERT)
+    HA_MANAGED = (
+        "HaManaged",
+        "xapi's own HA is armed: hands off, observe only",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="info",
+            next_step="xapi's HA is in charge; Poolwarden only observes this pool",
+        ),
+    )
+    TWO_MASTERS = (
+        "TwoMasters",
+        "two hosts serve as master: frozen, nobody is picked silently",
+        Permit.ALERT,
+        (),
+        Entails(
+            next_step="decide which master is right; on the other host: xe pool-emergency-reset-master "
+            "master-address=ADDRESS",
+        ),
+    )
     EVIDENCE_CONFLICT = (
         "EvidenceConflict",
         "witnesses contradict each other about the master's xapi: hold, believe neither",
         Permit.ALERT,
+        (),
+        Entails(
+            next_step="look who has the master's address and what runs there; nothing is done meanwhile",
+        ),
     )
     FENCE_DISPUTED = (
         "FenceDisputed",
         "life was seen after a fence device read off: its word does not count",
         Permit.ALERT,
+        (),
+        Entails(
+            next_step="check the wiring and address of the quarantined fence device before it is used again",
+        ),
     )
-    UPGRADING = ("Upgrading", "a rolling upgrade is under way: hold", Permit.ALERT)
-    TRANSITION = ("OperatorTransition", "the master is being changed, or was just now, by order: hold", Permit.ALERT)
-    PLANNED_DOWN = ("PlannedDown", "the master said goodbye for a shutdown or a reboot: hold", Permit.ALERT)
-    COLLECTOR_BLIND = ("CollectorBlind", "the collector's own view is broken: no new automatic action", Permit.ALERT)
-    POOL_DARK = ("PoolDark", "no agent of the pool is heard: hold", Permit.ALERT)
+    UPGRADING = (
+        "Upgrading",
+        "a rolling upgrade is under way: hold",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="info",
+            next_step="finish the upgrade; a flag that was left behind: pool.other_config rolling_upgrade_in_progress",
+        ),
+    )
+    TRANSITION = (
+        "OperatorTransition",
+        "the master is being changed, or was just now, by order: hold",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            next_step="nothing: it ends by itself when the pool has settled",
+        ),
+    )
+    PLANNED_DOWN = (
+        "PlannedDown",
+        "the master said goodbye for a shutdown or a reboot: hold",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            next_step="wait for the host; if it will not come back: poolwarden confirm-fenced {master}",
+        ),
+    )
+    COLLECTOR_BLIND = (
+        "CollectorBlind",
+        "the collector's own view is broken: no new automatic action",
+        Permit.ALERT,
+        (),
+        Entails(
+            undecided=True,
+            next_step="check the collector's own network",
+        ),
+    )
+    POOL_DARK = (
+        "PoolDark",
+        "no agent of the pool is heard: hold",
+        Permit.ALERT,
+        (),
+        Entails(
+            undecided=True,
+            next_step="check the site's power and network; nothing is done until agents are heard again",
+        ),
+    )
     NO_MASTER = (
         "NoMaster",
         "hosts are heard, the host on record as master does not serve as one",
         Permit.ROLES,
         TO_ROLES,
+        Entails(
+            told_when_covered=True,
+            master_is_lost=True,
+            carries=(Path.ROLES,),
+            keeps_question=True,
+            next_step="look at pool.conf and xapi of every host; promote the newest database by hand: xe "
+            "pool-emergency-transition-to-master",
+        ),
     )
-    LEARNING = ("Learning", "no host has been seen serving as this pool's master yet", Permit.OBSERVE)
+    LEARNING = (
+        "Learning",
+        "no host has been seen serving as this pool's master yet",
+        Permit.OBSERVE,
+        (),
+        Entails(
+            undecided=True,
+        ),
+    )
     XAPI_HUNG = (
         "MasterXapiHung",
         "the master's agent lives, its xapi accepts and never answers",
         Permit.RESTART,
         TO_RESTART,
+        Entails(
+            told_when_covered=True,
+            carries=(Path.TOOLSTACK,),
+            keeps_question=True,
+        ),
     )
     XAPI_SLOW = (
         "MasterXapiSlow",
         "the master serves, its xapi takes seconds for an answer: that is no loss, nothing is decided on it",
         Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            settling=Settling.START,
+        ),
     )
-    XAPI_DOWN = ("MasterXapiDown", "the master's agent lives, its xapi is down", Permit.RESTART, TO_RESTART)
-    POOL_SPLIT = ("PoolSplit", "the master lives, but no member reaches it", Permit.ALERT)
+    XAPI_DOWN = (
+        "MasterXapiDown",
+        "the master's agent lives, its xapi is down",
+        Permit.RESTART,
+        TO_RESTART,
+        Entails(
+            settling=Settling.START,
+            told_when_covered=True,
+            carries=(Path.TOOLSTACK,),
+            keeps_question=True,
+        ),
+    )
+    POOL_SPLIT = (
+        "PoolSplit",
+        "the master lives, but no member reaches it",
+        Permit.ALERT,
+        (),
+        Entails(
+            settling=Settling.BRIEF,
+            keeps_question=True,
+            next_step="check the network between the master and its members",
+        ),
+    )
     UNREACHABLE = (
         "MasterUnreachableFromCollector",
         "members still reach the master's xapi, the collector reaches neither its agent nor its xapi",
         Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            next_step="check the network between the collector and the master",
+        ),
     )
     VANISHED = (
         "MasterVanished",
         "the master's agent is silent and nobody who could reach its xapi does",
         Permit.SUCCEED,
         TO_SUCCEED,
+        Entails(
+            told_when_covered=True,
+            master_is_lost=True,
+            carries=(Path.POWER, Path.TOOLSTACK),
+            keeps_question=True,
+        ),
     )
     UNWITNESSED = (
         "MasterUnwitnessed",
         "the master's agent is silent for long, and nobody is left who could tell whether its xapi lives",
         Permit.ALERT,
+        (),
+        Entails(
+            told_when_covered=True,
+            master_is_lost=True,
+            next_step="make sure that {master} is off, then: poolwarden confirm-fenced {master}",
+        ),
     )
-    AGENT_LOST = ("AgentLost", "an agent is silent, but its host's xapi is still reached", Permit.ALERT)
+    AGENT_LOST = (
+        "AgentLost",
+        "an agent is silent, but its host's xapi is still reached",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            permits_repair=True,
+            next_step="on that host: systemctl status poolwarden-agent",
+        ),
+    )
     ROLE_BROKEN = (
         "RoleBroken",
         "the master is fine, a member's pool.conf says broken (a change of master failed half-way)",
         Permit.ALERT,
+        (),
+        Entails(
+            permits_repair=True,
+            next_step="look at that member's pool.conf; poolwarden host show {member} tells more",
+        ),
     )
-    MEMBER_VANISHED = ("MemberVanished", "a member's agent is silent and its xapi is not reached", Permit.ALERT)
-    MEMBER_EMERGENCY = ("MemberEmergency", "the master is fine, a member's xapi is in emergency mode", Permit.ALERT)
-    MEMBER_ORPHANED = ("MemberOrphaned", "the master is fine, a member is not attached to it", Permit.ALERT)
-    MEMBER_XAPI_DOWN = ("MemberXapiDown", "the master is fine, a member's xapi does not answer", Permit.ALERT)
-    SUSPECT = ("Suspect", "something is silent or unwell, not long enough or not corroborated", Permit.OBSERVE)
-    HEALTHY = ("Healthy", "the master's agent and xapi answer, members are attached", Permit.NOTHING)
+    MEMBER_VANISHED = (
+        "MemberVanished",
+        "a member's agent is silent and its xapi is not reached",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            settling=Settling.BRIEF,
+            permits_repair=True,
+            next_step="look at that member: its agent is silent and its xapi is not reached",
+        ),
+    )
+    MEMBER_EMERGENCY = (
+        "MemberEmergency",
+        "the master is fine, a member's xapi is in emergency mode",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            settling=Settling.BRIEF,
+            permits_repair=True,
+            next_step="poolwarden host show {member} tells the reason and the command that helps",
+        ),
+    )
+    MEMBER_ORPHANED = (
+        "MemberOrphaned",
+        "the master is fine, a member is not attached to it",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            settling=Settling.BRIEF,
+            permits_repair=True,
+            next_step="check that member's network; then: poolwarden restart-xapi {member}",
+        ),
+    )
+    MEMBER_XAPI_DOWN = (
+        "MemberXapiDown",
+        "the master is fine, a member's xapi does not answer",
+        Permit.ALERT,
+        (),
+        Entails(
+            severity="warning",
+            settling=Settling.START,
+            permits_repair=True,
+            next_step="look at that member's xapi; poolwarden restart-xapi {member} often helps",
+        ),
+    )
+    SUSPECT = (
+        "Suspect",
+        "something is silent or unwell, not long enough or not corroborated",
+        Permit.OBSERVE,
+        (),
+        Entails(
+            undecided=True,
+            keeps_question=True,
+        ),
+    )
+    HEALTHY = (
+        "Healthy",
+        "the master's agent and xapi answer, members are attached",
+        Permit.NOTHING,
+        (),
+        Entails(
+            permits_repair=True,
+        ),
+    )
 
-    def __init__(self, word: str, meaning: str, permits: Permit, requires: tuple[Fact, ...] = ()) -> None:
+    def __init__(
+        self,
+        word: str,
+        meaning: str,
+        permits: Permit,
+        requires: tuple[Fact, ...] = (),
+        entails: Entails = Entails(),  # noqa: B008 (frozen)
+    ) -> None:
         self.word = word
         self.meaning = meaning
         self.permits = permits
         self.requires = requires
+        self.entails = entails
 
 
 class Agent(Enum):
@@ -291,7 +540,7 @@ def _heard(s: Signs) -> Verdict:
         return Verdict.SUSPECT
     if s.witness is Witness.UNANSWERED:
         return Verdict.POOL_SPLIT
-    return _MEMBER[s.member]
+    return OF_MEMBER[s.member]
 
 
 def _late(s: Signs) -> Verdict:
@@ -310,7 +559,7 @@ def _silent(s: Signs) -> Verdict:
 
 
 _MASTER = {Agent.HEARD: _heard, Agent.LATE: _late, Agent.SILENT: _silent, Agent.MUTE: _silent}
-_MEMBER = {
+OF_MEMBER = {
     Member.FINE: Verdict.HEALTHY,
     Member.LATE: Verdict.SUSPECT,
     Member.XAPI_DOWN: Verdict.MEMBER_XAPI_DOWN,

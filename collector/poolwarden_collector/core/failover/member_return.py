@@ -21,7 +21,7 @@ from typing import Any
 from poolwarden_collector.core.decision.repoint_check import may_be_pointed
 from poolwarden_collector.core.evidence.membership import entry_of, follows, listed
 from poolwarden_collector.core.evidence.signs import signs
-from poolwarden_collector.core.evidence.verdict import Verdict, judge
+from poolwarden_collector.core.evidence.verdict import judge
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import PoolHost
 from poolwarden_collector.core.model.orders import EnableHost, Preconditions, Repoint, RestartXapi
@@ -32,7 +32,6 @@ from poolwarden_collector.core.state.order_delivery import ATTEMPT_MS, ORDER_VAL
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
-LOST_AGAIN = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER)
 NOT_CONNECTED_MS: Ms = 10_000
 ENABLE_PATIENCE_MS: Ms = 60_000
 STORAGE_PATIENCE_MS: Ms = 120_000
@@ -48,7 +47,7 @@ def bring_back(d: Draft, failover: Failover) -> None:
         if current is not None and host not in current.back and not _is_owed(d, host):
             _one_member(d, current, host)
     current = d.failover
-    if current is not None and judge(signs(d)) in LOST_AGAIN:
+    if current is not None and judge(signs(d)).entails.master_is_lost:
         _lost_again(d, current, survivors)
         return
     successor = d.heard(failover.candidate)
@@ -250,7 +249,7 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     # xapi enables a new master only after it has tried every other host once, the dead one up to its connect timeout.
     passes = f", which passes once it has given up on {old}" if disabled else ""
     still += f" {name} itself: {remark}{passes}." if remark else ""
-    lost = judge(signs(d)) in LOST_AGAIN
+    lost = judge(signs(d)).entails.master_is_lost
     became = "became the master and is lost again" if lost else "is the new master"
     d.raise_alert(
         f"{failover.id}/done",

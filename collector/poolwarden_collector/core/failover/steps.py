@@ -140,18 +140,9 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
         if late := behind(d):
             return late.text
         waiting = verdict is Verdict.UNWITNESSED and failover.human is None
-        if waiting or verdict in _UNDECIDED:
+        if waiting or verdict.entails.undecided:
             return f"the verdict is {verdict.word}: not enough is heard to go on or to give up"
     return ""
-
-
-_UNDECIDED = (Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.SUSPECT, Verdict.LEARNING)
-_GROUNDS = {
-    Path.POWER: (Verdict.VANISHED,),
-    # A held master may lose its power too: then that is the proof.
-    Path.TOOLSTACK: (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN, Verdict.VANISHED),
-    Path.ROLES: (Verdict.NO_MASTER,),
-}
 
 
 def _grounded(d: Draft, failover: Failover, verdict: Verdict) -> bool:
@@ -160,7 +151,7 @@ def _grounded(d: Draft, failover: Failover, verdict: Verdict) -> bool:
         return True
     if verdict is Verdict.POOL_SPLIT and failover.path is Path.TOOLSTACK:
         return d.policy.relocate_split
-    return verdict in _GROUNDS[failover.path]
+    return failover.path in verdict.entails.carries
 
 
 def ungrounded(d: Draft, failover: Failover, verdict: Verdict) -> str:

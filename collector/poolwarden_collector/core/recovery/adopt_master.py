@@ -11,15 +11,13 @@ from poolwarden_collector.core.state.failover_record import REVERSIBLE
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
-_GROUNDS = (Verdict.NO_MASTER, Verdict.VANISHED, Verdict.UNWITNESSED)
-
 
 def adopt(d: Draft, verdict: Verdict) -> bool:
     """Take the named master for the one on record where nobody serves, and end a failover that is about another; True
     if that was done.
     """
     failover = d.failover
-    if d.quiet or verdict not in _GROUNDS or (failover is not None and failover.step not in REVERSIBLE):
+    if d.quiet or not verdict.entails.master_is_lost or (failover is not None and failover.step not in REVERSIBLE):
         return False
     host = named(d)
     if not host or host == suspected(d):

@@ -242,19 +242,9 @@ def _withdraw(d: Draft, verdict: Verdict) -> None:
     """The verdict that the question was asked for is over."""
     if d.failover is not None:
         questions.hush(d, f"failover {d.failover.id} is decided", final=True)
-    if verdict in _ASKED_UNDER or d.quiet:
+    if verdict.entails.keeps_question or d.quiet:
         return
     questions.hush(d, f"the pool is {verdict.word} now")
     question = d.record.question
     if d.failover is None and question is not None and question.kind not in OF_MEMBERS:
         questions.withdraw(d, f"the pool is {verdict.word} now")
-
-
-_ASKED_UNDER = (
-    Verdict.VANISHED,
-    Verdict.SUSPECT,
-    Verdict.NO_MASTER,
-    Verdict.POOL_SPLIT,
-    Verdict.XAPI_HUNG,
-    Verdict.XAPI_DOWN,
-)

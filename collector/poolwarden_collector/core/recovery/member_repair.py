@@ -39,19 +39,6 @@ from poolwarden_collector.core.state.transaction import Draft
 FORGOTTEN_MS: Ms = 600_000
 SETTLED_MS: Ms = 30_000
 
-# Verdicts under which a member may be repaired: the master is fine and nothing was announced.
-PERMITTING = frozenset(
-    {
-        Verdict.HEALTHY,
-        Verdict.AGENT_LOST,
-        Verdict.MEMBER_VANISHED,
-        Verdict.MEMBER_EMERGENCY,
-        Verdict.MEMBER_ORPHANED,
-        Verdict.MEMBER_XAPI_DOWN,
-        Verdict.ROLE_BROKEN,
-    }
-)
-
 HOPELESS = {
     "HOST_UNKNOWN_TO_MASTER": "the master does not know this host: it was ejected or forgotten, join it anew",
     "SESSION_AUTHENTICATION_FAILED": "its pool secret differs from the master's: compare /etc/xensource/ptoken",
@@ -84,7 +71,7 @@ def repair(d: Draft, verdict: Verdict) -> None:
     if d.now - d.live.master_since < SETTLED_MS:
         return
     planned = d.record.after.designation is not None
-    may_act = verdict in PERMITTING and not planned and not firm_refusal(d)
+    may_act = verdict.entails.permits_repair and not planned and not firm_refusal(d)
     for host in sorted(d.live.troubles, key=d.name):
         if d.now - d.live.troubles[host] < d.policy.member_restart_after:
             continue
@@ -99,7 +86,7 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
     host, master, firm = question.host, verified(d), firm_refusal(d)
     refusal = firm.text if firm is not None else ""
-    if not refusal and (not master or verdict not in PERMITTING or d.failover is not None):
+    if not refusal and (not master or not verdict.entails.permits_repair or d.failover is not None):
         refusal = f"the pool is {verdict.word} now"
     if not refusal and host not in d.live.troubles:
         refusal = f"{d.name(host)} is in no trouble any more"

@@ -53,7 +53,7 @@ from poolwarden_collector.core.decision.restart_files import (
     other_masters,
     starts,
 )
-from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.evidence.verdict import Permit, Verdict
 from poolwarden_collector.core.failover.ending import give_up
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -75,9 +75,7 @@ STOP_LIMIT_MS: Ms = 200_000
 STEP_LIMIT_MS: Ms = 120_000
 UNANSWERED_MS: Ms = 30_000
 HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited
-_GROUNDS = (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN)
 _IDLE = (Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
-_UNDECIDED = (Verdict.SUSPECT, Verdict.LEARNING, *_IDLE)
 
 
 # ------------------------------------------------------------------------------------------------ beginning
@@ -139,7 +137,7 @@ def go_on(d: Draft, verdict: Verdict) -> None:
     if why := _ground_lost(d, now, verdict):
         give_up(d, why)
         return
-    if agent is None or verdict in _UNDECIDED:
+    if agent is None or verdict.entails.undecided:
         return
     if lifted:
         # Its agent was cut off between lifting the hold and the start: it is told again, by the same id.
@@ -179,7 +177,7 @@ def _ground_lost(d: Draft, now: InPlace, verdict: Verdict) -> str:
         return f"{name} has booted anew"
     if d.policy.mode == "observe":
         return "the pool's mode is observe"
-    if verdict not in (*_GROUNDS, *_UNDECIDED):
+    if verdict.permits is not Permit.RESTART and not verdict.entails.undecided:
         return f"the pool is {verdict.word} now: {verdict.meaning}"
     if d.heard(host) is not None and agent is not None and CAPABILITY not in agent.hello.capabilities:
         return f"the agent {agent.hello.agent_version} of {name} cannot go on with it"

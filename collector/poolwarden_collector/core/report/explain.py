@@ -17,7 +17,7 @@ from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.evidence.proof import Proof, verify_power
 from poolwarden_collector.core.evidence.signs import member_state, signs, suspected
-from poolwarden_collector.core.evidence.verdict import Member, Permit, Verdict, judge
+from poolwarden_collector.core.evidence.verdict import OF_MEMBER, Permit, Verdict, judge
 from poolwarden_collector.core.failover import steps as machine
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.power import Power
@@ -176,49 +176,12 @@ def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
         return f"poolwarden resume {d.record.name or d.record.pool}"
     if verdict is Verdict.VANISHED and failover is None:
         return f"make sure that {name} is off, then: poolwarden confirm-fenced {name}"
-    return _NEXT.get(verdict, "").format(master=name, member=_troubled(d, verdict))
+    return verdict.entails.next_step.format(master=name, member=_troubled(d, verdict))
 
 
 def _troubled(d: Draft, verdict: Verdict) -> str:
     """The member that a verdict is about, by name, so that its next step can be typed."""
     master = suspected(d)
     hosts = [host for host in sorted(d.record.hosts, key=d.name) if host != master]
-    found = [host for host in hosts if member_state(d, host, master) in _STATES.get(verdict, ())]
+    found = [host for host in hosts if OF_MEMBER[member_state(d, host, master)] is verdict]
     return d.name(found[0] if found else master)
-
-
-_STATES = {
-    Verdict.MEMBER_EMERGENCY: (Member.EMERGENCY,),
-    Verdict.MEMBER_XAPI_DOWN: (Member.XAPI_DOWN,),
-    Verdict.MEMBER_ORPHANED: (Member.ORPHANED,),
-    Verdict.ROLE_BROKEN: (Member.BROKEN,),
-}
-
-
-_NEXT = {
-    Verdict.UNWITNESSED: "make sure that {master} is off, then: poolwarden confirm-fenced {master}",
-    Verdict.NO_MASTER: (
-        "look at pool.conf and xapi of every host; promote the newest database by hand: "
-        "xe pool-emergency-transition-to-master"
-    ),
-    Verdict.TWO_MASTERS: (
-        "decide which master is right; on the other host: xe pool-emergency-reset-master master-address=ADDRESS"
-    ),
-    Verdict.FENCE_DISPUTED: "check the wiring and address of the quarantined fence device before it is used again",
-    Verdict.COLLECTOR_BLIND: "check the collector's own network",
-    Verdict.POOL_DARK: "check the site's power and network; nothing is done until agents are heard again",
-    Verdict.POOL_SPLIT: "check the network between the master and its members",
-    Verdict.UNREACHABLE: "check the network between the collector and the master",
-    Verdict.AGENT_LOST: "on that host: systemctl status poolwarden-agent",
-    Verdict.MEMBER_VANISHED: "look at that member: its agent is silent and its xapi is not reached",
-    Verdict.MEMBER_EMERGENCY: "poolwarden host show {member} tells the reason and the command that helps",
-    Verdict.MEMBER_XAPI_DOWN: "look at that member's xapi; poolwarden restart-xapi {member} often helps",
-    Verdict.MEMBER_ORPHANED: "check that member's network; then: poolwarden restart-xapi {member}",
-    Verdict.IDENTITY_CONFLICT: "switch the second machine off, or give it its own identity; then wait ten minutes",
-    Verdict.EVIDENCE_CONFLICT: "look who has the master's address and what runs there; nothing is done meanwhile",
-    Verdict.ROLE_BROKEN: "look at that member's pool.conf; poolwarden host show {member} tells more",
-    Verdict.UPGRADING: "finish the upgrade; a flag that was left behind: pool.other_config rolling_upgrade_in_progress",
-    Verdict.TRANSITION: "nothing: it ends by itself when the pool has settled",
-    Verdict.PLANNED_DOWN: "wait for the host; if it will not come back: poolwarden confirm-fenced {master}",
-    Verdict.HA_MANAGED: "xapi's HA is in charge; Poolwarden only observes this pool",
-}

@@ -9,7 +9,7 @@ from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.evidence_lines import lines
 from poolwarden_collector.core.evidence.link_flaps import is_flapping
 from poolwarden_collector.core.evidence.signs import signs, suspected
-from poolwarden_collector.core.evidence.verdict import Permit, Verdict, beneath
+from poolwarden_collector.core.evidence.verdict import Permit, Settling, Verdict, beneath
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
@@ -49,39 +49,14 @@ def _alerts_open(d: Draft) -> list[str]:
     return [key for key in d.open_alerts if f"/incident-{d.record.incidents}/" in key]
 
 
-# What a master's restart or a boot shows for a moment.
-_TRANSIENT = (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_EMERGENCY, Verdict.POOL_SPLIT, Verdict.MEMBER_VANISHED)
-
-
-_STARTING = (Verdict.XAPI_DOWN, Verdict.XAPI_SLOW, Verdict.MEMBER_XAPI_DOWN)
-
-
 def _settling(d: Draft, verdict: Verdict) -> Ms:
     """How long a verdict has to last before it is told; it is judged anew in every pass, so it waits here."""
-    if verdict in _STARTING:
+    if verdict.entails.settling is Settling.START:
         return d.policy.xapi_down_after
     # A pool whose first agent has just come is not dark: it has yet to say what it is.
     new = verdict is Verdict.POOL_DARK and not d.record.master
-    brief = new or verdict in _TRANSIENT or is_flapping(d, suspected(d))
+    brief = new or verdict.entails.settling is Settling.BRIEF or is_flapping(d, suspected(d))
     return d.policy.vanished_after if brief else 0
-
-
-_SEVERITY = {
-    Verdict.AGENT_LOST: "warning",
-    Verdict.UNREACHABLE: "warning",
-    Verdict.MEMBER_ORPHANED: "warning",
-    Verdict.MEMBER_EMERGENCY: "warning",
-    Verdict.MEMBER_VANISHED: "warning",
-    Verdict.MEMBER_XAPI_DOWN: "warning",
-    Verdict.XAPI_SLOW: "warning",
-    Verdict.HA_MANAGED: "info",
-    Verdict.UPGRADING: "info",
-    Verdict.TRANSITION: "warning",
-    Verdict.PLANNED_DOWN: "warning",
-}
-
-
-_BENEATH_MATTERS = (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.NO_MASTER, Verdict.XAPI_HUNG, Verdict.XAPI_DOWN)
 
 
 def alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
@@ -109,9 +84,9 @@ def alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
     if verdict is Verdict.HA_MANAGED and d.failover is not None and d.failover.step not in REVERSIBLE:
         _raise_verdict(d, f"{verdict.word} in mid-failover", "critical", f"{sentence}; {_stands_open(d, d.failover)}")
     else:
-        _raise_verdict(d, verdict.word, _SEVERITY.get(verdict, "critical"), sentence)
+        _raise_verdict(d, verdict.word, verdict.entails.severity, sentence)
     under = beneath(signs(d)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
-    if under in _BENEATH_MATTERS and under is not verdict:
+    if under.entails.told_when_covered and under is not verdict:
         _raise_verdict(d, f"{verdict.word} over {under.word}", "critical", f"{under.meaning}; {sentence}")
 
 
