@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_lab.virtual.world.pool import PoolSpec, World
 from poolwarden_lab.xapi.trees import VmSpec
 
@@ -101,3 +106,39 @@ def test_a_command_about_one_pool_is_not_heard_by_the_other() -> None:
     w = world(PoolSpec("A", 2), PoolSpec("B", 2))
     w.say("pause", pool="A", reason="rack work")
     assert (w.of("A").record.paused, w.of("B").record.paused) == ("rack work", None)
+
+
+def broken_in(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on every step of pool A meets an error of the engine."""
+    uuid = w.of("A").uuid
+
+    def step(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+        if pool.record.pool == uuid:
+            raise AssertionError("one candidate per term")
+        return engine.step(pool, event, now, site)
+
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+
+
+def test_an_error_in_one_pools_step_ends_neither_the_loop_nor_the_other_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Production's rule; and once the fault is over that pool is guarded from where it stood."""
+    w = world(PoolSpec("A", 3), PoolSpec("B", 3))
+    w.may_break.add(w.of("A").uuid)
+    broken_in(w, monkeypatch)
+    w.power_off("A/h1")
+    w.power_off("B/h1")
+    w.run_until(lambda: w.of("B").healed("B/h2"), 200_000)
+    reply = w.say("pause", pool="A", reason="x")
+    assert reply is not None and (reply.accepted, reply.code) == (False, "internal-error")
+    assert w.of("A").promote_calls() == [] and w.shell is not None and not w.shell.roster.stalled
+    assert any("one candidate per term" in text for text in w.shell.roster.warnings())
+    monkeypatch.undo()
+    w.run_until(lambda: w.of("A").healed("A/h2"), 300_000)
+    w.finish()
+
+
+def test_an_error_that_no_test_has_made_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = world(PoolSpec("A", 2), PoolSpec("B", 2))
+    broken_in(w, monkeypatch)
+    with pytest.raises(AssertionError, match="one candidate per term"):
+        w.run(5_000)

@@ -202,6 +202,11 @@ def disk(stage: Stage, node: str, how: str) -> None:
     stage.world.collector_disk_full(how == "full", node)
 
 
+@COLLECTORS.form("disk of COLLECTOR slow by TIME", "Each transaction takes so long (0s: as usual).", exact=True)
+def disk_slow(stage: Stage, node: str, ms: int) -> None:
+    stage.world.collector_disk_slow(ms, node)
+
+
 @COLLECTORS.form("journal of COLLECTOR backed up", "A backup is taken.", exact=True)
 def backed_up(stage: Stage, node: str) -> None:
     stage.world.snapshot_journal(node)
@@ -267,6 +272,7 @@ def repair_everything(stage: Stage) -> None:
     for node, station in stage.world.stations.items():
         stage.world.anchors(True, node)
         station.ledger.full = False
+        station.ledger.slow_ms = 0
         if station.runs:
             stage.world.thaw_collector(node)
         elif node == "collector":

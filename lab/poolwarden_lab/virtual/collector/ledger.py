@@ -40,18 +40,22 @@ class Ledger:
     commits: list[Commit] = field(default_factory=list)
     outbox: list[Outgoing] = field(default_factory=list)
     full: bool = False  # commits fail, as on a full disk
+    slow_ms: int = 0  # how long each takes
     snapshots: list[tuple[int, int, int]] = field(default_factory=list)  # epoch, commits, outgoing alerts
+
+    def check(self) -> None:
+        """Raises OSError if the disk is full."""
+        if self.full:
+            raise OSError(28, "No space left on device")
 
     def begin_epoch(self, epoch: int) -> None:
         """Make an epoch durable. Raises OSError if the disk is full."""
-        if self.full:
-            raise OSError(28, "No space left on device")
+        self.check()
         self.epoch = epoch
 
     def commit(self, commit: Commit) -> None:
         """Make one transaction durable. Raises OSError if the disk is full; then nothing of it is."""
-        if self.full:
-            raise OSError(28, "No space left on device")
+        self.check()
         self.commits.append(commit)
         self.outbox += [Outgoing(alert) for alert in commit.alerts]
 

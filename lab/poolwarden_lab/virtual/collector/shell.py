@@ -2,7 +2,8 @@
 
 The loop is production's (shell/loop/engine_loop.py), on its roster, its handovers and its translation of streams; this
 is its driver in virtual time, as the service is in real time. What is taken while a step is under way waits, as in the
-service's inbox. Timers: a Tick each 250 ms, the collector's own probe at its general probe interval.
+service's inbox, with the instant of its arrival. Timers: a Tick each 250 ms, the collector's own probe at its general
+probe interval.
 
 A process that stands still (SIGSTOP, a suspended machine) takes nothing: what comes is held and taken when it goes on;
 its timers fire late, once. A power command that was started outlives the collector, as a child process does; its result
@@ -57,6 +58,7 @@ class Surroundings(Protocol):
     def committed(self, shell: SimShell, commit: Commit) -> None: ...
     def heard(self, shell: SimShell, host: HostId, sent_at: int) -> None: ...
     def collector_killed(self, shell: SimShell) -> None: ...
+    def step_broke(self, shell: SimShell, pool: PoolId, error: Exception) -> None: ...
 
 
 @dataclass
@@ -234,8 +236,10 @@ class SimShell:
     def _tick(self) -> None:
         self.later(TICK_MS, self._tick)
         self.loop.judge_sites(self.world.now, self.anchors)
+        ticking = {each.pool for each in self._waiting if isinstance(each.event, ev.Tick)}
         for pool in self.loop.due(self.world.now):
-            self.take(pool, ev.Tick())
+            if pool not in ticking:
+                self.take(pool, ev.Tick())
 
     def _probe(self) -> None:
         self.later(self.settings.policy.probe_interval, self._probe)
@@ -248,29 +252,39 @@ class SimShell:
 
     def take(self, pool: PoolId, event: ev.Event) -> None:
         """One event, after those that wait."""
-        self._waiting.append(Happening(pool, event))
+        self._waiting.append(Happening(pool, event, self.world.now))
         if not self._busy:
             self._go_on(on.Ready())
 
-    def _go_on(self, ready: on.Ready, done: int = 0) -> None:
-        """From this act on, and on with what waits; a process that stands still goes on later."""
+    def _go_on(self, ready: on.Ready | None, done: int = 0) -> None:
+        """From this act on, and on with what waits; None: it goes on later, by itself or when it thaws."""
         self._busy = True
-        while True:
+        while ready is not None:
             for number, act in enumerate(ready.acts[done:], done):
                 if self.frozen:
                     self._held.append(partial(self._go_on, ready, number))
                     return
                 self._do(act)
             self._waiting.extendleft(reversed(ready.again))
+            done = 0
             if ready.write is not None:
-                ready, done = self._make_durable(ready.write), 0
+                ready = self._make_durable(ready.write)
             elif self._waiting:
-                ready, done = self.loop.take(self._waiting.popleft(), *self._clocks()), 0
+                ready = self.loop.take(self._waiting.popleft(), *self._clocks())
             else:
-                break
-        self._busy = False
+                self._busy = False
+                return
 
-    def _make_durable(self, write: on.Write) -> on.Ready:
+    def _make_durable(self, write: on.Write) -> on.Ready | None:
+        if isinstance(write, on.Commit):
+            self.counters.commits += 1
+            self._at_commit("before", write)
+        if self.ledger.slow_ms and not isinstance(write, on.Nothing):
+            self.later(self.ledger.slow_ms, lambda: self._go_on(self._write(write)))
+            return None
+        return self._write(write)
+
+    def _write(self, write: on.Write) -> on.Ready | None:
         begun = 0
         try:
             match write:
@@ -278,22 +292,27 @@ class SimShell:
                     self._commit(write)
                 case on.BeginEpoch(above):
                     begun = self.begin_epoch(above)
-                case on.Check() if self.ledger.full:
-                    return self.loop.failed(self.roster.stalled, *self._clocks())
+                case on.Check():
+                    self.ledger.check()
         except OSError as error:
             self.refused_commits += isinstance(write, on.Commit)
             return self.loop.failed(str(error), *self._clocks())
+        if isinstance(write, on.Commit):
+            self._at_commit("after", write)
+        if self.frozen:  # right after its commit: it reads its clocks when it goes on
+            self._held.append(lambda: self._go_on(self.loop.committed(*self._clocks(), begun)))
+            return None
         return self.loop.committed(*self._clocks(), begun)
 
     def _commit(self, wanted: on.Commit) -> None:
         """Raises OSError: nothing of it is durable."""
-        self.counters.commits += 1
-        names = ", ".join(entry.kind.value for entry in wanted.entries)
-        self._may_die("commit", "before", self.counters.commits, names)
         commit = Commit(self.world.now, self.epoch, wanted.pool, wanted.entries, wanted.alerts)
         self.ledger.commit(commit)
         self.world.committed(self, commit)
-        self._may_die("commit", "after", self.counters.commits, names)
+
+    def _at_commit(self, when: str, commit: on.Commit) -> None:
+        names = ", ".join(entry.kind.value for entry in commit.entries)
+        self._may_die("commit", when, self.counters.commits, names)
 
     def _do(self, act: on.Act) -> None:
         match act:
@@ -308,8 +327,8 @@ class SimShell:
             case on.Stepped(happening):
                 self.fencer.heard(happening.pool, happening.event)
                 self._handovers.heard(happening.pool, happening.event, self.world.now)
-            case on.Broke(_, error):
-                raise error
+            case on.Broke(happening, error):
+                self.world.step_broke(self, happening.pool, error)
 
     def _begin(self, pool: PoolId, effect: effects.Effect) -> None:
         self.counters.effects += 1

@@ -91,6 +91,10 @@ class CollectorFaults(Ground):
         """Nothing can be made durable."""
         self.stations[node].ledger.full = full
 
+    def collector_disk_slow(self, ms: int = 0, node: str = COLLECTOR) -> None:
+        """Everything takes so long to be durable, from the next transaction on."""
+        self.stations[node].ledger.slow_ms = ms
+
     # ------------------------------------------------------------------------------------------ the journal
 
     def lose_journal(self, node: str = COLLECTOR) -> None:
