@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core.model import effects
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -33,3 +35,10 @@ class CollectorKilled(Exception):
 
 def nobody(_point: Point) -> bool:
     return False
+
+
+def name_of(effect: effects.Effect) -> str:
+    """An effect in a word or two."""
+    if isinstance(effect, effects.SendOrder):
+        return f"order {effect.order.kind_name} to {effect.order.host[:8]}"
+    return type(effect).__name__

@@ -45,6 +45,7 @@ class SimSessions:
         self._of: dict[HostId, Session] = {}
 
     def accept(self, stream: Stream) -> Callable[[bytes], None]:
+        """A new connection; what to do with each of its messages."""
         session = Session(stream, StreamState(stream.number))
         self._sessions.append(session)
 

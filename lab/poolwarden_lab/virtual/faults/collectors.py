@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from poolwarden_lab.virtual.collector.ledger import Ledger
 from poolwarden_lab.virtual.collector.points import Saboteur, nobody
-from poolwarden_lab.virtual.collector.shell import Counters, Settings, SimShell, Surroundings
+from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.collector.station import Station
+from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 from poolwarden_lab.virtual.world.ground import Ground, HostName
 from poolwarden_lab.virtual.world.network import COLLECTOR
 

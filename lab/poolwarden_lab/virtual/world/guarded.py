@@ -20,7 +20,8 @@ from poolwarden_lab.virtual.agent.agent import AFTER_BOOT_MS, SimAgent
 from poolwarden_lab.virtual.agent.member_fences import FENCE_AGENT, MemberFences
 from poolwarden_lab.virtual.checks.invariants import Invariants
 from poolwarden_lab.virtual.collector.ledger import Ledger
-from poolwarden_lab.virtual.collector.shell import Settings, SimShell
+from poolwarden_lab.virtual.collector.shell import SimShell
+from poolwarden_lab.virtual.collector.surroundings import Settings
 from poolwarden_lab.virtual.world.bmc import NEVER, SimBmc
 from poolwarden_lab.virtual.world.machine import Machine
 from poolwarden_lab.virtual.world.network import COLLECTOR, Network

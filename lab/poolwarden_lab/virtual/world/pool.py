@@ -25,8 +25,9 @@ from poolwarden_lab.virtual.agent.agent import SimAgent
 from poolwarden_lab.virtual.checks.invariants import Invariants
 from poolwarden_lab.virtual.collector.ledger import Commit
 from poolwarden_lab.virtual.collector.outbox import Webhook
-from poolwarden_lab.virtual.collector.shell import Counters, Settings, SimShell, Surroundings
+from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.collector.station import Station
+from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 from poolwarden_lab.virtual.faults.agents import AgentFaults
 from poolwarden_lab.virtual.faults.collectors import CollectorFaults
 from poolwarden_lab.virtual.faults.databases import FileFaults
@@ -171,7 +172,7 @@ class World(
             return not agent.asleep and not shell.frozen
 
         stream = Stream(self.network, Ends(name, station.node, lambda: host.power, answer), self._connections)
-        receive = shell.accept(stream)
+        receive = shell.sessions.accept(stream)
         stream.connect(receive, agent.arrived, [lambda: shell.stream_ended(stream), lambda: agent.stream_ended(stream)])
         station.streams = [each for each in station.streams if each.open] + [stream]
         return stream
