@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -22,6 +23,7 @@ from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, Tls
 from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.effect_table import EffectTable
 from poolwarden_collector.shell.loop.engine_loop import (
     AWAY_MS,
     LATE_MS,
@@ -348,3 +350,17 @@ def test_what_came_before_a_sleep_counts_once_it_has_been_read(played: Played) -
     played.loop.streams_read(played.now)
     played.through(ev.Tick(), at=played.now)
     assert played.roster.behind_ms == 0
+
+
+def test_each_effect_has_a_performer_but_for_the_two_of_the_loop_itself() -> None:
+    begun: list[str] = []
+    names = [field.name for field in dataclasses.fields(EffectTable)]
+    table = EffectTable(**{name: lambda _, __, name=name: begun.append(name) for name in names})
+    own = (effects.StandDown, effects.RaiseEpoch)
+    for kind in get_args(effects.Effect):
+        if kind in own:
+            with pytest.raises(TypeError, match=kind.__name__):
+                table.perform(POOL, object.__new__(kind))
+        else:
+            table.perform(POOL, object.__new__(kind))
+    assert sorted(begun) == sorted(names)
