@@ -35,6 +35,7 @@ from poolwarden_collector.core.model.host_facts import Hold, PoolHost
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.state.alert_topic import parse
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Pool, Sent
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
@@ -218,7 +219,7 @@ def held_alerts(g: Guarded, *changes: Change, key: str = "", **of_site: Any) -> 
     pool = both(record(owed=(RELEASE,), term=TERM, open_alerts=(full,)), *changes)(g.pool)
     d = Draft(pool, g.now, replace(g.site, **of_site))
     hold_release.say_held(d, Verdict.HEALTHY)
-    return [key.partition("/")[2] for key in d.live.unsettled], full not in d.open_alerts
+    return [key.partition("/")[2] for key in d.live.unsettled], parse(full.partition("/")[2]) not in d.open_topics
 
 
 def test_a_host_that_is_held_is_named_and_no_other_owed_work_is_told_as_that(g: Guarded) -> None:

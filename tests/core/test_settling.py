@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state import alert_book
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, parse
 from poolwarden_collector.core.state.live import Pool, PoolLive, Site
-from poolwarden_collector.core.state.pool_record import PoolRecord, topic_of
+from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.core.state.transaction import Draft
 
 BLOCKED = "1-1.2/BLOCKED_LAST_LOOK"
-LASTS = alert_book.settling("BLOCKED_LAST_LOOK")
+LASTS = alert_book.settling(parse("BLOCKED_LAST_LOOK"))
 
 
 class Told:
@@ -42,11 +45,11 @@ class Told:
 
 
 def up(key: str, title: str = "it stands still") -> Callable[[Draft], None]:
-    return lambda d: d.raise_alert(key, "critical", title, "why")
+    return lambda d: d.raise_alert(parse(key), "critical", title, "why")
 
 
 def down(key: str, final: bool = False) -> Callable[[Draft], None]:
-    return lambda d: d.resolve_alert(f"pool/{key}", "it goes on", final)
+    return lambda d: d.resolve_alert(parse(key), "it goes on", final)
 
 
 def test_what_lasts_is_told_once_it_has() -> None:
@@ -116,8 +119,55 @@ def test_the_minute_outlives_the_collector() -> None:
 
 
 def test_numbers_are_no_part_of_a_topic_and_hosts_are() -> None:
-    assert topic_of("1-1.2/BLOCKED_X-abc") == topic_of("9-4.7/BLOCKED_X-abc") != topic_of("9-4.7/BLOCKED_X-def")
-    assert topic_of("incident-3/refused/paused") == topic_of("incident-4/refused/paused")
-    assert topic_of("incident-3/repair-h2/question-5") == topic_of("incident-3/repair-h2/question-6")
-    assert topic_of("incident-3/repair-h2/question-5") != topic_of("incident-3/repair-h3/question-5")
-    assert topic_of("1-1.2/done") != topic_of("1-1.3/done")
+    assert (
+        parse("1-1.2/BLOCKED_X-abc").about == parse("9-4.7/BLOCKED_X-abc").about != parse("9-4.7/BLOCKED_X-def").about
+    )
+    assert parse("incident-3/refused/paused").about == parse("incident-4/refused/paused").about
+    assert parse("incident-3/repair-h2/question-5").about == parse("incident-3/repair-h2/question-6").about
+    assert parse("incident-3/repair-h2/question-5").about != parse("incident-3/repair-h3/question-5").about
+    assert parse("1-1.2/done").about != parse("1-1.3/done").about
+
+
+TOPICS = {
+    "unsteady": AlertTopic(Matter.UNSTEADY),
+    "owed-h3": AlertTopic(Matter.OWED, "h3"),
+    "repair-h3/not-heard-1f": AlertTopic(Matter.REPAIR, "h3", "not-heard-1f"),
+    "disk-h3/full:/var/log": AlertTopic(Matter.DISK, "h3", "full:/var/log"),
+    "gate-h3/unheard/h2/was-master": AlertTopic(Matter.GATE, "h3", "unheard/h2/was-master"),
+    "gate-dark/h3": AlertTopic(Matter.GATE_DARK, "h3"),
+    "reboot-loop-h3": AlertTopic(Matter.REBOOT_LOOP, "h3"),
+    "fence-bmc-host-3-agent-missing": AlertTopic(Matter.FENCE, "bmc-host-3", "agent-missing"),
+    "designate-pool/designate/1.7": AlertTopic(Matter.DESIGNATE, detail="pool/designate/1.7"),
+    "incident-4/Upgrading over MasterVanished": AlertTopic(
+        Matter.INCIDENT, detail="Upgrading over MasterVanished", number="4"
+    ),
+    "incident-4/refused/paused": AlertTopic(Matter.REFUSAL, detail="paused", number="4"),
+    "1-1.2/BLOCKED_NO_CLAIM-1f": AlertTopic(Matter.BLOCKER, detail="BLOCKED_NO_CLAIM-1f", number="1-1.2"),
+    "1-1.2/done": AlertTopic(Matter.DONE, number="1-1.2"),
+    "1-1.2/superseded/done": AlertTopic(Matter.DONE, detail="superseded", number="1-1.2"),
+    "1-1.2/gave-up-the-role": AlertTopic(Matter.GAVE_UP_THE_ROLE, number="1-1.2"),
+    "incident-4/repair-h3/1f/question-5": AlertTopic(Matter.QUESTION, detail="incident-4/repair-h3/1f", number="5"),
+    "1-1.2/BLOCKED_POWER_ON/x/question-5": AlertTopic(Matter.QUESTION, detail="1-1.2/BLOCKED_POWER_ON/x", number="5"),
+    "something of another version": AlertTopic(Matter.OTHER, detail="something of another version"),
+}
+
+
+@pytest.mark.parametrize("text", TOPICS)
+def test_a_key_is_made_of_its_topic_and_read_back(text: str) -> None:
+    topic = TOPICS[text]
+    assert topic.text == text and parse(text) == topic
+    assert parse(topic.about).about == topic.about
+
+
+def test_a_question_belongs_to_the_incident_or_the_failover_under_which_it_is_asked() -> None:
+    asked = parse("incident-4/repair-h3-1f/question-5"), parse("1-1.2/BLOCKED_POWER_ON/x/question-6")
+    assert [topic.incident for topic in asked] == ["4", ""] and [topic.failover for topic in asked] == ["", "1-1.2"]
+    assert all(alert_book.settling(topic) == 0 for topic in asked)
+
+
+def test_a_new_reason_takes_the_place_of_the_old_one_and_of_nothing_else() -> None:
+    t = Told()
+    for key in ("lost-h2/boot-1", "lost-h3/boot-1"):
+        assert t.at(0, up(key)) == [f"+{key}"]
+    now = AlertTopic(Matter.LOST, "h2", "boot-2")
+    assert t.at(1_000, lambda d: d.resolve_alerts(Matter.LOST, "h2", "another boot", but=now)) == ["-lost-h2/boot-1"]

@@ -3,6 +3,7 @@
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.alert_book import settling
+from poolwarden_collector.core.state.alert_topic import parse
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_lab.virtual.world.pool import QUIET_MS, Simulation
 from poolwarden_lab.xapi.trees import VmSpec
@@ -127,5 +128,5 @@ def test_a_member_whose_network_is_cut_is_left_running() -> None:
     assert any("/repair-" in key for key in sim.record.open_alerts)
     sim.heal("h1", "h3")
     sim.run_until(sim.settled, 400_000)
-    sim.run(10_000 + settling("repair-h3"))  # a report, and the time until it is over
+    sim.run(10_000 + settling(parse("repair-h3")))  # a report, and the time until it is over
     assert not any("/repair-" in key for key in sim.record.open_alerts)

@@ -38,6 +38,7 @@ from poolwarden_collector.core.recovery import (
 from poolwarden_collector.core.report import disk_alerts, host_environment, latent_faults
 from poolwarden_collector.core.report.incident_alerts import alert_unsteady, alert_verdict
 from poolwarden_collector.core.state import alert_book
+from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.decision_input import pack
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.transaction import Draft
@@ -160,8 +161,8 @@ def _wake(d: Draft) -> None:
         d.change(cooldown_until=d.site.started_at + d.policy.cooldown)
     if d.record.cooldown and d.live.cooldown_until is not None and d.now >= d.live.cooldown_until:
         d.note(Kind.COOLDOWN_OVER, "the cool-down is over")
-        for key in [key for key in d.open_alerts if key.endswith("/done")]:
-            d.resolve_alert(key, "the cool-down after the failover is over")
+        for topic in [topic for topic in d.open_topics if topic.matter is Matter.DONE]:
+            d.resolve_alert(topic, "the cool-down after the failover is over")
         d.change(cooldown_until=None)
     if d.live.step_since == 0:
         alert_book.wake(d)

@@ -42,6 +42,7 @@ from poolwarden_collector.core.model.order_results import ClaimOutcome, Outcome
 from poolwarden_collector.core.model.power import Power, PowerReading
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.recovery import restart_in_place, unheard_at_boot
+from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.live import AgentState, OwnProbe, PowerState
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -200,9 +201,9 @@ def _ha(d: Draft, event: ev.AgentReported) -> None:
 
 def _end_alerts_of(d: Draft, host: HostId) -> None:
     """Nothing that is told of a host outlives its membership, but what was lost with it."""
-    for key in d.open_alerts:
-        if host in key and f"/lost-{host}" not in key:
-            d.resolve_alert(key, f"{d.name(host)} is no host of this pool any more", final=True)
+    for topic in d.open_topics:
+        if topic.concerns(host) and topic.matter is not Matter.LOST:
+            d.resolve_alert(topic, f"{d.name(host)} is no host of this pool any more", final=True)
 
 
 def _hosts_left(d: Draft, listed: set[HostId]) -> None:

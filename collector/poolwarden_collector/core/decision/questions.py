@@ -36,6 +36,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.reasons import Reason, key_of
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.question_record import OF_MEMBERS, Ask, Needs, Question, Tell
 from poolwarden_collector.core.state.transaction import Draft
@@ -186,17 +187,19 @@ def _put(
 def _announce(d: Draft) -> None:
     """The alert of the open question, in every pass."""
     asked, failover, pool = d.record.question, d.failover, d.record.name or d.record.pool
-    if asked is None or any(key.endswith(f"/question-{asked.number}") for key in d.open_alerts):
+    if asked is None or any(t.matter is Matter.QUESTION and t.number == str(asked.number) for t in d.open_topics):
         return
     code = code_of(asked.kind)
     if failover is not None and asked.failover == failover.id:
-        title, where = stands_still(d, failover, code), f"{failover.id}/{code.value}/{asked.ground}"
+        title = stands_still(d, failover, code)
+        where = AlertTopic(Matter.BLOCKER, detail=f"{code.value}/{asked.ground}", number=failover.id)
     else:
         title = f"{pool}: {TITLES[asked.kind].format(d.name(asked.host))}"
-        where = f"incident-{d.record.incidents}/{asked.ground}"
+        where = AlertTopic(Matter.INCIDENT, detail=asked.ground, number=str(d.record.incidents))
     body = "\n".join([f"{asked.what}.", *asked.stakes, answers(asked.id, asked.needs)])
     old = d.name(suspected(d))
-    d.raise_alert(f"{where}/question-{asked.number}", "critical", title, body, old_master=old, question=asked.id)
+    topic = AlertTopic(Matter.QUESTION, detail=where.text, number=str(asked.number))
+    d.raise_alert(topic, "critical", title, body, old_master=old, question=asked.id)
 
 
 def _identity(d: Draft, failover: Failover | None, number: int) -> str:
@@ -250,7 +253,8 @@ def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
         hush(d, "the reason has changed")
         d.change(asked=topic, told_seen=d.now)
         d.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
-    d.raise_alert(f"incident-{d.record.incidents}/{topic}", "critical", title, text, old_master=d.name(host))
+    refusal = AlertTopic(Matter.REFUSAL, detail=what.key, number=str(d.record.incidents))
+    d.raise_alert(refusal, "critical", title, text, old_master=d.name(host))
 
 
 # ------------------------------------------------------------------------------------------------ no longer asked
@@ -259,9 +263,9 @@ def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
 def hush(d: Draft, why: str, final: bool = False) -> None:
     """What was told is not so any more; by this run or, where this one has told nothing, by an earlier one."""
     d.change(asked="")
-    for key in d.open_alerts:
-        if "/incident-" in key and "/refused/" in key:
-            d.resolve_alert(key, why, final)
+    for topic in d.open_topics:
+        if topic.matter is Matter.REFUSAL:
+            d.resolve_alert(topic, why, final)
 
 
 def withdraw(d: Draft, why: str) -> None:
@@ -274,10 +278,10 @@ def withdraw(d: Draft, why: str) -> None:
 
 def _end_alerts(d: Draft, why: str) -> None:
     """End the alerts of all questions but the open one."""
-    still = f"/question-{d.record.question.number}" if d.record.question is not None else "none"
-    for key in d.open_alerts:
-        if "/question-" in key and not key.endswith(still):
-            d.resolve_alert(key, why, final=True)
+    still = str(d.record.question.number) if d.record.question is not None else ""
+    for topic in d.open_topics:
+        if topic.matter is Matter.QUESTION and topic.number != still:
+            d.resolve_alert(topic, why, final=True)
 
 
 def settle(d: Draft) -> None:
@@ -289,8 +293,8 @@ def settle(d: Draft) -> None:
         hush(d, "it is not so any more")
     elif d.live.unsettled and d.now - d.live.told_seen >= TELLING_MS:
         for each in tuple(d.live.unsettled.values()):
-            if "/refused/" in each.key:
-                d.resolve_alert(each.key, "it is not so any more")
+            if (topic := of_key(d.record.pool, each.key)).matter is Matter.REFUSAL:
+                d.resolve_alert(topic, "it is not so any more")
     _end_alerts(d, "it was answered, or is asked no more")
     _announce(d)
 

@@ -13,15 +13,16 @@ from collections.abc import Iterable
 from poolwarden_collector.core.model.blockers import NEXT_STEP, Blocker
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.reasons import key_of
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.transaction import Draft
 
 
 def resolve_blocks(d: Draft, failover: Failover, text: str, final: bool = False) -> None:
     """Every alert of this failover's blockers is over."""
-    for key in d.open_alerts:
-        if key.startswith(f"{d.record.pool}/{failover.id}/BLOCKED_"):
-            d.resolve_alert(key, text, final)
+    for topic in d.open_topics:
+        if topic.failover == failover.id:
+            d.resolve_alert(topic, text, final)
 
 
 def block(
@@ -47,12 +48,11 @@ def standing(d: Draft) -> None:
     """At the end of a pass: the alert of what the open failover stands still for; of no other one."""
     failover = d.failover
     blocks = failover is not None and failover.blocked is not None and failover.blocker_told
-    own = f"{failover.id}/{failover.topic}" if failover is not None and blocks else ""
-    for key in d.open_alerts:
-        name = key.removeprefix(f"{d.record.pool}/")
-        if "/BLOCKED_" in name and "/question-" not in name and name != own:
-            d.resolve_alert(key, "the failover does not stand still for that any more", final=failover is None)
-    if failover is not None and failover.blocked is not None and blocks:
+    own = AlertTopic(Matter.BLOCKER, detail=failover.topic, number=failover.id) if failover and blocks else None
+    for topic in d.open_topics:
+        if topic.matter is Matter.BLOCKER and topic != own:
+            d.resolve_alert(topic, "the failover does not stand still for that any more", final=failover is None)
+    if failover is not None and failover.blocked is not None and own is not None:
         d.raise_alert(
             own,
             "critical",

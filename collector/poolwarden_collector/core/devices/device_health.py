@@ -19,6 +19,7 @@ from poolwarden_collector.core.devices.device_binding import clear_changed
 from poolwarden_collector.core.devices.power_view import is_bound
 from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import DEVICE_STATES, QUARANTINED, AlertTopic, Matter
 from poolwarden_collector.core.state.device_record import Devices
 from poolwarden_collector.core.state.live import PowerState
 from poolwarden_collector.core.state.transaction import Draft
@@ -31,18 +32,6 @@ STALE_MS: Ms = 1_800_000
 SLOW_MS: Ms = 5_000
 TOLD_AFTER = 2
 _JUDGE_MS: Ms = 30_000
-_CODES = (
-    "quarantined",
-    "agent-missing",
-    "wrong-password",
-    "unreachable",
-    "hung",
-    "failed",
-    "stale",
-    "monitor",
-    "unbound",
-    "slow",
-)
 _AT_ONCE = (Trouble.AGENT,)
 
 _IN_WORDS = {
@@ -146,10 +135,10 @@ def watch(d: Draft) -> None:
 def _forget_removed(d: Draft) -> None:
     """End the alerts on devices that are configured no more, or whose host has left the pool."""
     known = {device.name for host in d.record.hosts for device in d.pool.devices.get(host, ())}
-    standing = {f"{d.record.pool}/fence-{name}-{code}" for name in known for code in _CODES}
-    for key in d.open_alerts:
-        if key.startswith(f"{d.record.pool}/fence-") and key not in standing:
-            d.resolve_alert(key, "this device is configured for no host of the pool any more")
+    standing = {AlertTopic(Matter.FENCE, name, code) for name in known for code in DEVICE_STATES}
+    for topic in d.open_topics:
+        if topic.matter is Matter.FENCE and topic not in standing:
+            d.resolve_alert(topic, "this device is configured for no host of the pool any more")
 
 
 def _quarantined(kept: Devices, devices: tuple[FenceDevice, ...]) -> bool:
@@ -158,13 +147,15 @@ def _quarantined(kept: Devices, devices: tuple[FenceDevice, ...]) -> bool:
 
 def _tell(d: Draft, host: HostId, device: FenceDevice) -> None:
     found, name, pool = complaint(d, host, device), d.name(host), d.record.name or d.record.pool
-    for code in _CODES:
-        key = f"{d.record.pool}/fence-{device.name}-{code}"
-        if key in d.open_alerts and (found is None or found.code != code):
-            d.resolve_alert(key, f"{pool}: fence device {device.name} of {name} is no longer {code}")
+    for topic in d.open_topics:
+        told = topic.matter is Matter.FENCE and topic.host == device.name
+        if told and (found is None or found.code != topic.detail):
+            d.resolve_alert(topic, f"{pool}: fence device {device.name} of {name} is no longer {topic.detail}")
     if found is None:
         return
     body = f"{found.why}. While that is so, losing {name} may need a person. Next step: {found.step}"
-    severity = "critical" if found.code == "quarantined" else "warning"
+    severity = "critical" if found.code == QUARANTINED else "warning"
     title = f"{pool}: fence device {device.name} of {name} cannot be relied on"
-    d.raise_alert(f"fence-{device.name}-{found.code}", severity, title, body, host=name, device=device.name)
+    d.raise_alert(
+        AlertTopic(Matter.FENCE, device.name, found.code), severity, title, body, host=name, device=device.name
+    )

@@ -21,6 +21,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import HostElsewhere, HostRefused
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Draft
 
 BOOTS_KEPT = 8
@@ -69,14 +70,14 @@ def elsewhere(d: Draft, event: HostElsewhere) -> None:
         _freeze(d, host, f"{text}; this pool still sees it")
         return
     d.change(identity_at={**d.live.identity_at, host: d.now})
-    key = f"registration-{host}"
-    if f"{d.record.pool}/{key}" not in d.open_alerts:
+    topic = AlertTopic(Matter.REGISTRATION, host)
+    if topic not in d.open_topics:
         d.note(Kind.IDENTITY, f"{text}; it was refused", host=host, why=text, frozen=False)
         title = f"{d.record.name or d.record.pool}: {d.name(host)} was refused: it says that it is of another pool"
         body = (
             f"{text}. Eject it here first (xe pool-eject), or correct its agent's pool; it is heard nowhere until then."
         )
-        d.raise_alert(key, "warning", title, body, host=host, claims=event.claims)
+        d.raise_alert(topic, "warning", title, body, host=host, claims=event.claims)
 
 
 def refused(d: Draft, event: HostRefused) -> None:
@@ -88,8 +89,8 @@ def refused(d: Draft, event: HostRefused) -> None:
     if agent is not None:
         d.change(agents={**d.live.agents, host: replace(agent, last_heard=max(agent.last_heard, d.asof))})
     d.change(identity_at={**d.live.identity_at, host: d.now})
-    key = f"refused-{host}"
-    if f"{d.record.pool}/{key}" in d.open_alerts:
+    topic = AlertTopic(Matter.REFUSED, host)
+    if topic in d.open_topics:
         return
     d.note(Kind.HOST_REFUSED, f"a message of {d.name(host)} was refused: {event.why}", host=host, why=event.why)
     title = f"{d.record.name or d.record.pool}: {d.name(host)}'s agent was refused: it claims what cannot be"
@@ -98,7 +99,7 @@ def refused(d: Draft, event: HostRefused) -> None:
         "systemctl status poolwarden-agent. If the number is true (this collector's journal is lost), set epoch_above "
         "(or term_above) in its configuration and restart it. It is over when nothing was refused for ten minutes."
     )
-    d.raise_alert(key, "warning", title, body, host=host, why=event.why)
+    d.raise_alert(topic, "warning", title, body, host=host, why=event.why)
 
 
 def _seen_here(d: Draft, host: HostId) -> bool:
@@ -126,11 +127,10 @@ def calm(d: Draft) -> None:
             text = f"no sign any more of a second {d.name(host)}: the pool is not frozen any more"
             d.note(Kind.IDENTITY, text, host=host, why="", frozen=False)
             d.change(returned={name: n for name, n in d.live.returned.items() if name != host})
-    for word, over in (("registration-", "it has not asked any more"), ("refused-", "nothing more was refused")):
-        prefix = f"{d.record.pool}/{word}"
-        for key in d.open_alerts:
-            if key.startswith(prefix) and _quiet_for(d, key.removeprefix(prefix)) >= d.policy.boot_grace:
-                d.resolve_alert(key, over)
+    over = {Matter.REGISTRATION: "it has not asked any more", Matter.REFUSED: "nothing more was refused"}
+    for topic in d.open_topics:
+        if topic.matter in over and _quiet_for(d, topic.host) >= d.policy.boot_grace:
+            d.resolve_alert(topic, over[topic.matter])
 
 
 def _quiet_for(d: Draft, host: HostId) -> Ms:

@@ -31,6 +31,7 @@ from poolwarden_collector.core.model.epoch import name
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
@@ -109,7 +110,7 @@ def _stand_down(d: Draft, host: HostId, epoch: int) -> None:
             f"{text}. It is read-only for this pool. Stop one of the two; if this one is to stay, or there is no other "
             f"and {d.name(host)} is wrong: poolwarden acknowledge {pool}"
         )
-        d.raise_alert("stale-epoch", "critical", title, body, epoch=epoch, host=host)
+        d.raise_alert(AlertTopic(Matter.STALE_EPOCH), "critical", title, body, epoch=epoch, host=host)
     d.do(StandDown(text))
 
 
@@ -151,7 +152,7 @@ def _restored(d: Draft, host: HostId, why: str, heard: int, obeyed: int = 0) -> 
                 f" As long as only {d.name(host)} says so, nothing is done by itself afterwards either: another host "
                 f"of the pool that knows of it ends that, or: poolwarden acknowledge {pool}"
             )
-        d.raise_alert("restored", "warning", title, body, host=host)
+        d.raise_alert(AlertTopic(Matter.RESTORED), "warning", title, body, host=host)
     until = d.now + d.policy.quiet_time_restored
     d.change(restored=True, quiet_until=max(d.live.quiet_until, until))
 
@@ -196,7 +197,7 @@ def acknowledge(d: Draft, actor: str) -> list[str]:
         d.change(restored=True, quiet_until=max(d.live.quiet_until, until))
         # safety: quiet for long first, so that whatever the other collector has under way is over and told.
         d.do(RaiseEpoch(d.record.stale_epoch))
-        d.resolve_alert(f"{d.record.pool}/stale-epoch", f"{actor} has this collector stay in charge")
+        d.resolve_alert(AlertTopic(Matter.STALE_EPOCH), f"{actor} has this collector stay in charge")
         over.append("this collector takes charge again once its quiet time is over")
     return over
 
@@ -238,5 +239,6 @@ def _owe(d: Draft, host: HostId, why: str) -> None:
 def settle(d: Draft) -> None:
     """The alert is over once the long quiet time has passed and everybody was heard again."""
     standing = d.quiet or d.live.silent or d.record.doubted
-    if f"{d.record.pool}/restored" in d.open_alerts and not standing:
-        d.resolve_alert(f"{d.record.pool}/restored", "the quiet time is over; the pool is judged by what is heard now")
+    topic = AlertTopic(Matter.RESTORED)
+    if topic in d.open_topics and not standing:
+        d.resolve_alert(topic, "the quiet time is over; the pool is judged by what is heard now")

@@ -10,6 +10,7 @@ like a host that is coming back. Boots that alternate are two machines, and a ma
 from __future__ import annotations
 
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import Link
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -58,27 +59,24 @@ def _say_loops(d: Draft) -> None:
             "looks like a host that comes back, so whatever waits for it waits again. Look at its console and its "
             "crash dumps (/var/crash there); keep it switched off if it does not come up."
         )
-        d.raise_alert(f"reboot-loop-{host}", "critical", f"{pool}: {name} is in a reboot loop", body, host=host)
-    prefix = f"{d.record.pool}/reboot-loop-"
-    for key in d.open_alerts:
-        host = key.removeprefix(prefix)
+        d.raise_alert(
+            AlertTopic(Matter.REBOOT_LOOP, host), "critical", f"{pool}: {name} is in a reboot loop", body, host=host
+        )
+    for topic in d.open_topics:
+        host = topic.host
         seen = [at for _, at in d.live.booted.get(host, ()) if d.now - at < LOOP_MS]
-        if key.startswith(prefix) and not seen and d.now - d.site.started_at >= LOOP_MS:
-            d.resolve_alert(key, f"{d.name(host)} has not booted anew for {LOOP_MS // 60_000} min")
+        if topic.matter is Matter.REBOOT_LOOP and not seen and d.now - d.site.started_at >= LOOP_MS:
+            d.resolve_alert(topic, f"{d.name(host)} has not booted anew for {LOOP_MS // 60_000} min")
 
 
 def is_flapping(d: Draft, host: HostId) -> bool:
     """Has this host's link an open alert?"""
-    return f"{d.record.pool}/{_key(host)}" in d.open_alerts
+    return AlertTopic(Matter.FLAPPING, host) in d.open_topics
 
 
 def _flap(d: Draft, host: HostId) -> None:
     kept = tuple(at for at in d.live.flaps.get(host, ()) if d.now - at < WINDOW_MS)
     d.change(flaps={**d.live.flaps, host: (*kept, d.now)})
-
-
-def _key(host: HostId) -> str:
-    return f"flapping-{host}"
 
 
 def _recent(d: Draft, host: HostId) -> int:
@@ -92,9 +90,8 @@ def _say(d: Draft) -> None:
             pool, name = d.record.name or d.record.pool, d.name(host)
             text = f"the link of {name} has flapped {count} times in {WINDOW_MS // 60_000} min"
             body = f"{text}. Nothing is done because of it; look at its management network and switch port."
-            d.raise_alert(_key(host), "warning", f"{pool}: {text}", body, host=host, flaps=count)
-    prefix = f"{d.record.pool}/{_key('')}"
-    for key in d.open_alerts:
-        host = key.removeprefix(prefix)
-        if key.startswith(prefix) and not _recent(d, host) and d.now - d.site.started_at >= WINDOW_MS:
-            d.resolve_alert(key, f"the link of {d.name(host)} has been steady for 10 min")
+            d.raise_alert(AlertTopic(Matter.FLAPPING, host), "warning", f"{pool}: {text}", body, host=host, flaps=count)
+    for topic in d.open_topics:
+        host = topic.host
+        if topic.matter is Matter.FLAPPING and not _recent(d, host) and d.now - d.site.started_at >= WINDOW_MS:
+            d.resolve_alert(topic, f"the link of {d.name(host)} has been steady for 10 min")

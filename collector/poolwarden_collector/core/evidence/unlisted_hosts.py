@@ -26,6 +26,7 @@ from dataclasses import replace
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import AgentConnected, AgentGone, AgentReported
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -113,9 +114,9 @@ def _followed(d: Draft, state: AgentState) -> bool:
 def watch(d: Draft) -> None:
     """Tell a person of a stranger that stays one; it is over when it has not been heard for as long."""
     for host, state in d.live.strangers.items():
-        key, pool = f"stranger-{host}", d.record.name or d.record.pool
+        topic, pool = AlertTopic(Matter.STRANGER, host), d.record.name or d.record.pool
         silent = d.now - state.last_heard
-        if f"{d.record.pool}/{key}" in d.open_alerts:
+        if topic in d.open_topics:
             if silent >= TOLD_AFTER_MS and not state.connected:
                 _resolve(d, host, "it is not heard any more")
         elif d.now - state.connected_at >= TOLD_AFTER_MS and silent < d.policy.suspect_after and d.record.master:
@@ -126,7 +127,7 @@ def watch(d: Draft) -> None:
                 f"{why}. It is no member and no candidate here. Look at pool and agent on {name}; if it is to be of "
                 "this pool: xe pool-join. It is over when it is listed, or not heard for two minutes."
             )
-            d.raise_alert(key, "warning", f"{pool}: {name} is not a host of this pool", body, host=host)
+            d.raise_alert(topic, "warning", f"{pool}: {name} is not a host of this pool", body, host=host)
 
 
 def other_pools_database(d: Draft) -> str:
@@ -141,7 +142,7 @@ def other_pools_database(d: Draft) -> str:
 
 def watch_database(d: Draft) -> None:
     """Tell of a master that serves another pool's database; over when a master on record serves this pool's again."""
-    key, pool = "other-database", d.record.name or d.record.pool
+    topic, pool = AlertTopic(Matter.OTHER_DATABASE), d.record.name or d.record.pool
     why = other_pools_database(d)
     if why:
         name = d.name(d.record.master)
@@ -152,10 +153,10 @@ def watch_database(d: Draft) -> None:
             f"highest generation in place of its own, systemctl start xapi."
         )
         d.raise_alert(
-            key, "critical", f"{pool}: {name} serves the database of another pool", body, host=d.record.master
+            topic, "critical", f"{pool}: {name} serves the database of another pool", body, host=d.record.master
         )
-    elif f"{d.record.pool}/{key}" in d.open_alerts and d.heard(d.record.master) is not None and _serves_own(d):
-        d.resolve_alert(f"{d.record.pool}/{key}", f"{d.name(d.record.master)} serves this pool's database")
+    elif topic in d.open_topics and d.heard(d.record.master) is not None and _serves_own(d):
+        d.resolve_alert(topic, f"{d.name(d.record.master)} serves this pool's database")
 
 
 def _serves_own(d: Draft) -> bool:
@@ -165,6 +166,4 @@ def _serves_own(d: Draft) -> bool:
 
 
 def _resolve(d: Draft, host: HostId, text: str) -> None:
-    key = f"{d.record.pool}/stranger-{host}"
-    if key in d.open_alerts:
-        d.resolve_alert(key, text)
+    d.resolve_alerts(Matter.STRANGER, host, text)

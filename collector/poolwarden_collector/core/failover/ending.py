@@ -12,6 +12,7 @@ from poolwarden_collector.core.devices.power_view import forget
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Claim, Target
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Ask
@@ -44,7 +45,7 @@ def superseded(d: Draft, host: HostId) -> None:
         target = Target(failover.old_master, d.record.address_of(failover.old_master))
         d.send(d.fresh_id("supersede"), failover.candidate, Claim(target, want_placements=False), CLAIM_VALID_MS)
     title = f"{d.record.name or d.record.pool}: failover {failover.id} superseded"
-    d.raise_alert(f"{failover.id}/superseded/done", "warning", title, why)
+    d.raise_alert(AlertTopic(Matter.DONE, detail="superseded", number=failover.id), "warning", title, why)
 
 
 def _over(d: Draft, failover: Failover, text: str) -> None:

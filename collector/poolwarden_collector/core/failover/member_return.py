@@ -26,6 +26,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import PoolHost
 from poolwarden_collector.core.model.orders import EnableHost, Preconditions, Repoint, RestartXapi
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ATTEMPT_MS, ORDER_VALID_MS, due, pursue
@@ -252,7 +253,7 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     lost = judge(signs(d)).entails.master_is_lost
     became = "became the master and is lost again" if lost else "is the new master"
     d.raise_alert(
-        f"{failover.id}/done",
+        AlertTopic(Matter.DONE, number=failover.id),
         "critical" if lost else "warning",
         f"{d.record.name or d.record.pool}: {name} {became} at {address}",
         f"{old} was succeeded by {name} ({address}); proof: {proof}. {took}.{still}{left}",

@@ -39,6 +39,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Claim, Target
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -242,15 +243,14 @@ def landed(d: Draft, failover: Failover) -> None:
         f"Once no failover decides about it: poolwarden fence on {name}"
     )
     title = f"{pool}: {name} was switched off after its failover had ended"
-    d.raise_alert(f"landed-{host}/{failover.old_boot}", "critical", title, body)
+    d.raise_alert(AlertTopic(Matter.LANDED, host, failover.old_boot), "critical", title, body)
 
 
 def settle_landed(d: Draft) -> None:
     """Whoever was switched off so is heard in another boot, or is no host of the pool any more."""
-    for key in d.open_alerts:
-        host, _, boot = key.removeprefix(f"{d.record.pool}/landed-").partition("/")
-        if not key.startswith(f"{d.record.pool}/landed-"):
+    for topic in d.open_topics:
+        if topic.matter is not Matter.LANDED:
             continue
-        agent = d.heard(host)
-        if host not in d.record.hosts or (agent is not None and agent.hello.boot_id != boot):
-            d.resolve_alert(key, f"{d.name(host)} is back in another boot")
+        host, agent = topic.host, d.heard(topic.host)
+        if host not in d.record.hosts or (agent is not None and agent.hello.boot_id != topic.detail):
+            d.resolve_alert(topic, f"{d.name(host)} is back in another boot")

@@ -40,6 +40,7 @@ from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import Claim, Preconditions, Promote, RestartXapi, Target
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Path
 from poolwarden_collector.core.state.live import AgentState, Sent
 from poolwarden_collector.core.state.pool_record import OwedWork
@@ -266,7 +267,7 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     fenced_hosts.alive(d, failover.old_master, d.now, f"{name} has met another master")
     d.change(human_at=None, look=None, step_since=d.now)
     title = f"{d.record.name or d.record.pool}: {name} gave the role up again in failover {failover.id}"
-    d.raise_alert(f"{failover.id}/gave-up-the-role", "critical", title, why)
+    d.raise_alert(AlertTopic(Matter.GAVE_UP_THE_ROLE, number=failover.id), "critical", title, why)
     return True
 
 

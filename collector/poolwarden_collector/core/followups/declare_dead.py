@@ -31,6 +31,7 @@ from poolwarden_collector.core.model.orders import DeclareHostDead, Precondition
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.followup_record import DeadHost
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
@@ -126,7 +127,7 @@ def _bury_one(d: Draft, dead: DeadHost) -> None:
 
 def _no_longer(d: Draft, dead: DeadHost, why: str) -> None:
     d.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
-    _resolve(d, dead.host, why)
+    d.resolve_alerts(Matter.DEAD, dead.host, why)
 
 
 def _list(d: Draft, dead: DeadHost, master: HostId) -> None:
@@ -148,7 +149,9 @@ def _list(d: Draft, dead: DeadHost, master: HostId) -> None:
         pool = d.record.name or d.record.pool
         body = f"{text}. Where each can start: poolwarden start-lost {pool} --dry-run"
         title = f"{pool}: {count} {'were' if len(lost) != 1 else 'was'} lost with {name}"
-        d.raise_alert(f"lost-{dead.host}/{dead.boot_id}", "critical", title, body, vms=[i["name"] for i in lost])
+        d.raise_alert(
+            AlertTopic(Matter.LOST, dead.host, dead.boot_id), "critical", title, body, vms=[i["name"] for i in lost]
+        )
 
 
 def _ran_there(d: Draft, host: HostId, loads: PlacementView) -> list[Placement]:
@@ -222,7 +225,7 @@ def _learn(d: Draft, dead: DeadHost) -> None:
         text = f"{d.name(dead.master)} has declared {name} dead: its VMs are halted, its locks on disks are cleared"
         d.note(Kind.DECLARED_DEAD, text, host=dead.host, declared=True)
         d.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
-        _resolve(d, dead.host, text)
+        d.resolve_alerts(Matter.DEAD, dead.host, text)
     else:
         says = answer.text or answer.reason
         _failed(d, dead, Reason(Cause.ANSWER, says, (dead.master, answer.outcome.value, answer.reason)))
@@ -237,15 +240,10 @@ def _put_off(d: Draft, dead: DeadHost, why: Reason) -> None:
     """Not now: say why, try again in ten minutes."""
     d.change(dead_again={**d.live.dead_again, dead.host: d.now + AGAIN_MS})
     name, pool = d.name(dead.host), d.record.name or d.record.pool
-    _resolve(d, dead.host, "the reason has changed", but=why.key)
+    topic = AlertTopic(Matter.DEAD, dead.host, why.key)
+    d.resolve_alerts(Matter.DEAD, dead.host, "the reason has changed", but=topic)
     body = f"{name} is not declared dead, so its VMs cannot be started elsewhere: {why}. It is tried again by itself"
-    d.raise_alert(f"dead-{dead.host}/{why.key}", "warning", f"{pool}: {name} is not declared dead", body)
-
-
-def _resolve(d: Draft, host: HostId, text: str, but: str = "") -> None:
-    for key in d.open_alerts:
-        if key.startswith(f"{d.record.pool}/dead-{host}/") and (not but or not key.endswith(f"/{but}")):
-            d.resolve_alert(key, text)
+    d.raise_alert(topic, "warning", f"{pool}: {name} is not declared dead", body)
 
 
 # ------------------------------------------------------------------------------------------------ at a word

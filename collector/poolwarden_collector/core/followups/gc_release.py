@@ -25,6 +25,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.orders import ReleaseGc
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.order_delivery import pursue
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -85,12 +86,11 @@ def say_waiting(d: Draft) -> None:
     since |= {host: at for host, at in d.live.gc_since.items() if host in d.record.hosts and d.heard(host) is None}
     if since != d.live.gc_since:
         d.change(gc_since=since)
-    prefix = f"{d.record.pool}/gc-"
-    for key in d.open_alerts:
-        host = key.removeprefix(prefix)
+    for topic in d.open_topics:
+        host = topic.host
         # One that is silent for a moment has not let go.
-        if key.startswith(prefix) and host not in held and (host not in d.record.hosts or d.heard(host) is not None):
-            d.resolve_alert(key, f"garbage collection of storage is not held on {d.name(host)} any more")
+        if topic.matter is Matter.GC and host not in held and (host not in d.record.hosts or d.heard(host) is not None):
+            d.resolve_alert(topic, f"garbage collection of storage is not held on {d.name(host)} any more")
     for host in held:
         if d.now - since[host] < LONG_MS:
             continue
@@ -102,4 +102,6 @@ def say_waiting(d: Draft) -> None:
         )
         body += f"it master: it waits for {names}, whose VMs may still write. Where that is known to be off for good: "
         body += f"poolwarden release {name} --gc"
-        d.raise_alert(f"gc-{host}", "warning", f"{pool}: garbage collection of storage is held on {name}", body)
+        d.raise_alert(
+            AlertTopic(Matter.GC, host), "warning", f"{pool}: garbage collection of storage is held on {name}", body
+        )

@@ -35,6 +35,7 @@ from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import Claim, PlaceDatabase, Target, ToolstackRelease
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, due, pursue
@@ -150,13 +151,10 @@ def say_held(d: Draft, verdict: Verdict) -> None:
     """An alert for each host that is held after its failover and cannot be released, by name and with the reason."""
     if d.quiet:
         return
-    prefix = f"{d.record.pool}/release-"
     held = [item for item in d.record.owed if item.what is OwedWork.RELEASE]
-    for key in d.open_alerts:
-        if key.startswith(prefix) and not any(key.startswith(f"{prefix}{item.host}/") for item in held):
-            d.resolve_alert(
-                key, f"the toolstack of {d.name(key.removeprefix(prefix).partition('/')[0])} is held no more"
-            )
+    for topic in d.open_topics:
+        if topic.matter is Matter.RELEASE and not any(item.host == topic.host for item in held):
+            d.resolve_alert(topic, f"the toolstack of {d.name(topic.host)} is held no more")
     for item in held:
         agent = d.heard(item.host)
         if agent is not None and agent.facts.hold is not None:
@@ -167,11 +165,10 @@ def say_held(d: Draft, verdict: Verdict) -> None:
 
 def _say(d: Draft, host: HostId, why: Reason | None) -> None:
     """One alert per host and reason; none while its release is under way."""
-    key, name, pool = f"release-{host}/{why.key if why else ''}", d.name(host), d.record.name or d.record.pool
-    for old in d.open_alerts:
-        if old.startswith(f"{d.record.pool}/release-{host}/") and (not why or old != f"{d.record.pool}/{key}"):
-            d.resolve_alert(old, f"what kept the toolstack of {name} held is gone")
-    if why:
+    topic = AlertTopic(Matter.RELEASE, host, why.key) if why else None
+    name, pool = d.name(host), d.record.name or d.record.pool
+    d.resolve_alerts(Matter.RELEASE, host, f"what kept the toolstack of {name} held is gone", but=topic)
+    if why and topic:
         serves = "it serves as master all the same, until its xapi ends" if host in serving(d) else _who_serves(d)
         text = (
             f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. Not released: "
@@ -179,7 +176,7 @@ def _say(d: Draft, host: HostId, why: Reason | None) -> None:
         # Whoever follows this at night is told what it costs: nothing on the host itself asks what would be killed.
         cost = ", which kills them" if why.code is Cause.KILLS else ""
         by_hand = f". By hand, on {name} itself{cost}: poolwarden-agent gate release"
-        d.raise_alert(key, "critical", f"{pool}: {name} is held and not released", f"{text}{why}{by_hand}")
+        d.raise_alert(topic, "critical", f"{pool}: {name} is held and not released", f"{text}{why}{by_hand}")
 
 
 def _who_serves(d: Draft) -> str:

@@ -25,6 +25,7 @@ from poolwarden_collector.core.model.order_results import Outcome, VmPlace
 from poolwarden_collector.core.model.orders import LocateVms, Preconditions, StartVm
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.followup_record import LostVm
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.transaction import Draft
@@ -108,9 +109,7 @@ def _forget(d: Draft, said: OperatorSaid, count: int) -> str:
 
 def _clear(d: Draft, host: HostId, text: str, actor: str = "poolwarden") -> None:
     d.note(Kind.LOST_VMS, text, actor, host=host, vms=[])
-    for key in d.open_alerts:
-        if key.startswith(f"{d.record.pool}/lost-{host}/"):
-            d.resolve_alert(key, text)
+    d.resolve_alerts(Matter.LOST, host, text)
 
 
 # ------------------------------------------------------------------------------------------------ where

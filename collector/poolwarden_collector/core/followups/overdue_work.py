@@ -9,6 +9,7 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.model.values import Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
@@ -30,11 +31,9 @@ def say(d: Draft) -> None:
     since = {(item.host, item.what): d.live.owed_since.get((item.host, item.what), d.now) for item in d.record.owed}
     if since != d.live.owed_since:
         d.change(owed_since=since)
-    prefix = f"{d.record.pool}/overdue-"
-    for key in d.open_alerts:
-        host, _, what = key.removeprefix(prefix).partition("/")
-        if key.startswith(prefix) and (host, what) not in since:
-            d.resolve_alert(key, f"{d.name(host)} is owed that no more")
+    for topic in d.open_topics:
+        if topic.matter is Matter.OVERDUE and (topic.host, topic.detail) not in since:
+            d.resolve_alert(topic, f"{d.name(topic.host)} is owed that no more")
     for item in d.record.owed:
         if d.now - since[item.host, item.what] >= LONG_MS:
             _tell(d, item)
@@ -47,11 +46,15 @@ def age(d: Draft, item: Owed) -> Ms:
 
 def _tell(d: Draft, item: Owed) -> None:
     name, pool = d.name(item.host), d.record.name or d.record.pool
-    own = f"{d.record.pool}/release-{item.host}/"
-    if item.what is OwedWork.RELEASE and any(key.startswith(own) for key in d.open_alerts):
+    if item.what is OwedWork.RELEASE and any(t.matter is Matter.RELEASE and t.host == item.host for t in d.open_topics):
         return
     body = f"{name} has been owed {_WORDS[item.what]} for an hour. {_ends(d, item, name)}"
-    d.raise_alert(f"overdue-{item.host}/{item.what}", "warning", f"{pool}: {name} is still owed something", body)
+    d.raise_alert(
+        AlertTopic(Matter.OVERDUE, item.host, item.what.value),
+        "warning",
+        f"{pool}: {name} is still owed something",
+        body,
+    )
 
 
 def _ends(d: Draft, item: Owed, name: str) -> str:

@@ -24,6 +24,7 @@ from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import Repoint, RestartXapi, SetTombstone
 from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Step
 from poolwarden_collector.core.state.live import AgentState, Sent
 from poolwarden_collector.core.state.order_delivery import pursue
@@ -87,10 +88,9 @@ def _unmark_master(d: Draft) -> None:
 def owed_work(d: Draft) -> None:
     """Pay what is owed to every host that is heard again, towards a master that serves."""
     _unmark_master(d)
-    for key in d.open_alerts:
-        host = key.removeprefix(f"{d.record.pool}/owed-")
-        if host != key and not any(item.host == host for item in d.record.owed):
-            d.resolve_alert(key, f"{d.name(host)} is back")
+    for topic in d.open_topics:
+        if topic.matter is Matter.OWED and not any(item.host == topic.host for item in d.record.owed):
+            d.resolve_alert(topic, f"{d.name(topic.host)} is back")
     master = d.heard(d.record.master)
     served = master is not None and master.facts.role.serves_as_master
     for item in d.record.owed:
@@ -167,7 +167,7 @@ def _owed_restart(d: Draft, item: Owed, agent: AgentState, why: str) -> None:
             f"{name} does not come back as a member of {d.name(d.record.master)}: its xapi was restarted {len(done)} "
         )
         body += "times and does not follow. Look at xapi there (/var/log/xensource.log, xe-toolstack-restart)"
-        d.raise_alert(f"owed-{item.host}", "warning", f"{pool}: {name} is not back", body)
+        d.raise_alert(AlertTopic(Matter.OWED, item.host), "warning", f"{pool}: {name} is not back", body)
 
 
 def _carried_out(sent: Sent) -> bool:

@@ -31,6 +31,7 @@ from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
@@ -207,7 +208,7 @@ def _give_up(d: Draft, host: HostId) -> None:
     text = f"{name} was powered on {WAKE_TRIES} times and still reads OFF"
     d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
     body = f"{text}. Look at it, then: poolwarden fence on {name}"
-    d.raise_alert(f"asleep-{host}", "warning", f"{pool}: {name} does not come on", body)
+    d.raise_alert(AlertTopic(Matter.ASLEEP, host), "warning", f"{pool}: {name} does not come on", body)
 
 
 # ------------------------------------------------------------------------------------------------ at a word

@@ -38,6 +38,7 @@ from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.recovery import master_restart, member_repair, recover_members
 from poolwarden_collector.core.recovery.master_vanished import ask_shot, relocation_refusal, roles_refusal
+from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.state.question_record import OF_MEMBERS, Ask, Needs, Question
 from poolwarden_collector.core.state.transaction import Draft
@@ -290,6 +291,6 @@ def acknowledge(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     text = " and ".join(over)
     d.note(Kind.ACKNOWLEDGED, f"{said.actor} {what}: {text}", said.actor)
     d.change(cooldown_until=None)
-    for key in [key for key in d.open_alerts if key.endswith("/done")]:
-        d.resolve_alert(key, f"acknowledged by {said.actor}")
+    for topic in [topic for topic in d.open_topics if topic.matter is Matter.DONE]:
+        d.resolve_alert(topic, f"acknowledged by {said.actor}")
     return f"acknowledged: {text}"

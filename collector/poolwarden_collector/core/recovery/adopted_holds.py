@@ -38,6 +38,7 @@ from poolwarden_collector.core.model.order_results import PlacementView
 from poolwarden_collector.core.model.orders import ReleaseGc
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import pursue
@@ -180,23 +181,23 @@ def say_unowned(d: Draft) -> None:
     since |= {host: at for host, at in d.live.held_since.items() if host in d.record.hosts and d.heard(host) is None}
     if since != d.live.held_since:
         d.change(held_since=since)
-    prefix = f"{d.record.pool}/hold-"
-    for key in d.open_alerts:
-        if key.startswith(prefix) and key.removeprefix(prefix) not in since and not d.quiet:
-            d.resolve_alert(key, f"the hold of {d.name(key.removeprefix(prefix))} is over, or cared for")
+    for topic in d.open_topics:
+        if topic.matter is Matter.HOLD and topic.host not in since and not d.quiet:
+            d.resolve_alert(topic, f"the hold of {d.name(topic.host)} is over, or cared for")
     for host in held:
         if d.now - since[host] >= d.policy.xapi_down_after:
             agent = d.heard(host)
             term = agent.facts.hold.term if agent is not None and agent.facts.hold is not None else 0
             name, pool = d.name(host), d.record.name or d.record.pool
-            if f"{prefix}{host}" not in d.open_alerts and not _looked_up(d, host, since[host]):
+            topic = AlertTopic(Matter.HOLD, host)
+            if topic not in d.open_topics and not _looked_up(d, host, since[host]):
                 continue
             body = (
                 f"the toolstack of {name} is held by Poolwarden since term {term}, nothing else starts xapi there, and "
                 f"no failover in this collector's journal owns that. If no other host is master: "
                 f"{_to_release_as_master(d, host)}. Once another host serves: poolwarden release {name}"
             )
-            d.raise_alert(f"hold-{host}", "critical", f"{pool}: {name} is held, and no failover owns that", body)
+            d.raise_alert(topic, "critical", f"{pool}: {name} is held, and no failover owns that", body)
 
 
 def _looked_up(d: Draft, host: HostId, since: Ms) -> bool:

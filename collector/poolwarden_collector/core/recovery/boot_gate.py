@@ -27,6 +27,7 @@ from poolwarden_collector.core.model.effects import AnswerGate
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import unheard_at_boot
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.state.live import WaitingGate
 from poolwarden_collector.core.state.pool_record import OwedWork
@@ -191,20 +192,16 @@ def _follow_up(d: Draft, host: HostId, word: Answer) -> None:
         _alert(d, host, word)
 
 
-def _key(host: HostId) -> str:
-    return f"gate-{host}"
-
-
 def _alert(d: Draft, host: HostId, word: Answer) -> None:
     name, pool = d.name(host), d.record.name or d.record.pool
-    key = f"{_key(host)}/{word.ground}"
-    _resolve(d, host, "the reason has changed", but=key)
+    topic = AlertTopic(Matter.GATE, host, word.ground)
+    d.resolve_alerts(Matter.GATE, host, "the reason has changed", but=topic)
     told = [f"{name} has booted, and its xapi is held back: {word.reason}.", *unheard_at_boot.lines(d, word.waits)]
     steps = [f"poolwarden confirm-fenced {d.name(other)}" for other in word.waits if other not in _alive(d, word)]
     told += [f"If you know that such a host is off: {'; '.join(steps)}."] if steps else []
     told.append(f"If you know that no other host is master, on {name}: poolwarden-agent gate open.")
     title = f"{pool}: {name} has booted and waits at its boot gate"
-    d.raise_alert(key, "critical", title, "\n".join(told), host=name)
+    d.raise_alert(topic, "critical", title, "\n".join(told), host=name)
 
 
 def _alive(d: Draft, word: Answer) -> tuple[HostId, ...]:
@@ -213,7 +210,7 @@ def _alive(d: Draft, word: Answer) -> tuple[HostId, ...]:
 
 
 def _opened(d: Draft, host: HostId, word: Answer) -> None:
-    _resolve(d, host, f"the boot gate of {d.name(host)} is open")
+    d.resolve_alerts(Matter.GATE, host, f"the boot gate of {d.name(host)} is open")
     pool = d.record.name or d.record.pool
     for other in word.dark:
         name = d.name(other)
@@ -223,14 +220,7 @@ def _opened(d: Draft, host: HostId, word: Answer) -> None:
             f"proven off. If it was made master meanwhile, there are two: keep {name} off the network until it follows "
             f"{d.name(host)}."
         )
-        d.raise_alert(f"gate-dark/{other}", "critical", title, body, host=d.name(host))
-
-
-def _resolve(d: Draft, host: HostId, text: str, but: str = "none") -> None:
-    prefix = f"{d.record.pool}/{_key(host)}/"
-    for key in d.open_alerts:
-        if key.startswith(prefix) and key != f"{d.record.pool}/{but}":
-            d.resolve_alert(key, text)
+        d.raise_alert(AlertTopic(Matter.GATE_DARK, other), "critical", title, body, host=d.name(host))
 
 
 def _tidy(d: Draft) -> None:
@@ -238,15 +228,14 @@ def _tidy(d: Draft) -> None:
     gone = [host for host, gate in d.live.gates.items() if d.now - gate.at >= GONE_MS]
     if gone:
         d.change(gates={host: gate for host, gate in d.live.gates.items() if host not in gone})
-    for key in d.open_alerts:
-        kind, _, rest = key.removeprefix(f"{d.record.pool}/").partition("/")
-        if kind == "gate-dark" and (why := _no_longer_dark(d, rest)):
-            d.resolve_alert(key, why)
-        elif kind.startswith("gate-") and kind != "gate-dark":
-            host = kind.removeprefix("gate-")
+    for topic in d.open_topics:
+        host = topic.host
+        if topic.matter is Matter.GATE_DARK and (why := _no_longer_dark(d, host)):
+            d.resolve_alert(topic, why)
+        elif topic.matter is Matter.GATE:
             waiting = host in d.live.gates or d.now < d.quiet_until + GONE_MS
             if not waiting:
-                d.resolve_alert(key, f"{d.name(host)} does not ask at its boot gate any more")
+                d.resolve_alert(topic, f"{d.name(host)} does not ask at its boot gate any more")
 
 
 def _no_longer_dark(d: Draft, host: HostId) -> str:

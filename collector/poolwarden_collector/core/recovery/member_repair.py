@@ -31,6 +31,7 @@ from poolwarden_collector.core.model.orders import OrderKind, Preconditions, Rep
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question
@@ -159,12 +160,12 @@ def _note_repaired(d: Draft, master: HostId) -> None:
         tried = ", ".join(d.record.after.repairs[host])
         if host not in d.record.after.repaired and d.now - since >= d.policy.suspect_after:
             d.note(Kind.REPAIRED, f"{d.name(host)} is attached to its master again; tried: {tried}", host=host)
-            _resolve(d, host, f"{d.name(host)} is attached to its master again")
+            d.resolve_alerts(Matter.REPAIR, host, f"{d.name(host)} is attached to its master again")
         elif d.now - since >= FORGOTTEN_MS:
             d.note(Kind.REPAIRED, f"{d.name(host)} has been fine for ten minutes", host=host, over=True)
     for host in d.record.hosts:
         if master and d.heard(host) is not None and host not in d.live.troubles and host not in d.record.after.repairs:
-            _resolve(d, host, f"{d.name(host)} is fine again")
+            d.resolve_alerts(Matter.REPAIR, host, f"{d.name(host)} is fine again")
     if fine != d.live.mended:
         d.change(mended=fine)
 
@@ -251,11 +252,9 @@ def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
 
 def _say(d: Draft, host: HostId, why: Reason) -> None:
     """An alert per member and reason; a new reason takes the place of the old one."""
-    key, pool = f"repair-{host}/{why.key}", d.record.name or d.record.pool
-    for old in d.open_alerts:
-        if old.startswith(f"{d.record.pool}/repair-{host}/") and old != f"{d.record.pool}/{key}":
-            d.resolve_alert(old, "the reason has changed")
-    d.raise_alert(key, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
+    topic, pool = AlertTopic(Matter.REPAIR, host, why.key), d.record.name or d.record.pool
+    d.resolve_alerts(Matter.REPAIR, host, "the reason has changed", but=topic)
+    d.raise_alert(topic, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
 
 
 def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
@@ -266,12 +265,6 @@ def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_onc
     what = f"{d.name(host)}: {remedy.why}; {word} would help{cost}{held}"
     vms, needs = tuple(kill.vm for kill in kills), Needs(kill=len(kills))
     questions.ask(d, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
-
-
-def _resolve(d: Draft, host: HostId, text: str) -> None:
-    for key in d.open_alerts:
-        if key.startswith(f"{d.record.pool}/repair-{host}/"):
-            d.resolve_alert(key, text)
 
 
 def _tell_broken(d: Draft) -> None:

@@ -37,6 +37,7 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.recovery import database_sync, restart_in_place
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.followup_record import Designation
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.transaction import Draft
@@ -253,9 +254,9 @@ def _ended(d: Draft, plan: Designation, outcome: str, why: str) -> None:
     d.note(Kind.DESIGNATE_RESULT, text, host=plan.host, order=plan.order, outcome=outcome, why=why)
     d.change(designating=None)
     if outcome == "done":
-        for key in d.open_alerts:
-            if key.startswith(f"{d.record.pool}/designate-"):
-                d.resolve_alert(key, text)
+        for topic in d.open_topics:
+            if topic.matter is Matter.DESIGNATE:
+                d.resolve_alert(topic, text)
     else:
-        key = f"designate-{plan.order or d.fresh_id('designate')}"
-        d.raise_alert(key, "warning", f"{pool}: the role was not handed to {name}", text)
+        topic = AlertTopic(Matter.DESIGNATE, detail=plan.order or d.fresh_id("designate"))
+        d.raise_alert(topic, "warning", f"{pool}: the role was not handed to {name}", text)

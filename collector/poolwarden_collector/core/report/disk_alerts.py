@@ -15,9 +15,9 @@ from collections.abc import Collection
 
 from poolwarden_collector.core.model.host_facts import Disk, DiskLevel, Filling
 from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Draft
 
-PREFIX = "disk-"
 _CROSSED = (DiskLevel.WARNING, DiskLevel.CRITICAL, DiskLevel.FULL)
 _MEANS = {
     "/": "xapi keeps its database there: when it is full, changes are lost at the next restart of xapi",
@@ -27,19 +27,17 @@ _MEANS = {
 
 def watch(d: Draft, hosts: Collection[HostId]) -> None:
     """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
-    wanted = {key: (host, disk, word) for host in hosts for key, disk, word in _crossed(d, host)}
-    lead = f"{d.record.pool}/{PREFIX}"
-    for full in [key for key in d.open_alerts if key.startswith(lead)]:
-        key = full.removeprefix(f"{d.record.pool}/")
-        host, _, rest = key.removeprefix(PREFIX).partition("/")
+    wanted = {topic: (host, disk, word) for host in hosts for topic, disk, word in _crossed(d, host)}
+    for topic in [topic for topic in d.open_topics if topic.matter is Matter.DISK]:
+        host = topic.host
         looked_at = host in hosts or host not in d.record.hosts
-        if looked_at and key not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
-            d.resolve_alert(full, _over(d, host, rest))
-    for key, (host, disk, word) in wanted.items():
-        _raise(d, key, host, disk, word)
+        if looked_at and topic not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
+            d.resolve_alert(topic, _over(d, host, topic.detail))
+    for topic, (host, disk, word) in wanted.items():
+        _raise(d, topic, host, disk, word)
 
 
-def _crossed(d: Draft, host: HostId) -> list[tuple[str, Disk, str]]:
+def _crossed(d: Draft, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
     if not any(disk.read_only or disk.level in _CROSSED for disk in d.live.agents[host].facts.disks):
         return []  # nearly always: this is asked at every step
     agent = d.heard(host)
@@ -49,7 +47,7 @@ def _crossed(d: Draft, host: HostId) -> list[tuple[str, Disk, str]]:
     for disk in agent.facts.disks:
         word = "read-only" if disk.read_only and disk.mount == "/" else disk.level.value
         if word == "read-only" or disk.level in _CROSSED:
-            found.append((f"{PREFIX}{host}/{word}:{disk.mount}", disk, word))
+            found.append((AlertTopic(Matter.DISK, host, f"{word}:{disk.mount}"), disk, word))
     return found
 
 
@@ -63,8 +61,8 @@ def _over(d: Draft, host: HostId, rest: str) -> str:
     return f"{mount} of {d.name(host)} is no longer {word}: {used:.0f} % used"
 
 
-def _raise(d: Draft, key: str, host: HostId, disk: Disk, word: str) -> None:
-    if f"{d.record.pool}/{key}" in d.open_alerts:
+def _raise(d: Draft, topic: AlertTopic, host: HostId, disk: Disk, word: str) -> None:
+    if topic in d.open_topics:
         return
     pool, name = d.record.name or d.record.pool, d.name(host)
     severity = "warning" if word == DiskLevel.WARNING.value else "critical"
@@ -74,7 +72,7 @@ def _raise(d: Draft, key: str, host: HostId, disk: Disk, word: str) -> None:
         [*says(disk), *_MEANS.get(disk.mount, "").splitlines(), *_fills(filling), f"poolwarden disks {pool}"]
     )
     title = f"{pool}: {disk.mount} of {name} is {'mounted read-only' if word == 'read-only' else _state(disk)}"
-    d.raise_alert(key, severity, title, body, host=host, mount=disk.mount, level=word)
+    d.raise_alert(topic, severity, title, body, host=host, mount=disk.mount, level=word)
 
 
 def _state(disk: Disk) -> str:

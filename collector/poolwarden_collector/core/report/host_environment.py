@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.model.host_facts import Around, Certificate, HostFacts
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Draft
 
-PREFIX = "around-"
 SOON_DAYS, VERY_SOON_DAYS = 30, 7
 CLOCK_LIMIT_MS: Ms = 30_000
 CLOCK_CALM_MS: Ms = 20_000
@@ -147,20 +147,19 @@ def _ours(c: Certificate) -> bool:
 
 def watch(d: Draft, hosts: Collection[HostId]) -> None:
     """Alerts on certificates and clocks of these hosts; and the end of those of hosts that have left the pool."""
-    lead = f"{d.record.pool}/{PREFIX}"
-    opened = {key.removeprefix(f"{d.record.pool}/") for key in d.open_alerts if key.startswith(lead)}
-    wanted = {key: (host, line) for host in hosts for key, line in _worth_telling(d, host, opened)}
-    for key in sorted(opened - set(wanted)):
-        host = key.removeprefix(PREFIX).split("/", 1)[0]
+    opened = {topic for topic in d.open_topics if topic.matter is Matter.AROUND}
+    wanted = {topic: (host, line) for host in hosts for topic, line in _worth_telling(d, host, opened)}
+    for topic in sorted(opened - set(wanted), key=lambda topic: topic.text):
+        host = topic.host
         left = host not in d.record.hosts
         if left or (host in hosts and d.heard(host) is not None):
-            d.resolve_alert(f"{d.record.pool}/{key}", f"{d.name(host)}: {key.rsplit('/', 1)[1]} is fine again")
-    for key, (host, line) in wanted.items():
-        if key not in opened:
+            d.resolve_alert(topic, f"{d.name(host)}: {topic.detail.rpartition('/')[2]} is fine again")
+    for topic, (host, line) in wanted.items():
+        if topic not in opened:
             pool, name = d.record.name or d.record.pool, d.name(host)
             body = f"{name}: {line.name} {line.text}\n{_HELP.get(line.name.split(' ')[0], '')}"
             d.raise_alert(
-                key, line.level, f"{pool}: {name}: {line.name} {line.text}", body, host=host, level=line.level
+                topic, line.level, f"{pool}: {name}: {line.name} {line.text}", body, host=host, level=line.level
             )
 
 
@@ -170,7 +169,7 @@ _HELP = {
 }
 
 
-def _worth_telling(d: Draft, host: HostId, opened: set[str]) -> list[tuple[str, Line]]:
+def _worth_telling(d: Draft, host: HostId, opened: set[AlertTopic]) -> list[tuple[AlertTopic, Line]]:
     around = d.live.agents[host].facts.around
     off = abs(around.clock_offset_ms or 0)
     if off < CLOCK_CALM_MS and not any(
@@ -180,9 +179,11 @@ def _worth_telling(d: Draft, host: HostId, opened: set[str]) -> list[tuple[str, 
     if d.heard(host) is None or host not in d.record.hosts:
         return []
     found = [
-        (f"{PREFIX}{host}/{line.level}/{c.name}", line) for c in around.certificates if (line := _certificate(c)).level
+        (AlertTopic(Matter.AROUND, host, f"{line.level}/{c.name}"), line)
+        for c in around.certificates
+        if (line := _certificate(c)).level
     ]
-    clock, key = _clock(around), f"{PREFIX}{host}/warning/clock"
-    if clock is not None and (off >= CLOCK_LIMIT_MS or (key in opened and off >= CLOCK_CALM_MS)):
-        found.append((key, Line(clock.name, clock.text, "warning")))
+    clock, topic = _clock(around), AlertTopic(Matter.AROUND, host, "warning/clock")
+    if clock is not None and (off >= CLOCK_LIMIT_MS or (topic in opened and off >= CLOCK_CALM_MS)):
+        found.append((topic, Line(clock.name, clock.text, "warning")))
     return [item for item in found if "not known" not in item[1].text]

@@ -12,6 +12,7 @@ from poolwarden_collector.core.evidence.signs import signs, suspected
 from poolwarden_collector.core.evidence.verdict import Permit, Settling, Verdict, beneath
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.recovery import restart_in_place
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.state.live import Starts
 from poolwarden_collector.core.state.transaction import Draft
@@ -24,14 +25,14 @@ UNSTEADY_MS: Ms = 300_000
 
 def alert_unsteady(d: Draft, verdict: Verdict) -> None:
     """A pool whose verdict comes and goes, or that stays Suspect: nothing of it lasts long enough to be told."""
-    key, pool = "unsteady", d.record.name or d.record.pool
+    topic, pool = AlertTopic(Matter.UNSTEADY), d.record.name or d.record.pool
     calm = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= STEADY_MS
     told = bool(_alerts_open(d)) or d.failover is not None  # by the alerts of that
     if calm or told or d.quiet:
         if d.live.unsteady_since is not None:
             d.change(unsteady_since=None, unsteady_starts=Starts())
-        if f"{d.record.pool}/{key}" in d.open_alerts and not d.quiet:
-            d.resolve_alert(f"{d.record.pool}/{key}", f"{pool} is steady again, or told by another alert")
+        if topic in d.open_topics and not d.quiet:
+            d.resolve_alert(topic, f"{pool} is steady again, or told by another alert")
     elif verdict is Verdict.SUSPECT and d.live.unsteady_since is None:
         d.change(unsteady_since=d.now)
     elif d.live.unsteady_since is not None and d.now - d.live.unsteady_since >= UNSTEADY_MS:
@@ -42,11 +43,11 @@ def alert_unsteady(d: Draft, verdict: Verdict) -> None:
             f"enough to act on; now it is {verdict.word}: {describe(d, verdict)}.{again} Look at its xapi. "
             f"poolwarden explain {pool}"
         )
-        d.raise_alert(key, "critical", f"{pool}: not steady", body)
+        d.raise_alert(topic, "critical", f"{pool}: not steady", body)
 
 
-def _alerts_open(d: Draft) -> list[str]:
-    return [key for key in d.open_alerts if f"/incident-{d.record.incidents}/" in key]
+def _alerts_open(d: Draft) -> list[AlertTopic]:
+    return [topic for topic in d.open_topics if topic.incident == str(d.record.incidents)]
 
 
 def _settling(d: Draft, verdict: Verdict) -> Ms:
@@ -62,15 +63,12 @@ def _settling(d: Draft, verdict: Verdict) -> Ms:
 def alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
     """An alert per verdict and incident; an incident ends with the pool's next Healthy. None in quiet time."""
     if verdict is Verdict.HEALTHY and d.failover is None:
-        for key in _alerts_open(d):
-            d.resolve_alert(key, f"{d.record.name or d.record.pool} is Healthy")
-    for about, each in d.live.unsettled.items():
-        if (
-            about.startswith("incident/")
-            and about.count("/") == 1
-            and not str(each.facts.get("verdict")).startswith(verdict.word)
-        ):
-            d.resolve_alert(each.key, "the verdict has changed", final=True)
+        for topic in _alerts_open(d):
+            d.resolve_alert(topic, f"{d.record.name or d.record.pool} is Healthy")
+    for each in tuple(d.live.unsettled.values()):
+        topic = of_key(d.record.pool, each.key)
+        if topic.matter is Matter.INCIDENT and topic.verdict != verdict.word:
+            d.resolve_alert(topic, "the verdict has changed", final=True)
     forlorn = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
     if d.quiet or not (forlorn or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
         return
@@ -102,12 +100,12 @@ def _stands_open(d: Draft, failover: Failover) -> str:
 
 def _raise_verdict(d: Draft, word: str, severity: str, sentence: str) -> None:
     incident = d.record.incidents if _alerts_open(d) else d.record.incidents + 1
-    key = f"incident-{incident}/{word}"
-    if f"{d.record.pool}/{key}" in d.open_alerts:
+    topic = AlertTopic(Matter.INCIDENT, detail=word, number=str(incident))
+    if topic in d.open_topics:
         return
     pool = d.record.name or d.record.pool
     doing = []
     if (now := d.record.in_place) is not None:
         doing = [f"the xapi of {d.name(now.host)} is being restarted in place: {restart_in_place.stands_at(d, now)}"]
     body = "\n".join([sentence, *doing, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
-    d.raise_alert(key, severity, f"{pool}: {word}", body, verdict=word, incident=incident)
+    d.raise_alert(topic, severity, f"{pool}: {word}", body, verdict=word, incident=incident)

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from poolwarden_collector.core.evidence.membership import master_view
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Draft
 
 DISABLED_FOR_MS: Ms = 1_800_000
 DIFFERS_FOR_MS: Ms = 120_000
-DISABLED, NEXT_START = "disabled", "next-start"
 
 
 def watch_disabled(d: Draft) -> None:
@@ -32,15 +32,15 @@ def watch_disabled(d: Draft) -> None:
         return
     lying = {item.host for item in seen.hosts if item.live and not item.enabled and item.host in d.record.hosts}
     pool = d.record.name or d.record.pool
-    for host, at in _since(d, DISABLED, lying).items():
+    for host, at in _since(d, Matter.DISABLED, lying).items():
         if d.now - at >= DISABLED_FOR_MS:
             name = d.name(host)
             body = (
                 f"{name} has been disabled for {(d.now - at) / 60_000:.0f} min: no VM can start there, and it would be "
                 f"ranked lower as a successor. If nobody works there: xe host-enable host={name}"
             )
-            d.raise_alert(f"{DISABLED}-{host}", "warning", f"{pool}: {name} is disabled", body, host=host)
-    _over(d, DISABLED, lying, "is enabled, or no host of the pool any more")
+            d.raise_alert(AlertTopic(Matter.DISABLED, host), "warning", f"{pool}: {name} is disabled", body, host=host)
+    _over(d, Matter.DISABLED, lying, "is enabled, or no host of the pool any more")
 
 
 def watch_next_start(d: Draft) -> None:
@@ -48,17 +48,21 @@ def watch_next_start(d: Draft) -> None:
     held = d.failover is not None or d.record.transition is not None or d.record.restarts
     said = {host: why for host in d.record.hosts if (why := _next_start(d, host))} if not held else {}
     pool = d.record.name or d.record.pool
-    for host, at in _since(d, NEXT_START, set(said)).items():
+    for host, at in _since(d, Matter.NEXT_START, set(said)).items():
         if d.now - at >= DIFFERS_FOR_MS:
             name, master = d.name(host), d.record.address_of(d.record.master)
             word = "master" if host == d.record.master else f"slave:{master}"
             body = f"{said[host]}. If that was not meant: put {word} into /etc/xensource/pool.conf on {name} by hand."
             d.raise_alert(
-                f"{NEXT_START}-{host}", "critical", f"{pool}: pool.conf of {name} is another", body, host=host
+                AlertTopic(Matter.NEXT_START, host),
+                "critical",
+                f"{pool}: pool.conf of {name} is another",
+                body,
+                host=host,
             )
     if not held:
         gone = {host for host in d.record.hosts if d.heard(host) is None}
-        _over(d, NEXT_START, set(said) | gone, "what its pool.conf says is what its xapi is")
+        _over(d, Matter.NEXT_START, set(said) | gone, "what its pool.conf says is what its xapi is")
 
 
 def _next_start(d: Draft, host: HostId) -> str:
@@ -83,9 +87,9 @@ def _next_start(d: Draft, host: HostId) -> str:
     return ""
 
 
-def _since(d: Draft, what: str, hosts: set[HostId]) -> dict[HostId, Ms]:
+def _since(d: Draft, matter: Matter, hosts: set[HostId]) -> dict[HostId, Ms]:
     """Since when each of these hosts has been so, and nobody else."""
-    before = d.live.lingering
+    before, what = d.live.lingering, matter.word
     mine = {host: before.get((what, host), d.now) for host in hosts}
     others = {key: at for key, at in before.items() if key[0] != what}
     after = {**others, **{(what, host): at for host, at in mine.items()}}
@@ -94,9 +98,7 @@ def _since(d: Draft, what: str, hosts: set[HostId]) -> dict[HostId, Ms]:
     return mine
 
 
-def _over(d: Draft, what: str, still: set[HostId], text: str) -> None:
-    prefix = f"{d.record.pool}/{what}-"
-    for key in d.open_alerts:
-        host = key.removeprefix(prefix)
-        if key.startswith(prefix) and host not in still:
-            d.resolve_alert(key, f"{d.name(host)}: {text}")
+def _over(d: Draft, matter: Matter, still: set[HostId], text: str) -> None:
+    for topic in d.open_topics:
+        if topic.matter is matter and topic.host not in still:
+            d.resolve_alert(topic, f"{d.name(topic.host)}: {text}")

@@ -12,63 +12,65 @@ Rules
 * The minute survives the collector: the record keeps the topics that were told last, and a new run counts their minute
   from its own start, never shorter. What had not lasted yet is in no journal: its cause stands or not, and whoever
   raises it does so again in every pass in which it stands.
-* Modules ask ``Draft.open_alerts`` what they have raised, and never the record: an alert that settles counts there, and
+* Modules ask ``Draft.open_topics`` what they have raised, and never the record: an alert that settles counts there, and
   one that is about to be over does not.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.values import Ms
+from poolwarden_collector.core.state.alert_topic import QUARANTINED, AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.live import Unsettled
-from poolwarden_collector.core.state.pool_record import topic_of
 
 if TYPE_CHECKING:
     from poolwarden_collector.core.state.transaction import Draft
 
 MINUTE_MS: Ms = 60_000
-# How long a state lasts before it is told, by how its topic begins; the first that fits counts, and none is at once.
-_SETTLING: tuple[tuple[re.Pattern[str], Ms], ...] = tuple(
-    (re.compile(pattern), ms)
-    for pattern, ms in (
-        (r".*/question$", 0),
-        # Standstills that another answer or reading ends by itself within seconds; the others have waited already.
-        (r"BLOCKED_(LAST_LOOK|NO_WITNESS|NOT_EVERYBODY|KILL_FORECAST)", 10_000),
-        (r"BLOCKED_(NO_CLAIM|NO_CANDIDATE|PROMOTE_REFUSED|PROOF_NOT_RENEWED)", 10_000),
-        (r"BLOCKED_NOT_ASKED", 30_000),  # a xapi starts in less
-        (r"incident/refused/", 20_000),  # nothing is begun: a device has two attempts of 8 s until it is unknown
-        (r"repoint-", 15_000),  # an answer about the VMs at stake is fresh for 10 s
-        (r"repair-", 15_000),
-        (r"fence-.*-quarantined$", 0),
-        (r"fence-", 30_000),  # a device's state is judged every 30 s
-        (r"release-", 10_000),
-    )
-)
+# How long a state lasts before it is told, ms; at once where nothing is said.
+_SETTLING: dict[Matter, Ms] = {
+    Matter.REFUSAL: 20_000,  # nothing is begun: a device has two attempts of 8 s until it is unknown
+    Matter.REPOINT: 15_000,  # an answer about the VMs at stake is fresh for 10 s
+    Matter.REPAIR: 15_000,
+    Matter.FENCE: 30_000,  # a device's state is judged every 30 s
+    Matter.RELEASE: 10_000,
+}
+# Standstills that another answer or reading ends by itself within seconds; the others have waited already.
+_BLOCKER_SETTLING: dict[Blocker, Ms] = {
+    Blocker.LAST_LOOK: 10_000,
+    Blocker.NO_WITNESS: 10_000,
+    Blocker.NOT_EVERYBODY: 10_000,
+    Blocker.KILL_FORECAST: 10_000,
+    Blocker.NO_CLAIM: 10_000,
+    Blocker.NO_CANDIDATE: 10_000,
+    Blocker.PROMOTE_REFUSED: 10_000,
+    Blocker.PROOF_NOT_RENEWED: 10_000,
+    Blocker.NOT_ASKED: 30_000,  # a xapi starts in less
+}
 
 
-def settling(topic: str) -> Ms:
+def settling(topic: AlertTopic) -> Ms:
     """How long what this topic says must have lasted before it is told, and be gone before it is over, ms."""
-    return next((ms for pattern, ms in _SETTLING if pattern.match(topic)), 0)
+    if topic.matter is Matter.FENCE and topic.detail == QUARANTINED:
+        return 0
+    if (blocker := topic.blocker) is not None:
+        return _BLOCKER_SETTLING.get(blocker, 0)
+    return _SETTLING.get(topic.matter, 0)
 
 
-def topic(d: Draft, full_key: str) -> str:
-    """What an alert is about, whatever the number of the failover, incident or question."""
-    return topic_of(full_key.removeprefix(f"{d.record.pool}/"))
-
-
-def open_alerts(d: Draft) -> tuple[str, ...]:
-    """The keys of what stands: alerts that are open and not about to be over, and what settles."""
+def open_topics(d: Draft) -> tuple[AlertTopic, ...]:
+    """What stands: alerts that are open and not about to be over, and what settles."""
     live, opened = d.live, d.record.open_alerts
     if live.closing:
         opened = tuple(key for key in opened if key not in live.closing)
     if live.unsettled:
         opened = (*opened, *(each.key for each in live.unsettled.values() if each.gone_at is None))
-    return opened
+    return tuple(of_key(d.record.pool, key) for key in opened)
 
 
 def wake(d: Draft) -> None:
@@ -77,13 +79,13 @@ def wake(d: Draft) -> None:
         d.change(alerted=dict.fromkeys(d.record.told, d.site.started_at))
 
 
-def stands(d: Draft, full_key: str, severity: str, title: str, body: str, facts: dict[str, Any]) -> None:
+def stands(d: Draft, topic: AlertTopic, severity: str, title: str, body: str, facts: dict[str, Any]) -> None:
     """This is so now: told once it has lasted, unless it was told already."""
+    full_key, about = topic.key(d.record.pool), topic.about
     if full_key in d.live.closing:
         d.change(closing={key: over for key, over in d.live.closing.items() if key != full_key})
     if full_key in d.record.open_alerts:
         return
-    about = topic(d, full_key)
     known = d.live.unsettled.get(about)
     since = known.since if known is not None else d.now
     news = Unsettled(full_key, severity, title, body, facts, since)
@@ -93,18 +95,17 @@ def stands(d: Draft, full_key: str, severity: str, title: str, body: str, facts:
         d.change(unsettled={**d.live.unsettled, about: news})
 
 
-def ends(d: Draft, full_key: str, text: str, final: bool = False) -> None:
+def ends(d: Draft, topic: AlertTopic, text: str, final: bool = False) -> None:
     """This is so no more: forgotten if it was never told, and over once it has been gone for its settling time."""
-    about = topic(d, full_key)
+    full_key, about, lasts = topic.key(d.record.pool), topic.about, settling(topic)
     known = d.live.unsettled.get(about)
     if known is not None and known.key == full_key:
-        if final or not settling(about):
+        if final or not lasts:
             _forget(d, about)
         elif known.gone_at is None:
             d.change(unsettled={**d.live.unsettled, about: replace(known, gone_at=d.now)})
     if full_key not in d.record.open_alerts:
         return
-    lasts = settling(about)
     told = d.live.alerted.get(about, d.now - lasts)
     due = min(told + lasts, d.now + lasts) if final else d.now + lasts
     before = d.live.closing.get(full_key)
@@ -120,7 +121,7 @@ def settle(d: Draft) -> None:
     """At the end of a pass: tell what has lasted, and end what has been gone for as long."""
     for about, each in tuple(d.live.unsettled.items()):
         if each.gone_at is not None:
-            if d.now - each.gone_at >= settling(about):
+            if d.now - each.gone_at >= settling(of_key(d.record.pool, each.key)):
                 _forget(d, about)
         elif _due(d, about, each):
             _raise(d, about, each)
@@ -131,12 +132,13 @@ def settle(d: Draft) -> None:
 
 def _due(d: Draft, about: str, each: Unsettled) -> bool:
     told = d.live.alerted.get(about)
-    return d.now - each.since >= settling(about) and (told is None or d.now - told >= MINUTE_MS)
+    lasted = d.now - each.since >= settling(of_key(d.record.pool, each.key))
+    return lasted and (told is None or d.now - told >= MINUTE_MS)
 
 
 def _raise(d: Draft, about: str, each: Unsettled) -> None:
     _forget(d, about)
-    kept = {topic: at for topic, at in d.live.alerted.items() if d.now - at < MINUTE_MS}
+    kept = {told: at for told, at in d.live.alerted.items() if d.now - at < MINUTE_MS}
     d.change(alerted={**kept, about: d.now})
     d.note(
         Kind.ALERT,
@@ -160,4 +162,4 @@ def _over(d: Draft, key: str, text: str) -> None:
 
 def _forget(d: Draft, about: str) -> None:
     if about in d.live.unsettled:
-        d.change(unsettled={topic: each for topic, each in d.live.unsettled.items() if topic != about})
+        d.change(unsettled={other: each for other, each in d.live.unsettled.items() if other != about})

@@ -8,7 +8,6 @@ one field for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +19,7 @@ from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, PoolId, ProcessId
 from poolwarden_collector.core.state import device_record, followup_record, restart_record
 from poolwarden_collector.core.state import question_record as asked
+from poolwarden_collector.core.state.alert_topic import of_key
 from poolwarden_collector.core.state.device_record import Devices
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, RecordedProof, Step
 from poolwarden_collector.core.state.followup_record import Aftermath
@@ -379,7 +379,7 @@ def _restored(record: PoolRecord, entry: Entry) -> PoolRecord:
 def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     key = entry.data["key"]
     incident = max(record.incidents, entry.data.get("facts", {}).get("incident", 0))
-    topic = topic_of(key.removeprefix(f"{record.pool}/"))
+    topic = of_key(record.pool, key).about
     told = (*(other for other in record.told if other != topic), topic)[-TOLD_KEPT:]
     titles = {**record.titles, key: entry.data.get("title", "")}
     opened = record.open_alerts if key in record.open_alerts else (*record.open_alerts, key)
@@ -395,14 +395,6 @@ def _alert_resolved(record: PoolRecord, entry: Entry) -> PoolRecord:
     gone = entry.data["key"]
     opened = tuple(key for key in record.open_alerts if key != gone)
     return replace(record, open_alerts=opened, titles={k: title for k, title in record.titles.items() if k != gone})
-
-
-_NUMBERED = re.compile(r"^[^/]*/(?=BLOCKED_)|(?<=^incident)-\d+(?=/)|(?<=/question)-\d+$")
-
-
-def topic_of(key: str) -> str:
-    """What an alert's key (without its pool) is about, whatever the number of the failover, incident or question."""
-    return _NUMBERED.sub("", key)
 
 
 _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {

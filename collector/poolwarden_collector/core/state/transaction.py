@@ -17,6 +17,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state import alert_book, failover_transitions
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Sent, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, apply
@@ -154,18 +155,24 @@ class Draft:
             self.change(marks={**self.live.marks, phase: self.now if at is None else at})
 
     @property
-    def open_alerts(self) -> tuple[str, ...]:
-        """The keys of all alerts whose matter stands, told or not yet."""
-        return alert_book.open_alerts(self)
+    def open_topics(self) -> tuple[AlertTopic, ...]:
+        """What all alerts are about whose matter stands, told or not yet."""
+        return alert_book.open_topics(self)
 
-    def raise_alert(self, key: str, severity: str, title: str, body: str, **data: Any) -> None:
+    def raise_alert(self, topic: AlertTopic, severity: str, title: str, body: str, **data: Any) -> None:
         """This is so now, and worth an alert: told when it has lasted (alert_book.py). To be called in every pass."""
         facts: dict[str, Any] = {"pool": self.record.name or self.record.pool, **data}
-        alert_book.stands(self, f"{self.record.pool}/{key}", severity, title, body, facts)
+        alert_book.stands(self, topic, severity, title, body, facts)
 
-    def resolve_alert(self, full_key: str, text: str, final: bool = False) -> None:
+    def resolve_alert(self, topic: AlertTopic, text: str, final: bool = False) -> None:
         """The matter of an alert is over; ``final``: it cannot come back."""
-        alert_book.ends(self, full_key, text, final)
+        alert_book.ends(self, topic, text, final)
+
+    def resolve_alerts(self, matter: Matter, host: HostId, text: str, but: AlertTopic | None = None) -> None:
+        """All alerts of this matter and host are over, but this one: a new reason takes the place of the old one."""
+        for topic in self.open_topics:
+            if topic.matter is matter and topic.host == host and topic != but:
+                self.resolve_alert(topic, text)
 
     def name(self, host: HostId) -> str:
         return self.record.name_of(host)

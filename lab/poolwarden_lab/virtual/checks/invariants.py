@@ -39,10 +39,10 @@ from typing import TYPE_CHECKING, NoReturn
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.report.latent_faults import NEXT_START
 from poolwarden_collector.core.state.alert_book import MINUTE_MS, settling
+from poolwarden_collector.core.state.alert_topic import Matter, of_key
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.pool_record import OwedWork, topic_of
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_lab.statedb import parse_local
 from poolwarden_lab.virtual.checks.journal_rules import NEW_THINGS, Opinion
 from poolwarden_lab.virtual.checks.kills import Kills
@@ -250,14 +250,15 @@ class Invariants:
 
     def _alerts(self, node: str, commit: Commit) -> None:
         for alert in commit.alerts:
-            about = topic_of(alert.key.removeprefix(f"{self.world.uuid}/"))
+            topic = of_key(self.world.uuid, alert.key)
+            about = topic.about
             before = self._told.get((node, about))
             age = self.world.now - before if before is not None else None
             if isinstance(alert, effects.AlertRaised):
                 if age is not None and age < MINUTE_MS:
                     self._fail("I18", f"the alert {about} was told {age} ms ago, and is told again: {alert.title}")
                 self._told[node, about] = self.world.now
-            elif age is not None and age < settling(about):
+            elif age is not None and age < settling(topic):
                 self._fail("I18", f"the alert {about} was told {age} ms ago, and is over: {alert.text}")
 
     def on_effect(self, shell: SimShell, effect: effects.Effect) -> None:
@@ -346,7 +347,8 @@ class Invariants:
         if self.world.verdict != "Healthy" or not self._long_since() or len(masters) != 1:
             return
         record, address = self.world.record, self.world.pool.hosts[masters[0]].address
-        told = [key.rpartition(f"/{NEXT_START}-")[2] for key in record.open_alerts]
+        topics = [of_key(record.pool, key) for key in record.open_alerts]
+        told = [topic.host for topic in topics if topic.matter is Matter.NEXT_START]
         owed = {item.host for item in record.owed} | set(told)
         for name, host in self.world.pool.hosts.items():
             reachable = host.power and not host.frozen and self.world.agents[name].stream is not None
