@@ -29,12 +29,13 @@ from poolwarden_collector.core.evidence import (
 )
 from poolwarden_collector.core.evidence.signs import answered, answered_by, foreign, own_certificate_fits, suspected
 from poolwarden_collector.core.failover import unheard_check
-from poolwarden_collector.core.failover.claims import claim_prefix
+from poolwarden_collector.core.failover.claims import claim_base
 from poolwarden_collector.core.failover.last_look import roles_told
 from poolwarden_collector.core.failover.power_off import landed
 from poolwarden_collector.core.failover.toolstack_fence import transferred
 from poolwarden_collector.core.followups import power_switch
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import SendChallenge
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
@@ -294,7 +295,7 @@ def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None
     """An answer to a claim counts only in its own round: an old look and old placements prove nothing now."""
     if claim.last_look is not None and not foreign(d, host, claim.last_look):
         _probe_life(d, claim.last_look, f"{d.name(host)}'s last look")
-    if not order_id.startswith(claim_prefix(d)):
+    if not order_ids.is_attempt(order_id, f"{claim_base(d)}.{host}"):
         return
     if claim.last_look is not None and answered_by(d, host, claim.last_look) and not claim.veto:
         claim = replace(claim, veto="the old master's xapi answers it")

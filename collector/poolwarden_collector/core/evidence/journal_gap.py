@@ -23,8 +23,7 @@ Rules
 
 from __future__ import annotations
 
-import re
-
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import RaiseEpoch, StandDown
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import name
@@ -37,7 +36,6 @@ from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Draft
 
 ID_LEAP = 1 << 24  # as far as a host may be ahead of the pool's term (shell/wire_bounds.py)
-_FAILOVER_ORDER = re.compile(r"[^/]{1,16}-\d{1,9}\.(\d{1,18})/(?:\d{1,20}/)?(\w+)")
 
 
 def compare(d: Draft, hello: Hello) -> None:
@@ -116,14 +114,14 @@ def _stand_down(d: Draft, host: HostId, epoch: int) -> None:
 
 def _unknown(d: Draft, result: OrderOutcome) -> int:
     """The term of the failover that this result is of, if this journal does not know that it went so far; else 0."""
-    found = _FAILOVER_ORDER.match(result.order_id)
-    if found is None or found[2] not in ("promote", "repoint") or result.outcome is Outcome.REFUSED:
+    found = order_ids.failover_order(result.order_id)
+    if found is None or found.what not in ("promote", "repoint") or result.outcome is Outcome.REFUSED:
         return 0
-    term, known = int(found[1]), d.record.failover
+    term, known = found.term, d.record.failover
     # safety: a term that no host could have stored is nobody's past, whatever an order's name says.
     if term <= d.record.restored[1] or term > d.record.term + ID_LEAP:
         return 0
-    if known is not None and result.order_id.startswith(f"{known.id}/"):
+    if known is not None and order_ids.parse(result.order_id).is_of(known.id):
         return term if known.step in REVERSIBLE else 0
     return term if known is None or term > known.term else 0
 
@@ -218,11 +216,11 @@ def succeeded(d: Draft, host: HostId, before: HostId) -> None:
     if agent is None or not before or before not in d.record.hosts or _owed(d, before):
         return
     for result in agent.hello.last_results:
-        found = _FAILOVER_ORDER.match(result.order_id)
-        if found is None or found[2] != "promote" or result.outcome is not Outcome.DONE:
+        found = order_ids.failover_order(result.order_id)
+        if found is None or found.what != "promote" or result.outcome is not Outcome.DONE:
             continue
         # Only a promotion from within the gap: an older one is in this journal, with all that came after it.
-        if d.record.restored[0] < int(found[1]) <= d.record.restored[1]:
+        if d.record.restored[0] < found.term <= d.record.restored[1]:
             _owe(d, before, f"{d.name(host)} was promoted by {result.order_id} in a past that this journal has lost")
             return
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.decision.standstill import block
 from poolwarden_collector.core.failover.ending import abort
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.orders import Claim, Target
@@ -77,8 +78,8 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
         d.change(claims=claims, asked_again={**d.live.asked_again, host: d.now})
     elif claim is not None and (claim.placements is None or claim.placements.readable):
         return
-    prefix = f"{claim_prefix(d)}{host}."
-    mine = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(prefix)]
+    base = f"{claim_base(d)}.{host}"
+    mine = [sent for order_id, sent in d.live.sent.items() if order_ids.is_attempt(order_id, base)]
     last = max(mine, key=lambda sent: sent.at, default=None)
     if claim is not None and last is not None and d.now - last.at < READ_AGAIN_MS:
         return  # a file that cannot be used may be mended by hand; what was claimed stands meanwhile
@@ -89,17 +90,19 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
     wait = RESEND_AFTER_MS if last is not None and last.result is not None else d.policy.claim_wait
     if last is None or last.stream != agent.stream or d.now - last.at >= wait:
         target = Target(failover.old_master, d.record.address_of(failover.old_master))
-        d.send(f"{prefix}{d.serial()}", host, Claim(target), ORDER_VALID_MS, term=failover.term)
+        d.send(order_ids.OrderId(base, d.serial()).text, host, Claim(target), ORDER_VALID_MS, term=failover.term)
 
 
 def _claim_refusal(d: Draft, host: HostId) -> str:
-    prefix = f"{claim_prefix(d)}{host}."
-    answers = [s.result for order_id, s in d.live.sent.items() if order_id.startswith(prefix) and s.result is not None]
+    base = f"{claim_base(d)}.{host}"
+    answers = [
+        s.result for order_id, s in d.live.sent.items() if s.result is not None and order_ids.is_attempt(order_id, base)
+    ]
     said = (answers[-1].text or answers[-1].reason) if answers else "no answer"
     return f"{d.name(host)}: {said}"
 
 
-def claim_prefix(d: Draft) -> str:
-    """How the ids of the present round's claims begin."""
+def claim_base(d: Draft) -> str:
+    """How the ids of the present round's claims begin; a host follows, and a number."""
     failover = d.failover
-    return f"{failover.id}/claim/{d.site.epoch}.{d.live.claim_round}." if failover is not None else "none"
+    return f"{failover.id}/claim/{d.site.epoch}.{d.live.claim_round}" if failover is not None else "none"

@@ -33,6 +33,7 @@ from poolwarden_collector.core.failover.last_look import (
     why_unwitnessed,
     witnessed_now,
 )
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import PowerOff, Recall, Unable
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -168,7 +169,7 @@ def pending(d: Draft, failover: Failover) -> bool:
     if failover.fence_pending is None:
         return False
     name, run = failover.fence_pending
-    ours = f"/off/{d.site.epoch}." in run and d.live.fence_since
+    ours = order_ids.parse(run).made_for("off", d.site.epoch) and d.live.fence_since
     since = d.live.fence_since if ours else d.site.started_at
     if d.now - since < landed_after(named(d, failover.old_master, name)):
         return True

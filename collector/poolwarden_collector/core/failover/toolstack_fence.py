@@ -26,6 +26,7 @@ from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe
 from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.failover.last_look import begin_look, witnessed_now
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.entries import Kind
@@ -173,7 +174,7 @@ def _handed_over(d: Draft, failover: Failover) -> bool:
     """The candidate has whatever the old master could give; True when that is over, with or without a database."""
     if _over(failover, failover.candidate):
         return True
-    mine = f"/{d.site.epoch}." in failover.transfer
+    mine = order_ids.parse(failover.transfer).made_by(d.site.epoch)
     if failover.transfer and mine and failover.handed_over is None:
         began = d.live.marks.get("handover", d.now)
         if d.now - began < d.policy.toolstack_budget:

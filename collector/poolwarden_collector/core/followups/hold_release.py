@@ -30,6 +30,7 @@ from poolwarden_collector.core.decision.repoint_check import may_be_pointed
 from poolwarden_collector.core.evidence.signs import serving, set_as_master
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups.owed_work import owed_id, withheld
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import Claim, PlaceDatabase, Target, ToolstackRelease
@@ -214,8 +215,8 @@ def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reas
 def _failed(d: Draft, item: Owed, agent: AgentState) -> Reason | None:
     """The agent was told and did not do it: what it says; once is not enough where another attempt may help."""
     what = "remove" if _littered(d, item.host, agent) else "release"
-    base = f"{owed_id(item, what, agent)}."
-    told = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(base)]
+    base = owed_id(item, what, agent)
+    told = [sent for order_id, sent in d.live.sent.items() if order_ids.is_attempt(order_id, base)]
     if not told:
         return None
     result = max(told, key=lambda sent: sent.at).result
@@ -237,7 +238,7 @@ def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
     done = any(
         sent.result is not None and sent.result.outcome is Outcome.DONE
         for order_id, sent in d.live.sent.items()
-        if order_id.startswith(f"{base}.")
+        if order_ids.is_attempt(order_id, base)
     )
     if withheld(d, item.host):
         return  # safety: what is there now may be the open failover's own, placed for its promotion

@@ -19,6 +19,7 @@ from poolwarden_collector.core.decision.repoint_check import may_be_pointed
 from poolwarden_collector.core.evidence.membership import follows
 from poolwarden_collector.core.evidence.signs import member_state, serving, settled
 from poolwarden_collector.core.evidence.verdict import Member
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.order_results import Outcome
@@ -148,7 +149,7 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
         return
     text = f"repointing {d.name(item.host)} to {d.name(master)} at {address} (owed)"
     pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
-    if d.sent(f"{base}.{RESTART_FROM_ATTEMPT}") is not None:
+    if d.sent(order_ids.OrderId(base, RESTART_FROM_ATTEMPT).text) is not None:
         _owed_restart(d, item, agent, "repointing it has not helped")
 
 
@@ -157,7 +158,9 @@ def _owed_restart(d: Draft, item: Owed, agent: AgentState, why: str) -> None:
     if agent.facts.role.pool_conf is not Role.MEMBER:
         return
     base = owed_id(item, "restart", agent)
-    done = [sent for order_id, sent in d.live.sent.items() if order_id.startswith(f"{base}.") and _carried_out(sent)]
+    done = [
+        sent for order_id, sent in d.live.sent.items() if order_ids.is_attempt(order_id, base) and _carried_out(sent)
+    ]
     if len(done) < d.policy.xapi_restarts:
         text = f"restarting the xapi of {d.name(item.host)}: {why}"
         pursue(d, base, agent, RestartXapi(), Kind.RESTART_INTENT, text)

@@ -25,6 +25,7 @@ from poolwarden_collector.core.devices.power_view import forget, is_bound, level
 from poolwarden_collector.core.evidence.signs import silence_of
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover.power_off import LIVE_REPORT_MS
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import PowerOff, PowerOn, Unable
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
@@ -193,7 +194,7 @@ def _unresolved(d: Draft, host: HostId) -> bool:
     if failover is None or failover.old_master != host or failover.fence_pending is None:
         return False
     name, run = failover.fence_pending
-    ours = f"/off/{d.site.epoch}." in run and d.live.fence_since
+    ours = order_ids.parse(run).made_for("off", d.site.epoch) and d.live.fence_since
     since = d.live.fence_since if ours else d.site.started_at
     return d.now - since < landed_after(named(d, host, name)) + d.policy.reading_fresh
 

@@ -55,6 +55,7 @@ from poolwarden_collector.core.decision.restart_files import (
 )
 from poolwarden_collector.core.evidence.verdict import Permit, Verdict
 from poolwarden_collector.core.failover.ending import give_up
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.order_results import Outcome
@@ -151,7 +152,7 @@ def go_on(d: Draft, verdict: Verdict) -> None:
 
 def _go_on(d: Draft, now: InPlace, agent: AgentState) -> None:
     """xapi is stopped, and what is known of the host is from after that."""
-    mine = f"/{d.site.epoch}." in now.transfer
+    mine = order_ids.parse(now.transfer).made_by(d.site.epoch)
     if now.start is not None:
         _start(d, now, agent)
     elif now.arrived:
@@ -386,7 +387,7 @@ def _has_room(d: Draft, agent: AgentState) -> bool:
 def _remove(d: Draft, now: InPlace, agent: AgentState) -> None:
     """Remove what may lie there, whole or half: its own file is read and started with only after that."""
     name, base = d.name(now.host), f"{now.base}/remove/{now.transfer}"
-    sent = [s for order, s in d.live.sent.items() if order.startswith(f"{base}.") and s.result is not None]
+    sent = [s for order, s in d.live.sent.items() if order_ids.is_attempt(order, base) and s.result is not None]
     done = [s for s in sent if s.result is not None and s.result.outcome is Outcome.DONE]
     if done:
         d.note(Kind.IN_PLACE_REMOVED, f"no database of another host lies on {name} any more", host=now.host)
@@ -535,9 +536,9 @@ def _started(d: Draft, now: InPlace, agent: AgentState) -> bool:
     Nothing is ordered by that: a pause does not hold it.
     """
     assert now.start is not None
-    base, name = f"{_start_base(now)}.", d.name(now.host)
-    sent = [s for order, s in d.live.sent.items() if order.startswith(base)]
-    kept = [r for r in agent.hello.last_results if r.order_id.startswith(base)]
+    base, name = _start_base(now), d.name(now.host)
+    sent = [s for order, s in d.live.sent.items() if order_ids.is_attempt(order, base)]
+    kept = [r for r in agent.hello.last_results if order_ids.is_attempt(r.order_id, base)]
     results = [*(s.result for s in sent if s.result is not None), *kept]
     ours = any(r.outcome is not Outcome.REFUSED for r in results)
     if not results and not agent.facts.xapi.process:

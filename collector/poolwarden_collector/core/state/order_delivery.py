@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.model.orders import OrderKind, Preconditions, RestartXapi, SetTombstone
@@ -29,16 +30,16 @@ def pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kind
     The caller has seen by facts that the effect is not there. Each id is journaled before it is first sent.
     """
     number = 1
-    while (sent := d.sent(f"{base}.{number}")) is not None and _spent(d, sent):
+    while (sent := d.sent(order_ids.OrderId(base, number).text)) is not None and _spent(d, sent):
         number += 1
-    order_id, host = f"{base}.{number}", agent.hello.host
+    order_id, host = order_ids.OrderId(base, number).text, agent.hello.host
     if not due(d, order_id, agent):
         return
     failover = d.failover
     known = failover is not None and failover.repointing.get(host) == order_id
     if d.sent(order_id) is None and not known:
         again = f" (attempt {number})" if number > 1 else ""
-        of = failover.id if failover is not None and base.startswith(f"{failover.id}/") else ""
+        of = failover.id if failover is not None and order_ids.parse(base).is_of(failover.id) else ""
         facts = {"host": host, "order": order_id, **data}
         d.write(Entry(intent, text + again, facts, of, d.record.term))
     member = (Role.MEMBER,) if isinstance(kind, RestartXapi) else ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect, SendOrder
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Order, OrderKind, Preconditions
@@ -103,7 +104,7 @@ class Draft:
 
     def fresh_id(self, what: str) -> str:
         """An id unique over all runs: epochs never repeat, serials never repeat within one."""
-        return f"{self.record.pool[:8]}/{what}/{self.site.epoch}.{self.serial()}"
+        return order_ids.fresh(self.record.pool, what, self.site.epoch, self.serial()).text
 
     def agent(self, host: HostId) -> AgentState | None:
         return self.live.agents.get(host)
