@@ -50,6 +50,7 @@ class Answer(NamedTuple):
     ground: str = ""
     waits: tuple[HostId, ...] = ()
     dark: tuple[HostId, ...] = ()
+    spoken: bool = False  # by what those hosts said, not by their silence
 
 
 def answer(d: Draft) -> None:
@@ -161,7 +162,9 @@ def _nobody_unheard(d: Draft, host: HostId) -> Answer:
     found = unheard_at_boot.judge(d, host, gate.since)
     if not found.may_open:
         # safety: a silent host may have been made master by hand, by another collector, or in a past that is lost here.
-        return Answer(SHUT if found.acts else WAIT, found.why, ground=found.ground, waits=found.waits)
+        return Answer(
+            SHUT if found.acts else WAIT, found.why, ground=found.ground, waits=found.waits, spoken=found.spoken
+        )
     reason = "nobody else serves or is set to serve"
     if found.dark:
         reason += (
@@ -206,7 +209,7 @@ def _alert(d: Draft, host: HostId, word: Answer) -> None:
 
 def _alive(d: Draft, word: Answer) -> tuple[HostId, ...]:
     """Hosts that said something themselves: nobody confirms that these are off."""
-    return () if word.ground.startswith("unheard/") else word.waits
+    return word.waits if word.spoken else ()
 
 
 def _opened(d: Draft, host: HostId, word: Answer) -> None:

@@ -46,7 +46,8 @@ NAMED = 4
 class Judged:
     """What the silent hosts come to: ``ground`` is the same as long as the reason is, whatever the words.
 
-    ``against``: a host that speaks against the booting one; ``waits``: those that are waited for, ``dark`` of them.
+    ``against``: a host that speaks against the booting one; ``waits``: those that are waited for, ``dark`` of them;
+    ``spoken``: by what those said themselves, or others of them, so that nobody confirms that they are off.
     """
 
     ground: str = ""
@@ -54,6 +55,7 @@ class Judged:
     acts: bool = False
     waits: tuple[HostId, ...] = ()
     dark: tuple[HostId, ...] = ()
+    spoken: bool = False
 
     @property
     def may_open(self) -> bool:
@@ -187,11 +189,13 @@ def _against(d: Draft, booting: HostId, host: HostId, said: dict[HostId, Told]) 
     for asker, told in sorted(said.items()):
         by = f"{d.name(asker)} has asked its xapi"
         if told.said is Said.ACTS:
-            return Judged(f"acts/{host}", f"{name} acts as master: {by}", acts=True, waits=(host,))
+            return Judged(f"acts/{host}", f"{name} acts as master: {by}", acts=True, waits=(host,), spoken=True)
         # safety: only the booting host's own address will do; whoever follows a dead name may have served it till now.
         if told.said is Said.FOLLOWS and (not address or told.follows != address):
             there = "answers" if told.followed_answers else "does not answer"
-            return Judged(f"follows/{host}", f"{name} follows {told.follows}, which {there}: {by}", waits=(host,))
+            return Judged(
+                f"follows/{host}", f"{name} follows {told.follows}, which {there}: {by}", waits=(host,), spoken=True
+            )
     return None
 
 

@@ -32,7 +32,7 @@ def watch(d: Draft, hosts: Collection[HostId]) -> None:
         host = topic.host
         looked_at = host in hosts or host not in d.record.hosts
         if looked_at and topic not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
-            d.resolve_alert(topic, _over(d, host, topic.detail))
+            d.resolve_alert(topic, _over(d, topic))
     for topic, (host, disk, word) in wanted.items():
         _raise(d, topic, host, disk, word)
 
@@ -51,8 +51,8 @@ def _crossed(d: Draft, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
     return found
 
 
-def _over(d: Draft, host: HostId, rest: str) -> str:
-    word, _, mount = rest.partition(":")
+def _over(d: Draft, topic: AlertTopic) -> str:
+    host, (word, mount) = topic.host, topic.detail_by(":")
     agent = d.heard(host)
     disk = next((disk for disk in agent.facts.disks if disk.mount == mount), None) if agent is not None else None
     if disk is None:

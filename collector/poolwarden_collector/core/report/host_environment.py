@@ -153,7 +153,7 @@ def watch(d: Draft, hosts: Collection[HostId]) -> None:
         host = topic.host
         left = host not in d.record.hosts
         if left or (host in hosts and d.heard(host) is not None):
-            d.resolve_alert(topic, f"{d.name(host)}: {topic.detail.rpartition('/')[2]} is fine again")
+            d.resolve_alert(topic, f"{d.name(host)}: {topic.detail_by('/')[1]} is fine again")
     for topic, (host, line) in wanted.items():
         if topic not in opened:
             pool, name = d.record.name or d.record.pool, d.name(host)

@@ -142,6 +142,11 @@ class AlertTopic:
             return replace(self, detail=parse(self.detail).about, number="").text
         return self.text if self.matter in (Matter.DONE, Matter.GAVE_UP_THE_ROLE) else replace(self, number="").text
 
+    def detail_by(self, mark: str) -> tuple[str, str]:
+        """The two parts of a detail that its module has put together with this mark."""
+        first, _, second = self.detail.partition(mark)
+        return first, second
+
     @property
     def verdict(self) -> str:
         """The word of the verdict that an incident's alert tells; what follows it says how that is meant."""
