@@ -10,7 +10,9 @@ from poolwarden_agent.core import order_gate
 HOST, POOL, BOOT = "host-1", "pool-1", "boot-1"
 STATE = order_gate.EMPTY._replace(epoch=3, term=7, pool=POOL)
 XAPI = order_gate.Process(500, 9000)
-NOW = order_gate.HostNow(10000, HOST, POOL, BOOT, order_gate.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5")
+NOW = order_gate.HostNow(
+    10000, HOST, POOL, BOOT, order_gate.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5", able=order_gate.KNOWN
+)
 ORDER = order_gate.Order(
     order_id="o1",
     kind="promote",

@@ -15,7 +15,17 @@ from poolwarden_collector.shell.fencing.fencer import Fencer
 HOST = "00000001-0000-4000-8000-000000000001"
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"
 NOW = order_gate.HostNow(
-    10_000, HOST, POOL, "boot", order_gate.MASTER, "", False, order_gate.Process(7, 70), 10**9, "10.0.0.1"
+    10_000,
+    HOST,
+    POOL,
+    "boot",
+    order_gate.MASTER,
+    "",
+    False,
+    order_gate.Process(7, 70),
+    10**9,
+    "10.0.0.1",
+    able=order_gate.KNOWN,
 )
 STONE = order_gate.Tombstone(3, "00000002-0000-4000-8000-000000000002", "10.0.0.2")
 ORDER = order_gate.Order(

@@ -43,6 +43,7 @@ def _by_the_gate(host: Host, m: Message) -> str:
         order_gate.HostNow,
         **{"mono_ms": 2000, "host": "h", "pool": "p", "boot_id": str(host.boot), "pool_conf": conf, "ha_armed": False},
         **{"pool_conf_address": address, "process": process, "root_free_bytes": 1 << 30, "address": "10.0.0.99"},
+        able=order_gate.KNOWN,
     )
     stone = order_gate.Tombstone(host.tombstone, "", "") if host.tombstone else None
     started = {"promote": order_gate.Started(str(host.mark), order_gate.Process(7, 7))} if host.mark else {}

@@ -146,7 +146,7 @@ class HostNow(NamedTuple):
     root_free_bytes: Optional[int]
     address: str
     settled: bool = False  # the running xapi has the role that pool.conf says
-    able: Tuple[str, ...] = KNOWN  # the kinds that this host can carry out
+    able: Tuple[str, ...] = ()  # the kinds that this host can carry out: none that nobody has named
     restore: Optional[int] = None  # generation of the restore_db.db that is there; None: there is none
 
 
