@@ -42,7 +42,7 @@ def main() -> int:
 
 def _prepare(rest: List[str]) -> int:
     """At installation: allocate what must be durable, before a full disk can be in the way. Keeps what is there."""
-    from poolwarden_agent.core.order_gate import decode
+    from poolwarden_agent.core.gate_state import decode
     from poolwarden_agent.dom0.dom0 import SLOTS
     from poolwarden_agent.dom0.system.latch import Latch
     from poolwarden_agent.dom0.system.slots import SlotError, Slots

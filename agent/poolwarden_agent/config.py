@@ -6,7 +6,7 @@ import ssl
 from typing import NamedTuple, Tuple
 
 from poolwarden_agent.core import fence_order
-from poolwarden_agent.core.order_gate import is_address
+from poolwarden_agent.core.addresses import is_address
 
 
 class ConfigError(Exception):

@@ -136,7 +136,7 @@ class HostPort(object):
         raise NotImplementedError
 
     def capabilities(self) -> Tuple[str, ...]:
-        """The kinds of orders that this host can carry out, of gate.KNOWN, and gate.IN_PLACE where it can do that."""
+        """The kinds of orders that this host can carry out, of order_kinds.KNOWN, and IN_PLACE where it can do that."""
         raise NotImplementedError
 
     def load_state(self) -> bytes:
@@ -163,7 +163,7 @@ class HostPort(object):
         raise NotImplementedError
 
     def process(self) -> Any:
-        """xapi's process as a gate.Process; NO_PROCESS if none runs."""
+        """xapi's process as a host_now.Process; NO_PROCESS if none runs."""
         raise NotImplementedError
 
     def process_age_ms(self) -> Optional[int]:
@@ -294,7 +294,7 @@ class HostPort(object):
         raise NotImplementedError
 
     def place_piece(self, piece: Any, chunk: bytes) -> Act:
-        """Add a gate.Piece; with the last one the whole is verified and takes restore_db.db's name, durably."""
+        """Add a Piece; with the last one the whole is verified and takes restore_db.db's name, durably."""
         raise NotImplementedError
 
     def remove_placed(self) -> Act:
@@ -322,7 +322,7 @@ class HostPort(object):
         raise NotImplementedError
 
     def serve(self, order: Any, limit_ms: int) -> Act:
-        """Carry out a gate.Order of gate.SERVING through the own session; only ever on a serving master."""
+        """Carry out an order of order_kinds.SERVING through the own session; only ever on a serving master."""
         raise NotImplementedError
 
     def locate_vms(self, vms: List[str], limit_ms: int) -> List[VmPlace]:

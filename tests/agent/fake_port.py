@@ -1,7 +1,7 @@
 """A host without files and sockets; it can die before and after each save and each act, as by kill -9."""
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate, probe_rules
+from poolwarden_agent.core import host_now, order_kinds, orders, probe_rules
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.dom0.xapi import database as statedb
@@ -38,11 +38,11 @@ class FakePort(HostPort):
         self.points = []
         self.die_at = None
         self.no_room = False
-        self.conf = (order_gate.MEMBER, "10.0.0.1")
+        self.conf = (host_now.MEMBER, "10.0.0.1")
         self.settled = True
         self.armed = False
-        self.xapi = order_gate.Process(500, 9000)
-        self.cookie = True
+        self.xapi = host_now.Process(500, 9000)
+        self.startup_cookie = True
         self.tcp = probe_rules.ANSWERED
         self.late_ms = 0  # how late the answer on TCP comes
         self.flag = Emergency(probe_rules.ANSWERED, False, "")
@@ -57,10 +57,10 @@ class FakePort(HostPort):
         self.domain_list = ["vm-1"]
         self.address = "10.0.0.5"
         self.free = 10**9
-        self.act_result = Act(order_gate.DONE, "xapi accepted it")
+        self.act_result = Act(orders.DONE, "xapi accepted it")
         self.act_works = True
         self.conf_error = ""
-        self.able = tuple(kind for kind in order_gate.KNOWN if kind != order_gate.FENCE_PROXY)
+        self.able = tuple(kind for kind in order_kinds.KNOWN if kind != order_kinds.FENCE_PROXY)
         self.fences = None  # its fence_run.FenceAgents; None: it has none
         self.ports_open = True
         self.content = b"x" * 2500
@@ -68,7 +68,7 @@ class FakePort(HostPort):
         self.half = b""
         self.probed_ports = []
         self.limits = []
-        self.gc_result = Act(order_gate.DONE, "so it is")
+        self.gc_result = Act(orders.DONE, "so it is")
         self.roles = {}  # what each address says of its role; not there: nothing
 
     def point(self, name):
@@ -133,7 +133,7 @@ class FakePort(HostPort):
         return self.xapi
 
     def process_age_ms(self):
-        return None if self.xapi == order_gate.NO_PROCESS else self.now - self.xapi.start_ticks * 10
+        return None if self.xapi == host_now.NO_PROCESS else self.now - self.xapi.start_ticks * 10
 
     def startup_cookie(self):
         return self.cookie
@@ -187,10 +187,10 @@ class FakePort(HostPort):
         return self.act_result
 
     def promote(self, limit_ms):
-        return self._act("promote", lambda: self._becomes((order_gate.MASTER, "")))
+        return self._act("promote", lambda: self._becomes((host_now.MASTER, "")))
 
     def repoint(self, address, limit_ms):
-        return self._act("repoint", lambda: self._becomes((order_gate.MEMBER, address)))
+        return self._act("repoint", lambda: self._becomes((host_now.MEMBER, address)))
 
     def _becomes(self, conf):
         self.conf = conf
@@ -200,14 +200,14 @@ class FakePort(HostPort):
         return self._act("restart", self.new_process)
 
     def new_process(self):
-        self.xapi = order_gate.Process(self.xapi.pid + 1, self.now // 10)
+        self.xapi = host_now.Process(self.xapi.pid + 1, self.now // 10)
         self.settled = True
 
     def write_member_conf(self, address):
         if self.conf_error:
             return self.conf_error
         self.point("before conf")
-        self._becomes((order_gate.MEMBER, address))
+        self._becomes((host_now.MEMBER, address))
         self.point("after conf")
         return ""
 
@@ -223,7 +223,7 @@ class FakePort(HostPort):
         return self._act("stop", self._stopped)
 
     def _stopped(self):
-        self.xapi = order_gate.NO_PROCESS
+        self.xapi = host_now.NO_PROCESS
         self.ports_open = False
 
     def start_toolstack(self, limit_ms):
@@ -231,12 +231,12 @@ class FakePort(HostPort):
 
     def _started(self):
         self.ports_open = True
-        if self.xapi == order_gate.NO_PROCESS:
-            self.xapi = order_gate.Process(900, self.now // 10)
+        if self.xapi == host_now.NO_PROCESS:
+            self.xapi = host_now.Process(900, self.now // 10)
             self.settled = True
 
     def toolstack(self):
-        running = self.xapi != order_gate.NO_PROCESS
+        running = self.xapi != host_now.NO_PROCESS
         return Toolstack(not running, not self.ports_open, "xapi runs" if running else "")
 
     def read_database(self, path, offset, limit):

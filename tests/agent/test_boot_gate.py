@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from poolwarden_agent.core import boot_gate, order_gate
+from poolwarden_agent.core import boot_gate, gate_state, host_now
 from poolwarden_agent.core.boot_gate import (
     ACTS,
     ASKING,
@@ -20,7 +20,7 @@ from poolwarden_agent.core.boot_gate import (
 )
 
 ME, OTHER, THIRD = "10.0.0.1", "10.0.0.2", "10.0.0.3"
-NOW = BootNow("b2", ME, order_gate.MASTER, 3, False, "b1", None, True, (), True, True, True, 0)
+NOW = BootNow("b2", ME, host_now.MASTER, 3, False, "b1", None, True, (), True, True, True, 0)
 OURS = Member(OTHER, FOLLOWS, ME, False)
 THEIRS = Member(THIRD, FOLLOWS, OTHER, True)
 DEAD = Member(THIRD, FOLLOWS, OTHER, False)
@@ -30,29 +30,29 @@ FILTERED = Member(THIRD, UNTOLD, text="port 80: no answer; answers ping")
 ANOTHERS = Member(THIRD, FOLLOWS, "10.0.0.9", True, True)
 
 
-def decide(state=order_gate.EMPTY, **changes):
+def decide(state=gate_state.EMPTY, **changes):
     return boot_gate.decide(state, NOW._replace(**changes))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pool_conf": order_gate.MEMBER},
+        {"pool_conf": host_now.MEMBER},
         {"hosts": 1},
         {"ha_armed": True},
         {"promoted_in": "b2"},
-        {"pool_conf": order_gate.BROKEN},
+        {"pool_conf": host_now.BROKEN},
     ],
 )
 def test_who_is_not_gated(changes):
     assert decide(**changes)[0] == UNGATED
-    stone = order_gate.EMPTY._replace(tombstone=order_gate.Tombstone(4, "s", OTHER))
+    stone = gate_state.EMPTY._replace(tombstone=gate_state.Tombstone(4, "s", OTHER))
     assert decide(stone, **changes)[:2] == (SHUT, "it was superseded at term 4 by 10.0.0.2")  # a tombstone always is
     assert decide(stone, **changes).follow == OTHER
 
 
 def test_a_held_toolstack_stays_so_over_a_boot():
-    held = order_gate.EMPTY._replace(hold=order_gate.Hold(7, "b1", 0, "s"))
+    held = gate_state.EMPTY._replace(hold=gate_state.Hold(7, "b1", 0, "s"))
     assert decide(held, word=Word("open", "you are the master", 9)).state == SHUT
 
 
@@ -96,7 +96,7 @@ def test_what_a_collector_waited_for_is_waited_for_when_it_is_gone():
 
 
 def test_a_word_of_a_lower_term_is_no_word():
-    known = order_gate.EMPTY._replace(term=6)
+    known = gate_state.EMPTY._replace(term=6)
     assert decide(known, word=Word("open", "old", 5)).state == ASKING
 
 
@@ -142,7 +142,7 @@ def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time
     words = [None, Word("open", "w", 5), Word("shut", "w", 5), Word("wait", "w", 5)]
     members = [(), (OURS,), (THEIRS,), (DEAD,), (ACTING,), (NOBODY,), (OURS, THEIRS), (OURS, ACTING), (DEAD, NOBODY)]
     members += [(FILTERED,), (OURS, FILTERED), (ANOTHERS,)]
-    states = [order_gate.EMPTY, order_gate.EMPTY._replace(tombstone=order_gate.Tombstone(4, "s", OTHER))]
+    states = [gate_state.EMPTY, gate_state.EMPTY._replace(tombstone=gate_state.Tombstone(4, "s", OTHER))]
     for word, silent, asked, link, gateway, waited, said, state in itertools.product(
         words, (False, True), (False, True), (False, True), (None, False, True), (0, 300000), members, states
     ):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from poolwarden_agent.config import load
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, orders
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED
 from poolwarden_agent.dom0.dom0 import Dom0
 from poolwarden_agent.dom0.system import systemd
@@ -96,7 +96,7 @@ def test_a_role_is_settled_when_the_process_is_younger_than_pool_conf(tree):
 
 def test_processes_and_ages(tree):
     port = dom0(tree)
-    assert port.process() == order_gate.NO_PROCESS and port.process_age_ms() is None
+    assert port.process() == host_now.NO_PROCESS and port.process_age_ms() is None
     tree.xapi_runs(os.getpid())
     assert port.process().pid == os.getpid() and 0 <= port.process_age_ms() < 10 * 3600 * 1000
 
@@ -118,7 +118,7 @@ def test_disks_memory_and_the_startup_cookie(tree):
 def test_the_root_itself_is_gone(tree, monkeypatch):
     port = dom0(tree)
     os.rename(str(tree.root), str(tree.root) + ".gone")
-    assert port.disks() == [] and port.memory() == (0, 0) and port.role() == (order_gate.UNREADABLE, "")
+    assert port.disks() == [] and port.memory() == (0, 0) and port.role() == (host_now.UNREADABLE, "")
 
 
 # ---------------------------------------------------------------------------------------------- durable state
@@ -135,8 +135,8 @@ def test_state_is_prepared_when_it_can_be(tree):
     assert side.storage and side.link_up()[0].hello.pool_uuid == POOL
     where.unlink()
     assert port.load_state() == b""
-    port.save_state(order_gate.encode(order_gate.EMPTY))
-    assert dom0(tree).load_state() == order_gate.encode(order_gate.EMPTY)
+    port.save_state(gate_state.encode(gate_state.EMPTY))
+    assert dom0(tree).load_state() == gate_state.encode(gate_state.EMPTY)
 
 
 # ---------------------------------------------------------------------------------------------- xapi
@@ -166,7 +166,7 @@ def test_no_xapi_at_all(tree):
     assert port.pool_view(500) is None
     assert port.alive_local(500).outcome == REFUSED
     assert port.running_master(500) == ""
-    assert port.promote(500).outcome == order_gate.REFUSED  # nobody was there to be asked: it has not begun
+    assert port.promote(500).outcome == orders.REFUSED  # nobody was there to be asked: it has not begun
     port.close()
 
 
@@ -269,7 +269,7 @@ def test_an_act_that_hangs_is_unknown(tree, xapi):
 def test_pool_conf_is_written_for_an_ip_literal_only(tree):
     port = dom0(tree)
     assert "no IP literal" in port.write_member_conf("master.example")
-    assert port.write_member_conf("10.0.0.2") == "" and port.role() == (order_gate.MEMBER, "10.0.0.2")
+    assert port.write_member_conf("10.0.0.2") == "" and port.role() == (host_now.MEMBER, "10.0.0.2")
     os.unlink(tree.path("etc/xensource/pool.conf"))
     os.rmdir(tree.path("etc/xensource"))
     assert "cannot be written" in port.write_member_conf("10.0.0.2")
@@ -297,7 +297,7 @@ def test_a_restart_is_one_call_and_a_new_process(tree, restartable):
     before = restartable.process()
     assert tuple(restartable.restart_xapi(5000)) == ("done", "systemctl restart xapi.service")
     assert tree.calls() == ["restart xapi.service"]
-    assert restartable.process() not in (before, order_gate.NO_PROCESS)
+    assert restartable.process() not in (before, host_now.NO_PROCESS)
 
 
 def test_a_child_of_systemctl_that_keeps_its_output_open_does_not_hold_us(tree, restartable):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import order_kinds, orders
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED
 
 from .conftest import configure
@@ -29,7 +29,7 @@ def found(xapi, **values):
 
 def test_a_real_dom0_promises_all_but_what_it_cannot_do(tree):
     able = dom0(tree).capabilities()
-    assert set(order_gate.KNOWN) - set(able) == {"toolstack_fence", "toolstack_release", "fence_proxy"}
+    assert set(order_kinds.KNOWN) - set(able) == {"toolstack_fence", "toolstack_release", "fence_proxy"}
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ def test_each_order_is_a_call_in_the_one_session(tree, xapi, kind, method):
     found(xapi)
     xapi.asks_session(method, "")
     for _ in range(2):
-        assert port.serve(about(kind), 2000).outcome == order_gate.DONE
+        assert port.serve(about(kind), 2000).outcome == orders.DONE
     assert xapi.calls[-1][0] == method and xapi.methods().count(LOGIN) == 1
     xapi.sessions = []  # xapi has lost its sessions
-    assert port.serve(about(kind), 2000).outcome == order_gate.DONE and xapi.methods().count(LOGIN) == 2
+    assert port.serve(about(kind), 2000).outcome == orders.DONE and xapi.methods().count(LOGIN) == 2
     xapi.behaviours[method] = fault("HOST_OFFLINE", "OpaqueRef:h3")
     act = port.serve(about(kind), 2000)
-    assert act.outcome == order_gate.FAILED and "HOST_OFFLINE" in act.text
+    assert act.outcome == orders.FAILED and "HOST_OFFLINE" in act.text
 
 
 def test_a_session_that_is_refused_for_ever_ends(tree, xapi):
     xapi.behaviours["pool.sync_database"] = fault("SESSION_INVALID", "x")
-    assert dom0(tree).serve(about("sync_database"), 2000).outcome == order_gate.UNKNOWN
+    assert dom0(tree).serve(about("sync_database"), 2000).outcome == orders.UNKNOWN
     assert xapi.methods().count(LOGIN) == 2
 
 
@@ -74,9 +74,9 @@ def test_looks_and_orders_go_on_beside_a_slow_one_and_it_ends_at_its_limit(tree,
     slow.start()
     until(lambda: "pool.sync_database" in xapi.methods())
     assert port.emergency(500).flag is False and EMERGENCY in xapi.methods()
-    assert port.promote(500).outcome == order_gate.DONE and not ended
+    assert port.promote(500).outcome == orders.DONE and not ended
     slow.join(5)
-    assert ended[0].outcome == order_gate.UNKNOWN and 1.4 < time.monotonic() - started < 3
+    assert ended[0].outcome == orders.UNKNOWN and 1.4 < time.monotonic() - started < 3
 
 
 def test_where_vms_could_start(tree, xapi):
@@ -144,18 +144,18 @@ def test_an_order_that_found_no_xapi_to_ask_never_began(tree, xapi):
     port = dom0(tree)
     xapi.close()
     act = port.promote(500)
-    assert act.outcome == order_gate.REFUSED and "could not be asked" in act.text
-    assert port.repoint("10.0.0.2", 500).outcome == order_gate.REFUSED
-    assert port.serve(about("declare_host_dead"), 500).outcome == order_gate.REFUSED
+    assert act.outcome == orders.REFUSED and "could not be asked" in act.text
+    assert port.repoint("10.0.0.2", 500).outcome == orders.REFUSED
+    assert port.serve(about("declare_host_dead"), 500).outcome == orders.REFUSED
 
 
 def test_an_order_that_was_cut_off_in_the_middle_is_unknown(tree, xapi):
     port = dom0(tree)
     xapi.behaviours["pool.emergency_transition_to_master"] = lambda connection, _params: connection.close()
-    assert port.promote(500).outcome == order_gate.UNKNOWN
+    assert port.promote(500).outcome == orders.UNKNOWN
 
 
 def test_an_order_whose_login_is_not_answered_never_began(tree, xapi):
     port = dom0(tree)
     xapi.behaviours["session.slave_local_login_with_password"] = xapi.hangs
-    assert port.promote(300).outcome == order_gate.REFUSED
+    assert port.promote(300).outcome == orders.REFUSED

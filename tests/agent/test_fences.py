@@ -9,7 +9,7 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.config import ConfigError, load
-from poolwarden_agent.core import fence_order, order_gate, probe_rules
+from poolwarden_agent.core import fence_order, gate_state, order_kinds, probe_rules
 from poolwarden_agent.dom0.fencing import agent_run
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.host.fence_runs import MOST_RUNS
@@ -34,7 +34,7 @@ def agent_file(path, body, name="fence_test"):
 def host(tmp_path):
     """A host that may run fence_test, which keeps what it was given and says that the power is off."""
     port = FakePort()
-    port.able = order_gate.KNOWN
+    port.able = order_kinds.KNOWN
     port.runs = tmp_path / "runs"
     body = "cat >> %s; echo ran >> %s; env | sort > %s; echo Status: OFF; exit 2"
     made = agent_file(tmp_path, body % (port.runs, port.runs, tmp_path / "environment"))
@@ -92,7 +92,7 @@ def test_a_higher_term_that_comes_while_it_probes_keeps_it_from_running(host):
 def test_nothing_of_it_is_kept(host):
     side = HostSide(host)
     obey(side, proxied(host, fields={"term": 7, "epoch": 3}))
-    state = order_gate.decode(host.saved)
+    state = gate_state.decode(host.saved)
     assert (state.term, state.epoch) == (7, 3), "later orders of an earlier term are refused"
     assert SECRET.encode() not in host.saved and not state.results and not state.started
     hello = side.link_up()[0].hello

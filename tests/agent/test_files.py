@@ -5,23 +5,23 @@ import os
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import host_now
 from poolwarden_agent.dom0.system import files
 
 
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("master", (order_gate.MASTER, "")),
-        (" master \n", (order_gate.MASTER, "")),
-        ("slave:10.0.0.1", (order_gate.MEMBER, "10.0.0.1")),
-        ("slave: 10.0.0.1\n", (order_gate.MEMBER, "10.0.0.1")),
-        ("slave:2001:db8::1", (order_gate.MEMBER, "2001:db8::1")),
-        ("broken", (order_gate.BROKEN, "")),
-        ("", (order_gate.BROKEN, "")),
-        ("Master", (order_gate.BROKEN, "")),
-        ("slave", (order_gate.BROKEN, "")),
-        (b"\xff\xfe", (order_gate.BROKEN, "")),
+        ("master", (host_now.MASTER, "")),
+        (" master \n", (host_now.MASTER, "")),
+        ("slave:10.0.0.1", (host_now.MEMBER, "10.0.0.1")),
+        ("slave: 10.0.0.1\n", (host_now.MEMBER, "10.0.0.1")),
+        ("slave:2001:db8::1", (host_now.MEMBER, "2001:db8::1")),
+        ("broken", (host_now.BROKEN, "")),
+        ("", (host_now.BROKEN, "")),
+        ("Master", (host_now.BROKEN, "")),
+        ("slave", (host_now.BROKEN, "")),
+        (b"\xff\xfe", (host_now.BROKEN, "")),
     ],
 )
 def test_pool_conf(tree, text, expected):
@@ -32,14 +32,14 @@ def test_pool_conf(tree, text, expected):
 def test_pool_conf_that_cannot_be_read_is_not_known(tree):
     os.unlink(tree.path("etc/xensource/pool.conf"))
     os.mkdir(tree.path("etc/xensource/pool.conf"))
-    assert files.pool_conf(str(tree.root)) == (order_gate.UNREADABLE, "")
+    assert files.pool_conf(str(tree.root)) == (host_now.UNREADABLE, "")
 
 
 def test_a_pool_conf_that_is_gone_is_broken_as_it_is_to_xapi(tree):
     os.unlink(tree.path("etc/xensource/pool.conf"))
-    assert files.pool_conf(str(tree.root)) == (order_gate.BROKEN, "")
+    assert files.pool_conf(str(tree.root)) == (host_now.BROKEN, "")
     os.rename(tree.path("etc/xensource"), tree.path("etc/elsewhere"))
-    assert files.pool_conf(str(tree.root)) == (order_gate.UNREADABLE, "")
+    assert files.pool_conf(str(tree.root)) == (host_now.UNREADABLE, "")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_hosts_name(tree, text, name):
 
 def test_a_huge_file_is_not_read(tree):
     tree.put("etc/xensource/pool.conf", b"x" * 70000)
-    assert files.pool_conf(str(tree.root)) == (order_gate.UNREADABLE, "")
+    assert files.pool_conf(str(tree.root)) == (host_now.UNREADABLE, "")
 
 
 def test_pool_conf_is_replaced_whole(tree):

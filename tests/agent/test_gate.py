@@ -5,15 +5,16 @@ import json
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, kind_rules, order_gate, order_kinds, orders
+from poolwarden_agent.core.piece import Piece
 
 HOST, POOL, BOOT = "host-1", "pool-1", "boot-1"
-STATE = order_gate.EMPTY._replace(epoch=3, term=7, pool=POOL)
-XAPI = order_gate.Process(500, 9000)
-NOW = order_gate.HostNow(
-    10000, HOST, POOL, BOOT, order_gate.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5", able=order_gate.KNOWN
+STATE = gate_state.EMPTY._replace(epoch=3, term=7, pool=POOL)
+XAPI = host_now.Process(500, 9000)
+NOW = host_now.HostNow(
+    10000, HOST, POOL, BOOT, host_now.MEMBER, "10.0.0.1", False, XAPI, 10**9, "10.0.0.5", able=order_kinds.KNOWN
 )
-ORDER = order_gate.Order(
+ORDER = orders.Order(
     order_id="o1",
     kind="promote",
     epoch=3,
@@ -26,7 +27,7 @@ ORDER = order_gate.Order(
     pool_conf_in=(),
     pool_conf_address="",
     ha_off=False,
-    process=order_gate.NO_PROCESS,
+    process=host_now.NO_PROCESS,
     min_root_free_bytes=0,
     not_tombstoned=False,
     address="",
@@ -37,12 +38,12 @@ ORDER = order_gate.Order(
 REPOINT = ORDER._replace(kind="repoint", address="10.0.0.2")
 RESTART = ORDER._replace(kind="restart_xapi")
 STONE = ORDER._replace(kind="set_tombstone", address="10.0.0.2", successor="host-2")
-HELD = STATE._replace(hold=order_gate.Hold(7, BOOT, 9000, "host-2"))
+HELD = STATE._replace(hold=gate_state.Hold(7, BOOT, 9000, "host-2"))
 FENCE = ORDER._replace(kind="toolstack_fence", successor="host-2")
-RELEASE = ORDER._replace(kind="toolstack_release", release_as=order_gate.AS_MEMBER, address="10.0.0.2")
-PIECE = order_gate.Piece(50, 100, 0, 100, "a" * 64, False)
+RELEASE = ORDER._replace(kind="toolstack_release", release_as=orders.AS_MEMBER, address="10.0.0.2")
+PIECE = Piece(50, 100, 0, 100, "a" * 64, False)
 PLACE = ORDER._replace(kind="place_database", piece=PIECE)
-STONED = STATE._replace(tombstone=order_gate.Tombstone(7, "host-2", "10.0.0.2"))
+STONED = STATE._replace(tombstone=gate_state.Tombstone(7, "host-2", "10.0.0.2"))
 BY_KIND = {
     "promote": ORDER,
     "repoint": REPOINT,
@@ -55,7 +56,7 @@ BY_KIND = {
 FENCE_PROXY = ORDER._replace(kind="fence_proxy", named="host-2")
 STATE_OF = {"toolstack_release": HELD}  # what makes an order of this kind a sound one
 # What only a serving master obeys is in test_serving.py.
-HERE = [kind for kind in order_gate.KNOWN if kind not in order_gate.SERVING + ("locate_vms",)]
+HERE = [kind for kind in order_kinds.KNOWN if kind not in order_kinds.SERVING + ("locate_vms",)]
 ALL = [dict(BY_KIND, fence_proxy=FENCE_PROXY).get(kind, ORDER._replace(kind=kind)) for kind in HERE]
 OBEY = order_gate.Obey(False, "")
 
@@ -66,8 +67,8 @@ def state_of(order):
 
 def reason(order, state=None, now=NOW):
     decision = order_gate.decide(state or state_of(order), order, now)
-    assert not isinstance(decision, order_gate.Refuse) or decision.text
-    return decision.reason if isinstance(decision, order_gate.Refuse) else type(decision).__name__
+    assert not isinstance(decision, kind_rules.Refuse) or decision.text
+    return decision.reason if isinstance(decision, kind_rules.Refuse) else type(decision).__name__
 
 
 @pytest.mark.parametrize("order", ALL, ids=HERE)
@@ -94,11 +95,11 @@ def test_a_sound_order_of_each_kind_is_obeyed(order):
         ({"valid_for_ms": 300001}, "expired"),
         ({"echo_mono_ms": 10001}, "expired"),
         ({"echo_mono_ms": 4999}, "expired"),
-        ({"pool_conf_in": (order_gate.MASTER,)}, "precondition"),
-        ({"pool_conf_in": (order_gate.MASTER, order_gate.BROKEN)}, "precondition"),
+        ({"pool_conf_in": (host_now.MASTER,)}, "precondition"),
+        ({"pool_conf_in": (host_now.MASTER, host_now.BROKEN)}, "precondition"),
         ({"pool_conf_address": "10.0.0.9"}, "precondition"),
-        ({"process": order_gate.Process(500, 9001)}, "precondition"),
-        ({"process": order_gate.Process(501, 9000)}, "precondition"),
+        ({"process": host_now.Process(500, 9001)}, "precondition"),
+        ({"process": host_now.Process(501, 9000)}, "precondition"),
         ({"min_root_free_bytes": 10**9 + 1}, "precondition"),
     ],
 )
@@ -116,7 +117,7 @@ def test_every_kind_is_refused_for_what_is_common_to_all(order, change, expected
         {"echo_mono_ms": 10000, "valid_for_ms": 1},
         {"echo_mono_ms": 5000},  # the last millisecond
         {"echo_mono_ms": 0, "valid_for_ms": 300000},
-        {"pool_conf_in": (order_gate.MASTER, order_gate.MEMBER)},
+        {"pool_conf_in": (host_now.MASTER, host_now.MEMBER)},
         {"pool_conf_address": "10.0.0.1"},
         {"process": XAPI},
         {"min_root_free_bytes": 10**9},
@@ -141,7 +142,7 @@ def test_an_unknown_order_is_refused(kind):
 
 @pytest.mark.parametrize("order", ALL, ids=HERE)
 def test_a_host_that_cannot_do_it_refuses_it(order):
-    able = tuple(kind for kind in order_gate.KNOWN if kind != order.kind)
+    able = tuple(kind for kind in order_kinds.KNOWN if kind != order.kind)
     assert reason(order, now=NOW._replace(able=able)) == "unknown-order"
 
 
@@ -159,7 +160,7 @@ def test_a_host_that_does_not_know_its_pool_obeys_nobody():
 def test_armed_or_unreadable_ha_refuses_what_ha_would_punish(kind, armed):
     order = next(o for o in ALL if o.kind == kind)
     now = NOW._replace(ha_armed=armed)
-    needs = kind in order_gate.NEEDS_HA_OFF or kind == "toolstack_release"  # as a member: it writes pool.conf
+    needs = kind in order_kinds.NEEDS_HA_OFF or kind == "toolstack_release"  # as a member: it writes pool.conf
     assert reason(order, now=now) == ("ha-armed" if needs else "Obey")
     assert reason(order._replace(ha_off=True), now=now) == "ha-armed"
 
@@ -179,12 +180,12 @@ def test_a_tombstone_bars_only_what_asks_for_none():
 @pytest.mark.parametrize(
     "role, as_master_ok, expected",
     [
-        (order_gate.MASTER, False, "precondition"),
-        (order_gate.MASTER, True, "Obey"),
-        (order_gate.MEMBER, False, "Obey"),
-        (order_gate.BROKEN, False, "Obey"),
-        (order_gate.UNREADABLE, False, "precondition"),
-        (order_gate.UNREADABLE, True, "Obey"),
+        (host_now.MASTER, False, "precondition"),
+        (host_now.MASTER, True, "Obey"),
+        (host_now.MEMBER, False, "Obey"),
+        (host_now.BROKEN, False, "Obey"),
+        (host_now.UNREADABLE, False, "precondition"),
+        (host_now.UNREADABLE, True, "Obey"),
     ],
 )
 def test_a_masters_xapi_is_restarted_only_where_that_is_meant(role, as_master_ok, expected):
@@ -230,27 +231,27 @@ def test_unknown_free_space_is_not_enough(free):
 
 
 def test_an_unreadable_pool_conf_meets_no_wish():
-    now = NOW._replace(pool_conf=order_gate.UNREADABLE, pool_conf_address="")
-    assert reason(ORDER._replace(pool_conf_in=(order_gate.MEMBER,)), now=now) == "precondition"
+    now = NOW._replace(pool_conf=host_now.UNREADABLE, pool_conf_address="")
+    assert reason(ORDER._replace(pool_conf_in=(host_now.MEMBER,)), now=now) == "precondition"
     assert reason(ORDER._replace(pool_conf_address="10.0.0.1"), now=now) == "precondition"
 
 
 # ---------------------------------------------------------------------------------------------- redelivery
 
 
-def finished(order, outcome=order_gate.DONE):
+def finished(order, outcome=orders.DONE):
     started = order_gate.starting(STATE, order, NOW)
-    return order_gate.ended(started, order_gate.Result(order.order_id, order.kind, outcome, "", "said"))
+    return order_gate.ended(started, gate_state.Result(order.order_id, order.kind, outcome, "", "said"))
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
-@pytest.mark.parametrize("outcome", [order_gate.DONE, order_gate.FAILED, order_gate.UNKNOWN])
+@pytest.mark.parametrize("outcome", [orders.DONE, orders.FAILED, orders.UNKNOWN])
 def test_a_finished_order_is_replayed_even_when_it_has_expired(kind, outcome):
     order = BY_KIND[kind]
     state = finished(order, outcome)
     late = NOW._replace(mono_ms=10**9, ha_armed=True)
     assert order_gate.decide(state, order, late) == order_gate.Replay(
-        order_gate.Result("o1", kind, outcome, "", "said")
+        gate_state.Result("o1", kind, outcome, "", "said")
     )
 
 
@@ -277,9 +278,9 @@ def test_what_looks_looks_anew(kind):
 @pytest.mark.parametrize(
     "order, now",
     [
-        (ORDER, NOW._replace(pool_conf=order_gate.MASTER, pool_conf_address="")),
-        (REPOINT, NOW._replace(pool_conf_address="10.0.0.2", process=order_gate.Process(501, 9500))),
-        (RESTART, NOW._replace(process=order_gate.Process(501, 9500))),
+        (ORDER, NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="")),
+        (REPOINT, NOW._replace(pool_conf_address="10.0.0.2", process=host_now.Process(501, 9500))),
+        (RESTART, NOW._replace(process=host_now.Process(501, 9500))),
     ],
     ids=["promote", "repoint", "restart_xapi"],
 )
@@ -303,15 +304,15 @@ def test_pool_conf_alone_does_not_show_a_repoint():
 
 def test_facts_count_before_rules_that_the_effect_itself_would_break():
     """pool.conf says master *because* this promotion ran: its own precondition `member` must not refuse it now."""
-    order = ORDER._replace(pool_conf_in=(order_gate.MEMBER,))
+    order = ORDER._replace(pool_conf_in=(host_now.MEMBER,))
     begun = order_gate.starting(STATE, order, NOW)
-    assert order_gate.decide(begun, order, NOW._replace(pool_conf=order_gate.MASTER)).already
+    assert order_gate.decide(begun, order, NOW._replace(pool_conf=host_now.MASTER)).already
 
 
 def test_no_process_is_no_proof_of_a_restart():
     begun = order_gate.starting(STATE, RESTART, NOW)
-    assert order_gate.decide(begun, RESTART, NOW._replace(process=order_gate.NO_PROCESS)) == OBEY
-    never = order_gate.starting(STATE, RESTART, NOW._replace(process=order_gate.NO_PROCESS))
+    assert order_gate.decide(begun, RESTART, NOW._replace(process=host_now.NO_PROCESS)) == OBEY
+    never = order_gate.starting(STATE, RESTART, NOW._replace(process=host_now.NO_PROCESS))
     assert order_gate.decide(never, RESTART, NOW).already
 
 
@@ -327,34 +328,32 @@ def test_numbers_never_fall_and_rise_with_the_order():
 
 def test_only_what_changes_the_host_leaves_a_mark():
     assert order_gate.starting(STATE, ORDER._replace(kind="probe_now"), NOW) == STATE
-    assert order_gate.ended(STATE, order_gate.Result("o1", "probe_now", order_gate.DONE, "", "")) == STATE
-    assert order_gate.starting(STATE, RESTART, NOW).started == {"restart_xapi": order_gate.Started("o1", XAPI)}
+    assert order_gate.ended(STATE, gate_state.Result("o1", "probe_now", orders.DONE, "", "")) == STATE
+    assert order_gate.starting(STATE, RESTART, NOW).started == {"restart_xapi": gate_state.Started("o1", XAPI)}
 
 
-@pytest.mark.parametrize(
-    "outcome, left", [(order_gate.DONE, False), (order_gate.UNKNOWN, True), (order_gate.FAILED, True)]
-)
+@pytest.mark.parametrize("outcome, left", [(orders.DONE, False), (orders.UNKNOWN, True), (orders.FAILED, True)])
 def test_a_promotion_that_is_done_releases_the_tombstone(outcome, left):
-    state = order_gate.ended(STONED, order_gate.Result("o1", "promote", outcome, "", ""))
+    state = order_gate.ended(STONED, gate_state.Result("o1", "promote", outcome, "", ""))
     assert (state.tombstone is not None) is left
-    kept = order_gate.ended(STONED, order_gate.Result("o1", "repoint", outcome, "", ""))
+    kept = order_gate.ended(STONED, gate_state.Result("o1", "repoint", outcome, "", ""))
     assert kept.tombstone is not None
 
 
 def test_the_state_survives_its_encoding():
-    full = order_gate.with_tombstone(finished(REPOINT), order_gate.Tombstone(7, "host-2", "10.0.0.2"))
-    for state in (order_gate.EMPTY, STATE, STONED, full):
-        assert order_gate.decode(order_gate.encode(state)) == state
-    assert order_gate.with_tombstone(full, None).tombstone is None
-    held = order_gate.with_placed(order_gate.with_hold(full, HELD.hold), order_gate.Placed(7, 50, True))
-    assert order_gate.decode(order_gate.encode(held)) == held
-    assert order_gate.with_placed(order_gate.with_hold(held, None), None) == full
+    full = gate_state.with_tombstone(finished(REPOINT), gate_state.Tombstone(7, "host-2", "10.0.0.2"))
+    for state in (gate_state.EMPTY, STATE, STONED, full):
+        assert gate_state.decode(gate_state.encode(state)) == state
+    assert gate_state.with_tombstone(full, None).tombstone is None
+    held = gate_state.with_placed(gate_state.with_hold(full, HELD.hold), gate_state.Placed(7, 50, True))
+    assert gate_state.decode(gate_state.encode(held)) == held
+    assert gate_state.with_placed(gate_state.with_hold(held, None), None) == full
 
 
 def test_the_state_of_an_earlier_version_has_neither_hold_nor_placed_database():
-    value = json.loads(order_gate.encode(finished(REPOINT)).decode())
+    value = json.loads(gate_state.encode(finished(REPOINT)).decode())
     del value["hold"], value["placed"]
-    assert order_gate.decode(json.dumps(value).encode()) == finished(REPOINT)
+    assert gate_state.decode(json.dumps(value).encode()) == finished(REPOINT)
 
 
 @pytest.mark.parametrize(
@@ -367,20 +366,20 @@ def test_the_state_of_an_earlier_version_has_neither_hold_nor_placed_database():
         b"null",
         b"{}",
         b'{"epoch": 1}',
-        order_gate.encode(STATE)[:-1],
-        order_gate.encode(STATE).replace(b'"epoch": 3', b'"epoch": "x"'),
-        order_gate.encode(finished(ORDER)).replace(b'"said"', b"1, 2"),
+        gate_state.encode(STATE)[:-1],
+        gate_state.encode(STATE).replace(b'"epoch": 3', b'"epoch": "x"'),
+        gate_state.encode(finished(ORDER)).replace(b'"said"', b"1, 2"),
     ],
 )
 def test_bytes_that_are_no_state_are_an_error_and_never_empty(data):
     with pytest.raises(ValueError):
-        order_gate.decode(data)
+        gate_state.decode(data)
 
 
 def test_results_are_kept_one_per_kind_in_fixed_order():
     state = STATE
     for number, kind in enumerate(("set_tombstone", "promote", "promote", "claim")):
-        state = order_gate.ended(state, order_gate.Result("o%d" % number, kind, order_gate.DONE, "", ""))
+        state = order_gate.ended(state, gate_state.Result("o%d" % number, kind, orders.DONE, "", ""))
     assert [(r.kind, r.order_id) for r in order_gate.results_kept(state)] == [
         ("claim", "o3"),
         ("promote", "o2"),
@@ -395,51 +394,51 @@ def test_the_largest_state_fits_a_slot():
 
     widest = "\u20ac" * 200
     stone, hold = (
-        order_gate.Tombstone(2**64 - 1, widest, "x" * 60),
-        order_gate.Hold(2**64 - 1, widest, 2**64 - 1, widest),
+        gate_state.Tombstone(2**64 - 1, widest, "x" * 60),
+        gate_state.Hold(2**64 - 1, widest, 2**64 - 1, widest),
     )
-    placed = order_gate.Placed(2**64 - 1, 2**64 - 1, True)
+    placed = gate_state.Placed(2**64 - 1, 2**64 - 1, True)
     state = STATE._replace(epoch=2**64 - 1, term=2**64 - 1, tombstone=stone, hold=hold, placed=placed, pool=widest)
-    for kind in order_gate.MUTATING:
+    for kind in order_kinds.MUTATING:
         state = order_gate.starting(state, ORDER._replace(kind=kind, order_id="\u20ac" * 200), NOW)
         state = order_gate.ended(
-            state, order_gate.Result("\u20ac" * 200, kind, order_gate.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT)
+            state, gate_state.Result("\u20ac" * 200, kind, orders.DONE, "xapi-error", "\u20ac" * LONGEST_TEXT)
         )
-    assert len(order_gate.encode(state)) < CAPACITY
+    assert len(gate_state.encode(state)) < CAPACITY
 
 
 # ---------------------------------------------------------------------------------------------- sent anew
 
 
-@pytest.mark.parametrize("outcome", [order_gate.UNKNOWN, order_gate.FAILED])
+@pytest.mark.parametrize("outcome", [orders.UNKNOWN, orders.FAILED])
 def test_a_promotion_that_is_not_known_to_be_done_is_judged_anew_only_for_who_has_heard_of_it(outcome):
     state = order_gate.ended(
-        order_gate.starting(STATE, ORDER, NOW), order_gate.Result("o1", "promote", outcome, "", ""), 9500
+        order_gate.starting(STATE, ORDER, NOW), gate_state.Result("o1", "promote", outcome, "", ""), 9500
     )
     assert isinstance(
         order_gate.decide(state, ORDER, NOW), order_gate.Replay
     )  # a late copy: it echoes an instant before
     anew = ORDER._replace(echo_mono_ms=9800)
     assert order_gate.decide(state, anew, NOW) == OBEY
-    assert order_gate.decide(state, anew, NOW._replace(pool_conf=order_gate.MASTER)).already
-    assert order_gate.decode(order_gate.encode(state)) == state
+    assert order_gate.decide(state, anew, NOW._replace(pool_conf=host_now.MASTER)).already
+    assert gate_state.decode(gate_state.encode(state)) == state
 
 
 def test_a_promotion_that_is_done_is_never_done_again():
     state = order_gate.ended(
-        order_gate.starting(STATE, ORDER, NOW), order_gate.Result("o1", "promote", order_gate.DONE, "", ""), 9500
+        order_gate.starting(STATE, ORDER, NOW), gate_state.Result("o1", "promote", orders.DONE, "", ""), 9500
     )
     assert isinstance(order_gate.decide(state, ORDER._replace(echo_mono_ms=9800), NOW), order_gate.Replay)
 
 
 def test_another_order_whose_answer_is_unknown_is_not_done_again_under_its_id():
     state = order_gate.ended(
-        order_gate.starting(STATE, REPOINT, NOW), order_gate.Result("o1", "repoint", order_gate.UNKNOWN, "", ""), 9500
+        order_gate.starting(STATE, REPOINT, NOW), gate_state.Result("o1", "repoint", orders.UNKNOWN, "", ""), 9500
     )
     assert isinstance(order_gate.decide(state, REPOINT._replace(echo_mono_ms=9800), NOW), order_gate.Replay)
 
 
 def test_a_promotion_that_never_began_leaves_no_database_marked_as_used():
-    placed = STATE._replace(placed=order_gate.Placed(7, 70, False))
+    placed = STATE._replace(placed=gate_state.Placed(7, 70, False))
     begun = order_gate.starting(placed, ORDER, NOW)
     assert begun.placed.promoted and order_gate.never_began(begun, ORDER).placed == placed.placed

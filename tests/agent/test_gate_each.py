@@ -19,15 +19,15 @@ from tests.agent.test_gate import (
     reason,
 )
 
-from poolwarden_agent.core import boot_gate, order_gate
+from poolwarden_agent.core import boot_gate, gate_state, host_now, order_gate, order_kinds, orders, placed_database
 
-ANEW = order_gate.Process(501, 9500)
-MARKED = order_gate.Tombstone(6, "host-2", "10.0.0.2")
+ANEW = host_now.Process(501, 9500)
+MARKED = gate_state.Tombstone(6, "host-2", "10.0.0.2")
 
 
 def begun(order, process=XAPI, **state):
     """This very order was started and has no result."""
-    return STATE._replace(started={order.kind: order_gate.Started(order.order_id, process)}, **state)
+    return STATE._replace(started={order.kind: gate_state.Started(order.order_id, process)}, **state)
 
 
 def done(state, order, now):
@@ -40,7 +40,7 @@ def test_a_repoint_is_done_where_another_process_follows_that_address():
     there = NOW._replace(process=ANEW, pool_conf_address="10.0.0.2")
     assert done(begun(REPOINT), REPOINT, there)
     assert not done(begun(REPOINT), REPOINT, there._replace(process=XAPI))
-    assert not done(begun(REPOINT), REPOINT, there._replace(pool_conf=order_gate.MASTER))
+    assert not done(begun(REPOINT), REPOINT, there._replace(pool_conf=host_now.MASTER))
     assert not done(begun(REPOINT), REPOINT, there._replace(pool_conf_address="10.0.0.1"))
     assert not done(begun(STONE), STONE, there), "a tombstone writes the same, and is set again"
 
@@ -48,7 +48,7 @@ def test_a_repoint_is_done_where_another_process_follows_that_address():
 def test_a_restart_is_done_where_another_process_runs_and_nothing_else_is():
     assert done(begun(RESTART), RESTART, NOW._replace(process=ANEW))
     assert not done(begun(RESTART), RESTART, NOW)
-    assert not done(begun(RESTART), RESTART, NOW._replace(process=order_gate.NO_PROCESS))
+    assert not done(begun(RESTART), RESTART, NOW._replace(process=host_now.NO_PROCESS))
     assert not done(begun(FENCE), FENCE, NOW._replace(process=ANEW))
 
 
@@ -61,7 +61,7 @@ def test_a_release_is_done_where_nothing_holds_it_and_xapi_runs():
 
 def test_a_database_is_in_place_where_its_last_piece_was_begun_and_that_generation_is_there():
     there = NOW._replace(restore=50)
-    placed = {"placed": order_gate.Placed(7, 50, False)}
+    placed = {"placed": gate_state.Placed(7, 50, False)}
     assert done(begun(PLACE, **placed), PLACE, there)
     assert not done(begun(PLACE, **placed), PLACE, NOW._replace(restore=49))
     for piece in (PIECE._replace(remove=True), PIECE._replace(size=50), None):
@@ -72,59 +72,59 @@ def test_a_database_is_in_place_where_its_last_piece_was_begun_and_that_generati
 
 def test_only_a_promotion_that_is_not_known_to_be_done_is_judged_anew():
     for kind, outcome in (
-        ("repoint", order_gate.UNKNOWN),
-        ("repoint", order_gate.FAILED),
-        ("promote", order_gate.DONE),
+        ("repoint", orders.UNKNOWN),
+        ("repoint", orders.FAILED),
+        ("promote", orders.DONE),
     ):
         order = {"repoint": REPOINT, "promote": ORDER}[kind]
-        result = order_gate.Result(order.order_id, kind, outcome, "", "")
+        result = gate_state.Result(order.order_id, kind, outcome, "", "")
         state = STATE._replace(results={kind: result}, unsure_ms=8000)
         assert order_gate.decide(state, order, NOW) == order_gate.Replay(result)
-        again = state._replace(results={kind: result._replace(outcome=order_gate.UNKNOWN)})
+        again = state._replace(results={kind: result._replace(outcome=orders.UNKNOWN)})
         assert isinstance(order_gate.decide(again, order, NOW), order_gate.Obey) == (kind == "promote")
 
 
 def test_a_superseded_member_may_be_restarted_and_a_superseded_master_may_not():
     assert reason(RESTART, STONED) == "Obey"
-    for role in (order_gate.MASTER, order_gate.BROKEN, order_gate.UNREADABLE):
+    for role in (host_now.MASTER, host_now.BROKEN, host_now.UNREADABLE):
         assert reason(RESTART._replace(as_master_ok=True), STONED, NOW._replace(pool_conf=role)) == "tombstoned"
 
 
 def test_a_release_that_was_cut_off_is_finished_and_one_of_nothing_is_refused():
-    stopped = NOW._replace(process=order_gate.NO_PROCESS, pool_conf_address="10.0.0.2")
+    stopped = NOW._replace(process=host_now.NO_PROCESS, pool_conf_address="10.0.0.2")
     assert reason(RELEASE, STATE, stopped) == "Obey"
     assert reason(RELEASE, STATE, stopped._replace(process=XAPI)) == "precondition"
-    assert reason(RELEASE, STATE, stopped._replace(pool_conf=order_gate.MASTER)) == "precondition"
+    assert reason(RELEASE, STATE, stopped._replace(pool_conf=host_now.MASTER)) == "precondition"
     assert reason(RELEASE, STATE, stopped._replace(pool_conf_address="10.0.0.1")) == "precondition"
-    as_master = RELEASE._replace(release_as=order_gate.AS_MASTER, term=8)
-    master = NOW._replace(pool_conf=order_gate.MASTER)
+    as_master = RELEASE._replace(release_as=orders.AS_MASTER, term=8)
+    master = NOW._replace(pool_conf=host_now.MASTER)
     assert reason(as_master, HELD, master) == "Obey"
     assert reason(as_master, HELD._replace(hold=None), master) == "precondition"
-    assert reason(as_master, HELD._replace(hold=None), master._replace(process=order_gate.NO_PROCESS)) == "Obey"
-    for role in ("", order_gate.MEMBER, order_gate.BROKEN):
+    assert reason(as_master, HELD._replace(hold=None), master._replace(process=host_now.NO_PROCESS)) == "Obey"
+    for role in ("", host_now.MEMBER, host_now.BROKEN):
         assert reason(as_master, HELD, NOW._replace(pool_conf=role)) == "precondition"
 
 
 def test_a_database_is_placed_by_pieces_and_not_on_a_master():
     assert reason(PLACE._replace(piece=None)) == "precondition"
-    assert reason(PLACE, now=NOW._replace(pool_conf=order_gate.UNREADABLE)) == "precondition"
-    assert reason(PLACE, now=NOW._replace(pool_conf=order_gate.MASTER)) == "precondition"
+    assert reason(PLACE, now=NOW._replace(pool_conf=host_now.UNREADABLE)) == "precondition"
+    assert reason(PLACE, now=NOW._replace(pool_conf=host_now.MASTER)) == "precondition"
     removal = PLACE._replace(piece=PIECE._replace(remove=True))
-    master = NOW._replace(pool_conf=order_gate.MASTER)
+    master = NOW._replace(pool_conf=host_now.MASTER)
     assert reason(removal) == "Obey" and reason(removal, now=master) == "precondition"
     assert reason(removal, now=master._replace(settled=True)) == "Obey"
 
 
-SERVES = NOW._replace(pool_conf=order_gate.MASTER, settled=True)
+SERVES = NOW._replace(pool_conf=host_now.MASTER, settled=True)
 
 
-@pytest.mark.parametrize("kind", order_gate.SERVING + ("locate_vms",))
+@pytest.mark.parametrize("kind", order_kinds.SERVING + ("locate_vms",))
 def test_what_a_serving_master_alone_can_do_is_refused_elsewhere(kind):
     order = ORDER._replace(kind=kind, named="host-2", vm="vm-1")
     assert reason(order, now=SERVES) == "Obey"
     assert reason(order, HELD, SERVES) == "held" and reason(order, STONED, SERVES) == "tombstoned"
     assert reason(order, now=SERVES._replace(settled=False)) == "precondition"
-    assert reason(order, now=SERVES._replace(pool_conf=order_gate.MEMBER)) == "precondition"
+    assert reason(order, now=SERVES._replace(pool_conf=host_now.MEMBER)) == "precondition"
 
 
 def test_what_an_order_to_a_serving_master_must_name():
@@ -164,8 +164,8 @@ def test_a_hold_keeps_its_beginning_in_this_boot_and_begins_anew_in_another():
 
 
 def test_a_placed_database_is_marked_by_its_own_orders_alone():
-    placed = STATE._replace(placed=order_gate.Placed(7, 50, False))
-    assert order_gate.starting(STATE, PLACE, NOW).placed == order_gate.Placed(7, 50, False)
+    placed = STATE._replace(placed=gate_state.Placed(7, 50, False))
+    assert order_gate.starting(STATE, PLACE, NOW).placed == gate_state.Placed(7, 50, False)
     assert order_gate.starting(STATE, FENCE._replace(piece=PIECE), NOW).placed is None
     assert order_gate.starting(STATE, PLACE._replace(piece=None), NOW).placed is None
     assert (
@@ -187,11 +187,11 @@ def test_garbage_collection_is_held_by_a_promotion_that_says_so():
 
 
 PLACED, USED = (
-    STATE._replace(placed=order_gate.Placed(6, 50, False)),
-    STATE._replace(placed=order_gate.Placed(6, 50, True)),
+    STATE._replace(placed=gate_state.Placed(6, 50, False)),
+    STATE._replace(placed=gate_state.Placed(6, 50, True)),
 )
-AS_MASTER = RELEASE._replace(release_as=order_gate.AS_MASTER)
-MASTER = NOW._replace(pool_conf=order_gate.MASTER)
+AS_MASTER = RELEASE._replace(release_as=orders.AS_MASTER)
+MASTER = NOW._replace(pool_conf=host_now.MASTER)
 
 
 @pytest.mark.parametrize(
@@ -213,22 +213,24 @@ MASTER = NOW._replace(pool_conf=order_gate.MASTER)
         (AS_MASTER, MASTER, USED, False),
         (AS_MASTER, NOW, USED, True),
         (AS_MASTER, MASTER, PLACED, True),
-        (FENCE._replace(release_as=order_gate.AS_MASTER), MASTER, PLACED, False),
-        (FENCE._replace(release_as=order_gate.AS_MASTER), MASTER, USED, False),
+        (FENCE._replace(release_as=orders.AS_MASTER), MASTER, PLACED, False),
+        (FENCE._replace(release_as=orders.AS_MASTER), MASTER, USED, False),
     ],
 )
 def test_when_a_placed_database_is_removed_before_an_act(order, now, state, removed):
-    assert order_gate.outlived(state, order, now) is removed
+    assert placed_database.outlived(state, order, now) is removed
 
 
 def test_a_database_that_is_left_behind_is_one_that_no_promotion_used_on_a_master():
-    assert order_gate.left_behind(PLACED, order_gate.MASTER)
-    assert not order_gate.left_behind(USED, order_gate.MASTER) and not order_gate.left_behind(PLACED, order_gate.MEMBER)
-    assert not order_gate.left_behind(STATE, order_gate.MASTER)
+    assert placed_database.left_behind(PLACED, host_now.MASTER)
+    assert not placed_database.left_behind(USED, host_now.MASTER) and not placed_database.left_behind(
+        PLACED, host_now.MEMBER
+    )
+    assert not placed_database.left_behind(STATE, host_now.MASTER)
 
 
 def test_a_promotion_that_never_began_gives_its_own_database_back_and_no_other():
-    used = STATE._replace(placed=order_gate.Placed(7, 50, True))
+    used = STATE._replace(placed=gate_state.Placed(7, 50, True))
     assert not order_gate.never_began(used, ORDER).placed.promoted
     assert order_gate.never_began(used, REPOINT).placed.promoted
     assert order_gate.never_began(used, ORDER._replace(term=8)).placed.promoted
@@ -277,16 +279,16 @@ def test_a_boot_of_which_nothing_is_known_is_not_the_one_in_which_it_was_promote
 
 
 def test_a_member_and_a_host_with_a_broken_pool_conf_are_told_apart():
-    assert "booted as a member" in decide(pool_conf=order_gate.MEMBER).reason
-    assert "does not make it master" in decide(pool_conf=order_gate.BROKEN).reason
+    assert "booted as a member" in decide(pool_conf=host_now.MEMBER).reason
+    assert "does not make it master" in decide(pool_conf=host_now.BROKEN).reason
 
 
 def test_a_tombstone_names_whoever_is_known_to_have_superseded_it():
     def said(stone):
-        return decide(order_gate.EMPTY._replace(tombstone=stone)).reason
+        return decide(gate_state.EMPTY._replace(tombstone=stone)).reason
 
     assert said(MARKED).endswith("by 10.0.0.2") and said(MARKED._replace(address="")).endswith("by host-2")
-    assert said(order_gate.Tombstone(6, "", "")).endswith("by another host")
+    assert said(gate_state.Tombstone(6, "", "")).endswith("by another host")
 
 
 def test_an_acting_one_is_told_before_all_else():

@@ -3,7 +3,7 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import boot_gate, order_gate
+from poolwarden_agent.core import boot_gate, host_now
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0.system import boot_findings
 from poolwarden_agent.host.boot_gate import (
@@ -23,7 +23,7 @@ PEER = "10.0.0.2"
 @pytest.fixture
 def booting_host(port, monkeypatch):
     """A master by pool.conf whose one peer is dark; the network is alive."""
-    facts = BootFacts(order_gate.MASTER, "", False, (PEER,), True, True, True)
+    facts = BootFacts(host_now.MASTER, "", False, (PEER,), True, True, True)
     noted = []
     told = {PEER: Told(boot_gate.SILENT, "", "", "")}
     monkeypatch.setattr(port, "boot_facts", lambda: facts)

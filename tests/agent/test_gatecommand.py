@@ -8,7 +8,7 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.commands import gate as gatecommand
 from poolwarden_agent.commands.gate import AGENT_WITHIN_MS, Waiting
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, orders
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0.dom0 import Dom0
 from poolwarden_agent.dom0.system import boot_findings
@@ -58,7 +58,7 @@ def store(tree, **changes):
     slots = Slots(tree.path("var/lib/poolwarden"))
     slots.prepare()
     slots.load()
-    slots.save(order_gate.encode(order_gate.EMPTY._replace(**changes)))
+    slots.save(gate_state.encode(gate_state.EMPTY._replace(**changes)))
 
 
 def agent_says(tree, clock, allows, reason="because"):
@@ -92,7 +92,7 @@ def test_members_start_freely_and_later_starts_of_a_boot_are_not_gated(master, c
 
 @pytest.mark.parametrize("conf", ["master", "slave:10.0.0.2"])
 def test_a_hold_holds_whatever_else_is_said(master, clock, conf):
-    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=gate_state.Hold(7, "b1", 0, "s"))
     master.put("etc/xensource/pool.conf", conf)
     boot_findings.mark_started(master.path(""), boot_id(master))
     agent_says(master, clock, True)
@@ -102,7 +102,7 @@ def test_a_hold_holds_whatever_else_is_said(master, clock, conf):
 
 
 def test_a_superseded_master_never_starts_as_one(master, clock):
-    store(master, tombstone=order_gate.Tombstone(4, OTHER, "10.0.0.2"))
+    store(master, tombstone=gate_state.Tombstone(4, OTHER, "10.0.0.2"))
     boot_findings.mark_started(master.path(""), boot_id(master))
     agent_says(master, clock, True)
     gate_file.request(master.path(""), gate_file.OPENED, boot_id(master), "root")
@@ -147,7 +147,7 @@ def test_a_fault_of_the_program_keeps_no_healthy_master_down(master, monkeypatch
 
 
 def test_and_lets_no_held_one_start(master, monkeypatch):
-    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=gate_state.Hold(7, "b1", 0, "s"))
     monkeypatch.setattr(gatecommand.Waiting, "why_not", lambda self: 1 / 0)
     slept = threading.Event()
 
@@ -181,7 +181,7 @@ def test_open_wants_the_hosts_name_and_no_tombstone(master, capsys):
     assert gate_file.requested(root, gate_file.OPENED, boot_id(master)) == ""
     assert gatecommand.main(["open", "--root", root, "--name", "h1"]) == 0
     assert gate_file.requested(root, gate_file.OPENED, boot_id(master))
-    store(master, tombstone=order_gate.Tombstone(4, OTHER, "10.0.0.2"))
+    store(master, tombstone=gate_state.Tombstone(4, OTHER, "10.0.0.2"))
     assert gatecommand.main(["open", "--root", root, "--name", "h1"]) == 1
     assert "superseded by 10.0.0.2" in capsys.readouterr().out
 
@@ -190,13 +190,13 @@ def test_release_is_the_running_agents(master, capsys):
     root = master.path("")
     assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
     assert "not held" in capsys.readouterr().out
-    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=gate_state.Hold(7, "b1", 0, "s"))
     assert gatecommand.main(["release", "--root", root, "--name", "h1"]) == 1
     assert "systemctl start poolwarden-agent" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "marks", [{"hold": order_gate.Hold(7, "b1", 0, "s")}, {"tombstone": order_gate.Tombstone(7, OTHER, "")}], ids=sorted
+    "marks", [{"hold": gate_state.Hold(7, "b1", 0, "s")}, {"tombstone": gate_state.Tombstone(7, OTHER, "")}], ids=sorted
 )
 def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks):
     root = master.path("")
@@ -215,15 +215,15 @@ def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks
     watch.turn(False)
     until(lambda: "start --no-block xapi.service" in master.calls())
     assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and side.state.hold is None
-    until(lambda: side.port.process() != order_gate.NO_PROCESS)
+    until(lambda: side.port.process() != host_now.NO_PROCESS)
     assert not (master.root / gate_file.FOLLOW).exists()
 
 
 @pytest.mark.parametrize("address", ["h2", "127.0.0.1"])
 def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
-    store(master, hold=order_gate.Hold(7, "b1", 0, "s"))
+    store(master, hold=gate_state.Hold(7, "b1", 0, "s"))
     side = HostSide(dom0(master))
-    assert side.follow(address).outcome == order_gate.FAILED
+    assert side.follow(address).outcome == orders.FAILED
     assert side.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
 
 
@@ -231,7 +231,7 @@ def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
 @pytest.mark.parametrize("conf, term", [("master", 8), ("slave:10.0.0.2", 7)])
 def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term):
     """What rested on the hold at its own term, a proof or an order, is void; a member starts at the same term."""
-    store(master, hold=order_gate.Hold(7, "b1", 0, "s"), term=7)
+    store(master, hold=gate_state.Hold(7, "b1", 0, "s"), term=7)
     master.put("etc/xensource/pool.conf", conf)
     master.systemctl("exit 0")
     side = HostSide(dom0(master))

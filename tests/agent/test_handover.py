@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import orders
+from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.dom0.xapi import database_transfer as module
 from poolwarden_agent.dom0.xapi.database_transfer import GENERATION, PLACED, TEMPORARY, Handover
@@ -24,7 +25,7 @@ def hands(tree):
 
 
 def piece(offset, size, sha256=SUM, generation=77):
-    return order_gate.Piece(generation, len(CONTENT), offset, size, sha256, False)
+    return Piece(generation, len(CONTENT), offset, size, sha256, False)
 
 
 def place(hands, sizes=(4096, 4096, 2048), **changes):
@@ -110,7 +111,7 @@ def test_a_missing_or_huge_file_is_not_read(tree, hands, monkeypatch):
 
 def test_pieces_become_the_file_that_xapi_would_load(tree, hands):
     acts = place(hands)
-    assert [act.outcome for act in acts] == [order_gate.DONE] * 3
+    assert [act.outcome for act in acts] == [orders.DONE] * 3
     assert (tree.root / PLACED).read_bytes() == CONTENT and tree.text(GENERATION) == "77"
     assert not os.path.exists(tree.path(TEMPORARY)) and hands.placed() == 77
     assert database.loads(str(tree.root)) == (PLACED, 77)
@@ -149,21 +150,21 @@ def test_cut_off_before_a_rename_there_is_no_restore_db_and_the_last_piece_comes
     assert hands.placed() is None and database.loads(str(tree.root)) == (STATE_DB, 42)
     monkeypatch.undo()
     again = hands.place(piece(8192, 2048), CONTENT[8192:])
-    assert again.outcome == order_gate.DONE and (tree.root / PLACED).read_bytes() == CONTENT
+    assert again.outcome == orders.DONE and (tree.root / PLACED).read_bytes() == CONTENT
 
 
 def test_what_is_not_what_was_sent_is_thrown_away(tree, hands):
-    assert place(hands, sha256="0" * 64)[-1].outcome == order_gate.FAILED
+    assert place(hands, sha256="0" * 64)[-1].outcome == orders.FAILED
     assert hands.placed() is None and not os.path.exists(tree.path(TEMPORARY))
 
 
 def test_a_missing_piece_is_said_and_a_repeated_one_is_harmless(tree, hands):
-    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == order_gate.DONE
+    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == orders.DONE
     act = hands.place(piece(8192, 2048), CONTENT[8192:])
-    assert act.outcome == order_gate.FAILED and "a piece is missing" in act.text
+    assert act.outcome == orders.FAILED and "a piece is missing" in act.text
     for _ in range(2):
-        assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == order_gate.DONE
-    assert hands.place(piece(8192, 2048), CONTENT[8192:]).outcome == order_gate.DONE
+        assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == orders.DONE
+    assert hands.place(piece(8192, 2048), CONTENT[8192:]).outcome == orders.DONE
     assert (tree.root / PLACED).read_bytes() == CONTENT
 
 
@@ -174,7 +175,7 @@ def test_a_first_piece_clears_what_was_placed_before(tree, hands):
 
 
 def test_a_later_piece_without_its_first_is_no_file(tree, hands):
-    assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == order_gate.FAILED
+    assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == orders.FAILED
     assert not os.path.exists(tree.path(TEMPORARY))
 
 
@@ -182,7 +183,7 @@ def test_the_file_goes_before_its_generation(tree, hands, monkeypatch):
     place(hands)
     real, gone = os.unlink, []
     monkeypatch.setattr(os, "unlink", lambda path: (real(path), gone.append(os.path.basename(path))))
-    assert hands.remove().outcome == order_gate.DONE and hands.remove().outcome == order_gate.DONE
+    assert hands.remove().outcome == orders.DONE and hands.remove().outcome == orders.DONE
     monkeypatch.undo()
     assert gone == ["restore_db.db", "restore_db.db.generation"] and hands.placed() is None
 
@@ -194,8 +195,8 @@ def test_a_disk_that_refuses_is_said(tree, hands, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "unlink", refuses)
-    assert hands.remove().outcome == order_gate.FAILED and hands.placed() == 77
-    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == order_gate.FAILED
+    assert hands.remove().outcome == orders.FAILED and hands.placed() == 77
+    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == orders.FAILED
     monkeypatch.undo()
 
 
@@ -206,7 +207,7 @@ def test_a_database_is_gone_for_good_before_its_generation_goes(hands, monkeypat
     with monkeypatch.context() as watched:
         watched.setattr(os, "unlink", lambda path: (unlink(path), done.append(os.path.basename(path))))
         watched.setattr(hands, "_sync_directory", lambda: done.append("sync"))
-        assert hands.remove().outcome == order_gate.DONE
+        assert hands.remove().outcome == orders.DONE
     names = [os.path.basename(PLACED), "sync", os.path.basename(GENERATION), "sync"]
     assert done == names
 
@@ -220,7 +221,7 @@ def test_a_full_disk_leaves_no_restore_db(short):
     try:
         hands = Handover(str(short))
         acts = place(hands)
-        assert order_gate.FAILED in [act.outcome for act in acts] and hands.placed() is None
-        assert hands.remove().outcome == order_gate.DONE and os.listdir(str(where)) == []
+        assert orders.FAILED in [act.outcome for act in acts] and hands.placed() is None
+        assert hands.remove().outcome == orders.DONE and os.listdir(str(where)) == []
     finally:
         subprocess.check_call(["umount", str(where)])

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, order_gate, orders, placed_database
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
@@ -14,11 +14,11 @@ from .test_gate import FENCE, HELD, NOW, PIECE, PLACE, RELEASE, STATE, reason
 from .test_placing import SUM
 from .test_toolstack import outcome
 
-STOPPED = NOW._replace(pool_conf=order_gate.MASTER, pool_conf_address="", process=order_gate.NO_PROCESS)
+STOPPED = NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="", process=host_now.NO_PROCESS)
 ON_HELD = PLACE._replace(piece=PIECE._replace(held_master=True))
-LIES = HELD._replace(placed=order_gate.Placed(7, 50, False))
+LIES = HELD._replace(placed=gate_state.Placed(7, 50, False))
 REMOVE = {"place_database": pb.PlaceDatabase(remove=True)}
-AS_MASTER = RELEASE._replace(release_as=order_gate.AS_MASTER, address="", term=8)
+AS_MASTER = RELEASE._replace(release_as=orders.AS_MASTER, address="", term=8)
 THERE = STOPPED._replace(restore=50)
 
 
@@ -35,9 +35,9 @@ def start(generation=50):
 def held():
     """A master that is held at term 1, its xapi gone."""
     port = FakePort()
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     assert outcome(obey(HostSide(port), order(port, "hold", **KINDS["stop"])))[0] in ("DONE", "FAILED")
-    port.xapi, port.settled, port.ports_open = order_gate.NO_PROCESS, False, False
+    port.xapi, port.settled, port.ports_open = host_now.NO_PROCESS, False, False
     port.acts, port.points = [], []
     return port
 
@@ -55,14 +55,14 @@ def placed():
     [
         (HELD, STOPPED, "Obey"),
         (STATE, STOPPED, "precondition"),  # nothing holds it
-        (HELD, STOPPED._replace(process=order_gate.Process(5, 5)), "precondition"),
-        (HELD._replace(hold=order_gate.Hold(6, NOW.boot_id, 9000, "")), STOPPED, "precondition"),
-        (HELD._replace(hold=order_gate.Hold(7, "another boot", 9000, "")), STOPPED, "precondition"),
-        (HELD, STOPPED._replace(pool_conf=order_gate.MEMBER), "precondition"),
-        (HELD, STOPPED._replace(pool_conf=order_gate.UNREADABLE), "precondition"),
+        (HELD, STOPPED._replace(process=host_now.Process(5, 5)), "precondition"),
+        (HELD._replace(hold=gate_state.Hold(6, NOW.boot_id, 9000, "")), STOPPED, "precondition"),
+        (HELD._replace(hold=gate_state.Hold(7, "another boot", 9000, "")), STOPPED, "precondition"),
+        (HELD, STOPPED._replace(pool_conf=host_now.MEMBER), "precondition"),
+        (HELD, STOPPED._replace(pool_conf=host_now.UNREADABLE), "precondition"),
         (HELD, STOPPED._replace(ha_armed=True), "ha-armed"),
         (HELD, STOPPED._replace(ha_armed=None), "ha-armed"),
-        (HELD._replace(tombstone=order_gate.Tombstone(6, "x", "")), STOPPED, "tombstoned"),
+        (HELD._replace(tombstone=gate_state.Tombstone(6, "x", "")), STOPPED, "tombstoned"),
         (HELD, STOPPED._replace(restore=12), "precondition"),  # somebody else's
     ],
 )
@@ -80,13 +80,13 @@ def test_a_master_is_given_a_database_only_while_it_is_held_stopped_at_that_term
         (LIES, STOPPED._replace(restore=49), 50, "precondition"),
         (HELD, THERE, 50, "precondition"),  # somebody else's
         (
-            LIES._replace(placed=order_gate.Placed(6, 50, False)),
+            LIES._replace(placed=gate_state.Placed(6, 50, False)),
             THERE,
             50,
             "precondition",
         ),  # not placed under this hold
         (
-            LIES._replace(hold=None, placed=order_gate.Placed(7, 50, True)),
+            LIES._replace(hold=None, placed=gate_state.Placed(7, 50, True)),
             STOPPED,
             50,
             "Obey",
@@ -123,7 +123,7 @@ def test_while_it_is_held_it_is_not_left_behind_and_may_be_removed():
 def test_an_operator_on_the_host_starts_it_with_its_own_file():
     port = placed()
     side = HostSide(port)
-    assert side.release_hold().outcome == order_gate.DONE
+    assert side.release_hold().outcome == orders.DONE
     assert port.restore is None and side.state.hold is None and side.state.placed is None
     assert port.acts[0] == "remove"
 
@@ -131,8 +131,8 @@ def test_an_operator_on_the_host_starts_it_with_its_own_file():
 def test_what_cannot_be_removed_is_not_started():
     port = placed()
     side = HostSide(port)
-    port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
-    assert side.release_hold().outcome == order_gate.FAILED and side.state.hold is not None
+    port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
+    assert side.release_hold().outcome == orders.FAILED and side.state.hold is not None
     result = obey(side, order(port, "s", fields={"term": 2}, **start(0)))
     assert result.outcome == pb.OrderResult.FAILED and side.state.hold is not None and port.acts == ["remove", "remove"]
 
@@ -141,7 +141,7 @@ def test_a_later_hold_makes_it_left_behind():
     port = placed()
     side = HostSide(port)
     obey(side, order(port, "hold-2", fields={"term": 2}, **KINDS["stop"]))
-    assert side.state.hold.term == 2 and not order_gate.under_hold(side.state)
+    assert side.state.hold.term == 2 and not placed_database.under_hold(side.state)
     assert "left behind" in side.tidy() and port.restore is None
 
 
@@ -157,7 +157,7 @@ def test_the_start_may_be_cut_off_anywhere_and_comes_again():
         side.tidy()
         assert port.restore == 50, die_at
         assert outcome(obey(side, message)) == ("DONE", ""), die_at
-        assert port.restore == 50 and side.state.hold is None and port.xapi != order_gate.NO_PROCESS, die_at
+        assert port.restore == 50 and side.state.hold is None and port.xapi != host_now.NO_PROCESS, die_at
 
 
 def test_a_start_that_was_cut_off_and_given_up_removes_it():
@@ -184,21 +184,21 @@ NAMED = AS_MASTER._replace(restore=50)
         (LIES, NAMED, True),
         (LIES, AS_MASTER, False),
         (LIES, NAMED._replace(restore=51), False),
-        (LIES, NAMED._replace(release_as=order_gate.AS_MEMBER), False),
+        (LIES, NAMED._replace(release_as=orders.AS_MEMBER), False),
         (LIES._replace(hold=None), NAMED, False),
-        (LIES._replace(placed=order_gate.Placed(6, 50, False)), NAMED, False),
+        (LIES._replace(placed=gate_state.Placed(6, 50, False)), NAMED, False),
         (HELD, NAMED, False),
     ],
 )
 def test_only_the_release_that_names_it_keeps_and_marks_what_is_placed_under_the_hold(state, release, kept):
-    assert order_gate.keeps(state, release) is kept
+    assert placed_database.keeps(state, release) is kept
     marked = order_gate.starting(state, release, THERE).placed
     assert (marked is not None and marked.promoted) is kept
 
 
 def test_a_fence_of_a_later_term_ends_the_mark_of_what_an_earlier_hold_had_placed():
     fence = FENCE._replace(term=7)
-    marked = LIES._replace(placed=order_gate.Placed(7, 50, True))
+    marked = LIES._replace(placed=gate_state.Placed(7, 50, True))
     assert order_gate.starting(marked, fence, STOPPED).placed.promoted
     assert not order_gate.starting(marked, fence._replace(term=8), STOPPED).placed.promoted
 
@@ -206,7 +206,7 @@ def test_a_fence_of_a_later_term_ends_the_mark_of_what_an_earlier_hold_had_place
 @pytest.mark.parametrize("placed, expected", [(None, "Obey"), (7, "Obey"), (5, "precondition")])
 def test_what_another_promotion_has_placed_is_not_removed_under_a_hold(placed, expected):
     """It may be what that promotion's xapi has still to start with: the pool's newest database."""
-    state = HELD._replace(placed=order_gate.Placed(placed, 50, True) if placed else None)
+    state = HELD._replace(placed=gate_state.Placed(placed, 50, True) if placed else None)
     remove = PLACE._replace(piece=PIECE._replace(remove=True))
     assert reason(remove, state, STOPPED._replace(settled=False)) == expected
 

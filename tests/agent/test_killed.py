@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state
 from poolwarden_agent.dom0.system import files
 from poolwarden_agent.dom0.system.latch import Latch
 from poolwarden_agent.dom0.system.slots import Slots
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time i
 CALLS = ("open", "pwrite", "write", "fsync", "rename", "link", "unlink", "close", "chmod")
 # What an agent makes durable over a failover: each line is answered before the next one is begun.
 HISTORY = (
-    order_gate.EMPTY._replace(epoch=1, term=1),
-    order_gate.EMPTY._replace(epoch=1, term=2, hold=order_gate.Hold(2, "b", 5, OTHER)),
-    order_gate.EMPTY._replace(epoch=1, term=3, tombstone=order_gate.Tombstone(3, OTHER, "10.0.0.2")),
-    order_gate.EMPTY._replace(epoch=1, term=4),
+    gate_state.EMPTY._replace(epoch=1, term=1),
+    gate_state.EMPTY._replace(epoch=1, term=2, hold=gate_state.Hold(2, "b", 5, OTHER)),
+    gate_state.EMPTY._replace(epoch=1, term=3, tombstone=gate_state.Tombstone(3, OTHER, "10.0.0.2")),
+    gate_state.EMPTY._replace(epoch=1, term=4),
 )
 
 
@@ -105,7 +105,7 @@ def saves(tree):
         port = dom0(tree)
         port.load_state()
         for number, state in enumerate(HISTORY):
-            port.save_state(order_gate.encode(state))
+            port.save_state(gate_state.encode(state))
             say(number)
 
     return work
@@ -114,14 +114,14 @@ def saves(tree):
 def restored(tree):
     """What the next start of the agent finds."""
     payload = dom0(tree).load_state()
-    return order_gate.decode(payload) if payload else order_gate.EMPTY
+    return gate_state.decode(payload) if payload else gate_state.EMPTY
 
 
 def before_anything(tree):
     slots = Slots(tree.path("var/lib/poolwarden"))
     slots.prepare()
     slots.load()
-    slots.save(order_gate.encode(order_gate.EMPTY))
+    slots.save(gate_state.encode(gate_state.EMPTY))
     Latch(tree.path("var/lib/poolwarden")).prepare()
     Latch(tree.path("var/lib/poolwarden")).write("none")
 
@@ -132,12 +132,12 @@ def test_an_answered_save_stands_after_a_kill_at_any_point_in_each_slot_alone(tr
     before_anything(tree)
     for lines in killed_everywhere(saves(tree)):
         answered = int(lines[-1]) if lines else -1
-        allowed = [order_gate.EMPTY] + list(HISTORY)
+        allowed = [gate_state.EMPTY] + list(HISTORY)
         allowed = allowed[answered + 1 : answered + 3]  # the one that was answered, or the one that was begun after it
         directory = tree.root / "var/lib/poolwarden"
         latch = Latch(str(directory)).read()
         if latch == "none":
-            assert Slots(str(directory)).load() and order_gate.decode(Slots(str(directory)).load()).hold is None
+            assert Slots(str(directory)).load() and gate_state.decode(Slots(str(directory)).load()).hold is None
         kept = [(directory / ("state.%d" % number)).read_bytes() for number in (0, 1)]
         whole = restored(tree)
         assert whole in allowed, (lines, whole)
@@ -156,7 +156,7 @@ def test_a_kill_while_the_slots_are_made_leaves_nothing_that_is_not_empty_or_who
         say("made")
 
     for _ in killed_everywhere(work):
-        assert restored(tree) == order_gate.EMPTY
+        assert restored(tree) == gate_state.EMPTY
         for name in os.listdir(tree.path("var/lib/poolwarden")):
             os.unlink(tree.path("var/lib/poolwarden/" + name))
 
@@ -164,7 +164,7 @@ def test_a_kill_while_the_slots_are_made_leaves_nothing_that_is_not_empty_or_who
 def test_the_latch_is_never_open_while_the_slots_hold(tree):
     before_anything(tree)
     for _ in killed_everywhere(saves(tree)):
-        state = order_gate.decode(Slots(tree.path("var/lib/poolwarden")).load())
+        state = gate_state.decode(Slots(tree.path("var/lib/poolwarden")).load())
         word = Latch(tree.path("var/lib/poolwarden")).read()
         assert word != "none" or (state.hold is None and state.tombstone is None), (state, word)
         before_anything(tree)
@@ -192,7 +192,7 @@ def test_pool_conf_is_the_old_one_or_the_new_one_after_a_kill_at_any_point(tree)
 
 SCRIPT = """
 import os, subprocess, sys
-from poolwarden_agent.core import order_gate as gate
+from poolwarden_agent.core import gate_state as gate
 from poolwarden_agent.dom0.system.slots import SlotError, Slots
 from poolwarden_agent.dom0.system.latch import Latch
 where, how = sys.argv[1:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state
 from poolwarden_agent.dom0.system import boot_findings
 from poolwarden_agent.dom0.system.latch import SIZE, Latch
 from poolwarden_agent.dom0.xapi import toolstack
@@ -17,15 +17,15 @@ from .test_dom0 import dom0
 from .tree import HOST, OTHER, POOL, until
 
 WRAPPER = Path(__file__).resolve().parents[2] / "packaging/agent/poolwarden-gate"
-HELD = order_gate.EMPTY._replace(epoch=2, term=7, hold=order_gate.Hold(7, "b", 0, OTHER))
-STONED = order_gate.EMPTY._replace(epoch=2, term=7, tombstone=order_gate.Tombstone(7, OTHER, "10.0.0.2"))
+HELD = gate_state.EMPTY._replace(epoch=2, term=7, hold=gate_state.Hold(7, "b", 0, OTHER))
+STONED = gate_state.EMPTY._replace(epoch=2, term=7, tombstone=gate_state.Tombstone(7, OTHER, "10.0.0.2"))
 BROKEN = "exit 1", "exit 2", "kill -9 $$", "exit 127"
 
 
 def keep(tree, state):
     port = dom0(tree)
     port.load_state()
-    port.save_state(order_gate.encode(state))
+    port.save_state(gate_state.encode(state))
 
 
 def begin(tree, script):
@@ -42,7 +42,7 @@ def end(run):
 
 
 @pytest.mark.parametrize("script", BROKEN + ("exit 0",))
-@pytest.mark.parametrize("state, conf", [(None, "master"), (order_gate.EMPTY, "master"), (STONED, "slave:10.0.0.2")])
+@pytest.mark.parametrize("state, conf", [(None, "master"), (gate_state.EMPTY, "master"), (STONED, "slave:10.0.0.2")])
 def test_a_broken_gate_blocks_no_healthy_host(tree, script, state, conf):
     if state is not None:
         keep(tree, state)
@@ -71,7 +71,7 @@ def test_a_gate_that_works_again_or_a_hold_that_ended_lets_xapi_start(tree):
     assert run.wait(10) == 0
     os.unlink(tree.path("well"))
     run = begin(tree, "exit 1")
-    keep(tree, order_gate.EMPTY)
+    keep(tree, gate_state.EMPTY)
     assert run.wait(10) == 0
 
 
@@ -89,8 +89,8 @@ def test_the_latch_is_shut_before_the_slots_say_so_and_opens_after(tree, monkeyp
     latch = Latch(tree.path("var/lib/poolwarden"))
     seen, save = [], port._slots.save
     monkeypatch.setattr(port._slots, "save", lambda data: (seen.append(latch.read()), save(data)))
-    port.save_state(order_gate.encode(HELD))
-    port.save_state(order_gate.encode(order_gate.EMPTY))
+    port.save_state(gate_state.encode(HELD))
+    port.save_state(gate_state.encode(gate_state.EMPTY))
     assert seen == ["hold", "hold"] and latch.read() == "none"
     assert os.path.getsize(tree.path("var/lib/poolwarden/latch")) == SIZE
 

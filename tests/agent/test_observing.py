@@ -3,7 +3,7 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate, probe_rules
+from poolwarden_agent.core import host_now, probe_rules
 from poolwarden_agent.host.observer import OWN_MASTER
 from poolwarden_agent.host_port import Emergency
 
@@ -33,13 +33,13 @@ def look(side, times=1):
     ],
 )
 def test_liveness(port, side, tcp, process, cookie, expected):
-    port.tcp, port.cookie = tcp, cookie
-    port.xapi = order_gate.Process(500, 9900) if process else order_gate.NO_PROCESS
+    port.tcp, port.startup_cookie = tcp, cookie
+    port.xapi = host_now.Process(500, 9900) if process else host_now.NO_PROCESS
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == expected
 
 
 def test_a_start_that_takes_more_than_ten_minutes_is_none(port, side):
-    port.tcp, port.cookie, port.xapi = probe_rules.NO_ANSWER, False, order_gate.Process(500, 100)
+    port.tcp, port.startup_cookie, port.xapi = probe_rules.NO_ANSWER, False, host_now.Process(500, 100)
     port.now = 600000
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == "SILENT"
 
@@ -71,7 +71,7 @@ def test_the_emergency_flag_is_yes_no_or_not_known(port, side, emergency, livene
 
 
 def test_a_hung_socket_without_a_process_is_down(port, side):
-    port.flag, port.xapi = Emergency(probe_rules.NO_ANSWER, None, ""), order_gate.NO_PROCESS
+    port.flag, port.xapi = Emergency(probe_rules.NO_ANSWER, None, ""), host_now.NO_PROCESS
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.socket_liveness) == "DOWN"
 
 
@@ -80,19 +80,19 @@ def test_nobody_ever_logs_in_on_a_member(port, side):
     look(side, 50)
     port.settled = False
     look(side, 10)
-    port.conf, port.settled = (order_gate.MASTER, ""), False
+    port.conf, port.settled = (host_now.MASTER, ""), False
     look(side, 10)
     port.settled, port.tcp = True, probe_rules.NO_ANSWER
     look(side, 10)
-    port.tcp, port.xapi = probe_rules.ANSWERED, order_gate.NO_PROCESS
+    port.tcp, port.xapi = probe_rules.ANSWERED, host_now.NO_PROCESS
     look(side, 10)
-    port.conf, port.xapi = (order_gate.BROKEN, ""), order_gate.Process(500, 9000)
+    port.conf, port.xapi = (host_now.BROKEN, ""), host_now.Process(500, 9000)
     look(side, 10)
     assert port.views == 0
 
 
 def test_a_serving_master_reports_its_pool(port, side):
-    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
+    port.conf, port.view = (host_now.MASTER, ""), serving_view()
     seen = look(side)
     assert seen.role.serves_as_master and seen.role.running == pb.RoleFacts.MASTER
     assert seen.pool_view.master_uuid == HOST
@@ -102,13 +102,13 @@ def test_a_serving_master_reports_its_pool(port, side):
 
 
 def test_a_master_that_sees_another_master_does_not_serve(port, side):
-    port.conf, port.view = (order_gate.MASTER, ""), serving_view(OTHER)
+    port.conf, port.view = (host_now.MASTER, ""), serving_view(OTHER)
     seen = look(side)
     assert not seen.role.serves_as_master
 
 
 def test_a_view_that_fails_is_kept_for_a_while_and_not_for_ever(port, side):
-    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
+    port.conf, port.view = (host_now.MASTER, ""), serving_view()
     look(side)
     port.view = None
     assert look(side).role.serves_as_master
@@ -120,7 +120,7 @@ def test_a_view_that_fails_is_kept_for_a_while_and_not_for_ever(port, side):
 
 
 def test_a_view_is_not_fetched_when_nobody_wants_it(port, side):
-    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
+    port.conf, port.view = (host_now.MASTER, ""), serving_view()
     for _ in range(20):
         port.now += 2000
         side.observer.look_at_xapi(False, 5000)
@@ -156,12 +156,12 @@ def test_an_unsettled_role_is_not_known(port, side):
 
 def test_a_process_keeps_its_role_whatever_pool_conf_says_by_now(port, side):
     """The role is read at its start: a demoted master serves on until it is replaced."""
-    port.conf, port.view = (order_gate.MASTER, ""), serving_view()
+    port.conf, port.view = (host_now.MASTER, ""), serving_view()
     look(side)
-    port.conf, port.settled = (order_gate.MEMBER, "10.0.0.2"), False
+    port.conf, port.settled = (host_now.MEMBER, "10.0.0.2"), False
     seen = look(side, 3).role
     assert (seen.pool_conf, seen.running, seen.serves_as_master) == (pb.RoleFacts.MEMBER, pb.RoleFacts.MASTER, True)
-    port.xapi = order_gate.Process(501, 9900)
+    port.xapi = host_now.Process(501, 9900)
     seen = look(side).role
     assert (seen.running, seen.serves_as_master) == (pb.RoleFacts.KIND_UNSPECIFIED, False)
     views = port.views
@@ -215,7 +215,7 @@ def test_a_targets_history_ends_with_its_address_and_with_its_place_in_the_list(
     settle(side)
     assert probe(side).probes.probes[0].host_uuid == "m", "a Welcome without targets is no word about them"
     side.receive(pb.CollectorMessage(settings=pb.Settings()))
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     assert not probe(side).probes.probes
     side.observer.look_at_peer("m", "10.0.0.9", 1000)
     assert not side.report(True).report.probes.probes, "a probe that was under way does not bring it back"
@@ -254,18 +254,18 @@ def test_a_new_master_is_given_its_time(port, side):
     settle(side, m="10.0.0.1", n="10.0.0.2")
     side.link_up()
     probe(side, 60)
-    port.conf = (order_gate.MEMBER, "10.0.0.3")
+    port.conf = (host_now.MEMBER, "10.0.0.3")
     settle(side, m="10.0.0.1", n="10.0.0.2", o="10.0.0.3")
     assert not orphaned(probe(side, 9))
     assert orphaned(probe(side, 3))
 
 
 def test_a_host_that_has_just_become_a_member_is_given_its_time(port, side):
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     settle(side, m="10.0.0.1")
     side.link_up()
     assert not orphaned(probe(side, 60))
-    port.conf = (order_gate.MEMBER, "10.0.0.1")
+    port.conf = (host_now.MEMBER, "10.0.0.1")
     side.report()
     assert not orphaned(probe(side, 9))
     assert orphaned(probe(side, 3))
@@ -284,9 +284,7 @@ def test_the_own_master_is_probed_though_no_collector_asks(port, side):
     assert probe(side).probes.probes[0].answered_mono_ms > 0
 
 
-@pytest.mark.parametrize(
-    "conf", [(order_gate.MASTER, ""), (order_gate.MEMBER, "master.example"), (order_gate.BROKEN, "")]
-)
+@pytest.mark.parametrize("conf", [(host_now.MASTER, ""), (host_now.MEMBER, "master.example"), (host_now.BROKEN, "")])
 def test_there_is_not_always_a_master_to_probe(port, side, conf):
     side.link_up()
     port.conf = conf
@@ -313,7 +311,7 @@ def test_an_answer_that_comes_late_is_an_answer_and_makes_it_slow(port, side):
 
 
 def test_a_master_whose_login_is_slow_goes_on_serving(port, side):
-    port.conf, port.settled, port.view = (order_gate.MASTER, ""), True, serving_view()
+    port.conf, port.settled, port.view = (host_now.MASTER, ""), True, serving_view()
     assert look(side).role.serves_as_master
     port.view, port.late_ms = None, 8000
     assert look(side, 30).role.serves_as_master

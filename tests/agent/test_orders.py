@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate, probe_rules
+from poolwarden_agent.core import gate_state, host_now, orders, probe_rules
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.host.host_side import LONGEST_TEXT, HostSide
@@ -22,7 +22,7 @@ def outcome(result):
 # ---------------------------------------------------------------------------------------------- crashes
 
 
-def redelivered(kind, die_at, conf=(order_gate.MEMBER, "10.0.0.1")):
+def redelivered(kind, die_at, conf=(host_now.MEMBER, "10.0.0.1")):
     """An order whose host side dies at a step, and comes again to the next one; (ports, results)."""
     port = FakePort()
     port.conf = conf
@@ -37,7 +37,7 @@ def redelivered(kind, die_at, conf=(order_gate.MEMBER, "10.0.0.1")):
     return port, results
 
 
-def steps(kind, conf=(order_gate.MEMBER, "10.0.0.1")):
+def steps(kind, conf=(host_now.MEMBER, "10.0.0.1")):
     port = FakePort()
     port.conf = conf
     obey(HostSide(port), order(port, **KINDS[kind]))
@@ -54,7 +54,7 @@ def test_killed_at_any_step_a_redelivered_order_acts_once_and_says_the_same(kind
         assert {outcome(r) for r in results} == {("DONE", "")}, (reached[die_at], results)
         assert {(r.order_id, r.epoch, r.term) for r in results} == {("o1", 1, 3)}
         assert results[-1].replayed is (kind != "claim")
-        assert order_gate.decode(port.saved).term == 3
+        assert gate_state.decode(port.saved).term == 3
 
 
 def test_a_repoint_killed_at_any_step_ends_in_the_same_role():
@@ -62,19 +62,19 @@ def test_a_repoint_killed_at_any_step_ends_in_the_same_role():
     reached = steps("repoint")
     for die_at in range(len(reached)):
         port, results = redelivered("repoint", die_at)
-        assert port.conf == (order_gate.MEMBER, "10.0.0.2") and set(port.acts) == {"repoint"}
+        assert port.conf == (host_now.MEMBER, "10.0.0.2") and set(port.acts) == {"repoint"}
         assert {outcome(r) for r in results} == {("DONE", "")}
         assert results[-1].replayed
 
 
 def test_a_tombstone_killed_at_any_step_is_stored_and_written():
-    master = (order_gate.MASTER, "")
+    master = (host_now.MASTER, "")
     reached = steps("tombstone", master)
     assert "after conf" in reached
     for die_at in range(len(reached)):
         port, results = redelivered("tombstone", die_at, master)
-        assert order_gate.decode(port.saved).tombstone == order_gate.Tombstone(3, OTHER, "10.0.0.2")
-        assert port.conf == (order_gate.MEMBER, "10.0.0.2")
+        assert gate_state.decode(port.saved).tombstone == gate_state.Tombstone(3, OTHER, "10.0.0.2")
+        assert port.conf == (host_now.MEMBER, "10.0.0.2")
         assert {outcome(r) for r in results} == {("DONE", "")}
 
 
@@ -103,7 +103,7 @@ def test_a_restart_that_took_effect_elsewhere_is_not_repeated(port):
 def test_no_room_for_the_mark_means_no_act(port, side):
     port.no_room = True
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("REFUSED", "storage")
-    assert port.acts == [] and side.state == order_gate.EMPTY
+    assert port.acts == [] and side.state == gate_state.EMPTY
     port.no_room = False
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("DONE", ""), "the id was not used up"
 
@@ -126,7 +126,7 @@ def test_an_act_whose_result_cannot_be_stored_is_neither_refused_nor_done(port, 
 
 
 def test_a_tombstone_that_cannot_be_stored_does_not_touch_pool_conf(port, side, monkeypatch):
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     real, saves = port.save_state, []
 
     def second_fails(payload):
@@ -137,7 +137,7 @@ def test_a_tombstone_that_cannot_be_stored_does_not_touch_pool_conf(port, side, 
 
     monkeypatch.setattr(port, "save_state", second_fails)
     assert outcome(obey(side, order(port, **KINDS["tombstone"]))) == ("REFUSED", "storage")
-    assert port.conf == (order_gate.MASTER, "")
+    assert port.conf == (host_now.MASTER, "")
 
 
 @pytest.mark.parametrize("spoilt", [b"rubbish", b"{}"])
@@ -148,7 +148,7 @@ def test_unreadable_state_refuses_every_order_until_it_is_readable(port, spoilt)
         assert outcome(obey(side, order(port, **kind))) == ("REFUSED", "storage")
     assert port.acts == [] and port.saved == spoilt
     assert side.link_up()[0].hello.pool_uuid == POOL, "reports go on"
-    port.saved = order_gate.encode(order_gate.EMPTY._replace(term=9, epoch=1))
+    port.saved = gate_state.encode(gate_state.EMPTY._replace(term=9, epoch=1))
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("REFUSED", "stale-term")
 
 
@@ -171,12 +171,12 @@ def test_slots_that_cannot_be_read_are_said(port, monkeypatch):
 @pytest.mark.parametrize(
     "works, said, expected",
     [
-        (True, order_gate.DONE, ("DONE", "")),
-        (False, order_gate.DONE, ("FAILED", "xapi-error")),
-        (True, order_gate.UNKNOWN, ("UNKNOWN", "timeout")),
-        (True, order_gate.FAILED, ("UNKNOWN", "timeout")),
-        (False, order_gate.UNKNOWN, ("UNKNOWN", "timeout")),
-        (False, order_gate.FAILED, ("FAILED", "xapi-error")),
+        (True, orders.DONE, ("DONE", "")),
+        (False, orders.DONE, ("FAILED", "xapi-error")),
+        (True, orders.UNKNOWN, ("UNKNOWN", "timeout")),
+        (True, orders.FAILED, ("UNKNOWN", "timeout")),
+        (False, orders.UNKNOWN, ("UNKNOWN", "timeout")),
+        (False, orders.FAILED, ("FAILED", "xapi-error")),
     ],
 )
 @pytest.mark.parametrize("kind", ["promote", "repoint"])
@@ -189,12 +189,12 @@ def test_a_role_is_taken_only_if_xapi_and_pool_conf_say_so(port, side, works, sa
 
 def test_a_role_that_the_running_xapi_has_is_not_taken_again(port, side):
     assert outcome(obey(side, order(port, repoint=pb.Repoint(master_address="10.0.0.1")))) == ("DONE", "")
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("DONE", "")
     assert port.acts == []
     port.settled = False
     obey(side, order(port, "o2", **KINDS["promote"]))
-    port.settled, port.xapi = True, order_gate.NO_PROCESS
+    port.settled, port.xapi = True, host_now.NO_PROCESS
     obey(side, order(port, "o3", **KINDS["promote"]))
     assert port.acts == ["promote", "promote"], "pool.conf says it, but no running xapi has it"
 
@@ -215,35 +215,35 @@ def test_what_changed_while_the_mark_was_written_is_seen_before_the_act(port, si
 
 
 def test_a_long_text_of_xapi_is_cut(port, side):
-    port.act_works, port.act_result = False, Act(order_gate.FAILED, "x" * 100000)
+    port.act_works, port.act_result = False, Act(orders.FAILED, "x" * 100000)
     assert len(obey(side, order(port, **KINDS["promote"])).text) == LONGEST_TEXT
 
 
 def test_a_tombstone_on_a_member_leaves_pool_conf_alone(port, side):
     assert outcome(obey(side, order(port, **KINDS["tombstone"]))) == ("DONE", "")
-    assert port.conf == (order_gate.MEMBER, "10.0.0.1")
+    assert port.conf == (host_now.MEMBER, "10.0.0.1")
     clear = order(port, "o2", set_tombstone=pb.SetTombstone(clear=True))
     assert outcome(obey(side, clear)) == ("DONE", "") and side.state.tombstone is None
 
 
 def test_a_tombstone_without_a_successor_does_not_touch_pool_conf(port, side):
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     assert outcome(obey(side, order(port, set_tombstone=pb.SetTombstone()))) == ("DONE", "")
-    assert port.conf == (order_gate.MASTER, "") and side.report(True).report.tombstone.term == 1
+    assert port.conf == (host_now.MASTER, "") and side.report(True).report.tombstone.term == 1
 
 
 def test_a_pool_conf_that_cannot_be_written_is_said_and_the_tombstone_stands(port, side):
-    port.conf, port.conf_error = (order_gate.MASTER, ""), "no space left"
+    port.conf, port.conf_error = (host_now.MASTER, ""), "no space left"
     result = obey(side, order(port, **KINDS["tombstone"]))
     assert result.outcome == pb.OrderResult.FAILED and "no space left" in result.text
-    assert order_gate.decode(port.saved).tombstone is not None
+    assert gate_state.decode(port.saved).tombstone is not None
 
 
 def test_a_superseded_host_is_promoted_at_a_higher_term_and_its_tombstone_goes(port, side):
     obey(side, order(port, **KINDS["tombstone"]))
     assert outcome(obey(side, order(port, "o2", **KINDS["promote"]))) == ("REFUSED", "tombstoned")
     assert outcome(obey(side, order(port, "o3", fields={"term": 2}, **KINDS["promote"]))) == ("DONE", "")
-    assert side.state.tombstone is None and order_gate.decode(port.saved).tombstone is None
+    assert side.state.tombstone is None and gate_state.decode(port.saved).tombstone is None
 
 
 # ---------------------------------------------------------------------------------------------- looking
@@ -256,17 +256,17 @@ def test_a_superseded_host_is_promoted_at_a_higher_term_and_its_tombstone_goes(p
 def test_a_claim_looks_at_the_old_master_and_may_veto(port, side, probe, serves, veto):
     port.peers["10.0.0.1"] = probe
     if serves:
-        port.conf, port.view = (order_gate.MASTER, ""), serving_view()
+        port.conf, port.view = (host_now.MASTER, ""), serving_view()
         side.observer.look_at_xapi(True, 5000)
     message = order(port, claim=pb.Claim(old_master=pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.1")))
     result = obey(side, message)
     assert outcome(result) == ("DONE", "") and result.claim.veto is veto and bool(result.claim.veto_text) is veto
     assert result.claim.last_look.probed_mono_ms == port.now and not result.claim.HasField("placements")
-    assert order_gate.decode(port.saved).term == 1
+    assert gate_state.decode(port.saved).term == 1
 
 
 def test_one_that_is_to_become_master_vetoes_and_the_old_master_itself_does_not(port, side):
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     other = pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.1")
     claim = obey(side, order(port, "o1", claim=pb.Claim(old_master=other))).claim
     assert claim.veto and "pool.conf says master" in claim.veto_text
@@ -357,7 +357,7 @@ def test_an_order_of_a_later_collector_is_refused(port, side):
 
 @pytest.mark.parametrize("role", [pb.RoleFacts.KIND_UNSPECIFIED, 99])
 def test_a_role_that_is_not_known_is_not_met_by_an_unreadable_pool_conf(port, side, role):
-    port.conf = (order_gate.UNREADABLE, "")
+    port.conf = (host_now.UNREADABLE, "")
     message = order(port, **KINDS["promote"])
     message.preconditions.pool_conf_in.append(role)
     assert outcome(obey(side, message)) == ("REFUSED", "precondition")

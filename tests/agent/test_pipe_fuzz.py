@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import addresses, host_now, order_kinds
 from poolwarden_agent.host.host_side import MOST_TARGETS, HostSide
 from poolwarden_agent.process import log
 from poolwarden_agent.process import runner as module
@@ -186,9 +186,9 @@ def check_acts(port):
         limits = [given for given in arguments if isinstance(given, int)]
         assert all(0 < limit <= LONGEST_LIMIT_MS for limit in limits), (name, limits)
         if name in ("repoint", "write_member_conf"):
-            assert order_gate.is_address(arguments[0]), arguments
+            assert addresses.is_address(arguments[0]), arguments
         if name == "serve":
-            assert arguments[0].kind in order_gate.SERVING
+            assert arguments[0].kind in order_kinds.SERVING
     names = [name for name, _ in port.done]
     del port.done[:]
     return names
@@ -211,9 +211,7 @@ def test_messages_at_random(seed, monkeypatch):
     for number in range(300):
         if number % 20 == 0:  # another host: what one order has done keeps others from passing
             port = Watched()
-            port.conf = drawn.choice(
-                [(order_gate.MASTER, ""), (order_gate.MEMBER, "10.0.0.1"), (order_gate.BROKEN, "")]
-            )
+            port.conf = drawn.choice([(host_now.MASTER, ""), (host_now.MEMBER, "10.0.0.1"), (host_now.BROKEN, "")])
             runner = Runner(HostSide(port, "3.6.8", background=True), link)
             runner._look_at_host()
             runner._take(UP, numbered(1))

@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, kind_rules, orders
+from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
@@ -15,7 +16,7 @@ from .test_gate import NOW, PIECE, PLACE, STATE, reason
 
 SUM = hashlib.sha256(b"abcdef").hexdigest()
 REMOVE = {"place_database": pb.PlaceDatabase(remove=True)}
-MARKED = STATE._replace(placed=order_gate.Placed(7, 50, False))
+MARKED = STATE._replace(placed=gate_state.Placed(7, 50, False))
 
 
 def outcome(result):
@@ -61,10 +62,10 @@ def test_a_later_piece_belongs_to_the_first_ones_term_and_generation():
     assert reason(later, MARKED) == "Obey"
     assert reason(later._replace(term=8), MARKED) == "precondition"
     assert reason(later._replace(piece=later.piece._replace(generation=51)), MARKED) == "precondition"
-    assert reason(later, MARKED._replace(placed=order_gate.Placed(7, 50, True))) == "precondition"
+    assert reason(later, MARKED._replace(placed=gate_state.Placed(7, 50, True))) == "precondition"
 
 
-@pytest.mark.parametrize("role", [order_gate.MASTER, order_gate.UNREADABLE])
+@pytest.mark.parametrize("role", [host_now.MASTER, host_now.UNREADABLE])
 def test_nothing_is_placed_on_a_master(role):
     assert reason(PLACE, now=NOW._replace(pool_conf=role)) == "precondition"
 
@@ -72,7 +73,7 @@ def test_nothing_is_placed_on_a_master(role):
 @pytest.mark.parametrize("free, expected", [(None, "precondition"), (100, "precondition"), (10**9, "Obey")])
 def test_there_must_be_room_for_it_and_for_what_xapi_flushes(free, expected):
     assert reason(PLACE, now=NOW._replace(root_free_bytes=free)) == expected
-    least = 100 + order_gate.SPARE_BYTES
+    least = 100 + kind_rules.SPARE_BYTES
     assert reason(PLACE, now=NOW._replace(root_free_bytes=least)) == "Obey"
     assert reason(PLACE, now=NOW._replace(root_free_bytes=least - 1)) == "precondition"
 
@@ -89,14 +90,14 @@ def test_somebody_elses_file_is_neither_replaced_nor_removed():
 @pytest.mark.parametrize(
     "role, settled, expected",
     [
-        (order_gate.MEMBER, True, "Obey"),
-        (order_gate.MASTER, True, "Obey"),
-        (order_gate.MASTER, False, "precondition"),
+        (host_now.MEMBER, True, "Obey"),
+        (host_now.MASTER, True, "Obey"),
+        (host_now.MASTER, False, "precondition"),
         ("", True, "precondition"),
     ],
 )
 def test_what_a_promotion_is_about_to_load_is_not_removed(role, settled, expected):
-    remove = PLACE._replace(piece=order_gate.Piece(0, 0, 0, 0, "", True))
+    remove = PLACE._replace(piece=Piece(0, 0, 0, 0, "", True))
     assert reason(remove, MARKED, NOW._replace(pool_conf=role, settled=settled)) == expected
 
 
@@ -105,7 +106,7 @@ def test_the_mark_is_durable_before_the_first_byte():
     port.die_at = 2
     with pytest.raises(Killed):
         obey(HostSide(port), order(port, fields={"term": 3}, **piece(chunk=b"abc")))
-    assert port.acts == [] and order_gate.decode(port.saved).placed == order_gate.Placed(3, 50, False)
+    assert port.acts == [] and gate_state.decode(port.saved).placed == gate_state.Placed(3, 50, False)
 
 
 def test_pieces_make_the_whole_and_each_may_be_cut_off():
@@ -121,7 +122,7 @@ def test_pieces_make_the_whole_and_each_may_be_cut_off():
                 port.die_at = None
                 result = obey(HostSide(port), message)
                 assert outcome(result) == ("DONE", ""), (number, die_at, result)
-            assert port.restore == 50 and order_gate.decode(port.saved).placed == order_gate.Placed(1, 50, False)
+            assert port.restore == 50 and gate_state.decode(port.saved).placed == gate_state.Placed(1, 50, False)
 
 
 def test_remove_deletes_it_and_may_come_twice():
@@ -134,9 +135,9 @@ def test_remove_deletes_it_and_may_come_twice():
 
 def test_a_remove_that_fails_is_remembered():
     port = placed()
-    port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
+    port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
     result = obey(HostSide(port), order(port, "r", **REMOVE))
-    assert outcome(result) == ("FAILED", "storage") and order_gate.decode(port.saved).placed is not None
+    assert outcome(result) == ("FAILED", "storage") and gate_state.decode(port.saved).placed is not None
 
 
 def test_the_promotion_at_its_own_term_loads_it():
@@ -151,10 +152,10 @@ def test_the_promotion_at_its_own_term_loads_it():
 @pytest.mark.parametrize(
     "kind, conf",
     [
-        ("promote", (order_gate.MEMBER, "10.0.0.1")),
-        ("repoint", (order_gate.MEMBER, "10.0.0.1")),
-        ("restart", (order_gate.MEMBER, "10.0.0.1")),
-        ("tombstone", (order_gate.MEMBER, "10.0.0.1")),
+        ("promote", (host_now.MEMBER, "10.0.0.1")),
+        ("repoint", (host_now.MEMBER, "10.0.0.1")),
+        ("restart", (host_now.MEMBER, "10.0.0.1")),
+        ("tombstone", (host_now.MEMBER, "10.0.0.1")),
     ],
 )
 def test_at_another_term_it_is_removed_before_the_act(kind, conf):
@@ -162,13 +163,13 @@ def test_at_another_term_it_is_removed_before_the_act(kind, conf):
     port.conf = conf
     assert outcome(obey(HostSide(port), order(port, "o2", fields={"term": 4}, **KINDS[kind]))) == ("DONE", "")
     assert port.restore is None and port.acts[0] == "remove"
-    assert order_gate.decode(port.saved).placed is None
+    assert gate_state.decode(port.saved).placed is None
 
 
 def test_a_host_that_became_master_without_it_does_not_load_it_at_a_restart():
     """An operator designated it after the failover had been given up."""
     port = placed(term=3)
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     restart = {"restart_xapi": pb.RestartXapi(as_master_ok=True)}
     assert outcome(obey(HostSide(port), order(port, "o2", fields={"term": 4}, **restart))) == ("DONE", "")
     assert port.acts == ["remove", "restart"] and port.restore is None
@@ -176,7 +177,7 @@ def test_a_host_that_became_master_without_it_does_not_load_it_at_a_restart():
 
 def test_if_it_cannot_be_removed_nothing_is_started():
     port = placed(term=3)
-    port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
+    port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
     result = obey(HostSide(port), order(port, "o2", fields={"term": 4}, **KINDS["promote"]))
     assert result.outcome == pb.OrderResult.FAILED and "read-only" in result.text and port.acts == ["remove"]
 
@@ -186,18 +187,18 @@ def test_a_host_designated_master_meanwhile_does_not_load_it_at_its_restart():
     port = placed(term=3)
     side = HostSide(port)
     assert side.tidy() == "" and port.restore == 50, "still a member: the promotion may come"
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     assert "left behind" in side.tidy() and port.restore is None
     assert side.state.placed is None and side.tidy() == "" and port.acts == ["remove"]
 
 
 def test_what_cannot_be_removed_is_tried_again():
     port = placed(term=3)
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     side = HostSide(port)
-    port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
+    port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
     assert "read-only" in side.tidy() and side.state.placed is not None
-    port.act_result, port.act_works = Act(order_gate.DONE, "gone"), True
+    port.act_result, port.act_works = Act(orders.DONE, "gone"), True
     assert "gone" in side.tidy() and port.restore is None
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import host_now, orders
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 from poolwarden_agent.process import runner as module
@@ -317,8 +317,8 @@ def test_targets_that_are_gone_are_forgotten():
 
 def test_no_order_waits_for_a_slow_one(runner, link, port, monkeypatch):
     go = threading.Event()
-    port.conf = (order_gate.MASTER, "")
-    monkeypatch.setattr(port, "serve", lambda order, limit_ms: (go.wait(10), Act(order_gate.DONE, "synced"))[1])
+    port.conf = (host_now.MASTER, "")
+    monkeypatch.setattr(port, "serve", lambda order, limit_ms: (go.wait(10), Act(orders.DONE, "synced"))[1])
     obeying = threading.Thread(target=runner._obey, daemon=True)
     obeying.start()
     runner._frame(UP, numbered(1))

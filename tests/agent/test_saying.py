@@ -3,7 +3,7 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import host_now
 from poolwarden_agent.host.host_side import DEFAULTS, HostSide
 
 from .fake_port import KINDS, FakePort, obey, order
@@ -146,7 +146,7 @@ def test_in_the_background_nothing_is_read_for_a_report(port):
     side.link_up()
     seen_at = port.now
     port.now += 9000
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
 
     def forbidden(*_arguments):
         raise AssertionError("a report must not wait for this")

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, order_kinds, orders
 from poolwarden_agent.dom0.xapi import session_calls
 from poolwarden_agent.dom0.xapi.errors import XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_agent.host.host_side import HostSide
@@ -17,8 +17,8 @@ from .fake_port import FakePort, obey, order
 from .test_gate import NOW, ORDER, STATE, reason
 from .tree import OTHER, until
 
-KINDS = order_gate.SERVING + ("locate_vms",)
-SERVING_NOW = NOW._replace(pool_conf=order_gate.MASTER, pool_conf_address="", settled=True)
+KINDS = order_kinds.SERVING + ("locate_vms",)
+SERVING_NOW = NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="", settled=True)
 MESSAGES = {
     "sync_database": pb.SyncDatabase(),
     "designate_master": pb.DesignateMaster(host_uuid=OTHER),
@@ -39,7 +39,7 @@ def outcome(result):
 
 def serving():
     port = FakePort()
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     return port
 
 
@@ -51,14 +51,14 @@ def test_only_a_host_that_serves_as_master_is_asked(kind):
     assert reason(about(kind), now=SERVING_NOW) == "Obey"
     for change in (
         {"settled": False},
-        {"pool_conf": order_gate.MEMBER},
-        {"pool_conf": order_gate.BROKEN},
+        {"pool_conf": host_now.MEMBER},
+        {"pool_conf": host_now.BROKEN},
         {"pool_conf": ""},
     ):
         assert reason(about(kind), now=SERVING_NOW._replace(**change)) == "precondition"
-    held = STATE._replace(hold=order_gate.Hold(7, "boot-1", 1, ""))
+    held = STATE._replace(hold=gate_state.Hold(7, "boot-1", 1, ""))
     assert reason(about(kind), held, SERVING_NOW) == "held"
-    stoned = STATE._replace(tombstone=order_gate.Tombstone(7, "host-2", ""))
+    stoned = STATE._replace(tombstone=gate_state.Tombstone(7, "host-2", ""))
     assert reason(about(kind), stoned, SERVING_NOW) == "tombstoned"
 
 
@@ -153,24 +153,24 @@ class Asked(object):
 )
 def test_xapi_is_told_and_its_answer_is_judged(kind, call):
     asked = Asked()
-    assert session_calls.serve(asked, about(kind)).outcome == order_gate.DONE and asked.calls[-1] == call
+    assert session_calls.serve(asked, about(kind)).outcome == orders.DONE and asked.calls[-1] == call
     for error, expected in (
-        (XapiFault("HOST_OFFLINE", ["ref-host-3"]), order_gate.FAILED),
-        (XapiTimeout("late"), order_gate.UNKNOWN),
-        (XapiUnreachable("closed"), order_gate.UNKNOWN),
+        (XapiFault("HOST_OFFLINE", ["ref-host-3"]), orders.FAILED),
+        (XapiTimeout("late"), orders.UNKNOWN),
+        (XapiUnreachable("closed"), orders.UNKNOWN),
     ):
         act = session_calls.serve(Asked(**{call[0].replace(".", "__"): error}), about(kind))
         assert act.outcome == expected and act.text
-        if expected == order_gate.FAILED:
+        if expected == orders.FAILED:
             assert "HOST_OFFLINE" in act.text
 
 
 @pytest.mark.parametrize(
     "power, resident, expected",
     [
-        ("Running", "ref-host-2", order_gate.DONE),
-        ("Running", "ref-host-3", order_gate.FAILED),
-        ("Suspended", "ref-host-2", order_gate.FAILED),
+        ("Running", "ref-host-2", orders.DONE),
+        ("Running", "ref-host-3", orders.FAILED),
+        ("Suspended", "ref-host-2", orders.FAILED),
     ],
 )
 def test_a_vm_that_runs_there_already_is_started(power, resident, expected):
@@ -256,4 +256,4 @@ def test_too_many_of_one_kind_are_not_taken():
 
 
 def test_every_serving_order_is_slow_and_has_a_limit():
-    assert set(SERVE_LIMIT_MS) == set(order_gate.SERVING) and set(SLOW) == set(order_gate.SERVING) | {"locate_vms"}
+    assert set(SERVE_LIMIT_MS) == set(order_kinds.SERVING) and set(SLOW) == set(order_kinds.SERVING) | {"locate_vms"}

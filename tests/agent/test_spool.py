@@ -3,7 +3,7 @@
 import random
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate, probe_rules
+from poolwarden_agent.core import host_now, probe_rules
 from poolwarden_agent.core.spool import BATCH, EVENT, Item, Spool
 from poolwarden_agent.host.offline_log import AWAY_MS, SAMPLE_EVERY_MS
 from poolwarden_agent.host_port import Emergency
@@ -114,9 +114,9 @@ def test_what_happened_meanwhile_is_told_in_order_with_its_age(port, side):
     side.observer.look_at_xapi(False, 5000)
     alone(port, side, 60000)
     port.tcp, port.flag = probe_rules.REFUSED, Emergency(probe_rules.REFUSED, None, "")
-    port.xapi = order_gate.NO_PROCESS
+    port.xapi = host_now.NO_PROCESS
     alone(port, side, 60000)
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     port.free = 4 * 10**8
     alone(port, side, 60000)
     port.now += 5000

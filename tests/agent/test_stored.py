@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from poolwarden_agent.commands import gate as gatecommand
-from poolwarden_agent.core import gate_state, order_gate
+from poolwarden_agent.core import gate_state, host_now, order_gate
 from poolwarden_agent.dom0.system.latch import Latch
 from poolwarden_agent.dom0.system.slots import SlotError, Slots
 from poolwarden_agent.host.durable_state import Keeper
@@ -19,25 +19,25 @@ from .fake_port import obey, order
 from .test_gatecommand import Clock, boot_id, master, why_not  # noqa: F401  (fixtures)
 from .tree import OTHER
 
-FULL = order_gate.GateState(
+FULL = gate_state.GateState(
     5,
     7,
-    order_gate.Tombstone(7, OTHER, "10.0.0.2"),
+    gate_state.Tombstone(7, OTHER, "10.0.0.2"),
     "pool",
-    {"promote": order_gate.Started("o1", order_gate.Process(12, 99))},
-    {"claim": order_gate.Result("o0", "claim", "done", "", "term 7 is stored")},
-    order_gate.Hold(6, "boot", 1234, OTHER),
-    order_gate.Placed(7, 42, True),
+    {"promote": gate_state.Started("o1", host_now.Process(12, 99))},
+    {"claim": gate_state.Result("o0", "claim", "done", "", "term 7 is stored")},
+    gate_state.Hold(6, "boot", 1234, OTHER),
+    gate_state.Placed(7, 42, True),
     7,
 )
 
 
 def value(state=FULL):
-    return json.loads(order_gate.encode(state).decode("utf-8"))
+    return json.loads(gate_state.encode(state).decode("utf-8"))
 
 
 def decoded(changed):
-    return order_gate.decode(json.dumps(changed).encode("utf-8"))
+    return gate_state.decode(json.dumps(changed).encode("utf-8"))
 
 
 def newer(**more):
@@ -50,14 +50,14 @@ def newer(**more):
 
 
 def test_it_comes_back_as_it_was():
-    assert order_gate.decode(order_gate.encode(FULL)) == FULL and FULL.more == ""
-    assert order_gate.decode(order_gate.encode(order_gate.EMPTY)) == order_gate.EMPTY
+    assert gate_state.decode(gate_state.encode(FULL)) == FULL and FULL.more == ""
+    assert gate_state.decode(gate_state.encode(gate_state.EMPTY)) == gate_state.EMPTY
 
 
 def test_what_an_earlier_version_wrote_is_read():
     earlier = {"epoch": 2, "term": 3, "tombstone": None, "pool": "p", "started": {}, "results": {}}
     state = decoded(earlier)
-    assert state == order_gate.EMPTY._replace(epoch=2, term=3, pool="p")
+    assert state == gate_state.EMPTY._replace(epoch=2, term=3, pool="p")
 
 
 def test_what_a_newer_agent_stored_survives_a_change_by_this_one():
@@ -65,15 +65,15 @@ def test_what_a_newer_agent_stored_survives_a_change_by_this_one():
     assert state.hold == FULL.hold and state.tombstone == FULL.tombstone
     again = value(state._replace(term=8))
     assert again == dict(newer(), term=8, reads=1)
-    assert order_gate.decode(order_gate.encode(state)) == state, "and again"
+    assert gate_state.decode(gate_state.encode(state)) == state, "and again"
     assert [result.kind for result in order_gate.results_kept(state)] == ["claim"]
 
 
 def test_a_further_item_goes_with_what_it_belonged_to():
     state = decoded(newer())
-    assert value(order_gate.with_hold(state, None))["hold"] is None
-    assert value(order_gate.with_hold(state, order_gate.Hold(9, "boot", 1, "")))["hold"] == [9, "boot", 1, ""]
-    back = order_gate.decode(order_gate.encode(order_gate.with_hold(state, order_gate.Hold(9, "boot", 1, ""))))
+    assert value(gate_state.with_hold(state, None))["hold"] is None
+    assert value(gate_state.with_hold(state, gate_state.Hold(9, "boot", 1, "")))["hold"] == [9, "boot", 1, ""]
+    back = gate_state.decode(gate_state.encode(gate_state.with_hold(state, gate_state.Hold(9, "boot", 1, ""))))
     assert value(back)["lease"] == {"until": [1, 2]}
 
 
@@ -108,7 +108,7 @@ def test_what_is_absent_is_named_or_has_a_meaning(key):
 @pytest.mark.parametrize("data", [b"", b"\xff", b"null", b"[]", b"{", b'{"format": "x"}', b'{"reads": true}'])
 def test_what_is_no_state_is_a_value_error(data):
     with pytest.raises(ValueError):
-        order_gate.decode(data)
+        gate_state.decode(data)
 
 
 # ------------------------------------------------------------------------------------------ the keeper
@@ -235,13 +235,13 @@ def test_what_xapi_waits_for_is_said_again(master, clock, monkeypatch):  # noqa:
 
 
 def test_a_slot_alone_is_enough_for_a_tombstone(master, clock):  # noqa: F811
-    put(master, order_gate.encode(FULL._replace(hold=None)))
+    put(master, gate_state.encode(FULL._replace(hold=None)))
     (master.root / "var/lib/poolwarden/state.0").unlink()
     assert "superseded by 10.0.0.2" in why_not(master, clock)
 
 
 def test_unreadable_slots_hold_a_master_until_a_person_lets_them_be_forgotten(master, clock, capsys):  # noqa: F811
-    put(master, order_gate.encode(FULL._replace(hold=None, tombstone=None)))
+    put(master, gate_state.encode(FULL._replace(hold=None, tombstone=None)))
     for number in (0, 1):
         master.put("var/lib/poolwarden/state.%d" % number, b"rubbish")
     assert "neither slot" in why_not(master, clock) and "gate forget" in why_not(master, clock)
@@ -281,7 +281,7 @@ def test_the_running_agents_gate_is_shut_on_a_master_whose_state_cannot_be_read(
     def fails():
         raise SlotError("neither slot is readable; poolwarden-agent gate forget")
 
-    facts = BootFacts(order_gate.MASTER, "", False, ("10.0.0.2",), True, True, None)
+    facts = BootFacts(host_now.MASTER, "", False, ("10.0.0.2",), True, True, None)
     monkeypatch.setattr(port, "boot_facts", lambda: facts)
     monkeypatch.setattr(port, "load_state", fails)
     side = HostSide(port)
@@ -297,13 +297,13 @@ def test_the_running_agents_gate_is_shut_on_a_master_whose_state_cannot_be_read(
 def first_release(data):
     """How the agent 0.1.0 reads a state (its core/gate.py, decode): further keys are passed over, lists are whole."""
     state = json.loads(data.decode("utf-8"))
-    stone = order_gate.Tombstone(*state["tombstone"]) if state["tombstone"] is not None else None
-    started = {k: order_gate.Started(v[0], order_gate.Process(v[1], v[2])) for k, v in state["started"].items()}
-    results = {k: order_gate.Result(*v) for k, v in state["results"].items()}
-    hold = order_gate.Hold(*state["hold"]) if state.get("hold") is not None else None
-    placed = order_gate.Placed(*state["placed"]) if state.get("placed") is not None else None
+    stone = gate_state.Tombstone(*state["tombstone"]) if state["tombstone"] is not None else None
+    started = {k: gate_state.Started(v[0], host_now.Process(v[1], v[2])) for k, v in state["started"].items()}
+    results = {k: gate_state.Result(*v) for k, v in state["results"].items()}
+    hold = gate_state.Hold(*state["hold"]) if state.get("hold") is not None else None
+    placed = gate_state.Placed(*state["placed"]) if state.get("placed") is not None else None
     known = int(state["epoch"]), int(state["term"])
-    return order_gate.GateState(*known, stone, state["pool"], started, results, hold, placed, int(state.get("gc", 0)))
+    return gate_state.GateState(*known, stone, state["pool"], started, results, hold, placed, int(state.get("gc", 0)))
 
 
 @pytest.mark.parametrize("stands", ["hold", "tombstone", "both", "neither"])
@@ -314,7 +314,7 @@ def test_the_first_releases_agent_reads_what_this_one_stores(port, stands):
         state = state._replace(hold=None)
     if stands in ("hold", "neither"):
         state = state._replace(tombstone=None)
-    assert first_release(order_gate.encode(state)) == state._replace(unsure_ms=0)
+    assert first_release(gate_state.encode(state)) == state._replace(unsure_ms=0)
     # What it writes in its turn has neither our further keys nor a format, and is read again.
     its = {key: item for key, item in value(state).items() if key not in ("unsure_ms", "format", "reads")}
     assert decoded(its) == state._replace(unsure_ms=0)
@@ -325,7 +325,7 @@ def test_the_first_release_reads_the_slots_of_this_one(tmp_path):
     slots = Slots(str(tmp_path))
     slots.prepare()
     slots.load()
-    slots.save(order_gate.encode(FULL))
+    slots.save(gate_state.encode(FULL))
     for name in ("state.0", "state.1"):
         data = (tmp_path / name).read_bytes()
         magic, sequence, length, digest = struct.unpack("!8sQI32s", data[:52])

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate, probe_rules
+from poolwarden_agent.core import host_now, probe_rules
 from poolwarden_agent.core.certificate import expires
 from poolwarden_agent.dom0.system.surroundings import Reader, certificate_paths
 from poolwarden_agent.host.host_side import MARKS_EVERY, HostSide
@@ -217,10 +217,10 @@ def test_a_section_that_is_asked_for_comes_although_it_has_not_changed(port, sid
 
 
 CHANGES = (
-    {"free": 5 * 10**8}, {"free": 4 * 10**8}, {"conf": (order_gate.MEMBER, "10.0.0.2")},
-    {"conf": (order_gate.MASTER, "")},
+    {"free": 5 * 10**8}, {"free": 4 * 10**8}, {"conf": (host_now.MEMBER, "10.0.0.2")},
+    {"conf": (host_now.MASTER, "")},
     {"domain_list": ["vm-1", "vm-2"]}, {"domain_list": None}, {"address": "10.0.0.6"}, {"armed": True}, {"armed": None},
-    {"source": ("var/lib/xcp/state.db", 43)}, {"xapi": order_gate.Process(501, 9100)}, {"tcp": probe_rules.NO_ANSWER},
+    {"source": ("var/lib/xcp/state.db", 43)}, {"xapi": host_now.Process(501, 9100)}, {"tcp": probe_rules.NO_ANSWER},
     {},
 )  # fmt: skip
 

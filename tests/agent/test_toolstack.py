@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, order_gate, orders
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
@@ -13,9 +13,9 @@ from .fake_port import KINDS, FakePort, Killed, obey, order
 from .test_gate import FENCE, HELD, NOW, ORDER, RELEASE, REPOINT, RESTART, STATE, reason
 from .tree import OTHER
 
-AS_MASTER = RELEASE._replace(release_as=order_gate.AS_MASTER, address="", term=8)
-MASTER_NOW = NOW._replace(pool_conf=order_gate.MASTER, pool_conf_address="")
-STOPPED = MASTER_NOW._replace(process=order_gate.NO_PROCESS)
+AS_MASTER = RELEASE._replace(release_as=orders.AS_MASTER, address="", term=8)
+MASTER_NOW = NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="")
+STOPPED = MASTER_NOW._replace(process=host_now.NO_PROCESS)
 TO_MEMBER = {
     "toolstack_release": pb.ToolstackRelease(release_as=pb.ToolstackRelease.AS_MEMBER, master_address="10.0.0.2")
 }
@@ -28,7 +28,7 @@ def outcome(result):
 
 def master():
     port = FakePort()
-    port.conf = (order_gate.MASTER, "")
+    port.conf = (host_now.MASTER, "")
     return port
 
 
@@ -63,7 +63,7 @@ def test_a_hold_of_a_higher_term_refuses_a_fence_of_a_lower_one():
     again = order_gate.starting(held, FENCE._replace(term=10), NOW._replace(mono_ms=20000))
     assert (again.hold.term, again.hold.since_ms) == (10, 10000), "one hold, since its first instant in this boot"
     later = order_gate.starting(held, FENCE._replace(term=10), NOW._replace(mono_ms=500, boot_id="boot-2"))
-    assert later.hold == order_gate.Hold(10, "boot-2", 500, "host-2")
+    assert later.hold == gate_state.Hold(10, "boot-2", 500, "host-2")
 
 
 @pytest.mark.parametrize("term, expected", [(7, "held"), (8, "Obey")])
@@ -88,15 +88,15 @@ def test_a_release_as_member_names_another_host(change, now, expected):
 
 
 def test_a_superseded_master_is_not_released_as_one():
-    stoned = HELD._replace(tombstone=order_gate.Tombstone(7, "host-2", "10.0.0.2"))
+    stoned = HELD._replace(tombstone=gate_state.Tombstone(7, "host-2", "10.0.0.2"))
     assert reason(AS_MASTER, stoned, STOPPED) == "tombstoned"
     assert reason(RELEASE, stoned, STOPPED) == "Obey"
-    assert reason(AS_MASTER, HELD, STOPPED._replace(pool_conf=order_gate.MEMBER)) == "precondition"
-    assert reason(AS_MASTER, HELD, STOPPED._replace(pool_conf=order_gate.UNREADABLE)) == "precondition"
+    assert reason(AS_MASTER, HELD, STOPPED._replace(pool_conf=host_now.MEMBER)) == "precondition"
+    assert reason(AS_MASTER, HELD, STOPPED._replace(pool_conf=host_now.UNREADABLE)) == "precondition"
 
 
 def test_without_a_hold_only_a_release_that_was_cut_off_goes_on():
-    there = STOPPED._replace(pool_conf=order_gate.MEMBER, pool_conf_address="10.0.0.2")
+    there = STOPPED._replace(pool_conf=host_now.MEMBER, pool_conf_address="10.0.0.2")
     assert reason(RELEASE, STATE, there) == "Obey", "pool.conf is written, the hold is lifted, xapi is not started"
     assert reason(RELEASE, STATE, there._replace(process=NOW.process)) == "precondition"
     assert reason(RELEASE, STATE, STOPPED) == "precondition"
@@ -113,7 +113,7 @@ def test_the_hold_is_durable_before_xapi_is_stopped():
     with pytest.raises(Killed):
         obey(HostSide(port), order(port, fields={"term": 3}, **KINDS["stop"]))
     assert port.acts == []
-    assert order_gate.decode(port.saved).hold == order_gate.Hold(3, "boot-1", 100000, OTHER)
+    assert gate_state.decode(port.saved).hold == gate_state.Hold(3, "boot-1", 100000, OTHER)
 
 
 def test_a_fence_is_done_when_it_is_seen():
@@ -127,10 +127,10 @@ def test_a_fence_is_done_when_it_is_seen():
 @pytest.mark.parametrize(
     "works, said, expected",
     [
-        (False, Act(order_gate.DONE, "told to stop"), ("FAILED", "xapi-error")),
-        (False, Act(order_gate.UNKNOWN, "not within 100 s"), ("UNKNOWN", "timeout")),
-        (True, Act(order_gate.UNKNOWN, "not within 100 s"), ("UNKNOWN", "timeout")),
-        (False, Act(order_gate.FAILED, "no systemctl"), ("FAILED", "xapi-error")),
+        (False, Act(orders.DONE, "told to stop"), ("FAILED", "xapi-error")),
+        (False, Act(orders.UNKNOWN, "not within 100 s"), ("UNKNOWN", "timeout")),
+        (True, Act(orders.UNKNOWN, "not within 100 s"), ("UNKNOWN", "timeout")),
+        (False, Act(orders.FAILED, "no systemctl"), ("FAILED", "xapi-error")),
     ],
 )
 def test_a_fence_that_is_not_seen_is_not_done_and_the_hold_stays(works, said, expected):
@@ -140,7 +140,7 @@ def test_a_fence_that_is_not_seen_is_not_done_and_the_hold_stays(works, said, ex
     result = obey(side, order(port, **KINDS["stop"]))
     assert outcome(result) == expected and said.text in result.text
     assert result.hold.term == 1 and result.hold.stopped is works
-    assert order_gate.decode(port.saved).hold is not None
+    assert gate_state.decode(port.saved).hold is not None
 
 
 def test_an_open_port_is_not_a_fence():
@@ -157,7 +157,7 @@ def test_what_changed_while_the_hold_was_written_withdraws_it(monkeypatch):
     real = port.save_state
     monkeypatch.setattr(port, "save_state", lambda payload: (real(payload), setattr(port, "armed", True)))
     assert outcome(obey(HostSide(port), order(port, **KINDS["stop"]))) == ("REFUSED", "ha-armed")
-    assert port.acts == [] and order_gate.decode(port.saved).hold is None
+    assert port.acts == [] and gate_state.decode(port.saved).hold is None
 
 
 def test_a_fence_killed_at_any_step_ends_fenced():
@@ -224,7 +224,7 @@ def test_a_release_as_member_writes_pool_conf_then_lifts_the_hold_then_starts_xa
     port = fenced()
     side = HostSide(port)
     assert outcome(obey(side, order(port, "o2", **TO_MEMBER))) == ("DONE", "")
-    assert port.conf == (order_gate.MEMBER, "10.0.0.2") and port.acts == ["start"] and side.state.hold is None
+    assert port.conf == (host_now.MEMBER, "10.0.0.2") and port.acts == ["start"] and side.state.hold is None
     assert port.points == [
         "before save", "after save", "before conf", "after conf", "before save", "after save", "before start",
         "after start", "before save", "after save",
@@ -232,7 +232,7 @@ def test_a_release_as_member_writes_pool_conf_then_lifts_the_hold_then_starts_xa
 
 
 @pytest.mark.parametrize(
-    "kind, term, conf", [(TO_MEMBER, 1, (order_gate.MEMBER, "10.0.0.2")), (TO_MASTER, 2, (order_gate.MASTER, ""))]
+    "kind, term, conf", [(TO_MEMBER, 1, (host_now.MEMBER, "10.0.0.2")), (TO_MASTER, 2, (host_now.MASTER, ""))]
 )
 def test_a_release_killed_at_any_step_ends_released(kind, term, conf):
     whole = fenced()
@@ -244,11 +244,11 @@ def test_a_release_killed_at_any_step_ends_released(kind, term, conf):
         with contextlib.suppress(Killed):
             obey(HostSide(port), message)
         port.die_at = None
-        if order_gate.decode(port.saved).hold is None:
+        if gate_state.decode(port.saved).hold is None:
             assert port.conf == conf, "never unheld before pool.conf says the role"
         assert outcome(obey(HostSide(port), message)) == ("DONE", ""), whole.points[die_at]
-        assert port.conf == conf and port.acts == ["start"] and port.xapi != order_gate.NO_PROCESS
-        assert order_gate.decode(port.saved).hold is None
+        assert port.conf == conf and port.acts == ["start"] and port.xapi != host_now.NO_PROCESS
+        assert gate_state.decode(port.saved).hold is None
 
 
 def test_a_pool_conf_that_cannot_be_written_keeps_it_held():
@@ -256,14 +256,14 @@ def test_a_pool_conf_that_cannot_be_written_keeps_it_held():
     port.conf_error = "no space left"
     result = obey(HostSide(port), order(port, "o2", **TO_MEMBER))
     assert result.outcome == pb.OrderResult.FAILED and "still held" in result.text
-    assert port.acts == [] and order_gate.decode(port.saved).hold is not None
+    assert port.acts == [] and gate_state.decode(port.saved).hold is not None
 
 
 def test_a_release_whose_xapi_does_not_start_is_said():
     port = fenced()
-    port.act_result, port.act_works = Act(order_gate.UNKNOWN, "no xapi process is there"), False
+    port.act_result, port.act_works = Act(orders.UNKNOWN, "no xapi process is there"), False
     result = obey(HostSide(port), order(port, "o2", fields={"term": 2}, **TO_MASTER))
-    assert outcome(result) == ("UNKNOWN", "timeout") and order_gate.decode(port.saved).hold is None
+    assert outcome(result) == ("UNKNOWN", "timeout") and gate_state.decode(port.saved).hold is None
 
 
 def test_a_process_behind_closed_ports_is_not_a_fence():
@@ -288,7 +288,7 @@ def test_a_promotion_that_must_hold_garbage_collection_does_so_first():
 
 def test_nobody_is_promoted_where_it_cannot_be_held():
     port = FakePort()
-    port.gc_result = Act(order_gate.FAILED, "it does not end")
+    port.gc_result = Act(orders.FAILED, "it does not end")
     side = HostSide(port)
     assert outcome(obey(side, order(port, promote=pb.Promote(hold_gc=True))))[0] == "FAILED"
     assert "promote" not in port.acts
@@ -320,8 +320,8 @@ def at_a_word(conf, held, act):
     port = FakePort()
     port.conf = conf
     side = HostSide(port)
-    hold = order_gate.Hold(7, "boot-1", 0, "s") if held else None
-    side._keeper.change(lambda state: order_gate.with_hold(state._replace(term=9), hold))
+    hold = gate_state.Hold(7, "boot-1", 0, "s") if held else None
+    side._keeper.change(lambda state: gate_state.with_hold(state._replace(term=9), hold))
     act = act(side)
     return side.state.term, side.state.hold is not None, act.outcome
 
@@ -330,12 +330,12 @@ def test_a_word_on_the_host_ends_a_hold_of_a_master_at_a_new_term():
     def release(side):
         return side.release_hold()
 
-    assert at_a_word((order_gate.MASTER, ""), True, release) == (10, False, order_gate.DONE)
-    assert at_a_word((order_gate.MASTER, ""), False, release) == (9, False, order_gate.DONE)
-    assert at_a_word((order_gate.MEMBER, "10.0.0.1"), True, release) == (9, False, order_gate.DONE)
+    assert at_a_word((host_now.MASTER, ""), True, release) == (10, False, orders.DONE)
+    assert at_a_word((host_now.MASTER, ""), False, release) == (9, False, orders.DONE)
+    assert at_a_word((host_now.MEMBER, "10.0.0.1"), True, release) == (9, False, orders.DONE)
 
 
 @pytest.mark.parametrize("address, follows", [("10.0.0.9", True), ("10.0.0.5", False), ("h2", False), ("", False)])
 def test_a_host_follows_the_address_of_another_host_alone(address, follows):
-    term, held, outcome = at_a_word((order_gate.MASTER, ""), True, lambda side: side.follow(address))
-    assert (term, held, outcome) == ((9, False, order_gate.DONE) if follows else (9, True, order_gate.FAILED))
+    term, held, outcome = at_a_word((host_now.MASTER, ""), True, lambda side: side.follow(address))
+    assert (term, held, outcome) == ((9, False, orders.DONE) if follows else (9, True, orders.FAILED))

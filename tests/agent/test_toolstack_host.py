@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import host_now
 from poolwarden_agent.dom0.system import boot_findings
 from poolwarden_agent.dom0.xapi import toolstack
 
@@ -77,7 +77,7 @@ def test_processes_that_cannot_be_listed_are_not_none(tree, host):
 def test_a_start_is_believed_when_its_process_is_seen(tree, host, monkeypatch):
     tree.systemctl("[ $3 = xapi.service ] && { %s; }; exit 0" % NEW)
     assert host.start_toolstack(5000).outcome == "done"
-    assert host.process() != order_gate.NO_PROCESS
+    assert host.process() != host_now.NO_PROCESS
     assert tree.calls() == ["start --no-block xapi.service", "start --no-block stunnel@xapi.service"]
 
 
@@ -123,7 +123,7 @@ def test_what_a_boot_finds(tree, host):
     tree.put("etc/xensource/pool.conf", "master")
     tree.put("sys/class/net/lo/carrier", "1\n")
     found = host.boot_facts()  # its database names a second host without an address
-    assert (found.pool_conf, found.started, found.peers_known, found.link_up) == (order_gate.MASTER, False, False, True)
+    assert (found.pool_conf, found.started, found.peers_known, found.link_up) == (host_now.MASTER, False, False, True)
     boot_findings.mark_started(tree.path(""), host.identity().boot_id)
     assert host.boot_facts().started
     os.unlink(tree.path(boot_findings.DROP_IN))
@@ -133,10 +133,10 @@ def test_what_a_boot_finds(tree, host):
 def test_the_role_is_that_which_the_boot_found_whatever_pool_conf_says_now(tree, host):
     tree.put("etc/xensource/pool.conf", "master")
     boot = host.identity().boot_id
-    assert boot_findings.note_found(tree.path(""), boot) == (order_gate.MASTER, "")
+    assert boot_findings.note_found(tree.path(""), boot) == (host_now.MASTER, "")
     tree.put("etc/xensource/pool.conf", "slave:10.0.0.2")
-    assert host.boot_facts().pool_conf == order_gate.MASTER
-    assert boot_findings.note_found(tree.path(""), boot) == (order_gate.MASTER, ""), "noted once"
+    assert host.boot_facts().pool_conf == host_now.MASTER
+    assert boot_findings.note_found(tree.path(""), boot) == (host_now.MASTER, ""), "noted once"
     assert boot_findings.found(tree.path(""), "another boot") is None
 
 

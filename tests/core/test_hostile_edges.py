@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, kind_rules, order_gate, order_kinds, orders
 from poolwarden_collector.core.model.effects import PowerOff
 from poolwarden_collector.core.model.events import Event, FenceEnded
 from poolwarden_collector.shell.config.fence_blocks import Fence
@@ -14,22 +14,22 @@ from poolwarden_collector.shell.fencing.fencer import Fencer
 
 HOST = "00000001-0000-4000-8000-000000000001"
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"
-NOW = order_gate.HostNow(
+NOW = host_now.HostNow(
     10_000,
     HOST,
     POOL,
     "boot",
-    order_gate.MASTER,
+    host_now.MASTER,
     "",
     False,
-    order_gate.Process(7, 70),
+    host_now.Process(7, 70),
     10**9,
     "10.0.0.1",
-    able=order_gate.KNOWN,
+    able=order_kinds.KNOWN,
 )
-STONE = order_gate.Tombstone(3, "00000002-0000-4000-8000-000000000002", "10.0.0.2")
-ORDER = order_gate.Order(
-    "id", "restart_xapi", 1, 3, POOL, HOST, "boot", 9_000, 15_000, (), "", True, order_gate.NO_PROCESS, 0, False, "",
+STONE = gate_state.Tombstone(3, "00000002-0000-4000-8000-000000000002", "10.0.0.2")
+ORDER = orders.Order(
+    "id", "restart_xapi", 1, 3, POOL, HOST, "boot", 9_000, 15_000, (), "", True, host_now.NO_PROCESS, 0, False, "",
     "", False, True,
 )  # fmt: skip
 
@@ -43,8 +43,8 @@ def script(folder: Path, body: str) -> Path:
 
 def test_a_tombstoned_host_is_not_restarted_as_master() -> None:
     """I11: pool.conf could not be rewritten (a full disk), so it still says master. A restart would serve again."""
-    state = order_gate.EMPTY._replace(term=3, pool=POOL, tombstone=STONE)
-    assert isinstance(order_gate.decide(state, ORDER, NOW), order_gate.Refuse)
+    state = gate_state.EMPTY._replace(term=3, pool=POOL, tombstone=STONE)
+    assert isinstance(order_gate.decide(state, ORDER, NOW), kind_rules.Refuse)
 
 
 def test_an_off_run_that_was_killed_by_a_signal_is_not_certain(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_a_fence_agent_never_starts_its_work_without_its_action(tmp_path: Path) 
 
 def test_a_promotion_that_is_delivered_again_after_a_crash_is_judged_by_facts() -> None:
     """Withstood: started, and the agent died before the result. pool.conf says master: done, not done again."""
-    order = ORDER._replace(kind="promote", as_master_ok=False, pool_conf_in=(order_gate.MEMBER,))
-    before = NOW._replace(pool_conf=order_gate.MEMBER)
-    state = order_gate.starting(order_gate.EMPTY._replace(pool=POOL), order, before)
+    order = ORDER._replace(kind="promote", as_master_ok=False, pool_conf_in=(host_now.MEMBER,))
+    before = NOW._replace(pool_conf=host_now.MEMBER)
+    state = order_gate.starting(gate_state.EMPTY._replace(pool=POOL), order, before)
     decision = order_gate.decide(state, order, NOW)
     assert isinstance(decision, order_gate.Obey) and decision.already
 
@@ -85,17 +85,17 @@ def test_a_promotion_that_is_delivered_again_after_a_crash_is_judged_by_facts() 
 def test_a_promotion_of_a_lower_term_or_epoch_is_refused_even_as_a_replay() -> None:
     """Withstood: S37, a late duplicate meets a higher term."""
     order = ORDER._replace(kind="promote", as_master_ok=False)
-    done = order_gate.Result("id", "promote", order_gate.DONE, "", "")
+    done = gate_state.Result("id", "promote", orders.DONE, "", "")
     for higher in ({"term": 4}, {"epoch": 2}):
-        state = order_gate.EMPTY._replace(pool=POOL, results={"promote": done})._replace(**higher)
-        assert isinstance(order_gate.decide(state, order, NOW), order_gate.Refuse)
+        state = gate_state.EMPTY._replace(pool=POOL, results={"promote": done})._replace(**higher)
+        assert isinstance(order_gate.decide(state, order, NOW), kind_rules.Refuse)
 
 
 def test_an_order_that_sat_in_a_buffer_is_dead_on_arrival() -> None:
     """Withstood: the validity counts from the agent's own stamp that the order echoes."""
-    order = ORDER._replace(kind="promote", as_master_ok=False, pool_conf_in=(order_gate.MEMBER,))
-    member = NOW._replace(pool_conf=order_gate.MEMBER)
-    state = order_gate.EMPTY._replace(pool=POOL)
+    order = ORDER._replace(kind="promote", as_master_ok=False, pool_conf_in=(host_now.MEMBER,))
+    member = NOW._replace(pool_conf=host_now.MEMBER)
+    state = gate_state.EMPTY._replace(pool=POOL)
     assert isinstance(order_gate.decide(state, order, member), order_gate.Obey)
     late = order_gate.decide(state, order, member._replace(mono_ms=24_001))
-    assert isinstance(late, order_gate.Refuse) and late.reason == "expired"
+    assert isinstance(late, kind_rules.Refuse) and late.reason == "expired"

@@ -58,7 +58,7 @@ WHOLE = tuple(
         "followups.hold_release",
         "recovery.boot_gate",
     )
-) + (f"{AGENT}.core.order_gate", f"{AGENT}.core.boot_gate")
+) + tuple(f"{AGENT}.core.{name}" for name in ("order_gate", "kind_rules", "placed_database", "boot_gate"))
 FOLDERS = {"collector": "poolwarden_collector", "agent": "poolwarden_agent"}
 TESTS = ("tests/core", "tests/agent", "tests/shell", "tests/scenarios", "tests/simulation")
 BUDGET_S = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state, host_now, order_gate, order_kinds, orders
 from poolwarden_collector.core.state.failover_record import Step as Stage
 from poolwarden_collector.core.state.failover_transitions import TRANSITIONS
 
@@ -21,7 +21,7 @@ AGENT_DIES = Setting("", 2, 1, Left(offs=2, agent_crashes=1))
 
 def _blank(kind: type, /, **known: Any) -> Any:
     """A NamedTuple with these fields, and nothing in the others."""
-    empty = {int: 0, str: "", bool: False, order_gate.Process: order_gate.NO_PROCESS}
+    empty = {int: 0, str: "", bool: False, host_now.Process: host_now.NO_PROCESS}
     fields = {
         name: known.get(name, kind._field_defaults.get(name, empty.get(hint, ())))
         for name, hint in get_type_hints(kind).items()
@@ -32,25 +32,23 @@ def _blank(kind: type, /, **known: Any) -> Any:
 def _by_the_gate(host: Host, m: Message) -> str:
     ids = str(m.order)
     order = _blank(
-        order_gate.Order,
+        orders.Order,
         **{"order_id": ids, "kind": "promote", "epoch": m.epoch, "term": m.term, "pool": "p", "host": "h"},
         **{"boot_id": str(m.boot), "echo_mono_ms": 1000, "valid_for_ms": 15000, "pool_conf_in": ("member",)},
         **{"pool_conf_address": ADDRESS(m.old), "ha_off": True},
     )
-    conf, address = (order_gate.MASTER, "") if host.conf == MASTER else (order_gate.MEMBER, ADDRESS(host.conf))
-    process = order_gate.NO_PROCESS if host.run == DOWN else order_gate.Process(7, 7)
+    conf, address = (host_now.MASTER, "") if host.conf == MASTER else (host_now.MEMBER, ADDRESS(host.conf))
+    process = host_now.NO_PROCESS if host.run == DOWN else host_now.Process(7, 7)
     now = _blank(
-        order_gate.HostNow,
+        host_now.HostNow,
         **{"mono_ms": 2000, "host": "h", "pool": "p", "boot_id": str(host.boot), "pool_conf": conf, "ha_armed": False},
         **{"pool_conf_address": address, "process": process, "root_free_bytes": 1 << 30, "address": "10.0.0.99"},
-        able=order_gate.KNOWN,
+        able=order_kinds.KNOWN,
     )
-    stone = order_gate.Tombstone(host.tombstone, "", "") if host.tombstone else None
-    started = {"promote": order_gate.Started(str(host.mark), order_gate.Process(7, 7))} if host.mark else {}
-    results = (
-        {"promote": order_gate.Result(str(host.result), "promote", order_gate.DONE, "", "")} if host.result else {}
-    )
-    decided = order_gate.decide(order_gate.GateState(host.epoch, host.term, stone, "p", started, results), order, now)
+    stone = gate_state.Tombstone(host.tombstone, "", "") if host.tombstone else None
+    started = {"promote": gate_state.Started(str(host.mark), host_now.Process(7, 7))} if host.mark else {}
+    results = {"promote": gate_state.Result(str(host.result), "promote", orders.DONE, "", "")} if host.result else {}
+    decided = order_gate.decide(gate_state.GateState(host.epoch, host.term, stone, "p", started, results), order, now)
     if isinstance(decided, order_gate.Obey):
         return "done already" if decided.already else "act"
     return "replay" if isinstance(decided, order_gate.Replay) else "refuse"

@@ -22,7 +22,7 @@ import time
 from typing import Callable, Dict, List, Optional, Tuple
 
 from poolwarden_agent.config import Config, ConfigError, load
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import addresses, gate_state, host_now
 from poolwarden_agent.core.gate_state import Newer
 from poolwarden_agent.dom0.dom0 import SLOTS, Dom0
 from poolwarden_agent.dom0.system import boot_findings, files, latch
@@ -110,17 +110,17 @@ def _must_wait(root: str) -> bool:
     except Newer:
         return _latched(root)
     except (SlotError, ValueError):
-        return files.pool_conf(root)[0] == order_gate.MASTER
-    return state.hold is not None or (state.tombstone is not None and files.pool_conf(root)[0] == order_gate.MASTER)
+        return files.pool_conf(root)[0] == host_now.MASTER
+    return state.hold is not None or (state.tombstone is not None and files.pool_conf(root)[0] == host_now.MASTER)
 
 
-def stored(root: str) -> order_gate.GateState:
+def stored(root: str) -> gate_state.GateState:
     """What is durable, read and never written. :raises SlotError, ValueError: it cannot be read."""
     directory = os.path.join(root, SLOTS)
     if not any(os.path.exists(os.path.join(directory, "state.%d" % number)) for number in (0, 1)):
-        return order_gate.EMPTY
+        return gate_state.EMPTY
     payload = Slots(directory).load()
-    return order_gate.decode(payload) if payload else order_gate.EMPTY
+    return gate_state.decode(payload) if payload else gate_state.EMPTY
 
 
 def _latch(root: str) -> str:
@@ -130,7 +130,7 @@ def _latch(root: str) -> str:
 def _latched(root: str) -> bool:
     """Does the latch say that xapi must stay down?"""
     word = _latch(root)
-    return word == latch.HOLD or (word == latch.TOMBSTONE and files.pool_conf(root)[0] == order_gate.MASTER)
+    return word == latch.HOLD or (word == latch.TOMBSTONE and files.pool_conf(root)[0] == host_now.MASTER)
 
 
 class Waiting(object):
@@ -164,17 +164,17 @@ class Waiting(object):
                 return "the latch says %s, and %s; else: poolwarden-agent gate forget" % (_latch(self._root), error)
             said = "orders are refused: %s. Neither hold nor tombstone stands, so the rules of a boot decide"
             self._say(said % error, "stored")
-            state = order_gate.EMPTY
+            state = gate_state.EMPTY
         except (SlotError, ValueError) as error:
-            if role == order_gate.MASTER:
+            if role == host_now.MASTER:
                 return "what is durable cannot be read: %s" % _with_way_out(error)
             self._say("what is durable cannot be read: %s" % error, "stored")  # a member acts as master of nothing
-            state = order_gate.EMPTY
+            state = gate_state.EMPTY
         if state.hold is not None:
             return "its toolstack is held since term %d; poolwarden-agent gate release, if you know better" % (
                 state.hold.term
             )
-        if role != order_gate.MASTER:
+        if role != host_now.MASTER:
             return ""
         if state.tombstone is not None:
             by = state.tombstone.address or state.tombstone.successor or "another host"
@@ -292,7 +292,7 @@ def _follow(root: str, address: str) -> int:
         state = stored(root)
     except (SlotError, ValueError) as error:
         return _no("durable state cannot be read: %s" % error, FORGET + " --as-member ADDRESS (of the living master)")
-    if not order_gate.is_address(address):
+    if not addresses.is_address(address):
         return _no("%.60r is no IP address" % address, "give the living master's management address")
     if state.hold is None and state.tombstone is None:
         return _no("the toolstack is neither held nor superseded", "poolwarden-agent gate status")
@@ -313,9 +313,9 @@ def _forget(root: str, name: str, address: str) -> int:
     except (SlotError, ValueError) as error:
         print("durable state cannot be read: %s" % error)
     word, role = _latch(root), files.pool_conf(root)[0]
-    if address and not order_gate.is_address(address):
+    if address and not addresses.is_address(address):
         return _no("%.60r is no IP address" % address, "give the living master's management address")
-    if word != latch.NONE and role == order_gate.MASTER and not address:
+    if word != latch.NONE and role == host_now.MASTER and not address:
         hint = FORGET + " --as-member ADDRESS (of the living master)"
         return _no("the latch says %s: as master this host could be a second one" % word, hint)
     if not name:

@@ -34,7 +34,8 @@ to become master says until its xapi restarts that it follows this host. Restart
 
 from typing import NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core.order_gate import MASTER, MEMBER, GateState
+from poolwarden_agent.core.gate_state import GateState
+from poolwarden_agent.core.host_now import MASTER, MEMBER
 
 UNGATED, ASKING, SHUT, OPEN = "ungated", "asking", "shut", "open"
 

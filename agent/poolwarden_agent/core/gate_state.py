@@ -1,4 +1,4 @@
-"""The gate's durable state as bytes, and what an older or a newer agent makes of it.
+"""The gate's durable state, as bytes too, and what an older or a newer agent makes of it.
 
 Rules
 -----
@@ -13,7 +13,9 @@ Rules
 """
 
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from poolwarden_agent.core.host_now import Process
 
 FORMAT = 2
 READS = 1
@@ -34,6 +36,37 @@ SHAPES = {
 # What an earlier version did not know yet, and what its absence means.
 LATER = {"hold": None, "placed": None, "gc": 0, "unsure_ms": 0}  # type: Dict[str, Any]
 MAY_BE_NONE = ("tombstone", "hold", "placed")
+
+
+Tombstone = NamedTuple("Tombstone", [("term", int), ("successor", str), ("address", str)])
+Started = NamedTuple("Started", [("order_id", str), ("process", Process)])
+Result = NamedTuple("Result", [("order_id", str), ("kind", str), ("outcome", str), ("reason", str), ("text", str)])
+
+# The hold of a toolstack fence: since when on the clock of which boot.
+Hold = NamedTuple("Hold", [("term", int), ("boot_id", str), ("since_ms", int), ("successor", str)])
+
+# A database placed at this term, for a promotion or (under_hold) for the restart of a held master; ``promoted``: that
+# promotion, or the release that starts xapi with it, was begun.
+Placed = NamedTuple("Placed", [("term", int), ("generation", int), ("promoted", bool)])
+
+
+class GateState(NamedTuple):
+    """What is durable."""
+
+    epoch: int
+    term: int
+    tombstone: Optional[Tombstone]
+    pool: str
+    started: Dict[str, Started]
+    results: Dict[str, Result]
+    hold: Optional[Hold] = None
+    placed: Optional[Placed] = None
+    gc: int = 0  # the term of the promotion for which storage's garbage collection is held here; 0: it is not
+    more: str = ""  # what a newer agent has stored beside it (gate_state.py)
+    unsure_ms: int = 0  # when, on this boot's clock, a promotion ended without being done; 0: none has
+
+
+EMPTY = GateState(0, 0, None, "", {}, {})
 
 
 class Newer(ValueError):
@@ -107,3 +140,60 @@ def _items(found: Any, shape: Tuple[type, ...], ends: List[Any], key: str, kind:
     if len(found) > len(shape):
         ends.append([key, kind, found])
     return tuple(found[: len(shape)])
+
+
+def with_tombstone(state: GateState, tombstone: Optional[Tombstone]) -> GateState:
+    """The state with this tombstone; None clears it."""
+    return state._replace(tombstone=tombstone)
+
+
+def with_hold(state: GateState, hold: Optional[Hold]) -> GateState:
+    """The state with this hold; None lifts it."""
+    return state._replace(hold=hold)
+
+
+def with_placed(state: GateState, placed: Optional[Placed]) -> GateState:
+    """The state with this placed database; None: there is none."""
+    return state._replace(placed=placed)
+
+
+def encode(state: GateState) -> bytes:
+    """The state as bytes for a slot (py)."""
+    value = {
+        "epoch": state.epoch,
+        "term": state.term,
+        "tombstone": _listed(state.tombstone),
+        "pool": state.pool,
+        "started": {kind: [m.order_id, m.process.pid, m.process.start_ticks] for kind, m in state.started.items()},
+        "results": {kind: list(r) for kind, r in state.results.items()},
+        "hold": _listed(state.hold),
+        "placed": _listed(state.placed),
+        "gc": state.gc,
+        "unsure_ms": state.unsure_ms,
+    }
+    return write(value, state.more)
+
+
+def _listed(item: Optional[Tuple[Any, ...]]) -> Optional[List[Any]]:
+    return list(item) if item is not None else None
+
+
+def decode(data: bytes) -> GateState:
+    """The state from a slot's bytes.
+
+    :raises ValueError: the bytes are not an encoded state; ``Newer``: not one for this agent.
+    """
+    value, more = read(data)
+    return GateState(
+        value["epoch"],
+        value["term"],
+        Tombstone(*value["tombstone"]) if value["tombstone"] is not None else None,
+        value["pool"],
+        {kind: Started(m[0], Process(m[1], m[2])) for kind, m in value["started"].items()},
+        {kind: Result(*r) for kind, r in value["results"].items()},
+        Hold(*value["hold"]) if value["hold"] is not None else None,
+        Placed(*value["placed"]) if value["placed"] is not None else None,
+        value["gc"],
+        more,
+        value["unsure_ms"],
+    )

@@ -10,19 +10,13 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from poolwarden_agent.config import Config
+from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.boot_gate import Told
-from poolwarden_agent.core.order_gate import (
-    EMPTY,
-    FENCE_PROXY,
-    IN_PLACE,
-    KNOWN,
-    NO_PROCESS,
-    Order,
-    Piece,
-    Process,
-    decode,
-    is_address,
-)
+from poolwarden_agent.core.gate_state import EMPTY, decode
+from poolwarden_agent.core.host_now import NO_PROCESS, Process
+from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN
+from poolwarden_agent.core.orders import Order
+from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.dom0.fencing.bmc import Bmc

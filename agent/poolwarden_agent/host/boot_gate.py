@@ -19,7 +19,7 @@ acts as master answers by PAM: while one does, the pause grows to ten seconds, a
 from typing import List, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import boot_gate, order_gate
+from poolwarden_agent.core import addresses, boot_gate, host_now
 from poolwarden_agent.core.boot_gate import BootNow, Decision, Member, Word
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.durable_state import Keeper
@@ -81,7 +81,7 @@ class BootGate(object):
         if not self.there or self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN):
             return True
         held = self._keeper.state.hold is not None
-        return not held and self.decision.state == boot_gate.SHUT and self._port.role()[0] == order_gate.MEMBER
+        return not held and self.decision.state == boot_gate.SHUT and self._port.role()[0] == host_now.MEMBER
 
     @property
     def young(self) -> bool:
@@ -92,9 +92,9 @@ class BootGate(object):
         """What the collector is asked."""
         assert self._found is not None
         kind = {
-            order_gate.MASTER: pb.RoleFacts.MASTER,
-            order_gate.MEMBER: pb.RoleFacts.MEMBER,
-            order_gate.BROKEN: pb.RoleFacts.BROKEN,
+            host_now.MASTER: pb.RoleFacts.MASTER,
+            host_now.MEMBER: pb.RoleFacts.MEMBER,
+            host_now.BROKEN: pb.RoleFacts.BROKEN,
         }
         role = kind.get(self._found.pool_conf, pb.RoleFacts.KIND_UNSPECIFIED)
         boot = self._port.identity().boot_id
@@ -116,7 +116,7 @@ class BootGate(object):
         except SlotError:
             return  # a word that cannot be remembered is not obeyed; it is asked for again
         self._heard_ms = now
-        address = answer.successor_address if order_gate.is_address(answer.successor_address) else ""
+        address = answer.successor_address if addresses.is_address(answer.successor_address) else ""
         text = answer.reason[:200] or "the collector says so"
         self._word = Word(_DECISIONS[answer.decision], text, answer.term, answer.successor_uuid, address)
         self._note(text if self._word.decision == "wait" else "")
@@ -153,7 +153,7 @@ class BootGate(object):
             return
         began, own = self._port.mono_ms(), self._port.management_address()
         told = self._port.ask_roles(found.peers, ASK_LIMIT_MS)
-        named = {t.master for t in told.values() if t.said == boot_gate.FOLLOWS and not order_gate.same(t.master, own)}
+        named = {t.master for t in told.values() if t.said == boot_gate.FOLLOWS and not addresses.same(t.master, own)}
         masters = dict(told)
         masters.update(self._port.ask_roles(sorted(named - set(told)), ASK_LIMIT_MS))
         seen: List[Member] = []
@@ -185,7 +185,7 @@ class BootGate(object):
             return self.decision
         if self._keeper.storage:
             self._keeper.load()
-        if self._keeper.storage and found.pool_conf == order_gate.MASTER:
+        if self._keeper.storage and found.pool_conf == host_now.MASTER:
             return self._unreadable()
         silent = self.silent(connected)
         word = self._word
@@ -211,7 +211,7 @@ class BootGate(object):
         if decided.state != self.decision.state:
             self._since_ms = self._port.mono_ms()
         self.decision = decided
-        if decided.follow and self._port.role()[0] == order_gate.MASTER and self._nothing_placed():
+        if decided.follow and self._port.role()[0] == host_now.MASTER:
             self._port.write_member_conf(decided.follow)
         return decided
 

@@ -11,7 +11,7 @@ never goes on from another state than its next start would find.
 import threading
 from typing import Callable
 
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host_port import HostPort
 
@@ -24,7 +24,7 @@ class Keeper(object):
         self.lock = threading.RLock()
         self.storage = ""  # why durable state cannot be used; empty: it can
         self.remark = ""  # what was mended, or cannot be, although it can be used
-        self.state = order_gate.EMPTY
+        self.state = gate_state.EMPTY
         self.load()
 
     def load(self) -> None:
@@ -33,7 +33,7 @@ class Keeper(object):
             self.storage = ""
             try:
                 data = self._port.load_state()
-                self.state = order_gate.decode(data) if data else order_gate.EMPTY
+                self.state = gate_state.decode(data) if data else gate_state.EMPTY
                 self.remark = self._port.state_remark()
             except (SlotError, ValueError) as error:
                 self.storage = str(error)  # what was known before stays known, and nothing is obeyed
@@ -43,7 +43,7 @@ class Keeper(object):
         said, self.remark = self.remark, ""
         return said
 
-    def change(self, to: Callable[[order_gate.GateState], order_gate.GateState]) -> None:
+    def change(self, to: Callable[[gate_state.GateState], gate_state.GateState]) -> None:
         """Make a changed state durable, then current.
 
         :raises SlotError: it could not be stored; the state is what a restart would find.
@@ -52,7 +52,7 @@ class Keeper(object):
             state = to(self.state)
             if state != self.state:
                 try:
-                    self._port.save_state(order_gate.encode(state))
+                    self._port.save_state(gate_state.encode(state))
                 except SlotError:
                     self.load()
                     raise

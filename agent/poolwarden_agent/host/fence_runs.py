@@ -17,7 +17,7 @@ import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import fence_order, order_gate, probe_rules
+from poolwarden_agent.core import addresses, fence_order, kind_rules, order_kinds, orders, probe_rules
 from poolwarden_agent.host_port import TLS_PORT, FenceRun, HostPort
 
 MOST_RUNS = 3
@@ -38,10 +38,10 @@ class Fences(object):
 
     def carry_out(
         self,
-        order: order_gate.Order,
+        order: orders.Order,
         message: pb.Order,
         answer: pb.OrderResult,
-        overtaken: Callable[[], Optional[order_gate.Refuse]],
+        overtaken: Callable[[], Optional[kind_rules.Refuse]],
     ) -> pb.OrderResult:
         """Run what the order asks for; ``answer`` is what is common to all answers. The gate has let it pass.
 
@@ -70,14 +70,14 @@ class Fences(object):
                 self._known[order.order_id] = (began, answer)
         return answer
 
-    def _spares(self, wanted: pb.FenceProxy) -> Optional[order_gate.Refuse]:
+    def _spares(self, wanted: pb.FenceProxy) -> Optional[kind_rules.Refuse]:
         """Is this an ``off`` of a host whose xapi answers at this instant?"""
-        if wanted.action != "off" or not order_gate.is_address(wanted.target_address):
+        if wanted.action != "off" or not addresses.is_address(wanted.target_address):
             return None
         probe = self._port.alive_peer(wanted.target_address, PROBE_LIMIT_MS, TLS_PORT)
         if probe.outcome != probe_rules.ANSWERED:
             return None
-        return order_gate.Refuse(
+        return kind_rules.Refuse(
             "precondition", "the xapi of the host that it would switch off answers at %.60s" % wanted.target_address
         )
 
@@ -89,7 +89,7 @@ class Fences(object):
         return port.run_fence(name, fence_order.stdin_of(parameters, action), limit_ms, secrets)
 
     def _admit(
-        self, order: order_gate.Order, wanted: pb.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult
+        self, order: orders.Order, wanted: pb.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult
     ) -> Optional[pb.OrderResult]:
         """Why it is not run; None: it is, and is remembered from here on."""
         now = self._port.mono_ms()
@@ -112,7 +112,7 @@ class Fences(object):
 
     def _forget(self, now: int) -> None:
         """Let go of what can no longer be delivered again."""
-        over = now - 2 * order_gate.LONGEST_VALID_MS
+        over = now - 2 * orders.LONGEST_VALID_MS
         for order_id in [i for i, (at, ended) in self._known.items() if ended is not None and at < over]:
             del self._known[order_id]
 
@@ -121,7 +121,7 @@ def lane(message: pb.Order) -> str:
     """Orders of one lane run one after the other: one at a time per fence agent and device."""
     wanted = message.fence_proxy
     device = repr((wanted.agent, sorted(wanted.parameters.items()))).encode("utf-8")
-    return "%s %s" % (order_gate.FENCE_PROXY, hashlib.sha256(device).hexdigest())
+    return "%s %s" % (order_kinds.FENCE_PROXY, hashlib.sha256(device).hexdigest())
 
 
 def _again(before: Optional[pb.OrderResult], answer: pb.OrderResult) -> pb.OrderResult:

@@ -23,7 +23,17 @@ import functools
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import boot_gate, order_gate, probe_rules
+from poolwarden_agent.core import (
+    addresses,
+    boot_gate,
+    gate_state,
+    host_now,
+    kind_rules,
+    order_gate,
+    order_kinds,
+    orders,
+    probe_rules,
+)
 from poolwarden_agent.core.piece import BIGGEST_PIECE
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.boot_gate import BootGate
@@ -82,7 +92,7 @@ class HostSide(object):
         self._changes: Dict[str, Tuple[int, int]] = {}  # a section's field number, and how often it has changed
 
     @property
-    def state(self) -> order_gate.GateState:
+    def state(self) -> gate_state.GateState:
         """What is durable."""
         return self._keeper.state
 
@@ -232,8 +242,8 @@ class HostSide(object):
     def to_probe(self) -> Dict[str, str]:
         """Peers to probe: the collector's targets, and pool.conf's master where that is none of them."""
         host = self.observer.host
-        named = any(order_gate.same(address, host.master) for address in self.targets.values())
-        own = host.master if host.role == order_gate.MEMBER and order_gate.is_address(host.master) and not named else ""
+        named = any(addresses.same(address, host.master) for address in self.targets.values())
+        own = host.master if host.role == host_now.MEMBER and addresses.is_address(host.master) and not named else ""
         self.observer.watch_own_master(own)
         return dict(self.targets, **({OWN_MASTER: own} if own else {}))
 
@@ -283,7 +293,7 @@ class HostSide(object):
             return  # a Welcome without targets is no word about them: what was observed of peers is kept
         named = given.probe_targets[:MOST_TARGETS]  # a pool has at most 64 hosts
         self.targets = {
-            t.host_uuid[:MOST_ID]: t.address for t in named if t.host_uuid and order_gate.is_address(t.address)
+            t.host_uuid[:MOST_ID]: t.address for t in named if t.host_uuid and addresses.is_address(t.address)
         }
         self.observer.keep_only(self.targets)
 
@@ -300,17 +310,17 @@ class HostSide(object):
         with self._keeper.lock:
             # safety: what a collector has placed here was for its own release, which may never come.
             removed = self._acts.unplace()
-            if removed.outcome != order_gate.DONE:
+            if removed.outcome != orders.DONE:
                 return removed
             self._keeper.change(self._without_hold)
         return self.port.start_toolstack(RESTART_LIMIT_MS)
 
-    def _without_hold(self, state: order_gate.GateState) -> order_gate.GateState:
+    def _without_hold(self, state: gate_state.GateState) -> gate_state.GateState:
         held = state.hold.term if state.hold is not None else 0
-        as_master = self.port.role()[0] == order_gate.MASTER
+        as_master = self.port.role()[0] == host_now.MASTER
         # safety: a proof of this hold, and every order that rests on one, is of a lower term from here on.
         term = max(state.term, held) + 1 if as_master and held else state.term
-        return order_gate.with_hold(state._replace(term=term), None)
+        return gate_state.with_hold(state._replace(term=term), None)
 
     def follow(self, address: str) -> Act:
         """Become member of this address at the word of an operator on this host; a hold ends once pool.conf says so.
@@ -318,13 +328,10 @@ class HostSide(object):
         :raises SlotError: it could not be stored; the toolstack is still held.
         """
         # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
-        if not order_gate.is_address(address) or order_gate.same(address, self.port.management_address()):
-            return Act(order_gate.FAILED, "%.60r is no address of another host" % address)
-        removed = self._acts.unplace_for_good()
-        if removed.outcome != order_gate.DONE:
-            return removed
+        if not addresses.is_address(address) or addresses.same(address, self.port.management_address()):
+            return Act(orders.FAILED, "%.60r is no address of another host" % address)
         why = self.port.write_member_conf(address)
-        return Act(order_gate.FAILED, why) if why else self.release_hold()
+        return Act(orders.FAILED, why) if why else self.release_hold()
 
     def tidy(self) -> str:
         """See to it that no placed database is left behind on a host that became master by another way.
@@ -336,13 +343,13 @@ class HostSide(object):
             return ""
         return self._keeper.told() or self._acts.hold_gc_again() or self._acts.tidy()
 
-    def _now(self) -> order_gate.HostNow:
+    def _now(self) -> host_now.HostNow:
         port = self.port
         identity = port.identity()
         conf, address = port.role()
         root = next((d.free_bytes for d in port.disks() if d.mount == "/"), None)
         process = port.process()
-        return order_gate.HostNow(
+        return host_now.HostNow(
             port.mono_ms(),
             identity.host,
             self.pool(),
@@ -353,7 +360,7 @@ class HostSide(object):
             process,
             root,
             port.management_address(),
-            process != order_gate.NO_PROCESS and port.role_settled(),
+            process != host_now.NO_PROCESS and port.role_settled(),
             port.capabilities(),
             port.restore_generation(),
         )
@@ -370,13 +377,13 @@ class HostSide(object):
                 decision, now = self._decide(order)
             except SlotError as error:
                 return self._refusal(order, "storage", str(error))
-        if isinstance(decision, order_gate.Refuse):
+        if isinstance(decision, kind_rules.Refuse):
             return self._refusal(order, decision.reason, decision.text)
         if isinstance(decision, order_gate.Replay):
             return self._with_hold(reports.result(decision.result, self.state, replayed=True))
         return self._do(work, decision, now)
 
-    def _decide(self, order: order_gate.Order) -> Tuple[Any, order_gate.HostNow]:
+    def _decide(self, order: orders.Order) -> Tuple[Any, host_now.HostNow]:
         """The gate's word, with the mark durable where it lets the order pass.
 
         :raises SlotError: the mark could not be stored.
@@ -390,13 +397,13 @@ class HostSide(object):
         # safety: a slow disk may have held that up; what was true before it must be true at the act.
         now = self._now()
         decision = order_gate.decide(before, order, now)
-        if isinstance(decision, order_gate.Refuse):
+        if isinstance(decision, kind_rules.Refuse):
             self._keeper.change(lambda state: order_gate.withdrawn(state, before))
         return decision, now
 
     def lane(self, work: Work) -> str:
         """Which orders this one waits for: those of its lane, beside all others; empty: its turn among all."""
-        if work.order.kind == order_gate.FENCE_PROXY:
+        if work.order.kind == order_kinds.FENCE_PROXY:
             return lane(work.message)
         return str(work.order.kind) if work.order.kind in SLOW else ""
 
@@ -404,8 +411,8 @@ class HostSide(object):
         """The answer to an order that is not even queued: its id is not used up."""
         return self._refusal(work.order, "busy", "too many orders of this kind are waiting already")
 
-    def _refusal(self, order: order_gate.Order, reason: str, text: str) -> pb.OrderResult:
-        refused = order_gate.Result(order.order_id, order.kind, order_gate.REFUSED, reason, text)
+    def _refusal(self, order: orders.Order, reason: str, text: str) -> pb.OrderResult:
+        refused = gate_state.Result(order.order_id, order.kind, orders.REFUSED, reason, text)
         return reports.result(refused, self.state)
 
     def _with_hold(self, answer: pb.OrderResult) -> pb.OrderResult:
@@ -415,18 +422,16 @@ class HostSide(object):
             answer.hold.CopyFrom(reports.hold(self.state.hold, seen, self.port.identity().boot_id))
         return answer
 
-    def _do(self, work: Work, decision: order_gate.Obey, now: order_gate.HostNow) -> pb.OrderResult:
+    def _do(self, work: Work, decision: order_gate.Obey, now: host_now.HostNow) -> pb.OrderResult:
         order = work.order
         if decision.already:
-            return self._end(order, Act(order_gate.DONE, decision.text))
-        if order.kind in order_gate.LOOKING:
+            return self._end(order, Act(orders.DONE, decision.text))
+        if order.kind in order_kinds.LOOKING:
             return self._look(work)
         if order.kind == "claim":
             return self._claim(work)
-        if order.kind == order_gate.FENCE_PROXY:
-            answer = reports.result(
-                order_gate.Result(order.order_id, order.kind, order_gate.UNKNOWN, "", ""), self.state
-            )
+        if order.kind == order_kinds.FENCE_PROXY:
+            answer = reports.result(gate_state.Result(order.order_id, order.kind, orders.UNKNOWN, "", ""), self.state)
             answer = self._fences.carry_out(
                 order, work.message, answer, lambda: order_gate.overtaken(self.state, order)
             )
@@ -436,11 +441,11 @@ class HostSide(object):
             act = self._acts.carry_out(order, work.message, now)
         except SlotError as error:
             return self._refusal(order, "storage", str(error))
-        if act.outcome == order_gate.REFUSED:
+        if act.outcome == orders.REFUSED:
             return self._never_began(order, act)
         return self._with_hold(self._end(order, act))
 
-    def _never_began(self, order: order_gate.Order, act: Act) -> pb.OrderResult:
+    def _never_began(self, order: orders.Order, act: Act) -> pb.OrderResult:
         """xapi was not there to be asked: the id is not used up, and nothing is stored as begun."""
         try:
             self._keeper.change(lambda state: order_gate.never_began(state, order))
@@ -450,7 +455,7 @@ class HostSide(object):
 
     def _look(self, work: Work) -> pb.OrderResult:
         order, message = work.order, work.message
-        answer = reports.result(order_gate.Result(order.order_id, order.kind, order_gate.DONE, "", ""), self.state)
+        answer = reports.result(gate_state.Result(order.order_id, order.kind, orders.DONE, "", ""), self.state)
         if order.kind == "probe_now":
             return self._probe_now(work, answer)
         if order.kind == "read_database":
@@ -518,7 +523,7 @@ class HostSide(object):
         look = None
         if wanted.old_master.address:
             look = self.observer.look_at_peer(wanted.old_master.host_uuid, wanted.old_master.address, limit)
-        answer = self._end(work.order, Act(order_gate.DONE, "term %d is stored" % work.order.term))
+        answer = self._end(work.order, Act(orders.DONE, "term %d is stored" % work.order.term))
         if look is not None:
             answer.claim.last_look.CopyFrom(reports.probe(look))
         if wanted.want_placements:
@@ -529,16 +534,16 @@ class HostSide(object):
         elif self.observer.seen.serves:
             answer.claim.veto = True
             answer.claim.veto_text = "it serves as master itself"
-        elif self.port.role()[0] == order_gate.MASTER and wanted.old_master.host_uuid != self.port.identity().host:
+        elif self.port.role()[0] == host_now.MASTER and wanted.old_master.host_uuid != self.port.identity().host:
             # safety: it was told to become master and does not serve yet; nobody else may be told so.
             answer.claim.veto = True
             answer.claim.veto_text = "its own pool.conf says master"
         return answer
 
-    def _end(self, order: order_gate.Order, act: Act) -> pb.OrderResult:
+    def _end(self, order: orders.Order, act: Act) -> pb.OrderResult:
         failed = "storage" if order.kind == "place_database" else "xapi-error"
-        reason = {order_gate.DONE: "", order_gate.FAILED: failed, order_gate.UNKNOWN: "timeout"}.get(act.outcome, "")
-        result = order_gate.Result(order.order_id, order.kind, act.outcome, reason, act.text[:LONGEST_TEXT])
+        reason = {orders.DONE: "", orders.FAILED: failed, orders.UNKNOWN: "timeout"}.get(act.outcome, "")
+        result = gate_state.Result(order.order_id, order.kind, act.outcome, reason, act.text[:LONGEST_TEXT])
         self._offline.note(self.port.mono_ms(), "order", "order %s: %s %s" % (order.kind, act.outcome, act.text))
         try:
             # safety: (3) the result is durable before (4) it is told; if we die in between, facts decide.
@@ -547,7 +552,7 @@ class HostSide(object):
         except SlotError as error:
             # Neither "refused" (something was done) nor "done" (it would not be known after a crash).
             text = "%s; its result could not be stored: %s" % (act.text[:LONGEST_TEXT], error)
-            return reports.result(result._replace(outcome=order_gate.UNKNOWN, reason="storage", text=text), self.state)
+            return reports.result(result._replace(outcome=orders.UNKNOWN, reason="storage", text=text), self.state)
         return reports.result(result, self.state)
 
 

@@ -13,9 +13,10 @@ Rules
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from poolwarden_agent.core.addresses import same
 from poolwarden_agent.core.health import Health, Look, plain_words
 from poolwarden_agent.core.health import judge as judge_health
-from poolwarden_agent.core.order_gate import MASTER, MEMBER, NO_PROCESS, Process, same
+from poolwarden_agent.core.host_now import MASTER, MEMBER, NO_PROCESS, Process
 from poolwarden_agent.core.probe_rules import (
     ANSWERED,
     ANSWERS,

@@ -9,7 +9,7 @@ import threading
 from typing import Any, Dict, List, Optional
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core.order_gate import MASTER, MEMBER
+from poolwarden_agent.core.host_now import MASTER, MEMBER
 from poolwarden_agent.core.spool import EVENT, Item, Spool
 from poolwarden_agent.host.observer import Observer
 

@@ -11,7 +11,7 @@ import threading
 from typing import Callable, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import addresses, gate_state, host_now, order_kinds, orders, placed_database
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host_port import Act, HostPort
 
@@ -52,27 +52,27 @@ class Acts(object):
         self._gc_seen = False  # has this process seen to the hold of garbage collection?
         self._files = threading.Lock()  # of a placed database; taken after the keeper's lock, where both are
 
-    def carry_out(self, order: order_gate.Order, message: pb.Order, now: order_gate.HostNow) -> Act:
+    def carry_out(self, order: orders.Order, message: pb.Order, now: host_now.HostNow) -> Act:
         """Do it, within its own limits.
 
         :raises SlotError: durable state that had to be written first could not be; nothing was done after that.
         """
-        if order_gate.outlived(self._keeper.state, order, now):
+        if placed_database.outlived(self._keeper.state, order, now):
             # safety: xapi would load it at its next start as master and roll the pool back.
             removed = self._remove_placed()
-            if removed.outcome != order_gate.DONE:
+            if removed.outcome != orders.DONE:
                 return removed
         if order.kind == "release_gc":
             return self._port.release_gc(GC_LIMIT_MS)
         if order.kind == "promote" and order.hold_gc:
             held = self._port.hold_gc(GC_LIMIT_MS)
-            if held.outcome != order_gate.DONE:
-                return Act(order_gate.FAILED, "not promoted: %s" % held.text)
+            if held.outcome != orders.DONE:
+                return Act(orders.FAILED, "not promoted: %s" % held.text)
         if order.kind == "promote":
             # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
-            return self._become((order_gate.MASTER, ""), lambda: self._port.promote(ACT_LIMIT_MS))
+            return self._become((host_now.MASTER, ""), lambda: self._port.promote(ACT_LIMIT_MS))
         if order.kind == "repoint":
-            wanted = (order_gate.MEMBER, order.address)
+            wanted = (host_now.MEMBER, order.address)
             return self._become(wanted, lambda: self._port.repoint(order.address, ACT_LIMIT_MS))
         if order.kind == "restart_xapi":
             return self._port.restart_xapi(RESTART_LIMIT_MS)
@@ -82,7 +82,7 @@ class Acts(object):
             return self._release(order)
         if order.kind == "place_database":
             return self._place(order, message.place_database.chunk)
-        if order.kind in order_gate.SERVING:
+        if order.kind in order_kinds.SERVING:
             return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
         return self._tombstone(order)
 
@@ -91,62 +91,60 @@ class Acts(object):
     def _become(self, wanted: Tuple[str, str], call: Callable[[], Act]) -> Act:
         """Take a role. xapi's word is not enough: pool.conf must say it; an error may come after it was written."""
         port = self._port
-        if self._says(wanted) and port.role_settled() and port.process() != order_gate.NO_PROCESS:
-            return Act(order_gate.DONE, "the running xapi has this role already")
+        if self._says(wanted) and port.role_settled() and port.process() != host_now.NO_PROCESS:
+            return Act(orders.DONE, "the running xapi has this role already")
         act = call()
-        if act.outcome == order_gate.REFUSED:
+        if act.outcome == orders.REFUSED:
             return act  # xapi was never asked: whatever pool.conf says, this order has not done it
         if self._says(wanted):
             # safety: pool.conf may be right for another reason (a tombstone); without xapi's word nothing is certain.
-            return (
-                act if act.outcome == order_gate.DONE else Act(order_gate.UNKNOWN, "%s; pool.conf is right" % act.text)
-            )
-        if act.outcome == order_gate.DONE:
+            return act if act.outcome == orders.DONE else Act(orders.UNKNOWN, "%s; pool.conf is right" % act.text)
+        if act.outcome == orders.DONE:
             said = " ".join(port.role()).strip() or "nothing readable"
-            return Act(order_gate.FAILED, "%s, but pool.conf says %s" % (act.text, said))
+            return Act(orders.FAILED, "%s, but pool.conf says %s" % (act.text, said))
         return act
 
     def _says(self, wanted: Tuple[str, str]) -> bool:
         role, address = self._port.role()
-        return role == wanted[0] and order_gate.same(address, wanted[1])
+        return role == wanted[0] and addresses.same(address, wanted[1])
 
-    def _tombstone(self, order: order_gate.Order) -> Act:
+    def _tombstone(self, order: orders.Order) -> Act:
         if order.clear:
-            self._keeper.change(lambda state: order_gate.with_tombstone(state, None))
-            return Act(order_gate.DONE, "the tombstone is cleared")
-        stone = order_gate.Tombstone(order.term, order.successor, order.address)
-        self._keeper.change(lambda state: order_gate.with_tombstone(state, stone))
-        if order.address and self._port.role()[0] == order_gate.MASTER:
+            self._keeper.change(lambda state: gate_state.with_tombstone(state, None))
+            return Act(orders.DONE, "the tombstone is cleared")
+        stone = gate_state.Tombstone(order.term, order.successor, order.address)
+        self._keeper.change(lambda state: gate_state.with_tombstone(state, stone))
+        if order.address and self._port.role()[0] == host_now.MASTER:
             why = self._port.write_member_conf(order.address)
             if why:
-                return Act(order_gate.FAILED, "tombstone stored; %s" % why)
-            return Act(order_gate.DONE, "tombstone stored; pool.conf names %s now" % order.address)
-        return Act(order_gate.DONE, "tombstone stored")
+                return Act(orders.FAILED, "tombstone stored; %s" % why)
+            return Act(orders.DONE, "tombstone stored; pool.conf names %s now" % order.address)
+        return Act(orders.DONE, "tombstone stored")
 
     # ------------------------------------------------------------------------------------------ toolstack
 
     def _fence(self) -> Act:
-        """The hold is durable (gate.starting); stop xapi, and believe only what is seen."""
+        """The hold is durable (order_gate.starting); stop xapi, and believe only what is seen."""
         act = self._port.stop_toolstack(RESTART_LIMIT_MS)
         seen = self._port.toolstack()
-        if act.outcome != order_gate.DONE:
+        if act.outcome != orders.DONE:
             return act
         if seen.stopped and seen.ports_closed:
-            return Act(order_gate.DONE, "xapi is stopped and held stopped; nobody listens on its ports")
-        return Act(order_gate.FAILED, "%s, but %s" % (act.text, seen.text or "not everything is seen stopped"))
+            return Act(orders.DONE, "xapi is stopped and held stopped; nobody listens on its ports")
+        return Act(orders.FAILED, "%s, but %s" % (act.text, seen.text or "not everything is seen stopped"))
 
-    def _release(self, order: order_gate.Order) -> Act:
-        if order.release_as == order_gate.AS_MEMBER and not self._says((order_gate.MEMBER, order.address)):
+    def _release(self, order: orders.Order) -> Act:
+        if order.release_as == orders.AS_MEMBER and not self._says((host_now.MEMBER, order.address)):
             why = self._port.write_member_conf(order.address)
             if why:
-                return Act(order_gate.FAILED, "still held: %s" % why)
+                return Act(orders.FAILED, "still held: %s" % why)
         # safety: only now that pool.conf says the role of the next start; held until this is durable.
-        self._keeper.change(lambda state: order_gate.with_hold(state, None))
+        self._keeper.change(lambda state: gate_state.with_hold(state, None))
         return self._port.start_toolstack(RESTART_LIMIT_MS)
 
     # ------------------------------------------------------------------------------------------ databases
 
-    def _place(self, order: order_gate.Order, chunk: bytes) -> Act:
+    def _place(self, order: orders.Order, chunk: bytes) -> Act:
         piece = order.piece
         if piece is None or piece.remove:
             return self._remove_placed()
@@ -168,19 +166,16 @@ class Acts(object):
         if self._keeper.state.placed is None:
             return ""
         with self._keeper.lock:
-            if loaded(self._keeper.state, self._port.restore_generation()):
-                self._keeper.change(lambda state: order_gate.with_placed(state, None))
-                return ""
-            if not order_gate.left_behind(self._keeper.state, self._port.role()[0]):
+            if not placed_database.left_behind(self._keeper.state, self._port.role()[0]):
                 return ""
             # safety: this host became master without the promotion that the file was for: it would roll the pool back.
             act = self._remove_placed()
         return "a database placed for another promotion was left behind: %s" % act.text
 
     def unplace(self) -> Act:
-        """Before a hold ends at somebody else's word than its release: what no start was ordered with is removed."""
-        if not for_no_start(self._keeper.state):
-            return Act(order_gate.DONE, "no database is placed under the hold")
+        """Before a hold ends at somebody else's word than its release: what was placed under it is removed."""
+        if not placed_database.under_hold(self._keeper.state):
+            return Act(orders.DONE, "no database is placed under the hold")
         return self._remove_placed()
 
     def unplace_for_good(self) -> Act:
@@ -188,10 +183,9 @@ class Acts(object):
         return self._remove_placed()
 
     def _remove_placed(self) -> Act:
-        with self._keeper.lock, self._files:
-            if self._keeper.state.placed is None:
-                return Act(order_gate.DONE, "no database is placed")
-            act = self._port.remove_placed()
-            if act.outcome == order_gate.DONE:
-                self._keeper.change(lambda state: order_gate.with_placed(state, None))
-            return act
+        if self._keeper.state.placed is None:
+            return Act(orders.DONE, "no database is placed")
+        act = self._port.remove_placed()
+        if act.outcome == orders.DONE:
+            self._keeper.change(lambda state: gate_state.with_placed(state, None))
+        return act

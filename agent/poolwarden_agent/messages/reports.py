@@ -4,14 +4,15 @@ from typing import Any, List, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__, host_port
-from poolwarden_agent.core import boot_gate, health, order_gate, probe_rules
+from poolwarden_agent.core import boot_gate, gate_state, health, host_now, order_gate, orders, probe_rules
+from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database as statedb
 
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
 _ROLE = {
-    order_gate.MASTER: pb.RoleFacts.MASTER,
-    order_gate.MEMBER: pb.RoleFacts.MEMBER,
-    order_gate.BROKEN: pb.RoleFacts.BROKEN,
+    host_now.MASTER: pb.RoleFacts.MASTER,
+    host_now.MEMBER: pb.RoleFacts.MEMBER,
+    host_now.BROKEN: pb.RoleFacts.BROKEN,
     "": pb.RoleFacts.KIND_UNSPECIFIED,
 }
 _ROLE_BACK = {value: key for key, value in _ROLE.items()}
@@ -39,12 +40,12 @@ _PROBE = {
     probe_rules.UNREACHABLE: pb.Probe.UNREACHABLE,
     probe_rules.NOT_XAPI: pb.Probe.NOT_XAPI,
 }
-_RELEASE = {pb.ToolstackRelease.AS_MEMBER: order_gate.AS_MEMBER, pb.ToolstackRelease.AS_MASTER: order_gate.AS_MASTER}
+_RELEASE = {pb.ToolstackRelease.AS_MEMBER: orders.AS_MEMBER, pb.ToolstackRelease.AS_MASTER: orders.AS_MASTER}
 _OUTCOME = {
-    order_gate.DONE: pb.OrderResult.DONE,
-    order_gate.REFUSED: pb.OrderResult.REFUSED,
-    order_gate.FAILED: pb.OrderResult.FAILED,
-    order_gate.UNKNOWN: pb.OrderResult.UNKNOWN,
+    orders.DONE: pb.OrderResult.DONE,
+    orders.REFUSED: pb.OrderResult.REFUSED,
+    orders.FAILED: pb.OrderResult.FAILED,
+    orders.UNKNOWN: pb.OrderResult.UNKNOWN,
 }
 
 
@@ -69,7 +70,7 @@ def machine(identity: host_port.Identity) -> pb.MachineIdentity:
 
 
 def hello(
-    identity: host_port.Identity, state: order_gate.GateState, pool: str, address: str, python_version: str
+    identity: host_port.Identity, state: gate_state.GateState, pool: str, address: str, python_version: str
 ) -> pb.Hello:
     """The Hello of a stream, without what the host can carry out."""
     return pb.Hello(
@@ -89,14 +90,14 @@ def hello(
     )
 
 
-def tombstone(value: Optional[order_gate.Tombstone]) -> pb.Tombstone:
+def tombstone(value: Optional[gate_state.Tombstone]) -> pb.Tombstone:
     """Term 0 in a report says: none."""
     if value is None:
         return pb.Tombstone()
     return pb.Tombstone(term=value.term, successor_uuid=value.successor, successor_address=value.address)
 
 
-def hold(value: Optional[order_gate.Hold], seen: Optional[host_port.Toolstack], boot_id: str) -> pb.HoldFacts:
+def hold(value: Optional[gate_state.Hold], seen: Optional[host_port.Toolstack], boot_id: str) -> pb.HoldFacts:
     """The hold as it was observed; term 0 in a report says: not held."""
     if value is None:
         return pb.HoldFacts()
@@ -119,7 +120,7 @@ def database_piece(item: host_port.DatabasePiece) -> pb.DatabasePiece:
     )
 
 
-def result(item: order_gate.Result, state: order_gate.GateState, replayed: bool = False) -> pb.OrderResult:
+def result(item: gate_state.Result, state: gate_state.GateState, replayed: bool = False) -> pb.OrderResult:
     return pb.OrderResult(
         order_id=item.order_id,
         kind=item.kind,
@@ -274,12 +275,12 @@ def pool_view(view: host_port.PoolView) -> pb.PoolView:
     )
 
 
-def order(message: pb.Order) -> order_gate.Order:
+def order(message: pb.Order) -> orders.Order:
     """An order's head as the gate judges it; a kind that this agent does not know becomes its name or ''."""
     kind = message.WhichOneof("kind") or ""
     body = getattr(message, kind) if kind else None
     pre = message.preconditions
-    return order_gate.Order(
+    return orders.Order(
         order_id=message.order_id,
         kind=kind,
         epoch=message.epoch,
@@ -293,7 +294,7 @@ def order(message: pb.Order) -> order_gate.Order:
         pool_conf_in=tuple(_ROLE_BACK.get(item) or "unknown" for item in pre.pool_conf_in),
         pool_conf_address=pre.pool_conf_master_address,
         ha_off=pre.ha_off,
-        process=order_gate.Process(pre.xapi_pid, pre.xapi_start_ticks),
+        process=host_now.Process(pre.xapi_pid, pre.xapi_start_ticks),
         min_root_free_bytes=pre.min_root_free_bytes,
         not_tombstoned=pre.not_tombstoned,
         address=getattr(body, "master_address", "") or getattr(body, "successor_address", ""),
@@ -309,6 +310,6 @@ def order(message: pb.Order) -> order_gate.Order:
     )
 
 
-def _piece(body: pb.PlaceDatabase) -> order_gate.Piece:
+def _piece(body: pb.PlaceDatabase) -> Piece:
     size, held = len(body.chunk), body.held_master
-    return order_gate.Piece(body.generation, body.total_bytes, body.offset, size, body.sha256, body.remove, held)
+    return Piece(body.generation, body.total_bytes, body.offset, size, body.sha256, body.remove, held)

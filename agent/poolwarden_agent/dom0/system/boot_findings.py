@@ -12,7 +12,7 @@ import os
 import socket
 from typing import Dict, List, Optional, Tuple
 
-from poolwarden_agent.core.order_gate import is_address
+from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.dom0.system import files
 from poolwarden_agent.dom0.xapi import database
 

@@ -13,7 +13,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Dict, Optional, Tuple
 
-from poolwarden_agent.core.order_gate import BROKEN, MASTER, MEMBER, UNREADABLE, is_address
+from poolwarden_agent.core.addresses import is_address
+from poolwarden_agent.core.host_now import BROKEN, MASTER, MEMBER, UNREADABLE
 
 POOL_CONF = "etc/xensource/pool.conf"
 BEFORE = "var/lib/poolwarden/pool.conf.before"

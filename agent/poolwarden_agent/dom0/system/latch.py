@@ -14,7 +14,7 @@ installed in its place may be able to read nothing else of it (core/gate_state.p
 
 import os
 
-from poolwarden_agent.core.order_gate import GateState
+from poolwarden_agent.core.gate_state import GateState
 from poolwarden_agent.dom0.system.slots import SlotError
 
 SIZE = 16

@@ -12,7 +12,7 @@ import struct
 import time
 from typing import NamedTuple, Tuple
 
-from poolwarden_agent.core.order_gate import is_address
+from poolwarden_agent.core.addresses import is_address
 
 _REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}  # types of RFC 792 and RFC 4443
 _LONGEST = 2048

@@ -17,7 +17,8 @@ import hashlib
 import os
 from typing import Any, NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core.order_gate import DONE, FAILED, Piece
+from poolwarden_agent.core.orders import DONE, FAILED
+from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.host_port import Act, DatabasePiece
 

@@ -13,7 +13,7 @@ import ssl
 import time
 from typing import Union
 
-from poolwarden_agent.core.order_gate import is_address
+from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_agent.dom0.xapi.exchange import SMALL_ANSWER, decode_answer, encode_call, exchange

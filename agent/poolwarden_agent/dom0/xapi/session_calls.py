@@ -11,8 +11,8 @@ the order is refused then, its id is not used up, and it is sent again.
 
 from typing import Any, Callable, Dict, List, Tuple
 
-from poolwarden_agent.core.order_gate import DONE, FAILED, REFUSED, UNKNOWN, Order
-from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout
+from poolwarden_agent.core.orders import DONE, FAILED, REFUSED, UNKNOWN, Order
+from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiTimeout
 from poolwarden_agent.host_port import Act, VmPlace
 
 Ask = Callable[..., Any]
@@ -22,7 +22,7 @@ _MISSING = {"VM_REQUIRES_SR": "SR", "VM_REQUIRES_NETWORK": "network", "VM_REQUIR
 
 
 def serve(ask: Ask, order: Order) -> Act:
-    """Carry out an order of gate.SERVING."""
+    """Carry out an order of order_kinds.SERVING."""
     calls: List[str] = []
 
     def noted(method: str, *params: Any) -> Any:

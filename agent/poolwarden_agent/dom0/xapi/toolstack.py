@@ -6,7 +6,7 @@ cleanup.py), and storage back ends in the middle of a call (/opt/xensource/sm/*)
 are the VMs. A stopped unit says little; what counts is that no such process is seen and that the ports refuse
 (Toolstack). A storage back end is waited for and never killed: it may be in the middle of writing metadata.
 
-What keeps xapi stopped over a reboot is not here: ExecStartPre of xapi.service asks the durable hold (order_gate.py).
+What keeps xapi stopped over a reboot is not here: ExecStartPre of xapi.service asks the durable hold (gate_state.py).
 """
 
 import os

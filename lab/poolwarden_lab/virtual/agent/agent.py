@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import order_gate
+from poolwarden_agent.core import gate_state
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.host_side import HostSide, Work
 from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
@@ -142,11 +142,11 @@ class SimAgent:
         state = self.stored()
         return state is not None and state.hold is None and state.tombstone is None
 
-    def stored(self) -> order_gate.GateState | None:
+    def stored(self) -> gate_state.GateState | None:
         """What is durable, as another program of this host reads it; None: it cannot be read."""
         try:
             payload = self.slot.load()
-            return order_gate.decode(payload) if payload else order_gate.EMPTY
+            return gate_state.decode(payload) if payload else gate_state.EMPTY
         except (SlotError, ValueError):
             return None
 

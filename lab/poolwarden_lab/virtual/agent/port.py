@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import boot_gate, order_gate, probe_rules
+from poolwarden_agent.core import boot_gate, host_now, order_kinds, orders, probe_rules
+from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.dom0.xapi import session_calls
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
@@ -129,8 +130,8 @@ class SimPort(HostPort):
         return self._host.disk.read(path).decode().strip()
 
     def capabilities(self) -> tuple[str, ...]:
-        able = (kind for kind in order_gate.KNOWN if kind != order_gate.FENCE_PROXY or self.fence_agents())
-        return tuple(kind for kind in (*able, order_gate.IN_PLACE) if kind not in self._missing)
+        able = (kind for kind in order_kinds.KNOWN if kind != order_kinds.FENCE_PROXY or self.fence_agents())
+        return tuple(kind for kind in (*able, order_kinds.IN_PLACE) if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:
         """Faults: an older version without these capabilities; a clone that says it is another host."""
@@ -171,10 +172,10 @@ class SimPort(HostPort):
         try:
             text = self._host.disk.read(POOL_CONF).decode("utf-8", "replace").strip()
         except OSError:
-            return order_gate.BROKEN, ""  # it is not there
+            return host_now.BROKEN, ""  # it is not there
         if text.startswith("slave:"):
-            return order_gate.MEMBER, text.removeprefix("slave:").strip()
-        return (order_gate.MASTER if text == "master" else order_gate.BROKEN), ""
+            return host_now.MEMBER, text.removeprefix("slave:").strip()
+        return (host_now.MASTER if text == "master" else host_now.BROKEN), ""
 
     def role_settled(self) -> bool:
         changed = self._host.disk.changed
@@ -186,11 +187,11 @@ class SimPort(HostPort):
         except (OSError, BadDatabase):
             return None
 
-    def process(self) -> order_gate.Process:
+    def process(self) -> host_now.Process:
         host = self._host
         if not host.pid:
-            return order_gate.NO_PROCESS
-        return order_gate.Process(host.pid, 1 + (self._mono() - (self._pool.now - host.started_ms)) // 10)
+            return host_now.NO_PROCESS
+        return host_now.Process(host.pid, 1 + (self._mono() - (self._pool.now - host.started_ms)) // 10)
 
     def process_age_ms(self) -> int | None:
         return self._pool.now - self._host.started_ms if self._host.pid else None
@@ -381,12 +382,12 @@ class SimPort(HostPort):
         began, answer = self._begun(method, *params, limit_ms=limit_ms)
         self._point("after act")
         if not began:
-            return Act(order_gate.REFUSED, f"xapi could not be asked for {method}: {answer}")
+            return Act(orders.REFUSED, f"xapi could not be asked for {method}: {answer}")
         if isinstance(answer, Answer):
-            return Act(order_gate.DONE, f"xapi accepted {method}")
+            return Act(orders.DONE, f"xapi accepted {method}")
         if isinstance(answer, Fault):
-            return Act(order_gate.FAILED, f"xapi refused {method}: {answer.code}")
-        return Act(order_gate.UNKNOWN, f"{method}: {answer.why}")
+            return Act(orders.FAILED, f"xapi refused {method}: {answer.code}")
+        return Act(orders.UNKNOWN, f"{method}: {answer.why}")
 
     def _begun(self, method: str, *params: object, limit_ms: int) -> tuple[bool, PeerResult]:
         """Did xapi get this call, and what came of it? Without a session, or refused, it did not."""
@@ -399,7 +400,7 @@ class SimPort(HostPort):
         self._point("before act")
         self._pool.restart_xapi(self._host.name)
         self._point("after act")
-        return Act(order_gate.DONE, "systemctl restart xapi.service")
+        return Act(orders.DONE, "systemctl restart xapi.service")
 
     def write_member_conf(self, address: str) -> str:
         self._point("before act")
@@ -415,26 +416,26 @@ class SimPort(HostPort):
         self._pool.hold(self._host.name)
         self._pool.stop_toolstack(self._host.name)
         self._point("after act")
-        return Act(order_gate.DONE, "the toolstack was told to stop")
+        return Act(orders.DONE, "the toolstack was told to stop")
 
     def start_toolstack(self, limit_ms: int) -> Act:
         self._point("before act")
         self._pool.release(self._host.name)
         self._pool.start_xapi(self._host.name)
         self._point("after act")
-        if self.process() == order_gate.NO_PROCESS:
-            return Act(order_gate.UNKNOWN, "no xapi process is there yet")
-        return Act(order_gate.DONE, "the toolstack runs again")
+        if self.process() == host_now.NO_PROCESS:
+            return Act(orders.UNKNOWN, "no xapi process is there yet")
+        return Act(orders.DONE, "the toolstack runs again")
 
     def hold_gc(self, limit_ms: int) -> Act:
         self._point("before act")
         self._point("after act")
-        return Act(order_gate.DONE, "no garbage collection of storage runs or begins here")
+        return Act(orders.DONE, "no garbage collection of storage runs or begins here")
 
     def release_gc(self, limit_ms: int) -> Act:
         self._point("before act")
         self._point("after act")
-        return Act(order_gate.DONE, "garbage collection of storage may begin again")
+        return Act(orders.DONE, "garbage collection of storage may begin again")
 
     def toolstack(self) -> Toolstack:
         running = self._host.model is not None
@@ -459,40 +460,40 @@ class SimPort(HostPort):
         disk = self._host.disk
         return generation_on_disk(disk, RESTORE_DB) if disk.exists(RESTORE_DB) else None
 
-    def place_piece(self, piece: order_gate.Piece, chunk: bytes) -> Act:
+    def place_piece(self, piece: Piece, chunk: bytes) -> Act:
         self._point("before act")
         try:
             act = self._place(piece, chunk)
         except OSError as error:
-            return Act(order_gate.FAILED, f"the database cannot be placed: {error.strerror}")
+            return Act(orders.FAILED, f"the database cannot be placed: {error.strerror}")
         self._point("after act")
         return act
 
-    def _place(self, piece: order_gate.Piece, chunk: bytes) -> Act:
+    def _place(self, piece: Piece, chunk: bytes) -> Act:
         disk = self._host.disk
         if piece.offset == 0:
             self._clear()
         come = disk.read(HALF_PLACED) if piece.offset else b""
         if len(come) < piece.offset:
-            return Act(order_gate.FAILED, f"a piece is missing: {len(come)} bytes have come")
+            return Act(orders.FAILED, f"a piece is missing: {len(come)} bytes have come")
         come = come[: piece.offset] + chunk
         disk.write(HALF_PLACED, come)
         if not piece.last:
-            return Act(order_gate.DONE, f"{len(come)} of {piece.total_bytes} bytes")
+            return Act(orders.DONE, f"{len(come)} of {piece.total_bytes} bytes")
         if (len(come), hashlib.sha256(come).hexdigest()) != (piece.total_bytes, piece.sha256):
             self._clear()
-            return Act(order_gate.FAILED, "what has come is not what was sent")
+            return Act(orders.FAILED, "what has come is not what was sent")
         disk.write(RESTORE_DB + ".generation", f"{piece.generation}".encode())
         self._point("half placed")
         disk.write(RESTORE_DB, come)
         disk.remove(HALF_PLACED)
-        return Act(order_gate.DONE, f"{len(come)} bytes of generation {piece.generation} are in place")
+        return Act(orders.DONE, f"{len(come)} bytes of generation {piece.generation} are in place")
 
     def remove_placed(self) -> Act:
         self._point("before act")
         self._clear()
         self._point("after act")
-        return Act(order_gate.DONE, "no database is placed any more")
+        return Act(orders.DONE, "no database is placed any more")
 
     def _clear(self) -> None:
         for path in (RESTORE_DB, RESTORE_DB + ".generation", HALF_PLACED):
@@ -500,7 +501,7 @@ class SimPort(HostPort):
 
     # ------------------------------------------------------------------------------------------ serving
 
-    def serve(self, order: order_gate.Order, limit_ms: int) -> Act:
+    def serve(self, order: orders.Order, limit_ms: int) -> Act:
         self._point("before act")
         act = session_calls.serve(self._asking(limit_ms), order)
         self._point("after act")

@@ -6,7 +6,7 @@ running agent alone, an open gate is of this boot. What is refused is told, as t
 
 from __future__ import annotations
 
-from poolwarden_agent.core import order_gate as order_gate
+from poolwarden_agent.core import gate_state
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_lab.virtual.agent.agent import SimAgent
 from poolwarden_lab.virtual.world.ground import Ground, HostName, NoSuchThing
@@ -45,7 +45,7 @@ class LocalRoot(Ground):
             place = self.find(master)
             self._by_agent(agent, place.pool.pool.hosts[place.name].address)
 
-    def _stored(self, host: HostName) -> tuple[SimAgent, order_gate.GateState]:
+    def _stored(self, host: HostName) -> tuple[SimAgent, gate_state.GateState]:
         place = self.find(host)
         it = place.pool.pool.hosts[place.name]
         if not it.power or it.frozen:

@@ -1,0 +1,203 @@
+"""The rules of each kind of order, asked after those that are common to all (order_gate.py).
+
+Rules
+-----
+* What cannot be read is not "no": an unreadable HA flag refuses every act that xapi's HA would punish.
+* No host is told to follow itself, and only an IP literal ever gets into pool.conf.
+* While a toolstack fence's hold stands, nothing starts xapi but its release: as master at a higher term than the
+  hold's, as a member only of another host.
+* What only the serving master can do is asked of nobody else: pool.conf says master and the running xapi started after
+  that; on an orphaned member the same call would hang for ever.
+* A fence agent is run for another host only, never for this one.
+"""
+
+from typing import NamedTuple, Optional
+
+from poolwarden_agent.core.addresses import is_address, same
+from poolwarden_agent.core.gate_state import GateState, Placed, Tombstone
+from poolwarden_agent.core.host_now import MASTER, MEMBER, NO_PROCESS, UNREADABLE, HostNow
+from poolwarden_agent.core.order_kinds import FENCE_PROXY, SERVING
+from poolwarden_agent.core.orders import AS_MASTER, AS_MEMBER, LONGEST_ID, Order
+from poolwarden_agent.core.piece import Piece, piece_wrong
+from poolwarden_agent.core.placed_database import keeps, under_hold
+
+SPARE_BYTES = 64 * 1024 * 1024  # what must stay free on / beside a placed database: xapi flushes it once more
+Refuse = NamedTuple("Refuse", [("reason", str), ("text", str)])
+
+
+def ha_off(now: HostNow) -> Optional[Refuse]:
+    if now.ha_armed is False:
+        return None
+    said = "armed" if now.ha_armed else "not readable"
+    return Refuse("ha-armed", "xapi's HA flag (local.db ha.armed) is %s: hands off" % said)
+
+
+def _not_held(state: GateState) -> Optional[Refuse]:
+    if state.hold is None:
+        return None
+    return Refuse("held", "its toolstack is held stopped since term %d: only a release starts it" % state.hold.term)
+
+
+def _promote(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if state.tombstone is not None and order.term <= state.tombstone.term:
+        return Refuse("tombstoned", "this host was superseded at term %d" % state.tombstone.term)
+    return _not_held(state)
+
+
+def _repoint(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    return _not_held(state) or _successor(state, order, now)
+
+
+def _restart(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if now.pool_conf != MEMBER and state.tombstone is not None:
+        return _superseded(state.tombstone)
+    if now.pool_conf in (MASTER, UNREADABLE) and not order.as_master_ok:
+        said = "this host is master" if now.pool_conf == MASTER else "pool.conf is not readable"
+        return Refuse("precondition", "%s and the order is not meant for a master" % said)
+    return _not_held(state)
+
+
+def _superseded(tombstone: Tombstone) -> Refuse:
+    said = "this host was superseded at term %d: its xapi must not start as master" % tombstone.term
+    return Refuse("tombstoned", said)
+
+
+def _fence(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if len(order.successor) > LONGEST_ID or order.successor == now.host:
+        return Refuse("precondition", "the order names no other host as the one to succeed")
+    return None
+
+
+def _release(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if order.release_as == AS_MASTER:
+        return _release_as_master(state, order, now)
+    if order.release_as != AS_MEMBER:
+        return Refuse("precondition", "the order does not say as what to release")
+    refusal = ha_off(now) or _successor(state, order, now)
+    if refusal is not None:
+        return refusal
+    there = now.pool_conf == MEMBER and same(now.pool_conf_address, order.address)
+    # Without a hold there is something left to do only where a release was cut off before xapi was started.
+    if state.hold is None and (now.process != NO_PROCESS or not there):
+        return Refuse("precondition", "its toolstack is not held")
+    return None
+
+
+def _release_as_master(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    # safety: a hold may be part of a proof for a promotion; only a later decision (a new term) gives the role back.
+    if state.hold is not None and order.term <= state.hold.term:
+        return Refuse("held", "held at term %d: it is released as master only at a higher one" % state.hold.term)
+    if now.pool_conf != MASTER:
+        return Refuse("precondition", "pool.conf says %s, not master" % (now.pool_conf or "nothing readable"))
+    if state.tombstone is not None:
+        return _superseded(state.tombstone)
+    if state.hold is None and now.process != NO_PROCESS:
+        return Refuse("precondition", "its toolstack is not held")
+    # Without a hold this very release was cut off before xapi was started: what was placed is its own.
+    if order.restore and state.hold is not None and not (keeps(state, order) and now.restore == order.restore):
+        return Refuse("precondition", "no database of generation %d is placed under the hold" % order.restore)
+    return None
+
+
+def _place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    piece = order.piece
+    if piece is None or now.pool_conf == UNREADABLE:
+        return Refuse("precondition", "pool.conf is not readable" if piece else "the order has no piece")
+    if piece.remove:
+        # safety: between a promotion and xapi's start as master this file is the pool's newest database.
+        held = state.hold is not None and (state.placed is None or under_hold(state))
+        if now.pool_conf == MASTER and not now.settled and not held:
+            return Refuse("precondition", "pool.conf says master and xapi has not started as such yet")
+        return None
+    if piece.held_master:
+        refused = _not_held_for(state, order, now)
+        if refused is not None:
+            return refused
+    elif now.pool_conf == MASTER:
+        return Refuse("precondition", "this host is master: its own database is the pool's")
+    refusal = piece_wrong(piece) or (_first_piece(state, piece, now) if piece.offset == 0 else "")
+    if not refusal and piece.offset and state.placed != Placed(order.term, piece.generation, False):
+        refusal = "its first piece has not come at this term"
+    return Refuse("precondition", refusal) if refusal else None
+
+
+def _not_held_for(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Is this a master that is held stopped at this very term? Only such a one is given a database for its restart."""
+    if state.tombstone is not None:
+        return _superseded(state.tombstone)
+    if now.pool_conf != MASTER:
+        return Refuse("precondition", "pool.conf says %s, not master" % now.pool_conf)
+    # safety: the file counts from the next start of xapi on; while it runs, or may be started, nothing is placed.
+    held = state.hold is not None and state.hold.term == order.term and state.hold.boot_id == now.boot_id
+    if not held or now.process != NO_PROCESS:
+        return Refuse("precondition", "its toolstack is not held stopped at this term")
+    return ha_off(now)
+
+
+def _first_piece(state: GateState, piece: Piece, now: HostNow) -> str:
+    needed = piece.total_bytes + SPARE_BYTES
+    if now.restore is not None and state.placed is None:
+        return "there is a restore_db.db that somebody else has put there"
+    if (now.root_free_bytes or 0) < needed:
+        free = now.root_free_bytes if now.root_free_bytes is not None else "unknown"
+        return "/ has %s bytes free, %d are needed" % (free, needed)
+    return ""
+
+
+def _serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Does this host serve as master, and does the order name what it is about?"""
+    refusal = _not_held(state)
+    if refusal is None and state.tombstone is not None:
+        refusal = _superseded(state.tombstone)
+    if refusal is None and (now.pool_conf != MASTER or not now.settled):
+        refusal = Refuse("precondition", "this host does not serve as master")
+    return refusal or _named(order, now)
+
+
+def _for_another(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """A fence agent runs for another host: whoever switches itself off never tells how it ended."""
+    if not 1 <= len(order.named) <= LONGEST_ID or order.named == now.host:
+        return Refuse("precondition", "the order names no other host whose power it is about")
+    return None
+
+
+def _named(order: Order, now: HostNow) -> Optional[Refuse]:
+    wants_host = order.kind in ("designate_master", "declare_host_dead", "enable_host", "start_vm")
+    if wants_host and not 1 <= len(order.named) <= LONGEST_ID:
+        return Refuse("precondition", "the order names no host")
+    if order.kind in ("designate_master", "declare_host_dead") and order.named == now.host:
+        return Refuse("precondition", "the order names this host itself")
+    if order.kind == "start_vm" and not 1 <= len(order.vm) <= LONGEST_ID:
+        return Refuse("precondition", "the order names no VM")
+    return None
+
+
+def _successor(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Is the host to follow named well enough to be written into pool.conf?"""
+    if order.clear:
+        return None
+    if order.kind != "set_tombstone" and not order.address:
+        return Refuse("precondition", "the order names no master address")
+    if order.address and not is_address(order.address):
+        return Refuse("precondition", "%r is no IP literal" % order.address[:80])
+    if len(order.successor) > LONGEST_ID:
+        return Refuse("precondition", "the successor's UUID has %d characters" % len(order.successor))
+    # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
+    if order.successor == now.host or (now.address and same(order.address, now.address)):
+        return Refuse("precondition", "the order names this host itself as the one to follow")
+    return None
+
+
+RULES = {
+    "promote": _promote,
+    "repoint": _repoint,
+    "restart_xapi": _restart,
+    "set_tombstone": _successor,
+    "toolstack_fence": _fence,
+    "toolstack_release": _release,
+    "place_database": _place,
+    "locate_vms": _serving,
+    FENCE_PROXY: _for_another,
+}
+
+RULES.update(dict.fromkeys(SERVING, _serving))
