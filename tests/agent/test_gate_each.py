@@ -16,8 +16,11 @@ from tests.agent.test_gate import (
     STONE,
     STONED,
     XAPI,
+    an,
+    but,
     reason,
 )
+from tests.agent.test_serving import about
 
 from poolwarden_agent.core import boot_gate, gate_state, host_now, order_gate, order_kinds, orders, placed_database
 
@@ -64,10 +67,10 @@ def test_a_database_is_in_place_where_its_last_piece_was_begun_and_that_generati
     placed = {"placed": gate_state.Placed(7, 50, False)}
     assert done(begun(PLACE, **placed), PLACE, there)
     assert not done(begun(PLACE, **placed), PLACE, NOW._replace(restore=49))
-    for piece in (PIECE._replace(remove=True), PIECE._replace(size=50), None):
-        order = PLACE._replace(piece=piece)
+    for piece in (PIECE._replace(remove=True), PIECE._replace(size=50)):
+        order = but(PLACE, piece=piece)
         assert not done(begun(order, **placed), order, there)
-    assert not done(begun(FENCE, **placed), FENCE._replace(piece=PIECE), there)
+    assert not done(begun(FENCE, **placed), FENCE, there)
 
 
 def test_only_a_promotion_that_is_not_known_to_be_done_is_judged_anew():
@@ -87,7 +90,7 @@ def test_only_a_promotion_that_is_not_known_to_be_done_is_judged_anew():
 def test_a_superseded_member_may_be_restarted_and_a_superseded_master_may_not():
     assert reason(RESTART, STONED) == "Obey"
     for role in (host_now.MASTER, host_now.BROKEN, host_now.UNREADABLE):
-        assert reason(RESTART._replace(as_master_ok=True), STONED, NOW._replace(pool_conf=role)) == "tombstoned"
+        assert reason(but(RESTART, as_master_ok=True), STONED, NOW._replace(pool_conf=role)) == "tombstoned"
 
 
 def test_a_release_that_was_cut_off_is_finished_and_one_of_nothing_is_refused():
@@ -96,7 +99,7 @@ def test_a_release_that_was_cut_off_is_finished_and_one_of_nothing_is_refused():
     assert reason(RELEASE, STATE, stopped._replace(process=XAPI)) == "precondition"
     assert reason(RELEASE, STATE, stopped._replace(pool_conf=host_now.MASTER)) == "precondition"
     assert reason(RELEASE, STATE, stopped._replace(pool_conf_address="10.0.0.1")) == "precondition"
-    as_master = RELEASE._replace(release_as=orders.AS_MASTER, term=8)
+    as_master = but(RELEASE, release_as=orders.AS_MASTER)._replace(term=8)
     master = NOW._replace(pool_conf=host_now.MASTER)
     assert reason(as_master, HELD, master) == "Obey"
     assert reason(as_master, HELD._replace(hold=None), master) == "precondition"
@@ -106,10 +109,9 @@ def test_a_release_that_was_cut_off_is_finished_and_one_of_nothing_is_refused():
 
 
 def test_a_database_is_placed_by_pieces_and_not_on_a_master():
-    assert reason(PLACE._replace(piece=None)) == "precondition"
     assert reason(PLACE, now=NOW._replace(pool_conf=host_now.UNREADABLE)) == "precondition"
     assert reason(PLACE, now=NOW._replace(pool_conf=host_now.MASTER)) == "precondition"
-    removal = PLACE._replace(piece=PIECE._replace(remove=True))
+    removal = but(PLACE, piece=PIECE._replace(remove=True))
     master = NOW._replace(pool_conf=host_now.MASTER)
     assert reason(removal) == "Obey" and reason(removal, now=master) == "precondition"
     assert reason(removal, now=master._replace(settled=True)) == "Obey"
@@ -120,7 +122,7 @@ SERVES = NOW._replace(pool_conf=host_now.MASTER, settled=True)
 
 @pytest.mark.parametrize("kind", order_kinds.SERVING + ("locate_vms",))
 def test_what_a_serving_master_alone_can_do_is_refused_elsewhere(kind):
-    order = ORDER._replace(kind=kind, named="host-2", vm="vm-1")
+    order = about(kind)
     assert reason(order, now=SERVES) == "Obey"
     assert reason(order, HELD, SERVES) == "held" and reason(order, STONED, SERVES) == "tombstoned"
     assert reason(order, now=SERVES._replace(settled=False)) == "precondition"
@@ -129,21 +131,21 @@ def test_what_a_serving_master_alone_can_do_is_refused_elsewhere(kind):
 
 def test_what_an_order_to_a_serving_master_must_name():
     for kind in ("designate_master", "declare_host_dead", "enable_host", "start_vm"):
-        order = ORDER._replace(kind=kind, named="host-2", vm="vm-1")
+        order = about(kind)
         for named, expected in (("", "precondition"), ("x" * 201, "precondition"), ("x" * 200, "Obey")):
-            assert reason(order._replace(named=named), now=SERVES) == expected
-        itself = reason(order._replace(named=NOW.host), now=SERVES)
+            assert reason(but(order, host=named), now=SERVES) == expected
+        itself = reason(but(order, host=NOW.host), now=SERVES)
         assert itself == ("precondition" if kind in ("designate_master", "declare_host_dead") else "Obey")
-        for vm, expected in (("", "precondition"), ("x" * 201, "precondition"), ("x" * 200, "Obey")):
-            assert reason(order._replace(vm=vm), now=SERVES) == (expected if kind == "start_vm" else "Obey")
-    assert reason(ORDER._replace(kind="sync_database"), now=SERVES) == "Obey", "it names nothing"
+    for vm, expected in (("", "precondition"), ("x" * 201, "precondition"), ("x" * 200, "Obey")):
+        assert reason(but(about("start_vm"), vm=vm), now=SERVES) == expected
+    assert reason(an("sync_database"), now=SERVES) == "Obey", "it names nothing"
 
 
 def test_a_host_that_does_not_know_its_own_address_is_still_not_told_to_follow_itself():
     unknown = NOW._replace(address="")
     assert reason(REPOINT, now=unknown) == "Obey"
-    assert reason(STONE._replace(address=""), now=unknown) == "Obey"
-    assert reason(STONE._replace(successor=NOW.host), now=unknown) == "precondition"
+    assert reason(but(STONE, address=""), now=unknown) == "Obey"
+    assert reason(but(STONE, successor=NOW.host), now=unknown) == "precondition"
 
 
 def test_free_space_is_asked_for_by_orders_that_need_it():
@@ -166,10 +168,9 @@ def test_a_hold_keeps_its_beginning_in_this_boot_and_begins_anew_in_another():
 def test_a_placed_database_is_marked_by_its_own_orders_alone():
     placed = STATE._replace(placed=gate_state.Placed(7, 50, False))
     assert order_gate.starting(STATE, PLACE, NOW).placed == gate_state.Placed(7, 50, False)
-    assert order_gate.starting(STATE, FENCE._replace(piece=PIECE), NOW).placed is None
-    assert order_gate.starting(STATE, PLACE._replace(piece=None), NOW).placed is None
+    assert order_gate.starting(STATE, FENCE, NOW).placed is None
     assert (
-        order_gate.starting(placed, PLACE._replace(piece=PIECE._replace(remove=True, generation=9)), NOW).placed
+        order_gate.starting(placed, but(PLACE, piece=PIECE._replace(remove=True, generation=9)), NOW).placed
         == placed.placed
     )
     assert order_gate.starting(placed, ORDER, NOW).placed.promoted
@@ -179,18 +180,15 @@ def test_a_placed_database_is_marked_by_its_own_orders_alone():
 
 
 def test_garbage_collection_is_held_by_a_promotion_that_says_so():
-    assert order_gate.starting(STATE, ORDER._replace(hold_gc=True), NOW).gc == 7
-    assert (
-        order_gate.starting(STATE, ORDER, NOW).gc == 0
-        and order_gate.starting(STATE, REPOINT._replace(hold_gc=True), NOW).gc == 0
-    )
+    assert order_gate.starting(STATE, but(ORDER, hold_gc=True), NOW).gc == 7
+    assert order_gate.starting(STATE, ORDER, NOW).gc == 0 and order_gate.starting(STATE, REPOINT, NOW).gc == 0
 
 
 PLACED, USED = (
     STATE._replace(placed=gate_state.Placed(6, 50, False)),
     STATE._replace(placed=gate_state.Placed(6, 50, True)),
 )
-AS_MASTER = RELEASE._replace(release_as=orders.AS_MASTER)
+AS_MASTER = but(RELEASE, release_as=orders.AS_MASTER)
 MASTER = NOW._replace(pool_conf=host_now.MASTER)
 
 
@@ -204,7 +202,7 @@ MASTER = NOW._replace(pool_conf=host_now.MASTER)
         (RELEASE, NOW, PLACED, True),
         (RELEASE, MASTER, USED, True),
         (STONE, NOW, PLACED, True),
-        (STONE._replace(clear=True), NOW, PLACED, False),
+        (but(STONE, clear=True), NOW, PLACED, False),
         (FENCE, NOW, PLACED, False),
         (RESTART, NOW, PLACED, True),
         (RESTART, MASTER, USED, False),
@@ -213,8 +211,8 @@ MASTER = NOW._replace(pool_conf=host_now.MASTER)
         (AS_MASTER, MASTER, USED, False),
         (AS_MASTER, NOW, USED, True),
         (AS_MASTER, MASTER, PLACED, True),
-        (FENCE._replace(release_as=orders.AS_MASTER), MASTER, PLACED, False),
-        (FENCE._replace(release_as=orders.AS_MASTER), MASTER, USED, False),
+        (FENCE, MASTER, PLACED, False),
+        (FENCE, MASTER, USED, False),
     ],
 )
 def test_when_a_placed_database_is_removed_before_an_act(order, now, state, removed):

@@ -10,15 +10,15 @@ from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
 from .fake_port import KINDS, FakePort, Killed, obey, order
-from .test_gate import FENCE, HELD, NOW, PIECE, PLACE, RELEASE, STATE, reason
+from .test_gate import FENCE, HELD, NOW, PIECE, PLACE, RELEASE, STATE, but, reason
 from .test_placing import SUM
 from .test_toolstack import outcome
 
 STOPPED = NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="", process=host_now.NO_PROCESS)
-ON_HELD = PLACE._replace(piece=PIECE._replace(held_master=True))
+ON_HELD = but(PLACE, piece=PIECE._replace(held_master=True))
 LIES = HELD._replace(placed=gate_state.Placed(7, 50, False))
 REMOVE = {"place_database": pb.PlaceDatabase(remove=True)}
-AS_MASTER = RELEASE._replace(release_as=orders.AS_MASTER, address="", term=8)
+AS_MASTER = but(RELEASE, release_as=orders.AS_MASTER, address="")._replace(term=8)
 THERE = STOPPED._replace(restore=50)
 
 
@@ -94,7 +94,7 @@ def test_a_master_is_given_a_database_only_while_it_is_held_stopped_at_that_term
     ],
 )
 def test_xapi_starts_with_it_only_by_a_release_that_names_it(state, now, restore, expected):
-    assert reason(AS_MASTER._replace(restore=restore), state, now) == expected
+    assert reason(but(AS_MASTER, restore=restore), state, now) == expected
 
 
 def test_the_release_that_names_it_keeps_it_and_another_one_removes_it():
@@ -175,7 +175,7 @@ def test_a_start_that_was_cut_off_and_given_up_removes_it():
         assert port.restore is None, die_at
 
 
-NAMED = AS_MASTER._replace(restore=50)
+NAMED = but(AS_MASTER, restore=50)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,15 @@ NAMED = AS_MASTER._replace(restore=50)
     [
         (LIES, NAMED, True),
         (LIES, AS_MASTER, False),
-        (LIES, NAMED._replace(restore=51), False),
-        (LIES, NAMED._replace(release_as=orders.AS_MEMBER), False),
+        (LIES, but(NAMED, restore=51), False),
+        (LIES, but(NAMED, release_as=orders.AS_MEMBER), False),
         (LIES._replace(hold=None), NAMED, False),
         (LIES._replace(placed=gate_state.Placed(6, 50, False)), NAMED, False),
         (HELD, NAMED, False),
     ],
 )
 def test_only_the_release_that_names_it_keeps_and_marks_what_is_placed_under_the_hold(state, release, kept):
-    assert placed_database.keeps(state, release) is kept
+    assert placed_database.keeps(state, release.body) is kept
     marked = order_gate.starting(state, release, THERE).placed
     assert (marked is not None and marked.promoted) is kept
 
@@ -207,7 +207,7 @@ def test_a_fence_of_a_later_term_ends_the_mark_of_what_an_earlier_hold_had_place
 def test_what_another_promotion_has_placed_is_not_removed_under_a_hold(placed, expected):
     """It may be what that promotion's xapi has still to start with: the pool's newest database."""
     state = HELD._replace(placed=gate_state.Placed(placed, 50, True) if placed else None)
-    remove = PLACE._replace(piece=PIECE._replace(remove=True))
+    remove = but(PLACE, piece=PIECE._replace(remove=True))
     assert reason(remove, state, STOPPED._replace(settled=False)) == expected
 
 

@@ -12,7 +12,7 @@ from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
 from .fake_port import KINDS, FakePort, Killed, obey, order
-from .test_gate import NOW, PIECE, PLACE, STATE, reason
+from .test_gate import NOW, PIECE, PLACE, STATE, but, reason
 
 SUM = hashlib.sha256(b"abcdef").hexdigest()
 REMOVE = {"place_database": pb.PlaceDatabase(remove=True)}
@@ -54,14 +54,14 @@ def placed(term=1):
     ],
 )
 def test_only_a_sound_piece_is_placed(change, expected):
-    assert reason(PLACE._replace(piece=PIECE._replace(**change))) == expected
+    assert reason(but(PLACE, piece=PIECE._replace(**change))) == expected
 
 
 def test_a_later_piece_belongs_to_the_first_ones_term_and_generation():
-    later = PLACE._replace(piece=PIECE._replace(offset=50, size=50))
+    later = but(PLACE, piece=PIECE._replace(offset=50, size=50))
     assert reason(later, MARKED) == "Obey"
     assert reason(later._replace(term=8), MARKED) == "precondition"
-    assert reason(later._replace(piece=later.piece._replace(generation=51)), MARKED) == "precondition"
+    assert reason(but(later, piece=later.body.piece._replace(generation=51)), MARKED) == "precondition"
     assert reason(later, MARKED._replace(placed=gate_state.Placed(7, 50, True))) == "precondition"
 
 
@@ -97,7 +97,7 @@ def test_somebody_elses_file_is_neither_replaced_nor_removed():
     ],
 )
 def test_what_a_promotion_is_about_to_load_is_not_removed(role, settled, expected):
-    remove = PLACE._replace(piece=Piece(0, 0, 0, 0, "", True))
+    remove = but(PLACE, piece=Piece(0, 0, 0, 0, "", True))
     assert reason(remove, MARKED, NOW._replace(pool_conf=role, settled=settled)) == expected
 
 

@@ -10,10 +10,10 @@ from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
 from .fake_port import KINDS, FakePort, Killed, obey, order
-from .test_gate import FENCE, HELD, NOW, ORDER, RELEASE, REPOINT, RESTART, STATE, reason
+from .test_gate import FENCE, HELD, NOW, ORDER, RELEASE, REPOINT, RESTART, STATE, but, reason
 from .tree import OTHER
 
-AS_MASTER = RELEASE._replace(release_as=orders.AS_MASTER, address="", term=8)
+AS_MASTER = but(RELEASE, release_as=orders.AS_MASTER, address="")._replace(term=8)
 MASTER_NOW = NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="")
 STOPPED = MASTER_NOW._replace(process=host_now.NO_PROCESS)
 TO_MEMBER = {
@@ -49,12 +49,12 @@ def test_no_toolstack_is_fenced_with_ha_armed(armed, expected):
 
 @pytest.mark.parametrize("successor, expected", [(NOW.host, "precondition"), ("x" * 201, "precondition"), ("", "Obey")])
 def test_a_fence_names_another_host_or_none(successor, expected):
-    assert reason(FENCE._replace(successor=successor), now=MASTER_NOW) == expected
+    assert reason(but(FENCE, successor=successor), now=MASTER_NOW) == expected
 
 
-@pytest.mark.parametrize("order_", [ORDER, REPOINT, RESTART], ids=lambda o: o.kind)
+@pytest.mark.parametrize("order_", [ORDER, REPOINT, but(RESTART, as_master_ok=True)], ids=lambda o: o.kind)
 def test_while_it_is_held_nothing_else_starts_xapi(order_):
-    assert reason(order_._replace(as_master_ok=True, term=9), HELD) == "held"
+    assert reason(order_._replace(term=9), HELD) == "held"
 
 
 def test_a_hold_of_a_higher_term_refuses_a_fence_of_a_lower_one():
@@ -84,7 +84,7 @@ def test_it_is_released_as_master_only_at_a_new_term(term, expected):
     ],
 )
 def test_a_release_as_member_names_another_host(change, now, expected):
-    assert reason(RELEASE._replace(**change), HELD, now) == expected
+    assert reason(but(RELEASE, **change), HELD, now) == expected
 
 
 def test_a_superseded_master_is_not_released_as_one():

@@ -29,8 +29,8 @@ NOW = host_now.HostNow(
 )
 STONE = gate_state.Tombstone(3, "00000002-0000-4000-8000-000000000002", "10.0.0.2")
 ORDER = orders.Order(
-    "id", "restart_xapi", 1, 3, POOL, HOST, "boot", 9_000, 15_000, (), "", True, host_now.NO_PROCESS, 0, False, "",
-    "", False, True,
+    "id", 1, 3, POOL, HOST, "boot", 9_000, 15_000, (), "", True, host_now.NO_PROCESS, 0, False,
+    body=orders.RestartXapi(as_master_ok=True),
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_fence_agent_never_starts_its_work_without_its_action(tmp_path: Path) 
 
 def test_a_promotion_that_is_delivered_again_after_a_crash_is_judged_by_facts() -> None:
     """Withstood: started, and the agent died before the result. pool.conf says master: done, not done again."""
-    order = ORDER._replace(kind="promote", as_master_ok=False, pool_conf_in=(host_now.MEMBER,))
+    order = ORDER._replace(body=orders.Promote(hold_gc=False), pool_conf_in=(host_now.MEMBER,))
     before = NOW._replace(pool_conf=host_now.MEMBER)
     state = order_gate.starting(gate_state.EMPTY._replace(pool=POOL), order, before)
     decision = order_gate.decide(state, order, NOW)
@@ -84,7 +84,7 @@ def test_a_promotion_that_is_delivered_again_after_a_crash_is_judged_by_facts() 
 
 def test_a_promotion_of_a_lower_term_or_epoch_is_refused_even_as_a_replay() -> None:
     """Withstood: S37, a late duplicate meets a higher term."""
-    order = ORDER._replace(kind="promote", as_master_ok=False)
+    order = ORDER._replace(body=orders.Promote(hold_gc=False))
     done = gate_state.Result("id", "promote", orders.DONE, "", "")
     for higher in ({"term": 4}, {"epoch": 2}):
         state = gate_state.EMPTY._replace(pool=POOL, results={"promote": done})._replace(**higher)
@@ -93,7 +93,7 @@ def test_a_promotion_of_a_lower_term_or_epoch_is_refused_even_as_a_replay() -> N
 
 def test_an_order_that_sat_in_a_buffer_is_dead_on_arrival() -> None:
     """Withstood: the validity counts from the agent's own stamp that the order echoes."""
-    order = ORDER._replace(kind="promote", as_master_ok=False, pool_conf_in=(host_now.MEMBER,))
+    order = ORDER._replace(body=orders.Promote(hold_gc=False), pool_conf_in=(host_now.MEMBER,))
     member = NOW._replace(pool_conf=host_now.MEMBER)
     state = gate_state.EMPTY._replace(pool=POOL)
     assert isinstance(order_gate.decide(state, order, member), order_gate.Obey)

@@ -41,7 +41,7 @@ TABLES = {
         dom0:     core .
         messages: contract core dom0 .
         host:     contract core dom0 messages .
-        process:  contract dom0 host
+        process:  contract core dom0 host
         commands: core dom0 host process .
         link:     process .
         .:        core dom0 host process commands link

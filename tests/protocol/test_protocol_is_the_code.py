@@ -33,9 +33,9 @@ def _by_the_gate(host: Host, m: Message) -> str:
     ids = str(m.order)
     order = _blank(
         orders.Order,
-        **{"order_id": ids, "kind": "promote", "epoch": m.epoch, "term": m.term, "pool": "p", "host": "h"},
+        **{"order_id": ids, "epoch": m.epoch, "term": m.term, "pool": "p", "host": "h"},
         **{"boot_id": str(m.boot), "echo_mono_ms": 1000, "valid_for_ms": 15000, "pool_conf_in": ("member",)},
-        **{"pool_conf_address": ADDRESS(m.old), "ha_off": True},
+        **{"pool_conf_address": ADDRESS(m.old), "ha_off": True, "body": orders.Promote(hold_gc=False)},
     )
     conf, address = (host_now.MASTER, "") if host.conf == MASTER else (host_now.MEMBER, ADDRESS(host.conf))
     process = host_now.NO_PROCESS if host.run == DOWN else host_now.Process(7, 7)

@@ -16,13 +16,24 @@ from typing import NamedTuple, Optional
 from poolwarden_agent.core.addresses import is_address, same
 from poolwarden_agent.core.gate_state import GateState, Placed, Tombstone
 from poolwarden_agent.core.host_now import MASTER, MEMBER, NO_PROCESS, UNREADABLE, HostNow
-from poolwarden_agent.core.order_kinds import FENCE_PROXY, SERVING
-from poolwarden_agent.core.orders import AS_MASTER, AS_MEMBER, LONGEST_ID, Order
+from poolwarden_agent.core.orders import (
+    AS_MASTER,
+    AS_MEMBER,
+    LONGEST_ID,
+    DeclareHostDead,
+    DesignateMaster,
+    EnableHost,
+    Order,
+    StartVm,
+)
 from poolwarden_agent.core.piece import Piece, piece_wrong
 from poolwarden_agent.core.placed_database import keeps, under_hold
 
 SPARE_BYTES = 64 * 1024 * 1024  # what must stay free on / beside a placed database: xapi flushes it once more
 Refuse = NamedTuple("Refuse", [("reason", str), ("text", str)])
+
+
+_ITSELF = Refuse("precondition", "the order names this host itself as the one to follow")
 
 
 def ha_off(now: HostNow) -> Optional[Refuse]:
@@ -38,20 +49,25 @@ def _not_held(state: GateState) -> Optional[Refuse]:
     return Refuse("held", "its toolstack is held stopped since term %d: only a release starts it" % state.hold.term)
 
 
-def _promote(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+def none(_state: GateState, _order: Order, _now: HostNow) -> Optional[Refuse]:
+    """The kind has no rule of its own."""
+    return None
+
+
+def promote(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     if state.tombstone is not None and order.term <= state.tombstone.term:
         return Refuse("tombstoned", "this host was superseded at term %d" % state.tombstone.term)
     return _not_held(state)
 
 
-def _repoint(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    return _not_held(state) or _successor(state, order, now)
+def repoint(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    return _not_held(state) or _followed(order.body.address, now)
 
 
-def _restart(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+def restart(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     if now.pool_conf != MEMBER and state.tombstone is not None:
         return _superseded(state.tombstone)
-    if now.pool_conf in (MASTER, UNREADABLE) and not order.as_master_ok:
+    if now.pool_conf in (MASTER, UNREADABLE) and not order.body.as_master_ok:
         said = "this host is master" if now.pool_conf == MASTER else "pool.conf is not readable"
         return Refuse("precondition", "%s and the order is not meant for a master" % said)
     return _not_held(state)
@@ -62,21 +78,21 @@ def _superseded(tombstone: Tombstone) -> Refuse:
     return Refuse("tombstoned", said)
 
 
-def _fence(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    if len(order.successor) > LONGEST_ID or order.successor == now.host:
+def fence(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if len(order.body.successor) > LONGEST_ID or order.body.successor == now.host:
         return Refuse("precondition", "the order names no other host as the one to succeed")
     return None
 
 
-def _release(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    if order.release_as == AS_MASTER:
+def release(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    if order.body.release_as == AS_MASTER:
         return _release_as_master(state, order, now)
-    if order.release_as != AS_MEMBER:
+    if order.body.release_as != AS_MEMBER:
         return Refuse("precondition", "the order does not say as what to release")
-    refusal = ha_off(now) or _successor(state, order, now)
+    refusal = ha_off(now) or _followed(order.body.address, now)
     if refusal is not None:
         return refusal
-    there = now.pool_conf == MEMBER and same(now.pool_conf_address, order.address)
+    there = now.pool_conf == MEMBER and same(now.pool_conf_address, order.body.address)
     # Without a hold there is something left to do only where a release was cut off before xapi was started.
     if state.hold is None and (now.process != NO_PROCESS or not there):
         return Refuse("precondition", "its toolstack is not held")
@@ -94,15 +110,19 @@ def _release_as_master(state: GateState, order: Order, now: HostNow) -> Optional
     if state.hold is None and now.process != NO_PROCESS:
         return Refuse("precondition", "its toolstack is not held")
     # Without a hold this very release was cut off before xapi was started: what was placed is its own.
-    if order.restore and state.hold is not None and not (keeps(state, order) and now.restore == order.restore):
-        return Refuse("precondition", "no database of generation %d is placed under the hold" % order.restore)
+    if (
+        order.body.restore
+        and state.hold is not None
+        and not (keeps(state, order.body) and now.restore == order.body.restore)
+    ):
+        return Refuse("precondition", "no database of generation %d is placed under the hold" % order.body.restore)
     return None
 
 
-def _place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    piece = order.piece
-    if piece is None or now.pool_conf == UNREADABLE:
-        return Refuse("precondition", "pool.conf is not readable" if piece else "the order has no piece")
+def place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    piece = order.body.piece
+    if now.pool_conf == UNREADABLE:
+        return Refuse("precondition", "pool.conf is not readable")
     if piece.remove:
         # safety: between a promotion and xapi's start as master this file is the pool's newest database.
         held = state.hold is not None and (state.placed is None or under_hold(state))
@@ -144,7 +164,7 @@ def _first_piece(state: GateState, piece: Piece, now: HostNow) -> str:
     return ""
 
 
-def _serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+def serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     """Does this host serve as master, and does the order name what it is about?"""
     refusal = _not_held(state)
     if refusal is None and state.tombstone is not None:
@@ -154,50 +174,43 @@ def _serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     return refusal or _named(order, now)
 
 
-def _for_another(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+def for_another(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     """A fence agent runs for another host: whoever switches itself off never tells how it ended."""
-    if not 1 <= len(order.named) <= LONGEST_ID or order.named == now.host:
+    if not 1 <= len(order.body.host) <= LONGEST_ID or order.body.host == now.host:
         return Refuse("precondition", "the order names no other host whose power it is about")
     return None
 
 
 def _named(order: Order, now: HostNow) -> Optional[Refuse]:
-    wants_host = order.kind in ("designate_master", "declare_host_dead", "enable_host", "start_vm")
-    if wants_host and not 1 <= len(order.named) <= LONGEST_ID:
+    wants_host = isinstance(order.body, (DesignateMaster, DeclareHostDead, EnableHost, StartVm))
+    if wants_host and not 1 <= len(order.body.host) <= LONGEST_ID:
         return Refuse("precondition", "the order names no host")
-    if order.kind in ("designate_master", "declare_host_dead") and order.named == now.host:
+    if isinstance(order.body, (DesignateMaster, DeclareHostDead)) and order.body.host == now.host:
         return Refuse("precondition", "the order names this host itself")
-    if order.kind == "start_vm" and not 1 <= len(order.vm) <= LONGEST_ID:
+    if isinstance(order.body, StartVm) and not 1 <= len(order.body.vm) <= LONGEST_ID:
         return Refuse("precondition", "the order names no VM")
     return None
 
 
-def _successor(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    """Is the host to follow named well enough to be written into pool.conf?"""
-    if order.clear:
+def tombstone(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Is the successor named well enough to be stored and, if its address is known, written into pool.conf?"""
+    if order.body.clear:
         return None
-    if order.kind != "set_tombstone" and not order.address:
-        return Refuse("precondition", "the order names no master address")
-    if order.address and not is_address(order.address):
-        return Refuse("precondition", "%r is no IP literal" % order.address[:80])
-    if len(order.successor) > LONGEST_ID:
-        return Refuse("precondition", "the successor's UUID has %d characters" % len(order.successor))
+    if len(order.body.successor) > LONGEST_ID:
+        return Refuse("precondition", "the successor's UUID has %d characters" % len(order.body.successor))
     # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
-    if order.successor == now.host or (now.address and same(order.address, now.address)):
-        return Refuse("precondition", "the order names this host itself as the one to follow")
+    if order.body.successor == now.host:
+        return _ITSELF
+    return _followed(order.body.address, now) if order.body.address else None
+
+
+def _followed(address: str, now: HostNow) -> Optional[Refuse]:
+    """Is the host to follow named well enough to be written into pool.conf?"""
+    if not address:
+        return Refuse("precondition", "the order names no master address")
+    if not is_address(address):
+        return Refuse("precondition", "%r is no IP literal" % address[:80])
+    # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
+    if now.address and same(address, now.address):
+        return _ITSELF
     return None
-
-
-RULES = {
-    "promote": _promote,
-    "repoint": _repoint,
-    "restart_xapi": _restart,
-    "set_tombstone": _successor,
-    "toolstack_fence": _fence,
-    "toolstack_release": _release,
-    "place_database": _place,
-    "locate_vms": _serving,
-    FENCE_PROXY: _for_another,
-}
-
-RULES.update(dict.fromkeys(SERVING, _serving))

@@ -27,10 +27,23 @@ from typing import Any, List, NamedTuple, Optional
 from poolwarden_agent.core.addresses import same
 from poolwarden_agent.core.gate_state import GateState, Hold, Placed, Result, Started
 from poolwarden_agent.core.host_now import MASTER, MEMBER, NO_PROCESS, HostNow
-from poolwarden_agent.core.kind_rules import RULES, ha_off
 from poolwarden_agent.core.kind_rules import Refuse as Refuse
-from poolwarden_agent.core.order_kinds import KNOWN, MUTATING, NEEDS_HA_OFF, REPLAYED
-from poolwarden_agent.core.orders import DONE, FAILED, LONGEST_ID, LONGEST_VALID_MS, UNKNOWN, Order
+from poolwarden_agent.core.kind_rules import ha_off
+from poolwarden_agent.core.order_kinds import BY_NAME, KNOWN, MUTATING, REPLAYED
+from poolwarden_agent.core.orders import (
+    DONE,
+    FAILED,
+    LONGEST_ID,
+    LONGEST_VALID_MS,
+    UNKNOWN,
+    Order,
+    PlaceDatabase,
+    Promote,
+    Repoint,
+    RestartXapi,
+    ToolstackFence,
+    ToolstackRelease,
+)
 from poolwarden_agent.core.placed_database import keeps, under_hold
 
 Obey = NamedTuple("Obey", [("already", bool), ("text", str)])
@@ -103,7 +116,7 @@ def _sent_anew(state: GateState, order: Order, kept: Result) -> bool:
     """Is this promotion, that was tried and is not known to be done, ordered again by one who has heard of that?"""
     # safety: whoever sends it anew has proven and looked anew; a copy of the first order knows nothing of its result.
     again = bool(state.unsure_ms) and order.echo_mono_ms > state.unsure_ms
-    return order.kind == "promote" and kept.outcome in (UNKNOWN, FAILED) and again
+    return isinstance(order.body, Promote) and kept.outcome in (UNKNOWN, FAILED) and again
 
 
 def _already(state: GateState, order: Order, now: HostNow) -> str:
@@ -111,29 +124,30 @@ def _already(state: GateState, order: Order, now: HostNow) -> str:
     mark = state.started.get(order.kind)
     if mark is None or mark.order_id != order.order_id:
         return ""
-    if order.kind == "promote" and now.pool_conf == MASTER:
+    if isinstance(order.body, Promote) and now.pool_conf == MASTER:
         return "pool.conf says master already"
     # pool.conf alone does not show it: a tombstone writes it too, and the old process would serve on.
     replaced = now.process != mark.process
-    if order.kind == "repoint" and replaced and now.pool_conf == MEMBER and same(now.pool_conf_address, order.address):
-        return "pool.conf names %s already" % order.address
-    if order.kind == "restart_xapi" and now.process != NO_PROCESS and now.process != mark.process:
+    if (
+        isinstance(order.body, Repoint)
+        and replaced
+        and now.pool_conf == MEMBER
+        and same(now.pool_conf_address, order.body.address)
+    ):
+        return "pool.conf names %s already" % order.body.address
+    if isinstance(order.body, RestartXapi) and now.process != NO_PROCESS and now.process != mark.process:
         return "xapi has been restarted already"
-    if order.kind == "toolstack_release" and state.hold is None and now.process != NO_PROCESS:
+    if isinstance(order.body, ToolstackRelease) and state.hold is None and now.process != NO_PROCESS:
         return "the hold is lifted and xapi runs already"
-    piece = order.piece
-    if order.kind == "place_database" and piece is not None and not piece.remove and piece.last:
-        return "the database is in place already" if now.restore == piece.generation else ""
+    if isinstance(order.body, PlaceDatabase) and not order.body.piece.remove and order.body.piece.last:
+        return "the database is in place already" if now.restore == order.body.piece.generation else ""
     return ""
 
 
 def _kind_rules(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    if order.kind in NEEDS_HA_OFF:
-        refusal = ha_off(now)
-        if refusal is not None:
-            return refusal
-    rule = RULES.get(order.kind)
-    return rule(state, order, now) if rule is not None else None
+    kind = BY_NAME[order.kind]
+    refusal = ha_off(now) if kind.needs_ha_off else None
+    return refusal or kind.rule(state, order, now)
 
 
 def _preconditions(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
@@ -160,24 +174,24 @@ def starting(state: GateState, order: Order, now: HostNow) -> GateState:
     state = state._replace(epoch=max(state.epoch, order.epoch), term=max(state.term, order.term), pool=now.pool)
     if order.kind in MUTATING:
         state = state._replace(started=dict(state.started, **{order.kind: Started(order.order_id, now.process)}))
-    if order.kind == "toolstack_fence" and under_hold(state) and state.placed is not None:
+    if isinstance(order.body, ToolstackFence) and under_hold(state) and state.placed is not None:
         again = state.hold is not None and state.hold.term == order.term
         # safety: what was placed under an earlier hold is for no start any more (left_behind, outlived).
         state = state if again else state._replace(placed=state.placed._replace(promoted=False))
-    if order.kind == "toolstack_release" and keeps(state, order) and state.placed is not None:
+    if isinstance(order.body, ToolstackRelease) and keeps(state, order.body) and state.placed is not None:
         # safety: durable before the hold is lifted, so that it is not taken for left behind while xapi starts.
         state = state._replace(placed=state.placed._replace(promoted=True))
-    if order.kind == "toolstack_fence":
+    if isinstance(order.body, ToolstackFence):
         # safety: the hold is durable before xapi is stopped, so that no restart of anything forgets it.
         kept = state.hold is not None and state.hold.boot_id == now.boot_id
         since = state.hold.since_ms if state.hold is not None and kept else now.mono_ms
-        state = state._replace(hold=Hold(order.term, now.boot_id, since, order.successor))
-    if order.kind == "place_database" and order.piece is not None and not order.piece.remove:
+        state = state._replace(hold=Hold(order.term, now.boot_id, since, order.body.successor))
+    if isinstance(order.body, PlaceDatabase) and not order.body.piece.remove:
         # safety: what is marked before its first byte is never left behind unknown.
-        state = state._replace(placed=Placed(order.term, order.piece.generation, False))
-    if order.kind == "promote" and state.placed is not None and state.placed.term == order.term:
+        state = state._replace(placed=Placed(order.term, order.body.piece.generation, False))
+    if isinstance(order.body, Promote) and state.placed is not None and state.placed.term == order.term:
         state = state._replace(placed=state.placed._replace(promoted=True))
-    if order.kind == "promote" and order.hold_gc:
+    if isinstance(order.body, Promote) and order.body.hold_gc:
         # safety: durable before the promotion: a new master that forgot it would tidy disks that others still use.
         state = state._replace(gc=order.term)
     return state
@@ -190,7 +204,7 @@ def withdrawn(state: GateState, before: GateState) -> GateState:
 
 def never_began(state: GateState, order: Order) -> GateState:
     """The state after an order whose act found nobody to ask; what holds garbage collection stays for its next copy."""
-    if order.kind == "promote" and state.placed is not None and state.placed.term == order.term:
+    if isinstance(order.body, Promote) and state.placed is not None and state.placed.term == order.term:
         return state._replace(placed=state.placed._replace(promoted=False))
     return state
 

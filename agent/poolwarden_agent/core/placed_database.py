@@ -11,7 +11,7 @@ Rules
 
 from poolwarden_agent.core.gate_state import GateState
 from poolwarden_agent.core.host_now import MASTER, HostNow
-from poolwarden_agent.core.orders import AS_MASTER, Order
+from poolwarden_agent.core.orders import AS_MASTER, Order, Promote, Repoint, RestartXapi, SetTombstone, ToolstackRelease
 
 
 def outlived(state: GateState, order: Order, now: HostNow) -> bool:
@@ -19,15 +19,14 @@ def outlived(state: GateState, order: Order, now: HostNow) -> bool:
 
     A host that was promoted with it and whose xapi has not started since keeps it: it is the pool's newest.
     """
-    if state.placed is not None and order.kind == "toolstack_release" and under_hold(state):
-        return not keeps(state, order)
+    body = order.body
+    if state.placed is not None and isinstance(body, ToolstackRelease) and under_hold(state):
+        return not keeps(state, body)
     if state.placed is None or state.placed.term == order.term:
         return False
-    if order.kind == "restart_xapi" or (order.kind == "toolstack_release" and order.release_as == AS_MASTER):
+    if isinstance(body, RestartXapi) or (isinstance(body, ToolstackRelease) and body.release_as == AS_MASTER):
         return not (state.placed.promoted and now.pool_conf == MASTER)
-    return order.kind in ("promote", "repoint", "toolstack_release") or (
-        order.kind == "set_tombstone" and not order.clear
-    )
+    return isinstance(body, (Promote, Repoint, ToolstackRelease)) or (isinstance(body, SetTombstone) and not body.clear)
 
 
 def left_behind(state: GateState, pool_conf: str) -> bool:
@@ -43,7 +42,7 @@ def under_hold(state: GateState) -> bool:
     return state.placed is not None and state.hold is not None and state.placed.term == state.hold.term
 
 
-def keeps(state: GateState, order: Order) -> bool:
+def keeps(state: GateState, release: ToolstackRelease) -> bool:
     """Is this the release that starts xapi with the very database that is placed under the hold?"""
-    named = order.release_as == AS_MASTER and state.placed is not None and order.restore == state.placed.generation
+    named = release.release_as == AS_MASTER and state.placed is not None and release.restore == state.placed.generation
     return named and under_hold(state)

@@ -14,7 +14,7 @@ Rules
 
 import hashlib
 import threading
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import addresses, fence_order, kind_rules, order_kinds, orders, probe_rules
@@ -39,7 +39,6 @@ class Fences(object):
     def carry_out(
         self,
         order: orders.Order,
-        message: pb.Order,
         answer: pb.OrderResult,
         overtaken: Callable[[], Optional[kind_rules.Refuse]],
     ) -> pb.OrderResult:
@@ -47,7 +46,7 @@ class Fences(object):
 
         ``overtaken``: does the gate refuse its numbers now?
         """
-        wanted, parameters = message.fence_proxy, dict(message.fence_proxy.parameters)
+        wanted, parameters = order.body, order.body.parameters
         refusal = self._admit(order, wanted, parameters, answer)
         if refusal is not None:
             return refusal
@@ -70,7 +69,7 @@ class Fences(object):
                 self._known[order.order_id] = (began, answer)
         return answer
 
-    def _spares(self, wanted: pb.FenceProxy) -> Optional[kind_rules.Refuse]:
+    def _spares(self, wanted: orders.FenceProxy) -> Optional[kind_rules.Refuse]:
         """Is this an ``off`` of a host whose xapi answers at this instant?"""
         if wanted.action != "off" or not addresses.is_address(wanted.target_address):
             return None
@@ -81,7 +80,7 @@ class Fences(object):
             "precondition", "the xapi of the host that it would switch off answers at %.60s" % wanted.target_address
         )
 
-    def _run(self, wanted: pb.FenceProxy, parameters: Dict[str, str]) -> FenceRun:
+    def _run(self, wanted: orders.FenceProxy, parameters: Dict[str, str]) -> FenceRun:
         port, name, action, limit_ms = self._port, wanted.agent, wanted.action, wanted.limit_ms
         secrets = fence_order.secret_values(parameters, wanted.secrets)
         if action in (fence_order.IDENTITY, fence_order.INVENTORY):
@@ -89,7 +88,7 @@ class Fences(object):
         return port.run_fence(name, fence_order.stdin_of(parameters, action), limit_ms, secrets)
 
     def _admit(
-        self, order: orders.Order, wanted: pb.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult
+        self, order: orders.Order, wanted: orders.FenceProxy, parameters: Dict[str, str], answer: pb.OrderResult
     ) -> Optional[pb.OrderResult]:
         """Why it is not run; None: it is, and is remembered from here on."""
         now = self._port.mono_ms()
@@ -117,9 +116,8 @@ class Fences(object):
             del self._known[order_id]
 
 
-def lane(message: pb.Order) -> str:
+def lane(wanted: orders.FenceProxy) -> str:
     """Orders of one lane run one after the other: one at a time per fence agent and device."""
-    wanted = message.fence_proxy
     device = repr((wanted.agent, sorted(wanted.parameters.items()))).encode("utf-8")
     return "%s %s" % (order_kinds.FENCE_PROXY, hashlib.sha256(device).hexdigest())
 
@@ -139,7 +137,7 @@ def _refused(answer: pb.OrderResult, reason: str, text: str) -> pb.OrderResult:
     return answer
 
 
-def _tell(answer: pb.OrderResult, run: FenceRun, wanted: Any, parameters: Dict[str, str]) -> None:
+def _tell(answer: pb.OrderResult, run: FenceRun, wanted: orders.FenceProxy, parameters: Dict[str, str]) -> None:
     """How it ended. The agent's own words go to the collector alone, cleaned."""
 
     secrets = fence_order.secret_values(parameters, wanted.secrets)
@@ -147,7 +145,7 @@ def _tell(answer: pb.OrderResult, run: FenceRun, wanted: Any, parameters: Dict[s
     def clean(text: str) -> str:
         return fence_order.cleaned(text, secrets)[:LONGEST_SAID]
 
-    what = "%s %s for %s" % (wanted.agent, wanted.action, wanted.host_uuid)
+    what = "%s %s for %s" % (wanted.agent, wanted.action, wanted.host)
     if not run.started:
         answer.outcome, answer.reason, answer.text = pb.OrderResult.FAILED, "storage", clean(run.text)
     elif run.code is None or run.code < 0:

@@ -10,8 +10,9 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
   that is said then waits for a disk or for xenstored. Otherwise the host is looked at for each report.
 * ``tidy`` each report interval.
 * ``late()`` after each report; ``nobody_listens()`` each report interval instead while no stream is up.
-* ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; orders come back as ``Work``.
-* ``carry_out(work)`` does one order and gives its result; one at a time, in a thread of its own in production. Orders
+* ``receive(message)`` takes a CollectorMessage: the answer messages come back at once; an order comes
+  back as a plain value (core/orders.py).
+* ``carry_out(order)`` does one order and gives its result; one at a time, in a thread of its own in production. Orders
   with a ``lane`` may take minutes: those of one lane go one at a time, beside all others (workers.py).
 Everything it does to the world goes through the port.
 
@@ -41,9 +42,10 @@ from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host.fence_runs import Fences, lane
 from poolwarden_agent.host.observer import OWN_MASTER, Observer
 from poolwarden_agent.host.offline_log import Offline
-from poolwarden_agent.host.order_acts import LOCATE_LIMIT_MS, MOST_VMS, RESTART_LIMIT_MS, SLOW, Acts
+from poolwarden_agent.host.order_acts import LOCATE_LIMIT_MS, MOST_VMS, RESTART_LIMIT_MS, Acts
 from poolwarden_agent.host_port import HTTP_PORT, TLS_PORT, Act, HostPort
 from poolwarden_agent.messages import disks, reports, surroundings
+from poolwarden_agent.messages.orders import from_message
 
 MOST_ASKED = 64  # role questions in one look: every other host of a pool
 ROLE_LIMIT_MS = 500  # of each call in them: a xapi that is well answers in a few ms
@@ -66,7 +68,6 @@ Settings = NamedTuple(
     ],
 )
 DEFAULTS = Settings(2000, 2000, 1500, True, 5000)
-Work = NamedTuple("Work", [("order", Any), ("message", Any)])
 Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is made of, how it is made
 
 
@@ -249,7 +250,7 @@ class HostSide(object):
 
     # ------------------------------------------------------------------------------------------ hearing
 
-    def receive(self, message: pb.CollectorMessage) -> Tuple[List[pb.AgentMessage], Optional[Work]]:
+    def receive(self, message: pb.CollectorMessage) -> Tuple[List[pb.AgentMessage], Optional[orders.Order]]:
         """Answer what can be answered at once; an order is handed back to be carried out."""
         kind = message.WhichOneof("body")
         if kind == "challenge":
@@ -266,7 +267,7 @@ class HostSide(object):
             asked = list(message.full_report_request.sections)
             return [self.report(full=not asked, asked=asked)], None
         elif kind == "order":
-            return [], Work(reports.order(message.order), message.order)
+            return [], from_message(message.order)
         return [], None
 
     def _remember_epoch(self, epoch: int) -> None:
@@ -365,9 +366,8 @@ class HostSide(object):
             port.restore_generation(),
         )
 
-    def carry_out(self, work: Work) -> pb.OrderResult:
+    def carry_out(self, order: orders.Order) -> pb.OrderResult:
         """Pass one order through the gate and do it: mark durable, act, result durable, answer."""
-        order = work.order
         with self._keeper.lock:
             if self.storage:
                 self._keeper.load()
@@ -381,7 +381,7 @@ class HostSide(object):
             return self._refusal(order, decision.reason, decision.text)
         if isinstance(decision, order_gate.Replay):
             return self._with_hold(reports.result(decision.result, self.state, replayed=True))
-        return self._do(work, decision, now)
+        return self._do(order, decision, now)
 
     def _decide(self, order: orders.Order) -> Tuple[Any, host_now.HostNow]:
         """The gate's word, with the mark durable where it lets the order pass.
@@ -401,15 +401,15 @@ class HostSide(object):
             self._keeper.change(lambda state: order_gate.withdrawn(state, before))
         return decision, now
 
-    def lane(self, work: Work) -> str:
+    def lane(self, order: orders.Order) -> str:
         """Which orders this one waits for: those of its lane, beside all others; empty: its turn among all."""
-        if work.order.kind == order_kinds.FENCE_PROXY:
-            return lane(work.message)
-        return str(work.order.kind) if work.order.kind in SLOW else ""
+        if isinstance(order.body, orders.FenceProxy):
+            return lane(order.body)
+        return order.kind if order.kind in order_kinds.SLOW else ""
 
-    def too_busy(self, work: Work) -> pb.OrderResult:
+    def too_busy(self, order: orders.Order) -> pb.OrderResult:
         """The answer to an order that is not even queued: its id is not used up."""
-        return self._refusal(work.order, "busy", "too many orders of this kind are waiting already")
+        return self._refusal(order, "busy", "too many orders of this kind are waiting already")
 
     def _refusal(self, order: orders.Order, reason: str, text: str) -> pb.OrderResult:
         refused = gate_state.Result(order.order_id, order.kind, orders.REFUSED, reason, text)
@@ -422,23 +422,20 @@ class HostSide(object):
             answer.hold.CopyFrom(reports.hold(self.state.hold, seen, self.port.identity().boot_id))
         return answer
 
-    def _do(self, work: Work, decision: order_gate.Obey, now: host_now.HostNow) -> pb.OrderResult:
-        order = work.order
+    def _do(self, order: orders.Order, decision: order_gate.Obey, now: host_now.HostNow) -> pb.OrderResult:
         if decision.already:
             return self._end(order, Act(orders.DONE, decision.text))
         if order.kind in order_kinds.LOOKING:
-            return self._look(work)
-        if order.kind == "claim":
-            return self._claim(work)
-        if order.kind == order_kinds.FENCE_PROXY:
+            return self._look(order)
+        if isinstance(order.body, orders.Claim):
+            return self._claim(order)
+        if isinstance(order.body, orders.FenceProxy):
             answer = reports.result(gate_state.Result(order.order_id, order.kind, orders.UNKNOWN, "", ""), self.state)
-            answer = self._fences.carry_out(
-                order, work.message, answer, lambda: order_gate.overtaken(self.state, order)
-            )
+            answer = self._fences.carry_out(order, answer, lambda: order_gate.overtaken(self.state, order))
             answer.epoch, answer.term = self.state.epoch, self.state.term  # a claim may have come meanwhile
             return answer
         try:
-            act = self._acts.carry_out(order, work.message, now)
+            act = self._acts.carry_out(order, now)
         except SlotError as error:
             return self._refusal(order, "storage", str(error))
         if act.outcome == orders.REFUSED:
@@ -453,42 +450,41 @@ class HostSide(object):
             return self._refusal(order, "storage", str(error))
         return self._refusal(order, "not-asked", act.text[:LONGEST_TEXT])
 
-    def _look(self, work: Work) -> pb.OrderResult:
-        order, message = work.order, work.message
+    def _look(self, order: orders.Order) -> pb.OrderResult:
         answer = reports.result(gate_state.Result(order.order_id, order.kind, orders.DONE, "", ""), self.state)
-        if order.kind == "probe_now":
-            return self._probe_now(work, answer)
-        if order.kind == "read_database":
-            return self._read_database(work, answer)
-        if order.kind == "locate_vms":
-            return self._locate(work, answer)
-        if message.collect_evidence.want_placements:
+        if isinstance(order.body, orders.ProbeNow):
+            return self._probe_now(order, answer)
+        if isinstance(order.body, orders.ReadDatabase):
+            return self._read_database(order, answer)
+        if isinstance(order.body, orders.LocateVms):
+            return self._locate(order, answer)
+        if order.body.want_placements:
             answer.placements.CopyFrom(reports.placements(self.port.database()))
         return answer
 
-    def _probe_now(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
-        wanted = work.message.probe_now
+    def _probe_now(self, order: orders.Order, answer: pb.OrderResult) -> pb.OrderResult:
+        wanted = order.body
         strange = [target.port for target in wanted.targets if target.port not in (0, TLS_PORT, HTTP_PORT)]
         if strange:
-            return self._refusal(work.order, "precondition", "port %d is none of a xapi" % strange[0])
+            return self._refusal(order, "precondition", "port %d is none of a xapi" % strange[0])
         limit = _within(wanted.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
         look = self.observer.look_at_peer
         if len(wanted.targets) > MOST_TARGETS:
             text = "%d targets are more than %d" % (len(wanted.targets), MOST_TARGETS)
-            return self._refusal(work.order, "precondition", text)
+            return self._refusal(order, "precondition", text)
         until, watches = self.port.mono_ms() + PROBES_LIMIT_MS, []  # type: int, List[probe_rules.Watch]
         for target in wanted.targets:
             if self.port.mono_ms() < until:
                 again = any(watch.address == target.address for watch in watches)
                 given = min(limit, SECOND_PORT_LIMIT_MS) if again else limit
-                watches.append(look(target.host_uuid, target.address, given, target.port or TLS_PORT))
+                watches.append(look(target.host, target.address, given, target.port or TLS_PORT))
         answer.nonce = wanted.nonce
         answer.probes.probes.extend(reports.probe(w) for w in watches)
         if wanted.ask_role:
             answer.roles.extend(self._ask_roles(wanted.ask_role[:MOST_ASKED]))
         return answer
 
-    def _ask_roles(self, targets: Sequence[pb.ProbeTarget]) -> List[pb.RoleAnswer]:
+    def _ask_roles(self, targets: Sequence[orders.Target]) -> List[pb.RoleAnswer]:
         """What silent hosts' xapis say of their roles, and whether somebody is there at the addresses they follow."""
         told = self.port.ask_roles([target.address for target in targets], ROLE_LIMIT_MS)
         followed = {each.master for each in told.values() if each.said == boot_gate.FOLLOWS}
@@ -501,29 +497,29 @@ class HostSide(object):
             answers.append(reports.role_answer(target, each, there))
         return answers
 
-    def _read_database(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
-        wanted = work.message.read_database
+    def _read_database(self, order: orders.Order, answer: pb.OrderResult) -> pb.OrderResult:
+        wanted = order.body
         limit = min(wanted.max_bytes or BIGGEST_PIECE, BIGGEST_PIECE)
         piece = self.port.read_database(wanted.path, wanted.offset, limit)
         if piece.text:
-            answer = self._refusal(work.order, "precondition", piece.text)
+            answer = self._refusal(order, "precondition", piece.text)
         answer.database.CopyFrom(reports.database_piece(piece))
         return answer
 
-    def _locate(self, work: Work, answer: pb.OrderResult) -> pb.OrderResult:
-        vms = list(work.message.locate_vms.vm_uuids)
+    def _locate(self, order: orders.Order, answer: pb.OrderResult) -> pb.OrderResult:
+        vms = list(order.body.vms)
         if len(vms) > MOST_VMS:
-            return self._refusal(work.order, "precondition", "%d VMs are more than %d" % (len(vms), MOST_VMS))
+            return self._refusal(order, "precondition", "%d VMs are more than %d" % (len(vms), MOST_VMS))
         answer.vm_places.extend(reports.vm_place(item) for item in self.port.locate_vms(vms, LOCATE_LIMIT_MS))
         return answer
 
-    def _claim(self, work: Work) -> pb.OrderResult:
-        wanted = work.message.claim
+    def _claim(self, order: orders.Order) -> pb.OrderResult:
+        wanted = order.body
         limit = _within(wanted.probe_timeout_ms, 200, 10000, self.settings.probe_timeout_ms)
         look = None
         if wanted.old_master.address:
-            look = self.observer.look_at_peer(wanted.old_master.host_uuid, wanted.old_master.address, limit)
-        answer = self._end(work.order, Act(orders.DONE, "term %d is stored" % work.order.term))
+            look = self.observer.look_at_peer(wanted.old_master.host, wanted.old_master.address, limit)
+        answer = self._end(order, Act(orders.DONE, "term %d is stored" % order.term))
         if look is not None:
             answer.claim.last_look.CopyFrom(reports.probe(look))
         if wanted.want_placements:
@@ -534,14 +530,14 @@ class HostSide(object):
         elif self.observer.seen.serves:
             answer.claim.veto = True
             answer.claim.veto_text = "it serves as master itself"
-        elif self.port.role()[0] == host_now.MASTER and wanted.old_master.host_uuid != self.port.identity().host:
+        elif self.port.role()[0] == host_now.MASTER and wanted.old_master.host != self.port.identity().host:
             # safety: it was told to become master and does not serve yet; nobody else may be told so.
             answer.claim.veto = True
             answer.claim.veto_text = "its own pool.conf says master"
         return answer
 
     def _end(self, order: orders.Order, act: Act) -> pb.OrderResult:
-        failed = "storage" if order.kind == "place_database" else "xapi-error"
+        failed = "storage" if isinstance(order.body, orders.PlaceDatabase) else "xapi-error"
         reason = {orders.DONE: "", orders.FAILED: failed, orders.UNKNOWN: "timeout"}.get(act.outcome, "")
         result = gate_state.Result(order.order_id, order.kind, act.outcome, reason, act.text[:LONGEST_TEXT])
         self._offline.note(self.port.mono_ms(), "order", "order %s: %s %s" % (order.kind, act.outcome, act.text))

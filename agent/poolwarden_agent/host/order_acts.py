@@ -10,7 +10,6 @@
 import threading
 from typing import Callable, Optional, Tuple
 
-from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import addresses, gate_state, host_now, order_kinds, orders, placed_database
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host_port import Act, HostPort
@@ -29,8 +28,6 @@ SERVE_LIMIT_MS = {
 }
 LOCATE_LIMIT_MS = 60000
 MOST_VMS = 100
-# Not to be waited for by other orders.
-SLOW = tuple(sorted(SERVE_LIMIT_MS)) + ("locate_vms",)
 
 
 def loaded(state: order_gate.GateState, restore: Optional[int]) -> bool:
@@ -52,7 +49,7 @@ class Acts(object):
         self._gc_seen = False  # has this process seen to the hold of garbage collection?
         self._files = threading.Lock()  # of a placed database; taken after the keeper's lock, where both are
 
-    def carry_out(self, order: orders.Order, message: pb.Order, now: host_now.HostNow) -> Act:
+    def carry_out(self, order: orders.Order, now: host_now.HostNow) -> Act:
         """Do it, within its own limits.
 
         :raises SlotError: durable state that had to be written first could not be; nothing was done after that.
@@ -62,29 +59,30 @@ class Acts(object):
             removed = self._remove_placed()
             if removed.outcome != orders.DONE:
                 return removed
-        if order.kind == "release_gc":
+        body = order.body
+        if isinstance(body, orders.ReleaseGc):
             return self._port.release_gc(GC_LIMIT_MS)
-        if order.kind == "promote" and order.hold_gc:
+        if isinstance(body, orders.Promote) and body.hold_gc:
             held = self._port.hold_gc(GC_LIMIT_MS)
             if held.outcome != orders.DONE:
                 return Act(orders.FAILED, "not promoted: %s" % held.text)
-        if order.kind == "promote":
+        if isinstance(body, orders.Promote):
             # safety: the gate has refused lower terms, another boot, armed HA and a tombstone; pool.conf is read back.
             return self._become((host_now.MASTER, ""), lambda: self._port.promote(ACT_LIMIT_MS))
-        if order.kind == "repoint":
-            wanted = (host_now.MEMBER, order.address)
-            return self._become(wanted, lambda: self._port.repoint(order.address, ACT_LIMIT_MS))
-        if order.kind == "restart_xapi":
+        if isinstance(body, orders.Repoint):
+            wanted = (host_now.MEMBER, body.address)
+            return self._become(wanted, lambda: self._port.repoint(body.address, ACT_LIMIT_MS))
+        if isinstance(body, orders.RestartXapi):
             return self._port.restart_xapi(RESTART_LIMIT_MS)
-        if order.kind == "toolstack_fence":
+        if isinstance(body, orders.ToolstackFence):
             return self._fence()
-        if order.kind == "toolstack_release":
-            return self._release(order)
-        if order.kind == "place_database":
-            return self._place(order, message.place_database.chunk)
+        if isinstance(body, orders.ToolstackRelease):
+            return self._release(body)
+        if isinstance(body, orders.PlaceDatabase):
+            return self._place(body)
         if order.kind in order_kinds.SERVING:
             return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
-        return self._tombstone(order)
+        return self._tombstone(order.term, body)
 
     # ------------------------------------------------------------------------------------------ roles
 
@@ -108,11 +106,11 @@ class Acts(object):
         role, address = self._port.role()
         return role == wanted[0] and addresses.same(address, wanted[1])
 
-    def _tombstone(self, order: orders.Order) -> Act:
+    def _tombstone(self, term: int, order: orders.SetTombstone) -> Act:
         if order.clear:
             self._keeper.change(lambda state: gate_state.with_tombstone(state, None))
             return Act(orders.DONE, "the tombstone is cleared")
-        stone = gate_state.Tombstone(order.term, order.successor, order.address)
+        stone = gate_state.Tombstone(term, order.successor, order.address)
         self._keeper.change(lambda state: gate_state.with_tombstone(state, stone))
         if order.address and self._port.role()[0] == host_now.MASTER:
             why = self._port.write_member_conf(order.address)
@@ -133,7 +131,7 @@ class Acts(object):
             return Act(orders.DONE, "xapi is stopped and held stopped; nobody listens on its ports")
         return Act(orders.FAILED, "%s, but %s" % (act.text, seen.text or "not everything is seen stopped"))
 
-    def _release(self, order: orders.Order) -> Act:
+    def _release(self, order: orders.ToolstackRelease) -> Act:
         if order.release_as == orders.AS_MEMBER and not self._says((host_now.MEMBER, order.address)):
             why = self._port.write_member_conf(order.address)
             if why:
@@ -144,15 +142,10 @@ class Acts(object):
 
     # ------------------------------------------------------------------------------------------ databases
 
-    def _place(self, order: orders.Order, chunk: bytes) -> Act:
-        piece = order.piece
-        if piece is None or piece.remove:
+    def _place(self, order: orders.PlaceDatabase) -> Act:
+        if order.piece.remove:
             return self._remove_placed()
-        with self._files:
-            # safety: whoever ended the hold since this order was let pass has removed what lay there, for good.
-            if self._keeper.state.placed != order_gate.Placed(order.term, piece.generation, False):
-                return Act(order_gate.FAILED, "what it belongs to has been removed meanwhile")
-            return self._port.place_piece(piece, chunk)
+        return self._port.place_piece(order.piece, order.chunk)
 
     def hold_gc_again(self) -> str:
         """After a start of this agent: what holds garbage collection is gone with a reboot; what was done in words."""

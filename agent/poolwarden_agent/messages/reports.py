@@ -5,7 +5,6 @@ from typing import Any, List, Optional, Tuple
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__, host_port
 from poolwarden_agent.core import boot_gate, gate_state, health, host_now, order_gate, orders, probe_rules
-from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database as statedb
 
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
@@ -15,7 +14,6 @@ _ROLE = {
     host_now.BROKEN: pb.RoleFacts.BROKEN,
     "": pb.RoleFacts.KIND_UNSPECIFIED,
 }
-_ROLE_BACK = {value: key for key, value in _ROLE.items()}
 _LIVENESS = {
     probe_rules.ANSWERS: pb.XapiFacts.ANSWERS,
     probe_rules.DOWN: pb.XapiFacts.DOWN,
@@ -40,7 +38,6 @@ _PROBE = {
     probe_rules.UNREACHABLE: pb.Probe.UNREACHABLE,
     probe_rules.NOT_XAPI: pb.Probe.NOT_XAPI,
 }
-_RELEASE = {pb.ToolstackRelease.AS_MEMBER: orders.AS_MEMBER, pb.ToolstackRelease.AS_MASTER: orders.AS_MASTER}
 _OUTCOME = {
     orders.DONE: pb.OrderResult.DONE,
     orders.REFUSED: pb.OrderResult.REFUSED,
@@ -154,10 +151,10 @@ _SAID = {
 }
 
 
-def role_answer(target: pb.ProbeTarget, told: boot_gate.Told, there: bool) -> pb.RoleAnswer:
+def role_answer(target: orders.Target, told: boot_gate.Told, there: bool) -> pb.RoleAnswer:
     """One host's own word on its role; ``there``: somebody is at the address that it follows."""
     return pb.RoleAnswer(
-        host_uuid=target.host_uuid,
+        host_uuid=target.host,
         address=target.address,
         said=_SAID[told.said],
         follows=told.master,
@@ -273,43 +270,3 @@ def pool_view(view: host_port.PoolView) -> pb.PoolView:
         rolling_upgrade=tri(view.rolling_upgrade),
         busy_tasks=view.busy,
     )
-
-
-def order(message: pb.Order) -> orders.Order:
-    """An order's head as the gate judges it; a kind that this agent does not know becomes its name or ''."""
-    kind = message.WhichOneof("kind") or ""
-    body = getattr(message, kind) if kind else None
-    pre = message.preconditions
-    return orders.Order(
-        order_id=message.order_id,
-        kind=kind,
-        epoch=message.epoch,
-        term=message.term,
-        pool=message.pool_uuid,
-        host=message.host_uuid,
-        boot_id=message.boot_id,
-        echo_mono_ms=message.echo_mono_ms,
-        valid_for_ms=message.valid_for_ms,
-        # safety: a role that this agent does not know must not be met by a pool.conf that it cannot read.
-        pool_conf_in=tuple(_ROLE_BACK.get(item) or "unknown" for item in pre.pool_conf_in),
-        pool_conf_address=pre.pool_conf_master_address,
-        ha_off=pre.ha_off,
-        process=host_now.Process(pre.xapi_pid, pre.xapi_start_ticks),
-        min_root_free_bytes=pre.min_root_free_bytes,
-        not_tombstoned=pre.not_tombstoned,
-        address=getattr(body, "master_address", "") or getattr(body, "successor_address", ""),
-        successor=getattr(body, "successor_uuid", ""),
-        clear=bool(getattr(body, "clear", False)),
-        as_master_ok=bool(getattr(body, "as_master_ok", False)),
-        release_as=_RELEASE.get(message.toolstack_release.release_as, "") if kind == "toolstack_release" else "",
-        piece=_piece(message.place_database) if kind == "place_database" else None,
-        named=getattr(body, "host_uuid", ""),
-        vm=getattr(body, "vm_uuid", ""),
-        hold_gc=bool(getattr(body, "hold_gc", False)),
-        restore=int(getattr(body, "restore_generation", 0)),
-    )
-
-
-def _piece(body: pb.PlaceDatabase) -> Piece:
-    size, held = len(body.chunk), body.held_master
-    return Piece(body.generation, body.total_bytes, body.offset, size, body.sha256, body.remove, held)

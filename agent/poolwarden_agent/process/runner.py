@@ -17,8 +17,9 @@ from typing import Any, Callable, Optional
 from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core.orders import Order
 from poolwarden_agent.dom0.system.slots import SlotError
-from poolwarden_agent.host.host_side import HostSide, Work
+from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.process import log
 from poolwarden_agent.process.gate_watch import GateWatch
 from poolwarden_agent.process.link_process import LinkLost, LinkProcess
@@ -202,19 +203,19 @@ class Runner(object):
         except DecodeError:
             log.say("refused a message that is none", "pipe")
             return
-        answers, work = self._side.receive(message)
+        answers, order = self._side.receive(message)
         # A shorter interval holds from now on, not after the longer one.
         soonest = self._side.port.mono_ms() + self._side.settings.report_interval_ms
         self._next_report = min(self._next_report, soonest)
         for answer in answers:
             self._send(answer)
-        if work is not None:
+        if order is not None:
             self._unanswered += 1
-            lane = self._side.lane(work)
+            lane = self._side.lane(order)
             if not lane and self._orders.qsize() < MOST_ORDERS:
-                self._orders.put(work)
-            elif not lane or not self._slow.give(lane, work):
-                self._results.put(self._side.too_busy(work))
+                self._orders.put(order)
+            elif not lane or not self._slow.give(lane, order):
+                self._results.put(self._side.too_busy(order))
 
     def _send(self, message: pb.AgentMessage) -> None:
         if self._stream:
@@ -281,18 +282,18 @@ class Runner(object):
         while True:
             self._one_order(self._orders.get())
 
-    def _one_order(self, work: Work) -> None:
-        self._results.put(self._carry_out(work))
+    def _one_order(self, order: Order) -> None:
+        self._results.put(self._carry_out(order))
         self._wake()
         # What the act has changed is told at once, not an interval later.
         self._look_at_host()
         self._news = True
         self._wake()
 
-    def _carry_out(self, work: Work) -> Optional[pb.OrderResult]:
-        kind = work.order.kind or "of an unknown kind"
+    def _carry_out(self, order: Order) -> Optional[pb.OrderResult]:
+        kind = order.kind or "of an unknown kind"
         try:
-            result = self._side.carry_out(work)
+            result = self._side.carry_out(order)
         except Exception as error:  # not answered: when the order comes again it is judged by facts
             log.say("order %s failed: %s: %s" % (kind, type(error).__name__, error), "order")
             return None

@@ -11,7 +11,19 @@ the order is refused then, its id is not used up, and it is sent again.
 
 from typing import Any, Callable, Dict, List, Tuple
 
-from poolwarden_agent.core.orders import DONE, FAILED, REFUSED, UNKNOWN, Order
+from poolwarden_agent.core.orders import (
+    DONE,
+    FAILED,
+    REFUSED,
+    UNKNOWN,
+    DeclareHostDead,
+    DesignateMaster,
+    EnableHost,
+    Order,
+    RecoverMembers,
+    StartVm,
+    SyncDatabase,
+)
 from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiTimeout
 from poolwarden_agent.host_port import Act, VmPlace
 
@@ -30,7 +42,7 @@ def serve(ask: Ask, order: Order) -> Act:
         return ask(method, *params)
 
     try:
-        return Act(DONE, _ORDERS[order.kind](noted, order))
+        return Act(DONE, _ORDERS[order.kind](noted, order.body))
     except XapiFault as fault:
         return Act(FAILED, "xapi refused it: %s" % fault)
     except XapiError as error:
@@ -42,33 +54,33 @@ def serve(ask: Ask, order: Order) -> Act:
         return Act(UNKNOWN, "xapi: %s" % error)
 
 
-def _sync(ask: Ask, _order: Order) -> str:
+def _sync(ask: Ask, _order: SyncDatabase) -> str:
     ask("pool.sync_database")
     return "every host has the present database"
 
 
-def _designate(ask: Ask, order: Order) -> str:
-    ask("pool.designate_new_master", ask("host.get_by_uuid", order.named))
+def _designate(ask: Ask, order: DesignateMaster) -> str:
+    ask("pool.designate_new_master", ask("host.get_by_uuid", order.host))
     return "xapi accepted pool.designate_new_master"
 
 
-def _declare_dead(ask: Ask, order: Order) -> str:
-    ask("host.declare_dead", ask("host.get_by_uuid", order.named))
+def _declare_dead(ask: Ask, order: DeclareHostDead) -> str:
+    ask("host.declare_dead", ask("host.get_by_uuid", order.host))
     return "xapi accepted host.declare_dead"
 
 
-def _enable(ask: Ask, order: Order) -> str:
-    ask("host.enable", ask("host.get_by_uuid", order.named))
+def _enable(ask: Ask, order: EnableHost) -> str:
+    ask("host.enable", ask("host.get_by_uuid", order.host))
     return "xapi accepted host.enable"
 
 
-def _recover(ask: Ask, _order: Order) -> str:
+def _recover(ask: Ask, _order: RecoverMembers) -> str:
     reached = ask("pool.recover_slaves")
     return "%d members were told to follow" % (len(reached) if isinstance(reached, list) else 0)
 
 
-def _start(ask: Ask, order: Order) -> str:
-    vm, host = ask("VM.get_by_uuid", order.vm), ask("host.get_by_uuid", order.named)
+def _start(ask: Ask, order: StartVm) -> str:
+    vm, host = ask("VM.get_by_uuid", order.vm), ask("host.get_by_uuid", order.host)
     try:
         ask("VM.start_on", vm, host, False, False)
     except XapiFault as fault:
@@ -87,7 +99,7 @@ _CHANGING = (
     "pool.sync_database", "pool.designate_new_master", "host.declare_dead", "host.enable", "pool.recover_slaves",
     "VM.start_on",
 )  # fmt: skip
-_ORDERS: Dict[str, Callable[[Ask, Order], str]] = {
+_ORDERS: Dict[str, Callable[[Ask, Any], str]] = {
     "sync_database": _sync,
     "designate_master": _designate,
     "declare_host_dead": _declare_dead,

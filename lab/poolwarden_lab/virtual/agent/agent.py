@@ -16,9 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import gate_state
+from poolwarden_agent.core import gate_state, orders
 from poolwarden_agent.dom0.system.slots import SlotError
-from poolwarden_agent.host.host_side import HostSide, Work
+from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.virtual.agent.port import AgentKilled, SimPort
 from poolwarden_lab.virtual.agent.slot import Slot
@@ -68,7 +68,7 @@ class SimAgent:
         self._wait = FIRST_WAIT_MS
         self._inbox: deque[bytes] = deque()
         self._late: list[Callable[[], None]] = []
-        self._work: deque[Work] = deque()
+        self._work: deque[orders.Order] = deque()
         self._busy = False
         self._slow = SlowOrders(self._later, self._carried_out, self._answer, self.crash)
         self._probing: set[str] = set()
@@ -387,40 +387,40 @@ class SimAgent:
 
     # ------------------------------------------------------------------------------------------ obeying
 
-    def _take(self, work: Work) -> None:
-        lane = self.side.lane(work) if self.side is not None else ""
+    def _take(self, order: orders.Order) -> None:
+        lane = self.side.lane(order) if self.side is not None else ""
         if lane:
-            if not self._slow.give(work, lane) and self.side is not None:
-                self._send(self.side.wrap(self.side.too_busy(work)))
+            if not self._slow.give(order, lane) and self.side is not None:
+                self._send(self.side.wrap(self.side.too_busy(order)))
             return
-        self._work.append(work)
+        self._work.append(order)
         if not self._busy:
             self._next_work()
 
     def _next_work(self) -> None:
         self._busy = bool(self._work)
         if self._busy and self.port is not None:
-            work = self._work.popleft()
-            self._later(self.port.order_blocks_ms(work.message), lambda: self._carry_out(work))
+            order = self._work.popleft()
+            self._later(self.port.order_blocks_ms(order), lambda: self._carry_out(order))
 
-    def _carry_out(self, work: Work) -> None:
+    def _carry_out(self, order: orders.Order) -> None:
         try:
-            result = self._carried_out(work)
+            result = self._carried_out(order)
         except AgentKilled:
             self.crash()
             return
         self._answer(result)
         self._next_work()
 
-    def _carried_out(self, work: Work) -> pb.OrderResult:
+    def _carried_out(self, order: orders.Order) -> pb.OrderResult:
         """The production code's answer. Raises AgentKilled: it died on the way."""
         if self.side is None:
             raise AgentKilled("gone before it began")
         kills = self.world.invariants.kills
-        kills.carries_out(self.name, work.order.kind)
-        result = self.side.carry_out(work)
+        kills.carries_out(self.name, order.kind)
+        result = self.side.carry_out(order)
         if result.outcome == pb.OrderResult.REFUSED:
-            kills.carries_out(self.name, work.order.kind, refused=True)
+            kills.carries_out(self.name, order.kind, refused=True)
         if self._dies("before answer"):
             raise AgentKilled("before answer")
         return result

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import boot_gate, host_now, order_kinds, orders, probe_rules
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database as statedb
@@ -538,7 +537,7 @@ class SimPort(HostPort):
         """How long a probe of this peer would take: its limit if nothing answers."""
         return limit_ms if self.alive_peer(address, limit_ms, port).outcome == probe_rules.NO_ANSWER else 0
 
-    def _probes_block_ms(self, targets: Sequence[pb.ProbeTarget], limit_ms: int) -> int:
+    def _probes_block_ms(self, targets: Sequence[orders.Target], limit_ms: int) -> int:
         """The same of several probes, one after the other; a second port of a host has less time."""
         total, seen = 0, set()
         for target in targets:
@@ -551,16 +550,17 @@ class SimPort(HostPort):
         """How long a call on the local socket would take."""
         return limit_ms if self.emergency(limit_ms).outcome == probe_rules.NO_ANSWER else 0
 
-    def order_blocks_ms(self, order: pb.Order) -> int:
+    def order_blocks_ms(self, order: orders.Order) -> int:
         """How long carrying out this order would take."""
-        kind = order.WhichOneof("kind")
-        if kind == "claim":
-            return self.peer_blocks_ms(order.claim.old_master.address, order.claim.probe_timeout_ms)
-        if kind == "probe_now":
-            return self._probes_block_ms(order.probe_now.targets, order.probe_now.probe_timeout_ms)
-        if kind in ("promote", "repoint"):
+        body = order.body
+        if isinstance(body, orders.Claim):
+            return self.peer_blocks_ms(body.old_master.address, body.probe_timeout_ms)
+        if isinstance(body, orders.ProbeNow):
+            return self._probes_block_ms(body.targets, body.probe_timeout_ms)
+        if isinstance(body, (orders.Promote, orders.Repoint)):
             return self.xapi_blocks_ms(ACT_LIMIT_MS)
-        return RESTART_TAKES_MS if kind in ("restart_xapi", "toolstack_fence", "toolstack_release") else 0
+        restarts = isinstance(body, (orders.RestartXapi, orders.ToolstackFence, orders.ToolstackRelease))
+        return RESTART_TAKES_MS if restarts else 0
 
 
 def _probed(answer: PeerResult, uuid: str, limit_ms: int) -> probe_rules.ProbeResult:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from greenlet import getcurrent, greenlet
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.host.host_side import Work
+from poolwarden_agent.core.orders import Order
 from poolwarden_agent.process.workers import MOST_WAITING
 from poolwarden_lab.virtual.agent.port import AgentKilled
 from poolwarden_lab.xapi.actions import PeerResult
@@ -64,7 +64,7 @@ class SlowOrders:
     def __init__(
         self,
         later: Later,
-        carry_out: Callable[[Work], pb.OrderResult],
+        carry_out: Callable[[Order], pb.OrderResult],
         ended: Callable[[pb.OrderResult], None],
         crashed: Callable[[], None],
     ) -> None:
@@ -72,18 +72,18 @@ class SlowOrders:
         self._carry_out = carry_out
         self._ended = ended
         self._crashed = crashed
-        self._waiting: dict[str, deque[Work]] = {}  # a lane is there while one of it runs
+        self._waiting: dict[str, deque[Order]] = {}  # a lane is there while one of it runs
         self._runs: list[_Run] = []
 
-    def give(self, work: Work, lane: str) -> bool:
+    def give(self, order: Order, lane: str) -> bool:
         """Take this order, unless too many of its lane are waiting."""
         if lane not in self._waiting:
             self._waiting[lane] = deque()
-            self._start(work, lane)
+            self._start(order, lane)
         elif len(self._waiting[lane]) >= MOST_WAITING:
             return False
         else:
-            self._waiting[lane].append(work)
+            self._waiting[lane].append(order)
         return True
 
     def end(self) -> None:
@@ -111,8 +111,8 @@ class SlowOrders:
         self._later(limit_ms, lambda: reply(TIMEOUT))
         return run.wait()
 
-    def _start(self, work: Work, lane: str) -> None:
-        run = _Run(lane, lambda: self._carry_out(work))
+    def _start(self, order: Order, lane: str) -> None:
+        run = _Run(lane, lambda: self._carry_out(order))
         self._runs.append(run)
         self._later(0, lambda: self._go_on(run, TIMEOUT))
 
