@@ -4,8 +4,8 @@
 * ``fence_ipmilan`` and its other names: ``ipmitool mc guid`` (IPMI 2.0, 22.14: System GUID), thoroughly also the
   serials of ``ipmitool fru print 0``. The password goes by ipmitool's environment, never on its command line.
 
-The answer is like a run's: exit status 0 and ``uuid=``, ``serial=`` lines; 3: name or password refused, 4: not
-reached, 1: anything else.
+The answer is like a run's: exit status 0 and ``uuid=``, ``serial=``, ``system=`` lines; 3: name or password
+refused, 4: not reached, 1: anything else.
 """
 
 import json

@@ -1,11 +1,15 @@
 """Ask a Redfish service which machine it switches: a program of its own, so that a hanging BMC can be cut off.
 
 Reads one JSON object from stdin (``address``, ``port``, ``user``, ``password``, ``verify``, ``base``, ``system``) and
-prints ``uuid=...`` and ``serial=...`` lines of that one ComputerSystem (DMTF DSP0266; schema ComputerSystem: UUID,
-SerialNumber). Without ``system`` it answers only where the service has exactly one. Exit status 3: name or password
-refused, 4: not reached, 1: anything else; the reason is on stderr.
+prints ``uuid=...``, ``serial=...`` and ``system=...`` (its path) lines of that one ComputerSystem (DMTF DSP0266; schema
+ComputerSystem: UUID, SerialNumber). Without ``system`` it answers only where the service has exactly one. Exit status
+3: name or password refused, 4: not reached, 1: anything else, a certificate that is not trusted among it; the reason is
+on stderr.
 
 Standard library only; no redirect is followed, because it would carry the password elsewhere.
+
+One text in two files, the agent's dom0/fencing/redfish.py and the collector's shell/fencing/redfish_identity.py: each
+package must run it without the other. It is written for Python 3.6; a test holds both files to the same bytes.
 """
 
 import base64
@@ -40,9 +44,10 @@ def _get(given: Dict[str, Any], path: str) -> Dict[str, Any]:
         link.request("GET", path, headers=headers)
         answer = link.getresponse()
         body = answer.read(_MOST_BYTES)
-    except (ssl.SSLError, ssl.CertificateError) as error:
-        raise Refused(OTHER, "no TLS that can be trusted: %s" % error) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ssl.CertificateError) as error:
+        untrusted = _untrusted(error)
+        if untrusted:
+            raise Refused(OTHER, f"its certificate is not trusted: {untrusted}") from error
         raise Refused(UNREACHABLE, f"{given['address']} port {given['port']}: {error}") from error
     finally:
         link.close()
@@ -54,6 +59,16 @@ def _get(given: Dict[str, Any], path: str) -> Dict[str, Any]:
     if not isinstance(found, dict):
         raise Refused(OTHER, f"{path} is no Redfish resource")
     return found
+
+
+def _untrusted(error: Exception) -> str:
+    """Why its certificate is not trusted; empty: this error says something else.
+
+    Python 3.6 tells it by the reason of an SSLError, or by a CertificateError where the name is another one.
+    """
+    if isinstance(error, ssl.CertificateError) or getattr(error, "reason", "") == "CERTIFICATE_VERIFY_FAILED":
+        return str(getattr(error, "verify_message", "") or error)
+    return ""
 
 
 def _system(given: Dict[str, Any]) -> str:
@@ -70,7 +85,8 @@ def _system(given: Dict[str, Any]) -> str:
 def main() -> int:
     given = json.load(sys.stdin)
     try:
-        system = _get(given, _system(given))
+        path = _system(given)
+        system = _get(given, path)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return refused.code
@@ -81,6 +97,7 @@ def main() -> int:
         value = system.get(key)
         if isinstance(value, str) and value.strip():
             print(f"{name}={' '.join(value.split())}")
+    print(f"system={path}")
     return 0
 
 

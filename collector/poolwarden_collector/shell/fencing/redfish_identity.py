@@ -3,19 +3,21 @@
 Reads one JSON object from stdin (``address``, ``port``, ``user``, ``password``, ``verify``, ``base``, ``system``) and
 prints ``uuid=...``, ``serial=...`` and ``system=...`` (its path) lines of that one ComputerSystem (DMTF DSP0266; schema
 ComputerSystem: UUID, SerialNumber). Without ``system`` it answers only where the service has exactly one. Exit status
-3: name or password refused, 4: not reached, 1: anything else; the reason is on stderr.
+3: name or password refused, 4: not reached, 1: anything else, a certificate that is not trusted among it; the reason is
+on stderr.
 
 Standard library only; no redirect is followed, because it would carry the password elsewhere.
-"""
 
-from __future__ import annotations
+One text in two files, the agent's dom0/fencing/redfish.py and the collector's shell/fencing/redfish_identity.py: each
+package must run it without the other. It is written for Python 3.6; a test holds both files to the same bytes.
+"""
 
 import base64
 import http.client
 import json
 import ssl
 import sys
-from typing import Any
+from typing import Any, Dict
 from urllib.parse import urlsplit
 
 PASSWORD, UNREACHABLE, OTHER = 3, 4, 1
@@ -31,7 +33,7 @@ class Refused(Exception):
         self.code = code
 
 
-def _get(given: dict[str, Any], path: str) -> dict[str, Any]:
+def _get(given: Dict[str, Any], path: str) -> Dict[str, Any]:
     context = ssl.create_default_context()
     if not given["verify"]:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -42,9 +44,10 @@ def _get(given: dict[str, Any], path: str) -> dict[str, Any]:
         link.request("GET", path, headers=headers)
         answer = link.getresponse()
         body = answer.read(_MOST_BYTES)
-    except ssl.SSLCertVerificationError as error:
-        raise Refused(OTHER, f"its certificate is not trusted: {error.verify_message}") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ssl.CertificateError) as error:
+        untrusted = _untrusted(error)
+        if untrusted:
+            raise Refused(OTHER, f"its certificate is not trusted: {untrusted}") from error
         raise Refused(UNREACHABLE, f"{given['address']} port {given['port']}: {error}") from error
     finally:
         link.close()
@@ -58,7 +61,17 @@ def _get(given: dict[str, Any], path: str) -> dict[str, Any]:
     return found
 
 
-def _system(given: dict[str, Any]) -> str:
+def _untrusted(error: Exception) -> str:
+    """Why its certificate is not trusted; empty: this error says something else.
+
+    Python 3.6 tells it by the reason of an SSLError, or by a CertificateError where the name is another one.
+    """
+    if isinstance(error, ssl.CertificateError) or getattr(error, "reason", "") == "CERTIFICATE_VERIFY_FAILED":
+        return str(getattr(error, "verify_message", "") or error)
+    return ""
+
+
+def _system(given: Dict[str, Any]) -> str:
     """The path of the one system. Raises Refused where it is not one."""
     if given["system"]:
         return str(given["system"])
