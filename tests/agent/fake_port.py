@@ -42,7 +42,7 @@ class FakePort(HostPort):
         self.settled = True
         self.armed = False
         self.xapi = host_now.Process(500, 9000)
-        self.startup_cookie = True
+        self.cookie = True
         self.tcp = probe_rules.ANSWERED
         self.late_ms = 0  # how late the answer on TCP comes
         self.flag = Emergency(probe_rules.ANSWERED, False, "")

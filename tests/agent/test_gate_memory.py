@@ -3,7 +3,7 @@
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import boot_gate, host_now
+from poolwarden_agent.core import boot_gate, gate_state, host_now, orders
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0.system import boot_findings
 from poolwarden_agent.host.boot_gate import (
@@ -170,8 +170,8 @@ def test_where_xapi_was_started_meanwhile_no_old_word_makes_it_a_member(booting_
 def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_host):
     """It was let start with it and lost its power before; a member would keep it until it is master again."""
     port = booting_host
-    port.saved = order_gate.encode(order_gate.EMPTY._replace(term=3, placed=order_gate.Placed(2, 50, True)))
-    port.conf, port.restore = (order_gate.MASTER, ""), 50
+    port.saved = gate_state.encode(gate_state.EMPTY._replace(term=3, placed=gate_state.Placed(2, 50, True)))
+    port.conf, port.restore = (host_now.MASTER, ""), 50
     port.told[PEER] = Told(boot_gate.ACTS, "", "", "")
     boot = BootGate(port, Keeper(port))
     boot.look()
@@ -188,9 +188,9 @@ def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_hos
             valid_for_ms=15000,
         )
     )
-    port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
+    port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
     boot.settle(True)
-    assert port.conf == (order_gate.MASTER, "") and not boot.allows(), "it waits while that cannot be removed"
-    port.act_result, port.act_works = Act(order_gate.DONE, "gone"), True
+    assert port.conf == (host_now.MASTER, "") and not boot.allows(), "it waits while that cannot be removed"
+    port.act_result, port.act_works = Act(orders.DONE, "gone"), True
     boot.settle(True)
-    assert port.restore is None and port.conf == (order_gate.MEMBER, PEER) and boot.allows()
+    assert port.restore is None and port.conf == (host_now.MEMBER, PEER) and boot.allows()

@@ -33,13 +33,13 @@ def look(side, times=1):
     ],
 )
 def test_liveness(port, side, tcp, process, cookie, expected):
-    port.tcp, port.startup_cookie = tcp, cookie
+    port.tcp, port.cookie = tcp, cookie
     port.xapi = host_now.Process(500, 9900) if process else host_now.NO_PROCESS
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == expected
 
 
 def test_a_start_that_takes_more_than_ten_minutes_is_none(port, side):
-    port.tcp, port.startup_cookie, port.xapi = probe_rules.NO_ANSWER, False, host_now.Process(500, 100)
+    port.tcp, port.cookie, port.xapi = probe_rules.NO_ANSWER, False, host_now.Process(500, 100)
     port.now = 600000
     assert pb.XapiFacts.Liveness.Name(look(side).xapi.liveness) == "SILENT"
 

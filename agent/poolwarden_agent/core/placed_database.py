@@ -6,8 +6,12 @@ Rules
   removed before xapi may start from it, because it would roll the pool back (xapi: restore_db.db, ocaml/xapi/xapi.ml).
 * A master is given a database only while it is held stopped, at the very term of its hold (a restart in place with the
   newest copy). xapi starts with it only by the release that names its generation; whatever else ends the hold, an
-  operator on this host among it, removes it first.
+  operator on this host among it, removes it first, and so does whatever makes this host a member: as a member it would
+  keep the file until it is master again.
+* The mark of a placed database ends with its file: what somebody else puts there later is not taken for it.
 """
+
+from typing import Optional
 
 from poolwarden_agent.core.gate_state import GateState
 from poolwarden_agent.core.host_now import MASTER, HostNow
@@ -40,6 +44,19 @@ def left_behind(state: GateState, pool_conf: str) -> bool:
 def under_hold(state: GateState) -> bool:
     """Is a database placed here for the restart of a held master? It was placed at the term of the hold that stands."""
     return state.placed is not None and state.hold is not None and state.placed.term == state.hold.term
+
+
+def loaded(state: GateState, restore: Optional[int]) -> bool:
+    """Has xapi used up the database that was placed for it? From then on another file there is somebody else's.
+
+    ``restore``: the generation of what lies there, None where nothing does.
+    """
+    return state.placed is not None and state.placed.promoted and restore is None
+
+
+def for_no_start(state: GateState) -> bool:
+    """Is a database placed here with which no start was ordered, or only one under the hold that stands?"""
+    return state.placed is not None and (under_hold(state) or not state.placed.promoted)
 
 
 def keeps(state: GateState, release: ToolstackRelease) -> bool:

@@ -19,7 +19,7 @@ acts as master answers by PAM: while one does, the pause grows to ten seconds, a
 from typing import List, Optional, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_agent.core import addresses, boot_gate, host_now
+from poolwarden_agent.core import addresses, boot_gate, host_now, orders
 from poolwarden_agent.core.boot_gate import BootNow, Decision, Member, Word
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.durable_state import Keeper
@@ -211,7 +211,7 @@ class BootGate(object):
         if decided.state != self.decision.state:
             self._since_ms = self._port.mono_ms()
         self.decision = decided
-        if decided.follow and self._port.role()[0] == host_now.MASTER:
+        if decided.follow and self._port.role()[0] == host_now.MASTER and self._nothing_placed():
             self._port.write_member_conf(decided.follow)
         return decided
 
@@ -219,7 +219,7 @@ class BootGate(object):
         """Is no database placed here any more? One that could not be removed keeps this host waiting."""
         # safety: a member keeps the file, and would roll the pool back with it when it is master again. Its mark ends
         # with it (order_acts.py tidy): where no agent runs, nothing durable is written.
-        return self._keeper.state.placed is None or self._port.remove_placed().outcome == order_gate.DONE
+        return self._keeper.state.placed is None or self._port.remove_placed().outcome == orders.DONE
 
     def _unreadable(self) -> Decision:
         # safety: what cannot be read is not "neither held nor superseded".

@@ -331,6 +331,9 @@ class HostSide(object):
         # safety: a host that follows itself never comes back (xapi: HOST_ITS_OWN_SLAVE).
         if not addresses.is_address(address) or addresses.same(address, self.port.management_address()):
             return Act(orders.FAILED, "%.60r is no address of another host" % address)
+        removed = self._acts.unplace_for_good()
+        if removed.outcome != orders.DONE:
+            return removed
         why = self.port.write_member_conf(address)
         return Act(orders.FAILED, why) if why else self.release_hold()
 

@@ -8,7 +8,7 @@
 """
 
 import threading
-from typing import Callable, Optional, Tuple
+from typing import Callable, Tuple
 
 from poolwarden_agent.core import addresses, gate_state, host_now, order_kinds, orders, placed_database
 from poolwarden_agent.host.durable_state import Keeper
@@ -28,16 +28,6 @@ SERVE_LIMIT_MS = {
 }
 LOCATE_LIMIT_MS = 60000
 MOST_VMS = 100
-
-
-def loaded(state: order_gate.GateState, restore: Optional[int]) -> bool:
-    """Has xapi used up the database that was placed for it? From then on another file there is somebody else's."""
-    return state.placed is not None and state.placed.promoted and restore is None
-
-
-def for_no_start(state: order_gate.GateState) -> bool:
-    """Is a database placed here with which no start was ordered, or only one under the hold that stands?"""
-    return state.placed is not None and (order_gate.under_hold(state) or not state.placed.promoted)
 
 
 class Acts(object):
@@ -79,7 +69,7 @@ class Acts(object):
         if isinstance(body, orders.ToolstackRelease):
             return self._release(body)
         if isinstance(body, orders.PlaceDatabase):
-            return self._place(body)
+            return self._place(body, order.term)
         if order.kind in order_kinds.SERVING:
             return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
         return self._tombstone(order.term, body)
@@ -142,10 +132,14 @@ class Acts(object):
 
     # ------------------------------------------------------------------------------------------ databases
 
-    def _place(self, order: orders.PlaceDatabase) -> Act:
+    def _place(self, order: orders.PlaceDatabase, term: int) -> Act:
         if order.piece.remove:
             return self._remove_placed()
-        return self._port.place_piece(order.piece, order.chunk)
+        with self._files:
+            # safety: whoever ended the hold since this order was let pass has removed what lay there, for good.
+            if self._keeper.state.placed != gate_state.Placed(term, order.piece.generation, False):
+                return Act(orders.FAILED, "what it belongs to has been removed meanwhile")
+            return self._port.place_piece(order.piece, order.chunk)
 
     def hold_gc_again(self) -> str:
         """After a start of this agent: what holds garbage collection is gone with a reboot; what was done in words."""
@@ -159,6 +153,9 @@ class Acts(object):
         if self._keeper.state.placed is None:
             return ""
         with self._keeper.lock:
+            if placed_database.loaded(self._keeper.state, self._port.restore_generation()):
+                self._keeper.change(lambda state: gate_state.with_placed(state, None))
+                return ""
             if not placed_database.left_behind(self._keeper.state, self._port.role()[0]):
                 return ""
             # safety: this host became master without the promotion that the file was for: it would roll the pool back.
@@ -166,8 +163,8 @@ class Acts(object):
         return "a database placed for another promotion was left behind: %s" % act.text
 
     def unplace(self) -> Act:
-        """Before a hold ends at somebody else's word than its release: what was placed under it is removed."""
-        if not placed_database.under_hold(self._keeper.state):
+        """Before a hold ends at somebody else's word than its release: what no start was ordered with is removed."""
+        if not placed_database.for_no_start(self._keeper.state):
             return Act(orders.DONE, "no database is placed under the hold")
         return self._remove_placed()
 
@@ -176,9 +173,10 @@ class Acts(object):
         return self._remove_placed()
 
     def _remove_placed(self) -> Act:
-        if self._keeper.state.placed is None:
-            return Act(orders.DONE, "no database is placed")
-        act = self._port.remove_placed()
-        if act.outcome == orders.DONE:
-            self._keeper.change(lambda state: gate_state.with_placed(state, None))
-        return act
+        with self._keeper.lock, self._files:
+            if self._keeper.state.placed is None:
+                return Act(orders.DONE, "no database is placed")
+            act = self._port.remove_placed()
+            if act.outcome == orders.DONE:
+                self._keeper.change(lambda state: gate_state.with_placed(state, None))
+            return act

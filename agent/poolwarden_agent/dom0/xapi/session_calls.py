@@ -24,7 +24,7 @@ from poolwarden_agent.core.orders import (
     StartVm,
     SyncDatabase,
 )
-from poolwarden_agent.dom0.xapi.client import XapiError, XapiFault, XapiTimeout
+from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout
 from poolwarden_agent.host_port import Act, VmPlace
 
 Ask = Callable[..., Any]

@@ -56,7 +56,7 @@ class Transport(xmlrpc.client.Transport):
         self._asked = None
         self._patience.fresh()
 
-    def request(self, host: str, handler: str, request_body: Any, verbose: bool = False) -> Tuple[Any, ...]:
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Tuple[Any, ...]:
         """One call, for xmlrpc.client. :raises XapiError: see there."""
         if not self.look:
             return self._answer(Asked(request_body, self._sent(request_body)), False)

@@ -516,7 +516,7 @@ def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
 
 def _answered(d: Draft, now: InPlace) -> str:
     """What its agent has said last of the release."""
-    sent = [s for order, s in d.live.sent.items() if order.startswith(f"{_start_base(now)}.")]
+    sent = [s for order, s in d.live.sent.items() if order_ids.is_attempt(order, _start_base(now))]
     result = max(sent, key=lambda s: s.at).result if sent else None
     return (result.text or result.reason) if result is not None else "no answer" if sent else "not told to"
 
