@@ -17,7 +17,7 @@ from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 Change = Callable[[Pool], Pool]
 SECOND: Ms = 1_000
@@ -73,8 +73,8 @@ def same(pool: Pool) -> Pool:
     return pool
 
 
-def after(g: Guarded, change: Change, later: Ms = 0) -> Draft:
-    return Draft(change(g.pool), g.now + later, g.site)
+def after(g: Guarded, change: Change, later: Ms = 0) -> Transaction:
+    return Transaction(change(g.pool), g.now + later, g.site)
 
 
 def failover_of(g: Guarded) -> Failover:

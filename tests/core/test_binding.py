@@ -16,7 +16,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power
 from poolwarden_collector.core.report.readiness import not_ready
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 MACHINE = "4c4c4544-0051-3310-8052-b4c04f4d4e32"
 
@@ -92,7 +92,7 @@ def test_a_device_that_says_another_machine_is_never_bound_and_that_is_told() ->
     g.run(40_000)
     assert not bound(g) and bound(g, "bmc-2")
     assert any(key.endswith("fence-bmc-1-unbound") for key in g.pool.record.open_alerts)
-    assert any("SERIAL-OF-NOBODY" in why for why in not_ready(Draft(g.pool, g.now, g.site)))
+    assert any("SERIAL-OF-NOBODY" in why for why in not_ready(Transaction(g.pool, g.now, g.site)))
 
 
 def test_its_off_proves_nothing() -> None:

@@ -15,7 +15,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.report.status import status
 from poolwarden_collector.core.state.pool_record import apply
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -46,7 +46,7 @@ def test_it_stays_held_while_the_old_master_is_not_back() -> None:
     g.run(900_000)
     n = new_master(g)
     assert g.host(n).gc_term and not g.has(Kind.GC_INTENT)
-    assert waits_for(Draft(g.pool, g.now, g.site), uuid(n)) == (uuid(1),)
+    assert waits_for(Transaction(g.pool, g.now, g.site), uuid(n)) == (uuid(1),)
     told = next(host for host in status(g.pool, g.now, g.site).hosts if host.host_uuid == uuid(n))
     assert [line.text for line in told.facts if line.name == "storage garbage collection"][0].endswith(
         "until host-1 is attached, because its VMs may still write"
@@ -108,7 +108,7 @@ def test_a_later_promotion_holds_it_for_what_an_earlier_one_left() -> None:
     (promote,) = orders(g, "promote", 2)
     assert promote.kind.hold_gc and g.host(2).gc_term == promote.term  # type: ignore[union-attr]
     g.run(120_000)
-    assert g.host(2).gc_term and waits_for(Draft(g.pool, g.now, g.site), uuid(2)) == (uuid(3),)
+    assert g.host(2).gc_term and waits_for(Transaction(g.pool, g.now, g.site), uuid(2)) == (uuid(3),)
 
 
 def test_a_persons_word_that_such_a_host_is_off_lets_it_go() -> None:

@@ -14,13 +14,13 @@ from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 SHORT = Policy(quiet_time=3_000, oldest_database=60_000)
 
 
 def age(g: Guarded, n: int) -> database_age.CopyAge:
-    return database_age.age(Draft(g.pool, g.now, g.site), uuid(n))
+    return database_age.age(Transaction(g.pool, g.now, g.site), uuid(n))
 
 
 def test_a_master_that_dies_at_once_leaves_new_copies() -> None:

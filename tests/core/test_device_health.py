@@ -11,7 +11,7 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import ReadPower
 from poolwarden_collector.core.model.power import Power, Trouble
 from poolwarden_collector.core.report.readiness import not_ready
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 HOUR = 3_600_000
 
@@ -38,7 +38,7 @@ class Watched(Guarded):
         return sorted(key.split("/")[-1] for key in self.pool.record.open_alerts if "/fence-" in key)
 
     def ready(self) -> str:
-        return "; ".join(not_ready(Draft(self.pool, self.now, self.site)))
+        return "; ".join(not_ready(Transaction(self.pool, self.now, self.site)))
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.followup_record import Switch
 from poolwarden_collector.core.state.live import OwnProbe, Pool, PowerState
 from poolwarden_collector.core.state.pool_record import Confirmed
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 # ------------------------------------------------------------------------------------------------ power
 
@@ -72,7 +72,7 @@ def readings(*given: tuple[Power, Ms, Ms, int]) -> Callable[[Guarded], Change]:
     return of
 
 
-def by_power(d: Draft, boot: str = "") -> str:
+def by_power(d: Transaction, boot: str = "") -> str:
     return said(verify_power(d, uuid(1), boot or d.record.hosts[uuid(1)].boot_id))
 
 
@@ -158,7 +158,7 @@ def via_members(pool: Pool) -> Pool:
 def test_where_two_members_can_read_it_the_two_readings_are_of_two(off: Guarded) -> None:
     off = off_long_ago(off)
 
-    def read_by(*numbers: int) -> Draft:
+    def read_by(*numbers: int) -> Transaction:
         first, second = numbers
         given = readings((OFF, 5_100, 5_000, first), (OFF, 1_100, 1_000, second))(off)
         return replace_agents(after(off, lambda pool: via_members(given(pool))), off.now)
@@ -166,7 +166,7 @@ def test_where_two_members_can_read_it_the_two_readings_are_of_two(off: Guarded)
     assert by_power(read_by(2, 3)) == "" and by_power(read_by(2, 2)) == "ONE_READING"
 
 
-def replace_agents(d: Draft, now: Ms) -> Draft:
+def replace_agents(d: Transaction, now: Ms) -> Transaction:
     """Hosts 2 and 3 have only just been heard."""
     fresh = {h: replace(a, last_heard=now) if h != uuid(1) else a for h, a in d.live.agents.items()}
     d.change(agents=fresh)
@@ -202,7 +202,7 @@ def unreadable() -> Guarded:
 WORD = {"by": "alice", "how": "cord pulled", "typed": "host-1"}
 
 
-def by_word(d: Draft, word: dict[str, Any] | None) -> str:
+def by_word(d: Transaction, word: dict[str, Any] | None) -> str:
     return said(verify_human(d, uuid(1), "boot-1-1", word))
 
 
@@ -219,7 +219,7 @@ def test_a_persons_word_does_not_stand_against_later_life_of_that_host(unreadabl
     g = unreadable
     at = g.now - 10 * SECOND
 
-    def life(when: Ms, n: int = 1) -> Draft:
+    def life(when: Ms, n: int = 1) -> Transaction:
         return after(g, live(human_at=at, contrary=(when, "its xapi answered", uuid(n))))
 
     assert by_word(life(at + 1), WORD) == "LIFE_SEEN"
@@ -472,7 +472,7 @@ def fallen(off: Guarded, *changes: Change, beside: dict[str, str] | None = None)
     mute = live(power={**pool.live.power, "bmc-1": replace(pool.live.power["bmc-1"], said=DeviceIdentity())})
     for change in (untold, mute, *changes):
         pool = change(pool)
-    d = Draft(pool, off.now, off.site)
+    d = Transaction(pool, off.now, off.site)
     assert d.failover is not None
     first = min(agent.last_heard for host, agent in off.pool.live.agents.items() if host != uuid(1))
     found = proofs._fallen_silent(d, uuid(1), first)

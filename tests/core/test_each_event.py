@@ -62,7 +62,7 @@ from poolwarden_collector.core.state.followup_record import Designation, LostVm,
 from poolwarden_collector.core.state.live import Pool, PowerState, Told
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def h() -> Guarded:
     return pool
 
 
-def taken(g: Guarded, event: ev.Event, *changes: Change) -> Draft:
+def taken(g: Guarded, event: ev.Event, *changes: Change) -> Transaction:
     d = after(g, both(*changes))
     absorbing.absorb(d, event)
     return d
 
 
-def kinds(d: Draft) -> list[Kind]:
+def kinds(d: Transaction) -> list[Kind]:
     return [entry.kind for entry in d.entries]
 
 
@@ -367,7 +367,7 @@ def test_what_was_just_written_may_have_changed_the_verdict_for_what_comes_after
     def verdict_after(writes: bool) -> Verdict:
         told: list[Verdict] = []
 
-        def adopts(d: Draft, verdict: Verdict) -> None:
+        def adopts(d: Transaction, verdict: Verdict) -> None:
             if writes:
                 d.note(Kind.POOL_NAMED, "this pool's name is lab", name="lab")
 

@@ -21,7 +21,7 @@ from poolwarden_collector.core.recovery import boot_gate, unheard_at_boot
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
 from poolwarden_collector.core.state.live import Pool, Told, WaitingGate
 from poolwarden_collector.core.state.pool_record import Confirmed, Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 def opens(effect: Effect) -> bool:
@@ -179,8 +179,8 @@ def test_a_host_that_speaks_for_itself_is_not_to_be_confirmed_off(asked: Moment)
     assert "confirm-fenced" not in body(f"acts/{uuid(3)}") and "confirm-fenced" not in body(f"follows/{uuid(3)}")
 
 
-def after_asking(asked: Moment) -> Draft:
-    return Draft(asked.pool, asked.now, asked.site)
+def after_asking(asked: Moment) -> Transaction:
+    return Transaction(asked.pool, asked.now, asked.site)
 
 
 # ------------------------------------------------------------------------------------------------ a candidate's gate
@@ -266,7 +266,7 @@ LONG = unheard_at_boot.DARK_MS
 def judged(asked: Moment, *changes: Change, since: int = LONG) -> str:
     """What the silent hosts come to, by its ground; empty: it may open. Host 3 is silent, nothing is known of it."""
     quiet = both(silent(3), *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)))
-    d = Draft(both(quiet, *changes)(asked.pool), asked.now, asked.site)
+    d = Transaction(both(quiet, *changes)(asked.pool), asked.now, asked.site)
     return unheard_at_boot.judge(d, uuid(1), asked.now - since).ground.partition("/")[0]
 
 
@@ -335,7 +335,7 @@ def test_beside_a_silent_host_that_follows_another_one_may_be_dark(asked: Moment
 def test_whoever_gave_a_sign_of_life_begins_anew_to_be_dark(asked: Moment) -> None:
     def left(*changes: Change) -> bool:
         unprobed = [facts(n, lambda f: replace(f, probes=())) for n in (1, 2)]
-        d = Draft(both(silent(3), *unprobed, dark(asked), *changes)(asked.pool), asked.now, asked.site)
+        d = Transaction(both(silent(3), *unprobed, dark(asked), *changes)(asked.pool), asked.now, asked.site)
         unheard_at_boot.ask(d, uuid(1))
         return uuid(3) in d.live.dark
 

@@ -39,7 +39,7 @@ from poolwarden_collector.core.state.alert_topic import parse
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Pool, Sent
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 TERM = 5
 
@@ -58,11 +58,11 @@ RELEASE = Owed(uuid(1), OwedWork.RELEASE, uuid(1), TERM)
 HELD = facts(1, lambda f: replace(f, hold=Hold(TERM - 1, True, True, 0)))
 
 
-def draft(g: Guarded, *changes: Change) -> Draft:
+def draft(g: Guarded, *changes: Change) -> Transaction:
     return after(g, both(record(owed=(RELEASE,), term=TERM), *changes))
 
 
-def orders(d: Draft) -> list[str]:
+def orders(d: Transaction) -> list[str]:
     return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
 
 
@@ -217,7 +217,7 @@ def held_alerts(g: Guarded, *changes: Change, key: str = "", **of_site: Any) -> 
     """What is said of held hosts: the keys that settle, and whether this open alert is over or about to be."""
     full = f"{g.pool.record.pool}/{key}"
     pool = both(record(owed=(RELEASE,), term=TERM, open_alerts=(full,)), *changes)(g.pool)
-    d = Draft(pool, g.now, replace(g.site, **of_site))
+    d = Transaction(pool, g.now, replace(g.site, **of_site))
     hold_release.say_held(d, Verdict.HEALTHY)
     return [key.partition("/")[2] for key in d.live.unsettled], parse(full.partition("/")[2]) not in d.open_topics
 

@@ -49,7 +49,7 @@ from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Pool, PowerState, Sent
 from poolwarden_collector.core.state.pool_record import Confirmed, Owed, OwedWork
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,11 @@ def h() -> Guarded:
     return pool
 
 
-def orders(d: Draft) -> list[str]:
+def orders(d: Transaction) -> list[str]:
     return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
 
 
-def kinds(d: Draft) -> list[Kind]:
+def kinds(d: Transaction) -> list[Kind]:
     return [entry.kind for entry in d.entries]
 
 
@@ -97,7 +97,7 @@ def test_an_answer_names_its_question_or_the_pool_while_no_other_was_asked(h: Gu
         assert wrong(h, wanted, replaced=True), wanted
 
 
-def approved(g: Guarded, *, ago: int = 0, **of_yes: Any) -> Draft:
+def approved(g: Guarded, *, ago: int = 0, **of_yes: Any) -> Transaction:
     return after(g, both(of_failover(approval=of_yes), live(approved_at=g.now - ago)))
 
 
@@ -382,7 +382,7 @@ def test_a_successor_that_is_off_ends_a_succession_and_a_silent_one_does_not(h: 
     word = both(record(confirmed={uuid(2): Confirmed(uuid(2), "boot-2-1", "alice", "cord pulled")}), live(power={}))
 
     def counts(*changes: Change, quiet: bool = False) -> bool:
-        d = Draft(both(past, *changes)(h.pool), h.now, replace(h.site, quiet_until=h.now + quiet))
+        d = Transaction(both(past, *changes)(h.pool), h.now, replace(h.site, quiet_until=h.now + quiet))
         return uuid(3) in signs.unowed_masters(d)
 
     assert not counts() and counts(word)
@@ -419,7 +419,7 @@ def test_whom_garbage_collection_waits_for(h: Guarded) -> None:
 # ------------------------------------------------------------------------------------------------ holds
 
 
-def held_master(h: Guarded, *changes: Change) -> Draft:
+def held_master(h: Guarded, *changes: Change) -> Transaction:
     """A pool without a master on record; host 1 is held, the others follow it."""
     stopped = both(
         facts(1, lambda f: replace(f, hold=Hold(1, True, True, 0))),

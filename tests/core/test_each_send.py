@@ -28,7 +28,7 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome,
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.state.live import Pool, Sent
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +39,21 @@ def g() -> Guarded:
     return pool
 
 
-def draft(g: Guarded, *changes: Change) -> Draft:
+def draft(g: Guarded, *changes: Change) -> Transaction:
     d = after(g, both(*changes))
     assert d.failover is not None
     return d
 
 
-def kinds(d: Draft) -> list[Kind]:
+def kinds(d: Transaction) -> list[Kind]:
     return [entry.kind for entry in d.entries]
 
 
-def orders(d: Draft, kind: str) -> int:
+def orders(d: Transaction, kind: str) -> int:
     return sum(isinstance(e, SendOrder) and e.order.kind_name == kind for e in d.effects)
 
 
-def did(g: Guarded, function: Any, *changes: Change, args: tuple[Any, ...] = ()) -> Draft:
+def did(g: Guarded, function: Any, *changes: Change, args: tuple[Any, ...] = ()) -> Transaction:
     """The draft after this function was asked of the open failover."""
     d = draft(g, *changes)
     function(d, d.failover, *args)

@@ -44,7 +44,7 @@ from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, RecordedProof, Step
 from poolwarden_collector.core.state.live import Look, OwnProbe, Pool, PowerState, Sent
 from poolwarden_collector.core.state.pool_record import Confirmed
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_a_candidate_is_dead_only_by_its_power_or_a_word_of_this_run(g: Guarded)
     assert not dead(heard)
     gone = {host: known for host, known in g.pool.record.hosts.items() if host != uuid(2)}
     assert not dead(said, record(hosts=gone))
-    d = Draft(both(silent(2), said)(g.pool), g.now, replace(g.site, quiet_until=g.now + 1))
+    d = Transaction(both(silent(2), said)(g.pool), g.now, replace(g.site, quiet_until=g.now + 1))
     assert not promotion._candidate_is_dead(d, failover_of(g))
 
 
@@ -367,7 +367,7 @@ def test_an_ended_power_off_is_recalled_once_and_members_that_may_run_it_hear_th
         )(g.pool)
         device = FenceDevice("bmc-1", uuid(1), agent="fence_x", via_members=via)
         pool = both(*changes)(replace(pool, devices={**pool.devices, uuid(1): (device,)}))
-        d = Draft(pool, g.now, g.site)
+        d = Transaction(pool, g.now, g.site)
         assert pool.record.failover is not None
         power_off._recall(d, pool.record.failover, "its failover has ended")
         return [type(e).__name__ if not hasattr(e, "order") else e.order.host for e in d.effects]

@@ -11,7 +11,7 @@ from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.report.readiness import not_ready
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -104,7 +104,7 @@ def test_readiness_says_it_beforehand() -> None:
     g.run(4_000)
     away(g, 3)
     g.run(20_000)
-    assert any("a failover would be asked for" in why for why in not_ready(Draft(g.pool, g.now, g.site)))
+    assert any("a failover would be asked for" in why for why in not_ready(Transaction(g.pool, g.now, g.site)))
 
 
 def sent_into_the_void(answers: OrderOutcome | None = None) -> Guarded:

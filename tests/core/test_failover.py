@@ -18,7 +18,7 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import ProcessId, Role, Tri
 from poolwarden_collector.core.state.device_record import Devices
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 def test_a_healthy_pool_is_left_alone() -> None:
@@ -423,7 +423,7 @@ def test_two_off_readings_are_three_seconds_apart_and_not_a_millisecond_less(apa
     assert first is not None and first.power is Power.OFF
     second = replace(first, started_at=first.ended_at + apart, ended_at=first.ended_at + apart + 100)
     live = replace(g.pool.live, power={**g.pool.live.power, "bmc-1": replace(state, readings=(first, second))})
-    found = verify_power(Draft(replace(g.pool, live=live), second.ended_at, g.site), uuid(1), boot)
+    found = verify_power(Transaction(replace(g.pool, live=live), second.ended_at, g.site), uuid(1), boot)
     assert isinstance(found, Proof) is proven
     if not proven:
         assert isinstance(found, Refusal) and found.code == "ONE_READING"

@@ -18,7 +18,7 @@ from poolwarden_collector.core.model.values import ProcessId, Role
 from poolwarden_collector.core.report.readiness import not_ready
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time in each
 
@@ -288,9 +288,9 @@ def test_each_agent_asks_two_hosts_at_a_time_and_all_get_their_turn() -> None:
 
 def test_readiness_names_whom_the_gate_would_wait_for() -> None:
     g = Booting()
-    assert not [why for why in not_ready(Draft(g.pool, g.now, g.site)) if "gate" in why]
+    assert not [why for why in not_ready(Transaction(g.pool, g.now, g.site)) if "gate" in why]
     g.silence(3)
-    found = [why for why in not_ready(Draft(g.pool, g.now, g.site)) if "gate" in why]
+    found = [why for why in not_ready(Transaction(g.pool, g.now, g.site)) if "gate" in why]
     assert len(found) == 1 and found[0].startswith("host-3 is not heard and not proven off")
 
 

@@ -12,7 +12,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.recovery.adopted_holds import unowned
 from poolwarden_collector.core.report.status import status
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 def held() -> Guarded:
@@ -27,7 +27,7 @@ def held() -> Guarded:
 
 def test_it_is_named_with_what_to_type_once_it_has_lasted() -> None:
     g = held()
-    assert unowned(Draft(g.pool, g.now, g.site)) == (uuid(1),)
+    assert unowned(Transaction(g.pool, g.now, g.site)) == (uuid(1),)
     assert not any("/hold-" in key for key in g.pool.record.open_alerts)
     g.run(90_000)
     (alert,) = [e for e in g.journal if e.kind is Kind.ALERT and "/hold-" in e.data["key"]]
@@ -52,7 +52,7 @@ def test_as_master_only_by_name_and_after_every_other_host_was_heard() -> None:
     g.run(20_000)
     g.say("release", 1, as_master="yes", typed_name="host-1")
     g.run(20_000)
-    assert g.host(1).hold is None and not unowned(Draft(g.pool, g.now, g.site))
+    assert g.host(1).hold is None and not unowned(Transaction(g.pool, g.now, g.site))
 
 
 def test_garbage_collection_that_this_journal_knows_nothing_of_waits_for_whoever_does_not_follow() -> None:
@@ -62,10 +62,10 @@ def test_garbage_collection_that_this_journal_knows_nothing_of_waits_for_whoever
     g.run(30_000)
     g.host(1).gc_term = 5
     g.run(30_000)
-    d = Draft(g.pool, g.now, g.site)
+    d = Transaction(g.pool, g.now, g.site)
     assert waits_for(d, uuid(1)) == (uuid(3),) and g.host(1).gc_term == 5
     lost = replace(g.pool, record=replace(g.pool.record, master=""))
-    assert waits_for(Draft(lost, g.now, g.site), uuid(1)) == (uuid(2), uuid(3))
+    assert waits_for(Transaction(lost, g.now, g.site), uuid(1)) == (uuid(2), uuid(3))
 
 
 def test_a_hold_that_is_named_stays_so_while_its_agent_restarts() -> None:

@@ -13,7 +13,7 @@ from poolwarden_collector.core.model.host_facts import Machine, ProbeOutcome
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading
 from poolwarden_collector.core.state.device_record import Devices, follow
 from poolwarden_collector.core.state.live import PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 ENCLOSURE = "CZ3-ENCLOSURE-1"
 MINE, OTHERS = "4c4c4544-0051-3310-8052-b4c04f4d4e32", "4c4c4544-0051-3310-8052-b4c04f4d4e99"
@@ -69,7 +69,7 @@ def test_a_quarantine_of_which_the_block_is_not_known_outlives_a_restart() -> No
     held = follow(Devices(), Entry(Kind.DEVICE_QUARANTINED, "", {"device": "bmc-1", "why": "it lied"}))
     blocks = {host: tuple(replace(x, block="b1") for x in them) for host, them in g.pool.devices.items()}
     pool = replace(g.pool, devices=blocks, record=replace(g.pool.record, devices=held))
-    d = Draft(pool, g.now, g.site)
+    d = Transaction(pool, g.now, g.site)
     device_binding.clear_changed(d)
     assert "bmc-1" in d.record.devices.quarantined
 
@@ -81,13 +81,13 @@ def off(started: int, ended: int, through: int = 0) -> PowerReading:
     return PowerReading(Power.OFF, "bmc-1", started, ended, through=uuid(through) if through else "")
 
 
-def told(g: Guarded, *readings: PowerReading) -> Draft:
+def told(g: Guarded, *readings: PowerReading) -> Transaction:
     """What the engine knows with these readings and nothing else."""
     power = {**g.pool.live.power, "bmc-1": PowerState(readings)}
-    return Draft(replace(g.pool, live=replace(g.pool.live, power=power)), g.now, g.site)
+    return Transaction(replace(g.pool, live=replace(g.pool.live, power=power)), g.now, g.site)
 
 
-def proven(d: Draft) -> bool:
+def proven(d: Transaction) -> bool:
     return not isinstance(verify_power(d, uuid(1), d.record.hosts[uuid(1)].boot_id), Refusal)
 
 

@@ -23,7 +23,7 @@ from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.report.status import status
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -344,7 +344,7 @@ def test_which_copies_are_believed(spoil: Callable[[Hung], None]) -> None:
     g = Hung()
     spoil(g)
     g.run(2_000)
-    found = restart_files.newer_copies(Draft(g.pool, g.now, g.site), uuid(1), 50)
+    found = restart_files.newer_copies(Transaction(g.pool, g.now, g.site), uuid(1), 50)
     assert found == (uuid(3),)
 
 
@@ -371,7 +371,7 @@ def test_a_release_on_the_host_itself_ends_it() -> None:
 def test_a_failover_that_is_decided_ends_it_first() -> None:
     g = Hung()
     g.until(Kind.IN_PLACE_INTENT)
-    d = Draft(g.pool, g.now, g.site)
+    d = Transaction(g.pool, g.now, g.site)
     machine.decide(d, "somebody says so")
     assert d.record.in_place is None and d.failover is not None
     assert [e.kind for e in d.entries][:2] == [Kind.IN_PLACE_ENDED, Kind.OWED]

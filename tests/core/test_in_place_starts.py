@@ -15,7 +15,7 @@ from poolwarden_collector.core.model.events import DatabaseTransferred
 from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
 from poolwarden_collector.core.model.orders import Order, ToolstackRelease
 from poolwarden_collector.core.recovery import restart_in_place
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 from .test_in_place import WEB, Hung, boots, is_set, kills, stopped_and_asked
 
@@ -186,7 +186,7 @@ def test_an_answer_that_was_given_is_not_waited_for() -> None:
     everything_kills(g)
     asked = g.until(Kind.ASKED, "is not started")
     no = {"question": asked.data["id"], "kind": "restart", "ground": asked.data["ground"], "why": "denied by alice"}
-    d = Draft(g.pool, g.now, g.site)
+    d = Transaction(g.pool, g.now, g.site)
     d.note(Kind.DENIED, "denied by alice", "alice", **no)
     g.pool = d.pool
     g.journal.extend(d.entries)

@@ -10,7 +10,7 @@ from poolwarden_collector.core.model.effects import Effect, PowerOff, ReadPower,
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading, Trouble
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 from .pool import CAPABLE, Guarded, uuid
 
@@ -144,7 +144,7 @@ def test_members_that_could_and_are_silent_are_no_fault_of_the_configuration() -
     g.host(2).agent = False
     g.feed(ev.AgentGone(uuid(2), g.host(2).stream))
     g.run(6_000)
-    by = runner(Draft(g.pool, g.now, g.site), g.pool.devices[uuid(1)][0])
+    by = runner(Transaction(g.pool, g.now, g.site), g.pool.devices[uuid(1)][0])
     assert isinstance(by, Unable) and by.allowed
     assert by.why == "no member of lab can run fence_ipmilan now: host-2 could and is not heard"
 

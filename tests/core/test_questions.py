@@ -18,7 +18,7 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.question_record import Ask
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 def said(g: Guarded, verb: str, **args: str) -> Reply:
@@ -444,6 +444,6 @@ def test_running_vms_that_were_told_long_ago_are_not_known() -> None:
     agent, file = g.pool.live.agents[uuid(3)], g.host(3).placements
     old = replace(agent.facts.observed, host=g.now - g.policy.reading_fresh - 1)
     agents = {**g.pool.live.agents, uuid(3): replace(agent, facts=replace(agent.facts, observed=old))}
-    d = Draft(replace(g.pool, live=replace(g.pool.live, agents=agents)), g.now, g.site)
+    d = Transaction(replace(g.pool, live=replace(g.pool.live, agents=agents)), g.now, g.site)
     found = kills_on(d, uuid(3), file)
     assert isinstance(found, Reason) and found.code is Cause.OLD_FACTS

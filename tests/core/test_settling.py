@@ -13,7 +13,7 @@ from poolwarden_collector.core.state import alert_book
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, parse
 from poolwarden_collector.core.state.live import Pool, PoolLive, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 BLOCKED = "1-1.2/BLOCKED_LAST_LOOK"
 LASTS = alert_book.settling(parse("BLOCKED_LAST_LOOK"))
@@ -28,8 +28,8 @@ class Told:
         self.said: list[str] = []
         self.texts: list[str] = []
 
-    def at(self, now: int, act: Callable[[Draft], None] = lambda d: None) -> list[str]:
-        d = Draft(self.pool, now, Site(1, self.started, self.started))
+    def at(self, now: int, act: Callable[[Transaction], None] = lambda d: None) -> list[str]:
+        d = Transaction(self.pool, now, Site(1, self.started, self.started))
         act(d)
         alert_book.settle(d)
         self.pool = d.pool
@@ -44,11 +44,11 @@ class Told:
         self.at(now, alert_book.wake)
 
 
-def up(key: str, title: str = "it stands still") -> Callable[[Draft], None]:
+def up(key: str, title: str = "it stands still") -> Callable[[Transaction], None]:
     return lambda d: d.raise_alert(parse(key), "critical", title, "why")
 
 
-def down(key: str, final: bool = False) -> Callable[[Draft], None]:
+def down(key: str, final: bool = False) -> Callable[[Transaction], None]:
     return lambda d: d.resolve_alert(parse(key), "it goes on", final)
 
 

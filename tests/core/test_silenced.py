@@ -16,7 +16,7 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnsw
 from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.state.live import PoolLive, Site
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 def dark(n: int = 3, power: Power = Power.UNKNOWN, **pool: bool) -> Guarded:
@@ -28,8 +28,8 @@ def dark(n: int = 3, power: Power = Power.UNKNOWN, **pool: bool) -> Guarded:
     return g
 
 
-def draft(g: Guarded) -> Draft:
-    return Draft(g.pool, g.now, g.site)
+def draft(g: Guarded) -> Transaction:
+    return Transaction(g.pool, g.now, g.site)
 
 
 def confirm(g: Guarded, n: int = 3, **more: str) -> Reply:

@@ -14,7 +14,7 @@ from poolwarden_collector.core.model.host_facts import HostFacts, PoolView
 from poolwarden_collector.core.model.order_results import PlacementView
 from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 from .pool import POOL, Guarded, Host, address, uuid
 
@@ -111,7 +111,7 @@ def test_a_host_that_the_master_lists_no_more_is_no_candidate_and_leaves() -> No
     g.host(2).generation += 5
     g.listed = (g.host(1), g.host(3))
     g.run(5_000)
-    ranked = {r.host: str(r.limitation or "") for r in rank(Draft(g.pool, g.now, g.site), uuid(1), None)}
+    ranked = {r.host: str(r.limitation or "") for r in rank(Transaction(g.pool, g.now, g.site), uuid(1), None)}
     assert ranked[uuid(2)] == "it was never listed by this pool's master" and not ranked[uuid(3)]
     g.run(70_000)
     assert uuid(2) not in g.pool.record.hosts

@@ -12,7 +12,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 class Switched(Guarded):
@@ -104,7 +104,7 @@ def test_no_proof_while_the_power_is_being_switched() -> None:
     g.cut_power(1)
     g.say("fence-on", 1)
     boot = g.pool.record.hosts[uuid(1)].boot_id
-    refusal = verify_power(Draft(g.pool, g.now, g.site), uuid(1), boot)
+    refusal = verify_power(Transaction(g.pool, g.now, g.site), uuid(1), boot)
     assert isinstance(refusal, Refusal) and refusal.code == "SWITCHING"
     g.run(30_000)
     assert not g.promoted()

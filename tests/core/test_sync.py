@@ -12,7 +12,7 @@ from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Tri
 from poolwarden_collector.core.report.readiness import not_ready
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 HOURLY = 200_000  # an hour, in these tests
 
@@ -28,7 +28,7 @@ def pushes(g: Guarded) -> int:
 
 
 def ready(g: Guarded) -> tuple[str, ...]:
-    return not_ready(Draft(g.pool, g.now, g.site))
+    return not_ready(Transaction(g.pool, g.now, g.site))
 
 
 def seen(g: Guarded, **changes: object) -> None:

@@ -16,9 +16,9 @@ from poolwarden_collector.core import intake, upkeep
 from poolwarden_collector.core.decision import database_age, questions, standstill
 from poolwarden_collector.core.devices import device_health
 from poolwarden_collector.core.evidence import mastership, unlisted_hosts
-from poolwarden_collector.core.evidence.assessment import describe, judged
+from poolwarden_collector.core.evidence.assessment import describe, judged, note_service
 from poolwarden_collector.core.evidence.evidence_lines import lines
-from poolwarden_collector.core.evidence.signs import note_service, signs, silence_of, suspected
+from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict, judge
 from poolwarden_collector.core.failover import power_off, steps
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect
@@ -41,7 +41,8 @@ from poolwarden_collector.core.state import alert_book
 from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.decision_input import pack
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 RESTARTS_FORGOTTEN_MS: Ms = 600_000
 ORDERS_KEPT = 512
@@ -59,7 +60,7 @@ class Outcome:
 
 def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     """One event at one instant (ms on the collector's monotonic clock)."""
-    d = Draft(pool, now, site)
+    d = Transaction(pool, now, site)
     _wake(d)
     intake.absorb(d, event)
     mastership.observe(d)
@@ -92,7 +93,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     return Outcome(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
 
 
-def _told_of(d: Draft, event: Event) -> Collection[HostId]:
+def _told_of(d: Snapshot, event: Event) -> Collection[HostId]:
     """Whose facts may be other ones: the host that reports; at a tick any, for what was heard may count or not."""
     if isinstance(event, AgentReported):
         return (event.host,) if event.host in d.live.agents else ()
@@ -116,7 +117,7 @@ DECISIONS = (
 )
 
 
-def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
+def _with_input(d: Transaction, before: Pool, event: Event) -> tuple[Entry, ...]:
     """The step's entries; the first that decides something carries everything that the step was made from."""
     for number, entry in enumerate(d.entries):
         if entry.kind in DECISIONS:
@@ -126,7 +127,7 @@ def _with_input(d: Draft, before: Pool, event: Event) -> tuple[Entry, ...]:
     return tuple(d.entries)
 
 
-def _act(d: Draft, verdict: Verdict) -> None:
+def _act(d: Transaction, verdict: Verdict) -> None:
     written = len(d.entries)
     power_off.recall(d)
     if len(d.entries) > written:
@@ -155,7 +156,7 @@ def _act(d: Draft, verdict: Verdict) -> None:
     standstill.standing(d)
 
 
-def _wake(d: Draft) -> None:
+def _wake(d: Transaction) -> None:
     """First step of a run, and clocks that a restart has lost: a cool-down starts anew, never shorter."""
     if d.record.cooldown and d.live.cooldown_until is None:
         d.change(cooldown_until=d.site.started_at + d.policy.cooldown)
@@ -169,7 +170,7 @@ def _wake(d: Draft) -> None:
         d.change(step_since=d.now)
 
 
-def _say_silence(d: Draft) -> None:
+def _say_silence(d: Transaction) -> None:
     """Journal an agent's silence when it becomes suspicious, and its end."""
     silent = frozenset(h for h in d.record.hosts if h in d.live.agents and d.heard(h) is None and _overdue(d, h))
     for host in sorted(silent - d.live.silent, key=d.name):
@@ -182,11 +183,11 @@ def _say_silence(d: Draft) -> None:
         d.change(silent=silent)
 
 
-def _overdue(d: Draft, host: HostId) -> bool:
+def _overdue(d: Snapshot, host: HostId) -> bool:
     return silence_of(d, host) >= d.policy.suspect_after
 
 
-def _say_verdict(d: Draft, verdict: Verdict) -> None:
+def _say_verdict(d: Transaction, verdict: Verdict) -> None:
     sentence = describe(d, verdict)
     if verdict.word == d.live.verdict:
         d.change(verdict_sentence=sentence)
@@ -208,13 +209,13 @@ def _say_verdict(d: Draft, verdict: Verdict) -> None:
     alert_unsteady(d, verdict)
 
 
-def _mark_silence(d: Draft) -> None:
+def _mark_silence(d: Transaction) -> None:
     if d.failover is None:
         since = d.now - silence_of(d, suspected(d))
         d.change(marks={"silent": since})
 
 
-def _forget_restarts(d: Draft, verdict: Verdict) -> None:
+def _forget_restarts(d: Transaction, verdict: Verdict) -> None:
     """Restarts count against the limit until the pool has been healthy for ten minutes, and so do aborts in a row."""
     long_healthy = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= RESTARTS_FORGOTTEN_MS
     if long_healthy and d.live.aborts:
@@ -225,7 +226,7 @@ def _forget_restarts(d: Draft, verdict: Verdict) -> None:
         )
 
 
-def _forget(d: Draft) -> None:
+def _forget(d: Transaction) -> None:
     if len(d.live.sent) > ORDERS_KEPT:
         newest = sorted(d.live.sent.values(), key=lambda s: s.at)[-ORDERS_KEPT // 2 :]
         d.change(sent={s.order_id: s for s in newest})

@@ -19,7 +19,8 @@ from typing import Any
 
 from poolwarden_collector.core.decision.database_contents import of_this_pool
 from poolwarden_collector.core.devices import device_binding, device_health, device_runner
-from poolwarden_collector.core.devices.power_view import block_of, counting, forget
+from poolwarden_collector.core.devices.device_health import forget
+from poolwarden_collector.core.devices.power_view import block_of, counting
 from poolwarden_collector.core.evidence import (
     announcements,
     fenced_hosts,
@@ -45,21 +46,22 @@ from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.recovery import restart_in_place, unheard_at_boot
 from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.live import AgentState, OwnProbe, PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 _READINGS_KEPT = 16
 LEAST_BOOT_MS: Ms = 20_000  # firmware, kernel and xapi's own start take longer on any machine
 LEFT_AFTER_MS: Ms = 60_000
 
 
-def absorb(d: Draft, event: ev.Event) -> None:
+def absorb(d: Transaction, event: ev.Event) -> None:
     """Take one event in; ``OperatorSaid`` and ``Tick`` change no evidence."""
     handler = _HANDLERS.get(type(event))
     if handler is not None:
         handler(d, event)
 
 
-def _connected(d: Draft, event: ev.AgentConnected) -> None:
+def _connected(d: Transaction, event: ev.AgentConnected) -> None:
     if unlisted_hosts.is_stranger(d, event.hello.host):
         # safety: whoever only says himself that he is of this pool has no voice in it.
         unlisted_hosts.connected(d, event)
@@ -67,7 +69,7 @@ def _connected(d: Draft, event: ev.AgentConnected) -> None:
         _take_in(d, event)
 
 
-def _take_in(d: Draft, event: ev.AgentConnected) -> None:
+def _take_in(d: Transaction, event: ev.AgentConnected) -> None:
     hello, before = event.hello, d.agent(event.hello.host)
     identity_conflict.watch_boots(d, hello)
     known = d.record.hosts.get(hello.host)
@@ -86,7 +88,7 @@ def _take_in(d: Draft, event: ev.AgentConnected) -> None:
         _life(d, hello.host, hello.boot_id, f"{d.name(hello.host)}'s agent opened a new stream")
 
 
-def _remember_host(d: Draft, event: ev.AgentConnected) -> None:
+def _remember_host(d: Transaction, event: ev.AgentConnected) -> None:
     hello = event.hello
     known = d.record.hosts.get(hello.host)
     address = hello.address or (known.address if known else "")
@@ -105,7 +107,7 @@ def _remember_host(d: Draft, event: ev.AgentConnected) -> None:
         d.note(Kind.HOST_SEEN, f"{data['name']} is now at {address}", **data)
 
 
-def _reported(d: Draft, event: ev.AgentReported) -> None:
+def _reported(d: Transaction, event: ev.AgentReported) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
         unlisted_hosts.reported(d, event)
@@ -137,12 +139,12 @@ def _reported(d: Draft, event: ev.AgentReported) -> None:
         d.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
 
 
-def _arrived(d: Draft, event: ev.AgentReported) -> Ms:
+def _arrived(d: Snapshot, event: ev.AgentReported) -> Ms:
     """When this report arrived: it says nothing of the time since, however late it is read."""
     return d.asof if event.at is None else min(event.at, d.now)
 
 
-def _let_in(d: Draft) -> None:
+def _let_in(d: Transaction) -> None:
     """Take in who has been a stranger so far, with what it has said meanwhile."""
     if not d.live.strangers:
         return
@@ -152,7 +154,7 @@ def _let_in(d: Draft) -> None:
         d.change(agents={**d.live.agents, state.hello.host: taken})
 
 
-def _standing(d: Draft, host: HostId, probe: Probe) -> None:
+def _standing(d: Transaction, host: HostId, probe: Probe) -> None:
     """Who reaches the master's xapi while the master's own agent is heard may witness it, by that certificate."""
     master = d.heard(d.record.master)
     if master is None or probe.target != d.record.master or host == d.record.master or not answered(probe):
@@ -172,7 +174,7 @@ def _standing(d: Draft, host: HostId, probe: Probe) -> None:
     d.note(Kind.STANDING, text, host=host, certificate=probe.certificate)
 
 
-def _certificate(d: Draft, probe: Probe) -> None:
+def _certificate(d: Transaction, probe: Probe) -> None:
     """What a host's xapi shows over TLS while its own agent is heard."""
     shown = probe.certificate
     if not answered(probe) or not shown or d.live.certificates.get(probe.target) == shown:
@@ -181,7 +183,7 @@ def _certificate(d: Draft, probe: Probe) -> None:
         d.change(certificates={**d.live.certificates, probe.target: shown})
 
 
-def _ha(d: Draft, event: ev.AgentReported) -> None:
+def _ha(d: Transaction, event: ev.AgentReported) -> None:
     """HA that was seen armed stays so, over restarts, until that host or the serving master's view says otherwise."""
     armed, said = set(d.record.ha_armed), event.facts.database.ha_armed
     if said is Tri.YES:
@@ -200,14 +202,14 @@ def _ha(d: Draft, event: ev.AgentReported) -> None:
         d.note(Kind.HA_SEEN, text, hosts=sorted(armed))
 
 
-def _end_alerts_of(d: Draft, host: HostId) -> None:
+def _end_alerts_of(d: Transaction, host: HostId) -> None:
     """Nothing that is told of a host outlives its membership, but what was lost with it."""
     for topic in d.open_topics:
         if topic.concerns(host) and topic.matter is not Matter.LOST:
             d.resolve_alert(topic, f"{d.name(host)} is no host of this pool any more", final=True)
 
 
-def _hosts_left(d: Draft, listed: set[HostId]) -> None:
+def _hosts_left(d: Transaction, listed: set[HostId]) -> None:
     """A host that the serving master does not list for a minute was ejected from the pool, or never was of it."""
     missing = frozenset(h for h in d.record.hosts if h not in listed)
     if not missing:
@@ -225,7 +227,7 @@ def _hosts_left(d: Draft, listed: set[HostId]) -> None:
         d.change(left=None, agents={h: a for h, a in d.live.agents.items() if h not in missing})
 
 
-def _pool_view(d: Draft, event: ev.AgentReported) -> None:
+def _pool_view(d: Transaction, event: ev.AgentReported) -> None:
     seen = event.facts.pool_view
     if seen is None or not event.facts.role.serves_as_master or seen.master != event.host:
         return
@@ -243,7 +245,7 @@ def _pool_view(d: Draft, event: ev.AgentReported) -> None:
             d.note(Kind.HOST_SEEN, f"{host.name} ({host.address}) is a host of this pool", **data)
 
 
-def _gone(d: Draft, event: ev.AgentGone) -> None:
+def _gone(d: Transaction, event: ev.AgentGone) -> None:
     agent = d.agent(event.host)
     if agent is None or agent.stream != event.stream:
         unlisted_hosts.gone(d, event)
@@ -253,7 +255,7 @@ def _gone(d: Draft, event: ev.AgentGone) -> None:
     d.change(agents={**d.live.agents, event.host: gone})
 
 
-def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
+def _order_answered(d: Transaction, event: ev.OrderAnswered) -> None:
     result = of_this_pool(event.result, event.host)
     if event.host in d.live.strangers:
         return
@@ -291,7 +293,7 @@ def _order_answered(d: Draft, event: ev.OrderAnswered) -> None:
     d.change(look=roles_told(d, event.host, look, result.roles), look_misses=misses)
 
 
-def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None:
+def _claimed(d: Transaction, host: HostId, order_id: str, claim: ClaimOutcome) -> None:
     """An answer to a claim counts only in its own round: an old look and old placements prove nothing now."""
     if claim.last_look is not None and not foreign(d, host, claim.last_look):
         _probe_life(d, claim.last_look, f"{d.name(host)}'s last look")
@@ -302,14 +304,14 @@ def _claimed(d: Draft, host: HostId, order_id: str, claim: ClaimOutcome) -> None
     d.change(claims={**d.live.claims, host: claim})
 
 
-def _heard_now(d: Draft, host: HostId, stream: int) -> None:
+def _heard_now(d: Transaction, host: HostId, stream: int) -> None:
     agent = d.agent(host)
     if agent is not None and agent.stream == stream:
         d.change(agents={**d.live.agents, host: replace(agent, last_heard=max(agent.last_heard, d.asof))})
         fenced_hosts.alive(d, host, d.now, "its agent answers")
 
 
-def _challenge_answered(d: Draft, event: ev.ChallengeAnswered) -> None:
+def _challenge_answered(d: Transaction, event: ev.ChallengeAnswered) -> None:
     agent = d.agent(event.host)
     if agent is not None:
         _heard_now(d, event.host, agent.stream)
@@ -323,12 +325,12 @@ def _challenge_time(nonce: str) -> Ms | None:
     return int(stamp) if len(stamp) <= 18 and stamp.isascii() and stamp.isdigit() else None
 
 
-def challenge(d: Draft, host: HostId) -> None:
+def challenge(d: Transaction, host: HostId) -> None:
     """Ask this host for a sign of life that cannot be older than now; the nonce carries the instant of asking."""
     d.do(SendChallenge(host, f"{d.fresh_id('challenge')}@{d.now}"))
 
 
-def _power_read(d: Draft, event: ev.PowerRead) -> None:
+def _power_read(d: Transaction, event: ev.PowerRead) -> None:
     reading = event.reading
     state = d.live.power.get(reading.device, PowerState())
     if state.running != event.run_id:
@@ -364,7 +366,7 @@ def _power_read(d: Draft, event: ev.PowerRead) -> None:
         challenge(d, event.host)
 
 
-def _known_life(d: Draft, host: HostId, ended_at: Ms) -> None:
+def _known_life(d: Transaction, host: HostId, ended_at: Ms) -> None:
     """Events may come out of order: life that is already known to be younger than this reading voids it too."""
     own = d.live.own_probe
     answers = [(own.answered_at, "the collector's own probe")] if own is not None and own.host == host else []
@@ -380,7 +382,7 @@ def _known_life(d: Draft, host: HostId, ended_at: Ms) -> None:
             return
 
 
-def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
+def _fence_ended(d: Transaction, event: ev.FenceEnded) -> None:
     if power_switch.ended(d, event):
         return
     failover = d.record.failover  # ended or not: an automatic power-off has its result in the journal
@@ -397,7 +399,7 @@ def _fence_ended(d: Draft, event: ev.FenceEnded) -> None:
         landed(d, failover)
 
 
-def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
+def _collector_probed(d: Transaction, event: ev.CollectorProbed) -> None:
     before = d.live.own_probe if d.live.own_probe is not None and d.live.own_probe.host == event.host else None
     ok = event.outcome is ProbeOutcome.ANSWERED
     fits = own_certificate_fits(d, event.host, event.certificate)
@@ -410,17 +412,17 @@ def _collector_probed(d: Draft, event: ev.CollectorProbed) -> None:
         _probe_life(d, Probe(event.host, "", event.outcome, event.at), "the collector's own probe")
 
 
-def _off_readings(d: Draft, host: HostId) -> list[PowerReading]:
+def _off_readings(d: Snapshot, host: HostId) -> list[PowerReading]:
     return [reading for device in d.devices(host) for reading in counting(d, device.name) if reading.power is Power.OFF]
 
 
-def _suspicious_life(d: Draft, host: HostId) -> None:
+def _suspicious_life(d: Transaction, host: HostId) -> None:
     """A report after an OFF reading: perhaps old bytes. Ask; a device's word is not thrown away for less."""
     if _off_readings(d, host):
         challenge(d, host)
 
 
-def _probe_life(d: Draft, probe: Probe, who: str) -> None:
+def _probe_life(d: Transaction, probe: Probe, who: str) -> None:
     # A newer probe may have failed: what counts is when the xapi last answered.
     at = max(probe.probed_at if answered(probe) else -1, probe.answered_at if probe.answered_at is not None else -1)
     fenced_hosts.alive(d, probe.target, at, f"{who} was answered by its xapi")
@@ -434,7 +436,7 @@ def _probe_life(d: Draft, probe: Probe, who: str) -> None:
         _life(d, probe.target, boot, f"{who} was answered by the xapi of {d.name(probe.target)}")
 
 
-def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
+def _life(d: Transaction, host: HostId, boot_id: str, how: str) -> None:
     """Life of a host that was read OFF: the readings are void; from the same boot, the device is not to be believed."""
     devices = sorted({reading.device for reading in _off_readings(d, host)})
     known = d.record.hosts.get(host)
@@ -452,12 +454,12 @@ def _life(d: Draft, host: HostId, boot_id: str, how: str) -> None:
             d.note(Kind.DEVICE_QUARANTINED, text, device=device, host=host, why=why, block=block_of(d, device, host))
 
 
-def _booted_in(d: Draft, host: HostId) -> bool:
+def _booted_in(d: Transaction, host: HostId) -> bool:
     """Did this very step record a new boot of the host? Then it was really off and came back; nobody lied."""
     return any(entry.kind is Kind.HOST_BOOTED and entry.data.get("host") == host for entry in d.entries)
 
 
-def _gate_asked(d: Draft, event: ev.GateAsked) -> None:
+def _gate_asked(d: Transaction, event: ev.GateAsked) -> None:
     """Answered at the end of the step, when everything that follows from this host's return has been judged."""
     agent = d.agent(event.host)
     if agent is not None and agent.stream == event.stream and agent.hello.boot_id == event.boot_id:
@@ -466,19 +468,19 @@ def _gate_asked(d: Draft, event: ev.GateAsked) -> None:
         d.change(asked_gates=asked)
 
 
-def _refused(d: Draft, event: ev.HostRefused) -> None:
+def _refused(d: Transaction, event: ev.HostRefused) -> None:
     identity_conflict.refused(d, event)
     if _off_readings(d, event.host):
         # safety: whoever makes a TLS handshake with that host's certificate lives; which boot it is was not taken.
         _life(d, event.host, "", f"{d.name(event.host)}'s agent opened a stream, whose message was refused")
 
 
-def _transferred(d: Draft, event: ev.DatabaseTransferred) -> None:
+def _transferred(d: Transaction, event: ev.DatabaseTransferred) -> None:
     if not restart_in_place.transferred(d, event.transfer_id, event.placed, event.generation, event.size, event.text):
         transferred(d, event.transfer_id, event.target, event.placed, event.generation, event.size, event.text)
 
 
-_HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
+_HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     ev.AgentConnected: _connected,
     ev.AgentReported: _reported,
     ev.AgentGone: _gone,

@@ -9,7 +9,7 @@ from poolwarden_collector.core.evidence.assessment import describe, judged
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.report.explain import plan_of
 from poolwarden_collector.core.state.decision_input import unpack
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def replay(stored: str, recorded: tuple[str, ...]) -> Replayed:
     """
     pool, event, now, site = unpack(stored)
     outcome = step(pool, event, now, site)
-    after = Draft(replace(outcome.pool), now, site)
+    after = Transaction(replace(outcome.pool), now, site)
     verdict = judged(after)
     made = _sentences(outcome)
     differs = [f"recorded, not made again: {text}" for text in recorded if text not in made]

@@ -19,10 +19,10 @@ from poolwarden_collector.core.followups import (
     power_switch,
 )
 from poolwarden_collector.core.recovery import adopted_holds, database_sync, member_repair, recover_members, switchover
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def look_after(d: Draft, verdict: Verdict) -> None:
+def look_after(d: Transaction, verdict: Verdict) -> None:
     """Everything that may be due now."""
     frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
     if verdict is not Verdict.IDENTITY_CONFLICT and not deposed(d):

@@ -26,7 +26,7 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role, Tri
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 # What a candidate's agent must be able to do: its claim and its answer to the last look are waited for.
 NEEDED = ("promote", "claim", "probe_now")
@@ -54,27 +54,27 @@ class Ranked:
         return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}"
 
 
-def rank(d: Draft, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
+def rank(d: Snapshot, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
     """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
     hosts = [host for host in d.record.hosts if host != old_master]
     ranked = [_rank_one(d, host, old_master, claimed) for host in hosts]
     return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, -r.generation, *_order(d, r))))
 
 
-def superseded(d: Draft, host: HostId) -> bool:
+def superseded(d: Snapshot, host: HostId) -> bool:
     """Was this host succeeded as master, and not attached to its successor since?"""
     agent = d.agent(host)
     marked = agent is not None and agent.facts.tombstone is not None
     return marked or any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
 
 
-def _order(d: Draft, r: Ranked) -> tuple[int, bool, bool, str]:
+def _order(d: Snapshot, r: Ranked) -> tuple[int, bool, bool, str]:
     """Among equally new databases: the policy's order, then enabled, then plugged, then the name."""
     named = [place for place, wanted in enumerate(d.policy.prefer) if wanted in (r.host, r.name)]
     return min(named, default=len(d.policy.prefer)), r.enabled is Tri.NO, bool(r.unplugged), r.name
 
 
-def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
+def _rank_one(d: Snapshot, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
     agent = d.heard(host)
     generation = agent.facts.database.generation if agent is not None else 0
     why = limitation(d, host, old_master, agent)
@@ -83,13 +83,13 @@ def _rank_one(d: Draft, host: HostId, old_master: HostId, claimed: tuple[HostId,
     return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host), superseded(d, host))
 
 
-def _unplugged(d: Draft, host: HostId) -> tuple[str, ...]:
+def _unplugged(d: Snapshot, host: HostId) -> tuple[str, ...]:
     """What the last serving master did not see attached on this host."""
     views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
     return next((item.unplugged_srs for seen in views for item in seen.hosts if item.host == host), ())
 
 
-def enabled(d: Draft, host: HostId) -> Tri:
+def enabled(d: Snapshot, host: HostId) -> Tri:
     """Whether the pool's database last had this host enabled, as the last serving master said."""
     views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
     for seen in views:
@@ -99,7 +99,7 @@ def enabled(d: Draft, host: HostId) -> Tri:
     return Tri.UNKNOWN
 
 
-def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | None) -> Reason | None:
+def limitation(d: Snapshot, host: HostId, old_master: HostId, agent: AgentState | None) -> Reason | None:
     """Why this host cannot be promoted now; None if it can."""
     if {host, d.name(host)} & set(d.policy.never_promote):
         return Reason(Cause.POLICY, "the policy never promotes it")
@@ -142,12 +142,12 @@ def limitation(d: Draft, host: HostId, old_master: HostId, agent: AgentState | N
     return _resources(d, agent) or _version(d, agent, old_master)
 
 
-def _term(d: Draft) -> int:
+def _term(d: Snapshot) -> int:
     """The term of the open failover, or that of the one that might be decided next."""
     return d.failover.term if d.failover is not None else d.record.term + 1
 
 
-def _resources(d: Draft, agent: AgentState) -> Reason | None:
+def _resources(d: Snapshot, agent: AgentState) -> Reason | None:
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     if root is None:
         return Reason(Cause.NO_ROOM, "its free disk space is not known")
@@ -160,7 +160,7 @@ def _resources(d: Draft, agent: AgentState) -> Reason | None:
     return None
 
 
-def _version(d: Draft, agent: AgentState, old_master: HostId) -> Reason | None:
+def _version(d: Snapshot, agent: AgentState, old_master: HostId) -> Reason | None:
     """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
     version, agents = agent.facts.xapi_version, d.live.agents
     own = _dotted(version)

@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from poolwarden_collector.core.decision.candidate_ranking import superseded
 from poolwarden_collector.core.evidence.signs import foreign, suspected
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 REPLICATION_MS: Ms = 300_000  # one member's turn (xapi: ocaml/xapi/pool_db_backup.ml)
 MARGIN_MS: Ms = 600_000
@@ -47,7 +48,7 @@ class CopyAge:
     text: str
 
 
-def note_generation(d: Draft) -> None:
+def note_generation(d: Transaction) -> None:
     """Remember what generation the serving master's database has now."""
     master = d.record.master
     agent = d.heard(master)
@@ -72,7 +73,7 @@ def note_generation(d: Draft) -> None:
     d.change(generations=(master, seen))
 
 
-def last_known(d: Draft) -> int:
+def last_known(d: Snapshot) -> int:
     """The newest generation that the master's database was seen with, in this run or before; where none is known, that
     of the newest copy but one of those that are heard; 0: there is nothing to hold a copy against.
     """
@@ -85,7 +86,7 @@ def last_known(d: Draft) -> int:
     return sorted([0, 0, *copies])[-2]
 
 
-def ahead(d: Draft, host: HostId) -> int:
+def ahead(d: Snapshot, host: HostId) -> int:
     """By how many changes this host's copy is ahead of what can have been copied from the last master; 0: it is not.
 
     Every change of a database adds one to its generation (xapi: ocaml/database/db_cache_types.ml). A member's copy is
@@ -96,26 +97,26 @@ def ahead(d: Draft, host: HostId) -> int:
     return leap(d, agent.facts.database.generation if agent is not None else 0)
 
 
-def leap(d: Draft, generation: int) -> int:
+def leap(d: Snapshot, generation: int) -> int:
     """The same of a copy's generation, wherever that lies."""
     more = generation - last_known(d)
     return more if more > d.policy.generation_leap else 0
 
 
-def limit(d: Draft) -> Ms:
+def limit(d: Snapshot) -> Ms:
     """The age up to which a copy is promoted without asking, ms: the policy's, or what xapi's own copying gives."""
     hosts = max(len(d.record.hosts), 2)
     return d.policy.oldest_database or (hosts - 1) * REPLICATION_MS + MARGIN_MS
 
 
-def ages(d: Draft) -> tuple[CopyAge, ...]:
+def ages(d: Snapshot) -> tuple[CopyAge, ...]:
     """Every member's copy, the newest first."""
     master = suspected(d)
     found = [age(d, host) for host in d.record.hosts if host != master]
     return tuple(sorted(found, key=lambda c: (-c.generation, c.name)))
 
 
-def age(d: Draft, host: HostId) -> CopyAge:
+def age(d: Snapshot, host: HostId) -> CopyAge:
     """How far this host's own file is behind the master's."""
     agent = d.agent(host)
     generation = agent.facts.database.generation if agent is not None else 0
@@ -134,7 +135,7 @@ def age(d: Draft, host: HostId) -> CopyAge:
     return CopyAge(host, d.name(host), generation, 0, ms, _say_bound(ms))
 
 
-def _note_answers(d: Draft, master: HostId) -> None:
+def _note_answers(d: Transaction, master: HostId) -> None:
     """Remember when the xapi of a master whose agent is not heard answered last: a witness may forget it."""
     own, at = d.live.own_probe, -1
     if own is not None and own.host == master and own.answered_at is not None:
@@ -148,7 +149,7 @@ def _note_answers(d: Draft, master: HostId) -> None:
         d.change(answered_until=(master, at))
 
 
-def _served_until(d: Draft, master: HostId, heard: Ms) -> Ms:
+def _served_until(d: Snapshot, master: HostId, heard: Ms) -> Ms:
     """When this master last showed that it serves; ``heard``: when its agent last told its generation.
 
     An answer within ``vanished_after`` of that is of the same death: probes and reports end seconds apart.
@@ -158,7 +159,7 @@ def _served_until(d: Draft, master: HostId, heard: Ms) -> Ms:
     return at if host == master and at - heard > d.policy.vanished_after else heard
 
 
-def _of_another_line(d: Draft, host: HostId, generation: int) -> CopyAge:
+def _of_another_line(d: Snapshot, host: HostId, generation: int) -> CopyAge:
     """The copy of a host that was succeeded: everything since its successor took over is missing from it."""
     since, (master, seen) = d.live.master_since, d.live.generations
     known = since > 0 and bool(seen) and master == d.record.master != host
@@ -170,12 +171,12 @@ def _of_another_line(d: Draft, host: HostId, generation: int) -> CopyAge:
     return CopyAge(host, d.name(host), generation, 0, ms, text)
 
 
-def _compared(d: Draft) -> HostId:
+def _compared(d: Snapshot) -> HostId:
     """The master whose database the copies are of: on the way to a successor the old one."""
     return suspected(d) or d.record.master
 
 
-def _since(d: Draft, host: HostId, generation: int, seen: tuple[tuple[int, Ms], ...]) -> Ms | None:
+def _since(d: Snapshot, host: HostId, generation: int, seen: tuple[tuple[int, Ms], ...]) -> Ms | None:
     """Until when nothing was missing from a copy of this generation; None if that is not known."""
     agent, reached = d.agent(host), [at for number, at in seen if number <= generation]
     changed = agent.facts.database.changed_at if agent is not None else None
@@ -185,7 +186,7 @@ def _since(d: Draft, host: HostId, generation: int, seen: tuple[tuple[int, Ms], 
     return max(reached[-1], changed) if beyond and changed is not None else reached[-1]
 
 
-def too_old(d: Draft, host: HostId) -> CopyAge | None:
+def too_old(d: Snapshot, host: HostId) -> CopyAge | None:
     """This host's copy, if it is older than what is promoted without asking, or of unknown age; None if it is not."""
     if superseded(d, host):
         return None
@@ -210,7 +211,7 @@ def _minutes(ms: Ms) -> str:
     return f"{ms / MINUTE_MS:.1f} min"
 
 
-def _file(d: Draft) -> str:
+def _file(d: Snapshot) -> str:
     """How old the master's file itself was when its agent was last heard, in words.
 
     xapi writes it at most 5 min after a change, and not at all while the disk is full; what it holds in memory alone is

@@ -14,7 +14,7 @@ from poolwarden_collector.core.model.orders import CollectEvidence
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live import Sent
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 FRESH_MS: Ms = 10_000
 NOT_LOOKED = ("expired", "busy")  # the gate's words for an order that it never began (agent: core/gate.py)
@@ -22,7 +22,7 @@ _FOREIGN = "it is another pool's, or from before the host joined"
 WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 
 
-def placements_of(d: Draft, host: HostId) -> PlacementView | None:
+def placements_of(d: Transaction, host: HostId) -> PlacementView | None:
     """The placements of the host's file, at most 10 s old; None until the agent has been asked and has answered."""
     for sent in d.live.sent.values():
         if sent.host == host and sent.kind == "collect_evidence" and d.now - sent.at <= FRESH_MS:
@@ -32,7 +32,7 @@ def placements_of(d: Draft, host: HostId) -> PlacementView | None:
     return None
 
 
-def forget_placements(d: Draft, host: HostId) -> None:
+def forget_placements(d: Transaction, host: HostId) -> None:
     """The host's files have changed, or may have: what was read of them, or is being read, counts no more."""
     kept = {s.order_id: s for s in d.live.sent.values() if (s.host, s.kind) != (host, "collect_evidence")}
     if len(kept) != len(d.live.sent):
@@ -52,7 +52,7 @@ def _answer(sent: Sent) -> PlacementView | None:
 SPARE_THEM = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
 
 
-def at_stake(d: Draft, host: HostId) -> tuple[Kill, ...] | Reason | None:
+def at_stake(d: Transaction, host: HostId) -> tuple[Kill, ...] | Reason | None:
     """VMs that a restart of this member's xapi would terminate, or why that is not known; None: it is being asked.
 
     Its xapi terminates every running VM that the master's database does not place there.

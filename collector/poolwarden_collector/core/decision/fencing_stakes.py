@@ -9,17 +9,17 @@ from poolwarden_collector.core.decision import database_age
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 NAMED = 12
 
 
-def shot(d: Draft, host: HostId) -> str:
+def shot(d: Snapshot, host: HostId) -> str:
     """The question's sentence: what its power reads, and what ran there."""
     return f"{view(d, host).why}; {running_vms(d, host)}; it is not powered off without an operator's word"
 
 
-def running_vms(d: Draft, host: HostId, where: str = "there") -> str:
+def running_vms(d: Snapshot, host: HostId, where: str = "there") -> str:
     """How many VMs were last seen running there, in words."""
     agent = d.agent(host)
     if agent is None or agent.facts.domains is None:
@@ -28,13 +28,13 @@ def running_vms(d: Draft, host: HostId, where: str = "there") -> str:
     return f"{count} VM{'s' if count != 1 else ''} {'were' if count != 1 else 'was'} last seen running {where}"
 
 
-def vms(d: Draft, host: HostId) -> tuple[str, ...]:
+def vms(d: Snapshot, host: HostId) -> tuple[str, ...]:
     """The VMs that a shot would kill, by uuid, as far as they are known."""
     agent = d.agent(host)
     return agent.facts.domains or () if agent is not None else ()
 
 
-def of_shot(d: Draft, host: HostId) -> tuple[str, ...]:
+def of_shot(d: Snapshot, host: HostId) -> tuple[str, ...]:
     """What is at stake, a sentence each."""
     found = [f"{d.name(host)}: {running_vms(d, host)}{named(d, host)}; powering it off kills them"]
     found.append("their storage: " + _storage(d))
@@ -45,14 +45,14 @@ def of_shot(d: Draft, host: HostId) -> tuple[str, ...]:
     return tuple(found)
 
 
-def stale_need(d: Draft, host: HostId) -> Ms:
+def stale_need(d: Snapshot, host: HostId) -> Ms:
     """What a yes must accept of the copy that would be promoted, ms; 0: it is young enough."""
     best = next((r for r in rank(d, host, None) if not r.limitation), None)
     old = database_age.too_old(d, best.host) if best is not None else None
     return database_age.needed(old) if old is not None else 0
 
 
-def named(d: Draft, host: HostId) -> str:
+def named(d: Snapshot, host: HostId) -> str:
     """The VMs by name, as far as any database that was read in this run has them."""
     running = vms(d, host)
     names = _names(d, running)
@@ -62,13 +62,13 @@ def named(d: Draft, host: HostId) -> str:
     return f" ({', '.join(names[:NAMED])}{f' and {more} more' if more else ''})"
 
 
-def names_all(d: Draft, host: HostId) -> bool:
+def names_all(d: Snapshot, host: HostId) -> bool:
     """Does ``named`` call each VM that was last seen there by its name?"""
     running = vms(d, host)
     return 0 < len(running) <= NAMED and len(_names(d, running)) == len(running)
 
 
-def _names(d: Draft, running: tuple[str, ...]) -> list[str]:
+def _names(d: Snapshot, running: tuple[str, ...]) -> list[str]:
     known: dict[str, str] = {}
     for sent in d.live.sent.values():
         result = sent.result
@@ -79,7 +79,7 @@ def _names(d: Draft, running: tuple[str, ...]) -> list[str]:
     return sorted(known[vm] for vm in running if vm in known)
 
 
-def _storage(d: Draft) -> str:
+def _storage(d: Snapshot) -> str:
     """Which SRs they use no agent reports; what is known is which SRs a member had unplugged."""
     views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
     lacking = [

@@ -9,7 +9,7 @@ from poolwarden_collector.core.model.order_results import PlacementView
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Kill:
     why: str
 
 
-def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | Reason:
+def forecast(d: Snapshot, candidate: HostId, spared: HostId, loads: PlacementView | None) -> tuple[Kill, ...] | Reason:
     """Running VMs that a promotion of ``candidate`` would terminate in the pool, or why that cannot be said.
 
     ``spared`` is the old master if it is switched off: its VMs are dead already. The VMs of one whose toolstack is held
@@ -45,7 +45,7 @@ def forecast(d: Draft, candidate: HostId, spared: HostId, loads: PlacementView |
     return tuple(kills)
 
 
-def kills_on(d: Draft, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | Reason:
+def kills_on(d: Snapshot, host: HostId, loads: PlacementView) -> tuple[Kill, ...] | Reason:
     """Domains running on ``host`` that a xapi with this database would terminate there, or why that is not known.
 
     xapi terminates a domain that its database does not know, or places on another host that is in it. It adopts one

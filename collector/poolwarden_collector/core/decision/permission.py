@@ -14,14 +14,14 @@ from poolwarden_collector.core.model.epoch import name
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms, Role
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 AGAIN_AFTER_MS: Ms = 15_000
 BEHIND_MS: Ms = 2_000  # half of the shortest silence that is suspicious
 LONGEST_AGAIN_MS: Ms = 300_000
 
 
-def may_begin(d: Draft, verdict: Verdict) -> Reason | None:
+def may_begin(d: Snapshot, verdict: Verdict) -> Reason | None:
     """Why no failover may begin now, not even at an operator's word; None if one may (see ``needs_word``)."""
     if verdict is not Verdict.VANISHED:
         return not_now(verdict)
@@ -38,7 +38,7 @@ def not_now(verdict: Verdict) -> Reason:
     return Reason(Cause.VERDICT, f"the verdict is {verdict.word}", (verdict.word,))
 
 
-def hold_refusal(d: Draft, verdict: Verdict) -> Reason | None:
+def hold_refusal(d: Snapshot, verdict: Verdict) -> Reason | None:
     """Why the master's toolstack must not be held and another member promoted now, not even at an operator's word;
     None if that may be done (see ``needs_word``).
     """
@@ -63,24 +63,24 @@ def hold_refusal(d: Draft, verdict: Verdict) -> Reason | None:
     return firm_refusal(d) or _old_master_serves(d) or may_begin_again(d) or _survivors(d)
 
 
-def ha_armed(d: Draft) -> Reason:
+def ha_armed(d: Snapshot) -> Reason:
     """xapi's HA is armed, and where that was seen."""
     hosts = tuple(sorted(d.record.ha_armed, key=d.name))
     return Reason(Cause.HA, f"xapi's HA is armed, as seen on {', '.join(d.name(host) for host in hosts)}", hosts)
 
 
-def paused(d: Draft) -> Reason:
+def paused(d: Snapshot) -> Reason:
     """A person has stopped this pool."""
     return Reason(Cause.PAUSED, f"the pool is paused: {d.record.paused}")
 
 
-def own_standing(d: Draft) -> bool:
+def own_standing(d: Snapshot) -> bool:
     """Has the collector's own probe reached the master's xapi in this run?"""
     own = d.live.own_standing
     return d.policy.collector_probe and own is not None and own[0] == suspected(d)
 
 
-def _old_master_serves(d: Draft) -> Reason | None:
+def _old_master_serves(d: Snapshot) -> Reason | None:
     """A superseded master that serves again is neither a successor to bow to nor one to promote beside; nor is a host
     that is about to serve.
     """
@@ -92,13 +92,13 @@ def _old_master_serves(d: Draft) -> Reason | None:
     return set_to_be_master(d, poised[0]) if poised else None
 
 
-def set_to_be_master(d: Draft, host: HostId) -> Reason:
+def set_to_be_master(d: Snapshot, host: HostId) -> Reason:
     """This host is master, or will be at its next start."""
     why = f"{d.name(host)} is set to be master by its pool.conf or its process"
     return Reason(Cause.SET_AS_MASTER, why, (host,))
 
 
-def may_begin_again(d: Draft) -> Reason | None:
+def may_begin_again(d: Snapshot) -> Reason | None:
     """Why nothing may follow at once on a failover that ended without a promotion; None if it may.
 
     Each that ends so takes a term and tells the pool: a ground that comes and goes is given ever longer to settle, up
@@ -118,7 +118,7 @@ def may_begin_again(d: Draft) -> Reason | None:
     return Reason(Cause.JUST_ENDED, f"the last failover ended without a promotion just now{more}")
 
 
-def _still_landing(d: Draft) -> Reason | None:
+def _still_landing(d: Snapshot) -> Reason | None:
     """A power-off of *another* host, ordered by the last failover, that has no certain result yet; None if none has."""
     last = d.record.failover
     if last is None or last.open or last.fence_pending is None or last.old_master == suspected(d):
@@ -128,12 +128,12 @@ def _still_landing(d: Draft) -> Reason | None:
     return Reason(Cause.LANDING, why, (last.old_master,))
 
 
-def standing_refusal(d: Draft) -> Reason | None:
+def standing_refusal(d: Snapshot) -> Reason | None:
     """Why nothing new may be begun in this pool by itself, whatever its verdict; None if nothing stands against it."""
     return firm_refusal(d) or needs_word(d)
 
 
-def firm_refusal(d: Draft) -> Reason | None:
+def firm_refusal(d: Snapshot) -> Reason | None:
     """What no operator's approval overrules; None if nothing of it stands."""
     if d.record.paused is not None:
         return paused(d)
@@ -156,18 +156,18 @@ def firm_refusal(d: Draft) -> Reason | None:
 _BELOW_A_COMMAND = (Cause.MODE_ASK, Cause.COOLDOWN)
 
 
-def command_refusal(d: Draft) -> Reason | None:
+def command_refusal(d: Snapshot) -> Reason | None:
     """What stands against a planned change that an operator orders himself; None if nothing does."""
     standing = standing_refusal(d)
     return None if standing is None or standing.code in _BELOW_A_COMMAND else standing
 
 
-def quiet_time(d: Draft) -> Reason:
+def quiet_time(d: Snapshot) -> Reason:
     """The collector has only just started."""
     return Reason(Cause.QUIET_TIME, f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left")
 
 
-def behind(d: Draft) -> Reason | None:
+def behind(d: Snapshot) -> Reason | None:
     """Why nothing is begun by a collector that is late with taking in what it hears; None if it is not."""
     late = d.site.behind_ms
     if late <= BEHIND_MS:
@@ -175,7 +175,7 @@ def behind(d: Draft) -> Reason | None:
     return Reason(Cause.BEHIND, f"this collector is {late / 1000:.1f} s behind what it hears")
 
 
-def needs_word(d: Draft) -> Reason | None:
+def needs_word(d: Snapshot) -> Reason | None:
     """Why what would be done by itself is asked first: MODE_ASK, DOUBT of one host's word, or COOLDOWN; else None."""
     if d.policy.mode == "ask":
         return Reason(Cause.MODE_ASK, "the pool's mode is ask")
@@ -189,7 +189,7 @@ def needs_word(d: Draft) -> Reason | None:
     return None
 
 
-def deposed(d: Draft) -> Reason | None:
+def deposed(d: Snapshot) -> Reason | None:
     """Why this collector may do nothing at all here until a person says that it stays; None if it may."""
     if d.site.deposed:
         return Reason(Cause.STOOD_DOWN, f"this collector has stood down: {d.site.deposed}")
@@ -199,7 +199,7 @@ def deposed(d: Draft) -> Reason | None:
     return None
 
 
-def patience(d: Draft, host: HostId) -> Ms:
+def patience(d: Snapshot, host: HostId) -> Ms:
     """How long a machine that reads ON is left alone, ms: the busier, the longer."""
     agent = d.agent(host)
     domains = agent.facts.domains if agent is not None else None
@@ -207,14 +207,14 @@ def patience(d: Draft, host: HostId) -> Ms:
     return d.policy.patience + extra
 
 
-def boot_grace(d: Draft) -> Reason | None:
+def boot_grace(d: Snapshot) -> Reason | None:
     """Why a master that does not read OFF is let win for now, after the whole pool was dark; None if it is not."""
     left = d.live.grace_until - d.now
     why = f"boot grace after the pool was dark, {left / 1000:.0f} s left"
     return Reason(Cause.BOOT_GRACE, why) if left > 0 else None
 
 
-def _survivors(d: Draft) -> Reason | None:
+def _survivors(d: Snapshot) -> Reason | None:
     master = suspected(d)
     members_known = [host for host in d.record.hosts if host != master]
     heard = [host for host in members_known if d.heard(host)]

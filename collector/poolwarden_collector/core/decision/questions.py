@@ -39,7 +39,8 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.question_record import OF_MEMBERS, Ask, Needs, Question, Tell
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 NOTHING = Needs()
 LAPSE_MS: Ms = 30_000  # a ground that nobody has found to stand for so long is over
@@ -63,7 +64,7 @@ def code_of(kind: Ask) -> Blocker:
 
 
 def ask(
-    d: Draft,
+    d: Transaction,
     kind: Ask,
     host: HostId,
     what: str,
@@ -117,7 +118,7 @@ def ground_of(
     return key_of(f"{kind.value}/{host}", (*numbers, path, "vms", *sorted(set(vms)), "others", *sorted(set(others))))
 
 
-def other_now(d: Draft, question: Question) -> No | None:
+def other_now(d: Snapshot, question: Question) -> No | None:
     """Whoever puts it has just asked again: is it another question now? Then a yes to the old one is refused, with how
     to answer the new one.
     """
@@ -127,7 +128,7 @@ def other_now(d: Draft, question: Question) -> No | None:
     return No("asked-anew", f"what is at stake has changed: {now.what}", approve_command(now.id, now.needs))
 
 
-def asked_no_more(d: Draft, question: Question) -> No | None:
+def asked_no_more(d: Snapshot, question: Question) -> No | None:
     """The same where it has certainly just been asked again: the ground of now may be one that somebody has denied."""
     anew = other_now(d, question)
     if anew is not None or d.record.question is not None:
@@ -138,7 +139,7 @@ def asked_no_more(d: Draft, question: Question) -> No | None:
     return No("asked-anew", f"what is at stake has changed to what is not asked any more: {why}", step)
 
 
-def _settles(d: Draft, question: Question, kind: Ask) -> bool:
+def _settles(d: Snapshot, question: Question, kind: Ask) -> bool:
     """Is the open question too young to be replaced? The master's matters never wait for a member's."""
     member = question.kind in OF_MEMBERS and kind not in OF_MEMBERS
     return not member and d.live.asked_at is not None and d.now - d.live.asked_at < SETTLING_MS
@@ -150,7 +151,7 @@ def _keeps(question: Question, kind: Ask, host: HostId) -> bool:
 
 
 def _put(
-    d: Draft,
+    d: Transaction,
     kind: Ask,
     host: HostId,
     what: str,
@@ -184,7 +185,7 @@ def _put(
     _announce(d)
 
 
-def _announce(d: Draft) -> None:
+def _announce(d: Transaction) -> None:
     """The alert of the open question, in every pass."""
     asked, failover, pool = d.record.question, d.failover, d.record.name or d.record.pool
     if asked is None or any(t.matter is Matter.QUESTION and t.number == str(asked.number) for t in d.open_topics):
@@ -202,7 +203,7 @@ def _announce(d: Draft) -> None:
     d.raise_alert(topic, "critical", title, body, old_master=old, question=asked.id)
 
 
-def _identity(d: Draft, failover: Failover | None, number: int) -> str:
+def _identity(d: Snapshot, failover: Failover | None, number: int) -> str:
     """An id that no other question has or had: a yes that was typed for another one never fits it."""
     if failover is None:
         return f"{d.record.pool[:8]}-q{number}"
@@ -240,7 +241,7 @@ def answers(identity: str, needs: Needs) -> str:
     return f"Yes: {approve_command(identity, needs)}. No: poolwarden deny {identity}."
 
 
-def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
+def tell(d: Transaction, kind: Tell, what: Reason, text: str, title: str) -> None:
     """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason."""
     topic = f"refused/{what.key}"
     question = d.record.question
@@ -260,7 +261,7 @@ def tell(d: Draft, kind: Tell, what: Reason, text: str, title: str) -> None:
 # ------------------------------------------------------------------------------------------------ no longer asked
 
 
-def hush(d: Draft, why: str, final: bool = False) -> None:
+def hush(d: Transaction, why: str, final: bool = False) -> None:
     """What was told is not so any more; by this run or, where this one has told nothing, by an earlier one."""
     d.change(asked="")
     for topic in d.open_topics:
@@ -268,7 +269,7 @@ def hush(d: Draft, why: str, final: bool = False) -> None:
             d.resolve_alert(topic, why, final)
 
 
-def withdraw(d: Draft, why: str) -> None:
+def withdraw(d: Transaction, why: str) -> None:
     """Nobody need answer any more."""
     question = d.record.question
     if question is not None:
@@ -276,7 +277,7 @@ def withdraw(d: Draft, why: str) -> None:
         _end_alerts(d, why)
 
 
-def _end_alerts(d: Draft, why: str) -> None:
+def _end_alerts(d: Transaction, why: str) -> None:
     """End the alerts of all questions but the open one."""
     still = str(d.record.question.number) if d.record.question is not None else ""
     for topic in d.open_topics:
@@ -284,7 +285,7 @@ def _end_alerts(d: Draft, why: str) -> None:
             d.resolve_alert(topic, why, final=True)
 
 
-def settle(d: Draft) -> None:
+def settle(d: Transaction) -> None:
     """At the end of a pass: expire, withdraw what nobody asks any more, and end the alerts of what is answered."""
     question = d.record.question
     if question is not None:
@@ -299,7 +300,7 @@ def settle(d: Draft) -> None:
     _announce(d)
 
 
-def _age(d: Draft, question: Question) -> None:
+def _age(d: Transaction, question: Question) -> None:
     if d.live.asked_at is None:
         d.change(asked_at=d.now, asked_seen=d.now)  # put by an earlier run: its time is counted anew
     elif d.quiet or question.failover:
@@ -313,7 +314,7 @@ def _age(d: Draft, question: Question) -> None:
         withdraw(d, "its ground does not stand any more")
 
 
-def expires_in(d: Draft) -> Ms:
+def expires_in(d: Snapshot) -> Ms:
     """How long the open question still waits before it is asked anew, ms."""
     since = d.live.asked_at if d.live.asked_at is not None else d.now
     return max(0, d.policy.question_expiry - (d.now - since))
@@ -322,50 +323,50 @@ def expires_in(d: Draft) -> Ms:
 # ------------------------------------------------------------------------------------------------ what a yes covers
 
 
-def approval(d: Draft, failover: Failover) -> dict[str, Any]:
+def approval(d: Snapshot, failover: Failover) -> dict[str, Any]:
     """What was said yes to, in this run and not too long ago; empty if nothing was."""
     return failover.approval if failover.approval is not None and counts_still(d, d.live.approved_at) else {}
 
 
-def counts_still(d: Draft, at: Ms | None) -> bool:
+def counts_still(d: Snapshot, at: Ms | None) -> bool:
     """Does a yes still count that was heard at this instant of this run? None: it was heard by an earlier one."""
     return at is not None and d.now - at <= d.policy.approval_valid
 
 
-def accepted_kills(d: Draft, failover: Failover) -> int:
+def accepted_kills(d: Snapshot, failover: Failover) -> int:
     """How many running VMs an operator accepted to lose."""
     return int(approval(d, failover).get("accept_kill", 0))
 
 
-def covers(d: Draft, failover: Failover, vms: tuple[str, ...]) -> bool:
+def covers(d: Snapshot, failover: Failover, vms: tuple[str, ...]) -> bool:
     """Does the yes cover these VMs: their number, and each of them by its uuid? A number alone covers none."""
     # safety: a yes to one VM is no yes to another, and one that named none covers none.
     return len(vms) <= accepted_kills(d, failover) and set(vms) <= set(approval(d, failover).get("vms", ()))
 
 
-def accepted_unheard(d: Draft, failover: Failover) -> tuple[HostId, ...]:
+def accepted_unheard(d: Snapshot, failover: Failover) -> tuple[HostId, ...]:
     """The members to whose silence beside a living xapi an operator said yes."""
     return tuple(approval(d, failover).get("hosts", ()))
 
 
-def accepted_generation(d: Draft, failover: Failover, host: HostId) -> int:
+def accepted_generation(d: Snapshot, failover: Failover, host: HostId) -> int:
     """The generation of this host's copy to which an operator said yes; 0: to none."""
     return int(approval(d, failover).get("generations", {}).get(host, 0))
 
 
-def accepted_stale(d: Draft, failover: Failover) -> Ms:
+def accepted_stale(d: Snapshot, failover: Failover) -> Ms:
     """Up to which age of the database an operator said yes, ms."""
     return int(approval(d, failover).get("accept_stale_ms", 0))
 
 
-def may_shoot(d: Draft, failover: Failover) -> bool:
+def may_shoot(d: Snapshot, failover: Failover) -> bool:
     """May the old master be powered off although its power reads ON?"""
     if d.policy.auto_fence_running and d.policy.mode == "auto":
         return True
     return bool(approval(d, failover).get("shoot"))
 
 
-def approved(d: Draft, failover: Failover) -> bool:
+def approved(d: Snapshot, failover: Failover) -> bool:
     """May this failover go on at all? In mode ask only with somebody's word; a confirmation is such a word."""
     if d.policy.mode == "auto" or (failover.human is not None and d.live.human_at is not None):
         return True

@@ -6,10 +6,10 @@ from poolwarden_collector.core.decision.database_contents import WAITING, at_sta
 from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def repoint_refusal(d: Draft, host: HostId) -> Reason | None:
+def repoint_refusal(d: Transaction, host: HostId) -> Reason | None:
     """Why this host, whose VMs were in no forecast, must not be pointed at the master now; None if it may."""
     kills = at_stake(d, host)
     if kills is None or isinstance(kills, Reason):
@@ -18,7 +18,7 @@ def repoint_refusal(d: Draft, host: HostId) -> Reason | None:
     return killing(kills, f"its xapi would kill {len(kills)} running VMs there: {names}") if kills else None
 
 
-def may_be_pointed(d: Draft, host: HostId) -> bool:
+def may_be_pointed(d: Transaction, host: HostId) -> bool:
     """A host whose VMs were in no forecast: is any of them at stake? Then a person is asked, once per reason."""
     why = repoint_refusal(d, host)
     topic = AlertTopic(Matter.REPOINT, host, why.key) if why else None

@@ -23,7 +23,8 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.restart_record import InPlace
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 CAPABILITY = "restart_in_place"
 
@@ -46,7 +47,7 @@ class Plan:
     kills: tuple[Kill, ...]
 
 
-def plan_of(d: Draft, host: HostId, own: PlacementView) -> Plan | Reason | None:
+def plan_of(d: Transaction, host: HostId, own: PlacementView) -> Plan | Reason | None:
     """With which copy this master's xapi can be restarted in place, or why not; None: a copy is being read."""
     agent = d.heard(host)
     if (why := _limitation(d, host, own)) is not None or agent is None:
@@ -64,7 +65,7 @@ def plan_of(d: Draft, host: HostId, own: PlacementView) -> Plan | Reason | None:
     return Plan(source, loads.generation, tuple(kills[vm] for vm in sorted(kills)))
 
 
-def _limitation(d: Draft, host: HostId, own: PlacementView) -> Reason | None:
+def _limitation(d: Snapshot, host: HostId, own: PlacementView) -> Reason | None:
     """What of the pool and of the host itself stands against it; None: nothing."""
     agent = d.heard(host)
     if agent is None or not {CAPABILITY, "toolstack_fence", "place_database"} <= agent.hello.capabilities:
@@ -81,12 +82,12 @@ def _limitation(d: Draft, host: HostId, own: PlacementView) -> Reason | None:
     return None if own.readable else unreadable("its own database file", own, host)
 
 
-def other_masters(d: Draft, host: HostId) -> tuple[HostId, ...]:
+def other_masters(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """Other heard hosts that serve as master or are set to."""
     return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
 
 
-def newer_copies(d: Draft, host: HostId, generation: int) -> tuple[HostId, ...]:
+def newer_copies(d: Snapshot, host: HostId, generation: int) -> tuple[HostId, ...]:
     """Heard members of this master whose copy is newer than ``generation`` and may be believed, the newest first."""
     found: list[tuple[int, str, HostId]] = []
     for other in d.record.hosts:
@@ -106,7 +107,7 @@ def newer_copies(d: Draft, host: HostId, generation: int) -> tuple[HostId, ...]:
 
 
 def readable(
-    d: Draft, host: HostId, generation: int, passed: frozenset[HostId]
+    d: Transaction, host: HostId, generation: int, passed: frozenset[HostId]
 ) -> tuple[HostId, PlacementView] | Reason | None:
     """The newest copy above ``generation`` that can be read; None: it is being asked for."""
     why = Reason(Cause.NO_COPY, "no member that is heard and follows it has such a copy", (host,))
@@ -124,7 +125,7 @@ def readable(
     return why
 
 
-def starts(d: Draft, now: InPlace, agent: AgentState) -> tuple[Start, ...] | None:
+def starts(d: Transaction, now: InPlace, agent: AgentState) -> tuple[Start, ...] | None:
     """The newest copy that is newer than every file there, and its own file; None: something is being read."""
     found: list[Start] = []
     read = readable(d, now.host, agent.facts.database.generation, d.live.in_place_passed)
@@ -142,7 +143,7 @@ def starts(d: Draft, now: InPlace, agent: AgentState) -> tuple[Start, ...] | Non
     return tuple(found)
 
 
-def covered(d: Draft, now: InPlace, kills: tuple[Kill, ...]) -> bool:
+def covered(d: Snapshot, now: InPlace, kills: tuple[Kill, ...]) -> bool:
     """May xapi be started although these VMs are killed: is there none, or was each said yes to?"""
     # safety: by uuid; a yes to one VM is none to another, and one from before a restart or a long pause to none.
     return not kills or (accepted(now, kills) and questions.counts_still(d, d.live.in_place_yes))

@@ -15,10 +15,11 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.reasons import key_of
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def resolve_blocks(d: Draft, failover: Failover, text: str, final: bool = False) -> None:
+def resolve_blocks(d: Transaction, failover: Failover, text: str, final: bool = False) -> None:
     """Every alert of this failover's blockers is over."""
     for topic in d.open_topics:
         if topic.failover == failover.id:
@@ -26,7 +27,7 @@ def resolve_blocks(d: Draft, failover: Failover, text: str, final: bool = False)
 
 
 def block(
-    d: Draft,
+    d: Transaction,
     failover: Failover,
     blocker: Blocker,
     subjects: Iterable[object],
@@ -44,7 +45,7 @@ def block(
     d.note(Kind.BLOCKED, text, code=blocker.value, topic=topic, why=why, next_step=next_step, told=alert)
 
 
-def standing(d: Draft) -> None:
+def standing(d: Transaction) -> None:
     """At the end of a pass: the alert of what the open failover stands still for; of no other one."""
     failover = d.failover
     blocks = failover is not None and failover.blocked is not None and failover.blocker_told
@@ -63,14 +64,14 @@ def standing(d: Draft) -> None:
         )
 
 
-def _next_step(d: Draft, failover: Failover, blocker: Blocker) -> str:
+def _next_step(d: Snapshot, failover: Failover, blocker: Blocker) -> str:
     """What a person can do about this kind of blocker."""
     pool, old = d.record.name or d.record.pool, d.name(failover.old_master)
     names = {"pool": pool, "old": old, "candidate": d.name(failover.candidate), "silent": _silent(d, failover)}
     return NEXT_STEP.get(blocker, "").format(**names)
 
 
-def _silent(d: Draft, failover: Failover) -> str:
+def _silent(d: Snapshot, failover: Failover) -> str:
     """What to do about the hosts that are not heard, by name; empty: all are."""
     silent = [h for h in sorted(d.record.hosts, key=d.name) if h != failover.old_master and d.heard(h) is None]
     if not silent:
@@ -81,13 +82,13 @@ def _silent(d: Draft, failover: Failover) -> str:
     return f"{names} {be} not heard: start the agent there, or switch it off, then: {commands}. "
 
 
-def stands_still(d: Draft, failover: Failover, blocker: Blocker) -> str:
+def stands_still(d: Snapshot, failover: Failover, blocker: Blocker) -> str:
     """The title of a blocker's alert."""
     old = d.name(failover.old_master) or "no master"
     return f"{d.record.name or d.record.pool}: failover {failover.id} of {old} stands still: {blocker.value}"
 
 
-def unblock(d: Draft) -> None:
+def unblock(d: Transaction) -> None:
     """The blocker is gone."""
     failover = d.failover
     if failover is None or not failover.blocked:

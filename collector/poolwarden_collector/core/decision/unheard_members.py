@@ -28,12 +28,13 @@ from poolwarden_collector.core.decision.database_contents import placements_of
 from poolwarden_collector.core.evidence.fenced_hosts import lives
 from poolwarden_collector.core.evidence.signs import suspected
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 NAMES_WITHIN_MS: Ms = 5_000  # after the verdict, for a member to read its copy; then it is asked without names
 
 
-def unheard_alive(d: Draft) -> tuple[HostId, ...]:
+def unheard_alive(d: Snapshot) -> tuple[HostId, ...]:
     """The members that are alive and not heard here, in the order of their names."""
     failover = d.failover
     spared = {suspected(d), failover.old_master if failover is not None else ""}
@@ -41,21 +42,21 @@ def unheard_alive(d: Draft) -> tuple[HostId, ...]:
     return tuple(host for host in others if d.heard(host) is None and lives(d, host))
 
 
-def said(d: Draft, hosts: tuple[HostId, ...]) -> str:
+def said(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
     """What is so of these hosts, in one sentence without a full stop."""
     names = " and ".join(d.name(host) for host in hosts)
     verb, it = ("answers", "its agent is") if len(hosts) == 1 else ("answer", "their agents are")
     return f"the xapi of {names} {verb}, and {it} not heard here: another collector may hear it, and act as this one"
 
 
-def names_are_read(d: Draft, hosts: tuple[HostId, ...], member: HostId) -> bool:
+def names_are_read(d: Transaction, hosts: tuple[HostId, ...], member: HostId) -> bool:
     """Is a database being read, so that the VMs last seen on these hosts can be named? It is not waited for long."""
     unnamed = any(fencing_stakes.vms(d, host) and not fencing_stakes.named(d, host) for host in hosts)
     soon = d.now - d.live.verdict_since < NAMES_WITHIN_MS
     return unnamed and soon and bool(member) and placements_of(d, member) is None
 
 
-def last_seen(d: Draft, hosts: tuple[HostId, ...]) -> str:
+def last_seen(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
     """The VMs that their agents saw last on these hosts, as a clause that begins with a semicolon; else empty."""
     seen = [
         f"{fencing_stakes.running_vms(d, host, f'on {d.name(host)}')}{fencing_stakes.named(d, host)}"
@@ -65,7 +66,7 @@ def last_seen(d: Draft, hosts: tuple[HostId, ...]) -> str:
     return "".join(f"; {each}" for each in seen)
 
 
-def named_vms(d: Draft, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
+def named_vms(d: Snapshot, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     """The VMs last seen on these hosts, by uuid, where the question names every one of them; else none."""
     if (asked := d.record.question) is not None and hosts and asked.hosts == hosts:
         return asked.vms  # as they were named when it was put
@@ -74,7 +75,7 @@ def named_vms(d: Draft, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     return tuple(vm for host, vms in seen.items() if fencing_stakes.names_all(d, host) for vm in vms)
 
 
-def stake(d: Draft, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
+def stake(d: Snapshot, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     """What a yes takes upon itself, for people."""
     if not hosts:
         return ()

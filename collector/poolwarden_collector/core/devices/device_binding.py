@@ -37,7 +37,8 @@ from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.device_record import as_data
 from poolwarden_collector.core.state.live import PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 # What board vendors print into their examples and ship: many machines have these, in either order of their bytes.
 _SAMPLES = frozenset(
@@ -109,7 +110,7 @@ def show(said: DeviceIdentity) -> str:
     return ", ".join(words) or said.text or "nothing"
 
 
-def unusable(d: Draft, host: HostId) -> Reason | None:
+def unusable(d: Snapshot, host: HostId) -> Reason | None:
     """Why nothing that is configured for this host could switch it off, because a device says that it is another
     host's, or both are one; None: none says so, or another device is bound.
     """
@@ -132,7 +133,7 @@ def unusable(d: Draft, host: HostId) -> Reason | None:
 # ------------------------------------------------------------------------------------------------ a reading
 
 
-def hold_to_its_word(d: Draft, host: HostId, reading: PowerReading) -> None:
+def hold_to_its_word(d: Transaction, host: HostId, reading: PowerReading) -> None:
     """End the bond of a device that says now what it did not say when it was bound."""
     said, device = reading.identity, reading.device
     if said is None or not said:
@@ -151,7 +152,7 @@ def hold_to_its_word(d: Draft, host: HostId, reading: PowerReading) -> None:
     d.note(Kind.DEVICE_UNBOUND, text, device=device, host=host, why=why)
 
 
-def bind(d: Draft, host: HostId, boot: str, reading: PowerReading) -> None:
+def bind(d: Transaction, host: HostId, boot: str, reading: PowerReading) -> None:
     """Bind a device that has just read ON while the agent of this boot lives, if it is known to be this machine's."""
     device = next((each for each in d.devices(host) if each.name == reading.device), None)
     if device is None or reading.identity is None:
@@ -173,13 +174,13 @@ def _refused(state: PowerState, why: str) -> PowerState:
     return state if state.unbound == why else replace(state, unbound=why)
 
 
-def tells(d: Draft, device: str, host: HostId) -> bool:
+def tells(d: Snapshot, device: str, host: HostId) -> bool:
     """Does this device's own word, as it was bound, name this host's machine? Else an operator's word alone does."""
     bond = d.record.devices.bonds.get(device)
     return bond is not None and bool(in_common(bond.said, _known(d, host)))
 
 
-def shared_with(d: Draft, host: HostId, device: str, said: DeviceIdentity) -> str:
+def shared_with(d: Snapshot, host: HostId, device: str, said: DeviceIdentity) -> str:
     """The device of another host that says the same, where that names neither's machine; empty: none does.
 
     A chassis manager asked without the right plug answers for its enclosure: one device, whose `off` takes both.
@@ -194,7 +195,7 @@ def shared_with(d: Draft, host: HostId, device: str, said: DeviceIdentity) -> st
     return ""
 
 
-def _grounds(d: Draft, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | No:
+def _grounds(d: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | No:
     """Why this device is this machine's, or why that is not known."""
     name, agent = d.name(host), d.heard(host)
     machine = of_machine(agent.hello.machine) if agent is not None else DeviceIdentity()
@@ -222,7 +223,7 @@ def _grounds(d: Draft, host: HostId, device: FenceDevice, said: DeviceIdentity) 
     return No("unlike", f"{device.name} says {show(said)}, and {name}'s dom0 {show(machine)}")
 
 
-def another_machine(d: Draft, host: HostId, said: DeviceIdentity) -> str:
+def another_machine(d: Snapshot, host: HostId, said: DeviceIdentity) -> str:
     """Another host of this pool that the device says it is, and that this host itself is not; empty: none."""
     mine = _known(d, host)
     if in_common(said, mine):
@@ -230,7 +231,7 @@ def another_machine(d: Draft, host: HostId, said: DeviceIdentity) -> str:
     return next((d.name(each) for each in d.record.hosts if each != host and in_common(said, _known(d, each))), "")
 
 
-def _known(d: Draft, host: HostId) -> DeviceIdentity:
+def _known(d: Snapshot, host: HostId) -> DeviceIdentity:
     agent, on_record = d.agent(host), d.record.hosts.get(host)
     if agent is not None:
         return of_machine(agent.hello.machine)
@@ -241,7 +242,7 @@ def _known(d: Draft, host: HostId) -> DeviceIdentity:
     )
 
 
-def clear_changed(d: Draft) -> None:
+def clear_changed(d: Transaction) -> None:
     """What was learnt of a device under another block of the configuration is forgotten, once."""
     kept = d.record.devices
     for host in d.record.hosts:

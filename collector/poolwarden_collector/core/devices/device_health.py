@@ -22,7 +22,8 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import DEVICE_STATES, QUARANTINED, AlertTopic, Matter
 from poolwarden_collector.core.state.device_record import Devices
 from poolwarden_collector.core.state.live import PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 READING_MS: Ms = 600_000
 SOON_MS: Ms = 15_000
@@ -67,14 +68,14 @@ def after(state: PowerState, reading: PowerReading) -> PowerState:
     )
 
 
-def identify(d: Draft, host: HostId, device: str, state: PowerState) -> bool:
+def identify(d: Snapshot, host: HostId, device: str, state: PowerState) -> bool:
     """Is the device to say in its next reading which machine it switches?"""
     if state.identified_at is None or not is_bound(d, device, host):
         return True
     return d.now - state.identified_at >= IDENTITY_FRESH_MS
 
 
-def next_reading(d: Draft, host: HostId, device: str, state: PowerState) -> Ms | None:
+def next_reading(d: Snapshot, host: HostId, device: str, state: PowerState) -> Ms | None:
     """When a device of a host that nothing is wrong with is read next; None: not while the host is not heard."""
     agent, last = d.heard(host), state.newest
     if agent is None:
@@ -89,7 +90,7 @@ def next_reading(d: Draft, host: HostId, device: str, state: PowerState) -> Ms |
     return last.ended_at + READING_MS
 
 
-def complaint(d: Draft, host: HostId, device: FenceDevice) -> Complaint | None:
+def complaint(d: Snapshot, host: HostId, device: FenceDevice) -> Complaint | None:
     """What is wrong with a device of a host that is heard; None: nothing that is known."""
     name, state = d.name(host), d.live.power.get(device.name, PowerState())
     test = f"poolwarden fence test {name}"
@@ -112,13 +113,13 @@ def complaint(d: Draft, host: HostId, device: FenceDevice) -> Complaint | None:
     return None
 
 
-def _stale(d: Draft, host: HostId, state: PowerState) -> bool:
+def _stale(d: Snapshot, host: HostId, state: PowerState) -> bool:
     agent = d.heard(host)
     since = max(agent.connected_at if agent is not None else d.now, state.good_at or 0)
     return d.now - since >= STALE_MS
 
 
-def watch(d: Draft) -> None:
+def watch(d: Transaction) -> None:
     """Raise and end the alerts on devices; when a device was read, and now and then."""
     if d.now < d.live.devices_due:
         return
@@ -132,7 +133,7 @@ def watch(d: Draft) -> None:
                 _tell(d, host, device)
 
 
-def _forget_removed(d: Draft) -> None:
+def _forget_removed(d: Transaction) -> None:
     """End the alerts on devices that are configured no more, or whose host has left the pool."""
     known = {device.name for host in d.record.hosts for device in d.pool.devices.get(host, ())}
     standing = {AlertTopic(Matter.FENCE, name, code) for name in known for code in DEVICE_STATES}
@@ -145,7 +146,7 @@ def _quarantined(kept: Devices, devices: tuple[FenceDevice, ...]) -> bool:
     return any(device.name in kept.quarantined for device in devices)
 
 
-def _tell(d: Draft, host: HostId, device: FenceDevice) -> None:
+def _tell(d: Transaction, host: HostId, device: FenceDevice) -> None:
     found, name, pool = complaint(d, host, device), d.name(host), d.record.name or d.record.pool
     for topic in d.open_topics:
         told = topic.matter is Matter.FENCE and topic.host == device.name
@@ -159,3 +160,10 @@ def _tell(d: Draft, host: HostId, device: FenceDevice) -> None:
     d.raise_alert(
         AlertTopic(Matter.FENCE, device.name, found.code), severity, title, body, host=name, device=device.name
     )
+
+
+def forget(d: Transaction, host: HostId) -> None:
+    """The matter that this host's readings were for is over; later life of it must not be held against them."""
+    names = {item.name for item in d.pool.devices.get(host, ())}
+    kept = {n: replace(s, readings=()) if n in names else s for n, s in d.live.power.items()}
+    d.change(power=kept)

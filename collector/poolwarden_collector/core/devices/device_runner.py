@@ -27,7 +27,7 @@ from poolwarden_collector.core.model.effects import By, Through, Unable
 from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live import PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 LANDING_MS: Ms = 10_000  # what a run that was cut off asked for may still happen so long after its hard limit
 VALID_MS: Ms = (
@@ -43,12 +43,12 @@ def landed_after(device: FenceDevice | None) -> Ms:
     return device.hard_limit_ms + LANDING_MS + (VALID_MS if device.via_members else 0)
 
 
-def named(d: Draft, host: HostId, name: str) -> FenceDevice | None:
+def named(d: Snapshot, host: HostId, name: str) -> FenceDevice | None:
     """The host's device of this name, as configured now."""
     return next((each for each in d.pool.devices.get(host, ()) if each.name == name), None)
 
 
-def runner(d: Draft, device: FenceDevice, *, ha_off: bool = False) -> By:
+def runner(d: Snapshot, device: FenceDevice, *, ha_off: bool = False) -> By:
     """Who is to run this device now: a member, nobody (and why), or (None) the collector itself."""
     if not device.via_members:
         return None
@@ -64,7 +64,7 @@ def runner(d: Draft, device: FenceDevice, *, ha_off: bool = False) -> By:
     return Through(host, d.name(host), agent.hello.boot_id, d.record.term, ha_off)
 
 
-def said_by(d: Draft, by: By | HostId) -> str:
+def said_by(d: Snapshot, by: By | HostId) -> str:
     """ ", run by h2" for the journal; empty where the collector runs it itself."""
     host = by.host if isinstance(by, Through) else by if isinstance(by, str) else ""
     return f", run by {d.name(host)}" if host else ""
@@ -75,7 +75,7 @@ def whose(by: By) -> dict[str, HostId]:
     return {"through": by.host} if isinstance(by, Through) else {}
 
 
-def noted(d: Draft, state: PowerState, reading: PowerReading) -> PowerState:
+def noted(d: Snapshot, state: PowerState, reading: PowerReading) -> PowerState:
     """What is known of a device after a member has read it, or could not."""
     if not reading.through:
         return state
@@ -84,7 +84,7 @@ def noted(d: Draft, state: PowerState, reading: PowerReading) -> PowerState:
     return replace(state, missed=(*others, (reading.through, d.now)) if failed else others)
 
 
-def untried(d: Draft, device: FenceDevice) -> bool:
+def untried(d: Snapshot, device: FenceDevice) -> bool:
     """Is there a member that could run it, and has not just failed to?"""
     if not device.via_members:
         return False
@@ -92,7 +92,7 @@ def untried(d: Draft, device: FenceDevice) -> bool:
     return any(host not in failed for host in _able(d, device))
 
 
-def independent(d: Draft, device: FenceDevice, one: PowerReading, other: PowerReading) -> bool:
+def independent(d: Snapshot, device: FenceDevice, one: PowerReading, other: PowerReading) -> bool:
     """Are these two readings as independent as this pool can give them now?"""
     if not device.via_members or one.through != other.through:
         return True
@@ -101,7 +101,7 @@ def independent(d: Draft, device: FenceDevice, one: PowerReading, other: PowerRe
     return not any(host != one.through and host not in failed for host in _able(d, device))
 
 
-def _able(d: Draft, device: FenceDevice) -> list[HostId]:
+def _able(d: Snapshot, device: FenceDevice) -> list[HostId]:
     found = []
     for host in d.record.hosts:
         agent = d.heard(host)
@@ -111,7 +111,7 @@ def _able(d: Draft, device: FenceDevice) -> list[HostId]:
     return found
 
 
-def _missed(d: Draft, state: PowerState) -> frozenset[HostId]:
+def _missed(d: Snapshot, state: PowerState) -> frozenset[HostId]:
     return frozenset(host for host, at in state.missed if d.now - at < MISSED_MS)
 
 
@@ -119,7 +119,7 @@ def _last(state: PowerState) -> HostId:
     return state.newest.through if state.newest is not None else ""
 
 
-def _unable(d: Draft, device: FenceDevice) -> Unable:
+def _unable(d: Snapshot, device: FenceDevice) -> Unable:
     """The one sentence, with who would have to change."""
     pool = d.record.name or d.record.pool
     others = sorted((host for host in d.record.hosts if host != device.host), key=d.name)

@@ -13,12 +13,12 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from poolwarden_collector.core.devices.device_runner import untried
 from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReading
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class PowerView:
         return max((reading.ended_at for reading in self.readings), default=0)
 
 
-def boot_of(d: Draft, host: HostId) -> str:
+def boot_of(d: Snapshot, host: HostId) -> str:
     """The boot id under which this host was last known."""
     known = d.record.hosts.get(host)
     return known.boot_id if known else ""
 
 
-def is_bound(d: Draft, device: str, host: HostId) -> bool:
+def is_bound(d: Snapshot, device: str, host: HostId) -> bool:
     """Did it, as configured now, read ON while the agent of this host's last boot lived, and is it its machine's?"""
     boot, bond = boot_of(d, host), d.record.devices.bonds.get(device)
     block = block_of(d, device, host)
@@ -50,19 +50,19 @@ def is_bound(d: Draft, device: str, host: HostId) -> bool:
     return (bond.host, bond.boot_id, bond.block) == (host, boot, block)
 
 
-def block_of(d: Draft, device: str, host: HostId) -> str | None:
+def block_of(d: Snapshot, device: str, host: HostId) -> str | None:
     """The digest of the device's present configuration; None: this host has no such device."""
     return next((each.block for each in d.pool.devices.get(host, ()) if each.name == device), None)
 
 
-def why_unbound(d: Draft, device: str, host: HostId) -> str:
+def why_unbound(d: Snapshot, device: str, host: HostId) -> str:
     """Why a device does not count, in one clause."""
     state = d.live.power.get(device)
     never = f"{device} never read ON while {d.name(host)} was seen alive"
     return f"{(state.unbound if state is not None else '') or never}: not bound"
 
 
-def counting(d: Draft, device: str) -> tuple[PowerReading, ...]:
+def counting(d: Snapshot, device: str) -> tuple[PowerReading, ...]:
     """This run's readings of a device that no later sign of life has voided."""
     state = d.live.power.get(device)
     if state is None:
@@ -71,7 +71,7 @@ def counting(d: Draft, device: str) -> tuple[PowerReading, ...]:
     return tuple(reading for reading in state.readings if reading.started_at > voided)
 
 
-def voided_at(d: Draft, device: str) -> Ms:
+def voided_at(d: Snapshot, device: str) -> Ms:
     """The instant up to which this device's readings are void, because its host was seen alive; -1: none are."""
     if d.live.contrary is None:
         return -1
@@ -79,21 +79,14 @@ def voided_at(d: Draft, device: str) -> Ms:
     return at if any(item.name == device for item in d.pool.devices.get(host, ())) else -1
 
 
-def forget(d: Draft, host: HostId) -> None:
-    """The matter that this host's readings were for is over; later life of it must not be held against them."""
-    names = {item.name for item in d.pool.devices.get(host, ())}
-    kept = {n: replace(s, readings=()) if n in names else s for n, s in d.live.power.items()}
-    d.change(power=kept)
-
-
-def levels(d: Draft, host: HostId) -> tuple[tuple[FenceDevice, ...], ...]:
+def levels(d: Snapshot, host: HostId) -> tuple[tuple[FenceDevice, ...], ...]:
     """The host's configured devices by level, the lowest first; quarantined ones are among them."""
     configured = d.pool.devices.get(host, ())
     numbers = sorted({device.level for device in configured})
     return tuple(tuple(x for x in configured if x.level == number) for number in numbers)
 
 
-def view(d: Draft, host: HostId) -> PowerView:
+def view(d: Snapshot, host: HostId) -> PowerView:
     """The host's power now: the word of the lowest level that can give one."""
     if not d.pool.devices.get(host):
         return PowerView(Power.UNKNOWN, f"{d.name(host)} has no fence device", subjects=("no device",))
@@ -101,7 +94,7 @@ def view(d: Draft, host: HostId) -> PowerView:
     return next((seen for seen in unknown if seen.power is not Power.UNKNOWN), _worst(unknown))
 
 
-def deciding(d: Draft, host: HostId) -> tuple[FenceDevice, ...]:
+def deciding(d: Snapshot, host: HostId) -> tuple[FenceDevice, ...]:
     """The devices of the level that ``view`` speaks for; empty while none gives a word."""
     return next((level for level, seen in _views(d, host) if seen.power is not Power.UNKNOWN), ())
 
@@ -113,7 +106,7 @@ def _worst(seen: list[PowerView]) -> PowerView:
     return PowerView(Power.UNKNOWN, why, readings, tuple(word for item in seen for word in item.subjects))
 
 
-def _views(d: Draft, host: HostId) -> list[tuple[tuple[FenceDevice, ...], PowerView]]:
+def _views(d: Snapshot, host: HostId) -> list[tuple[tuple[FenceDevice, ...], PowerView]]:
     """Level by level up to the first that has not been read yet: a higher one may not speak before it."""
     found: list[tuple[tuple[FenceDevice, ...], PowerView]] = []
     for level in levels(d, host):
@@ -124,11 +117,11 @@ def _views(d: Draft, host: HostId) -> list[tuple[tuple[FenceDevice, ...], PowerV
     return found
 
 
-def _lost(d: Draft, level: tuple[FenceDevice, ...]) -> bool:
+def _lost(d: Snapshot, level: tuple[FenceDevice, ...]) -> bool:
     return any(device.name in d.record.devices.quarantined for device in level)
 
 
-def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> PowerView:
+def _level_view(d: Snapshot, host: HostId, level: tuple[FenceDevice, ...]) -> PowerView:
     """One level: ON if any device reads ON, OFF only if every one is bound and reads OFF."""
     if _lost(d, level):
         lost = [x.name for x in level if x.name in d.record.devices.quarantined]
@@ -153,13 +146,13 @@ def _level_view(d: Draft, host: HostId, level: tuple[FenceDevice, ...]) -> Power
     return PowerView(Power.OFF, f"power of {d.name(host)} reads OFF", tuple(newest))
 
 
-def tries(d: Draft, host: HostId) -> int:
+def tries(d: Snapshot, host: HostId) -> int:
     """How often the host's least-read device was read in this run since the last sign of life; 0 where a member that
     could read it has not been asked yet."""
     return min((_tries(d, device) for device in d.devices(host)), default=0)
 
 
-def _tries(d: Draft, device: FenceDevice) -> int:
+def _tries(d: Snapshot, device: FenceDevice) -> int:
     readings = counting(d, device.name)
     failed = bool(readings) and readings[-1].power is Power.UNKNOWN
     return 0 if failed and untried(d, device) else len(readings)

@@ -20,14 +20,15 @@ from poolwarden_collector.core.evidence.verdict import Hold, Signs, Verdict, ben
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import AgentGone
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 SHUTDOWN, REBOOT = "host_shutdown", "host_reboot"
 SETTLED_MS: Ms = 60_000
 VIEW_FRESH_MS: Ms = 30_000
 
 
-def hold(d: Draft) -> Hold:
+def hold(d: Snapshot) -> Hold:
     """What holds this pool now, the most lasting first."""
     if d.record.upgrading:
         return Hold.UPGRADING
@@ -36,12 +37,12 @@ def hold(d: Draft) -> Hold:
     return Hold.PLANNED if _planned_holds(d) else Hold.NONE
 
 
-def _age(d: Draft, since: Ms | None) -> Ms:
+def _age(d: Snapshot, since: Ms | None) -> Ms:
     """How long something durable has lasted in this run of the collector."""
     return d.now - (since if since is not None else d.site.started_at)
 
 
-def _planned_holds(d: Draft) -> bool:
+def _planned_holds(d: Snapshot) -> bool:
     planned = d.record.planned
     if planned is None:
         return False
@@ -50,7 +51,7 @@ def _planned_holds(d: Draft) -> bool:
     return not d.policy.planned_shutdown_failover
 
 
-def says(d: Draft) -> str:
+def says(d: Snapshot) -> str:
     """What was announced, in one sentence with what ends it; empty if nothing holds."""
     held, record = hold(d), d.record
     if held is Hold.UPGRADING:
@@ -71,7 +72,7 @@ def says(d: Draft) -> str:
 # ------------------------------------------------------------------------------------------------ goodbyes
 
 
-def goodbye(d: Draft, event: AgentGone) -> None:
+def goodbye(d: Transaction, event: AgentGone) -> None:
     """The master's own goodbye for its host is durable: a restarted collector must not take it for a death."""
     host = event.host
     agent = d.agent(host)
@@ -84,13 +85,13 @@ def goodbye(d: Draft, event: AgentGone) -> None:
     d.change(planned_since=d.now)
 
 
-def welcome_back(d: Draft, host: HostId) -> None:
+def welcome_back(d: Transaction, host: HostId) -> None:
     """The host that said goodbye has opened a stream: the announced outage is over."""
     if d.record.planned is not None and d.record.planned.host == host:
         end_planned(d, f"{d.name(host)} is heard again after its goodbye")
 
 
-def end_planned(d: Draft, text: str, actor: str = "poolwarden") -> None:
+def end_planned(d: Transaction, text: str, actor: str = "poolwarden") -> None:
     """The announced outage counts no more, for the reason in ``text``."""
     if d.record.planned is not None:
         d.note(Kind.GOODBYE, text, actor, host=d.record.planned.host, over=True)
@@ -100,7 +101,7 @@ def end_planned(d: Draft, text: str, actor: str = "poolwarden") -> None:
 # ------------------------------------------------------------------------------------------------ changes of master
 
 
-def changed(d: Draft, host: HostId, before: HostId) -> None:
+def changed(d: Transaction, host: HostId, before: HostId) -> None:
     """A master was adopted that Poolwarden did not promote: an operator's change, unless it is the one we ordered."""
     under_way = d.record.transition
     if not before or (under_way is not None and under_way.host == host):
@@ -112,7 +113,7 @@ def changed(d: Draft, host: HostId, before: HostId) -> None:
     d.change(transition_since=d.now, settled_since=None)
 
 
-def follow(d: Draft, s: Signs) -> None:
+def follow(d: Transaction, s: Signs) -> None:
     """End a change of master that has settled or has had its time."""
     if d.record.transition is None:
         if d.live.transition_since is not None:
@@ -134,7 +135,7 @@ def follow(d: Draft, s: Signs) -> None:
 # ------------------------------------------------------------------------------------------------ upgrades
 
 
-def note_upgrade(d: Draft, host: HostId) -> None:
+def note_upgrade(d: Transaction, host: HostId) -> None:
     """Take this host's newest report for or against a rolling upgrade."""
     said = _upgrade_said(d, host)
     if said is Tri.UNKNOWN or d.record.upgrading == (said is Tri.YES):
@@ -144,7 +145,7 @@ def note_upgrade(d: Draft, host: HostId) -> None:
     d.note(Kind.UPGRADE_SEEN, text, host=host, under_way=said is Tri.YES)
 
 
-def _upgrade_said(d: Draft, host: HostId) -> Tri:
+def _upgrade_said(d: Snapshot, host: HostId) -> Tri:
     agent = d.heard(host)
     if agent is None:
         return Tri.UNKNOWN

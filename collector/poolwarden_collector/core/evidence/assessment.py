@@ -9,10 +9,12 @@ from __future__ import annotations
 from poolwarden_collector.core.evidence import announcements, contradictions, identity_conflict, journal_gap, link_flaps
 from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Hold, Verdict, beneath, judge
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.live import Starts
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def judged(d: Draft) -> Verdict:
+def judged(d: Transaction) -> Verdict:
     """The verdict of this instant, after everything that lasts has been followed."""
     contradictions.watch(d)
     link_flaps.watch(d)
@@ -25,7 +27,7 @@ def judged(d: Draft) -> Verdict:
     return judge(seen)
 
 
-def detail(d: Draft, verdict: Verdict) -> str:
+def detail(d: Snapshot, verdict: Verdict) -> str:
     """What this pool's announcement or conflict is, where the verdict is of that kind; empty otherwise."""
     if verdict is Verdict.IDENTITY_CONFLICT:
         return identity_conflict.says(d)
@@ -40,7 +42,7 @@ def detail(d: Draft, verdict: Verdict) -> str:
     return f"{announcements.says(d)}; without that: {beneath(signs(d)).word}"
 
 
-def describe(d: Draft, verdict: Verdict) -> str:
+def describe(d: Snapshot, verdict: Verdict) -> str:
     """The verdict in one sentence, with this pool's names in it."""
     host = suspected(d)
     if more := detail(d, verdict):
@@ -50,3 +52,22 @@ def describe(d: Draft, verdict: Verdict) -> str:
     quiet = silence_of(d, host)
     silent = "" if d.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
     return f"{verdict.meaning} (master {d.name(host)}{silent})"
+
+
+def note_service(d: Transaction) -> None:
+    """Remember since when the master on record has not been seen serving while its agent is heard, and how often its
+    xapi has started since.
+    """
+    agent = d.heard(suspected(d))
+    unserved = agent is not None and not agent.facts.role.serves_as_master
+    if not unserved and d.live.unserved_since is not None:
+        d.change(unserved_since=None, unserved_starts=Starts())
+    elif unserved and d.live.unserved_since is None:
+        d.change(unserved_since=d.now)
+    if agent is None:
+        return
+    process, live = agent.facts.xapi.process, d.live
+    if unserved and live.unserved_starts.other(process):
+        d.change(unserved_starts=live.unserved_starts.plus(process))
+    if live.unsteady_since is not None and live.unsteady_starts.other(process):
+        d.change(unsteady_starts=live.unsteady_starts.plus(process))

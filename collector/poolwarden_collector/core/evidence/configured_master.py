@@ -23,10 +23,10 @@ from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.evidence.signs import serving, set_as_master, silence_of
 from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
-def named(d: Draft) -> HostId:
+def named(d: Snapshot) -> HostId:
     """The silent host that every heard host follows; empty if there is none."""
     if serving(d) or set_as_master(d):
         return ""
@@ -42,7 +42,7 @@ def named(d: Draft) -> HostId:
     return hosts[0] if known and not superseded else ""
 
 
-def _followed(d: Draft, host: HostId) -> str:
+def _followed(d: Snapshot, host: HostId) -> str:
     """Whom a heard host follows, by pool.conf and by its process; empty: nobody, or that is not certain."""
     agent = d.heard(host)
     assert agent is not None
@@ -53,7 +53,7 @@ def _followed(d: Draft, host: HostId) -> str:
     return "" if other else role.master_address
 
 
-def is_known(d: Draft, host: HostId) -> bool:
+def is_known(d: Snapshot, host: HostId) -> bool:
     """Was this host, a member when it was last heard, made master since? So say all that are heard, and whom it
     followed then is one of them.
     """

@@ -15,12 +15,13 @@ from poolwarden_collector.core.evidence.signs import answered_by, fresh_probe, s
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live import AgentState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 MARGIN_MS: Ms = 3_000
 
 
-def watch(d: Draft) -> None:
+def watch(d: Transaction) -> None:
     """Remember since when witnesses contradict each other, and how; forget it when they no longer do."""
     master = suspected(d)
     agent = d.heard(master)
@@ -33,7 +34,7 @@ def watch(d: Draft) -> None:
         d.change(conflict=(d.now, how))
 
 
-def _note_stopped(d: Draft, agent: AgentState | None) -> None:
+def _note_stopped(d: Transaction, agent: AgentState | None) -> None:
     stopped = agent is not None and agent.facts.hold is not None and agent.facts.hold.stopped
     if not stopped and d.live.stopped_since is not None:
         d.change(stopped_since=None)
@@ -41,7 +42,7 @@ def _note_stopped(d: Draft, agent: AgentState | None) -> None:
         d.change(stopped_since=d.now)
 
 
-def _how(d: Draft, master: HostId, agent: AgentState) -> str:
+def _how(d: Snapshot, master: HostId, agent: AgentState) -> str:
     x, at = agent.facts.xapi, agent.facts.observed.xapi or agent.last_heard
     if d.live.stopped_since is not None:
         said, since = "its toolstack is held and stopped", d.live.stopped_since

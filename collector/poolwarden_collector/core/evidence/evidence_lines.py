@@ -18,7 +18,7 @@ from poolwarden_collector.core.evidence.verdict import OwnProbe
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class EvidenceLine:
     text: str
 
 
-def lines(d: Draft) -> tuple[EvidenceLine, ...]:
+def lines(d: Snapshot) -> tuple[EvidenceLine, ...]:
     """The evidence as a person reads it, the most important first."""
     master = suspected(d)
     found: list[EvidenceLine] = []
@@ -53,12 +53,12 @@ def lines(d: Draft) -> tuple[EvidenceLine, ...]:
     return tuple(found)
 
 
-def _any_probe(d: Draft, host: HostId, master: HostId) -> Probe | None:
+def _any_probe(d: Snapshot, host: HostId, master: HostId) -> Probe | None:
     agent = d.agent(host)
     return agent.facts.probe_of(master) if agent is not None else None
 
 
-def _agent_line(d: Draft, host: HostId) -> EvidenceLine:
+def _agent_line(d: Snapshot, host: HostId) -> EvidenceLine:
     agent, name = d.agent(host), d.name(host)
     if agent is None:
         return EvidenceLine(f"{name} agent", "unknown", None, "collector", "not heard since this collector's start")
@@ -70,7 +70,7 @@ def _agent_line(d: Draft, host: HostId) -> EvidenceLine:
     return EvidenceLine(f"{name} agent", value, age, "collector", f"silent for {age / 1000:.1f} s{said}")
 
 
-def _xapi_line(d: Draft, master: HostId) -> list[EvidenceLine]:
+def _xapi_line(d: Snapshot, master: HostId) -> list[EvidenceLine]:
     agent, name = d.agent(master), d.name(master)
     if agent is None or not agent.reported:
         return []
@@ -81,7 +81,7 @@ def _xapi_line(d: Draft, master: HostId) -> list[EvidenceLine]:
     return [EvidenceLine(f"{name} xapi", value, age, f"{name} agent", said)]
 
 
-def _probe_line(d: Draft, host: HostId, probe: Probe) -> EvidenceLine:
+def _probe_line(d: Snapshot, host: HostId, probe: Probe) -> EvidenceLine:
     age = d.now - probe.probed_at
     fresh = fresh_probe(d, host, probe.target) is not None
     value = "stale" if not fresh else ("yes" if answered(probe) else "no")
@@ -93,7 +93,7 @@ def _probe_line(d: Draft, host: HostId, probe: Probe) -> EvidenceLine:
     return EvidenceLine(f"{d.name(probe.target)} xapi", value, age, f"{d.name(host)} probe", text)
 
 
-def _own_line(d: Draft, master: HostId) -> list[EvidenceLine]:
+def _own_line(d: Snapshot, master: HostId) -> list[EvidenceLine]:
     probe = d.live.own_probe
     if probe is None or probe.host != master or not d.policy.collector_probe:
         return []
@@ -105,14 +105,14 @@ def _own_line(d: Draft, master: HostId) -> list[EvidenceLine]:
     return [EvidenceLine(f"{d.name(master)} xapi", value, d.now - probe.at, "collector probe", text)]
 
 
-def _power_line(d: Draft, master: HostId) -> EvidenceLine:
+def _power_line(d: Snapshot, master: HostId) -> EvidenceLine:
     seen = view(d, master)
     value = {Power.ON: "yes", Power.OFF: "no", Power.UNKNOWN: "unknown"}[seen.power]
     age = d.now - seen.newest_at if seen.readings else None
     return EvidenceLine(f"{d.name(master)} power on", value, age, "fence device", seen.why)
 
 
-def _trouble_line(d: Draft, host: HostId, master: HostId) -> list[EvidenceLine]:
+def _trouble_line(d: Snapshot, host: HostId, master: HostId) -> list[EvidenceLine]:
     agent = d.heard(host)
     if agent is None:
         return []

@@ -28,21 +28,22 @@ from poolwarden_collector.core.evidence.signs import answered, foreign, fresh_pr
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.order_results import RoleAnswer, Said
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 VOICE_FRESH_MS: Ms = 20_000
 AWAITED_MS: Ms = 15_000  # how long what its silence blocks is remembered; said anew in every pass
 READ_AFTER_MS: Ms = 60_000  # how long after the word the power is read, to see whether it contradicts it
 
 
-def excused(d: Draft, host: HostId) -> str:
+def excused(d: Snapshot, host: HostId) -> str:
     """Why this silent host's silence blocks nothing, in one sentence without a full stop; empty: it blocks, or the host
     is not silent.
     """
     return "" if host not in d.record.hosts or lives(d, host) else why_off(d, host)
 
 
-def wants_reading(d: Draft, host: HostId) -> bool:
+def wants_reading(d: Snapshot, host: HostId) -> bool:
     """Is this silent host's power to be read now: because its silence blocks, or somebody has just said that it is
     off?
     """
@@ -53,7 +54,7 @@ def wants_reading(d: Draft, host: HostId) -> bool:
     return newly or (awaited is not None and d.now - awaited < AWAITED_MS)
 
 
-def lives(d: Draft, host: HostId) -> str:
+def lives(d: Snapshot, host: HostId) -> str:
     """The sign of life that this host gives now, in one sentence without a full stop; empty: none."""
     name = d.name(host)
     if d.heard(host) is not None:
@@ -68,14 +69,14 @@ def lives(d: Draft, host: HostId) -> str:
     return how if at is not None and d.now - at <= VOICE_FRESH_MS else ""
 
 
-def awaits(d: Draft, hosts: Iterable[HostId]) -> None:
+def awaits(d: Transaction, hosts: Iterable[HostId]) -> None:
     """The silence of these hosts blocks something now: their power is read by itself."""
     mine = {host: d.now for host in hosts if d.live.awaited.get(host) is None or d.now - d.live.awaited[host] >= 1_000}
     if mine:
         d.change(awaited={**d.live.awaited, **mine})
 
 
-def next_step(d: Draft, hosts: Iterable[HostId]) -> str:
+def next_step(d: Snapshot, hosts: Iterable[HostId]) -> str:
     """What a person can do about their silence, as a command; one is enough to see how."""
     names = sorted(d.name(host) for host in hosts)
     commands = "; ".join(f"poolwarden confirm-fenced {name}" for name in names)
@@ -85,7 +86,7 @@ def next_step(d: Draft, hosts: Iterable[HostId]) -> str:
 # ------------------------------------------------------------------------------------------------ the word
 
 
-def confirm(d: Draft, host: HostId, by: str, how: str, typed: str) -> None:
+def confirm(d: Transaction, host: HostId, by: str, how: str, typed: str) -> None:
     """Journal an operator's word that this host is off; the caller has looked for what refuses it."""
     known = d.record.hosts[host]
     despite = reads_on(d, host)
@@ -95,7 +96,7 @@ def confirm(d: Draft, host: HostId, by: str, how: str, typed: str) -> None:
     d.change(words_at={**d.live.words_at, host: d.now})
 
 
-def alive(d: Draft, host: HostId, at: Ms, how: str) -> None:
+def alive(d: Transaction, host: HostId, at: Ms, how: str) -> None:
     """A sign of life of this host, and when it was given: a word from before it is over."""
     word = d.record.confirmed.get(host)
     # Where the word is from before this collector's start, every sign since then is later.
@@ -107,7 +108,7 @@ def alive(d: Draft, host: HostId, at: Ms, how: str) -> None:
     d.change(words_at={known: since for known, since in d.live.words_at.items() if known != host})
 
 
-def power_read(d: Draft, host: HostId) -> None:
+def power_read(d: Transaction, host: HostId) -> None:
     """A new reading of this host's power: ON ends a word that was given without knowing of it."""
     word = d.record.confirmed.get(host)
     if word is not None and not word.despite_power_on and reads_on(d, host):
@@ -115,7 +116,7 @@ def power_read(d: Draft, host: HostId) -> None:
         d.note(Kind.HOST_CONFIRMED_OVER, text, host=host, why="its power reads ON")
 
 
-def told_roles(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
+def told_roles(d: Transaction, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
     """Whoever tells his role lives. A silence tells nothing; a host that is there and tells no role may be a network
     card that its BMC shares and keeps awake, and is the very matter that the word is about.
     """

@@ -22,24 +22,25 @@ from poolwarden_collector.core.model.events import HostElsewhere, HostRefused
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 BOOTS_KEPT = 8
 RETURNS = 2
 VIEW_FRESH_MS: Ms = 30_000
 
 
-def conflict(d: Draft) -> bool:
+def conflict(d: Snapshot) -> bool:
     """Is any host's identity in conflict?"""
     return bool(d.record.identity)
 
 
-def says(d: Draft) -> str:
+def says(d: Snapshot) -> str:
     """Every conflict in one sentence; empty if there is none."""
     return "; ".join(why for _, why in sorted(d.record.identity.items()))
 
 
-def watch_boots(d: Draft, hello: Hello) -> None:
+def watch_boots(d: Transaction, hello: Hello) -> None:
     """Hold a Hello against the boots of this host that were heard before; to be called before it is taken in."""
     host, known = hello.host, d.record.hosts.get(hello.host)
     boots = d.live.boots.get(host) or ((known.boot_id,) if known is not None and known.boot_id else ())
@@ -49,7 +50,7 @@ def watch_boots(d: Draft, hello: Hello) -> None:
     d.change(boots={**d.live.boots, host: (*others, hello.boot_id)[-BOOTS_KEPT:]})
 
 
-def _returned(d: Draft, hello: Hello, machine: str) -> None:
+def _returned(d: Transaction, hello: Hello, machine: str) -> None:
     host, here = hello.host, hello.machine.system_uuid
     count = d.live.returned.get(host, 0) + 1
     d.change(returned={**d.live.returned, host: count})
@@ -60,7 +61,7 @@ def _returned(d: Draft, hello: Hello, machine: str) -> None:
     _freeze(d, host, f"{machines} both say that they are {d.name(host)} ({host}): a cloned host?")
 
 
-def elsewhere(d: Draft, event: HostElsewhere) -> None:
+def elsewhere(d: Transaction, event: HostElsewhere) -> None:
     """A host on record here was refused because it says that it is of another pool."""
     host = event.host
     if host not in d.record.hosts:
@@ -80,7 +81,7 @@ def elsewhere(d: Draft, event: HostElsewhere) -> None:
         d.raise_alert(topic, "warning", title, body, host=host, claims=event.claims)
 
 
-def refused(d: Draft, event: HostRefused) -> None:
+def refused(d: Transaction, event: HostRefused) -> None:
     """A message of a host on record was refused for what it claims: told once, and that host lives."""
     host = event.host
     if host not in d.record.hosts:
@@ -102,7 +103,7 @@ def refused(d: Draft, event: HostRefused) -> None:
     d.raise_alert(topic, "warning", title, body, host=host, why=event.why)
 
 
-def _seen_here(d: Draft, host: HostId) -> bool:
+def _seen_here(d: Snapshot, host: HostId) -> bool:
     """Is its agent heard in this pool, or does the serving master have it live?"""
     if d.heard(host) is not None:
         return True
@@ -114,13 +115,13 @@ def _seen_here(d: Draft, host: HostId) -> bool:
     return any(item.host == host and item.live for item in seen.hosts)
 
 
-def _freeze(d: Draft, host: HostId, why: str) -> None:
+def _freeze(d: Transaction, host: HostId, why: str) -> None:
     d.change(identity_at={**d.live.identity_at, host: d.now})
     if host not in d.record.identity:
         d.note(Kind.IDENTITY, f"identity conflict: {why}; the pool is frozen", host=host, why=why, frozen=True)
 
 
-def calm(d: Draft) -> None:
+def calm(d: Transaction) -> None:
     """End what has shown no sign for ``boot_grace``."""
     for host in sorted(d.record.identity):
         if _quiet_for(d, host) >= d.policy.boot_grace:
@@ -133,5 +134,5 @@ def calm(d: Draft) -> None:
             d.resolve_alert(topic, over[topic.matter])
 
 
-def _quiet_for(d: Draft, host: HostId) -> Ms:
+def _quiet_for(d: Snapshot, host: HostId) -> Ms:
     return d.now - d.live.identity_at.get(host, d.site.started_at)

@@ -33,12 +33,13 @@ from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ID_LEAP = 1 << 24  # as far as a host may be ahead of the pool's term (shell/wire_bounds.py)
 
 
-def compare(d: Draft, hello: Hello) -> None:
+def compare(d: Transaction, hello: Hello) -> None:
     """Hold what a host's agent has stored against this collector's own numbers and journal."""
     obeyed = hello.highest_epoch > d.site.epoch
     if obeyed and not _may_raise(d, hello.host):
@@ -54,7 +55,7 @@ def compare(d: Draft, hello: Hello) -> None:
         _raise(d, hello.host, hello.highest_epoch)
 
 
-def _gap(d: Draft, hello: Hello) -> tuple[int, str]:
+def _gap(d: Snapshot, hello: Hello) -> tuple[int, str]:
     """The highest term that this host knows and the journal does not, and how it is known; else the record's own."""
     heard, who = _highest_term(hello), d.name(hello.host)
     if heard > d.record.term:
@@ -70,7 +71,7 @@ def _highest_term(hello: Hello) -> int:
     return max(hello.highest_term, *marks)
 
 
-def refused(d: Draft, host: HostId, result: OrderOutcome) -> None:
+def refused(d: Transaction, host: HostId, result: OrderOutcome) -> None:
     """An agent's refusal tells the same: it obeys a higher epoch, or has stored a higher term."""
     if result.reason == "stale-epoch" and result.epoch > d.site.epoch:
         if _may_raise(d, host):
@@ -82,7 +83,7 @@ def refused(d: Draft, host: HostId, result: OrderOutcome) -> None:
         _restored(d, host, text, result.term)
 
 
-def _may_raise(d: Draft, host: HostId) -> bool:
+def _may_raise(d: Snapshot, host: HostId) -> bool:
     """Has this collector done nothing yet in this run? Only then may it raise itself above what it hears.
 
     One that was suspended has a quiet time again as well, and another one may have taken over meanwhile: it bows.
@@ -91,12 +92,12 @@ def _may_raise(d: Draft, host: HostId) -> bool:
     return not d.site.deposed and host not in d.live.raised and d.quiet and (starting or d.live.restored)
 
 
-def _raise(d: Draft, host: HostId, epoch: int) -> None:
+def _raise(d: Transaction, host: HostId, epoch: int) -> None:
     d.change(raised=d.live.raised | {host})
     d.do(RaiseEpoch(epoch))
 
 
-def _stand_down(d: Draft, host: HostId, epoch: int) -> None:
+def _stand_down(d: Transaction, host: HostId, epoch: int) -> None:
     if d.site.deposed:
         return
     text = f"{d.name(host)} obeys a collector with epoch {name(epoch)}; this one has {name(d.site.epoch)}"
@@ -112,7 +113,7 @@ def _stand_down(d: Draft, host: HostId, epoch: int) -> None:
     d.do(StandDown(text))
 
 
-def _unknown(d: Draft, result: OrderOutcome) -> int:
+def _unknown(d: Snapshot, result: OrderOutcome) -> int:
     """The term of the failover that this result is of, if this journal does not know that it went so far; else 0."""
     found = order_ids.failover_order(result.order_id)
     if found is None or found.what not in ("promote", "repoint") or result.outcome is Outcome.REFUSED:
@@ -126,7 +127,7 @@ def _unknown(d: Draft, result: OrderOutcome) -> int:
     return term if known is None or term > known.term else 0
 
 
-def _restored(d: Draft, host: HostId, why: str, heard: int, obeyed: int = 0) -> None:
+def _restored(d: Transaction, host: HostId, why: str, heard: int, obeyed: int = 0) -> None:
     """Raise the term above what is heard and be quiet for long, in this pool."""
     doubted = d.record.doubted
     if doubted == host and d.live.restored:
@@ -155,7 +156,7 @@ def _restored(d: Draft, host: HostId, why: str, heard: int, obeyed: int = 0) -> 
     d.change(restored=True, quiet_until=max(d.live.quiet_until, until))
 
 
-def _corroborated(d: Draft, hello: Hello) -> None:
+def _corroborated(d: Transaction, hello: Hello) -> None:
     """Does another host know of what one alone has claimed? Its number comes from beyond the journal's end as well."""
     doubted = d.record.doubted
     if not doubted or doubted == hello.host:
@@ -167,11 +168,11 @@ def _corroborated(d: Draft, hello: Hello) -> None:
         _settle_doubt(d, f"{d.name(hello.host)} says the same as {d.name(doubted)}", "poolwarden", hello.host)
 
 
-def _settle_doubt(d: Draft, text: str, actor: str, by: HostId = "") -> None:
+def _settle_doubt(d: Transaction, text: str, actor: str, by: HostId = "") -> None:
     d.note(Kind.OPINION_SETTLED, text, actor, host=d.record.doubted, by=by)
 
 
-def doubt(d: Draft) -> str:
+def doubt(d: Snapshot) -> str:
     """Why nothing is done by itself in this pool although its quiet time is over; empty if nothing is doubted."""
     if not d.record.doubted:
         return ""
@@ -179,7 +180,7 @@ def doubt(d: Draft) -> str:
     return f"only {d.name(d.record.doubted)} says that this journal is not the newest (poolwarden acknowledge {pool})"
 
 
-def acknowledge(d: Draft, actor: str) -> list[str]:
+def acknowledge(d: Transaction, actor: str) -> list[str]:
     """A person says that this collector, with this journal, is the one that is to stay here: what that ends."""
     over = []
     if d.record.doubted:
@@ -200,7 +201,7 @@ def acknowledge(d: Draft, actor: str) -> list[str]:
     return over
 
 
-def forgotten(d: Draft, host: HostId) -> None:
+def forgotten(d: Transaction, host: HostId) -> None:
     """Owe again what a restored journal has forgotten; called with the host whose report was just taken."""
     agent = d.heard(host)
     if agent is None or host == d.record.master or not d.record.master or d.failover is not None:
@@ -210,7 +211,7 @@ def forgotten(d: Draft, host: HostId) -> None:
         _owe(d, host, f"{d.name(host)} reports a tombstone of term {mark.term} that nothing here accounts for")
 
 
-def succeeded(d: Draft, host: HostId, before: HostId) -> None:
+def succeeded(d: Transaction, host: HostId, before: HostId) -> None:
     """A master was adopted: did Poolwarden itself promote it, in a past that this journal has lost?"""
     agent = d.heard(host)
     if agent is None or not before or before not in d.record.hosts or _owed(d, before):
@@ -225,16 +226,16 @@ def succeeded(d: Draft, host: HostId, before: HostId) -> None:
             return
 
 
-def _owed(d: Draft, host: HostId) -> bool:
+def _owed(d: Snapshot, host: HostId) -> bool:
     return any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
 
 
-def _owe(d: Draft, host: HostId, why: str) -> None:
+def _owe(d: Transaction, host: HostId, why: str) -> None:
     text = f"{d.name(host)} is owed its tombstone (again): {why}"
     d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=d.record.master, why=why)
 
 
-def settle(d: Draft) -> None:
+def settle(d: Transaction) -> None:
     """The alert is over once the long quiet time has passed and everybody was heard again."""
     standing = d.quiet or d.live.silent or d.record.doubted
     topic = AlertTopic(Matter.RESTORED)

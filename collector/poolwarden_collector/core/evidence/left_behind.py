@@ -7,16 +7,16 @@ from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 MAY_STILL_WRITE = (OwedWork.TOMBSTONE, OwedWork.RELEASE)
 
 
-def writers(d: Draft, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:
+def writers(d: Snapshot, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:
     """Hosts whom earlier failovers left behind, not attached yet and not known to be off: their VMs may run on."""
     owed = {item.host for item in d.record.owed if item.what in MAY_STILL_WRITE and item.host not in spared}
     return tuple(sorted(host for host in owed if not is_off(d, host)))
 
 
-def is_off(d: Draft, host: HostId) -> bool:
+def is_off(d: Snapshot, host: HostId) -> bool:
     return view(d, host).power is Power.OFF or bool(excused(d, host))

@@ -12,7 +12,8 @@ from __future__ import annotations
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import Link
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 WINDOW_MS: Ms = 600_000
 FLAPS = 5
@@ -20,7 +21,7 @@ LOOP_MS: Ms = 1_800_000
 BOOTS = 3
 
 
-def watch(d: Draft) -> None:
+def watch(d: Transaction) -> None:
     """Compare who is heard with the step before; raise or resolve the alert of each link."""
     for host, agent in d.live.agents.items():
         before = d.live.links.get(host)
@@ -42,12 +43,12 @@ def watch(d: Draft) -> None:
     _say_loops(d)
 
 
-def _booted(d: Draft, host: HostId, boot: str) -> None:
+def _booted(d: Transaction, host: HostId, boot: str) -> None:
     kept = tuple((known, at) for known, at in d.live.booted.get(host, ()) if known != boot and d.now - at < LOOP_MS)
     d.change(booted={**d.live.booted, host: (*kept, (boot, d.now))})
 
 
-def _say_loops(d: Draft) -> None:
+def _say_loops(d: Transaction) -> None:
     pool = d.record.name or d.record.pool
     for host, boots in d.live.booted.items():
         times = sum(1 for _, at in boots if d.now - at < LOOP_MS)
@@ -69,21 +70,21 @@ def _say_loops(d: Draft) -> None:
             d.resolve_alert(topic, f"{d.name(host)} has not booted anew for {LOOP_MS // 60_000} min")
 
 
-def is_flapping(d: Draft, host: HostId) -> bool:
+def is_flapping(d: Snapshot, host: HostId) -> bool:
     """Has this host's link an open alert?"""
     return AlertTopic(Matter.FLAPPING, host) in d.open_topics
 
 
-def _flap(d: Draft, host: HostId) -> None:
+def _flap(d: Transaction, host: HostId) -> None:
     kept = tuple(at for at in d.live.flaps.get(host, ()) if d.now - at < WINDOW_MS)
     d.change(flaps={**d.live.flaps, host: (*kept, d.now)})
 
 
-def _recent(d: Draft, host: HostId) -> int:
+def _recent(d: Snapshot, host: HostId) -> int:
     return sum(1 for at in d.live.flaps.get(host, ()) if d.now - at < WINDOW_MS)
 
 
-def _say(d: Draft) -> None:
+def _say(d: Transaction) -> None:
     for host in d.live.flaps:
         count = _recent(d, host)
         if count >= FLAPS and not is_flapping(d, host):

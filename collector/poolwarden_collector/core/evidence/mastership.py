@@ -17,13 +17,14 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 EVERYONE_UP_TO = 8
 MOST_SILENT = 4  # of a larger pool's silent hosts
 
 
-def observe(d: Draft) -> None:
+def observe(d: Transaction) -> None:
     """Adopt the one serving master if the record names another or none, and no failover is deciding that itself."""
     masters = unowed_masters(d)
     if not masters and len(serving(d)) == 1 and d.failover is None:
@@ -50,7 +51,7 @@ def observe(d: Draft) -> None:
         _owe_a_tombstone(d, host, before)
 
 
-def _owe_a_tombstone(d: Draft, host: HostId, before: HostId) -> None:
+def _owe_a_tombstone(d: Transaction, host: HostId, before: HostId) -> None:
     """A master that handed its role over at our order, or was proven off, and is not seen to follow: its pool.conf may
     still say master.
 
@@ -64,7 +65,7 @@ def _owe_a_tombstone(d: Draft, host: HostId, before: HostId) -> None:
         d.note(Kind.OWED, text, host=before, what=OwedWork.TOMBSTONE.value, successor=host)
 
 
-def _handed_back(d: Draft, host: HostId) -> None:
+def _handed_back(d: Transaction, host: HostId) -> None:
     """An owed old master serves alone, and the master on record is its settled member: the role was handed back."""
     agent = d.heard(d.record.master)
     address = d.record.address_of(host)
@@ -85,7 +86,7 @@ def _handed_back(d: Draft, host: HostId) -> None:
     )
 
 
-def listed(d: Draft) -> None:
+def listed(d: Transaction) -> None:
     """Remember durably which hosts the pool has, by the master on record: without a master nobody else knows them.
 
     At once where the master was observed by this very report: it may be the last one that it sends.
@@ -104,13 +105,13 @@ def listed(d: Draft) -> None:
         d.note(Kind.POOL_LISTED, text, hosts=sorted(hosts), generation=generation)
 
 
-def verified(d: Draft) -> HostId:
+def verified(d: Snapshot) -> HostId:
     """The one host that is known, by fresh evidence, to serve as master; empty if there is not exactly one."""
     masters = serving(d)
     return masters[0] if len(masters) == 1 and masters[0] == d.record.master else ""
 
 
-def settings(d: Draft) -> None:
+def settings(d: Transaction) -> None:
     """Tell each agent what to probe, when that changed or its stream is new; the collector probes the master too."""
     master = suspected(d)
     everyone = len(d.record.hosts) <= EVERYONE_UP_TO
@@ -130,11 +131,11 @@ def settings(d: Draft) -> None:
             d.do(ProbeFromCollector(d.record.pool, Target(master, d.record.address_of(master))))
 
 
-def _targets(d: Draft, host: HostId, wanted: list[HostId]) -> tuple[Target, ...]:
+def _targets(d: Snapshot, host: HostId, wanted: list[HostId]) -> tuple[Target, ...]:
     return tuple(Target(h, d.record.address_of(h)) for h in wanted if h != host and d.record.address_of(h))
 
 
-def _few(d: Draft, master: HostId) -> list[HostId]:
+def _few(d: Snapshot, master: HostId) -> list[HostId]:
     """In larger pools: the master of record, the hosts of an open failover, and whoever's agent is silent."""
     failover = d.failover
     wanted = {master, d.record.master}

@@ -8,12 +8,12 @@ from __future__ import annotations
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe
 from poolwarden_collector.core.model.host_facts import Liveness, PoolHost, PoolView
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 VIEW_FRESH_MS: Ms = 30_000
 
 
-def follows(d: Draft, host: HostId, master: HostId) -> str:
+def follows(d: Snapshot, host: HostId, master: HostId) -> str:
     """Why this host is not (yet) an attached member of ``master``; empty if it is."""
     agent = d.heard(host)
     if agent is None:
@@ -33,7 +33,7 @@ def follows(d: Draft, host: HostId, master: HostId) -> str:
     return ""
 
 
-def master_view(d: Draft, master: HostId) -> PoolView | None:
+def master_view(d: Snapshot, master: HostId) -> PoolView | None:
     """The pool as this serving master sees it, at most 30 s old; None if that is not known."""
     agent = d.heard(master)
     seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
@@ -44,7 +44,7 @@ def master_view(d: Draft, master: HostId) -> PoolView | None:
     return seen
 
 
-def entry_of(d: Draft, host: HostId, master: HostId) -> PoolHost | str:
+def entry_of(d: Snapshot, host: HostId, master: HostId) -> PoolHost | str:
     """How the new master has this host in its database; a sentence why that is not known or it is not there."""
     seen = master_view(d, master)
     if seen is None:
@@ -53,7 +53,7 @@ def entry_of(d: Draft, host: HostId, master: HostId) -> PoolHost | str:
     return item if item is not None else "the new master's database does not know it"
 
 
-def listed(d: Draft, host: HostId, master: HostId) -> str:
+def listed(d: Snapshot, host: HostId, master: HostId) -> str:
     """Why the new master does not have this host live and enabled; empty if it has."""
     item = entry_of(d, host, master)
     if isinstance(item, str):

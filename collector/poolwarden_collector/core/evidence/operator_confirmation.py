@@ -6,10 +6,10 @@ from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.pool_record import Confirmed
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
-def confirmed(d: Draft, host: HostId) -> Confirmed | None:
+def confirmed(d: Snapshot, host: HostId) -> Confirmed | None:
     """The word about this host that stands now: of its last known boot, and not contradicted by its power."""
     word, known = d.record.confirmed.get(host), d.record.hosts.get(host)
     if word is None or known is None or word.boot_id != known.boot_id or d.heard(host) is not None:
@@ -18,7 +18,7 @@ def confirmed(d: Draft, host: HostId) -> Confirmed | None:
     return None if reads_on(d, host) and not word.despite_power_on else word
 
 
-def spoken(d: Draft, host: HostId) -> Confirmed | None:
+def spoken(d: Snapshot, host: HostId) -> Confirmed | None:
     """The same, where it is to be the proof that this host is harmless: said in this run, and not too long ago."""
     at = d.live.words_at.get(host)
     # safety: a word from before this collector's start has an unknown age; a person must say it again.
@@ -26,7 +26,7 @@ def spoken(d: Draft, host: HostId) -> Confirmed | None:
     return confirmed(d, host) if fresh else None
 
 
-def reads_on(d: Draft, host: HostId) -> bool:
+def reads_on(d: Snapshot, host: HostId) -> bool:
     """Does its power read ON, and by readings that began since it fell silent? Earlier ones tell of an earlier time.
 
     Where the word is to be a proof (a master, a candidate), any reading counts: its power is being read.

@@ -36,7 +36,7 @@ from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReadi
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 _TOKEN = object()
 
@@ -64,7 +64,7 @@ class Proof:
         self.facts = facts
 
 
-def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
+def verify_power(d: Snapshot, host: HostId, boot_id: str) -> Proof | Refusal:
     """The power proof for this host and boot, or why there is none."""
     if host in d.record.after.switches:
         # safety: an `on` under way makes every OFF reading old; an `off` is read once it has a result.
@@ -93,7 +93,7 @@ def verify_power(d: Draft, host: HostId, boot_id: str) -> Proof | Refusal:
     return Proof(_TOKEN, ProofKind.POWER, host, boot_id, {"readings": facts})
 
 
-def _fallen_silent(d: Draft, host: HostId, first: Ms) -> Refusal | None:
+def _fallen_silent(d: Snapshot, host: HostId, first: Ms) -> Refusal | None:
     """Has another host gone since we switched this one off by devices that cannot tell which machine they switch?
 
     ``first``: when the reading began that first read OFF since then.
@@ -125,12 +125,12 @@ def _fallen_silent(d: Draft, host: HostId, first: Ms) -> Refusal | None:
     return Refusal("ANOTHER_FELL_SILENT", why, (*gone, *untold))
 
 
-def paired_since(d: Draft, host: HostId) -> Ms:
+def paired_since(d: Snapshot, host: HostId) -> Ms:
     """When the reading began that first completed a pair of OFF readings; a last look must not be older."""
     return max((_pair_start(d, device) for device in deciding(d, host)), default=d.now)
 
 
-def _pair_start(d: Draft, device: FenceDevice) -> Ms:
+def _pair_start(d: Snapshot, device: FenceDevice) -> Ms:
     run = list(counting(d, device.name))
     while any(reading.power is not Power.OFF for reading in run):
         run.pop(0)
@@ -141,7 +141,7 @@ def _pair_start(d: Draft, device: FenceDevice) -> Ms:
     return d.now
 
 
-def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | Refusal:
+def verify_human(d: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | Refusal:
     """The human proof for this host, or why there is none."""
     if confirmed is None:
         return Refusal("NO_CONFIRMATION", f"nobody has confirmed that {d.name(host)} is safe")
@@ -169,7 +169,7 @@ def verify_human(d: Draft, host: HostId, boot_id: str, confirmed: dict[str, Any]
 _OF_A_REBOOT = ("OTHER_MACHINE", "GATE_OPEN", "NOT_STOPPED")
 
 
-def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
+def find_proof(d: Snapshot, failover: Failover) -> Proof | Refusal:
     """The proof that this failover can have now: of its own path, then by power, then by a reboot, then a person's."""
     if failover.path is Path.ROLES:
         return verify_roles(d, failover)
@@ -192,7 +192,7 @@ def find_proof(d: Draft, failover: Failover) -> Proof | Refusal:
     return told
 
 
-def verify_toolstack(d: Draft, failover: Failover) -> Proof | Refusal:
+def verify_toolstack(d: Snapshot, failover: Failover) -> Proof | Refusal:
     """The toolstack proof for the open failover, or why there is none."""
     host = failover.old_master
     name, agent, look = d.name(host), d.heard(host), d.live.look
@@ -221,14 +221,14 @@ def verify_toolstack(d: Draft, failover: Failover) -> Proof | Refusal:
     return Proof(_TOKEN, ProofKind.TOOLSTACK, host, failover.old_boot, facts)
 
 
-def _own_refused(d: Draft, host: HostId) -> bool:
+def _own_refused(d: Snapshot, host: HostId) -> bool:
     own = d.live.own_probe
     if own is None or own.host != host or own.answered_at is None or not d.policy.collector_probe:
         return False
     return own.outcome is ProbeOutcome.REFUSED and d.now - own.at <= d.policy.reading_fresh
 
 
-def verify_rebooted(d: Draft, failover: Failover) -> Proof | Refusal:
+def verify_rebooted(d: Snapshot, failover: Failover) -> Proof | Refusal:
     """The rebooted proof: this very machine, in another boot, behind a gate that is shut at this failover's term."""
     host = failover.old_master
     name, agent = d.name(host), d.heard(host)
@@ -248,7 +248,7 @@ def verify_rebooted(d: Draft, failover: Failover) -> Proof | Refusal:
     return Proof(_TOKEN, ProofKind.REBOOTED, host, failover.old_boot, facts)
 
 
-def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
+def verify_roles(d: Snapshot, failover: Failover) -> Proof | Refusal:
     """The roles proof: nobody in the whole pool is master, by the word of every single host at this term."""
     heard: dict[str, str] = {}
     off: dict[HostId, str] = {}
@@ -281,7 +281,7 @@ def verify_roles(d: Draft, failover: Failover) -> Proof | Refusal:
     return Proof(_TOKEN, ProofKind.ROLES, failover.old_master, failover.old_boot, facts)
 
 
-def why_off(d: Draft, host: HostId) -> str:
+def why_off(d: Snapshot, host: HostId) -> str:
     """Why this silent host cannot be the master, in one sentence; empty: it may be."""
     if _proven_off(d, host):
         return f"the power of {d.name(host)} reads OFF"
@@ -289,11 +289,11 @@ def why_off(d: Draft, host: HostId) -> str:
     return f"{word.by} confirmed that {d.name(host)} is off: {word.how}" if word is not None else ""
 
 
-def _proven_off(d: Draft, host: HostId) -> bool:
+def _proven_off(d: Snapshot, host: HostId) -> bool:
     return isinstance(verify_power(d, host, d.record.hosts[host].boot_id), Proof)
 
 
-def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:
+def _two_off(d: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:
     """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
     run: list[PowerReading] = []
     name, lived = device.name, _lived_until(d, device.host)
@@ -314,7 +314,7 @@ def _two_off(d: Draft, device: FenceDevice) -> tuple[PowerReading, PowerReading]
     return Refusal("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
 
 
-def _lived_until(d: Draft, host: HostId) -> Ms:
+def _lived_until(d: Snapshot, host: HostId) -> Ms:
     """When this host last gave a sign of life that is known: its agent's word, or an answer of its xapi; -1: never.
 
     A probe that is answered now is judged elsewhere (intake.py): it may be somebody else's xapi that answers it.
@@ -331,11 +331,11 @@ def _lived_until(d: Draft, host: HostId) -> Ms:
     return max(seen)
 
 
-def _of(d: Draft, reading: PowerReading) -> str:
+def _of(d: Snapshot, reading: PowerReading) -> str:
     """Where a member has read it: by another one, if there is one."""
     return f" (the first was run by {d.name(reading.through)})" if reading.through else ""
 
 
-def _show(d: Draft, reading: PowerReading) -> dict[str, Any]:
+def _show(d: Snapshot, reading: PowerReading) -> dict[str, Any]:
     through = {"through": reading.through} if reading.through else {}
     return {"power": reading.power.value, "ended_ms": reading.ended_at, "text": reading.text, **through}

@@ -22,15 +22,15 @@ from poolwarden_collector.core.evidence.verdict import Agent, Member, OwnProbe, 
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.live import AgentState, Starts
+from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 FACTS_FRESH_MS: Ms = 20_000
 RESTLESS_STARTS = 3  # one start too many, and one that a person has made
 
 
-def suspected(d: Draft) -> HostId:
+def suspected(d: Snapshot) -> HostId:
     """The master whose state is judged: the open failover's old master until a successor is verified."""
     failover = d.failover
     if failover is not None and d.record.master == failover.old_master:
@@ -38,13 +38,13 @@ def suspected(d: Draft) -> HostId:
     return d.record.master
 
 
-def silence_of(d: Draft, host: HostId) -> Ms:
+def silence_of(d: Snapshot, host: HostId) -> Ms:
     """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
     agent = d.agent(host)
     return max(0, d.asof - (agent.last_heard if agent is not None else d.site.started_at))
 
 
-def serving(d: Draft) -> tuple[HostId, ...]:
+def serving(d: Snapshot) -> tuple[HostId, ...]:
     """Hosts that now say, by their own login, that they serve as this pool's master."""
     hosts = []
     for host in sorted(d.live.agents):
@@ -54,7 +54,7 @@ def serving(d: Draft) -> tuple[HostId, ...]:
     return tuple(hosts)
 
 
-def set_as_master(d: Draft) -> tuple[HostId, ...]:
+def set_as_master(d: Snapshot) -> tuple[HostId, ...]:
     """Heard hosts that are set to be master, whether they serve yet or not: by pool.conf, or by the running process.
 
     A xapi that was told to become master restarts for minutes before it serves (xapi: ocaml/xapi/xapi_fuse.ml).
@@ -67,7 +67,7 @@ def set_as_master(d: Draft) -> tuple[HostId, ...]:
     return tuple(hosts)
 
 
-def unowed_masters(d: Draft) -> tuple[HostId, ...]:
+def unowed_masters(d: Snapshot) -> tuple[HostId, ...]:
     """Serving masters without those already superseded, whose tombstone is on its way (owed).
 
     One that serves while its successor is off, by his power or an operator's word, counts: somebody has made it master
@@ -80,7 +80,7 @@ def unowed_masters(d: Draft) -> tuple[HostId, ...]:
     return tuple(host for host in acting if host not in owed or gone)
 
 
-def successor_off(d: Draft) -> bool:
+def successor_off(d: Snapshot) -> bool:
     """Is the master on record, whom others were to follow, off now: by its power, or by an operator's word that no sign
     of life has ended (fenced_hosts.py)?
     """
@@ -88,7 +88,7 @@ def successor_off(d: Draft) -> bool:
     return bool(master) and master in d.record.hosts and d.heard(master) is None and bool(why_off(d, master))
 
 
-def signs(d: Draft) -> Signs:
+def signs(d: Snapshot) -> Signs:
     """What the evidence shows now."""
     master = suspected(d)
     return Signs(
@@ -110,21 +110,21 @@ def signs(d: Draft) -> Signs:
     )
 
 
-def _ha(d: Draft) -> Tri:
+def _ha(d: Snapshot) -> Tri:
     if d.record.ha_armed:
         return Tri.YES
     states = [agent.facts.database.ha_armed for host in d.live.agents if (agent := d.heard(host)) is not None]
     return Tri.NO if states and all(state is Tri.NO for state in states) else Tri.UNKNOWN
 
 
-def _disputed(d: Draft, master: HostId) -> bool:
+def _disputed(d: Snapshot, master: HostId) -> bool:
     """Life was seen after an OFF reading, and the dispute is young."""
     if d.live.contrary is None or d.live.contrary[2] != master:
         return False
     return d.now - d.live.contrary[0] < d.policy.vanished_after * 4
 
 
-def _broken(d: Draft, host: HostId) -> bool:
+def _broken(d: Snapshot, host: HostId) -> bool:
     """Does this host say that its pool.conf is broken, and does it not serve either?"""
     agent = d.heard(host)
     if agent is None:
@@ -132,7 +132,7 @@ def _broken(d: Draft, host: HostId) -> bool:
     return agent.facts.role.pool_conf is Role.BROKEN and not agent.facts.role.serves_as_master
 
 
-def _agent(d: Draft, master: HostId) -> Agent:
+def _agent(d: Snapshot, master: HostId) -> Agent:
     if master and d.heard(master):
         return Agent.HEARD
     silent = silence_of(d, master)
@@ -141,7 +141,7 @@ def _agent(d: Draft, master: HostId) -> Agent:
     return Agent.SILENT if silent >= d.policy.vanished_after else Agent.LATE
 
 
-def _xapi(d: Draft, host: HostId) -> Xapi:
+def _xapi(d: Snapshot, host: HostId) -> Xapi:
     """A host's xapi as its own agent sees it, judged by how long it has been so."""
     agent = d.heard(host)
     if agent is None:
@@ -168,7 +168,7 @@ def _xapi(d: Draft, host: HostId) -> Xapi:
     return Xapi.HUNG if hung else Xapi.UNWELL
 
 
-def _master_xapi(d: Draft, master: HostId) -> Xapi:
+def _master_xapi(d: Snapshot, master: HostId) -> Xapi:
     """The master's xapi must not only answer: its own login must find it to be the pool's master.
 
     Of a slow one that is not asked: what has not been answered yet is no denial. One that starts again and again, and
@@ -183,7 +183,7 @@ def _master_xapi(d: Draft, master: HostId) -> Xapi:
     return Xapi.NOT_SERVING if long else Xapi.UNWELL
 
 
-def restless(d: Draft, master: HostId) -> bool:
+def restless(d: Snapshot, master: HostId) -> bool:
     """Does its xapi start again and again, and has it not come to serve in the time of the slowest start?"""
     agent, since = d.heard(master), d.live.unserved_since
     if agent is None or master != suspected(d) or since is None:
@@ -194,26 +194,7 @@ def restless(d: Draft, master: HostId) -> bool:
     return (known or again) and _xapi(d, master) is Xapi.UNWELL
 
 
-def note_service(d: Draft) -> None:
-    """Remember since when the master on record has not been seen serving while its agent is heard, and how often its
-    xapi has started since.
-    """
-    agent = d.heard(suspected(d))
-    unserved = agent is not None and not agent.facts.role.serves_as_master
-    if not unserved and d.live.unserved_since is not None:
-        d.change(unserved_since=None, unserved_starts=Starts())
-    elif unserved and d.live.unserved_since is None:
-        d.change(unserved_since=d.now)
-    if agent is None:
-        return
-    process, live = agent.facts.xapi.process, d.live
-    if unserved and live.unserved_starts.other(process):
-        d.change(unserved_starts=live.unserved_starts.plus(process))
-    if live.unsteady_since is not None and live.unsteady_starts.other(process):
-        d.change(unsteady_starts=live.unsteady_starts.plus(process))
-
-
-def fresh_probe(d: Draft, witness_host: HostId, target: HostId) -> Probe | None:
+def fresh_probe(d: Snapshot, witness_host: HostId, target: HostId) -> Probe | None:
     """A heard host's newest probe of ``target``, if it is at most three probe rounds old."""
     agent = d.heard(witness_host)
     probe = agent.facts.probe_of(target) if agent is not None else None
@@ -226,7 +207,7 @@ def answered(probe: Probe) -> bool:
     return probe.outcome is ProbeOutcome.ANSWERED
 
 
-def foreign(d: Draft, witness_host: HostId, probe: Probe) -> bool:
+def foreign(d: Snapshot, witness_host: HostId, probe: Probe) -> bool:
     """Was this probe of the master answered with another certificate than the one that gave standing?"""
     if probe.target != d.record.master or not answered(probe) or not probe.certificate:
         return False
@@ -235,12 +216,12 @@ def foreign(d: Draft, witness_host: HostId, probe: Probe) -> bool:
     return bool(known) and probe.certificate not in known
 
 
-def known_certificates(d: Draft) -> set[str]:
+def known_certificates(d: Snapshot) -> set[str]:
     """What members have seen the present master's xapi present while its agent was heard."""
     return {certificate for certificate in d.record.standing.values() if certificate}
 
 
-def answered_by(d: Draft, witness_host: HostId, probe: Probe) -> bool:
+def answered_by(d: Snapshot, witness_host: HostId, probe: Probe) -> bool:
     """An answer of the probed xapi itself, not of somebody else at its address."""
     return answered(probe) and not foreign(d, witness_host, probe)
 
@@ -251,7 +232,7 @@ def twice_unanswered(probe: Probe) -> bool:
     return not answered(probe) and since is not None and since < probe.probed_at
 
 
-def witness(d: Draft, master: HostId) -> Witness:
+def witness(d: Snapshot, master: HostId) -> Witness:
     """What the members' probes of the master's xapi say together."""
     probes = {
         host: probe
@@ -267,13 +248,13 @@ def witness(d: Draft, master: HostId) -> Witness:
     return Witness.UNANSWERED if any(host in d.record.standing for host in probes) else Witness.UNCOUNTED
 
 
-def _witness_now(d: Draft, master: HostId) -> Witness:
+def _witness_now(d: Snapshot, master: HostId) -> Witness:
     """The same, without testimony from before a xapi that has only just begun to answer its own agent again."""
     seen = witness(d, master)
     return Witness.NONE if seen is Witness.UNANSWERED and _only_just_back(d, master) else seen
 
 
-def _only_just_back(d: Draft, master: HostId) -> bool:
+def _only_just_back(d: Snapshot, master: HostId) -> bool:
     """Does the master's xapi answer its own agent, but for less time than its members need to notice?"""
     agent = d.heard(master)
     if agent is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
@@ -282,7 +263,7 @@ def _only_just_back(d: Draft, master: HostId) -> bool:
     return since is None or d.now - since < d.policy.vanished_after
 
 
-def own_probe(d: Draft, master: HostId) -> OwnProbe:
+def own_probe(d: Snapshot, master: HostId) -> OwnProbe:
     probe = d.live.own_probe
     limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
     if not d.policy.collector_probe or probe is None or probe.host != master or d.now - probe.at > limit:
@@ -294,7 +275,7 @@ def own_probe(d: Draft, master: HostId) -> OwnProbe:
     return OwnProbe.UNANSWERED if standing else OwnProbe.OFF
 
 
-def own_alive(d: Draft, host: HostId) -> bool:
+def own_alive(d: Snapshot, host: HostId) -> bool:
     """Did the collector's newest probe of this host get an answer of that very xapi?"""
     probe = d.live.own_probe
     if probe is None or probe.host != host or probe.outcome is not ProbeOutcome.ANSWERED:
@@ -302,13 +283,13 @@ def own_alive(d: Draft, host: HostId) -> bool:
     return own_certificate_fits(d, host, probe.certificate)
 
 
-def own_certificate_fits(d: Draft, host: HostId, certificate: str) -> bool:
+def own_certificate_fits(d: Snapshot, host: HostId, certificate: str) -> bool:
     """Is this what members have seen that master present? Where nothing is known, nothing contradicts it."""
     known = known_certificates(d) if host == d.record.master else set()
     return not known or not certificate or certificate in known
 
 
-def _off_twice(d: Draft, master: HostId) -> bool:
+def _off_twice(d: Snapshot, master: HostId) -> bool:
     known = d.record.hosts.get(master)
     return known is not None and isinstance(verify_power(d, master, known.boot_id), Proof)
 
@@ -336,7 +317,7 @@ _MEMBER_XAPI = {
 }
 
 
-def member_state(d: Draft, host: HostId, master: HostId) -> Member:
+def member_state(d: Snapshot, host: HostId, master: HostId) -> Member:
     """One member's state; a host that was never heard by this run is late until the quiet time is over."""
     agent = d.heard(host)
     if agent is not None:
@@ -356,7 +337,7 @@ def member_state(d: Draft, host: HostId, master: HostId) -> Member:
     return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
 
 
-def follows_another(d: Draft, host: HostId, master: HostId) -> HostId:
+def follows_another(d: Snapshot, host: HostId, master: HostId) -> HostId:
     """The host of this pool that this heard member's pool.conf and xapi follow, where that is not ``master``; empty if
     none.
 
@@ -375,19 +356,19 @@ def follows_another(d: Draft, host: HostId, master: HostId) -> HostId:
     return "" if named == d.record.address_of(master) else found
 
 
-def settled(d: Draft, agent: AgentState, master: HostId) -> bool:
+def settled(d: Snapshot, agent: AgentState, master: HostId) -> bool:
     """Do pool.conf and the running process agree that this host is a member of ``master``?"""
     role, address = agent.facts.role, d.record.address_of(master)
     conf = role.pool_conf is Role.MEMBER and role.master_address == address
     return conf and role.running is Role.MEMBER and role.running_master_address == address
 
 
-def _settled_and_down(d: Draft, host: HostId, master: HostId) -> bool:
+def _settled_and_down(d: Snapshot, host: HostId, master: HostId) -> bool:
     agent = d.heard(host)
     return agent is not None and settled(d, agent, master) and member_state(d, host, master) is Member.XAPI_DOWN
 
 
-def _member(d: Draft, master: HostId) -> Member:
+def _member(d: Snapshot, master: HostId) -> Member:
     """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble.
 
     Once it runs as a member its xapi can fail as any other's: that is told.

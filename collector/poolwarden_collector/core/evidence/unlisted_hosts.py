@@ -28,24 +28,25 @@ from poolwarden_collector.core.model.events import AgentConnected, AgentGone, Ag
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 TOLD_AFTER_MS: Ms = 120_000  # a host that joins is listed within a few views
 
 
-def is_stranger(d: Draft, host: HostId) -> bool:
+def is_stranger(d: Snapshot, host: HostId) -> bool:
     """Does this host belong to the pool by nobody's word but its own?"""
     listed = d.record.listed
     return bool(listed) and host not in listed and host not in d.record.hosts
 
 
-def unlisted(d: Draft, host: HostId) -> str:
+def unlisted(d: Snapshot, host: HostId) -> str:
     """Why this host may not succeed as far as the master's list goes; empty if it is on it, or none is known."""
     listed = d.record.listed
     return "" if not listed or host in listed else "it was never listed by this pool's master"
 
 
-def in_no_copy(d: Draft, host: HostId) -> str:
+def in_no_copy(d: Snapshot, host: HostId) -> str:
     """Where no list is known: whose database, as told with its claim, does not have this host; empty: every one has.
 
     A database that cannot be read, or whose agent does not tell its hosts, speaks neither for nor against anybody.
@@ -59,12 +60,12 @@ def in_no_copy(d: Draft, host: HostId) -> str:
     return f"no master's list is known, and the database of {names} does not have it" if without else ""
 
 
-def no_list(d: Draft) -> str:
+def no_list(d: Snapshot) -> str:
     """Why nothing is done by itself where nobody has said who is of the pool; empty if somebody has."""
     return "no master has listed this pool's hosts to this collector yet" if not d.record.listed else ""
 
 
-def connected(d: Draft, event: AgentConnected) -> None:
+def connected(d: Transaction, event: AgentConnected) -> None:
     """A stranger has opened a stream."""
     before = d.live.strangers.get(event.hello.host)
     since = before.connected_at if before is not None else d.now
@@ -72,7 +73,7 @@ def connected(d: Draft, event: AgentConnected) -> None:
     d.change(strangers={**d.live.strangers, event.hello.host: state})
 
 
-def reported(d: Draft, event: AgentReported) -> None:
+def reported(d: Transaction, event: AgentReported) -> None:
     """A stranger's facts are kept, so that they are there when it is let in."""
     state = d.live.strangers.get(event.host)
     if state is not None and state.stream == event.stream:
@@ -80,14 +81,14 @@ def reported(d: Draft, event: AgentReported) -> None:
         d.change(strangers={**d.live.strangers, event.host: heard})
 
 
-def gone(d: Draft, event: AgentGone) -> None:
+def gone(d: Transaction, event: AgentGone) -> None:
     """A stranger's stream has ended."""
     state = d.live.strangers.get(event.host)
     if state is not None and state.stream == event.stream:
         d.change(strangers={**d.live.strangers, event.host: replace(state, connected=False)})
 
 
-def let_in(d: Draft) -> list[AgentState]:
+def let_in(d: Transaction) -> list[AgentState]:
     """Who is no stranger any more: taken out of those kept aside, for the caller to take in as a host of the pool."""
     found = [state for host, state in d.live.strangers.items() if not is_stranger(d, host) or _followed(d, state)]
     if found:
@@ -98,7 +99,7 @@ def let_in(d: Draft) -> list[AgentState]:
     return found
 
 
-def _followed(d: Draft, state: AgentState) -> bool:
+def _followed(d: Snapshot, state: AgentState) -> bool:
     """Does a heard host of the list follow this one as its master, by pool.conf and by its running process?"""
     address = state.facts.address or state.hello.address
     for host in d.record.listed:
@@ -111,7 +112,7 @@ def _followed(d: Draft, state: AgentState) -> bool:
     return False
 
 
-def watch(d: Draft) -> None:
+def watch(d: Transaction) -> None:
     """Tell a person of a stranger that stays one; it is over when it has not been heard for as long."""
     for host, state in d.live.strangers.items():
         topic, pool = AlertTopic(Matter.STRANGER, host), d.record.name or d.record.pool
@@ -130,7 +131,7 @@ def watch(d: Draft) -> None:
             d.raise_alert(topic, "warning", f"{pool}: {name} is not a host of this pool", body, host=host)
 
 
-def other_pools_database(d: Draft) -> str:
+def other_pools_database(d: Snapshot) -> str:
     """Does the master on record serve another pool's database? In one sentence without a full stop; empty: no."""
     agent = d.heard(d.record.master)
     seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
@@ -140,7 +141,7 @@ def other_pools_database(d: Draft) -> str:
     return f"{d.name(d.record.master)} serves the database of another pool, {other}: xapi has loaded it from its disk"
 
 
-def watch_database(d: Draft) -> None:
+def watch_database(d: Transaction) -> None:
     """Tell of a master that serves another pool's database; over when a master on record serves this pool's again."""
     topic, pool = AlertTopic(Matter.OTHER_DATABASE), d.record.name or d.record.pool
     why = other_pools_database(d)
@@ -159,11 +160,11 @@ def watch_database(d: Draft) -> None:
         d.resolve_alert(topic, f"{d.name(d.record.master)} serves this pool's database")
 
 
-def _serves_own(d: Draft) -> bool:
+def _serves_own(d: Snapshot) -> bool:
     agent = d.heard(d.record.master)
     seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
     return seen is not None and seen.master == d.record.master and seen.pool == d.record.pool
 
 
-def _resolve(d: Draft, host: HostId, text: str) -> None:
+def _resolve(d: Transaction, host: HostId, text: str) -> None:
     d.resolve_alerts(Matter.STRANGER, host, text)

@@ -25,10 +25,11 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.failover_record import Failover, Path
 from poolwarden_collector.core.state.question_record import Ask, Needs
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
+def allows(d: Transaction, failover: Failover, candidate: HostId) -> bool:
     """True if nothing is lost by promoting this candidate, or all of it was accepted; else blocked, and asked."""
     if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
         return True
@@ -40,7 +41,7 @@ def allows(d: Draft, failover: Failover, candidate: HostId) -> bool:
     return not _ask_loss(d, failover, candidate, kills)
 
 
-def unaccepted(d: Draft, failover: Failover, candidate: HostId) -> Reason | None:
+def unaccepted(d: Snapshot, failover: Failover, candidate: HostId) -> Reason | None:
     """After the intent: what is at stake now with this candidate that nobody has accepted; None: nothing is."""
     kills = expected(d, failover, candidate)
     if isinstance(kills, Reason):
@@ -58,7 +59,7 @@ def unaccepted(d: Draft, failover: Failover, candidate: HostId) -> Reason | None
     return None
 
 
-def ask_again(d: Draft, failover: Failover, candidate: HostId) -> None:
+def ask_again(d: Transaction, failover: Failover, candidate: HostId) -> None:
     """Ask for what is at stake at this very instant, if it is known and anything is: an answer has just come."""
     if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
         return
@@ -67,14 +68,16 @@ def ask_again(d: Draft, failover: Failover, candidate: HostId) -> None:
         _ask_loss(d, failover, candidate, kills, at_once=True)
 
 
-def expected(d: Draft, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | Reason:
+def expected(d: Snapshot, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | Reason:
     """The running VMs that promoting this candidate would terminate, or why that is not known."""
     claim = d.live.claims.get(candidate)
     spared = "" if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) else failover.old_master
     return forecast(d, candidate, spared, claim.placements if claim is not None else None)
 
 
-def _ask_loss(d: Draft, failover: Failover, candidate: HostId, kills: tuple[Kill, ...], at_once: bool = False) -> bool:
+def _ask_loss(
+    d: Transaction, failover: Failover, candidate: HostId, kills: tuple[Kill, ...], at_once: bool = False
+) -> bool:
     """Ask for whatever is at stake with this candidate and not accepted, in one question; False: nothing is."""
     if far := _unaccepted_leap(d, failover, candidate):
         _ask_leap(d, candidate, far, at_once)
@@ -100,7 +103,7 @@ def _ask_loss(d: Draft, failover: Failover, candidate: HostId, kills: tuple[Kill
     return True
 
 
-def _unaccepted_leap(d: Draft, failover: Failover, candidate: HostId) -> str:
+def _unaccepted_leap(d: Snapshot, failover: Failover, candidate: HostId) -> str:
     """Is its copy too far ahead to be believed, and has nobody said yes to it? In one sentence without a full stop."""
     more, agent = database_age.ahead(d, candidate), d.agent(candidate)
     claimed = agent.facts.database.generation if agent is not None else 0
@@ -113,7 +116,7 @@ def _unaccepted_leap(d: Draft, failover: Failover, candidate: HostId) -> str:
     return f"the copy on {d.name(candidate)} has generation {claimed}, and {last}: {more} changes more, where {bound}"
 
 
-def _ask_leap(d: Draft, candidate: HostId, what: str, at_once: bool) -> None:
+def _ask_leap(d: Transaction, candidate: HostId, what: str, at_once: bool) -> None:
     name, agent = d.name(candidate), d.agent(candidate)
     claimed = agent.facts.database.generation if agent is not None else 0
     told = [f"{copy.name}: {copy.generation}" for copy in database_age.ages(d) if copy.generation]

@@ -18,14 +18,15 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.orders import Claim, Target
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 READ_AGAIN_MS: Ms = 10_000  # how soon a database that could not be used is read again
 
 
-def claims_ready(d: Draft, failover: Failover) -> bool:
+def claims_ready(d: Transaction, failover: Failover) -> bool:
     """Ask every heard agent to store the term and look once more; True when all, or all that answer, have done so."""
     asked = [host for host in d.record.hosts if host != failover.old_master and d.heard(host)]
     if d.live.claims_since is None:
@@ -52,12 +53,12 @@ def claims_ready(d: Draft, failover: Failover) -> bool:
     return bool(d.live.claims) and (not missing or (d.now - since >= d.policy.claim_wait and not young))
 
 
-def vetoes(d: Draft) -> str:
+def vetoes(d: Snapshot) -> str:
     """Who has seen the old master alive in this round, and how; empty: nobody."""
     return "; ".join(f"{d.name(host)}: {claim.veto}" for host, claim in sorted(d.live.claims.items()) if claim.veto)
 
 
-def renewed(d: Draft, failover: Failover) -> bool:
+def renewed(d: Transaction, failover: Failover) -> bool:
     """After the intent: a round of claims at most ``reading_fresh`` old, from every member that is heard."""
     since = d.live.claims_since
     if since is not None and d.now - since > d.policy.reading_fresh:
@@ -66,7 +67,7 @@ def renewed(d: Draft, failover: Failover) -> bool:
     return claims_ready(d, failover)
 
 
-def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
+def _claim_one(d: Transaction, failover: Failover, host: HostId) -> None:
     """Ask one host, again under a new id when an answer was lost, refused, or is of another database file than now."""
     agent, claim = d.agent(host), d.live.claims.get(host)
     assert agent is not None
@@ -93,7 +94,7 @@ def _claim_one(d: Draft, failover: Failover, host: HostId) -> None:
         d.send(order_ids.OrderId(base, d.serial()).text, host, Claim(target), ORDER_VALID_MS, term=failover.term)
 
 
-def _claim_refusal(d: Draft, host: HostId) -> str:
+def _claim_refusal(d: Snapshot, host: HostId) -> str:
     base = f"{claim_base(d)}.{host}"
     answers = [
         s.result for order_id, s in d.live.sent.items() if s.result is not None and order_ids.is_attempt(order_id, base)
@@ -102,7 +103,7 @@ def _claim_refusal(d: Draft, host: HostId) -> str:
     return f"{d.name(host)}: {said}"
 
 
-def claim_base(d: Draft) -> str:
+def claim_base(d: Snapshot) -> str:
     """How the ids of the present round's claims begin; a host follows, and a number."""
     failover = d.failover
     return f"{failover.id}/claim/{d.site.epoch}.{d.live.claim_round}" if failover is not None else "none"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.decision import questions
 from poolwarden_collector.core.decision.standstill import resolve_blocks
-from poolwarden_collector.core.devices.power_view import forget
+from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Claim, Target
 from poolwarden_collector.core.model.values import HostId, Ms
@@ -16,12 +16,12 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Ask
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 CLAIM_VALID_MS: Ms = 15_000
 
 
-def abort(d: Draft, why: str) -> None:
+def abort(d: Transaction, why: str) -> None:
     """End a failover before its promotion: a new term, no cool-down."""
     failover = d.record.failover
     assert failover is not None
@@ -31,7 +31,7 @@ def abort(d: Draft, why: str) -> None:
     _over(d, failover, f"failover {failover.id} was aborted")
 
 
-def superseded(d: Draft, host: HostId) -> None:
+def superseded(d: Transaction, host: HostId) -> None:
     """End a failover because somebody else serves as master: a new term, told to the candidate at once."""
     failover = d.record.failover
     assert failover is not None
@@ -48,14 +48,14 @@ def superseded(d: Draft, host: HostId) -> None:
     d.raise_alert(AlertTopic(Matter.DONE, detail="superseded", number=failover.id), "warning", title, why)
 
 
-def _over(d: Draft, failover: Failover, text: str) -> None:
+def _over(d: Transaction, failover: Failover, text: str) -> None:
     _owe_undoing(d, failover)
     forget(d, failover.old_master)
     resolve_blocks(d, failover, text, final=True)
     d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now, aborts=d.live.aborts + 1)
 
 
-def _owe_undoing(d: Draft, failover: Failover) -> None:
+def _owe_undoing(d: Transaction, failover: Failover) -> None:
     """What was held is owed its release, what was placed its removal; paid as soon as can be (hold_release.py)."""
     if failover.hold_order:
         name = d.name(failover.old_master)
@@ -64,7 +64,7 @@ def _owe_undoing(d: Draft, failover: Failover) -> None:
     owe_removals(d, failover, "")
 
 
-def owe_removals(d: Draft, failover: Failover, used_by: HostId) -> None:
+def owe_removals(d: Transaction, failover: Failover, used_by: HostId) -> None:
     """Every placed database but the one that a promotion has used is owed its removal."""
     for target in failover.placed_on:
         if target != used_by:
@@ -72,7 +72,7 @@ def owe_removals(d: Draft, failover: Failover, used_by: HostId) -> None:
             d.note(Kind.OWED, text, host=target, what=OwedWork.REMOVE_DATABASE.value, successor="")
 
 
-def give_up(d: Draft, why: str) -> None:
+def give_up(d: Transaction, why: str) -> None:
     """End it without a start of ours: a new term, and what was held and may lie there is owed its undoing."""
     now = d.record.in_place
     if now is None:

@@ -39,7 +39,8 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import Look
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ORDER_VALID_MS: Ms = 15_000
 SHOT_EVIDENCE_MS: Ms = 5_000
@@ -53,7 +54,7 @@ FOR_LONG_MS: Ms = 30_000
 PLAIN_PORT = 80
 
 
-def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
+def looked(d: Transaction, failover: Failover, proof: Proof) -> bool:
     """Has a round of fresh probes, begun after the proof was complete, been answered by the candidate?"""
     needed_after = _needed_after(d, failover, proof)
     look = d.live.look
@@ -75,19 +76,19 @@ def looked(d: Draft, failover: Failover, proof: Proof) -> bool:
     return not (_unasked(d, failover, look) or _untold(d, failover, look) or _awaited(d, failover, look))
 
 
-def _again(d: Draft, failover: Failover, look: Look) -> None:
+def _again(d: Transaction, failover: Failover, look: Look) -> None:
     """Another round of questions, if this one has had its time."""
     if d.now - look.at > d.policy.look_wait:
         begin_look(d, failover)
 
 
-def silent_others(d: Draft, failover: Failover) -> tuple[HostId, ...]:
+def silent_others(d: Snapshot, failover: Failover) -> tuple[HostId, ...]:
     """Hosts on record whose agent is silent, without the old master and the candidate."""
     pair = (failover.old_master, failover.candidate)
     return tuple(host for host in sorted(d.record.hosts) if host not in pair and d.heard(host) is None)
 
 
-def _unasked(d: Draft, failover: Failover, look: Look) -> bool:
+def _unasked(d: Transaction, failover: Failover, look: Look) -> bool:
     """Is there a silent host about which nobody has had a word lately, not even that nothing came?"""
     hosts = [h for h in silent_others(d, failover) if d.now - look.asked.get(h, -ASKED_FRESH_MS) >= ASKED_FRESH_MS]
     waits = [host for host in hosts if not excused(d, host)]
@@ -104,7 +105,7 @@ def _unasked(d: Draft, failover: Failover, look: Look) -> bool:
     return True
 
 
-def untold(d: Draft, failover: Failover, look: Look) -> tuple[RoleAnswer, ...]:
+def untold(d: Snapshot, failover: Failover, look: Look) -> tuple[RoleAnswer, ...]:
     """Silent hosts that are alive, tell no role, and are not excused: one answer of each."""
     silent = silent_others(d, failover)
     found: dict[HostId, RoleAnswer] = {}
@@ -114,7 +115,7 @@ def untold(d: Draft, failover: Failover, look: Look) -> tuple[RoleAnswer, ...]:
     return tuple(found.values())
 
 
-def _untold(d: Draft, failover: Failover, look: Look) -> bool:
+def _untold(d: Transaction, failover: Failover, look: Look) -> bool:
     """Does a host that is alive and tells no role hold the promotion up? It is named, with what ends that."""
     # safety: filtered is not silent; whoever is there and cannot be asked may be the master, for however long.
     found = untold(d, failover, look)
@@ -133,7 +134,7 @@ def _untold(d: Draft, failover: Failover, look: Look) -> bool:
     return True
 
 
-def untold_said(d: Draft, found: tuple[RoleAnswer, ...]) -> tuple[str, str]:
+def untold_said(d: Snapshot, found: tuple[RoleAnswer, ...]) -> tuple[str, str]:
     """The blocker in one sentence, and what ends it."""
     names = " and ".join(d.name(answer.host) for answer in found)
     one = len(found) == 1
@@ -150,13 +151,13 @@ def untold_said(d: Draft, found: tuple[RoleAnswer, ...]) -> tuple[str, str]:
     return why, step
 
 
-def _changed(d: Draft, answer: RoleAnswer) -> bool:
+def _changed(d: Snapshot, answer: RoleAnswer) -> bool:
     """Does it show another certificate than its xapi did when its agent was last heard?"""
     known = d.live.certificates.get(answer.host, "")
     return bool(known and answer.certificate) and answer.certificate != known
 
 
-def _awaited(d: Draft, failover: Failover, look: Look) -> bool:
+def _awaited(d: Transaction, failover: Failover, look: Look) -> bool:
     """Is a host without an agent still given its time to say that it has become master? Once, and by name.
 
     A xapi that was told to become master is silent for its fuse of 10 s and its start (xapi: ocaml/xapi/xapi_pool.ml).
@@ -172,18 +173,18 @@ def _awaited(d: Draft, failover: Failover, look: Look) -> bool:
     return True
 
 
-def _might_be_up(d: Draft, host: HostId) -> bool:
+def _might_be_up(d: Snapshot, host: HostId) -> bool:
     return d.heard(host) is None and view(d, host).power is not Power.OFF and not excused(d, host)
 
 
-def _needed_after(d: Draft, failover: Failover, proof: Proof) -> Ms:
+def _needed_after(d: Snapshot, failover: Failover, proof: Proof) -> Ms:
     after = proof.kind.look_must_follow
     if after is LookAfter.READINGS:
         return paired_since(d, failover.old_master)
     return (d.live.human_at or 0) if after is LookAfter.WORD else d.live.step_since
 
 
-def _missed(d: Draft, failover: Failover) -> None:
+def _missed(d: Transaction, failover: Failover) -> None:
     """The candidate left a look unanswered; three in a row, and it is no candidate on this stream."""
     misses = d.live.look_misses + 1
     if misses < LOOKS:
@@ -192,7 +193,7 @@ def _missed(d: Draft, failover: Failover) -> None:
         d.change(look_misses=0, mute=d.live.mute | {failover.candidate})
 
 
-def begin_look(d: Draft, failover: Failover) -> None:
+def begin_look(d: Transaction, failover: Failover) -> None:
     """Ask every heard member for a new probe under a new nonce."""
     nonce, before = d.fresh_id("look"), d.live.look or Look("", d.now)
     # An asker that has gone silent says nothing any more; whoever is heard is asked again in this round.
@@ -206,13 +207,13 @@ def begin_look(d: Draft, failover: Failover) -> None:
         d.send(f"{nonce}/{host}", host, probe, ORDER_VALID_MS)
 
 
-def _lookers(d: Draft, failover: Failover) -> list[HostId]:
+def _lookers(d: Snapshot, failover: Failover) -> list[HostId]:
     """Every heard member whose agent can be asked for a look."""
     heard = {host: d.heard(host) for host in d.record.hosts if host != failover.old_master}
     return [host for host, agent in heard.items() if agent is not None and "probe_now" in agent.hello.capabilities]
 
 
-def _strangers(d: Draft, failover: Failover, heard: list[HostId], before: Look) -> dict[HostId, tuple[Target, ...]]:
+def _strangers(d: Snapshot, failover: Failover, heard: list[HostId], before: Look) -> dict[HostId, tuple[Target, ...]]:
     """Who asks which silent host's xapi for its role: each is asked by two, those without a fresh word first.
 
     The candidate asks only where nobody else can, or where nobody else has brought an answer in the round before: its
@@ -234,7 +235,7 @@ def _strangers(d: Draft, failover: Failover, heard: list[HostId], before: Look) 
     return given
 
 
-def roles_told(d: Draft, asker: HostId, look: Look, answers: tuple[RoleAnswer, ...]) -> Look:
+def roles_told(d: Snapshot, asker: HostId, look: Look, answers: tuple[RoleAnswer, ...]) -> Look:
     """The look with one asker's role answers in it."""
     mute, untold, asked, told = dict(look.mute), dict(look.untold), dict(look.asked), look.told
     for answer in answers:
@@ -253,7 +254,7 @@ def roles_told(d: Draft, asker: HostId, look: Look, answers: tuple[RoleAnswer, .
     return replace(look, mute=mute, untold=untold, untold_since=since, asked=asked, told=told, elsewhere=seen)
 
 
-def elsewhere(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> str:
+def elsewhere(d: Snapshot, asker: HostId, answers: tuple[RoleAnswer, ...]) -> str:
     """What one asker's role answers say against a promotion; empty: nothing. Silence says nothing."""
     failover = d.failover
     if failover is None:
@@ -271,7 +272,7 @@ def elsewhere(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> str:
     return ""
 
 
-def _targets(d: Draft, failover: Failover) -> tuple[Target, ...]:
+def _targets(d: Snapshot, failover: Failover) -> tuple[Target, ...]:
     """The old master's xapi: over TLS, and at the plain port too where a toolstack fence has closed both (either may be
     filtered, then the other one tells). Nobody's without one.
     """
@@ -281,7 +282,7 @@ def _targets(d: Draft, failover: Failover) -> tuple[Target, ...]:
     return tuple(Target(failover.old_master, d.record.address_of(failover.old_master), port) for port in ports)
 
 
-def last_look(d: Draft, failover: Failover, proof: Proof) -> Reason | None:
+def last_look(d: Snapshot, failover: Failover, proof: Proof) -> Reason | None:
     """Why the promotion must not be sent at this instant; None if nothing stands against it."""
     acting = [host for host in serving(d) if host != failover.candidate]
     if acting:
@@ -308,7 +309,7 @@ def last_look(d: Draft, failover: Failover, proof: Proof) -> Reason | None:
     return ha_armed(d) if d.record.ha_armed else None
 
 
-def witnessed_now(d: Draft, failover: Failover) -> bool:
+def witnessed_now(d: Transaction, failover: Failover) -> bool:
     """Has a member answered a nonce of the last 5 s with a new probe, unanswered? (A stopped clock makes nothing
     young.)
     """
@@ -319,7 +320,7 @@ def witnessed_now(d: Draft, failover: Failover) -> bool:
     return bool(look.answered) and not look.alive and not look.elsewhere and not untold(d, failover, look)
 
 
-def why_unwitnessed(d: Draft, failover: Failover) -> str:
+def why_unwitnessed(d: Snapshot, failover: Failover) -> str:
     """What the last round of questions says against doing anything to the old master; empty: nobody answered it."""
     look = d.live.look
     if look is None:
@@ -328,7 +329,7 @@ def why_unwitnessed(d: Draft, failover: Failover) -> str:
     return look.alive or look.elsewhere or (untold_said(d, found)[0] if found else "")
 
 
-def shot_valid_until(d: Draft) -> Ms:
+def shot_valid_until(d: Snapshot) -> Ms:
     """Until when a power-off may begin that stands on the present look; 0: its answers are too old, or there are none.
 
     Counted from the end of the probe on which it stands, on the clock of whoever made it.

@@ -31,14 +31,15 @@ from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ATTEMPT_MS, ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 NOT_CONNECTED_MS: Ms = 10_000
 ENABLE_PATIENCE_MS: Ms = 60_000
 STORAGE_PATIENCE_MS: Ms = 120_000
 
 
-def bring_back(d: Draft, failover: Failover) -> None:
+def bring_back(d: Transaction, failover: Failover) -> None:
     """Step PROMOTED: repoint every survivor, then close."""
     if failover.before is None:
         _note_before(d, failover)
@@ -58,7 +59,7 @@ def bring_back(d: Draft, failover: Failover) -> None:
         _close(d, current, survivors)
 
 
-def _lost_again(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
+def _lost_again(d: Transaction, failover: Failover, survivors: list[HostId]) -> None:
     """The new master is gone before its members were back: owe them all and close, so that its own loss is judged."""
     for host in survivors:
         if host not in failover.back and not _is_owed(d, host):
@@ -68,11 +69,11 @@ def _lost_again(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
         _close(d, current, survivors)
 
 
-def _is_owed(d: Draft, host: HostId) -> bool:
+def _is_owed(d: Snapshot, host: HostId) -> bool:
     return any(item.host == host and item.what is OwedWork.REPOINT for item in d.record.owed)
 
 
-def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
+def _one_member(d: Transaction, failover: Failover, host: HostId) -> None:
     age = d.now - d.live.step_since
     agent = d.agent(host)
     if (agent is None or not agent.connected) and age >= NOT_CONNECTED_MS and host not in failover.repointing:
@@ -94,7 +95,7 @@ def _one_member(d: Draft, failover: Failover, host: HostId) -> None:
         _repoint(d, failover, host, agent)
 
 
-def _note_before(d: Draft, failover: Failover) -> None:
+def _note_before(d: Transaction, failover: Failover) -> None:
     """The old master's last view of the pool, as far as this run has heard it."""
     agent = d.agent(failover.old_master)
     view = agent.facts.pool_view if agent is not None else None
@@ -106,7 +107,7 @@ def _note_before(d: Draft, failover: Failover) -> None:
     d.note(Kind.MEMBERS_BEFORE, word if known else "how the hosts stood before is not known", hosts=hosts)
 
 
-def _missing(d: Draft, failover: Failover, item: PoolHost) -> str | None:
+def _missing(d: Transaction, failover: Failover, item: PoolHost) -> str | None:
     """What this live and attached member lacks, in words; None while there is still time for it to come."""
     before = (failover.before or {}).get(item.host)
     age = d.now - d.live.step_since
@@ -132,7 +133,7 @@ def unplugged(item: PoolHost, before: dict[str, Any] | None) -> list[str]:
     return [name for name in item.unplugged_srs if name not in had_not]
 
 
-def _enabling(d: Draft, failover: Failover, host: HostId) -> bool:
+def _enabling(d: Transaction, failover: Failover, host: HostId) -> bool:
     """Have this host enabled, once; True while that has its time."""
     agent = d.heard(failover.candidate)
     if agent is None or "enable_host" not in agent.hello.capabilities:
@@ -149,17 +150,17 @@ def _enabling(d: Draft, failover: Failover, host: HostId) -> bool:
     return d.now - sent.at < ATTEMPT_MS
 
 
-def _replaced(d: Draft, failover: Failover, host: HostId) -> str:
+def _replaced(d: Snapshot, failover: Failover, host: HostId) -> str:
     return "" if host in failover.repointing else "it has not been repointed"
 
 
-def _is_back(d: Draft, host: HostId, remark: str) -> None:
+def _is_back(d: Transaction, host: HostId, remark: str) -> None:
     text = f"{d.name(host)} is back: attached to the new master" + (f" ({remark})" if remark else ", live and enabled")
     d.note(Kind.MEMBER_BACK, text, host=host, remark=remark)
     d.mark(f"back {d.name(host)}")
 
 
-def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> None:
+def _repoint(d: Transaction, failover: Failover, host: HostId, agent: AgentState) -> None:
     base = f"{failover.orders}/repoint/{host}"
     address = d.record.address_of(failover.candidate)
     if not _its_turn(d, failover, host):
@@ -172,7 +173,7 @@ def _repoint(d: Draft, failover: Failover, host: HostId, agent: AgentState) -> N
     pursue(d, base, agent, Repoint(address), Kind.REPOINT_INTENT, text, address=address)
 
 
-def _its_turn(d: Draft, failover: Failover, host: HostId) -> bool:
+def _its_turn(d: Transaction, failover: Failover, host: HostId) -> bool:
     """Has this member been told already, or are fewer under way than may be?"""
     if host in failover.repointing:
         return True
@@ -187,7 +188,7 @@ def _its_turn(d: Draft, failover: Failover, host: HostId) -> bool:
     return len(under_way) < d.policy.repoint_parallel
 
 
-def _begun(d: Draft, failover: Failover, host: HostId) -> Ms:
+def _begun(d: Transaction, failover: Failover, host: HostId) -> Ms:
     """When this run first told the member; the beginning of the step where it has not, or an earlier run did.
 
     A refused order is sent again under its own id: the first time counts, or its budget would never end.
@@ -202,7 +203,7 @@ def _begun(d: Draft, failover: Failover, host: HostId) -> Ms:
     return max(known[1], d.live.step_since)
 
 
-def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
+def _restart_rung(d: Transaction, failover: Failover, host: HostId) -> None:
     """The member runs as one of the new master's and is not back: after a while restart its xapi, once."""
     agent = d.heard(host)
     if agent is None or d.now - _begun(d, failover, host) < d.policy.member_restart_after:
@@ -216,12 +217,12 @@ def _restart_rung(d: Draft, failover: Failover, host: HostId) -> None:
         d.send(order_id, host, RestartXapi(), ORDER_VALID_MS, pre)
 
 
-def _owe(d: Draft, host: HostId, successor: HostId, why: str) -> None:
+def _owe(d: Transaction, host: HostId, successor: HostId, why: str) -> None:
     text = f"{d.name(host)} is owed its repointing to {d.name(successor)}: {why}"
     d.note(Kind.OWED, text, host=host, what=OwedWork.REPOINT.value, successor=successor, why=why)
 
 
-def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
+def _close(d: Transaction, failover: Failover, survivors: list[HostId]) -> None:
     d.mark("closed")
     durations = _durations(d)
     name, address = d.name(failover.candidate), d.record.address_of(failover.candidate)
@@ -266,7 +267,7 @@ def _close(d: Draft, failover: Failover, survivors: list[HostId]) -> None:
     d.change(cooldown_until=d.now + d.policy.cooldown)
 
 
-def _durations(d: Draft) -> dict[str, Ms]:
+def _durations(d: Snapshot) -> dict[str, Ms]:
     """Phase by phase, from this run's marks; a collector that was restarted in between has fewer."""
     marks = d.live.marks
     phases: dict[str, Ms] = {}

@@ -42,14 +42,15 @@ from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 LIVE_REPORT_MS: Ms = 15_000
 RECALL_VALID_MS: Ms = 15_000
 ATTEMPTS, UNBEGUN = 2, 3  # per device
 
 
-def shoot(d: Draft, failover: Failover) -> bool:
+def shoot(d: Transaction, failover: Failover) -> bool:
     """Power the old master off: intent first, then the effect, a device at a time. ``may_shoot`` was asked.
 
     True while a shot is under way or being prepared.
@@ -98,7 +99,7 @@ def _attempts(failover: Failover, device: FenceDevice) -> int:
     return sum(1 for name, _ in failover.fence_attempts if name == device.name)
 
 
-def _next_device(d: Draft, failover: Failover) -> FenceDevice | None:
+def _next_device(d: Snapshot, failover: Failover) -> FenceDevice | None:
     """The device to switch off next; None: all have had their attempts, read OFF, or are not bound."""
     told = deciding(d, failover.old_master)
 
@@ -118,13 +119,13 @@ def _next_device(d: Draft, failover: Failover) -> FenceDevice | None:
     return min(left, key=lambda device: (device not in told, device.level, _attempts(failover, device)), default=None)
 
 
-def _is_read(d: Draft, device: FenceDevice) -> bool:
+def _is_read(d: Snapshot, device: FenceDevice) -> bool:
     """Is this device being read? An ``off`` would only stand behind it, and then not be begun at all."""
     state = d.live.power.get(device.name)
     return state is not None and bool(state.running) and d.now - state.started_at < landed_after(device)
 
 
-def _aim(d: Draft, device: FenceDevice) -> None:
+def _aim(d: Transaction, device: FenceDevice) -> None:
     """Begin no reading of it for a moment; each reading that ends in between gives another such moment."""
     name, since = d.live.aimed
     state = d.live.power.get(device.name)
@@ -133,13 +134,13 @@ def _aim(d: Draft, device: FenceDevice) -> None:
         d.change(aimed=(device.name, d.now))
 
 
-def aimed_at(d: Draft, device: FenceDevice) -> bool:
+def aimed_at(d: Snapshot, device: FenceDevice) -> bool:
     """Is this device about to switch its host off?"""
     name, since = d.live.aimed
     return name == device.name and d.now - since < SHOT_EVIDENCE_MS
 
 
-def _say_unwitnessed(d: Draft, failover: Failover) -> None:
+def _say_unwitnessed(d: Transaction, failover: Failover) -> None:
     """A shot that waits for a member's testimony for long is a named blocker, not silence."""
     if d.live.unwitnessed_since is None:
         d.change(unwitnessed_since=d.now)
@@ -164,7 +165,7 @@ def in_vain(failover: Failover) -> str:
     return "; ".join(found)
 
 
-def pending(d: Draft, failover: Failover) -> bool:
+def pending(d: Transaction, failover: Failover) -> bool:
     """Is a power-off under way? It may land late: nothing is concluded before its hard limit and 10 s have passed."""
     if failover.fence_pending is None:
         return False
@@ -183,7 +184,7 @@ def pending(d: Draft, failover: Failover) -> bool:
 # ------------------------------------------------------------------------------------------------ recalling
 
 
-def recall(d: Draft) -> None:
+def recall(d: Transaction) -> None:
     """Each step, before anything else is done: is a power-off under way that must not land any more?"""
     failover = d.record.failover
     if failover is None or failover.fence_pending is None:
@@ -198,7 +199,7 @@ def recall(d: Draft) -> None:
     pending(d, failover)  # its time may be over: then that is its result
 
 
-def _life(d: Draft, failover: Failover) -> str:
+def _life(d: Snapshot, failover: Failover) -> str:
     """What shows that the old master lives, in one clause; empty: nothing does."""
     old, name = failover.old_master, d.name(failover.old_master)
     agent, look = d.agent(old), d.live.look
@@ -211,7 +212,7 @@ def _life(d: Draft, failover: Failover) -> str:
     return f"the collector reaches the xapi of {name}" if own_alive(d, old) else ""
 
 
-def _recall(d: Draft, failover: Failover, why: str) -> None:
+def _recall(d: Transaction, failover: Failover, why: str) -> None:
     """Once per run: the fencer drops or kills it, and members that may run it are told the pool's term."""
     assert failover.fence_pending is not None
     device, run = failover.fence_pending
@@ -234,7 +235,7 @@ def _recall(d: Draft, failover: Failover, why: str) -> None:
             d.send(f"{failover.id}/recall/{d.site.epoch}.{d.serial()}/{host}", host, claim, RECALL_VALID_MS)
 
 
-def landed(d: Draft, failover: Failover) -> None:
+def landed(d: Transaction, failover: Failover) -> None:
     """A power-off was carried out after its failover had been given up: a person has to know, until it is back."""
     host, name, pool = failover.old_master, d.name(failover.old_master), d.record.name or d.record.pool
     lost = f"{fencing_stakes.running_vms(d, host)}{fencing_stakes.named(d, host)}"
@@ -247,7 +248,7 @@ def landed(d: Draft, failover: Failover) -> None:
     d.raise_alert(AlertTopic(Matter.LANDED, host, failover.old_boot), "critical", title, body)
 
 
-def settle_landed(d: Draft) -> None:
+def settle_landed(d: Transaction) -> None:
     """Whoever was switched off so is heard in another boot, or is no host of the pool any more."""
     for topic in d.open_topics:
         if topic.matter is not Matter.LANDED:

@@ -24,7 +24,8 @@ from __future__ import annotations
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.permission import behind
 from poolwarden_collector.core.decision.standstill import block, unblock
-from poolwarden_collector.core.devices.power_view import block_of, forget
+from poolwarden_collector.core.devices.device_health import forget
+from poolwarden_collector.core.devices.power_view import block_of
 from poolwarden_collector.core.evidence import fenced_hosts, left_behind
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
 from poolwarden_collector.core.evidence.proof import Proof, Refusal, find_proof, verify_power
@@ -44,7 +45,8 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Path
 from poolwarden_collector.core.state.live import AgentState, Sent
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
@@ -64,7 +66,7 @@ _OF_THE_SEND = (
 )
 
 
-def intend(d: Draft, failover: Failover, proof: Proof) -> None:
+def intend(d: Transaction, failover: Failover, proof: Proof) -> None:
     agent = d.heard(failover.candidate)
     if agent is None or proof.host != failover.old_master:
         return
@@ -83,7 +85,7 @@ def intend(d: Draft, failover: Failover, proof: Proof) -> None:
     _send_promote(d, d.failover or failover)
 
 
-def _send_promote(d: Draft, failover: Failover) -> None:
+def _send_promote(d: Transaction, failover: Failover) -> None:
     # safety: callers have verified the proof and taken the last look in this very pass; the gate refuses a lower term,
     # another boot, an armed HA and a tombstone, and answers a repeated id with its stored result.
     address = d.record.address_of(failover.old_master)
@@ -100,7 +102,7 @@ def _send_promote(d: Draft, failover: Failover) -> None:
     d.send(failover.promote_order, failover.candidate, kind, ORDER_VALID_MS, preconditions, failover.term)
 
 
-def promoting(d: Draft, failover: Failover) -> None:
+def promoting(d: Transaction, failover: Failover) -> None:
     """After the intent: learn the answer, verify by facts, send again only on a proof renewed now."""
     _learn_answer(d, failover)
     failover = d.failover or failover
@@ -135,7 +137,7 @@ def promoting(d: Draft, failover: Failover) -> None:
     _await_new_master(d, failover)
 
 
-def _nothing_has_come_of_it(d: Draft, failover: Failover) -> bool:
+def _nothing_has_come_of_it(d: Snapshot, failover: Failover) -> bool:
     """The answer is unknown, or a failure: is the candidate seen since then as the member that it was?
 
     An unknown call may still be at work in the process that was asked: that one is given its time.
@@ -155,13 +157,13 @@ def _nothing_has_come_of_it(d: Draft, failover: Failover) -> bool:
     return member and f.xapi.socket_liveness is Liveness.ANSWERS and d.now - answered >= wait
 
 
-def _answered_at(d: Draft, failover: Failover) -> Ms:
+def _answered_at(d: Snapshot, failover: Failover) -> Ms:
     """When this run heard the newest answer to the order; the beginning of the step where that was in another run."""
     sent = d.sent(failover.promote_order) if failover.promote_order else None
     return sent.answered_at if sent is not None and sent.answered_at is not None else d.live.step_since
 
 
-def _sent_at(d: Draft, failover: Failover) -> Ms:
+def _sent_at(d: Snapshot, failover: Failover) -> Ms:
     """When the order was sent last in this run: a candidate's new xapi has its time from then, not from the intent."""
     sent = d.sent(failover.promote_order) if failover.promote_order else None
     return max(d.live.step_since, sent.at if sent is not None else 0)
@@ -173,7 +175,7 @@ def _seen_at(agent: AgentState) -> Ms:
     return min(at if at is not None else agent.last_heard for at in (observed.host, observed.xapi))
 
 
-def _never_took_effect(d: Draft, failover: Failover) -> bool:
+def _never_took_effect(d: Snapshot, failover: Failover) -> bool:
     """No answer at all, or a failure that left the candidate the member that it was."""
     if not failover.promote_result:
         return True
@@ -182,7 +184,7 @@ def _never_took_effect(d: Draft, failover: Failover) -> bool:
     return failed and agent is not None and agent.facts.role.pool_conf is Role.MEMBER
 
 
-def _member_still(d: Draft, failover: Failover) -> bool:
+def _member_still(d: Snapshot, failover: Failover) -> bool:
     """Accepted long ago, and yet the candidate's process is the member that it was: only its pool.conf says master."""
     agent = d.heard(failover.candidate)
     if agent is None or d.now - _sent_at(d, failover) < d.policy.promote_budget:
@@ -190,7 +192,7 @@ def _member_still(d: Draft, failover: Failover) -> bool:
     return agent.facts.xapi.process == failover.candidate_process and agent.facts.role.running is not Role.MASTER
 
 
-def _undo_on_paper(d: Draft, failover: Failover, host: HostId) -> None:
+def _undo_on_paper(d: Transaction, failover: Failover, host: HostId) -> None:
     """Another host serves: the candidate's next start must not be a second master's."""
     name = d.name(failover.candidate)
     text = f"{name} is owed a tombstone: its pool.conf says master, and {d.name(host)} serves"
@@ -199,7 +201,7 @@ def _undo_on_paper(d: Draft, failover: Failover, host: HostId) -> None:
     superseded(d, host)
 
 
-def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
+def _candidate_is_dead(d: Transaction, failover: Failover) -> bool:
     """The candidate's own power is proven off, or a person says so of it: it can act no more, and only then may another
     host take its place.
 
@@ -226,7 +228,7 @@ def _candidate_is_dead(d: Draft, failover: Failover) -> bool:
     return True
 
 
-def _undid_itself(d: Draft, failover: Failover) -> bool:
+def _undid_itself(d: Transaction, failover: Failover) -> bool:
     """Did the candidate start as master and find another one alive (xapi's check_no_other_masters)? A false proof.
 
     Whatever the proof rested on is worth nothing any more; the same failover goes on only with another one, and with
@@ -271,7 +273,7 @@ def _undid_itself(d: Draft, failover: Failover) -> bool:
     return True
 
 
-def _learn_answer(d: Draft, failover: Failover) -> None:
+def _learn_answer(d: Transaction, failover: Failover) -> None:
     if not failover.promote_order:
         return
     sent, agent = d.sent(failover.promote_order), d.agent(failover.candidate)
@@ -291,7 +293,7 @@ def _learn_answer(d: Draft, failover: Failover) -> None:
     d.mark("promote-answer")
 
 
-def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
+def _refused(d: Transaction, failover: Failover, reason: str, text: str) -> None:
     if reason in ("expired", "busy") or d.live.refusal_taken == _answered_at(d, failover):
         return
     if failover.blocked in _OF_THE_SEND:
@@ -305,21 +307,21 @@ def _refused(d: Draft, failover: Failover, reason: str, text: str) -> None:
     block(d, failover, Blocker.PROMOTE_REFUSED, (failover.candidate, reason), why)
 
 
-def _not_asked(d: Draft, failover: Failover, text: str) -> None:
+def _not_asked(d: Transaction, failover: Failover, text: str) -> None:
     """Its xapi was not there: nothing began, and the order goes out again; after its time that is a blocker."""
     if d.now - d.live.step_since >= d.policy.promote_budget:
         d.change(refusal_taken=_answered_at(d, failover))
         _cannot_be_asked(d, failover, text)
 
 
-def _cannot_be_asked(d: Draft, failover: Failover, text: str) -> None:
+def _cannot_be_asked(d: Transaction, failover: Failover, text: str) -> None:
     name = d.name(failover.candidate)
     step = f"Look at {name}'s xapi; poolwarden restart-xapi {name}. The order is sent again by itself"
     why = f"{name} is to be promoted, and its xapi cannot be asked: {text}"
     block(d, failover, Blocker.NOT_ASKED, (failover.candidate,), why, step)
 
 
-def _resend(d: Draft, failover: Failover) -> None:
+def _resend(d: Transaction, failover: Failover) -> None:
     """The order has no answer yet, or the last one undid itself. It may go out (again) only with the proof re-verified
     and the last look repeated.
     """
@@ -367,7 +369,7 @@ def _resend(d: Draft, failover: Failover) -> None:
         _once_more(d, failover, proof)
 
 
-def _outlived(d: Draft, failover: Failover) -> Reason | None:
+def _outlived(d: Snapshot, failover: Failover) -> Reason | None:
     """What the promotion stood on at its intent and does not any more; None: all of it still holds."""
     host, old = failover.candidate, failover.old_master
     if said := vetoes(d):
@@ -392,7 +394,7 @@ _MAY_CHANGE = (Cause.KILLS, Cause.OLD_COPY, Cause.NEWER_COPY, Cause.FAR_COPY, Ca
 _ASKABLE = (Cause.KILLS, Cause.OLD_COPY, Cause.FAR_COPY)
 
 
-def _not_again(d: Draft, failover: Failover, gone: Reason) -> None:
+def _not_again(d: Transaction, failover: Failover, gone: Reason) -> None:
     """What it stood on is so no more: end where nothing has begun, ask where a yes can cover it, else wait."""
     if _never_began(d, failover) and gone.code in _MAY_CHANGE:
         give_up(d, failover, f"its promotion was never begun, and what it stood on is so no more: {gone}")
@@ -409,7 +411,7 @@ def _not_again(d: Draft, failover: Failover, gone: Reason) -> None:
     block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent again: {gone}", step)
 
 
-def denied(d: Draft, failover: Failover, why: str) -> bool:
+def denied(d: Transaction, failover: Failover, why: str) -> bool:
     """An operator's no after the intent: True if it ends the failover, because the order never began."""
     if not _never_began(d, failover):
         return False
@@ -417,7 +419,7 @@ def denied(d: Draft, failover: Failover, why: str) -> bool:
     return True
 
 
-def _never_began(d: Draft, failover: Failover) -> bool:
+def _never_began(d: Snapshot, failover: Failover) -> bool:
     """Is the candidate the member that it was, and can no copy of the order be obeyed any more?
 
     Its agent has said Hello since and knows of no such order, or has refused it; an order that was on its way has
@@ -436,7 +438,7 @@ def _never_began(d: Draft, failover: Failover) -> bool:
     return sent.stream != agent.stream and d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
 
 
-def give_up(d: Draft, failover: Failover, why: str) -> None:
+def give_up(d: Transaction, failover: Failover, why: str) -> None:
     """The order never began, and can never be obeyed: end at a new term, and let everything be decided anew."""
     abort(d, why)
     # safety: a copy of the order that is still in a buffer somewhere meets a higher term behind it.
@@ -444,7 +446,7 @@ def give_up(d: Draft, failover: Failover, why: str) -> None:
     d.send(d.fresh_id("outlived"), failover.candidate, Claim(target, want_placements=False), ORDER_VALID_MS)
 
 
-def _note_process(d: Draft, failover: Failover, agent: AgentState) -> None:
+def _note_process(d: Transaction, failover: Failover, agent: AgentState) -> None:
     """A member's xapi that was started since the intent is the one that takes the role."""
     role, process = agent.facts.role, agent.facts.xapi.process
     member = role.pool_conf is Role.MEMBER and role.running is not Role.MASTER
@@ -456,7 +458,7 @@ def _note_process(d: Draft, failover: Failover, agent: AgentState) -> None:
     d.note(Kind.PROMOTE_INTENT, text, **facts, pid=process.pid, start_ticks=process.start_ticks)
 
 
-def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:
+def _once_more(d: Transaction, failover: Failover, proof: Proof) -> None:
     """A promotion that undid itself: a proof of its own, then another order."""
     text = f"proof ({proof.kind.word}) for attempt {failover.attempt}"
     facts = dict(proof.facts)
@@ -464,13 +466,13 @@ def _once_more(d: Draft, failover: Failover, proof: Proof) -> None:
     intend(d, d.failover or failover, proof)
 
 
-def _due_again(d: Draft, sent: Sent) -> bool:
+def _due_again(d: Snapshot, sent: Sent) -> bool:
     answered = sent.result is not None  # the caller has seen that nothing has come of it
     since = sent.answered_at if answered and sent.answered_at is not None else sent.at
     return d.now - since >= (RESEND_AFTER_MS if answered else ORDER_VALID_MS + RESEND_AFTER_MS)
 
 
-def _serves(d: Draft, failover: Failover) -> bool:
+def _serves(d: Snapshot, failover: Failover) -> bool:
     """Verified: pool.conf, then a new process, then an answer on TCP, then a login that finds itself master."""
     agent = d.heard(failover.candidate)
     if agent is None:
@@ -485,7 +487,7 @@ def _serves(d: Draft, failover: Failover) -> bool:
     )
 
 
-def _restart_once(d: Draft, failover: Failover) -> bool:
+def _restart_once(d: Transaction, failover: Failover) -> bool:
     """A new xapi that was to be master and does not come up is restarted, once; True while that has its time."""
     agent, order_id = d.heard(failover.candidate), f"{failover.orders}/restart/{failover.candidate}"
     if failover.candidate in failover.restarted:
@@ -505,7 +507,7 @@ def _restart_once(d: Draft, failover: Failover) -> bool:
     return True
 
 
-def _await_new_master(d: Draft, failover: Failover) -> None:
+def _await_new_master(d: Transaction, failover: Failover) -> None:
     seen = d.heard(failover.candidate)
     if seen is not None and seen.facts.xapi.process and seen.facts.xapi.process != failover.candidate_process:
         d.mark("new-xapi")
@@ -530,13 +532,13 @@ def _await_new_master(d: Draft, failover: Failover) -> None:
     block(d, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
 
 
-def _of_a_silent_candidate(d: Draft, failover: Failover) -> str:
+def _of_a_silent_candidate(d: Snapshot, failover: Failover) -> str:
     """It goes on by itself once the candidate is heard, and with another one once it is off."""
     name = d.name(failover.candidate)
     return f"Start its agent again. Or switch {name} off: {fenced_hosts.next_step(d, (failover.candidate,))}"
 
 
-def _promoted(d: Draft, failover: Failover, seen: str) -> None:
+def _promoted(d: Transaction, failover: Failover, seen: str) -> None:
     unblock(d)
     name, address = d.name(failover.candidate), d.record.address_of(failover.candidate)
     d.mark("promoted")
@@ -558,7 +560,7 @@ def _promoted(d: Draft, failover: Failover, seen: str) -> None:
         d.note(Kind.OWED, release, host=old, what=OwedWork.RELEASE.value, successor=failover.candidate)
 
 
-def _mark_the_silent(d: Draft, failover: Failover) -> None:
+def _mark_the_silent(d: Transaction, failover: Failover) -> None:
     """Who was off when nobody was master may have been it: nothing but a tombstone tells it when it comes back."""
     for host in sorted(d.record.hosts, key=d.name):
         if d.heard(host) is None and host != failover.candidate:

@@ -28,7 +28,8 @@ from poolwarden_collector.core.model.order_results import RoleAnswer, Said
 from poolwarden_collector.core.model.orders import ProbeNow, Target
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 MOST_ASKED = 3  # agents at a time: each costs the new master one login that fails
 ASK_EVERY_MS: Ms = 4_000
@@ -41,7 +42,7 @@ _SAYS = {
 }
 
 
-def stands(d: Draft, failover: Failover) -> str:
+def stands(d: Transaction, failover: Failover) -> str:
     """Does the candidate's word that it serves stand? How, in one clause; empty: not yet, or it is contradicted."""
     asked = _askers(d, failover)
     if not asked:
@@ -67,7 +68,7 @@ def stands(d: Draft, failover: Failover) -> str:
     return ""
 
 
-def _askers(d: Draft, failover: Failover) -> tuple[HostId, ...]:
+def _askers(d: Snapshot, failover: Failover) -> tuple[HostId, ...]:
     """Other heard agents that can ask; those that have a word first, then by name."""
     found = [
         host
@@ -79,7 +80,7 @@ def _askers(d: Draft, failover: Failover) -> tuple[HostId, ...]:
     return tuple(sorted(found, key=lambda host: (host == failover.old_master, d.name(host))))
 
 
-def _in_turn(d: Draft, askers: tuple[HostId, ...]) -> tuple[HostId, ...]:
+def _in_turn(d: Snapshot, askers: tuple[HostId, ...]) -> tuple[HostId, ...]:
     """Those whose last question is the longest ago; no fourth one while three have just been asked."""
 
     def at(host: HostId) -> Ms:
@@ -91,7 +92,7 @@ def _in_turn(d: Draft, askers: tuple[HostId, ...]) -> tuple[HostId, ...]:
     return tuple(sorted(due, key=at)[: max(0, free)])
 
 
-def _told(d: Draft, failover: Failover, asker: HostId) -> RoleAnswer | None:
+def _told(d: Snapshot, failover: Failover, asker: HostId) -> RoleAnswer | None:
     """What this agent was told of the candidate last; None: nothing yet, or its agent cannot ask for roles."""
     sent = d.sent(d.live.witnesses.get(asker, ("", ""))[1])
     before = d.sent(d.live.witnesses.get(asker, ("", ""))[0])
@@ -101,7 +102,7 @@ def _told(d: Draft, failover: Failover, asker: HostId) -> RoleAnswer | None:
     return None
 
 
-def _ask(d: Draft, failover: Failover, asker: HostId) -> None:
+def _ask(d: Transaction, failover: Failover, asker: HostId) -> None:
     agent, (_, last_id) = d.agent(asker), d.live.witnesses.get(asker, ("", ""))
     last = d.sent(last_id)
     if agent is None:
@@ -116,7 +117,7 @@ def _ask(d: Draft, failover: Failover, asker: HostId) -> None:
     d.send(order_id, asker, ProbeNow((), nonce, (Target(host, d.record.address_of(host), PLAIN_PORT),)), ORDER_VALID_MS)
 
 
-def _contradicted(d: Draft, failover: Failover, told: dict[HostId, RoleAnswer]) -> None:
+def _contradicted(d: Transaction, failover: Failover, told: dict[HostId, RoleAnswer]) -> None:
     name = d.name(failover.candidate)
     said = {host: _SAYS[answer.said] for host, answer in told.items() if answer.said in _SAYS}
     heard = "; ".join(f"asked by {d.name(host)}, it {said[host]}" for host in sorted(said, key=d.name))

@@ -51,7 +51,8 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.state.pool_record import HostRecord
 from poolwarden_collector.core.state.question_record import Ask, Needs
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
@@ -61,7 +62,7 @@ HELD_REPORTED_MS: Ms = 10_000  # until a held agent has reported that nothing ru
 SUCCESSOR_TIME_MS: Ms = 150_000
 
 
-def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
+def decide(d: Transaction, why: str, path: Path = Path.POWER) -> None:
     """Open a failover: the next term, the old master, its boot, the whole evidence.
 
     On the *roles* path there is no old master: every host is a candidate, the former one too.
@@ -97,7 +98,7 @@ def decide(d: Draft, why: str, path: Path = Path.POWER) -> None:
     d.mark("decided")
 
 
-def advance(d: Draft, verdict: Verdict) -> None:
+def advance(d: Transaction, verdict: Verdict) -> None:
     """Do what is due in the open failover, as far as it goes in this pass."""
     for _ in range(len(Step)):
         failover = d.failover
@@ -116,7 +117,7 @@ def advance(d: Draft, verdict: Verdict) -> None:
         d.change(step_since=d.now)
 
 
-def _say_pause(d: Draft, failover: Failover) -> None:
+def _say_pause(d: Transaction, failover: Failover) -> None:
     """A failover that a person has stopped says so, once."""
     if d.record.paused is not None and not failover.blocked:
         why = f"the pool is paused: {d.record.paused}"
@@ -124,7 +125,7 @@ def _say_pause(d: Draft, failover: Failover) -> None:
         block(d, failover, Blocker.PAUSED, (), why, step)
 
 
-def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
+def hold(d: Snapshot, failover: Failover, verdict: Verdict) -> str:
     """Why the open failover must stand still, undecided either way; empty if it may go on."""
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
@@ -145,7 +146,7 @@ def hold(d: Draft, failover: Failover, verdict: Verdict) -> str:
     return ""
 
 
-def _grounded(d: Draft, failover: Failover, verdict: Verdict) -> bool:
+def _grounded(d: Snapshot, failover: Failover, verdict: Verdict) -> bool:
     """Does the verdict still carry the decision?"""
     if verdict is Verdict.UNWITNESSED and failover.human is not None:
         return True
@@ -154,12 +155,12 @@ def _grounded(d: Draft, failover: Failover, verdict: Verdict) -> bool:
     return failover.path in verdict.entails.carries
 
 
-def ungrounded(d: Draft, failover: Failover, verdict: Verdict) -> str:
+def ungrounded(d: Snapshot, failover: Failover, verdict: Verdict) -> str:
     """Why the verdict does not carry the decision any more; empty if it does."""
     return "" if _grounded(d, failover, verdict) else f"the pool is {verdict.word} now: {verdict.meaning}"
 
 
-def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
+def _must_end(d: Transaction, failover: Failover, verdict: Verdict) -> bool:
     """Give up, with the reason, where the ground of the decision is gone. True if it ended."""
     others = [host for host in unowed_masters(d) if host != failover.old_master]
     agent = d.agent(failover.old_master)
@@ -176,7 +177,7 @@ def _must_end(d: Draft, failover: Failover, verdict: Verdict) -> bool:
     return True
 
 
-def _approved(d: Draft, failover: Failover) -> bool:
+def _approved(d: Transaction, failover: Failover) -> bool:
     """Mode ask: somebody's word, given in this run and not too long ago; else it is asked (again)."""
     if questions.approved(d, failover):
         if failover.blocked is Blocker.UNAPPROVED:
@@ -200,7 +201,7 @@ def _approved(d: Draft, failover: Failover) -> bool:
 # ------------------------------------------------------------------------------------------------ claim
 
 
-def _claim(d: Draft, failover: Failover) -> None:
+def _claim(d: Transaction, failover: Failover) -> None:
     if not claims_ready(d, failover):
         return
     hosts = sorted(d.live.claims, key=d.name)
@@ -213,13 +214,13 @@ def _claim(d: Draft, failover: Failover) -> None:
 # ------------------------------------------------------------------------------------------------ candidate
 
 
-def unblock_claims(d: Draft) -> None:
+def unblock_claims(d: Transaction) -> None:
     """Claims are in: a blocker that named their absence is over."""
     if d.failover is not None and d.failover.blocked is Blocker.NO_CLAIM:
         unblock(d)
 
 
-def _choose(d: Draft, failover: Failover) -> None:
+def _choose(d: Transaction, failover: Failover) -> None:
     if not claims_ready(d, failover):
         return
     unblock_claims(d)
@@ -254,13 +255,13 @@ def _choose(d: Draft, failover: Failover) -> None:
     d.mark("candidate")
 
 
-def _successor_may_return(d: Draft, failover: Failover) -> bool:
+def _successor_may_return(d: Snapshot, failover: Failover) -> bool:
     """Is the old master still given the time of a boot? Not where a person has said that it is off, or approved."""
     spoken = failover.human is not None or failover.approval is not None
     return not spoken and d.now - d.live.marks.get("decided", d.live.step_since) < SUCCESSOR_TIME_MS
 
 
-def _candidate_stands(d: Draft, failover: Failover) -> bool:
+def _candidate_stands(d: Transaction, failover: Failover) -> bool:
     """Is the chosen candidate still fit? A lost one is replaced while nothing irreversible has happened."""
     if not claims_ready(d, failover):
         return False
@@ -280,7 +281,7 @@ def _candidate_stands(d: Draft, failover: Failover) -> bool:
 # ------------------------------------------------------------------------------------------------ fence and proof
 
 
-def _fence(d: Draft, failover: Failover) -> None:
+def _fence(d: Transaction, failover: Failover) -> None:
     """Step CANDIDATE: stop the old master, or find it off; nothing here makes a proof yet."""
     if pending(d, failover) or not _candidate_stands(d, failover):
         return
@@ -302,7 +303,7 @@ def _fence(d: Draft, failover: Failover) -> None:
     d.mark("fenced")
 
 
-def _prove(d: Draft, failover: Failover) -> None:
+def _prove(d: Transaction, failover: Failover) -> None:
     """Steps FENCED and PROVED: a proof made now, a fresh look after it, and in the same pass the intent."""
     if pending(d, failover) or not _candidate_stands(d, failover):
         return
@@ -328,7 +329,7 @@ def _prove(d: Draft, failover: Failover) -> None:
     intend(d, d.failover or failover, proof)
 
 
-def _held_in_vain(d: Draft, failover: Failover) -> bool:
+def _held_in_vain(d: Transaction, failover: Failover) -> bool:
     """A master whose toolstack is held and whose agent is heard gets its xapi back where the hold comes to nothing.
 
     Else the pool would stand without a master for as long as nobody sees its port closed, and nobody can give his word
@@ -350,7 +351,7 @@ def _held_in_vain(d: Draft, failover: Failover) -> bool:
     return True
 
 
-def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
+def _without_proof(d: Transaction, failover: Failover, refusal: Refusal) -> None:
     """No proof yet: wait for the next reading, shoot if policy says so, or ask a person."""
     if refusal.code in ("ONE_READING", "STALE"):
         return
@@ -390,14 +391,14 @@ def _without_proof(d: Draft, failover: Failover, refusal: Refusal) -> None:
         block(d, failover, Blocker.NEEDS_HUMAN, subjects, f"no proof that {name} is dead: {refusal.why}", say)
 
 
-def _may_come(d: Draft, failover: Failover, refusal: Refusal) -> bool:
+def _may_come(d: Snapshot, failover: Failover, refusal: Refusal) -> bool:
     """May what is missing still come by itself: another reading, or a report of what was just stopped?"""
     if refusal.code == "NOT_STOPPED":
         return d.now - d.live.step_since < HELD_REPORTED_MS
     return refusal.code in ("POWER_UNKNOWN", "UNBOUND") and not exhausted(d, failover.old_master)
 
 
-def _look_again(d: Draft, failover: Failover) -> bool:
+def _look_again(d: Transaction, failover: Failover) -> bool:
     """A probe of the closed port is due: make it, and give it its time before its absence is a blocker."""
     look = d.live.look
     if look is None or d.now - look.at > d.policy.look_wait:
@@ -405,13 +406,13 @@ def _look_again(d: Draft, failover: Failover) -> bool:
     return d.now - d.live.step_since < 4 * d.policy.look_wait
 
 
-def exhausted(d: Draft, host: HostId) -> bool:
+def exhausted(d: Snapshot, host: HostId) -> bool:
     """Has every device been tried often enough to call its silence an answer of its own?"""
     devices = d.devices(host)
     return not devices or tries(d, host) >= d.policy.unknown_readings
 
 
-STEPS: dict[Step, Callable[[Draft, Failover], None]] = {
+STEPS: dict[Step, Callable[[Transaction, Failover], None]] = {
     Step.DECIDED: _claim,
     Step.CLAIMED: _choose,
     Step.CANDIDATE: _fence,

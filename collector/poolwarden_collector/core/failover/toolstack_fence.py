@@ -35,7 +35,8 @@ from poolwarden_collector.core.model.orders import Preconditions, ToolstackFence
 from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
@@ -43,7 +44,7 @@ LOOK_AGAIN_MS: Ms = 3_000
 HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited
 
 
-def fence(d: Draft, failover: Failover) -> bool:
+def fence(d: Transaction, failover: Failover) -> bool:
     """Hold the old master's toolstack and take its database. True once both are over and somebody may prove it."""
     if not failover.hold_order:
         _begin(d, failover)
@@ -56,7 +57,7 @@ def fence(d: Draft, failover: Failover) -> bool:
     return _handed_over(d, failover)
 
 
-def _begin(d: Draft, failover: Failover) -> None:
+def _begin(d: Transaction, failover: Failover) -> None:
     """The last checks before anything is stopped, then the intent and the order."""
     host, name = failover.old_master, d.name(failover.old_master)
     agent = d.heard(host)
@@ -93,7 +94,7 @@ def _begin(d: Draft, failover: Failover) -> None:
     _order(d, d.failover or failover)
 
 
-def _order(d: Draft, failover: Failover) -> None:
+def _order(d: Transaction, failover: Failover) -> None:
     # safety: the verdict was recomputed in this pass, on a look at most 5 s old; the agent's hold is durable first.
     fence_order = ToolstackFence(failover.candidate)
     d.send(
@@ -101,13 +102,13 @@ def _order(d: Draft, failover: Failover) -> None:
     )
 
 
-def _held(d: Draft, failover: Failover) -> bool:
+def _held(d: Snapshot, failover: Failover) -> bool:
     agent = d.heard(failover.old_master)
     hold = agent.facts.hold if agent is not None else None
     return hold is not None and hold.term == failover.term and hold.stopped and hold.ports_closed
 
 
-def _await_hold(d: Draft, failover: Failover) -> None:
+def _await_hold(d: Transaction, failover: Failover) -> None:
     """Not stopped yet: order again where it was not answered, give up when the budget is over."""
     name, sent = d.name(failover.old_master), d.sent(failover.hold_order)
     result = sent.result if sent is not None else None
@@ -129,7 +130,7 @@ def _await_hold(d: Draft, failover: Failover) -> None:
         _order(d, failover)
 
 
-def _contradicted(d: Draft, failover: Failover) -> bool:
+def _contradicted(d: Transaction, failover: Failover) -> bool:
     """Does anybody still get an answer from the xapi that its agent calls stopped? Then that word is worth nothing."""
     host, name = failover.old_master, d.name(failover.old_master)
     look = d.live.look
@@ -158,7 +159,7 @@ def _contradicted(d: Draft, failover: Failover) -> bool:
 # ------------------------------------------------------------------------------------------------ handover
 
 
-def handover_due(d: Draft, failover: Failover, candidate: HostId) -> bool:
+def handover_due(d: Snapshot, failover: Failover, candidate: HostId) -> bool:
     """Is this candidate still to be given the held master's database, so that its own copy will not be loaded?"""
     old, new = d.heard(failover.old_master), d.heard(candidate)
     if old is None or new is None or failover.restless or _over(failover, candidate):
@@ -170,7 +171,7 @@ def _over(failover: Failover, candidate: HostId) -> bool:
     return failover.handed_over is not None and failover.handed_over.get("target") == candidate
 
 
-def _handed_over(d: Draft, failover: Failover) -> bool:
+def _handed_over(d: Transaction, failover: Failover) -> bool:
     """The candidate has whatever the old master could give; True when that is over, with or without a database."""
     if _over(failover, failover.candidate):
         return True
@@ -207,7 +208,7 @@ def _handed_over(d: Draft, failover: Failover) -> bool:
     return False
 
 
-def _hand_over(d: Draft, failover: Failover, could: int, have: int) -> None:
+def _hand_over(d: Transaction, failover: Failover, could: int, have: int) -> None:
     transfer = d.fresh_id(f"handover/{failover.term}")
     source, target = failover.old_master, failover.candidate
     text = f"handing the database of {d.name(source)} (generation {could}) to {d.name(target)} (has {have})"
@@ -218,18 +219,20 @@ def _hand_over(d: Draft, failover: Failover, could: int, have: int) -> None:
     d.do(HandOver(transfer, source, target, *boots, failover.term, have, d.policy.handover_max_bytes, limit))
 
 
-def _boot(d: Draft, host: HostId) -> str:
+def _boot(d: Snapshot, host: HostId) -> str:
     agent = d.agent(host)
     return agent.hello.boot_id if agent is not None else ""
 
 
-def _result(d: Draft, failover: Failover, placed: bool, generation: int, text: str) -> None:
+def _result(d: Transaction, failover: Failover, placed: bool, generation: int, text: str) -> None:
     data = {"target": failover.candidate, "placed": placed, "generation": generation, "transfer": failover.transfer}
     word = "handed over" if placed else "no database is handed over"
     d.note(Kind.HANDOVER_RESULT, f"{word}: {text}", **data)
 
 
-def transferred(d: Draft, transfer: str, target: HostId, placed: bool, generation: int, size: int, text: str) -> None:
+def transferred(
+    d: Transaction, transfer: str, target: HostId, placed: bool, generation: int, size: int, text: str
+) -> None:
     """A handover ended (event DatabaseTransferred); one that is not the open failover's says nothing."""
     failover = d.failover
     if failover is None or failover.transfer != transfer or failover.handed_over is not None:

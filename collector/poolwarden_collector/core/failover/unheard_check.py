@@ -12,7 +12,8 @@ from poolwarden_collector.core.model.order_results import RoleAnswer
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.question_record import Ask
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 LOOK_AGAIN_MS: Ms = 10_000
 
@@ -20,14 +21,14 @@ LOOK_AGAIN_MS: Ms = 10_000
 _OWN_LOOK = (Step.FENCED, Step.PROVED)
 
 
-def note_roles(d: Draft, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
+def note_roles(d: Transaction, asker: HostId, answers: tuple[RoleAnswer, ...]) -> None:
     """Remember who said that it acts as master, or that it follows another one that answers."""
     for answer in answers:
         if against := elsewhere(d, asker, (answer,)):
             d.change(against={**d.live.against, answer.host: (d.now, against)})
 
 
-def _against(d: Draft) -> tuple[HostId, str] | None:
+def _against(d: Snapshot) -> tuple[HostId, str] | None:
     """A silent host whose own xapi has lately spoken against any promotion, and what it said."""
     for host, (at, why) in sorted(d.live.against.items()):
         if d.heard(host) is None and d.now - at <= VOICE_FRESH_MS:
@@ -35,7 +36,7 @@ def _against(d: Draft) -> tuple[HostId, str] | None:
     return None
 
 
-def may_go_on(d: Draft, failover: Failover) -> bool:
+def may_go_on(d: Transaction, failover: Failover) -> bool:
     """Is nobody alive and unheard but those that an operator has said yes to? Else he is asked, and it stands still."""
     if failover.fence_pending is not None:
         return True  # an `off` that is on its way is waited out and read back first; nothing else is begun meanwhile
@@ -48,7 +49,7 @@ def may_go_on(d: Draft, failover: Failover) -> bool:
     return True
 
 
-def may_send(d: Draft, failover: Failover) -> bool:
+def may_send(d: Transaction, failover: Failover) -> bool:
     """The same before the order to promote is sent again; the sending itself ends the block there (promotion.py)."""
     if against := _against(d):
         _look_on(d, failover)
@@ -67,7 +68,7 @@ def may_send(d: Draft, failover: Failover) -> bool:
     return False
 
 
-def _look_on(d: Draft, failover: Failover) -> None:
+def _look_on(d: Transaction, failover: Failover) -> None:
     """What is known by a look's questions alone would be forgotten while the failover stands still for it."""
     look = d.live.look
     if look is None or d.now - look.at > LOOK_AGAIN_MS:

@@ -36,7 +36,8 @@ from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.followup_record import DeadHost
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 AGAIN_MS: Ms = 600_000
 ANSWER_MS: Ms = 300_000
@@ -48,7 +49,7 @@ CONNECT_MS = {ProbeOutcome.UNREACHABLE: 4_000, ProbeOutcome.REFUSED: 1_000}
 SILENT_CONNECT_MS: Ms = 127_000
 
 
-def bury(d: Draft) -> None:
+def bury(d: Transaction) -> None:
     """Owe it after a failover with a power proof; do what is due for every host to which it is owed."""
     _owe_after_failover(d)
     for item in d.record.owed:
@@ -56,7 +57,7 @@ def bury(d: Draft) -> None:
             _bury_one(d, d.record.after.dead[item.host])
 
 
-def wants_reading(d: Draft, host: HostId) -> bool:
+def wants_reading(d: Snapshot, host: HostId) -> bool:
     """Is this host's power to be read now, for a declaration or for a VM's start?"""
     if any(said.verb == "declare-dead" and said.host == host for said, _ in d.live.pending):
         return True
@@ -71,7 +72,7 @@ def wants_reading(d: Draft, host: HostId) -> bool:
     return d.failover is None and not d.quiet and not _too_early(d, dead) and d.now >= d.live.dead_again.get(host, 0)
 
 
-def proven_off(d: Draft, host: HostId, boot: str) -> Proof | Refusal:
+def proven_off(d: Snapshot, host: HostId, boot: str) -> Proof | Refusal:
     """The power proof by readings of now: what was read for an earlier question is no answer to this one."""
     newest = view(d, host).newest_at
     if newest and d.now - newest > d.policy.reading_fresh:
@@ -79,18 +80,18 @@ def proven_off(d: Draft, host: HostId, boot: str) -> Proof | Refusal:
     return verify_power(d, host, boot)
 
 
-def attached_again(d: Draft, host: HostId) -> bool:
+def attached_again(d: Snapshot, host: HostId) -> bool:
     """Has this host come back, in another boot, as a member of the master?"""
     master = verified(d)
     return bool(master) and not _same_boot(d, host) and not follows(d, host, master)
 
 
-def _same_boot(d: Draft, host: HostId) -> bool:
+def _same_boot(d: Snapshot, host: HostId) -> bool:
     known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
     return known is not None and dead is not None and known.boot_id == dead.boot_id
 
 
-def _owe_after_failover(d: Draft) -> None:
+def _owe_after_failover(d: Transaction) -> None:
     failover = d.record.failover
     if failover is None or failover.step not in (Step.PROMOTED, Step.CLOSED) or not d.policy.declare_dead:
         return
@@ -103,7 +104,7 @@ def _owe_after_failover(d: Draft) -> None:
     _owe(d, host, boot, "poolwarden", failover.candidate)
 
 
-def _owe(d: Draft, host: HostId, boot: str, by: str, master: HostId) -> None:
+def _owe(d: Transaction, host: HostId, boot: str, by: str, master: HostId) -> None:
     text = f"xapi is to be told that {d.name(host)} is dead"
     d.note(Kind.OWED, text, by, host=host, what=OwedWork.DECLARE_DEAD.value, successor=master, boot_id=boot, by=by)
 
@@ -111,7 +112,7 @@ def _owe(d: Draft, host: HostId, boot: str, by: str, master: HostId) -> None:
 # ------------------------------------------------------------------------------------------------ one host
 
 
-def _bury_one(d: Draft, dead: DeadHost) -> None:
+def _bury_one(d: Transaction, dead: DeadHost) -> None:
     master, host = verified(d), dead.host
     if d.heard(host) is not None or not _same_boot(d, host):
         _no_longer(d, dead, f"{d.name(host)} is back")
@@ -125,12 +126,12 @@ def _bury_one(d: Draft, dead: DeadHost) -> None:
         _prove_and_order(d, dead, master)
 
 
-def _no_longer(d: Draft, dead: DeadHost, why: str) -> None:
+def _no_longer(d: Transaction, dead: DeadHost, why: str) -> None:
     d.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
     d.resolve_alerts(Matter.DEAD, dead.host, why)
 
 
-def _list(d: Draft, dead: DeadHost, master: HostId) -> None:
+def _list(d: Transaction, dead: DeadHost, master: HostId) -> None:
     """Put on record what ran there, before the declaration makes it halted."""
     loads = placements_of(d, master)
     if loads is None:
@@ -154,12 +155,12 @@ def _list(d: Draft, dead: DeadHost, master: HostId) -> None:
         )
 
 
-def _ran_there(d: Draft, host: HostId, loads: PlacementView) -> list[Placement]:
+def _ran_there(d: Snapshot, host: HostId, loads: PlacementView) -> list[Placement]:
     running = {vm for other in d.live.agents if (a := d.heard(other)) is not None for vm in a.facts.domains or ()}
     return [item for item in loads.placements if item.host == host and item.vm not in running]
 
 
-def _too_early(d: Draft, dead: DeadHost) -> bool:
+def _too_early(d: Snapshot, dead: DeadHost) -> bool:
     """Would the declaration still keep the new master busy with trying to reach the dead one?"""
     master = verified(d)
     view = master_view(d, master) if master else None
@@ -174,7 +175,7 @@ def _too_early(d: Draft, dead: DeadHost) -> bool:
     return (count + 1) * each > COST_LIMIT_MS
 
 
-def waits_for(d: Draft, host: HostId) -> str:
+def waits_for(d: Snapshot, host: HostId) -> str:
     """What the declaration of this host waits for, in words."""
     dead = d.record.after.dead.get(host)
     if dead is None or not dead.listed:
@@ -191,7 +192,7 @@ def waits_for(d: Draft, host: HostId) -> str:
     return f"tried again in {again / 60_000:.0f} min" if again > 0 else "its power is being read"
 
 
-def _prove_and_order(d: Draft, dead: DeadHost, master: HostId) -> None:
+def _prove_and_order(d: Transaction, dead: DeadHost, master: HostId) -> None:
     agent = d.heard(master)
     if agent is None or "declare_host_dead" not in agent.hello.capabilities:
         _put_off(d, dead, Reason(Cause.INCAPABLE, f"the agent of {d.name(master)} cannot do it", (master,)))
@@ -211,11 +212,11 @@ def _prove_and_order(d: Draft, dead: DeadHost, master: HostId) -> None:
     d.send(order_id, master, DeclareHostDead(dead.host), ORDER_VALID_MS, pre)
 
 
-def _exhausted(d: Draft, host: HostId) -> bool:
+def _exhausted(d: Snapshot, host: HostId) -> bool:
     return not d.devices(host) or tries(d, host) >= d.policy.unknown_readings
 
 
-def _learn(d: Draft, dead: DeadHost) -> None:
+def _learn(d: Transaction, dead: DeadHost) -> None:
     answer, sent, name = answer_of(d, dead.master, dead.order), d.sent(dead.order), d.name(dead.host)
     if answer is None:
         since = sent.at if sent is not None else d.site.started_at
@@ -231,12 +232,12 @@ def _learn(d: Draft, dead: DeadHost) -> None:
         _failed(d, dead, Reason(Cause.ANSWER, says, (dead.master, answer.outcome.value, answer.reason)))
 
 
-def _failed(d: Draft, dead: DeadHost, why: Reason) -> None:
+def _failed(d: Transaction, dead: DeadHost, why: Reason) -> None:
     d.note(Kind.DECLARED_DEAD, f"{d.name(dead.host)} was not declared dead: {why}", host=dead.host, declared=False)
     _put_off(d, dead, why)
 
 
-def _put_off(d: Draft, dead: DeadHost, why: Reason) -> None:
+def _put_off(d: Transaction, dead: DeadHost, why: Reason) -> None:
     """Not now: say why, try again in ten minutes."""
     d.change(dead_again={**d.live.dead_again, dead.host: d.now + AGAIN_MS})
     name, pool = d.name(dead.host), d.record.name or d.record.pool
@@ -249,7 +250,7 @@ def _put_off(d: Draft, dead: DeadHost, why: Reason) -> None:
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``declare-dead HOST``: read its power twice, then have xapi told; empty while the readings are awaited."""
     host, name = said.host, d.name(said.host)
     no = _refusal(d, said, verdict)
@@ -272,7 +273,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"{name} reads OFF twice: xapi is told that it is dead; poolwarden start-lost POOL --dry-run lists its VMs"
 
 
-def too_late(d: Draft, said: OperatorSaid) -> No:
+def too_late(d: Snapshot, said: OperatorSaid) -> No:
     """The readings that a declaration waited for did not come in time."""
     host, name = said.host, d.name(said.host)
     known = d.record.hosts.get(host)
@@ -281,11 +282,11 @@ def too_late(d: Draft, said: OperatorSaid) -> No:
     return No("no-proof", f"no proof that {name} is off: {why}", "Try again: readings that have come still count.")
 
 
-def _by_hand(d: Draft, host: HostId) -> str:
+def _by_hand(d: Snapshot, host: HostId) -> str:
     return f"If you know that it is off, on the master: xe host-declare-dead uuid={host} --force"
 
 
-def _refusal(d: Draft, said: OperatorSaid, verdict: Verdict) -> No | None:
+def _refusal(d: Snapshot, said: OperatorSaid, verdict: Verdict) -> No | None:
     host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
     if typed not in (name, host):
         return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")

@@ -27,13 +27,14 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.order_delivery import pursue
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 _READ_EVERY_MS: Ms = 60_000
 LONG_MS: Ms = 3_600_000
 
 
-def let_collect(d: Draft) -> None:
+def let_collect(d: Transaction) -> None:
     """Let storage's garbage collection go on wherever it is held and need not be."""
     for host in sorted(d.record.hosts, key=d.name):
         agent = d.heard(host)
@@ -45,7 +46,7 @@ def let_collect(d: Draft) -> None:
         )
 
 
-def wants_reading(d: Draft, host: HostId) -> bool:
+def wants_reading(d: Snapshot, host: HostId) -> bool:
     """Is it worth knowing now whether this silent host is off, because another one waits for it?"""
     if d.heard(host) is not None:
         return False
@@ -57,7 +58,7 @@ def wants_reading(d: Draft, host: HostId) -> bool:
     return d.now - read >= _READ_EVERY_MS and any(host in waits_for(d, each) for each in held)
 
 
-def waits_for(d: Draft, host: HostId) -> tuple[HostId, ...]:
+def waits_for(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """The hosts whose VMs may still write to disks that this one must not coalesce."""
     failover = d.failover
     if failover is not None and failover.candidate == host and failover.old_master:
@@ -76,7 +77,7 @@ def waits_for(d: Draft, host: HostId) -> tuple[HostId, ...]:
     return tuple(sorted(each for each in owed if not is_off(d, each)))
 
 
-def say_waiting(d: Draft) -> None:
+def say_waiting(d: Transaction) -> None:
     """Name garbage collection that has been held for long, whom it waits for, and what ends it."""
     if d.quiet:
         return

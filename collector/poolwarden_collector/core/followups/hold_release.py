@@ -41,12 +41,13 @@ from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, due, pursue
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ATTEMPTS_BEFORE_ALERT = 2
 
 
-def owed_releases(d: Draft) -> None:
+def owed_releases(d: Transaction) -> None:
     """Pay every release and removal that is owed to a host that is heard."""
     for item in d.record.owed:
         agent = d.heard(item.host)
@@ -58,7 +59,7 @@ def owed_releases(d: Draft) -> None:
             _remove(d, item, agent)
 
 
-def _release(d: Draft, item: Owed, agent: AgentState) -> None:
+def _release(d: Transaction, item: Owed, agent: AgentState) -> None:
     name = d.name(item.host)
     if agent.facts.hold is None:
         if not _beyond_reach(d, item, agent):
@@ -80,19 +81,19 @@ def _release(d: Draft, item: Owed, agent: AgentState) -> None:
         _order(d, item, agent, kind, f"as a member of {d.name(d.record.master)} at {address}")
 
 
-def _other_masters(d: Draft, host: HostId) -> tuple[HostId, ...]:
+def _other_masters(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """Other heard hosts that serve as master, or will at their next start: nobody is started as master beside them."""
     return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
 
 
-def _littered(d: Draft, host: HostId, agent: AgentState) -> bool:
+def _littered(d: Snapshot, host: HostId, agent: AgentState) -> bool:
     """May a database still lie on this held master that its xapi would start with?"""
     # safety: the release's forecast is of what would be loaded; it must be of the file that is left.
     owed = any((item.host, item.what) == (host, OwedWork.REMOVE_DATABASE) for item in d.record.owed)
     return owed and agent.facts.hold is not None and agent.facts.role.pool_conf is Role.MASTER
 
 
-def _beyond_reach(d: Draft, item: Owed, agent: AgentState) -> bool:
+def _beyond_reach(d: Transaction, item: Owed, agent: AgentState) -> bool:
     """Can no order of the ended failover hold this host any more? Its agent must have stored the newer term, and have
     looked at its host since: what had arrived before is obeyed before that. Else it is told the term.
     """
@@ -117,18 +118,18 @@ def _beyond_reach(d: Draft, item: Owed, agent: AgentState) -> bool:
     return False
 
 
-def _decided_elsewhere(d: Draft, host: HostId) -> bool:
+def _decided_elsewhere(d: Snapshot, host: HostId) -> bool:
     """Is a new failover of the same master open? It decides itself what becomes of the hold, until it has promoted."""
     failover = d.failover
     return failover is not None and failover.old_master == host and failover.step is not Step.PROMOTED
 
 
-def _order(d: Draft, item: Owed, agent: AgentState, kind: ToolstackRelease, how: str) -> None:
+def _order(d: Transaction, item: Owed, agent: AgentState, kind: ToolstackRelease, how: str) -> None:
     base = owed_id(item, "release", agent)
     pursue(d, base, agent, kind, Kind.RELEASE_INTENT, f"releasing the toolstack of {d.name(item.host)} {how}")
 
 
-def own_file_refusal(d: Draft, host: HostId) -> Reason | None:
+def own_file_refusal(d: Transaction, host: HostId) -> Reason | None:
     """Its xapi would start with its own file, as before the hold: why must it not? None: none of its VMs is at stake.
 
     Asked of one that still serves as well: it may end between the release and its start.
@@ -148,7 +149,7 @@ def own_file_refusal(d: Draft, host: HostId) -> Reason | None:
 # ------------------------------------------------------------------------------------------------ said
 
 
-def say_held(d: Draft, verdict: Verdict) -> None:
+def say_held(d: Transaction, verdict: Verdict) -> None:
     """An alert for each host that is held after its failover and cannot be released, by name and with the reason."""
     if d.quiet:
         return
@@ -164,7 +165,7 @@ def say_held(d: Draft, verdict: Verdict) -> None:
                 _say(d, item.host, why)
 
 
-def _say(d: Draft, host: HostId, why: Reason | None) -> None:
+def _say(d: Transaction, host: HostId, why: Reason | None) -> None:
     """One alert per host and reason; none while its release is under way."""
     topic = AlertTopic(Matter.RELEASE, host, why.key) if why else None
     name, pool = d.name(host), d.record.name or d.record.pool
@@ -180,12 +181,12 @@ def _say(d: Draft, host: HostId, why: Reason | None) -> None:
         d.raise_alert(topic, "critical", f"{pool}: {name} is held and not released", f"{text}{why}{by_hand}")
 
 
-def _who_serves(d: Draft) -> str:
+def _who_serves(d: Snapshot) -> str:
     masters = serving(d)
     return f"{d.name(masters[0])} serves as master" if masters else "no host of the pool serves as master"
 
 
-def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reason | None:
+def _obstacle(d: Transaction, item: Owed, agent: AgentState, verdict: Verdict) -> Reason | None:
     """What keeps this release from being carried out, and what a person can do; None: nothing; WAITING: not known."""
     name, pool = d.name(item.host), d.record.name or d.record.pool
     if _decided_elsewhere(d, item.host):
@@ -212,7 +213,7 @@ def _obstacle(d: Draft, item: Owed, agent: AgentState, verdict: Verdict) -> Reas
     return _failed(d, item, agent)
 
 
-def _failed(d: Draft, item: Owed, agent: AgentState) -> Reason | None:
+def _failed(d: Snapshot, item: Owed, agent: AgentState) -> Reason | None:
     """The agent was told and did not do it: what it says; once is not enough where another attempt may help."""
     what = "remove" if _littered(d, item.host, agent) else "release"
     base = owed_id(item, what, agent)
@@ -232,7 +233,7 @@ def _failed(d: Draft, item: Owed, agent: AgentState) -> Reason | None:
 # ------------------------------------------------------------------------------------------------ databases
 
 
-def _remove(d: Draft, item: Owed, agent: AgentState) -> None:
+def _remove(d: Transaction, item: Owed, agent: AgentState) -> None:
     """Remove a placed database, unless this host has been promoted since: then its xapi has used it up."""
     name, base = d.name(item.host), owed_id(item, "remove", agent)
     done = any(

@@ -28,7 +28,8 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.followup_record import LostVm
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 PARALLEL = 2
 PER_ORDER = 100
@@ -42,7 +43,7 @@ WAITING = ("lost", "failed")
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``start-lost POOL``: say where each lost VM can start (``dry_run``), forget them (``forget``), or start them."""
     lost = [vm for vm in d.record.after.lost.values() if vm.state not in OVER]
     if not lost:
@@ -72,12 +73,12 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"starting {len(ready)} of {len(lost)} lost VMs; poolwarden status POOL shows how far they are"
 
 
-def too_late(d: Draft, said: OperatorSaid) -> No:
+def too_late(d: Snapshot, said: OperatorSaid) -> No:
     """The master did not tell in time where the VMs can start."""
     return No("no-evidence", "the master has not told in time where the lost VMs can start", "Try again in a minute.")
 
 
-def _refusal(d: Draft, lost: list[LostVm], verdict: Verdict) -> No | None:
+def _refusal(d: Snapshot, lost: list[LostVm], verdict: Verdict) -> No | None:
     master = verified(d)
     agent = d.heard(master) if master else None
     if agent is None or d.failover is not None:
@@ -95,19 +96,19 @@ def _refusal(d: Draft, lost: list[LostVm], verdict: Verdict) -> No | None:
     return None
 
 
-def _startable(d: Draft, host: HostId) -> bool:
+def _startable(d: Snapshot, host: HostId) -> bool:
     """Are this host's domains gone for certain: declared dead on a power proof, or back in another boot?"""
     dead = d.record.after.dead.get(host)
     return dead is not None and (dead.declared or attached_again(d, host))
 
 
-def _forget(d: Draft, said: OperatorSaid, count: int) -> str:
+def _forget(d: Transaction, said: OperatorSaid, count: int) -> str:
     for host in sorted({vm.host for vm in d.record.after.lost.values()}, key=d.name):
         _clear(d, host, f"{said.actor} takes the VMs that were lost with {d.name(host)} off the list", said.actor)
     return f"{count} lost VMs were taken off the list; nothing was started"
 
 
-def _clear(d: Draft, host: HostId, text: str, actor: str = "poolwarden") -> None:
+def _clear(d: Transaction, host: HostId, text: str, actor: str = "poolwarden") -> None:
     d.note(Kind.LOST_VMS, text, actor, host=host, vms=[])
     d.resolve_alerts(Matter.LOST, host, text)
 
@@ -115,13 +116,13 @@ def _clear(d: Draft, host: HostId, text: str, actor: str = "poolwarden") -> None
 # ------------------------------------------------------------------------------------------------ where
 
 
-def possible(d: Draft, vm: str) -> tuple[HostId, ...]:
+def possible(d: Snapshot, vm: str) -> tuple[HostId, ...]:
     """Hosts on which this VM can start by the master's newest word."""
     place, _ = d.live.places.get(vm, (VmPlace(vm), 0))
     return tuple(host for host, refusal in place.hosts if not refusal)
 
 
-def why_not(d: Draft, vm: str) -> str:
+def why_not(d: Snapshot, vm: str) -> str:
     """Why this VM can start nowhere, in one sentence; empty where it can, or where it is not known yet."""
     known = d.live.places.get(vm)
     if known is None or possible(d, vm):
@@ -133,7 +134,7 @@ def why_not(d: Draft, vm: str) -> str:
     return each or "no host of the pool can take it"
 
 
-def _located(d: Draft, lost: list[LostVm]) -> bool:
+def _located(d: Transaction, lost: list[LostVm]) -> bool:
     """Is it known, by an answer of the last minute, where these VMs can start? If not, ask."""
     _learn_places(d)
     wanted = [vm.vm for vm in lost if vm.vm not in d.live.places or _old(d, vm.vm)]
@@ -149,11 +150,11 @@ def _located(d: Draft, lost: list[LostVm]) -> bool:
     return not wanted
 
 
-def _old(d: Draft, vm: str) -> bool:
+def _old(d: Snapshot, vm: str) -> bool:
     return d.now - d.live.places[vm][1] > PLACES_FRESH_MS
 
 
-def _learn_places(d: Draft) -> None:
+def _learn_places(d: Transaction) -> None:
     still = []
     for order_id in d.live.locating:
         sent = d.sent(order_id)
@@ -169,7 +170,7 @@ def _learn_places(d: Draft) -> None:
 # ------------------------------------------------------------------------------------------------ starting
 
 
-def start_queued(d: Draft) -> None:
+def start_queued(d: Transaction) -> None:
     """See what runs, learn what was started, start the next of the queue; ask once where the others could start."""
     lost = d.record.after.lost
     if not lost or not verified(d) or d.failover is not None:
@@ -189,7 +190,7 @@ def start_queued(d: Draft) -> None:
     _all_over(d)
 
 
-def _running_on(d: Draft, vm: str) -> HostId:
+def _running_on(d: Snapshot, vm: str) -> HostId:
     for host in sorted(d.live.agents):
         agent = d.heard(host)
         if agent is not None and vm in (agent.facts.domains or ()):
@@ -197,20 +198,20 @@ def _running_on(d: Draft, vm: str) -> HostId:
     return ""
 
 
-def _note_running(d: Draft) -> None:
+def _note_running(d: Transaction) -> None:
     for vm in list(d.record.after.lost.values()):
         host = _running_on(d, vm.vm) if vm.state not in OVER else ""
         if host:
             _result(d, vm, "running" if vm.state in WAITING else "started", "", host)
 
 
-def _result(d: Draft, vm: LostVm, state: str, why: str, on: HostId = "") -> None:
+def _result(d: Transaction, vm: LostVm, state: str, why: str, on: HostId = "") -> None:
     said = {"started": f"is started on {d.name(on)}", "running": f"runs on {d.name(on)}", "failed": "was not started"}
     text = f"{vm.name} {said[state]}" + (f": {why}" if why else "")
     d.note(Kind.START_RESULT, text, vm=vm.vm, state=state, why=why, on=on)
 
 
-def _start(d: Draft, vm: LostVm) -> bool:
+def _start(d: Transaction, vm: LostVm) -> bool:
     """Order this VM's start if nothing stands against it; True if it was ordered."""
     if not _startable(d, vm.host) or not _gone_for_certain(d, vm) or not _located(d, [vm]):
         return False
@@ -229,14 +230,14 @@ def _start(d: Draft, vm: LostVm) -> bool:
     return True
 
 
-def _load(d: Draft, host: HostId) -> int:
+def _load(d: Snapshot, host: HostId) -> int:
     agent = d.heard(host)
     running = len(agent.facts.domains or ()) if agent is not None else 0
     coming = sum(1 for vm in d.record.after.lost.values() if vm.on == host and vm.state in ("starting", "started"))
     return running + coming
 
 
-def _gone_for_certain(d: Draft, vm: LostVm) -> bool:
+def _gone_for_certain(d: Transaction, vm: LostVm) -> bool:
     """Is its host still off (two fresh readings), or back as a member? A reading that contradicts ends the start."""
     if attached_again(d, vm.host):
         return True
@@ -253,7 +254,7 @@ def _gone_for_certain(d: Draft, vm: LostVm) -> bool:
     return False
 
 
-def _learn_start(d: Draft, vm: LostVm) -> None:
+def _learn_start(d: Transaction, vm: LostVm) -> None:
     sent = d.sent(vm.order)
     answer = answer_of(d, sent.host if sent is not None else verified(d), vm.order)
     if answer is not None and answer.outcome is Outcome.DONE:
@@ -264,7 +265,7 @@ def _learn_start(d: Draft, vm: LostVm) -> None:
         _result(d, vm, "failed", "whether it was started is not known; start-lost asks again")
 
 
-def _all_over(d: Draft) -> None:
+def _all_over(d: Transaction) -> None:
     for host in sorted({vm.host for vm in d.record.after.lost.values()}, key=d.name):
         mine = [vm for vm in d.record.after.lost.values() if vm.host == host]
         if all(vm.state in OVER for vm in mine):

@@ -11,7 +11,8 @@ from __future__ import annotations
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 LONG_MS: Ms = 3_600_000
 _WORDS: dict[OwedWork, str] = {
@@ -24,7 +25,7 @@ _WORDS: dict[OwedWork, str] = {
 }
 
 
-def say(d: Draft) -> None:
+def say(d: Transaction) -> None:
     """Raise what is overdue, resolve what is owed no more."""
     if d.quiet:
         return
@@ -39,12 +40,12 @@ def say(d: Draft) -> None:
             _tell(d, item)
 
 
-def age(d: Draft, item: Owed) -> Ms:
+def age(d: Snapshot, item: Owed) -> Ms:
     """For how long at least this has been owed, ms."""
     return d.now - d.live.owed_since.get((item.host, item.what), d.now)
 
 
-def _tell(d: Draft, item: Owed) -> None:
+def _tell(d: Transaction, item: Owed) -> None:
     name, pool = d.name(item.host), d.record.name or d.record.pool
     if item.what is OwedWork.RELEASE and any(t.matter is Matter.RELEASE and t.host == item.host for t in d.open_topics):
         return
@@ -57,7 +58,7 @@ def _tell(d: Draft, item: Owed) -> None:
     )
 
 
-def _ends(d: Draft, item: Owed, name: str) -> str:
+def _ends(d: Snapshot, item: Owed, name: str) -> str:
     if item.what is OwedWork.WAKE:
         return f"Its devices were asked and could not do it so far. poolwarden fence on {name}"
     heard, pool = d.heard(item.host) is not None, d.record.name or d.record.pool

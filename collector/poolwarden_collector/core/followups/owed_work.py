@@ -30,12 +30,13 @@ from poolwarden_collector.core.state.failover_record import REVERSIBLE, Step
 from poolwarden_collector.core.state.live import AgentState, Sent
 from poolwarden_collector.core.state.order_delivery import pursue
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 RESTART_FROM_ATTEMPT = 3
 
 
-def withheld(d: Draft, host: HostId) -> str:
+def withheld(d: Snapshot, host: HostId) -> str:
     """Why this host is given nothing now that an older change of master owes it; empty if it may be.
 
     Until the candidate is chosen it may be any host but the old master; from then on it is that one.
@@ -48,7 +49,7 @@ def withheld(d: Draft, host: HostId) -> str:
     return f"failover {failover.id} may promote it" if failover.step in REVERSIBLE else ""
 
 
-def find_done(d: Draft) -> None:
+def find_done(d: Transaction) -> None:
     """What is found done by facts alone is no longer owed. Nothing is ordered by that: a pause does not hold it."""
     for item in d.record.owed:
         if item.what not in (OwedWork.TOMBSTONE, OwedWork.REPOINT) or d.heard(item.host) is None:
@@ -67,13 +68,13 @@ def find_done(d: Draft) -> None:
             d.note(Kind.OWED_DONE, done, host=item.host, what=item.what.value)
 
 
-def _marked(d: Draft, item: Owed) -> bool:
+def _marked(d: Snapshot, item: Owed) -> bool:
     """Does it carry the tombstone that is to be cleared before it is owed no more?"""
     agent = d.agent(item.host)
     return item.what is OwedWork.TOMBSTONE and agent is not None and agent.facts.tombstone is not None
 
 
-def _unmark_master(d: Draft) -> None:
+def _unmark_master(d: Transaction) -> None:
     """The verified master carries a tombstone: it was overruled by a higher term, and is cleared."""
     host = d.record.master
     agent = d.heard(host)
@@ -86,7 +87,7 @@ def _unmark_master(d: Draft) -> None:
     pursue(d, base, agent, SetTombstone(host, "", clear=True), Kind.TOMBSTONE_INTENT, text, clear=True)
 
 
-def owed_work(d: Draft) -> None:
+def owed_work(d: Transaction) -> None:
     """Pay what is owed to every host that is heard again, towards a master that serves."""
     _unmark_master(d)
     for topic in d.open_topics:
@@ -112,7 +113,7 @@ def owed_id(item: Owed, what: str, agent: AgentState) -> str:
     return f"owed/{item.term}/{what}/{item.host}/{agent.hello.boot_id}"
 
 
-def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:
+def _tombstone(d: Transaction, item: Owed, agent: AgentState, served: bool) -> None:
     """Mark, repoint, clear; facts decide what is due: is it a settled member, is it attached, is it marked?"""
     master = d.record.master
     marked, member = agent.facts.tombstone is not None, settled(d, agent, master)
@@ -126,13 +127,13 @@ def _tombstone(d: Draft, item: Owed, agent: AgentState, served: bool) -> None:
         _owed_repoint(d, item, agent)
 
 
-def _brought_back(d: Draft, host: HostId) -> bool:
+def _brought_back(d: Snapshot, host: HostId) -> bool:
     """Is this host one of the survivors whom the open failover itself repoints now?"""
     failover = d.failover
     return failover is not None and failover.step is Step.PROMOTED and host in failover.repointing
 
 
-def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
+def _owed_repoint(d: Transaction, item: Owed, agent: AgentState) -> None:
     master = d.record.master
     address = d.record.address_of(master)
     if not follows(d, item.host, master) or settled(d, agent, master):
@@ -153,7 +154,7 @@ def _owed_repoint(d: Draft, item: Owed, agent: AgentState) -> None:
         _owed_restart(d, item, agent, "repointing it has not helped")
 
 
-def _owed_restart(d: Draft, item: Owed, agent: AgentState, why: str) -> None:
+def _owed_restart(d: Transaction, item: Owed, agent: AgentState, why: str) -> None:
     """Restart its xapi, as a member that pool.conf makes it already."""
     if agent.facts.role.pool_conf is not Role.MEMBER:
         return

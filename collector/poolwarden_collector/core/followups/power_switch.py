@@ -20,8 +20,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.device_runner import VALID_MS, landed_after, named, runner, said_by, whose
-from poolwarden_collector.core.devices.power_view import forget, is_bound, levels, view, why_unbound
+from poolwarden_collector.core.devices.power_view import is_bound, levels, view, why_unbound
 from poolwarden_collector.core.evidence.signs import silence_of
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover.power_off import LIVE_REPORT_MS
@@ -35,7 +36,8 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 WAKE_AGAIN_MS: Ms = 600_000
 WAKE_TRIES = 3
@@ -43,7 +45,7 @@ _ENDING_MS: Ms = 4_000  # how long after its hard limit a run has ended at the l
 TEST_MS: Ms = 8_000  # a reading that is this young when it is asked for is an answer
 
 
-def go_on(d: Draft) -> None:
+def go_on(d: Transaction) -> None:
     """Switch the next device, and let go of runs whose result never came."""
     for host, switch in d.record.after.switches.items():
         if switch.run and d.now >= _landed_at(d, host, switch.device, switch.run):
@@ -57,7 +59,7 @@ def go_on(d: Draft) -> None:
             _begin(d, host, switch.on, switch.by, switch.left, switch.forced)
 
 
-def wake(d: Draft) -> None:
+def wake(d: Transaction) -> None:
     """Owe it after a failover; do it when nothing stands against it."""
     failover = d.record.failover
     if failover is None or failover.open:
@@ -78,7 +80,7 @@ def wake(d: Draft) -> None:
             _wake(d, item.host)
 
 
-def _wake(d: Draft, host: HostId) -> None:
+def _wake(d: Transaction, host: HostId) -> None:
     """Whatever failover it is owed after: a newer one takes nothing of it away."""
     power = view(d, host).power
     if d.heard(host) is not None or (power is Power.ON and not _unresolved(d, host)):
@@ -92,7 +94,7 @@ def _wake(d: Draft, host: HostId) -> None:
             _begin(d, host, True, "poolwarden", _first_level(d, host))
 
 
-def wants_reading(d: Draft, host: HostId) -> bool:
+def wants_reading(d: Snapshot, host: HostId) -> bool:
     """Is this host's power to be read now, for its waking or for an operator's test?"""
     if tested(d, host):
         return True
@@ -102,12 +104,12 @@ def wants_reading(d: Draft, host: HostId) -> bool:
     return host not in d.record.after.switches and d.now >= d.live.wake_again.get(host, 0)
 
 
-def tested(d: Draft, host: HostId) -> bool:
+def tested(d: Snapshot, host: HostId) -> bool:
     """Does an operator wait for a reading of this host's devices?"""
     return any(said.verb == "fence-test" and said.host == host for said, _ in d.live.pending)
 
 
-def ended(d: Draft, event: FenceEnded) -> bool:
+def ended(d: Transaction, event: FenceEnded) -> bool:
     """A run of the fencer ended: is it one of these? An uncertain end is no result; it is waited out."""
     switch = d.record.after.switches.get(event.host)
     if switch is None or switch.run != event.run_id:
@@ -122,7 +124,7 @@ def ended(d: Draft, event: FenceEnded) -> bool:
 # ------------------------------------------------------------------------------------------------ one switch
 
 
-def _begin(d: Draft, host: HostId, on: bool, by: str, devices: tuple[str, ...], forced: bool = False) -> None:
+def _begin(d: Transaction, host: HostId, on: bool, by: str, devices: tuple[str, ...], forced: bool = False) -> None:
     device, left = devices[0], devices[1:]
     word = "on" if on else "off"
     run = d.fresh_id(word)
@@ -142,7 +144,7 @@ def _begin(d: Draft, host: HostId, on: bool, by: str, devices: tuple[str, ...], 
     d.do(PowerOn(host, device, run, ran) if on else PowerOff(host, device, run, ran, address=address))
 
 
-def _result(d: Draft, host: HostId, text: str, *, claim: bool, certain: bool, over: bool = False) -> None:
+def _result(d: Transaction, host: HostId, text: str, *, claim: bool, certain: bool, over: bool = False) -> None:
     """``over``: the devices that are left are not switched any more."""
     switch = d.record.after.switches[host]
     facts = {"host": host, "device": switch.device, "on": switch.on, "claim": claim, "certain": certain, "over": over}
@@ -152,18 +154,18 @@ def _result(d: Draft, host: HostId, text: str, *, claim: bool, certain: bool, ov
         _woken(d, host)
 
 
-def _woken(d: Draft, host: HostId) -> None:
+def _woken(d: Transaction, host: HostId) -> None:
     if any(item.what is OwedWork.WAKE and item.host == host for item in d.record.owed):
         text = f"{d.name(host)} was powered on again: it boots into its gate"
         d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
 
 
-def _landed_at(d: Draft, host: HostId, device: str, run: str) -> Ms:
+def _landed_at(d: Snapshot, host: HostId, device: str, run: str) -> Ms:
     """When nothing of this run can land any more; after a restart counted from the start, as nothing is known."""
     return d.live.switched_at.get(run, d.site.started_at) + landed_after(named(d, host, device))
 
 
-def _first_level(d: Draft, host: HostId) -> tuple[str, ...]:
+def _first_level(d: Snapshot, host: HostId) -> tuple[str, ...]:
     """The devices to switch: all of the lowest level in which none is quarantined."""
     for level in levels(d, host):
         if not any(device.name in d.record.devices.quarantined for device in level):
@@ -174,7 +176,7 @@ def _first_level(d: Draft, host: HostId) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ waking
 
 
-def _wakes(d: Draft, failover: Failover) -> bool:
+def _wakes(d: Snapshot, failover: Failover) -> bool:
     host, boot = failover.old_master, failover.old_boot
     if not d.policy.wake_fenced or failover.step is not Step.CLOSED or not failover.fence_attempts:
         return False
@@ -186,7 +188,7 @@ def _wakes(d: Draft, failover: Failover) -> bool:
     return known is not None and known.boot_id == boot and told and fresh and bool(_first_level(d, host))
 
 
-def _unresolved(d: Draft, host: HostId) -> bool:
+def _unresolved(d: Snapshot, host: HostId) -> bool:
     """May an `off` of this host still land?"""
     if host in d.record.after.switches:
         return True
@@ -199,12 +201,12 @@ def _unresolved(d: Draft, host: HostId) -> bool:
     return d.now - since < landed_after(named(d, host, name)) + d.policy.reading_fresh
 
 
-def _fresh(d: Draft, host: HostId) -> bool:
+def _fresh(d: Snapshot, host: HostId) -> bool:
     newest = view(d, host).newest_at
     return bool(newest) and d.now - newest <= d.policy.reading_fresh
 
 
-def _give_up(d: Draft, host: HostId) -> None:
+def _give_up(d: Transaction, host: HostId) -> None:
     name, pool = d.name(host), d.record.name or d.record.pool
     text = f"{name} was powered on {WAKE_TRIES} times and still reads OFF"
     d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
@@ -215,7 +217,7 @@ def _give_up(d: Draft, host: HostId) -> None:
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command_on(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_on(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``fence on HOST``: it boots into its gate."""
     no = _cannot(d, said.host)
     if no is not None:
@@ -225,7 +227,7 @@ def command_on(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return _order(d, said, on=True)
 
 
-def command_off(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_off(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``fence off HOST``: kills whatever runs there."""
     host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
     if typed not in (name, host):
@@ -242,7 +244,7 @@ def command_off(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return _order(d, said, on=False, forced=said.arg("force") == "yes")
 
 
-def _against(d: Draft, host: HostId, verdict: Verdict) -> str:
+def _against(d: Snapshot, host: HostId, verdict: Verdict) -> str:
     """What makes switching this host off so dangerous that it needs force; empty: nothing."""
     if lives := _lives(d, host):
         return lives
@@ -254,7 +256,7 @@ def _against(d: Draft, host: HostId, verdict: Verdict) -> str:
     return ""
 
 
-def _lives(d: Draft, host: HostId) -> str:
+def _lives(d: Snapshot, host: HostId) -> str:
     agent = d.heard(host)
     if agent is None and silence_of(d, host) >= LIVE_REPORT_MS:
         return ""
@@ -262,7 +264,7 @@ def _lives(d: Draft, host: HostId) -> str:
     return f"{d.name(host)} lives: its agent streams" + (f" and {count} domains run there" if count else "")
 
 
-def _cannot(d: Draft, host: HostId) -> No | None:
+def _cannot(d: Snapshot, host: HostId) -> No | None:
     name = d.name(host)
     if not d.pool.devices.get(host):
         return No("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
@@ -277,7 +279,7 @@ def _cannot(d: Draft, host: HostId) -> No | None:
     return No("no-member", by.why, "See docs/fencing.md, devices that members run") if isinstance(by, Unable) else None
 
 
-def _order(d: Draft, said: OperatorSaid, *, on: bool, forced: bool = False) -> str:
+def _order(d: Transaction, said: OperatorSaid, *, on: bool, forced: bool = False) -> str:
     name, devices = d.name(said.host), _first_level(d, said.host)
     _begin(d, said.host, on, said.actor, devices, forced)
     word = "on" if on else "off"
@@ -290,7 +292,7 @@ def test_limit(devices: Iterable[FenceDevice]) -> Ms:
     return max([TEST_MS, *ends])
 
 
-def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_test(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``fence test HOST``: read every device anew; empty while the readings are awaited."""
     host, name = said.host, d.name(said.host)
     if not d.pool.devices.get(host):
@@ -312,7 +314,7 @@ def command_test(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"{name}: {'; '.join(texts)}"
 
 
-def test_too_late(d: Draft, said: OperatorSaid) -> No:
+def test_too_late(d: Snapshot, said: OperatorSaid) -> No:
     """The readings did not come in time."""
     within = test_limit(d.pool.devices.get(said.host, ())) // 1000
     step = f"poolwarden fence status {d.name(said.host)}"

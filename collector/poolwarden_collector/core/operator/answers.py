@@ -41,13 +41,14 @@ from poolwarden_collector.core.recovery.master_vanished import ask_shot, relocat
 from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.state.question_record import OF_MEMBERS, Ask, Needs, Question
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 EVIDENCE_WAIT_MS: Ms = 8_000
 _OF_A_LATER_SEND = (Ask.UNHEARD, Ask.KILL, Ask.STALE, Ask.GENERATION)  # what is asked after the promote intent as well
 
 
-def approve(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def approve(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``approve``: yes to what is asked, as far as the given numbers reach. An empty answer: evidence is awaited."""
     question = d.record.question
     if question is None:
@@ -73,7 +74,7 @@ def _given(said: OperatorSaid) -> Needs | No:
     return Needs(int(kill), int(stale), said.arg("shoot") == "yes")
 
 
-def _nothing_asked(d: Draft) -> No:
+def _nothing_asked(d: Snapshot) -> No:
     if d.record.asked.denied:
         why = "; ".join(d.record.asked.denied.values())
         step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew"
@@ -83,7 +84,7 @@ def _nothing_asked(d: Draft) -> No:
     )
 
 
-def _wrong_id(d: Draft, said: OperatorSaid, question: Question) -> No | None:
+def _wrong_id(d: Snapshot, said: OperatorSaid, question: Question) -> No | None:
     wanted = said.arg("id")
     # safety: whoever has not seen this question cannot say yes to it, whatever else he has been asked here.
     if wanted == question.id or (wanted in ("", d.record.pool, d.record.name) and not d.record.asked.replaced):
@@ -96,7 +97,7 @@ def _wrong_id(d: Draft, said: OperatorSaid, question: Question) -> No | None:
 # ------------------------------------------------------------------------------------------------ an open failover
 
 
-def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+def _approve_open(d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
     failover = d.failover
     late = failover is not None and failover.step is Step.PROMOTING and question.kind in _OF_A_LATER_SEND
     if failover is None or failover.id != question.failover or not (late or failover.step in REVERSIBLE):
@@ -123,14 +124,14 @@ def _approve_open(d: Draft, said: OperatorSaid, verdict: Verdict, question: Ques
     return f"approved; failover {failover.id} goes on, and everything is looked at again"
 
 
-def _no_shot(d: Draft, host: HostId) -> No | None:
+def _no_shot(d: Snapshot, host: HostId) -> No | None:
     """Why a yes to a shot of this host is refused: no device could carry it out on this very machine."""
     foreign, name = device_binding.unusable(d, host), d.name(host)
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name} --despite-power-on"
     return No("other-machine", foreign.text, step) if foreign is not None else None
 
 
-def _needs_now(d: Draft, failover: Failover, question: Question) -> Needs:
+def _needs_now(d: Snapshot, failover: Failover, question: Question) -> Needs:
     """What a yes to this question must contain at this instant."""
     shoot = question.needs.shoot and view(d, failover.old_master).power is Power.ON
     return Needs(question.needs.kill, question.needs.stale_ms, shoot)
@@ -152,7 +153,7 @@ def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No
     return No("more-at-stake", f"{'; '.join(missing)} ({why})", questions.approve_command(question.id, needs))
 
 
-def _attach(d: Draft, said: OperatorSaid, question: Question, given: Needs, vms: tuple[str, ...]) -> None:
+def _attach(d: Transaction, said: OperatorSaid, question: Question, given: Needs, vms: tuple[str, ...]) -> None:
     """Journal the yes on the open failover; it counts from now."""
     failover = d.failover
     overruled = needs_word(d) if question.kind not in OF_MEMBERS else None  # these move no role
@@ -188,7 +189,9 @@ def _in_words(given: Needs) -> str:
 # ------------------------------------------------------------------------------------------------ nothing decided yet
 
 
-def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+def _approve_decision(
+    d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs
+) -> str | No:
     """Decide the failover that was asked for, with the approval attached."""
     path = Path(question.path)
     if refusal := _decision_refusal(d, verdict, path, question.host):
@@ -211,7 +214,7 @@ def _approve_decision(d: Draft, said: OperatorSaid, verdict: Verdict, question: 
     return f"approved; failover {d.failover.id if d.failover else ''} is decided, and everything is looked at again"
 
 
-def _decision_refusal(d: Draft, verdict: Verdict, path: Path, host: HostId) -> Reason | None:
+def _decision_refusal(d: Snapshot, verdict: Verdict, path: Path, host: HostId) -> Reason | None:
     """Why the failover that was asked for may not be decided at this instant, whoever says so."""
     if path is Path.ROLES:
         return roles_refusal(d) if verdict is Verdict.NO_MASTER else not_now(verdict)
@@ -225,7 +228,7 @@ def _decision_refusal(d: Draft, verdict: Verdict, path: Path, host: HostId) -> R
     return not_now(verdict)
 
 
-def _approve_remedy(d: Draft, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+def _approve_remedy(d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
     """Restart the master's xapi, or repair a member, at the operator's word."""
     answer: str | No | None
     if question.kind is Ask.RECOVER:
@@ -245,7 +248,7 @@ def _approve_remedy(d: Draft, said: OperatorSaid, verdict: Verdict, question: Qu
 # ------------------------------------------------------------------------------------------------ no
 
 
-def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def deny(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``deny``: no. Nothing is asked for this reason again until it changes or the incident is over."""
     question = d.record.question
     if question is None:
@@ -278,7 +281,7 @@ def deny(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
 # ------------------------------------------------------------------------------------------------ acknowledge
 
 
-def acknowledge(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def acknowledge(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``acknowledge``: the cool-down ends now, what was denied may be asked again, one host's word on the past holds
     nothing up any more, and this collector stays in charge.
     """

@@ -12,10 +12,11 @@ from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, P
 from poolwarden_collector.core.model.refusal import No
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.device_record import as_data
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def command_bind(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_bind(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``fence bind HOST``: a recorded attestation that a device switches this very machine."""
     host, name = said.host, d.name(said.host)
     device = _named(d, host, said.arg("device"))
@@ -50,7 +51,7 @@ def command_bind(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"recorded: {device.name} switches {name}; it is bound at its next reading"
 
 
-def _named(d: Draft, host: HostId, wanted: str) -> FenceDevice | No:
+def _named(d: Snapshot, host: HostId, wanted: str) -> FenceDevice | No:
     devices, name = d.pool.devices.get(host, ()), d.name(host)
     if not devices:
         return No("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")

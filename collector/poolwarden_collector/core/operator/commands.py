@@ -33,10 +33,11 @@ from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.operator import answers, attest_device
 from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, switchover
 from poolwarden_collector.core.recovery.master_restart import order_restart, restart_refusal
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
+def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> None:
     """Obey or refuse one command, and answer it."""
     handler = _VERBS.get(said.verb)
     answer = (
@@ -48,17 +49,17 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> None:
         d.do(Reply(said.request_id, True, _named(d, answer)))
 
 
-def _refuse(d: Draft, said: OperatorSaid, no: No) -> None:
+def _refuse(d: Transaction, said: OperatorSaid, no: No) -> None:
     d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
     d.do(Reply(said.request_id, False, no.why, no.code, _named(d, no.next_step)))
 
 
-def _named(d: Draft, text: str) -> str:
+def _named(d: Snapshot, text: str) -> str:
     """Every command in an answer names this pool, so that it can be typed as it stands."""
     return re.sub(r"\bPOOL\b", d.record.name or d.record.pool, text)
 
 
-def _pause(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _pause(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     if d.record.paused is not None:
         return No("already-paused", f"the pool is paused already: {d.record.paused}", "poolwarden resume POOL")
     reason = said.arg("reason") or f"by {said.actor}"
@@ -66,7 +67,7 @@ def _pause(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return "paused: verdicts and alerts go on, nothing is done automatically until it is resumed"
 
 
-def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _resume(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     if d.record.paused is None:
         return No("not-paused", "the pool is not paused")
     d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
@@ -75,7 +76,7 @@ def _resume(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return "resumed: everything is judged anew from fresh evidence"
 
 
-def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _confirm(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """The word that a silent host is off; about the master that vanished it decides a failover, or is its proof."""
     refusal = _confirm_refusal(d, said)
     if refusal is not None:
@@ -100,7 +101,7 @@ def _confirm(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"confirmed; failover {failover.id} goes on with a last look at every member"
 
 
-def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
+def _confirm_refusal(d: Snapshot, said: OperatorSaid) -> No | None:
     """Why nobody may say that this host is off."""
     host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
     if host not in d.record.hosts:
@@ -127,7 +128,7 @@ def _confirm_refusal(d: Draft, said: OperatorSaid) -> No | None:
     return None
 
 
-def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     host, name = said.host, d.name(said.host)
     agent = d.heard(host)
     if agent is None:
@@ -162,7 +163,7 @@ def _restart(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
 
 
-def pending_commands(d: Draft, verdict: Verdict) -> None:
+def pending_commands(d: Transaction, verdict: Verdict) -> None:
     """Commands that waited for evidence: try again, give up after their time."""
     waiting, d_pending = d.live.pending, ()
     d.change(pending=d_pending)
@@ -177,25 +178,25 @@ def pending_commands(d: Draft, verdict: Verdict) -> None:
             _refuse(d, said, _TOO_LATE.get(said.verb, _too_late)(d, said))
 
 
-def _restart_too_late(d: Draft, said: OperatorSaid) -> No:
+def _restart_too_late(d: Snapshot, said: OperatorSaid) -> No:
     why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
     return No("no-evidence", why, "Try again; look at poolwarden explain POOL.")
 
 
-def _too_late(d: Draft, said: OperatorSaid) -> No:
+def _too_late(d: Snapshot, said: OperatorSaid) -> No:
     """Of any command that waits for evidence and has no words of its own: total, so that no step ever fails for one."""
     why = f"what {said.verb} rests on could not be read in time"
     return No("no-evidence", why, "Try again; poolwarden explain POOL shows who is not heard.")
 
 
-_TOO_LATE: dict[str, Callable[[Draft, OperatorSaid], No]] = {
+_TOO_LATE: dict[str, Callable[[Transaction, OperatorSaid], No]] = {
     "restart-xapi": _restart_too_late,
     "declare-dead": declare_dead.too_late,
     "start-lost": lost.too_late,
     "fence-test": power_switch.test_too_late,
     "release": adopted_holds.too_late,
 }
-_VERBS: dict[str, Callable[[Draft, OperatorSaid, Verdict], str | No]] = {
+_VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | No]] = {
     "pause": _pause,
     "resume": _resume,
     "confirm-fenced": _confirm,

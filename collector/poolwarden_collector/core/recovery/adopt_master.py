@@ -9,10 +9,10 @@ from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.failover_record import REVERSIBLE
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.transaction import Transaction
 
 
-def adopt(d: Draft, verdict: Verdict) -> bool:
+def adopt(d: Transaction, verdict: Verdict) -> bool:
     """Take the named master for the one on record where nobody serves, and end a failover that is about another; True
     if that was done.
     """

@@ -43,7 +43,8 @@ from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import pursue
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 LOOK_UP_MS: Ms = 15_000  # for the database of a held host to be read, before it is told without it
 
@@ -55,7 +56,7 @@ class Held(StrEnum):
     COLLECTING = "storage garbage collection"  # on a new master, for a host whose VMs run on (gc_release.py)
 
 
-def unowned(d: Draft) -> tuple[HostId, ...]:
+def unowned(d: Snapshot) -> tuple[HostId, ...]:
     """The heard hosts that are held, and nothing in this journal will ever release them."""
     found = []
     for host in sorted(d.record.hosts, key=d.name):
@@ -65,7 +66,7 @@ def unowned(d: Draft) -> tuple[HostId, ...]:
     return tuple(found)
 
 
-def _owned(d: Draft, host: HostId) -> bool:
+def _owned(d: Snapshot, host: HostId) -> bool:
     failover = d.failover
     if failover is not None and failover.old_master == host:
         return True
@@ -77,7 +78,7 @@ def _owned(d: Draft, host: HostId) -> bool:
 # ------------------------------------------------------------------------------------------------ adopted
 
 
-def adopt(d: Draft) -> None:
+def adopt(d: Transaction) -> None:
     """Take a held host for the master of a pool that has none on record, where all that is known says that it is."""
     if d.record.master or d.failover is not None or d.quiet or serving(d):
         return
@@ -99,7 +100,7 @@ def adopt(d: Draft) -> None:
         return
 
 
-def _against(d: Draft, host: HostId) -> str:
+def _against(d: Snapshot, host: HostId) -> str:
     """What of the roles stands against it; empty: nothing."""
     agent = d.heard(host)
     if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
@@ -120,7 +121,7 @@ def _against(d: Draft, host: HostId) -> str:
     return ""
 
 
-def _unlisted(d: Draft, host: HostId) -> str:
+def _unlisted(d: Transaction, host: HostId) -> str:
     """Are the hosts that are heard not those of its own database, which it has written as the last master?"""
     file = placements_of(d, host)
     if file is None:
@@ -131,7 +132,7 @@ def _unlisted(d: Draft, host: HostId) -> str:
     return "" if same else f"the database of {d.name(host)} does not list just the hosts that are heard"
 
 
-def _learn(d: Draft, host: HostId, file: PlacementView) -> None:
+def _learn(d: Transaction, host: HostId, file: PlacementView) -> None:
     """Hosts that only the held master's database knows are hosts of this pool: they are waited for, asked and confirmed
     like any other. Their names and addresses come with themselves, or with the next master's view.
     """
@@ -141,7 +142,7 @@ def _learn(d: Draft, host: HostId, file: PlacementView) -> None:
             d.note(Kind.HOST_SEEN, text, host=other, name="", address="")
 
 
-def _witness(d: Draft, other: HostId, host: HostId) -> None:
+def _witness(d: Transaction, other: HostId, host: HostId) -> None:
     """Who has reached its xapi before it was held may tell that its port is closed: the agents remember that."""
     agent = d.heard(other)
     probe = agent.facts.probe_of(host) if agent is not None else None
@@ -153,7 +154,7 @@ def _witness(d: Draft, other: HostId, host: HostId) -> None:
 # ------------------------------------------------------------------------------------------------ owed or named
 
 
-def claim(d: Draft) -> None:
+def claim(d: Transaction) -> None:
     """Owe the release of each such hold whose end needs no person's word."""
     failover = d.record.failover
     for host in unowned(d):
@@ -173,7 +174,7 @@ def claim(d: Draft) -> None:
         d.note(Kind.OWED, text, host=host, what=OwedWork.RELEASE.value, successor="")
 
 
-def say_unowned(d: Draft) -> None:
+def say_unowned(d: Transaction) -> None:
     """Name each hold that only a person can end, once it has lasted."""
     held = () if d.quiet else unowned(d)
     since = {host: d.live.held_since.get(host, d.now) for host in held}
@@ -200,7 +201,7 @@ def say_unowned(d: Draft) -> None:
             d.raise_alert(topic, "critical", f"{pool}: {name} is held, and no failover owns that", body)
 
 
-def _looked_up(d: Draft, host: HostId, since: Ms) -> bool:
+def _looked_up(d: Transaction, host: HostId, since: Ms) -> bool:
     """Is it known which hosts its own database lists? Who is silent is named before anything is advised."""
     file = placements_of(d, host)
     if file is not None:
@@ -208,12 +209,12 @@ def _looked_up(d: Draft, host: HostId, since: Ms) -> bool:
     return file is not None or d.now - since >= d.policy.xapi_down_after + LOOK_UP_MS
 
 
-def _silent(d: Draft) -> list[HostId]:
+def _silent(d: Snapshot) -> list[HostId]:
     """Every host on record that has not said what it is, and may be the master that serves."""
     return [host for host in sorted(d.record.hosts, key=d.name) if d.heard(host) is None and not excused(d, host)]
 
 
-def _to_release_as_master(d: Draft, host: HostId) -> str:
+def _to_release_as_master(d: Snapshot, host: HostId) -> str:
     """What to do, in this order, before and when it is released as master."""
     release = f"poolwarden release {d.name(host)} --as-master"
     silent = [d.name(other) for other in _silent(d)]
@@ -226,7 +227,7 @@ def _to_release_as_master(d: Draft, host: HostId) -> str:
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``release HOST``, ``--as-master`` or ``--gc``. Empty: its database is being read first."""
     host, name, agent = said.host, d.name(said.host), d.heard(said.host)
     if agent is None:
@@ -258,7 +259,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"{name} is released as a member of {d.name(d.record.master)}; poolwarden host show {name} tells when it is"
 
 
-def _held_back(d: Draft, verdict: Verdict) -> str:
+def _held_back(d: Snapshot, verdict: Verdict) -> str:
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
     if verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT):
@@ -266,7 +267,7 @@ def _held_back(d: Draft, verdict: Verdict) -> str:
     return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left" if d.quiet else str(deposed(d) or "")
 
 
-def _as_master(d: Draft, said: OperatorSaid) -> str | No:
+def _as_master(d: Transaction, said: OperatorSaid) -> str | No:
     host, name = said.host, d.name(said.host)
     if said.arg("typed_name") not in (name, host):
         why = f"typed {said.arg('typed_name')!r}, the host's name is {name!r}"
@@ -305,12 +306,12 @@ def _as_master(d: Draft, said: OperatorSaid) -> str | No:
     return f"{name} is released as master; poolwarden host show {name} tells when its xapi answers"
 
 
-def too_late(d: Draft, said: OperatorSaid) -> No:
+def too_late(d: Snapshot, said: OperatorSaid) -> No:
     """The database was not read in time."""
     return No("no-evidence", f"{d.name(said.host)} did not tell in time what its xapi would load", "Try again.")
 
 
-def _release_gc(d: Draft, said: OperatorSaid, agent: AgentState) -> str | No:
+def _release_gc(d: Transaction, said: OperatorSaid, agent: AgentState) -> str | No:
     host, name = said.host, d.name(said.host)
     if not agent.facts.gc_term:
         return No("not-held", f"garbage collection of storage is not held on {name}")

@@ -31,7 +31,8 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.state.live import WaitingGate
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 OPEN, SHUT, WAIT = "open", "shut", "wait"
 GONE_MS: Ms = 30_000  # a gate that has not asked for so long is open, or its host is gone
@@ -53,7 +54,7 @@ class Answer(NamedTuple):
     spoken: bool = False  # by what those hosts said, not by their silence
 
 
-def answer(d: Draft) -> None:
+def answer(d: Transaction) -> None:
     """Answer every gate that has asked in this step."""
     _tidy(d)
     asked = d.live.asked_gates
@@ -71,12 +72,12 @@ def answer(d: Draft) -> None:
         _follow_up(d, host, word)
 
 
-def waited_for(d: Draft) -> frozenset[HostId]:
+def waited_for(d: Snapshot) -> frozenset[HostId]:
     """The silent hosts for which some gate waits now."""
     return frozenset(host for gate in d.live.gates.values() for host in gate.waits)
 
 
-def _say(d: Draft, host: HostId, boot: str, word: Answer) -> None:
+def _say(d: Transaction, host: HostId, boot: str, word: Answer) -> None:
     term, known = d.record.term, d.live.gate_words.get(host)
     decision, successor = word.decision, word.successor
     if known != (boot, decision, term, word.ground):
@@ -92,7 +93,7 @@ def _say(d: Draft, host: HostId, boot: str, word: Answer) -> None:
 # ------------------------------------------------------------------------------------------------ the decision
 
 
-def _decide(d: Draft, host: HostId, pool_conf: Role) -> Answer:
+def _decide(d: Transaction, host: HostId, pool_conf: Role) -> Answer:
     """The decision, its reason, and the successor where one is verified."""
     if d.quiet:
         why = "this collector has only just started and is still hearing the pool"
@@ -115,12 +116,12 @@ def _decide(d: Draft, host: HostId, pool_conf: Role) -> Answer:
     return _nobody_heard(d, host) or _nobody_unheard(d, host)
 
 
-def _verified(d: Draft, host: HostId) -> HostId:
+def _verified(d: Snapshot, host: HostId) -> HostId:
     """The successor, if he has been seen serving: his address may be written down."""
     return host if host in serving(d) or d.record.master == host else ""
 
 
-def _candidate(d: Draft) -> Answer:
+def _candidate(d: Transaction) -> Answer:
     """It was being promoted when it rebooted: whatever would allow the order again allows its start."""
     failover = d.failover
     assert failover is not None
@@ -135,7 +136,7 @@ def _candidate(d: Draft) -> Answer:
     return Answer(OPEN, f"it is the one to succeed at term {failover.term}, and the proof stands")
 
 
-def _nobody_heard(d: Draft, host: HostId) -> Answer | None:
+def _nobody_heard(d: Snapshot, host: HostId) -> Answer | None:
     """Nobody serves and no failover speaks against it: is anybody who is heard on the way to be master?"""
     poised = [other for other in set_as_master(d) if other != host]
     if poised:
@@ -156,7 +157,7 @@ def _nobody_heard(d: Draft, host: HostId) -> Answer | None:
     return None
 
 
-def _nobody_unheard(d: Draft, host: HostId) -> Answer:
+def _nobody_unheard(d: Snapshot, host: HostId) -> Answer:
     """Nobody who is heard stands against it: may anybody who is not?"""
     gate = d.live.gates[host]
     found = unheard_at_boot.judge(d, host, gate.since)
@@ -176,14 +177,14 @@ def _nobody_unheard(d: Draft, host: HostId) -> Answer:
 # ------------------------------------------------------------------------------------------------ while it waits
 
 
-def _note_waiting(d: Draft, host: HostId, boot: str) -> None:
+def _note_waiting(d: Transaction, host: HostId, boot: str) -> None:
     known = d.live.gates.get(host)
     since = known.since if known is not None and known.boot == boot else d.now
     waits = known.waits if known is not None else ()
     d.change(gates={**d.live.gates, host: WaitingGate(boot, since, d.now, waits)})
 
 
-def _follow_up(d: Draft, host: HostId, word: Answer) -> None:
+def _follow_up(d: Transaction, host: HostId, word: Answer) -> None:
     """Remember for whom it waits, have them asked, and tell people once it has lasted."""
     gate = d.live.gates[host]
     d.change(gates={**d.live.gates, host: WaitingGate(gate.boot, gate.since, gate.at, word.waits)})
@@ -195,7 +196,7 @@ def _follow_up(d: Draft, host: HostId, word: Answer) -> None:
         _alert(d, host, word)
 
 
-def _alert(d: Draft, host: HostId, word: Answer) -> None:
+def _alert(d: Transaction, host: HostId, word: Answer) -> None:
     name, pool = d.name(host), d.record.name or d.record.pool
     topic = AlertTopic(Matter.GATE, host, word.ground)
     d.resolve_alerts(Matter.GATE, host, "the reason has changed", but=topic)
@@ -207,12 +208,12 @@ def _alert(d: Draft, host: HostId, word: Answer) -> None:
     d.raise_alert(topic, "critical", title, "\n".join(told), host=name)
 
 
-def _alive(d: Draft, word: Answer) -> tuple[HostId, ...]:
+def _alive(d: Snapshot, word: Answer) -> tuple[HostId, ...]:
     """Hosts that said something themselves: nobody confirms that these are off."""
     return word.waits if word.spoken else ()
 
 
-def _opened(d: Draft, host: HostId, word: Answer) -> None:
+def _opened(d: Transaction, host: HostId, word: Answer) -> None:
     d.resolve_alerts(Matter.GATE, host, f"the boot gate of {d.name(host)} is open")
     pool = d.record.name or d.record.pool
     for other in word.dark:
@@ -226,7 +227,7 @@ def _opened(d: Draft, host: HostId, word: Answer) -> None:
         d.raise_alert(AlertTopic(Matter.GATE_DARK, other), "critical", title, body, host=d.name(host))
 
 
-def _tidy(d: Draft) -> None:
+def _tidy(d: Transaction) -> None:
     """Gates that do not ask any more, and the alerts of what is over."""
     gone = [host for host, gate in d.live.gates.items() if d.now - gate.at >= GONE_MS]
     if gone:
@@ -241,7 +242,7 @@ def _tidy(d: Draft) -> None:
                 d.resolve_alert(topic, f"{d.name(host)} does not ask at its boot gate any more")
 
 
-def _no_longer_dark(d: Draft, host: HostId) -> str:
+def _no_longer_dark(d: Snapshot, host: HostId) -> str:
     if host not in d.record.hosts:
         return f"{d.name(host)} is no longer a host of this pool"
     return f"{d.name(host)} is heard again" if d.heard(host) is not None else excused(d, host)

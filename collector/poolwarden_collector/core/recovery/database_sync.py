@@ -23,14 +23,15 @@ from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import Preconditions, SyncDatabase
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 RETRY_MS: Ms = 600_000
 ANSWER_MS: Ms = 720_000  # the agent gives xapi ten minutes
 LEARN_MS: Ms = 60_000
 
 
-def keep_pushed(d: Draft, verdict: Verdict) -> None:
+def keep_pushed(d: Transaction, verdict: Verdict) -> None:
     """Learn how the last push ended; make the next one when it is due."""
     if d.record.after.sync_order:
         _learn(d)
@@ -43,7 +44,7 @@ def keep_pushed(d: Draft, verdict: Verdict) -> None:
         begin(d, "scheduled")
 
 
-def _due(d: Draft) -> bool:
+def _due(d: Snapshot) -> bool:
     interval = d.policy.sync_interval
     if not interval or d.policy.mode == "observe":
         return False
@@ -53,7 +54,7 @@ def _due(d: Draft) -> bool:
     return d.now - d.live.sync_at >= wait
 
 
-def refusal(d: Draft, verdict: Verdict) -> str:
+def refusal(d: Snapshot, verdict: Verdict) -> str:
     """Why the database is not to be pushed now; empty if it may be."""
     if standing := command_refusal(d):
         return standing.text
@@ -75,7 +76,7 @@ def refusal(d: Draft, verdict: Verdict) -> str:
     return f"{', '.join(offline)} {'is' if len(offline) == 1 else 'are'} offline" if offline else ""
 
 
-def begin(d: Draft, why: str, actor: str = "poolwarden") -> str:
+def begin(d: Transaction, why: str, actor: str = "poolwarden") -> str:
     """Journal and order a push on the verified master; the order's id. The caller has asked ``refusal``."""
     master = verified(d)
     order_id = d.fresh_id("sync")
@@ -86,7 +87,7 @@ def begin(d: Draft, why: str, actor: str = "poolwarden") -> str:
     return order_id
 
 
-def _learn(d: Draft) -> None:
+def _learn(d: Transaction) -> None:
     order_id = d.record.after.sync_order
     sent = d.sent(order_id)
     host: HostId = sent.host if sent is not None else d.record.master
@@ -100,14 +101,14 @@ def _learn(d: Draft) -> None:
         _ended(d, "unknown", f"{d.name(host)} has not answered")
 
 
-def _ended(d: Draft, outcome: str, why: str) -> None:
+def _ended(d: Transaction, outcome: str, why: str) -> None:
     done = outcome == "done"
     text = "every member has the master's database" if done else f"the database was not pushed ({outcome}): {why}"
     order_id = d.record.after.sync_order
     d.note(Kind.SYNC_RESULT, text, order=order_id, outcome=outcome, why=why or outcome)
 
 
-def not_pushed(d: Draft) -> list[str]:
+def not_pushed(d: Snapshot) -> list[str]:
     """Readiness reasons: a push that failed, or one that is due and cannot be made."""
     reasons = []
     if d.record.after.sync_failure:

@@ -33,7 +33,8 @@ from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question, Tell
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,13 @@ class Obstacle:
         return bool(self.kills or self.busy or self.plan)
 
 
-def restart_refusal(d: Draft, host: HostId, placements: PlacementView | None) -> Reason | None:
+def restart_refusal(d: Snapshot, host: HostId, placements: PlacementView | None) -> Reason | None:
     """Why the xapi of this *master* must not be restarted now; None if that is safe."""
     obstacle = _obstacle(d, host, placements)
     return obstacle.why if obstacle is not None else None
 
 
-def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obstacle | None:
+def _obstacle(d: Snapshot, host: HostId, placements: PlacementView | None) -> Obstacle | None:
     agent = d.heard(host)
     if agent is None:
         return Obstacle(Reason(Cause.NOT_HEARD, "its agent is not heard"))
@@ -101,7 +102,7 @@ def _obstacle(d: Draft, host: HostId, placements: PlacementView | None) -> Obsta
     return Obstacle(Reason(Cause.BUSY, cut, tuple(sorted(busy))), busy=busy)
 
 
-def _in_place_instead(d: Draft, host: HostId, obstacle: Obstacle | None, own: PlacementView) -> Obstacle | None:
+def _in_place_instead(d: Transaction, host: HostId, obstacle: Obstacle | None, own: PlacementView) -> Obstacle | None:
     """Where a newer copy is what stands against a restart: the restart in place with that copy, or why not that either;
     WAITING while a copy is being read.
     """
@@ -134,7 +135,7 @@ def _busy(agent: AgentState) -> tuple[str, ...]:
     )
 
 
-def _just_let_start(d: Draft, host: HostId) -> bool:
+def _just_let_start(d: Snapshot, host: HostId) -> bool:
     """Has its boot gate only just opened? Until then its xapi was held back, and now it has its time to start."""
     agent = d.heard(host)
     gate = agent.facts.boot_gate if agent is not None else None
@@ -143,7 +144,7 @@ def _just_let_start(d: Draft, host: HostId) -> bool:
     return d.now - gate.since < d.policy.xapi_down_after
 
 
-def restart_master(d: Draft, verdict: Verdict) -> None:
+def restart_master(d: Transaction, verdict: Verdict) -> None:
     """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times; then, or where that is not
     safe and a successor helps, hold its toolstack and promote another member.
     """
@@ -188,7 +189,7 @@ def restart_master(d: Draft, verdict: Verdict) -> None:
         _tell(d, host, verdict, obstacle.why)
 
 
-def _succeed(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
+def _succeed(d: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
     """A restart does not help: hold its toolstack and promote another, its VMs left running. Or say why not."""
     refusal = hold_refusal(d, verdict)
     if refusal:
@@ -198,14 +199,14 @@ def _succeed(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
         begin(d, f"{verdict.word}, and {why}", Path.TOOLSTACK)
 
 
-def _tell(d: Draft, host: HostId, verdict: Verdict, why: Reason) -> None:
+def _tell(d: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
     pool = d.record.name or d.record.pool
     title = f"{pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
     questions.tell(d, Tell.XAPI, why, f"{text}. poolwarden explain {pool} shows more.", title)
 
 
-def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:
+def _ask(d: Transaction, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:
     """A restart that only a person may order: of a pool in mode ask, or one that costs VMs or tasks."""
     why = obstacle.why.text if obstacle is not None else "its file is the newest and would kill nobody"
     held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
@@ -220,7 +221,7 @@ def _ask(d: Draft, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at
     questions.ask(d, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once)
 
 
-def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
+def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
     """Restart the master's xapi at an operator's word, as far as it reaches; None: its file is being read first."""
     host, firm = question.host, firm_refusal(d)
     refusal = firm.text if firm is not None else ""
@@ -255,7 +256,7 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     return f"the xapi of {d.name(host)} is being restarted; poolwarden host show {d.name(host)} tells when it answers"
 
 
-def order_restart(d: Draft, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:
+def order_restart(d: Transaction, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:
     """Journal and send a restart of this host's xapi; the order's id."""
     agent = d.heard(host)
     assert agent is not None
@@ -269,7 +270,7 @@ def order_restart(d: Draft, host: HostId, why: str, remedy: bool, actor: str = "
     return order_id
 
 
-def _restart_running(d: Draft) -> bool:
+def _restart_running(d: Snapshot) -> bool:
     """Is a restart of this incident under way? It is given its budget before another is thought of."""
     if not d.record.restarts:
         return False
@@ -280,7 +281,7 @@ def _restart_running(d: Draft) -> bool:
     return not ended and d.now - sent.at < d.policy.xapi_restart_budget
 
 
-def _being_released(d: Draft, host: HostId) -> bool:
+def _being_released(d: Transaction, host: HostId) -> bool:
     """What we hold ourselves is started by its release, which says why it is not (hold_release.py)."""
     if any((item.host, item.what) == (host, OwedWork.RELEASE) for item in d.record.owed):
         # One that has no file to start with is never released as master: only a successor ends its hold.
@@ -290,7 +291,7 @@ def _being_released(d: Draft, host: HostId) -> bool:
     return bool(told) and d.now - max(told) < d.policy.xapi_restart_budget
 
 
-def note_restart_success(d: Draft) -> None:
+def note_restart_success(d: Transaction) -> None:
     """A restarted master whose new process answers: say so, once."""
     if not d.record.restarts or d.live.marks.get("restarted") is not None or d.record.in_place is not None:
         return

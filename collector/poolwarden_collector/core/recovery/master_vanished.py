@@ -34,7 +34,8 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Path, Step
 from poolwarden_collector.core.state.question_record import OF_MEMBERS, Ask, Needs, Tell
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 # ------------------------------------------------------------------------------------------------ power
 
@@ -42,7 +43,7 @@ from poolwarden_collector.core.state.transaction import Draft
 # ------------------------------------------------------------------------------------------------ decide or ask
 
 
-def succeed(d: Draft, verdict: Verdict) -> None:
+def succeed(d: Transaction, verdict: Verdict) -> None:
     """MasterVanished: decide at once on a person's word, on OFF or when no reading can be had, or after patience by
     policy; else ask.
     """
@@ -76,7 +77,7 @@ def succeed(d: Draft, verdict: Verdict) -> None:
             ask_shot(d, master)
 
 
-def word_refusal(d: Draft, host: HostId, verdict: Verdict) -> str:
+def word_refusal(d: Snapshot, host: HostId, verdict: Verdict) -> str:
     """Why a word that this host is off decides no failover now and is none's proof, in one sentence; empty if it does.
 
     It stands in for mode and cool-down, not for the rest.
@@ -101,14 +102,14 @@ def word_refusal(d: Draft, host: HostId, verdict: Verdict) -> str:
     return held.text if held is not None else ""
 
 
-def _word_waits(d: Draft) -> bool:
+def _word_waits(d: Snapshot) -> bool:
     """Was it said of the master, in this run, when it could begin nothing? Each word is used once."""
     host = suspected(d)
     used = d.live.human_at is not None and d.live.words_at.get(host, -1) <= d.live.human_at
     return spoken(d, host) is not None and not used
 
 
-def by_word(d: Draft, host: HostId) -> None:
+def by_word(d: Transaction, host: HostId) -> None:
     """The word about the master that vanished decides a failover, or is the open one's proof."""
     word = d.record.confirmed[host]
     if d.failover is None:
@@ -122,7 +123,7 @@ def by_word(d: Draft, host: HostId) -> None:
     d.change(human_at=d.live.words_at[host], claims={}, claims_since=None, look=None)
 
 
-def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
+def begin(d: Transaction, why: str, path: Path = Path.POWER) -> None:
     """Decide, or ask first where the mode, the cool-down or a member that is alive and not heard says so."""
     word, hosts = needs_word(d), unheard_members.unheard_alive(d)
     if not word and not hosts:
@@ -145,7 +146,7 @@ def begin(d: Draft, why: str, path: Path = Path.POWER) -> None:
     questions.ask(d, kind, host, what, (*note, chosen), vms=vms, path=path.value, others=others, hosts=hosts)
 
 
-def _kind_of_word(d: Draft, word: Reason | None, hosts: tuple[HostId, ...], path: Path) -> tuple[Ask, str]:
+def _kind_of_word(d: Snapshot, word: Reason | None, hosts: tuple[HostId, ...], path: Path) -> tuple[Ask, str]:
     """What kind of question it is, and what holds the failover, in one clause."""
     unheard = unheard_members.said(d, hosts) + unheard_members.last_seen(d, hosts) if hosts else ""
     if not word:
@@ -155,7 +156,7 @@ def _kind_of_word(d: Draft, word: Reason | None, hosts: tuple[HostId, ...], path
     return Ask.TOOLSTACK if path is Path.TOOLSTACK else Ask.FAILOVER, f"{held}; {unheard}" if hosts else held
 
 
-def ask_shot(d: Draft, master: HostId, at_once: bool = False) -> None:
+def ask_shot(d: Transaction, master: HostId, at_once: bool = False) -> None:
     """The power reads ON and patience is over: may it be powered off, and another host promoted?"""
     needs = Needs(shoot=True, stale_ms=fencing_stakes.stale_need(d, master))
     hosts = unheard_members.unheard_alive(d)
@@ -168,7 +169,7 @@ def ask_shot(d: Draft, master: HostId, at_once: bool = False) -> None:
     questions.ask(d, Ask.SHOOT, master, what, found, needs, path=path, others=vms, at_once=at_once, hosts=hosts)
 
 
-def without_master(d: Draft, verdict: Verdict) -> None:
+def without_master(d: Transaction, verdict: Verdict) -> None:
     """NoMaster: promote the newest database, once every host on record is heard; else say who is missing."""
     if d.failover is not None or verdict is not Verdict.NO_MASTER or d.quiet:
         return
@@ -186,7 +187,7 @@ def without_master(d: Draft, verdict: Verdict) -> None:
         begin(d, "; ".join(["every heard host says that it is no master", *off]) if off else whole, Path.ROLES)
 
 
-def roles_refusal(d: Draft) -> Reason | None:
+def roles_refusal(d: Snapshot) -> Reason | None:
     """Why nobody may be promoted in a pool that has no master, not even at an operator's approval."""
     missing = tuple(_missing(d))
     names = ", ".join(d.name(host) for host in missing)
@@ -197,13 +198,13 @@ def roles_refusal(d: Draft) -> Reason | None:
     return firm_refusal(d) or (Reason(Cause.NOT_HEARD, absent, missing) if missing else None) or seen
 
 
-def _missing(d: Draft) -> list[HostId]:
+def _missing(d: Snapshot) -> list[HostId]:
     """The silent hosts that may be the master: neither proven off nor confirmed off by a person."""
     silent = [host for host in sorted(d.record.hosts, key=d.name) if not d.heard(host)]
     return [host for host in silent if not fenced_hosts.excused(d, host)]
 
 
-def relocate(d: Draft, verdict: Verdict) -> None:
+def relocate(d: Transaction, verdict: Verdict) -> None:
     """PoolSplit: by policy, hold the toolstack of the master that its members do not reach, and promote one of them."""
     if d.failover is not None or verdict is not Verdict.POOL_SPLIT or d.quiet or not d.policy.relocate_split:
         return
@@ -219,13 +220,13 @@ def relocate(d: Draft, verdict: Verdict) -> None:
         begin(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
 
 
-def relocation_refusal(d: Draft, verdict: Verdict) -> Reason | None:
+def relocation_refusal(d: Snapshot, verdict: Verdict) -> Reason | None:
     """Why a master that is cut off from its members must not be relocated now, not even at an operator's word."""
     unseen = "the collector's own probe has not reached its xapi: nobody could see its port closed"
     return hold_refusal(d, verdict) or (None if own_standing(d) else Reason(Cause.NO_PROBER, unseen))
 
 
-def _hold(d: Draft, what: Reason, option: str = "") -> None:
+def _hold(d: Transaction, what: Reason, option: str = "") -> None:
     """Say why nothing is begun, and what a person can do all the same."""
     name = d.name(suspected(d))
     pool = d.record.name or d.record.pool
@@ -238,7 +239,7 @@ def _hold(d: Draft, what: Reason, option: str = "") -> None:
     questions.tell(d, Tell.VANISHED, what, f"{name}: {what}. {step}", title)
 
 
-def _withdraw(d: Draft, verdict: Verdict) -> None:
+def _withdraw(d: Transaction, verdict: Verdict) -> None:
     """The verdict that the question was asked for is over."""
     if d.failover is not None:
         questions.hush(d, f"failover {d.failover.id} is decided", final=True)

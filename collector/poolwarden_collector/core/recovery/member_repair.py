@@ -35,7 +35,8 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 FORGOTTEN_MS: Ms = 600_000
 SETTLED_MS: Ms = 30_000
@@ -59,7 +60,7 @@ class Remedy:
     why: Reason
 
 
-def repair(d: Draft, verdict: Verdict) -> None:
+def repair(d: Transaction, verdict: Verdict) -> None:
     """Look at every member; repair the first that can be, say of the others why not."""
     master = verified(d)
     _note_troubles(d, master)
@@ -83,7 +84,7 @@ def repair(d: Draft, verdict: Verdict) -> None:
             _treat(d, host, master, remedy)
 
 
-def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
+def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
     """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
     host, master, firm = question.host, verified(d), firm_refusal(d)
     refusal = firm.text if firm is not None else ""
@@ -116,7 +117,7 @@ def approve(d: Draft, question: Question, verdict: Verdict, kill: int, actor: st
     return f"{d.name(host)} is being repaired ({remedy.act}): {remedy.why}"
 
 
-def _busy(d: Draft, host: HostId) -> bool:
+def _busy(d: Snapshot, host: HostId) -> bool:
     """Is a repair under way, of this member or of another one that is still in trouble?"""
     if d.live.repairing is None:
         return False
@@ -127,14 +128,14 @@ def _busy(d: Draft, host: HostId) -> bool:
 # ------------------------------------------------------------------------------------------------ seeing
 
 
-def _note_troubles(d: Draft, master: HostId) -> None:
+def _note_troubles(d: Transaction, master: HostId) -> None:
     """Since when is which heard member not what it should be? Nothing is known while no master serves."""
     found = {host: d.live.troubles.get(host, d.now) for host in d.record.hosts if _in_trouble(d, host, master)}
     if found != d.live.troubles:
         d.change(troubles=found)
 
 
-def _in_trouble(d: Draft, host: HostId, master: HostId) -> bool:
+def _in_trouble(d: Snapshot, host: HostId, master: HostId) -> bool:
     agent = d.heard(host)
     if agent is None or not master or host == master:
         return False
@@ -149,7 +150,7 @@ def _in_trouble(d: Draft, host: HostId, master: HostId) -> bool:
     return member_state(d, host, master) in (Member.ORPHANED, Member.EMERGENCY, Member.XAPI_DOWN)
 
 
-def _note_repaired(d: Draft, master: HostId) -> None:
+def _note_repaired(d: Transaction, master: HostId) -> None:
     """A member that was repaired and is fine: say so once, and forget what was tried after ten minutes of it."""
     fine = {
         host: d.live.mended.get(host, d.now)
@@ -173,7 +174,7 @@ def _note_repaired(d: Draft, master: HostId) -> None:
 # ------------------------------------------------------------------------------------------------ judging
 
 
-def diagnose(d: Draft, host: HostId, master: HostId) -> Remedy:
+def diagnose(d: Snapshot, host: HostId, master: HostId) -> Remedy:
     """What would help this member, which is in trouble, and why."""
     agent, address = d.heard(host), d.record.address_of(master)
     assert agent is not None
@@ -212,7 +213,7 @@ def _broken(address: str) -> str:
     return f"on it: xe pool-emergency-reset-master master-address={address}"
 
 
-def _rung(d: Draft, host: HostId, act: str, why: Reason) -> Remedy:
+def _rung(d: Snapshot, host: HostId, act: str, why: Reason) -> Remedy:
     """The remedy, unless it was tried often enough."""
     tried = d.record.after.repairs.get(host, ())
     if tried.count(act) < d.policy.xapi_restarts:
@@ -224,7 +225,7 @@ def _rung(d: Draft, host: HostId, act: str, why: Reason) -> Remedy:
 # ------------------------------------------------------------------------------------------------ acting
 
 
-def _treat(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
+def _treat(d: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
     """Carry the remedy out if it kills nobody and the mode allows it; else ask."""
     # safety: either remedy restarts its xapi, which terminates VMs that the master's database does not place there.
     kills = at_stake(d, host)
@@ -238,7 +239,7 @@ def _treat(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
         _order(d, host, master, remedy)
 
 
-def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
+def _order(d: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
     order_id, address = d.fresh_id("repair"), d.record.address_of(master)
     restart = remedy.act == "restart"
     intent = Kind.RESTART_INTENT if restart else Kind.REPOINT_INTENT
@@ -250,14 +251,14 @@ def _order(d: Draft, host: HostId, master: HostId, remedy: Remedy) -> None:
     d.send(order_id, host, kind, ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=member))
 
 
-def _say(d: Draft, host: HostId, why: Reason) -> None:
+def _say(d: Transaction, host: HostId, why: Reason) -> None:
     """An alert per member and reason; a new reason takes the place of the old one."""
     topic, pool = AlertTopic(Matter.REPAIR, host, why.key), d.record.name or d.record.pool
     d.resolve_alerts(Matter.REPAIR, host, "the reason has changed", but=topic)
     d.raise_alert(topic, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
 
 
-def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
+def _ask(d: Transaction, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
     word = "repointing it" if remedy.act in ("repoint", "ask") else "restarting its xapi"
     held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
     lost = tuple(f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills)
@@ -267,7 +268,7 @@ def _ask(d: Draft, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_onc
     questions.ask(d, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
 
 
-def _tell_broken(d: Draft) -> None:
+def _tell_broken(d: Transaction) -> None:
     """No master serves and a host's pool.conf says broken: what a person has to do, in commands."""
     for host in sorted(d.record.hosts, key=d.name):
         agent = d.heard(host)

@@ -17,7 +17,8 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.recovery.boot_gate import waited_for
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Step
 from poolwarden_collector.core.state.live import PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 UNKNOWN_RETRY_MS: Ms = 15_000
 
@@ -25,7 +26,7 @@ UNKNOWN_RETRY_MS: Ms = 15_000
 STEADY_READING_MS: Ms = 4_000
 
 
-def watch_power(d: Draft, verdict: Verdict) -> None:
+def watch_power(d: Transaction, verdict: Verdict) -> None:
     """Start the readings that are due: a suspect's often, a living host's now and then (which binds the device)."""
     master = suspected(d)
     matters, gated = _power_matters(d, verdict, master), waited_for(d)
@@ -55,7 +56,7 @@ def watch_power(d: Draft, verdict: Verdict) -> None:
                 d.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing, by=by))
 
 
-def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
+def _power_matters(d: Snapshot, verdict: Verdict, master: HostId) -> bool:
     if verdict in (Verdict.HA_MANAGED, Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.TWO_MASTERS):
         return False
     failover = d.failover
@@ -65,7 +66,7 @@ def _power_matters(d: Draft, verdict: Verdict, master: HostId) -> bool:
     return silent and verdict in (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.SUSPECT)
 
 
-def _next_reading(d: Draft, host: HostId, device: FenceDevice, state: PowerState, urgent: bool) -> Ms | None:
+def _next_reading(d: Snapshot, host: HostId, device: FenceDevice, state: PowerState, urgent: bool) -> Ms | None:
     """When this device is to be read next; None: not at all."""
     if not urgent:
         return device_health.next_reading(d, host, device.name, state)

@@ -41,7 +41,8 @@ from poolwarden_collector.core.recovery import unheard_at_boot
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Ask, Question
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ASK_MS: Ms = 8_000  # a word counts for 15 s
 ASK_SILENT_MS: Ms = 30_000
@@ -50,7 +51,7 @@ AGENT_COMES_MS: Ms = 60_000
 FOLLOWS_WITHIN_MS: Ms = 180_000  # a fuse of ten seconds and a xapi's start, for the last of them
 
 
-def look_after(d: Draft) -> None:
+def look_after(d: Transaction) -> None:
     """Find out whom they follow, note who is back, and ask about the rest."""
     _note_answer(d)
     silent = _owed(d)
@@ -67,7 +68,7 @@ def look_after(d: Draft) -> None:
         _ask(d, hosts)
 
 
-def approve(d: Draft, question: Question) -> str | No:
+def approve(d: Transaction, question: Question) -> str | No:
     """Have the new master tell them, at an operator's word."""
     hosts, master = _to_be_told(d), d.record.master
     why = _refusal(d, hosts) if hosts and _served(d) and d.failover is None else "they need no telling any more"
@@ -87,7 +88,7 @@ def approve(d: Draft, question: Question) -> str | No:
     return f"{d.name(master)} tells {_names(d, hosts)} to follow it"
 
 
-def _ask_roles(d: Draft, silent: tuple[HostId, ...]) -> None:
+def _ask_roles(d: Transaction, silent: tuple[HostId, ...]) -> None:
     """Have two agents ask them whom they follow; seldom where nobody answers: a dead member may be owed for days."""
     words = [word for host in silent for word in d.live.told.get(host, {}).values()]
     answered = any(word.said is not Said.SILENT and d.now - word.at <= 2 * ASK_SILENT_MS for word in words)
@@ -96,34 +97,34 @@ def _ask_roles(d: Draft, silent: tuple[HostId, ...]) -> None:
         unheard_at_boot.ask(d, d.record.master, ASKERS)
 
 
-def _owed(d: Draft) -> tuple[HostId, ...]:
+def _owed(d: Snapshot) -> tuple[HostId, ...]:
     owed = (item.host for item in d.record.owed if item.what is OwedWork.REPOINT and d.heard(item.host) is None)
     return tuple(sorted(owed, key=d.name))
 
 
-def _served(d: Draft) -> bool:
+def _served(d: Snapshot) -> bool:
     return d.heard(d.record.master) is not None and serving(d) == (d.record.master,)
 
 
-def _to_be_told(d: Draft) -> tuple[HostId, ...]:
+def _to_be_told(d: Snapshot) -> tuple[HostId, ...]:
     """Those whose own xapi says that it follows somebody else, in the order of their names."""
     address = d.record.address_of(d.record.master)
     return tuple(host for host in _owed(d) if _follows(d, host) not in ("", address) and _for_long(d, host))
 
 
-def _for_long(d: Draft, host: HostId) -> bool:
+def _for_long(d: Snapshot, host: HostId) -> bool:
     """Has it said so for longer than the agent of a host that boots takes to come after its xapi?"""
     return any(d.now - word.since >= AGENT_COMES_MS for word in unheard_at_boot.told(d, host).values())
 
 
-def _follows(d: Draft, host: HostId) -> str:
+def _follows(d: Snapshot, host: HostId) -> str:
     """The address that its xapi says it follows, the same to everybody who asked lately; else empty."""
     said = unheard_at_boot.told(d, host).values()
     named = {word.follows if word.said is Said.FOLLOWS else "" for word in said}
     return named.pop() if len(named) == 1 else ""
 
 
-def _unaccounted(d: Draft, told: tuple[HostId, ...]) -> tuple[HostId, ...]:
+def _unaccounted(d: Snapshot, told: tuple[HostId, ...]) -> tuple[HostId, ...]:
     """The other hosts that the call would reach, and that are neither attached nor proven off."""
     master = d.record.master
     others = sorted((host for host in d.record.hosts if host != master and host not in told), key=d.name)
@@ -131,14 +132,14 @@ def _unaccounted(d: Draft, told: tuple[HostId, ...]) -> tuple[HostId, ...]:
     return tuple(host for host in others if not _accounted(d, host, master))
 
 
-def _accounted(d: Draft, host: HostId, master: HostId) -> bool:
+def _accounted(d: Snapshot, host: HostId, master: HostId) -> bool:
     """Is it attached, by its agent's word or its xapi's own, or proven off? Then the call changes nothing there."""
     if d.heard(host) is not None:
         return not follows(d, host, master)
     return bool(why_off(d, host)) or _follows(d, host) == d.record.address_of(master)
 
 
-def _living_strangers(d: Draft, told: tuple[HostId, ...]) -> list[str]:
+def _living_strangers(d: Snapshot, told: tuple[HostId, ...]) -> list[str]:
     """The addresses that they follow, at which somebody answers who is none of the pool's hosts."""
     known = {d.record.address_of(host) for host in d.record.hosts}
     words = [word for host in told for word in unheard_at_boot.told(d, host).values()]
@@ -146,7 +147,7 @@ def _living_strangers(d: Draft, told: tuple[HostId, ...]) -> list[str]:
     return sorted({word.follows for word in words if word.followed_answers and word.follows not in known})
 
 
-def _refusal(d: Draft, told: tuple[HostId, ...]) -> str:
+def _refusal(d: Snapshot, told: tuple[HostId, ...]) -> str:
     """Why the new master is not made to tell them now, in one clause; empty if it may, once it is asked."""
     agent, name, address = d.heard(d.record.master), d.name(d.record.master), d.record.address_of(d.record.master)
     if (firm := firm_refusal(d)) is not None:
@@ -163,11 +164,11 @@ def _refusal(d: Draft, told: tuple[HostId, ...]) -> str:
     return ""
 
 
-def _under_way(d: Draft) -> bool:
+def _under_way(d: Snapshot) -> bool:
     return d.live.recovering is not None and d.now - d.live.recovering[1] < FOLLOWS_WITHIN_MS
 
 
-def _ask(d: Draft, hosts: tuple[HostId, ...], at_once: bool = False) -> None:
+def _ask(d: Transaction, hosts: tuple[HostId, ...], at_once: bool = False) -> None:
     names, master, one = _names(d, hosts), d.name(d.record.master), len(hosts) == 1
     address = d.record.address_of(d.record.master)
     agent, xapi = ("its agent is", "its xapi follows") if one else ("their agents are", "their xapis follow")
@@ -183,7 +184,7 @@ def _ask(d: Draft, hosts: tuple[HostId, ...], at_once: bool = False) -> None:
     questions.ask(d, Ask.RECOVER, d.record.master, what, stakes, hosts=hosts, at_once=at_once)
 
 
-def _note_answer(d: Draft) -> None:
+def _note_answer(d: Transaction) -> None:
     """What the call came to; xapi answers with whom it reached, and says of nobody why not."""
     if d.live.recovering is None:
         return
@@ -196,5 +197,5 @@ def _note_answer(d: Draft) -> None:
         d.change(recovering=(order_id, sent.answered_at))
 
 
-def _names(d: Draft, hosts: tuple[HostId, ...]) -> str:
+def _names(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
     return " and ".join(d.name(host) for host in hosts)

@@ -67,7 +67,8 @@ from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
 from poolwarden_collector.core.state.question_record import Ask, Needs, Question, Tell
 from poolwarden_collector.core.state.restart_record import InPlace
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 PATH = "in-place"  # in a question: a yes to a restart with its own file is none to this
 # systemd waits TimeoutStopSec (90 s) for ExecStop, and again after SIGTERM, before it kills a xapi that hangs
@@ -82,7 +83,7 @@ _IDLE = (Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
 # ------------------------------------------------------------------------------------------------ beginning
 
 
-def begin(d: Draft, host: HostId, planned: Plan, why: str, vms: tuple[str, ...] = (), actor: str = "") -> None:
+def begin(d: Transaction, host: HostId, planned: Plan, why: str, vms: tuple[str, ...] = (), actor: str = "") -> None:
     """Take a term, journal the intent, and order the hold."""
     agent = d.heard(host)
     assert agent is not None
@@ -112,7 +113,7 @@ def begin(d: Draft, host: HostId, planned: Plan, why: str, vms: tuple[str, ...] 
         _order_hold(d, d.record.in_place, agent)
 
 
-def _order_hold(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _order_hold(d: Transaction, now: InPlace, agent: AgentState) -> None:
     # safety: the verdict was recomputed in this pass; the process that it is about, and no later one, is stopped.
     before = Preconditions(ha_off=True, process=agent.facts.xapi.process)
     d.send(now.order, now.host, ToolstackFence(), ORDER_VALID_MS, before, now.term)
@@ -121,7 +122,7 @@ def _order_hold(d: Draft, now: InPlace, agent: AgentState) -> None:
 # ------------------------------------------------------------------------------------------------ going on
 
 
-def go_on(d: Draft, verdict: Verdict) -> None:
+def go_on(d: Transaction, verdict: Verdict) -> None:
     """Do what is due in the restart under way, or give it up."""
     now = d.record.in_place
     if now is not None and (d.record.paused is not None or verdict in _IDLE):
@@ -150,7 +151,7 @@ def go_on(d: Draft, verdict: Verdict) -> None:
         _go_on(d, now, agent)
 
 
-def _go_on(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _go_on(d: Transaction, now: InPlace, agent: AgentState) -> None:
     """xapi is stopped, and what is known of the host is from after that."""
     mine = order_ids.parse(now.transfer).made_by(d.site.epoch)
     if now.start is not None:
@@ -165,7 +166,7 @@ def _go_on(d: Draft, now: InPlace, agent: AgentState) -> None:
         _choose(d, now, agent)
 
 
-def _ground_lost(d: Draft, now: InPlace, verdict: Verdict) -> str:
+def _ground_lost(d: Snapshot, now: InPlace, verdict: Verdict) -> str:
     """Why this is given up; empty: it stands."""
     host, agent, name = now.host, d.agent(now.host), d.name(now.host)
     if others := other_masters(d, host):
@@ -185,7 +186,7 @@ def _ground_lost(d: Draft, now: InPlace, verdict: Verdict) -> str:
     return ""
 
 
-def stands_at(d: Draft, now: InPlace) -> str:
+def stands_at(d: Snapshot, now: InPlace) -> str:
     """How far it is, in words."""
     copy = f"the copy of {d.name(now.source)}"
     if now.start is not None:
@@ -201,7 +202,7 @@ def stands_at(d: Draft, now: InPlace) -> str:
     return "xapi is stopped, and which file it starts with is being decided" if stopped else "xapi is being stopped"
 
 
-def _stands_still(d: Draft, now: InPlace, refusal: Reason) -> None:
+def _stands_still(d: Transaction, now: InPlace, refusal: Reason) -> None:
     name, pool, agent = d.name(now.host), d.record.name or d.record.pool, d.heard(now.host)
     held = agent is not None and _stopped(d, now, agent)
     title = f"{pool}: the restart of {name} in place stands still{', its xapi stopped' if held else ''}"
@@ -212,13 +213,13 @@ def _stands_still(d: Draft, now: InPlace, refusal: Reason) -> None:
     questions.tell(d, Tell.XAPI, why, text, title)
 
 
-def _awaits(d: Draft, step: str) -> None:
+def _awaits(d: Transaction, step: str) -> None:
     """This is what is waited for from now on."""
     if d.live.in_place_at[0] != step:
         d.change(in_place_at=(step, d.now))
 
 
-def _late(d: Draft, step: str, limit: Ms, why: str) -> bool:
+def _late(d: Transaction, step: str, limit: Ms, why: str) -> bool:
     """Is this step beyond its time, counted in this run? Then it is given up."""
     kept, since = d.live.in_place_at
     if kept != step:
@@ -233,12 +234,12 @@ def _late(d: Draft, step: str, limit: Ms, why: str) -> bool:
 # ------------------------------------------------------------------------------------------------ stopped
 
 
-def _stopped(d: Draft, now: InPlace, agent: AgentState) -> bool:
+def _stopped(d: Snapshot, now: InPlace, agent: AgentState) -> bool:
     hold = agent.facts.hold
     return hold is not None and hold.term == now.term and hold.stopped
 
 
-def _await_stop(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _await_stop(d: Transaction, now: InPlace, agent: AgentState) -> None:
     """Not stopped yet: order again where it was not answered; give up when its time is over."""
     name, sent = d.name(now.host), d.sent(now.order)
     result = sent.result if sent is not None else None
@@ -261,7 +262,7 @@ def _await_stop(d: Draft, now: InPlace, agent: AgentState) -> None:
         _order_hold(d, now, agent)
 
 
-def _seen_since(d: Draft, agent: AgentState) -> bool:
+def _seen_since(d: Transaction, agent: AgentState) -> bool:
     """Was this host looked at since its xapi stopped, and since anything was removed there?
 
     A clean stop may have written its file in the very look that found it stopped.
@@ -273,7 +274,7 @@ def _seen_since(d: Draft, agent: AgentState) -> bool:
     return seen is not None and seen > d.live.in_place_look
 
 
-def _members_told(d: Draft, host: HostId) -> bool:
+def _members_told(d: Snapshot, host: HostId) -> bool:
     """Has every heard member told its role since then? Somebody may have made one of them master meanwhile."""
     since, heard = d.live.in_place_look, [d.heard(other) for other in d.record.hosts if other != host]
     seen = [agent.facts.observed.host or agent.last_heard for agent in heard if agent is not None]
@@ -281,7 +282,7 @@ def _members_told(d: Draft, host: HostId) -> bool:
     return since is not None and all(at > since for at in seen)
 
 
-def _look_anew(d: Draft, host: HostId, since: Ms) -> None:
+def _look_anew(d: Transaction, host: HostId, since: Ms) -> None:
     """What was known of the files there counts no more."""
     d.change(in_place_look=since)
     forget_placements(d, host)
@@ -290,7 +291,7 @@ def _look_anew(d: Draft, host: HostId, since: Ms) -> None:
 # ------------------------------------------------------------------------------------------------ which file
 
 
-def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _choose(d: Transaction, now: InPlace, agent: AgentState) -> None:
     """The newest copy if it is still newer and kills nobody; else its own file if that kills nobody; else ask."""
     found = starts(d, now, agent)
     if found is None:
@@ -316,12 +317,12 @@ def _choose(d: Draft, now: InPlace, agent: AgentState) -> None:
         give_up(d, "; ".join(d.record.asked.denied.values()))
 
 
-def _asking(d: Draft) -> bool:
+def _asking(d: Snapshot) -> bool:
     question = d.record.question
     return question is not None and question.kind is Ask.RESTART
 
 
-def _carry(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
+def _carry(d: Transaction, now: InPlace, agent: AgentState, start: Start) -> None:
     """Carry the copy there: the transfer verifies size and checksum, and that it is newer."""
     source, member = start.source, d.heard(start.source)
     if member is None:
@@ -339,7 +340,7 @@ def _carry(d: Draft, now: InPlace, agent: AgentState, start: Start) -> None:
     d.do(HandOver(transfer, source, now.host, *boots, now.term, have, size, limit, held_master=True))
 
 
-def transferred(d: Draft, transfer: str, placed: bool, generation: int, size: int, text: str) -> bool:
+def transferred(d: Transaction, transfer: str, placed: bool, generation: int, size: int, text: str) -> bool:
     """A transfer ended (event DatabaseTransferred). Was it this restart's?"""
     now = d.record.in_place
     if now is None or now.transfer != transfer or now.arrived is not None:
@@ -355,7 +356,7 @@ def transferred(d: Draft, transfer: str, placed: bool, generation: int, size: in
     return True
 
 
-def _placed(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _placed(d: Transaction, now: InPlace, agent: AgentState) -> None:
     """It lies there: forecast once more, on that very file; then start with it, or remove it."""
     loads = placements_of(d, now.host)
     kills = kills_on(d, now.host, loads) if loads is not None and loads.readable else None
@@ -378,13 +379,13 @@ def _placed(d: Draft, now: InPlace, agent: AgentState) -> None:
         _decide(d, now, agent, Start(now.source, now.placed, kills), "placed")
 
 
-def _has_room(d: Draft, agent: AgentState) -> bool:
+def _has_room(d: Snapshot, agent: AgentState) -> bool:
     """Can its xapi write what it loads? It starts with a placed file only if it can."""
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     return root is not None and root.free_bytes >= d.policy.min_root_free_bytes
 
 
-def _remove(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _remove(d: Transaction, now: InPlace, agent: AgentState) -> None:
     """Remove what may lie there, whole or half: its own file is read and started with only after that."""
     name, base = d.name(now.host), f"{now.base}/remove/{now.transfer}"
     sent = [s for order, s in d.live.sent.items() if order_ids.is_attempt(order, base) and s.result is not None]
@@ -402,7 +403,7 @@ def _remove(d: Draft, now: InPlace, agent: AgentState) -> None:
 # ------------------------------------------------------------------------------------------------ asked
 
 
-def _ask(d: Draft, now: InPlace, found: tuple[Start, ...], at_once: bool = False) -> Start:
+def _ask(d: Transaction, now: InPlace, found: tuple[Start, ...], at_once: bool = False) -> Start:
     """Every file would kill a running VM: the start that kills the fewest, at an operator's word."""
     start, name = min(found, key=lambda each: len(each.kills)), d.name(now.host)
     which = f"the copy of {d.name(start.source)}" if start.source else "its own file"
@@ -418,7 +419,7 @@ def _ask(d: Draft, now: InPlace, found: tuple[Start, ...], at_once: bool = False
     return start
 
 
-def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -> str | No | None:
+def approve(d: Transaction, now: InPlace, question: Question, kill: int, actor: str) -> str | No | None:
     """A yes to what a start of the held host would kill; None: its files are being read."""
     agent = d.heard(now.host)
     if agent is None or not _stopped(d, now, agent):
@@ -449,13 +450,13 @@ def approve(d: Draft, now: InPlace, question: Question, kill: int, actor: str) -
 # ------------------------------------------------------------------------------------------------ started
 
 
-def _said(d: Draft, kills: tuple[Kill, ...]) -> str:
+def _said(d: Snapshot, kills: tuple[Kill, ...]) -> str:
     if not kills:
         return "its forecast is empty, no running VM would be killed"
     return f"accepted to be killed: {', '.join(kill.name for kill in kills)}"
 
 
-def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start, step: str) -> None:
+def _decide(d: Transaction, now: InPlace, agent: AgentState, start: Start, step: str) -> None:
     """Journal with which file it starts, at a term above the hold's; then the release. ``step``: what it ends."""
     if not _members_told(d, now.host):
         # Whoever is heard and tells nothing new of its role holds this host no longer than any other step may.
@@ -480,7 +481,7 @@ def _decide(d: Draft, now: InPlace, agent: AgentState, start: Start, step: str) 
         _start(d, d.record.in_place, agent)
 
 
-def _left_out(d: Draft, host: HostId, agent: AgentState) -> str:
+def _left_out(d: Snapshot, host: HostId, agent: AgentState) -> str:
     """What a start with its own file leaves out: whoever reads it is to know what is lost."""
     own, others = agent.facts.database.generation, [(s.facts.database.generation, h) for h, s in d.live.agents.items()]
     generation, newest = max(((g, h) for g, h in others if h != host and h in d.record.hosts), default=(0, ""))
@@ -493,7 +494,7 @@ def _start_base(now: InPlace) -> str:
     return f"{now.base}/start/{now.host}/{now.boot}"
 
 
-def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _start(d: Transaction, now: InPlace, agent: AgentState) -> None:
     """Send the release, and again while the hold stands; what it stands on is made anew before each."""
     assert now.start is not None
     name, loads, generation = d.name(now.host), placements_of(d, now.host), int(now.start["generation"])
@@ -514,14 +515,14 @@ def _start(d: Draft, now: InPlace, agent: AgentState) -> None:
     _release(d, now, agent)
 
 
-def _answered(d: Draft, now: InPlace) -> str:
+def _answered(d: Snapshot, now: InPlace) -> str:
     """What its agent has said last of the release."""
     sent = [s for order, s in d.live.sent.items() if order_ids.is_attempt(order, _start_base(now))]
     result = max(sent, key=lambda s: s.at).result if sent else None
     return (result.text or result.reason) if result is not None else "no answer" if sent else "not told to"
 
 
-def _release(d: Draft, now: InPlace, agent: AgentState) -> None:
+def _release(d: Transaction, now: InPlace, agent: AgentState) -> None:
     assert now.start is not None
     name, generation = d.name(now.host), int(now.start["generation"])
     kind = ToolstackRelease(as_master=True, restore=generation)
@@ -530,7 +531,7 @@ def _release(d: Draft, now: InPlace, agent: AgentState) -> None:
     pursue(d, _start_base(now), agent, kind, Kind.RELEASE_INTENT, text)
 
 
-def _started(d: Draft, now: InPlace, agent: AgentState) -> bool:
+def _started(d: Transaction, now: InPlace, agent: AgentState) -> bool:
     """The hold is lifted after the decision: by our release, or by somebody on that host. False: nothing was started.
 
     Nothing is ordered by that: a pause does not hold it.

@@ -40,14 +40,15 @@ from poolwarden_collector.core.recovery import database_sync, restart_in_place
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.followup_record import Designation
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 READ_WITHIN_MS: Ms = 8_000  # the master's file is being read
 
 # ------------------------------------------------------------------------------------------------ asked for
 
 
-def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``designate HOST``: begin the switchover, or say what it would do, or why not."""
     host, name = said.host, d.name(said.host)
     no = _refusal(d, host, verdict)
@@ -73,7 +74,7 @@ def command(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"begun: {steps}. poolwarden history POOL --follow tells how far it is"
 
 
-def failover_to(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
+def failover_to(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     """``failover POOL --to HOST``: the planned way while the master is well; never the emergency path by hand."""
     failover, master = d.failover, suspected(d)
     if failover is not None:
@@ -97,7 +98,7 @@ def failover_to(d: Draft, said: OperatorSaid, verdict: Verdict) -> str | No:
     return command(d, said, verdict)
 
 
-def _refusal(d: Draft, host: HostId, verdict: Verdict) -> No | None:
+def _refusal(d: Snapshot, host: HostId, verdict: Verdict) -> No | None:
     """Why no switchover to this host may begin now."""
     if d.record.after.designation is not None:
         under_way = d.record.after.designation
@@ -119,7 +120,7 @@ def _refusal(d: Draft, host: HostId, verdict: Verdict) -> No | None:
     return None
 
 
-def _standing(d: Draft, host: HostId) -> str:
+def _standing(d: Snapshot, host: HostId) -> str:
     """What stands against a switchover to this host, whatever the verdict; asked at the start and before the order."""
     standing, master = command_refusal(d), verified(d)
     if standing is not None:
@@ -136,7 +137,7 @@ def _standing(d: Draft, host: HostId) -> str:
     return f"{d.name(host)}: {unfit}" if unfit else _pool_refusal(d, master)
 
 
-def _pool_refusal(d: Draft, master: HostId) -> str:
+def _pool_refusal(d: Snapshot, master: HostId) -> str:
     agent, view = d.heard(master), master_view(d, master)
     if agent is None or view is None:
         return f"{d.name(master)} has not told its view of the pool"
@@ -162,7 +163,7 @@ class Stake:
     next_step: str
 
 
-def _stake(d: Draft) -> Stake | None:
+def _stake(d: Transaction) -> Stake | None:
     """The stake of every heard host's restart; None: it is being asked."""
     found, waiting, unknown = [], False, False
     for host in sorted(d.record.hosts, key=d.name):
@@ -179,7 +180,7 @@ def _stake(d: Draft) -> Stake | None:
 # ------------------------------------------------------------------------------------------------ under way
 
 
-def go_on(d: Draft) -> None:
+def go_on(d: Transaction) -> None:
     """Do what is due in the switchover that is under way."""
     plan = d.record.after.designation
     if plan is None:
@@ -195,7 +196,7 @@ def go_on(d: Draft) -> None:
         _watch(d, plan)
 
 
-def _order(d: Draft, plan: Designation) -> None:
+def _order(d: Transaction, plan: Designation) -> None:
     """The push has ended: ask once more what stands against it, then order it, once."""
     after = d.record.after
     if after.sync_order:
@@ -220,7 +221,7 @@ def _order(d: Draft, plan: Designation) -> None:
     d.send(order_id, plan.before, DesignateMaster(plan.host), ORDER_VALID_MS, pre)
 
 
-def _watch(d: Draft, plan: Designation) -> None:
+def _watch(d: Transaction, plan: Designation) -> None:
     missing = _missing(d, plan)
     if not missing:
         address = d.record.address_of(plan.host)
@@ -233,7 +234,7 @@ def _watch(d: Draft, plan: Designation) -> None:
         _ended(d, plan, "failed", f"it has not come to its end in time: {missing}")
 
 
-def _missing(d: Draft, plan: Designation) -> str:
+def _missing(d: Snapshot, plan: Designation) -> str:
     """What is not yet as it shall be; empty: the switchover is complete."""
     agent = d.heard(plan.host)
     if agent is None or not agent.facts.role.serves_as_master or verified(d) != plan.host:
@@ -245,7 +246,7 @@ def _missing(d: Draft, plan: Designation) -> str:
     return ""
 
 
-def _ended(d: Draft, plan: Designation, outcome: str, why: str) -> None:
+def _ended(d: Transaction, plan: Designation, outcome: str, why: str) -> None:
     name, old, pool = d.name(plan.host), d.name(plan.before), d.record.name or d.record.pool
     broken = [d.name(h) for h in sorted(d.record.hosts) if (a := d.heard(h)) and a.facts.role.pool_conf is Role.BROKEN]
     if outcome != "done" and broken:

@@ -32,7 +32,8 @@ from poolwarden_collector.core.model.order_results import RoleAnswer, Said
 from poolwarden_collector.core.model.orders import ProbeNow, Target
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.live import Told
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 DARK_MS: Ms = 600_000
 ASK_EVERY_MS: Ms = 4_000  # each agent; two silent hosts cost it some seconds
@@ -65,7 +66,7 @@ class Judged:
 # ------------------------------------------------------------------------------------------------ who is missing
 
 
-def speaks(d: Draft, host: HostId) -> bool:
+def speaks(d: Snapshot, host: HostId) -> bool:
     """Is it heard, and does its agent tell by a look of now what its pool.conf says?"""
     agent = d.heard(host)
     if agent is None or agent.facts.role.pool_conf is Role.UNKNOWN:
@@ -74,7 +75,7 @@ def speaks(d: Draft, host: HostId) -> bool:
     return at is None or d.now - at <= FACTS_FRESH_MS
 
 
-def missing(d: Draft, booting: HostId) -> tuple[HostId, ...]:
+def missing(d: Snapshot, booting: HostId) -> tuple[HostId, ...]:
     """Every other host on record that does not speak and is not excused, in the order of their names."""
     others = sorted((host for host in d.record.hosts if host != booting), key=d.name)
     return tuple(host for host in others if not speaks(d, host) and not excused(d, host))
@@ -83,7 +84,7 @@ def missing(d: Draft, booting: HostId) -> tuple[HostId, ...]:
 # ------------------------------------------------------------------------------------------------ asking
 
 
-def ask(d: Draft, booting: HostId, most: int | None = None) -> None:
+def ask(d: Transaction, booting: HostId, most: int | None = None) -> None:
     """Have the missing hosts asked for their role: each agent two of them at a time, the longest unasked first.
 
     ``most``: by so many agents at the most, that of ``booting`` first.
@@ -98,7 +99,7 @@ def ask(d: Draft, booting: HostId, most: int | None = None) -> None:
             _ask(d, asker, targets)
 
 
-def _free(d: Draft, asker: HostId, booting: HostId) -> bool:
+def _free(d: Snapshot, asker: HostId, booting: HostId) -> bool:
     """May this agent be asked now? The booting host's own has a stream: its gate has just asked over it."""
     agent = d.agent(asker)
     if agent is None or not agent.connected or "probe_now" not in agent.hello.capabilities:
@@ -111,7 +112,7 @@ def _free(d: Draft, asker: HostId, booting: HostId) -> bool:
     return asker == booting or d.heard(asker) is not None
 
 
-def _ask(d: Draft, asker: HostId, targets: list[HostId]) -> None:
+def _ask(d: Transaction, asker: HostId, targets: list[HostId]) -> None:
     def asked_at(host: HostId) -> tuple[Ms, str]:
         told = d.live.told.get(host, {}).get(asker)
         return (told.at if told is not None else -1, d.name(host))
@@ -124,7 +125,7 @@ def _ask(d: Draft, asker: HostId, targets: list[HostId]) -> None:
     d.send(order_id, asker, ProbeNow((), nonce, roles), ORDER_VALID_MS)
 
 
-def note(d: Draft, asker: HostId, order_id: str, answers: tuple[RoleAnswer, ...]) -> None:
+def note(d: Transaction, asker: HostId, order_id: str, answers: tuple[RoleAnswer, ...]) -> None:
     """Take the answers to such an order in; they speak of the instant at which it was asked, at the earliest."""
     sent = d.sent(order_id)
     if sent is None or d.live.role_asks.get(asker) != order_id:
@@ -147,7 +148,7 @@ def note(d: Draft, asker: HostId, order_id: str, answers: tuple[RoleAnswer, ...]
 # ------------------------------------------------------------------------------------------------ judging
 
 
-def judge(d: Draft, booting: HostId, asked_since: Ms) -> Judged:
+def judge(d: Snapshot, booting: HostId, asked_since: Ms) -> Judged:
     """May the gate of this host open, as far as hosts are concerned that do not speak?"""
     if not d.record.listed:
         why = "no serving master has told this collector which hosts the pool has, so nobody is known to be missing"
@@ -177,13 +178,13 @@ def judge(d: Draft, booting: HostId, asked_since: Ms) -> Judged:
     return Judged(f"unheard/{'/'.join(waits)}", _reason(d, waits), waits=waits)
 
 
-def told(d: Draft, host: HostId, silent: int = MOST_ASKED) -> dict[HostId, Told]:
+def told(d: Snapshot, host: HostId, silent: int = MOST_ASKED) -> dict[HostId, Told]:
     """What it said lately, by who asked; the more hosts are silent, the longer a round of questions takes."""
     limit = max(TOLD_FRESH_MS, ASK_EVERY_MS * (silent // MOST_ASKED + 2))
     return {asker: word for asker, word in d.live.told.get(host, {}).items() if d.now - word.at <= limit}
 
 
-def _against(d: Draft, booting: HostId, host: HostId, said: dict[HostId, Told]) -> Judged | None:
+def _against(d: Snapshot, booting: HostId, host: HostId, said: dict[HostId, Told]) -> Judged | None:
     """Does this silent host's own xapi speak against the booting host?"""
     name, address = f"{d.name(host)}, whose agent is silent,", d.record.address_of(booting)
     for asker, told in sorted(said.items()):
@@ -205,19 +206,19 @@ def _settled_member(told: Told, asked_since: Ms) -> bool:
     return told.said is Said.FOLLOWS and told.at - max(told.since, asked_since) >= FUSE_MS
 
 
-def _member_of(d: Draft, host: HostId, address: str) -> bool:
+def _member_of(d: Snapshot, host: HostId, address: str) -> bool:
     agent = d.heard(host)
     role = agent.facts.role if agent is not None else None
     return role is not None and role.pool_conf is Role.MEMBER and bool(address) and role.master_address == address
 
 
-def _dark_for(d: Draft, host: HostId) -> Ms:
+def _dark_for(d: Snapshot, host: HostId) -> Ms:
     """For how long everybody who asked has found this host silent, ms; 0 if it is not being asked, or said anything."""
     since, last = d.live.dark.get(host, (d.now, d.now))
     return d.now - since if d.now - last <= DARK_GAP_MS else 0
 
 
-def _reason(d: Draft, waits: tuple[HostId, ...]) -> str:
+def _reason(d: Snapshot, waits: tuple[HostId, ...]) -> str:
     names = named(d, waits)
     be, each = ("is", "it") if len(waits) == 1 else ("are", "each")
     which = "; ".join(f"poolwarden confirm-fenced {d.name(host)}" for host in waits[:NAMED])
@@ -227,7 +228,7 @@ def _reason(d: Draft, waits: tuple[HostId, ...]) -> str:
     )
 
 
-def named(d: Draft, hosts: tuple[HostId, ...]) -> str:
+def named(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
     """Their names in a sentence; of many the first few."""
     names = [d.name(host) for host in hosts]
     if len(names) > NAMED:
@@ -235,12 +236,12 @@ def named(d: Draft, hosts: tuple[HostId, ...]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def lines(d: Draft, waits: tuple[HostId, ...]) -> list[str]:
+def lines(d: Snapshot, waits: tuple[HostId, ...]) -> list[str]:
     """What is known of each that is waited for, for people."""
     return [f"{d.name(host)}: {_state(d, host)}; {view(d, host).why}" for host in waits]
 
 
-def _state(d: Draft, host: HostId) -> str:
+def _state(d: Snapshot, host: HostId) -> str:
     said = {each.said for each in told(d, host, len(d.record.hosts)).values()}
     if Said.ACTS in said:
         return "its xapi says that it acts as master"

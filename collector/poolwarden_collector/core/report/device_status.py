@@ -10,7 +10,7 @@ from poolwarden_collector.core.devices.power_view import is_bound
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.live import PowerState
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class DeviceStatus:
     limit_ms: int
 
 
-def devices(d: Draft, host: HostId) -> tuple[DeviceStatus, ...]:
+def devices(d: Snapshot, host: HostId) -> tuple[DeviceStatus, ...]:
     """Every configured device of the host, the lowest level first."""
     return tuple(_device(d, host, each) for each in d.pool.devices.get(host, ()))
 
 
-def _device(d: Draft, host: HostId, device: FenceDevice) -> DeviceStatus:
+def _device(d: Snapshot, host: HostId, device: FenceDevice) -> DeviceStatus:
     state, found = d.live.power.get(device.name, PowerState()), complaint(d, host, device)
     newest, bond = state.newest, d.record.devices.bonds.get(device.name)
     held, bound = device.name in d.record.devices.quarantined, is_bound(d, device.name, host)

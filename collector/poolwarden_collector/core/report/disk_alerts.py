@@ -16,7 +16,8 @@ from collections.abc import Collection
 from poolwarden_collector.core.model.host_facts import Disk, DiskLevel, Filling
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 _CROSSED = (DiskLevel.WARNING, DiskLevel.CRITICAL, DiskLevel.FULL)
 _MEANS = {
@@ -25,7 +26,7 @@ _MEANS = {
 }
 
 
-def watch(d: Draft, hosts: Collection[HostId]) -> None:
+def watch(d: Transaction, hosts: Collection[HostId]) -> None:
     """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
     wanted = {topic: (host, disk, word) for host in hosts for topic, disk, word in _crossed(d, host)}
     for topic in [topic for topic in d.open_topics if topic.matter is Matter.DISK]:
@@ -37,7 +38,7 @@ def watch(d: Draft, hosts: Collection[HostId]) -> None:
         _raise(d, topic, host, disk, word)
 
 
-def _crossed(d: Draft, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
+def _crossed(d: Snapshot, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
     if not any(disk.read_only or disk.level in _CROSSED for disk in d.live.agents[host].facts.disks):
         return []  # nearly always: this is asked at every step
     agent = d.heard(host)
@@ -51,7 +52,7 @@ def _crossed(d: Draft, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
     return found
 
 
-def _over(d: Draft, topic: AlertTopic) -> str:
+def _over(d: Snapshot, topic: AlertTopic) -> str:
     host, (word, mount) = topic.host, topic.detail_by(":")
     agent = d.heard(host)
     disk = next((disk for disk in agent.facts.disks if disk.mount == mount), None) if agent is not None else None
@@ -61,7 +62,7 @@ def _over(d: Draft, topic: AlertTopic) -> str:
     return f"{mount} of {d.name(host)} is no longer {word}: {used:.0f} % used"
 
 
-def _raise(d: Draft, topic: AlertTopic, host: HostId, disk: Disk, word: str) -> None:
+def _raise(d: Transaction, topic: AlertTopic, host: HostId, disk: Disk, word: str) -> None:
     if topic in d.open_topics:
         return
     pool, name = d.record.name or d.record.pool, d.name(host)

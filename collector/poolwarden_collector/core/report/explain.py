@@ -26,7 +26,7 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.recovery import master_restart, restart_in_place
 from poolwarden_collector.core.report.readiness import not_ready
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Explanation:
 
 def explain(pool: Pool, now: Ms, site: Site) -> Explanation:
     """Explain this pool at this instant."""
-    d = Draft(pool, now, site)
+    d = Snapshot(pool, now, site)
     verdict = judge(signs(d))
     master = suspected(d)
     claimed = tuple(d.live.claims) if d.failover is not None and d.live.claims else None
@@ -75,7 +75,7 @@ def _permitted(verdict: Verdict) -> tuple[str, ...]:
     return () if verdict.permits is Permit.NOTHING else (verdict.permits.value,)
 
 
-def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, ...]) -> tuple[str, ...]:
+def _refused(d: Snapshot, verdict: Verdict, master: HostId, ranked: tuple[Ranked, ...]) -> tuple[str, ...]:
     found: list[str] = []
     failover = d.failover
     if failover is not None and failover.blocked:
@@ -101,7 +101,7 @@ def _refused(d: Draft, verdict: Verdict, master: HostId, ranked: tuple[Ranked, .
     return tuple(found)
 
 
-def _restart(d: Draft, master: HostId) -> list[str]:
+def _restart(d: Snapshot, master: HostId) -> list[str]:
     placements = next(
         (
             s.result.placements
@@ -117,14 +117,14 @@ def _restart(d: Draft, master: HostId) -> list[str]:
     return [f"{why.text}{instead}"] if why is not None else []
 
 
-def plan_of(d: Draft) -> tuple[str, ...]:
+def plan_of(d: Snapshot) -> tuple[str, ...]:
     """What a failover would do in this pool now, step by step."""
     master = suspected(d)
     best = next((r for r in rank(d, master, None) if not r.limitation), None)
     return _plan(d, master, best)
 
 
-def _plan(d: Draft, master: HostId, best: Ranked | None) -> tuple[str, ...]:
+def _plan(d: Snapshot, master: HostId, best: Ranked | None) -> tuple[str, ...]:
     """What a failover of this master would do, step by step, with what is known now."""
     if not master:
         return ("nothing: no verified master is known",)
@@ -150,7 +150,7 @@ def _plan(d: Draft, master: HostId, best: Ranked | None) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def _proof_step(d: Draft, master: HostId, power: Power) -> str:
+def _proof_step(d: Snapshot, master: HostId, power: Power) -> str:
     name = d.name(master)
     devices = d.devices(master)
     if not devices:
@@ -163,7 +163,7 @@ def _proof_step(d: Draft, master: HostId, power: Power) -> str:
     )
 
 
-def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
+def _next_step(d: Snapshot, verdict: Verdict, master: HostId) -> str:
     name = d.name(master) if master else ""
     failover, question = d.failover, d.record.question
     if question is not None:
@@ -179,7 +179,7 @@ def _next_step(d: Draft, verdict: Verdict, master: HostId) -> str:
     return verdict.entails.next_step.format(master=name, member=_troubled(d, verdict))
 
 
-def _troubled(d: Draft, verdict: Verdict) -> str:
+def _troubled(d: Snapshot, verdict: Verdict) -> str:
     """The member that a verdict is about, by name, so that its next step can be typed."""
     master = suspected(d)
     hosts = [host for host in sorted(d.record.hosts, key=d.name) if host != master]

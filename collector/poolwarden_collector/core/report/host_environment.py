@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from poolwarden_collector.core.model.host_facts import Around, Certificate, HostFacts
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 SOON_DAYS, VERY_SOON_DAYS = 30, 7
 CLOCK_LIMIT_MS: Ms = 30_000
@@ -145,7 +146,7 @@ def _ours(c: Certificate) -> bool:
 # ------------------------------------------------------------------------------------------------ alerts
 
 
-def watch(d: Draft, hosts: Collection[HostId]) -> None:
+def watch(d: Transaction, hosts: Collection[HostId]) -> None:
     """Alerts on certificates and clocks of these hosts; and the end of those of hosts that have left the pool."""
     opened = {topic for topic in d.open_topics if topic.matter is Matter.AROUND}
     wanted = {topic: (host, line) for host in hosts for topic, line in _worth_telling(d, host, opened)}
@@ -169,7 +170,7 @@ _HELP = {
 }
 
 
-def _worth_telling(d: Draft, host: HostId, opened: set[AlertTopic]) -> list[tuple[AlertTopic, Line]]:
+def _worth_telling(d: Snapshot, host: HostId, opened: set[AlertTopic]) -> list[tuple[AlertTopic, Line]]:
     around = d.live.agents[host].facts.around
     off = abs(around.clock_offset_ms or 0)
     if off < CLOCK_CALM_MS and not any(

@@ -15,7 +15,8 @@ from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
 from poolwarden_collector.core.state.live import Starts
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 STEADY_MS: Ms = 60_000  # Healthy for so long, without a break
 
@@ -23,7 +24,7 @@ STEADY_MS: Ms = 60_000  # Healthy for so long, without a break
 UNSTEADY_MS: Ms = 300_000
 
 
-def alert_unsteady(d: Draft, verdict: Verdict) -> None:
+def alert_unsteady(d: Transaction, verdict: Verdict) -> None:
     """A pool whose verdict comes and goes, or that stays Suspect: nothing of it lasts long enough to be told."""
     topic, pool = AlertTopic(Matter.UNSTEADY), d.record.name or d.record.pool
     calm = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= STEADY_MS
@@ -46,11 +47,11 @@ def alert_unsteady(d: Draft, verdict: Verdict) -> None:
         d.raise_alert(topic, "critical", f"{pool}: not steady", body)
 
 
-def _alerts_open(d: Draft) -> list[AlertTopic]:
+def _alerts_open(d: Snapshot) -> list[AlertTopic]:
     return [topic for topic in d.open_topics if topic.incident == str(d.record.incidents)]
 
 
-def _settling(d: Draft, verdict: Verdict) -> Ms:
+def _settling(d: Snapshot, verdict: Verdict) -> Ms:
     """How long a verdict has to last before it is told; it is judged anew in every pass, so it waits here."""
     if verdict.entails.settling is Settling.START:
         return d.policy.xapi_down_after
@@ -60,7 +61,7 @@ def _settling(d: Draft, verdict: Verdict) -> Ms:
     return d.policy.vanished_after if brief else 0
 
 
-def alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
+def alert_verdict(d: Transaction, verdict: Verdict, sentence: str) -> None:
     """An alert per verdict and incident; an incident ends with the pool's next Healthy. None in quiet time."""
     if verdict is Verdict.HEALTHY and d.failover is None:
         for topic in _alerts_open(d):
@@ -88,7 +89,7 @@ def alert_verdict(d: Draft, verdict: Verdict, sentence: str) -> None:
         _raise_verdict(d, f"{verdict.word} over {under.word}", "critical", f"{under.meaning}; {sentence}")
 
 
-def _stands_open(d: Draft, failover: Failover) -> str:
+def _stands_open(d: Snapshot, failover: Failover) -> str:
     """What xapi's HA was armed in the midst of."""
     old, whom = d.name(failover.old_master) or "no master", d.name(failover.candidate)
     why = f" ({failover.blocker})" if failover.blocker else ""
@@ -98,7 +99,7 @@ def _stands_open(d: Draft, failover: Failover) -> str:
     return f"{text} while HA is armed: once it is disarmed (xe pool-ha-disable), the failover goes on"
 
 
-def _raise_verdict(d: Draft, word: str, severity: str, sentence: str) -> None:
+def _raise_verdict(d: Transaction, word: str, severity: str, sentence: str) -> None:
     incident = d.record.incidents if _alerts_open(d) else d.record.incidents + 1
     topic = AlertTopic(Matter.INCIDENT, detail=word, number=str(incident))
     if topic in d.open_topics:

@@ -19,13 +19,14 @@ from __future__ import annotations
 from poolwarden_collector.core.evidence.membership import master_view
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 DISABLED_FOR_MS: Ms = 1_800_000
 DIFFERS_FOR_MS: Ms = 120_000
 
 
-def watch_disabled(d: Draft) -> None:
+def watch_disabled(d: Transaction) -> None:
     """Follow who is disabled, by the view of the master on record, and tell."""
     seen = master_view(d, d.record.master) if d.record.master else None
     if seen is None or seen.pool not in ("", d.record.pool):
@@ -43,7 +44,7 @@ def watch_disabled(d: Draft) -> None:
     _over(d, Matter.DISABLED, lying, "is enabled, or no host of the pool any more")
 
 
-def watch_next_start(d: Draft) -> None:
+def watch_next_start(d: Transaction) -> None:
     """Follow whose pool.conf is not what its xapi runs as, and tell what its next start would be."""
     held = d.failover is not None or d.record.transition is not None or d.record.restarts
     said = {host: why for host in d.record.hosts if (why := _next_start(d, host))} if not held else {}
@@ -65,7 +66,7 @@ def watch_next_start(d: Draft) -> None:
         _over(d, Matter.NEXT_START, set(said) | gone, "what its pool.conf says is what its xapi is")
 
 
-def _next_start(d: Draft, host: HostId) -> str:
+def _next_start(d: Snapshot, host: HostId) -> str:
     """What its next xapi would be and this one is not, in a sentence without a full stop; empty: the same."""
     agent, name = d.heard(host), d.name(host)
     if agent is None or not agent.facts.xapi.process:
@@ -87,7 +88,7 @@ def _next_start(d: Draft, host: HostId) -> str:
     return ""
 
 
-def _since(d: Draft, matter: Matter, hosts: set[HostId]) -> dict[HostId, Ms]:
+def _since(d: Transaction, matter: Matter, hosts: set[HostId]) -> dict[HostId, Ms]:
     """Since when each of these hosts has been so, and nobody else."""
     before, what = d.live.lingering, matter.word
     mine = {host: before.get((what, host), d.now) for host in hosts}
@@ -98,7 +99,7 @@ def _since(d: Draft, matter: Matter, hosts: set[HostId]) -> dict[HostId, Ms]:
     return mine
 
 
-def _over(d: Draft, matter: Matter, still: set[HostId], text: str) -> None:
+def _over(d: Transaction, matter: Matter, still: set[HostId], text: str) -> None:
     for topic in d.open_topics:
         if topic.matter is matter and topic.host not in still:
             d.resolve_alert(topic, f"{d.name(topic.host)}: {text}")

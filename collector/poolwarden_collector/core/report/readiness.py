@@ -12,10 +12,10 @@ from poolwarden_collector.core.evidence.signs import suspected
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Tri
 from poolwarden_collector.core.recovery import database_sync, unheard_at_boot
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
-def not_ready(d: Draft) -> tuple[str, ...]:
+def not_ready(d: Snapshot) -> tuple[str, ...]:
     """Every reason why losing the master now would not heal by itself; empty: it would."""
     master = suspected(d)
     if not master:
@@ -47,7 +47,7 @@ def not_ready(d: Draft) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _fencing(d: Draft, master: HostId) -> list[str]:
+def _fencing(d: Snapshot, master: HostId) -> list[str]:
     devices = d.pool.devices.get(master, ())
     if not devices:
         return [f"master {d.name(master)} has no fence device: a person would have to confirm its death"]
@@ -65,7 +65,7 @@ def _fencing(d: Draft, master: HostId) -> list[str]:
     return reasons
 
 
-def _gate(d: Draft, master: HostId) -> list[str]:
+def _gate(d: Snapshot, master: HostId) -> list[str]:
     """Whom the master's boot gate would wait for, if it booted now: nobody hears them, and nothing proves them off."""
     waits = tuple(host for host in unheard_at_boot.missing(d, master) if view(d, host).power is not Power.OFF)
     if not waits:
@@ -75,7 +75,7 @@ def _gate(d: Draft, master: HostId) -> list[str]:
     return [f"{unheard_at_boot.named(d, waits)} {be} not heard and not proven off: {would}"]
 
 
-def _candidates(d: Draft, master: HostId) -> list[str]:
+def _candidates(d: Snapshot, master: HostId) -> list[str]:
     ranked = rank(d, master, None)
     if not ranked:
         return ["the pool has no other host"]

@@ -23,7 +23,7 @@ from poolwarden_collector.core.report.readiness import not_ready
 from poolwarden_collector.core.state.followup_record import LostVm
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class PoolStatus:
 
 def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
     """This pool at this instant."""
-    d = Draft(pool, now, site)
+    d = Snapshot(pool, now, site)
     verdict = judge(signs(d))
     master = verified(d)
     record = d.record
@@ -205,7 +205,7 @@ def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
     )
 
 
-def _question(d: Draft) -> QuestionStatus | None:
+def _question(d: Snapshot) -> QuestionStatus | None:
     """What is asked now, with the commands that answer it."""
     asked = d.record.question
     if asked is None:
@@ -214,13 +214,13 @@ def _question(d: Draft) -> QuestionStatus | None:
     return QuestionStatus(asked.id, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(d), asked.host)
 
 
-def _owed(d: Draft, item: Owed) -> str:
+def _owed(d: Snapshot, item: Owed) -> str:
     of = f"successor {d.name(item.successor)}" if item.successor else ""
     waits = declare_dead.waits_for(d, item.host) if item.what is OwedWork.DECLARE_DEAD else of
     return f"{d.name(item.host)}: {item.what}{f' ({waits})' if waits else ''}{_for(overdue_work.age(d, item))}"
 
 
-def _held(d: Draft) -> tuple[str, ...]:
+def _held(d: Snapshot) -> tuple[str, ...]:
     """What holds a host and is no owed work: a toolstack that nothing here will release, and garbage collection."""
     found = []
     for host in sorted(d.record.hosts, key=d.name):
@@ -246,19 +246,19 @@ def _for(age: Ms) -> str:
     return f", for {minutes} min at the least" if minutes < 120 else f", for {minutes // 60} h at the least"
 
 
-def lost_vms(d: Draft) -> tuple[LostVmStatus, ...]:
+def lost_vms(d: Snapshot) -> tuple[LostVmStatus, ...]:
     """The VMs that were lost with a dead host, by name."""
     ordered = sorted(d.record.after.lost.values(), key=lambda vm: (d.name(vm.host), vm.name))
     return tuple(_lost_vm(d, vm) for vm in ordered)
 
 
-def _lost_vm(d: Draft, vm: LostVm) -> LostVmStatus:
+def _lost_vm(d: Snapshot, vm: LostVm) -> LostVmStatus:
     can = tuple(sorted(d.name(host) for host in lost.possible(d, vm.vm)))
     where = (d.name(vm.on),) if vm.on and vm.state not in ("lost", "failed") else can
     return LostVmStatus(vm.vm, vm.name, vm.state, where, vm.why or lost.why_not(d, vm.vm), vm.host)
 
 
-def _failover(d: Draft) -> FailoverStatus | None:
+def _failover(d: Snapshot) -> FailoverStatus | None:
     f = d.failover
     if f is None:
         return None
@@ -266,7 +266,7 @@ def _failover(d: Draft) -> FailoverStatus | None:
     return FailoverStatus(f.id, f.step.value, f.blocked or "", f.blocker, f.old_master, f.candidate, f.term, age)
 
 
-def _role(d: Draft, host: HostId) -> str:
+def _role(d: Snapshot, host: HostId) -> str:
     """What the host is, as far as it is known now: last words of a silent agent are not shown as the present."""
     if any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed):
         return "superseded"
@@ -279,7 +279,7 @@ def _role(d: Draft, host: HostId) -> str:
     return str(role.pool_conf.value)
 
 
-def _xapi(d: Draft, host: HostId) -> str:
+def _xapi(d: Snapshot, host: HostId) -> str:
     agent = d.heard(host)
     if agent is None:
         return "unknown"
@@ -287,7 +287,7 @@ def _xapi(d: Draft, host: HostId) -> str:
     return "hung" if x.liveness is Liveness.SILENT else x.liveness.value
 
 
-def _fence(d: Draft, host: HostId) -> tuple[str, str]:
+def _fence(d: Snapshot, host: HostId) -> tuple[str, str]:
     devices = d.pool.devices.get(host, ())
     if not devices:
         return "no device", "none"
@@ -299,7 +299,7 @@ def _fence(d: Draft, host: HostId) -> tuple[str, str]:
     return power, "bound" if all(is_bound(d, x.name, host) for x in devices) else "unbound"
 
 
-def _gc(d: Draft, host: HostId, term: int) -> tuple[Line, ...]:
+def _gc(d: Snapshot, host: HostId, term: int) -> tuple[Line, ...]:
     """Storage's garbage collection where it is held: disks of deleted snapshots are not given back meanwhile."""
     if not term:
         return ()
@@ -309,7 +309,7 @@ def _gc(d: Draft, host: HostId, term: int) -> tuple[Line, ...]:
     return (Line(adopted_holds.Held.COLLECTING, f"held since term {term}{age} {until}", "warning"),)
 
 
-def _hold(d: Draft, host: HostId) -> tuple[Line, ...]:
+def _hold(d: Snapshot, host: HostId) -> tuple[Line, ...]:
     """The toolstack where it is held: nothing but Poolwarden starts xapi there."""
     agent = d.heard(host)
     if agent is None or agent.facts.hold is None:
@@ -328,7 +328,7 @@ def _hold(d: Draft, host: HostId) -> tuple[Line, ...]:
     return (Line(adopted_holds.Held.TOOLSTACK, f"held since term {term} {until}", "warning"),)
 
 
-def _machine(d: Draft, host: HostId) -> MachineStatus:
+def _machine(d: Snapshot, host: HostId) -> MachineStatus:
     agent = d.agent(host)
     if agent is None:
         return MachineStatus()
@@ -336,7 +336,7 @@ def _machine(d: Draft, host: HostId) -> MachineStatus:
     return MachineStatus(m.system_uuid, m.system_serial, m.vendor, m.model, m.bmc_address, m.bmc_guid)
 
 
-def _host(d: Draft, host: HostId) -> HostStatus:
+def _host(d: Snapshot, host: HostId) -> HostStatus:
     agent, known = d.agent(host), d.record.hosts[host]
     facts = agent.facts if agent is not None else None
     power, device = _fence(d, host)
@@ -384,13 +384,13 @@ def _host(d: Draft, host: HostId) -> HostStatus:
     )
 
 
-def _disks(d: Draft, host: HostId) -> tuple[DiskStatus, ...]:
+def _disks(d: Snapshot, host: HostId) -> tuple[DiskStatus, ...]:
     agent = d.agent(host)
     disks = agent.facts.disks if agent is not None else ()
     return tuple(_disk(d, x) for x in disks)
 
 
-def _disk(d: Draft, x: Disk) -> DiskStatus:
+def _disk(d: Snapshot, x: Disk) -> DiskStatus:
     return DiskStatus(
         mount=x.mount,
         total_bytes=x.total_bytes,
@@ -405,7 +405,7 @@ def _disk(d: Draft, x: Disk) -> DiskStatus:
     )
 
 
-def _probes(d: Draft, host: HostId) -> tuple[ProbeStatus, ...]:
+def _probes(d: Snapshot, host: HostId) -> tuple[ProbeStatus, ...]:
     agent = d.agent(host)
     probes = agent.facts.probes if agent is not None else ()
     stands = d.record.master if host in d.record.standing else ""

@@ -12,8 +12,8 @@ Rules
 * The minute survives the collector: the record keeps the topics that were told last, and a new run counts their minute
   from its own start, never shorter. What had not lasted yet is in no journal: its cause stands or not, and whoever
   raises it does so again in every pass in which it stands.
-* Modules ask ``Draft.open_topics`` what they have raised, and never the record: an alert that settles counts there, and
-  one that is about to be over does not.
+* Modules ask ``Snapshot.open_topics`` what they have raised, and never the record: an alert that settles counts there,
+  and one that is about to be over does not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from poolwarden_collector.core.state.alert_topic import QUARANTINED, AlertTopic,
 from poolwarden_collector.core.state.live import Unsettled
 
 if TYPE_CHECKING:
-    from poolwarden_collector.core.state.transaction import Draft
+    from poolwarden_collector.core.state.snapshot import Snapshot
+    from poolwarden_collector.core.state.transaction import Transaction
 
 MINUTE_MS: Ms = 60_000
 # How long a state lasts before it is told, ms; at once where nothing is said.
@@ -63,7 +64,7 @@ def settling(topic: AlertTopic) -> Ms:
     return _SETTLING.get(topic.matter, 0)
 
 
-def open_topics(d: Draft) -> tuple[AlertTopic, ...]:
+def open_topics(d: Snapshot) -> tuple[AlertTopic, ...]:
     """What stands: alerts that are open and not about to be over, and what settles."""
     live, opened = d.live, d.record.open_alerts
     if live.closing:
@@ -73,13 +74,13 @@ def open_topics(d: Draft) -> tuple[AlertTopic, ...]:
     return tuple(of_key(d.record.pool, key) for key in opened)
 
 
-def wake(d: Draft) -> None:
+def wake(d: Transaction) -> None:
     """First step of a run: what was told by an earlier one was told just now, as far as anybody knows."""
     if d.record.told:
         d.change(alerted=dict.fromkeys(d.record.told, d.site.started_at))
 
 
-def stands(d: Draft, topic: AlertTopic, severity: str, title: str, body: str, facts: dict[str, Any]) -> None:
+def stands(d: Transaction, topic: AlertTopic, severity: str, title: str, body: str, facts: dict[str, Any]) -> None:
     """This is so now: told once it has lasted, unless it was told already."""
     full_key, about = topic.key(d.record.pool), topic.about
     if full_key in d.live.closing:
@@ -95,7 +96,7 @@ def stands(d: Draft, topic: AlertTopic, severity: str, title: str, body: str, fa
         d.change(unsettled={**d.live.unsettled, about: news})
 
 
-def ends(d: Draft, topic: AlertTopic, text: str, final: bool = False) -> None:
+def ends(d: Transaction, topic: AlertTopic, text: str, final: bool = False) -> None:
     """This is so no more: forgotten if it was never told, and over once it has been gone for its settling time."""
     full_key, about, lasts = topic.key(d.record.pool), topic.about, settling(topic)
     known = d.live.unsettled.get(about)
@@ -117,7 +118,7 @@ def ends(d: Draft, topic: AlertTopic, text: str, final: bool = False) -> None:
         d.change(closing={**d.live.closing, full_key: (due, text)})
 
 
-def settle(d: Draft) -> None:
+def settle(d: Transaction) -> None:
     """At the end of a pass: tell what has lasted, and end what has been gone for as long."""
     for about, each in tuple(d.live.unsettled.items()):
         if each.gone_at is not None:
@@ -130,13 +131,13 @@ def settle(d: Draft) -> None:
             _over(d, key, text)
 
 
-def _due(d: Draft, about: str, each: Unsettled) -> bool:
+def _due(d: Snapshot, about: str, each: Unsettled) -> bool:
     told = d.live.alerted.get(about)
     lasted = d.now - each.since >= settling(of_key(d.record.pool, each.key))
     return lasted and (told is None or d.now - told >= MINUTE_MS)
 
 
-def _raise(d: Draft, about: str, each: Unsettled) -> None:
+def _raise(d: Transaction, about: str, each: Unsettled) -> None:
     _forget(d, about)
     kept = {told: at for told, at in d.live.alerted.items() if d.now - at < MINUTE_MS}
     d.change(alerted={**kept, about: d.now})
@@ -152,7 +153,7 @@ def _raise(d: Draft, about: str, each: Unsettled) -> None:
     d.alerts.append(AlertRaised(each.key, each.severity, each.title, each.body, each.facts))
 
 
-def _over(d: Draft, key: str, text: str) -> None:
+def _over(d: Transaction, key: str, text: str) -> None:
     title = d.record.titles.get(key, "")
     said = f"{title}: {text}" if title else text
     d.change(closing={other: over for other, over in d.live.closing.items() if other != key})
@@ -160,6 +161,6 @@ def _over(d: Draft, key: str, text: str) -> None:
     d.alerts.append(AlertResolved(key, said))
 
 
-def _forget(d: Draft, about: str) -> None:
+def _forget(d: Transaction, about: str) -> None:
     if about in d.live.unsettled:
         d.change(unsettled={other: each for other, each in d.live.unsettled.items() if other != about})

@@ -1,8 +1,8 @@
 """The failover's transition table: the only moves between steps, what each records, and what is verified for it.
 
-Theory: a failover moves only by a journal entry, and the engine writes an entry only through ``Draft.write``, which
-asks ``refusal`` here. So a move that is not in the table cannot happen, whatever the rest of the code does. The state
-diagram of docs/safety.md is generated from this table (``diagram``).
+Theory: a failover moves only by a journal entry, and the engine writes an entry only through ``Transaction.write``,
+which asks ``refusal`` here. So a move that is not in the table cannot happen, whatever the rest of the code does. The
+state diagram of docs/safety.md is generated from this table (``diagram``).
 """
 
 from __future__ import annotations

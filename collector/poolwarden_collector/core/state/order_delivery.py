@@ -17,14 +17,15 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.model.orders import OrderKind, Preconditions, RestartXapi, SetTombstone
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.live import AgentState, Sent
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.transaction import Transaction
 
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 ATTEMPT_MS: Ms = 30_000
 
 
-def pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kind, text: str, **data: Any) -> None:
+def pursue(d: Transaction, base: str, agent: AgentState, kind: OrderKind, intent: Kind, text: str, **data: Any) -> None:
     """Have this order carried out, with a new id for every attempt that ended without its effect.
 
     The caller has seen by facts that the effect is not there. Each id is journaled before it is first sent.
@@ -47,13 +48,13 @@ def pursue(d: Draft, base: str, agent: AgentState, kind: OrderKind, intent: Kind
     d.send(order_id, host, kind, ORDER_VALID_MS, pre)
 
 
-def _spent(d: Draft, sent: Sent) -> bool:
+def _spent(d: Snapshot, sent: Sent) -> bool:
     """Did this attempt end, long enough ago for its effect to show? A refusal does not use up the id."""
     ended = sent.result is not None and sent.result.outcome is not Outcome.REFUSED
     return ended and d.now - (sent.answered_at or sent.at) >= ATTEMPT_MS
 
 
-def due(d: Draft, order_id: str, agent: AgentState) -> bool:
+def due(d: Snapshot, order_id: str, agent: AgentState) -> bool:
     """Is this order to be sent (again)? Never sent on this stream, refused a while ago, or unanswered for long."""
     sent = d.sent(order_id)
     if sent is None:
@@ -63,7 +64,7 @@ def due(d: Draft, order_id: str, agent: AgentState) -> bool:
     return sent.result.outcome is Outcome.REFUSED and d.now - (sent.answered_at or sent.at) >= RESEND_AFTER_MS
 
 
-def answer_of(d: Draft, host: HostId, order_id: str) -> OrderOutcome | None:
+def answer_of(d: Snapshot, host: HostId, order_id: str) -> OrderOutcome | None:
     """The host's answer to this order: heard in this run, or kept by its agent over a lost stream or a restart."""
     sent, agent = d.sent(order_id), d.agent(host)
     if sent is not None and sent.result is not None:

@@ -1,8 +1,8 @@
 """One step in the making: the pool as it changes, and what the step will give back.
 
-A ``Draft`` lives only within one call of ``engine.step``; it is how many small functions share one result without
+A ``Transaction`` lives only within one call of ``engine.step``; it is how many small functions share one result without
 passing five values around. The pool that it starts from is never changed, so a step that the shell cannot commit has
-simply not happened.
+simply not happened. Whoever only reads takes a ``Snapshot``: by type, it cannot journal, send or alert.
 """
 
 from __future__ import annotations
@@ -14,61 +14,22 @@ from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect, SendOrder
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Order, OrderKind, Preconditions
-from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state import alert_book, failover_transitions
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Sent, Site
-from poolwarden_collector.core.state.pool_record import PoolRecord, apply
+from poolwarden_collector.core.state.live import Pool, Sent, Site
+from poolwarden_collector.core.state.pool_record import apply
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
-class Draft:
+class Transaction(Snapshot):
     """The pool as it changes within one step, with the entries, alerts and effects gathered so far."""
 
     def __init__(self, pool: Pool, now: Ms, site: Site) -> None:
-        self.pool = pool
-        self.now = now
-        self.site = site
+        super().__init__(pool, now, site)
         self.entries: list[Entry] = []
         self.alerts: list[AlertRaised | AlertResolved] = []
         self.effects: list[Effect] = []
-
-    @property
-    def record(self) -> PoolRecord:
-        return self.pool.record
-
-    @property
-    def live(self) -> PoolLive:
-        return self.pool.live
-
-    @property
-    def policy(self) -> Policy:
-        return self.pool.policy
-
-    @property
-    def failover(self) -> Failover | None:
-        """The open failover, if there is one."""
-        failover = self.record.failover
-        return failover if failover is not None and failover.open else None
-
-    @property
-    def asof(self) -> Ms:
-        """Up to when everything that arrived has been taken in. Who has been silent is judged as of then: what still
-        waits in this collector is no silence of anybody's.
-        """
-        return self.now - self.site.behind_ms
-
-    @property
-    def quiet(self) -> bool:
-        """Is this the start-up quiet time, in which nothing new may begin?"""
-        return self.now < self.quiet_until
-
-    @property
-    def quiet_until(self) -> Ms:
-        """When the quiet time ends: the collector's, or this pool's own after a restored journal."""
-        return max(self.site.quiet_until, self.live.quiet_until)
 
     def change(self, **changes: Any) -> None:
         """Change live state. What is as it was makes no new state: most steps change nothing."""
@@ -106,21 +67,6 @@ class Draft:
         """An id unique over all runs: epochs never repeat, serials never repeat within one."""
         return order_ids.fresh(self.record.pool, what, self.site.epoch, self.serial()).text
 
-    def agent(self, host: HostId) -> AgentState | None:
-        return self.live.agents.get(host)
-
-    def heard(self, host: HostId) -> AgentState | None:
-        """The host's agent, if its stream is open, it has reported, and its last message is not overdue."""
-        pool = self.pool  # asked a hundred times in each step
-        agent = pool.live.agents.get(host)
-        if agent is None or not agent.connected or not agent.reported:
-            return None
-        return agent if self.asof - agent.last_heard < pool.policy.suspect_after else None
-
-    def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
-        """The host's fence devices that are not quarantined."""
-        return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.devices.quarantined)
-
     def send(
         self,
         order_id: str,
@@ -147,18 +93,10 @@ class Draft:
         self.change(sent={**self.live.sent, order_id: sent})
         self.do(SendOrder(order))
 
-    def sent(self, order_id: str) -> Sent | None:
-        return self.live.sent.get(order_id)
-
     def mark(self, phase: str, at: Ms | None = None) -> None:
         """Remember when a phase of the open failover was reached, once."""
         if phase not in self.live.marks:
             self.change(marks={**self.live.marks, phase: self.now if at is None else at})
-
-    @property
-    def open_topics(self) -> tuple[AlertTopic, ...]:
-        """What all alerts are about whose matter stands, told or not yet."""
-        return alert_book.open_topics(self)
 
     def raise_alert(self, topic: AlertTopic, severity: str, title: str, body: str, **data: Any) -> None:
         """This is so now, and worth an alert: told when it has lasted (alert_book.py). To be called in every pass."""
@@ -174,9 +112,6 @@ class Draft:
         for topic in self.open_topics:
             if topic.matter is matter and topic.host == host and topic != but:
                 self.resolve_alert(topic, text)
-
-    def name(self, host: HostId) -> str:
-        return self.record.name_of(host)
 
 
 def _same(before: Any, value: Any) -> bool:

@@ -32,7 +32,7 @@ from poolwarden_collector.core.followups.power_switch import test_limit
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.report.status import lost_vms, status
-from poolwarden_collector.core.state.transaction import Draft
+from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.agents.gateway import credentials
 from poolwarden_collector.shell.fencing import setup
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host
@@ -267,7 +267,7 @@ class OperatorApi(rpc.OperatorServicer):
         uuid, said = self._said(request)
         reply = await self._ask_engine(uuid, said)
         if said.verb in ("start-lost", "declare-dead"):
-            found = lost_vms(Draft(self._roster.pools[uuid], self._roster.shown_at(), self._roster.site(uuid)))
+            found = lost_vms(Snapshot(self._roster.pools[uuid], self._roster.shown_at(), self._roster.site(uuid)))
             reply.lost_vms.extend(messages.lost_vm(vm) for vm in found)
         return reply
 
