@@ -17,7 +17,7 @@ from figures import Figure, reproduce
 from settings import Settings
 from tests.core.pool import Guarded, Host
 
-from poolwarden_collector.core.engine import Outcome, step
+from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
@@ -150,7 +150,7 @@ def _decision(size: int, journal: Journal) -> tuple[float, float]:
     return (decided - began) / 1e6, (committed - decided) / 1e6
 
 
-def _check(outcome: Outcome) -> None:
+def _check(outcome: StepResult) -> None:
     """It must have been the deciding step, or the figure is about something else."""
     kinds = [entry.kind for entry in outcome.entries]
     orders = [e.order.kind_name for e in outcome.effects if isinstance(e, SendOrder)]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.evidence.proof import Proof, Refusal
+from poolwarden_collector.core.engine import StepResult, step
+from poolwarden_collector.core.evidence.proof import NoProof, Proof
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Effect, SendOrder
 from poolwarden_collector.core.model.host_facts import HostFacts
@@ -82,9 +82,9 @@ def failover_of(g: Guarded) -> Failover:
     return g.pool.record.failover
 
 
-def said(found: Proof | Refusal) -> str:
+def said(found: Proof | NoProof) -> str:
     """The refusal's code; empty: it is a proof."""
-    return found.code if isinstance(found, Refusal) else ""
+    return found.code if isinstance(found, NoProof) else ""
 
 
 def of_xapi(n: int, **changes: Any) -> Change:
@@ -125,7 +125,7 @@ class Moment:
     now: Ms
     site: Site
 
-    def again(self, change: Change = same, **of_site: Any) -> Outcome:
+    def again(self, change: Change = same, **of_site: Any) -> StepResult:
         """The same step with something changed before it."""
         return step(change(self.pool), self.event, self.now, replace(self.site, **of_site))
 
@@ -135,12 +135,12 @@ def moment_of(act: Callable[[Effect], bool], make: Callable[[], object], nth: in
     return moment_when(lambda outcome: did(outcome, act), make, nth)
 
 
-def moment_when(is_it: Callable[[Outcome], bool], make: Callable[[], object], nth: int = 1) -> Moment:
+def moment_when(is_it: Callable[[StepResult], bool], make: Callable[[], object], nth: int = 1) -> Moment:
     """The step (the nth of them) with such an outcome while that pool was made to come to it."""
     found: list[Moment] = []
     feed = Guarded.feed
 
-    def watched(g: Guarded, event: ev.Event) -> Outcome:
+    def watched(g: Guarded, event: ev.Event) -> StepResult:
         before = Moment(g.pool, event, g.now, g.site)
         outcome = feed(g, event)
         if is_it(outcome):
@@ -158,5 +158,5 @@ def sends(kind: str) -> Callable[[Effect], bool]:
     return lambda effect: isinstance(effect, SendOrder) and effect.order.kind_name == kind
 
 
-def did(outcome: Outcome, act: Callable[[Effect], bool]) -> bool:
+def did(outcome: StepResult, act: Callable[[Effect], bool]) -> bool:
     return any(act(effect) for effect in outcome.effects)

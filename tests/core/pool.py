@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poolwarden_collector.core.engine import Outcome, step
+from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Effect, HandOver, ReadPower, Reply, SendChallenge, SendOrder
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -16,7 +16,6 @@ from poolwarden_collector.core.model.host_facts import (
     DatabaseFacts,
     Disk,
     Freshness,
-    Hold,
     HostFacts,
     Liveness,
     Machine,
@@ -26,6 +25,7 @@ from poolwarden_collector.core.model.host_facts import (
     ProbeOutcome,
     RoleFacts,
     Tombstone,
+    ToolstackHold,
     XapiFacts,
 )
 from poolwarden_collector.core.model.order_results import (
@@ -34,7 +34,7 @@ from poolwarden_collector.core.model.order_results import (
     Placement,
     PlacementView,
     RoleAnswer,
-    Said,
+    RoleClaim,
 )
 from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
 from poolwarden_collector.core.model.orders import KIND_NAMES, Order
@@ -88,7 +88,7 @@ class Host:
         self.tombstone: Tombstone | None = None
         self.placements: PlacementView | None = PlacementView(True, 50, "state.db")
         self.unanswered_since: dict[str, int] = {}
-        self.hold: Hold | None = None
+        self.hold: ToolstackHold | None = None
         self.gate: BootGate | None = None
         self.closed = False  # its ports refuse
         self.placed = 0  # generation of a placed database
@@ -138,7 +138,7 @@ class Guarded:
 
     # ---- doing
 
-    def feed(self, event: ev.Event) -> Outcome:
+    def feed(self, event: ev.Event) -> StepResult:
         # A test may have written into record or journal by hand.
         before = self.folded if self.folded == self.pool.record else fold(PoolRecord(POOL), self.journal)
         outcome = step(self.pool, event, self.now, self.site)
@@ -265,16 +265,16 @@ class Guarded:
     def role_told(self, asked: str) -> RoleAnswer:
         host = self.by_uuid(asked)
         if host.untold:
-            return RoleAnswer(asked, Said.UNTOLD, certificate=host.shows, text="port 443: no answer; answers ping")
+            return RoleAnswer(asked, RoleClaim.UNTOLD, certificate=host.shows, text="port 443: no answer; answers ping")
         if not host.answers or host.power is Power.OFF:
-            return RoleAnswer(asked, Said.SILENT)
+            return RoleAnswer(asked, RoleClaim.SILENT)
         if host.serves:
-            return RoleAnswer(asked, Said.ACTS)
+            return RoleAnswer(asked, RoleClaim.ACTS)
         there = any(address(h.n) == host.master_address and h.answers for h in self.hosts)
-        return RoleAnswer(asked, Said.FOLLOWS, host.master_address, there)
+        return RoleAnswer(asked, RoleClaim.FOLLOWS, host.master_address, there)
 
     def hold_toolstack(self, host: Host, term: int) -> None:
-        host.hold = Hold(term, True, True, self.now)
+        host.hold = ToolstackHold(term, True, True, self.now)
         host.closed, host.answers, host.serves = True, False, False
         host.liveness = host.socket = Liveness.DOWN
         host.process = ProcessId(0, 0)

@@ -32,7 +32,7 @@ from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 from tests.core.test_toolstack import hung, until
 
-from poolwarden_collector.core.engine import Outcome
+from poolwarden_collector.core.engine import StepResult
 from poolwarden_collector.core.failover.last_look import SHOT_VALID_MS
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.blockers import Blocker
@@ -49,7 +49,7 @@ from poolwarden_collector.core.state.live import Pool, PowerState
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 
 
-def kinds(outcome: Outcome) -> list[Kind]:
+def kinds(outcome: StepResult) -> list[Kind]:
     return [entry.kind for entry in outcome.entries]
 
 
@@ -287,7 +287,7 @@ def test_no_power_off_is_ordered_that_no_member_can_run(shot_at: Moment) -> None
     assert not did(outcome, is_off) and blocked(outcome) == Blocker.NO_MEMBER
 
 
-def blocked(outcome: Outcome) -> str:
+def blocked(outcome: StepResult) -> str:
     failover = outcome.pool.record.failover
     return str(failover.blocked or "") if failover is not None else ""
 
@@ -334,7 +334,7 @@ def asked() -> Moment:
     return moment_of(opens, reboots)
 
 
-def answered(outcome: Outcome) -> str:
+def answered(outcome: StepResult) -> str:
     (word,) = [e for e in outcome.effects if isinstance(e, AnswerGate)]
     return f"{word.decision}: {word.reason}"
 
@@ -438,7 +438,7 @@ def test_a_reading_from_before_its_host_was_connected_binds_nothing() -> None:
     g.run(60_000)
     host, agent = g.host(1), g.pool.live.agents[uuid(1)]
 
-    def read(began: Ms, boot: str = host.boot) -> Outcome:
+    def read(began: Ms, boot: str = host.boot) -> StepResult:
         run = ReadPower(uuid(1), "bmc-1", "run-1", identify=True)
         reading = replace(host.read(run, began), ended_at=g.now)
         state = replace(g.pool.live.power["bmc-1"], running="run-1")

@@ -42,7 +42,7 @@ from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, P
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.followup_record import Switch
-from poolwarden_collector.core.state.live import OwnProbe, Pool, PowerState
+from poolwarden_collector.core.state.live import CollectorProbe, Pool, PowerState
 from poolwarden_collector.core.state.pool_record import Confirmed
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -125,7 +125,7 @@ def test_a_reading_that_began_before_a_probe_was_answered_is_none_of_the_two(off
     first = off.pool.live.power["bmc-1"].readings[-2].started_at
 
     def answered(at: Ms, host: str = uuid(1)) -> Change:
-        return live(own_probe=OwnProbe(host, ProbeOutcome.NO_ANSWER, off.now, at))
+        return live(own_probe=CollectorProbe(host, ProbeOutcome.NO_ANSWER, off.now, at))
 
     assert by_power(after(off, answered(first))) == "ONE_READING"
     assert by_power(after(off, answered(first - 1))) == ""
@@ -313,7 +313,7 @@ def test_the_collectors_own_refused_probe_counts_if_it_ever_was_answered_there(h
 
     def own(asked: bool = True, n: int = 1, at: Ms = 0, answered: Ms | None = 1, refused: bool = True) -> str:
         outcome = ProbeOutcome.REFUSED if refused else ProbeOutcome.NO_ANSWER
-        probe = OwnProbe(uuid(n), outcome, g.now - at, answered)
+        probe = CollectorProbe(uuid(n), outcome, g.now - at, answered)
 
         def change(pool: Pool) -> Pool:
             pool = replace(pool, policy=replace(pool.policy, collector_probe=asked))

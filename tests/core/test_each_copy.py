@@ -16,7 +16,7 @@ from poolwarden_collector.core.followups import hold_release
 from poolwarden_collector.core.followups.owed_work import owed_id
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import Hold
+from poolwarden_collector.core.model.host_facts import ToolstackHold
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Role
@@ -70,7 +70,7 @@ def test_an_agent_that_did_not_look_at_its_file_has_said_nothing_of_it(h: Guarde
 # ------------------------------------------------------------------------------------------------ what was placed
 
 REMOVAL = Owed(uuid(1), OwedWork.REMOVE_DATABASE, "", 5)
-HELD = both(facts(1, lambda f: replace(f, hold=Hold(4, True, True, 0))), of_role(1, serves_as_master=False))
+HELD = both(facts(1, lambda f: replace(f, hold=ToolstackHold(4, True, True, 0))), of_role(1, serves_as_master=False))
 
 
 def littered(h: Guarded, *changes: Change) -> bool:

@@ -26,7 +26,7 @@ from tests.core.known import (
 from tests.core.pool import POOL, Guarded, address, uuid
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core import engine
+from poolwarden_collector.core import engine, intake
 from poolwarden_collector.core import intake as absorbing
 from poolwarden_collector.core.decision import database_age, unheard_members
 from poolwarden_collector.core.decision.kill_forecast import Kill
@@ -34,7 +34,7 @@ from poolwarden_collector.core.decision.questions import ground_of
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.evidence import journal_gap, verdict
 from poolwarden_collector.core.evidence.signs import signs
-from poolwarden_collector.core.evidence.verdict import OwnProbe, Verdict, Witness
+from poolwarden_collector.core.evidence.verdict import CollectorWitness, Verdict, Witness
 from poolwarden_collector.core.followups import lost_vms, power_switch
 from poolwarden_collector.core.followups import owed_work as owed
 from poolwarden_collector.core.model import events as ev
@@ -42,7 +42,7 @@ from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import PowerOff, PowerOn, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import PoolHost, Probe, ProbeOutcome
-from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView, Said
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView, RoleClaim
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading
 from poolwarden_collector.core.model.reasons import Cause, Reason, key_of
 from poolwarden_collector.core.model.values import Role
@@ -83,7 +83,7 @@ def h() -> Guarded:
 
 def taken(g: Guarded, event: ev.Event, *changes: Change) -> Transaction:
     d = after(g, both(*changes))
-    absorbing.absorb(d, event)
+    intake.take_in(d, event)
     return d
 
 
@@ -283,7 +283,7 @@ def test_an_off_by_hand_ends_between_two_devices_if_its_host_lives_and_nobody_ha
         between = Switch(on, "alice", "bmc-1", "", ("pdu-1",), forced)
         of_record = record(after=replace(h.pool.record.after, switches={uuid(1): between}))
         d = after(h, both(of_record, *changes))
-        power_switch.go_on(d)
+        power_switch.advance(d)
         acts = [type(effect) for effect in d.effects]
         return "on" if PowerOn in acts else "off" if PowerOff in acts else "ends" if d.entries else ""
 
@@ -319,7 +319,7 @@ def test_a_lost_vm_is_started_once_it_is_queued(h: Guarded, monkeypatch: pytest.
 
 
 def test_silence_is_a_loss_only_by_a_members_testimony_or_two_off_readings(h: Guarded) -> None:
-    def said(witness: Witness, off_twice: bool, own: OwnProbe = OwnProbe.UNANSWERED) -> Verdict:
+    def said(witness: Witness, off_twice: bool, own: CollectorWitness = CollectorWitness.UNANSWERED) -> Verdict:
         found = replace(signs(after(h, silent(1))), witness=witness, off_twice=off_twice, own=own)
         return verdict._silent(found)
 
@@ -465,7 +465,7 @@ def test_a_yes_to_having_members_told_is_to_the_hosts_that_its_question_named(
 
 def test_nobody_is_taken_from_a_master_that_answers_and_is_no_host_of_the_pool(h: Guarded) -> None:
     def living(address: str, answers: bool) -> list[str]:
-        said = {uuid(3): {uuid(2): Told(Said.FOLLOWS, h.now, 1, address, answers)}}
+        said = {uuid(3): {uuid(2): Told(RoleClaim.FOLLOWS, h.now, 1, address, answers)}}
         return recover_members._living_strangers(after(h, live(told=said)), (uuid(3),))
 
     own = h.pool.record.address_of(uuid(1))

@@ -11,11 +11,11 @@ from tests.core.pool import uuid
 from tests.core.test_gate_unheard import Booting
 from tests.core.test_second_thoughts import intended
 
-from poolwarden_collector.core.engine import Outcome
+from poolwarden_collector.core.engine import StepResult
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import AlertRaised, AnswerGate, Effect
 from poolwarden_collector.core.model.host_facts import Liveness
-from poolwarden_collector.core.model.order_results import Said
+from poolwarden_collector.core.model.order_results import RoleClaim
 from poolwarden_collector.core.model.values import ProcessId, Role
 from poolwarden_collector.core.recovery import boot_gate, unheard_at_boot
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
@@ -40,7 +40,7 @@ def asked() -> Moment:
     return moment_of(opens, reboots)
 
 
-def word(outcome: Outcome) -> AnswerGate:
+def word(outcome: StepResult) -> AnswerGate:
     (found,) = [effect for effect in outcome.effects if isinstance(effect, AnswerGate)]
     return found
 
@@ -147,7 +147,7 @@ def test_where_somebody_else_was_master_it_waits(asked: Moment) -> None:
 def test_the_last_master_is_waited_for_however_long_it_is_dark_unless_it_is_off(asked: Moment) -> None:
     """Any other host that everybody finds dark for ten minutes, while another one follows, is waited for no longer."""
     at, long = asked.now, asked.now - unheard_at_boot.DARK_MS
-    nothing = Told(Said.SILENT, at, long)
+    nothing = Told(RoleClaim.SILENT, at, long)
     dark = both(
         silent(3),
         *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)),
@@ -270,11 +270,13 @@ def judged(asked: Moment, *changes: Change, since: int = LONG) -> str:
     return unheard_at_boot.judge(d, uuid(1), asked.now - since).ground.partition("/")[0]
 
 
-def told(asked: Moment, said: Said, follows: str = "", *, by: tuple[int, ...] = (1, 2), over: int = LONG) -> Change:
+def told(
+    asked: Moment, said: RoleClaim, follows: str = "", *, by: tuple[int, ...] = (1, 2), over: int = LONG
+) -> Change:
     """Host 3's xapi has told this to these agents, over so long, and is dark for ten minutes if it told nothing."""
     word = Told(said, asked.now, asked.now - over, follows)
     known = live(told={uuid(3): {uuid(n): word for n in by}})
-    return both(known, dark(asked)) if said is Said.SILENT else known
+    return both(known, dark(asked)) if said is RoleClaim.SILENT else known
 
 
 def dark(asked: Moment, since: int = LONG, last: int = 0) -> Change:
@@ -282,28 +284,28 @@ def dark(asked: Moment, since: int = LONG, last: int = 0) -> Change:
 
 
 def test_a_silent_host_that_speaks_against_the_booting_one_is_heeded(asked: Moment) -> None:
-    assert judged(asked, told(asked, Said.ACTS)) == "acts"
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.9")) == "follows"
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1")) == ""
+    assert judged(asked, told(asked, RoleClaim.ACTS)) == "acts"
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.9")) == "follows"
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.1")) == ""
     nameless = replace(asked.pool.record.hosts[uuid(1)], address="")
     hosts = record(hosts={**asked.pool.record.hosts, uuid(1): nameless})
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), hosts) == "follows"  # nothing to compare it with
-    assert judged(asked, told(asked, Said.FOLLOWS, ""), hosts) == "follows"
-    assert judged(asked, told(asked, Said.UNTOLD, "10.0.0.9")) == "unheard"
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.1"), hosts) == "follows"  # nothing to compare it with
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, ""), hosts) == "follows"
+    assert judged(asked, told(asked, RoleClaim.UNTOLD, "10.0.0.9")) == "unheard"
     assert judged(asked, record(listed=frozenset())) == "unlisted"
 
 
 def test_one_follows_only_if_it_has_said_so_over_a_fuse_since_the_gate_asks(asked: Moment) -> None:
     fuse = unheard_at_boot.FUSE_MS
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1", over=fuse)) == ""
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1", over=fuse - 1)) == "unheard"
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), since=fuse) == ""
-    assert judged(asked, told(asked, Said.FOLLOWS, "10.0.0.1"), since=fuse - 1) == "unheard"
-    assert judged(asked, told(asked, Said.UNTOLD, "", over=LONG)) == "unheard"
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.1", over=fuse)) == ""
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.1", over=fuse - 1)) == "unheard"
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.1"), since=fuse) == ""
+    assert judged(asked, told(asked, RoleClaim.FOLLOWS, "10.0.0.1"), since=fuse - 1) == "unheard"
+    assert judged(asked, told(asked, RoleClaim.UNTOLD, "", over=LONG)) == "unheard"
 
 
 def test_one_that_is_dark_is_let_be_dark_only_on_every_ground(asked: Moment) -> None:
-    nothing = told(asked, Said.SILENT)
+    nothing = told(asked, RoleClaim.SILENT)
     assert judged(asked, nothing) == ""
     assert judged(asked) == "unheard"
     assert judged(asked, nothing, dark(asked, LONG - 1)) == "unheard"
@@ -311,16 +313,16 @@ def test_one_that_is_dark_is_let_be_dark_only_on_every_ground(asked: Moment) -> 
     assert judged(asked, nothing, dark(asked, last=unheard_at_boot.DARK_GAP_MS + 1)) == "unheard"
     assert judged(asked, nothing, since=LONG - 1) == "unheard"
     for by in ((1,), (2,)):  # to the booting host and to each that follows it
-        assert judged(asked, both(told(asked, Said.SILENT, by=by), dark(asked))) == "unheard"
-    assert judged(asked, told(asked, Said.SILENT, by=(1,)), of_role(2, pool_conf=Role.BROKEN)) == "unheard"
+        assert judged(asked, both(told(asked, RoleClaim.SILENT, by=by), dark(asked))) == "unheard"
+    assert judged(asked, told(asked, RoleClaim.SILENT, by=(1,)), of_role(2, pool_conf=Role.BROKEN)) == "unheard"
     for other in ({"master_address": "10.0.0.9"}, {"pool_conf": Role.MASTER}):  # nobody follows it
         assert judged(asked, nothing, of_role(2, **other)) == "unheard"
 
 
 def test_beside_a_silent_host_that_follows_another_one_may_be_dark(asked: Moment) -> None:
     """All agents but the booting host's are silent: host 2's own xapi says that it follows."""
-    follows = Told(Said.FOLLOWS, asked.now, asked.now - LONG, "10.0.0.1")
-    nothing = Told(Said.SILENT, asked.now, asked.now - LONG)
+    follows = Told(RoleClaim.FOLLOWS, asked.now, asked.now - LONG, "10.0.0.1")
+    nothing = Told(RoleClaim.SILENT, asked.now, asked.now - LONG)
     said = live(told={uuid(2): {uuid(1): follows}, uuid(3): {uuid(1): nothing}})
     alone = live(told={uuid(2): {uuid(1): nothing}, uuid(3): {uuid(1): nothing}})
     both_dark = live(dark={uuid(n): (asked.now - LONG, asked.now) for n in (2, 3)})

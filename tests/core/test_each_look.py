@@ -14,12 +14,12 @@ from poolwarden_collector.core.evidence.proof import Proof, find_proof, paired_s
 from poolwarden_collector.core.failover import last_look as looks
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.host_facts import Probe, ProbeOutcome
-from poolwarden_collector.core.model.order_results import RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Ms, Role
-from poolwarden_collector.core.state.live import Look, OwnProbe, Pool
+from poolwarden_collector.core.state.live import CollectorProbe, Look, Pool
 from poolwarden_collector.core.state.pool_record import Confirmed
 
 
@@ -99,7 +99,7 @@ def test_an_answer_in_the_look_stands_against_it_and_no_look_does_not(due: Guard
 def test_a_probe_that_is_answered_stands_against_it(due: Guarded) -> None:
     answer = Probe(uuid(1), address(1), ProbeOutcome.ANSWERED, due.now, due.now)
     assert against(due, facts(3, lambda f: replace(f, probes=(answer,)))) == Cause.ALIVE.name
-    own = live(own_probe=OwnProbe(uuid(1), ProbeOutcome.ANSWERED, due.now, due.now))
+    own = live(own_probe=CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, due.now, due.now))
     assert against(due, own) == Cause.ALIVE.name
 
 
@@ -220,7 +220,7 @@ def test_one_about_whom_nobody_has_had_a_word_lately_is_asked_first(due: Guarded
 
 
 def untold(n: int = 3) -> dict[tuple[str, str], RoleAnswer]:
-    return {(uuid(n), uuid(2)): RoleAnswer(uuid(n), Said.UNTOLD, text="answers ping")}
+    return {(uuid(n), uuid(2)): RoleAnswer(uuid(n), RoleClaim.UNTOLD, text="answers ping")}
 
 
 def test_one_that_is_alive_and_tells_no_role_holds_it_up(due: Guarded) -> None:
@@ -252,7 +252,7 @@ def test_a_mute_one_is_given_the_time_of_a_promotion(due: Guarded) -> None:
 
 def test_another_certificate_is_named_and_an_unknown_one_is_not(due: Guarded) -> None:
     def said(known: str, shown: str) -> str:
-        answer = RoleAnswer(uuid(3), Said.UNTOLD, certificate=shown)
+        answer = RoleAnswer(uuid(3), RoleClaim.UNTOLD, certificate=shown)
         d = after(due, live(certificates={uuid(3): known} if known else {}))
         return looks.untold_said(d, (answer,))[0]
 
@@ -308,8 +308,8 @@ def told(due: Guarded, *answers: RoleAnswer, before: Look | None = None) -> Look
 
 
 def test_each_answer_to_the_question_of_ones_role_is_kept_for_what_it_is(due: Guarded) -> None:
-    nothing, there = RoleAnswer(uuid(3), Said.SILENT), RoleAnswer(uuid(3), Said.UNTOLD)
-    follows = RoleAnswer(uuid(3), Said.FOLLOWS, address(1))
+    nothing, there = RoleAnswer(uuid(3), RoleClaim.SILENT), RoleAnswer(uuid(3), RoleClaim.UNTOLD)
+    follows = RoleAnswer(uuid(3), RoleClaim.FOLLOWS, address(1))
     mute = told(due, nothing)
     assert mute.mute == {uuid(3): due.now} and not mute.told and not mute.untold and mute.untold_since is None
     is_there = told(due, there)
@@ -323,26 +323,26 @@ def test_each_answer_to_the_question_of_ones_role_is_kept_for_what_it_is(due: Gu
 
 
 def test_what_of_it_stands_against_a_promotion(due: Guarded) -> None:
-    def said(what: Said, follows: str = "", answers: bool = True, n: int = 3, stranger: bool = False) -> str:
+    def said(what: RoleClaim, follows: str = "", answers: bool = True, n: int = 3, stranger: bool = False) -> str:
         host = "99999999-0000-4000-8000-000000000000" if stranger else uuid(n)
         return looks.elsewhere(after(due, same), uuid(2), (RoleAnswer(host, what, follows, answers),))
 
-    assert "acts as master" in said(Said.ACTS)
-    assert "follows a master" in said(Said.FOLLOWS, "10.0.0.9")
-    assert not said(Said.FOLLOWS, "10.0.0.9", answers=False)  # a dead name in an old pool.conf
-    assert not said(Said.FOLLOWS, address(1)) and not said(Said.FOLLOWS, address(2))
-    assert not said(Said.SILENT, "10.0.0.9") and not said(Said.UNTOLD, "10.0.0.9")
+    assert "acts as master" in said(RoleClaim.ACTS)
+    assert "follows a master" in said(RoleClaim.FOLLOWS, "10.0.0.9")
+    assert not said(RoleClaim.FOLLOWS, "10.0.0.9", answers=False)  # a dead name in an old pool.conf
+    assert not said(RoleClaim.FOLLOWS, address(1)) and not said(RoleClaim.FOLLOWS, address(2))
+    assert not said(RoleClaim.SILENT, "10.0.0.9") and not said(RoleClaim.UNTOLD, "10.0.0.9")
     for n in (1, 2):
-        assert not said(Said.ACTS, n=n)  # those two are judged elsewhere
-    assert not said(Said.ACTS, stranger=True)
-    lost = looks.elsewhere(after(due, record(failover=None)), uuid(2), (RoleAnswer(uuid(3), Said.ACTS),))
+        assert not said(RoleClaim.ACTS, n=n)  # those two are judged elsewhere
+    assert not said(RoleClaim.ACTS, stranger=True)
+    lost = looks.elsewhere(after(due, record(failover=None)), uuid(2), (RoleAnswer(uuid(3), RoleClaim.ACTS),))
     assert not lost
 
 
 def test_what_was_said_against_it_is_not_forgotten_in_that_round(due: Guarded) -> None:
-    acts = told(due, RoleAnswer(uuid(3), Said.ACTS))
+    acts = told(due, RoleAnswer(uuid(3), RoleClaim.ACTS))
     assert "acts as master" in acts.elsewhere
-    assert told(due, RoleAnswer(uuid(3), Said.FOLLOWS, address(1)), before=acts).elsewhere == acts.elsewhere
+    assert told(due, RoleAnswer(uuid(3), RoleClaim.FOLLOWS, address(1)), before=acts).elsewhere == acts.elsewhere
 
 
 def test_an_asker_that_has_gone_silent_says_nothing_any_more(due: Guarded) -> None:

@@ -31,7 +31,7 @@ from poolwarden_collector.core.followups.owed_work import owed_id
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import Hold, PoolHost
+from poolwarden_collector.core.model.host_facts import PoolHost, ToolstackHold
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Role
@@ -55,7 +55,7 @@ def g() -> Guarded:
 
 
 RELEASE = Owed(uuid(1), OwedWork.RELEASE, uuid(1), TERM)
-HELD = facts(1, lambda f: replace(f, hold=Hold(TERM - 1, True, True, 0)))
+HELD = facts(1, lambda f: replace(f, hold=ToolstackHold(TERM - 1, True, True, 0)))
 
 
 def draft(g: Guarded, *changes: Change) -> Transaction:
@@ -85,7 +85,7 @@ def test_a_host_is_released_once_it_knows_the_term_and_was_looked_at_since(g: Gu
     knows = hello(1, highest_term=TERM)
     assert beyond(g, knows) == (True, [])
     assert beyond(g, knows, seen(1, None)) == (False, [])
-    for less in (hello(1, highest_term=TERM - 1), both(knows, hello(1, hold=Hold(TERM - 1)))):
+    for less in (hello(1, highest_term=TERM - 1), both(knows, hello(1, hold=ToolstackHold(TERM - 1)))):
         assert beyond(g, less) == (False, ["claim"])  # it is told
     at = g.now - 5_000
     assert beyond(g, told_the_term(g), seen(1, at + 1)) == (True, [])

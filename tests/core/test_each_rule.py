@@ -38,7 +38,7 @@ from poolwarden_collector.core.followups import gc_release
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
-from poolwarden_collector.core.model.host_facts import Hold, Tombstone
+from poolwarden_collector.core.model.host_facts import Tombstone, ToolstackHold
 from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power, PowerReading
 from poolwarden_collector.core.model.reasons import Cause, Reason
@@ -383,12 +383,12 @@ def test_a_successor_that_is_off_ends_a_succession_and_a_silent_one_does_not(h: 
 
     def counts(*changes: Change, quiet: bool = False) -> bool:
         d = Transaction(both(past, *changes)(h.pool), h.now, replace(h.site, quiet_until=h.now + quiet))
-        return uuid(3) in signs.unowed_masters(d)
+        return uuid(3) in signs.unsuperseded_masters(d)
 
     assert not counts() and counts(word)
     assert not counts(word, quiet=True)
     d = after(h, both(past, word, lambda p: live(agents={**p.live.agents, uuid(1): h.pool.live.agents[uuid(1)]})(p)))
-    assert set(signs.unowed_masters(d)) == {uuid(1), uuid(3)}
+    assert set(signs.unsuperseded_masters(d)) == {uuid(1), uuid(3)}
 
 
 # ------------------------------------------------------------------------------------------------ collecting
@@ -422,7 +422,7 @@ def test_whom_garbage_collection_waits_for(h: Guarded) -> None:
 def held_master(h: Guarded, *changes: Change) -> Transaction:
     """A pool without a master on record; host 1 is held, the others follow it."""
     stopped = both(
-        facts(1, lambda f: replace(f, hold=Hold(1, True, True, 0))),
+        facts(1, lambda f: replace(f, hold=ToolstackHold(1, True, True, 0))),
         of_role(1, serves_as_master=False),
         record(master="", failover=None),
     )

@@ -42,7 +42,7 @@ from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, RecordedProof, Step
-from poolwarden_collector.core.state.live import Look, OwnProbe, Pool, PowerState, Sent
+from poolwarden_collector.core.state.live import CollectorProbe, Look, Pool, PowerState, Sent
 from poolwarden_collector.core.state.pool_record import Confirmed
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -350,7 +350,7 @@ def test_what_shows_that_a_host_lives_while_its_power_off_is_under_way(g: Guarde
     assert life(g, live(look=replace(g.pool.live.look, alive="h3 was answered"))) == "h3 was answered"  # type: ignore[type-var]
     answer = Probe(uuid(1), address(1), ProbeOutcome.ANSWERED, g.now, g.now)
     assert "member" in life(g, facts(3, lambda f: replace(f, probes=(answer,))))
-    own = OwnProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now)
+    own = CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now)
     assert "collector" in life(g, live(own_probe=own))
     assert "collector" in life(g, live(own_probe=own, look=Look("n", g.now)))  # nothing was found in that look
     assert not life(g, live(agents={}))  # as after a restart
@@ -426,7 +426,7 @@ def recalls(g: Guarded, *changes: Change) -> tuple[bool, bool]:
 
 
 def test_a_sign_of_life_ends_what_can_be_undone_and_recalls_its_power_off(g: Guarded) -> None:
-    lives = live(own_probe=OwnProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now))
+    lives = live(own_probe=CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now))
     for step in REVERSIBLE:
         assert recalls(g, of_failover(step=step), lives) == (True, True), step
         assert recalls(g, of_failover(step=step)) == (False, False), step
@@ -476,7 +476,7 @@ def test_what_counts_as_a_sign_of_life(g: Guarded) -> None:
     assert lives(probe(ProbeOutcome.ANSWERED)) and not lives(probe(ProbeOutcome.NO_ANSWER))
     master = both(record(master=uuid(3), standing={uuid(2): "aa"}), probe(ProbeOutcome.ANSWERED, "bb"))
     assert not lives(master)  # somebody else's xapi at its address
-    own = OwnProbe(uuid(3), ProbeOutcome.ANSWERED, g.now, g.now)
+    own = CollectorProbe(uuid(3), ProbeOutcome.ANSWERED, g.now, g.now)
     assert lives(live(own_probe=own)) and not lives(live(own_probe=replace(own, host=uuid(1))))
     told = live(voices={uuid(3): (g.now - fenced_hosts.VOICE_FRESH_MS, "told its role")})
     assert lives(told) == "told its role" and not lives(told, later=1)
@@ -521,7 +521,7 @@ def test_a_word_ends_with_a_later_sign_of_life_and_not_with_an_earlier_one(g: Gu
 def test_what_blocks_is_remembered_from_second_to_second(g: Guarded) -> None:
     def awaited(before: dict[str, Ms]) -> dict[str, Ms]:
         d = after(g, live(awaited=before))
-        fenced_hosts.awaits(d, [uuid(3)])
+        fenced_hosts.await_confirmation(d, [uuid(3)])
         return d.live.awaited
 
     assert awaited({}) == {uuid(3): g.now}

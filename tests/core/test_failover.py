@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tests.core.pool import QUIET, Guarded, Host, uuid
 
-from poolwarden_collector.core.evidence.proof import Proof, Refusal, verify_power
+from poolwarden_collector.core.evidence.proof import NoProof, Proof, verify_power
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import PowerOff
 from poolwarden_collector.core.model.entries import Kind
@@ -426,4 +426,4 @@ def test_two_off_readings_are_three_seconds_apart_and_not_a_millisecond_less(apa
     found = verify_power(Transaction(replace(g.pool, live=live), second.ended_at, g.site), uuid(1), boot)
     assert isinstance(found, Proof) is proven
     if not proven:
-        assert isinstance(found, Refusal) and found.code == "ONE_READING"
+        assert isinstance(found, NoProof) and found.code == "ONE_READING"

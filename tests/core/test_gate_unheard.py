@@ -11,7 +11,7 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import AnswerGate
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
-from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import ProcessId, Role
@@ -34,7 +34,7 @@ class Booting(Guarded):
     def role_told(self, asked: str) -> RoleAnswer:
         return self.says_of.get(asked) or super().role_told(asked)
 
-    def say_of(self, n: int, said: Said, follows: str = "", answers: bool = False) -> None:
+    def say_of(self, n: int, said: RoleClaim, follows: str = "", answers: bool = False) -> None:
         self.says_of[uuid(n)] = RoleAnswer(uuid(n), said, follows, answers)
 
     def silence(self, *numbers: int) -> None:
@@ -91,7 +91,7 @@ def test_a_silent_host_is_named_with_everything_that_ends_the_wait() -> None:
 def test_acting_as_master_shuts_it_by_anybodys_word() -> None:
     g = Booting()
     g.silence(3)
-    g.say_of(3, Said.ACTS)
+    g.say_of(3, RoleClaim.ACTS)
     g.reboot()
     answer = g.gate(4_000)
     assert answer.decision == "shut" and "host-3, whose agent is silent, acts as master" in answer.reason
@@ -102,7 +102,7 @@ def test_following_somebody_else_keeps_it_waiting_whether_that_one_answers_or_no
     for answers in (True, False):
         g = Booting()
         g.silence(3)
-        g.say_of(3, Said.FOLLOWS, address(2), answers)
+        g.say_of(3, RoleClaim.FOLLOWS, address(2), answers)
         g.reboot()
         assert g.gate(700_000).decision == "wait"
         assert f"follows {address(2)}" in g.entry(Kind.GATE_ANSWER).text
@@ -112,7 +112,7 @@ def test_following_it_is_as_good_as_heard_once_a_fuse_is_over() -> None:
     g = Booting()
     g.silence(2, 3)
     for n in (2, 3):
-        g.say_of(n, Said.FOLLOWS, address(1))
+        g.say_of(n, RoleClaim.FOLLOWS, address(1))
     g.reboot()
     assert g.gate(8_000).decision == "wait"
     assert g.gate(12_000).decision == "open"
@@ -121,13 +121,13 @@ def test_following_it_is_as_good_as_heard_once_a_fuse_is_over() -> None:
 def test_a_host_that_stops_following_is_waited_for_again() -> None:
     g = Booting()
     g.silence(2, 3)
-    g.say_of(2, Said.FOLLOWS, address(1))
-    g.say_of(3, Said.FOLLOWS, address(1))
+    g.say_of(2, RoleClaim.FOLLOWS, address(1))
+    g.say_of(3, RoleClaim.FOLLOWS, address(1))
     g.reboot()
     g.gate(8_000)
-    g.say_of(3, Said.SILENT)  # it was told to become master, and its xapi restarts
+    g.say_of(3, RoleClaim.SILENT)  # it was told to become master, and its xapi restarts
     assert g.gate(30_000).decision == "wait"
-    g.say_of(3, Said.ACTS)
+    g.say_of(3, RoleClaim.ACTS)
     assert g.gate(6_000).decision == "shut"
 
 
@@ -166,7 +166,7 @@ def test_dark_for_ten_minutes_beside_a_follower_opens_it_loudly() -> None:
 def test_a_follower_whose_agent_is_away_will_do() -> None:
     g = Booting()
     g.silence(2, 3)
-    g.say_of(2, Said.FOLLOWS, address(1))
+    g.say_of(2, RoleClaim.FOLLOWS, address(1))
     g.reboot()
     assert g.gate(620_000).decision == "open"
 
@@ -181,7 +181,7 @@ def test_nobody_follows_and_all_are_dark_waits_for_ever() -> None:
 def test_a_host_that_is_alive_and_tells_no_role_is_never_dark() -> None:
     g = Booting()
     g.silence(3)
-    g.say_of(3, Said.UNTOLD)
+    g.say_of(3, RoleClaim.UNTOLD)
     g.reboot()
     assert g.gate(1_400_000).decision == "wait"
     assert g.open_alerts("gate-")
@@ -192,9 +192,9 @@ def test_one_sign_of_life_in_ten_minutes_counts_them_anew() -> None:
     g.silence(3)
     g.reboot()
     g.gate(400_000)
-    g.say_of(3, Said.UNTOLD)
+    g.say_of(3, RoleClaim.UNTOLD)
     g.gate(6_000)
-    g.say_of(3, Said.SILENT)
+    g.say_of(3, RoleClaim.SILENT)
     assert g.gate(400_000).decision == "wait"
     assert g.gate(250_000).decision == "open"
 
@@ -242,7 +242,7 @@ def test_what_the_booting_host_alone_has_asked_is_no_darkness() -> None:
 def test_a_heard_host_whose_agent_does_not_tell_its_pool_conf_is_asked_as_well() -> None:
     g = Booting()
     g.host(3).pool_conf = Role.UNKNOWN
-    g.say_of(3, Said.ACTS)
+    g.say_of(3, RoleClaim.ACTS)
     g.run(4_000)
     g.reboot()
     assert g.gate(6_000).decision == "shut"
@@ -301,7 +301,7 @@ def test_a_late_answer_to_an_earlier_question_changes_nothing() -> None:
     g.gate(20_000)
     first = next(o for o in g.host(2).orders if "/gate/" in o.order_id)
     before = g.pool.live.told
-    late = OrderOutcome(first.order_id, "probe_now", OrderEnd.DONE, roles=(RoleAnswer(uuid(3), Said.ACTS),))
+    late = OrderOutcome(first.order_id, "probe_now", OrderEnd.DONE, roles=(RoleAnswer(uuid(3), RoleClaim.ACTS),))
     g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, late))
     assert g.pool.live.told == before
     assert replace(late).roles

@@ -7,11 +7,11 @@ from dataclasses import replace
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core.devices import device_binding
-from poolwarden_collector.core.evidence.proof import Refusal, verify_power
+from poolwarden_collector.core.evidence.proof import NoProof, verify_power
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import Machine, ProbeOutcome
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading
-from poolwarden_collector.core.state.device_record import Devices, follow
+from poolwarden_collector.core.state.device_record import Devices, fold_devices
 from poolwarden_collector.core.state.live import PowerState
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -66,7 +66,7 @@ def test_a_pool_in_one_enclosure_binds_no_device_of_the_neighbour() -> None:
 
 def test_a_quarantine_of_which_the_block_is_not_known_outlives_a_restart() -> None:
     g = Guarded()
-    held = follow(Devices(), Entry(Kind.DEVICE_QUARANTINED, "", {"device": "bmc-1", "why": "it lied"}))
+    held = fold_devices(Devices(), Entry(Kind.DEVICE_QUARANTINED, "", {"device": "bmc-1", "why": "it lied"}))
     blocks = {host: tuple(replace(x, block="b1") for x in them) for host, them in g.pool.devices.items()}
     pool = replace(g.pool, devices=blocks, record=replace(g.pool.record, devices=held))
     d = Transaction(pool, g.now, g.site)
@@ -88,7 +88,7 @@ def told(g: Guarded, *readings: PowerReading) -> Transaction:
 
 
 def proven(d: Transaction) -> bool:
-    return not isinstance(verify_power(d, uuid(1), d.record.hosts[uuid(1)].boot_id), Refusal)
+    return not isinstance(verify_power(d, uuid(1), d.record.hosts[uuid(1)].boot_id), NoProof)
 
 
 def silenced() -> tuple[Guarded, int]:

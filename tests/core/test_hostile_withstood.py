@@ -8,7 +8,7 @@ import pytest
 from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
 from tests.core.test_hostile_proof import lose, until
 
-from poolwarden_collector.core.engine import Outcome, step
+from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import PowerOff, RaiseEpoch, ReadPower, SendOrder
 from poolwarden_collector.core.model.entries import Kind
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 class Twice(Guarded):
     """Everything is delivered twice, the second time at once after the first."""
 
-    def feed(self, event: ev.Event) -> Outcome:
+    def feed(self, event: ev.Event) -> StepResult:
         first = super().feed(event)
         if not isinstance(event, ev.OperatorSaid):
             super().feed(event)
@@ -77,7 +77,7 @@ def test_the_intent_and_its_proof_are_in_the_same_commit_as_the_order_or_before_
     known: set[Kind] = set()
     plain = g.feed
 
-    def watch(event: ev.Event) -> Outcome:
+    def watch(event: ev.Event) -> StepResult:
         before = {entry.kind for entry in g.journal}
         outcome = plain(event)
         known.update(before, (entry.kind for entry in outcome.entries))

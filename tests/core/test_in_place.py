@@ -14,7 +14,7 @@ from poolwarden_collector.core.failover import steps as machine
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import AgentGone, DatabaseTransferred
-from poolwarden_collector.core.model.host_facts import Hold, Liveness
+from poolwarden_collector.core.model.host_facts import Liveness, ToolstackHold
 from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
 from poolwarden_collector.core.model.order_results import Outcome as End
 from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ToolstackRelease
@@ -59,7 +59,7 @@ class Hung(Guarded):
     def obeys(self, host: Host, order: Order) -> OrderOutcome | None:
         kind = order.kind
         if order.kind_name == "toolstack_fence" and not self.stops:
-            host.hold = Hold(order.term, False, False, self.now)
+            host.hold = ToolstackHold(order.term, False, False, self.now)
             return OrderOutcome(order.order_id, order.kind_name, End.FAILED, "xapi-error", "xapi runs")
         if order.kind_name == "toolstack_fence" and self.flushes:
             self.own = (self.flushes, replace(self.own[1], generation=self.flushes))

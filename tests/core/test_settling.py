@@ -31,7 +31,7 @@ class Told:
     def at(self, now: int, act: Callable[[Transaction], None] = lambda d: None) -> list[str]:
         d = Transaction(self.pool, now, Site(1, self.started, self.started))
         act(d)
-        alert_book.settle(d)
+        alert_book.tell_settled(d)
         self.pool = d.pool
         news = [f"{'+' if isinstance(a, AlertRaised) else '-'}{a.key.removeprefix('pool/')}" for a in d.alerts]
         self.said += news
@@ -41,7 +41,7 @@ class Told:
     def restart(self, now: int) -> None:
         self.started = now
         self.pool = replace(self.pool, live=PoolLive())
-        self.at(now, alert_book.wake)
+        self.at(now, alert_book.resume)
 
 
 def up(key: str, title: str = "it stands still") -> Callable[[Transaction], None]:

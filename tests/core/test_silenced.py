@@ -12,7 +12,7 @@ from poolwarden_collector.core.evidence.operator_confirmation import spoken
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.order_results import Outcome as OrderEnd
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.state.live import PoolLive, Site
@@ -101,15 +101,15 @@ def test_any_later_sign_of_life_ends_it(sign: str, restarted: bool) -> None:
         host.answers = True
         g.run(4_000)
     else:
-        said = Said.FOLLOWS if sign == "role" else Said.ACTS
+        said = RoleClaim.FOLLOWS if sign == "role" else RoleClaim.ACTS
         answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(host.uuid, said, address(1)),))
         g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, answer))
     assert over(g) and g.entry(Kind.HOST_CONFIRMED_OVER).data["host"] == uuid(3)
     assert not excused(draft(g), uuid(3))
 
 
-@pytest.mark.parametrize("said", [Said.SILENT, Said.UNTOLD])
-def test_neither_a_silence_ends_it_nor_that_the_host_is_there_and_tells_nothing(said: Said) -> None:
+@pytest.mark.parametrize("said", [RoleClaim.SILENT, RoleClaim.UNTOLD])
+def test_neither_a_silence_ends_it_nor_that_the_host_is_there_and_tells_nothing(said: RoleClaim) -> None:
     """A network card that the BMC shares goes on answering pings; the word is about just that host, and is accepted."""
     g = dark(devices=False)
     answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(uuid(3), said),))
@@ -129,7 +129,9 @@ def test_it_is_refused_while_the_host_gives_any_sign_of_life() -> None:
     assert confirm(g).code == "xapi-alive"
     host.answers = False
     g.run(4_000)
-    answer = OrderOutcome("o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(host.uuid, Said.FOLLOWS, address(1)),))
+    answer = OrderOutcome(
+        "o", "probe_now", OrderEnd.DONE, roles=(RoleAnswer(host.uuid, RoleClaim.FOLLOWS, address(1)),)
+    )
     g.feed(ev.OrderAnswered(uuid(2), g.host(2).stream, answer))
     assert confirm(g).code == "xapi-alive" and over(g)
 

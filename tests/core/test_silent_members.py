@@ -9,7 +9,7 @@ from tests.core.pool import Guarded, address, uuid
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import Role
@@ -187,7 +187,7 @@ def test_a_role_that_is_told_to_one_asker_outweighs_that_another_one_was_told_no
         result = g.default(host, order)  # type: ignore[arg-type]
         if result is None or not result.roles or host is g.host(2):
             return result
-        return replace(result, roles=(RoleAnswer(uuid(4), Said.FOLLOWS, address(1)),))
+        return replace(result, roles=(RoleAnswer(uuid(4), RoleClaim.FOLLOWS, address(1)),))
 
     g.on_order = answer
     g.run(20_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core.evidence.proof import Refusal, verify_power
+from poolwarden_collector.core.evidence.proof import NoProof, verify_power
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Effect, PowerOff, PowerOn, ReadPower, Reply
 from poolwarden_collector.core.model.entries import Kind
@@ -105,7 +105,7 @@ def test_no_proof_while_the_power_is_being_switched() -> None:
     g.say("fence-on", 1)
     boot = g.pool.record.hosts[uuid(1)].boot_id
     refusal = verify_power(Transaction(g.pool, g.now, g.site), uuid(1), boot)
-    assert isinstance(refusal, Refusal) and refusal.code == "SWITCHING"
+    assert isinstance(refusal, NoProof) and refusal.code == "SWITCHING"
     g.run(30_000)
     assert not g.promoted()
 

@@ -10,7 +10,7 @@ from tests.core.pool import Guarded, Host, address, running, uuid
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import DatabaseTransferred
-from poolwarden_collector.core.model.host_facts import Hold, Liveness
+from poolwarden_collector.core.model.host_facts import Liveness, ToolstackHold
 from poolwarden_collector.core.model.order_results import OrderOutcome, PlacementView
 from poolwarden_collector.core.model.order_results import Outcome as End
 from poolwarden_collector.core.model.orders import Order, PlaceDatabase, ToolstackRelease
@@ -233,7 +233,7 @@ def test_a_held_master_whose_xapi_never_ended_is_released_all_the_same() -> None
 
     def never_ends(host: Host, order: Order) -> OrderOutcome | None:
         if order.kind_name == "toolstack_fence":
-            host.hold = Hold(order.term, False, False, g.now, "xapi runs")
+            host.hold = ToolstackHold(order.term, False, False, g.now, "xapi runs")
             host.liveness = host.socket = Liveness.ANSWERS
             host.answers = host.serves = True
             return OrderOutcome(order.order_id, order.kind_name, End.FAILED, text="xapi runs", term=order.term)

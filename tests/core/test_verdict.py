@@ -20,16 +20,16 @@ from poolwarden_collector.core.evidence.verdict import (
     TO_SUCCEED,
     UNDISPUTED,
     Agent,
-    Hold,
+    AnnouncedHold,
+    CollectorWitness,
     Member,
-    OwnProbe,
     Permit,
     Signs,
     Verdict,
     Witness,
     Xapi,
-    beneath,
     judge,
+    without_hold,
 )
 from poolwarden_collector.core.model.values import Tri
 
@@ -43,14 +43,14 @@ CLEAR = Signs(
     several_serve=False,
     conflict=False,
     disputed=False,
-    hold=Hold.NONE,
+    hold=AnnouncedHold.NONE,
     blind=False,
     anyone_heard=True,
     master_known=True,
     agent=Agent.HEARD,
     xapi=Xapi.ANSWERS,
     witness=Witness.ANSWERED,
-    own=OwnProbe.ANSWERED,
+    own=CollectorWitness.ANSWERED,
     off_twice=False,
     member=Member.FINE,
 )
@@ -142,7 +142,7 @@ def test_succession_needs_a_silent_master_and_more_than_silence() -> None:
             assert s.agent in (Agent.SILENT, Agent.MUTE)
             assert s.witness is Witness.UNANSWERED or s.off_twice
             assert s.witness is not Witness.ANSWERED
-            assert s.own is not OwnProbe.ANSWERED
+            assert s.own is not CollectorWitness.ANSWERED
 
 
 def test_a_restart_needs_a_living_agent_that_sees_its_xapi_down_or_hung() -> None:
@@ -160,10 +160,10 @@ def test_healthy_means_that_everybody_is_fine() -> None:
 
 def test_a_hold_covers_and_does_not_hide() -> None:
     for s in MASTER_ROWS:
-        for hold in Hold:
+        for hold in AnnouncedHold:
             held = replace(s, hold=hold)
-            assert beneath(held) is judge(s)
-            assert hold is Hold.NONE or judge(held).permits is Permit.ALERT
+            assert without_hold(held) is judge(s)
+            assert hold is AnnouncedHold.NONE or judge(held).permits is Permit.ALERT
 
 
 def test_each_verdict_has_a_word_and_a_meaning() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import OrderOutcome, RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.orders import Order
 
 from .pool import Guarded, Host, address, uuid
@@ -19,7 +19,7 @@ class Asked(Guarded):
     """Whoever asks the promoted host for its role is told ``said``; None: the agent brings no word."""
 
     def __init__(self, hosts: int = 3) -> None:
-        self.said: dict[int, Said | None] = {}
+        self.said: dict[int, RoleClaim | None] = {}
         super().__init__(hosts)
         self.on_order = self.answer
 
@@ -30,7 +30,7 @@ class Asked(Guarded):
         said = self.said[host.n]
         if said is None:
             return replace(done, roles=())
-        follows = address(1) if said is Said.FOLLOWS else ""
+        follows = address(1) if said is RoleClaim.FOLLOWS else ""
         roles = [RoleAnswer(a.host, said, follows) if a.host == uuid(2) else a for a in done.roles]
         return replace(done, roles=tuple(roles))
 
@@ -48,8 +48,8 @@ def test_another_host_is_told_so_before_it_is_called_promoted() -> None:
     assert asked, "asked for its role"
 
 
-@pytest.mark.parametrize("said", [Said.SILENT, Said.UNTOLD, Said.FOLLOWS])
-def test_a_contradiction_holds_and_is_told_until_it_is_over(said: Said) -> None:
+@pytest.mark.parametrize("said", [RoleClaim.SILENT, RoleClaim.UNTOLD, RoleClaim.FOLLOWS])
+def test_a_contradiction_holds_and_is_told_until_it_is_over(said: RoleClaim) -> None:
     g = Asked()
     g.said = {3: said}
     g.cut_power()
@@ -65,7 +65,7 @@ def test_a_contradiction_holds_and_is_told_until_it_is_over(said: Said) -> None:
 
 def test_one_that_sees_it_is_enough() -> None:
     g = Asked(4)
-    g.said = {3: Said.SILENT}
+    g.said = {3: RoleClaim.SILENT}
     g.cut_power()
     g.run(60_000)
     assert "host-4 has asked its xapi" in g.entry(Kind.PROMOTED).data["seen"]
@@ -85,7 +85,7 @@ def test_where_there_is_no_witness_its_own_word_stands(why: str) -> None:
 
 def test_a_witness_that_falls_silent_blocks_nothing() -> None:
     g = Asked()
-    g.said = {3: Said.SILENT}
+    g.said = {3: RoleClaim.SILENT}
     g.cut_power()
     g.run(120_000)
     assert not g.has(Kind.PROMOTED)
@@ -96,7 +96,7 @@ def test_a_witness_that_falls_silent_blocks_nothing() -> None:
 
 def test_a_collector_that_starts_anew_asks_anew() -> None:
     g = Asked()
-    g.said = {3: Said.FOLLOWS}
+    g.said = {3: RoleClaim.FOLLOWS}
     g.cut_power()
     g.run(60_000)
     g.restart_collector()

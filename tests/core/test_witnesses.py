@@ -8,7 +8,7 @@ import pytest
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import Hold, HostFacts, Liveness, Probe, ProbeOutcome
+from poolwarden_collector.core.model.host_facts import HostFacts, Liveness, Probe, ProbeOutcome, ToolstackHold
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.report.status import status
@@ -146,7 +146,7 @@ def test_a_stranger_in_the_collectors_own_network_neither_gives_standing_nor_lif
 class Held(Guarded):
     """Host 1 says that its toolstack is held and stopped."""
 
-    hold: Hold | None = None
+    hold: ToolstackHold | None = None
 
     def facts(self, host: Host) -> HostFacts:
         found = super().facts(host)
@@ -156,7 +156,7 @@ class Held(Guarded):
 def test_a_stopped_toolstack_that_answers_is_a_contradiction() -> None:
     """S09: the agent acknowledges, the xapi still answers a member's probe."""
     g = Held()
-    g.hold = Hold(5, stopped=True, ports_closed=True)
+    g.hold = ToolstackHold(5, stopped=True, ports_closed=True)
     g.run(16_000)
     assert g.verdict == "EvidenceConflict" and "held and stopped" in g.pool.live.verdict_sentence
     assert not g.has(Kind.RESTART_INTENT) and not g.has(Kind.DECIDED)

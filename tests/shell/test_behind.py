@@ -43,7 +43,7 @@ class Flooded:
         self.cut: set[str] = set()
         real = engine.step
 
-        def slow(*given: Any) -> engine.Outcome:
+        def slow(*given: Any) -> engine.StepResult:
             self.world.time += self.cost
             return real(*given)
 
@@ -126,8 +126,8 @@ async def test_an_order_of_a_late_step_is_not_sent(tmp_path: Path, monkeypatch: 
     await world.take(ev.Tick())
     order = effects.SendOrder(orders.Order("o", HOSTS[1], "b", 1, orders.Promote(), 15_000))
 
-    def decide(pool: Any, event: ev.Event, now: int, site: Any) -> engine.Outcome:
-        return engine.Outcome(pool, (), (), (order,))
+    def decide(pool: Any, event: ev.Event, now: int, site: Any) -> engine.StepResult:
+        return engine.StepResult(pool, (), (), (order,))
 
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     inbox = Inbox(lambda: world.time)

@@ -351,7 +351,7 @@ async def test_a_step_that_no_journal_can_hold_is_dropped_and_the_others_go_on(
 
     def broken(pool: Any, event: Any, now: int, site: Any) -> Any:
         if pool.record.pool == POOL:
-            return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}, "", 2**64),))
+            return engine.StepResult(pool, (Entry(Kind.ASKED, "x", {}, "", 2**64),))
         return real(pool, event, now, site)
 
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", broken)

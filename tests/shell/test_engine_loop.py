@@ -61,12 +61,12 @@ class Played:
     def clocks(self) -> tuple[int, int]:
         return self.now, self.now + self.asleep
 
-    def steps(self, step: Callable[[Pool, ev.Event, int, Site], engine.Outcome]) -> None:
+    def steps(self, step: Callable[[Pool, ev.Event, int, Site], engine.StepResult]) -> None:
         self._monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
 
     def gives(self, *wanted: effects.Effect, entries: tuple[Entry, ...] = NOTED) -> None:
         """Every step gives these effects."""
-        self.steps(lambda pool, event, now, site: engine.Outcome(pool, entries, (), wanted))
+        self.steps(lambda pool, event, now, site: engine.StepResult(pool, entries, (), wanted))
 
     def take(self, event: ev.Event, pool: str = POOL, at: int | None = None) -> on.Ready:
         return self.loop.take(Happening(pool, event, at), *self.clocks)
@@ -205,7 +205,7 @@ def test_of_a_switch_that_was_dropped_it_is_certain_that_it_never_began(played: 
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
     raise AssertionError("one candidate per term")
 
 

@@ -115,8 +115,8 @@ async def test_standing_down_concerns_one_pool_and_ends_with_a_restart(
         effects.ReadPower(HOSTS[1], "dev", "run-2"),
     )
 
-    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
-        return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        return engine.StepResult(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
 
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     world.told.log.clear()
@@ -222,8 +222,8 @@ async def test_a_machine_that_slept_between_commit_and_effect_does_not_do_it(
     boottime = [10_000]
     monkeypatch.setattr("poolwarden_collector.shell.loop.service.clock.awake_or_not_ms", lambda: boottime[0])
 
-    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
-        return engine.Outcome(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        return engine.StepResult(pool, (Entry(Kind.ASKED, "x", {}),), (), asked)
 
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     write = world.told._write

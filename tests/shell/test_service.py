@@ -202,7 +202,7 @@ async def test_an_engines_error_stops_that_step_alone(tmp_path: Path, monkeypatc
     await world.take(CONNECTED)
     before = world.pool
 
-    def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+    def broken(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
         raise AssertionError("one candidate per term")
 
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", broken)
@@ -242,8 +242,8 @@ async def test_what_was_decided_on_old_evidence_is_not_sent(tmp_path: Path, monk
         effects.ReadPower(HOSTS[0], "dev", "run-2"),
     )
 
-    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
-        return engine.Outcome(
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        return engine.StepResult(
             pool, (Entry(Kind.PROMOTE_INTENT, "x", {"order": "o", "pid": 1, "start_ticks": 1}),), (), asked
         )
 
@@ -295,8 +295,8 @@ async def test_a_higher_epoch_is_made_durable_and_survives_a_full_disk(
     await world.take(ev.Tick())
     world.told.full = True
 
-    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
-        return engine.Outcome(pool, (), (), (effects.RaiseEpoch(41 << LOT_BITS),))
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        return engine.StepResult(pool, (), (), (effects.RaiseEpoch(41 << LOT_BITS),))
 
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", decide)
     await world.take(ev.Tick())

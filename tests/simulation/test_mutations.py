@@ -38,7 +38,7 @@ def test_the_second_reading_is_what_saves_a_stalled_master(monkeypatch: pytest.M
 
     def one_is_enough(d: Any, device: Any) -> Any:
         run = [reading for reading in counting(d, device.name) if reading.power.value == "off"]
-        return (run[-1], run[-1]) if run else proof.Refusal("POWER_UNKNOWN", "no reading")
+        return (run[-1], run[-1]) if run else proof.NoProof("POWER_UNKNOWN", "no reading")
 
     monkeypatch.setattr(proof, "_two_off", one_is_enough)
     monkeypatch.setattr(last_look, "paired_since", lambda d, host: 0)

@@ -112,7 +112,7 @@ def broken_in(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on every step of pool A meets an error of the engine."""
     uuid = w.of("A").uuid
 
-    def step(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.Outcome:
+    def step(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
         if pool.record.pool == uuid:
             raise AssertionError("one candidate per term")
         return engine.step(pool, event, now, site)

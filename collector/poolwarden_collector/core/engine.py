@@ -16,7 +16,7 @@ from poolwarden_collector.core import intake, upkeep
 from poolwarden_collector.core.decision import database_age, questions, standstill
 from poolwarden_collector.core.devices import device_health
 from poolwarden_collector.core.evidence import mastership, unlisted_hosts
-from poolwarden_collector.core.evidence.assessment import describe, judged, note_service
+from poolwarden_collector.core.evidence.assessment import assess, describe, note_service
 from poolwarden_collector.core.evidence.evidence_lines import lines
 from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict, judge
@@ -49,7 +49,7 @@ ORDERS_KEPT = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepResult:
     """What one step gives back."""
 
     pool: Pool
@@ -58,22 +58,22 @@ class Outcome:
     effects: tuple[Effect, ...] = ()
 
 
-def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
+def step(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
     """One event at one instant (ms on the collector's monotonic clock)."""
     d = Transaction(pool, now, site)
     _wake(d)
-    intake.absorb(d, event)
+    intake.take_in(d, event)
     mastership.observe(d)
     mastership.listed(d)
-    unlisted_hosts.watch(d)
+    unlisted_hosts.watch_unlisted(d)
     unlisted_hosts.watch_database(d)
     adopted_holds.adopt(d)
     note_service(d)
     database_age.note_generation(d)
-    verdict = judged(d)
+    verdict = assess(d)
     told = _told_of(d, event)
-    disk_alerts.watch(d, told)
-    host_environment.watch(d, told)
+    disk_alerts.watch_disks(d, told)
+    host_environment.watch_environment(d, told)
     if d.record.master in told:
         latent_faults.watch_disabled(d)
     if told:
@@ -88,9 +88,9 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> Outcome:
     _act(d, verdict)
     boot_gate.answer(d)
     mastership.settings(d)
-    alert_book.settle(d)
+    alert_book.tell_settled(d)
     _forget(d)
-    return Outcome(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
+    return StepResult(d.pool, _with_input(d, pool, event), tuple(d.alerts), tuple(d.effects))
 
 
 def _told_of(d: Snapshot, event: Event) -> Collection[HostId]:
@@ -132,10 +132,10 @@ def _act(d: Transaction, verdict: Verdict) -> None:
     power_off.recall(d)
     if len(d.entries) > written:
         verdict = judge(signs(d))
-    device_health.watch(d)
+    device_health.watch_devices(d)
     power_watch.watch_power(d, verdict)
     works = (
-        restart_in_place.go_on,
+        restart_in_place.advance,
         adopt_master.adopt,
         master_vanished.succeed,
         master_vanished.without_master,
@@ -151,8 +151,8 @@ def _act(d: Transaction, verdict: Verdict) -> None:
             verdict = judge(signs(d))
     power_off.recall(d)  # whatever has ended a failover in this step
     master_restart.note_restart_success(d)
-    upkeep.look_after(d, verdict)
-    questions.settle(d)
+    upkeep.advance_followups(d, verdict)
+    questions.expire(d)
     standstill.standing(d)
 
 
@@ -166,7 +166,7 @@ def _wake(d: Transaction) -> None:
             d.resolve_alert(topic, "the cool-down after the failover is over")
         d.change(cooldown_until=None)
     if d.live.step_since == 0:
-        alert_book.wake(d)
+        alert_book.resume(d)
         d.change(step_since=d.now)
 
 

@@ -45,7 +45,7 @@ from poolwarden_collector.core.model.power import Power, PowerReading
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.recovery import restart_in_place, unheard_at_boot
 from poolwarden_collector.core.state.alert_topic import Matter
-from poolwarden_collector.core.state.live import AgentState, OwnProbe, PowerState
+from poolwarden_collector.core.state.live import AgentState, CollectorProbe, PowerState
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -54,7 +54,7 @@ LEAST_BOOT_MS: Ms = 20_000  # firmware, kernel and xapi's own start take longer 
 LEFT_AFTER_MS: Ms = 60_000
 
 
-def absorb(d: Transaction, event: ev.Event) -> None:
+def take_in(d: Transaction, event: ev.Event) -> None:
     """Take one event in; ``OperatorSaid`` and ``Tick`` change no evidence."""
     handler = _HANDLERS.get(type(event))
     if handler is not None:
@@ -346,7 +346,7 @@ def _power_read(d: Transaction, event: ev.PowerRead) -> None:
     agent = d.heard(event.host)
     if agent is None or reading.power is Power.OFF:
         said = f" ({reading.text})" if reading.text and reading.power is Power.UNKNOWN else ""
-        run_by = device_runner.said_by(d, reading.through)
+        run_by = device_runner.phrase(d, reading.through)
         text = f"power of {d.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{run_by}{said}"
         data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
         data |= {"through": reading.through} if reading.through else {}
@@ -405,7 +405,7 @@ def _collector_probed(d: Transaction, event: ev.CollectorProbed) -> None:
     fits = own_certificate_fits(d, event.host, event.certificate)
     answered_at = event.at if ok and fits else (before.answered_at if before else None)
     since = None if ok else (before.unanswered_since if before and before.unanswered_since is not None else event.at)
-    d.change(own_probe=OwnProbe(event.host, event.outcome, event.at, answered_at, since, event.certificate))
+    d.change(own_probe=CollectorProbe(event.host, event.outcome, event.at, answered_at, since, event.certificate))
     if ok and fits and d.heard(event.host) is not None and event.host == d.record.master:
         d.change(own_standing=(event.host, event.certificate))
     if ok and fits:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from poolwarden_collector.core.engine import Outcome, step
-from poolwarden_collector.core.evidence.assessment import describe, judged
+from poolwarden_collector.core.engine import StepResult, step
+from poolwarden_collector.core.evidence.assessment import assess, describe
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.report.explain import plan_of
 from poolwarden_collector.core.state.decision_input import unpack
@@ -32,12 +32,12 @@ def replay(stored: str, recorded: tuple[str, ...]) -> Replayed:
     pool, event, now, site = unpack(stored)
     outcome = step(pool, event, now, site)
     after = Transaction(replace(outcome.pool), now, site)
-    verdict = judged(after)
+    verdict = assess(after)
     made = _sentences(outcome)
     differs = [f"recorded, not made again: {text}" for text in recorded if text not in made]
     differs += [f"made again, not recorded: {text}" for text in made if text not in recorded]
     return Replayed(verdict.word, describe(after, verdict), lines(after), plan_of(after), made, tuple(differs))
 
 
-def _sentences(outcome: Outcome) -> tuple[str, ...]:
+def _sentences(outcome: StepResult) -> tuple[str, ...]:
     return tuple(f"{entry.kind.value}: {entry.text}" for entry in outcome.entries)

@@ -22,26 +22,26 @@ from poolwarden_collector.core.recovery import adopted_holds, database_sync, mem
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def look_after(d: Transaction, verdict: Verdict) -> None:
+def advance_followups(d: Transaction, verdict: Verdict) -> None:
     """Everything that may be due now."""
     frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
     if verdict is not Verdict.IDENTITY_CONFLICT and not deposed(d):
         owed_work.find_done(d)
     if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
         owed_work.owed_work(d)
-        recover_members.look_after(d)
+        recover_members.advance(d)
         adopted_holds.claim(d)
         hold_release.owed_releases(d)
-        gc_release.let_collect(d)
-        declare_dead.bury(d)
+        gc_release.release_where_due(d)
+        declare_dead.advance(d)
         lost_vms.start_queued(d)
-        power_switch.wake(d)
-    power_switch.go_on(d)
+        power_switch.power_on_fenced(d)
+    power_switch.advance(d)
     hold_release.say_held(d, verdict)
     adopted_holds.say_unowned(d)
-    gc_release.say_waiting(d)
+    gc_release.alert_waiting(d)
     overdue_work.say(d)
     power_off.settle_landed(d)
     member_repair.repair(d, verdict)
-    database_sync.keep_pushed(d, verdict)
-    switchover.go_on(d)
+    database_sync.push_when_due(d, verdict)
+    switchover.advance(d)

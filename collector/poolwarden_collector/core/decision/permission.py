@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence import configured_master, journal_gap, unlisted_hosts
-from poolwarden_collector.core.evidence.signs import serving, set_as_master, successor_off, suspected, unowed_masters
+from poolwarden_collector.core.evidence.signs import (
+    configured_masters,
+    serving,
+    successor_off,
+    suspected,
+    unsuperseded_masters,
+)
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.epoch import name
 from poolwarden_collector.core.model.power import Power
@@ -84,11 +90,11 @@ def _old_master_serves(d: Snapshot) -> Reason | None:
     """A superseded master that serves again is neither a successor to bow to nor one to promote beside; nor is a host
     that is about to serve.
     """
-    acting = [host for host in serving(d) if host not in unowed_masters(d)]
+    acting = [host for host in serving(d) if host not in unsuperseded_masters(d)]
     if acting:
         why = f"{d.name(acting[0])}, a superseded master, serves with an old database"
         return Reason(Cause.SERVES, why, (acting[0],))
-    poised = [host for host in set_as_master(d) if host != suspected(d)]
+    poised = [host for host in configured_masters(d) if host != suspected(d)]
     return set_to_be_master(d, poised[0]) if poised else None
 
 
@@ -130,7 +136,7 @@ def _still_landing(d: Snapshot) -> Reason | None:
 
 def standing_refusal(d: Snapshot) -> Reason | None:
     """Why nothing new may be begun in this pool by itself, whatever its verdict; None if nothing stands against it."""
-    return firm_refusal(d) or needs_word(d)
+    return firm_refusal(d) or needs_approval(d)
 
 
 def firm_refusal(d: Snapshot) -> Reason | None:
@@ -175,7 +181,7 @@ def behind(d: Snapshot) -> Reason | None:
     return Reason(Cause.BEHIND, f"this collector is {late / 1000:.1f} s behind what it hears")
 
 
-def needs_word(d: Snapshot) -> Reason | None:
+def needs_approval(d: Snapshot) -> Reason | None:
     """Why what would be done by itself is asked first: MODE_ASK, DOUBT of one host's word, or COOLDOWN; else None."""
     if d.policy.mode == "ask":
         return Reason(Cause.MODE_ASK, "the pool's mode is ask")

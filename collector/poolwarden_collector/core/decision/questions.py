@@ -34,7 +34,7 @@ from poolwarden_collector.core.evidence.signs import suspected
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.reasons import Reason, key_of
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import Failover
@@ -118,17 +118,17 @@ def ground_of(
     return key_of(f"{kind.value}/{host}", (*numbers, path, "vms", *sorted(set(vms)), "others", *sorted(set(others))))
 
 
-def other_now(d: Snapshot, question: Question) -> No | None:
+def other_now(d: Snapshot, question: Question) -> Refused | None:
     """Whoever puts it has just asked again: is it another question now? Then a yes to the old one is refused, with how
     to answer the new one.
     """
     now = d.record.question
     if now is None or now.id == question.id:
         return None
-    return No("asked-anew", f"what is at stake has changed: {now.what}", approve_command(now.id, now.needs))
+    return Refused("asked-anew", f"what is at stake has changed: {now.what}", approve_command(now.id, now.needs))
 
 
-def asked_no_more(d: Snapshot, question: Question) -> No | None:
+def asked_no_more(d: Snapshot, question: Question) -> Refused | None:
     """The same where it has certainly just been asked again: the ground of now may be one that somebody has denied."""
     anew = other_now(d, question)
     if anew is not None or d.record.question is not None:
@@ -136,7 +136,7 @@ def asked_no_more(d: Snapshot, question: Question) -> No | None:
     # safety: a yes to one ground is none to another, least of all to one that was answered with a no.
     why = "; ".join(d.record.asked.denied.values())
     step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew"
-    return No("asked-anew", f"what is at stake has changed to what is not asked any more: {why}", step)
+    return Refused("asked-anew", f"what is at stake has changed to what is not asked any more: {why}", step)
 
 
 def _settles(d: Snapshot, question: Question, kind: Ask) -> bool:
@@ -180,7 +180,7 @@ def _put(
         "path": path,
     }
     d.note(Kind.ASKED, f"{what}. {answers(identity, needs)}", **data)
-    hush(d, "it is asked now")
+    resolve_refusal(d, "it is asked now")
     d.change(asked_at=d.now, asked_seen=d.now)
     _announce(d)
 
@@ -241,7 +241,7 @@ def answers(identity: str, needs: Needs) -> str:
     return f"Yes: {approve_command(identity, needs)}. No: poolwarden deny {identity}."
 
 
-def tell(d: Transaction, kind: Tell, what: Reason, text: str, title: str) -> None:
+def report_refusal(d: Transaction, kind: Tell, what: Reason, text: str, title: str) -> None:
     """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason."""
     topic = f"refused/{what.key}"
     question = d.record.question
@@ -251,7 +251,7 @@ def tell(d: Transaction, kind: Tell, what: Reason, text: str, title: str) -> Non
     if d.live.asked == topic:
         d.change(told_seen=d.now)
     else:
-        hush(d, "the reason has changed")
+        resolve_refusal(d, "the reason has changed")
         d.change(asked=topic, told_seen=d.now)
         d.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
     refusal = AlertTopic(Matter.REFUSAL, detail=what.key, number=str(d.record.incidents))
@@ -261,7 +261,7 @@ def tell(d: Transaction, kind: Tell, what: Reason, text: str, title: str) -> Non
 # ------------------------------------------------------------------------------------------------ no longer asked
 
 
-def hush(d: Transaction, why: str, final: bool = False) -> None:
+def resolve_refusal(d: Transaction, why: str, final: bool = False) -> None:
     """What was told is not so any more; by this run or, where this one has told nothing, by an earlier one."""
     d.change(asked="")
     for topic in d.open_topics:
@@ -285,13 +285,13 @@ def _end_alerts(d: Transaction, why: str) -> None:
             d.resolve_alert(topic, why, final=True)
 
 
-def settle(d: Transaction) -> None:
+def expire(d: Transaction) -> None:
     """At the end of a pass: expire, withdraw what nobody asks any more, and end the alerts of what is answered."""
     question = d.record.question
     if question is not None:
         _age(d, question)
     if not d.quiet and d.now - max(d.live.told_seen, d.quiet_until) >= LAPSE_MS:
-        hush(d, "it is not so any more")
+        resolve_refusal(d, "it is not so any more")
     elif d.live.unsettled and d.now - d.live.told_seen >= TELLING_MS:
         for each in tuple(d.live.unsettled.values()):
             if (topic := of_key(d.record.pool, each.key)).matter is Matter.REFUSAL:

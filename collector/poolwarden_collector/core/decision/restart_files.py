@@ -15,9 +15,9 @@ from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.candidate_ranking import superseded
 from poolwarden_collector.core.decision.database_contents import placements_of, unreadable
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
-from poolwarden_collector.core.decision.permission import needs_word
+from poolwarden_collector.core.decision.permission import needs_approval
 from poolwarden_collector.core.evidence import unlisted_hosts
-from poolwarden_collector.core.evidence.signs import serving, set_as_master
+from poolwarden_collector.core.evidence.signs import configured_masters, serving
 from poolwarden_collector.core.model.order_results import PlacementView
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role
@@ -75,7 +75,7 @@ def _limitation(d: Snapshot, host: HostId, own: PlacementView) -> Reason | None:
         return Reason(Cause.ROLE, f"the pool.conf of {d.name(host)} does not say master", (host,))
     if others := other_masters(d, host):
         return Reason(Cause.SET_AS_MASTER, f"{d.name(others[0])} serves as master, or is set to", others)
-    word = needs_word(d)
+    word = needs_approval(d)
     if word is not None and word.code in (Cause.DOUBT, Cause.NO_LIST):
         return word
     # safety: whoever gives it up starts on this file again; one that nobody can read is no way back.
@@ -84,7 +84,7 @@ def _limitation(d: Snapshot, host: HostId, own: PlacementView) -> Reason | None:
 
 def other_masters(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """Other heard hosts that serve as master or are set to."""
-    return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
+    return tuple(other for other in sorted({*serving(d), *configured_masters(d)}) if other != host)
 
 
 def newer_copies(d: Snapshot, host: HostId, generation: int) -> tuple[HostId, ...]:

@@ -33,7 +33,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, PowerReading
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.device_record import as_data
 from poolwarden_collector.core.state.live import PowerState
@@ -159,7 +159,7 @@ def bind(d: Transaction, host: HostId, boot: str, reading: PowerReading) -> None
         return
     how = _grounds(d, host, device, reading.identity)
     state = d.live.power.get(device.name, PowerState())
-    if isinstance(how, No):
+    if isinstance(how, Refused):
         d.change(power={**d.live.power, device.name: _refused(state, how.why)})
         return
     d.change(power={**d.live.power, device.name: _refused(state, "")})
@@ -195,14 +195,14 @@ def shared_with(d: Snapshot, host: HostId, device: str, said: DeviceIdentity) ->
     return ""
 
 
-def _grounds(d: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | No:
+def _grounds(d: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | Refused:
     """Why this device is this machine's, or why that is not known."""
     name, agent = d.name(host), d.heard(host)
     machine = of_machine(agent.hello.machine) if agent is not None else DeviceIdentity()
     if other := another_machine(d, host, said):
-        return No("other-machine", f"{device.name} is configured for {name} and says that it is {other}'s")
+        return Refused("other-machine", f"{device.name} is configured for {name} and says that it is {other}'s")
     if both := shared_with(d, host, device.name, said):
-        return No("shared", f"{device.name} says the same as {both} ({show(said)}): it would switch both machines")
+        return Refused("shared", f"{device.name} says the same as {both} ({show(said)}): it would switch both machines")
     common = in_common(said, machine)
     twin = next((d.name(each) for each in d.record.hosts if each != host and in_common(said, _known(d, each))), "")
     if common and not twin:
@@ -212,15 +212,15 @@ def _grounds(d: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentit
     if word is not None and word.host == host and word.block == device.block and word.system_uuid == here:
         return f"attested by {word.by}"
     if common:
-        return No("ambiguous", f"{device.name} says {common}, and so do {name} and {twin}: that names no machine")
+        return Refused("ambiguous", f"{device.name} says {common}, and so do {name} and {twin}: that names no machine")
     if not said:
         tells = f" ({said.text})" if said.text else ""
-        return No("untold", f"{device.name} does not tell which machine it switches{tells}")
+        return Refused("untold", f"{device.name} does not tell which machine it switches{tells}")
     if not machine:
-        return No(
+        return Refused(
             "unknown-machine", f"{name}'s dom0 does not tell which machine it is; {device.name} says {show(said)}"
         )
-    return No("unlike", f"{device.name} says {show(said)}, and {name}'s dom0 {show(machine)}")
+    return Refused("unlike", f"{device.name} says {show(said)}, and {name}'s dom0 {show(machine)}")
 
 
 def another_machine(d: Snapshot, host: HostId, said: DeviceIdentity) -> str:

@@ -119,7 +119,7 @@ def _stale(d: Snapshot, host: HostId, state: PowerState) -> bool:
     return d.now - since >= STALE_MS
 
 
-def watch(d: Transaction) -> None:
+def watch_devices(d: Transaction) -> None:
     """Raise and end the alerts on devices; when a device was read, and now and then."""
     if d.now < d.live.devices_due:
         return

@@ -64,13 +64,13 @@ def runner(d: Snapshot, device: FenceDevice, *, ha_off: bool = False) -> By:
     return Through(host, d.name(host), agent.hello.boot_id, d.record.term, ha_off)
 
 
-def said_by(d: Snapshot, by: By | HostId) -> str:
+def phrase(d: Snapshot, by: By | HostId) -> str:
     """ ", run by h2" for the journal; empty where the collector runs it itself."""
     host = by.host if isinstance(by, Through) else by if isinstance(by, str) else ""
     return f", run by {d.name(host)}" if host else ""
 
 
-def whose(by: By) -> dict[str, HostId]:
+def as_data(by: By) -> dict[str, HostId]:
     """The same for an entry's facts."""
     return {"through": by.host} if isinstance(by, Through) else {}
 

@@ -16,7 +16,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core.evidence.verdict import Hold, Signs, Verdict, beneath
+from poolwarden_collector.core.evidence.verdict import AnnouncedHold, Signs, Verdict, without_hold
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import AgentGone
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
@@ -28,13 +28,13 @@ SETTLED_MS: Ms = 60_000
 VIEW_FRESH_MS: Ms = 30_000
 
 
-def hold(d: Snapshot) -> Hold:
+def announced_hold(d: Snapshot) -> AnnouncedHold:
     """What holds this pool now, the most lasting first."""
     if d.record.upgrading:
-        return Hold.UPGRADING
+        return AnnouncedHold.UPGRADING
     if d.record.transition is not None and _age(d, d.live.transition_since) < d.policy.transition_hold:
-        return Hold.TRANSITION
-    return Hold.PLANNED if _planned_holds(d) else Hold.NONE
+        return AnnouncedHold.TRANSITION
+    return AnnouncedHold.PLANNED if _planned_holds(d) else AnnouncedHold.NONE
 
 
 def _age(d: Snapshot, since: Ms | None) -> Ms:
@@ -51,16 +51,16 @@ def _planned_holds(d: Snapshot) -> bool:
     return not d.policy.planned_shutdown_failover
 
 
-def says(d: Snapshot) -> str:
+def announcement_sentence(d: Snapshot) -> str:
     """What was announced, in one sentence with what ends it; empty if nothing holds."""
-    held, record = hold(d), d.record
-    if held is Hold.UPGRADING:
+    held, record = announced_hold(d), d.record
+    if held is AnnouncedHold.UPGRADING:
         return "pool.other_config says rolling_upgrade_in_progress; the serving master takes that back"
-    if held is Hold.TRANSITION and record.transition is not None:
+    if held is AnnouncedHold.TRANSITION and record.transition is not None:
         left = d.policy.transition_hold - _age(d, d.live.transition_since)
         before = d.name(record.transition.before) if record.transition.before else "nobody"
         return f"{d.name(record.transition.host)} takes over from {before}; at most {left / 1000:.0f} s left"
-    if held is Hold.PLANNED and record.planned is not None:
+    if held is AnnouncedHold.PLANNED and record.planned is not None:
         name = d.name(record.planned.host)
         if record.planned.reason == SHUTDOWN:
             return f"{name} was shut down by order; until it is heard again"
@@ -113,7 +113,7 @@ def changed(d: Transaction, host: HostId, before: HostId) -> None:
     d.change(transition_since=d.now, settled_since=None)
 
 
-def follow(d: Transaction, s: Signs) -> None:
+def observe_announcement(d: Transaction, s: Signs) -> None:
     """End a change of master that has settled or has had its time."""
     if d.record.transition is None:
         if d.live.transition_since is not None:
@@ -122,7 +122,7 @@ def follow(d: Transaction, s: Signs) -> None:
     if d.live.transition_since is None:
         # Ours was journaled in this very run; one that was folded from an earlier run counts from this run's start.
         d.change(transition_since=d.now)
-    healthy = beneath(s) is Verdict.HEALTHY and not d.quiet and d.record.master == d.record.transition.host
+    healthy = without_hold(s) is Verdict.HEALTHY and not d.quiet and d.record.master == d.record.transition.host
     if not healthy or d.live.settled_since is None:
         d.change(settled_since=d.now if healthy else None)
     settled = d.live.settled_since is not None and d.now - d.live.settled_since >= SETTLED_MS

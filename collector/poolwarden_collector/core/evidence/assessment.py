@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from poolwarden_collector.core.evidence import announcements, contradictions, identity_conflict, journal_gap, link_flaps
 from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
-from poolwarden_collector.core.evidence.verdict import Hold, Verdict, beneath, judge
+from poolwarden_collector.core.evidence.verdict import AnnouncedHold, Verdict, judge, without_hold
 from poolwarden_collector.core.state.live import Starts
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def judged(d: Transaction) -> Verdict:
+def assess(d: Transaction) -> Verdict:
     """The verdict of this instant, after everything that lasts has been followed."""
-    contradictions.watch(d)
-    link_flaps.watch(d)
-    identity_conflict.calm(d)
-    journal_gap.settle(d)
+    contradictions.watch_contradictions(d)
+    link_flaps.watch_links(d)
+    identity_conflict.expire(d)
+    journal_gap.expire(d)
     seen = signs(d)
     if d.record.transition is not None or d.live.transition_since is not None:
-        announcements.follow(d, seen)
+        announcements.observe_announcement(d, seen)
         seen = signs(d)
     return judge(seen)
 
@@ -30,16 +30,16 @@ def judged(d: Transaction) -> Verdict:
 def detail(d: Snapshot, verdict: Verdict) -> str:
     """What this pool's announcement or conflict is, where the verdict is of that kind; empty otherwise."""
     if verdict is Verdict.IDENTITY_CONFLICT:
-        return identity_conflict.says(d)
+        return identity_conflict.conflict_sentence(d)
     if verdict is Verdict.EVIDENCE_CONFLICT:
         return d.live.conflict[1] if d.live.conflict is not None else ""
-    if announcements.hold(d) is Hold.NONE or verdict not in (
+    if announcements.announced_hold(d) is AnnouncedHold.NONE or verdict not in (
         Verdict.UPGRADING,
         Verdict.TRANSITION,
         Verdict.PLANNED_DOWN,
     ):
         return ""
-    return f"{announcements.says(d)}; without that: {beneath(signs(d)).word}"
+    return f"{announcements.announcement_sentence(d)}; without that: {without_hold(signs(d)).word}"
 
 
 def describe(d: Snapshot, verdict: Verdict) -> str:

@@ -20,7 +20,7 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.evidence.fenced_hosts import excused
-from poolwarden_collector.core.evidence.signs import serving, set_as_master, silence_of
+from poolwarden_collector.core.evidence.signs import configured_masters, serving, silence_of
 from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -28,7 +28,7 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 
 def named(d: Snapshot) -> HostId:
     """The silent host that every heard host follows; empty if there is none."""
-    if serving(d) or set_as_master(d):
+    if serving(d) or configured_masters(d):
         return ""
     followed = {_followed(d, host) for host in d.record.hosts if d.heard(host)}
     address = followed.pop() if len(followed) == 1 else ""

@@ -21,7 +21,7 @@ from poolwarden_collector.core.state.transaction import Transaction
 MARGIN_MS: Ms = 3_000
 
 
-def watch(d: Transaction) -> None:
+def watch_contradictions(d: Transaction) -> None:
     """Remember since when witnesses contradict each other, and how; forget it when they no longer do."""
     master = suspected(d)
     agent = d.heard(master)

@@ -14,7 +14,7 @@ from poolwarden_collector.core.evidence.signs import (
     silence_of,
     suspected,
 )
-from poolwarden_collector.core.evidence.verdict import OwnProbe
+from poolwarden_collector.core.evidence.verdict import CollectorWitness
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
@@ -100,7 +100,7 @@ def _own_line(d: Snapshot, master: HostId) -> list[EvidenceLine]:
     value, text = ("yes" if probe.outcome is ProbeOutcome.ANSWERED else "no"), probe.outcome.value
     if value == "yes" and not own_alive(d, master):
         value, text = "unknown", f"{text}; does not count: another certificate than the members see"
-    elif value == "no" and own_probe(d, master) is OwnProbe.OFF:
+    elif value == "no" and own_probe(d, master) is CollectorWitness.OFF:
         text += "; does not count: it has not reached that xapi in this run"
     return [EvidenceLine(f"{d.name(master)} xapi", value, d.now - probe.at, "collector probe", text)]
 

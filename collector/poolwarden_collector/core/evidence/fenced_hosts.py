@@ -26,7 +26,7 @@ from poolwarden_collector.core.evidence.operator_confirmation import reads_on
 from poolwarden_collector.core.evidence.proof import why_off
 from poolwarden_collector.core.evidence.signs import answered, foreign, fresh_probe, own_alive
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.order_results import RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -69,7 +69,7 @@ def lives(d: Snapshot, host: HostId) -> str:
     return how if at is not None and d.now - at <= VOICE_FRESH_MS else ""
 
 
-def awaits(d: Transaction, hosts: Iterable[HostId]) -> None:
+def await_confirmation(d: Transaction, hosts: Iterable[HostId]) -> None:
     """The silence of these hosts blocks something now: their power is read by itself."""
     mine = {host: d.now for host in hosts if d.live.awaited.get(host) is None or d.now - d.live.awaited[host] >= 1_000}
     if mine:
@@ -121,7 +121,7 @@ def told_roles(d: Transaction, asker: HostId, answers: tuple[RoleAnswer, ...]) -
     card that its BMC shares and keeps awake, and is the very matter that the word is about.
     """
     for answer in answers:
-        if answer.host in d.record.hosts and answer.said in (Said.FOLLOWS, Said.ACTS):
+        if answer.host in d.record.hosts and answer.said in (RoleClaim.FOLLOWS, RoleClaim.ACTS):
             how = f"{d.name(asker)} has got an answer from the xapi of {d.name(answer.host)}"
             d.change(voices={**d.live.voices, answer.host: (d.now, how)})
             alive(d, answer.host, d.now, how)

@@ -35,7 +35,7 @@ def conflict(d: Snapshot) -> bool:
     return bool(d.record.identity)
 
 
-def says(d: Snapshot) -> str:
+def conflict_sentence(d: Snapshot) -> str:
     """Every conflict in one sentence; empty if there is none."""
     return "; ".join(why for _, why in sorted(d.record.identity.items()))
 
@@ -121,7 +121,7 @@ def _freeze(d: Transaction, host: HostId, why: str) -> None:
         d.note(Kind.IDENTITY, f"identity conflict: {why}; the pool is frozen", host=host, why=why, frozen=True)
 
 
-def calm(d: Transaction) -> None:
+def expire(d: Transaction) -> None:
     """End what has shown no sign for ``boot_grace``."""
     for host in sorted(d.record.identity):
         if _quiet_for(d, host) >= d.policy.boot_grace:

@@ -235,7 +235,7 @@ def _owe(d: Transaction, host: HostId, why: str) -> None:
     d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=d.record.master, why=why)
 
 
-def settle(d: Transaction) -> None:
+def expire(d: Transaction) -> None:
     """The alert is over once the long quiet time has passed and everybody was heard again."""
     standing = d.quiet or d.live.silent or d.record.doubted
     topic = AlertTopic(Matter.RESTORED)

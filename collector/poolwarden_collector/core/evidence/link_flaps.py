@@ -21,7 +21,7 @@ LOOP_MS: Ms = 1_800_000
 BOOTS = 3
 
 
-def watch(d: Transaction) -> None:
+def watch_links(d: Transaction) -> None:
     """Compare who is heard with the step before; raise or resolve the alert of each link."""
     for host, agent in d.live.agents.items():
         before = d.live.links.get(host)

@@ -11,7 +11,7 @@ successor that is only silent may serve: then nobody is adopted.
 from __future__ import annotations
 
 from poolwarden_collector.core.evidence import announcements, journal_gap
-from poolwarden_collector.core.evidence.signs import serving, suspected, unowed_masters
+from poolwarden_collector.core.evidence.signs import serving, suspected, unsuperseded_masters
 from poolwarden_collector.core.model.effects import ProbeFromCollector, SendSettings
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Target
@@ -26,7 +26,7 @@ MOST_SILENT = 4  # of a larger pool's silent hosts
 
 def observe(d: Transaction) -> None:
     """Adopt the one serving master if the record names another or none, and no failover is deciding that itself."""
-    masters = unowed_masters(d)
+    masters = unsuperseded_masters(d)
     if not masters and len(serving(d)) == 1 and d.failover is None:
         _handed_back(d, serving(d)[0])
         return

@@ -42,7 +42,7 @@ _TOKEN = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class NoProof:
     """Why there is no proof: a stable word, one sentence, and the devices or hosts that it is about."""
 
     code: str
@@ -64,27 +64,27 @@ class Proof:
         self.facts = facts
 
 
-def verify_power(d: Snapshot, host: HostId, boot_id: str) -> Proof | Refusal:
+def verify_power(d: Snapshot, host: HostId, boot_id: str) -> Proof | NoProof:
     """The power proof for this host and boot, or why there is none."""
     if host in d.record.after.switches:
         # safety: an `on` under way makes every OFF reading old; an `off` is read once it has a result.
-        return Refusal("SWITCHING", f"the power of {d.name(host)} is being switched")
+        return NoProof("SWITCHING", f"the power of {d.name(host)} is being switched")
     now_view = view(d, host)
     if now_view.power is Power.ON:
-        return Refusal("POWER_ON", now_view.why)
+        return NoProof("POWER_ON", now_view.why)
     if now_view.power is Power.UNKNOWN:
-        return Refusal("POWER_UNKNOWN", now_view.why, now_view.subjects)
+        return NoProof("POWER_UNKNOWN", now_view.why, now_view.subjects)
     facts: list[dict[str, Any]] = []
     first = d.now
     for device in deciding(d, host):
         pair = _two_off(d, device)
-        if isinstance(pair, Refusal):
+        if isinstance(pair, NoProof):
             return pair
         first = min(first, pair[0].started_at)
         # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
         bond = d.record.devices.bonds.get(device.name)
         if not is_bound(d, device.name, host) or bond is None or bond.boot_id != boot_id:
-            return Refusal(
+            return NoProof(
                 "UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}", (device.name,)
             )
         facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
@@ -93,7 +93,7 @@ def verify_power(d: Snapshot, host: HostId, boot_id: str) -> Proof | Refusal:
     return Proof(_TOKEN, ProofKind.POWER, host, boot_id, {"readings": facts})
 
 
-def _fallen_silent(d: Snapshot, host: HostId, first: Ms) -> Refusal | None:
+def _fallen_silent(d: Snapshot, host: HostId, first: Ms) -> NoProof | None:
     """Has another host gone since we switched this one off by devices that cannot tell which machine they switch?
 
     ``first``: when the reading began that first read OFF since then.
@@ -116,13 +116,13 @@ def _fallen_silent(d: Snapshot, host: HostId, first: Ms) -> Refusal | None:
             awaited.append(other)
     if not gone:
         names = ", ".join(d.name(each) for each in awaited)
-        return Refusal("STALE", f"whether {names} lives is still awaited") if awaited else None
+        return NoProof("STALE", f"whether {names} lives is still awaited") if awaited else None
     # safety: its OFF may be another machine's, and the old master may run on.
     names, by = ", ".join(d.name(each) for each in gone), ", ".join(untold)
     why = (
         f"{names} fell silent when {d.name(host)} was switched off by {by}, which cannot tell which machine it switches"
     )
-    return Refusal("ANOTHER_FELL_SILENT", why, (*gone, *untold))
+    return NoProof("ANOTHER_FELL_SILENT", why, (*gone, *untold))
 
 
 def paired_since(d: Snapshot, host: HostId) -> Ms:
@@ -141,22 +141,22 @@ def _pair_start(d: Snapshot, device: FenceDevice) -> Ms:
     return d.now
 
 
-def verify_human(d: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | Refusal:
+def verify_human(d: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | NoProof:
     """The human proof for this host, or why there is none."""
     if confirmed is None:
-        return Refusal("NO_CONFIRMATION", f"nobody has confirmed that {d.name(host)} is safe")
+        return NoProof("NO_CONFIRMATION", f"nobody has confirmed that {d.name(host)} is safe")
     if d.live.human_at is None:
         # safety: a confirmation from before this collector's start has an unknown age; a person must say it again.
-        return Refusal("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is from before the collector's restart")
+        return NoProof("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is from before the collector's restart")
     age = d.now - d.live.human_at
     if age > d.policy.human_proof_fresh:
-        return Refusal("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is {age // 60_000} min old")
+        return NoProof("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is {age // 60_000} min old")
     power = view(d, host)
     if power.power is Power.ON and not confirmed.get("despite_power_on"):
         # safety: the machine's own power contradicts the word that it is off.
-        return Refusal("POWER_ON", f"{power.why}, after it was confirmed safe")
+        return NoProof("POWER_ON", f"{power.why}, after it was confirmed safe")
     if d.live.contrary is not None and d.live.contrary[2] == host and d.live.contrary[0] > d.live.human_at:
-        return Refusal("LIFE_SEEN", f"{d.live.contrary[1]}, after it was confirmed safe")
+        return NoProof("LIFE_SEEN", f"{d.live.contrary[1]}, after it was confirmed safe")
     return Proof(
         _TOKEN,
         ProofKind.HUMAN,
@@ -169,7 +169,7 @@ def verify_human(d: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, A
 _OF_A_REBOOT = ("OTHER_MACHINE", "GATE_OPEN", "NOT_STOPPED")
 
 
-def find_proof(d: Snapshot, failover: Failover) -> Proof | Refusal:
+def find_proof(d: Snapshot, failover: Failover) -> Proof | NoProof:
     """The proof that this failover can have now: of its own path, then by power, then by a reboot, then a person's."""
     if failover.path is Path.ROLES:
         return verify_roles(d, failover)
@@ -185,38 +185,38 @@ def find_proof(d: Snapshot, failover: Failover) -> Proof | Refusal:
     if proof is not None:
         return proof
     # Of several refusals the one is told that says what is still missing on the way that is being gone.
-    rebooted = next((found for found in tried if isinstance(found, Refusal) and found.code in _OF_A_REBOOT), None)
+    rebooted = next((found for found in tried if isinstance(found, NoProof) and found.code in _OF_A_REBOOT), None)
     spoken = failover.human is not None and failover.path is not Path.TOOLSTACK
     told = rebooted or (tried[-1] if spoken else tried[0])
-    assert isinstance(told, Refusal)
+    assert isinstance(told, NoProof)
     return told
 
 
-def verify_toolstack(d: Snapshot, failover: Failover) -> Proof | Refusal:
+def verify_toolstack(d: Snapshot, failover: Failover) -> Proof | NoProof:
     """The toolstack proof for the open failover, or why there is none."""
     host = failover.old_master
     name, agent, look = d.name(host), d.heard(host), d.live.look
     if agent is None:
-        return Refusal("AGENT_LOST", f"the agent of {name} is not heard: whether its toolstack is held is not known")
+        return NoProof("AGENT_LOST", f"the agent of {name} is not heard: whether its toolstack is held is not known")
     if agent.hello.boot_id != failover.old_boot:
-        return Refusal("BOOTED", f"{name} has booted anew")
+        return NoProof("BOOTED", f"{name} has booted anew")
     hold, seen_at = agent.facts.hold, agent.facts.observed.host
     if hold is None or hold.term != failover.term:
-        return Refusal("NOT_HELD", f"the toolstack of {name} is not held at term {failover.term}")
+        return NoProof("NOT_HELD", f"the toolstack of {name} is not held at term {failover.term}")
     if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
-        return Refusal("STALE", f"what {name}'s agent says of its toolstack is old")
+        return NoProof("STALE", f"what {name}'s agent says of its toolstack is old")
     if not hold.stopped or not hold.ports_closed or agent.facts.xapi.liveness is Liveness.ANSWERS:
-        return Refusal("NOT_STOPPED", f"the toolstack of {name} is held and not stopped: {hold.text or 'xapi answers'}")
+        return NoProof("NOT_STOPPED", f"the toolstack of {name} is held and not stopped: {hold.text or 'xapi answers'}")
     if look is None or d.now - look.at > d.policy.reading_fresh:
-        return Refusal("NO_PROBE", f"no fresh probe of {name}'s closed port has been made")
+        return NoProof("NO_PROBE", f"no fresh probe of {name}'s closed port has been made")
     if look.alive:
-        return Refusal("LIFE_SEEN", look.alive)
+        return NoProof("LIFE_SEEN", look.alive)
     # safety: refused, not silent; and by someone who has been answered there under this master: it is no other host.
     probers = [d.name(other) for other in look.refused if other in d.record.standing and other != host]
     if _own_refused(d, host):
         probers.append("the collector")
     if not probers:
-        return Refusal("NO_PROBER", f"nobody who has reached {name}'s xapi before gets a refused connection there now")
+        return NoProof("NO_PROBER", f"nobody who has reached {name}'s xapi before gets a refused connection there now")
     facts = {"term": hold.term, "refused_to": probers, "probed_ms": look.at, "seen_ms": seen_at}
     return Proof(_TOKEN, ProofKind.TOOLSTACK, host, failover.old_boot, facts)
 
@@ -228,27 +228,27 @@ def _own_refused(d: Snapshot, host: HostId) -> bool:
     return own.outcome is ProbeOutcome.REFUSED and d.now - own.at <= d.policy.reading_fresh
 
 
-def verify_rebooted(d: Snapshot, failover: Failover) -> Proof | Refusal:
+def verify_rebooted(d: Snapshot, failover: Failover) -> Proof | NoProof:
     """The rebooted proof: this very machine, in another boot, behind a gate that is shut at this failover's term."""
     host = failover.old_master
     name, agent = d.name(host), d.heard(host)
     if agent is None or agent.hello.boot_id == failover.old_boot:
-        return Refusal("NOT_REBOOTED", f"{name} has not been seen in another boot")
+        return NoProof("NOT_REBOOTED", f"{name} has not been seen in another boot")
     machine = agent.hello.machine.system_uuid
     if not machine or machine != failover.old_machine:
-        return Refusal("OTHER_MACHINE", f"what calls itself {name} is not known to be the same machine")
+        return NoProof("OTHER_MACHINE", f"what calls itself {name} is not known to be the same machine")
     gate, seen_at = agent.facts.boot_gate, agent.facts.observed.host
     if gate is None or gate.state is not GateState.SHUT or gate.term < failover.term:
-        return Refusal("GATE_OPEN", f"{name} has booted anew, and its boot gate is not shut at term {failover.term}")
+        return NoProof("GATE_OPEN", f"{name} has booted anew, and its boot gate is not shut at term {failover.term}")
     if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
-        return Refusal("STALE", f"what {name}'s agent says of its boot gate is old")
+        return NoProof("STALE", f"what {name}'s agent says of its boot gate is old")
     if agent.facts.xapi.process:
-        return Refusal("NOT_STOPPED", f"{name} has booted anew, and its xapi runs")
+        return NoProof("NOT_STOPPED", f"{name} has booted anew, and its xapi runs")
     facts = {"boot_id": agent.hello.boot_id, "machine": machine, "gate_term": gate.term}
     return Proof(_TOKEN, ProofKind.REBOOTED, host, failover.old_boot, facts)
 
 
-def verify_roles(d: Snapshot, failover: Failover) -> Proof | Refusal:
+def verify_roles(d: Snapshot, failover: Failover) -> Proof | NoProof:
     """The roles proof: nobody in the whole pool is master, by the word of every single host at this term."""
     heard: dict[str, str] = {}
     off: dict[HostId, str] = {}
@@ -257,25 +257,25 @@ def verify_roles(d: Snapshot, failover: Failover) -> Proof | Refusal:
         if agent is None:
             off[host] = why_off(d, host)
             if not off[host]:
-                return Refusal("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
+                return NoProof("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
             continue
         if host not in d.live.claims:
-            return Refusal("NO_CLAIM", f"{d.name(host)} has not answered the claim at term {failover.term}")
+            return NoProof("NO_CLAIM", f"{d.name(host)} has not answered the claim at term {failover.term}")
         role, at = agent.facts.role, agent.facts.observed.host
         if at is None or d.now - at > d.policy.reading_fresh:
-            return Refusal("STALE", f"what {d.name(host)}'s agent says of its role is old")
+            return NoProof("STALE", f"what {d.name(host)}'s agent says of its role is old")
         running_master = role.running is Role.MASTER or role.serves_as_master
         unknown = role.running is Role.UNKNOWN and bool(agent.facts.xapi.process)
         if role.pool_conf is not Role.MEMBER or running_master or unknown:
             said = "may run" if unknown else "is set to run"
-            return Refusal("MAY_BE_MASTER", f"{d.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
+            return NoProof("MAY_BE_MASTER", f"{d.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
         heard[host] = role.master_address
     known = {d.record.address_of(host) for host in heard}
     # safety: who is followed is the likeliest master; an old word is enough for a silent member, not for it.
     known |= {d.record.address_of(host) for host in off if _proven_off(d, host) or spoken(d, host) is not None}
     for host, address in heard.items():
         if address not in known:
-            return Refusal("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard or off")
+            return NoProof("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard or off")
     facts: dict[str, Any] = {"followed": {d.name(host): address for host, address in heard.items()}}
     facts |= {"off": {d.name(host): why for host, why in off.items()}} if off else {}
     return Proof(_TOKEN, ProofKind.ROLES, failover.old_master, failover.old_boot, facts)
@@ -293,7 +293,7 @@ def _proven_off(d: Snapshot, host: HostId) -> bool:
     return isinstance(verify_power(d, host, d.record.hosts[host].boot_id), Proof)
 
 
-def _two_off(d: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReading] | Refusal:
+def _two_off(d: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReading] | NoProof:
     """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
     run: list[PowerReading] = []
     name, lived = device.name, _lived_until(d, device.host)
@@ -303,15 +303,15 @@ def _two_off(d: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReadi
             break
         run.append(reading)
     if not run:
-        return Refusal("POWER_UNKNOWN", f"fence device {name} does not read OFF")
+        return NoProof("POWER_UNKNOWN", f"fence device {name} does not read OFF")
     newest = run[0]
     if d.now - newest.true_at > d.policy.reading_fresh:
-        return Refusal("STALE", f"the last OFF reading of {name} is {(d.now - newest.true_at) / 1000:.0f} s old")
+        return NoProof("STALE", f"the last OFF reading of {name} is {(d.now - newest.true_at) / 1000:.0f} s old")
     for earlier in run[1:]:
         # safety: from the end of the earlier run to the start of the later one, so that they cannot be one answer.
         if newest.started_at - earlier.ended_at >= d.policy.reading_gap and independent(d, device, earlier, newest):
             return earlier, newest
-    return Refusal("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
+    return NoProof("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
 
 
 def _lived_until(d: Snapshot, host: HostId) -> Ms:

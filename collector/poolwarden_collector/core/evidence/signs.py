@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.evidence import announcements
 from poolwarden_collector.core.evidence.proof import Proof, verify_power, why_off
-from poolwarden_collector.core.evidence.verdict import Agent, Member, OwnProbe, Signs, Witness, Xapi
+from poolwarden_collector.core.evidence.verdict import Agent, CollectorWitness, Member, Signs, Witness, Xapi
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.state.failover_record import Step
@@ -54,7 +54,7 @@ def serving(d: Snapshot) -> tuple[HostId, ...]:
     return tuple(hosts)
 
 
-def set_as_master(d: Snapshot) -> tuple[HostId, ...]:
+def configured_masters(d: Snapshot) -> tuple[HostId, ...]:
     """Heard hosts that are set to be master, whether they serve yet or not: by pool.conf, or by the running process.
 
     A xapi that was told to become master restarts for minutes before it serves (xapi: ocaml/xapi/xapi_fuse.ml).
@@ -67,7 +67,7 @@ def set_as_master(d: Snapshot) -> tuple[HostId, ...]:
     return tuple(hosts)
 
 
-def unowed_masters(d: Snapshot) -> tuple[HostId, ...]:
+def unsuperseded_masters(d: Snapshot) -> tuple[HostId, ...]:
     """Serving masters without those already superseded, whose tombstone is on its way (owed).
 
     One that serves while its successor is off, by his power or an operator's word, counts: somebody has made it master
@@ -94,10 +94,10 @@ def signs(d: Snapshot) -> Signs:
     return Signs(
         identity=bool(d.record.identity),
         ha=_ha(d),
-        several_serve=len(unowed_masters(d)) > 1,
+        several_serve=len(unsuperseded_masters(d)) > 1,
         conflict=d.live.conflict is not None and d.now - d.live.conflict[0] >= d.policy.suspect_after,
         disputed=_disputed(d, master),
-        hold=announcements.hold(d),
+        hold=announcements.announced_hold(d),
         blind=bool(d.site.blind),
         anyone_heard=any(d.heard(host) for host in d.live.agents),
         master_known=bool(master),
@@ -263,16 +263,16 @@ def _only_just_back(d: Snapshot, master: HostId) -> bool:
     return since is None or d.now - since < d.policy.vanished_after
 
 
-def own_probe(d: Snapshot, master: HostId) -> OwnProbe:
+def own_probe(d: Snapshot, master: HostId) -> CollectorWitness:
     probe = d.live.own_probe
     limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
     if not d.policy.collector_probe or probe is None or probe.host != master or d.now - probe.at > limit:
-        return OwnProbe.OFF
+        return CollectorWitness.OFF
     if probe.outcome is ProbeOutcome.ANSWERED:
-        return OwnProbe.ANSWERED if own_alive(d, master) else OwnProbe.OFF
+        return CollectorWitness.ANSWERED if own_alive(d, master) else CollectorWitness.OFF
     # A collector without a route to TCP 443 would otherwise testify with every silence: it too needs standing.
     standing = d.live.own_standing is not None and d.live.own_standing[0] == master
-    return OwnProbe.UNANSWERED if standing else OwnProbe.OFF
+    return CollectorWitness.UNANSWERED if standing else CollectorWitness.OFF
 
 
 def own_alive(d: Snapshot, host: HostId) -> bool:

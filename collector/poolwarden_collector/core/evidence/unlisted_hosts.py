@@ -112,7 +112,7 @@ def _followed(d: Snapshot, state: AgentState) -> bool:
     return False
 
 
-def watch(d: Transaction) -> None:
+def watch_unlisted(d: Transaction) -> None:
     """Tell a person of a stranger that stays one; it is over when it has not been heard for as long."""
     for host, state in d.live.strangers.items():
         topic, pool = AlertTopic(Matter.STRANGER, host), d.record.name or d.record.pool

@@ -53,7 +53,7 @@ UNDISPUTED = (
     Fact("at most one host serves as master", lambda s: not s.several_serve),
     Fact("no witness contradicts another", lambda s: not s.conflict),
     Fact("no life was seen after an OFF reading", lambda s: not s.disputed),
-    Fact("no upgrade, change of master or announced outage is under way", lambda s: s.hold is Hold.NONE),
+    Fact("no upgrade, change of master or announced outage is under way", lambda s: s.hold is AnnouncedHold.NONE),
     Fact("the collector is not blind", lambda s: not s.blind),
     Fact("somebody of the pool is heard", lambda s: s.anyone_heard),
     Fact("the master is known", lambda s: s.master_known),
@@ -72,7 +72,7 @@ TO_SUCCEED = (
     *UNDISPUTED,
     Fact("the master's agent is silent for its limit", lambda s: s.agent in (Agent.SILENT, Agent.MUTE)),
     Fact("no member's probe of its xapi is answered", lambda s: s.witness is not Witness.ANSWERED),
-    Fact("nor is the collector's own", lambda s: s.own is not OwnProbe.ANSWERED),
+    Fact("nor is the collector's own", lambda s: s.own is not CollectorWitness.ANSWERED),
     Fact(
         "a witness with standing has two unanswered probes, or the power read OFF twice",
         lambda s: s.witness is Witness.UNANSWERED or s.off_twice,
@@ -442,7 +442,7 @@ class Witness(Enum):
     NONE = "none"
 
 
-class OwnProbe(Enum):
+class CollectorWitness(Enum):
     """The collector's own probe of the master's xapi; OFF where it does not probe, or has no standing to testify."""
 
     ANSWERED = "answered"
@@ -463,7 +463,7 @@ class Member(Enum):
     BROKEN = "broken"  # its pool.conf says so
 
 
-class Hold(Enum):
+class AnnouncedHold(Enum):
     """What a person or the hosts themselves have announced; the first that holds is named."""
 
     NONE = "none"
@@ -481,14 +481,14 @@ class Signs:
     several_serve: bool
     conflict: bool
     disputed: bool
-    hold: Hold
+    hold: AnnouncedHold
     blind: bool
     anyone_heard: bool
     master_known: bool
     agent: Agent
     xapi: Xapi
     witness: Witness
-    own: OwnProbe
+    own: CollectorWitness
     off_twice: bool
     member: Member
 
@@ -510,15 +510,15 @@ def judge(s: Signs) -> Verdict:
     raise AssertionError("the last layer says nothing")
 
 
-def beneath(s: Signs) -> Verdict:
+def without_hold(s: Signs) -> Verdict:
     """What the verdict would be if nothing were announced: an operator must see what a hold covers."""
-    return judge(replace(s, hold=Hold.NONE))
+    return judge(replace(s, hold=AnnouncedHold.NONE))
 
 
 _HELD = {
-    Hold.UPGRADING: Verdict.UPGRADING,
-    Hold.TRANSITION: Verdict.TRANSITION,
-    Hold.PLANNED: Verdict.PLANNED_DOWN,
+    AnnouncedHold.UPGRADING: Verdict.UPGRADING,
+    AnnouncedHold.TRANSITION: Verdict.TRANSITION,
+    AnnouncedHold.PLANNED: Verdict.PLANNED_DOWN,
 }
 
 
@@ -549,8 +549,8 @@ def _late(s: Signs) -> Verdict:
 
 def _silent(s: Signs) -> Verdict:
     if s.witness is Witness.ANSWERED:
-        return Verdict.UNREACHABLE if s.own is OwnProbe.UNANSWERED else Verdict.AGENT_LOST
-    if s.own is OwnProbe.ANSWERED:
+        return Verdict.UNREACHABLE if s.own is CollectorWitness.UNANSWERED else Verdict.AGENT_LOST
+    if s.own is CollectorWitness.ANSWERED:
         return Verdict.POOL_SPLIT if s.witness is Witness.UNANSWERED else Verdict.AGENT_LOST
     # safety: without a witness who could have seen it, silence stays a suspicion until two OFF readings stand in.
     if s.witness is Witness.UNANSWERED or s.off_twice:

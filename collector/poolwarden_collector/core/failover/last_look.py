@@ -28,10 +28,10 @@ from poolwarden_collector.core.decision.standstill import block
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence.fenced_hosts import excused, next_step
 from poolwarden_collector.core.evidence.proof import Proof, paired_since
-from poolwarden_collector.core.evidence.signs import own_alive, serving, set_as_master, witness
+from poolwarden_collector.core.evidence.signs import configured_masters, own_alive, serving, witness
 from poolwarden_collector.core.evidence.verdict import Witness
 from poolwarden_collector.core.model.blockers import Blocker
-from poolwarden_collector.core.model.order_results import RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.orders import ProbeNow, Target
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.proof_kinds import LookAfter
@@ -241,11 +241,11 @@ def roles_told(d: Snapshot, asker: HostId, look: Look, answers: tuple[RoleAnswer
     for answer in answers:
         asked[answer.host] = d.now
         untold.pop((answer.host, asker), None)
-        if answer.said is Said.SILENT:
+        if answer.said is RoleClaim.SILENT:
             mute.setdefault(answer.host, d.now)
             continue
         mute.pop(answer.host, None)
-        if answer.said is Said.UNTOLD:
+        if answer.said is RoleClaim.UNTOLD:
             untold[answer.host, asker] = answer
         else:
             told = (*told, answer.host)
@@ -264,10 +264,10 @@ def elsewhere(d: Snapshot, asker: HostId, answers: tuple[RoleAnswer, ...]) -> st
         if answer.host not in d.record.hosts or answer.host in (failover.old_master, failover.candidate):
             continue
         name = f"{d.name(answer.host)}, whose agent is silent,"
-        if answer.said is Said.ACTS:
+        if answer.said is RoleClaim.ACTS:
             return f"{name} acts as master: {d.name(asker)} has asked its xapi"
         # safety: only a master that answers counts; a dead name in an old pool.conf stands against nobody.
-        if answer.said is Said.FOLLOWS and answer.followed_answers and answer.follows not in ours:
+        if answer.said is RoleClaim.FOLLOWS and answer.followed_answers and answer.follows not in ours:
             return f"{name} follows a master at {answer.follows} that answers: {d.name(asker)} has asked them"
     return ""
 
@@ -288,7 +288,7 @@ def last_look(d: Snapshot, failover: Failover, proof: Proof) -> Reason | None:
     if acting:
         return Reason(Cause.SERVES, f"{d.name(acting[0])} acts as master", (acting[0],))
     # safety: one that has just been told to become master does not serve yet, and will.
-    others = [host for host in set_as_master(d) if host not in (failover.candidate, failover.old_master)]
+    others = [host for host in configured_masters(d) if host not in (failover.candidate, failover.old_master)]
     if others:
         return set_to_be_master(d, others[0])
     old = failover.old_master

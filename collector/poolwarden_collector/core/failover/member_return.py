@@ -39,7 +39,7 @@ ENABLE_PATIENCE_MS: Ms = 60_000
 STORAGE_PATIENCE_MS: Ms = 120_000
 
 
-def bring_back(d: Transaction, failover: Failover) -> None:
+def advance_members(d: Transaction, failover: Failover) -> None:
     """Step PROMOTED: repoint every survivor, then close."""
     if failover.before is None:
         _note_before(d, failover)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from poolwarden_collector.core.decision import fencing_stakes
 from poolwarden_collector.core.decision.permission import boot_grace, patience
 from poolwarden_collector.core.decision.standstill import block, unblock
-from poolwarden_collector.core.devices.device_runner import landed_after, named, runner, said_by, whose
+from poolwarden_collector.core.devices.device_runner import as_data, landed_after, named, phrase, runner
 from poolwarden_collector.core.devices.power_view import counting, deciding, is_bound, view
 from poolwarden_collector.core.evidence.signs import own_alive, silence_of, witness
 from poolwarden_collector.core.evidence.verdict import Witness
@@ -50,7 +50,7 @@ RECALL_VALID_MS: Ms = 15_000
 ATTEMPTS, UNBEGUN = 2, 3  # per device
 
 
-def shoot(d: Transaction, failover: Failover) -> bool:
+def advance_power_off(d: Transaction, failover: Failover) -> bool:
     """Power the old master off: intent first, then the effect, a device at a time. ``may_shoot`` was asked.
 
     True while a shot is under way or being prepared.
@@ -86,10 +86,10 @@ def shoot(d: Transaction, failover: Failover) -> bool:
     if failover.blocked in (Blocker.NO_WITNESS, Blocker.NO_MEMBER):
         unblock(d)
     attempt, run = _attempts(failover, device) + 1, d.fresh_id("off")
-    text = f"powering {d.name(old)} off by {device.name}{said_by(d, by)}, attempt {attempt}"
+    text = f"powering {d.name(old)} off by {device.name}{phrase(d, by)}, attempt {attempt}"
     d.change(fence_since=d.now, look_misses=0, aimed=("", 0))
     beside = {host: a.hello.boot_id for host in d.record.hosts if host != old and (a := d.heard(host)) is not None}
-    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, beside=beside, **whose(by))
+    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, beside=beside, **as_data(by))
     # safety: the verdict was recomputed in this pass on a look at most 5 s old; `off` only, never `reboot`.
     d.do(PowerOff(old, device.name, run, by, until, d.record.address_of(old)))
     return True
@@ -155,7 +155,7 @@ def _say_unwitnessed(d: Transaction, failover: Failover) -> None:
     block(d, failover, Blocker.NO_WITNESS, subjects, f"{d.name(failover.old_master)} is not shot: {why}")
 
 
-def in_vain(failover: Failover) -> str:
+def failed_attempts(failover: Failover) -> str:
     """What was tried and did not switch the old master off; empty: nothing was."""
     found = []
     if count := len(failover.fence_attempts):

@@ -28,8 +28,8 @@ from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.power_view import block_of
 from poolwarden_collector.core.evidence import fenced_hosts, left_behind
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
-from poolwarden_collector.core.evidence.proof import Proof, Refusal, find_proof, verify_power
-from poolwarden_collector.core.evidence.signs import unowed_masters
+from poolwarden_collector.core.evidence.proof import NoProof, Proof, find_proof, verify_power
+from poolwarden_collector.core.evidence.signs import unsuperseded_masters
 from poolwarden_collector.core.failover import candidate_check, promotion_witness, unheard_check
 from poolwarden_collector.core.failover.claims import renewed, vetoes
 from poolwarden_collector.core.failover.ending import abort, owe_removals, superseded
@@ -117,7 +117,7 @@ def promoting(d: Transaction, failover: Failover) -> None:
         why = f"the pool's term is {d.record.term} now, this failover's {failover.term}: its order is not sent any more"
         block(d, failover, Blocker.TERM_PASSED, (), why)
         return
-    others = [host for host in unowed_masters(d) if host != failover.candidate]
+    others = [host for host in unsuperseded_masters(d) if host != failover.candidate]
     if others and _never_took_effect(d, failover):
         superseded(d, others[0])
         return
@@ -347,7 +347,7 @@ def _resend(d: Transaction, failover: Failover) -> None:
         _not_again(d, failover, gone)
         return
     proof = find_proof(d, failover)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, NoProof):
         if proof.code not in ("ONE_READING", "STALE"):
             why = f"the promotion is not sent again: {proof.why}"
             block(d, failover, Blocker.PROOF_NOT_RENEWED, (failover.old_master, proof.code, *proof.subjects), why)

@@ -24,7 +24,7 @@ from poolwarden_collector.core.decision.standstill import block
 from poolwarden_collector.core.evidence.fenced_hosts import next_step
 from poolwarden_collector.core.failover.last_look import ORDER_VALID_MS, PLAIN_PORT
 from poolwarden_collector.core.model.blockers import Blocker
-from poolwarden_collector.core.model.order_results import RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.orders import ProbeNow, Target
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
@@ -36,9 +36,9 @@ ASK_EVERY_MS: Ms = 4_000
 STARTING_MS: Ms = 20_000  # TCP 443 of a xapi that has just begun to serve (stunnel) may come after its own login
 UNANSWERED_MS: Ms = 30_000  # agents that bring no answer for so long are no witnesses
 _SAYS = {
-    Said.FOLLOWS: "follows another host",
-    Said.UNTOLD: "is there and tells no role",
-    Said.SILENT: "does not answer",
+    RoleClaim.FOLLOWS: "follows another host",
+    RoleClaim.UNTOLD: "is there and tells no role",
+    RoleClaim.SILENT: "does not answer",
 }
 
 
@@ -52,11 +52,11 @@ def stands(d: Transaction, failover: Failover) -> str:
         d.change(witnesses_since=d.now)
     told = {host: answer for host in asked if (answer := _told(d, failover, host)) is not None}
     # That nothing reaches it from the old master is often why that one was succeeded: only another answer counts.
-    if (last := told.get(failover.old_master)) is not None and last.said is Said.SILENT:
+    if (last := told.get(failover.old_master)) is not None and last.said is RoleClaim.SILENT:
         told.pop(failover.old_master)
     for host in sorted(told, key=d.name):
         # safety: an answer to a question that was put after it said itself that it serves.
-        if told[host].said is Said.ACTS:
+        if told[host].said is RoleClaim.ACTS:
             return f"{d.name(host)} has asked its xapi, and it acts as master"
     for host in _in_turn(d, asked):
         _ask(d, failover, host)

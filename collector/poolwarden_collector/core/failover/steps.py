@@ -28,20 +28,20 @@ from collections.abc import Callable
 
 from poolwarden_collector.core.decision import fencing_stakes, questions
 from poolwarden_collector.core.decision.candidate_ranking import rank
-from poolwarden_collector.core.decision.permission import behind, deposed, needs_word
+from poolwarden_collector.core.decision.permission import behind, deposed, needs_approval
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import tries, view
 from poolwarden_collector.core.evidence import fenced_hosts
 from poolwarden_collector.core.evidence.evidence_lines import lines
-from poolwarden_collector.core.evidence.proof import Refusal, find_proof
-from poolwarden_collector.core.evidence.signs import restless, suspected, unowed_masters
+from poolwarden_collector.core.evidence.proof import NoProof, find_proof
+from poolwarden_collector.core.evidence.signs import restless, suspected, unsuperseded_masters
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover import candidate_check, ending, member_return, unheard_check
 from poolwarden_collector.core.failover.claims import claims_ready
 from poolwarden_collector.core.failover.ending import abort, superseded
 from poolwarden_collector.core.failover.last_look import begin_look, last_look, looked
-from poolwarden_collector.core.failover.power_off import in_vain, pending, shoot
+from poolwarden_collector.core.failover.power_off import advance_power_off, failed_attempts, pending
 from poolwarden_collector.core.failover.promotion import intend, promoting
 from poolwarden_collector.core.failover.toolstack_fence import fence, handover_due
 from poolwarden_collector.core.model.blockers import Blocker
@@ -102,7 +102,7 @@ def advance(d: Transaction, verdict: Verdict) -> None:
     """Do what is due in the open failover, as far as it goes in this pass."""
     for _ in range(len(Step)):
         failover = d.failover
-        if failover is None or hold(d, failover, verdict):
+        if failover is None or hold_reason(d, failover, verdict):
             if failover is not None:
                 _say_pause(d, failover)
             return
@@ -125,7 +125,7 @@ def _say_pause(d: Transaction, failover: Failover) -> None:
         block(d, failover, Blocker.PAUSED, (), why, step)
 
 
-def hold(d: Snapshot, failover: Failover, verdict: Verdict) -> str:
+def hold_reason(d: Snapshot, failover: Failover, verdict: Verdict) -> str:
     """Why the open failover must stand still, undecided either way; empty if it may go on."""
     if d.record.paused is not None:
         return f"the pool is paused: {d.record.paused}"
@@ -162,7 +162,7 @@ def ungrounded(d: Snapshot, failover: Failover, verdict: Verdict) -> str:
 
 def _must_end(d: Transaction, failover: Failover, verdict: Verdict) -> bool:
     """Give up, with the reason, where the ground of the decision is gone. True if it ended."""
-    others = [host for host in unowed_masters(d) if host != failover.old_master]
+    others = [host for host in unsuperseded_masters(d) if host != failover.old_master]
     agent = d.agent(failover.old_master)
     if others:
         superseded(d, others[0])
@@ -192,7 +192,7 @@ def _approved(d: Transaction, failover: Failover) -> bool:
         return False
     what = f"failover {failover.id} goes on only with an operator's word: the pool's mode is {d.policy.mode}"
     kind = Ask.TOOLSTACK if failover.path is Path.TOOLSTACK else Ask.FAILOVER
-    others = (word.key,) if (word := needs_word(d)) is not None else ()
+    others = (word.key,) if (word := needs_approval(d)) is not None else ()
     at = (f"it stands at step {failover.step.value}",)
     questions.ask(d, kind, failover.old_master, what, at, path=failover.path.value, others=others)
     return False
@@ -294,7 +294,7 @@ def _fence(d: Transaction, failover: Failover) -> None:
         text = "there is no master to be fenced"
     else:
         proof = find_proof(d, failover)
-        if isinstance(proof, Refusal) and proof.code not in ("ONE_READING", "STALE"):
+        if isinstance(proof, NoProof) and proof.code not in ("ONE_READING", "STALE"):
             _without_proof(d, failover, proof)
             return
         text = view(d, failover.old_master).why if failover.human is None else "an operator says that it is safe"
@@ -309,7 +309,7 @@ def _prove(d: Transaction, failover: Failover) -> None:
         return
     failover = d.failover or failover
     proof = find_proof(d, failover)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, NoProof):
         if not _held_in_vain(d, failover):
             _without_proof(d, failover, proof)
         return
@@ -351,7 +351,7 @@ def _held_in_vain(d: Transaction, failover: Failover) -> bool:
     return True
 
 
-def _without_proof(d: Transaction, failover: Failover, refusal: Refusal) -> None:
+def _without_proof(d: Transaction, failover: Failover, refusal: NoProof) -> None:
     """No proof yet: wait for the next reading, shoot if policy says so, or ask a person."""
     if refusal.code in ("ONE_READING", "STALE"):
         return
@@ -365,15 +365,15 @@ def _without_proof(d: Transaction, failover: Failover, refusal: Refusal) -> None
         block(d, failover, Blocker.NOT_EVERYBODY, subjects, why, step)
         return
     power = view(d, failover.old_master)
-    if power.power is Power.ON and questions.may_shoot(d, failover) and shoot(d, failover):
+    if power.power is Power.ON and questions.may_shoot(d, failover) and advance_power_off(d, failover):
         if failover.blocked is Blocker.NEEDS_HUMAN:
             unblock(d)  # it could not be read before; now it can, and is given its patience
         return
     name = d.name(failover.old_master)
     say = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name}"
-    if refusal.code == "POWER_ON" and in_vain(failover):
+    if refusal.code == "POWER_ON" and failed_attempts(failover):
         tried = (failover.old_master, len(failover.fence_attempts), len(failover.fence_unbegun))
-        block(d, failover, Blocker.POWER_ON, tried, f"{power.why}: {in_vain(failover)}", say)
+        block(d, failover, Blocker.POWER_ON, tried, f"{power.why}: {failed_attempts(failover)}", say)
     elif refusal.code == "POWER_ON" and (foreign := device_binding.unusable(d, failover.old_master)):
         why = f"{power.why}, and {foreign}"
         block(d, failover, Blocker.POWER_ON, (failover.old_master, foreign.key), why, f"{say} --despite-power-on")
@@ -391,7 +391,7 @@ def _without_proof(d: Transaction, failover: Failover, refusal: Refusal) -> None
         block(d, failover, Blocker.NEEDS_HUMAN, subjects, f"no proof that {name} is dead: {refusal.why}", say)
 
 
-def _may_come(d: Snapshot, failover: Failover, refusal: Refusal) -> bool:
+def _may_come(d: Snapshot, failover: Failover, refusal: NoProof) -> bool:
     """May what is missing still come by itself: another reading, or a report of what was just stopped?"""
     if refusal.code == "NOT_STOPPED":
         return d.now - d.live.step_since < HELD_REPORTED_MS
@@ -419,5 +419,5 @@ STEPS: dict[Step, Callable[[Transaction, Failover], None]] = {
     Step.FENCED: _prove,
     Step.PROVED: _prove,
     Step.PROMOTING: promoting,
-    Step.PROMOTED: member_return.bring_back,
+    Step.PROMOTED: member_return.advance_members,
 }

@@ -20,7 +20,7 @@ from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.devices.power_view import tries, view
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.membership import follows, master_view
-from poolwarden_collector.core.evidence.proof import Proof, Refusal, verify_power
+from poolwarden_collector.core.evidence.proof import NoProof, Proof, verify_power
 from poolwarden_collector.core.evidence.signs import fresh_probe
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.entries import Kind
@@ -29,7 +29,7 @@ from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.order_results import Outcome, Placement, PlacementView
 from poolwarden_collector.core.model.orders import DeclareHostDead, Preconditions
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
@@ -49,12 +49,12 @@ CONNECT_MS = {ProbeOutcome.UNREACHABLE: 4_000, ProbeOutcome.REFUSED: 1_000}
 SILENT_CONNECT_MS: Ms = 127_000
 
 
-def bury(d: Transaction) -> None:
+def advance(d: Transaction) -> None:
     """Owe it after a failover with a power proof; do what is due for every host to which it is owed."""
     _owe_after_failover(d)
     for item in d.record.owed:
         if item.what is OwedWork.DECLARE_DEAD and item.host in d.record.after.dead:
-            _bury_one(d, d.record.after.dead[item.host])
+            _advance_one(d, d.record.after.dead[item.host])
 
 
 def wants_reading(d: Snapshot, host: HostId) -> bool:
@@ -72,11 +72,11 @@ def wants_reading(d: Snapshot, host: HostId) -> bool:
     return d.failover is None and not d.quiet and not _too_early(d, dead) and d.now >= d.live.dead_again.get(host, 0)
 
 
-def proven_off(d: Snapshot, host: HostId, boot: str) -> Proof | Refusal:
+def proven_off(d: Snapshot, host: HostId, boot: str) -> Proof | NoProof:
     """The power proof by readings of now: what was read for an earlier question is no answer to this one."""
     newest = view(d, host).newest_at
     if newest and d.now - newest > d.policy.reading_fresh:
-        return Refusal("STALE", f"the power of {d.name(host)} is being read")
+        return NoProof("STALE", f"the power of {d.name(host)} is being read")
     return verify_power(d, host, boot)
 
 
@@ -112,7 +112,7 @@ def _owe(d: Transaction, host: HostId, boot: str, by: str, master: HostId) -> No
 # ------------------------------------------------------------------------------------------------ one host
 
 
-def _bury_one(d: Transaction, dead: DeadHost) -> None:
+def _advance_one(d: Transaction, dead: DeadHost) -> None:
     master, host = verified(d), dead.host
     if d.heard(host) is not None or not _same_boot(d, host):
         _no_longer(d, dead, f"{d.name(host)} is back")
@@ -198,7 +198,7 @@ def _prove_and_order(d: Transaction, dead: DeadHost, master: HostId) -> None:
         _put_off(d, dead, Reason(Cause.INCAPABLE, f"the agent of {d.name(master)} cannot do it", (master,)))
         return
     proof = proven_off(d, dead.host, dead.boot_id)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, NoProof):
         if proof.code in ("ONE_READING", "STALE") or (proof.code == "POWER_UNKNOWN" and not _exhausted(d, dead.host)):
             return
         _put_off(d, dead, Reason(Cause.NO_PROOF, proof.why, (proof.code,)))
@@ -250,7 +250,7 @@ def _put_off(d: Transaction, dead: DeadHost, why: Reason) -> None:
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_declare_dead(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``declare-dead HOST``: read its power twice, then have xapi told; empty while the readings are awaited."""
     host, name = said.host, d.name(said.host)
     no = _refusal(d, said, verdict)
@@ -261,51 +261,53 @@ def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
         return f"{name} is declared dead already"
     boot = d.record.hosts[host].boot_id
     proof = proven_off(d, host, boot)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, NoProof):
         if proof.code == "POWER_ON":
             step = f"If it is a wreck that still has power, switch it off first; poolwarden host show {name}"
-            return No("power-on", f"{proof.why}: a host that has power is not declared dead", step)
+            return Refused("power-on", f"{proof.why}: a host that has power is not declared dead", step)
         if proof.code == "UNBOUND" or not d.devices(host):
-            return No("no-proof", f"no proof that {name} is off: {proof.why}", _by_hand(d, host))
+            return Refused("no-proof", f"no proof that {name} is off: {proof.why}", _by_hand(d, host))
         d.change(pending=(*d.live.pending, (said, d.now + PENDING_MS)))
         return ""
     _owe(d, host, boot, said.actor, verified(d))
     return f"{name} reads OFF twice: xapi is told that it is dead; poolwarden start-lost POOL --dry-run lists its VMs"
 
 
-def too_late(d: Snapshot, said: OperatorSaid) -> No:
+def too_late(d: Snapshot, said: OperatorSaid) -> Refused:
     """The readings that a declaration waited for did not come in time."""
     host, name = said.host, d.name(said.host)
     known = d.record.hosts.get(host)
     proof = proven_off(d, host, known.boot_id if known else "")
-    why = proof.why if isinstance(proof, Refusal) else "its power was not read twice in time"
-    return No("no-proof", f"no proof that {name} is off: {why}", "Try again: readings that have come still count.")
+    why = proof.why if isinstance(proof, NoProof) else "its power was not read twice in time"
+    return Refused("no-proof", f"no proof that {name} is off: {why}", "Try again: readings that have come still count.")
 
 
 def _by_hand(d: Snapshot, host: HostId) -> str:
     return f"If you know that it is off, on the master: xe host-declare-dead uuid={host} --force"
 
 
-def _refusal(d: Snapshot, said: OperatorSaid, verdict: Verdict) -> No | None:
+def _refusal(d: Snapshot, said: OperatorSaid, verdict: Verdict) -> Refused | None:
     host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
     if typed not in (name, host):
-        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+        return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     if d.heard(host) is not None:
-        return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
+        return Refused("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
     if d.failover is not None:
-        return No("failover-open", f"failover {d.failover.id} is open: it is told by itself afterwards")
+        return Refused("failover-open", f"failover {d.failover.id} is open: it is told by itself afterwards")
     master = verified(d)
     if not master:
-        return No("no-master", f"the pool is {verdict.word}: there is no verified master to tell it to")
+        return Refused("no-master", f"the pool is {verdict.word}: there is no verified master to tell it to")
     if host not in d.record.hosts or host == master:
-        return No("wrong-host", f"{name} is the master" if host == master else f"{name} is no host of this pool")
+        return Refused("wrong-host", f"{name} is the master" if host == master else f"{name} is no host of this pool")
     if d.record.paused is not None:
-        return No("paused", f"the pool is paused: {d.record.paused}", "poolwarden resume POOL")
+        return Refused("paused", f"the pool is paused: {d.record.paused}", "poolwarden resume POOL")
     if d.quiet or deposed(d):
         held = deposed(d)
-        return No("held", held.text if held is not None else "start-up quiet time")
+        return Refused("held", held.text if held is not None else "start-up quiet time")
     if verdict is Verdict.HA_MANAGED:
-        return No("ha-armed", "xapi's HA is armed: it declares its dead itself")
+        return Refused("ha-armed", "xapi's HA is armed: it declares its dead itself")
     if not d.record.hosts[host].boot_id:
-        return No("never-heard", f"the agent of {name} was never heard: its power proves nothing", _by_hand(d, host))
+        return Refused(
+            "never-heard", f"the agent of {name} was never heard: its power proves nothing", _by_hand(d, host)
+        )
     return None

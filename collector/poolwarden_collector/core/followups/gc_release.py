@@ -34,7 +34,7 @@ _READ_EVERY_MS: Ms = 60_000
 LONG_MS: Ms = 3_600_000
 
 
-def let_collect(d: Transaction) -> None:
+def release_where_due(d: Transaction) -> None:
     """Let storage's garbage collection go on wherever it is held and need not be."""
     for host in sorted(d.record.hosts, key=d.name):
         agent = d.heard(host)
@@ -77,7 +77,7 @@ def waits_for(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
     return tuple(sorted(each for each in owed if not is_off(d, each)))
 
 
-def say_waiting(d: Transaction) -> None:
+def alert_waiting(d: Transaction) -> None:
     """Name garbage collection that has been held for long, whom it waits for, and what ends it."""
     if d.quiet:
         return

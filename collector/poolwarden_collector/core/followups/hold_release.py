@@ -27,7 +27,7 @@ from poolwarden_collector.core.decision.database_contents import (
 )
 from poolwarden_collector.core.decision.kill_forecast import kills_on
 from poolwarden_collector.core.decision.repoint_check import may_be_pointed
-from poolwarden_collector.core.evidence.signs import serving, set_as_master
+from poolwarden_collector.core.evidence.signs import configured_masters, serving
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups.owed_work import owed_id, withheld
 from poolwarden_collector.core.model import order_id as order_ids
@@ -83,7 +83,7 @@ def _release(d: Transaction, item: Owed, agent: AgentState) -> None:
 
 def _other_masters(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """Other heard hosts that serve as master, or will at their next start: nobody is started as master beside them."""
-    return tuple(other for other in sorted({*serving(d), *set_as_master(d)}) if other != host)
+    return tuple(other for other in sorted({*serving(d), *configured_masters(d)}) if other != host)
 
 
 def _littered(d: Snapshot, host: HostId, agent: AgentState) -> bool:

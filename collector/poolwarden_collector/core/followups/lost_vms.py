@@ -23,7 +23,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.order_results import Outcome, VmPlace
 from poolwarden_collector.core.model.orders import LocateVms, Preconditions, StartVm
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.followup_record import LostVm
@@ -43,11 +43,11 @@ WAITING = ("lost", "failed")
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_start_lost(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``start-lost POOL``: say where each lost VM can start (``dry_run``), forget them (``forget``), or start them."""
     lost = [vm for vm in d.record.after.lost.values() if vm.state not in OVER]
     if not lost:
-        return No("nothing-lost", "no VM of this pool is on record as lost with a dead host")
+        return Refused("nothing-lost", "no VM of this pool is on record as lost with a dead host")
     if said.arg("forget"):
         return _forget(d, said, len(lost))
     no = _refusal(d, lost, verdict)
@@ -66,33 +66,37 @@ def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
         waiting = [vm for vm in lost if vm.state in WAITING]
         if not waiting:
             return f"{len(lost)} VMs are being started already"
-        return No("nowhere", f"none of the {len(waiting)} lost VMs can start: {why_not(d, waiting[0].vm)}")
+        return Refused("nowhere", f"none of the {len(waiting)} lost VMs can start: {why_not(d, waiting[0].vm)}")
     for vm in ready:
         text = f"{said.actor} has {vm.name} started, which was lost with {d.name(vm.host)}"
         d.note(Kind.START_INTENT, text, said.actor, vm=vm.vm, state="queued")
     return f"starting {len(ready)} of {len(lost)} lost VMs; poolwarden status POOL shows how far they are"
 
 
-def too_late(d: Snapshot, said: OperatorSaid) -> No:
+def too_late(d: Snapshot, said: OperatorSaid) -> Refused:
     """The master did not tell in time where the VMs can start."""
-    return No("no-evidence", "the master has not told in time where the lost VMs can start", "Try again in a minute.")
+    return Refused(
+        "no-evidence", "the master has not told in time where the lost VMs can start", "Try again in a minute."
+    )
 
 
-def _refusal(d: Snapshot, lost: list[LostVm], verdict: Verdict) -> No | None:
+def _refusal(d: Snapshot, lost: list[LostVm], verdict: Verdict) -> Refused | None:
     master = verified(d)
     agent = d.heard(master) if master else None
     if agent is None or d.failover is not None:
-        return No("no-master", f"the pool is {verdict.word}: no verified master that could start a VM")
+        return Refused("no-master", f"the pool is {verdict.word}: no verified master that could start a VM")
     if "start_vm" not in agent.hello.capabilities:
-        return No("too-old", f"the agent {agent.hello.agent_version} of {d.name(master)} cannot start VMs")
+        return Refused("too-old", f"the agent {agent.hello.agent_version} of {d.name(master)} cannot start VMs")
     if d.record.paused is not None or d.quiet or verdict is Verdict.HA_MANAGED:
         why = f"the pool is paused: {d.record.paused}" if d.record.paused is not None else "start-up quiet time"
-        return No("held", "xapi's HA is armed" if verdict is Verdict.HA_MANAGED else why)
+        return Refused("held", "xapi's HA is armed" if verdict is Verdict.HA_MANAGED else why)
     for host in sorted({vm.host for vm in lost}, key=d.name):
         if not _startable(d, host):
             name = d.name(host)
             why = f"{name} is not declared dead yet, so its VMs may still be locked or even run"
-            return No("not-declared", why, f"poolwarden declare-dead {name}; poolwarden alerts tells what holds it")
+            return Refused(
+                "not-declared", why, f"poolwarden declare-dead {name}; poolwarden alerts tells what holds it"
+            )
     return None
 
 

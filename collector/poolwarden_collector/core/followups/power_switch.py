@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.devices.device_health import forget
-from poolwarden_collector.core.devices.device_runner import VALID_MS, landed_after, named, runner, said_by, whose
+from poolwarden_collector.core.devices.device_runner import VALID_MS, as_data, landed_after, named, phrase, runner
 from poolwarden_collector.core.devices.power_view import is_bound, levels, view, why_unbound
 from poolwarden_collector.core.evidence.signs import silence_of
 from poolwarden_collector.core.evidence.verdict import Verdict
@@ -31,7 +31,7 @@ from poolwarden_collector.core.model.effects import PowerOff, PowerOn, Unable
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
 from poolwarden_collector.core.model.power import FenceDevice, Power
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Step
@@ -45,7 +45,7 @@ _ENDING_MS: Ms = 4_000  # how long after its hard limit a run has ended at the l
 TEST_MS: Ms = 8_000  # a reading that is this young when it is asked for is an answer
 
 
-def go_on(d: Transaction) -> None:
+def advance(d: Transaction) -> None:
     """Switch the next device, and let go of runs whose result never came."""
     for host, switch in d.record.after.switches.items():
         if switch.run and d.now >= _landed_at(d, host, switch.device, switch.run):
@@ -59,7 +59,7 @@ def go_on(d: Transaction) -> None:
             _begin(d, host, switch.on, switch.by, switch.left, switch.forced)
 
 
-def wake(d: Transaction) -> None:
+def power_on_fenced(d: Transaction) -> None:
     """Owe it after a failover; do it when nothing stands against it."""
     failover = d.record.failover
     if failover is None or failover.open:
@@ -131,11 +131,11 @@ def _begin(d: Transaction, host: HostId, on: bool, by: str, devices: tuple[str, 
     block = named(d, host, device)
     ran = runner(d, block) if block is not None else None
     asked = "" if by == "poolwarden" else f", asked by {by}"
-    text = f"powering {d.name(host)} {word} by {device}{said_by(d, ran)}{asked}"
+    text = f"powering {d.name(host)} {word} by {device}{phrase(d, ran)}{asked}"
     boot = d.record.hosts[host].boot_id if host in d.record.hosts else ""
     facts = {"host": host, "device": device, "run": run, "on": on, "by": by, "left": list(left), "boot_id": boot}
     facts["forced"] = forced
-    facts |= whose(ran)
+    facts |= as_data(ran)
     d.note(Kind.SWITCH_INTENT, text, by, **facts)
     d.change(switched_at={**d.live.switched_at, run: d.now})
     forget(d, host)
@@ -217,30 +217,30 @@ def _give_up(d: Transaction, host: HostId) -> None:
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command_on(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_on(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence on HOST``: it boots into its gate."""
     no = _cannot(d, said.host)
     if no is not None:
         return no
     if d.failover is not None and d.failover.old_master == said.host:
-        return No("failover-open", f"failover {d.failover.id} decides about {d.name(said.host)}: it is left off")
+        return Refused("failover-open", f"failover {d.failover.id} decides about {d.name(said.host)}: it is left off")
     return _order(d, said, on=True)
 
 
-def command_off(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_off(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence off HOST``: kills whatever runs there."""
     host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
     if typed not in (name, host):
-        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+        return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     no = _cannot(d, host)
     if no is not None:
         return no
     if d.failover is not None and d.failover.old_master == host:
         step = f"poolwarden approve {d.failover.id} --shoot"
-        return No("failover-open", f"failover {d.failover.id} decides about {name}", step)
+        return Refused("failover-open", f"failover {d.failover.id} decides about {name}", step)
     why = _against(d, host, verdict)
     if why and said.arg("force") != "yes":
-        return No("needs-force", why, f"If that is meant: poolwarden fence off {name} --force")
+        return Refused("needs-force", why, f"If that is meant: poolwarden fence off {name} --force")
     return _order(d, said, on=False, forced=said.arg("force") == "yes")
 
 
@@ -264,19 +264,23 @@ def _lives(d: Snapshot, host: HostId) -> str:
     return f"{d.name(host)} lives: its agent streams" + (f" and {count} domains run there" if count else "")
 
 
-def _cannot(d: Snapshot, host: HostId) -> No | None:
+def _cannot(d: Snapshot, host: HostId) -> Refused | None:
     name = d.name(host)
     if not d.pool.devices.get(host):
-        return No("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
+        return Refused("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
     if not _first_level(d, host):
-        return No("quarantined", f"every level of {name} has a quarantined device", "Correct it in collector.toml")
+        return Refused("quarantined", f"every level of {name} has a quarantined device", "Correct it in collector.toml")
     if host in d.record.after.switches or _unresolved(d, host):
-        return No("busy", f"a switch of {name} has no certain result yet", f"poolwarden fence status {name}")
+        return Refused("busy", f"a switch of {name} has no certain result yet", f"poolwarden fence status {name}")
     if why := deposed(d):
-        return No("held", why.text)
+        return Refused("held", why.text)
     first = named(d, host, _first_level(d, host)[0])
     by = runner(d, first) if first is not None else None
-    return No("no-member", by.why, "See docs/fencing.md, devices that members run") if isinstance(by, Unable) else None
+    return (
+        Refused("no-member", by.why, "See docs/fencing.md, devices that members run")
+        if isinstance(by, Unable)
+        else None
+    )
 
 
 def _order(d: Transaction, said: OperatorSaid, *, on: bool, forced: bool = False) -> str:
@@ -292,11 +296,11 @@ def test_limit(devices: Iterable[FenceDevice]) -> Ms:
     return max([TEST_MS, *ends])
 
 
-def command_test(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_test(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence test HOST``: read every device anew; empty while the readings are awaited."""
     host, name = said.host, d.name(said.host)
     if not d.pool.devices.get(host):
-        return _cannot(d, host) or No("no-device", f"{name} has no fence device")
+        return _cannot(d, host) or Refused("no-device", f"{name} has no fence device")
     texts = []
     for device in d.pool.devices.get(host, ()):
         state = d.live.power.get(device.name)
@@ -314,8 +318,8 @@ def command_test(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | 
     return f"{name}: {'; '.join(texts)}"
 
 
-def test_too_late(d: Snapshot, said: OperatorSaid) -> No:
+def test_too_late(d: Snapshot, said: OperatorSaid) -> Refused:
     """The readings did not come in time."""
     within = test_limit(d.pool.devices.get(said.host, ())) // 1000
     step = f"poolwarden fence status {d.name(said.host)}"
-    return No("no-reading", f"the power of {d.name(said.host)} was not read in {within} s", step)
+    return Refused("no-reading", f"the power of {d.name(said.host)} was not read in {within} s", step)

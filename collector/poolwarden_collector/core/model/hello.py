@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core.model.host_facts import BootGate, Hold, Machine, Tombstone
+from poolwarden_collector.core.model.host_facts import BootGate, Machine, Tombstone, ToolstackHold
 from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.values import HostId, PoolId
 
@@ -26,6 +26,6 @@ class Hello:
     tombstone: Tombstone | None = None
     last_results: tuple[OrderOutcome, ...] = ()
     python_version: str = ""
-    hold: Hold | None = None
+    hold: ToolstackHold | None = None
     boot_gate: BootGate | None = None
     fence_agents: frozenset[str] = frozenset()  # names of the fence agents that it may run for others

@@ -117,7 +117,7 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class ToolstackHold:
     """The durable hold of a toolstack fence, as the held host's agent sees it."""
 
     term: int
@@ -289,7 +289,7 @@ class MultipathMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class HostEnvironment:
     """What surrounds xapi on a host. For people: nothing decides by it."""
 
     services: tuple[tuple[str, str], ...] = ()
@@ -325,10 +325,10 @@ class HostFacts:
     address: str = ""
     product: str = ""
     xapi_version: str = ""
-    hold: Hold | None = None
+    hold: ToolstackHold | None = None
     boot_gate: BootGate | None = None
     filling: Filling | None = None
-    around: Around = Around()
+    around: HostEnvironment = HostEnvironment()
     machine: Machine | None = None  # what its BMC tells its own dom0 is learnt after the Hello
     gc_term: int = 0  # the promotion since which storage's garbage collection is held there; 0: it is not
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from poolwarden_collector.core.model.host_facts import Hold, Probe
+from poolwarden_collector.core.model.host_facts import Probe, ToolstackHold
 from poolwarden_collector.core.model.values import HostId
 
 
@@ -71,7 +71,7 @@ class VmPlace:
     text: str = ""
 
 
-class Said(Enum):
+class RoleClaim(Enum):
     """What a xapi says of its own role to whoever asks without a session (xapi: ocaml/xapi/xapi_session.ml)."""
 
     SILENT = "silent"
@@ -85,7 +85,7 @@ class RoleAnswer:
     """One host's answer, asked by an agent; ``followed_answers``: a xapi is alive at the address that it follows."""
 
     host: HostId
-    said: Said
+    said: RoleClaim
     follows: str = ""
     followed_answers: bool = False
     certificate: str = ""
@@ -110,7 +110,7 @@ class OrderOutcome:
     placements: PlacementView | None = None
     database: DatabasePiece | None = None
     vm_places: tuple[VmPlace, ...] = ()
-    hold: Hold | None = None
+    hold: ToolstackHold | None = None
     roles: tuple[RoleAnswer, ...] = ()
     fence_run: FenceRun | None = None
 

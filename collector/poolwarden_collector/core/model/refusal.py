@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class No:
+class Refused:
     """A refusal: a stable word, one sentence, what to do instead."""
 
     code: str

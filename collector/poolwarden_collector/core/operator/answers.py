@@ -21,20 +21,20 @@ from typing import Any
 
 from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.candidate_ranking import rank
-from poolwarden_collector.core.decision.permission import boot_grace, hold_refusal, may_begin, needs_word, not_now
+from poolwarden_collector.core.decision.permission import boot_grace, hold_refusal, may_begin, needs_approval, not_now
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence import journal_gap
 from poolwarden_collector.core.evidence.signs import suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
-from poolwarden_collector.core.failover import candidate_check, ending, promotion
+from poolwarden_collector.core.failover import candidate_check, ending, promotion, steps
 from poolwarden_collector.core.failover import steps as machine
 from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.recovery import master_restart, member_repair, recover_members
 from poolwarden_collector.core.recovery.master_vanished import ask_shot, relocation_refusal, roles_refusal
@@ -48,7 +48,7 @@ EVIDENCE_WAIT_MS: Ms = 8_000
 _OF_A_LATER_SEND = (Ask.UNHEARD, Ask.KILL, Ask.STALE, Ask.GENERATION)  # what is asked after the promote intent as well
 
 
-def approve(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def approve(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``approve``: yes to what is asked, as far as the given numbers reach. An empty answer: evidence is awaited."""
     question = d.record.question
     if question is None:
@@ -57,7 +57,7 @@ def approve(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     if (wrong := _wrong_id(d, said, question)) is not None:
         return wrong
     given = _given(said)
-    if isinstance(given, No):
+    if isinstance(given, Refused):
         return given
     if question.failover:
         return _approve_open(d, said, verdict, question, given)
@@ -66,44 +66,46 @@ def approve(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     return _approve_decision(d, said, verdict, question, given)
 
 
-def _given(said: OperatorSaid) -> Needs | No:
+def _given(said: OperatorSaid) -> Needs | Refused:
     """The numbers of a yes."""
     kill, stale = said.arg("accept_kill") or "0", said.arg("accept_stale") or "0"
     if not (kill.isdigit() and stale.isdigit()):
-        return No("bad-number", f"accepted VMs {kill!r} and age {stale!r} ms must be whole numbers, not negative")
+        return Refused("bad-number", f"accepted VMs {kill!r} and age {stale!r} ms must be whole numbers, not negative")
     return Needs(int(kill), int(stale), said.arg("shoot") == "yes")
 
 
-def _nothing_asked(d: Snapshot) -> No:
+def _nothing_asked(d: Snapshot) -> Refused:
     if d.record.asked.denied:
         why = "; ".join(d.record.asked.denied.values())
         step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew"
-        return No("nothing-asked", f"nothing is asked of an operator now: {why}", step)
-    return No(
+        return Refused("nothing-asked", f"nothing is asked of an operator now: {why}", step)
+    return Refused(
         "nothing-asked", "nothing is asked of an operator now", "poolwarden explain POOL tells what is waited for"
     )
 
 
-def _wrong_id(d: Snapshot, said: OperatorSaid, question: Question) -> No | None:
+def _wrong_id(d: Snapshot, said: OperatorSaid, question: Question) -> Refused | None:
     wanted = said.arg("id")
     # safety: whoever has not seen this question cannot say yes to it, whatever else he has been asked here.
     if wanted == question.id or (wanted in ("", d.record.pool, d.record.name) and not d.record.asked.replaced):
         return None
     what = f"{wanted} is not what is asked now" if wanted else "something else was asked here before"
     step = f"{questions.approve_command(question.id, question.needs)}; or poolwarden deny {question.id}"
-    return No("wrong-question", f"{what}: {question.id} is: {question.what}", step)
+    return Refused("wrong-question", f"{what}: {question.id} is: {question.what}", step)
 
 
 # ------------------------------------------------------------------------------------------------ an open failover
 
 
-def _approve_open(d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+def _approve_open(
+    d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs
+) -> str | Refused:
     failover = d.failover
     late = failover is not None and failover.step is Step.PROMOTING and question.kind in _OF_A_LATER_SEND
     if failover is None or failover.id != question.failover or not (late or failover.step in REVERSIBLE):
-        return No("too-late", f"failover {question.failover} does not stand still for it any more")
-    if held := machine.hold(d, failover, verdict) or ("" if late else machine.ungrounded(d, failover, verdict)):
-        return No("held", f"failover {failover.id} may not go on: {held}", "poolwarden explain POOL")
+        return Refused("too-late", f"failover {question.failover} does not stand still for it any more")
+    if held := steps.hold_reason(d, failover, verdict) or ("" if late else machine.ungrounded(d, failover, verdict)):
+        return Refused("held", f"failover {failover.id} may not go on: {held}", "poolwarden explain POOL")
     before = questions.approval(d, failover)
     given = Needs(
         max(given.kill, int(before.get("accept_kill", 0))),
@@ -124,11 +126,11 @@ def _approve_open(d: Transaction, said: OperatorSaid, verdict: Verdict, question
     return f"approved; failover {failover.id} goes on, and everything is looked at again"
 
 
-def _no_shot(d: Snapshot, host: HostId) -> No | None:
+def _no_shot(d: Snapshot, host: HostId) -> Refused | None:
     """Why a yes to a shot of this host is refused: no device could carry it out on this very machine."""
     foreign, name = device_binding.unusable(d, host), d.name(host)
     step = f"Make sure that {name} is off, then: poolwarden confirm-fenced {name} --despite-power-on"
-    return No("other-machine", foreign.text, step) if foreign is not None else None
+    return Refused("other-machine", foreign.text, step) if foreign is not None else None
 
 
 def _needs_now(d: Snapshot, failover: Failover, question: Question) -> Needs:
@@ -137,7 +139,7 @@ def _needs_now(d: Snapshot, failover: Failover, question: Question) -> Needs:
     return Needs(question.needs.kill, question.needs.stale_ms, shoot)
 
 
-def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No | None:
+def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> Refused | None:
     """What the yes does not cover, with the command that would."""
     enough = given.kill >= needs.kill and given.stale_ms >= needs.stale_ms and (given.shoot or not needs.shoot)
     if enough:
@@ -150,13 +152,13 @@ def _falls_short(question: Question, given: Needs, needs: Needs, why: str) -> No
         missing.append(f"a database {needs.stale_ms / 60_000:.0f} min old would be promoted, {accepted}")
     if needs.shoot and not given.shoot:
         missing.append("a machine whose power reads ON would be powered off, which is not accepted without --shoot")
-    return No("more-at-stake", f"{'; '.join(missing)} ({why})", questions.approve_command(question.id, needs))
+    return Refused("more-at-stake", f"{'; '.join(missing)} ({why})", questions.approve_command(question.id, needs))
 
 
 def _attach(d: Transaction, said: OperatorSaid, question: Question, given: Needs, vms: tuple[str, ...]) -> None:
     """Journal the yes on the open failover; it counts from now."""
     failover = d.failover
-    overruled = needs_word(d) if question.kind not in OF_MEMBERS else None  # these move no role
+    overruled = needs_approval(d) if question.kind not in OF_MEMBERS else None  # these move no role
     # What was said yes to before in this failover still counts; a remedy's yes is about no other host.
     earlier = questions.approval(d, failover) if failover is not None else {}
     before, copies_before = earlier.get("hosts", ()), earlier.get("generations", {})
@@ -191,11 +193,11 @@ def _in_words(given: Needs) -> str:
 
 def _approve_decision(
     d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs
-) -> str | No:
+) -> str | Refused:
     """Decide the failover that was asked for, with the approval attached."""
     path = Path(question.path)
     if refusal := _decision_refusal(d, verdict, path, question.host):
-        return No("held", f"no failover: {refusal}", "poolwarden explain POOL")
+        return Refused("held", f"no failover: {refusal}", "poolwarden explain POOL")
     power = view(d, question.host)
     if question.kind is Ask.SHOOT and (no := _no_shot(d, question.host)):
         return no
@@ -228,9 +230,11 @@ def _decision_refusal(d: Snapshot, verdict: Verdict, path: Path, host: HostId) -
     return not_now(verdict)
 
 
-def _approve_remedy(d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs) -> str | No:
+def _approve_remedy(
+    d: Transaction, said: OperatorSaid, verdict: Verdict, question: Question, given: Needs
+) -> str | Refused:
     """Restart the master's xapi, or repair a member, at the operator's word."""
-    answer: str | No | None
+    answer: str | Refused | None
     if question.kind is Ask.RECOVER:
         answer = recover_members.approve(d, question)
     else:
@@ -239,7 +243,7 @@ def _approve_remedy(d: Transaction, said: OperatorSaid, verdict: Verdict, questi
     if answer is None:
         d.change(pending=(*d.live.pending, (said, d.now + EVIDENCE_WAIT_MS)))
         return ""
-    if isinstance(answer, No):
+    if isinstance(answer, Refused):
         return answer
     _attach(d, said, question, given, question.vms)
     return f"approved; {answer}"
@@ -248,11 +252,11 @@ def _approve_remedy(d: Transaction, said: OperatorSaid, verdict: Verdict, questi
 # ------------------------------------------------------------------------------------------------ no
 
 
-def deny(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def deny(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``deny``: no. Nothing is asked for this reason again until it changes or the incident is over."""
     question = d.record.question
     if question is None:
-        return No("nothing-asked", "nothing is asked of an operator now", "poolwarden status")
+        return Refused("nothing-asked", "nothing is asked of an operator now", "poolwarden status")
     if (wrong := _wrong_id(d, said, question)) is not None:
         return wrong
     reason = said.arg("reason").strip()
@@ -281,7 +285,7 @@ def deny(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
 # ------------------------------------------------------------------------------------------------ acknowledge
 
 
-def acknowledge(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def acknowledge(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``acknowledge``: the cool-down ends now, what was denied may be asked again, one host's word on the past holds
     nothing up any more, and this collector stays in charge.
     """
@@ -290,7 +294,7 @@ def acknowledge(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | N
     what = "acknowledged the last failover" if over else "acknowledged"
     over += journal_gap.acknowledge(d, said.actor)
     if not over:
-        return No("no-cooldown", "the pool is in no cool-down, and nothing was denied", "poolwarden status")
+        return Refused("no-cooldown", "the pool is in no cool-down, and nothing was denied", "poolwarden status")
     text = " and ".join(over)
     d.note(Kind.ACKNOWLEDGED, f"{said.actor} {what}: {text}", said.actor)
     d.change(cooldown_until=None)

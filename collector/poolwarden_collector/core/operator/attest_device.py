@@ -9,40 +9,40 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.device_record import as_data
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def command_bind(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_bind(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence bind HOST``: a recorded attestation that a device switches this very machine."""
     host, name = said.host, d.name(said.host)
     device = _named(d, host, said.arg("device"))
-    if isinstance(device, No):
+    if isinstance(device, Refused):
         return device
     if said.arg("typed_name") not in (name, host):
         typed = said.arg("typed_name")
-        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+        return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     if not said.arg("how").strip():
         step = 'For example: --how "switched outlet 4 off, saw its PSU A go dark"'
-        return No("no-reason", f"how it is known that {device.name} switches {name} is missing", step)
+        return Refused("no-reason", f"how it is known that {device.name} switches {name} is missing", step)
     agent = d.heard(host)
     if agent is None:
-        return No("agent-silent", f"the agent of {name} is not heard: which machine it is is not known now")
+        return Refused("agent-silent", f"the agent of {name} is not heard: which machine it is is not known now")
     state = d.live.power.get(device.name)
     newest = state.newest if state is not None else None
     if newest is None or newest.power is not Power.ON:
         seen = newest.power.value.upper() if newest is not None else "nothing yet"
         step = f"poolwarden fence test {name}"
-        return No("not-on", f"{device.name} does not read ON while {name} lives (it reads {seen})", step)
+        return Refused("not-on", f"{device.name} does not read ON while {name} lives (it reads {seen})", step)
     told = state.said if state is not None else DeviceIdentity()
     if other := another_machine(d, host, told):
-        return No("other-machine", f"{device.name} says that it is {other}'s: its address is another machine's")
+        return Refused("other-machine", f"{device.name} says that it is {other}'s: its address is another machine's")
     if both := shared_with(d, host, device.name, told):
         why = f"{device.name} says the same as {both} ({show(told)}): an off would take both machines"
-        return No("shared", why, "Name the blade's own plug in both blocks, see docs/fencing.md")
+        return Refused("shared", why, "Name the blade's own plug in both blocks, see docs/fencing.md")
     how = said.arg("how").strip()
     text = f"{said.actor} attests that fence device {device.name} switches {name}: {how}"
     facts: dict[str, Any] = {"device": device.name, "host": host, "system_uuid": agent.hello.machine.system_uuid}
@@ -51,13 +51,13 @@ def command_bind(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | 
     return f"recorded: {device.name} switches {name}; it is bound at its next reading"
 
 
-def _named(d: Snapshot, host: HostId, wanted: str) -> FenceDevice | No:
+def _named(d: Snapshot, host: HostId, wanted: str) -> FenceDevice | Refused:
     devices, name = d.pool.devices.get(host, ()), d.name(host)
     if not devices:
-        return No("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
+        return Refused("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
     found = [each for each in devices if wanted in ("", each.name)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(each.name for each in devices)
     why = f"{name} has no fence device {wanted!r}" if wanted else f"{name} has several fence devices"
-    return No("which-device", f"{why}: {names}", "Name one: --device NAME")
+    return Refused("which-device", f"{why}: {names}", "Name one: --device NAME")

@@ -21,14 +21,14 @@ from poolwarden_collector.core.evidence import announcements, fenced_hosts
 from poolwarden_collector.core.evidence.operator_confirmation import reads_on
 from poolwarden_collector.core.evidence.signs import serving, signs
 from poolwarden_collector.core.evidence.verdict import Verdict, judge
-from poolwarden_collector.core.followups import declare_dead, power_switch
+from poolwarden_collector.core.followups import declare_dead, lost_vms, power_switch
 from poolwarden_collector.core.followups import lost_vms as lost
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.reasons import Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.operator import answers, attest_device
 from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, switchover
@@ -41,15 +41,17 @@ def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> None:
     """Obey or refuse one command, and answer it."""
     handler = _VERBS.get(said.verb)
     answer = (
-        handler(d, said, verdict) if handler else No("unknown-verb", f"{said.verb!r} is no command of this collector")
+        handler(d, said, verdict)
+        if handler
+        else Refused("unknown-verb", f"{said.verb!r} is no command of this collector")
     )
-    if isinstance(answer, No):
+    if isinstance(answer, Refused):
         _refuse(d, said, answer)
     elif answer:
         d.do(Reply(said.request_id, True, _named(d, answer)))
 
 
-def _refuse(d: Transaction, said: OperatorSaid, no: No) -> None:
+def _refuse(d: Transaction, said: OperatorSaid, no: Refused) -> None:
     d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
     d.do(Reply(said.request_id, False, no.why, no.code, _named(d, no.next_step)))
 
@@ -59,24 +61,24 @@ def _named(d: Snapshot, text: str) -> str:
     return re.sub(r"\bPOOL\b", d.record.name or d.record.pool, text)
 
 
-def _pause(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _pause(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     if d.record.paused is not None:
-        return No("already-paused", f"the pool is paused already: {d.record.paused}", "poolwarden resume POOL")
+        return Refused("already-paused", f"the pool is paused already: {d.record.paused}", "poolwarden resume POOL")
     reason = said.arg("reason") or f"by {said.actor}"
     d.note(Kind.PAUSED, f"paused by {said.actor}: {reason}", said.actor, reason=reason)
     return "paused: verdicts and alerts go on, nothing is done automatically until it is resumed"
 
 
-def _resume(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _resume(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     if d.record.paused is None:
-        return No("not-paused", "the pool is not paused")
+        return Refused("not-paused", "the pool is not paused")
     d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
     if d.failover is not None and d.failover.blocked is Blocker.PAUSED:
         unblock(d)
     return "resumed: everything is judged anew from fresh evidence"
 
 
-def _confirm(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _confirm(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """The word that a silent host is off; about the master that vanished it decides a failover, or is its proof."""
     refusal = _confirm_refusal(d, said)
     if refusal is not None:
@@ -101,40 +103,40 @@ def _confirm(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"confirmed; failover {failover.id} goes on with a last look at every member"
 
 
-def _confirm_refusal(d: Snapshot, said: OperatorSaid) -> No | None:
+def _confirm_refusal(d: Snapshot, said: OperatorSaid) -> Refused | None:
     """Why nobody may say that this host is off."""
     host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
     if host not in d.record.hosts:
-        return No("unknown-host", f"{name} is no host of this pool")
+        return Refused("unknown-host", f"{name} is no host of this pool")
     if typed not in (name, host):
-        return No("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
+        return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     if not said.arg("how").strip():
-        return No("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
+        return Refused("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
     if (held := deposed(d)) is not None:
-        return No("held", held.text)
+        return Refused("held", held.text)
     if d.heard(host) is not None:
-        return No("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
+        return Refused("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
     if why := fenced_hosts.lives(d, host):
-        return No("xapi-alive", f"{why}: it is not dead", "poolwarden explain POOL")
+        return Refused("xapi-alive", f"{why}: it is not dead", "poolwarden explain POOL")
     if host not in d.live.agents and d.quiet:
         # Its agent may be on its way back to this collector.
         left = (d.quiet_until - d.now) / 1000
-        return No("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
+        return Refused("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
     if reads_on(d, host) and said.arg("despite_power_on") != "yes":
         step = (
             f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."
         )
-        return No("power-on", f"the power of {name} reads ON", step)
+        return Refused("power-on", f"the power of {name} reads ON", step)
     return None
 
 
-def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     host, name = said.host, d.name(said.host)
     agent = d.heard(host)
     if agent is None:
-        return No("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
+        return Refused("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
     if agent.facts.database.ha_armed is not Tri.NO or verdict is Verdict.HA_MANAGED:
-        return No(
+        return Refused(
             "ha-armed", f"xapi's HA is armed on {name} (or its flag cannot be read): a restart can make it fence itself"
         )
     if agent.facts.role.pool_conf is Role.MASTER:
@@ -145,7 +147,7 @@ def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
             return ""
         refusal = restart_refusal(d, host, placements)
         if refusal:
-            return No(
+            return Refused(
                 "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
             )
     elif serving(d) == (d.record.master,):
@@ -156,9 +158,11 @@ def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
             return ""
         if kills:
             if isinstance(kills, Reason):
-                return No("unsafe", f"restarting the xapi of {name} is not safe: {kills}", "poolwarden explain POOL")
+                return Refused(
+                    "unsafe", f"restarting the xapi of {name} is not safe: {kills}", "poolwarden explain POOL"
+                )
             lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-            return No("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
+            return Refused("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
     order_restart(d, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
     return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
 
@@ -178,32 +182,32 @@ def pending_commands(d: Transaction, verdict: Verdict) -> None:
             _refuse(d, said, _TOO_LATE.get(said.verb, _too_late)(d, said))
 
 
-def _restart_too_late(d: Snapshot, said: OperatorSaid) -> No:
+def _restart_too_late(d: Snapshot, said: OperatorSaid) -> Refused:
     why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
-    return No("no-evidence", why, "Try again; look at poolwarden explain POOL.")
+    return Refused("no-evidence", why, "Try again; look at poolwarden explain POOL.")
 
 
-def _too_late(d: Snapshot, said: OperatorSaid) -> No:
+def _too_late(d: Snapshot, said: OperatorSaid) -> Refused:
     """Of any command that waits for evidence and has no words of its own: total, so that no step ever fails for one."""
     why = f"what {said.verb} rests on could not be read in time"
-    return No("no-evidence", why, "Try again; poolwarden explain POOL shows who is not heard.")
+    return Refused("no-evidence", why, "Try again; poolwarden explain POOL shows who is not heard.")
 
 
-_TOO_LATE: dict[str, Callable[[Transaction, OperatorSaid], No]] = {
+_TOO_LATE: dict[str, Callable[[Transaction, OperatorSaid], Refused]] = {
     "restart-xapi": _restart_too_late,
     "declare-dead": declare_dead.too_late,
     "start-lost": lost.too_late,
     "fence-test": power_switch.test_too_late,
     "release": adopted_holds.too_late,
 }
-_VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | No]] = {
+_VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]] = {
     "pause": _pause,
     "resume": _resume,
     "confirm-fenced": _confirm,
     "restart-xapi": _restart,
-    "designate": switchover.command,
-    "declare-dead": declare_dead.command,
-    "start-lost": lost.command,
+    "designate": switchover.command_designate,
+    "declare-dead": declare_dead.command_declare_dead,
+    "start-lost": lost_vms.command_start_lost,
     "fence-on": power_switch.command_on,
     "fence-off": power_switch.command_off,
     "fence-test": power_switch.command_test,
@@ -212,5 +216,5 @@ _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | No]] = {
     "approve": answers.approve,
     "deny": answers.deny,
     "acknowledge": answers.acknowledge,
-    "release": adopted_holds.command,
+    "release": adopted_holds.command_release,
 }

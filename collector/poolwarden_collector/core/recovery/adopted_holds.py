@@ -28,7 +28,7 @@ from enum import StrEnum
 from poolwarden_collector.core.decision.database_contents import WAITING, placements_of
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.evidence.fenced_hosts import excused
-from poolwarden_collector.core.evidence.signs import serving, set_as_master
+from poolwarden_collector.core.evidence.signs import configured_masters, serving
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover import ending
 from poolwarden_collector.core.followups.hold_release import own_file_refusal
@@ -36,7 +36,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.order_results import PlacementView
 from poolwarden_collector.core.model.orders import ReleaseGc
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
@@ -227,17 +227,17 @@ def _to_release_as_master(d: Snapshot, host: HostId) -> str:
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_release(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``release HOST``, ``--as-master`` or ``--gc``. Empty: its database is being read first."""
     host, name, agent = said.host, d.name(said.host), d.heard(said.host)
     if agent is None:
-        return No("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
+        return Refused("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
     if why := _held_back(d, verdict):
-        return No("held", why, "poolwarden explain POOL tells when nothing holds the pool any more; then again")
+        return Refused("held", why, "poolwarden explain POOL tells when nothing holds the pool any more; then again")
     if said.arg("gc") == "yes":
         return _release_gc(d, said, agent)
     if agent.facts.hold is None:
-        return No("not-held", f"the toolstack of {name} is not held", f"poolwarden host show {name}")
+        return Refused("not-held", f"the toolstack of {name} is not held", f"poolwarden host show {name}")
     if d.record.in_place is not None and d.record.in_place.host == host:
         ending.give_up(d, f"{said.actor} has it released")
         return f"the restart of {name} in place is given up: it is released with its own file, once that kills nobody"
@@ -247,12 +247,12 @@ def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
         step = f"{name} is released by itself if it ends without a promotion"
         if asked is not None and asked.failover == failover.id:
             step = f"poolwarden deny {asked.id} gives it up, and releases {name} then"
-        return No("failover-open", f"failover {failover.id} holds {name} and decides about it", step)
+        return Refused("failover-open", f"failover {failover.id} holds {name} and decides about it", step)
     if said.arg("as_master") == "yes":
         return _as_master(d, said)
     if d.record.master == host or serving(d) != (d.record.master,):
         why = f"no other host serves as master: there is nobody of whom {name} could be a member"
-        return No("no-master", why, _to_release_as_master(d, host))
+        return Refused("no-master", why, _to_release_as_master(d, host))
     if not _owned(d, host):
         text = f"{name} is owed the release of its toolstack, as {said.actor} ordered"
         d.note(Kind.OWED, text, said.actor, host=host, what=OwedWork.RELEASE.value, successor="")
@@ -267,18 +267,18 @@ def _held_back(d: Snapshot, verdict: Verdict) -> str:
     return f"start-up quiet time, {(d.quiet_until - d.now) / 1000:.0f} s left" if d.quiet else str(deposed(d) or "")
 
 
-def _as_master(d: Transaction, said: OperatorSaid) -> str | No:
+def _as_master(d: Transaction, said: OperatorSaid) -> str | Refused:
     host, name = said.host, d.name(said.host)
     if said.arg("typed_name") not in (name, host):
         why = f"typed {said.arg('typed_name')!r}, the host's name is {name!r}"
-        return No("name-differs", why, "Type the host's name exactly.")
+        return Refused("name-differs", why, "Type the host's name exactly.")
     agent = d.heard(host)
     if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
-        return No("no-master", f"the pool.conf of {name} does not say master", f"poolwarden release {name}")
-    others = [other for other in (*serving(d), *set_as_master(d)) if other != host]
+        return Refused("no-master", f"the pool.conf of {name} does not say master", f"poolwarden release {name}")
+    others = [other for other in (*serving(d), *configured_masters(d)) if other != host]
     if others:
         why = f"{d.name(others[0])} serves as master, or is set to"
-        return No("master-serves", why, f"poolwarden release {name} releases it as a member")
+        return Refused("master-serves", why, f"poolwarden release {name} releases it as a member")
     file = placements_of(d, host)
     if file is None:
         d.change(pending=(*d.live.pending, (said, d.now + 8_000)))
@@ -288,13 +288,13 @@ def _as_master(d: Transaction, said: OperatorSaid) -> str | No:
     if silent := _silent(d):
         names = ", ".join(d.name(other) for other in silent)
         why = f"{names} {'is' if len(silent) == 1 else 'are'} not heard and may be the master"
-        return No("host-unheard", why, _to_release_as_master(d, host))
+        return Refused("host-unheard", why, _to_release_as_master(d, host))
     refusal = own_file_refusal(d, host)
     if refusal == WAITING:
         d.change(pending=(*d.live.pending, (said, d.now + 8_000)))
         return ""
     if refusal is not None:
-        return No("unsafe", str(refusal), "Shut these VMs down from inside first.")
+        return Refused("unsafe", str(refusal), "Shut these VMs down from inside first.")
     kept = [
         item for item in d.record.owed if (item.host, item.what) == (host, OwedWork.RELEASE) and item.successor == host
     ]
@@ -306,21 +306,21 @@ def _as_master(d: Transaction, said: OperatorSaid) -> str | No:
     return f"{name} is released as master; poolwarden host show {name} tells when its xapi answers"
 
 
-def too_late(d: Snapshot, said: OperatorSaid) -> No:
+def too_late(d: Snapshot, said: OperatorSaid) -> Refused:
     """The database was not read in time."""
-    return No("no-evidence", f"{d.name(said.host)} did not tell in time what its xapi would load", "Try again.")
+    return Refused("no-evidence", f"{d.name(said.host)} did not tell in time what its xapi would load", "Try again.")
 
 
-def _release_gc(d: Transaction, said: OperatorSaid, agent: AgentState) -> str | No:
+def _release_gc(d: Transaction, said: OperatorSaid, agent: AgentState) -> str | Refused:
     host, name = said.host, d.name(said.host)
     if not agent.facts.gc_term:
-        return No("not-held", f"garbage collection of storage is not held on {name}")
+        return Refused("not-held", f"garbage collection of storage is not held on {name}")
     if said.arg("typed_name") not in (name, host):
         why = f"typed {said.arg('typed_name')!r}, the host's name is {name!r}"
-        return No("name-differs", why, "Type the host's name exactly.")
+        return Refused("name-differs", why, "Type the host's name exactly.")
     failover = d.failover
     if failover is not None and failover.candidate == host:
-        return No("failover-open", f"failover {failover.id} is not over: it lets garbage collection go on itself")
+        return Refused("failover-open", f"failover {failover.id} is not over: it lets garbage collection go on itself")
     base = f"gc/{agent.facts.gc_term}/{host}/{agent.hello.boot_id}/word"
     text = f"garbage collection of storage may go on on {name}, as {said.actor} ordered"
     pursue(d, base, agent, ReleaseGc(), Kind.GC_INTENT, text)

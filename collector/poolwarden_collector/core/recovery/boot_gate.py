@@ -19,8 +19,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from poolwarden_collector.core.evidence.fenced_hosts import excused
-from poolwarden_collector.core.evidence.proof import Refusal, find_proof
-from poolwarden_collector.core.evidence.signs import serving, set_as_master
+from poolwarden_collector.core.evidence.proof import NoProof, find_proof
+from poolwarden_collector.core.evidence.signs import configured_masters, serving
 from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.failover.last_look import last_look, looked
 from poolwarden_collector.core.model.effects import AnswerGate
@@ -126,7 +126,7 @@ def _candidate(d: Transaction) -> Answer:
     failover = d.failover
     assert failover is not None
     proof = find_proof(d, failover)
-    if isinstance(proof, Refusal):
+    if isinstance(proof, NoProof):
         return Answer(WAIT, f"its promotion is not proven at this moment: {proof.why}")
     if not looked(d, failover, proof):
         return Answer(WAIT, "its promotion is being looked at once more")
@@ -138,7 +138,7 @@ def _candidate(d: Transaction) -> Answer:
 
 def _nobody_heard(d: Snapshot, host: HostId) -> Answer | None:
     """Nobody serves and no failover speaks against it: is anybody who is heard on the way to be master?"""
-    poised = [other for other in set_as_master(d) if other != host]
+    poised = [other for other in configured_masters(d) if other != host]
     if poised:
         why = f"{d.name(poised[0])} is set to be master by its pool.conf or its process"
         return Answer(WAIT, why, ground=f"poised/{poised[0]}")
@@ -200,7 +200,10 @@ def _alert(d: Transaction, host: HostId, word: Answer) -> None:
     name, pool = d.name(host), d.record.name or d.record.pool
     topic = AlertTopic(Matter.GATE, host, word.ground)
     d.resolve_alerts(Matter.GATE, host, "the reason has changed", but=topic)
-    told = [f"{name} has booted, and its xapi is held back: {word.reason}.", *unheard_at_boot.lines(d, word.waits)]
+    told = [
+        f"{name} has booted, and its xapi is held back: {word.reason}.",
+        *unheard_at_boot.unheard_lines(d, word.waits),
+    ]
     steps = [f"poolwarden confirm-fenced {d.name(other)}" for other in word.waits if other not in _alive(d, word)]
     told += [f"If you know that such a host is off: {'; '.join(steps)}."] if steps else []
     told.append(f"If you know that no other host is master, on {name}: poolwarden-agent gate open.")

@@ -31,7 +31,7 @@ ANSWER_MS: Ms = 720_000  # the agent gives xapi ten minutes
 LEARN_MS: Ms = 60_000
 
 
-def keep_pushed(d: Transaction, verdict: Verdict) -> None:
+def push_when_due(d: Transaction, verdict: Verdict) -> None:
     """Learn how the last push ended; make the next one when it is due."""
     if d.record.after.sync_order:
         _learn(d)

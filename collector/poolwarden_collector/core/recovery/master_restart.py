@@ -25,7 +25,7 @@ from poolwarden_collector.core.model.host_facts import GateState, Liveness
 from poolwarden_collector.core.model.order_results import Outcome, PlacementView
 from poolwarden_collector.core.model.orders import Preconditions, RestartXapi
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Role, Tri
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.recovery.master_vanished import begin
@@ -203,7 +203,7 @@ def _tell(d: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
     text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
     pool = d.record.name or d.record.pool
     title = f"{pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
-    questions.tell(d, Tell.XAPI, why, f"{text}. poolwarden explain {pool} shows more.", title)
+    questions.report_refusal(d, Tell.XAPI, why, f"{text}. poolwarden explain {pool} shows more.", title)
 
 
 def _ask(d: Transaction, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:
@@ -221,7 +221,7 @@ def _ask(d: Transaction, host: HostId, verdict: Verdict, obstacle: Obstacle | No
     questions.ask(d, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once)
 
 
-def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
+def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:
     """Restart the master's xapi at an operator's word, as far as it reaches; None: its file is being read first."""
     host, firm = question.host, firm_refusal(d)
     refusal = firm.text if firm is not None else ""
@@ -230,7 +230,7 @@ def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, act
     if not refusal and d.record.in_place is not None:
         return restart_in_place.approve(d, d.record.in_place, question, kill, actor)
     if refusal or _restart_running(d):
-        return No("held", refusal or f"the xapi of {d.name(host)} is being restarted already")
+        return Refused("held", refusal or f"the xapi of {d.name(host)} is being restarted already")
     placements = placements_of(d, host)
     if placements is None:
         return None
@@ -238,7 +238,7 @@ def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, act
     if obstacle is not None and obstacle.why.code is Cause.WAITING:
         return None
     if obstacle is not None and not obstacle.acceptable:
-        return No("unsafe", f"restarting the xapi of {d.name(host)} is not safe: {obstacle.why}")
+        return Refused("unsafe", f"restarting the xapi of {d.name(host)} is not safe: {obstacle.why}")
     kills = obstacle.kills if obstacle is not None else ()
     if obstacle is not None:
         # safety: asked as it stands now; the yes is to the VMs and tasks that its question named, and to no others.
@@ -247,7 +247,7 @@ def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, act
             return anew
     if len(kills) > kill:
         step = questions.approve_command(question.id, Needs(kill=len(kills)))
-        return No("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", step)
+        return Refused("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", step)
     if obstacle is not None and obstacle.plan is not None:
         vms = tuple(each.vm for each in kills)
         restart_in_place.begin(d, host, obstacle.plan, f"approved by {actor}, {len(kills)} VMs accepted", vms, actor)

@@ -16,7 +16,7 @@ from poolwarden_collector.core.decision.permission import (
     hold_refusal,
     may_begin,
     may_begin_again,
-    needs_word,
+    needs_approval,
     own_standing,
     patience,
     set_to_be_master,
@@ -25,7 +25,7 @@ from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence import fenced_hosts
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
-from poolwarden_collector.core.evidence.signs import serving, set_as_master, silence_of, suspected
+from poolwarden_collector.core.evidence.signs import configured_masters, serving, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover import steps as machine
 from poolwarden_collector.core.model.entries import Kind
@@ -71,7 +71,7 @@ def succeed(d: Transaction, verdict: Verdict) -> None:
     elif silence_of(d, master) >= patience(d, master) and (foreign := device_binding.unusable(d, master)):
         _hold(d, foreign.within(f"{power.why}, and {foreign}"), " --despite-power-on")
     elif silence_of(d, master) >= patience(d, master):
-        if d.policy.auto_fence_running and not needs_word(d) and not unheard_members.unheard_alive(d):
+        if d.policy.auto_fence_running and not needs_approval(d) and not unheard_members.unheard_alive(d):
             machine.decide(d, f"{power.why}, and patience is over")
         else:
             ask_shot(d, master)
@@ -90,7 +90,7 @@ def word_refusal(d: Snapshot, host: HostId, verdict: Verdict) -> str:
     if failover is not None:
         after = failover.step not in REVERSIBLE and failover.step is not Step.PROMOTING
         return f"failover {failover.id} is past its proof" if after else ""
-    if poised := [other for other in set_as_master(d) if other != host]:
+    if poised := [other for other in configured_masters(d) if other != host]:
         return f"no failover begins: {set_to_be_master(d, poised[0])}"
     if verdict not in (Verdict.VANISHED, Verdict.UNWITNESSED):
         return f"no failover begins while the pool is {verdict.word}: {verdict.meaning}"
@@ -125,7 +125,7 @@ def by_word(d: Transaction, host: HostId) -> None:
 
 def begin(d: Transaction, why: str, path: Path = Path.POWER) -> None:
     """Decide, or ask first where the mode, the cool-down or a member that is alive and not heard says so."""
-    word, hosts = needs_word(d), unheard_members.unheard_alive(d)
+    word, hosts = needs_approval(d), unheard_members.unheard_alive(d)
     if not word and not hosts:
         machine.decide(d, why, path)
         return
@@ -177,10 +177,10 @@ def without_master(d: Transaction, verdict: Verdict) -> None:
     if refusal:
         title = f"{d.record.name or d.record.pool}: no host serves as master, and none is promoted"
         missing = _missing(d)
-        fenced_hosts.awaits(d, missing)
+        fenced_hosts.await_confirmation(d, missing)
         step = f". {fenced_hosts.next_step(d, missing)}" if missing and not firm_refusal(d) else ""
         text = f"no host serves as master, and none is promoted: {refusal}{step}"
-        questions.tell(d, Tell.NO_MASTER, refusal, text, title)
+        questions.report_refusal(d, Tell.NO_MASTER, refusal, text, title)
     elif not may_begin_again(d):
         off = [why for host in sorted(d.record.hosts, key=d.name) if (why := fenced_hosts.excused(d, host))]
         whole = "all hosts of the pool are heard and none is master"
@@ -193,7 +193,7 @@ def roles_refusal(d: Snapshot) -> Reason | None:
     names = ", ".join(d.name(host) for host in missing)
     absent = f"{names} {'is' if len(missing) == 1 else 'are'} not heard and may be the master"
     # safety: who is set to be master may serve at any moment; nobody is promoted beside it, and its claim would veto.
-    poised = set_as_master(d)
+    poised = configured_masters(d)
     seen = set_to_be_master(d, poised[0]) if poised else None
     return firm_refusal(d) or (Reason(Cause.NOT_HEARD, absent, missing) if missing else None) or seen
 
@@ -215,7 +215,7 @@ def relocate(d: Transaction, verdict: Verdict) -> None:
         name = d.name(suspected(d))
         title = f"{d.record.name or d.record.pool}: master {name} is cut off from its members and is not relocated"
         text = f"{name} is cut off from its members and is not relocated: {refusal}"
-        questions.tell(d, Tell.SPLIT, refusal, text, title)
+        questions.report_refusal(d, Tell.SPLIT, refusal, text, title)
     else:
         begin(d, "its members do not reach it, and the policy has it relocated", Path.TOOLSTACK)
 
@@ -236,16 +236,16 @@ def _hold(d: Transaction, what: Reason, option: str = "") -> None:
     elif why := word_refusal(d, suspected(d), Verdict.VANISHED):
         step = f"A person's word that {name} is off would change nothing now: {why}"
     title = f"{d.record.name or d.record.pool}: master {name} has vanished, and nothing is promoted"
-    questions.tell(d, Tell.VANISHED, what, f"{name}: {what}. {step}", title)
+    questions.report_refusal(d, Tell.VANISHED, what, f"{name}: {what}. {step}", title)
 
 
 def _withdraw(d: Transaction, verdict: Verdict) -> None:
     """The verdict that the question was asked for is over."""
     if d.failover is not None:
-        questions.hush(d, f"failover {d.failover.id} is decided", final=True)
+        questions.resolve_refusal(d, f"failover {d.failover.id} is decided", final=True)
     if verdict.entails.keeps_question or d.quiet:
         return
-    questions.hush(d, f"the pool is {verdict.word} now")
+    questions.resolve_refusal(d, f"the pool is {verdict.word} now")
     question = d.record.question
     if d.failover is None and question is not None and question.kind not in OF_MEMBERS:
         questions.withdraw(d, f"the pool is {verdict.word} now")

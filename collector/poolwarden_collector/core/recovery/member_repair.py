@@ -29,7 +29,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.orders import OrderKind, Preconditions, Repoint, RestartXapi
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
@@ -84,7 +84,7 @@ def repair(d: Transaction, verdict: Verdict) -> None:
             _treat(d, host, master, remedy)
 
 
-def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | No | None:
+def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:
     """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
     host, master, firm = question.host, verified(d), firm_refusal(d)
     refusal = firm.text if firm is not None else ""
@@ -93,15 +93,15 @@ def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, act
     if not refusal and host not in d.live.troubles:
         refusal = f"{d.name(host)} is in no trouble any more"
     if refusal or _busy(d, host):
-        return No("held", refusal or "a repair is under way")
+        return Refused("held", refusal or "a repair is under way")
     remedy = diagnose(d, host, master)
     if remedy.act == "tell":
-        return No("unsafe", f"{d.name(host)} is not repaired: {remedy.why}")
+        return Refused("unsafe", f"{d.name(host)} is not repaired: {remedy.why}")
     kills = at_stake(d, host)
     if kills is None:
         return None
     if isinstance(kills, Reason):
-        return No("unsafe", f"{d.name(host)} is not repaired: {kills}")
+        return Refused("unsafe", f"{d.name(host)} is not repaired: {kills}")
     if kills:
         # safety: asked as it stands now; the yes is to the VMs that its question named, and to no others.
         _ask(d, host, remedy, kills, at_once=True)
@@ -110,7 +110,7 @@ def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, act
     if len(kills) > kill:
         names = ", ".join(item.name for item in kills)
         step = questions.approve_command(question.id, Needs(kill=len(kills)))
-        return No(
+        return Refused(
             "more-at-stake", f"its xapi would kill {len(kills)} running VMs there: {names}; accepted: {kill}", step
         )
     _order(d, host, master, remedy)

@@ -33,9 +33,9 @@ from poolwarden_collector.core.evidence.proof import why_off
 from poolwarden_collector.core.evidence.signs import serving
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import PoolHost
-from poolwarden_collector.core.model.order_results import Said
+from poolwarden_collector.core.model.order_results import RoleClaim
 from poolwarden_collector.core.model.orders import Preconditions, RecoverMembers
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import unheard_at_boot
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
@@ -51,7 +51,7 @@ AGENT_COMES_MS: Ms = 60_000
 FOLLOWS_WITHIN_MS: Ms = 180_000  # a fuse of ten seconds and a xapi's start, for the last of them
 
 
-def look_after(d: Transaction) -> None:
+def advance(d: Transaction) -> None:
     """Find out whom they follow, note who is back, and ask about the rest."""
     _note_answer(d)
     silent = _owed(d)
@@ -63,18 +63,18 @@ def look_after(d: Transaction) -> None:
             done = f"{d.name(host)} follows {d.name(d.record.master)} now, as its own xapi says; its agent is not heard"
             d.note(Kind.OWED_DONE, done, host=host, what=OwedWork.REPOINT.value)
     hosts = _to_be_told(d)
-    fenced_hosts.awaits(d, (host for host in _unaccounted(d, hosts) if hosts and d.heard(host) is None))
+    fenced_hosts.await_confirmation(d, (host for host in _unaccounted(d, hosts) if hosts and d.heard(host) is None))
     if hosts and _refusal(d, hosts) == "" and not _under_way(d):
         _ask(d, hosts)
 
 
-def approve(d: Transaction, question: Question) -> str | No:
+def approve(d: Transaction, question: Question) -> str | Refused:
     """Have the new master tell them, at an operator's word."""
     hosts, master = _to_be_told(d), d.record.master
     why = _refusal(d, hosts) if hosts and _served(d) and d.failover is None else "they need no telling any more"
     why = why or ("they are being told" if _under_way(d) else "")
     if why:
-        return No("held", f"{_names(d, question.hosts)}: nobody is told: {why}", "poolwarden explain POOL")
+        return Refused("held", f"{_names(d, question.hosts)}: nobody is told: {why}", "poolwarden explain POOL")
     # safety: nobody sees their VMs, so the yes is to exactly these hosts.
     if hosts != question.hosts:
         _ask(d, hosts, at_once=True)
@@ -91,7 +91,7 @@ def approve(d: Transaction, question: Question) -> str | No:
 def _ask_roles(d: Transaction, silent: tuple[HostId, ...]) -> None:
     """Have two agents ask them whom they follow; seldom where nobody answers: a dead member may be owed for days."""
     words = [word for host in silent for word in d.live.told.get(host, {}).values()]
-    answered = any(word.said is not Said.SILENT and d.now - word.at <= 2 * ASK_SILENT_MS for word in words)
+    answered = any(word.said is not RoleClaim.SILENT and d.now - word.at <= 2 * ASK_SILENT_MS for word in words)
     if d.now - d.live.members_asked >= (ASK_MS if answered else ASK_SILENT_MS):
         d.change(members_asked=d.now)
         unheard_at_boot.ask(d, d.record.master, ASKERS)
@@ -120,7 +120,7 @@ def _for_long(d: Snapshot, host: HostId) -> bool:
 def _follows(d: Snapshot, host: HostId) -> str:
     """The address that its xapi says it follows, the same to everybody who asked lately; else empty."""
     said = unheard_at_boot.told(d, host).values()
-    named = {word.follows if word.said is Said.FOLLOWS else "" for word in said}
+    named = {word.follows if word.said is RoleClaim.FOLLOWS else "" for word in said}
     return named.pop() if len(named) == 1 else ""
 
 

@@ -61,7 +61,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import PlaceDatabase, Preconditions, ToolstackFence, ToolstackRelease
 from poolwarden_collector.core.model.reasons import Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
@@ -122,7 +122,7 @@ def _order_hold(d: Transaction, now: InPlace, agent: AgentState) -> None:
 # ------------------------------------------------------------------------------------------------ going on
 
 
-def go_on(d: Transaction, verdict: Verdict) -> None:
+def advance(d: Transaction, verdict: Verdict) -> None:
     """Do what is due in the restart under way, or give it up."""
     now = d.record.in_place
     if now is not None and (d.record.paused is not None or verdict in _IDLE):
@@ -210,7 +210,7 @@ def _stands_still(d: Transaction, now: InPlace, refusal: Reason) -> None:
     text = f"the restart of {name} in place stands still ({at}): {refusal}. poolwarden resume {pool}"
     # How far it is makes it another alert: an order that was on its way is obeyed in a pause, too.
     why = Reason(refusal.code, refusal.text, (*refusal.subjects, at))
-    questions.tell(d, Tell.XAPI, why, text, title)
+    questions.report_refusal(d, Tell.XAPI, why, text, title)
 
 
 def _awaits(d: Transaction, step: str) -> None:
@@ -419,26 +419,26 @@ def _ask(d: Transaction, now: InPlace, found: tuple[Start, ...], at_once: bool =
     return start
 
 
-def approve(d: Transaction, now: InPlace, question: Question, kill: int, actor: str) -> str | No | None:
+def approve(d: Transaction, now: InPlace, question: Question, kill: int, actor: str) -> str | Refused | None:
     """A yes to what a start of the held host would kill; None: its files are being read."""
     agent = d.heard(now.host)
     if agent is None or not _stopped(d, now, agent):
-        return No("held", f"the xapi of {d.name(now.host)} is being stopped; nothing of that is asked yet")
+        return Refused("held", f"the xapi of {d.name(now.host)} is being stopped; nothing of that is asked yet")
     found = starts(d, now, agent)
     if found is None:
         return None
     if now.start is not None:
         found = tuple(each for each in found if not each.source)  # decided: it starts with what lies there
     if not found:
-        return No("unsafe", "neither its database nor a newer copy can be read")
+        return Refused("unsafe", "neither its database nor a newer copy can be read")
     if any(covered(d, now, each.kills) for each in found):
-        return No("nothing-at-stake", "no running VM is at stake any more: it goes on by itself")
+        return Refused("nothing-at-stake", "no running VM is at stake any more: it goes on by itself")
     start = _ask(d, now, found, at_once=True)
     if (anew := questions.asked_no_more(d, question)) is not None:
         return anew
     if len(start.kills) > kill:
         step = questions.approve_command(question.id, Needs(kill=len(start.kills)))
-        return No("more-at-stake", f"{len(start.kills)} running VMs would be killed; accepted: {kill}", step)
+        return Refused("more-at-stake", f"{len(start.kills)} running VMs would be killed; accepted: {kill}", step)
     names = ", ".join(each.name for each in start.kills)
     text = f"{actor} accepts that the start of {d.name(now.host)} kills {names}"
     d.note(Kind.IN_PLACE_ACCEPTED, text, actor, host=now.host, vms=[each.vm for each in start.kills])

@@ -34,7 +34,7 @@ from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import DesignateMaster, Preconditions
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.refusal import No
+from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.recovery import database_sync, restart_in_place
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
@@ -48,7 +48,7 @@ READ_WITHIN_MS: Ms = 8_000  # the master's file is being read
 # ------------------------------------------------------------------------------------------------ asked for
 
 
-def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def command_designate(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``designate HOST``: begin the switchover, or say what it would do, or why not."""
     host, name = said.host, d.name(said.host)
     no = _refusal(d, host, verdict)
@@ -59,7 +59,7 @@ def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
         d.change(pending=(*d.live.pending, (said, d.now + READ_WITHIN_MS)))
         return ""
     if stake.why:
-        return No("unsafe", f"every host's xapi restarts in a switchover, and {stake.why}", stake.next_step)
+        return Refused("unsafe", f"every host's xapi restarts in a switchover, and {stake.why}", stake.next_step)
     before = verified(d)
     steps = (
         f"push the database of {d.name(before)} to every member, have {d.name(before)} hand the role to {name} "
@@ -74,13 +74,13 @@ def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
     return f"begun: {steps}. poolwarden history POOL --follow tells how far it is"
 
 
-def failover_to(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | No:
+def failover_to(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``failover POOL --to HOST``: the planned way while the master is well; never the emergency path by hand."""
     failover, master = d.failover, suspected(d)
     if failover is not None:
         chosen = f"its candidate is {d.name(failover.candidate)}" if failover.candidate else "it chooses its candidate"
         why = f"failover {failover.id} of {d.name(master)} is open already, and {chosen} by the newest database"
-        return No("failover-open", why, "poolwarden explain POOL")
+        return Refused("failover-open", why, "poolwarden explain POOL")
     if not verified(d):
         name = d.name(master) if master else "the master"
         why = f"the pool is {verdict.word}: a planned switchover needs a master that serves, and {name} does not"
@@ -92,31 +92,33 @@ def failover_to(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | N
                 if under_way
                 else ""
             )
-            return No("master-gone", f"{why}{doing}", "poolwarden explain POOL tells what is done about it, or asked")
+            return Refused(
+                "master-gone", f"{why}{doing}", "poolwarden explain POOL tells what is done about it, or asked"
+            )
         step = f"make sure that {name} is off, then: poolwarden confirm-fenced {name}; or approve what is asked"
-        return No("master-gone", why, step)
-    return command(d, said, verdict)
+        return Refused("master-gone", why, step)
+    return command_designate(d, said, verdict)
 
 
-def _refusal(d: Snapshot, host: HostId, verdict: Verdict) -> No | None:
+def _refusal(d: Snapshot, host: HostId, verdict: Verdict) -> Refused | None:
     """Why no switchover to this host may begin now."""
     if d.record.after.designation is not None:
         under_way = d.record.after.designation
-        return No("under-way", f"the role is being handed to {d.name(under_way.host)} already, by {under_way.by}")
+        return Refused("under-way", f"the role is being handed to {d.name(under_way.host)} already, by {under_way.by}")
     if d.record.after.sync_order:
-        return No("sync-under-way", "the database is being pushed to the members", "Try again in a minute.")
+        return Refused("sync-under-way", "the database is being pushed to the members", "Try again in a minute.")
     if verdict is not Verdict.HEALTHY:
         why = f"the pool is {verdict.word}: {verdict.meaning}; a planned switchover needs a healthy pool"
-        return No("not-healthy", why, "poolwarden explain POOL")
+        return Refused("not-healthy", why, "poolwarden explain POOL")
     standing = command_refusal(d)
     if standing is not None and standing.code is Cause.OBSERVE:
         why = "the pool's mode is observe: it is only watched, and its master is not changed"
         step = 'Set mode = "ask" or "auto" for this pool; or by hand: xe pool-designate-new-master host-uuid='
-        return No("mode-observe", why, step + host)
+        return Refused("mode-observe", why, step + host)
     if why := _standing(d, host):
-        return No("refused", why, "poolwarden explain POOL")
+        return Refused("refused", why, "poolwarden explain POOL")
     if why := database_sync.refusal(d, verdict):
-        return No("no-sync", f"the database cannot be pushed first: {why}", "poolwarden explain POOL")
+        return Refused("no-sync", f"the database cannot be pushed first: {why}", "poolwarden explain POOL")
     return None
 
 
@@ -180,7 +182,7 @@ def _stake(d: Transaction) -> Stake | None:
 # ------------------------------------------------------------------------------------------------ under way
 
 
-def go_on(d: Transaction) -> None:
+def advance(d: Transaction) -> None:
     """Do what is due in the switchover that is under way."""
     plan = d.record.after.designation
     if plan is None:

@@ -28,7 +28,7 @@ from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence.fenced_hosts import excused, lives
 from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS
 from poolwarden_collector.core.failover.last_look import MOST_ASKED, ORDER_VALID_MS, PLAIN_PORT
-from poolwarden_collector.core.model.order_results import RoleAnswer, Said
+from poolwarden_collector.core.model.order_results import RoleAnswer, RoleClaim
 from poolwarden_collector.core.model.orders import ProbeNow, Target
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.live import Told
@@ -138,7 +138,7 @@ def note(d: Transaction, asker: HostId, order_id: str, answers: tuple[RoleAnswer
         said = Told(answer.said, sent.at, first, answer.follows, answer.followed_answers)
         told[answer.host] = {**told.get(answer.host, {}), asker: said}
         since, last = dark.get(answer.host, (d.now, d.now))
-        if answer.said is not Said.SILENT:
+        if answer.said is not RoleClaim.SILENT:
             dark.pop(answer.host, None)
         else:
             dark[answer.host] = (since if d.now - last <= DARK_GAP_MS else d.now, d.now)
@@ -170,7 +170,7 @@ def judge(d: Snapshot, booting: HostId, asked_since: Ms) -> Judged:
         host
         for host in waits
         if _dark_for(d, host) >= DARK_MS
-        and all(asker in said[host] and said[host][asker].said is Said.SILENT for asker in askers)
+        and all(asker in said[host] and said[host][asker].said is RoleClaim.SILENT for asker in askers)
     )
     # safety: only beside a host that follows this one; alone, silence would be the whole proof.
     if (follows or members) and dark == waits and d.now - asked_since >= DARK_MS:
@@ -189,10 +189,10 @@ def _against(d: Snapshot, booting: HostId, host: HostId, said: dict[HostId, Told
     name, address = f"{d.name(host)}, whose agent is silent,", d.record.address_of(booting)
     for asker, told in sorted(said.items()):
         by = f"{d.name(asker)} has asked its xapi"
-        if told.said is Said.ACTS:
+        if told.said is RoleClaim.ACTS:
             return Judged(f"acts/{host}", f"{name} acts as master: {by}", acts=True, waits=(host,), spoken=True)
         # safety: only the booting host's own address will do; whoever follows a dead name may have served it till now.
-        if told.said is Said.FOLLOWS and (not address or told.follows != address):
+        if told.said is RoleClaim.FOLLOWS and (not address or told.follows != address):
             there = "answers" if told.followed_answers else "does not answer"
             return Judged(
                 f"follows/{host}", f"{name} follows {told.follows}, which {there}: {by}", waits=(host,), spoken=True
@@ -203,7 +203,7 @@ def _against(d: Snapshot, booting: HostId, host: HostId, said: dict[HostId, Told
 def _settled_member(told: Told, asked_since: Ms) -> bool:
     """Has it said over a whole fuse that it follows (whom, is judged already)?"""
     # safety: one that was told to become master before this gate asked says for ten seconds more that it follows.
-    return told.said is Said.FOLLOWS and told.at - max(told.since, asked_since) >= FUSE_MS
+    return told.said is RoleClaim.FOLLOWS and told.at - max(told.since, asked_since) >= FUSE_MS
 
 
 def _member_of(d: Snapshot, host: HostId, address: str) -> bool:
@@ -236,19 +236,19 @@ def named(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def lines(d: Snapshot, waits: tuple[HostId, ...]) -> list[str]:
+def unheard_lines(d: Snapshot, waits: tuple[HostId, ...]) -> list[str]:
     """What is known of each that is waited for, for people."""
     return [f"{d.name(host)}: {_state(d, host)}; {view(d, host).why}" for host in waits]
 
 
 def _state(d: Snapshot, host: HostId) -> str:
     said = {each.said for each in told(d, host, len(d.record.hosts)).values()}
-    if Said.ACTS in said:
+    if RoleClaim.ACTS in said:
         return "its xapi says that it acts as master"
-    if Said.FOLLOWS in said:
+    if RoleClaim.FOLLOWS in said:
         return "its xapi says that it follows another master"
-    if Said.UNTOLD in said:
+    if RoleClaim.UNTOLD in said:
         return "it is alive, and its xapi tells nobody its role"
-    if Said.SILENT in said:
+    if RoleClaim.SILENT in said:
         return f"it has been dark for {_dark_for(d, host) / 60_000:.0f} min to everybody who asked"
     return "nobody could ask its xapi for its role yet"

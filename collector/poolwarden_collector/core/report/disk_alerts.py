@@ -26,7 +26,7 @@ _MEANS = {
 }
 
 
-def watch(d: Transaction, hosts: Collection[HostId]) -> None:
+def watch_disks(d: Transaction, hosts: Collection[HostId]) -> None:
     """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
     wanted = {topic: (host, disk, word) for host in hosts for topic, disk, word in _crossed(d, host)}
     for topic in [topic for topic in d.open_topics if topic.matter is Matter.DISK]:
@@ -70,7 +70,7 @@ def _raise(d: Transaction, topic: AlertTopic, host: HostId, disk: Disk, word: st
     agent = d.heard(host)
     filling = agent.facts.filling if agent is not None else None
     body = "\n".join(
-        [*says(disk), *_MEANS.get(disk.mount, "").splitlines(), *_fills(filling), f"poolwarden disks {pool}"]
+        [*disk_sentences(disk), *_MEANS.get(disk.mount, "").splitlines(), *_fills(filling), f"poolwarden disks {pool}"]
     )
     title = f"{pool}: {disk.mount} of {name} is {'mounted read-only' if word == 'read-only' else _state(disk)}"
     d.raise_alert(topic, severity, title, body, host=host, mount=disk.mount, level=word)
@@ -82,7 +82,7 @@ def _state(disk: Disk) -> str:
     return f"{disk.used_percent:.0f} % full"
 
 
-def says(disk: Disk) -> list[str]:
+def disk_sentences(disk: Disk) -> list[str]:
     """A file system's state in sentences."""
     found = [
         f"{disk.mount}: {disk.used_percent:.0f} % of space and {disk.inodes_used_percent:.0f} % of inodes used, "

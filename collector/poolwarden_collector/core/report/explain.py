@@ -18,7 +18,7 @@ from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, line
 from poolwarden_collector.core.evidence.proof import Proof, verify_power
 from poolwarden_collector.core.evidence.signs import member_state, signs, suspected
 from poolwarden_collector.core.evidence.verdict import OF_MEMBER, Permit, Verdict, judge
-from poolwarden_collector.core.failover import steps as machine
+from poolwarden_collector.core.failover import steps
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause
@@ -80,7 +80,7 @@ def _refused(d: Snapshot, verdict: Verdict, master: HostId, ranked: tuple[Ranked
     failover = d.failover
     if failover is not None and failover.blocked:
         found.append(f"failover {failover.id}: {failover.blocked}: {failover.blocker}")
-    if failover is not None and (held := machine.hold(d, failover, verdict)):
+    if failover is not None and (held := steps.hold_reason(d, failover, verdict)):
         found.append(f"failover {failover.id} stands still: {held}")
     if (under_way := d.record.in_place) is not None:
         at = restart_in_place.stands_at(d, under_way)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from poolwarden_collector.core.model.host_facts import Around, Certificate, HostFacts
+from poolwarden_collector.core.model.host_facts import Certificate, HostEnvironment, HostFacts
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -69,7 +69,7 @@ def _services(facts: HostFacts) -> Line | None:
     return Line("services", f"{len(services) - len(off)} of {len(services)} run; not: {', '.join(off)}", level)
 
 
-def _network(around: Around) -> Line | None:
+def _network(around: HostEnvironment) -> Line | None:
     if not around.management_interface and not around.nics:
         return None
     nics = [f"{n.name} {_link(n.link)}{f' {n.speed_mbit} Mbit/s' if n.speed_mbit else ''}" for n in around.nics]
@@ -79,7 +79,7 @@ def _network(around: Around) -> Line | None:
     return Line("network", text, "warning" if half or around.management_link is Tri.NO else "")
 
 
-def _half_down(around: Around, bond: str) -> bool:
+def _half_down(around: HostEnvironment, bond: str) -> bool:
     return any(n.link is Tri.NO for n in around.nics if n.bond == bond)
 
 
@@ -87,7 +87,7 @@ def _link(value: Tri) -> str:
     return {Tri.YES: "up", Tri.NO: "no link", Tri.UNKNOWN: "link not known"}[value]
 
 
-def _multipath(around: Around) -> Line | None:
+def _multipath(around: HostEnvironment) -> Line | None:
     if not around.maps:
         return None
     lacking = [f"{m.name} {m.up} of {max(m.most, m.paths)}" for m in around.maps if m.up < max(m.most, m.paths)]
@@ -97,7 +97,7 @@ def _multipath(around: Around) -> Line | None:
     return Line("multipath", f"paths up: {', '.join(lacking)}", "critical" if dead else "warning")
 
 
-def _clock(around: Around) -> Line | None:
+def _clock(around: HostEnvironment) -> Line | None:
     if around.clock_offset_ms is None:
         return None
     off = around.clock_offset_ms
@@ -120,7 +120,7 @@ def _memory(facts: HostFacts) -> Line | None:
     return Line("dom0's memory", text, "warning" if share < LOW_MEMORY else "")
 
 
-def _written(around: Around, now: Ms) -> Line | None:
+def _written(around: HostEnvironment, now: Ms) -> Line | None:
     if around.database_written_at is None:
         return None
     minutes = max(0, now - around.database_written_at) // 60_000
@@ -146,7 +146,7 @@ def _ours(c: Certificate) -> bool:
 # ------------------------------------------------------------------------------------------------ alerts
 
 
-def watch(d: Transaction, hosts: Collection[HostId]) -> None:
+def watch_environment(d: Transaction, hosts: Collection[HostId]) -> None:
     """Alerts on certificates and clocks of these hosts; and the end of those of hosts that have left the pool."""
     opened = {topic for topic in d.open_topics if topic.matter is Matter.AROUND}
     wanted = {topic: (host, line) for host in hosts for topic, line in _worth_telling(d, host, opened)}

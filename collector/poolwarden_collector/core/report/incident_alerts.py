@@ -9,7 +9,7 @@ from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.evidence_lines import lines
 from poolwarden_collector.core.evidence.link_flaps import is_flapping
 from poolwarden_collector.core.evidence.signs import signs, suspected
-from poolwarden_collector.core.evidence.verdict import Permit, Settling, Verdict, beneath
+from poolwarden_collector.core.evidence.verdict import Permit, Settling, Verdict, without_hold
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
@@ -84,7 +84,7 @@ def alert_verdict(d: Transaction, verdict: Verdict, sentence: str) -> None:
         _raise_verdict(d, f"{verdict.word} in mid-failover", "critical", f"{sentence}; {_stands_open(d, d.failover)}")
     else:
         _raise_verdict(d, verdict.word, verdict.entails.severity, sentence)
-    under = beneath(signs(d)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
+    under = without_hold(signs(d)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
     if under.entails.told_when_covered and under is not verdict:
         _raise_verdict(d, f"{verdict.word} over {under.word}", "critical", f"{under.meaning}; {sentence}")
 

@@ -24,8 +24,8 @@ def not_ready(d: Snapshot) -> tuple[str, ...]:
     if other := unlisted_hosts.other_pools_database(d):
         reasons.append(other)
     if d.record.identity:
-        reasons.append(f"the pool is frozen: {identity_conflict.says(d)}")
-    if held := announcements.says(d):
+        reasons.append(f"the pool is frozen: {identity_conflict.conflict_sentence(d)}")
+    if held := announcements.announcement_sentence(d):
         reasons.append(f"the pool is held: {held}")
     if d.site.blind:
         reasons.append(f"the collector is blind: {d.site.blind}")

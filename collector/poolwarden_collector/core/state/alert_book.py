@@ -74,7 +74,7 @@ def open_topics(d: Snapshot) -> tuple[AlertTopic, ...]:
     return tuple(of_key(d.record.pool, key) for key in opened)
 
 
-def wake(d: Transaction) -> None:
+def resume(d: Transaction) -> None:
     """First step of a run: what was told by an earlier one was told just now, as far as anybody knows."""
     if d.record.told:
         d.change(alerted=dict.fromkeys(d.record.told, d.site.started_at))
@@ -118,7 +118,7 @@ def ends(d: Transaction, topic: AlertTopic, text: str, final: bool = False) -> N
         d.change(closing={**d.live.closing, full_key: (due, text)})
 
 
-def settle(d: Transaction) -> None:
+def tell_settled(d: Transaction) -> None:
     """At the end of a pass: tell what has lasted, and end what has been gone for as long."""
     for about, each in tuple(d.live.unsettled.items()):
         if each.gone_at is not None:

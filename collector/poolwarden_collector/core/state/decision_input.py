@@ -47,6 +47,13 @@ from poolwarden_collector.core.state import (
 from poolwarden_collector.core.state.live import Pool, Site
 
 VERSION = 3
+# Classes that had another name when a decision of version 2 was stored.
+_FORMER_NAMES = {
+    "Around": "HostEnvironment",
+    "Hold": "ToolstackHold",
+    "OwnProbe": "CollectorProbe",
+    "Said": "RoleClaim",
+}
 # What earlier versions stored otherwise: a field of a class that was text then, and the enumeration that it is now.
 _WAS_TEXT: dict[str, dict[str, Callable[[str], Enum]]] = {"RecordedProof": {"kind": ProofKind.of}}
 _READ = (2, VERSION)
@@ -152,6 +159,7 @@ def _value(plain: Any) -> Any:
 
 
 def _known(name: str) -> type:
+    name = _FORMER_NAMES.get(name, name)
     if name not in _KNOWN:
         raise BadInput(f"it names {name}, which this version does not have")
     return _KNOWN[name]

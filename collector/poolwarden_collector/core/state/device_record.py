@@ -57,7 +57,7 @@ def _said(data: dict[str, Any]) -> DeviceIdentity:
     return DeviceIdentity(tuple(kept.get("uuids", ())), tuple(kept.get("serials", ())))
 
 
-def follow(devices: Devices, entry: Entry) -> Devices:
+def fold_devices(devices: Devices, entry: Entry) -> Devices:
     """The state after an entry; entries of other kinds change nothing."""
     d = entry.data
     if entry.kind is Kind.DEVICE_BOUND:

@@ -81,7 +81,7 @@ class Aftermath:
     woken: dict[HostId, tuple[str, int]] = field(default_factory=dict)  # boot to which it was owed, tries
 
 
-def follow(after: Aftermath, entry: Entry) -> Aftermath:
+def fold_followups(after: Aftermath, entry: Entry) -> Aftermath:
     """The aftermath after one entry."""
     change = _CHANGES.get(entry.kind)
     return change(after, entry) if change is not None else after

@@ -12,7 +12,7 @@ from typing import Any
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts, ProbeOutcome
-from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, RoleAnswer, Said, VmPlace
+from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, RoleAnswer, RoleClaim, VmPlace
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, PowerReading
 from poolwarden_collector.core.model.values import HostId, Ms, ProcessId, Role
@@ -85,7 +85,7 @@ class PowerState:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnProbe:
+class CollectorProbe:
     """The collector's own probe of a host."""
 
     host: HostId
@@ -122,7 +122,7 @@ class Told:
     ``since``: when that agent was first told so, and nothing else since.
     """
 
-    said: Said
+    said: RoleClaim
     at: Ms
     since: Ms
     follows: str = ""
@@ -210,7 +210,7 @@ class PoolLive:
     contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
     devices_due: Ms = 0  # when the devices' health is judged next
     answered_until: tuple[HostId, Ms] = ("", 0)  # a master that is not heard: when its xapi last answered anybody
-    own_probe: OwnProbe | None = None
+    own_probe: CollectorProbe | None = None
     certificates: dict[HostId, str] = field(default_factory=dict)  # what a host's xapi showed while its agent was heard
     own_standing: tuple[HostId, str] | None = None  # whose xapi the collector itself has reached, and its certificate
     boots: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # boot ids heard, the newest last

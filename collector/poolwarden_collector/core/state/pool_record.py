@@ -17,8 +17,7 @@ from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, PoolId, ProcessId
-from poolwarden_collector.core.state import device_record, followup_record, restart_record
-from poolwarden_collector.core.state import question_record as asked
+from poolwarden_collector.core.state import device_record, followup_record, question_record, restart_record
 from poolwarden_collector.core.state.alert_topic import of_key
 from poolwarden_collector.core.state.device_record import Devices
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, RecordedProof, Step
@@ -171,8 +170,14 @@ def _applied(record: PoolRecord, entry: Entry) -> PoolRecord:
     change = _CHANGES.get(entry.kind)
     if change is not None:
         record = change(record, entry)
-    after, questions = followup_record.follow(record.after, entry), asked.follow(record.asked, entry)
-    devices, under_way = device_record.follow(record.devices, entry), restart_record.follow(record.in_place, entry)
+    after, questions = (
+        followup_record.fold_followups(record.after, entry),
+        question_record.fold_questions(record.asked, entry),
+    )
+    devices, under_way = (
+        device_record.fold_devices(record.devices, entry),
+        restart_record.fold_restart(record.in_place, entry),
+    )
     same = after is record.after and questions is record.asked and devices is record.devices
     if same and under_way is record.in_place:
         return record

@@ -91,7 +91,7 @@ class Asked:
     denied: dict[str, str] = field(default_factory=dict)  # ground -> who denied it and why
 
 
-def follow(asked: Asked, entry: Entry) -> Asked:
+def fold_questions(asked: Asked, entry: Entry) -> Asked:
     """What is asked after one entry."""
     change = _CHANGES.get(entry.kind)
     return change(asked, entry) if change is not None else asked

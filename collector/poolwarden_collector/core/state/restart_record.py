@@ -43,7 +43,7 @@ class InPlace:
         return f"in-place/{self.epoch}/{self.term}"
 
 
-def follow(under_way: InPlace | None, entry: Entry) -> InPlace | None:
+def fold_restart(under_way: InPlace | None, entry: Entry) -> InPlace | None:
     """What is under way after one entry."""
     if entry.kind is Kind.IN_PLACE_INTENT:
         d = entry.data

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.model.host_facts import Around, Certificate, MultipathMap, Nic
+from poolwarden_collector.core.model.host_facts import Certificate, HostEnvironment, MultipathMap, Nic
 from poolwarden_collector.core.model.values import Ms, Tri
 
 SECTIONS = ("services", "network", "certificates", "multipath")
@@ -38,7 +38,7 @@ class Clock:
         return round(max(self._seen) / _COARSE_MS) * _COARSE_MS
 
 
-def merged(before: Around, name: str, m: Any, wall_ms: int) -> Around:
+def merged(before: HostEnvironment, name: str, m: Any, wall_ms: int) -> HostEnvironment:
     """The surroundings with this section in them; ``wall_ms``: our clock now, 0 if it is not to be had."""
     if name == "services":
         return replace(before, services=tuple((s.name, s.state) for s in m.services))

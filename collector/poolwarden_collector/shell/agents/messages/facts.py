@@ -15,7 +15,6 @@ from poolwarden_collector.core.model.host_facts import (
     DatabaseFacts,
     Freshness,
     GateState,
-    Hold,
     Liveness,
     Machine,
     PoolHost,
@@ -24,6 +23,7 @@ from poolwarden_collector.core.model.host_facts import (
     ProbeOutcome,
     RoleFacts,
     Tombstone,
+    ToolstackHold,
     XapiFacts,
     XapiHealth,
 )
@@ -36,7 +36,7 @@ from poolwarden_collector.core.model.order_results import (
     Placement,
     PlacementView,
     RoleAnswer,
-    Said,
+    RoleClaim,
     VmPlace,
 )
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role, Tri
@@ -115,8 +115,8 @@ def never(_mono_ms: int) -> Ms | None:
     return None
 
 
-def hold(m: pb.HoldFacts, at: At) -> Hold | None:
-    return Hold(m.term, m.stopped, m.ports_closed, at(m.since_mono_ms), m.text) if m.term else None
+def hold(m: pb.HoldFacts, at: At) -> ToolstackHold | None:
+    return ToolstackHold(m.term, m.stopped, m.ports_closed, at(m.since_mono_ms), m.text) if m.term else None
 
 
 _GATE_STATE = {
@@ -254,14 +254,14 @@ def result(m: pb.OrderResult, at: At) -> OrderOutcome:
 
 
 _SAID = {
-    pb.RoleAnswer.FOLLOWS: Said.FOLLOWS,
-    pb.RoleAnswer.ACTS: Said.ACTS,
-    pb.RoleAnswer.UNTOLD: Said.UNTOLD,
+    pb.RoleAnswer.FOLLOWS: RoleClaim.FOLLOWS,
+    pb.RoleAnswer.ACTS: RoleClaim.ACTS,
+    pb.RoleAnswer.UNTOLD: RoleClaim.UNTOLD,
 }
 
 
 def _role_answer(m: pb.RoleAnswer) -> RoleAnswer:
-    said = _SAID.get(m.said, Said.SILENT)
+    said = _SAID.get(m.said, RoleClaim.SILENT)
     return RoleAnswer(m.host_uuid, said, m.follows, m.followed_answers, m.certificate, m.text)
 
 
