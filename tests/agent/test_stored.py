@@ -16,7 +16,7 @@ from poolwarden_agent.host_port import BootFacts
 from poolwarden_agent.process import log
 
 from .fake_port import obey, order
-from .test_gatecommand import Clock, boot_id, master, why_not  # noqa: F401  (fixtures)
+from .test_gate_command import Clock, boot_id, master, why_not  # noqa: F401  (fixtures)
 from .tree import OTHER
 
 FULL = gate_state.GateState(

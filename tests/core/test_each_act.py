@@ -28,9 +28,9 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import QUIET, Guarded, Host, uuid
-from tests.core.test_gate_unheard import Booting
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
 from tests.core.test_toolstack import hung, until
+from tests.core.test_unheard_at_boot import Booting
 
 from poolwarden_collector.core.engine import StepResult
 from poolwarden_collector.core.failover.last_look import SHOT_VALID_MS

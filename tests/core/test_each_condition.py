@@ -31,7 +31,7 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_second_thoughts import intended, nobody_serves
+from tests.core.test_reversals import intended, nobody_serves
 from tests.core.test_toolstack import hung, until
 
 from poolwarden_collector.core.evidence import proof as proofs

@@ -24,7 +24,7 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import POOL, Guarded, address, uuid
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
 
 from poolwarden_collector.core import engine, intake
 from poolwarden_collector.core import intake as absorbing

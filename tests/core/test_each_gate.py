@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.core.known import Change, Moment, both, facts, live, moment_of, of_role, record, silent
 from tests.core.pool import uuid
-from tests.core.test_gate_unheard import Booting
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
+from tests.core.test_unheard_at_boot import Booting
 
 from poolwarden_collector.core.engine import StepResult
 from poolwarden_collector.core.model import events as ev

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.core.known import Change, after, both, facts, failover_of, hello, live, look, of_role, record, same, silent
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.evidence.proof import Proof, find_proof, paired_since
 from poolwarden_collector.core.failover import last_look as looks

@@ -21,7 +21,7 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.decision import candidate_ranking, database_age, kill_forecast, questions
 from poolwarden_collector.core.decision.database_age import CopyAge

@@ -18,7 +18,7 @@ from tests.core.known import (
     record,
 )
 from tests.core.pool import Guarded, uuid
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.failover import promotion
 from poolwarden_collector.core.model.blockers import Blocker

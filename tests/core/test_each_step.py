@@ -26,7 +26,7 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_second_thoughts import intended
+from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.devices.device_runner import landed_after
 from poolwarden_collector.core.evidence import fenced_hosts

@@ -111,7 +111,7 @@ def _sampled(samples: Tuple[Sample, ...], use: Use, now_ms: int) -> Tuple[Sample
 
 
 def _rounded(value: int) -> int:
-    """Two figures: a trend is no measurement, and one that trembles is news each time."""
+    """Two figures: a trend is an estimate, and each small change of it would be sent as news."""
     unit = int("1" + "0" * max(0, len(str(value)) - 2))
     return value // unit * unit
 

@@ -72,7 +72,7 @@ Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is
 
 
 class HostSide(object):
-    """One host's mouth and hands."""
+    """What one host reports, and what it does with orders."""
 
     def __init__(self, port: HostPort, python_version: str = "", background: bool = False) -> None:
         self.port = port

@@ -27,5 +27,5 @@ def joined(words: list[str]) -> str:
 
 
 def activation(epoch: int) -> int:
-    """The count of activations in an epoch; its low 20 bits are drawn by lot and say nothing to people."""
+    """The count of activations in an epoch; its low 20 bits are drawn at random and say nothing to people."""
     return epoch >> 20 or epoch

@@ -1,4 +1,4 @@
-"""Are the fence devices fit for the night in which they are needed? Read by day, told before.
+"""Are the fence devices fit to be used? Each is read by day, and what is wrong with one is told before it is needed.
 
 Rules
 -----

@@ -2,7 +2,7 @@
 
 Theory
 ------
-A member that runs a fence agent is one more mouth between the BMC and the collector, and it may be mistaken or lie.
+A member that runs a fence agent stands between the BMC and the collector, and it may be mistaken or lie.
 What is trusted: of one member no more than of a BMC. Its word counts only about *another* host, only in answer to an
 order of this moment, and is as old as the order, never younger. Where two members can read a device, the two OFF
 readings of a proof are of two members, so that no single one can prove its master dead; where only one is left (a pool

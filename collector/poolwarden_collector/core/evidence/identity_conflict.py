@@ -5,9 +5,9 @@ Rules
 * A boot id is random and never comes back. A host whose earlier boot is heard after a later one is two machines that
   push each other off the stream: at once if their DMI identities differ, at the second return if these are not known
   (one Hello may have been under way for long).
-* A host on record here that says it is of another pool is refused at the door. If this pool still sees it, it is in two
-  pools and this one is frozen; if not, it was moved, and only the registration is told to a person.
-* A message that claims what cannot be (a number out of all bounds) was refused at the door. It is a sign of life of
+* A host on record here that says it is of another pool is refused when it arrives. If this pool still sees it, it is in
+  two pools and this one is frozen; if not, it was moved, and only the registration is told to a person.
+* A message that claims what cannot be (a number out of all bounds) was refused when it arrived. It is a sign of life of
   that host all the same, and it is told once; nobody else is concerned.
 * The freeze is durable and ends by itself when no sign of the conflict has come for ``boot_grace``: a clone that was
   switched off says nothing more. A restarted collector counts that anew.

@@ -1,4 +1,4 @@
-"""Several opinions of one past: another collector beside this one, or a journal that is older than the world.
+"""Another collector beside this one, or a journal that is older than what its agents remember.
 
 Rules
 -----

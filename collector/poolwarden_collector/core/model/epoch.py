@@ -1,4 +1,4 @@
-"""Epochs: which of several collectors agents obey. The high bits count activations, the low ones are drawn by lot.
+"""Epochs: which of several collectors agents obey. The high bits count activations, the low ones are drawn at random.
 
 Counting alone is not enough: two collectors that were started from copies of one journal, or from none at all, would
 count to the same number, and an agent's gate, which refuses only lower epochs, would obey both.

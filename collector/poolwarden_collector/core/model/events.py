@@ -108,7 +108,7 @@ class HostElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class HostRefused:
-    """A message of a host on record was refused at the door, and its stream ended: it claims what cannot be."""
+    """A message of a host on record was refused when it arrived, and its stream ended: it claims what cannot be."""
 
     host: HostId
     why: str

@@ -5,7 +5,7 @@ Rules
 * Nothing decides by any of this; it says what a person should look at before a failover shows it.
 * A line has a level. Alerts are raised for what goes wrong slowly and hurts suddenly, a certificate that ends and a
   clock that is off, once each, and end once; the rest stands in ``host show``.
-* A clock is told again only after it was within two thirds of the limit: it may tremble about it.
+* A clock is told again only after it was within two thirds of the limit: it may vary around it.
 """
 
 from __future__ import annotations

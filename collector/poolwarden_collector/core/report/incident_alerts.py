@@ -27,9 +27,9 @@ UNSTEADY_MS: Ms = 300_000
 def alert_unsteady(d: Transaction, verdict: Verdict) -> None:
     """A pool whose verdict comes and goes, or that stays Suspect: nothing of it lasts long enough to be told."""
     topic, pool = AlertTopic(Matter.UNSTEADY), d.record.name or d.record.pool
-    calm = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= STEADY_MS
+    steady = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= STEADY_MS
     told = bool(_alerts_open(d)) or d.failover is not None  # by the alerts of that
-    if calm or told or d.quiet:
+    if steady or told or d.quiet:
         if d.live.unsteady_since is not None:
             d.change(unsteady_since=None, unsteady_starts=Starts())
         if topic in d.open_topics and not d.quiet:
@@ -70,8 +70,8 @@ def alert_verdict(d: Transaction, verdict: Verdict, sentence: str) -> None:
         topic = of_key(d.record.pool, each.key)
         if topic.matter is Matter.INCIDENT and topic.verdict != verdict.word:
             d.resolve_alert(topic, "the verdict has changed", final=True)
-    forlorn = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
-    if d.quiet or not (forlorn or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
+    unlearned = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
+    if d.quiet or not (unlearned or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
         return
     if d.now - d.live.verdict_since < _settling(d, verdict):
         return

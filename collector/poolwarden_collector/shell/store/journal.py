@@ -127,7 +127,7 @@ class Journal:
     def begin_epoch(self, above: int = 0) -> int:
         """A new epoch, higher than every one before and than ``above``; durable when this returns.
 
-        Drawn partly by lot (core/model/epoch.py), so that two collectors with copies of one journal differ.
+        Drawn partly at random (core/model/epoch.py), so that two collectors with copies of one journal differ.
         """
         with self._transaction("a new epoch") as db:
             epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))  # OverflowError: Unwritable

@@ -17,7 +17,7 @@ from poolwarden_collector.core.model.orders import Order, ToolstackRelease
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.state.transaction import Transaction
 
-from .test_in_place import WEB, Hung, boots, is_set, kills, stopped_and_asked
+from .test_restart_in_place import WEB, Hung, boots, is_set, kills, stopped_and_asked
 
 
 def everything_kills(g: Hung) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
-from tests.core.test_hostile_proof import lose, until
+from tests.core.test_adversarial_proof import lose, until
 
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
