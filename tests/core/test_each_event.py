@@ -255,7 +255,7 @@ def test_a_yes_to_a_failover_is_to_the_vms_that_its_question_named(g: Guarded) -
         d = after(g, both(waits, yes_to(asked), runs))
         yes = ev.OperatorSaid("r", "alice", "approve", "", (("accept_kill", "1"),))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(approval.machine, "hold", lambda *_: "")
+            patch.setattr(approval.machine, "hold_reason", lambda *_: "")
             patch.setattr(approval.machine, "ungrounded", lambda *_: "")
             patch.setattr(database_age, "too_old", lambda *_: None)
             found = approval._approve_open(d, yes, Verdict.VANISHED, asked, Needs(1))

@@ -168,15 +168,17 @@ def test_one_without_a_readable_pool_conf_follows_nobody_else(asked: Moment) -> 
 
 
 def test_a_host_that_speaks_for_itself_is_not_to_be_confirmed_off(asked: Moment) -> None:
-    def body(ground: str) -> str:
+    def body(ground: str, spoken: bool = False) -> str:
         d = after_asking(asked)
-        boot_gate._alert(d, uuid(1), boot_gate.Answer("wait", "so it is", ground=ground, waits=(uuid(3),)))
+        answer = boot_gate.Answer("wait", "so it is", ground=ground, waits=(uuid(3),), spoken=spoken)
+        boot_gate._alert(d, uuid(1), answer)
         (alert,) = d.alerts
         assert isinstance(alert, AlertRaised)
         return alert.body
 
     assert "poolwarden confirm-fenced host-3" in body(f"unheard/{uuid(3)}")
-    assert "confirm-fenced" not in body(f"acts/{uuid(3)}") and "confirm-fenced" not in body(f"follows/{uuid(3)}")
+    for ground in ("acts", "follows"):
+        assert "confirm-fenced" not in body(f"{ground}/{uuid(3)}", spoken=True)
 
 
 def after_asking(asked: Moment) -> Transaction:

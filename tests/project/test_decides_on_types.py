@@ -26,7 +26,7 @@ ALLOWED = {
     "intake.py:_challenge_time": "the time that a challenge carries to its own answer",
     "recovery/member_repair.py:_rung": "counts in a list",
     "report/host_environment.py:_services": "unit names of systemd, for people",
-    "report/host_environment.py:watch": "the name of a line, for people",
+    "report/host_environment.py:watch_environment": "the name of a line, for people",
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.test_orders import deliver, promote, stored_term, watched_after_a_claim
 
 from poolwarden_agent.core import order_gate
-from poolwarden_collector.core.decision import candidate_ranking
+from poolwarden_collector.core.decision import kill_forecast
 from poolwarden_collector.core.devices.power_view import counting
 from poolwarden_collector.core.evidence import proof
 from poolwarden_collector.core.failover import last_look, promotion
@@ -88,7 +88,7 @@ def test_the_proof_is_renewed_before_an_order_is_sent_again(monkeypatch: pytest.
     monkeypatch.setattr(promotion, "find_proof", lambda d, failover: failover.proof)
     monkeypatch.setattr(promotion, "looked", lambda d, failover, proof: True)
     monkeypatch.setattr(promotion, "last_look", lambda d, failover, proof: "")
-    monkeypatch.setattr(promotion, "unowed_masters", lambda d: ())
+    monkeypatch.setattr(promotion, "unsuperseded_masters", lambda d: ())
     assert a_master_that_returns_while_nobody_looks().promote_calls() == ["h2"]
 
 
@@ -133,7 +133,7 @@ def a_vm_that_started_after_the_copies() -> Simulation:
 def test_the_kill_forecast_is_what_saves_a_new_vm(monkeypatch: pytest.MonkeyPatch) -> None:
     sim = a_vm_that_started_after_the_copies()
     assert sim.promote_calls() == [] and list(sim.host(3).domains.domains().values()) == ["new"]
-    monkeypatch.setattr(candidate_ranking, "kills_on", lambda d, host, loads: ())
+    monkeypatch.setattr(kill_forecast, "kills_on", lambda d, host, loads: ())
     with pytest.raises(InvariantBroken, match="I17 "):
         a_vm_that_started_after_the_copies()
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from poolwarden_collector.core.decision import candidate_ranking
+from poolwarden_collector.core.decision import kill_forecast
 from poolwarden_lab.story import play, simulate
 from poolwarden_lab.story.chance import Drawn, draw
 from poolwarden_lab.story.shrink import Shrinker
@@ -65,7 +65,7 @@ STORY = Drawn(
 def test_a_failing_story_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the kill forecast a VM younger than the copies is terminated; two commands are enough for that."""
     assert simulate.one(STORY).what == ""
-    monkeypatch.setattr(candidate_ranking, "kills_on", lambda d, host, loads: ())
+    monkeypatch.setattr(kill_forecast, "kills_on", lambda d, host, loads: ())
     failed = simulate.one(STORY)
     assert failed.what == "I17"
     shrinker = Shrinker(lambda tried: simulate.one(tried).what == "I17")

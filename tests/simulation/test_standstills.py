@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from tests.core.pool import Guarded, Host, address, uuid
-from tests.core.test_collecting import left_behind
-from tests.core.test_holds import held
+from tests.core.test_adopted_holds import held
+from tests.core.test_gc_release import left_behind
 from tests.core.test_silent_members import without_agent
 from tests.core.test_toolstack import hung
 

@@ -1,4 +1,4 @@
-"""Hosts that say they are of this pool while its master does not list them: their reports are kept apart and decide nothing.
+"""Hosts that say they are of this pool that its master does not list: what they report is kept apart.
 
 Theory: a certificate says which host an agent speaks for, not of which pool that host is; that is its own claim. Who is
 of a pool says the pool's serving master, whose database has a row for each host (xapi: ocaml/idl/datamodel_host.ml).
