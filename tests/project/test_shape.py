@@ -74,17 +74,33 @@ def test_changelog_names_the_version() -> None:
         assert "__version__" not in text or f'__version__ = "{version}"' in text, package
 
 
-def test_readme_promises_what_there_is() -> None:
-    readme = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md"])
+def test_papers_promise_what_there_is(paper: str) -> None:
+    readme = (ROOT / paper).read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(
         re.findall(
             r"\bmake (?:[A-Z]+=\S+ )?([a-z][a-z0-9-]*)\b", "\n".join(re.findall(r"`[^`]+`|^    .*$", readme, re.M))
         )
     )
-    assert {"demo", "test"} <= named <= targets
+    assert {"test"} < named <= targets
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
+    for named_path in re.findall(r"`((?:tests|docs|packaging|collector|agent|lab)/[\w./-]+)`", readme):
+        assert (ROOT / named_path).exists(), named_path
+
+
+def test_what_runs_before_a_commit_is_what_lint_runs() -> None:
+    """Each line of ``make lint`` has its hook, by the tools of .venv."""
+    recipe = (ROOT / "Makefile").read_text().split("\nlint: venv\n")[1].split("\n\n")[0]
+    tools = {
+        " ".join(words)
+        for words in re.findall(r"-m (ruff) (check|format)|-m (mypy|pytest) ", recipe)
+        for words in [[w for w in words if w]]
+    }
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert tools == {"ruff check", "ruff format", "mypy", "pytest"}
+    assert [tool for tool in tools if f".venv/bin/python -m {tool}" not in hooks] == []
 
 
 def test_readme_says_its_purpose_first() -> None:
