@@ -13,7 +13,7 @@ import pytest
 
 from poolwarden_collector.core.decision import kill_forecast
 from poolwarden_lab.story import play, simulate
-from poolwarden_lab.story.chance import Drawn, draw
+from poolwarden_lab.story.chance import MOMENTS, Drawn, draw
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
@@ -32,6 +32,12 @@ def test_seeds(first: int) -> None:
 def test_more_seeds(first: int) -> None:
     failed = [run.failure for run in simulate.many(first, BLOCK) if run.failure]
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_every_moment_that_is_drawn_is_one_of_the_language(moment: str) -> None:
+    """A kind of entry that is gone from the journal is gone from here as well."""
+    read_text("moment", f"pool 3\nstart\nbefore {moment}: try kill collector for 0ms\nrun 1s\n")
 
 
 def test_a_seed_is_a_story_and_two_runs_of_it_are_equal() -> None:

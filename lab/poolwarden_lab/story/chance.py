@@ -35,7 +35,7 @@ MOMENTS = (
     "journal repoint-intent",
     "journal owed",
     "journal toolstack-intent",
-    "journal toolstack-result",
+    "journal handover-result",
     "journal handover-intent",
     "journal release-intent",
     "journal aborted",
