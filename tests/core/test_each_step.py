@@ -1,7 +1,7 @@
 """What is concluded after a promote intent, before a power-off, of a silent host: each ground alone.
 
-As in ``test_each_condition.py``; the small predicates of ``promotion.py``, ``shot.py`` and ``silenced.py`` are asked
-themselves, because several of them stand behind one another on every way that a story goes.
+As in ``test_each_condition.py``; the small predicates of ``promotion.py``, ``power_off.py`` and ``fenced_hosts.py`` are
+asked themselves, because several of them stand behind one another on every way that a story goes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def blockers(g: Guarded) -> list[str]:
 
 
 def approved(g: Guarded) -> None:
-    """Its xapi answers and its agent is not heard: an operator is asked first (elsewhere.py), and says yes."""
+    """Its xapi answers and its agent is not heard: an operator is asked first (unheard_members.py), and says yes."""
     g.run(20_000)
     assert not g.promoted() and g.has(Kind.ASKED)
     reply = g.say("approve")

@@ -1,4 +1,4 @@
-"""What a collector does: the succession of ``failover.py``, ``promotion.py``, ``look.py``, ``ends.py``.
+"""What a collector does: the succession of ``steps.py``, ``promotion.py``, ``last_look.py``, ``ending.py``.
 
 Each step is one pass of the engine or one exchange with one host. A step that changes the journal is durable when it is
 over; an effect is a step of its own after it, so that a crash falls between any two.

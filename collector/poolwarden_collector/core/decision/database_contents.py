@@ -17,7 +17,7 @@ from poolwarden_collector.core.state.live import Sent
 from poolwarden_collector.core.state.transaction import Transaction
 
 FRESH_MS: Ms = 10_000
-NOT_LOOKED = ("expired", "busy")  # the gate's words for an order that it never began (agent: core/gate.py)
+NOT_LOOKED = ("expired", "busy")  # the gate's words for an order that it never began (agent: core/order_gate.py)
 _FOREIGN = "it is another pool's, or from before the host joined"
 WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 

@@ -5,7 +5,8 @@ Silence in the look proves nothing; an answer in it is a veto. That is why it ma
 Hosts whose agent is silent
 ---------------------------
 Such a host may have been made master by hand, or by another collector that hears it. Every one of them is asked for its
-role, by two agents where there are two, over TCP 443 and 80 (the agent's dom0/roles.py). Four answers are four things:
+role, by two agents where there are two, over TCP 443 and 80 (the agent's dom0/xapi/roles.py). Four answers are four
+things:
 
 * It acts as master, or follows another one that is there: a veto. No certificate is checked, because it only stops.
 * It follows the old master or the candidate: it is nobody's rival.

@@ -4,7 +4,7 @@ Theory
 ------
 A host's own agent tells its pool.conf, its process and its own login. That is one word: an agent that is mistaken or
 false would have every other member pointed at a host that serves nobody. Any other heard agent can ask that host's
-xapi for its role over the network, as members will have to (the agent's dom0/roles.py: TCP 443 and 80).
+xapi for its role over the network, as members will have to (the agent's dom0/xapi/roles.py: TCP 443 and 80).
 
 Rules
 -----

@@ -243,7 +243,7 @@ def _remove(d: Transaction, item: Owed, agent: AgentState) -> None:
     )
     if withheld(d, item.host):
         return  # safety: what is there now may be the open failover's own, placed for its promotion
-    # A held master has not started since it was placed; its own release would remove it, too (agent: core/gate.py).
+    # A held master has not started since it was placed; its own release removes it, too (agent: placed_database.py).
     held = _littered(d, item.host, agent) and restart_files.CAPABILITY in agent.hello.capabilities
     if done or (agent.facts.role.pool_conf is Role.MASTER and not held):
         forget_placements(d, item.host)

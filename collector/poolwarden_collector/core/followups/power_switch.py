@@ -41,7 +41,7 @@ from poolwarden_collector.core.state.transaction import Transaction
 
 WAKE_AGAIN_MS: Ms = 600_000
 WAKE_TRIES = 3
-_ENDING_MS: Ms = 4_000  # how long after its hard limit a run has ended at the latest (shell/agent_run.py)
+_ENDING_MS: Ms = 4_000  # how long after its hard limit a run has ended at the latest (shell/fencing/agent_run.py)
 TEST_MS: Ms = 8_000  # a reading that is this young when it is asked for is an answer
 
 

@@ -6,7 +6,7 @@ Rules
   folding it, so a restart that folds the same entries stands where the engine stood.
 * ``data`` holds only JSON values (str, int, float, bool, None, lists and dicts of these).
 * ``text`` is one sentence for people; nothing is ever parsed from it.
-* A new kind, or a new key in a kind's ``data``, needs no migration: tables are migrated (shell/journal_file.py),
+* A new kind, or a new key in a kind's ``data``, needs no migration: tables are migrated (shell/store/journal_file.py),
   entries never. What was written stays as it is for ever, so: a fold reads a key that came later with the default that
   its absence means (``d.get``); a kind is never given another meaning, never renamed and never taken away; one that
   changes what is durable has a row in a ``_CHANGES`` table. An older Poolwarden refuses a journal with a kind that it

@@ -20,7 +20,7 @@ Order, each step journaled with its evidence before it is done
 4. The forecast is made once more on the file that lies there. It must be empty, or cover only what was said yes to. And
    every heard member has told its role since: somebody may have made one of them master meanwhile.
 5. Start: a term above the hold's, and a release that names the generation to start with. Any other release removes what
-   was placed first; the agent sees to that, whoever gives it (agent: core/gate.py).
+   was placed first; the agent sees to that, whoever gives it (agent: core/placed_database.py).
 
 Rules
 -----

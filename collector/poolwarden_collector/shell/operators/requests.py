@@ -59,7 +59,7 @@ def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
 
 
 def _was_asked(pool: PoolId, wanted: str) -> bool:
-    """Is this the id of a failover or of a question of this pool, open or not (failover.py, questions.py)?"""
+    """Is this the id of a failover or of a question of this pool, open or not (steps.py, questions.py)?"""
     return re.fullmatch(re.escape(pool[:8]) + r"-(q\d+|\d+\.\d+(-q\d+)?)", wanted) is not None
 
 

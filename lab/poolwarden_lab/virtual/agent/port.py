@@ -238,7 +238,7 @@ class SimPort(HostPort):
 
     def _call(self, door: Door, method: str, *params: object, limit_ms: int = 0) -> PeerResult:
         """A look, or with a limit an order. A slow xapi answers a later look what an earlier one has asked, as it does
-        in production (localtcp.py, xapi.py); an order waits itself."""
+        in production (local_port.py, transport.py); an order waits itself."""
         limit = limit_ms or (LOCAL_LIMIT_MS if door == "tcp" else SOCKET_LIMIT_MS)
         answer = self._pool.call_now(self._host.name, door, method, params, limit)
         slow = getattr(self._pool, "slow_ms", {}).get(self._host.name, 0)

@@ -18,7 +18,7 @@ I17 No running VM is terminated because of anything Poolwarden did (see kills.py
     (``expected_kills`` names a story's own exceptions).
 
 I18 No topic of an alert is told more than once a minute by one collector and its journal, over its restarts; and none
-    is over sooner than its settling time after it was told (core/settling.py).
+    is over sooner than its settling time after it was told (core/state/alert_book.py).
 
 I19 A xapi loads a restore_db.db only where a journal has said so before: the start of a restart in place with that very
     generation, or a handover to the host that is promoted. And none lies for long (PLACED_LIMIT_MS) on a host that is

@@ -52,7 +52,7 @@ class ByMembers:
         proxies.begin(f"{effect.run_id}/{action}", effect.by, wanted, shell.world.now, later, until)
 
     def read(self, pool: PoolId, effect: effects.ReadPower) -> None:
-        """Identity, ``monitor`` and ``status``, one after the other; answered by PowerRead (shell/fencer.py)."""
+        """Identity, ``monitor`` and ``status``, one after the other; answered by PowerRead (fencer.py)."""
         began, steps = self._shell.world.now, []
         if effect.identify:
             steps.append("inventory" if effect.monitor else "identity")

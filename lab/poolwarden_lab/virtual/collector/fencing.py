@@ -1,4 +1,4 @@
-"""The fencer in virtual time: each effect is one run of a fence agent, answered by one event (shell/fencer.py).
+"""The fencer in virtual time: each effect is one run of a fence agent, answered by one event (fencer.py).
 
 One run at a time per device; an ``off`` whose turn comes later than 5 s, or than its evidence lets it be begun, is not
 begun. One that is recalled is dropped or killed: it does nothing if it has not acted yet. A run that was begun goes on

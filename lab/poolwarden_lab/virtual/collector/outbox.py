@@ -1,4 +1,4 @@
-"""Where alerts go, and the outbox on the way there (shell/outbox.py): tried at once, then later and later, for ever.
+"""Where alerts go, and the outbox before that (shell/alerts/outbox.py): tried at once, then later and later, for ever.
 
 An alert is in the outbox because it was committed; it leaves only when the webhook has taken it. A collector that dies
 meanwhile tries again when it starts. Nothing of the engine waits for any of it.

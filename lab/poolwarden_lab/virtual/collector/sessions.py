@@ -1,4 +1,4 @@
-"""The agents' gateway in virtual time: streams to sessions, with the production rules (shell/gateway.py, sessions.py).
+"""The agents' gateway in virtual time: streams to sessions, with the production rules (gateway.py, sessions.py).
 
 The first message is Hello. A newer stream of the same host replaces the older one. A host that is on record in another
 pool is refused, and that pool hears of it. What a message means is the production ``StreamState``'s business.
