@@ -506,3 +506,36 @@ def test_what_lies_there_is_started_with_only_if_it_is_what_was_forecast(
     assert done(file, vm, covers=False) == "_remove" and done(replace(file, generation=49)) == "_remove"
     assert done(replace(file, readable=False)) == "_remove"
     assert done(None) == "_late" == done(file, Reason(Cause.DOMAINS, "not known"))
+
+
+def test_a_release_is_told_again_only_on_what_it_was_decided_on(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file ends it; a yes that counts no more is asked for again; what is not known is waited for."""
+    file, vm = PlacementView(True, 50, "restore_db"), (kill("vm-7", 1),)
+
+    def does(
+        loads: PlacementView | None, kills: Any = (), covers: bool = True, said: bool = False, generation: int = 50
+    ) -> str:
+        now: Any = SimpleNamespace(host=uuid(1), start={"source": uuid(2), "generation": generation})
+        acts: list[str] = []
+        monkeypatch.setattr(restart_in_place, "placements_of", lambda *_: loads)
+        monkeypatch.setattr(restart_in_place, "kills_on", lambda *_: kills)
+        monkeypatch.setattr(restart_in_place, "covered", lambda d, now, kills: len(kills) == 0 or covers)
+        monkeypatch.setattr(restart_in_place, "accepted", lambda now, kills: said)
+        monkeypatch.setattr(restart_in_place, "_members_told", lambda *_: True)
+        monkeypatch.setattr(restart_in_place, "_late", lambda *_: False)
+        for name in ("_ask", "_release", "give_up"):
+            monkeypatch.setattr(restart_in_place, name, lambda *_, what=name: acts.append(what))
+        d = after(h, both())
+        agent = d.agent(uuid(1))
+        assert agent is not None
+        restart_in_place._start(d, now, agent)
+        return ", ".join(acts)
+
+    assert does(file) == "_release" == does(file, vm)
+    assert does(file, vm, covers=False) == "give_up" and does(file, vm, covers=False, said=True) == "_ask"
+    other = replace(file, generation=49)
+    assert does(other) == "give_up" == does(other, vm, covers=False, said=True)
+    assert does(other, generation=0) == "_release"  # its own file may have been written since
+    blind = replace(file, readable=False)
+    assert does(None) == "" == does(blind) == does(blind, covers=False, said=True, generation=0)
+    assert does(file, Reason(Cause.DOMAINS, "not known")) == ""
