@@ -167,10 +167,9 @@ def test_where_xapi_was_started_meanwhile_no_old_word_makes_it_a_member(booting_
     assert found.state == boot_gate.OPEN and found.final
 
 
-def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_host):
-    """It was let start with it and lost its power before; a member would keep it until it is master again."""
-    port = booting_host
-    port.saved = gate_state.encode(gate_state.EMPTY._replace(term=3, placed=gate_state.Placed(2, 50, True)))
+def told_that_another_serves(port, placed):
+    """A gate of a master by pool.conf, with a database there, and a collector's word that it is superseded."""
+    port.saved = gate_state.encode(gate_state.EMPTY._replace(term=3, placed=placed))
     port.conf, port.restore = (host_now.MASTER, ""), 50
     port.told[PEER] = Told(boot_gate.ACTS, "", "", "")
     boot = BootGate(port, Keeper(port))
@@ -188,9 +187,23 @@ def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_hos
             valid_for_ms=15000,
         )
     )
+    return boot
+
+
+def test_what_was_placed_is_removed_before_the_host_is_made_a_member(booting_host):
+    """It was let start with it and lost its power before; a member would keep it until it is master again."""
+    port = booting_host
+    boot = told_that_another_serves(port, gate_state.Placed(2, 50, True))
     port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
     boot.settle(True)
     assert port.conf == (host_now.MASTER, "") and not boot.allows(), "it waits while that cannot be removed"
     port.act_result, port.act_works = Act(orders.DONE, "gone"), True
     boot.settle(True)
     assert port.restore is None and port.conf == (host_now.MEMBER, PEER) and boot.allows()
+
+
+def test_a_database_that_nobody_placed_is_somebody_elses_and_stays(booting_host):
+    port = booting_host
+    boot = told_that_another_serves(port, None)
+    boot.settle(True)
+    assert port.restore == 50 and port.conf == (host_now.MEMBER, PEER)

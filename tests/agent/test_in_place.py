@@ -268,3 +268,29 @@ def test_the_mark_ends_with_the_file_that_xapi_has_loaded():
     result = obey(side, order(port, "p2", fields={"term": 3}, **piece()))
     assert outcome(result) == ("REFUSED", "precondition") and "somebody else" in result.text
     assert side.release_hold().outcome == order_gate.DONE and port.restore == 70
+
+
+UNDER, BEFORE, LET_START = (
+    gate_state.Placed(7, 50, False),
+    gate_state.Placed(6, 50, True),
+    gate_state.Placed(7, 50, True),
+)
+
+
+@pytest.mark.parametrize(
+    "hold, placed, restore, loaded, for_no_start",
+    [
+        (None, None, None, False, False),
+        (None, UNDER, None, False, True),  # its mark is durable before its first byte
+        (None, BEFORE, None, True, False),
+        (None, BEFORE, 50, False, False),
+        (HELD.hold, BEFORE, 50, False, False),  # a start was ordered with it, before this hold
+        (HELD.hold, LET_START, 50, False, True),
+    ],
+)
+def test_when_a_mark_ends_with_its_file_and_which_file_no_start_was_ordered_with(
+    hold, placed, restore, loaded, for_no_start
+):
+    state = HELD._replace(hold=hold, placed=placed)
+    assert placed_database.loaded(state, restore) is loaded
+    assert placed_database.for_no_start(state) is for_no_start

@@ -35,6 +35,7 @@ from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.evidence import journal_gap, verdict
 from poolwarden_collector.core.evidence.signs import signs
 from poolwarden_collector.core.evidence.verdict import CollectorWitness, Verdict, Witness
+from poolwarden_collector.core.failover import power_off
 from poolwarden_collector.core.followups import lost_vms, power_switch
 from poolwarden_collector.core.followups import owed_work as owed
 from poolwarden_collector.core.model import events as ev
@@ -57,6 +58,7 @@ from poolwarden_collector.core.recovery import (
     restart_in_place,
     switchover,
 )
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.followup_record import Designation, LostVm, Switch
 from poolwarden_collector.core.state.live import Pool, PowerState, Told
@@ -539,3 +541,20 @@ def test_a_release_is_told_again_only_on_what_it_was_decided_on(h: Guarded, monk
     blind = replace(file, readable=False)
     assert does(None) == "" == does(blind) == does(blind, covers=False, said=True, generation=0)
     assert does(file, Reason(Cause.DOMAINS, "not known")) == ""
+
+
+def test_a_host_that_is_back_ends_the_alert_of_its_own_power_off_alone(
+    h: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*topics: AlertTopic) -> list[AlertTopic]:
+        d, over = after(h, both()), []
+        monkeypatch.setattr(type(d), "open_topics", topics)
+        monkeypatch.setattr(d, "resolve_alert", lambda topic, text: over.append(topic))
+        power_off.settle_landed(d)
+        return over
+
+    boot = h.pool.live.agents[uuid(2)].hello.boot_id
+    back, still = (AlertTopic(Matter.LANDED, uuid(2), each) for each in ("an-earlier-boot", boot))
+    left = AlertTopic(Matter.LANDED, "of-no-pool", boot)
+    other = AlertTopic(Matter.INCIDENT, detail="MasterVanished", number="1")
+    assert ended(back, still, left, other) == [back, left]
