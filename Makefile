@@ -1,13 +1,14 @@
 # Poolwarden. `make demo` shows it, `make test` tests it; both set up what they need in .venv (first run: a minute).
 #   make demo [ARGS="--fault bmc-lies"]    a simulated pool loses its master and heals
-#   make test-quick                        what a developer runs after each change: about 85 s
+#   make test-quick                        what a developer runs after each change: about 75 s
 #   make test                              every rule; below 12 minutes. LONG=1: and every variant, below 40 minutes;
 #                                          APT=1: installs the system packages of tests/apt.txt
 #   make lint                              ruff, mypy, import rules
 #   make rpm [ARGS="--abi 3.6"]            the agent's RPM for dom0, below build/rpm
+#   make rpm-sign KEY=KEYID                signs what lies there with the builder's GPG key
 #   make collector                         the archive that a collector is installed from, below build/collector
 #   make bench [ARGS=...]                  measured figures, median and maximum
-#   make protos / make locks               regenerate committed files
+#   make protos / make locks / make runbook   regenerate committed files
 #   make PYTHON=/path/to/python3.11 ...    which Python .venv is made from
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,10 +16,10 @@ SHELL := /bin/bash
 export PYTHON
 ARGS ?=
 
-.PHONY: help demo test test-quick lint rpm collector bench protos locks clean venv venv36 venv-redfish system-packages
+.PHONY: help demo test test-quick lint rpm rpm-sign collector bench protos locks runbook clean venv venv36 venv-redfish system-packages
 
 help:
-	@sed -n 's/^# \{0,1\}//; 1,11p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,12p' Makefile
 
 venv:
 	@packaging/develop/venv
@@ -52,6 +53,9 @@ lint: venv
 rpm: venv
 	@.venv/bin/python packaging/agent/build.py $(ARGS)
 
+rpm-sign: venv
+	@.venv/bin/python packaging/agent/sign.py "$(KEY)" build/rpm/*.rpm
+
 collector: venv
 	@.venv/bin/python packaging/collector/build.py
 
@@ -63,6 +67,9 @@ protos:
 
 locks:
 	@packaging/develop/locks
+
+runbook: venv
+	@.venv/bin/python packaging/develop/runbook > docs/runbook.md
 
 clean:
 	rm -rf .venv .venv36 .venv-redfish .venv-protos .venv-locks build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

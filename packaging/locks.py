@@ -19,8 +19,9 @@ The agent's locks:
  * Only wheels, and only the wheel that a Python 3.6 on Linux x86_64 takes: one hash for each package.
 
 Theory of the versions: grpcio 1.48.2 and protobuf 3.19.6 are the last with wheels for CPython 3.6; psutil 7.2.2 has one
-wheel for CPython 3.6 and all later ones (cp36-abi3), built for glibc 2.12; pip 21.3.1 is the last for 3.6 and is needed
-at all because the bundled 18.1 does not know manylinux2014.
+wheel for CPython 3.6 and all later ones (cp36-abi3), built for glibc 2.12; PyNaCl 1.5.0 is the last with a wheel for
+CPython 3.6 (cp36-abi3, with its own libsodium), and cffi 1.15.1 the last that it runs on there; pip 21.3.1 is the last
+for 3.6 and is needed at all because the bundled 18.1 does not know manylinux2014.
 
 Run by `make locks` with a Python that has a current pip and pip-tools; it downloads some 40 MB.
 """
@@ -33,7 +34,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-RUNTIME = ("grpcio==1.48.2", "protobuf==3.19.6", "psutil==7.2.2", "six==1.17.0", "XenAPI==26.21.1")
+RUNTIME = (
+    "cffi==1.15.1",
+    "grpcio==1.48.2",
+    "protobuf==3.19.6",
+    "psutil==7.2.2",
+    "PyNaCl==1.5.0",
+    "six==1.17.0",
+    "XenAPI==26.21.1",
+)
 TEST = (
     "attrs==22.2.0",
     "importlib-metadata==4.8.3",
@@ -54,7 +63,13 @@ LOCKS = {
     "agent-cp36-bootstrap.lock": BOOTSTRAP,
 }
 REDFISH_EMULATOR = ("sushy-tools==2.2.0", "bcrypt")  # bcrypt: its password file
-PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64")
+PLATFORMS = (
+    "manylinux2014_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux_2_12_x86_64",
+    "manylinux1_x86_64",
+)
 ABIS = ("cp36m", "abi3", "none")
 
 

@@ -13,10 +13,11 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
 
+_TESTS = Path(__file__).parent
 _ROOT = Path(__file__).resolve().parents[1]
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:" + str(_ROOT / ".venv-redfish" / "bin")
 _FIND_PYTHON = str(_ROOT / "packaging" / "develop" / "find-python")
@@ -45,6 +46,7 @@ TIERS = ("quick", "full", "long")
 SLOW = (
     "lab",
     "fencing",
+    "fuzz",
     "packaging",
     "crashpoints",
     "protocol",
@@ -62,6 +64,14 @@ def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "slow: takes seconds of real time; runs with --tier full and long")
     config.addinivalue_line("markers", "long: takes long or is one of very many; runs with --tier long only")
     config.addinivalue_line("markers", "demo_runs: plays the demo again and again; runs with --demo-runs N only")
+
+
+def pytest_ignore_collect(collection_path: Path, config: Any) -> Optional[bool]:
+    """Do not even read a folder whose tests all belong to a longer tier."""
+    most = TIERS.index(config.getoption("--tier"))
+    folder = _folder(collection_path)
+    later = folder in LONG and most < TIERS.index("long") or folder in SLOW and most < TIERS.index("full")
+    return True if later else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
@@ -82,10 +92,18 @@ def _left(item: pytest.Item, most: int, runs: int) -> bool:
     return _tier(item) > most
 
 
+def _folder(path: Path) -> str:
+    """The folder of tests/ that this path is or lies in; empty: none."""
+    try:
+        below = path.relative_to(_TESTS).parts
+    except ValueError:
+        return ""
+    return below[0] if below else ""
+
+
 def _tier(item: pytest.Item) -> int:
     """The tier of one test, by its marks or its folder below tests/."""
-    parts = Path(str(item.fspath)).parts
-    folder = parts[parts.index("tests") + 1] if "tests" in parts else ""
+    folder = _folder(Path(str(item.fspath)))
     if folder in LONG or item.get_closest_marker("long"):
         return TIERS.index("long")
     return TIERS.index("full" if folder in SLOW or item.get_closest_marker("slow") else "quick")

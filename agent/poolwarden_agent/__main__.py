@@ -1,7 +1,7 @@
 """Start the agent: ``python3 -m poolwarden_agent --root /``.
 
 This process is the host side: it may do everything and imports no grpc. It starts the link side as a child (the same
-program with ``--link-fd``), which gives its privileges away before it imports grpc, so that the TLS stack never lives
+program with ``--link-fd``), which gives its privileges away before it imports grpc, so that the TLS stack never runs
 in the privileged process.
 """
 
@@ -10,11 +10,14 @@ import os
 import pwd
 import signal
 import sys
-from typing import List, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from poolwarden_agent import __version__
-from poolwarden_agent.config import Config, ConfigError, load, read_certificates
-from poolwarden_agent.process import log
+from poolwarden_agent.config import Certificates, Config, ConfigError, load, read_certificates
+from poolwarden_agent.process import core_dumps, log
+
+if TYPE_CHECKING:
+    from poolwarden_agent.dom0.identity.tls_files import TlsFiles
 
 
 def main() -> int:
@@ -22,13 +25,26 @@ def main() -> int:
         from poolwarden_agent.commands import disk
 
         return disk.main(sys.argv[2:])
+    if sys.argv[1:2] == ["enrol"]:
+        from poolwarden_agent.commands import enrol
+
+        return enrol.main(sys.argv[2:])
     if sys.argv[1:2] == ["gate"]:
         from poolwarden_agent.commands import gate
 
         return gate.main(sys.argv[2:])
+    if sys.argv[1:2] == ["trust-key"]:
+        from poolwarden_agent.commands import trust
+
+        return trust.main(sys.argv[2:])
+    if sys.argv[1:2] == ["reset-numbers"]:
+        from poolwarden_agent.commands import numbers
+
+        return numbers.main(sys.argv[2:])
     if sys.argv[1:2] == ["prepare"]:
         return _prepare(sys.argv[2:])
     arguments = _arguments()
+    core_dumps.forbid()
     path = arguments.config or os.path.join(arguments.root, "etc/poolwarden/agent.conf")
     try:
         config = load(path, arguments.root)
@@ -45,12 +61,18 @@ def _prepare(rest: List[str]) -> int:
     from poolwarden_agent.core.gate_state import decode
     from poolwarden_agent.dom0.dom0 import SLOTS
     from poolwarden_agent.dom0.system.latch import Latch
+    from poolwarden_agent.dom0.system.policy_file import keep_fence_proxy
     from poolwarden_agent.dom0.system.slots import SlotError, Slots
 
     parser = argparse.ArgumentParser(prog="poolwarden-agent prepare", description="Allocates the agent's state.")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
+    root = parser.parse_args(rest).root
     try:
-        directory = os.path.join(parser.parse_args(rest).root, SLOTS)
+        keep_fence_proxy(root)
+    except OSError as error:
+        sys.stderr.write("poolwarden-agent: fence_proxy in policy.conf could not be kept: %s\n" % error)
+    try:
+        directory = os.path.join(root, SLOTS)
         Slots(directory).prepare()
         Latch(directory).prepare()
     except SlotError as error:
@@ -68,7 +90,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="poolwarden-agent", description="Reports this host and obeys checked orders.")
     parser.epilog = (
         "poolwarden-agent disk: how full this host is, what fills it, what could be given back. "
-        "poolwarden-agent gate status|open|release|forget: may xapi start here, and what it waits for."
+        "poolwarden-agent enrol: gets this host its certificate from the collector, or shows it (--status). "
+        "poolwarden-agent gate status|open|release|forget: may xapi start here, and what it waits for. "
+        "poolwarden-agent trust-key KEY: whose signed orders are obeyed. "
+        "poolwarden-agent reset-numbers: forget the stored epoch and term."
     )
     parser.add_argument("--root", default="/", help="the directory that is this host's / (default: /)")
     parser.add_argument("--config", default="", help="default: ROOT/etc/poolwarden/agent.conf")
@@ -93,7 +118,7 @@ def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Read before the privileges go: the key's file is root's alone (mode 0600, as it was issued), and stays so.
     try:
-        certificates, trouble = read_certificates(config), ""
+        certificates, trouble = _read(config), ""
     except ConfigError as error:
         certificates, trouble = None, str(error)
     if user:
@@ -119,12 +144,38 @@ def _host_side(root: str, config: Config) -> int:
     log.name(identity.name or "-")
     if not identity.host or not identity.boot_id:
         return _fail("%s has no INSTALLATION_UUID in etc/xensource-inventory (or no boot id): is this a dom0?" % root)
-    read_certificates(config)
+    _read(config)
     files = (config.ca, config.certificate, config.key)
-    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command(), files), root).run()
+    tls = _identity_files(config)
+    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command(), files), root, tls).run()
     port.close()
     sys.stderr.flush()
     os._exit(0)  # the threads that still look at something have nothing to tidy up
+
+
+def _identity_files(config: Config) -> "Optional[TlsFiles]":
+    """This host's certificate files where enrolment keeps them; None where they are somebody's own."""
+    from poolwarden_agent.dom0.identity.tls_files import CA, CERTIFICATE, KEY, TlsFiles
+
+    tls = TlsFiles(os.path.dirname(config.certificate))
+    ours = tuple(tls.path(name) for name in (CA, CERTIFICATE, KEY))
+    return tls if (config.ca, config.certificate, config.key) == ours else None
+
+
+def _read(config: Config) -> Certificates:
+    """The three files, after an interrupted replacement of them was put right. :raises ConfigError: as it reads."""
+    from poolwarden_agent.dom0.identity.tls_files import TlsError
+
+    tls = _identity_files(config)
+    if tls is None:
+        return read_certificates(config)
+    try:
+        with tls.settled() as said:
+            if said:
+                log.say(said, "renewal")
+            return read_certificates(config)
+    except TlsError:  # a disk that takes no writes: what can be read is used as it is
+        return read_certificates(config)
 
 
 def _command() -> List[str]:

@@ -8,6 +8,7 @@ side between any two writes.
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden_agent.core.boot_gate import Told
+from poolwarden_agent.core.local_policy import ANY, LocalPolicy
 
 Identity = NamedTuple(
     "Identity",
@@ -66,6 +67,8 @@ class PoolHost(NamedTuple):
     live: bool
     unplugged: Tuple[str, ...] = ()  # names of SRs whose PBD there is not attached
     default_unplugged: bool = False
+    guidances: Tuple[str, ...] = ()  # what installed updates still need there, e.g. "reboot_host"
+    https_only: Optional[bool] = None
 
 
 class PoolView(NamedTuple):
@@ -103,6 +106,17 @@ VmPlace = NamedTuple(
     [("vm", str), ("name", str), ("power_state", str), ("hosts", Tuple[Tuple[str, str], ...]), ("text", str)],
 )
 HTTP_PORT, TLS_PORT = 80, 443
+
+
+class PinnedKey(NamedTuple):
+    """The order key that this host has pinned: its public half and its name; ``trouble``: why it cannot be used."""
+
+    public: bytes
+    key_id: str
+    trouble: str
+
+
+NO_KEY = PinnedKey(b"", "", "")
 # A run of a fence agent. ``code``: exit status, negative a signal; None: cut off, or (not started) never begun.
 FenceRun = NamedTuple(
     "FenceRun",
@@ -110,7 +124,8 @@ FenceRun = NamedTuple(
 )
 
 # How this boot found the host: pool.conf, whether its xapi has been started in it, the other hosts of its pool by its
-# database, the management link, and the gateway (None: none is configured).
+# database, the management link, the gateway (None: none is configured), and whether any host of the pool answers ARP or
+# neighbour discovery (asked where there is no gateway).
 BootFacts = NamedTuple(
     "BootFacts",
     [
@@ -121,6 +136,7 @@ BootFacts = NamedTuple(
         ("peers_known", bool),
         ("link_up", bool),
         ("gateway", Optional[bool]),
+        ("peer_heard", bool),
     ],
 )
 
@@ -138,6 +154,30 @@ class HostPort(object):
     def capabilities(self) -> Tuple[str, ...]:
         """The kinds of orders that this host can carry out, of order_kinds.KNOWN, and IN_PLACE where it can do that."""
         raise NotImplementedError
+
+    def order_key(self) -> PinnedKey:
+        """The order key that is pinned now; NO_KEY: none is."""
+        return NO_KEY
+
+    def signature_fits(self, public: bytes, signature: bytes, data: bytes) -> bool:
+        """Was this signature made over these bytes by the key with this public half (Ed25519)?"""
+        raise NotImplementedError
+
+    def local_policy(self) -> LocalPolicy:
+        """This host's own rules, as they are now; a port without a policy.conf is bound by the order gate alone."""
+        return LocalPolicy(fence_proxy=True, addresses=ANY, place_database=ANY, orders_per_hour=1000)
+
+    def local_trouble(self) -> str:
+        """What of its own files about that cannot be used, in one sentence; empty: nothing."""
+        return self.order_key().trouble
+
+    def pool_hosts(self) -> Optional[Tuple[Tuple[str, str], ...]]:
+        """(UUID, address) of every host of the database that would be loaded; None: it cannot be read."""
+        return None
+
+    def own_generation(self) -> int:
+        """Of the database file that would be loaded if nothing were placed here; 0: there is none."""
+        return self.generation()[1]
 
     def load_state(self) -> bytes:
         """The durable payload, empty if none was saved. :raises SlotError: it cannot be read."""
@@ -224,7 +264,7 @@ class HostPort(object):
         return None
 
     def let_wait(self) -> str:
-        """Why a collector let this boot's gate wait when one was last heard, whoever asked it; empty: none did."""
+        """Why a collector let this boot's gate wait when one was last heard, whichever it was; empty: none did."""
         return ""
 
     def note_let_wait(self, why: str) -> None:
@@ -293,8 +333,11 @@ class HostPort(object):
         """The generation of the restore_db.db that is there; None: there is none."""
         raise NotImplementedError
 
-    def place_piece(self, piece: Any, chunk: bytes) -> Act:
-        """Add a Piece; with the last one the whole is verified and takes restore_db.db's name, durably."""
+    def place_piece(self, piece: Any, chunk: bytes, pool: str) -> Act:
+        """Add a Piece; with the last one the whole is verified and takes restore_db.db's name, durably.
+
+        ``pool``: whose database it must be.
+        """
         raise NotImplementedError
 
     def remove_placed(self) -> Act:
@@ -308,7 +351,7 @@ class HostPort(object):
     def run_fence(self, name: str, given: bytes, limit_ms: int, secrets: Sequence[str]) -> FenceRun:
         """Run one of them with this on its stdin; returns after at most the limit and three seconds.
 
-        ``secrets``: values that nobody may see in what it says.
+        ``secrets``: values that must not appear in what it prints.
         """
         raise NotImplementedError
 
@@ -323,6 +366,13 @@ class HostPort(object):
 
     def serve(self, order: Any, limit_ms: int) -> Act:
         """Carry out an order of order_kinds.SERVING through the own session; only ever on a serving master."""
+        raise NotImplementedError
+
+    def show_message(self, order: Any, look: bool, limit_ms: int) -> Act:
+        """Show the order's message in the own pool through the own session; only ever on a serving master.
+
+        ``look``: done without another call where xapi's list of the last day has one with this key already.
+        """
         raise NotImplementedError
 
     def locate_vms(self, vms: List[str], limit_ms: int) -> List[VmPlace]:

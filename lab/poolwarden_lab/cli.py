@@ -41,6 +41,9 @@ _python = click.option(
 _no_namespaces = click.option(
     "--no-namespaces", is_flag=True, help="Use 127.0.x.y addresses even where namespaces work."
 )
+_collector_code = click.option(
+    "--collector-code", default="", metavar="PATH", hidden=True, help="Where the collector's packages are, if not here."
+)
 _directory = click.option(
     "--dir", "directory", type=click.Path(path_type=Path), default=None, help="The lab's directory."
 )
@@ -188,6 +191,7 @@ def words() -> None:
 @_no_namespaces
 @_bmc
 @_https_only
+@_collector_code
 def up(
     hosts: int,
     directory: Path | None,
@@ -196,6 +200,7 @@ def up(
     no_namespaces: bool,
     bmc: str,
     https_only: bool,
+    collector_code: str,
 ) -> None:
     """Start a pool in the background and return once it is healthy."""
     from poolwarden_lab.processes import background
@@ -207,6 +212,7 @@ def up(
     arguments += ["--agent-python", agent_python] if agent_python else []
     arguments += ["--no-namespaces"] if no_namespaces else []
     arguments += ["--https-only"] if https_only else []
+    arguments += ["--collector-code", collector_code] if collector_code else []
     problem = background.launch(arguments, click.echo)
     if problem:
         _fail(FAILED, problem)
@@ -221,6 +227,7 @@ def up(
 @_no_namespaces
 @_bmc
 @_https_only
+@_collector_code
 @click.option("--report", type=int, required=True, help="File descriptor for progress lines.")
 def serve(
     hosts: int,
@@ -230,6 +237,7 @@ def serve(
     no_namespaces: bool,
     bmc: str,
     https_only: bool,
+    collector_code: str,
     report: int,
 ) -> None:
     """The lab process of `up`."""
@@ -238,7 +246,7 @@ def serve(
     from poolwarden_lab.processes import background
 
     settings = _world_settings(hosts, directory, time_factor, agent_python, refused)
-    settings = replace(settings, bmc=bmc, https_only=https_only)
+    settings = replace(settings, bmc=bmc, https_only=https_only, collector_code=collector_code)
     sys.exit(_run_to_end(background.serve(settings, report)))
 
 

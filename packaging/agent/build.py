@@ -1,4 +1,4 @@
-"""Builds the agent's RPM: `make rpm` or `build.py [--abi 3.6] [--out build/rpm]`; prints the package's path.
+"""Builds the agent's RPM: `make rpm` or `build.py [--abi 3.6] [--out DIR] [--sign KEYID]`; prints the package's path.
 
 Rules
 -----
@@ -24,9 +24,16 @@ from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.append(str(HERE.parent))
 HOME = "opt/poolwarden"
 DISTRIBUTIONS = {"3.6": "xs8", "3.11": "xs9", "3.12": "el10"}
-PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux2010_x86_64", "manylinux_2_12_x86_64")
+PLATFORMS = (
+    "manylinux2014_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux_2_12_x86_64",
+    "manylinux1_x86_64",
+)
 UNWANTED = re.compile(
     r"(^|/)(tests?|__pycache__)/|\.(pth|pyi|proto|c|h)$|-nspkg|/RECORD$|/(WHEEL|top_level\.txt)$"
     r"|psutil/_ps(aix|bsd|osx|sunos|windows)\.py$"
@@ -41,9 +48,13 @@ FILES = {
     "50-poolwarden-agent.preset": ("usr/lib/systemd/system-preset/50-poolwarden-agent.preset", 0o644),
     "xapi.service.d/50-poolwarden.conf": ("usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf", 0o644),
     "agent.conf": ("etc/poolwarden/agent.conf", 0o640),
+    "policy.conf": ("etc/poolwarden/policy.conf", 0o600),
     "bugtool/poolwarden.xml": ("etc/xensource/bugtool/poolwarden.xml", 0o644),
     "bugtool/poolwarden/stuff.xml": ("etc/xensource/bugtool/poolwarden/stuff.xml", 0o644),
 }
+# What somebody needs who sits in dom0 with no other screen; their links to other pages name the archive instead.
+DOCUMENTS = ("deciding", "limits", "local-policy", "operating", "runbook", "verify-on-real-hosts", "xencenter-and-xo")
+LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[a-z-]*)?\)")
 EMPTY = ("etc/poolwarden/tls", "var/lib/poolwarden")
 
 
@@ -58,6 +69,9 @@ def main() -> None:
     parser.add_argument("--abi", default="3.6", choices=sorted(DISTRIBUTIONS), help="dom0's Python (default: 3.6)")
     parser.add_argument("--out", type=Path, default=ROOT / "build/rpm", help="where it is put (default: build/rpm)")
     parser.add_argument("--release", default="1", help="the package's release (default: 1)")
+    parser.add_argument(
+        "--sign", default="", metavar="KEYID", help="sign it with this GPG key (packaging/agent/sign.py)"
+    )
     given = parser.parse_args()
     if shutil.which("rpmbuild") is None:
         fail("rpmbuild is not here; install it (Debian: apt-get install rpm)")
@@ -68,8 +82,13 @@ def main() -> None:
     python = interpreter(given.abi)
     put_own(stage)
     put_wheels(stage, fetch(given.abi))
+    bill = put_bill(stage, given.abi)
     settle(stage, python, given.abi)
-    print(pack(stage, out, given.abi, given.release))
+    package = pack(stage, out, given.abi, given.release)
+    package.with_name(f"{package.name}.cdx.json").write_text(bill)
+    if given.sign:
+        subprocess.run([sys.executable, HERE / "sign.py", given.sign, package], stdout=subprocess.DEVNULL, check=True)
+    print(package)
 
 
 def interpreter(abi: str) -> str:
@@ -129,7 +148,7 @@ def put_own(stage: Path) -> None:
         target.chmod(mode)
     for package in (ROOT / "agent/poolwarden_agent", ROOT / "protos/poolwarden"):
         for source in sorted(package.rglob("*.py")):
-            if "operator_pb2" in source.name:
+            if source.name.startswith(("operator_pb2", "enrolment_pb2")):
                 continue  # the agent never speaks to operators
             target = stage / HOME / "lib" / source.relative_to(package.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +156,26 @@ def put_own(stage: Path) -> None:
     licences = stage / HOME / "licenses"
     licences.mkdir(parents=True)
     shutil.copyfile(ROOT / "LICENSE", licences / "poolwarden.LICENSE")
+    put_documents(stage / HOME / "doc")
     for folder in EMPTY:
         (stage / folder).mkdir(parents=True)
     link = stage / "usr/sbin/poolwarden-agent"
     link.parent.mkdir(parents=True)
     link.symlink_to(f"/{HOME}/bin/poolwarden-agent")
+
+
+def put_documents(folder: Path) -> None:
+    """The pages of ``DOCUMENTS``; a link to one that is not there becomes its name."""
+
+    def link(found: re.Match[str]) -> str:
+        if found[2] in DOCUMENTS:
+            return found[0]
+        name = f"{found[2]}.md"
+        return f"{name} of the collector's archive" if found[1] == name else f"{found[1]} ({name} of the archive)"
+
+    folder.mkdir(parents=True)
+    for name in DOCUMENTS:
+        (folder / f"{name}.md").write_text(LINK.sub(link, (ROOT / f"docs/{name}.md").read_text()))
 
 
 def put_wheels(stage: Path, wheels: list[Path]) -> None:
@@ -161,6 +195,22 @@ def put_wheels(stage: Path, wheels: list[Path]) -> None:
     (vendor / "google/__init__.py").write_text("")
 
 
+def put_bill(stage: Path, abi: str) -> str:
+    """What the package is made of (CycloneDX), inside of it; the same is put beside it."""
+    from sbom import document
+
+    text = document(
+        "poolwarden-agent", version(), ROOT / f"packaging/agent-cp{abi.replace('.', '')}.lock", commit_time()
+    )
+    (stage / HOME / "licenses" / "sbom.cdx.json").write_text(text)
+    return text
+
+
+def version() -> str:
+    """This tree's."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
 def settle(stage: Path, python: str, abi: str) -> None:
     """Modes, times, byte code: in this order."""
     epoch = commit_time()
@@ -169,7 +219,7 @@ def settle(stage: Path, python: str, abi: str) -> None:
             continue
         if path.is_dir():
             path.chmod(0o755)
-        elif path.stat().st_mode & 0o777 not in (0o755, 0o640):
+        elif path.stat().st_mode & 0o777 not in (0o755, 0o640, 0o600):
             path.chmod(0o755 if path.suffix == ".so" else 0o644)
         os.utime(path, (epoch, epoch))
     environment = {"PYTHONHASHSEED": "0", "PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": str(epoch)}
@@ -198,12 +248,11 @@ def commit_time() -> int:
 
 def pack(stage: Path, out: Path, abi: str, release: str) -> Path:
     """Run rpmbuild; the package's path."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     defines = {
         "_topdir": str(out / "top"),
         "_rpmdir": str(out),
         "_build_name_fmt": "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm",
-        "agent_version": version,
+        "agent_version": version(),
         "agent_release": release,
         "pyabi": abi,
         "pydist": DISTRIBUTIONS[abi],
@@ -222,7 +271,7 @@ def pack(stage: Path, out: Path, abi: str, release: str) -> Path:
     if done.returncode:
         print(log.read_text(), file=sys.stderr)
         fail("rpmbuild failed")
-    return out / f"poolwarden-agent-{version}-{release}.{DISTRIBUTIONS[abi]}.x86_64.rpm"
+    return out / f"poolwarden-agent-{version()}-{release}.{DISTRIBUTIONS[abi]}.x86_64.rpm"
 
 
 if __name__ == "__main__":

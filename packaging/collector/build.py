@@ -1,8 +1,8 @@
 """Builds what a collector is installed from: `make collector`; prints the archive's path.
 
-One tar.gz: the wheel, the lock of what it runs on, unit, example configuration, the `install` program and the documents
-that it names. Nothing of it needs this repository any more. The same commit gives the same bytes: times, owners and
-order are fixed.
+One tar.gz: the wheel, the lock of what it runs on, a bill of materials, unit, example configuration, the `install`
+program, manual pages, what monitoring reads, and all of docs, whose pages link to each other. Nothing of it needs this
+repository any more. The same commit gives the same bytes: times, owners and order are fixed.
 """
 
 import argparse
@@ -18,16 +18,19 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+LOCK = ROOT / "packaging/collector-runtime.lock"
+sys.path.append(str(HERE.parent))
 SOURCES = ("collector", "protos", "pyproject.toml", "README.md", "LICENSE")
 LEFT_OUT = ("agent", "lab")  # the one has a package of its own, the other is for developers
+MONITORING = ROOT / "packaging/monitoring"  # rules for Prometheus with their tests, a dashboard for Grafana
+FOLDERS = {ROOT / "docs": "docs/", MONITORING: "monitoring/"}
 OTHERS = (
     HERE / "install",
     HERE / "poolwarden-collector.service",
     HERE / "collector.toml",
-    ROOT / "packaging/collector-runtime.lock",
+    LOCK,
     ROOT / "LICENSE",
 )
-DOCS = ("installing", "operating", "safety", "fencing")  # what `install` and these pages themselves name
 
 
 def commit_time() -> int:
@@ -63,12 +66,38 @@ def wheel(out: Path, epoch: int) -> Path:
     return found
 
 
+def man_pages(out: Path, version: str, epoch: int) -> list[Path]:
+    """One manual page for each command of both programs, from this tree's commands."""
+    from man_pages import pages
+
+    sys.path[:0] = [str(ROOT / "collector"), str(ROOT / "protos")]
+    from poolwarden_collector.cli.main import poolwarden
+    from poolwarden_collector.shell.main import main
+
+    folder = out / "man"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    made = pages(poolwarden, version, epoch) | pages(main, version, epoch, "poolwarden-collector")
+    for name, text in made.items():
+        (folder / name).write_text(text)
+    return sorted(folder.iterdir())
+
+
+def bill(out: Path, version: str, epoch: int) -> Path:
+    """What the collector is made of (CycloneDX)."""
+    from sbom import document
+
+    path = out / "sbom.cdx.json"
+    path.write_text(document("poolwarden-collector", version, LOCK, epoch))
+    return path
+
+
 def pack(name: str, files: list[Path], out: Path, epoch: int) -> Path:
     """A tar.gz in which nothing tells where or when it was made."""
     target, plain = out / f"{name}.tar.gz", io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for path in sorted(files, key=lambda each: each.name):
-            folder = "docs/" if path.parent == ROOT / "docs" else ""
+            folder = "man/" if path.suffix == ".1" else FOLDERS.get(path.parent, "")
             item = tarfile.TarInfo(f"{name}/{folder}{path.name}")
             item.size, item.mtime, item.mode = path.stat().st_size, epoch, 0o755 if path.name == "install" else 0o644
             with path.open("rb") as stream:
@@ -85,9 +114,17 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.whl"):
         old.unlink()
-    docs = [ROOT / f"docs/{name}.md" for name in DOCS]
+    docs = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.schema.json")]
     version, epoch = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"], commit_time()
-    print(pack(f"poolwarden-collector-{version}", [wheel(out, epoch), *OTHERS, *docs], out, epoch))
+    files = [
+        wheel(out, epoch),
+        bill(out, version, epoch),
+        *OTHERS,
+        *docs,
+        *MONITORING.iterdir(),
+        *man_pages(out, version, epoch),
+    ]
+    print(pack(f"poolwarden-collector-{version}", files, out, epoch))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ Rules:
    ends badly without a failed test to show for it (collection error, crash) counts as one failure more.
  * Python 3.6 (dom0's) is used where it runs. Where it does not, nothing pretends: a closing line says so. Under
    CI=true, if a 3.6 was found, each 3.6 step must have left its mark in this very run, or the run fails.
+ * Bytecode is written beside the sources, as Python does, even if the environment says otherwise: hundreds of processes
+   are started, and each would compile all of it again.
  * The last line is `total: N passed, N failed`, for people and for machines.
 
 Started by `make test-quick`, `make test` and `LONG=1 make test` with .venv's Python, after .venv and, where possible,
@@ -32,7 +34,7 @@ MYPY_OVER = ("collector", "lab")
 TIERS = ("quick", "full", "long")
 # Files share nothing but the machine. What works is spread test by test; what waits keeps a file's lab to one worker.
 WORKING = ("--numprocesses=auto", "--dist=worksteal")
-QUICKLY = (f"--numprocesses={(os.cpu_count() or 1) + 2}", "--dist=worksteal")  # nothing else runs beside it
+QUICKLY = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")  # nothing else runs beside it
 WAITING = ("--numprocesses=3", "--dist=loadfile")
 WAITS = ("tests/lab", "tests/fencing", "tests/packaging")
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
@@ -189,7 +191,8 @@ def main() -> int:
         print(f"run_tests: there is no tier {tier!r}; there are {', '.join(TIERS)}", file=sys.stderr)
         return 2
     found36 = python36_found()
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {**inherited, "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     return close(run_all(steps(found36, tier), environment), found36, tier)
 
 

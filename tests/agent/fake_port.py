@@ -3,6 +3,7 @@
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import host_now, order_kinds, orders, probe_rules
 from poolwarden_agent.core.boot_gate import Told
+from poolwarden_agent.core.local_policy import LocalPolicy
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.host_port import (
@@ -68,7 +69,11 @@ class FakePort(HostPort):
         self.half = b""
         self.probed_ports = []
         self.limits = []
+        self.shown = []  # messages: name, key, and whether xapi's list was to be looked at first
+        self.show_takes_ms = 0
         self.gc_result = Act(orders.DONE, "so it is")
+        self.policy = LocalPolicy(fence_proxy=True, addresses="any", orders_per_hour=1000)
+        self.hosts = ((HOST, "10.0.0.5"), (OTHER, "10.0.0.1"))  # of its own database
         self.roles = {}  # what each address says of its role; not there: nothing
 
     def point(self, name):
@@ -96,6 +101,12 @@ class FakePort(HostPort):
             "",
             "",
         )
+
+    def local_policy(self):
+        return self.policy
+
+    def pool_hosts(self):
+        return self.hosts
 
     def capabilities(self):
         return self.able
@@ -248,7 +259,7 @@ class FakePort(HostPort):
     def restore_generation(self):
         return self.restore
 
-    def place_piece(self, piece, chunk):
+    def place_piece(self, piece, chunk, pool):
         def placed():
             self.half = (self.half if piece.offset else b"")[: piece.offset] + chunk
             if piece.last:
@@ -265,6 +276,11 @@ class FakePort(HostPort):
     def serve(self, order, limit_ms):
         self.limits.append(limit_ms)
         return self._act(order.kind, lambda: None)
+
+    def show_message(self, order, look, limit_ms):
+        self.shown.append((order.body.name, order.body.key, look))
+        self.now += self.show_takes_ms
+        return self.act_result
 
     def locate_vms(self, vms, limit_ms):
         return [VmPlace(vm, "web", "Halted", ((HOST, ""), (OTHER, "HOST_DISABLED h2")), "") for vm in vms]
@@ -283,9 +299,9 @@ def order(port, order_id="o1", **kind):
 
 
 def obey(side, message):
-    answers, work = side.receive(pb.CollectorMessage(order=message))
+    answers, work = side.conversation.receive(pb.CollectorMessage(order=message))
     assert answers == []
-    return side.carry_out(work)
+    return side.executor.carry_out(work, side.conversation.settings.probe_timeout_ms)
 
 
 KINDS = {

@@ -1,16 +1,12 @@
 """The management address by one question about one interface."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from poolwarden_agent.dom0.system import address
-
-TABLE = """00000000000000000000000000000001 01 80 10 80       lo
-fe800000000000000000000000000001 02 40 20 80   xenbr0
-20010db8000000000000000000000005 02 40 00 80   xenbr0
-fe800000000000000000000000000002 03 40 20 80   xenbr1
-nonsense
-zz010db8000000000000000000000005 02 40 00 80   broken
-"""
 
 
 def test_the_loopback_has_one():
@@ -23,13 +19,19 @@ def test_none_where_there_is_no_such_interface(name):
     assert address.ipv6(name) == ""
 
 
-@pytest.mark.parametrize(
-    "name, want", [("xenbr0", "2001:db8::5"), ("xenbr1", "fe80::2"), ("lo", "::1"), ("eth9", ""), ("broken", "")]
-)
-def test_ipv6_prefers_a_routable_one(tmp_path, name, want):
-    (tmp_path / "if_inet6").write_text(TABLE)
-    assert address.ipv6(name, str(tmp_path / "if_inet6")) == want
-
-
-def test_no_table_no_address(tmp_path):
-    assert address.ipv6("lo", str(tmp_path / "none")) == ""
+@pytest.mark.slow
+@pytest.mark.needs("namespaces", "unshare", "ip")
+def test_of_several_ipv6_addresses_it_is_the_first_that_ip_shows_and_never_a_link_local_one():
+    ask = "import sys; from poolwarden_agent.dom0.system import address; print(address.of(sys.argv[1], True) or '-')"
+    lines = [
+        "ip link add x0 type veth peer name x1; ip link set x0 up; ip link set x1 up",
+        "for n in 5 1 9 3; do ip -6 addr add 2001:db8::$n/64 dev x0 nodad; done",
+        "ip -6 addr add 2001:db8::7/128 dev x0 nodad preferred_lft 0",
+        "ip -o -6 addr show dev x0 scope global | head -1 | sed 's,.*inet6 ,,; s,/.*,,'",
+        '%s -c "%s" x0; %s -c "%s" x1; %s -c "%s" lo' % ((sys.executable, ask) * 3),
+    ]
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    said = subprocess.check_output(["unshare", "-n", "sh", "-ec", "\n".join(lines)], env=env, timeout=60).decode()
+    first, found, link_local, loopback = said.split()
+    assert found == first and found.startswith("2001:db8::")
+    assert link_local == "-" and loopback in ("-", "::1")

@@ -20,7 +20,7 @@ from poolwarden_agent.core.boot_gate import (
 )
 
 ME, OTHER, THIRD = "10.0.0.1", "10.0.0.2", "10.0.0.3"
-NOW = BootNow("b2", ME, host_now.MASTER, 3, False, "b1", None, True, (), True, True, True, 0)
+NOW = BootNow("b2", ME, host_now.MASTER, 3, False, "b1", None, True, (), True, True, True, False, 0)
 OURS = Member(OTHER, FOLLOWS, ME, False)
 THEIRS = Member(THIRD, FOLLOWS, OTHER, True)
 DEAD = Member(THIRD, FOLLOWS, OTHER, False)
@@ -135,7 +135,10 @@ def test_an_isolated_old_master_stays_shut_for_ever_and_one_on_a_live_network_fo
     assert decide(members=(NOBODY,), waited_ms=299999).state == SHUT
     opened = decide(members=(NOBODY,), waited_ms=300000)
     assert (opened.state, opened.final) == (OPEN, False)
-    assert decide(members=(NOBODY,), waited_ms=300000, gateway=None).state == OPEN  # none is configured: link alone
+    cut_off = decide(members=(NOBODY,), waited_ms=300000, gateway=None)
+    assert cut_off.state == SHUT and "no gateway is known" in cut_off.reason, "a link alone proves no network"
+    assert decide(members=(NOBODY,), waited_ms=300000, gateway=None, peer_heard=True).state == OPEN
+    assert decide(members=(NOBODY,), waited_ms=300000, gateway=False, peer_heard=True).state == SHUT
 
 
 def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time():
@@ -154,6 +157,6 @@ def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time
         if found.state == OPEN:
             assert state.tombstone is None and asked and ACTING not in said and ANOTHERS not in said
             assert FILTERED not in said or word is not None
-            alone = waited >= 300000 and (OURS in said or (link and gateway is not False))
+            alone = waited >= 300000 and (OURS in said or bool(link and gateway))
             assert (word is not None and word.decision == "open") or OURS in said or alone
             assert word is not None or (asked and silent)

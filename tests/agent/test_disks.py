@@ -3,6 +3,8 @@
 import os
 import time
 
+import pytest
+
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.commands import disk as diskcommand
 from poolwarden_agent.core import disks
@@ -116,7 +118,7 @@ def filled(tmp_path):
     put(tmp_path, "var/update/x/y.rpm", 60000)
     put(tmp_path, "var/lib/xcp/state.db", 50000)
     put(tmp_path, "var/lib/xcp/blobs/messages/1", 40000)
-    put(tmp_path, "etc/not-looked-at", 900000)
+    put(tmp_path, "etc/the-systems-own", 900000)
     return tmp_path
 
 
@@ -125,7 +127,7 @@ def test_known_places_are_added_up_and_rotated_files_could_go(tmp_path):
     sizes = {item.path: (item.files, item.bytes // 10000) for item in result.found}
     assert sizes["var/log"][0] == 3 and sizes["var/log"][1] >= 60
     assert sizes["var/lib/xcp"][0] == 1 and sizes["var/lib/xcp/blobs"][0] == 1, "nothing is counted twice"
-    assert not result.partial and "etc" not in str(sizes)
+    assert not result.partial and sizes[""][0] == 1 and result.found[-1].biggest == "/etc/the-systems-own"
     assert result.found[0].biggest == "/var/log/xensource.log"
     could = {item.path: item.files for item in result.cleanable}
     assert could == {"var/log": 2, "var/crash": 1, "var/update": 1}
@@ -145,12 +147,36 @@ def test_what_is_in_use_or_xapis_is_never_named():
     assert rule_for("var/crash", "dom0.log", 3600) is None, "a fresh dump is what support asks for"
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("opt/var/iso_repository/debian.iso", "opt"),
+        ("ISO/w.iso", "ISO"),
+        ("var/opt/xen/ISO_Store/a.iso", "var/opt/xen"),
+        ("nfsmount/backup/web.xva", "nfsmount"),
+        ("mnt/backup/db.xva", "mnt"),
+        ("srv/x.img", "srv"),
+        ("home/admin/a.tgz", "home"),
+        ("usr/local/old.tar", "usr/local"),
+        ("var/www/x", ""),
+        ("usr/share/x", ""),
+    ],
+)
+def test_what_lies_in_no_known_place_is_counted_and_named(tmp_path, path, place):
+    put(tmp_path, "var/log/xensource.log", 300000)
+    put(tmp_path, path, 500000)
+    found = {item.path: (item.files, item.biggest) for item in disk_usage.look(str(tmp_path), 10).found}
+    assert found == {"var/log": (1, "/var/log/xensource.log"), place: (1, "/" + path)}
+
+
 def test_links_are_not_followed(tmp_path):
-    put(tmp_path, "elsewhere/big", 500000)
+    put(tmp_path, "usr/big", 500000)
     put(tmp_path, "var/log/small", 10)
-    os.symlink(str(tmp_path / "elsewhere"), str(tmp_path / "var/log/link"))
+    os.symlink(str(tmp_path / "usr"), str(tmp_path / "var/log/link"))
+    os.symlink(str(tmp_path / "usr"), str(tmp_path / "shortcut"))
     os.symlink("loop", str(tmp_path / "var/log/loop"))
-    assert [item.files for item in disk_usage.look(str(tmp_path), 10).found] == [1]
+    found = {item.path: item.files for item in disk_usage.look(str(tmp_path), 10).found}
+    assert found == {"var/log": 1, "": 1}
 
 
 def test_a_look_is_bounded_step_by_step(tmp_path, monkeypatch):
@@ -242,11 +268,11 @@ def test_the_report_carries_level_and_fillers(tmp_path):
     port.look_for_fillers = lambda: Filling(str(filled(tmp_path)))
     side = HostSide(port)
     port.free = 3 * 10**8
-    section = side.report(full=True).report.disks
+    section = side.conversation.report(full=True).report.disks
     assert section.disks[0].level == pb.Disk.CRITICAL and section.disks[0].level_since_mono_ms == port.now
     assert section.fillers[0].path == "var/log" and section.cleanable[0].command.startswith("find /var/log")
     port.free = 9 * 10**9
-    section = side.report().report.disks
+    section = side.conversation.report().report.disks
     assert section.disks[0].level == pb.Disk.OK and not section.fillers and not section.looked_mono_ms
 
 

@@ -81,7 +81,7 @@ def test_a_higher_term_that_comes_while_it_probes_keeps_it_from_running(host):
     side, silent = HostSide(host), probe_rules.ProbeResult(probe_rules.NO_ANSWER, "", "silent")
 
     def probed(address, limit_ms, port=443):
-        side._keeper.change(lambda state: state._replace(term=state.term + 1))
+        side.executor._keeper.change(lambda state: state._replace(term=state.term + 1))
         return silent
 
     host.alive_peer = probed
@@ -95,7 +95,7 @@ def test_nothing_of_it_is_kept(host):
     state = gate_state.decode(host.saved)
     assert (state.term, state.epoch) == (7, 3), "later orders of an earlier term are refused"
     assert SECRET.encode() not in host.saved and not state.results and not state.started
-    hello = side.link_up()[0].hello
+    hello = side.conversation.link_up()[0].hello
     assert list(hello.fence_agents) == ["fence_test"] and "fence_proxy" in hello.capabilities
     assert not [item for item in hello.last_results if item.kind == "fence_proxy"]
 
@@ -261,7 +261,7 @@ def test_one_device_has_one_lane_and_another_device_another(host):
 
     def lane(**changes):
         message = proxied(host, **changes)
-        return side.lane(side.receive(pb.CollectorMessage(order=message))[1])
+        return side.executor.lane(side.conversation.receive(pb.CollectorMessage(order=message))[1])
 
     assert lane() == lane(order_id="r2", action="off") != lane(parameters={"ip": "10.9.0.8"})
     assert SECRET not in lane()
@@ -338,7 +338,7 @@ def test_its_answer_says_the_numbers_that_hold_when_it_ends(host, tmp_path):
     answers = []
     run = threading.Thread(target=lambda: answers.append(obey(side, proxied(host, agent="fence_slow"))))
     run.start()
-    until(lambda: side._fences._running)
+    until(lambda: side.executor._fences._running)
     claim = order(host, "c1", fields={"term": 9, "epoch": 3}, claim=pb.Claim())
     assert obey(side, claim).term == 9
     go.write_text("")

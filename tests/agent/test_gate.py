@@ -70,7 +70,7 @@ BY_KIND = {
 FENCE_PROXY = an("fence_proxy", host="host-2")
 STATE_OF = {"toolstack_release": HELD}  # what makes an order of this kind a sound one
 # What only a serving master obeys is in test_serving.py.
-HERE = [kind for kind in order_kinds.KNOWN if kind not in order_kinds.SERVING + ("locate_vms",)]
+HERE = [kind for kind in order_kinds.KNOWN if kind not in order_kinds.SERVING + ("locate_vms", "show_message")]
 ALL = [dict(BY_KIND, fence_proxy=FENCE_PROXY).get(kind) or an(kind) for kind in HERE]
 OBEY = order_gate.Obey(False, "")
 
@@ -405,7 +405,7 @@ def test_results_are_kept_one_per_kind_in_fixed_order():
 def test_the_largest_state_fits_a_slot():
     """Ids, addresses and texts are bounded, so a save never fails for its size."""
     from poolwarden_agent.dom0.system.slots import CAPACITY
-    from poolwarden_agent.host.host_side import LONGEST_TEXT
+    from poolwarden_agent.host.executor import LONGEST_TEXT
 
     widest = "\u20ac" * 200
     stone, hold = (

@@ -127,7 +127,7 @@ def test_without_an_agent_the_rules_without_a_collector_hold(master, clock, monk
     said = {"10.0.0.2": ("follows", "10.0.0.1")}
     monkeypatch.setattr(Dom0, "ask_role", lambda self, a, limit: Told(*said.get(a, ("silent", ""))))
     monkeypatch.setattr("poolwarden_agent.dom0.dom0.Dom0.management_address", lambda self: "10.0.0.1")
-    monkeypatch.setattr("poolwarden_agent.dom0.system.boot_findings.gateway", lambda root: None)
+    monkeypatch.setattr("poolwarden_agent.dom0.system.neighbours.gateway", lambda root: True)
     row = '<table name="host"><row ref="h1" uuid="%s" address="10.0.0.1"/><row ref="h2" uuid="%s" address="10.0.0.2"/>'
     master.put("var/lib/xcp/state.db", "<database>%s</table></database>" % (row % (trees.HOST, trees.OTHER)))
     waiting = Waiting(master.path(""), boot_id(master), clock)
@@ -214,7 +214,7 @@ def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks
     assert gatecommand.main(words) == 0
     watch.turn(False)
     until(lambda: "start --no-block xapi.service" in master.calls())
-    assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and side.state.hold is None
+    assert master.text("etc/xensource/pool.conf") == "slave:10.0.0.2" and side.executor.state.hold is None
     until(lambda: side.port.process() != host_now.NO_PROCESS)
     assert not (master.root / gate_file.FOLLOW).exists()
 
@@ -223,8 +223,8 @@ def test_a_person_makes_a_held_or_superseded_host_a_member(master, capsys, marks
 def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
     store(master, hold=gate_state.Hold(7, "b1", 0, "s"))
     side = HostSide(dom0(master))
-    assert side.follow(address).outcome == orders.FAILED
-    assert side.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
+    assert side.executor.follow(address).outcome == orders.FAILED
+    assert side.executor.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
 
 
 @pytest.mark.slow
@@ -235,9 +235,9 @@ def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term):
     master.put("etc/xensource/pool.conf", conf)
     master.systemctl("exit 0")
     side = HostSide(dom0(master))
-    side.release_hold()
-    assert side.state.hold is None and side.state.term == term
-    assert HostSide(dom0(master)).state.term == term, "durably"
+    side.executor.release_hold()
+    assert side.executor.state.hold is None and side.executor.state.term == term
+    assert HostSide(dom0(master)).executor.state.term == term, "durably"
 
 
 def test_a_role_handed_back_in_the_same_boot_is_left_alone(master):

@@ -23,7 +23,7 @@ PEER = "10.0.0.2"
 @pytest.fixture
 def booting_host(port, monkeypatch):
     """A master by pool.conf whose one peer is dark; the network is alive."""
-    facts = BootFacts(host_now.MASTER, "", False, (PEER,), True, True, True)
+    facts = BootFacts(host_now.MASTER, "", False, (PEER,), True, True, True, False)
     noted = []
     told = {PEER: Told(boot_gate.SILENT, "", "", "")}
     monkeypatch.setattr(port, "boot_facts", lambda: facts)

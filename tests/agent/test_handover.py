@@ -12,8 +12,11 @@ from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.dom0.xapi import database_transfer as module
 from poolwarden_agent.dom0.xapi.database_transfer import GENERATION, PLACED, TEMPORARY, Handover
 
+from . import tree as trees
+from .tree import POOL
+
 STATE_DB = "var/lib/xcp/state.db"
-CONTENT = bytes(range(256)) * 40
+CONTENT = trees.database().encode().ljust(10240)
 SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -31,7 +34,7 @@ def piece(offset, size, sha256=SUM, generation=77):
 def place(hands, sizes=(4096, 4096, 2048), **changes):
     offset, acts = 0, []
     for size in sizes:
-        acts.append(hands.place(piece(offset, size, **changes), CONTENT[offset : offset + size]))
+        acts.append(hands.place(piece(offset, size, **changes), CONTENT[offset : offset + size], POOL))
         offset += size
     return acts
 
@@ -149,7 +152,7 @@ def test_cut_off_before_a_rename_there_is_no_restore_db_and_the_last_piece_comes
         place(hands)
     assert hands.placed() is None and database.loads(str(tree.root)) == (STATE_DB, 42)
     monkeypatch.undo()
-    again = hands.place(piece(8192, 2048), CONTENT[8192:])
+    again = hands.place(piece(8192, 2048), CONTENT[8192:], POOL)
     assert again.outcome == orders.DONE and (tree.root / PLACED).read_bytes() == CONTENT
 
 
@@ -159,23 +162,23 @@ def test_what_is_not_what_was_sent_is_thrown_away(tree, hands):
 
 
 def test_a_missing_piece_is_said_and_a_repeated_one_is_harmless(tree, hands):
-    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == orders.DONE
-    act = hands.place(piece(8192, 2048), CONTENT[8192:])
+    assert hands.place(piece(0, 4096), CONTENT[:4096], POOL).outcome == orders.DONE
+    act = hands.place(piece(8192, 2048), CONTENT[8192:], POOL)
     assert act.outcome == orders.FAILED and "a piece is missing" in act.text
     for _ in range(2):
-        assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == orders.DONE
-    assert hands.place(piece(8192, 2048), CONTENT[8192:]).outcome == orders.DONE
+        assert hands.place(piece(4096, 4096), CONTENT[4096:8192], POOL).outcome == orders.DONE
+    assert hands.place(piece(8192, 2048), CONTENT[8192:], POOL).outcome == orders.DONE
     assert (tree.root / PLACED).read_bytes() == CONTENT
 
 
 def test_a_first_piece_clears_what_was_placed_before(tree, hands):
     place(hands)
-    hands.place(piece(0, 4096, generation=78), CONTENT[:4096])
+    hands.place(piece(0, 4096, generation=78), CONTENT[:4096], POOL)
     assert hands.placed() is None and not os.path.exists(tree.path(GENERATION))
 
 
 def test_a_later_piece_without_its_first_is_no_file(tree, hands):
-    assert hands.place(piece(4096, 4096), CONTENT[4096:8192]).outcome == orders.FAILED
+    assert hands.place(piece(4096, 4096), CONTENT[4096:8192], POOL).outcome == orders.FAILED
     assert not os.path.exists(tree.path(TEMPORARY))
 
 
@@ -196,7 +199,7 @@ def test_a_disk_that_refuses_is_said(tree, hands, monkeypatch):
 
     monkeypatch.setattr(os, "unlink", refuses)
     assert hands.remove().outcome == orders.FAILED and hands.placed() == 77
-    assert hands.place(piece(0, 4096), CONTENT[:4096]).outcome == orders.FAILED
+    assert hands.place(piece(0, 4096), CONTENT[:4096], POOL).outcome == orders.FAILED
     monkeypatch.undo()
 
 
@@ -225,3 +228,21 @@ def test_a_full_disk_leaves_no_restore_db(short):
         assert hands.remove().outcome == orders.DONE and os.listdir(str(where)) == []
     finally:
         subprocess.check_call(["umount", str(where)])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (trees.database(pool="99999999-bbbb-cccc-dddd-eeeeeeeeeeee"), "is of pool 99999999"),
+        (trees.database(pool=""), "names no pool"),
+        ("<database><table", "not well-formed"),
+        ("<html></html>", "is not a xapi database"),
+    ],
+)
+def test_what_is_no_database_of_this_pool_never_gets_the_name(tree, hands, content, why):
+    whole = content.encode()
+    given = Piece(77, len(whole), 0, len(whole), hashlib.sha256(whole).hexdigest(), False)
+    act = hands.place(given, whole, POOL)
+    assert act.outcome == orders.FAILED and why in act.text
+    assert not (tree.root / PLACED).exists() and not (tree.root / TEMPORARY).exists()
+    assert not (tree.root / GENERATION).exists()

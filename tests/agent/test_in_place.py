@@ -101,7 +101,7 @@ def test_the_release_that_names_it_keeps_it_and_another_one_removes_it():
     port = placed()
     assert outcome(obey(HostSide(port), order(port, "s", fields={"term": 2}, **start()))) == ("DONE", "")
     assert port.restore == 50 and "remove" not in port.acts
-    assert HostSide(port).tidy() == "" and port.restore == 50, "until xapi has loaded it"
+    assert HostSide(port).executor.tidy() == "" and port.restore == 50, "until xapi has loaded it"
     port = placed()
     assert outcome(obey(HostSide(port), order(port, "s", fields={"term": 2}, **start(0)))) == ("DONE", "")
     assert port.restore is None and port.acts[0] == "remove"
@@ -114,17 +114,17 @@ def test_the_release_that_names_it_keeps_it_and_another_one_removes_it():
 def test_while_it_is_held_it_is_not_left_behind_and_may_be_removed():
     port = placed()
     side = HostSide(port)
-    assert side.tidy() == "" and port.restore == 50
+    assert side.executor.tidy() == "" and port.restore == 50
     assert outcome(obey(side, order(port, "r", **REMOVE))) == ("DONE", "")
-    assert port.restore is None and side.state.placed is None
+    assert port.restore is None and side.executor.state.placed is None
     assert outcome(obey(side, order(port, "r2", **REMOVE))) == ("DONE", ""), "nothing lies there, and nothing starts"
 
 
 def test_an_operator_on_the_host_starts_it_with_its_own_file():
     port = placed()
     side = HostSide(port)
-    assert side.release_hold().outcome == orders.DONE
-    assert port.restore is None and side.state.hold is None and side.state.placed is None
+    assert side.executor.release_hold().outcome == orders.DONE
+    assert port.restore is None and side.executor.state.hold is None and side.executor.state.placed is None
     assert port.acts[0] == "remove"
 
 
@@ -132,17 +132,21 @@ def test_what_cannot_be_removed_is_not_started():
     port = placed()
     side = HostSide(port)
     port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
-    assert side.release_hold().outcome == orders.FAILED and side.state.hold is not None
+    assert side.executor.release_hold().outcome == orders.FAILED and side.executor.state.hold is not None
     result = obey(side, order(port, "s", fields={"term": 2}, **start(0)))
-    assert result.outcome == pb.OrderResult.FAILED and side.state.hold is not None and port.acts == ["remove", "remove"]
+    assert (
+        result.outcome == pb.OrderResult.FAILED
+        and side.executor.state.hold is not None
+        and port.acts == ["remove", "remove"]
+    )
 
 
 def test_a_later_hold_makes_it_left_behind():
     port = placed()
     side = HostSide(port)
     obey(side, order(port, "hold-2", fields={"term": 2}, **KINDS["stop"]))
-    assert side.state.hold.term == 2 and not placed_database.under_hold(side.state)
-    assert "left behind" in side.tidy() and port.restore is None
+    assert side.executor.state.hold.term == 2 and not placed_database.under_hold(side.executor.state)
+    assert "left behind" in side.executor.tidy() and port.restore is None
 
 
 def test_the_start_may_be_cut_off_anywhere_and_comes_again():
@@ -154,10 +158,10 @@ def test_the_start_may_be_cut_off_anywhere_and_comes_again():
             obey(HostSide(port), message)
         port.die_at = None
         side = HostSide(port)
-        side.tidy()
+        side.executor.tidy()
         assert port.restore == 50, die_at
         assert outcome(obey(side, message)) == ("DONE", ""), die_at
-        assert port.restore == 50 and side.state.hold is None and port.xapi != host_now.NO_PROCESS, die_at
+        assert port.restore == 50 and side.executor.state.hold is None and port.xapi != host_now.NO_PROCESS, die_at
 
 
 def test_a_start_that_was_cut_off_and_given_up_removes_it():
@@ -169,7 +173,7 @@ def test_a_start_that_was_cut_off_and_given_up_removes_it():
             obey(HostSide(port), order(port, "s", fields={"term": 2}, **start()))
         port.die_at = None
         side = HostSide(port)
-        if side.state.hold is None:
+        if side.executor.state.hold is None:
             continue
         assert outcome(obey(side, order(port, "own", fields={"term": 3}, **start(0)))) == ("DONE", ""), die_at
         assert port.restore is None, die_at
@@ -215,17 +219,17 @@ def test_a_piece_that_was_let_pass_is_not_placed_once_an_operator_has_released_t
     """Its xapi starts at that moment: it would load the file, or keep it for a later start that it rolls back."""
     port = held()
     side = HostSide(port)
-    decide = side._decide
+    decide = side.executor._decide
 
     def then_released(order):
         decided = decide(order)
-        assert side.release_hold().outcome == order_gate.DONE
+        assert side.executor.release_hold().outcome == order_gate.DONE
         return decided
 
-    side._decide = then_released
+    side.executor._decide = then_released
     result = obey(side, order(port, "p", **piece()))
     assert outcome(result)[0] == "FAILED" and "removed meanwhile" in result.text
-    assert port.restore is None and side.state.placed is None
+    assert port.restore is None and side.executor.state.placed is None
 
 
 def test_an_operator_on_the_host_starts_it_with_its_own_file_also_under_a_later_hold():
@@ -233,8 +237,12 @@ def test_an_operator_on_the_host_starts_it_with_its_own_file_also_under_a_later_
     port = placed()
     side = HostSide(port)
     obey(side, order(port, "hold-2", fields={"term": 2}, **KINDS["stop"]))
-    assert side.release_hold().outcome == order_gate.DONE
-    assert port.restore is None and side.state.placed is None and port.acts.index("remove") < port.acts.index("start")
+    assert side.executor.release_hold().outcome == order_gate.DONE
+    assert (
+        port.restore is None
+        and side.executor.state.placed is None
+        and port.acts.index("remove") < port.acts.index("start")
+    )
 
 
 def cut_off_before_its_start():
@@ -244,30 +252,30 @@ def cut_off_before_its_start():
     obey(HostSide(port), order(port, "s", fields={"term": 2}, **start()))
     port.act_works, port.acts = True, []
     side = HostSide(port)
-    assert side.state.hold is None and side.state.placed.promoted and port.restore == 50
+    assert side.executor.state.hold is None and side.executor.state.placed.promoted and port.restore == 50
     return port, side
 
 
 def test_whoever_makes_it_a_member_on_the_host_removes_what_it_was_to_start_with():
     port, side = cut_off_before_its_start()
-    assert side.follow("10.0.0.2").outcome == order_gate.DONE
+    assert side.executor.follow("10.0.0.2").outcome == order_gate.DONE
     assert port.restore is None and port.acts[0] == "remove" and port.conf == (order_gate.MEMBER, "10.0.0.2")
     port, side = cut_off_before_its_start()
     port.act_result, port.act_works = Act(order_gate.FAILED, "read-only"), False
-    assert side.follow("10.0.0.2").outcome == order_gate.FAILED and port.conf == (order_gate.MASTER, "")
+    assert side.executor.follow("10.0.0.2").outcome == order_gate.FAILED and port.conf == (order_gate.MASTER, "")
 
 
 def test_the_mark_ends_with_the_file_that_xapi_has_loaded():
     port, side = cut_off_before_its_start()
-    assert side.tidy() == "" and side.state.placed is not None, "it is still to be loaded"
+    assert side.executor.tidy() == "" and side.executor.state.placed is not None, "it is still to be loaded"
     port.restore = None
-    assert side.tidy() == "" and side.state.placed is None and port.acts == []
+    assert side.executor.tidy() == "" and side.executor.state.placed is None and port.acts == []
     port.restore = 70  # an operator's xe pool-restore-database
     obey(side, order(port, "hold-2", fields={"term": 3}, **KINDS["stop"]))
     port.xapi, port.settled = order_gate.NO_PROCESS, False
     result = obey(side, order(port, "p2", fields={"term": 3}, **piece()))
     assert outcome(result) == ("REFUSED", "precondition") and "somebody else" in result.text
-    assert side.release_hold().outcome == order_gate.DONE and port.restore == 70
+    assert side.executor.release_hold().outcome == order_gate.DONE and port.restore == 70
 
 
 UNDER, BEFORE, LET_START = (

@@ -227,7 +227,7 @@ if how == "read-only":
 def on_a_small_disk(short, how):
     (short / "disk").mkdir()
     flags = ["-m"] if os.geteuid() == 0 else ["-U", "-r", "-m"]
-    enter = 'mount -t tmpfs -o size=1m tmpfs "$1" && exec "$2" -c "$3" "$1" "$4"'
+    enter = 'mount -t tmpfs -o size=1m,mode=700 tmpfs "$1" && exec "$2" -c "$3" "$1" "$4"'
     command = ["unshare"] + flags + ["sh", "-c", enter, "sh", str(short / "disk"), sys.executable, SCRIPT, how]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     return subprocess.check_output(command, env=environment).decode().splitlines()

@@ -15,7 +15,7 @@ def look(side, times=1):
     for _ in range(times):
         side.port.now += 2000
         side.observer.look_at_xapi(True, 5000)
-    return side.report(True).report
+    return side.conversation.report(True).report
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,17 @@ def test_a_silent_members_role_holds_while_its_process_does(port, side):
 
 def settle(side, **targets):
     made = [pb.ProbeTarget(host_uuid=host, address=address) for host, address in targets.items()]
-    side.receive(pb.CollectorMessage(welcome=pb.Welcome(epoch=1, settings=pb.Settings(probe_targets=made))))
+    side.conversation.receive(
+        pb.CollectorMessage(welcome=pb.Welcome(epoch=1, settings=pb.Settings(probe_targets=made)))
+    )
 
 
 def probe(side, times=1, step=1000):
     for _ in range(times):
         side.port.now += step
-        for host, address in side.to_probe().items():
+        for host, address in side.observer.to_probe().items():
             side.observer.look_at_peer(host, address, 1000)
-    return side.report(True).report
+    return side.conversation.report(True).report
 
 
 def test_a_probes_history(port, side):
@@ -214,11 +216,11 @@ def test_a_targets_history_ends_with_its_address_and_with_its_place_in_the_list(
     assert probe(side).probes.probes[0].answered_mono_ms == 0
     settle(side)
     assert probe(side).probes.probes[0].host_uuid == "m", "a Welcome without targets is no word about them"
-    side.receive(pb.CollectorMessage(settings=pb.Settings()))
+    side.conversation.receive(pb.CollectorMessage(settings=pb.Settings()))
     port.conf = (host_now.MASTER, "")
     assert not probe(side).probes.probes
     side.observer.look_at_peer("m", "10.0.0.9", 1000)
-    assert not side.report(True).report.probes.probes, "a probe that was under way does not bring it back"
+    assert not side.conversation.report(True).report.probes.probes, "a probe that was under way does not bring it back"
 
 
 def orphaned(report):
@@ -233,7 +235,7 @@ def test_orphaned_after_three_seconds_and_two_probes(port, side):
     assert not orphaned(probe(side))
     since = port.now
     port.now += 5000
-    assert not orphaned(side.report(True).report), "one probe is not enough, however old"
+    assert not orphaned(side.conversation.report(True).report), "one probe is not enough, however old"
     seen = probe(side, 1, 1)
     assert orphaned(seen) and seen.xapi.orphaned_since_mono_ms == since
     port.peers["10.0.0.1"] = ANSWERED
@@ -245,14 +247,14 @@ def test_orphaned_after_three_seconds_and_two_probes(port, side):
 
 def test_a_master_that_was_never_reached_orphans_after_ten_seconds(port, side):
     settle(side, m="10.0.0.1")
-    side.link_up()
+    side.conversation.link_up()
     assert not orphaned(probe(side, 10))
     assert orphaned(probe(side))
 
 
 def test_a_new_master_is_given_its_time(port, side):
     settle(side, m="10.0.0.1", n="10.0.0.2")
-    side.link_up()
+    side.conversation.link_up()
     probe(side, 60)
     port.conf = (host_now.MEMBER, "10.0.0.3")
     settle(side, m="10.0.0.1", n="10.0.0.2", o="10.0.0.3")
@@ -263,34 +265,34 @@ def test_a_new_master_is_given_its_time(port, side):
 def test_a_host_that_has_just_become_a_member_is_given_its_time(port, side):
     port.conf = (host_now.MASTER, "")
     settle(side, m="10.0.0.1")
-    side.link_up()
+    side.conversation.link_up()
     assert not orphaned(probe(side, 60))
     port.conf = (host_now.MEMBER, "10.0.0.1")
-    side.report()
+    side.conversation.report()
     assert not orphaned(probe(side, 9))
     assert orphaned(probe(side, 3))
 
 
 def test_the_own_master_is_probed_though_no_collector_asks(port, side):
-    side.link_up()
-    assert side.to_probe() == {OWN_MASTER: "10.0.0.1"}
+    side.conversation.link_up()
+    assert side.observer.to_probe() == {OWN_MASTER: "10.0.0.1"}
     port.peers["10.0.0.1"] = ANSWERED
     assert not probe(side, 3).probes.probes, "the collector gets what it asked for"
     port.peers["10.0.0.1"] = SILENT
     assert orphaned(probe(side, 5))
     settle(side, m="10.0.0.1")
-    assert side.to_probe() == {"m": "10.0.0.1"}
+    assert side.observer.to_probe() == {"m": "10.0.0.1"}
     assert orphaned(probe(side)), "its history goes over to the target"
     assert probe(side).probes.probes[0].answered_mono_ms > 0
 
 
 @pytest.mark.parametrize("conf", [(host_now.MASTER, ""), (host_now.MEMBER, "master.example"), (host_now.BROKEN, "")])
 def test_there_is_not_always_a_master_to_probe(port, side, conf):
-    side.link_up()
+    side.conversation.link_up()
     port.conf = conf
-    side.report()
-    assert side.to_probe() == {}
-    assert not orphaned(side.report(True).report)
+    side.conversation.report()
+    assert side.observer.to_probe() == {}
+    assert not orphaned(side.conversation.report(True).report)
 
 
 # ---------------------------------------------------------------------------------------------- slow, not silent

@@ -69,6 +69,10 @@ CASES = [
         },
         orders.FenceProxy("fence_x", "off", {"ip": "10.0.0.9"}, 2000, "h2", ("password",), "10.0.0.2"),
     ),
+    (
+        {"show_message": pb.ShowMessage(key="k", name="POOLWARDEN_X", priority=2, body="b", repeated=True)},
+        orders.ShowMessage("k", "POOLWARDEN_X", 2, "b", True),
+    ),
 ]
 
 
@@ -94,4 +98,7 @@ def test_what_is_common_to_all_kinds_is_converted_whole():
     pre.min_root_free_bytes, pre.not_tombstoned = 7, True
     roles = (host_now.MASTER, host_now.MEMBER, host_now.BROKEN, "unknown")
     process = host_now.Process(5, 6)
-    assert from_message(message) == ("o", 1, 2, "p", "h", "b", 3, 4, roles, "10.0.0.1", True, process, 7, True, None)
+    common = ("o", 1, 2, "p", "h", "b", 3, 4, roles, "10.0.0.1", True, process, 7, True, None)
+    assert from_message(message) == (*common, False, "")
+    message.approval.by = "anna"
+    assert from_message(message, signed=True) == (*common, True, "anna")

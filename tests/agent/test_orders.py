@@ -8,7 +8,8 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate_state, host_now, orders, probe_rules
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.dom0.xapi import database
-from poolwarden_agent.host.host_side import LONGEST_TEXT, HostSide
+from poolwarden_agent.host.executor import LONGEST_TEXT
+from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host_port import Act
 
 from .fake_port import ANSWERED, KINDS, SILENT, FakePort, Killed, obey, order, serving_view
@@ -103,7 +104,7 @@ def test_a_restart_that_took_effect_elsewhere_is_not_repeated(port):
 def test_no_room_for_the_mark_means_no_act(port, side):
     port.no_room = True
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("REFUSED", "storage")
-    assert port.acts == [] and side.state == gate_state.EMPTY
+    assert port.acts == [] and side.executor.state == gate_state.EMPTY
     port.no_room = False
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("DONE", ""), "the id was not used up"
 
@@ -147,7 +148,7 @@ def test_unreadable_state_refuses_every_order_until_it_is_readable(port, spoilt)
     for kind in KINDS.values():
         assert outcome(obey(side, order(port, **kind))) == ("REFUSED", "storage")
     assert port.acts == [] and port.saved == spoilt
-    assert side.link_up()[0].hello.pool_uuid == POOL, "reports go on"
+    assert side.conversation.link_up()[0].hello.pool_uuid == POOL, "reports go on"
     port.saved = gate_state.encode(gate_state.EMPTY._replace(term=9, epoch=1))
     assert outcome(obey(side, order(port, **KINDS["promote"]))) == ("REFUSED", "stale-term")
 
@@ -158,10 +159,10 @@ def test_slots_that_cannot_be_read_are_said(port, monkeypatch):
 
     monkeypatch.setattr(port, "load_state", fails)
     side = HostSide(port)
-    assert side.storage == "neither slot"
+    assert side.executor.storage == "neither slot"
     result = obey(side, order(port, **KINDS["promote"]))
     assert outcome(result) == ("REFUSED", "storage") and "neither slot" in result.text
-    side.remember()
+    side.executor.remember()
     assert port.saved == b""
 
 
@@ -223,13 +224,13 @@ def test_a_tombstone_on_a_member_leaves_pool_conf_alone(port, side):
     assert outcome(obey(side, order(port, **KINDS["tombstone"]))) == ("DONE", "")
     assert port.conf == (host_now.MEMBER, "10.0.0.1")
     clear = order(port, "o2", set_tombstone=pb.SetTombstone(clear=True))
-    assert outcome(obey(side, clear)) == ("DONE", "") and side.state.tombstone is None
+    assert outcome(obey(side, clear)) == ("DONE", "") and side.executor.state.tombstone is None
 
 
 def test_a_tombstone_without_a_successor_does_not_touch_pool_conf(port, side):
     port.conf = (host_now.MASTER, "")
     assert outcome(obey(side, order(port, set_tombstone=pb.SetTombstone()))) == ("DONE", "")
-    assert port.conf == (host_now.MASTER, "") and side.report(True).report.tombstone.term == 1
+    assert port.conf == (host_now.MASTER, "") and side.conversation.report(True).report.tombstone.term == 1
 
 
 def test_a_pool_conf_that_cannot_be_written_is_said_and_the_tombstone_stands(port, side):
@@ -243,7 +244,7 @@ def test_a_superseded_host_is_promoted_at_a_higher_term_and_its_tombstone_goes(p
     obey(side, order(port, **KINDS["tombstone"]))
     assert outcome(obey(side, order(port, "o2", **KINDS["promote"]))) == ("REFUSED", "tombstoned")
     assert outcome(obey(side, order(port, "o3", fields={"term": 2}, **KINDS["promote"]))) == ("DONE", "")
-    assert side.state.tombstone is None and gate_state.decode(port.saved).tombstone is None
+    assert side.executor.state.tombstone is None and gate_state.decode(port.saved).tombstone is None
 
 
 # ---------------------------------------------------------------------------------------------- looking
@@ -312,13 +313,13 @@ def test_probe_now_answers_with_its_nonce(port, side):
     result = obey(side, order(port, probe_now=pb.ProbeNow(targets=targets, nonce="n1")))
     assert result.nonce == "n1"
     assert [p.outcome for p in result.probes.probes] == [pb.Probe.ANSWERED, pb.Probe.NO_ANSWER]
-    assert not side.report(True).report.probes.probes, "what is looked at once is not watched from then on"
+    assert not side.conversation.report(True).report.probes.probes, "what is looked at once is not watched from then on"
 
 
 def test_a_look_at_the_plain_port_leaves_what_is_known_of_the_other_one(port, side):
     """A toolstack fence closes port 80; that says nothing of what a watched target answered over TLS."""
     targets = [pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.2")]
-    side.receive(pb.CollectorMessage(settings=pb.Settings(probe_targets=targets)))
+    side.conversation.receive(pb.CollectorMessage(settings=pb.Settings(probe_targets=targets)))
     port.peers["10.0.0.2"] = ANSWERED
     side.observer.look_at_peer(OTHER, "10.0.0.2", 1000)
     port.peers["10.0.0.2"] = probe_rules.ProbeResult(probe_rules.REFUSED, "", "connect: refused")
@@ -326,14 +327,14 @@ def test_a_look_at_the_plain_port_leaves_what_is_known_of_the_other_one(port, si
     (probe,) = obey(side, order(port, probe_now=pb.ProbeNow(targets=plain))).probes.probes
     assert port.probed_ports == [443, 80]
     assert probe.outcome == pb.Probe.REFUSED and probe.answered_mono_ms == 0
-    (watched,) = side.report(True).report.probes.probes
+    (watched,) = side.conversation.report(True).report.probes.probes
     assert watched.outcome == pb.Probe.ANSWERED and watched.answered_mono_ms == port.now
 
 
 @pytest.mark.parametrize("number", [22, 8080])
 def test_no_other_port_is_probed(port, side, number):
     targets = [pb.ProbeTarget(host_uuid=OTHER, address="10.0.0.2", port=number)]
-    assert outcome(obey(side, order(port, probe_now=pb.ProbeNow(targets=targets)))) == ("REFUSED", "precondition")
+    assert outcome(obey(side, order(port, probe_now=pb.ProbeNow(targets=targets)))) == ("REFUSED", "local-policy")
     assert port.probed_ports == []
 
 

@@ -130,7 +130,7 @@ def test_remove_deletes_it_and_may_come_twice():
     side = HostSide(port)
     for number in (1, 2):
         assert outcome(obey(side, order(port, "r%d" % number, **REMOVE))) == ("DONE", "")
-    assert port.restore is None and port.acts == ["remove"] and side.state.placed is None
+    assert port.restore is None and port.acts == ["remove"] and side.executor.state.placed is None
 
 
 def test_a_remove_that_fails_is_remembered():
@@ -186,10 +186,10 @@ def test_a_host_designated_master_meanwhile_does_not_load_it_at_its_restart():
     """xapi wrote pool.conf and starts anew ten seconds later; the agent sees it first."""
     port = placed(term=3)
     side = HostSide(port)
-    assert side.tidy() == "" and port.restore == 50, "still a member: the promotion may come"
+    assert side.executor.tidy() == "" and port.restore == 50, "still a member: the promotion may come"
     port.conf = (host_now.MASTER, "")
-    assert "left behind" in side.tidy() and port.restore is None
-    assert side.state.placed is None and side.tidy() == "" and port.acts == ["remove"]
+    assert "left behind" in side.executor.tidy() and port.restore is None
+    assert side.executor.state.placed is None and side.executor.tidy() == "" and port.acts == ["remove"]
 
 
 def test_what_cannot_be_removed_is_tried_again():
@@ -197,9 +197,9 @@ def test_what_cannot_be_removed_is_tried_again():
     port.conf = (host_now.MASTER, "")
     side = HostSide(port)
     port.act_result, port.act_works = Act(orders.FAILED, "read-only"), False
-    assert "read-only" in side.tidy() and side.state.placed is not None
+    assert "read-only" in side.executor.tidy() and side.executor.state.placed is not None
     port.act_result, port.act_works = Act(orders.DONE, "gone"), True
-    assert "gone" in side.tidy() and port.restore is None
+    assert "gone" in side.executor.tidy() and port.restore is None
 
 
 def test_a_promotion_that_was_begun_keeps_its_database():
@@ -209,7 +209,7 @@ def test_a_promotion_that_was_begun_keeps_its_database():
         with contextlib.suppress(Killed):
             obey(HostSide(port), order(port, "o2", fields={"term": 3}, **KINDS["promote"]))
         port.die_at = None
-        HostSide(port).tidy()
+        HostSide(port).executor.tidy()
         assert port.restore == 50, die_at
 
 

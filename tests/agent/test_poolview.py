@@ -133,3 +133,33 @@ def test_what_cannot_be_read_is_no_view(xapi, kind, error):
         PoolLook().look(xapi)
     xapi.answers[kind + ".get_all_records"] = XapiFault("MESSAGE_METHOD_UNKNOWN", [kind])
     assert PoolLook().look(xapi).busy == ()
+
+
+@pytest.mark.parametrize(
+    "record, words",
+    [
+        ({}, []),
+        ({"pending_guidances": ["reboot_host", "restart_vm"]}, ["reboot_host", "restart_vm"]),
+        ({"pending_guidances": [], "pending_guidances_recommended": ["restart_toolstack"]}, ["restart_toolstack"]),
+        ({"updates_requiring_reboot": ["OpaqueRef:1"]}, ["reboot_host"]),
+        ({"updates_requiring_reboot": []}, []),
+        ({"other_config": {"boot_time": "100.", "rpm_patch_installation_time": "200.5"}}, ["reboot_host"]),
+        ({"other_config": {"boot_time": "300.", "rpm_patch_installation_time": "200.5"}}, []),
+        ({"other_config": {"rpm_patch_installation_time": "200.5"}}, []),
+        ({"other_config": {"boot_time": "yesterday", "rpm_patch_installation_time": "200"}}, []),
+        ({"pending_guidances": ["reboot_host", "Reboot it\nnow", "x" * 61]}, ["reboot_host"]),
+    ],
+)
+def test_what_updates_still_need_is_told_in_the_words_of_every_age_of_xapi(xapi, record, words):
+    xapi.answers["host.get_all_records"] = {"h1": dict(HOSTS["h1"], **record), "h2": HOSTS["h2"]}
+    message = reports.pool_view(PoolLook().look(xapi))
+    assert list(message.hosts[0].pending_guidances) == words
+    assert not message.hosts[1].pending_guidances
+
+
+def test_https_only_is_unknown_where_xapi_does_not_have_it(xapi):
+    xapi.answers["host.get_all_records"] = {"h1": dict(HOSTS["h1"], https_only=False), "h2": HOSTS["h2"]}
+    assert [h.https_only for h in PoolLook().look(xapi).hosts] == [False, None]
+    xapi.answers["host.get_all_records"] = {"h1": dict(HOSTS["h1"], https_only=True), "h2": HOSTS["h2"]}
+    message = reports.pool_view(PoolLook().look(xapi))
+    assert [h.https_only for h in message.hosts] == [pb.YES, pb.TRISTATE_UNSPECIFIED]

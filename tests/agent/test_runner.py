@@ -107,7 +107,7 @@ def test_a_malformed_frame_is_survived(runner, link, verb, payload):
 
 
 def test_a_frame_that_breaks_us_is_not_the_last(runner, link, capsys):
-    runner._side.link_up = None
+    runner._conversation.link_up = None
     runner._take(UP, numbered(1))
     assert "failed: TypeError" in capsys.readouterr().err
     runner._take(FROM_COLLECTOR, collector(challenge=pb.Challenge(nonce="n")))
@@ -150,7 +150,7 @@ def test_a_lost_link_side_ends_the_stream(runner, link, port):
 
 def test_a_report_that_cannot_be_made_stops_neither_challenges_nor_orders(runner, link, port, capsys):
     runner._frame(UP, numbered(1))
-    runner._side.report = None
+    runner._conversation.report = None
     port.now += 9000
     runner._turn()
     assert "could not be made" in capsys.readouterr().err

@@ -258,4 +258,4 @@ def test_too_many_of_one_kind_are_not_taken():
 
 def test_every_serving_order_is_slow_and_has_a_limit():
     assert set(SERVE_LIMIT_MS) == set(order_kinds.SERVING)
-    assert set(order_kinds.SLOW) == set(order_kinds.SERVING) | {"locate_vms"}
+    assert set(order_kinds.SLOW) == set(order_kinds.SERVING) | {"locate_vms", "show_message"}

@@ -89,28 +89,28 @@ def alone(port, side, ms, step=2000):
     while port.now < end:
         port.now += step
         side.observer.look_at_xapi(False, 5000)
-        side.nobody_listens("the cable")
+        side.conversation.nobody_listens("the cable")
 
 
 def told(side):
     """Late messages of all batches."""
     found = []
     while True:
-        batch = side.late()
+        batch = side.conversation.late()
         if not batch:
             return [message.late for message in found]
         found += batch
 
 
 def test_a_short_break_is_nothing_to_tell_of(port, side):
-    side.link_up()
+    side.conversation.link_up()
     alone(port, side, AWAY_MS)
-    side.link_up()
+    side.conversation.link_up()
     assert told(side) == []
 
 
 def test_what_happened_meanwhile_is_told_in_order_with_its_age(port, side):
-    side.link_up()
+    side.conversation.link_up()
     side.observer.look_at_xapi(False, 5000)
     alone(port, side, 60000)
     port.tcp, port.flag = probe_rules.REFUSED, Emergency(probe_rules.REFUSED, None, "")
@@ -120,7 +120,7 @@ def test_what_happened_meanwhile_is_told_in_order_with_its_age(port, side):
     port.free = 4 * 10**8
     alone(port, side, 60000)
     port.now += 5000
-    side.link_up()
+    side.conversation.link_up()
     late = told(side)
     events = [(item.event.kind, item.event.text) for item in late if item.WhichOneof("item") == "event"]
     assert events == [
@@ -138,33 +138,33 @@ def test_what_happened_meanwhile_is_told_in_order_with_its_age(port, side):
 
 
 def test_days_alone_stay_within_the_bound(port, side):
-    side.link_up()
+    side.conversation.link_up()
     for number in range(3000):
         port.free = 10**9 * (1 + number % 9)
         alone(port, side, 60000, step=60000)
-    assert side._offline.spool.size_bytes <= 256 * 1024
-    side.link_up()
+    assert side.conversation._offline.spool.size_bytes <= 256 * 1024
+    side.conversation.link_up()
     late = told(side)
     assert sum(item.dropped for item in late) > 0 and late[-1].event.text == "the collector is reached again"
     assert sum(item.ByteSize() for item in late) < 400 * 1024
 
 
 def test_late_messages_are_numbered_as_all_others_and_follow_a_report(port, side):
-    side.link_up()
+    side.conversation.link_up()
     alone(port, side, 30000)
-    first = side.link_up()
-    messages = first + [side.report()] + side.late()
+    first = side.conversation.link_up()
+    messages = first + [side.conversation.report()] + side.conversation.late()
     assert [message.sequence for message in messages] == list(range(1, len(messages) + 1))
     assert messages[-1].WhichOneof("body") == "late" and isinstance(messages[-1], pb.AgentMessage)
 
 
 def test_a_stream_that_ends_in_the_middle_loses_nothing(port, side):
-    side.link_up()
+    side.conversation.link_up()
     for number in range(400):
         port.free = 10**9 * (1 + number % 9)
         alone(port, side, 20000, step=20000)
-    side.link_up()
-    before = [message.late.mono_ms for message in side.late()]
+    side.conversation.link_up()
+    before = [message.late.mono_ms for message in side.conversation.late()]
     assert len(before) == BATCH
-    side.link_up()
-    assert [message.late.mono_ms for message in side.late()] == before
+    side.conversation.link_up()
+    assert [message.late.mono_ms for message in side.conversation.late()] == before

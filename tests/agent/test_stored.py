@@ -142,7 +142,7 @@ def test_while_it_cannot_be_stored_every_order_is_refused_with_the_reason_and_wh
     assert obey(side, order(port, "c1", claim={})).term == 1
     port.no_room = True
     refused = obey(side, order(port, "c2", claim={}))
-    assert refused.reason == "storage" and "no room" in refused.text and side.state.term == 1
+    assert refused.reason == "storage" and "no room" in refused.text and side.executor.state.term == 1
     port.no_room = False
     assert obey(side, order(port, "c2", claim={})).reason == ""
 
@@ -150,7 +150,7 @@ def test_while_it_cannot_be_stored_every_order_is_refused_with_the_reason_and_wh
 def test_what_was_mended_is_told_once(port, monkeypatch):
     monkeypatch.setattr(port, "state_remark", lambda: "state.0 was not readable")
     side = HostSide(port)
-    assert side.tidy() == "state.0 was not readable" and side.tidy() == ""
+    assert side.executor.tidy() == "state.0 was not readable" and side.executor.tidy() == ""
 
 
 # ------------------------------------------------------------------------------------------ xapi's start
@@ -281,7 +281,7 @@ def test_the_running_agents_gate_is_shut_on_a_master_whose_state_cannot_be_read(
     def fails():
         raise SlotError("neither slot is readable; poolwarden-agent gate forget")
 
-    facts = BootFacts(host_now.MASTER, "", False, ("10.0.0.2",), True, True, None)
+    facts = BootFacts(host_now.MASTER, "", False, ("10.0.0.2",), True, True, None, False)
     monkeypatch.setattr(port, "boot_facts", lambda: facts)
     monkeypatch.setattr(port, "load_state", fails)
     side = HostSide(port)

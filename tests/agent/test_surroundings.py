@@ -12,7 +12,8 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import host_now, probe_rules
 from poolwarden_agent.core.certificate import expires
 from poolwarden_agent.dom0.system.surroundings import Reader, certificate_paths
-from poolwarden_agent.host.host_side import MARKS_EVERY, HostSide
+from poolwarden_agent.host.conversation import MARKS_EVERY
+from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.messages import surroundings
 
 from . import tree as trees
@@ -98,6 +99,24 @@ def test_services_by_their_control_groups(tree):
         "stunnel@xapi.service": "active",
         "forkexecd.service": "inactive",
     }
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["etc/init.d/ha-lizard", "etc/init.d/ha-lizard-watchdog", "etc/cron.d/ha-lizard", "etc/ha-lizard/ha-lizard.conf"],
+)
+def test_another_tool_is_told_by_its_files_whatever_starts_it(tree, path):
+    assert "ha-lizard.service" not in dict(read(tree).services)
+    tree.put(path, "")
+    assert "ha-lizard.service" in dict(read(tree).services)
+
+
+@pytest.mark.parametrize("path", ["etc/crontab", "var/spool/cron/root", "etc/cron.d/own", "etc/cron.hourly/own"])
+def test_another_tool_that_cron_starts_is_told(tree, path):
+    tree.put(path, "PATH=/bin\n# */5 * * * * root /opt/ha-lizard/ha-lizard.sh\n")
+    assert not read(tree).services
+    tree.put(path, "PATH=/bin\n*/5 * * * * root /opt/ha-lizard/ha-lizard.sh\n")
+    assert [name for name, _ in read(tree).services] == ["ha-lizard.service"]
 
 
 def test_services_with_cgroup_2_and_without_any(tree):
@@ -193,26 +212,26 @@ def test_sections_and_what_they_say(tree):
 
 
 def test_marks_tell_how_far_each_section_has_come(port, side):
-    opened = side.link_up()[1].report
+    opened = side.conversation.link_up()[1].report
     first = {mark.section: mark.changes for mark in opened.marks}
     number = pb.Report.DESCRIPTOR.fields_by_name["disks"].number
     assert first[number] == 1 and set(first.values()) == {1}
     port.free -= 10**6
-    changed = side.report().report
+    changed = side.conversation.report().report
     assert {m.section: m.changes for m in changed.marks}[number] == 2
-    told = [bool(side.report().report.marks) for _ in range(MARKS_EVERY)]
+    told = [bool(side.conversation.report().report.marks) for _ in range(MARKS_EVERY)]
     assert told.count(True) == 1, "seldom while nothing changes"
 
 
 def test_a_section_that_is_asked_for_comes_although_it_has_not_changed(port, side):
-    side.link_up()
+    side.conversation.link_up()
     number = pb.Report.DESCRIPTOR.fields_by_name["disks"].number
     request = pb.CollectorMessage(full_report_request=pb.FullReportRequest(sections=[number]))
-    (answer,), work = side.receive(request)
+    (answer,), work = side.conversation.receive(request)
     assert work is None and answer.report.HasField("disks") and not answer.report.full
     assert not answer.report.HasField("xapi")
     assert {m.section: m.changes for m in answer.report.marks}[number] == 1
-    (answer,), _ = side.receive(pb.CollectorMessage(full_report_request=pb.FullReportRequest()))
+    (answer,), _ = side.conversation.receive(pb.CollectorMessage(full_report_request=pb.FullReportRequest()))
     assert answer.report.full and answer.report.HasField("xapi")
 
 
@@ -231,7 +250,7 @@ def test_a_report_is_the_same_whether_or_not_what_it_is_made_of_is_remembered(tm
     ports = FakePort(), FakePort()
     remembering, forgetful = (HostSide(port) for port in ports)
     for side in (remembering, forgetful):
-        side.link_up()
+        side.conversation.link_up()
     for _ in range(100):
         change, later = draw.choice(CHANGES), draw.choice((0, 2000, 61000))
         for port in ports:
@@ -240,8 +259,8 @@ def test_a_report_is_the_same_whether_or_not_what_it_is_made_of_is_remembered(tm
                 setattr(port, name, value)
         for side in (remembering, forgetful):
             side.observer.look_at_xapi(False, 5000)
-        forgetful._made_of.clear()
+        forgetful.conversation._made_of.clear()
         full = draw.random() < 0.05
-        told, other = remembering.report(full=full).report, forgetful.report(full=full).report
+        told, other = remembering.conversation.report(full=full).report, forgetful.conversation.report(full=full).report
         told.wall_ms = other.wall_ms
         assert told == other

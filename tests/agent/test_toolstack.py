@@ -186,35 +186,35 @@ def test_the_hold_is_told_as_it_is_seen_now():
     port = fenced(term=3)
     port.now += 1000
     side = HostSide(port)
-    hello, report = [message.WhichOneof("body") and message for message in side.link_up()]
+    hello, report = [message.WhichOneof("body") and message for message in side.conversation.link_up()]
     assert hello.hello.hold.term == 3 and hello.hello.hold.stopped and hello.hello.hold.ports_closed
     assert report.report.hold.term == 3 and report.report.hold.stopped
     port.new_process()
     port.ports_open = True
-    told = side.report().report.hold
+    told = side.conversation.report().report.hold
     assert told.term == 3 and not told.stopped and not told.ports_closed and "xapi runs" in told.text
 
 
 def test_a_host_that_is_not_held_says_so_once():
     port = master()
     side = HostSide(port)
-    hello, report = side.link_up()
+    hello, report = side.conversation.link_up()
     assert not hello.hello.HasField("hold")
     assert report.report.HasField("hold") and report.report.hold.term == 0
-    assert not side.report().report.HasField("hold")
+    assert not side.conversation.report().report.HasField("hold")
 
 
 def test_where_the_slots_cannot_be_read_it_does_not_say_that_it_is_not_held():
     port = fenced()
     port.saved = b"rubbish"
-    hello, report = HostSide(port).link_up()
+    hello, report = HostSide(port).conversation.link_up()
     assert not hello.hello.HasField("hold") and not report.report.HasField("hold")
 
 
 def test_a_hold_of_an_earlier_boot_has_no_instant_of_this_one():
     port = fenced()
     port.saved = port.saved.replace(b"boot-1", b"boot-0")
-    assert HostSide(port).link_up()[0].hello.hold.since_mono_ms == 0
+    assert HostSide(port).conversation.link_up()[0].hello.hold.since_mono_ms == 0
 
 
 # ---------------------------------------------------------------------------------------------- the release
@@ -224,7 +224,7 @@ def test_a_release_as_member_writes_pool_conf_then_lifts_the_hold_then_starts_xa
     port = fenced()
     side = HostSide(port)
     assert outcome(obey(side, order(port, "o2", **TO_MEMBER))) == ("DONE", "")
-    assert port.conf == (host_now.MEMBER, "10.0.0.2") and port.acts == ["start"] and side.state.hold is None
+    assert port.conf == (host_now.MEMBER, "10.0.0.2") and port.acts == ["start"] and side.executor.state.hold is None
     assert port.points == [
         "before save", "after save", "before conf", "after conf", "before save", "after save", "before start",
         "after start", "before save", "after save",
@@ -281,9 +281,11 @@ def test_a_promotion_that_must_hold_garbage_collection_does_so_first():
     port = FakePort()
     side = HostSide(port)
     assert outcome(obey(side, order(port, promote=pb.Promote(hold_gc=True), fields={"term": 5}))) == ("DONE", "")
-    assert port.acts[:2] == ["hold gc", "promote"] and side.state.gc == 5
-    assert HostSide(port).state.gc == 5, "durable"
-    assert side.report(True).report.hold.gc_term == 5 and side.report(True).report.hold.term == 0
+    assert port.acts[:2] == ["hold gc", "promote"] and side.executor.state.gc == 5
+    assert HostSide(port).executor.state.gc == 5, "durable"
+    assert (
+        side.conversation.report(True).report.hold.gc_term == 5 and side.conversation.report(True).report.hold.term == 0
+    )
 
 
 def test_nobody_is_promoted_where_it_cannot_be_held():
@@ -298,11 +300,11 @@ def test_a_plain_promotion_holds_none_and_a_release_ends_it():
     port = FakePort()
     side = HostSide(port)
     obey(side, order(port, promote=pb.Promote()))
-    assert side.state.gc == 0 and "hold gc" not in port.acts
+    assert side.executor.state.gc == 0 and "hold gc" not in port.acts
     obey(side, order(port, "o2", promote=pb.Promote(hold_gc=True)))
-    assert side.state.gc
+    assert side.executor.state.gc
     assert outcome(obey(side, order(port, "o3", release_gc=pb.ReleaseGc())))[0] == "DONE"
-    assert side.state.gc == 0 and port.acts[-1] == "release gc"
+    assert side.executor.state.gc == 0 and port.acts[-1] == "release gc"
 
 
 def test_after_a_reboot_it_is_held_again():
@@ -310,8 +312,8 @@ def test_after_a_reboot_it_is_held_again():
     obey(HostSide(port), order(port, promote=pb.Promote(hold_gc=True)))
     port.acts = []
     side = HostSide(port)
-    side.tidy()
-    side.tidy()
+    side.executor.tidy()
+    side.executor.tidy()
     assert port.acts == ["hold gc"]
 
 
@@ -321,14 +323,14 @@ def at_a_word(conf, held, act):
     port.conf = conf
     side = HostSide(port)
     hold = gate_state.Hold(7, "boot-1", 0, "s") if held else None
-    side._keeper.change(lambda state: gate_state.with_hold(state._replace(term=9), hold))
+    side.executor._keeper.change(lambda state: gate_state.with_hold(state._replace(term=9), hold))
     act = act(side)
-    return side.state.term, side.state.hold is not None, act.outcome
+    return side.executor.state.term, side.executor.state.hold is not None, act.outcome
 
 
 def test_a_word_on_the_host_ends_a_hold_of_a_master_at_a_new_term():
     def release(side):
-        return side.release_hold()
+        return side.executor.release_hold()
 
     assert at_a_word((host_now.MASTER, ""), True, release) == (10, False, orders.DONE)
     assert at_a_word((host_now.MASTER, ""), False, release) == (9, False, orders.DONE)
@@ -337,5 +339,5 @@ def test_a_word_on_the_host_ends_a_hold_of_a_master_at_a_new_term():
 
 @pytest.mark.parametrize("address, follows", [("10.0.0.9", True), ("10.0.0.5", False), ("h2", False), ("", False)])
 def test_a_host_follows_the_address_of_another_host_alone(address, follows):
-    term, held, outcome = at_a_word((host_now.MASTER, ""), True, lambda side: side.follow(address))
+    term, held, outcome = at_a_word((host_now.MASTER, ""), True, lambda side: side.executor.follow(address))
     assert (term, held, outcome) == ((9, False, orders.DONE) if follows else (9, True, orders.FAILED))

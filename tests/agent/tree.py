@@ -27,11 +27,12 @@ def until(condition, limit_s=30.0, what=""):
 
 
 def database(pool=POOL, vms="", other_config="()"):
-    """A state.db with one pool row, two hosts and the given VM rows."""
+    """A state.db with one pool row, two hosts (127.0.9.1 and 127.0.9.9) and the given VM rows."""
     return (
         '<database><manifest><pair key="schema_major_vsn" value="5"/></manifest>'
         '<table name="VM">%s</table>'
-        '<table name="host"><row ref="OpaqueRef:h1" uuid="%s"/><row ref="OpaqueRef:h2" uuid="%s"/></table>'
+        '<table name="host"><row ref="OpaqueRef:h1" uuid="%s" address="127.0.9.1"/>'
+        '<row ref="OpaqueRef:h2" uuid="%s" address="127.0.9.9"/></table>'
         '<table name="pool"><row ref="OpaqueRef:p" uuid="%s" other_config="%s"/></table></database>'
     ) % (vms, HOST, OTHER, pool, other_config)
 

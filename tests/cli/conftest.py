@@ -38,13 +38,14 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCollec
 
 @pytest.fixture
 def poolwarden(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Call the command line with these arguments; every line of text is checked to fit 80 columns."""
+    """Call the command line with these arguments; every line of text for people is checked to fit 80 columns."""
 
     def call(*arguments: str) -> Said:
         status = run(list(arguments))
         out, err = capsys.readouterr()
-        if "--json" not in arguments:
-            assert [line for line in out.splitlines() if len(line) > 80] == []
+        if not {"--json", "check"}.intersection(arguments):  # a check prints one line, whatever its length
+            typed = "poolwarden-agent enrol "  # to be copied, so it is one line
+            assert [line for line in out.splitlines() if len(line) > 80 and not line.startswith(typed)] == []
         return Said(status, out, err)
 
     return call

@@ -8,25 +8,38 @@ from typing import Any
 
 import grpc
 
+from poolwarden.v1 import enrolment_pb2 as enrolment
+from poolwarden.v1 import enrolment_pb2_grpc, operator_pb2_grpc
 from poolwarden.v1 import operator_pb2 as api
-from poolwarden.v1 import operator_pb2_grpc
 
 POOL = "11111111-0000-4000-8000-000000000001"
 HOSTS = [f"22222222-0000-4000-8000-00000000000{number}" for number in (1, 2, 3)]
 
 
-class FakeCollector(operator_pb2_grpc.OperatorServicer):
+class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.EnrolmentsServicer):
     """Answers by the attributes; `failure` (code, details) makes every call fail; requests are kept in `asked`."""
 
     def __init__(self) -> None:
         self.status = healthy_status()
         self.explanation = api.ExplainReply()
+        self.readiness = api.ReadinessReply()
+        self.plan = api.PlanReply()
         self.reply = api.CommandReply(accepted=True, text="done")
         self.entries: list[api.HistoryEntry] = []
         self.late: list[api.LateEntry] = []
+        self.calls: list[api.AuditEntry] = []
         self.alerts: list[api.Alert] = []
         self.found = api.FindFenceReply()
         self.tried = api.TryFenceReply()
+        self.condition = api.DoctorReply()
+        self.trial = api.TestAlertsReply()
+        self.token = enrolment.CreateTokenReply(
+            token="pwt-abc", id="0badcafe", ca_fingerprint="ab" * 32, address="192.0.2.5:7445", expires_wall_ms=1
+        )
+        self.authority = enrolment.AuthorityReply(ca_fingerprint="ab" * 32, address="192.0.2.5:7445", mode="observe")
+        self.tokens: list[enrolment.Token] = []
+        self.keys: list[enrolment.HostKey] = []
+        self.decided = enrolment.EnrolmentReply(accepted=True, text="done")
         self.failure: tuple[grpc.StatusCode, str] | None = None
         self.asked: list[Any] = []
         self.hold_stream = threading.Event()
@@ -53,6 +66,14 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
         self._begin(request, context)
         return self.explanation
 
+    def Readiness(self, request: api.ReadinessRequest, context: grpc.ServicerContext) -> api.ReadinessReply:
+        self._begin(request, context)
+        return self.readiness
+
+    def Plan(self, request: api.PlanRequest, context: grpc.ServicerContext) -> api.PlanReply:
+        self._begin(request, context)
+        return self.plan
+
     def Command(self, request: api.CommandRequest, context: grpc.ServicerContext) -> api.CommandReply:
         self._begin(request, context)
         return self.reply
@@ -65,6 +86,36 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
         self._begin(request, context)
         return self.tried
 
+    def Authority(self, request: enrolment.AuthorityRequest, context: grpc.ServicerContext) -> enrolment.AuthorityReply:
+        self._begin(request, context)
+        return self.authority
+
+    def CreateToken(self, request: Any, context: grpc.ServicerContext) -> enrolment.CreateTokenReply:
+        self._begin(request, context)
+        return self.token
+
+    def ListTokens(self, request: Any, context: grpc.ServicerContext) -> enrolment.ListTokensReply:
+        self._begin(request, context)
+        return enrolment.ListTokensReply(tokens=self.tokens)
+
+    def ListKeys(self, request: Any, context: grpc.ServicerContext) -> enrolment.ListKeysReply:
+        self._begin(request, context)
+        return enrolment.ListKeysReply(keys=self.keys)
+
+    def _decide(self, request: Any, context: grpc.ServicerContext) -> enrolment.EnrolmentReply:
+        self._begin(request, context)
+        return self.decided
+
+    RevokeToken = DecideKey = DenyCertificate = _decide
+
+    def TestAlerts(self, request: api.TestAlertsRequest, context: grpc.ServicerContext) -> api.TestAlertsReply:
+        self._begin(request, context)
+        return self.trial
+
+    def Doctor(self, request: api.DoctorRequest, context: grpc.ServicerContext) -> api.DoctorReply:
+        self._begin(request, context)
+        return self.condition
+
     def History(self, request: api.HistoryRequest, context: grpc.ServicerContext) -> api.HistoryReply:
         self._begin(request, context)
         return api.HistoryReply(entries=self.entries)
@@ -73,6 +124,10 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer):
         self._begin(request, context)
         yield from self.entries
         self.hold_stream.wait(10)
+
+    def Audit(self, request: api.AuditRequest, context: grpc.ServicerContext) -> api.AuditReply:
+        self._begin(request, context)
+        return api.AuditReply(entries=self.calls)
 
     def Late(self, request: api.LateRequest, context: grpc.ServicerContext) -> api.LateReply:
         self._begin(request, context)
@@ -90,6 +145,7 @@ def serve(
     """Start a server for the fake; returns it and its port (1 for a Unix socket)."""
     server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
     operator_pb2_grpc.add_OperatorServicer_to_server(fake, server)
+    enrolment_pb2_grpc.add_EnrolmentsServicer_to_server(fake, server)
     port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     return server, port
@@ -108,6 +164,7 @@ def a_host(number: int, role: str = "member", **changes: Any) -> api.HostStatus:
         "enabled": "yes", "power": "on", "fence_device": "bound", "generation": 4711, "running_vms": 3,
         "running_vms_known": True, "agent_version": "0.1.0", "product": "XCP-ng 8.3.0", "boot_id": "b" * 36,
         "memory_total_bytes": 8 << 30, "memory_available_bytes": 5 << 30, "pool_name": "demo", "pool_uuid": POOL,
+        "heard": True, "place": role,
         "disks": [api.DiskStatus(mount="/", total_bytes=18 << 30, free_bytes=9 << 30, used_percent=50)],
     }  # fmt: skip
     return api.HostStatus(**{**facts, **changes})
@@ -127,5 +184,8 @@ def healthy_status() -> api.StatusReply:
         term=3,
         mode="auto",
         hosts=[a_host(1, "master"), a_host(2), a_host(3)],
+        situation=api.Situation(
+            headline="healthy: host-1 is master", level="good", age_ms=65_000, vms="9 run on host-1, host-2, host-3"
+        ),
     )
     return api.StatusReply(collector_name="watch-1", version="0.1.0", epoch=2, up_ms=3_700_000, pools=[pool])

@@ -9,7 +9,7 @@ from poolwarden.v1 import operator_pb2 as api
 from poolwarden_collector.cli import act
 
 from .conftest import Said
-from .fake_collector import HOSTS, FakeCollector
+from .fake_collector import HOSTS, POOL, FakeCollector
 
 Call = Callable[..., Said]
 
@@ -103,9 +103,10 @@ def test_a_refusal_is_an_answer_with_its_reason(fake: FakeCollector, poolwarden:
     ("arguments", "expected"),
     [
         (("pause", "demo", "--reason", "moving"), api.CommandRequest(pause=api.Pause(pool="demo", reason="moving"))),
+        (("pause", "demo", "--for", "2h"), api.CommandRequest(pause=api.Pause(pool="demo", for_ms=7_200_000))),
         (("resume", "demo"), api.CommandRequest(resume=api.Resume(pool="demo"))),
         (("restart-xapi", "host-3"), api.CommandRequest(restart_xapi=api.RestartXapiCommand(host=HOSTS[2]))),
-        (("failover", "demo", "--dry-run"), api.CommandRequest(dry_run=api.DryRun(pool="demo"))),
+        (("failover", "demo", "--dry-run", "--json"), api.CommandRequest(dry_run=api.DryRun(pool="demo"))),
         (
             ("failover", "demo", "--to", "host-2"),
             api.CommandRequest(failover_to=api.FailoverTo(pool="demo", host="host-2")),
@@ -133,6 +134,11 @@ def test_a_refusal_is_an_answer_with_its_reason(fake: FakeCollector, poolwarden:
             api.CommandRequest(release=api.Release(host=HOSTS[0], gc=True, typed_name="host-1")),
         ),
         (("start-lost", "demo"), api.CommandRequest(start_lost=api.StartLost(pool="demo"))),
+        (("host", "enable", "host-2"), api.CommandRequest(host_enable=api.HostEnable(host=HOSTS[1]))),
+        (
+            ("recover-members", "demo", "--host", "host-2", "--host", "host-3"),
+            api.CommandRequest(recover_members=api.RecoverMembersCommand(pool="demo", hosts=["host-2", "host-3"])),
+        ),
         (
             ("start-lost", "demo", "--dry-run"),
             api.CommandRequest(start_lost=api.StartLost(pool="demo", dry_run=True)),
@@ -154,19 +160,6 @@ def test_failover_by_itself_is_no_command(fake: FakeCollector, poolwarden: Call)
     assert "Poolwarden fails over by itself" in said.err
     assert "poolwarden failover demo --dry-run" in said.err
     assert fake.asked == []
-
-
-def test_dry_run_shows_the_plan(fake: FakeCollector, poolwarden: Call) -> None:
-    plan = api.ExplainReply(
-        pool_name="demo", verdict="Healthy", candidate="host-2", limitations=["host-2: first", "host-3: disabled"],
-        plan=["claim term 4", "promote host-2"], refused=["promotion: the master serves"],
-    )  # fmt: skip
-    fake.reply = api.CommandReply(accepted=True, plan=plan)
-    out = poolwarden("failover", "demo", "--dry-run").out
-    assert "  candidate: host-2\n" in out
-    assert "  - host-3: disabled\n" in out
-    assert "  - 2. promote host-2\n" in out
-    assert out.endswith("dry run: nothing was done\n")
 
 
 def test_the_actor_without_sudo_or_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +208,11 @@ def test_start_lost_either_shows_or_forgets(fake: FakeCollector, poolwarden: Cal
 def test_status_shows_lost_vms_and_the_command(fake: FakeCollector, poolwarden: Call) -> None:
     fake.status.pools[0].lost_vms.extend(LOST)
     out = poolwarden("status").out
-    assert "  lost: web: lost; can start on host-2, host-3\n" in out
     assert "  lost: db: failed: VM_REQUIRES_SR local-1\n" in out
-    assert "  lost: mail: started on host-2\n" in out
-    assert "poolwarden start-lost demo --dry-run" in out
+    assert "  lost: mail: started on host-2\n" in out and "web" not in out
+    assert "  lost: web: lost; can start on host-2, host-3\n" in poolwarden("status", "--all").out
+    fake.status.pools[0].lost_vms.extend(LOST * 3)
+    assert "4 more: poolwarden start-lost demo --dry-run" in poolwarden("status", "--all").out
 
 
 def test_fence_off_sends_the_name_as_typed_and_force_only_if_given(fake: FakeCollector, poolwarden: Call) -> None:
@@ -293,3 +287,116 @@ def test_fence_status_says_of_each_device_why_it_may_be_relied_on_or_not(fake: F
     out = poolwarden("fence", "status", "host-1").out
     assert out.startswith("host-1: power on\n") and "bound, both say UUID 4c4c4544" in out
     assert "pdu-a does not tell which machine it switches" in out and "next step: poolwarden fence bind host-1" in out
+
+
+WITHOUT_A_POOL = [
+    (("pause",), api.CommandRequest(pause=api.Pause(pool="demo"))),
+    (("resume",), api.CommandRequest(resume=api.Resume(pool="demo"))),
+    (("acknowledge",), api.CommandRequest(acknowledge=api.Acknowledge(pool="demo"))),
+    (("failover", "--dry-run", "--json"), api.CommandRequest(dry_run=api.DryRun(pool="demo"))),
+    (("failover", "--to", "host-2"), api.CommandRequest(failover_to=api.FailoverTo(pool="demo", host="host-2"))),
+    (
+        ("failover", "--to", "host-2", "--dry-run"),
+        api.CommandRequest(designate=api.Designate(host=HOSTS[1], dry_run=True)),
+    ),
+    (("start-lost", "--dry-run"), api.CommandRequest(start_lost=api.StartLost(pool="demo", dry_run=True))),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), WITHOUT_A_POOL)
+def test_the_only_pool_needs_no_name(
+    fake: FakeCollector, poolwarden: Call, arguments: tuple[str, ...], expected: api.CommandRequest
+) -> None:
+    assert poolwarden(*arguments).status == 0
+    expected.actor = "anna"
+    assert sent(fake) == [expected]
+
+
+def with_another_pool(fake: FakeCollector) -> None:
+    other = fake.status.pools.add()
+    other.CopyFrom(fake.status.pools[0])
+    other.name, other.pool_uuid = "other", POOL[:-1] + "9"
+    for host in other.hosts:
+        host.host_uuid = host.host_uuid[:-2] + "9" + host.host_uuid[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [each for each, _ in WITHOUT_A_POOL if "failover" not in each or "--dry-run" not in each]
+)
+def test_of_several_pools_none_is_guessed(fake: FakeCollector, poolwarden: Call, arguments: tuple[str, ...]) -> None:
+    with_another_pool(fake)
+    said = poolwarden(*arguments)
+    assert (said.status, said.out, sent(fake)) == (2, "", [])
+    first, second = said.err.splitlines()
+    assert first == "poolwarden: which pool? There are 2: demo, other"
+    assert second.startswith(f"  poolwarden {arguments[0]} POOL")
+
+
+def test_pools_of_one_name_are_listed_by_uuid(fake: FakeCollector, poolwarden: Call) -> None:
+    with_another_pool(fake)
+    fake.status.pools[1].name = "demo"
+    assert f"There are 2: {POOL}, {POOL[:-1]}9" in poolwarden("pause").err
+
+
+def test_many_pools_are_not_all_listed(fake: FakeCollector, poolwarden: Call) -> None:
+    for number in range(30):
+        fake.status.pools.add(name=f"p{number:02}", pool_uuid=f"uuid-{number}")
+    assert "There are 31: demo, p00, " in poolwarden("pause").err and " and 11 more" in poolwarden("pause").err
+
+
+def test_without_any_pool_there_is_nothing_to_pause(fake: FakeCollector, poolwarden: Call) -> None:
+    del fake.status.pools[:]
+    said = poolwarden("pause")
+    assert (said.status, said.err) == (
+        2,
+        "poolwarden: no pool is known yet\n  no agent has reported to this collector\n",
+    )
+
+
+def test_an_empty_name_is_no_missing_one(fake: FakeCollector, poolwarden: Call) -> None:
+    """A script whose variable is empty has named no pool; the collector refuses the name."""
+    poolwarden("pause", "")
+    assert sent(fake) == [api.CommandRequest(actor="anna", pause=api.Pause(pool=""))]
+
+
+@pytest.mark.parametrize(("typed", "said"), [("soon", "'soon' is no duration"), ("0h", "a pause of no time is none")])
+def test_a_pause_takes_a_duration(fake: FakeCollector, poolwarden: Call, typed: str, said: str) -> None:
+    answer = poolwarden("pause", "demo", "--for", typed)
+    assert (answer.status, sent(fake)) == (2, []) and answer.err.startswith(f"poolwarden: {said}\n")
+
+
+def test_an_alert_is_silenced_acknowledged_and_unsilenced(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("alerts", "silence", "disk", "--for", "2h", "--reason", "ordered").out == "done\n"
+    assert poolwarden("alerts", "ack", "disk", "--reason", "on my way", "--json").json["accepted"]
+    assert poolwarden("alerts", "unsilence", "disk").out == "done\n"
+    said = [command.WhichOneof("command") for command in sent(fake)]
+    assert said == ["silence_alert", "acknowledge_alert", "unsilence_alert"]
+    silence = sent(fake)[0].silence_alert
+    assert (silence.topic, silence.for_ms, silence.reason) == ("disk", 7_200_000, "ordered")
+    assert sent(fake)[1].acknowledge_alert.reason == "on my way" and sent(fake)[0].actor == "anna"
+
+
+def test_a_hook_is_run_again_and_a_single_pool_needs_no_name(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("hook", "run", "50-dns", "demo").out == "done\n"
+    assert poolwarden("hook", "run", "50-dns").status == 0
+    assert [command.run_hook.pool for command in sent(fake)] == ["demo", "demo"]
+    assert {command.run_hook.hook for command in sent(fake)} == {"50-dns"}
+
+
+def test_a_silence_needs_a_time(fake: FakeCollector, poolwarden: Call) -> None:
+    assert poolwarden("alerts", "silence", "disk").status == 2
+    assert poolwarden("alerts", "silence", "disk", "--for", "0s").status == 2 and not sent(fake)
+
+
+def test_a_mistyped_command_of_alerts_is_no_pool(fake: FakeCollector, poolwarden: Call) -> None:
+    said = poolwarden("alerts", "silense", "disk", "--for", "2h")
+    assert said.status == 2 and "did you mean alerts silence?" in said.err
+    assert not sent(fake)
+
+
+def test_alerts_lists_whatever_is_no_command_of_its_own(fake: FakeCollector, poolwarden: Call) -> None:
+    for arguments in ((), ("demo",), ("--all",), ("demo", "--all", "--limit", "5"), ("--plain", "demo")):
+        assert poolwarden("alerts", *arguments).status == 0 and not sent(fake)
+    said = poolwarden("alerts", "--help").out
+    assert "--all" in said and "silence TOPIC --for 2h" in said
+    assert "--for DURATION" in poolwarden("alerts", "silence", "--help").out

@@ -43,6 +43,28 @@ def test_an_age_that_is_none_is_not_sent(fake: FakeCollector, poolwarden: Call, 
     assert not [request for request in fake.asked if isinstance(request, api.CommandRequest)]
 
 
+def test_a_host_is_powered_off_only_by_its_name(fake: FakeCollector, poolwarden: Call) -> None:
+    pool = fake.status.pools[0]
+    pool.question.id, pool.question.host_uuid = "c130945c-q1", pool.hosts[0].host_uuid
+    for words, said in ((), "nobody is at a terminal"), (("--name", "host-9"), "is not the host's name"):
+        refused = poolwarden("approve", "c130945c-q1", "--shoot", *words)
+        assert refused.status == 2 and said in refused.err
+        assert not [request for request in fake.asked if isinstance(request, api.CommandRequest)]
+    assert poolwarden("approve", "c130945c-q1", "--shoot", "--name", pool.hosts[0].name).status == 0
+    assert last(fake).approve.shoot and last(fake).approve.typed_name == pool.hosts[0].name
+
+
+def test_the_name_that_is_typed_is_the_old_masters_where_the_question_is_about_the_candidate(
+    fake: FakeCollector, poolwarden: Call
+) -> None:
+    pool = fake.status.pools[0]
+    pool.question.id, pool.question.host_uuid = "c130945c-q1", pool.hosts[1].host_uuid
+    pool.failover.old_master_uuid = pool.hosts[0].host_uuid
+    wrong = poolwarden("approve", "c130945c-q1", "--shoot", "--name", pool.hosts[1].name)
+    assert wrong.status == 2 and pool.hosts[0].name in wrong.err
+    assert poolwarden("approve", "c130945c-q1", "--shoot", "--name", pool.hosts[0].name).status == 0
+
+
 def test_deny_and_acknowledge(fake: FakeCollector, poolwarden: Call) -> None:
     assert poolwarden("deny", "c130945c-1.2", "--reason", "the host is being repaired").status == 0
     assert last(fake).deny == api.Deny(id="c130945c-1.2", reason="the host is being repaired")
@@ -64,6 +86,10 @@ def test_status_shows_the_question_its_stakes_and_both_answers(fake: FakeCollect
     question.approve, question.deny = "poolwarden approve c130945c-q1 --shoot", "poolwarden deny c130945c-q1"
     question.expires_ms = 3_540_000
     out = poolwarden("status").out
+    assert "yes: " in out
+    fake.status.pools[0].situation.todo.extend([f"yes: {question.approve}", f"no:  {question.deny}"])
+    out = poolwarden("status").out
+    assert out.count("yes: ") == 1 and "  YOU: yes: poolwarden approve" in out
     for text in ("QUESTION: power host-1 off", "- 3 VMs were last seen", "yes: poolwarden approve c130945c-q1 --shoot"):
         assert text in out
     assert "no:  poolwarden deny c130945c-q1" in out and "asked anew in 59 min" in out

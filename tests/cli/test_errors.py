@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from poolwarden_collector.cli import commands
 from poolwarden_collector.cli import main as entry
+from poolwarden_collector.cli.collector import sentence_of
 
 from .conftest import Said
 from .fake_collector import FakeCollector, serve, socket_of
@@ -106,8 +107,18 @@ def test_bad_addresses(poolwarden: Call, tmp_path: Path, address: str, complaint
     ("arguments", "words"),
     [
         (("statsu",), ("there is no command 'statsu'", "did you mean status?")),
+        (("restat-xapi", "h1"), ("there is no command 'restat-xapi'", "did you mean restart-xapi?")),
+        (("hist",), ("there is no command 'hist'", "did you mean history")),
+        (("switchover",), ("there is no command 'switchover'", "did you mean designate?")),
+        (("unpause", "demo"), ("there is no command 'unpause'", "did you mean resume?")),
+        (("show", "host-1"), ("there is no command 'show'", "did you mean host show")),
+        (("host", "shwo"), ("there is no command 'shwo'", "did you mean host show?")),
+        (("fence", "tset"), ("there is no command 'tset'", "did you mean fence test?")),
+        (("fence", "xyzzy"), ("there is no command 'xyzzy'", "poolwarden fence --help")),
+        (("failover", "demo", "--dry-rum"), ("No such option '--dry-rum'", "did you mean --dry-run?")),
+        (("--jsno", "status"), ("No such option '--jsno'", "did you mean --json?")),
         (("zzz",), ("there is no command 'zzz'", "poolwarden --help")),
-        (("master",), ("Missing argument 'POOL'", "poolwarden master --help")),
+        (("approve",), ("Missing argument 'FAILOVER'", "poolwarden approve --help")),
         (("status", "--nope"), ("No such option", "poolwarden status --help")),
         (("history", "--limit", "many"), ("'many' is not a valid integer", "poolwarden history --help")),
         (("history", "--limit", "0"), ("0 is not in the range", "poolwarden history --help")),
@@ -117,6 +128,27 @@ def test_usage(poolwarden: Call, arguments: tuple[str, ...], words: tuple[str, s
     said = poolwarden(*arguments)
     assert (said.status, said.out) == (2, "")
     assert all(word in line for word, line in zip(words, said.err.splitlines(), strict=True)), said.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "first", "second"),
+    [
+        ("hots-2", "no host is called 'hots-2', did you mean host-2?", "known hosts: host-1, host-2, host-3"),
+        ("HOST-3", "no host is called 'HOST-3', did you mean host-3?", "known hosts: host-1, host-2, host-3"),
+        ("printer", "no host is called 'printer'", "known hosts: host-1, host-2, host-3"),
+    ],
+)
+def test_a_mistyped_host_is_told_the_nearest(
+    fake: FakeCollector, poolwarden: Call, typed: str, first: str, second: str
+) -> None:
+    said = poolwarden("restart-xapi", typed)
+    assert said.status == 2 and said.out == ""
+    assert said.err.startswith(f"poolwarden: {first}") and said.err.splitlines()[1] == f"  {second}"
+
+
+def test_every_word_of_other_tools_leads_to_a_command() -> None:
+    assert set(commands.ELSEWHERE_CALLED.values()) <= set(entry.poolwarden.commands)
+    assert not set(commands.ELSEWHERE_CALLED) & set(entry.poolwarden.commands)
 
 
 @pytest.mark.parametrize("arguments", [(), ("host",)])
@@ -206,7 +238,7 @@ def printed_on_a_terminal(*arguments: str, **changes: str) -> str:
 
 
 def test_colour_on_a_terminal_only_where_wanted(fake: FakeCollector) -> None:
-    assert "\x1b[32mHealthy for 65 s\x1b[0m" in printed_on_a_terminal("status")
+    assert "\x1b[32mhealthy: host-1 is master\x1b[0m" in printed_on_a_terminal("status")
     assert "\x1b" not in printed_on_a_terminal("status", "--plain")
     assert "\x1b" not in printed_on_a_terminal("status", NO_COLOR="1")
 
@@ -254,3 +286,20 @@ def test_remote_only_over_mutual_tls_with_the_collectors_name(
     finally:
         server.stop(None).wait(5)
     assert said.status == status
+
+
+@pytest.mark.parametrize(
+    ("details", "step"),
+    [
+        ("no open alert is 'x'; there is: host-down", "open alerts and their keys: poolwarden alerts"),
+        ("no channel of alerts is called 'x'; there is: log", "channels and how they are: poolwarden doctor"),
+        ("there is no pool 'x'; there is: lab", "names: poolwarden status"),
+    ],
+)
+def test_a_name_that_is_not_known_is_answered_with_who_lists_such_names(details: str, step: str) -> None:
+    assert sentence_of("here", "NOT_FOUND", details, 1.0).next_step == step
+
+
+def test_what_stands_after_an_empty_line_is_the_collectors_own_next_step() -> None:
+    error = sentence_of("here", "INVALID_ARGUMENT", "a token lasts 60 s to 24 h\n\nfor example --ttl 2h", 1.0)
+    assert (str(error), error.next_step) == ("a token lasts 60 s to 24 h", "for example --ttl 2h")

@@ -13,6 +13,7 @@ from poolwarden.v1 import operator_pb2 as api
 from .conftest import Said
 from .fake_collector import HOSTS, FakeCollector
 from .test_act import at_a_terminal
+from .test_json import held_against
 
 Call = Callable[..., Said]
 SECRET = "hunter2-is-it"
@@ -131,3 +132,4 @@ def test_scripts_get_one_object(setup: Call) -> None:
     said = setup("--json")
     found = json.loads(said.out)
     assert found["good"] is True and "[[fence]]" in found["block"] and SECRET not in said.out
+    held_against("fence-setup", found)

@@ -12,6 +12,8 @@ from tests.core.pool import POOL, Guarded
 from poolwarden_collector.cli.main import run
 from poolwarden_collector.shell.store.journal import FILE, Journal
 
+from .test_json import held_against
+
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,6 +43,7 @@ def test_as_json_and_by_the_failovers_id(journal: Path, capsys: pytest.CaptureFi
     assert run(["replay", f"{POOL[:8]}-1.2", "--journal", str(journal), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["differs"] == [] and told["entries"] and told["plan"]
+    held_against("replay", told)
 
 
 def test_one_that_was_tampered_with_is_no(journal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ import binascii
 import sys
 from typing import Any, Iterator, List, Tuple
 
-from poolwarden.v1 import agent_link_pb2, operator_pb2
+from poolwarden.v1 import agent_link_pb2, enrolment_pb2, operator_pb2
 
-MODULES = (agent_link_pb2, operator_pb2)
+MODULES = (agent_link_pb2, enrolment_pb2, operator_pb2)
 DEEPEST = 12  # levels of messages inside messages; the contract has no recursive type
 
 

@@ -16,6 +16,7 @@ ORDERS = {
     "restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database",
     "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone",
     "probe_now", "collect_evidence", "fence_proxy", "start_vm", "locate_vms", "release_gc",
+    "show_message",
 }  # fmt: skip
 MEASURES = re.compile(
     r"(^|_)(ms|interval|timeout|age|since|valid|duration|delay|bytes|size|ticks|time|memory|quiet|cooldown|up|free|total|percent)(_|$)"

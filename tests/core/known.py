@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from poolwarden_collector.core.model.effects import Effect, SendOrder
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.live import SLICES, Pool, PoolLive, Site
+from poolwarden_collector.core.state.live_slices import LastLook
 from poolwarden_collector.core.state.transaction import Transaction
 
 Change = Callable[[Pool], Pool]
@@ -27,14 +28,22 @@ def record(**changes: Any) -> Change:
     return lambda pool: replace(pool, record=replace(pool.record, **changes))
 
 
-def live(**changes: Any) -> Change:
-    return lambda pool: replace(pool, live=replace(pool.live, **changes))
+def live(part: type = PoolLive, /, **changes: Any) -> Change:
+    """Live state with fields of a slice changed, or single ones."""
+
+    def change(pool: Pool) -> Pool:
+        if part is PoolLive:
+            return replace(pool, live=replace(pool.live, **changes))
+        name = SLICES[part]
+        return live(**{name: replace(getattr(pool.live, name), **changes)})(pool)
+
+    return change
 
 
 def look(**changes: Any) -> Change:
     def change(pool: Pool) -> Pool:
-        assert pool.live.look is not None
-        return live(look=replace(pool.live.look, **changes))(pool)
+        assert pool.live.look.round is not None
+        return live(LastLook, round=replace(pool.live.look.round, **changes))(pool)
 
     return change
 
@@ -99,10 +108,16 @@ def of_role(n: int, **changes: Any) -> Change:
     return facts(n, lambda f: replace(f, role=replace(f.role, **changes)))
 
 
-def of_failover(**changes: Any) -> Change:
+def of_failover(part: type = Failover, /, **changes: Any) -> Change:
+    """The failover with fields of a slice changed, or its own."""
+
     def change(pool: Pool) -> Pool:
-        assert pool.record.failover is not None
-        return record(failover=replace(pool.record.failover, **changes))(pool)
+        failover: Any = pool.record.failover
+        assert failover is not None
+        if part is Failover:
+            return record(failover=replace(failover, **changes))(pool)
+        name = next(each.name for each in fields(failover) if isinstance(getattr(failover, each.name), part))
+        return of_failover(**{name: replace(getattr(failover, name), **changes)})(pool)
 
     return change
 

@@ -167,11 +167,11 @@ class Guarded:
     def report(self, host: Host) -> None:
         self.feed(ev.AgentReported(host.uuid, host.stream, self.facts(host)))
 
-    def run(self, ms: int) -> None:
-        """Let time pass: reports each 2 s, a tick each 250 ms."""
+    def run(self, ms: int, tick: int = 250) -> None:
+        """Let time pass: reports each 2 s, a tick each 250 ms; of a long stretch in which nothing is due, fewer."""
         end = self.now + ms
         while self.now < end:
-            self.now += 250
+            self.now += tick if self.now % tick == 0 else 250
             if self.now % 2_000 == 0:
                 for host in self.hosts:
                     if host.agent:
@@ -179,9 +179,19 @@ class Guarded:
             self.feed(ev.Tick())
 
     def say(self, verb: str, host: int | None = None, **args: str) -> Reply | None:
+        if verb == "approve" and "shoot" in args:
+            args = {"typed_name": self.to_be_shot(), **args}
         given = tuple(sorted(args.items()))
         outcome = self.feed(ev.OperatorSaid("r1", "alice", verb, uuid(host) if host else "", given))
         return next((e for e in outcome.effects if isinstance(e, Reply)), None)
+
+    def to_be_shot(self) -> str:
+        """The name of the host that a yes to a shot is about; empty: nothing is asked."""
+        record = self.pool.record
+        if record.question is None:
+            return ""
+        open_one = record.failover is not None and record.failover.open
+        return record.name_of(record.failover.old_master if open_one and record.failover else record.question.host)
 
     def cut_power(self, n: int = 1) -> None:
         host = self.host(n)
@@ -333,7 +343,7 @@ class Guarded:
 
     @property
     def verdict(self) -> str:
-        return self.pool.live.verdict
+        return self.pool.live.verdict.word
 
     def kinds(self) -> list[str]:
         return [entry.kind.value for entry in self.journal]

@@ -69,9 +69,9 @@ def test_a_quarantine_of_which_the_block_is_not_known_outlives_a_restart() -> No
     held = fold_devices(Devices(), Entry(Kind.DEVICE_QUARANTINED, "", {"device": "bmc-1", "why": "it lied"}))
     blocks = {host: tuple(replace(x, block="b1") for x in them) for host, them in g.pool.devices.items()}
     pool = replace(g.pool, devices=blocks, record=replace(g.pool.record, devices=held))
-    d = Transaction(pool, g.now, g.site)
-    device_binding.clear_changed(d)
-    assert "bmc-1" in d.record.devices.quarantined
+    tx = Transaction(pool, g.now, g.site)
+    device_binding.clear_changed(tx)
+    assert "bmc-1" in tx.record.devices.quarantined
 
 
 # ------------------------------------------------------------------------------------------------ life and readings
@@ -87,8 +87,8 @@ def told(g: Guarded, *readings: PowerReading) -> Transaction:
     return Transaction(replace(g.pool, live=replace(g.pool.live, power=power)), g.now, g.site)
 
 
-def proven(d: Transaction) -> bool:
-    return not isinstance(verify_power(d, uuid(1), d.record.hosts[uuid(1)].boot_id), NoProof)
+def proven(tx: Transaction) -> bool:
+    return not isinstance(verify_power(tx, uuid(1), tx.record.hosts[uuid(1)].boot_id), NoProof)
 
 
 def silenced() -> tuple[Guarded, int]:

@@ -254,7 +254,7 @@ def test_a_stored_look_of_an_ended_failover_does_not_count_as_a_claim_of_the_nex
     while g.pool.record.failovers < 2:
         g.run(250)
     g.feed(ev.OrderAnswered(uuid(3), g.host(3).stream, held[0]))
-    assert uuid(3) not in g.pool.live.claims
+    assert uuid(3) not in g.pool.live.claims.answers
 
 
 def test_the_forecast_is_of_the_file_that_would_be_loaded() -> None:

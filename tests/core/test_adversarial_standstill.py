@@ -30,7 +30,7 @@ def alerts(g: Guarded) -> list[Entry]:
 
 def blocked(g: Guarded) -> str:
     failover = g.pool.record.failover
-    return failover.blocked if failover is not None else ""
+    return failover.standstill.blocker if failover is not None else ""
 
 
 def refuse(g: Guarded, kind: str, n: int, reason: str = "storage") -> None:
@@ -300,7 +300,7 @@ def test_owed_work_of_an_older_failover_leaves_the_open_one_alone() -> None:
     record = replace(record, owed=(Owed(uuid(3), OwedWork.REPOINT, uuid(2), 1),))
     entry = Entry(Kind.REPOINT_INTENT, "owed", {"host": uuid(3), "order": "owed/1/repoint/x.1"}, "", 1)
     after = apply(record, entry).failover
-    assert after is not None and after.repointing == {}
+    assert after is not None and after.members.repointing == {}
 
 
 def test_a_host_that_was_ejected_from_the_pool_is_not_missed_for_ever() -> None:
@@ -328,7 +328,7 @@ def test_a_machine_that_was_shot_twice_in_vain_is_not_said_to_be_spared_by_polic
         g.run(250)
     assert len(answered) == 2
     failover = g.pool.record.failover
-    assert failover is not None and "not shot by policy" not in failover.blocker
+    assert failover is not None and "not shot by policy" not in failover.standstill.why
 
 
 def test_the_result_of_a_power_off_is_recorded_though_its_failover_was_aborted() -> None:

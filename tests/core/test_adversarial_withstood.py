@@ -149,7 +149,7 @@ def test_a_device_bound_to_an_earlier_boot_proves_nothing_about_this_one() -> No
     g.run(60_000)
     assert g.promoted() == []
     failover = g.pool.record.failover
-    assert failover is not None and "not bound" in failover.blocker
+    assert failover is not None and "not bound" in failover.standstill.why
 
 
 def test_readings_of_an_earlier_run_of_the_collector_do_not_count() -> None:
@@ -212,7 +212,9 @@ def test_a_candidate_whose_agent_dies_after_the_intent_is_not_replaced() -> None
     g.run(300_000)
     assert set(g.promoted()) == {uuid(2)}
     failover = g.pool.record.failover
-    assert failover is not None and failover.step is Step.PROMOTING and failover.blocked == "BLOCKED_UNVERIFIED"
+    assert (
+        failover is not None and failover.step is Step.PROMOTING and failover.standstill.blocker == "BLOCKED_UNVERIFIED"
+    )
 
 
 def test_a_candidate_that_restarted_by_itself_is_not_taken_for_promoted() -> None:
@@ -325,7 +327,7 @@ def test_a_confirmation_is_not_carried_over_a_restart() -> None:
     g.run(120_000)
     assert g.promoted() == []
     failover = g.pool.record.failover
-    assert failover is not None and "restart" in failover.blocker
+    assert failover is not None and "restart" in failover.standstill.why
 
 
 @pytest.mark.parametrize("outcome", [ProbeOutcome.REFUSED, ProbeOutcome.UNREACHABLE, ProbeOutcome.NOT_XAPI])
@@ -344,7 +346,7 @@ def test_refused_connections_and_unreachable_devices_are_no_proof(outcome: Probe
     g.run(200_000)
     assert g.promoted() == []
     failover = g.pool.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_NEEDS_HUMAN"
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_NEEDS_HUMAN"
 
 
 def test_a_link_that_flaps_every_eight_seconds_decides_nothing() -> None:
@@ -435,7 +437,7 @@ def test_an_off_that_claims_success_and_reads_on_promotes_nobody() -> None:
     assert len([e for e in g.effects if isinstance(e, PowerOff)]) == 2
     assert g.promoted() == []
     failover = g.pool.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_POWER_ON"
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_POWER_ON"
 
 
 def test_the_old_master_returns_while_its_successor_starts_and_is_marked() -> None:

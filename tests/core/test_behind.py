@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.core.pool import Guarded
+
 from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
-
-from .pool import Guarded
 
 
 def test_nothing_is_begun_on_what_is_read_late() -> None:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended
+from tests.core.failover.test_toolstack import hung, until
 from tests.core.known import (
     Change,
     Moment,
@@ -28,9 +30,7 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import QUIET, Guarded, Host, uuid
-from tests.core.test_reversals import intended
-from tests.core.test_toolstack import hung, until
-from tests.core.test_unheard_at_boot import Booting
+from tests.core.recovery.test_unheard_at_boot import Booting
 
 from poolwarden_collector.core.engine import StepResult
 from poolwarden_collector.core.failover.last_look import SHOT_VALID_MS
@@ -44,8 +44,17 @@ from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
-from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
+from poolwarden_collector.core.state.failover_record import (
+    REVERSIBLE,
+    Failover,
+    Fencing,
+    HeldMaster,
+    Promotion,
+    Standstill,
+    Step,
+)
 from poolwarden_collector.core.state.live import Pool, PowerState
+from poolwarden_collector.core.state.live_slices import Backoff, ClaimRound, FencedHosts, LastLook, Phases, PowerOffRun
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 
 
@@ -69,12 +78,15 @@ def test_a_promotion_is_not_sent_again_once_the_pools_term_is_a_higher_one(sent_
     overtaken = sent_again.again(record(term=term + 1))
     assert not overtaken.effects
     assert overtaken.pool.record.failover is not None
-    assert overtaken.pool.record.failover.blocked == "BLOCKED_TERM_PASSED"
+    assert overtaken.pool.record.failover.standstill.blocker == "BLOCKED_TERM_PASSED"
 
 
 def claim_of(n: int, **changes: Any) -> Change:
     def change(pool: Pool) -> Pool:
-        return live(claims={**pool.live.claims, uuid(n): replace(pool.live.claims[uuid(n)], **changes)})(pool)
+        return live(
+            ClaimRound,
+            answers={**pool.live.claims.answers, uuid(n): replace(pool.live.claims.answers[uuid(n)], **changes)},
+        )(pool)
 
     return change
 
@@ -85,9 +97,9 @@ def test_a_promotion_is_sent_again_only_on_what_is_made_anew(sent_again: Moment)
     assert not did(moment.again(quiet_until=moment.now + 1), promotes)
     assert not did(moment.again(behind_ms=60_000), promotes)
     assert not did(moment.again(silent(2)), promotes)
-    without = {host: claim for host, claim in moment.pool.live.claims.items() if host != uuid(2)}
-    assert not did(moment.again(live(claims=without)), promotes)
-    assert not did(moment.again(live(look=None)), promotes)
+    without = {host: claim for host, claim in moment.pool.live.claims.answers.items() if host != uuid(2)}
+    assert not did(moment.again(live(ClaimRound, answers=without)), promotes)
+    assert not did(moment.again(live(LastLook, round=None)), promotes)
     unread = {name: replace(state, readings=()) for name, state in moment.pool.live.power.items()}
     assert not did(moment.again(live(power=unread)), promotes)
     assert not did(moment.again(of_role(3, pool_conf=Role.MASTER)), promotes)
@@ -100,7 +112,7 @@ def test_what_it_stood_on_and_does_not_any_more_keeps_it_back(sent_again: Moment
     newer = claim_of(3, placements=PlacementView(True, 51, "state.db"))
     copy = facts(3, lambda f: replace(f, database=replace(f.database, generation=51)))
     assert not did(moment.again(both(newer, copy)), promotes)
-    handed = of_failover(handed_over={"ok": True, "generation": 50})
+    handed = of_failover(HeldMaster, handed_over={"ok": True, "generation": 50})
     assert did(moment.again(both(newer, copy, handed)), promotes)  # what was handed over is newer than every copy
     hosts = moment.pool.record.hosts
     booted = {**hosts, uuid(1): replace(hosts[uuid(1)], boot_id="boot-1-2")}
@@ -113,7 +125,7 @@ def test_it_is_not_sent_again_before_the_order_under_way_has_expired(sent_again:
     moment, promotes = sent_again, sends("promote")
     failover = moment.pool.record.failover
     assert failover is not None
-    order = moment.pool.live.sent[failover.promote_order]
+    order = moment.pool.live.sent[failover.promotion.order]
 
     def sent(**changes: Any) -> Change:
         return live(sent={**moment.pool.live.sent, order.order_id: replace(order, **changes)})
@@ -129,8 +141,8 @@ def test_where_another_host_serves_it_ends_if_its_order_took_no_effect_and_not_b
     moment = sent_again
     other = of_role(3, pool_conf=Role.MASTER, running=Role.MASTER, serves_as_master=True)
     anew = of_xapi(2, process=ProcessId(9, 9))
-    long = live(step_since=moment.now - moment.pool.policy.promote_budget)
-    young = live(step_since=moment.now)
+    long = live(Phases, step_since=moment.now - moment.pool.policy.promote_budget)
+    young = live(Phases, step_since=moment.now)
 
     def ended(*changes: Change) -> bool:
         return Kind.SUPERSEDED in kinds(moment.again(both(*changes)))
@@ -138,11 +150,13 @@ def test_where_another_host_serves_it_ends_if_its_order_took_no_effect_and_not_b
     assert ended(other) and not ended()
     for result in ("unknown", "done"):
         assert not ended(
-            other, young, of_failover(promote_result=result)
+            other, young, of_failover(Promotion, result=result)
         )  # the candidate may be on its way to be one, too
-        assert ended(other, of_failover(promote_result=result), long)  # only on paper: it is a member's process still
-        assert not ended(other, of_failover(promote_result=result), long, anew)
-    undone = moment.again(both(other, of_failover(promote_result="done"), long))
+        assert ended(
+            other, of_failover(Promotion, result=result), long
+        )  # only on paper: it is a member's process still
+        assert not ended(other, of_failover(Promotion, result=result), long, anew)
+    undone = moment.again(both(other, of_failover(Promotion, result="done"), long))
     assert Kind.OWED in kinds(undone) and [item.host for item in undone.pool.record.owed] == [uuid(2)]
     itself = of_role(2, pool_conf=Role.MASTER, serves_as_master=True)
     assert not ended(itself) and not ended(long, itself)
@@ -152,8 +166,8 @@ def unanswered(moment: Moment) -> Change:
     """The stream on which the order went out just now is gone: it is due this instant."""
     failover = moment.pool.record.failover
     assert failover is not None
-    order = replace(moment.pool.live.sent[failover.promote_order], at=moment.now - 100, stream=0)
-    return live(sent={**moment.pool.live.sent, order.order_id: order}, step_since=moment.now - 100)
+    order = replace(moment.pool.live.sent[failover.promotion.order], at=moment.now - 100, stream=0)
+    return both(live(sent={**moment.pool.live.sent, order.order_id: order}), live(Phases, step_since=moment.now - 100))
 
 
 def test_an_order_that_was_lost_with_its_stream_is_sent_again_at_once(sent_again: Moment) -> None:
@@ -165,7 +179,7 @@ def test_what_the_candidates_agent_says_of_it_is_learnt_before_it_is_sent_again(
     moment = sent_again
     failover = moment.pool.record.failover
     assert failover is not None
-    done = OrderOutcome(failover.promote_order, "promote", OrderEnd.DONE)
+    done = OrderOutcome(failover.promotion.order, "promote", OrderEnd.DONE)
     assert not did(moment.again(both(unanswered(moment), hello(2, last_results=(done,)))), sends("promote"))
 
 
@@ -175,7 +189,7 @@ def test_it_is_not_sent_again_beside_a_member_that_is_alive_and_not_heard(sent_a
     unprobed = facts(2, lambda f: replace(f, probes=()))
     told = both(silent(3), unprobed, look(asked={uuid(3): moment.now}, told=(uuid(3),)))
     assert did(moment.again(told), promotes)
-    outcome = moment.again(both(told, live(voices={uuid(3): (moment.now, "its xapi told its role")})))
+    outcome = moment.again(both(told, live(FencedHosts, voices={uuid(3): (moment.now, "its xapi told its role")})))
     assert not did(outcome, promotes)
     assert blocked(outcome) == Blocker.UNHEARD_MEMBER
 
@@ -185,9 +199,9 @@ def test_why_it_is_not_sent_again_goes_before_what_is_waited_for(sent_again: Mom
     moment = sent_again
     failover = moment.pool.record.failover
     assert failover is not None
-    unknown = of_failover(promote_result="unknown", blocked=None, topic="")
-    order = replace(moment.pool.live.sent[failover.promote_order], at=1)
-    long = live(step_since=1, sent={order.order_id: order})
+    unknown = both(of_failover(Promotion, result="unknown"), of_failover(Standstill, blocker=None, topic=""))
+    order = replace(moment.pool.live.sent[failover.promotion.order], at=1)
+    long = both(live(Phases, step_since=1), live(sent={order.order_id: order}))
 
     for change, blocker in (
         (of_role(3, pool_conf=Role.MASTER), Blocker.PROOF_NOT_RENEWED),
@@ -229,14 +243,14 @@ def test_a_host_is_switched_off_only_on_all_of_its_grounds(shot_at: Moment) -> N
     heard = replace(moment.pool.live.agents[uuid(1)], last_heard=moment.now - 15_000 + 1)
     agents = {**moment.pool.live.agents, uuid(1): heard}
     for change in (
-        live(grace_until=moment.now + 1),
+        live(Backoff, grace_until=moment.now + 1),
         live(agents=agents),
-        live(fenced_at=moment.now),  # the last one has not been read back
+        live(PowerOffRun, ended_at=moment.now),  # the last one has not been read back
         device(running="run-9", started_at=moment.now - 1),
-        of_failover(fence_attempts=(("bmc-1", 1), ("bmc-1", 2))),
-        of_failover(fence_unbegun=(("bmc-1", "busy"),) * 3),
+        of_failover(Fencing, attempts=(("bmc-1", 1), ("bmc-1", 2))),
+        of_failover(Fencing, unbegun=(("bmc-1", "busy"),) * 3),
         record(devices=replace(moment.pool.record.devices, bonds={})),
-        live(look=None),
+        live(LastLook, round=None),
         record(paused="work on the racks"),
         silent(2, 3),
     ):
@@ -246,10 +260,10 @@ def test_a_host_is_switched_off_only_on_all_of_its_grounds(shot_at: Moment) -> N
 def test_what_is_of_another_device_or_long_over_holds_no_power_off_up(shot_at: Moment) -> None:
     moment = shot_at
     for change in (
-        of_failover(fence_attempts=(("bmc-1", 1), ("pdu-1", 1), ("pdu-1", 2))),
-        of_failover(fence_unbegun=(("bmc-1", "busy"),) * 2 + (("pdu-1", "busy"),) * 3),
+        of_failover(Fencing, attempts=(("bmc-1", 1), ("pdu-1", 1), ("pdu-1", 2))),
+        of_failover(Fencing, unbegun=(("bmc-1", "busy"),) * 2 + (("pdu-1", "busy"),) * 3),
         device(running="run-9", started_at=moment.now - 600_000),
-        live(fenced_at=1),
+        live(PowerOffRun, ended_at=1),
     ):
         assert did(moment.again(change), is_off), change
 
@@ -261,7 +275,7 @@ def test_no_power_off_is_ordered_on_testimony_that_is_too_old_to_be_acted_on_in_
     old = both(answered, look(seen_at=moment.now - SHOT_VALID_MS))
     outcome = moment.again(old)
     assert not did(outcome, is_off) and blocked(outcome) != Blocker.NO_WITNESS
-    outcome = moment.again(both(old, live(unwitnessed_since=moment.now - 60_000)))
+    outcome = moment.again(both(old, live(PowerOffRun, unwitnessed_since=moment.now - 60_000)))
     assert not did(outcome, is_off) and blocked(outcome) == Blocker.NO_WITNESS
 
 
@@ -289,7 +303,7 @@ def test_no_power_off_is_ordered_that_no_member_can_run(shot_at: Moment) -> None
 
 def blocked(outcome: StepResult) -> str:
     failover = outcome.pool.record.failover
-    return str(failover.blocked or "") if failover is not None else ""
+    return str(failover.standstill.blocker or "") if failover is not None else ""
 
 
 def test_a_feed_that_reads_off_already_is_not_switched_off_once_more(shot_at: Moment) -> None:
@@ -346,7 +360,7 @@ def a_failover(moment: Moment, **more: Any) -> Change:
 def test_no_gate_opens_while_a_power_off_of_that_host_may_still_land(asked: Moment) -> None:
     def pending(old: int, step: Step = Step.ABORTED) -> Change:
         run = (f"bmc-{old}", "aaaaaaaa/off/1.7")
-        return both(a_failover(asked, step=step, fence_pending=run), of_failover(old_master=uuid(old)))
+        return both(a_failover(asked, step=step, fencing=Fencing(pending=run)), of_failover(old_master=uuid(old)))
 
     assert answered(asked.again()).startswith("open")
     for step in (Step.ABORTED, Step.DECIDED, Step.CANDIDATE):

@@ -12,10 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended, nobody_serves
+from tests.core.failover.test_toolstack import hung, until
 from tests.core.known import (
     SECOND,
     Change,
     after,
+    both,
     facts,
     failover_of,
     hello,
@@ -31,8 +34,6 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_reversals import intended, nobody_serves
-from tests.core.test_toolstack import hung, until
 
 from poolwarden_collector.core.evidence import proof as proofs
 from poolwarden_collector.core.evidence.proof import Proof, paired_since, verify_human, verify_power
@@ -41,8 +42,16 @@ from poolwarden_collector.core.model.host_facts import BootGate, GateState, Host
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, Power, PowerReading
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
+from poolwarden_collector.core.state.failover_record import Fencing
 from poolwarden_collector.core.state.followup_record import Switch
-from poolwarden_collector.core.state.live import CollectorProbe, Pool, PowerState
+from poolwarden_collector.core.state.live import Pool, PoolLive, PowerState
+from poolwarden_collector.core.state.live_slices import (
+    ClaimRound,
+    CollectorProbe,
+    CollectorProbes,
+    FencedHosts,
+    LastLook,
+)
 from poolwarden_collector.core.state.pool_record import Confirmed
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -72,8 +81,8 @@ def readings(*given: tuple[Power, Ms, Ms, int]) -> Callable[[Guarded], Change]:
     return of
 
 
-def by_power(d: Transaction, boot: str = "") -> str:
-    return said(verify_power(d, uuid(1), boot or d.record.hosts[uuid(1)].boot_id))
+def by_power(tx: Transaction, boot: str = "") -> str:
+    return said(verify_power(tx, uuid(1), boot or tx.record.hosts[uuid(1)].boot_id))
 
 
 OFF, ON, UNKNOWN = Power.OFF, Power.ON, Power.UNKNOWN
@@ -125,7 +134,7 @@ def test_a_reading_that_began_before_a_probe_was_answered_is_none_of_the_two(off
     first = off.pool.live.power["bmc-1"].readings[-2].started_at
 
     def answered(at: Ms, host: str = uuid(1)) -> Change:
-        return live(own_probe=CollectorProbe(host, ProbeOutcome.NO_ANSWER, off.now, at))
+        return live(CollectorProbes, newest=CollectorProbe(host, ProbeOutcome.NO_ANSWER, off.now, at))
 
     assert by_power(after(off, answered(first))) == "ONE_READING"
     assert by_power(after(off, answered(first - 1))) == ""
@@ -166,11 +175,11 @@ def test_where_two_members_can_read_it_the_two_readings_are_of_two(off: Guarded)
     assert by_power(read_by(2, 3)) == "" and by_power(read_by(2, 2)) == "ONE_READING"
 
 
-def replace_agents(d: Transaction, now: Ms) -> Transaction:
+def replace_agents(tx: Transaction, now: Ms) -> Transaction:
     """Hosts 2 and 3 have only just been heard."""
-    fresh = {h: replace(a, last_heard=now) if h != uuid(1) else a for h, a in d.live.agents.items()}
-    d.change(agents=fresh)
-    return d
+    fresh = {h: replace(a, last_heard=now) if h != uuid(1) else a for h, a in tx.live.agents.items()}
+    tx.change(PoolLive, agents=fresh)
+    return tx
 
 
 def test_a_last_look_is_from_after_the_first_pair_of_independent_readings(off: Guarded) -> None:
@@ -202,17 +211,17 @@ def unreadable() -> Guarded:
 WORD = {"by": "alice", "how": "cord pulled", "typed": "host-1"}
 
 
-def by_word(d: Transaction, word: dict[str, Any] | None) -> str:
-    return said(verify_human(d, uuid(1), "boot-1-1", word))
+def by_word(tx: Transaction, word: dict[str, Any] | None) -> str:
+    return said(verify_human(tx, uuid(1), "boot-1-1", word))
 
 
 def test_a_persons_word_is_of_this_run_and_young(unreadable: Guarded) -> None:
     g, fresh = unreadable, unreadable.policy.human_proof_fresh
-    assert by_word(after(g, live(human_at=g.now)), WORD) == ""
-    assert by_word(after(g, live(human_at=g.now)), None) == "NO_CONFIRMATION"
-    assert by_word(after(g, live(human_at=None)), WORD) == "CONFIRM_AGAIN"
-    assert by_word(after(g, live(human_at=g.now), fresh), WORD) == ""
-    assert by_word(after(g, live(human_at=g.now), fresh + 1), WORD) == "CONFIRM_AGAIN"
+    assert by_word(after(g, live(FencedHosts, word_used=g.now)), WORD) == ""
+    assert by_word(after(g, live(FencedHosts, word_used=g.now)), None) == "NO_CONFIRMATION"
+    assert by_word(after(g, live(FencedHosts, word_used=None)), WORD) == "CONFIRM_AGAIN"
+    assert by_word(after(g, live(FencedHosts, word_used=g.now), fresh), WORD) == ""
+    assert by_word(after(g, live(FencedHosts, word_used=g.now), fresh + 1), WORD) == "CONFIRM_AGAIN"
 
 
 def test_a_persons_word_does_not_stand_against_later_life_of_that_host(unreadable: Guarded) -> None:
@@ -220,7 +229,7 @@ def test_a_persons_word_does_not_stand_against_later_life_of_that_host(unreadabl
     at = g.now - 10 * SECOND
 
     def life(when: Ms, n: int = 1) -> Transaction:
-        return after(g, live(human_at=at, contrary=(when, "its xapi answered", uuid(n))))
+        return after(g, both(live(FencedHosts, word_used=at), live(contrary=(when, "its xapi answered", uuid(n)))))
 
     assert by_word(life(at + 1), WORD) == "LIFE_SEEN"
     assert by_word(life(at), WORD) == "" and by_word(life(at + 1, 2), WORD) == ""
@@ -231,7 +240,7 @@ def test_a_persons_word_does_not_stand_against_a_power_that_reads_on_unless_he_s
     on = readings((ON, 1_100, 1_000, 0))(g)
 
     def both(pool: Pool) -> Pool:
-        return live(human_at=g.now)(on(pool))
+        return live(FencedHosts, word_used=g.now)(on(pool))
 
     assert by_word(after(g, both), WORD) == "POWER_ON"
     assert by_word(after(g, both), {**WORD, "despite_power_on": True}) == ""
@@ -285,7 +294,7 @@ def test_the_toolstack_proof_stands_on_each_of_its_facts(held: Guarded) -> None:
     assert by_hold(g, seen(1, None)) == "STALE"
     assert by_hold(g, of_hold(stopped=False)) == by_hold(g, of_hold(ports_closed=False)) == "NOT_STOPPED"
     assert by_hold(g, of_xapi(1, liveness=Liveness.ANSWERS)) == "NOT_STOPPED"
-    assert by_hold(g, live(look=None)) == "NO_PROBE"
+    assert by_hold(g, live(LastLook, round=None)) == "NO_PROBE"
     assert by_hold(g, look(alive="host-2 was answered")) == "LIFE_SEEN"
 
 
@@ -317,7 +326,7 @@ def test_the_collectors_own_refused_probe_counts_if_it_ever_was_answered_there(h
 
         def change(pool: Pool) -> Pool:
             pool = replace(pool, policy=replace(pool.policy, collector_probe=asked))
-            return live(own_probe=probe)(look(refused=())(pool))
+            return live(CollectorProbes, newest=probe)(look(refused=())(pool))
 
         return by_hold(g, change)
 
@@ -394,8 +403,8 @@ def test_the_roles_proof_needs_every_host_as_a_member(nobody: Guarded) -> None:
     g, fresh = nobody, nobody.policy.reading_fresh
     assert by_roles(g, same) == ""
     assert by_roles(g, silent(3)) == "HOST_SILENT"
-    claims = {host: claim for host, claim in g.pool.live.claims.items() if host != uuid(3)}
-    assert by_roles(g, live(claims=claims)) == "NO_CLAIM"
+    claims = {host: claim for host, claim in g.pool.live.claims.answers.items() if host != uuid(3)}
+    assert by_roles(g, live(ClaimRound, answers=claims)) == "NO_CLAIM"
     assert by_roles(g, seen(3, None)) == by_roles(g, seen(3, g.now - fresh - 1)) == "STALE"
     assert by_roles(g, seen(3, g.now - fresh)) == ""
     for other in (Role.MASTER, Role.BROKEN, Role.UNKNOWN):
@@ -431,7 +440,7 @@ def test_a_silent_host_that_is_followed_is_off_by_its_power_or_a_word_of_this_ru
 
     def said(at: Ms | None) -> Change:
         words = {} if at is None else {uuid(3): at}
-        return lambda pool: live(words_at=words)(record(confirmed={uuid(3): word})(gone(pool)))
+        return lambda pool: live(FencedHosts, words_at=words)(record(confirmed={uuid(3): word})(gone(pool)))
 
     def read_off(pool: Pool) -> Pool:
         given = tuple(PowerReading(OFF, "bmc-3", g.now - ago - 100, g.now - ago) for ago in (5_000, 1_000))
@@ -459,7 +468,7 @@ def of_role_elsewhere(change: Change) -> Change:
 def fallen(off: Guarded, *changes: Change, beside: dict[str, str] | None = None) -> str:
     """Why an OFF that may be another machine's proves nothing: the device cannot tell which one it switches."""
     said = {uuid(n): off.pool.live.agents[uuid(n)].hello.boot_id for n in (2, 3)} if beside is None else beside
-    pool = of_failover(beside=said, fence_attempts=(("bmc-1", 1),))(off.pool)
+    pool = of_failover(Fencing, beside=said, attempts=(("bmc-1", 1),))(off.pool)
     untold = record(
         devices=replace(
             pool.record.devices,
@@ -472,10 +481,10 @@ def fallen(off: Guarded, *changes: Change, beside: dict[str, str] | None = None)
     mute = live(power={**pool.live.power, "bmc-1": replace(pool.live.power["bmc-1"], said=DeviceIdentity())})
     for change in (untold, mute, *changes):
         pool = change(pool)
-    d = Transaction(pool, off.now, off.site)
-    assert d.failover is not None
+    tx = Transaction(pool, off.now, off.site)
+    assert tx.failover is not None
     first = min(agent.last_heard for host, agent in off.pool.live.agents.items() if host != uuid(1))
-    found = proofs._fallen_silent(d, uuid(1), first)
+    found = proofs._fallen_silent(tx, uuid(1), first)
     return "" if found is None else found.code
 
 
@@ -499,7 +508,7 @@ def test_an_off_that_took_another_machine_proves_nothing(off: Guarded) -> None:
     gone = {host: known for host, known in off.pool.record.hosts.items() if host != uuid(3)}
     assert fallen(off, last_heard(3, 0), record(hosts=gone)) == ""  # it is no host of the pool any more
     tells = record(devices=off.pool.record.devices)  # by its own word it switches this host's machine
-    for other in (of_failover(old_master=uuid(2)), of_failover(fence_attempts=()), tells):
+    for other in (of_failover(old_master=uuid(2)), of_failover(Fencing, attempts=()), tells):
         assert fallen(off, last_heard(3, 0), other) == "", other
     assert proofs._fallen_silent(after(off, record(failover=None)), uuid(1), 0) is None
     assert fallen(off, last_heard(3, 0), beside={}) == ""

@@ -23,6 +23,7 @@ from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live import Sent
+from poolwarden_collector.core.state.live_slices import InPlaceProgress
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 
 
@@ -182,7 +183,9 @@ def test_nobody_is_started_as_master_before_every_heard_member_has_told_its_role
     at = min(h.pool.live.agents[uuid(n)].facts.observed.host or 0 for n in (2, 3))
 
     def told(since: int | None, *changes: Change) -> bool:
-        return restart_in_place._members_told(after(h, both(live(in_place_look=since), *changes)), uuid(1))
+        return restart_in_place._members_told(
+            after(h, both(live(InPlaceProgress, seen_since=since), *changes)), uuid(1)
+        )
 
     assert told(at - 1) and not told(at) and not told(None)  # as after a restart
     assert not told(at, silent(2)) and told(at, silent(2, 3))  # who is not heard is asked about otherwise

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended
 from tests.core.known import Change, Moment, both, facts, live, moment_of, of_role, record, silent
 from tests.core.pool import uuid
-from tests.core.test_reversals import intended
-from tests.core.test_unheard_at_boot import Booting
+from tests.core.recovery.test_unheard_at_boot import Booting
 
 from poolwarden_collector.core.engine import StepResult
 from poolwarden_collector.core.model import events as ev
@@ -19,7 +19,15 @@ from poolwarden_collector.core.model.order_results import RoleClaim
 from poolwarden_collector.core.model.values import ProcessId, Role
 from poolwarden_collector.core.recovery import boot_gate, unheard_at_boot
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
-from poolwarden_collector.core.state.live import Pool, Told, WaitingGate
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.live_slices import (
+    BootGates,
+    FencedHosts,
+    LastLook,
+    Told,
+    UnheardHosts,
+    WaitingGate,
+)
 from poolwarden_collector.core.state.pool_record import Confirmed, Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -151,11 +159,8 @@ def test_the_last_master_is_waited_for_however_long_it_is_dark_unless_it_is_off(
     dark = both(
         silent(3),
         *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)),
-        live(
-            dark={uuid(3): (long, at)},
-            told={uuid(3): {uuid(1): nothing, uuid(2): nothing}},
-            gates={uuid(1): WaitingGate("boot-1-2", long, at)},
-        ),
+        live(UnheardHosts, dark={uuid(3): (long, at)}, told={uuid(3): {uuid(1): nothing, uuid(2): nothing}}),
+        live(BootGates, waiting={uuid(1): WaitingGate("boot-1-2", long, at)}),
     )
     assert decision(asked, dark) == "open"
     assert decision(asked, dark, record(master=uuid(3))) == "wait"
@@ -212,7 +217,7 @@ def test_the_gate_of_a_candidate_opens_on_what_its_order_would_be_sent_on(of_can
     unread = {name: replace(state, readings=()) for name, state in of_candidate.pool.live.power.items()}
     said = word(of_candidate.again(live(power=unread)))
     assert said.decision == "wait" and "not proven" in said.reason
-    said = word(of_candidate.again(live(look=None)))
+    said = word(of_candidate.again(live(LastLook, round=None)))
     assert said.decision == "wait" and "looked at once more" in said.reason
     said = word(of_candidate.again(of_role(3, pool_conf=Role.MASTER)))
     assert said.decision == "wait" and "not let go on" in said.reason
@@ -222,12 +227,12 @@ def test_the_gate_of_a_candidate_opens_on_what_its_order_would_be_sent_on(of_can
 
 
 def test_a_gate_in_another_boot_has_waited_for_no_time_yet(asked: Moment) -> None:
-    known = asked.pool.live.gates.get(uuid(1)) or WaitingGate("boot-1-2", 7, asked.now)
+    known = asked.pool.live.gates.waiting.get(uuid(1)) or WaitingGate("boot-1-2", 7, asked.now)
     boot = asked.pool.live.agents[uuid(1)].hello.boot_id
 
     def since(of: str) -> int:
         gates = {uuid(1): replace(known, boot=of, since=7, at=asked.now)}
-        return asked.again(live(gates=gates)).pool.live.gates[uuid(1)].since
+        return asked.again(live(BootGates, waiting=gates)).pool.live.gates.waiting[uuid(1)].since
 
     assert since(boot) == 7 and since("boot-1-1") == asked.now
 
@@ -245,11 +250,11 @@ def test_the_alert_of_a_gate_ends_when_it_asks_no_more_and_quiet_time_is_long_ov
     waits = {uuid(1): WaitingGate("boot-1-2", at, at)}
     early = {"quiet_until": at - gone + 1}
     long = {"quiet_until": at - gone}
-    assert alerts(asked, f"gate-{uuid(1)}/unheard", live(gates={}), **long)
-    assert not alerts(asked, f"gate-{uuid(1)}/unheard", live(gates={}), **early)
-    assert not alerts(asked, f"gate-{uuid(1)}/unheard", live(gates=waits), **long)
+    assert alerts(asked, f"gate-{uuid(1)}/unheard", live(BootGates, waiting={}), **long)
+    assert not alerts(asked, f"gate-{uuid(1)}/unheard", live(BootGates, waiting={}), **early)
+    assert not alerts(asked, f"gate-{uuid(1)}/unheard", live(BootGates, waiting=waits), **long)
     late = {uuid(1): WaitingGate("boot-1-2", 0, at - gone)}
-    assert alerts(asked, f"gate-{uuid(1)}/unheard", live(gates=late), **long)
+    assert alerts(asked, f"gate-{uuid(1)}/unheard", live(BootGates, waiting=late), **long)
 
 
 def test_the_alert_of_a_dark_host_ends_when_it_is_heard_excused_or_no_host_any_more(asked: Moment) -> None:
@@ -268,8 +273,8 @@ LONG = unheard_at_boot.DARK_MS
 def judged(asked: Moment, *changes: Change, since: int = LONG) -> str:
     """What the silent hosts come to, by its ground; empty: it may open. Host 3 is silent, nothing is known of it."""
     quiet = both(silent(3), *(facts(n, lambda f: replace(f, probes=())) for n in (1, 2)))
-    d = Transaction(both(quiet, *changes)(asked.pool), asked.now, asked.site)
-    return unheard_at_boot.judge(d, uuid(1), asked.now - since).ground.partition("/")[0]
+    tx = Transaction(both(quiet, *changes)(asked.pool), asked.now, asked.site)
+    return unheard_at_boot.judge(tx, uuid(1), asked.now - since).ground.partition("/")[0]
 
 
 def told(
@@ -277,12 +282,12 @@ def told(
 ) -> Change:
     """Host 3's xapi has told this to these agents, over so long, and is dark for ten minutes if it told nothing."""
     word = Told(said, asked.now, asked.now - over, follows)
-    known = live(told={uuid(3): {uuid(n): word for n in by}})
+    known = live(UnheardHosts, told={uuid(3): {uuid(n): word for n in by}})
     return both(known, dark(asked)) if said is RoleClaim.SILENT else known
 
 
 def dark(asked: Moment, since: int = LONG, last: int = 0) -> Change:
-    return live(dark={uuid(3): (asked.now - since, asked.now - last)})
+    return live(UnheardHosts, dark={uuid(3): (asked.now - since, asked.now - last)})
 
 
 def test_a_silent_host_that_speaks_against_the_booting_one_is_heeded(asked: Moment) -> None:
@@ -325,12 +330,12 @@ def test_beside_a_silent_host_that_follows_another_one_may_be_dark(asked: Moment
     """All agents but the booting host's are silent: host 2's own xapi says that it follows."""
     follows = Told(RoleClaim.FOLLOWS, asked.now, asked.now - LONG, "10.0.0.1")
     nothing = Told(RoleClaim.SILENT, asked.now, asked.now - LONG)
-    said = live(told={uuid(2): {uuid(1): follows}, uuid(3): {uuid(1): nothing}})
-    alone = live(told={uuid(2): {uuid(1): nothing}, uuid(3): {uuid(1): nothing}})
-    both_dark = live(dark={uuid(n): (asked.now - LONG, asked.now) for n in (2, 3)})
+    said = live(UnheardHosts, told={uuid(2): {uuid(1): follows}, uuid(3): {uuid(1): nothing}})
+    alone = live(UnheardHosts, told={uuid(2): {uuid(1): nothing}, uuid(3): {uuid(1): nothing}})
+    both_dark = live(UnheardHosts, dark={uuid(n): (asked.now - LONG, asked.now) for n in (2, 3)})
     assert judged(asked, silent(2), said, both_dark) == ""
     assert judged(asked, silent(2), alone, both_dark) == "unheard"  # silence would be the whole proof
-    one_is_not = live(dark={uuid(3): (asked.now - LONG, asked.now)})
+    one_is_not = live(UnheardHosts, dark={uuid(3): (asked.now - LONG, asked.now)})
     four = replace(asked.pool.record.hosts[uuid(3)], host=uuid(4), name="host-4")
     another = record(hosts={**asked.pool.record.hosts, uuid(4): four})
     assert judged(asked, silent(2), said, another, one_is_not) == "unheard"
@@ -339,8 +344,8 @@ def test_beside_a_silent_host_that_follows_another_one_may_be_dark(asked: Moment
 def test_whoever_gave_a_sign_of_life_begins_anew_to_be_dark(asked: Moment) -> None:
     def left(*changes: Change) -> bool:
         unprobed = [facts(n, lambda f: replace(f, probes=())) for n in (1, 2)]
-        d = Transaction(both(silent(3), *unprobed, dark(asked), *changes)(asked.pool), asked.now, asked.site)
-        unheard_at_boot.ask(d, uuid(1))
-        return uuid(3) in d.live.dark
+        tx = Transaction(both(silent(3), *unprobed, dark(asked), *changes)(asked.pool), asked.now, asked.site)
+        unheard_at_boot.ask(tx, uuid(1))
+        return uuid(3) in tx.live.unheard.dark
 
-    assert left() and not left(live(voices={uuid(3): (asked.now, "told its role")}))
+    assert left() and not left(live(FencedHosts, voices={uuid(3): (asked.now, "told its role")}))

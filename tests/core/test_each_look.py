@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended
 from tests.core.known import Change, after, both, facts, failover_of, hello, live, look, of_role, record, same, silent
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.evidence.proof import Proof, find_proof, paired_since
 from poolwarden_collector.core.failover import last_look as looks
@@ -19,7 +19,16 @@ from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Ms, Role
-from poolwarden_collector.core.state.live import CollectorProbe, Look, Pool
+from poolwarden_collector.core.state.failover_record import HeldMaster
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.live_slices import (
+    CollectorProbe,
+    CollectorProbes,
+    FencedHosts,
+    LastLook,
+    Look,
+    Phases,
+)
 from poolwarden_collector.core.state.pool_record import Confirmed
 
 
@@ -93,13 +102,13 @@ def test_the_old_masters_agent_stands_against_it_unless_it_is_what_proves_it_hel
 def test_an_answer_in_the_look_stands_against_it_and_no_look_does_not(due: Guarded) -> None:
     assert against(due, look(alive="host-3 was answered")) == Cause.ALIVE.name
     assert against(due, look(elsewhere="host-3 acts as master")) == Cause.ALIVE.name
-    assert against(due, live(look=None)) == ""
+    assert against(due, live(LastLook, round=None)) == ""
 
 
 def test_a_probe_that_is_answered_stands_against_it(due: Guarded) -> None:
     answer = Probe(uuid(1), address(1), ProbeOutcome.ANSWERED, due.now, due.now)
     assert against(due, facts(3, lambda f: replace(f, probes=(answer,)))) == Cause.ALIVE.name
-    own = live(own_probe=CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, due.now, due.now))
+    own = live(CollectorProbes, newest=CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, due.now, due.now))
     assert against(due, own) == Cause.ALIVE.name
 
 
@@ -129,7 +138,7 @@ def now(**changes: Any) -> Change:
     def change(pool: Pool) -> Pool:
         late = max(a.last_heard for a in pool.live.agents.values())
         given = {"answered": (uuid(2), uuid(3)), "at": late, **changes}
-        return live(look=replace(pool.live.look or Look("n", late), **given))(pool)
+        return live(LastLook, round=replace(pool.live.look.round or Look("n", late), **given))(pool)
 
     return change
 
@@ -143,7 +152,7 @@ def test_a_look_is_taken_once_everybody_has_answered_it(due: Guarded) -> None:
     assert looked(due, now(at=at - wait - 1, answered=(uuid(2),))) == TAKEN
     assert looked(due, now(at=at, answered=(uuid(3),))) == WAITS  # the candidate must
     assert looked(due, now(at=at - wait - 1, answered=(uuid(3),))) == BEGUN
-    assert looked(due, live(look=None)) == BEGUN
+    assert looked(due, live(LastLook, round=None)) == BEGUN
 
 
 def test_what_is_said_against_it_is_not_waited_for_and_is_asked_anew_in_the_end(due: Guarded) -> None:
@@ -156,14 +165,14 @@ def test_what_is_said_against_it_is_not_waited_for_and_is_asked_anew_in_the_end(
 def test_a_look_is_young_and_from_after_the_proof(due: Guarded) -> None:
     fresh = due.policy.reading_fresh
     since = paired_since(after(due, same), uuid(1))
-    assert looked(due, both(live(step_since=0), now(at=since)), kind=ProofKind.POWER) == TAKEN
-    assert looked(due, both(live(step_since=0), now(at=since - 1)), kind=ProofKind.POWER) == BEGUN
-    word = live(human_at=due.now - 60_000)
+    assert looked(due, both(live(Phases, step_since=0), now(at=since)), kind=ProofKind.POWER) == TAKEN
+    assert looked(due, both(live(Phases, step_since=0), now(at=since - 1)), kind=ProofKind.POWER) == BEGUN
+    word = live(FencedHosts, word_used=due.now - 60_000)
     assert looked(due, both(word, now(at=due.now - fresh)), kind=ProofKind.HUMAN) == TAKEN
     assert looked(due, both(word, now(at=due.now - fresh - 1)), kind=ProofKind.HUMAN) == BEGUN
-    said = live(human_at=due.now)
+    said = live(FencedHosts, word_used=due.now)
     assert looked(due, both(said, now(at=due.now - 1)), kind=ProofKind.HUMAN) == BEGUN
-    step = live(step_since=due.now)
+    step = live(Phases, step_since=due.now)
     assert looked(due, both(step, now(at=due.now - 1)), kind=ProofKind.TOOLSTACK) == BEGUN
     assert looked(due, both(step, now(at=due.now)), kind=ProofKind.TOOLSTACK) == TAKEN
 
@@ -172,10 +181,10 @@ def test_a_candidate_that_misses_three_looks_in_a_row_is_none_any_more(due: Guar
     late = now(at=due.now - due.policy.look_wait - 1, answered=())
     d = after(due, late)
     for n in range(3):
-        assert uuid(2) not in d.live.mute, n
-        d = after(due, both(late, live(look_misses=n)))
+        assert uuid(2) not in d.live.look.mute, n
+        d = after(due, both(late, live(LastLook, misses=n)))
         looks.looked(d, failover_of(due), proof_of(due, ProofKind.HUMAN))
-    assert uuid(2) in d.live.mute
+    assert uuid(2) in d.live.look.mute
 
 
 # ------------------------------------------------------------------------------------------------ silent members
@@ -298,8 +307,8 @@ def test_what_is_probed_is_the_old_master_over_both_ports_where_it_was_held_and_
         return [(target.host, target.port) for target in looks._targets(after(due, same), failover)]
 
     assert ports() == [(uuid(1), 0)]
-    assert ports(hold_order="f-1/1/hold") == [(uuid(1), 0), (uuid(1), looks.PLAIN_PORT)]
-    assert ports(old_master="") == ports(old_master="", hold_order="f-1/1/hold") == []
+    assert ports(hold=HeldMaster(order="f-1/1/hold")) == [(uuid(1), 0), (uuid(1), looks.PLAIN_PORT)]
+    assert ports(old_master="") == ports(old_master="", hold=HeldMaster(order="f-1/1/hold")) == []
 
 
 def told(due: Guarded, *answers: RoleAnswer, before: Look | None = None) -> Look:
@@ -349,8 +358,8 @@ def test_an_asker_that_has_gone_silent_says_nothing_any_more(due: Guarded) -> No
     for change, left in ((silent(3), 1), (both(silent(3), silent(2)), 0)):
         d = after(due, both(unheard(untold=untold(), untold_since=5), change))
         looks.begin_look(d, failover_of(due))
-        assert d.live.look is not None and len(d.live.look.untold) == left
-        assert d.live.look.untold_since == (5 if left else None)
+        assert d.live.look.round is not None and len(d.live.look.round.untold) == left
+        assert d.live.look.round.untold_since == (5 if left else None)
 
 
 # ------------------------------------------------------------------------------------------------ before a shot
@@ -363,11 +372,11 @@ def witnessed(g: Guarded, change: Change) -> bool:
 def test_a_shot_stands_on_a_young_look_that_somebody_has_answered_and_nobody_was_answered_in(due: Guarded) -> None:
     limit = looks.SHOT_EVIDENCE_MS
     assert witnessed(due, now()) and witnessed(due, now(at=due.now - limit))
-    assert not witnessed(due, now(at=due.now - limit - 1)) and not witnessed(due, live(look=None))
+    assert not witnessed(due, now(at=due.now - limit - 1)) and not witnessed(due, live(LastLook, round=None))
     for other in ({"answered": ()}, {"alive": "it answers"}, {"elsewhere": "host-3 acts as master"}):
         assert not witnessed(due, now(**other))
     assert not witnessed(due, unheard(untold=untold()))
-    assert not looks.why_unwitnessed(after(due, live(look=None)), failover_of(due))
+    assert not looks.why_unwitnessed(after(due, live(LastLook, round=None)), failover_of(due))
     assert not looks.why_unwitnessed(after(due, now()), failover_of(due))
     for other in ({"alive": "it answers"}, {"elsewhere": "host-3 acts as master"}):
         assert looks.why_unwitnessed(after(due, now(**other)), failover_of(due)) in other.values()
@@ -382,4 +391,4 @@ def test_a_power_off_may_begin_for_three_seconds_from_the_probe_that_it_stands_o
     assert until(due.now) == due.now + valid
     assert until(due.now - valid + lead) == due.now + lead
     assert until(due.now - valid + lead - 1) == 0
-    assert until(0) == 0 and looks.shot_valid_until(after(due, live(look=None))) == 0
+    assert until(0) == 0 and looks.shot_valid_until(after(due, live(LastLook, round=None))) == 0

@@ -36,8 +36,9 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome,
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.alert_topic import parse
-from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.failover_record import Failover, MemberReturn, Step
 from poolwarden_collector.core.state.live import Pool, Sent
+from poolwarden_collector.core.state.live_slices import Phases
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -62,8 +63,8 @@ def draft(g: Guarded, *changes: Change) -> Transaction:
     return after(g, both(record(owed=(RELEASE,), term=TERM), *changes))
 
 
-def orders(d: Transaction) -> list[str]:
-    return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
+def orders(tx: Transaction) -> list[str]:
+    return [e.order.kind_name for e in tx.effects if isinstance(e, SendOrder)]
 
 
 # ------------------------------------------------------------------------------------------------ released
@@ -217,9 +218,11 @@ def held_alerts(g: Guarded, *changes: Change, key: str = "", **of_site: Any) -> 
     """What is said of held hosts: the keys that settle, and whether this open alert is over or about to be."""
     full = f"{g.pool.record.pool}/{key}"
     pool = both(record(owed=(RELEASE,), term=TERM, open_alerts=(full,)), *changes)(g.pool)
-    d = Transaction(pool, g.now, replace(g.site, **of_site))
-    hold_release.say_held(d, Verdict.HEALTHY)
-    return [key.partition("/")[2] for key in d.live.unsettled], parse(full.partition("/")[2]) not in d.open_topics
+    tx = Transaction(pool, g.now, replace(g.site, **of_site))
+    hold_release.say_held(tx, Verdict.HEALTHY)
+    return [key.partition("/")[2] for key in tx.live.alerts.unsettled], parse(
+        full.partition("/")[2]
+    ) not in tx.open_topics
 
 
 def test_a_host_that_is_held_is_named_and_no_other_owed_work_is_told_as_that(g: Guarded) -> None:
@@ -268,9 +271,9 @@ def test_a_placed_database_is_removed_until_that_is_done_or_it_was_used(g: Guard
 # ------------------------------------------------------------------------------------------------ members
 
 
-def promoted(**changes: Any) -> Failover:
-    given = {"claimed": (uuid(2), uuid(3)), "repointing": {uuid(3): "o"}, "before": {}, **changes}
-    return Failover("f-9", uuid(1), "boot-1-1", TERM, Step.PROMOTED, uuid(2), **given)
+def promoted(claimed: tuple[str, ...] = (uuid(2), uuid(3)), **of_members: Any) -> Failover:
+    members = MemberReturn(**{"repointing": {uuid(3): "o"}, "before": {}, **of_members})
+    return Failover("f-9", uuid(1), "boot-1-1", TERM, Step.PROMOTED, uuid(2), claimed, members=members)
 
 
 def item_of(n: int, **changes: Any) -> PoolHost:
@@ -283,7 +286,7 @@ WAS = {uuid(3): {"enabled": True, "unplugged": []}}
 def missing(
     g: Guarded, item: PoolHost, age: int, before: dict[str, Any] | None = WAS, **of_candidate: Any
 ) -> str | None:
-    change = both(live(step_since=g.now - age), hello(2, **of_candidate) if of_candidate else same)
+    change = both(live(Phases, step_since=g.now - age), hello(2, **of_candidate) if of_candidate else same)
     return member_return._missing(after(g, change), promoted(before=before), item)
 
 
@@ -309,7 +312,9 @@ def test_storage_that_is_not_plugged_is_waited_for_and_then_named_if_it_was_befo
 def repoint(g: Guarded, *changes: Change, failover: Failover | None = None) -> list[str]:
     """To whom host 3's repointing, or its restart, is sent."""
     found = failover or promoted()
-    d = after(g, both(record(failover=found, term=TERM, master=uuid(2)), live(step_since=g.now - 1_000), *changes))
+    d = after(
+        g, both(record(failover=found, term=TERM, master=uuid(2)), live(Phases, step_since=g.now - 1_000), *changes)
+    )
     agent = d.agent(uuid(3))
     assert agent is not None
     member_return._repoint(d, found, uuid(3), agent)
@@ -318,7 +323,7 @@ def repoint(g: Guarded, *changes: Change, failover: Failover | None = None) -> l
 
 def test_a_member_is_repointed_or_restarted_by_what_it_follows(g: Guarded) -> None:
     follows = of_role(3, master_address=address(2))
-    long = live(step_since=g.now - g.policy.member_restart_after)
+    long = live(Phases, step_since=g.now - g.policy.member_restart_after)
     assert repoint(g) == ["repoint"]
     assert repoint(g, follows, long) == ["restart_xapi"] and repoint(g, follows) == []
     for other in (of_role(3, pool_conf=Role.BROKEN), of_role(3, running=Role.MASTER)):
@@ -364,7 +369,7 @@ def written(moment: Moment, *changes: Change) -> list[Kind]:
 def test_a_member_is_back_only_where_every_fact_says_so(comes_back: Moment) -> None:
     moment, pool = comes_back, comes_back.pool
     assert Kind.MEMBER_BACK in written(moment) and Kind.CLOSED in written(moment)
-    assert Kind.MEMBER_BACK not in written(moment, of_failover(repointing={}))  # nobody has repointed it
+    assert Kind.MEMBER_BACK not in written(moment, of_failover(MemberReturn, repointing={}))  # nobody has repointed it
     assert Kind.MEMBER_BACK not in written(moment, of_role(3, master_address=address(1)))
     view = pool.live.agents[uuid(2)].facts.pool_view
     assert view is not None
@@ -380,19 +385,25 @@ def dead(item: PoolHost) -> PoolHost:
 
 def test_a_member_is_owed_its_repointing_where_it_is_away_or_late(comes_back: Moment) -> None:
     moment, gone = comes_back, member_return.NOT_CONNECTED_MS
-    away = both(silent(3), of_failover(repointing={}))
-    assert Kind.OWED in written(moment, away, live(step_since=moment.now - gone))
-    assert Kind.OWED not in written(moment, away, live(step_since=moment.now - gone + 1))
-    assert Kind.OWED not in written(moment, silent(3), live(step_since=moment.now - gone))  # it is on its way
+    away = both(silent(3), of_failover(MemberReturn, repointing={}))
+    assert Kind.OWED in written(moment, away, live(Phases, step_since=moment.now - gone))
+    assert Kind.OWED not in written(moment, away, live(Phases, step_since=moment.now - gone + 1))
+    assert Kind.OWED not in written(moment, silent(3), live(Phases, step_since=moment.now - gone))  # it is on its way
     elsewhere, budget = of_role(3, master_address=address(1)), moment.pool.policy.member_budget
-    assert Kind.OWED in written(moment, elsewhere, live(step_since=moment.now - budget, sent={}, repoint_begun={}))
-    assert Kind.OWED not in written(
-        moment, elsewhere, live(step_since=moment.now - budget + 1, sent={}, repoint_begun={})
+    assert Kind.OWED in written(
+        moment, elsewhere, both(live(Phases, step_since=moment.now - budget), live(sent={}, repoint_begun={}))
     )
-    assert Kind.OWED not in written(moment, elsewhere, live(step_since=moment.now - budget))  # its turn came later
+    assert Kind.OWED not in written(
+        moment, elsewhere, both(live(Phases, step_since=moment.now - budget + 1), live(sent={}, repoint_begun={}))
+    )
+    assert Kind.OWED not in written(
+        moment, elsewhere, live(Phases, step_since=moment.now - budget)
+    )  # its turn came later
     # Sent again under its own id: the first time counts.
     told = {uuid(3): (f"{moment.pool.record.failover.orders}", moment.now - budget)}
-    assert Kind.OWED in written(moment, elsewhere, live(step_since=moment.now - 2 * budget, repoint_begun=told))
+    assert Kind.OWED in written(
+        moment, elsewhere, both(live(Phases, step_since=moment.now - 2 * budget), live(repoint_begun=told))
+    )
 
 
 def test_what_is_owed_already_is_not_pursued_here(comes_back: Moment) -> None:
@@ -438,7 +449,7 @@ def test_a_member_that_does_not_come_back_is_restarted_once_after_its_time(g: Gu
 
     def restarted(*changes: Change, since: int = late, once: bool = False) -> list[str]:
         failover = promoted(restarted=(uuid(3),) if once else ())
-        d = after(g, both(record(failover=failover, term=TERM), live(step_since=g.now - since), *changes))
+        d = after(g, both(record(failover=failover, term=TERM), live(Phases, step_since=g.now - since), *changes))
         member_return._restart_rung(d, failover, uuid(3))
         assert bool(d.entries) == (bool(d.effects) and not once)
         return orders(d)
@@ -479,7 +490,7 @@ def closed(g: Guarded, failover: Failover, *changes: Change) -> tuple[list[str],
     d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), sees, *changes))
     member_return._close(d, failover, [uuid(3)])
     alerts = [alert.body for alert in d.alerts if hasattr(alert, "body")]
-    alerts += [alert.body for alert in d.live.unsettled.values()]
+    alerts += [alert.body for alert in d.live.alerts.unsettled.values()]
     entry = next(entry for entry in d.entries if entry.kind is Kind.CLOSED)
     return entry.data["owed"], alerts[-1]
 
@@ -499,12 +510,15 @@ def as_seen(**of_host_2: Any) -> Change:
 
 
 def test_the_end_names_who_is_still_owed_and_what_the_new_master_itself_lacks(g: Guarded) -> None:
-    assert closed(g, promoted())[0] == ["host-3"] and "Still owed: host-3." in closed(g, promoted())[1]
+    assert (
+        closed(g, promoted())[0] == ["host-3"]
+        and "members not back yet, brought back by themselves: host-3\n" in closed(g, promoted())[1]
+    )
     owed, said = closed(g, promoted(back=(uuid(3),)), as_seen())
-    assert owed == [] and "itself" not in said and "Still owed" not in said
+    assert owed == [] and "\nhost-2: " not in said and "not back yet" not in said
     without = as_seen(unplugged_srs=("nfs",))
     for before in (None, {}, {uuid(2): {"enabled": True, "unplugged": []}}):
-        assert "host-2 itself: storage not plugged there: nfs" in closed(g, promoted(before=before), without)[1]
+        assert "host-2: storage not plugged there: nfs" in closed(g, promoted(before=before), without)[1]
     had_not = promoted(before={uuid(2): {"enabled": True, "unplugged": ["nfs"]}})
     assert "storage" not in closed(g, had_not, without)[1]
     assert "once it has given up on host-1" in closed(g, promoted(), as_seen(enabled=False))[1]
@@ -515,7 +529,9 @@ def test_the_end_names_who_is_still_owed_and_what_the_new_master_itself_lacks(g:
 def test_a_member_whose_agent_has_not_reported_yet_is_told_nothing(g: Guarded) -> None:
     def told(*changes: Change) -> list[str]:
         failover = promoted(claimed=(uuid(3),), repointing={})
-        d = after(g, both(record(failover=failover, term=TERM, master=uuid(2)), live(step_since=g.now), *changes))
+        d = after(
+            g, both(record(failover=failover, term=TERM, master=uuid(2)), live(Phases, step_since=g.now), *changes)
+        )
         member_return._one_member(d, failover, uuid(3))
         return orders(d)
 
@@ -530,10 +546,12 @@ def test_a_member_whose_agent_has_not_reported_yet_is_told_nothing(g: Guarded) -
 def under_way(g: Guarded, ago: int) -> tuple[Failover, Change]:
     """As many members as may be were told so long ago, and are not back."""
     failover = promoted(repointing={uuid(n): "o" for n in range(10, 10 + g.policy.repoint_parallel)})
-    orders_sent = [f"{failover.orders}/repoint/{host}.1" for host in failover.repointing]
+    orders_sent = [f"{failover.orders}/repoint/{host}.1" for host in failover.members.repointing]
     sent = {order: Sent(order, "repoint", uuid(10), 1, g.now - ago) for order in orders_sent}
     return failover, both(
-        record(failover=failover, term=TERM, master=uuid(2)), live(sent=sent, step_since=g.now - 1_000_000)
+        record(failover=failover, term=TERM, master=uuid(2)),
+        live(sent=sent),
+        live(Phases, step_since=g.now - 1_000_000),
     )
 
 
@@ -558,11 +576,11 @@ def test_a_member_that_waits_for_its_turn_or_is_there_is_not_late(g: Guarded) ->
 
     failover, told = under_way(g, 0)
     assert not owed(failover, told) and owed(failover, told, live(sent={}))
-    fresh, since = promoted(repointing={}), live(step_since=g.now - member_return.NOT_CONNECTED_MS)
+    fresh, since = promoted(repointing={}), live(Phases, step_since=g.now - member_return.NOT_CONNECTED_MS)
     assert not owed(fresh, since) and owed(fresh, since, silent(3)) and owed(fresh, since, live(agents={}))
 
 
 def test_it_is_closed_only_while_the_new_master_serves(comes_back: Moment) -> None:
-    everybody = of_failover(back=(uuid(3),))
+    everybody = of_failover(MemberReturn, back=(uuid(3),))
     assert Kind.CLOSED in written(comes_back, everybody)
     assert Kind.CLOSED not in written(comes_back, everybody, of_role(2, serves_as_master=False))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended
 from tests.core.known import (
     Change,
     after,
@@ -21,7 +22,6 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.decision import candidate_ranking, database_age, kill_forecast, questions
 from poolwarden_collector.core.decision.database_age import CopyAge
@@ -35,6 +35,7 @@ from poolwarden_collector.core.evidence import (
 )
 from poolwarden_collector.core.failover import candidate_check, claims, ending
 from poolwarden_collector.core.followups import gc_release
+from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
@@ -45,10 +46,11 @@ from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.operator import answers
 from poolwarden_collector.core.recovery import adopted_holds
-from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.failover_record import Failover, Promotion, Step
 from poolwarden_collector.core.state.live import Pool, PowerState, Sent
+from poolwarden_collector.core.state.live_slices import ClaimRound, DatabaseAge, FencedHosts, JournalGap, Questions
 from poolwarden_collector.core.state.pool_record import Confirmed, Owed, OwedWork
-from poolwarden_collector.core.state.question_record import Ask, Needs, Question
+from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.core.state.transaction import Transaction
 
 
@@ -68,12 +70,12 @@ def h() -> Guarded:
     return pool
 
 
-def orders(d: Transaction) -> list[str]:
-    return [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)]
+def orders(tx: Transaction) -> list[str]:
+    return [e.order.kind_name for e in tx.effects if isinstance(e, SendOrder)]
 
 
-def kinds(d: Transaction) -> list[Kind]:
-    return [entry.kind for entry in d.entries]
+def kinds(tx: Transaction) -> list[Kind]:
+    return [entry.kind for entry in tx.entries]
 
 
 # ------------------------------------------------------------------------------------------------ answers of people
@@ -98,7 +100,7 @@ def test_an_answer_names_its_question_or_the_pool_while_no_other_was_asked(h: Gu
 
 
 def approved(g: Guarded, *, ago: int = 0, **of_yes: Any) -> Transaction:
-    return after(g, both(of_failover(approval=of_yes), live(approved_at=g.now - ago)))
+    return after(g, both(of_failover(approval=of_yes), live(Questions, approved_at=g.now - ago)))
 
 
 def test_a_yes_covers_as_many_vms_as_it_names_and_those_alone(g: Guarded) -> None:
@@ -212,7 +214,7 @@ def test_a_word_is_a_proof_only_in_the_run_that_heard_it_and_while_it_is_young(h
     word, fresh = Confirmed(uuid(3), "boot-3-1", "alice", "cord pulled"), h.policy.human_proof_fresh
 
     def spoken(at: dict[str, int]) -> bool:
-        d = after(h, both(silent(3), live(power={}, words_at=at), record(confirmed={uuid(3): word})))
+        d = after(h, both(silent(3), live(power={}), live(FencedHosts, words_at=at), record(confirmed={uuid(3): word})))
         return operator_confirmation.spoken(d, uuid(3)) is not None
 
     assert spoken({uuid(3): h.now - fresh})
@@ -226,7 +228,7 @@ def test_a_master_that_answered_unheard_for_long_served_until_then(h: Guarded) -
     late = h.policy.vanished_after
 
     def until(host: int, at: int) -> int:
-        d = after(h, live(answered_until=(uuid(host), at)))
+        d = after(h, live(DatabaseAge, answered_until=(uuid(host), at)))
         return database_age._served_until(d, uuid(1), 1_000)
 
     assert until(1, 1_000 + late + 1) == 1_000 + late + 1
@@ -261,7 +263,7 @@ def test_a_tombstone_rules_a_candidate_out_unless_the_term_overrules_it(h: Guard
 
 def claim(n: int, placements: PlacementView | None) -> Change:
     def change(pool: Pool) -> Pool:
-        return live(claims={**pool.live.claims, uuid(n): ClaimOutcome(None, placements)})(pool)
+        return live(ClaimRound, answers={**pool.live.claims.answers, uuid(n): ClaimOutcome(None, placements)})(pool)
 
     return change
 
@@ -270,7 +272,7 @@ def test_without_a_list_a_candidate_is_in_every_copy_that_tells_its_hosts(h: Gua
     both_hosts = (uuid(1), uuid(2))
 
     def out(*changes: Change, listed: frozenset[str] = frozenset()) -> bool:
-        d = after(h, both(record(listed=listed), live(claims={}), *changes))
+        d = after(h, both(record(listed=listed), live(ClaimRound, answers={}), *changes))
         return bool(unlisted_hosts.in_no_copy(d, uuid(3)))
 
     assert out(claim(2, replace(FILE, hosts=both_hosts)))
@@ -294,7 +296,7 @@ def lost(g: Guarded, age: int | None, *changes: Change, claimed: int = 0) -> str
 
 
 def yes(**of_yes: Any) -> Change:
-    return lambda pool: live(approved_at=max(a.last_heard for a in pool.live.agents.values()))(
+    return lambda pool: live(Questions, approved_at=max(a.last_heard for a in pool.live.agents.values()))(
         of_failover(approval=of_yes)(pool)
     )
 
@@ -331,10 +333,10 @@ def test_vms_at_stake_are_asked_about_until_those_very_ones_are_accepted(g: Guar
 def test_a_round_of_claims_is_made_anew_once_it_is_old(g: Guarded) -> None:
     def anew(age: int | None) -> bool:
         since = g.now - age if age is not None else None
-        d = after(g, live(claims_since=since))
-        number = d.live.claim_round
+        d = after(g, live(ClaimRound, since=since))
+        number = d.live.claims.number
         claims.renewed(d, failover_of(g))
-        return d.live.claim_round != number
+        return d.live.claims.number != number
 
     fresh = g.policy.reading_fresh
     assert anew(fresh + 1) and not anew(fresh) and anew(None)
@@ -342,23 +344,25 @@ def test_a_round_of_claims_is_made_anew_once_it_is_old(g: Guarded) -> None:
 
 def test_a_claim_of_a_file_that_has_changed_since_is_asked_for_again_and_no_other(g: Guarded) -> None:
     newer = facts(3, lambda f: replace(f, database=replace(f.database, generation=51)))
-    d = after(g, both(live(claims_since=g.now, sent={}), newer))
-    before = set(d.live.claims)
+    d = after(g, both(live(ClaimRound, since=g.now), live(sent={}), newer))
+    before = set(d.live.claims.answers)
     claims._claim_one(d, failover_of(g), uuid(3))
-    assert set(d.live.claims) == before - {uuid(3)} and d.live.asked_again == {uuid(3): g.now}
+    assert set(d.live.claims.answers) == before - {uuid(3)} and d.live.claims.asked_again == {uuid(3): g.now}
 
 
 def test_who_is_asked_again_is_waited_for_and_who_never_answered_is_not(g: Guarded) -> None:
     wait = g.policy.claim_wait
 
     def ready(*changes: Change) -> bool:
-        only = {uuid(2): g.pool.live.claims[uuid(2)]}
-        d = after(g, both(live(claims=only, claims_since=g.now - wait), *changes))
+        only = {uuid(2): g.pool.live.claims.answers[uuid(2)]}
+        d = after(g, both(live(ClaimRound, answers=only, since=g.now - wait), *changes))
         return claims.claims_ready(d, failover_of(g))
 
     assert ready()
-    assert not ready(live(asked_again={uuid(3): g.now - wait + 1})) and ready(live(asked_again={uuid(3): g.now - wait}))
-    assert ready(live(asked_again={uuid(1): g.now}))  # who is not missing
+    assert not ready(live(ClaimRound, asked_again={uuid(3): g.now - wait + 1})) and ready(
+        live(ClaimRound, asked_again={uuid(3): g.now - wait})
+    )
+    assert ready(live(ClaimRound, asked_again={uuid(1): g.now}))  # who is not missing
 
 
 # ------------------------------------------------------------------------------------------------ ends
@@ -372,7 +376,7 @@ def test_the_candidate_of_a_superseded_failover_hears_the_higher_term(g: Guarded
         return orders(d)
 
     assert told() == ["claim"]
-    assert told(silent(2)) == [] and told(of_failover(promote_order="")) == []
+    assert told(silent(2)) == [] and told(of_failover(Promotion, order="")) == []
 
 
 def test_a_successor_that_is_off_ends_a_succession_and_a_silent_one_does_not(h: Guarded) -> None:
@@ -382,13 +386,13 @@ def test_a_successor_that_is_off_ends_a_succession_and_a_silent_one_does_not(h: 
     word = both(record(confirmed={uuid(2): Confirmed(uuid(2), "boot-2-1", "alice", "cord pulled")}), live(power={}))
 
     def counts(*changes: Change, quiet: bool = False) -> bool:
-        d = Transaction(both(past, *changes)(h.pool), h.now, replace(h.site, quiet_until=h.now + quiet))
-        return uuid(3) in signs.unsuperseded_masters(d)
+        tx = Transaction(both(past, *changes)(h.pool), h.now, replace(h.site, quiet_until=h.now + quiet))
+        return uuid(3) in signs.unsuperseded_masters(tx)
 
     assert not counts() and counts(word)
     assert not counts(word, quiet=True)
-    d = after(h, both(past, word, lambda p: live(agents={**p.live.agents, uuid(1): h.pool.live.agents[uuid(1)]})(p)))
-    assert set(signs.unsuperseded_masters(d)) == {uuid(1), uuid(3)}
+    tx = after(h, both(past, word, lambda p: live(agents={**p.live.agents, uuid(1): h.pool.live.agents[uuid(1)]})(p)))
+    assert set(signs.unsuperseded_masters(tx)) == {uuid(1), uuid(3)}
 
 
 # ------------------------------------------------------------------------------------------------ collecting
@@ -521,10 +525,10 @@ def test_a_result_tells_of_a_lost_past_only_within_the_bounds_of_a_term(h: Guard
 
 def test_what_one_host_alone_says_again_prolongs_nothing(h: Guarded) -> None:
     def again(doubted: int, known: bool) -> bool:
-        opinion = live(restored=known, quiet_until=0)
+        opinion = live(JournalGap, restored=known, quiet_until=0)
         d = after(h, both(opinion, record(doubted=uuid(doubted) if doubted else "")))
         journal_gap._restored(d, uuid(2), "it has stored a higher term", d.record.term + 5)
-        return d.live.quiet_until > 0
+        return d.live.journal_gap.quiet_until > 0
 
     assert not again(2, True)
     assert again(2, False) and again(3, True) and again(0, True)

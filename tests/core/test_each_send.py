@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended
 from tests.core.known import (
     Change,
     after,
@@ -18,7 +19,6 @@ from tests.core.known import (
     record,
 )
 from tests.core.pool import Guarded, uuid
-from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.failover import promotion
 from poolwarden_collector.core.model.blockers import Blocker
@@ -26,7 +26,9 @@ from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.reasons import Cause, Reason
+from poolwarden_collector.core.state.failover_record import HeldMaster, Promotion, Standstill
 from poolwarden_collector.core.state.live import Pool, Sent
+from poolwarden_collector.core.state.live_slices import ClaimRound, Phases
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -45,12 +47,12 @@ def draft(g: Guarded, *changes: Change) -> Transaction:
     return d
 
 
-def kinds(d: Transaction) -> list[Kind]:
-    return [entry.kind for entry in d.entries]
+def kinds(tx: Transaction) -> list[Kind]:
+    return [entry.kind for entry in tx.entries]
 
 
-def orders(d: Transaction, kind: str) -> int:
-    return sum(isinstance(e, SendOrder) and e.order.kind_name == kind for e in d.effects)
+def orders(tx: Transaction, kind: str) -> int:
+    return sum(isinstance(e, SendOrder) and e.order.kind_name == kind for e in tx.effects)
 
 
 def did(g: Guarded, function: Any, *changes: Change, args: tuple[Any, ...] = ()) -> Transaction:
@@ -69,7 +71,7 @@ def kept(outcome: Outcome, order: str = "", reason: str = "") -> Change:
     def change(pool: Pool) -> Pool:
         failover = pool.record.failover
         assert failover is not None
-        result = OrderOutcome(order or failover.promote_order, "promote", outcome, reason)
+        result = OrderOutcome(order or failover.promotion.order, "promote", outcome, reason)
         return both(live(sent={}), hello(2, last_results=(result,)))(pool)
 
     return change
@@ -81,7 +83,7 @@ def answer(outcome: Outcome, reason: str = "", ago: int = 1_000) -> Change:
     def change(pool: Pool) -> Pool:
         failover = pool.record.failover
         assert failover is not None
-        at, order = max(agent.last_heard for agent in pool.live.agents.values()), failover.promote_order
+        at, order = max(agent.last_heard for agent in pool.live.agents.values()), failover.promotion.order
         sent = Sent(order, "promote", uuid(2), 1, at - ago, OrderOutcome(order, "promote", outcome, reason), at - ago)
         return live(sent={**pool.live.sent, order: sent})(pool)
 
@@ -92,29 +94,35 @@ def test_only_an_answer_to_this_order_is_learnt_and_only_once(g: Guarded) -> Non
     learn = promotion._learn_answer
     for outcome in (Outcome.DONE, Outcome.FAILED, Outcome.UNKNOWN):
         assert kinds(did(g, learn, kept(outcome))) == [Kind.PROMOTE_ANSWER]
-        assert not kinds(did(g, learn, kept(outcome), of_failover(promote_result=outcome.value)))
+        assert not kinds(did(g, learn, kept(outcome), of_failover(Promotion, result=outcome.value)))
     assert not kinds(did(g, learn, kept(Outcome.DONE, "of another failover")))
     nameless = hello(2, last_results=(OrderOutcome("", "promote", Outcome.DONE),))
-    assert not kinds(did(g, learn, live(sent={}), nameless, of_failover(promote_order="")))
+    assert not kinds(did(g, learn, live(sent={}), nameless, of_failover(Promotion, order="")))
     assert Kind.PROMOTE_ANSWER not in kinds(did(g, learn, kept(Outcome.REFUSED)))
     assert not kinds(did(g, learn, live(sent={}, agents={})))
 
 
 def test_when_an_answer_came_is_the_beginning_of_the_step_where_none_is_known(g: Guarded) -> None:
-    since = g.pool.live.step_since
-    for change in (live(sent={}), of_failover(promote_order="")):
+    since = g.pool.live.phases.step_since
+    for change in (live(sent={}), of_failover(Promotion, order="")):
         d = draft(g, change)
         assert d.failover is not None and promotion._answered_at(d, d.failover) == since
     d = draft(g, answer(Outcome.DONE))
-    sent = d.sent(failover_of(g).promote_order)
+    sent = d.sent(failover_of(g).promotion.order)
     assert sent is not None and promotion._answered_at(d, failover_of(g)) == sent.answered_at != since
 
 
 def refused(g: Guarded, reason: str, *changes: Change) -> str:
     """The blocker after the candidate has refused for this reason; empty: none of it."""
-    d = did(g, promotion._learn_answer, of_failover(blocked=None, topic=""), answer(Outcome.REFUSED, reason), *changes)
+    d = did(
+        g,
+        promotion._learn_answer,
+        of_failover(Standstill, blocker=None, topic=""),
+        answer(Outcome.REFUSED, reason),
+        *changes,
+    )
     assert d.failover is not None
-    return str(d.failover.blocked or "") if d.entries else ""
+    return str(d.failover.standstill.blocker or "") if d.entries else ""
 
 
 def test_a_refusal_is_told_once_unless_it_is_one_of_time(g: Guarded) -> None:
@@ -124,13 +132,13 @@ def test_a_refusal_is_told_once_unless_it_is_one_of_time(g: Guarded) -> None:
     d = draft(g, answer(Outcome.REFUSED, "term"))
     told = live(refusal_taken=promotion._answered_at(d, failover_of(g)))
     assert refused(g, "term", told) == ""
-    assert refused(g, "term", of_failover(blocked=Blocker.PROOF_NOT_RENEWED)) == ""
+    assert refused(g, "term", of_failover(Standstill, blocker=Blocker.PROOF_NOT_RENEWED)) == ""
 
 
 def test_an_order_that_found_no_xapi_is_no_refusal_and_told_after_the_time_of_a_promotion(g: Guarded) -> None:
     budget = g.policy.promote_budget
-    assert refused(g, promotion.NOT_ASKED, live(step_since=g.now - budget + 1)) == ""
-    assert refused(g, promotion.NOT_ASKED, live(step_since=g.now - budget)) == Blocker.NOT_ASKED
+    assert refused(g, promotion.NOT_ASKED, live(Phases, step_since=g.now - budget + 1)) == ""
+    assert refused(g, promotion.NOT_ASKED, live(Phases, step_since=g.now - budget)) == Blocker.NOT_ASKED
 
 
 # ------------------------------------------------------------------------------------------------ what it stood on
@@ -145,8 +153,8 @@ def outlived(g: Guarded, *changes: Change) -> str:
 
 def claim_of(n: int, **changes: Any) -> Change:
     def change(pool: Pool) -> Pool:
-        known = pool.live.claims[uuid(n)]
-        return live(claims={**pool.live.claims, uuid(n): replace(known, **changes)})(pool)
+        known = pool.live.claims.answers[uuid(n)]
+        return live(ClaimRound, answers={**pool.live.claims.answers, uuid(n): replace(known, **changes)})(pool)
 
     return change
 
@@ -160,8 +168,8 @@ def copy_of(n: int, generation: int) -> Change:
 def test_what_a_promotion_stood_on_at_its_intent_is_looked_at_once_more(g: Guarded) -> None:
     assert outlived(g) == ""
     assert outlived(g, claim_of(3, veto="its xapi answered me")) == Cause.ALIVE.name
-    without = {host: claim for host, claim in g.pool.live.claims.items() if host != uuid(2)}
-    assert outlived(g, live(claims=without)) == Cause.NO_CLAIM.name
+    without = {host: claim for host, claim in g.pool.live.claims.answers.items() if host != uuid(2)}
+    assert outlived(g, live(ClaimRound, answers=without)) == Cause.NO_CLAIM.name
     assert outlived(g, facts(2, lambda f: replace(f, disks=()))) == Cause.NO_ROOM.name
     gone = {host: known for host, known in g.pool.record.hosts.items() if host != uuid(2)}
     assert outlived(g, record(hosts=gone)) == Cause.UNLISTED.name
@@ -171,7 +179,7 @@ def test_only_a_newer_copy_that_could_be_promoted_keeps_it_back(g: Guarded) -> N
     newer = copy_of(3, 51)
     assert outlived(g, newer) == Cause.NEWER_COPY.name
     assert outlived(g, newer, facts(3, lambda f: replace(f, disks=()))) == ""
-    assert outlived(g, newer, of_failover(handed_over={"ok": True, "generation": 50})) == ""
+    assert outlived(g, newer, of_failover(HeldMaster, handed_over={"ok": True, "generation": 50})) == ""
 
 
 def test_another_boot_of_an_unheard_old_master_keeps_it_back(g: Guarded) -> None:
@@ -201,11 +209,11 @@ def runs_vm(n: int) -> Change:
 def not_again(g: Guarded, code: Cause, *changes: Change) -> tuple[str, bool]:
     """The blocker after this was found not to hold any more, and was the failover given up?"""
     args = (Reason(code, "it is so no more", (uuid(2),)),)
-    d = did(g, promotion._not_again, of_failover(blocked=None, topic=""), *changes, args=args)
+    d = did(g, promotion._not_again, of_failover(Standstill, blocker=None, topic=""), *changes, args=args)
     assert d.record.failover is not None
     gave_up = Kind.ABORTED in kinds(d)
     assert gave_up == bool(orders(d, "claim"))  # and the candidate is told of the higher term
-    return str(d.record.failover.blocked or ""), gave_up
+    return str(d.record.failover.standstill.blocker or ""), gave_up
 
 
 def test_what_holds_no_more_ends_it_where_nothing_began_and_may_be_otherwise_next_time(g: Guarded) -> None:
@@ -230,8 +238,8 @@ def unbegun(**changes: Any) -> Change:
         failover, at = pool.record.failover, max(agent.last_heard for agent in pool.live.agents.values())
         assert failover is not None
         given = {"stream": pool.live.agents[uuid(2)].stream - 1, "at": at - 30_000, **changes}
-        sent = Sent(failover.promote_order, "promote", uuid(2), **given)
-        return live(sent={**pool.live.sent, failover.promote_order: sent})(pool)
+        sent = Sent(failover.promotion.order, "promote", uuid(2), **given)
+        return live(sent={**pool.live.sent, failover.promotion.order: sent})(pool)
 
     return change
 
@@ -255,7 +263,7 @@ def sent_kind(g: Guarded, *changes: Change) -> bool:
 
 def test_garbage_collection_is_held_where_a_host_that_was_left_behind_may_write(g: Guarded) -> None:
     assert not sent_kind(g)
-    assert sent_kind(g, of_failover(hold_order="f-1/1/hold"))
+    assert sent_kind(g, of_failover(HeldMaster, order="f-1/1/hold"))
     assert sent_kind(g, record(owed=(Owed(uuid(3), OwedWork.TOMBSTONE, uuid(2), 1),)))
 
 
@@ -268,28 +276,31 @@ def after_promotion(g: Guarded, *changes: Change) -> list[tuple[str, str]]:
 
 def test_the_old_master_is_owed_its_tombstone_and_nobody_one_for_itself(g: Guarded) -> None:
     assert after_promotion(g) == [(uuid(1), "tombstone")]
-    assert after_promotion(g, of_failover(hold_order="f-1/1/hold")) == [(uuid(1), "tombstone"), (uuid(1), "release")]
+    assert after_promotion(g, of_failover(HeldMaster, order="f-1/1/hold")) == [
+        (uuid(1), "tombstone"),
+        (uuid(1), "release"),
+    ]
     assert after_promotion(g, of_failover(old_master="")) == []
-    assert after_promotion(g, of_failover(old_master=uuid(2), hold_order="f-1/1/hold")) == []
+    assert after_promotion(g, both(of_failover(old_master=uuid(2)), of_failover(HeldMaster, order="f-1/1/hold"))) == []
 
 
 # ------------------------------------------------------------------------------------------------ the new master
 
 
 def awaited(g: Guarded, *changes: Change) -> str:
-    d = did(g, promotion._await_new_master, of_failover(blocked=None, topic=""), *changes)
+    d = did(g, promotion._await_new_master, of_failover(Standstill, blocker=None, topic=""), *changes)
     assert d.failover is not None
-    return str(d.failover.blocked or "")
+    return str(d.failover.standstill.blocker or "")
 
 
 def test_a_new_master_has_its_time_from_the_last_sending_on(g: Guarded) -> None:
     budget = g.policy.promote_budget
 
     def sent(ago: int) -> Change:
-        order = failover_of(g).promote_order
+        order = failover_of(g).promotion.order
         found = Sent(order, "promote", uuid(2), g.pool.live.agents[uuid(2)].stream, g.now - ago)
-        return live(step_since=g.now - budget, sent={order: found})
+        return both(live(Phases, step_since=g.now - budget), live(sent={order: found}))
 
     assert awaited(g, sent(budget)) == Blocker.UNVERIFIED
     assert awaited(g, sent(budget - 1)) == ""
-    assert awaited(g, live(step_since=g.now - budget + 1, sent={})) == ""
+    assert awaited(g, both(live(Phases, step_since=g.now - budget + 1), live(sent={}))) == ""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.core.failover.test_reversals import intended
 from tests.core.known import (
     Change,
     after,
@@ -26,7 +27,6 @@ from tests.core.known import (
     silent,
 )
 from tests.core.pool import Guarded, address, uuid
-from tests.core.test_reversals import intended
 
 from poolwarden_collector.core.devices.device_runner import landed_after
 from poolwarden_collector.core.evidence import fenced_hosts
@@ -41,8 +41,25 @@ from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role
-from poolwarden_collector.core.state.failover_record import REVERSIBLE, RecordedProof, Step
-from poolwarden_collector.core.state.live import CollectorProbe, Look, Pool, PowerState, Sent
+from poolwarden_collector.core.state.failover_record import (
+    REVERSIBLE,
+    Fencing,
+    MemberReturn,
+    Promotion,
+    RecordedProof,
+    Standstill,
+    Step,
+)
+from poolwarden_collector.core.state.live import Pool, PowerState, Sent
+from poolwarden_collector.core.state.live_slices import (
+    CollectorProbe,
+    CollectorProbes,
+    FencedHosts,
+    LastLook,
+    Look,
+    Phases,
+    PowerOffRun,
+)
 from poolwarden_collector.core.state.pool_record import Confirmed
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -68,11 +85,11 @@ def answered(result: Outcome = Outcome.UNKNOWN, ago: Ms = 30_000, order: bool = 
         at = max(agent.last_heard for agent in pool.live.agents.values())
         failover = pool.record.failover
         assert failover is not None
-        known = OrderOutcome(failover.promote_order, "promote", result)
-        sent = Sent(failover.promote_order, "promote", uuid(2), 1, at - ago, known, at - ago if order else None)
+        known = OrderOutcome(failover.promotion.order, "promote", result)
+        sent = Sent(failover.promotion.order, "promote", uuid(2), 1, at - ago, known, at - ago if order else None)
         saw = facts(2, lambda f: replace(f, observed=replace(f.observed, host=at, xapi=at)))
-        of_order = live(sent={**pool.live.sent, failover.promote_order: sent})
-        return both(of_failover(promote_result=result.value), of_order, saw)(pool)
+        of_order = live(sent={**pool.live.sent, failover.promotion.order: sent})
+        return both(of_failover(Promotion, result=result.value), of_order, saw)(pool)
 
     return change
 
@@ -85,8 +102,8 @@ def unbegun(**changes: Any) -> Change:
         assert failover is not None
         stream = pool.live.agents[uuid(2)].stream
         given = {"stream": stream - 1, "at": at - 30_000, **changes}
-        sent = Sent(failover.promote_order, "promote", uuid(2), **given)
-        return live(sent={**pool.live.sent, failover.promote_order: sent})(pool)
+        sent = Sent(failover.promotion.order, "promote", uuid(2), **given)
+        return live(sent={**pool.live.sent, failover.promotion.order: sent})(pool)
 
     return change
 
@@ -102,7 +119,7 @@ def test_nothing_has_come_of_an_order_only_where_the_candidate_is_seen_since_as_
         assert ask(nothing, g, answered(result)), result
     assert not ask(nothing, g, answered(Outcome.DONE))
     assert not ask(nothing, g, answered(), silent(2))
-    assert not ask(nothing, g, answered(), of_failover(blocked=Blocker.PROMOTE_REFUSED))
+    assert not ask(nothing, g, answered(), of_failover(Standstill, blocker=Blocker.PROMOTE_REFUSED))
     old = facts(2, lambda f: replace(f, observed=replace(f.observed, xapi=g.now - 40_000)))
     assert not ask(nothing, g, answered(), old)
     for other in (of_role(2, pool_conf=Role.MASTER), of_role(2, running=Role.MASTER)):
@@ -139,9 +156,9 @@ def test_an_order_never_took_effect_where_it_failed_and_left_a_member_or_has_no_
 
 def test_it_is_a_member_still_only_after_the_time_of_a_promotion_in_the_same_process(g: Guarded) -> None:
     still, budget = promotion._member_still, g.policy.promote_budget
-    assert ask(still, g, live(step_since=g.now - budget, sent={}))
-    assert not ask(still, g, live(step_since=g.now - budget + 1, sent={}))
-    long = live(step_since=0, sent={})
+    assert ask(still, g, both(live(Phases, step_since=g.now - budget), live(sent={})))
+    assert not ask(still, g, both(live(Phases, step_since=g.now - budget + 1), live(sent={})))
+    long = both(live(Phases, step_since=0), live(sent={}))
     assert not ask(still, g, long, silent(2))
     assert not ask(still, g, long, of_xapi(2, process=ProcessId(9, 9)))
     assert not ask(still, g, long, of_role(2, running=Role.MASTER))
@@ -151,12 +168,12 @@ def test_an_order_never_began_where_nobody_can_obey_it_any_more(g: Guarded) -> N
     never = promotion._never_began
     assert ask(never, g, unbegun())
     assert not ask(never, g, unbegun(), silent(2))
-    assert not ask(never, g, unbegun(), of_failover(promote_result="unknown"))
+    assert not ask(never, g, unbegun(), of_failover(Promotion, result="unknown"))
     for other in ({"pool_conf": Role.MASTER}, {"running": Role.MASTER}, {"serves_as_master": True}):
         assert not ask(never, g, unbegun(), of_role(2, **other))
     assert not ask(never, g, unbegun(stream=g.pool.live.agents[uuid(2)].stream))
     assert not ask(never, g, unbegun(at=g.now - 19_999)) and ask(never, g, unbegun(at=g.now - 20_000))
-    order = failover_of(g).promote_order
+    order = failover_of(g).promotion.order
 
     def said(outcome: Outcome) -> Change:
         return unbegun(result=OrderOutcome(order, "promote", outcome), stream=g.pool.live.agents[uuid(2)].stream)
@@ -185,24 +202,24 @@ def test_nothing_is_intended_for_a_candidate_that_is_not_heard_or_on_the_proof_o
 
 def test_a_candidate_is_dead_only_by_its_power_or_a_word_of_this_run(g: Guarded) -> None:
     def dead(*changes: Change) -> bool:
-        d = after(g, both(silent(2), *changes))
-        assert d.failover is not None
-        found = promotion._candidate_is_dead(d, d.failover)
-        assert found == any(entry.kind is Kind.ABORTED for entry in d.entries)
+        tx = after(g, both(silent(2), *changes))
+        assert tx.failover is not None
+        found = promotion._candidate_is_dead(tx, tx.failover)
+        assert found == any(entry.kind is Kind.ABORTED for entry in tx.entries)
         return found
 
     word = Confirmed(uuid(2), "boot-2-1", "alice", "cord pulled")
     unread = live(power={**g.pool.live.power, "bmc-2": PowerState()})
-    said = both(unread, record(confirmed={uuid(2): word}), live(words_at={uuid(2): g.now}))
-    said = both(record(confirmed={uuid(2): word}), lambda p: live(words_at={uuid(2): g.now})(unread(p)))
+    said = both(unread, record(confirmed={uuid(2): word}), live(FencedHosts, words_at={uuid(2): g.now}))
+    said = both(record(confirmed={uuid(2): word}), lambda p: live(FencedHosts, words_at={uuid(2): g.now})(unread(p)))
     assert not dead() and dead(said)
-    assert not dead(said, live(words_at={}))  # of an earlier run
+    assert not dead(said, live(FencedHosts, words_at={}))  # of an earlier run
     heard = both(said, lambda p: live(agents=g.pool.live.agents)(p))
     assert not dead(heard)
     gone = {host: known for host, known in g.pool.record.hosts.items() if host != uuid(2)}
     assert not dead(said, record(hosts=gone))
-    d = Transaction(both(silent(2), said)(g.pool), g.now, replace(g.site, quiet_until=g.now + 1))
-    assert not promotion._candidate_is_dead(d, failover_of(g))
+    tx = Transaction(both(silent(2), said)(g.pool), g.now, replace(g.site, quiet_until=g.now + 1))
+    assert not promotion._candidate_is_dead(tx, failover_of(g))
 
 
 def met(**of_the_role: Any) -> Change:
@@ -224,11 +241,11 @@ def undone(g: Guarded, *changes: Change) -> list[Kind]:
 def test_a_candidate_has_met_another_master_only_where_every_fact_says_so(g: Guarded) -> None:
     assert Kind.DEVICE_QUARANTINED in undone(g, met()) and Kind.DEMOTED in undone(g, met())
     for result in (Outcome.UNKNOWN, Outcome.FAILED):
-        assert not undone(g, met(), of_failover(promote_result=result.value))
+        assert not undone(g, met(), of_failover(Promotion, result=result.value))
     assert not undone(g, met(), silent(2)) and not undone(g, met(), of_failover(proof=None))
     assert not undone(g, met(pool_conf=Role.MASTER)) and not undone(g, met(serves_as_master=True))
     assert not undone(g, met(), of_xapi(2, process=ProcessId(0, 0)))
-    assert not undone(g, met(), of_xapi(2, process=failover_of(g).candidate_process))
+    assert not undone(g, met(), of_xapi(2, process=failover_of(g).promotion.process))
     before = facts(2, lambda f: replace(f, observed=replace(f.observed, xapi=g.now - 60_000)))
     assert not undone(g, met(), before)
     elsewhere = undone(g, met(master_address=address(3)))
@@ -252,7 +269,7 @@ def test_a_tombstone_of_this_term_ends_it_and_one_of_a_lower_term_does_not(g: Gu
 
 def test_whoever_was_met_alive_is_confirmed_off_no_more(g: Guarded) -> None:
     word = Confirmed(uuid(1), "boot-1-1", "alice", "cord pulled")
-    said = both(record(confirmed={uuid(1): word}), live(words_at={uuid(1): g.now - 1}))
+    said = both(record(confirmed={uuid(1): word}), live(FencedHosts, words_at={uuid(1): g.now - 1}))
     assert Kind.HOST_CONFIRMED_OVER in undone(g, said, met())
 
 
@@ -269,7 +286,7 @@ def test_a_new_master_is_verified_by_four_facts_of_a_heard_agent(g: Guarded) -> 
     assert ask(ask_it, g, serves())
     assert not ask(ask_it, g, serves(), silent(2))
     assert not ask(ask_it, g, serves(pool_conf=Role.MEMBER)) and not ask(ask_it, g, serves(serves_as_master=False))
-    for other in (ProcessId(0, 0), failover_of(g).candidate_process):
+    for other in (ProcessId(0, 0), failover_of(g).promotion.process):
         assert not ask(ask_it, g, serves(), of_xapi(2, process=other))
     assert not ask(ask_it, g, serves(), of_xapi(2, liveness=Liveness.STARTING))
 
@@ -283,16 +300,16 @@ def restarted(g: Guarded, *changes: Change) -> tuple[bool, bool]:
 
 
 def test_a_new_xapi_that_does_not_come_up_is_restarted_once_and_no_other_process_is(g: Guarded) -> None:
-    long = live(marks={"new-xapi": g.now - promotion.NEW_XAPI_TIME_MS})
+    long = live(Phases, marks={"new-xapi": g.now - promotion.NEW_XAPI_TIME_MS})
     assert restarted(g, long) == (True, True)
-    assert restarted(g, live(marks={"new-xapi": g.now - promotion.NEW_XAPI_TIME_MS + 1})) == (True, False)
+    assert restarted(g, live(Phases, marks={"new-xapi": g.now - promotion.NEW_XAPI_TIME_MS + 1})) == (True, False)
     assert restarted(g, of_xapi(2, process=ProcessId(0, 0))) == (True, True)  # none runs: nothing is to be waited for
     assert restarted(g, long, silent(2)) == (False, False)
     assert restarted(g, long, of_role(2, pool_conf=Role.MEMBER)) == (False, False)
-    assert restarted(g, long, of_xapi(2, process=failover_of(g).candidate_process)) == (False, False)
-    once, budget = of_failover(restarted=(uuid(2),)), g.policy.promote_budget
-    assert restarted(g, once, live(marks={"restart-new": g.now - budget + 1})) == (True, False)
-    assert restarted(g, once, live(marks={"restart-new": g.now - budget})) == (False, False)
+    assert restarted(g, long, of_xapi(2, process=failover_of(g).promotion.process)) == (False, False)
+    once, budget = of_failover(MemberReturn, restarted=(uuid(2),)), g.policy.promote_budget
+    assert restarted(g, once, live(Phases, marks={"restart-new": g.now - budget + 1})) == (True, False)
+    assert restarted(g, once, live(Phases, marks={"restart-new": g.now - budget})) == (False, False)
 
 
 def test_only_a_member_that_was_started_anew_is_noted_as_the_process_that_takes_the_role(g: Guarded) -> None:
@@ -306,14 +323,14 @@ def test_only_a_member_that_was_started_anew_is_noted_as_the_process_that_takes_
     assert noted()
     assert not noted(of_role(2, pool_conf=Role.MASTER)) and not noted(of_role(2, running=Role.MASTER))
     assert not noted(of_xapi(2, process=ProcessId(0, 0)))
-    assert not noted(of_xapi(2, process=failover_of(g).candidate_process))
+    assert not noted(of_xapi(2, process=failover_of(g).promotion.process))
 
 
 # ------------------------------------------------------------------------------------------------ power-offs
 
 
 def pending(g: Guarded, run: str, since: Ms, later: Ms = 0) -> bool:
-    change = both(of_failover(fence_pending=("bmc-1", run)), live(fence_since=since))
+    change = both(of_failover(Fencing, pending=("bmc-1", run)), live(PowerOffRun, begun_at=since))
     d = after(g, change, later)
     assert d.failover is not None
     return power_off.pending(d, d.failover)
@@ -329,7 +346,7 @@ def test_a_power_off_is_under_way_until_nothing_of_it_can_land(g: Guarded) -> No
 
 
 def life(g: Guarded, *changes: Change) -> str:
-    d = after(g, both(live(fence_since=g.now - 5_000, look=None), *changes))
+    d = after(g, both(live(PowerOffRun, begun_at=g.now - 5_000), live(LastLook, round=None), *changes))
     assert d.failover is not None
     return power_off._life(d, d.failover)
 
@@ -344,15 +361,17 @@ def test_what_shows_that_a_host_lives_while_its_power_off_is_under_way(g: Guarde
 
     assert not life(g)
     assert "agent" in life(g, agent(g.now - 1)) and not life(g, agent(g.now - 1, connected=False))
-    assert not life(g, both(live(fence_since=g.now), agent(g.now)))  # heard before it was ordered
-    young = both(live(fence_since=g.now - 2_000), agent(g.now - 2_000))
+    assert not life(g, both(live(PowerOffRun, begun_at=g.now), agent(g.now)))  # heard before it was ordered
+    young = both(live(PowerOffRun, begun_at=g.now - 2_000), agent(g.now - 2_000))
     assert not life(g, young)
-    assert life(g, live(look=replace(g.pool.live.look, alive="h3 was answered"))) == "h3 was answered"  # type: ignore[type-var]
+    assert life(g, live(LastLook, round=replace(g.pool.live.look.round, alive="h3 was answered"))) == "h3 was answered"  # type: ignore[type-var]
     answer = Probe(uuid(1), address(1), ProbeOutcome.ANSWERED, g.now, g.now)
     assert "member" in life(g, facts(3, lambda f: replace(f, probes=(answer,))))
     own = CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now)
-    assert "collector" in life(g, live(own_probe=own))
-    assert "collector" in life(g, live(own_probe=own, look=Look("n", g.now)))  # nothing was found in that look
+    assert "collector" in life(g, live(CollectorProbes, newest=own))
+    assert "collector" in life(
+        g, both(live(CollectorProbes, newest=own), live(LastLook, round=Look("n", g.now)))
+    )  # nothing was found in that look
     assert not life(g, live(agents={}))  # as after a restart
 
 
@@ -362,22 +381,23 @@ def test_an_ended_power_off_is_recalled_once_and_members_that_may_run_it_hear_th
     def recalled(via: bool, able: tuple[int, ...], *changes: Change) -> list[str]:
         pool = both(
             *(hello(n, fence_agents=agents) for n in able),
-            of_failover(fence_pending=("bmc-1", "run-1"), step=Step.ABORTED),
+            of_failover(Fencing, pending=("bmc-1", "run-1")),
+            of_failover(step=Step.ABORTED),
             record(term=failover_of(g).term + 1),
         )(g.pool)
         device = FenceDevice("bmc-1", uuid(1), agent="fence_x", via_members=via)
         pool = both(*changes)(replace(pool, devices={**pool.devices, uuid(1): (device,)}))
-        d = Transaction(pool, g.now, g.site)
+        tx = Transaction(pool, g.now, g.site)
         assert pool.record.failover is not None
-        power_off._recall(d, pool.record.failover, "its failover has ended")
-        return [type(e).__name__ if not hasattr(e, "order") else e.order.host for e in d.effects]
+        power_off._recall(tx, pool.record.failover, "its failover has ended")
+        return [type(e).__name__ if not hasattr(e, "order") else e.order.host for e in tx.effects]
 
     assert recalled(False, (2, 3)) == ["Recall"]
     assert recalled(True, (2,)) == ["Recall", uuid(2)]
     assert recalled(True, (2, 3), silent(3)) == ["Recall", uuid(2)]
     assert recalled(True, (2,), record(term=failover_of(g).term)) == ["Recall"]
     assert recalled(True, (2,), lambda p: replace(p, devices={})) == ["Recall"]
-    assert recalled(True, (2,), live(recalled="run-1")) == []
+    assert recalled(True, (2,), live(PowerOffRun, recalled="run-1")) == []
     late = max(agent.last_heard for agent in g.pool.live.agents.values())
     old = replace(g.pool.live.agents[uuid(1)], connected=True, last_heard=late)
 
@@ -403,7 +423,7 @@ def test_an_off_is_not_put_behind_a_reading_that_is_under_way(g: Guarded) -> Non
 
 def test_a_device_that_is_to_switch_off_is_not_read_for_a_moment(g: Guarded) -> None:
     def aimed(name: str, ago: Ms) -> bool:
-        return power_off.aimed_at(after(g, live(aimed=(name, g.now - ago))), BMC)
+        return power_off.aimed_at(after(g, live(PowerOffRun, aimed=(name, g.now - ago))), BMC)
 
     assert aimed("bmc-1", SHOT_EVIDENCE_MS - 1)
     assert not aimed("bmc-1", SHOT_EVIDENCE_MS) and not aimed("bmc-2", 0)
@@ -416,8 +436,8 @@ def test_a_device_that_was_never_read_can_switch_off(g: Guarded) -> None:
 
 def recalls(g: Guarded, *changes: Change) -> tuple[bool, bool]:
     """Is the failover aborted, and is the power-off under way recalled?"""
-    ours = of_failover(fence_pending=("bmc-1", f"aaaaaaaa/off/{g.site.epoch}.7"))
-    d = after(g, both(ours, live(fence_since=g.now - 5_000, look=None), *changes))
+    ours = of_failover(Fencing, pending=("bmc-1", f"aaaaaaaa/off/{g.site.epoch}.7"))
+    d = after(g, both(ours, live(PowerOffRun, begun_at=g.now - 5_000), live(LastLook, round=None), *changes))
     power_off.recall(d)
     kinds = [entry.kind for entry in d.entries]
     recalled = any(isinstance(effect, Recall) for effect in d.effects)
@@ -426,14 +446,14 @@ def recalls(g: Guarded, *changes: Change) -> tuple[bool, bool]:
 
 
 def test_a_sign_of_life_ends_what_can_be_undone_and_recalls_its_power_off(g: Guarded) -> None:
-    lives = live(own_probe=CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now))
+    lives = live(CollectorProbes, newest=CollectorProbe(uuid(1), ProbeOutcome.ANSWERED, g.now, g.now))
     for step in REVERSIBLE:
         assert recalls(g, of_failover(step=step), lives) == (True, True), step
         assert recalls(g, of_failover(step=step)) == (False, False), step
     assert recalls(g, lives) == (False, False)  # after the intent nothing can be undone
     for change in (same, lives):
         assert recalls(g, of_failover(step=Step.ABORTED), change) == (False, True)  # once its failover has ended
-    assert recalls(g, of_failover(step=Step.ABORTED, fence_pending=None)) == (False, False)
+    assert recalls(g, both(of_failover(step=Step.ABORTED), of_failover(Fencing, pending=None))) == (False, False)
     assert recalls(g, record(failover=None)) == (False, False)
 
 
@@ -442,10 +462,17 @@ def test_why_a_power_off_waits_for_testimony_is_told_after_a_while_and_as_what_i
 
     def waits(ago: Ms | None, look: Look | None) -> str:
         since = g.now - ago if ago is not None else None
-        d = after(g, both(of_failover(blocked=None, topic=""), live(unwitnessed_since=since, look=look)))
+        d = after(
+            g,
+            both(
+                of_failover(Standstill, blocker=None, topic=""),
+                live(PowerOffRun, unwitnessed_since=since),
+                live(LastLook, round=look),
+            ),
+        )
         power_off._say_unwitnessed(d, failover_of(g))
-        assert d.failover is not None and d.live.unwitnessed_since is not None
-        return f"{d.failover.topic} {d.failover.blocker}" if d.entries else ""
+        assert d.failover is not None and d.live.power_off.unwitnessed_since is not None
+        return f"{d.failover.standstill.topic} {d.failover.standstill.why}" if d.entries else ""
 
     young = Look("n", g.now)
     assert not waits(None, young) and not waits(long - 1, young)
@@ -477,8 +504,10 @@ def test_what_counts_as_a_sign_of_life(g: Guarded) -> None:
     master = both(record(master=uuid(3), standing={uuid(2): "aa"}), probe(ProbeOutcome.ANSWERED, "bb"))
     assert not lives(master)  # somebody else's xapi at its address
     own = CollectorProbe(uuid(3), ProbeOutcome.ANSWERED, g.now, g.now)
-    assert lives(live(own_probe=own)) and not lives(live(own_probe=replace(own, host=uuid(1))))
-    told = live(voices={uuid(3): (g.now - fenced_hosts.VOICE_FRESH_MS, "told its role")})
+    assert lives(live(CollectorProbes, newest=own)) and not lives(
+        live(CollectorProbes, newest=replace(own, host=uuid(1)))
+    )
+    told = live(FencedHosts, voices={uuid(3): (g.now - fenced_hosts.VOICE_FRESH_MS, "told its role")})
     assert lives(told) == "told its role" and not lives(told, later=1)
 
 
@@ -488,9 +517,13 @@ def test_when_a_silent_hosts_power_is_read(g: Guarded) -> None:
 
     said, blocks = fenced_hosts.READ_AFTER_MS, fenced_hosts.AWAITED_MS
     assert not wants()
-    assert wants(live(words_at={uuid(3): g.now - said + 1})) and not wants(live(words_at={uuid(3): g.now - said}))
-    assert wants(live(awaited={uuid(3): g.now - blocks + 1})) and not wants(live(awaited={uuid(3): g.now - blocks}))
-    heard = after(g, live(words_at={uuid(3): g.now}, awaited={uuid(3): g.now}))
+    assert wants(live(FencedHosts, words_at={uuid(3): g.now - said + 1})) and not wants(
+        live(FencedHosts, words_at={uuid(3): g.now - said})
+    )
+    assert wants(live(FencedHosts, awaited={uuid(3): g.now - blocks + 1})) and not wants(
+        live(FencedHosts, awaited={uuid(3): g.now - blocks})
+    )
+    heard = after(g, live(FencedHosts, words_at={uuid(3): g.now}, awaited={uuid(3): g.now}))
     assert not fenced_hosts.wants_reading(heard, uuid(3))
 
 
@@ -499,7 +532,7 @@ def test_nobody_is_excused_who_lives_or_is_no_host_of_the_pool(g: Guarded) -> No
     unprobed = facts(2, lambda f: replace(f, probes=()))
     quiet = both(silent(3), unprobed, record(confirmed={uuid(3): word}))
     assert fenced_hosts.excused(after(g, quiet), uuid(3))
-    told = live(voices={uuid(3): (g.now, "told its role")})
+    told = live(FencedHosts, voices={uuid(3): (g.now, "told its role")})
     assert not fenced_hosts.excused(after(g, both(quiet, told)), uuid(3))
     gone = {host: known for host, known in g.pool.record.hosts.items() if host != uuid(3)}
     assert not fenced_hosts.excused(after(g, both(quiet, record(hosts=gone))), uuid(3))
@@ -509,20 +542,24 @@ def test_a_word_ends_with_a_later_sign_of_life_and_not_with_an_earlier_one(g: Gu
     word = Confirmed(uuid(3), "boot-3-1", "alice", "cord pulled")
 
     def over(at: Ms, *changes: Change) -> bool:
-        d = after(g, both(record(confirmed={uuid(3): word}), live(words_at={uuid(3): g.now - 100}), *changes))
+        d = after(
+            g, both(record(confirmed={uuid(3): word}), live(FencedHosts, words_at={uuid(3): g.now - 100}), *changes)
+        )
         fenced_hosts.alive(d, uuid(3), at, "it answered")
         return bool(d.entries) and uuid(3) not in d.record.confirmed
 
     assert over(g.now - 100) and not over(g.now - 101)
-    assert over(g.site.started_at, live(words_at={})) and not over(g.site.started_at - 1, live(words_at={}))
+    assert over(g.site.started_at, live(FencedHosts, words_at={})) and not over(
+        g.site.started_at - 1, live(FencedHosts, words_at={})
+    )
     assert not over(g.now, record(confirmed={}))
 
 
 def test_what_blocks_is_remembered_from_second_to_second(g: Guarded) -> None:
     def awaited(before: dict[str, Ms]) -> dict[str, Ms]:
-        d = after(g, live(awaited=before))
+        d = after(g, live(FencedHosts, awaited=before))
         fenced_hosts.await_confirmation(d, [uuid(3)])
-        return d.live.awaited
+        return d.live.fenced.awaited
 
     assert awaited({}) == {uuid(3): g.now}
     assert awaited({uuid(3): g.now - 999}) == {uuid(3): g.now - 999}

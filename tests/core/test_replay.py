@@ -18,11 +18,11 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import Event, Tick
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.replay import replay
-from poolwarden_collector.core.state.decision_input import _KNOWN, LEFT_OUT, BadInput, pack, unpack
+from poolwarden_collector.core.state.decision_input import _FORMER_NAMES, _KNOWN, LEFT_OUT, BadInput, pack, unpack
 from poolwarden_collector.core.state.live import Pool, Site
 
-# Decisions as the version before stored them: an input, and the sentences of its step's entries.
-OLDER = json.loads(Path(__file__).with_name("decisions_version_2.json").read_text())
+# Decisions as earlier versions stored them: an input, and the sentences of its step's entries.
+OLDER = {n: json.loads(Path(__file__).with_name(f"decisions_version_{n}.json").read_text()) for n in (2, 3)}
 
 
 def story() -> Guarded:
@@ -79,6 +79,7 @@ def test_every_class_that_an_input_can_hold_is_known_to_the_reader() -> None:
         walk(root)
     assert len(seen) > 40 and {kind.__name__ for kind in seen} <= set(_KNOWN)
     assert all(_KNOWN[kind.__name__] is kind for kind in seen)
+    assert not set(_FORMER_NAMES) & {kind.__name__ for kind in seen}
 
 
 @pytest.mark.parametrize("text", ["", "not base85 \x00", "c-n=F"])
@@ -110,14 +111,16 @@ def test_fields_that_are_gone_since_an_input_was_stored_are_left_out() -> None:
     assert unpack(again) == (g.pool, Tick(), g.now, g.site)
 
 
-@pytest.mark.parametrize("number", range(len(OLDER)))
-def test_a_decision_stored_by_the_version_before_is_made_again(number: int) -> None:
-    stored = OLDER[number]
+@pytest.mark.parametrize(
+    ("version", "number"), [(version, n) for version, all in OLDER.items() for n in range(len(all))]
+)
+def test_a_decision_stored_by_an_earlier_version_is_made_again(version: int, number: int) -> None:
+    stored = OLDER[version][number]
     assert replay(stored["input"], tuple(stored["step"])).differs == ()
 
 
 def test_older_inputs_name_proofs_by_their_words_and_others_are_refused() -> None:
-    pool, *_ = unpack(OLDER[-1]["input"])
+    pool, *_ = unpack(OLDER[2][-1]["input"])
     assert pool.record.failover is not None and pool.record.failover.proof is not None
     assert pool.record.failover.proof.kind is ProofKind.POWER
     of_another = base64.b85encode(zlib.compress(json.dumps({"version": 1}).encode())).decode()

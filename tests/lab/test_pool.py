@@ -104,6 +104,13 @@ def test_an_agent_that_is_killed_comes_back_and_nothing_else_happens(lab):
     assert not [entry for entry in lab.history() if entry.kind == "decided"]
 
 
+def test_the_pool_would_survive_losing_its_master(lab):
+    lab.wait(lambda: lab.cli("readiness", "lab").returncode == 0, "a pool that is ready", 30)
+    assert "HEALS BY ITSELF" in lab.cli("plan", "lab").stdout
+    # Its agent has just started again, and is attached once it has reached the master itself.
+    lab.wait(lambda: "enabled already" in lab.cli("host", "enable", "lab-h2").stderr, "refused: it is enabled", 30)
+
+
 def test_a_full_disk_is_seen_in_status_and_heals(lab):
     def used() -> float:
         host = next(h for h in lab.pool().hosts if h.name == "lab-h2")
@@ -116,6 +123,8 @@ def test_a_full_disk_is_seen_in_status_and_heals(lab):
     lab.wait(lambda: "/ of lab-h2 is 100 % full" in lab.cli("alerts").stdout, "the alert", 15)
     lab.wait(lambda: "filler" in lab.cli("disks", "lab").stdout, "what fills it", 15)
     assert lab.cli("disks", "--check").returncode == 1
+    assert lab.cli("status").stdout.startswith("lab  / of lab-h2 is 100 % full")
+    assert lab.cli("status", "--check=critical").returncode == 1
     lab.lab("heal", "h2")
     lab.wait(lambda: used() < 50, "room again", 15)
     lab.wait(lambda: "lab-h2" not in lab.cli("alerts").stdout, "the alert's end", 15)
@@ -202,6 +211,23 @@ def test_a_stock_client_after(lab, old_session):
     assert answer["Status"] == "Failure"
     assert answer["ErrorDescription"][0] == "SESSION_INVALID"
     assert lab.cli("master", "lab").stdout.strip() == master
+
+
+def test_what_happened_is_shown_in_the_pool_itself_each_message_once(lab):
+    """What no master could be told while there was none; two kills of the collector have repeated some of it."""
+    master = master_of(lab)
+
+    def shown() -> list[dict]:
+        return lab.view(master)[0].get("messages", [])
+
+    wanted = {"POOLWARDEN_MASTER_LOST", "POOLWARDEN_FAILOVER_DONE"}
+    messages = lab.wait(lambda: wanted <= {each["name"] for each in shown()} and shown(), "both messages", 60)
+    last_lines = [each["body"].splitlines()[-1] for each in messages]
+    assert len(set(last_lines)) == len(last_lines) and all(line.startswith("Poolwarden ") for line in last_lines)
+    done = next(each for each in messages if each["name"] == "POOLWARDEN_FAILOVER_DONE")
+    assert (done["priority"], done["cls"]) == ("3", "Pool") and master in done["body"].splitlines()[0]
+    lost = next(each for each in messages if each["name"] == "POOLWARDEN_MASTER_LOST")
+    assert lost["priority"] == "2" and "Died: lab-h1" in lost["body"]
 
 
 def test_the_old_master_comes_home_as_a_member(lab):

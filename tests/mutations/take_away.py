@@ -191,7 +191,7 @@ def _of(node: ast.stmt, marked: bool) -> Iterator[Change]:
 
 def _parts(value: ast.expr, word: str) -> Iterator[Change]:
     for inner in _without_words(value):
-        if isinstance(inner, ast.BoolOp) and not _names_a_pool(inner):
+        if isinstance(inner, ast.BoolOp):
             # Without one operand of an `or` an `if` is entered less often: who does not enter it sees no difference.
             inside = word == "if" and inner is value and isinstance(inner.op, ast.Or)
             for number, operand in enumerate(inner.values):
@@ -199,11 +199,6 @@ def _parts(value: ast.expr, word: str) -> Iterator[Change]:
         elif isinstance(inner, ast.comprehension):
             for number, condition in enumerate(inner.ifs):
                 yield f"{word} ... for {_short(inner.target)} if {_short(condition)}", "filter", inner, number, False
-
-
-def _names_a_pool(node: ast.BoolOp) -> bool:
-    """``d.record.name or d.record.pool``: how people are told which pool it is."""
-    return _short(node) == "d.record.name or d.record.pool"
 
 
 def _without_words(node: ast.AST) -> Iterator[ast.AST]:

@@ -11,7 +11,7 @@ from tests.mutations import take_away
 
 ROOT = take_away.ROOT
 TOOL = [sys.executable, "-m", "tests.mutations.take_away"]
-KNOWN = "poolwarden_collector.core.evidence.proof:_two_off: if d.now - newest.true_at > d.policy.reading_fresh"
+KNOWN = "poolwarden_collector.core.evidence.proof:_two_off: if pool.now - newest.true_at > pool.policy.reading_fresh"
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,9 @@
 """Each safety rule taken away by a patch of production code, and noticed by a test that exists for another reason.
 
-A patch's first line names the rule, the second who notices: ``catch: PYTEST-NODE``. The code is copied, patched there,
-and the catcher run on the copy; it must fail, and it passes on the code as it is (`make test` runs it). A patch that
-does not apply any more is a failure: whoever changes a rule's code says here how it is taken away now.
+A patch's first line names the rule, the second who notices: ``catch: PYTEST-NODE``. The code is copied with its
+bytecode (what the patch changes is compiled anew), patched there, and the catcher run on the copy; it must fail, and it
+passes on the code as it is (`make test` runs it). A patch that does not apply any more is a failure: whoever changes a
+rule's code says here how it is taken away now.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def test_the_rule_is_missed(patch: Path, tmp_path: Path) -> None:
     rule, catch = patch.read_text().splitlines()[:2]
     assert rule.startswith("rule: ") and catch.startswith("catch: ")
     for part in (*CODE, "tests"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", ".venv*"))
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns(".venv*"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     applied = subprocess.run(
         ["patch", "-p1", "--fuzz=0", "-s", "-i", str(patch)], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -18,13 +18,24 @@ def build(out: Path, *words: str) -> Path:
     return Path(done.stdout.split()[-1])
 
 
+def shared(tmp_path_factory: pytest.TempPathFactory, name: str, *words: str) -> Path:
+    """A built RPM; workers of one run share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = list(folder.glob("out/*.rpm"))
+        return found[0] if found else build(folder / "out", *words)
+
+
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built RPM; workers of one run share it."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "agent-rpm"
-    shared.mkdir(exist_ok=True)
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = list(shared.glob("out/*.rpm"))
-        return found[0] if found else build(shared / "out")
+    """The built RPM."""
+    return shared(tmp_path_factory, "agent-rpm")
+
+
+@pytest.fixture(scope="session")
+def next_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The next release of it."""
+    return shared(tmp_path_factory, "agent-rpm-2", "--release", "2")

@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from confined import confinement
+
+from poolwarden_collector.shell.agents.order_key import load_or_make
 from poolwarden_collector.shell.config import certificates
 
 COLLECTOR_LIMIT_S = 40.0
@@ -52,6 +55,9 @@ def streaming(dom0: Dom0, folder: Path) -> dict[str, Any]:
     for path in (bundle.ca, bundle.cert, bundle.key):
         target = dom0.root / "etc/poolwarden/tls" / path.name
         shutil.copy(path, target)  # with its mode, as the documents say and no step more: the key is root's alone
+    (folder / "state").mkdir(mode=0o700)
+    pinned = load_or_make(folder / "state").public
+    (dom0.root / "etc/poolwarden/tls/order-key").write_text(pinned.hex())
     conf = dom0.root / "etc/poolwarden/agent.conf"
     conf.write_text(
         conf.read_text().replace("#collector = collector.example.com:7443", f"collector = 127.0.0.1:{port}")
@@ -64,8 +70,15 @@ def streaming(dom0: Dom0, folder: Path) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "poolwarden_collector.shell.main", "--config", str(config)]
     collector = subprocess.Popen(command, env=environment, stderr=(folder / "collector.log").open("w"))
+    confine = confinement(dom0.root / "usr/lib/systemd/system/poolwarden-agent.service")
+
+    def enter() -> None:
+        os.chroot(dom0.root)
+        os.chdir("/")
+        confine()
+
     agent = subprocess.Popen(
-        ["chroot", dom0.root, "/opt/poolwarden/bin/poolwarden-agent"], stderr=(folder / "agent.log").open("w")
+        ["/opt/poolwarden/bin/poolwarden-agent"], stderr=(folder / "agent.log").open("w"), preexec_fn=enter
     )
     try:
         known = _heard(folder, environment, host)
@@ -102,15 +115,23 @@ def _processes(pid: int) -> list[dict[str, Any]]:
         )
         maps = Path(f"/proc/{each}/maps").read_text()
         user = {"uid": int(status["Uid"].split()[0]), "groups": status.get("Groups", "").split()}
+        user |= {"capabilities": int(status["CapEff"], 16), "seccomp": int(status["Seccomp"])}
+        user |= {"core": [int(word) for word in _limits(each)["Max core file size"].split()[:2]]}
         found.append(
             {
                 **user,
                 "grpc": "cygrpc" in maps,
                 "psutil": "/vendor/psutil/" in maps,
+                "libsodium": "/vendor/nacl/" in maps,
                 "python": Path(f"/proc/{each}/exe").readlink().name,
             }
         )
     return found
+
+
+def _limits(pid: str) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return {line[:26].strip(): line[26:] for line in lines}
 
 
 def main() -> None:
@@ -127,9 +148,15 @@ def main() -> None:
     found["unconfigured"] = dom0.run("/usr/sbin/poolwarden-agent")
     found["streaming"] = streaming(dom0, folder)
     before = dom0.slots()
+    # As after a version that had no policy.conf, on a host that runs fence agents for others.
+    policy, conf = dom0.root / "etc/poolwarden/policy.conf", dom0.root / "etc/poolwarden/agent.conf"
+    found["policy"] = [policy.read_text(), policy.stat().st_mode & 0o777]
+    policy.unlink()
+    conf.write_text(conf.read_text() + "fence_agents = /usr/sbin/fence_ipmilan\n")
     found["upgrade"] = dom0.rpm("-U", f"/tmp/{second.name}")
     found["asked_at_upgrade"], found["same_slots"] = dom0.systemctl(), dom0.slots() == before
     found["conf_kept"] = "collector = 127.0.0.1:7443" in (dom0.root / "etc/poolwarden/agent.conf").read_text()
+    found["policy_after"] = policy.read_text()
     latch = dom0.root / "var/lib/poolwarden/latch"
     free = latch.read_bytes()
     latch.write_bytes(b"hold".ljust(len(free) - 1) + b"\n")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from poolwarden_lab.xapi.trees import make_pool_disks, write_tree
+from poolwarden_lab.xapi.trees import HostTree, make_pool_disks, write_tree
 
 SYSTEMCTL = '#!/bin/sh\necho "$*" >> /var/log/systemctl\n'
 DIRECTORIES = ("var/lib/rpm", "var/log", "proc", "dev", "tmp", "usr", "root", "sys/class/dmi/id")
@@ -20,11 +20,13 @@ def mount(*words: object) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-def make(folder: Path, python36: Path) -> None:
-    """Lay out and mount FOLDER/root; it is the first host of a pool, as it is right before its first start."""
+def make(folder: Path, python36: Path, tree: HostTree | None = None, programs: dict[str, str] | None = None) -> None:
+    """Lay out and mount FOLDER/root; it is this host of a pool, as it is right before its first start.
+
+    ``programs``: scripts of its /usr/bin, by name.
+    """
     root, layers = folder / "root", folder / "layers"
-    (tree,) = make_pool_disks(1, "scratch")
-    write_tree(tree, root)
+    write_tree(tree or make_pool_disks(1, "scratch")[0], root)
     for name in DIRECTORIES:
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -37,8 +39,9 @@ def make(folder: Path, python36: Path) -> None:
     mount("-t", "tmpfs", "tmpfs", layers)
     (layers / "upper/bin").mkdir(parents=True)
     (layers / "work").mkdir()
-    (layers / "upper/bin/systemctl").write_text(SYSTEMCTL)
-    (layers / "upper/bin/systemctl").chmod(0o755)
+    for name, text in (programs or {"systemctl": SYSTEMCTL}).items():
+        (layers / "upper/bin" / name).write_text(text)
+        (layers / "upper/bin" / name).chmod(0o755)
     (layers / "upper/bin/python3").symlink_to(python36)
     mount(
         "-t", "overlay", "overlay", "-o", f"lowerdir=/usr,upperdir={layers}/upper,workdir={layers}/work", root / "usr"

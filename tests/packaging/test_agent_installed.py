@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.packaging.conftest import ROOT, build
+from tests.packaging.conftest import ROOT
 
 pytestmark = [pytest.mark.needs("rpmbuild", "namespaces", "root", "python3.6")]
 # What a CentOS 7 based dom0 provides of what the package asks for (CentOS 7: glibc 2.17, libstdc++ 4.8.5, rpm 4.11).
@@ -46,12 +46,11 @@ def stand_in(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def life(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def life(package: Path, next_package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("dom0")
-    second = build(folder / "second", "--release", "2")
     finder = subprocess.run([ROOT / "packaging/develop/find-python", "3.6"], capture_output=True, text=True, check=True)
     here = Path(__file__).resolve().parent
-    inside = [sys.executable, here / "life.py", folder, stand_in(folder), package, second]
+    inside = [sys.executable, here / "life.py", folder, stand_in(folder), package, next_package]
     words = ["unshare", "-mn", "--propagation", "private", sys.executable, here / "scratch.py", folder]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [*words, finder.stdout.strip(), *inside]
@@ -66,9 +65,7 @@ def test_it_is_refused_where_dom0_is_not(life: dict[str, Any]) -> None:
 
 
 def test_it_installs_with_its_scriptlets(life: dict[str, Any]) -> None:
-    assert (
-        life["install"]["status"] == 0 and "set the collector in /etc/poolwarden/agent.conf" in life["install"]["said"]
-    )
+    assert life["install"]["status"] == 0 and "poolwarden-agent enrol --collector HOST:PORT" in life["install"]["said"]
     assert life["verify"] == {"status": 0, "said": ""}
     assert life["asked_at_install"] == ["daemon-reload", "enable poolwarden-agent.service"], "never started unasked"
     assert life["user"]["said"].split(":")[0] == "poolwarden" and life["user"]["said"].strip().endswith("/sbin/nologin")
@@ -96,8 +93,32 @@ def test_grpc_never_lives_in_the_process_that_is_root(life: dict[str, Any]) -> N
     assert link_side["uid"] != 0 and link_side["grpc"] and link_side["groups"] == []
 
 
+def test_it_runs_within_its_units_limits(life: dict[str, Any]) -> None:
+    """It has streamed so: with these capabilities and system calls alone, and without a core in any case."""
+    host_side, link_side = life["streaming"]["processes"]
+    assert [process["seccomp"] for process in (host_side, link_side)] == [2, 2]
+    assert host_side["capabilities"] == sum(1 << number for number in (1, 2, 5, 6, 7, 13)), "what the unit names"
+    assert link_side["capabilities"] == 0
+    assert host_side["core"] == link_side["core"] == [1, 1]
+
+
 def test_the_packages_own_psutil_reads_the_host_and_lives_in_no_other_process(life: dict[str, Any]) -> None:
     assert [process["psutil"] for process in life["streaming"]["processes"]] == [True, False]
+
+
+def test_only_the_root_process_verifies_and_only_with_the_package_s_libsodium(life: dict[str, Any]) -> None:
+    root, link = life["streaming"]["processes"]
+    assert root["uid"] == 0 and root["libsodium"], "a key is pinned"
+    assert link["uid"] != 0 and not link["libsodium"]
+    assert "refused" not in life["streaming"]["log"], "the collector's welcome was signed with it"
+
+
+def test_fence_agents_are_denied_at_first_and_stay_in_use_over_the_upgrade_that_brings_the_policy(
+    life: dict[str, Any],
+) -> None:
+    text, mode = life["policy"]
+    assert "\nfence_proxy = no\n" in text and mode == 0o600
+    assert life["policy_after"] == text.replace("\nfence_proxy = no\n", "\nfence_proxy = yes\n")
 
 
 def test_an_upgrade_keeps_configuration_and_state(life: dict[str, Any]) -> None:
@@ -118,4 +139,5 @@ def test_an_erased_package_leaves_only_what_an_operator_or_a_successor_needs(lif
     kept = {name for name in life["left"] if not name.startswith("etc/poolwarden/tls/")}
     # State stays: a host that was superseded must not forget it by a reinstallation.
     state = {f"var/lib/poolwarden/{name}" for name in ("latch", "state.0", "state.1")}
-    assert kept == {"etc/poolwarden/agent.conf.rpmsave", *state}, "the ballast is gone"
+    edited = {f"etc/poolwarden/{name}.conf.rpmsave" for name in ("agent", "policy")}
+    assert kept == {*edited, *state}, "the ballast is gone"

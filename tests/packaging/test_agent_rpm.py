@@ -63,7 +63,26 @@ def test_it_owns_only_its_own_places(package: Path) -> None:
     assert not [name for name in files if re.search(r"psutil/_ps(windows|osx|bsd)", name)]
     licences = {name.split("/")[-1] for name in files if name.startswith("/opt/poolwarden/licenses/")}
     assert {"grpcio.LICENSE", "protobuf.METADATA", "psutil.LICENSE", "xenapi.METADATA"} <= licences
-    assert [name for name in files if re.search(r"poolwarden_agent/host/__pycache__/host_side\.cpython-36\.pyc$", name)]
+    assert [name for name in files if re.search(r"poolwarden_agent/host/__pycache__/executor\.cpython-36\.pyc$", name)]
+    assert "/opt/poolwarden/lib/poolwarden/redfish_question.py" in files
+
+
+def test_who_sits_in_dom0_has_the_pages_that_he_needs(package: Path, tmp_path: Path) -> None:
+    """As documentation, without a link that leads nowhere, and small: dom0's / is."""
+    flags = query(package, "--qf", "[%{FILEFLAGS:fflags} %{FILESIZES} %{FILENAMES}\n]")
+    pages = {line.split()[2]: int(line.split()[1]) for line in flags if line.startswith("d ") and "/doc/" in line}
+    folder = "/opt/poolwarden/doc"
+    assert {f"{folder}/{name}.md" for name in ("deciding", "verify-on-real-hosts", "xencenter-and-xo")} < set(pages)
+    assert sum(pages.values()) < 160 * 1024
+    unpacked = subprocess.run(["rpm2cpio", package], stdout=subprocess.PIPE, check=True).stdout
+    subprocess.run(["cpio", "-id", "--quiet", f".{folder}/*"], cwd=tmp_path, input=unpacked, check=True)
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (tmp_path / page.lstrip("/")).read_text())
+        if f"{folder}/{link}" not in pages
+    ]
+    assert links == []
 
 
 def test_secrets_and_state_are_not_for_everybody(package: Path) -> None:
@@ -73,9 +92,11 @@ def test_secrets_and_state_are_not_for_everybody(package: Path) -> None:
     }
     assert found["/etc/poolwarden/tls"] == ["drwxr-x---", "poolwarden"]
     assert found["/etc/poolwarden/agent.conf"] == ["-rw-r-----", "poolwarden"]
+    assert found["/etc/poolwarden/policy.conf"] == ["-rw-------", "root"]
     assert found["/var/lib/poolwarden"] == ["drwx------", "root"]
     config = query(package, "--qf", "[%{FILEFLAGS:fflags} %{FILENAMES}\n]")
-    assert "cn /etc/poolwarden/agent.conf" in config, "an edited configuration survives an upgrade"
+    for name in ("agent.conf", "policy.conf"):
+        assert f"cn /etc/poolwarden/{name}" in config, "an edited configuration survives an upgrade"
 
 
 def test_the_same_commit_gives_the_same_bytes(package: Path, tmp_path: Path) -> None:

@@ -5,9 +5,14 @@ The list is that of RHEL 7's systemd 219 (src/core/load-fragment-gperf.gperf.m4)
 """
 
 import configparser
+import ctypes
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from tests.packaging.confined import confinement, settings
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging/agent"
 KNOWN = {
@@ -19,7 +24,8 @@ KNOWN = {
         SuccessExitStatus StartLimitInterval StartLimitBurst User Group SupplementaryGroups NoNewPrivileges
         CapabilityBoundingSet AmbientCapabilities PrivateTmp PrivateNetwork ProtectSystem ProtectHome
         ReadWriteDirectories ReadOnlyDirectories InaccessibleDirectories RestrictAddressFamilies
-        SystemCallArchitectures RuntimeDirectory RuntimeDirectoryMode MemoryLimit CPUShares CPUQuota BlockIOWeight
+        SystemCallArchitectures SystemCallFilter SystemCallErrorNumber DevicePolicy DeviceAllow
+        RuntimeDirectory RuntimeDirectoryMode MemoryLimit CPUShares CPUQuota BlockIOWeight
         TasksMax OOMScoreAdjust Nice IOSchedulingClass IOSchedulingPriority LimitNOFILE LimitCORE Slice
         SyslogIdentifier SyslogFacility SyslogLevel StandardInput StandardOutput StandardError Environment
         EnvironmentFile WorkingDirectory UMask""",
@@ -53,6 +59,8 @@ def test_its_values_too(path: Path) -> None:
             assert value in ("syslog", "null", "inherit"), f"[{section}] {name}: file: and append: came later"
         if name == "ProtectSystem":
             assert value in ("yes", "full", "no"), "strict came with 232"
+        if name == "SystemCallFilter":
+            assert not re.search(r"[@~:]", value), "groups came with 231, an error number of its own with 228"
 
 
 def test_the_units_are_found() -> None:
@@ -66,3 +74,85 @@ def test_xapi_pulls_in_the_early_unit_and_waits_for_nothing_but_its_gate() -> No
     assert "Requires" not in drop_in["Unit"], "an early unit that fails must not keep xapi down"
     assert early["Unit"]["DefaultDependencies"] == "no" and "xapi.service" in early["Unit"]["Before"]
     assert int(early["Service"]["TimeoutStartSec"]) <= 20 and early["Service"]["ExecStart"].startswith("-")
+
+
+# ------------------------------------------------------------------------------------------ what a unit leaves open
+
+AGENT = PACKAGING / "poolwarden-agent.service"
+COLLECTOR = PACKAGING.parent / "collector/poolwarden-collector.service"
+# docs/security.md names what each remaining point would break.
+MOST = {AGENT: 4.9, COLLECTOR: 1.7}
+
+
+@pytest.mark.needs("systemd-analyze")
+@pytest.mark.parametrize("unit", MOST, ids=lambda unit: unit.stem)
+def test_its_exposure_as_systemd_counts_it(unit: Path) -> None:
+    """Nothing is started: the file alone is read."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", unit], capture_output=True, text=True, check=True
+    )
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found, done.stdout[-300:]
+    print(f"{unit.stem}: {found[1]}, at most {MOST[unit]}")
+    assert float(found[1]) <= MOST[unit]
+
+
+def test_neither_leaves_a_core_behind() -> None:
+    for unit in MOST:
+        assert settings(unit)["LimitCORE"] == ["1"], "0 does not keep systemd-coredump from getting one"
+
+
+def test_every_system_call_is_one_that_the_libseccomp_beside_systemd_219_knows() -> None:
+    """libseccomp 2.3 (2016) has those of Linux 4.5, the last of which on x86_64 is 326, copy_file_range."""
+    library = ctypes.CDLL("libseccomp.so.2")
+    numbers = {
+        name: library.seccomp_syscall_resolve_name(name.encode()) for name in settings(AGENT)["SystemCallFilter"]
+    }
+    assert {name for name, number in numbers.items() if not 0 <= number <= 326} == set()
+    assert len(numbers) == len(settings(AGENT)["SystemCallFilter"])
+
+
+PROGRAMS = [
+    ("fence_ipmilan", "-o", "metadata"),
+    ("fence_redfish", "-o", "metadata"),
+    ("fence_apc_snmp", "-o", "metadata"),
+    ("ipmitool", "-V"),
+    ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"),
+]
+
+
+@pytest.mark.needs("root", "fence_redfish", "ipmitool", "openssl")
+@pytest.mark.parametrize("words", PROGRAMS, ids=lambda words: words[0])
+def test_what_an_agent_runs_runs_within_its_units_limits(words: tuple[str, ...]) -> None:
+    """The agent itself runs so in test_agent_installed.py."""
+    path = shutil.which(words[0], path="/usr/sbin:/usr/bin:/sbin:/bin")
+    assert path is not None
+    done = subprocess.run(
+        [path, *words[1:]], preexec_fn=confinement(AGENT), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+@pytest.mark.needs("root")
+def test_what_an_agent_has_no_use_for_is_refused(tmp_path: Path) -> None:
+    script = """
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for name, words in (("unshare", (0x20000,)), ("mount", (0, 0, 0, 0, 0)), ("chroot", (b"/",)), ("ptrace", (0, 0, 0, 0))):
+    assert getattr(libc, name)(*words) == -1 and ctypes.get_errno() == 38, name
+for family in (socket.AF_PACKET, 40):
+    try:
+        socket.socket(family, socket.SOCK_RAW, 0)
+    except OSError as error:
+        assert error.errno == 38
+    else:
+        raise AssertionError(family)
+socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
+try:
+    os.chown(sys.argv[1], 1, 1)
+except PermissionError:
+    print("refused")
+"""
+    command = ["/usr/bin/python3", "-IS", "-c", script, str(tmp_path)]
+    done = subprocess.run(command, preexec_fn=confinement(AGENT), capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\n", done.stderr

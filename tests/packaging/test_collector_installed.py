@@ -63,6 +63,11 @@ def root(short: Path, installer: Path) -> Path:
     root = short / "r"
     said = run(installer, "--root", root, "--python", sys.executable)
     assert "is installed. Next: docs/installing.md" in said
+    share = root / "usr/local/share"
+    for completes in ("bash-completion/completions/poolwarden", "zsh/site-functions/_poolwarden"):
+        assert "_POOLWARDEN_COMPLETE" in (share / completes).read_text()
+    assert (share / "man/man1/poolwarden-fence-test.1").is_file()
+    assert (share / "man/man1/poolwarden-collector-reload.1").is_file()
     command = root / "opt/poolwarden-collector/bin/poolwarden-collector"
     run(command, "init-ca", short / "ca")
     run(command, "issue-collector", short / "ca", "scratch", "127.0.0.1", "--out", short / "tls")
@@ -116,6 +121,20 @@ def test_the_same_commit_gives_the_same_bytes(short: Path, installer: Path) -> N
     assert again.read_bytes() == (short / "build" / again.name).read_bytes()
 
 
+def test_what_it_is_made_of_is_in_it(installer: Path) -> None:
+    assert json.loads((installer.parent / "sbom.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+
+
+def test_every_document_is_in_it(installer: Path) -> None:
+    packed = {path.name: path.read_bytes() for path in (installer.parent / "docs").iterdir()}
+    assert packed == {path.name: path.read_bytes() for path in (ROOT / "docs").iterdir()}
+
+
+def test_what_monitoring_reads_is_in_it(installer: Path) -> None:
+    packed = {path.name for path in (installer.parent / "monitoring").iterdir()}
+    assert packed == {"poolwarden.rules.yml", "poolwarden.rules.test.yml", "grafana-dashboard.json"}
+
+
 def test_what_is_installed_is_the_lock_and_the_wheel_alone(root: Path) -> None:
     listed = json.loads(run(programs(root) / "python", "-m", "pip", "list", "--format=json"))
     lock = (ROOT / "packaging/collector-runtime.lock").read_text()
@@ -138,7 +157,27 @@ def test_configuration_and_unit_are_where_they_belong(root: Path) -> None:
         "ExecStart=/opt/poolwarden-collector/bin/poolwarden-collector --config /etc/poolwarden/collector.toml" in unit
     )
     assert str((root / "usr/local/bin/poolwarden").readlink()) == "/opt/poolwarden-collector/bin/poolwarden"
+    assert (root / "etc/poolwarden/hooks.d").stat().st_mode & 0o777 == 0o755
+    hook = root / "usr/local/bin/poolwarden-hook-dns"
+    assert str(hook.readlink()) == "/opt/poolwarden-collector/bin/poolwarden-hook-dns"
+    assert "Keep a DNS name" in run(programs(root) / "poolwarden-hook-dns", "--help")
     assert (root / "var/lib/poolwarden").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.needs("root")
+def test_the_shipped_hook_may_be_linked_to(root: Path, short: Path) -> None:
+    """By the link in docs/hooks.md; what is said of it then is its own file's, which nobody has written yet."""
+    link, config = root / "etc/poolwarden/hooks.d/50-dns", short / "with-hooks.toml"
+    link.symlink_to(programs(root) / "poolwarden-hook-dns")
+    told = f'[hooks]\ndirectory = "{link.parent}"\n'
+    config.write_text((root / "etc/poolwarden/collector.toml").read_text() + told)
+    said = run(programs(root) / "poolwarden-collector", "check-config", config)
+    assert "warning: hook 50-dns fails: /etc/poolwarden/hook-dns.toml: cannot be read" in said
+    said = run(link, "check", status=2)
+    assert (
+        said.startswith("poolwarden-hook-dns: /etc/poolwarden/hook-dns.toml: cannot be read")
+        and "Traceback" not in said
+    )
 
 
 @pytest.mark.needs("openssl")
@@ -161,7 +200,7 @@ def test_an_agent_attaches_a_backup_is_taken_and_an_upgrade_keeps_what_was_known
         agent.stop()
     until(lambda: (root / "var/lib/poolwarden/telemetry.db").exists(), "no telemetry")
     copied = run(programs(root) / "poolwarden-collector", "backup", short / "copies", "--config", config).split()
-    assert [Path(path).name for path in copied] == ["journal.db", "telemetry.db"]
+    assert [Path(path).name for path in copied] == ["journal.db", "telemetry.db", "order-key.pem"]
 
     kept, before = config.read_text(), (root / "opt/poolwarden-collector").readlink()
     said = run(installer, "--root", root, "--python", sys.executable)

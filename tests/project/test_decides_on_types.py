@@ -25,6 +25,7 @@ ALLOWED = {
     "devices/device_runner.py:runner": "counts in a list",
     "intake.py:_challenge_time": "the time that a challenge carries to its own answer",
     "recovery/member_repair.py:_rung": "counts in a list",
+    "replay.py:_compared": "the kind before an entry's sentence, as it was stored",
     "report/host_environment.py:_services": "unit names of systemd, for people",
     "report/host_environment.py:watch_environment": "the name of a line, for people",
 }

@@ -1,6 +1,7 @@
 """What documents, docstrings and comments name is there: files by their paths, functions beside their files."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -18,8 +19,17 @@ def named(path: Path) -> list[str]:
     return [name for line in path.read_text().split("\n") if "://" not in line for name in NAMED.findall(line)]
 
 
+@functools.cache
+def by_name() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in files():
+        found.setdefault(path.name, []).append(path)
+    return found
+
+
 def there(name: str) -> list[Path]:
-    return [path for path in files() if f"/{name_of(path)}".endswith(f"/{name}")]
+    same = by_name().get(name.rpartition("/")[2], [])
+    return [path for path in same if f"/{name_of(path)}".endswith(f"/{name}")]
 
 
 def test_every_file_that_is_named_is_there() -> None:

@@ -1,7 +1,8 @@
 """The order of the packages: each may import those that its row names, and every name in a row is used.
 
 ``.`` is what lies beside the packages: the program's main module, and what every package may use. *contract* is the
-generated messages. The order of the rows is that of the floors: a package imports rows above its own.
+generated messages, *shared* what else lies in the one package that both programs ship. The order of the rows is that of
+the floors: a package imports rows above its own.
 """
 
 from __future__ import annotations
@@ -14,35 +15,40 @@ from .tree import ROOT, name_of, python_files
 TABLES = {
     "collector/poolwarden_collector/core": """
         model:
-        state:     model
-        devices:   model state
-        evidence:  model state devices
-        decision:  model state devices evidence
-        failover:  model state devices evidence decision
-        followups: model state devices evidence decision failover
-        recovery:  model state devices evidence decision failover followups
+        catalogue: model
+        state:     model catalogue
+        devices:   model catalogue state
+        evidence:  model catalogue state devices
+        decision:  model catalogue state devices evidence
+        failover:  model catalogue state devices evidence decision
+        followups: model catalogue state devices evidence decision failover
+        recovery:  model catalogue state devices evidence decision failover followups
         operator:  model state devices evidence decision failover followups recovery
-        report:    model state devices evidence decision failover followups recovery
+        report:    model catalogue state devices evidence decision failover followups recovery
         .:         model state devices evidence decision failover followups recovery operator report
     """,
     "collector/poolwarden_collector/shell": """
         config:    core .
         store:     core contract .
         queue:     core
-        agents:    core contract config store queue .
-        fencing:   core config .
-        loop:      core store queue agents fencing .
-        alerts:    core config store .
-        operators: core contract config store queue agents fencing loop .
-        .:         config store queue agents fencing loop alerts operators
+        enrolment: core config store .
+        agents:    core contract config store queue enrolment .
+        fencing:   core shared config .
+        loop:      core config store queue agents fencing .
+        alerts:    core config store queue .
+        hooks:     core config store queue fencing .
+        doctor:    core config store enrolment agents loop hooks .
+        operators: core contract config store queue enrolment agents fencing loop alerts hooks doctor .
+        metrics:   core config store agents loop operators .
+        .:         config store queue enrolment agents fencing loop alerts hooks operators metrics
     """,
     "agent/poolwarden_agent": """
         core:
-        dom0:     core .
+        dom0:     core shared .
         messages: contract core dom0 .
         host:     contract core dom0 messages .
         process:  contract core dom0 host
-        commands: core dom0 host process .
+        commands: core dom0 host process shared .
         link:     process .
         .:        core dom0 host process commands link
     """,
@@ -55,7 +61,7 @@ TABLES = {
         .:         processes demo story
     """,
 }
-CONTRACT = "poolwarden.v1"
+CONTRACT, SHARED = "poolwarden.v1", "poolwarden"
 OURS = {"poolwarden_collector.core": "core", "poolwarden_collector.shell": "shell", "poolwarden_agent": "agent"}
 
 
@@ -82,6 +88,7 @@ def crossings(area: str) -> dict[str, dict[str, str]]:
             other = package(area, module)
             if other is None:
                 other = next((name for full, name in OURS.items() if module.startswith(full)), None)
+                other = "shared" if module.split(".")[0] == SHARED else other
                 other = "contract" if module.startswith(CONTRACT) else other
             if other is not None and other != own:
                 found.setdefault(own, {}).setdefault(other, f"{name_of(path)}:{line}")
@@ -111,7 +118,7 @@ def test_every_name_in_a_row_is_used(area: str) -> None:
 @pytest.mark.parametrize("area", TABLES)
 def test_a_row_names_only_rows_above_it(area: str) -> None:
     """Where two packages need each other the floors are wrong."""
-    above: set[str] = {"contract", *OURS.values()}
+    above: set[str] = {"contract", "shared", *OURS.values()}
     for own, row in table(area).items():
         assert row <= above | ({"."} if own != "." else set()), own
         above.add(own)

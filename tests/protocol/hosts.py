@@ -1,7 +1,7 @@
 """What hosts, their agents' gates and their boot gates do, and what the environment does to them.
 
 The order gate is that of ``agent/poolwarden_agent/core/order_gate.py`` with the durable steps of
-``host_side.carry_out``: mark, act, result, answer. Properties that concern an act are judged here, where it happens.
+``host/executor.py``: mark, act, result, answer. Properties that concern an act are judged here, where it happens.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import pwd
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,7 +16,6 @@ import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
-from poolwarden_collector.shell.alerts.sinks import sink_names
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, load
 from poolwarden_collector.shell.main import Parts, assemble, stop
@@ -22,6 +23,7 @@ from poolwarden_collector.shell.store.journal import Journal
 
 POOL = "aaaaaaaa-0000-4000-8000-000000000001"
 HOSTS = tuple(f"bbbbbbbb-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
+ME = pwd.getpwuid(os.getuid()).pw_name  # who is at the other end of the operators' socket in these tests
 
 
 def mono_ms() -> int:
@@ -149,16 +151,21 @@ class PlayedAgent:
 async def running(folder: Path, extra: str = "", top: str = "", collector: str = "") -> AsyncIterator[Rig]:
     """A collector with everything but fence agents' metadata checks; stopped cleanly at the end."""
     config = load(write_config(folder, extra, top, collector))
-    journal = Journal(config.state_dir, config.name, sink_names(config.alerts))
+    journal = Journal(config.state_dir, config.name, config.alerts.names, "", config.routes())
     journal.begin_epoch()
     parts = assemble(config, journal)
     await parts.service.begin()
     loop = asyncio.ensure_future(parts.service.run())
+    await parts.enrolments.begin()
     await parts.gateway.start(config.listen, config.tls)
+    parts.enrolments.serve()
     await parts.operators.start(config.operator_socket)
     if config.operator_listen:
         await parts.operators.start_network(config.operator_listen, config.tls)
     parts.outbox.start()
+    if parts.metrics is not None:
+        parts.metrics.start()
+    parts.hooks.start()
     rig = Rig(folder, config, parts, loop)
     try:
         yield rig

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.shell.agents import order_key
+from poolwarden_collector.shell.agents.order_key import load_or_make
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
+from poolwarden_collector.shell.enrolment import authority_files
 from poolwarden_collector.shell.store import telemetry
 from poolwarden_collector.shell.store.backup import BackupError, back_up
 from poolwarden_collector.shell.store.journal import FILE, Journal
@@ -37,6 +40,7 @@ def test_a_running_collectors_journal_is_copied_whole(tmp_path: Path) -> None:
         collector.process.wait(20)
 
 
+@pytest.mark.slow
 def test_before_there_is_telemetry_the_journal_alone_is_a_whole_backup(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     Journal(tmp_path / "state").close()
@@ -83,6 +87,10 @@ def test_a_backup_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
 def test_the_packaged_configuration_is_good_once_its_certificates_are_there(tmp_path: Path) -> None:
     certificates.create_ca(tmp_path / "ca")
     certificates.issue_collector(tmp_path / "ca", "collector", ("127.0.0.1",), tmp_path / "tls")
+    authority_files.init(tmp_path / "authority", "collector", ("127.0.0.1",))
+    (tmp_path / "packages").mkdir()
+    roots = [(tmp_path / name / "ca.pem").read_text() for name in ("ca", "authority")]
+    (tmp_path / "tls/ca.pem").write_text("".join(roots))
     text = PACKAGED.read_text()
     file = tmp_path / "collector.toml"
     file.write_text(text.replace("/etc/poolwarden", str(tmp_path)))
@@ -90,10 +98,42 @@ def test_the_packaged_configuration_is_good_once_its_certificates_are_there(tmp_
     every = "\n".join(
         line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in text.splitlines()
     )
-    secret = tmp_path / "bmc-host-1.secret"
-    secret.touch(mode=0o600)
-    secret.write_text("password=x\n")
+    secrets = {
+        "bmc-host-1": "password=x",
+        "metrics": "password=x",
+        "mail": "user=x\npassword=x",
+        "slack": "url=json://x",
+    }
+    for name, line in secrets.items():
+        secret = tmp_path / f"{name}.secret"
+        secret.touch(mode=0o600)
+        secret.write_text(f"{line}\n")
     every = every.replace("/etc/poolwarden", str(tmp_path)).replace("UUID of the host", POOL)
     file.write_text(every)
     config = load(file)
-    assert config.anchors and config.fence and config.alerts.webhooks and config.operator_listen
+    assert config.anchors and config.fence and config.operator_listen and config.hooks.directory is not None
+    kinds = [name.partition(":")[0] for name in config.alerts.names]
+    assert kinds == ["log", "webhook", "mail", "apprise", "alertmanager", "syslog", "journald", "xapi"]
+    assert config.metrics is not None and config.metrics.tls is not None and config.metrics.user == "prometheus"
+
+
+def test_the_order_key_is_in_it_and_its_owners_alone(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    Journal(state).close()
+    public = load_or_make(state).public
+    names = [path.name for path in back_up(state, tmp_path / "copy")]
+    assert names == [FILE, order_key.FILE]
+    assert (tmp_path / "copy" / order_key.FILE).stat().st_mode & 0o777 == 0o600
+    assert load_or_make(tmp_path / "copy").public == public, "hosts that have pinned it go on obeying"
+
+
+@pytest.mark.slow
+def test_the_order_key_is_printed_for_the_hosts_and_never_made_by_asking(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    done = run("order-key", "--config", config)
+    assert done.returncode != 0 and "the collector makes it at its start" in done.stderr
+    (tmp_path / "state").mkdir(exist_ok=True)
+    public = load_or_make(tmp_path / "state").public
+    done = run("order-key", "--config", config)
+    assert (done.returncode, done.stdout.strip()) == (0, public.hex())

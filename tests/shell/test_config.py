@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
-from poolwarden_collector.shell.config.fence_blocks import read_environment
+from poolwarden_collector.shell.config.secrets import read_environment
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 
 from .rig import HOSTS, POOL, write_config
@@ -24,7 +27,7 @@ def read(folder: Path, extra: str = "", top: str = "") -> Config:
 def test_a_small_configuration_has_the_defaults(tmp_path: Path) -> None:
     config = read(tmp_path)
     assert config.policy == Policy() == config.policy_of(POOL)
-    assert (config.fence, config.anchors, config.alerts.log, config.alerts.webhooks) == ((), (), "-", ())
+    assert (config.fence, config.anchors, config.alerts.log, config.alerts.names) == ((), (), "-", ("log",))
     assert config.state_dir == tmp_path / "state" and config.tls.ca == tmp_path / "tls/ca.pem"
 
 
@@ -124,7 +127,7 @@ url = "https://alerts.example/hook/token"
     [device] = config.devices()[HOSTS[1]]
     assert (device.name, device.level, device.hard_limit_ms) == (f"{HOSTS[1]}-2", 2, 20_000)
     assert config.anchors == (("192.0.2.1", 53), ("2001:db8::1", 443))
-    assert config.alerts.log == str(tmp_path / "alerts.log") and config.alerts.webhooks[0].name == "alerts.example"
+    assert config.alerts.log == str(tmp_path / "alerts.log") and config.alerts.names[1:] == ("webhook:alerts.example",)
     assert "a=b" not in repr(config) and "token" not in repr(config)
 
 
@@ -392,3 +395,65 @@ async def test_a_collector_starts_without_an_agent_and_not_with_a_mistake(tmp_pa
     assert "does not exist" in warning
     with pytest.raises(ConfigError, match="no parameter 'pasword'"):
         await check_devices(device(tmp_path, "ip = 'x'\npasword = 'x'"), lenient=True)
+
+
+def test_a_credential_of_the_unit(tmp_path: Path) -> None:
+    """systemd hands it over with an ACL, which shows in its mode: that says nothing here."""
+    named = AGENT + "secret_credential = 'bmc-h1'"
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    with pytest.raises(
+        ConfigError, match=r"bmc-h1 is not there .* expected LoadCredential=bmc-h1:FILE.*systemctl edit"
+    ):
+        load(write_config(tmp_path, named), given)
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/bmc-h1").write_text("password=hunter2\n")
+    (tmp_path / "credentials/bmc-h1").chmod(0o440)
+    config = load(write_config(tmp_path, named), given)
+    assert config.fence[0].parameters == {"password": "hunter2"} and "hunter2" not in repr(config)
+    for name in ("../secret", "", ".", "a/b"):
+        with pytest.raises(ConfigError, match=r"secret_credential: is .* a name without slashes"):
+            load(write_config(tmp_path, AGENT + f"secret_credential = '{name}'"), given)
+
+
+@pytest.mark.needs("root")
+def test_a_secret_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("password=x\n")
+    os.chown(secret, 12345, 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 999)  # what a collector that is not root would see, if it could read it
+    with pytest.raises(
+        ConfigError, match=r"belongs to user 12345; expected the collector's own user: chown poolwarden"
+    ):
+        read(tmp_path, AGENT + "secret_file = 'secret'")
+    monkeypatch.undo()
+    assert read(tmp_path, AGENT + "secret_file = 'secret'").fence[0].parameters == {"password": "x"}
+
+
+def test_what_is_no_plain_small_file_of_text_is_refused_without_waiting(tmp_path: Path) -> None:
+    secret, named = tmp_path / "secret", AGENT + "secret_file = 'secret'"
+    os.mkfifo(secret, 0o600)
+    with pytest.raises(ConfigError, match="is no plain file; expected a file of name=value lines"):
+        read(tmp_path, named)
+    secret.unlink()
+    secret.touch(0o600)
+    secret.write_bytes(b"password=" + b"x" * 70000)
+    with pytest.raises(ConfigError, match="has 70009 bytes; expected at most 65536"):
+        read(tmp_path, named)
+    secret.write_bytes(b"password=hunter2\xff\n")
+    with pytest.raises(ConfigError, match=r"it is no UTF-8") as error:
+        read(tmp_path, named)
+    assert "hunter2" not in repr(error.value.__cause__) + str(error.value)
+
+
+def test_a_crash_leaves_no_core_not_of_a_child_either() -> None:
+    """Both ways: the limit 1 stands for what the kernel would pipe to a program, and for a file."""
+    child = "import os; os.abort()"
+    script = (
+        "import os, resource, subprocess, sys\nfrom poolwarden_collector.shell import core_dumps\ncore_dumps.forbid()\n"
+        "assert resource.getrlimit(resource.RLIMIT_CORE) == (1, 1)\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "status = os.waitpid(child.pid, 0)[1]\n"
+        "assert os.WIFSIGNALED(status) and not os.WCOREDUMP(status)\nprint('none')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "none\n"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.shell.alerts.channels.log import LogSink
 from poolwarden_collector.shell.alerts.diskless import KEY, Diskless
-from poolwarden_collector.shell.alerts.sinks import LogSink, SinkError
+from poolwarden_collector.shell.alerts.sinks import SinkError
 from poolwarden_collector.shell.loop.engine_loop import RETRY_MS
 from poolwarden_collector.shell.store.journal import Parcel
 
@@ -40,6 +41,7 @@ class Channel:
         return [payload["state"] for payload in self.taken]
 
 
+@pytest.mark.slow
 async def test_each_channel_is_told_once_and_of_the_end(tmp_path: Path) -> None:
     """By the service itself: a commit fails on a full disk, ticks go by, there is room again."""
     world, said = World(tmp_path), list[str]()

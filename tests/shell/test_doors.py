@@ -54,7 +54,7 @@ async def unharmed(rig: Rig, bystander: PlayedAgent) -> None:
     assert len(rig.parts.journal.history(OTHER)) > before
     assert not roster.stalled and not roster.site(OTHER).deposed
     assert not any("internal error" in text for text in roster.warnings())
-    assert roster.pools[OTHER].live.quiet_until == 0
+    assert roster.pools[OTHER].live.journal_gap.quiet_until == 0
 
 
 def starts_again(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_term_above_the_journals_makes_that_hosts_pool_quiet_alone(tmp_path: P
         async with two_pools(tmp_path) as (rig, bystander):
             pools = rig.parts.service.roster.pools
             await rig.agent(HOSTS[0], highest_term=bounds.TERM_LEAP)
-            await until(lambda: pools[POOL].live.quiet_until)
+            await until(lambda: pools[POOL].live.journal_gap.quiet_until)
             assert pools[POOL].record.term == bounds.TERM_LEAP + 1
             await unharmed(rig, bystander)
 
@@ -328,7 +328,7 @@ def test_what_no_journal_can_hold_is_one_of_its_errors_and_stalls_nothing(tmp_pa
     for bad in (
         Entry(Kind.ASKED, "x", {}, "", 2**64),
         Entry(Kind.ASKED, "x", {"y": object()}),
-        Entry(Kind.ASKED, "\ud800"),
+        Entry(Kind.ASKED, "x", {"y": "\ud800"}),
     ):
         with pytest.raises(Unwritable):
             journal.commit(POOL, [bad])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from poolwarden_collector.shell.agents.stream import StreamState
 from poolwarden_collector.shell.fencing import setup
 from poolwarden_collector.shell.fencing.fencer import OFF_WITHIN_MS, too_late
 from poolwarden_collector.shell.fencing.setup import Trial
-from poolwarden_collector.shell.operators.tls import Admission
+from poolwarden_collector.shell.operators.admission import Admission
 
 from .rig import HOSTS, POOL
 
@@ -52,7 +53,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.given: list[Any] = []
-        self.pool, self.host, self.state = POOL, HOSTS[0], self
+        self.pool, self.host, self.state, self.account = POOL, HOSTS[0], self, None
 
     def late(self, *given: Any) -> None:
         self.given.append(given)
@@ -63,15 +64,15 @@ class Recorded:
     def take_replies(self) -> list[Any]:
         return []
 
-    def now(self) -> int:
-        return 0
+    def take_cut(self) -> tuple[str, ...]:
+        return ()
 
 
 def test_what_an_agent_kept_while_nobody_listened_goes_to_the_telemetry_store_and_nowhere_else() -> None:
     def stored(message: pb.AgentMessage, telemetry: Recorded | None) -> None:
         gateway: Any = Gateway.__new__(Gateway)
-        gateway._roster, gateway._telemetry = Recorded(), telemetry
-        gateway._take(Recorded(), message)
+        gateway._telemetry = telemetry
+        gateway._take(Recorded(), message, 0, 0)
 
     store, history = Recorded(), pb.Late()
     stored(pb.AgentMessage(late=history), store)
@@ -107,6 +108,6 @@ def test_no_method_that_takes_a_stream_is_let_past_the_check_of_who_asks() -> No
             return handler
 
         admission: Any = Admission.__new__(Admission)
-        return asyncio.run(admission.intercept_service(continuation, None)) is not None
+        return asyncio.run(admission.intercept_service(continuation, SimpleNamespace(method="/x/Y"))) is not None
 
     assert admitted(Handler(False)) and not admitted(Handler(True)) and not admitted(None)

@@ -11,6 +11,7 @@ import pytest
 
 from poolwarden_collector.core import engine
 from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model import effects, orders
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -18,8 +19,9 @@ from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, Tls
 from poolwarden_collector.shell.loop import ready as on
@@ -364,3 +366,96 @@ def test_each_effect_has_a_performer_but_for_the_two_of_the_loop_itself() -> Non
         else:
             table.perform(POOL, object.__new__(kind))
     assert sorted(begun) == sorted(names)
+
+
+# ------------------------------------------------------------------------------------------------ another configuration
+
+
+def another(played: Played, devices: dict[str, tuple[FenceDevice, ...]] | None = None, **policy: Any) -> on.Ready:
+    """Replace the configuration by one with another policy, or other devices."""
+    before = played.roster.config
+    config = dataclasses.replace(before, policy=dataclasses.replace(before.policy, **policy))
+    change = on.Reconfiguration(config, devices or {}, "anna", ("policy: x",))
+    return played.loop.reconfigure(change, *played.clocks)
+
+
+def test_another_configuration_holds_once_it_is_durable_and_in_every_pool(played: Played) -> None:
+    for uuid in (POOL, OTHER):
+        played.through(CONNECTED, uuid)
+    asked = another(played, mode="observe")
+    assert isinstance(asked.write, on.Reconfigure)
+    assert [(c.pool, [e.kind for e in c.entries], c.entries[0].actor) for c in asked.write.commits] == [
+        (pool, [Kind.CONFIGURED], "anna") for pool in ("", POOL, OTHER)
+    ]
+    assert {pool.policy.mode for pool in played.roster.pools.values()} == {"auto"} == {played.roster.config.policy.mode}
+    done = played.committed()
+    assert done.acts == (on.Reconfigured(),) and done.write is None
+    assert {pool.policy.mode for pool in played.roster.pools.values()} == {"observe"}
+    assert played.roster.config.policy.mode == "observe"
+    played.through(CONNECTED, "pool-3")
+    assert played.roster.pools["pool-3"].policy.mode == "observe"
+
+
+def test_a_configuration_that_cannot_be_recorded_does_not_hold(played: Played) -> None:
+    played.through(CONNECTED)
+    another(played, mode="observe")
+    failed = played.failed()
+    assert of(on.Stalled, failed.acts) and of(on.NotReconfigured, failed.acts) and not of(on.Reconfigured, failed.acts)
+    assert played.roster.pools[POOL].policy.mode == "auto" == played.roster.config.policy.mode
+    refused = another(played, mode="observe")  # nothing is written while nothing can be
+    assert refused.write is None and "nothing can be recorded" in of(on.NotReconfigured, refused.acts)[0].why
+    played.now += RETRY_MS
+    played.through(ev.Tick())
+    another(played, mode="observe")
+    assert of(on.Reconfigured, played.committed().acts)
+
+
+def test_one_that_no_store_could_hold_does_not_hold(played: Played) -> None:
+    played.through(CONNECTED)
+    another(played, mode="observe")
+    refused = played.loop.refused(ValueError("too big"))
+    assert "too big" in of(on.NotReconfigured, refused.acts)[0].why and not played.roster.stalled
+    assert played.roster.config.policy.mode == "auto"
+
+
+def test_it_waits_for_no_event_and_no_event_for_it(played: Played) -> None:
+    played.take(CONNECTED)
+    with pytest.raises(RuntimeError, match="one event at a time"):
+        another(played)
+
+
+def test_a_device_that_may_be_switching_a_host_is_not_exchanged(played: Played) -> None:
+    played.through(CONNECTED)
+    device = FenceDevice("dev", "h1")
+    assert another(played, {"h1": (device,)}).write is not None
+    played.committed()
+    intent = Entry(
+        Kind.SWITCH_INTENT, "x", {"host": "h1", "device": "dev", "on": False, "run": "r", "left": [], "by": "anna"}
+    )
+    known = played.roster.pools[POOL]
+    played.roster.pools[POOL] = dataclasses.replace(known, record=fold(known.record, [intent]))
+    for devices in ({}, {"h1": (dataclasses.replace(device, hard_limit_ms=5_000),)}):
+        refused = another(played, devices, mode="observe")
+        assert refused.write is None and "fence device dev" in of(on.NotReconfigured, refused.acts)[0].why
+    assert played.roster.config.policy.mode == "auto"
+    assert another(played, {"h1": (device,)}, mode="observe").write is not None
+
+
+def test_a_pool_whose_agents_are_to_speak_at_other_times_is_quiet_anew(played: Played) -> None:
+    played.through(CONNECTED)
+    played.now += 100_000
+    calm = played.roster.quiet_until(POOL)
+    another(played, patience=200_000)
+    played.committed()
+    assert played.roster.quiet_until(POOL) == calm < played.now
+    another(played, report_interval=1_000)
+    played.committed()
+    assert played.roster.quiet_until(POOL) == played.now + Policy().quiet_time
+
+
+def test_a_site_that_is_not_seen_is_not_seen_under_another_name(played: Played) -> None:
+    played.through(CONNECTED)
+    played.roster.sites = {"": Blind("a storm", 7)}
+    another(played, site="west")
+    played.committed()
+    assert played.roster.site(POOL).blind == "a storm" and played.roster.quiet_until(POOL) > played.now

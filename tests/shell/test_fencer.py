@@ -207,6 +207,7 @@ async def test_a_power_off_does_not_wait_its_turn_for_long(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("by_day", [True, False])
+@pytest.mark.slow
 async def test_by_day_at_most_four_devices_are_read_at_once(tmp_path: Path, by_day: bool) -> None:
     """And in an emergency more: devices that hang by day must not stand in front of it."""
     agent = script(

@@ -11,11 +11,14 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_collector.core.model.orders import Order, Preconditions, Promote
+from poolwarden_collector.core.model.orders import Order, Preconditions, Promote, ReadDatabase
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Role
-from poolwarden_collector.core.state.live import AgentState
-from poolwarden_collector.shell.agents.gateway import certified_host
+from poolwarden_collector.core.state.live import AgentState, Pool
+from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
 from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.loop.performer import order_sender
+from poolwarden_collector.shell.operators.names import Names
 
 from .rig import HOSTS, POOL, PlayedAgent, Rig, mono_ms, running, until
 
@@ -75,11 +78,6 @@ async def test_a_certificate_of_no_host_is_refused(tmp_path: Path) -> None:
         # Refused by TLS already (no client certificate by its usage) or by the gateway: never let in.
         assert (await spy.refused()).code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE)
         assert not rig.parts.service.roster.pools
-
-
-@pytest.mark.parametrize("uri", [[], ["poolwarden://collector/x"], [f"poolwarden://host/{h}" for h in HOSTS[:2]]])
-async def test_only_exactly_one_host_name_is_an_identity(uri: list[str]) -> None:
-    assert certified_host({"x509_subject_alternative_name": [name.encode() for name in uri]}) == ""
 
 
 async def test_without_a_certificate_there_is_no_stream(tmp_path: Path) -> None:
@@ -147,6 +145,8 @@ async def test_a_newer_stream_replaces_the_older_one(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         older = await rig.agent(HOSTS[0])
         newer = await rig.agent(HOSTS[0])
+        nonce = (await newer.expect("challenge")).nonce
+        await newer.send(challenge_answer=pb.ChallengeAnswer(nonce=nonce, boot_id="boot-1"))
         ended = await older.ended()
         assert ended.code() is grpc.StatusCode.ABORTED and "newer stream" in str(ended.details())
         await newer.send(report=pb.Report(full=True))
@@ -218,3 +218,56 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -
         certificates.create_ca(tmp_path / "ca")
         certificates.issue_collector(tmp_path / "ca", "test", ("127.0.0.1",), tmp_path / "tls")
         await rig.agent(HOSTS[1])  # its bundle is of the new authority: neither side would accept the old one
+
+
+async def test_a_host_without_a_boot_has_not_spoken(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        agent = PlayedAgent(rig.parts.gateway.port, rig.bundle(HOSTS[0]), HOSTS[0])
+        rig.agents.append(agent)
+        ended = await agent.refused(boot_id="")
+        assert ended.code() is grpc.StatusCode.INVALID_ARGUMENT and "boot_id is empty" in str(ended.details())
+        assert rig.parts.gateway._sessions.of(HOSTS[0]) is None
+
+
+async def test_a_host_speaks_in_no_second_pool_by_a_stream_that_came_before_it_spoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = POOL.replace("1", "2")
+    async with running(tmp_path) as rig:
+        roster = rig.parts.service.roster
+        await rig.agent(HOSTS[0])
+        await until(lambda: roster.spoke_in(HOSTS[0]) == POOL)
+        with monkeypatch.context() as patch:
+            patch.setattr(roster, "spoke_in", lambda host: "")
+            second = await rig.agent(HOSTS[0], pool_uuid=other)
+        nonce = (await second.expect("challenge")).nonce
+        await second.send(challenge_answer=pb.ChallengeAnswer(nonce=nonce, boot_id="boot-1"))
+        assert "has spoken in pool" in str((await second.ended()).details())
+        assert other not in roster.pools
+
+
+async def test_no_pools_engine_reaches_a_host_of_another_pool(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.agent(HOSTS[0])
+        roster, sessions = rig.parts.service.roster, rig.parts.gateway._sessions
+        send = order_sender(roster, sessions)
+        order = Order("o", HOSTS[0], "boot-1", 1, ReadDatabase(0, 1), 1_000)
+        assert send(POOL, order) and not send(POOL.replace("1", "2"), order)
+
+
+async def test_what_a_host_is_called_makes_no_other_warning(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        roster = rig.parts.service.roster
+        roster.warn("something else")
+        for number in range(50):
+            said = pb.Hello(host_uuid=HOSTS[0], host_name=f"h{number}", order_key_id="k", local_trouble="t")
+            rig.parts.gateway._warn_of_trust(said)
+        assert any("something else" in text for text in roster.warnings())
+
+
+async def test_a_host_that_two_pools_list_is_of_the_one_in_which_it_has_spoken() -> None:
+    other, host = POOL.replace("1", "2"), HOSTS[0]
+    lists = Pool(PoolRecord(other, "lists", hosts={host: HostRecord(host, "web-1")}), Policy())
+    spoken = Pool(PoolRecord(POOL, "has", hosts={host: HostRecord(host, "web-1", boot_id="b")}), Policy())
+    assert Names({other: lists, POOL: spoken}, {}).host(host) == (POOL, host)
+    assert Names({other: lists}, {}).host(host) == (other, host)

@@ -212,7 +212,7 @@ def test_a_full_disk_is_an_error_without_a_trace_and_ends_with_it(tmp_path: Path
         def commit(n):
             journal.commit("p", [Entry(Kind.VERDICT, f"{n} a", {}), Entry(Kind.VERDICT, f"{n} b", {"x": "y" * 3000})],
                            [AlertRaised(f"p/{n}", "info", "t", "b")])
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, resource.RLIM_INFINITY))
         done = 0
         try:
             while True:

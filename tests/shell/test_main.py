@@ -22,7 +22,7 @@ from poolwarden.v1 import agent_link_pb2_grpc as link_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_collector.shell.alerts.sinks import alert_log_trouble
+from poolwarden_collector.shell.alerts.channels.log import alert_log_trouble
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.store.journal import Journal
 
@@ -34,7 +34,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     line = [*COMMAND, *(str(a) for a in arguments)]
-    return subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=30)
+    return subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120)
 
 
 def free_port() -> int:
@@ -181,6 +181,7 @@ def test_a_fence_agent_that_does_not_fit_stops_the_start(tmp_path: Path) -> None
         assert done.returncode == 2 and why in last(done) and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_missing_fence_agent_is_told_and_the_pools_are_guarded_all_the_same(tmp_path: Path) -> None:
     with collector(tmp_path, f'[[fence]]\nhost = "{HOSTS[0]}"\nagent = "/nowhere/fence_x"') as running:
         next(running.agent(HOSTS[0]))
@@ -190,7 +191,7 @@ def test_a_missing_fence_agent_is_told_and_the_pools_are_guarded_all_the_same(tm
 
 def test_a_good_configuration_is_said(tmp_path: Path) -> None:
     done = run("check-config", write_config(tmp_path))
-    assert done.returncode == 0 and done.stdout.endswith("good; 0 fence devices, 0 webhooks\n")
+    assert done.returncode == 0 and done.stdout.endswith("good; 0 fence devices, 1 alert channel\n")
 
 
 @pytest.mark.slow

@@ -17,10 +17,11 @@ from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.effects import AlertRaised
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host
 
-from .rig import HOSTS, POOL, Rig, running, until
+from .rig import HOSTS, ME, POOL, Rig, running, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,9 +30,9 @@ FAR = HOSTS[0][:-1] + "9"
 
 
 @contextlib.asynccontextmanager
-async def operated(folder: Path, extra: str = "") -> AsyncIterator[tuple[Rig, Any]]:
+async def operated(folder: Path, extra: str = "", collector: str = "") -> AsyncIterator[tuple[Rig, Any]]:
     """A collector with two pools: host-1 and host-2 in one, another host-1 in the other."""
-    async with running(folder, extra) as rig:
+    async with running(folder, extra, collector=collector) as rig:
         hosts: tuple[tuple[str, dict[str, Any]], ...] = (
             (HOSTS[0], {}),
             (HOSTS[1], {}),
@@ -91,6 +92,62 @@ async def test_an_unknown_pool_is_told_what_there_is(tmp_path: Path) -> None:
             assert "'silver'" in str(error.details()) and "gold" in str(error.details())
 
 
+async def test_a_mistyped_name_is_told_the_nearest(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (_, stub):
+        for call, said in (
+            (stub.Status(pb.StatusRequest(pool="gild")), "there is no pool 'gild', did you mean gold?; there is:"),
+            (stub.Command(restart("hsot-2")), "there is no host 'hsot-2', did you mean host-2"),
+            (stub.Command(restart("gold/hosst-2")), "there is no host 'gold/hosst-2', did you mean gold/host-2?"),
+            (stub.Command(restart("gold/host-3")), "there is no host 'gold/host-3'; there is:"),
+            (
+                stub.Command(pb.CommandRequest(actor="anna", failover_to=pb.FailoverTo(pool="gold", host="hst-2"))),
+                "gold has no host 'hst-2', did you mean host-2",
+            ),
+        ):
+            assert said in str((await refused(call)).details())
+        silver = await refused(stub.Status(pb.StatusRequest(pool="silver")))
+        assert "did you mean" not in str(silver.details())
+
+
+async def test_a_pause_with_a_time(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (rig, stub):
+        wrong = pb.Pause(pool="gold", for_ms=40 * 86_400_000)
+        assert "31 days" in str((await refused(stub.Command(pb.CommandRequest(actor="anna", pause=wrong)))).details())
+        command = pb.Pause(pool="gold", reason="racks", for_ms=7_200_000)
+        reply = await stub.Command(pb.CommandRequest(actor="anna", pause=command))
+        assert reply.accepted and "paused for 2 h, until about 2" in reply.text and "UTC" in reply.text
+        [gold] = (await stub.Status(pb.StatusRequest(pool="gold"))).pools
+        assert 7_100_000 < gold.pause_left_ms <= 7_200_000 and gold.pause_until.endswith("Z")
+        end = rig.parts.service.roster.pools[POOL].record.pause_end
+        assert end is not None and end.clock == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        short = pb.Pause(pool="gold", for_ms=500)
+        assert (await stub.Command(pb.CommandRequest(actor="bert", pause=short))).code == "already-paused"
+        assert (await stub.Command(pb.CommandRequest(actor="bert", resume=pb.Resume(pool="gold")))).accepted
+        assert (await stub.Command(pb.CommandRequest(actor="bert", pause=short))).accepted
+        await until(lambda: rig.parts.service.roster.pools[POOL].record.paused is None)
+        told = (await stub.History(pb.HistoryRequest(pool="gold"))).entries[-1]
+        assert (told.kind, told.actor) == ("resumed", "poolwarden")
+
+
+async def test_history_between_two_instants(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (_, stub):
+        told = list((await stub.History(pb.HistoryRequest())).entries)
+        at = told[len(told) // 2].at
+        later = (await stub.History(pb.HistoryRequest(since=at))).entries
+        earlier = (await stub.History(pb.HistoryRequest(until=at))).entries
+        both = (await stub.History(pb.HistoryRequest(since=at, until=at))).entries
+        assert [e.seq for e in later] == [e.seq for e in told if e.at >= at]
+        assert [e.seq for e in earlier] == [e.seq for e in told if e.at <= at]
+        assert [e.seq for e in both] == [e.seq for e in told if e.at == at] != []
+        elsewhere = at.replace("Z", "+00:00")
+        assert (await stub.History(pb.HistoryRequest(since=elsewhere))).entries == later
+        for wrong in ("yesterday", "2026-01-31T20:00"):
+            for request in (pb.HistoryRequest(since=wrong), pb.HistoryRequest(until=wrong)):
+                error = await refused(stub.History(request))
+                assert error.code() is grpc.StatusCode.INVALID_ARGUMENT and wrong in str(error.details())
+        assert "no end" in str((await refused(stub.Follow(pb.HistoryRequest(until=at)).read())).details())
+
+
 def restart(host: str) -> pb.CommandRequest:
     return pb.CommandRequest(actor="anna", restart_xapi=pb.RestartXapiCommand(host=host))
 
@@ -117,7 +174,7 @@ async def test_a_host_by_each_of_its_names_reaches_the_engine(tmp_path: Path, te
         # Its HA flag was never reported, so the engine refuses; what matters is which host it has judged.
         assert not reply.accepted and reply.code == "ha-armed" and "host-2" in reply.text
         [row] = [r for r in rig.parts.journal.history() if r.kind == "operator-refused"]
-        assert row.actor == "anna"
+        assert row.actor == ME
 
 
 async def test_pause_and_resume_are_journaled_with_their_actor(tmp_path: Path) -> None:
@@ -131,9 +188,9 @@ async def test_pause_and_resume_are_journaled_with_their_actor(tmp_path: Path) -
         assert (await stub.Command(pb.CommandRequest(actor="bert", resume=pb.Resume(pool="gold")))).accepted
         entries = (await stub.History(pb.HistoryRequest(pool="gold"))).entries
         assert [(e.kind, e.actor) for e in entries[-3:]] == [
-            ("paused", "anna"),
-            ("operator-refused", "bert"),
-            ("resumed", "bert"),
+            ("paused", ME),  # who connected; the requests said anna and bert
+            ("operator-refused", ME),
+            ("resumed", ME),
         ]
         assert entries[-3].pool_name == "gold" and entries[-3].data == '{"reason":"new disks"}'
 
@@ -141,7 +198,6 @@ async def test_pause_and_resume_are_journaled_with_their_actor(tmp_path: Path) -
 async def test_mistakes_in_a_command_are_one_sentence(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         for request, expected in (
-            (pb.CommandRequest(pause=pb.Pause(pool="gold")), "the actor is missing"),
             (pb.CommandRequest(actor="anna"), "no command"),
             (pb.CommandRequest(actor="anna", pause=pb.Pause(pool="gold", reason="x" * 3000)), "3000 characters"),
             (
@@ -194,16 +250,16 @@ async def test_what_happens_between_subscribing_and_reading_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with operated(tmp_path) as (rig, stub):
-        write, journal = rig.parts.service.write, rig.parts.journal
+        read, journal = rig.parts.operators._journals.search, rig.parts.journal
 
-        async def late(call: Any, *args: Any, **named: Any) -> Any:
+        async def late(call: Any, *args: Any) -> Any:
             if call == journal.history:
-                monkeypatch.setattr(rig.parts.service, "write", write)
+                monkeypatch.setattr(rig.parts.operators._journals, "search", read)
                 pause = pb.CommandRequest(actor="anna", pause=pb.Pause(pool="gold"))
                 assert (await stub.Command(pause)).accepted
-            return await write(call, *args, **named)
+            return await read(call, *args)
 
-        monkeypatch.setattr(rig.parts.service, "write", late)
+        monkeypatch.setattr(rig.parts.operators._journals, "search", late)
         following = stub.Follow(pb.HistoryRequest(pool="gold"))
         seen = [await asyncio.wait_for(following.read(), 5)]
         while seen[-1].kind != "paused":
@@ -289,10 +345,11 @@ async def test_a_collector_that_guards_its_own_host_says_so(tmp_path: Path) -> N
 
 
 async def test_what_is_asked_is_named_by_its_id_or_its_pool(tmp_path: Path) -> None:
+    from poolwarden_collector.core.model.asks import Ask
     from poolwarden_collector.core.model.policy import Policy
     from poolwarden_collector.core.state.live import Pool
     from poolwarden_collector.core.state.pool_record import PoolRecord
-    from poolwarden_collector.core.state.question_record import Ask, Asked, Needs, Question
+    from poolwarden_collector.core.state.question_record import Asked, Needs, Question
     from poolwarden_collector.shell.operators.names import Names, Unknown
     from poolwarden_collector.shell.operators.requests import VERBS
 
@@ -301,13 +358,14 @@ async def test_what_is_asked_is_named_by_its_id_or_its_pool(tmp_path: Path) -> N
         f"{POOL[:8]}-q1", 1, Ask.SHOOT, HOSTS[0], "power it off?", ("3 VMs",), needs, "g", f"{POOL[:8]}-1.2"
     )
     names = Names({POOL: Pool(PoolRecord(POOL, "gold", asked=Asked(question)), Policy())}, {})
-    yes = pb.Approve(accept_kill=2, accept_stale_ms=60_000, shoot=True)
+    yes = pb.Approve(accept_kill=2, accept_stale_ms=60_000, shoot=True, typed_name=" host-1 ")
     for wanted, told in ((question.id, question.id), (question.failover, question.failover), ("gold", ""), (POOL, "")):
         pool, said = VERBS["approve"](
             names, "r", "anna", pb.Approve(id=wanted) if not wanted else _with_id(yes, wanted)
         )
         assert (pool, said.verb, said.arg("id")) == (POOL, "approve", told)
         assert (said.arg("accept_kill"), said.arg("accept_stale"), said.arg("shoot")) == ("2", "60000", "yes")
+        assert said.arg("typed_name") == "host-1"
     with pytest.raises(Unknown, match="what is asked now: .*-q1"):
         VERBS["deny"](names, "r", "anna", pb.Deny(id="silver"))
 
@@ -341,3 +399,30 @@ async def test_what_a_host_tells_late_is_history_and_never_how_it_is(tmp_path: P
         assert (event.kind, event.text, event.dropped) == ("disk", "/ is full", 2) and event.at < event.heard
         assert rig.parts.service.roster.pools[POOL].live.agents[HOSTS[1]].facts == before
         assert (await refused(stub.Late(pb.LateRequest(host="nobody")))).code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_readiness_gives_reasons_with_fixes_and_a_plan_says_what_would_happen(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (_, stub):
+        reply = await stub.Readiness(pb.ReadinessRequest())
+        assert {pool.name or pool.pool_uuid for pool in reply.pools} == {"gold", OTHER}
+        [gold] = (await stub.Readiness(pb.ReadinessRequest(pool="gold"))).pools
+        found = {reason.code: reason for reason in reversed(gold.reasons)}
+        assert not gold.ready and found["no-device"].fix == "poolwarden fence setup host-1"
+        assert "no change of master is on record" in found["drill"].sentence
+        plan = await stub.Plan(pb.PlanRequest(pool="gold"))
+        assert (plan.master_name, plan.outcome) == ("host-1", "stands still")
+        assert [phase.name for phase in plan.phases] == ["silence", "claim", "proof", "promotion", "members"]
+        assert plan.expected_ms == sum(phase.expected_ms for phase in plan.phases) > 0
+
+
+async def test_past_changes_come_from_the_journal(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (rig, stub):
+        durations = {"promote-intent to promoted": 44_000}
+        done = Entry(Kind.CLOSED, "closed", {"new_master": HOSTS[0], "durations_ms": durations}, "fo-1", 2)
+        failed = Entry(Kind.DESIGNATE_RESULT, "failed", {"outcome": "failed"}, "", 2)
+        await rig.parts.service.write(rig.parts.journal.commit, POOL, [done, failed])
+        plan = await stub.Plan(pb.PlanRequest(pool="gold"))
+        assert plan.expected_from == "from the last failover of this pool"
+        assert {phase.name: phase.expected_ms for phase in plan.phases}["promotion"] == 44_000
+        [gold] = (await stub.Readiness(pb.ReadinessRequest(pool="gold"))).pools
+        assert "drill" not in {reason.code for reason in gold.reasons}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -21,9 +22,10 @@ from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.operators.tls import NoOperator, certified_operator
 
-from .rig import HOSTS, POOL, PlayedAgent, Rig, running, until, write_config
+from .rig import HOSTS, ME, POOL, PlayedAgent, Rig, running, until, write_config
 from .test_main import COMMAND, ENVIRONMENT, free_port, run
 
 SERVED = 'operator_listen = "127.0.0.1:0"'
@@ -37,6 +39,12 @@ REQUESTS = {
     "Decision": pb.DecisionRequest(id="1"),
     "Late": pb.LateRequest(host=HOSTS[0]),
     "FindFence": pb.FindFenceRequest(host=HOSTS[0], address="127.0.0.1"),
+    "Readiness": pb.ReadinessRequest(),
+    "Plan": pb.PlanRequest(pool=POOL),
+    "Doctor": pb.DoctorRequest(),
+    "Audit": pb.AuditRequest(),
+    "TestAlerts": pb.TestAlertsRequest(actor="mallory"),
+    "Reload": pb.ReloadRequest(actor="anna"),
     "TryFence": pb.TryFenceRequest(host=HOSTS[0], agent="fence_none"),
 }
 
@@ -153,11 +161,12 @@ async def test_a_hosts_certificate_is_refused_by_the_command_line(tmp_path: Path
 async def test_a_hosts_certificate_is_refused_by_every_method(tmp_path: Path) -> None:
     assert set(REQUESTS) == everything()
     async with served(tmp_path) as rig, caller(rig, rig.bundle(HOSTS[1]).cert.parent) as stub:
+        before = set(rig.parts.service._followers)
         for method in REQUESTS:
             error = await refusal(stub, method)
             assert error.code() is grpc.StatusCode.PERMISSION_DENIED, method
             assert HOSTS[1] in str(error.details()) and "\n" not in str(error.details())
-        assert not rig.parts.service.roster.pools[POOL].record.paused and not rig.parts.service._followers
+        assert not rig.parts.service.roster.pools[POOL].record.paused and rig.parts.service._followers == before
 
 
 @pytest.mark.asyncio
@@ -165,8 +174,10 @@ async def test_every_method_answers_an_operator(tmp_path: Path) -> None:
     async with served(tmp_path) as rig, caller(rig, operator(rig)) as stub:
         for method in sorted(everything() - {"Follow", "Decision"}):
             await getattr(stub, method)(REQUESTS[method], timeout=5)
+        assert [row.actor for row in rig.parts.journal.newest("", ("alerts-tested",), 9)] == ["carol"]
         with pytest.raises(grpc.aio.AioRpcError, match="no decision '1'"):  # none has been made here
             await stub.Decision(REQUESTS["Decision"], timeout=5)
+        before = set(rig.parts.service._followers)
         following = stub.Follow(pb.HistoryRequest(), timeout=20)
         kinds = []
         while "paused" not in kinds:
@@ -174,9 +185,9 @@ async def test_every_method_answers_an_operator(tmp_path: Path) -> None:
         await stub.Command(pb.CommandRequest(resume=pb.Resume(pool=POOL)))
         while "resumed" not in kinds:
             kinds.append((await following.read()).kind)
-        assert rig.parts.service._followers
+        assert rig.parts.service._followers > before
         following.cancel()
-        await until(lambda: not rig.parts.service._followers)  # the stream's end reaches the one who tells it
+        await until(lambda: rig.parts.service._followers == before)  # the stream's end reaches the one who tells it
         with pytest.raises(grpc.aio.AioRpcError) as error:  # a mistake is still told as one
             await stub.Explain(pb.ExplainRequest(pool="silver"))
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
@@ -213,13 +224,16 @@ async def test_an_operators_certificate_is_no_agents(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_socket_takes_the_requests_word_as_before(tmp_path: Path) -> None:
+async def test_on_the_socket_the_journal_says_who_connected(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
         local = f"unix:{rig.config.operator_socket}"
         seen = await poolwarden(local, "status", "--json")
         assert seen.status == 0 and json.loads(seen.out)["collector_name"] == "test"
         assert (await poolwarden(local, "pause", POOL)).status == 0
-        assert actors(rig) == ["mallory"]
+        assert actors(rig) == [ME]  # the request said mallory
+        [called] = rig.parts.journal.calls(None, "", "", 0)
+        assert (called["actor"], called["method"]) == (ME, "pause")
+        assert f"uid {os.getuid()}, pid " in called["source"] and called["source"].endswith("says it is 'mallory'")
 
 
 @pytest.mark.asyncio
@@ -271,8 +285,12 @@ def test_a_name_that_the_journal_cannot_carry_is_nobody(uri: str) -> None:
 async def test_the_collectors_own_program_serves_the_certificates_that_it_makes(tmp_path: Path) -> None:
     port = free_port()
     file = write_config(tmp_path, collector=f'operator_listen = "127.0.0.1:{port}"')
-    made = run("issue-operator", tmp_path / "ca", "carol")
+    made = run("issue-operator", tmp_path / "ca", "carol", "--role", "operator", "--pool", POOL)
     assert made.returncode == 0 and str(tmp_path / "ca/operator-carol/key.pem") in made.stdout
+    block = made.stdout[made.stdout.index("[[operators]]") :]
+    (tmp_path / "other").mkdir()
+    [entry] = load(write_config(tmp_path / "other", block)).operators.entries
+    assert (entry.who, entry.role.word, entry.pools) == ("carol", "operator", {POOL})
     carol = tmp_path / "ca/operator-carol"
     assert (carol / "key.pem").stat().st_mode & 0o777 == 0o600
     with (tmp_path / "log").open("w") as log:

@@ -198,7 +198,9 @@ async def test_a_journal_file_copied_back_is_noticed_and_raised_above_the_world(
     assert again.pool.record.term == term + 1
     assert roster.epoch > epoch + 5_000_000 and again.journal.epoch == roster.epoch
     quiet = again.config.policy.quiet_time_restored
-    assert again.pool.live.quiet_until == again.time + quiet and roster.quiet_until(OTHER) < again.time + quiet
+    assert (
+        again.pool.live.journal_gap.quiet_until == again.time + quiet and roster.quiet_until(OTHER) < again.time + quiet
+    )
     await again.take(serving(HOSTS[1]))
     assert again.pool.record.master == HOSTS[1]
     owed = [(item.host, item.what) for item in again.pool.record.owed]

@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell.alerts import outbox as module
+from poolwarden_collector.shell.alerts.channels import make_sinks
+from poolwarden_collector.shell.alerts.channels.log import LogSink
+from poolwarden_collector.shell.alerts.channels.webhook import WebhookSink
 from poolwarden_collector.shell.alerts.outbox import Outbox
-from poolwarden_collector.shell.alerts.sinks import LogSink, Sink, SinkError, WebhookSink, make_sinks, sink_names
-from poolwarden_collector.shell.config.config import Alerts, Webhook
+from poolwarden_collector.shell.alerts.sinks import Sink, SinkError
+from poolwarden_collector.shell.config.alert_channels import Alerts, Channel, LogFile, Webhook
+from poolwarden_collector.shell.queue import lookout
 from poolwarden_collector.shell.store.journal import Journal, Parcel, Row
 
 from .rig import POOL, until
@@ -27,6 +32,7 @@ pytestmark = pytest.mark.asyncio
 KEY = f"{POOL}/f-1/done"
 RAISED = AlertRaised(KEY, "critical", "pool-1: new master", "host-2 is the master", {"new_master": "host-2"})
 OVER = AlertResolved(KEY, "over")
+ENTRY = Entry(Kind.ALERT_DELIVERED, "delivered")
 
 
 class Receiver:
@@ -73,7 +79,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_RETRY_MS", 20)
-    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -204,18 +210,73 @@ async def test_parcels_of_former_sinks_are_given_up(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "c", ("log", "webhook:old"))
     journal.commit(POOL, [], [RAISED])
     journal.sinks = ("log",)
-    journal.abandon_other_sinks()
+    journal.take_up_channels()
     assert [p.sink for p in journal.parcels()] == ["log"]
     assert {d["status"] for d in journal.alerts()[0]["deliveries"]} == {"pending", "failed"}
     journal.close()
 
 
+async def test_a_fault_while_it_looks_ends_no_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, faults = tmp_path / "alerts.log", [KeyError("a fault"), ValueError("another one")]
+    due = Journal.due
+
+    def broken(*args: Any, **names: Any) -> list[Parcel]:
+        if faults:
+            raise faults.pop()
+        return due(*args, **names)
+
+    monkeypatch.setattr(Journal, "due", broken)
+    monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.01)
+    async with delivering(tmp_path / "state", (LogSink(str(log)),)) as (journal, _):
+        journal.commit(POOL, [], [RAISED])
+        await until(lambda: log.exists() and log.read_text())
+    assert not faults
+
+
+async def test_a_new_channel_is_told_what_is_open_and_no_other_one_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "c", ("log",))
+    journal.take_up_channels()
+    journal.commit(POOL, [], [RAISED])
+    [told] = journal.parcels()
+    journal.delivered(told, ENTRY)
+    journal.take_up_channels()
+    assert journal.parcels() == []
+    journal.sinks = ("log", "webhook:new")
+    journal.take_up_channels()
+    [new] = journal.parcels()
+    assert (new.sink, new.state, new.key, new.payload) == ("webhook:new", "firing", told.key, told.payload)
+    journal.take_up_channels()
+    assert journal.parcels() == [new], "once"
+    journal.sinks = ("webhook:new",)
+    journal.take_up_channels()
+    journal.sinks = ("webhook:new", "log")
+    journal.take_up_channels()
+    assert journal.parcels() == [new], "who has taken it before has"
+    journal.commit(POOL, [], [OVER])
+    assert sorted((each.sink, each.state) for each in journal.parcels()) == [
+        ("log", "resolved"), ("webhook:new", "firing"),
+    ]  # fmt: skip
+    journal.close()
+
+
+async def test_a_journal_of_a_release_that_knew_no_channels_tells_nothing_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "c", ("log",))
+    journal.commit(POOL, [], [RAISED])
+    [told] = journal.parcels()
+    journal.delivered(told, ENTRY)
+    journal.sinks = ("log", "webhook:new")
+    journal.take_up_channels()
+    assert journal.parcels() == []
+    journal.close()
+
+
 async def test_what_is_configured_is_what_is_served(tmp_path: Path) -> None:
-    for alerts in (Alerts(), Alerts(""), Alerts("x", (Webhook("a", "http://x"), Webhook("b", "http://y")))):
-        assert tuple(sink.name for sink in make_sinks(alerts)) == sink_names(alerts)
-    assert sink_names(Alerts("-", (Webhook("a", "http://x"),))) == ("log", "webhook:a")
+    two = tuple(Channel(item) for item in (LogFile("x"), Webhook("a", "http://x")))
+    for alerts in (Alerts(), Alerts(()), Alerts(two)):
+        assert tuple(sink.name for sink in make_sinks(alerts, "c", lambda pool, message: None)) == alerts.names
+    assert Alerts(two).names == ("log", "webhook:a")
 
 
 async def test_the_log_may_be_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     LogSink("-").deliver(Parcel(1, "k", 1, "firing", "log", POOL, {"title": "ä"}, 0, 0))
-    assert capsys.readouterr().err == 'ALERT {"title": "ä"}\n'
+    assert capsys.readouterr().err == 'ALERT {"version": 1, "title": "ä"}\n'

@@ -105,11 +105,13 @@ def prober(port: int, policy: Policy = QUICK) -> tuple[Prober, list[CollectorPro
 
 async def test_the_target_is_probed_again_and_again_until_it_changes(tmp_path: Path) -> None:
     async with serving(tmp_path, http(ECHO)) as port:
-        own, heard = prober(port, Policy(probe_interval=60, probe_timeout=50))
+        own, heard = prober(port, Policy(probe_interval=120, probe_timeout=110))
         own.aim(POOL, Target(HOSTS[0], "127.0.0.1"))
-        await until(lambda: len(heard) >= 3)
-        assert {(e.host, e.outcome) for e in heard} == {(HOSTS[0], ProbeOutcome.ANSWERED)}
-        assert {len(e.certificate) for e in heard} == {64}  # whose xapi it was, by what it presented
+        # On a busy machine one or the other probe is not answered in time.
+        await until(lambda: sum(e.outcome is ProbeOutcome.ANSWERED for e in heard) >= 3)
+        assert {e.host for e in heard} == {HOSTS[0]}
+        answered = [e for e in heard if e.outcome is ProbeOutcome.ANSWERED]
+        assert {len(e.certificate) for e in answered} == {64}  # whose xapi it was, by what it presented
         own.aim(POOL, Target(HOSTS[1], "127.0.0.1"))
         heard.clear()
         await until(lambda: len(heard) >= 2)

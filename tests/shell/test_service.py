@@ -43,10 +43,17 @@ class Told:
         self.log: list[Any] = []
         self.full = False
 
-    def commit(self, pool: PoolId, entries: Iterable[Entry], alerts: Iterable[Any] = (), name: str = "") -> list[Row]:
+    def commit(
+        self,
+        pool: PoolId,
+        entries: Iterable[Entry],
+        alerts: Iterable[Any] = (),
+        name: str = "",
+        occasions: Iterable[Any] = (),
+    ) -> list[Row]:
         entries = list(entries)
         self._write()
-        rows = self.journal.commit(pool, entries, alerts, name)
+        rows = self.journal.commit(pool, entries, alerts, name, occasions)
         self.log += [entry.kind for entry in entries]
         return rows
 
@@ -308,6 +315,19 @@ async def test_a_higher_epoch_is_made_durable_and_survives_a_full_disk(
     assert world.service.roster.epoch >> LOT_BITS == 42 and world.service.roster.epoch == world.journal.epoch
 
 
+async def test_a_follower_that_fails_keeps_no_other_one_from_hearing(tmp_path: Path) -> None:
+    world, heard = World(tmp_path), []
+
+    def fails(rows: list[Row]) -> None:
+        raise KeyError("a fault of its own")
+
+    world.service.follow(fails)
+    world.service.follow(heard.extend)
+    world.service.follow(fails)
+    await world.take(CONNECTED)
+    assert heard == world.journal.history(limit=10_000) != []
+
+
 async def test_followers_hear_what_is_durable_in_order(tmp_path: Path) -> None:
     world = World(tmp_path)
     heard: list[Row] = []
@@ -336,6 +356,7 @@ async def test_the_storm_brake_sees_all_pools(tmp_path: Path) -> None:
     assert world.service.roster.blind == ""
 
 
+@pytest.mark.slow
 async def test_the_loop_ticks_and_ends(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.take(CONNECTED)

@@ -89,6 +89,23 @@ def test_old_and_too_many_lines_are_removed(tmp_path: Path, monkeypatch: pytest.
     db.conn.close()
 
 
+def test_no_pool_pushes_out_what_another_one_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_LATE", 5)
+    db = module._open(tmp_path / "telemetry.db")
+    now = clock.wall_ms()
+    lines = [("quiet", 0), ("quiet", 1), *(("loud", n) for n in range(10))]
+    with db.atomic():
+        told = [
+            {"host": pool, "pool": pool, "boot": "b", "mono_ms": n, "heard_ms": now, "kind": "k"} for pool, n in lines
+        ]
+        db["late"].insert_all(told)  # type: ignore[union-attr]
+    module._prune(db)
+    assert [(r["pool"], r["mono_ms"]) for r in db.query("SELECT * FROM late ORDER BY rowid")] == [
+        ("quiet", 0), ("quiet", 1), ("loud", 7), ("loud", 8), ("loud", 9),
+    ]  # fmt: skip
+    db.conn.close()
+
+
 def test_what_was_kept_while_nobody_listened_is_history_and_kept_once(tmp_path: Path) -> None:
     telemetry = Telemetry(tmp_path)
     telemetry.start()

@@ -121,6 +121,43 @@ def test_stamps_become_the_collectors_by_the_quickest_message() -> None:
     assert quicker.probes[0].probed_at == 51_920
 
 
+def stamped(message: Any, stamp: int) -> Any:
+    """The message with this in every field for a stamp, and an item in every list."""
+    for each in message.DESCRIPTOR.fields:
+        if each.name.endswith("_mono_ms"):
+            setattr(message, each.name, stamp)
+        elif each.message_type is not None:
+            field = getattr(message, each.name)
+            stamped(field.add() if each.is_repeated else field, stamp)
+            if not each.is_repeated:
+                field.SetInParent()
+        elif each.name in ("term", "host_uuid"):  # without these there is nothing to date
+            setattr(message, each.name, 1 if each.name == "term" else HOSTS[1])
+    return message
+
+
+def test_what_holds_a_stamp_moves_with_the_clock() -> None:
+    everything = stamped(pb.Report(full=True), 900)
+
+    def told(*messages: tuple[int, int, pb.Report]) -> HostFacts:
+        state = StreamState(5, POOL)
+        state.introduce(pb.AgentMessage(hello=pb.Hello(host_uuid=HOSTS[0])))
+        for number, (mono, recv, report) in enumerate(messages, 1):
+            state.on_message(pb.AgentMessage(sequence=number, mono_ms=mono, report=report), recv)
+        return state.facts
+
+    late, quick = (1_000, 51_500), (2_000, 52_020)
+    before, moved = told((*late, everything)), told((*late, everything), (*quick, pb.Report()))
+    assert before != moved == told((*quick, pb.Report(full=True)), (*quick, everything))
+
+
+def test_a_stamp_alone_has_nothing_else_converted_again() -> None:
+    stream = Stream()
+    view = pb.PoolView(pool_uuid=POOL, master_uuid=HOSTS[0], hosts=[pb.PoolHost(host_uuid=HOSTS[1])])
+    first = stream.report(2_000, 52_010, full=True, pool_view=view)
+    assert stream.report(60_000, 59_000).pool_view is first.pool_view is not None
+
+
 def test_never_is_none_and_the_future_is_now() -> None:
     stream = Stream()
     probe = pb.Probe(host_uuid=HOSTS[1], outcome=pb.Probe.NO_ANSWER, probed_mono_ms=999_999)
@@ -189,6 +226,7 @@ KINDS: dict[str, orders.OrderKind] = {
     "start_vm": orders.StartVm("v", HOSTS[2]),
     "locate_vms": orders.LocateVms(("v", "w")),
     "release_gc": orders.ReleaseGc(),
+    "show_message": orders.ShowMessage("00ff", "POOLWARDEN_X", 2, "b", True),
     "fence_proxy": orders.FenceProxy("fence_x", "status", (("ip", "a"), ("passwd", "s")), 9, HOSTS[2], ("passwd",)),
 }
 
@@ -226,6 +264,8 @@ def test_what_an_order_carries() -> None:
     assert (piece.generation, piece.total_bytes, piece.chunk, piece.sha256) == (9, 3, b"abc", "00ff")
     assert (built("read_database").offset, built("read_database").max_bytes) == (4, 5)
     assert (built("start_vm").vm_uuid, built("start_vm").host_uuid) == ("v", HOSTS[2])
+    shown = built("show_message")
+    assert (shown.key, shown.name, shown.priority, shown.body) == ("00ff", "POOLWARDEN_X", 2, "b") and shown.repeated
     assert list(built("locate_vms").vm_uuids) == ["v", "w"] and built("declare_host_dead").host_uuid == HOSTS[2]
 
 

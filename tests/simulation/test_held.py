@@ -32,7 +32,7 @@ def test_only_the_collector_loses_the_master() -> None:
     sim.run(300_000)
     assert sim.verdict == "MasterUnreachableFromCollector"
     assert not sim.has(Kind.DECIDED) and nobody_promoted(sim)
-    assert any("MasterUnreachableFromCollector" in title for title in alerts(sim))
+    assert any("the collector does not reach master" in title for title in alerts(sim))
     sim.heal("h1", "collector")
     sim.run(20_000)
     assert sim.verdict == "Healthy"
@@ -74,8 +74,8 @@ def test_a_lying_bmc_stays_quarantined_when_the_master_vanishes_for_real() -> No
     sim.run(120_000)
     assert nobody_promoted(sim)
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_NEEDS_HUMAN"
-    assert "quarantined" in failover.blocker
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_NEEDS_HUMAN"
+    assert "quarantined" in failover.standstill.why
 
 
 def test_a_machine_that_reads_on_is_asked_about_and_not_shot() -> None:
@@ -146,8 +146,8 @@ def test_a_vm_that_moved_after_the_candidates_copy_blocks_the_promotion() -> Non
     sim.run(120_000)
     assert nobody_promoted(sim)
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_KILL_FORECAST"
-    assert "web on lab-h3" in failover.blocker
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_KILL_FORECAST"
+    assert "web on lab-h3" in failover.standstill.why
     assert [
         kill for host in sim.pool.hosts.values() for kill in host.domains.kills if kill.why != "migrated-away"
     ] == []
@@ -190,8 +190,8 @@ def test_a_device_that_was_never_bound_proves_nothing() -> None:
     sim.run(120_000)
     assert nobody_promoted(sim)
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_NEEDS_HUMAN"
-    assert "not bound" in failover.blocker
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_NEEDS_HUMAN"
+    assert "not bound" in failover.standstill.why
 
 
 def test_without_any_device_a_person_is_asked() -> None:
@@ -200,8 +200,8 @@ def test_without_any_device_a_person_is_asked() -> None:
     sim.run(120_000)
     assert nobody_promoted(sim)
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_NEEDS_HUMAN"
-    assert "no fence device" in failover.blocker
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_NEEDS_HUMAN"
+    assert "no fence device" in failover.standstill.why
 
 
 def test_the_whole_pool_dark_is_held() -> None:
@@ -233,7 +233,7 @@ def test_a_promotion_that_is_accepted_and_not_carried_out_is_not_given_to_anothe
     model.exit = lambda *_args, **_named: None  # type: ignore[method-assign]
     sim.run(400_000)
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_UNVERIFIED"
-    assert "has not restarted" in failover.blocker
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_UNVERIFIED"
+    assert "has not restarted" in failover.standstill.why
     assert sim.promote_calls() == ["h2"]
     assert len(sim.ledger.of(Kind.PROMOTE_INTENT)) == 1

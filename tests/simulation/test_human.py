@@ -9,15 +9,15 @@ def blocked() -> Simulation:
     sim = Simulation(3).begin()
     sim.set_bmc(1, BmcMode.UNREACHABLE)
     sim.power_off(1)
-    sim.run_until(lambda: sim.record.failover is not None and bool(sim.record.failover.blocked), 180_000)
+    sim.run_until(lambda: sim.record.failover is not None and bool(sim.record.failover.standstill.blocker), 180_000)
     return sim
 
 
 def test_an_unreachable_bmc_blocks_and_names_the_blocker() -> None:
     sim = blocked()
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_NEEDS_HUMAN"
-    assert "Connection timed out" in failover.blocker
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_NEEDS_HUMAN"
+    assert "Connection timed out" in failover.standstill.why
     sim.run(600_000)
     assert sim.promote_calls() == []
     assert len(sim.ledger.of(Kind.DECIDED)) == 1
@@ -57,7 +57,7 @@ def test_a_master_that_answers_after_the_confirmation_stops_it() -> None:
     sim = Simulation(3).begin()
     sim.set_bmc(1, BmcMode.UNREACHABLE)
     sim.freeze(1)
-    sim.run_until(lambda: sim.record.failover is not None and bool(sim.record.failover.blocked), 180_000)
+    sim.run_until(lambda: sim.record.failover is not None and bool(sim.record.failover.standstill.blocker), 180_000)
     reply = sim.confirm_fenced(1)
     assert reply is not None and reply.accepted
     sim.thaw(1)

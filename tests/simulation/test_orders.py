@@ -36,8 +36,8 @@ def deliver(sim: Simulation, i: int, order: pb.Order) -> pb.OrderResult:
 
 def stored_term(sim: Simulation, i: int) -> int:
     side = sim.agent(i).side
-    assert side is not None and side.state.term > 1
-    return int(side.state.term)
+    assert side is not None and side.executor.state.term > 1
+    return int(side.executor.state.term)
 
 
 def late(sim: Simulation, order: pb.Order) -> None:

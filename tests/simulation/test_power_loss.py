@@ -131,4 +131,4 @@ def test_a_returned_master_is_not_marked_again_because_a_probe_is_missing() -> N
     agent._start_probes = lambda: agent._later(500, start_probes)  # type: ignore[method-assign]
     sim.run_until(lambda: not sim.record.owed, 300_000)
     sim.run_until(sim.settled, 120_000)
-    assert agent.side is not None and agent.side.state.tombstone is None
+    assert agent.side is not None and agent.side.executor.state.tombstone is None

@@ -121,6 +121,23 @@ def test_the_view_tells_what_is_unplugged_and_what_xapi_is_busy_with() -> None:
     assert unplugged_and_busy(sim) == ({"h1": (), "h2": ("Shared storage",), "h3": ()}, ("VM.export",))
 
 
+def test_a_message_is_shown_in_the_pool_once_over_a_restart_of_its_agent() -> None:
+    sim = Simulation(2).begin()
+    message = pb.ShowMessage(key="0123456789abcdef", name="POOLWARDEN_TEST", priority=3, body="Died: nobody")
+
+    def shown() -> list[str]:
+        return [str(entry.event) for entry in sim.pool.log if entry.event.name == "message"]
+
+    assert deliver(sim, 1, "first", show_message=message).outcome == DONE
+    assert deliver(sim, 1, "again", show_message=message).text == "it is shown already"
+    assert deliver(sim, 2, "elsewhere", show_message=message).outcome == REFUSED
+    sim.crash_agent(1)
+    sim.run(60_000)
+    message.repeated = True
+    assert deliver(sim, 1, "after", show_message=message).text == "xapi shows it already"
+    assert shown() == ["message called=POOLWARDEN_TEST priority=3 cls=Pool"]
+
+
 def test_lost_vms_are_declared_dead_located_and_started() -> None:
     vms = [VmSpec("web", host=2), VmSpec("local", host=2, storage="local")]
     sim = Simulation(3, vms=vms).begin()

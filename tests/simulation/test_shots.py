@@ -29,7 +29,7 @@ def test_an_off_that_is_acknowledged_and_not_done_is_no_proof() -> None:
     assert sim.promote_calls() == []
     assert 1 <= len(sim.shots()) <= 2
     failover = sim.record.failover
-    assert failover is not None and failover.blocked == "BLOCKED_POWER_ON"
+    assert failover is not None and failover.standstill.blocker == "BLOCKED_POWER_ON"
 
 
 def test_a_machine_that_comes_back_right_before_the_shot_is_not_shot() -> None:

@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.core.decision.test_silent_members import without_agent
+from tests.core.failover.test_toolstack import hung
+from tests.core.followups.test_gc_release import left_behind
 from tests.core.pool import Guarded, Host, address, uuid
-from tests.core.test_adopted_holds import held
-from tests.core.test_gc_release import left_behind
-from tests.core.test_silent_members import without_agent
-from tests.core.test_toolstack import hung
+from tests.core.recovery.test_adopted_holds import held
 
 from poolwarden_collector.core.followups import gc_release, overdue_work
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.asks import Ask, Tell
 from poolwarden_collector.core.model.blockers import NEXT_STEP, Blocker
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import Liveness
@@ -31,7 +32,6 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.recovery.adopted_holds import Held
 from poolwarden_collector.core.state.pool_record import OwedWork, apply
-from poolwarden_collector.core.state.question_record import Ask, Tell
 from poolwarden_lab.story import play
 from poolwarden_lab.story.text import read_file
 

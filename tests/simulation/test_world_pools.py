@@ -8,7 +8,10 @@ from poolwarden_collector.core import engine
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.report.journal_view import JournalView
+from poolwarden_collector.core.report.weaknesses import readiness
 from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_lab.virtual.world.pool import PoolSpec, World
 from poolwarden_lab.xapi.trees import VmSpec
 
@@ -32,6 +35,16 @@ def test_two_pools_lose_their_masters_and_each_promotes_its_own() -> None:
     w.run_until(lambda: w.of("A").healed("A/h2") and w.of("B").healed("B/h2"), 200_000)
     assert (w.of("A").promote_calls(), w.of("B").promote_calls()) == (["A/h2"], ["B/h2"])
     w.finish()
+
+
+def test_readiness_knows_of_updates_and_closed_ports_by_the_masters_own_record() -> None:
+    w = world(PoolSpec("A", 3, https_only=["h2"], guidances={"h3": ["reboot_host", "restart_vm"]}))
+    w.run(20_000)
+    found = {
+        reason.code: reason.sentence for reason in readiness(Snapshot(w.of().core, w.now, Site(1, 0, 0)), JournalView())
+    }
+    assert "h3 was updated and not rebooted" in found["pending-reboot"]
+    assert "https_only on A-h2: " in found["https-only"]
 
 
 def test_a_pool_reads_the_power_of_its_own_hosts_only() -> None:

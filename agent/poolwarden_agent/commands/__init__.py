@@ -1,1 +1,1 @@
-"""What an administrator and systemd call on this host: ``poolwarden-agent gate`` and ``disk``."""
+"""What an administrator and systemd call on this host: ``poolwarden-agent enrol``, ``gate`` and ``disk``."""

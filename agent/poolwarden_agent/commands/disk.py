@@ -51,7 +51,7 @@ def _line(item: Any, level: str) -> str:
 
 def _explained(result: Result) -> Iterable[str]:
     least = "at least " if result.partial else ""
-    yield "What takes the room (known places%s):" % ("; cut off, more may be there" if result.partial else "")
+    yield "What takes the room%s:" % (" (cut off, more may be there)" if result.partial else "")
     for item in result.found[:MOST]:
         yield "  %10s  /%-28s %s, %d files; biggest: %s (%s)" % (
             size(item.bytes), item.path, item.what, item.files, item.biggest, size(item.biggest_bytes)

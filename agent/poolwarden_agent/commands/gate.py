@@ -257,7 +257,7 @@ def _status(root: str) -> int:
 
 
 def _request(root: str, what: str, name: str) -> int:
-    """A person's word on this host. It is for this boot, and never against a tombstone."""
+    """An operator on this host opens the gate: for this boot, and never against a tombstone."""
     boot_id = files.read(root, files.BOOT_ID) or ""
     host = files.host_name(root)
     try:

@@ -2,7 +2,7 @@
 
 Why: xapi looks for another master only after it has started, once, and only where it can reach it (xapi:
 ocaml/xapi/xapi.ml, check_no_other_masters). An old master that comes back cut off from its pool would run as a second
-one, with storage of its own mind. So its xapi waits here until a rule decides.
+one, and both would act on the same storage. So its xapi waits here until a rule decides.
 
 The members are asked from the first moment on, beside the collector and for as long as the gate is not open: over TCP
 443 and 80 (dom0/xapi/roles.py). A certificate decides nothing here.
@@ -10,21 +10,22 @@ The members are asked from the first moment on, beside the collector and for as 
 Rules, the first that decides
 -----------------------------
 0. A hold or a tombstone: shut. A member, a one-host pool, an armed HA, a host promoted in this very boot: ungated.
-1. The collector says that somebody succeeds this host: shut, and follow him once he is named.
+1. The collector says that another host succeeds this one: shut, and follow the successor once it is named.
 2. The collector says open: open, once the members have been asked, and unless one of them acts as master, or follows a
-   master that acts: what this host has seen with its own eyes within the last seconds stands against any word, and the
+   master that acts: what this host itself has observed within the last seconds overrides any word, and the
    collector is told why the gate is shut. The collector says wait: nothing else may decide meanwhile.
 3. No collector: what the members say. One that is alive and is no member acts as master: shut. One that follows
-   somebody else counts against this host only if somebody is there. One that is alive and tells no role (its ports are
+   another host counts against this one only if a host answers there. One that is alive and tells no role (its ports are
    filtered, or its xapi starts) may be the master: shut, for as long as that lasts. At least one that follows this
    host, and no other answer: open, at once if every one has answered, else after five minutes (a host that was just
    promoted is silent while its xapi restarts). Disagreement: shut.
 4. Nobody answers: with the management link down or the gateway silent, shut, because isolated old masters are the
-   dangerous ones. With the network alive: open after five minutes. It is the rule of a host that has heard no collector
-   in this boot, as after a power cut of a whole site. A collector that has said "wait" and is gone knew of somebody
-   whom this host does not see: then it stays shut, too.
+   dangerous ones. Without a gateway a host of the pool that answers ARP shows that the network is alive, nothing else
+   does. With the network alive: open after five minutes. It is the rule of a host that has heard no collector
+   in this boot, as after a power cut of a whole site. A collector that has said "wait" and is gone knew of a host
+   that this one does not see: then it stays shut, too.
 
-So with a collector a pair of hosts that do not see one another stays shut at both ends, also if that collector dies
+So with a collector a pair of hosts that do not see one another stays shut at both ends, also if that collector ends
 afterwards; what opens it is a collector's word, the members', or an operator's (`poolwarden-agent gate open`).
 
 A word of rules 1 and 2, a tombstone and ungated are final for this boot (a release or an operator ends them); what
@@ -101,6 +102,7 @@ class BootNow(NamedTuple):
     members_asked: bool  # every member was asked within the last seconds
     link_up: bool
     gateway: Optional[bool]  # does it answer; None: none is configured
+    peer_heard: bool  # does any host of the pool answer ARP; asked where no gateway is configured
     waited_ms: int
     let_wait: str = ""  # why a collector that is not heard any more said "wait" in this boot; empty: none did
 
@@ -115,7 +117,7 @@ def _marks(state: GateState) -> Optional[Decision]:
         return Decision(SHUT, "its toolstack is held since term %d" % state.hold.term, True)
     stone = state.tombstone
     if stone is not None:
-        # safety: a superseded master never starts as one, whoever else says that it may.
+        # safety: a superseded master never starts as one, whatever else says that it may.
         text = "it was superseded at term %d by %s" % (stone.term, stone.address or stone.successor or "another host")
         return Decision(SHUT, text, True, stone.address, stone.term)
     return None
@@ -152,13 +154,13 @@ def _contradicted(now: BootNow, word: Word) -> Optional[Decision]:
     """What this host sees itself against the collector's "open"."""
     if not now.members_asked:
         return Decision(ASKING, "the collector lets it start; its members are asked first")
-    # safety: an acting master is acting, whoever believes that there is none.
+    # safety: an acting master is acting, also where the collector knows of none.
     acting = _acting(now)
     return Decision(SHUT, "%s; the collector says open: %s" % (acting, word.reason)) if acting else None
 
 
 def _acting(now: BootNow) -> str:
-    """Who acts as master by what the members say; empty: nobody does."""
+    """Who acts as master by what the members say; empty: no host does."""
     for member in now.members:
         if member.said == ACTS:
             return "%s is alive and no member: it acts as master" % member.address
@@ -182,10 +184,10 @@ def _members(now: BootNow) -> Optional[Decision]:
         return Decision(SHUT, text + (", and %s follows this host" % ours[0].address if ours else ""))
     untold = [m for m in now.members if m.said == UNTOLD]
     if untold:
-        # safety: filtered is not silent; who is there and says nothing may be the master, however long it takes.
+        # safety: filtered is not silent; a host that is up and tells no role may be the master, however long it takes.
         return Decision(SHUT, "%s is alive and tells no role (%s)" % (untold[0].address, untold[0].text or "no answer"))
     missing = [m.address for m in now.members if m.said == SILENT]
-    # safety: a collector that let it wait and is gone has seen somebody whom this host does not see.
+    # safety: a collector that let it wait and is gone has seen a host that this one does not see.
     if ours and (not missing or (now.waited_ms >= NETWORK_ALIVE_MS and not now.let_wait)):
         return Decision(OPEN, "%s follows this host, and nobody says otherwise" % ours[0].address)
     if ours:
@@ -198,15 +200,17 @@ def _members(now: BootNow) -> Optional[Decision]:
 
 
 def _network(now: BootNow) -> bool:
-    return now.link_up and now.gateway is not False
+    # safety: a host that knows no gateway and hears nobody may be the one that is cut off.
+    return now.link_up and (now.peer_heard if now.gateway is None else now.gateway)
 
 
 def _alone(now: BootNow) -> Decision:
-    """Rule 4: nobody answers."""
+    """Rule 4: no host answers."""
     if not now.link_up:
         return Decision(SHUT, "nobody answers and the management link is down: this host may be cut off")
-    if now.gateway is False:
-        return Decision(SHUT, "nobody answers, the gateway neither: this host may be cut off")
+    if not _network(now):
+        other = "the gateway neither" if now.gateway is False else "no gateway is known, and no host answers ARP"
+        return Decision(SHUT, "nobody answers, %s: this host may be cut off" % other)
     if now.let_wait:
         # safety: what it waited for has not become less likely by its going away.
         return Decision(SHUT, "nobody answers; a collector that is not heard any more let it wait: %s" % now.let_wait)

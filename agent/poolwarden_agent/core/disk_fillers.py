@@ -7,10 +7,13 @@ cleaned is a dry run for a person, each line with the command that would do it.
 Rules
 -----
 * Only what rotation has already closed, and dumps that are a week old, count as cleanable. A file that is open for
-  writing is not: deleting it frees nothing while its process lives.
+  writing is not: deleting it frees nothing while its process runs.
 * Update files are left to xapi's own plugin, which knows which of them a pool still needs
   (xapi: scripts/plugins/disk-space).
 * The database, its blobs and storage's metadata are never named as cleanable.
+* What lies in none of these places is counted, too: each directory at the top that a distribution does not make is a
+  place of its own (ISO stores, a backup that went below a mount point while nothing was mounted there), and the rest is
+  one sum, so that the sizes add up to what is used.
 """
 
 import re
@@ -33,6 +36,7 @@ FILLERS = (
     Filler("var/crash", "crash dumps of the host"),
     Filler("var/lib/systemd/coredump", "core dumps of processes"),
     Filler("var/opt/xen/bug-report", "bug reports (xen-bugtool)"),
+    Filler("var/opt/xen", "files of the toolstack: ISO images are often put there"),
     Filler("var/lib/xcp/blobs", "messages and blobs of xapi's database"),
     Filler("var/lib/xcp", "xapi's databases"),
     Filler("var/update", "update files"),
@@ -45,7 +49,22 @@ FILLERS = (
     Filler("tmp", "temporary files"),
     Filler("root", "files of root: backups and images are often put there"),
     Filler("boot", "kernels"),
+    Filler("usr/local", "files that were installed by hand"),
 )
+# The directories at the top that hold the distribution (Filesystem Hierarchy Standard 3.0), and those below which
+# something is mounted, or should be.
+SYSTEM = frozenset(
+    ("bin", "boot", "dev", "etc", "lib", "lib64", "lost+found", "proc", "run", "sbin", "sys", "usr", "var")
+)
+MOUNT_POINTS = frozenset(("mnt", "media"))
+ELSEWHERE = Filler("", "elsewhere, the system's own files with it")
+
+
+def own_place(name: str) -> Filler:
+    """What a directory at the top is that is not the system's own."""
+    if name in MOUNT_POINTS:
+        return Filler(name, "files on the disk of / itself: is something not mounted there?")
+    return Filler(name, "files that are not the system's own: an ISO store, a backup?")
 
 
 class Found(NamedTuple):
@@ -133,8 +152,9 @@ class Tally(object):
             self._cleanable[rule] = (total + size, count + 1)
 
     def result(self, at_ms: int, partial: bool) -> Result:
-        """Both lists, the biggest first; empty places are left out."""
-        found = sorted((item for item in self._found.values() if item.bytes), key=lambda item: -item.bytes)
+        """Both lists, the biggest first, the sum of the rest last; empty places are left out."""
+        there = [item for item in self._found.values() if item.bytes]
+        found = sorted(there, key=lambda item: (item.path == ELSEWHERE.path, -item.bytes))
         clean = [
             Cleanable(rule.path, rule.what, total, count, rule.command)
             for rule, (total, count) in self._cleanable.items()

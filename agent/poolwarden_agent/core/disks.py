@@ -8,7 +8,7 @@ Rules
   and what logrotate took away is none either. Two windows are looked at, one of minutes (a log flood) and one of two
   hours (a slow leak); the faster steady growth is the one that is told.
 * A file system that would be full within four hours is a warning although it is not yet 85 % full. It must be half full
-  for that: guesses about an empty disk help nobody.
+  for that: a forecast for an empty disk is of no use.
 * What cannot be read is no disk, never an empty or a full one.
 """
 
@@ -122,7 +122,7 @@ def watched(before: Dict[str, Standing], uses: Iterable[Use], now_ms: int) -> Di
 
 
 def crossed(before: Dict[str, Standing], after: Dict[str, Standing]) -> List[str]:
-    """Mounts whose level has risen: somebody should look at what fills them."""
+    """Mounts whose level has risen: what fills them is to be looked for."""
     return [mount for mount, now in sorted(after.items()) if _rank(now) > _rank(before.get(mount))]
 
 

@@ -1,12 +1,14 @@
-"""What this host runs for others at the collector's word: which fence agents, which actions, which parameters.
+"""What this host runs for others by order of the collector: which fence agents, which actions, which parameters.
 
 Theory
 ------
 A fence agent is a program that does what its parameters say, and some of those name programs, files and options of
-other programs (``ipmitool_path``, ``ssh_options``, ``identity_file``, ``debug_file``). Whoever may set them may run
-anything. The collector may switch power through this host; it may not run a program of its choice on it. Therefore:
+other programs (``ipmitool_path``, ``ssh_options``, ``identity_file``, ``debug_file``). To be allowed to set them is to
+be allowed to run anything. The collector may switch power through this host; it may not run a program of its choice on
+it. Therefore:
 
-* Only agents that this host's own configuration names, by a name without folder; never one that lies by design.
+* Only agents that this host's own configuration names, by a name without folder; never one that reports success without
+  switching.
 * Only the actions that Poolwarden has a use for; there is no ``reboot``. ``action`` is written last and once, because
   the last one wins and an agent without one reboots (ClusterLabs: doc/FenceAgentAPI.md).
 * Only parameters that are addresses, names, secrets, numbers and switches: a list of what is let through, not of what
@@ -26,7 +28,7 @@ LONGEST_LIMIT_MS = 600000
 HIDDEN = "***"
 MOST_BYTES = 16384  # of all parameters: less than a pipe takes at once
 
-# The same as the collector refuses: they lie by design, fence virtual machines, or need a person.
+# The same as the collector refuses: they report success without switching, fence virtual machines, or need a person.
 BANNED = {
     "fence_dummy": "it reports success without doing anything",
     "fence_virt": "it fences virtual machines, not hosts",
@@ -73,7 +75,7 @@ def refusal(name: str, action: str, parameters: Dict[str, str], limit_ms: int, a
     if not 1000 <= limit_ms <= LONGEST_LIMIT_MS:
         return "its limit of %d ms is outside 1000..%d" % (limit_ms, LONGEST_LIMIT_MS)
     for key in sorted(parameters):
-        # safety: an unknown one may name a program or a file; this host lets nobody choose those.
+        # safety: an unknown one may name a program or a file; those are chosen on this host alone.
         if key.replace("-", "_") not in PARAMETERS:
             return "the parameter %.60r is not taken from the collector" % key
         if key == "method" and parameters[key] != "onoff":
@@ -106,7 +108,7 @@ def stdin_of(parameters: Dict[str, str], action: str) -> bytes:
 
 
 def secret_values(parameters: Dict[str, str], names: Sequence[str]) -> List[str]:
-    """The values that nobody may see, longest first."""
+    """The values that must not be shown, longest first."""
     return sorted((parameters[name] for name in names if parameters.get(name)), key=len, reverse=True)
 
 

@@ -93,7 +93,10 @@ def read(data: bytes) -> Tuple[Dict[str, Any], str]:
     :raises Newer: a newer agent's, which this one must not go on from.
     :raises ValueError: it is no stored state.
     """
-    value = json.loads(data.decode("utf-8"))
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("not a gate state: it is nested deeper than any") from None
     if not isinstance(value, dict):
         raise ValueError("not a gate state: no object")
     written, reads = value.pop("format", 0), value.pop("reads", 0)
@@ -140,6 +143,17 @@ def _items(found: Any, shape: Tuple[type, ...], ends: List[Any], key: str, kind:
     if len(found) > len(shape):
         ends.append([key, kind, found])
     return tuple(found[: len(shape)])
+
+
+def kept_by(state: GateState) -> str:
+    """Why epoch and term of this state must not be forgotten, in words; empty: they may be."""
+    if state.hold is not None:
+        return "the toolstack is held since term %d" % state.hold.term
+    if state.tombstone is not None:
+        return "this host was superseded at term %d" % state.tombstone.term
+    if state.gc:
+        return "storage's garbage collection is held since term %d" % state.gc
+    return "a database was placed here at term %d" % state.placed.term if state.placed is not None else ""
 
 
 def with_tombstone(state: GateState, tombstone: Optional[Tombstone]) -> GateState:

@@ -6,7 +6,7 @@ every thread of it hangs (xapi: scripts/xapi.service).
 
 The words, the first that fits:
   down       no process, or a process that listens nowhere
-  starting   a young process that has not come to its startup cookie
+  starting   a process that was started lately and has not come to its startup cookie
   wedged     it does not even accept connections: its queue is full, its threads are used up
   hung       it accepts connections and has answered nothing for 15 s, on one of its two sockets at least
   emergency  xapi's own flag, with its reason

@@ -24,5 +24,5 @@ class HostNow(NamedTuple):
     root_free_bytes: Optional[int]
     address: str
     settled: bool = False  # the running xapi has the role that pool.conf says
-    able: Tuple[str, ...] = ()  # the kinds that this host can carry out: none that nobody has named
+    able: Tuple[str, ...] = ()  # the kinds that this host can carry out: empty: none is named
     restore: Optional[int] = None  # generation of the restore_db.db that is there; None: there is none

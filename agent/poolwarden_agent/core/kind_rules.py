@@ -6,8 +6,8 @@ Rules
 * No host is told to follow itself, and only an IP literal ever gets into pool.conf.
 * While a toolstack fence's hold stands, nothing starts xapi but its release: as master at a higher term than the
   hold's, as a member only of another host.
-* What only the serving master can do is asked of nobody else: pool.conf says master and the running xapi started after
-  that; on an orphaned member the same call would hang for ever.
+* What only the serving master can do is asked of no other host: pool.conf says master and the running xapi started
+  after that; on an orphaned member the same call would hang for ever.
 * A fence agent is run for another host only, never for this one.
 """
 
@@ -28,6 +28,7 @@ from poolwarden_agent.core.orders import (
 )
 from poolwarden_agent.core.piece import Piece, piece_wrong
 from poolwarden_agent.core.placed_database import keeps, under_hold
+from poolwarden_agent.core.pool_message import wrong
 
 SPARE_BYTES = 64 * 1024 * 1024  # what must stay free on / beside a placed database: xapi flushes it once more
 Refuse = NamedTuple("Refuse", [("reason", str), ("text", str)])
@@ -174,8 +175,17 @@ def serving(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
     return refusal or _named(order, now)
 
 
+def show(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
+    """Does this host serve as master, and is it a message that may be shown?"""
+    refusal, said = serving(state, order, now), order.body
+    if refusal is None:
+        why = wrong(said.name, said.key, said.priority, said.body)
+        refusal = Refuse("precondition", why) if why else None
+    return refusal
+
+
 def for_another(_state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
-    """A fence agent runs for another host: whoever switches itself off never tells how it ended."""
+    """A fence agent runs for another host: one that switches itself off never tells how it ended."""
     if not 1 <= len(order.body.host) <= LONGEST_ID or order.body.host == now.host:
         return Refuse("precondition", "the order names no other host whose power it is about")
     return None

@@ -5,12 +5,13 @@ Rules
 * An order is obeyed only if pool, host and boot are this one's, its epoch and its term are not lower than the highest
   ever stored, it has not expired on this host's own clock, and its preconditions hold at this instant; and if the rules
   of its kind (kind_rules.py) allow it.
+* Epoch and term are no further above the stored ones than can be (signed.py).
 * Durable order of writes for an act: (1) epoch, term and the *started* mark, (2) the act, (3) its result, (4) the
   answer.
-* A redelivered order that has a result gets that result again. One that was started and has no result (we died between
-  2 and 3) is judged by facts: if its effect is there it is done, otherwise it is done now. Thus it acts once.
-* A refused or expired order leaves nothing behind: its id is not used up. So is one that never began: nobody was there
-  whom it could have asked (a refused connection is not an unknown answer).
+* A redelivered order that has a result gets that result again. One that was started and has no result (the agent ended
+  between 2 and 3) is judged by facts: if its effect is there it is done, otherwise it is done now. Thus it acts once.
+* A refused or expired order leaves nothing behind: its id is not used up. Nor is that of one that never began,
+  because no xapi could be asked (a refused connection is not an unknown answer).
 * A promotion has one id for good. Where its stored result is not "done", the same order *sent anew after that result*
   (it echoes a later instant) is judged by facts: if pool.conf says master it is done, otherwise it is done again. A
   late copy of the first one echoes an earlier instant, and gets the stored result.
@@ -45,6 +46,7 @@ from poolwarden_agent.core.orders import (
     ToolstackRelease,
 )
 from poolwarden_agent.core.placed_database import keeps, under_hold
+from poolwarden_agent.core.signed import implausible
 
 Obey = NamedTuple("Obey", [("already", bool), ("text", str)])
 Replay = NamedTuple("Replay", [("result", Result)])
@@ -98,7 +100,9 @@ def _numbers(state: GateState, order: Order) -> Optional[Refuse]:
         return Refuse("stale-epoch", "epoch %d is lower than %d" % (order.epoch, state.epoch))
     if order.term < state.term:
         return Refuse("stale-term", "term %d is lower than %d" % (order.term, state.term))
-    return None
+    # safety: a number that is stored once is refused below for ever; one leap is as far as an unsigned word goes.
+    why = implausible(state.epoch, state.term, order.epoch, order.term, order.signed)
+    return Refuse("implausible", why) if why else None
 
 
 def _expiry(order: Order, now: HostNow) -> Optional[Refuse]:
@@ -113,14 +117,14 @@ def _expiry(order: Order, now: HostNow) -> Optional[Refuse]:
 
 
 def _sent_anew(state: GateState, order: Order, kept: Result) -> bool:
-    """Is this promotion, that was tried and is not known to be done, ordered again by one who has heard of that?"""
-    # safety: whoever sends it anew has proven and looked anew; a copy of the first order knows nothing of its result.
+    """Is this promotion, that was tried and is not known to be done, ordered again in knowledge of that?"""
+    # safety: what is sent anew was proven and looked at anew; a copy of the first order knows nothing of its result.
     again = bool(state.unsure_ms) and order.echo_mono_ms > state.unsure_ms
     return isinstance(order.body, Promote) and kept.outcome in (UNKNOWN, FAILED) and again
 
 
 def _already(state: GateState, order: Order, now: HostNow) -> str:
-    """Was this very order started before we died, and is its effect there? Then it must not be repeated."""
+    """Was this very order started before the agent ended, and is its effect there? Then it must not be repeated."""
     mark = state.started.get(order.kind)
     if mark is None or mark.order_id != order.order_id:
         return ""
@@ -203,7 +207,7 @@ def withdrawn(state: GateState, before: GateState) -> GateState:
 
 
 def never_began(state: GateState, order: Order) -> GateState:
-    """The state after an order whose act found nobody to ask; what holds garbage collection stays for its next copy."""
+    """The state after an order whose act found no xapi; what holds garbage collection stays for its next copy."""
     if isinstance(order.body, Promote) and state.placed is not None and state.placed.term == order.term:
         return state._replace(placed=state.placed._replace(promoted=False))
     return state

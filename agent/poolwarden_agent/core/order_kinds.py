@@ -63,6 +63,7 @@ KINDS: Tuple[Kind, ...] = (
     Kind(orders.CollectEvidence, kind_rules.none),
     Kind(orders.ReadDatabase, kind_rules.none),
     Kind(orders.LocateVms, kind_rules.serving, slow=True),
+    Kind(orders.ShowMessage, kind_rules.show, slow=True),
     # Its lane is not its kind but its device (fence_runs.py).
     Kind(orders.FenceProxy, kind_rules.for_another),
 )
@@ -74,5 +75,7 @@ SERVING = tuple(kind.name for kind in KINDS if kind.serving)
 SLOW = tuple(kind.name for kind in KINDS if kind.slow)
 NEEDS_HA_OFF = tuple(kind.name for kind in KINDS if kind.needs_ha_off)
 FENCE_PROXY = orders.NAMES[orders.FenceProxy]
-LOOKING = tuple(kind.name for kind in KINDS if not kind.changes and kind.name != FENCE_PROXY)
+SHOW_MESSAGE = orders.NAMES[orders.ShowMessage]
+LOOKING = tuple(kind.name for kind in KINDS if not kind.changes and kind.name not in (FENCE_PROXY, SHOW_MESSAGE))
+SIGNED_ORDERS = "signed_orders"  # a capability beside the kinds: it opens Signed content
 IN_PLACE = "restart_in_place"  # a capability beside the kinds: the orders of a restart in place with a placed database

@@ -33,9 +33,10 @@ class Promote(NamedTuple):
 
 
 class Repoint(NamedTuple):
-    """Become member of the master at this address."""
+    """Become member of the master at this address; ``master``: its UUID, empty where the order does not say."""
 
     address: str
+    master: str = ""
 
 
 class RestartXapi(NamedTuple):
@@ -67,6 +68,7 @@ class ToolstackRelease(NamedTuple):
     release_as: str
     address: str
     restore: int
+    master: str = ""  # whose address it is; empty: not said
 
 
 class PlaceDatabase(NamedTuple):
@@ -85,7 +87,7 @@ class SyncDatabase(NamedTuple):
 
 
 class DesignateMaster(NamedTuple):
-    """Hand the role to this host."""
+    """Make the host with this UUID the master, by the serving master's own switchover."""
 
     host: str
 
@@ -142,6 +144,16 @@ class LocateVms(NamedTuple):
     vms: Tuple[str, ...]
 
 
+class ShowMessage(NamedTuple):
+    """Show this in the pool (pool_message.py)."""
+
+    key: str
+    name: str
+    priority: int
+    body: str
+    repeated: bool
+
+
 class FenceProxy(NamedTuple):
     """Run a fence agent for another host's power (fence_order.py)."""
 
@@ -176,6 +188,7 @@ NAMES: Dict[type, str] = {
     ReadDatabase: "read_database",
     LocateVms: "locate_vms",
     FenceProxy: "fence_proxy",
+    ShowMessage: "show_message",
 }
 
 
@@ -200,6 +213,8 @@ class Order(NamedTuple):
     min_root_free_bytes: int
     not_tombstoned: bool
     body: Any
+    signed: bool = False  # it came in content that the pinned order key has signed
+    approved_by: str = ""  # the operator on whose word it rests; empty: nobody was asked
 
     @property
     def kind(self) -> str:

@@ -8,7 +8,7 @@ Rules
   newest copy). xapi starts with it only by the release that names its generation; whatever else ends the hold, an
   operator on this host among it, removes it first, and so does whatever makes this host a member: as a member it would
   keep the file until it is master again.
-* The mark of a placed database ends with its file: what somebody else puts there later is not taken for it.
+* The mark of a placed database ends with its file: what is put there later by other means is not taken for it.
 """
 
 from typing import Optional
@@ -47,7 +47,7 @@ def under_hold(state: GateState) -> bool:
 
 
 def loaded(state: GateState, restore: Optional[int]) -> bool:
-    """Has xapi used up the database that was placed for it? From then on another file there is somebody else's.
+    """Has xapi used up the database that was placed for it? From then on another file there is of other origin.
 
     ``restore``: the generation of what lies there, None where nothing does.
     """

@@ -1,7 +1,7 @@
 """Judgements from observations: how xapi behaves on a socket, whether this member is orphaned.
 
-Sources: xapi's start-up (ocaml/xapi/xapi.ml): a running member whose master dies keeps its emergency flag false and
-retries for ever, so the flag alone says nothing; our own judgement asks whether its master answers.
+Sources: xapi's start-up (ocaml/xapi/xapi.ml): a running member whose master is lost keeps its emergency flag false and
+retries for ever, so the flag alone says nothing; the judgement here asks whether its master answers.
 """
 
 from typing import NamedTuple, Optional
@@ -12,6 +12,8 @@ STARTING_LIMIT_MS = 600000
 ORPHAN_MS = 3000
 LATE_FOR_MS = 60000  # so long a late answer says that a xapi is slow and not silent
 NEVER_REACHED_MS = 10000
+LEAST_LIMIT_MS, MOST_LIMIT_MS = 200, 10000  # of one probe, whatever a collector wants
+MOST_TARGETS = 128  # that one collector may name; a pool has at most 64 hosts
 
 
 class ProbeResult(NamedTuple):
@@ -52,6 +54,11 @@ Watch = NamedTuple(
 )
 
 
+def limit_ms(wanted: int, default: int) -> int:
+    """How long one probe may take: what a collector wants, within bounds; 0: the default."""
+    return min(max(wanted, LEAST_LIMIT_MS), MOST_LIMIT_MS) if wanted else default
+
+
 def watched(before: Optional[Watch], target: str, address: str, result: ProbeResult, ended_ms: int) -> Watch:
     """The standing of one probed target after one more probe; a changed address starts anew."""
     if before is not None and before.address != address:
@@ -80,7 +87,7 @@ def liveness(outcome: str, process_age_ms: Optional[int], startup_cookie: bool) 
 def lateness(before: Late, outcome: str, late_ms: int, now_ms: int) -> Late:
     """What is known of late answers after one more look: slowness lasts until an answer comes in time.
 
-    Silence makes nobody slow: only an answer that did come does, and for no longer than a minute.
+    Silence is not slowness: only an answer that did come shows it, and for no longer than a minute.
     """
     if outcome == ANSWERED:
         return Late(now_ms, late_ms) if late_ms else IN_TIME
@@ -91,7 +98,7 @@ def lateness(before: Late, outcome: str, late_ms: int, now_ms: int) -> Late:
 def orphaned(watch: Optional[Watch], member_since_ms: int, now_ms: int) -> bool:
     """Does this member's master leave it without an answer? Two probes and 3 s, or 10 s if it never reached it.
 
-    A host that has just become a member, or was just given another master, has not been left alone for long.
+    A host that has just become a member, or was just given another master, has not been without an answer for long.
     """
     if watch is None or watch.outcome == ANSWERED or watch.probed_ms <= watch.unanswered_since_ms:
         return False

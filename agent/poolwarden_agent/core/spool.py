@@ -1,4 +1,4 @@
-"""What is kept while no collector listens, to be told afterwards: bounded in bytes, in order, the least useful lost.
+"""What is kept while no stream is up, to be told afterwards: bounded in bytes, in order, the least useful lost.
 
 Rules
 -----
@@ -7,7 +7,7 @@ Rules
   left, the oldest first. What was lost is counted and told with what comes after it.
 * It is told in order, a batch at a time. A batch counts as told only when the next one is asked for on the same stream;
   a stream that ends brings its batch back, so an item may be told twice and is told the same then.
-* It lives in memory alone: while a disk is full, or the agent dies, there is nothing that it would have to write.
+* It is kept in memory alone: while a disk is full, or the agent ends, there is nothing to be written.
 """
 
 import collections

@@ -14,13 +14,26 @@ from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.gate_state import EMPTY, decode
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
-from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN
+from poolwarden_agent.core.local_policy import LocalPolicy
+from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN, SIGNED_ORDERS
 from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.dom0.fencing.bmc import Bmc
-from poolwarden_agent.dom0.system import address, boot_findings, files, latch, mounts, procfs, systemd, xenstore
+from poolwarden_agent.dom0.system import (
+    address,
+    boot_findings,
+    files,
+    latch,
+    mounts,
+    neighbours,
+    order_key,
+    policy_file,
+    procfs,
+    systemd,
+    xenstore,
+)
 from poolwarden_agent.dom0.system.ballast import Ballast
 from poolwarden_agent.dom0.system.clock import now_s
 from poolwarden_agent.dom0.system.disk_usage import Filling
@@ -44,6 +57,7 @@ from poolwarden_agent.host_port import (
     FenceRun,
     HostPort,
     Identity,
+    PinnedKey,
     PoolView,
     Toolstack,
     VmPlace,
@@ -71,6 +85,8 @@ class Dom0(HostPort):
         self._slots = Slots(os.path.join(root, SLOTS))
         self._remark = ""
         self._handover = Handover(root)
+        self._order_key = order_key.OrderKeyFile(root)
+        self._policy = policy_file.PolicyFile(root)
         self._ballast = Ballast(os.path.join(root, SLOTS))
         self._latch = latch.Latch(os.path.join(root, SLOTS))
         self._peers = boot_findings.Peers(root)
@@ -128,10 +144,11 @@ class Dom0(HostPort):
 
     def capabilities(self) -> Tuple[str, ...]:
         gated = boot_findings.gated(self._root)
-        fences = bool(self.fence_agents())
-        able = [kind for kind in KNOWN if fences or kind != FENCE_PROXY]
+        policy = self._policy.look().policy
+        fences = bool(self.fence_agents()) and policy.fence_proxy
+        able = [kind for kind in KNOWN if (fences or kind != FENCE_PROXY) and kind not in policy.deny]
         promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
-        return promised + ((IN_PLACE,) if gated else ())
+        return promised + ((IN_PLACE,) if gated else ()) + (SIGNED_ORDERS,)
 
     def fence_agents(self) -> Tuple[str, ...]:
         return self._fence_agents.there()
@@ -143,6 +160,24 @@ class Dom0(HostPort):
         self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool, secrets: Sequence[str]
     ) -> FenceRun:
         return self._fence_agents.identify(name, parameters, limit_ms, thorough, secrets)
+
+    def order_key(self) -> PinnedKey:
+        return self._order_key.look()
+
+    def signature_fits(self, public: bytes, signature: bytes, data: bytes) -> bool:
+        return order_key.fits(public, signature, data)
+
+    def local_policy(self) -> LocalPolicy:
+        return self._policy.look().policy
+
+    def local_trouble(self) -> str:
+        return self._order_key.look().trouble or self._policy.look().trouble
+
+    def pool_hosts(self) -> Optional[Tuple[Tuple[str, str], ...]]:
+        return self._peers.hosts()
+
+    def own_generation(self) -> int:
+        return statedb.own_generation(self._root)
 
     def load_state(self) -> bytes:
         self._slots.prepare()
@@ -362,7 +397,9 @@ class Dom0(HostPort):
         marked = boot_findings.started(self._root, boot_id)
         begun = marked or self.process() != NO_PROCESS
         link = boot_findings.link_up(self._root, self._inventory.get("MANAGEMENT_INTERFACE", ""))
-        facts = BootFacts(conf, master, begun, peers, whole, link, boot_findings.gateway(self._root))
+        gateway = neighbours.gateway(self._root)
+        heard = gateway is None and neighbours.answers(self._root, list(peers))
+        facts = BootFacts(conf, master, begun, peers, whole, link, gateway, heard)
         # The mark stays until the next boot, and where it is the rest of these facts decides nothing any more.
         self._boot_facts = (self._clock(), facts if marked else None)
         return facts
@@ -379,6 +416,10 @@ class Dom0(HostPort):
     def serve(self, order: Order, limit_ms: int) -> Act:
         self._same_process()
         return session_calls.serve(self._asking(limit_ms), order)
+
+    def show_message(self, order: Order, look: bool, limit_ms: int) -> Act:
+        self._same_process()
+        return session_calls.show(self._asking(limit_ms), order, self.wall_ms() if look else 0)
 
     def locate_vms(self, vms: List[str], limit_ms: int) -> List[VmPlace]:
         self._same_process()
@@ -410,8 +451,8 @@ class Dom0(HostPort):
     def restore_generation(self) -> Optional[int]:
         return self._handover.placed()
 
-    def place_piece(self, piece: Piece, chunk: bytes) -> Act:
-        return self._handover.place(piece, chunk)
+    def place_piece(self, piece: Piece, chunk: bytes, pool: str) -> Act:
+        return self._handover.place(piece, chunk, pool)
 
     def remove_placed(self) -> Act:
         return self._handover.remove()

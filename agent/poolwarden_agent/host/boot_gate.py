@@ -21,6 +21,7 @@ from typing import List, Optional, Tuple
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import addresses, boot_gate, host_now, orders
 from poolwarden_agent.core.boot_gate import BootNow, Decision, Member, Word
+from poolwarden_agent.core.signed import implausible
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host_port import HostPort
@@ -77,7 +78,7 @@ class BootGate(object):
         return not self.decision.final and found is not None and not found.started
 
     def allows(self) -> bool:
-        """May xapi start now? It may also where pool.conf follows the successor: then it starts as his member."""
+        """May xapi start now? It may also where pool.conf follows the successor: then it starts as its member."""
         if not self.there or self.decision.state in (boot_gate.UNGATED, boot_gate.OPEN):
             return True
         held = self._keeper.state.hold is not None
@@ -100,14 +101,19 @@ class BootGate(object):
         boot = self._port.identity().boot_id
         return pb.GateQuestion(boot_id=boot, pool_conf=role, master_address=self._found.master)
 
-    def heard(self, answer: pb.GateAnswer) -> None:
-        """Take the collector's word, if it is for this boot, fresh, and of no lower epoch and term than is known."""
+    def heard(self, answer: pb.GateAnswer, signed: bool = False) -> None:
+        """Take the collector's word, if it is for this boot, fresh, and of no lower epoch and term than is known.
+
+        Nor of any that cannot be (core/signed.py).
+        """
         now, state = self._port.mono_ms(), self._keeper.state
         late = now - answer.echo_mono_ms - answer.valid_for_ms > 0 or answer.echo_mono_ms > now
         if answer.boot_id != self._port.identity().boot_id or answer.decision not in _DECISIONS or late:
             return
         # safety: a lower epoch is a collector that was replaced, a lower term a succession that is over.
         if answer.epoch < state.epoch or answer.term < state.term or self._keeper.storage:
+            return
+        if implausible(state.epoch, state.term, answer.epoch, answer.term, signed):
             return
         try:
             self._keeper.change(
@@ -130,12 +136,13 @@ class BootGate(object):
             # safety: an agent that is started anew would take the silence after a "wait" for that of an empty site.
             self._port.note_let_wait(why)
         except OSError:
-            pass  # /run is full: the word counts while this process lives
+            pass  # /run is full: the word counts while this process runs
 
     def silent(self, connected: bool) -> bool:
         """Is there no collector to wait for? One that is there is connected within a second of the agent's start.
 
-        Its word comes first: a member that was told to become master says until its xapi restarts that it follows us.
+        Its word comes first: a member that was told to become master says until its xapi restarts that it follows this
+        host.
         """
         now = self._port.mono_ms()
         if not connected:
@@ -179,7 +186,7 @@ class BootGate(object):
         if found is None or (passed and not self._may_be_taken_back()):
             return self.decision
         if found.started:
-            # safety: whoever became master since then (a role handed back) is not made a member by an old word.
+            # safety: a host that became master since then (a switchover) is not made a member by an old word.
             self.decision = Decision(boot_gate.OPEN, "xapi was started in this boot before", True)
             self._since_ms = self._port.mono_ms()
             return self.decision
@@ -204,6 +211,7 @@ class BootGate(object):
             self._fresh(),
             found.link_up,
             found.gateway,
+            found.peer_heard,
             self._port.mono_ms() - self._began_ms,
             self._let_wait,
         )

@@ -1,4 +1,4 @@
-"""The gate's durable state: loaded once, changed by one thread at a time, durable before anybody sees it.
+"""The gate's durable state: loaded once, changed by one thread at a time, durable before it is used.
 
 A change is a function from state to state: two orders that are carried out at the same time (a long call of xapi's and
 a short one) never lose each other's marks. What cannot be read is never taken for empty: ``storage`` says why, and

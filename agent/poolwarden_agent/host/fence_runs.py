@@ -34,6 +34,7 @@ class Fences(object):
         self._since_ms = port.mono_ms()
         self._lock = threading.Lock()
         self._running = 0
+        self._expected: Dict[str, int] = {}  # order id: when it was let pass
         self._known: Dict[str, Tuple[int, Optional[pb.OrderResult]]] = {}  # order id: since when, and how it ended
 
     def carry_out(
@@ -68,6 +69,18 @@ class Fences(object):
                 self._running -= 1
                 self._known[order.order_id] = (began, answer)
         return answer
+
+    def expects(self, order_id: str) -> None:
+        """This order was let pass by this host's own rules."""
+        with self._lock:
+            self._expected[order_id] = self._port.mono_ms()
+
+    def knows(self, order_id: str) -> bool:
+        """Is this an order that comes again: one that is remembered, or was too early and found this agent busy?"""
+        with self._lock:
+            now = self._port.mono_ms()
+            self._forget(now)
+            return order_id in self._known or order_id in self._expected
 
     def _spares(self, wanted: orders.FenceProxy) -> Optional[kind_rules.Refuse]:
         """Is this an ``off`` of a host whose xapi answers at this instant?"""
@@ -111,6 +124,8 @@ class Fences(object):
 
     def _forget(self, now: int) -> None:
         """Let go of what can no longer be delivered again."""
+        # safety: sooner than what has run, so that no id is new here and not counted.
+        self._expected = {i: at for i, at in self._expected.items() if now - at < orders.LONGEST_VALID_MS}
         over = now - 2 * orders.LONGEST_VALID_MS
         for order_id in [i for i, (at, ended) in self._known.items() if ended is not None and at < over]:
             del self._known[order_id]
@@ -138,7 +153,7 @@ def _refused(answer: pb.OrderResult, reason: str, text: str) -> pb.OrderResult:
 
 
 def _tell(answer: pb.OrderResult, run: FenceRun, wanted: orders.FenceProxy, parameters: Dict[str, str]) -> None:
-    """How it ended. The agent's own words go to the collector alone, cleaned."""
+    """How it ended. What the fence agent printed goes to the collector alone, without secrets."""
 
     secrets = fence_order.secret_values(parameters, wanted.secrets)
 

@@ -5,7 +5,7 @@ Rules
 * A normal login is made only where pool.conf says master *and* the running xapi started after that was written *and* it
   answers: on a member whose master is gone a login hangs for ever and keeps a server thread.
 * The dummy login that asks a member for its master goes only to a settled member, and seldom.
-* Every kept observation carries the instant at which it ended; nothing here guesses that an old one still holds.
+* Every kept observation carries the instant at which it ended; nothing here assumes that an old one still holds.
 * An answer that comes late is an answer: xapi is slow then, and neither silent nor, as a master, out of its role.
 * The database file can be large: it is parsed when it has changed and not often, for its pool row alone.
 """
@@ -13,7 +13,7 @@ Rules
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core.addresses import same
+from poolwarden_agent.core.addresses import is_address, same
 from poolwarden_agent.core.health import Health, Look, plain_words
 from poolwarden_agent.core.health import judge as judge_health
 from poolwarden_agent.core.host_now import MASTER, MEMBER, NO_PROCESS, Process
@@ -331,7 +331,7 @@ class Observer(object):
         return watch
 
     def keep_only(self, targets: Dict[str, str]) -> None:
-        """Watch these peers from now on; forget those that are no longer to be probed."""
+        """Watch these peers from now on, by host; forget those that are no longer to be probed."""
         with self._lock:
             own, known = self._wanted.get(OWN_MASTER), self.watches.get(OWN_MASTER)
             self._wanted = dict(targets, **({OWN_MASTER: own} if own else {}))
@@ -352,14 +352,20 @@ class Observer(object):
         newest = sorted(kept.values(), key=lambda watch: watch.answered_ms)[-MOST_LEFT:]
         self._left = {watch.address: watch for watch in newest}
 
-    def watch_own_master(self, address: str) -> None:
-        """Watch pool.conf's master though the collector did not ask for it; empty: no more."""
-        if self._wanted.get(OWN_MASTER, "") == address:
-            return
+    def to_probe(self) -> Dict[str, str]:
+        """Peers to probe: host -> address; the wanted ones, and pool.conf's master where that is none of them."""
+        host = self.host
         with self._lock:
-            self._wanted.pop(OWN_MASTER, None)
-            if address:
-                self._wanted[OWN_MASTER] = address
-                if address in self._left:
-                    self.watches = dict(self.watches, **{OWN_MASTER: self._left[address]._replace(target=OWN_MASTER)})
-            self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}
+            targets = {target: address for target, address in self._wanted.items() if target != OWN_MASTER}
+            named = any(same(address, host.master) for address in targets.values())
+            own = host.master if host.role == MEMBER and is_address(host.master) and not named else ""
+            if own != self._wanted.get(OWN_MASTER, ""):
+                self._watch_own_master(targets, own)
+            return dict(self._wanted)
+
+    def _watch_own_master(self, targets: Dict[str, str], address: str) -> None:
+        """Watch pool.conf's master beside these targets; empty: no more. The lock is held."""
+        self._wanted = dict(targets, **({OWN_MASTER: address} if address else {}))
+        if address in self._left:
+            self.watches = dict(self.watches, **{OWN_MASTER: self._left[address]._replace(target=OWN_MASTER)})
+        self.watches = {host: watch for host, watch in self.watches.items() if host in self._wanted}

@@ -1,4 +1,4 @@
-"""What happens on this host while no collector listens: events and samples for the spool, and their way back.
+"""What happens on this host while no collector is connected: events and samples for the spool, and their way back.
 
 An event is a change of something that an operator would ask about afterwards: xapi's health, the role, a disk's level,
 the agent itself, the link. A sample is taken each half minute. Nothing of it is ever evidence: a report says how the
@@ -18,20 +18,20 @@ AWAY_MS = 10000  # a stream that is back before is nothing to tell of
 
 
 class Offline(object):
-    """Keeps while nobody listens (``keep``), tells when somebody does (``tell``)."""
+    """Keeps while no stream is up (``keep``), tells once one is (``tell``)."""
 
     def __init__(self, observer: Observer, boot_id: str) -> None:
         self._observer = observer
         self._boot = boot_id
         self._before: Dict[str, str] = {}
         self._sampled_ms = 0
-        self._alone_ms: Optional[int] = None  # since when nobody listens
+        self._alone_ms: Optional[int] = None  # since when no stream is up
         self._away = False
         self._lock = threading.Lock()
         self.spool = Spool()
 
     def keep(self, now_ms: int, why: str = "") -> None:
-        """Nobody listens: take down what has changed; to be called each report interval."""
+        """No stream is up: note what has changed; to be called each report interval."""
         with self._lock:
             if self._alone_ms is None:
                 self._alone_ms = now_ms
@@ -62,7 +62,7 @@ class Offline(object):
                 self.spool.event(now_ms, kind, text)
 
     def back(self, now_ms: int) -> None:
-        """Somebody listens again."""
+        """A stream is up again."""
         with self._lock:
             if self._away:
                 self.spool.event(now_ms, "link", "the collector is reached again")
@@ -70,7 +70,7 @@ class Offline(object):
             self.spool.again()
 
     def tell(self, now_ms: int) -> List[pb.Late]:
-        """The next batch; what was told before it has arrived, for the stream still lives."""
+        """The next batch; what was told before it has arrived, because the stream is still up."""
         with self._lock:
             return [self._late(item, now_ms) for item in self.spool.batch()]
 

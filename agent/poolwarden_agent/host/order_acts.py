@@ -69,7 +69,7 @@ class Acts(object):
         if isinstance(body, orders.ToolstackRelease):
             return self._release(body)
         if isinstance(body, orders.PlaceDatabase):
-            return self._place(body, order.term)
+            return self._place(body, order.term, now.pool)
         if order.kind in order_kinds.SERVING:
             return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
         return self._tombstone(order.term, body)
@@ -112,7 +112,7 @@ class Acts(object):
     # ------------------------------------------------------------------------------------------ toolstack
 
     def _fence(self) -> Act:
-        """The hold is durable (order_gate.starting); stop xapi, and believe only what is seen."""
+        """The hold is durable (order_gate.starting); stop xapi; done is what is seen to be stopped."""
         act = self._port.stop_toolstack(RESTART_LIMIT_MS)
         seen = self._port.toolstack()
         if act.outcome != orders.DONE:
@@ -132,14 +132,14 @@ class Acts(object):
 
     # ------------------------------------------------------------------------------------------ databases
 
-    def _place(self, order: orders.PlaceDatabase, term: int) -> Act:
+    def _place(self, order: orders.PlaceDatabase, term: int, pool: str) -> Act:
         if order.piece.remove:
             return self._remove_placed()
         with self._files:
-            # safety: whoever ended the hold since this order was let pass has removed what lay there, for good.
+            # safety: what ended the hold since this order was let pass has removed what lay there, for good.
             if self._keeper.state.placed != gate_state.Placed(term, order.piece.generation, False):
                 return Act(orders.FAILED, "what it belongs to has been removed meanwhile")
-            return self._port.place_piece(order.piece, order.chunk)
+            return self._port.place_piece(order.piece, order.chunk, pool)
 
     def hold_gc_again(self) -> str:
         """After a start of this agent: what holds garbage collection is gone with a reboot; what was done in words."""
@@ -163,7 +163,7 @@ class Acts(object):
         return "a database placed for another promotion was left behind: %s" % act.text
 
     def unplace(self) -> Act:
-        """Before a hold ends at somebody else's word than its release: what no start was ordered with is removed."""
+        """Before a hold ends by other means than its release: what no start was ordered with is removed."""
         if not placed_database.for_no_start(self._keeper.state):
             return Act(orders.DONE, "no database is placed under the hold")
         return self._remove_placed()

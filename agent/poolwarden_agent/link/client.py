@@ -199,7 +199,7 @@ async def _why(channel: Any) -> str:
 
 
 def _refused(error: Exception) -> bool:
-    """Did the collector say no? Then reconnecting at once helps nobody."""
+    """Did the collector refuse? Then reconnecting at once is of no use."""
     code = error.code() if isinstance(error, aio.AioRpcError) else None
     return code in (
         grpc.StatusCode.PERMISSION_DENIED,

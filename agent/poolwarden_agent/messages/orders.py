@@ -14,7 +14,7 @@ _ROLE = {
 _RELEASE = {pb.ToolstackRelease.AS_MEMBER: orders.AS_MEMBER, pb.ToolstackRelease.AS_MASTER: orders.AS_MASTER}
 
 
-def from_message(message: pb.Order) -> orders.Order:
+def from_message(message: pb.Order, signed: bool = False) -> orders.Order:
     """The order; a kind that this agent does not know has no body."""
     kind = str(message.WhichOneof("kind"))
     pre = message.preconditions
@@ -35,6 +35,8 @@ def from_message(message: pb.Order) -> orders.Order:
         min_root_free_bytes=pre.min_root_free_bytes,
         not_tombstoned=pre.not_tombstoned,
         body=_BODIES[kind](getattr(message, kind)) if kind in _BODIES else None,
+        signed=signed,
+        approved_by=message.approval.by,
     )
 
 
@@ -52,7 +54,9 @@ def _place(b: pb.PlaceDatabase) -> orders.PlaceDatabase:
 
 
 def _release(b: pb.ToolstackRelease) -> orders.ToolstackRelease:
-    return orders.ToolstackRelease(_RELEASE.get(b.release_as, ""), b.master_address, b.restore_generation)
+    return orders.ToolstackRelease(
+        _RELEASE.get(b.release_as, ""), b.master_address, b.restore_generation, b.master_uuid
+    )
 
 
 def _fence(b: pb.FenceProxy) -> orders.FenceProxy:
@@ -60,10 +64,14 @@ def _fence(b: pb.FenceProxy) -> orders.FenceProxy:
     return orders.FenceProxy(b.agent, b.action, given, b.limit_ms, b.host_uuid, secrets, b.target_address)
 
 
+def _show(b: pb.ShowMessage) -> orders.ShowMessage:
+    return orders.ShowMessage(b.key, b.name, b.priority, b.body, b.repeated)
+
+
 _BODIES: Dict[str, Callable[[Any], Any]] = {
     "claim": lambda b: orders.Claim(_target(b.old_master), b.probe_timeout_ms, b.want_placements),
     "promote": lambda b: orders.Promote(b.hold_gc),
-    "repoint": lambda b: orders.Repoint(b.master_address),
+    "repoint": lambda b: orders.Repoint(b.master_address, b.master_uuid),
     "restart_xapi": lambda b: orders.RestartXapi(b.as_master_ok),
     "set_tombstone": lambda b: orders.SetTombstone(b.clear, b.successor_uuid, b.successor_address),
     "toolstack_fence": lambda b: orders.ToolstackFence(b.successor_uuid),
@@ -81,4 +89,5 @@ _BODIES: Dict[str, Callable[[Any], Any]] = {
     "read_database": lambda b: orders.ReadDatabase(b.path, b.offset, b.max_bytes),
     "locate_vms": lambda b: orders.LocateVms(tuple(b.vm_uuids)),
     "fence_proxy": _fence,
+    "show_message": _show,
 }

@@ -152,7 +152,7 @@ _SAID = {
 
 
 def role_answer(target: orders.Target, told: boot_gate.Told, there: bool) -> pb.RoleAnswer:
-    """One host's own word on its role; ``there``: somebody is at the address that it follows."""
+    """What one host says of its role; ``there``: a host answers at the address that it follows."""
     return pb.RoleAnswer(
         host_uuid=target.host,
         address=target.address,
@@ -258,6 +258,8 @@ def pool_view(view: host_port.PoolView) -> pb.PoolView:
             live=h.live,
             unplugged_srs=h.unplugged,
             default_sr_unplugged=h.default_unplugged,
+            pending_guidances=h.guidances,
+            https_only=tri(h.https_only),
         )
         for h in view.hosts
     ]

@@ -13,6 +13,7 @@ WORD = boot_findings.RUN + "/gate"
 OPENED = boot_findings.RUN + "/gate-opened"  # an operator on this host opens it for this boot
 RELEASE = boot_findings.RUN + "/release-hold"  # an operator on this host releases a held toolstack
 FOLLOW = boot_findings.RUN + "/release-as-member"  # the same, as member of the address that it names
+RESET = boot_findings.RUN + "/reset-numbers"  # an operator on this host has the stored epoch and term forgotten
 FRESH_MS = 15000
 
 Word = NamedTuple("Word", [("state", str), ("reason", str), ("allows", bool), ("at_ms", int)])
@@ -29,7 +30,7 @@ def heard(root: str, boot_id: str, now_ms: int) -> Optional[Word]:
         found = json.loads(files.read(root, WORD) or "")
         word = Word(str(found["state"]), str(found["reason"]), found["allows"] is True, int(found["at_ms"]))
         of_boot = found["boot_id"] == boot_id
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return word if of_boot and 0 <= now_ms - word.at_ms <= FRESH_MS else None
 
@@ -40,6 +41,6 @@ def request(root: str, path: str, boot_id: str, who: str) -> None:
 
 
 def requested(root: str, path: str, boot_id: str) -> str:
-    """Who asked for it in this boot; empty: nobody."""
+    """Who asked for it in this boot; empty: no operator."""
     words = (files.read(root, path) or "").split(None, 1)
     return words[1] if len(words) == 2 and words[0] == boot_id else ""

@@ -1,4 +1,4 @@
-"""The running agent's part of the boot gate: decide, tell the host's programs, carry out an operator's local word.
+"""The running agent's part of the boot gate: decide, tell the host's programs, carry out an operator's local request.
 
 One thread's work; each turn may take as long as asking every other host of the pool. The collector is asked by the
 runner's loop, its answers come through ``boot.heard``.
@@ -51,11 +51,12 @@ class GateWatch(object):
         gate_file.say(self._root, self._side.port.identity().boot_id, word)
 
     def _local_words(self, boot: BootGate) -> None:
-        """An operator on this host releases a held toolstack: as what pool.conf says, at his word."""
+        """An operator on this host releases a held toolstack: as what pool.conf says."""
         side = self._side
+        self._to_reset(boot)
         if self._to_follow():
             return
-        if side.state.hold is None:
+        if side.executor.state.hold is None:
             return
         who = gate_file.requested(self._root, gate_file.RELEASE, side.port.identity().boot_id)
         if not who:
@@ -66,10 +67,22 @@ class GateWatch(object):
         thread.daemon = True
         thread.start()
 
+    def _to_reset(self, boot: BootGate) -> None:
+        """Does an operator on this host want the stored numbers forgotten? Then they are, unless they must be kept."""
+        who = gate_file.requested(self._root, gate_file.RESET, self._side.port.identity().boot_id)
+        if not who:
+            return
+        os.remove(os.path.join(self._root, gate_file.RESET))
+        try:
+            said = self._side.executor.reset_numbers() if boot.allows() else "refused: the boot gate is not open"
+        except SlotError as error:
+            said = "it could not be stored: %s" % error
+        log.say("%s wants epoch and term forgotten: %s" % (who, said))
+
     def _to_follow(self) -> bool:
         """Does an operator on this host want it to be a member? Then it is begun."""
         side = self._side
-        if side.state.hold is None and side.state.tombstone is None:
+        if side.executor.state.hold is None and side.executor.state.tombstone is None:
             return False
         asked = gate_file.requested(self._root, gate_file.FOLLOW, side.port.identity().boot_id)
         if not asked:
@@ -84,7 +97,7 @@ class GateWatch(object):
 
     def _follow(self, address: str) -> None:
         try:
-            act = self._side.follow(address)
+            act = self._side.executor.follow(address)
         except SlotError as error:
             log.say("the toolstack is still held: %s" % error)
             return
@@ -93,8 +106,8 @@ class GateWatch(object):
     def _release(self) -> None:
         """In a thread of its own: the start that it waits for asks the gate, which is turned by the other one."""
         try:
-            # safety: a person on this host knows what no collector here can; the word is for this boot, and logged.
-            act = self._side.release_hold()
+            # safety: an operator on this host knows what no collector can; the request is of this boot, and logged.
+            act = self._side.executor.release_hold()
         except SlotError as error:
             log.say("the toolstack is still held: %s" % error)
             return

@@ -5,9 +5,11 @@ Rules
 * The child is a fresh interpreter (fork and exec at once), so that nothing of the privileged process is in it, and no
   grpc in this one. It ends by itself when this process is gone: its end of the pipe is closed then.
 * Nothing here blocks: what the child does not take is kept, within bounds. A child that has ended, breaks the frames or
-  has not read for 20 s is killed, and another one started after a pause that grows while they die young.
+  has not read for 20 s is killed, and another one started after a pause that grows while they end soon after their
+  start.
 * The child reads its certificate before it gives its privileges away, so that the key stays root's alone. Files that
-  were replaced are taken up within seconds by a new child; no restart of the agent is needed.
+  were replaced are taken up within seconds by a new child; no restart of the agent is needed. Where this agent has
+  renewed them itself (`renewed`) that waits for the end of the stream that runs: no renewal ends one.
 """
 
 import os
@@ -53,6 +55,8 @@ class LinkProcess(object):
         self._read: Tuple[Stamp, ...] = ()  # the files as this child has read them
         self._looked: Tuple[Stamp, ...] = ()  # and as they were at the last look
         self._look_at_s = 0.0
+        self._renewed = False  # the files are replaced by this very agent, since this child has read them
+        self.streaming = False  # as the child says
         self._process: Optional[subprocess.Popen] = None
         self._socket: Optional[socket.socket] = None
         self._frames = Frames()
@@ -78,12 +82,15 @@ class LinkProcess(object):
     def ensure(self) -> None:
         """Start a child if none runs and its time has come. :raises LinkLost: the one that ran has read other files."""
         now = time.monotonic()
+        if self._socket is not None and self._renewed and not self.streaming:
+            raise self._lost("began with a certificate that was renewed since")
         if self._socket is not None and now >= self._look_at_s:
             self._look_at_s = now + LOOK_AT_FILES_S
             self._compare()
         if self._socket is not None or now < self._start_at_s:
             return
         self._read = self._looked = self._stamps()
+        self._renewed = self.streaming = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
@@ -101,8 +108,14 @@ class LinkProcess(object):
         self._socket, self._frames, self._outgoing = ours, Frames(), bytearray()
         self._started_s = self._moved_s = now
 
+    def renewed(self) -> None:
+        """This agent is about to replace the files itself, for the next stream. Called from any thread."""
+        self._renewed = True
+
     def _compare(self) -> None:
         """Two looks in a row that agree: three files are not replaced in one instant."""
+        if self._renewed:
+            return
         before, self._looked = self._looked, self._stamps()
         whole = all(any(stamp) for stamp in self._looked)  # a stream that runs needs no file
         if whole and self._looked != self._read and self._looked == before:

@@ -1,5 +1,5 @@
 """One-line log messages on stderr (syslog's daemon facility under systemd), rate-limited: dom0 has no rate limit of its
-own, and a chatty agent could fill /var/log."""
+own, and an agent without one could fill /var/log."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ _who = ["-"]
 
 
 def name(host: str) -> None:
-    """Who speaks, from now on."""
+    """Which host the messages name from now on."""
     _who[0] = host
 
 

@@ -47,7 +47,7 @@ class Frames(object):
         self._data = bytearray()
 
     def feed(self, data: bytes) -> List[Tuple[bytes, bytes]]:
-        """Whole frames so far. :raises PipeError: a length that no honest side sends."""
+        """Whole frames so far. :raises PipeError: a length that neither side ever sends."""
         self._data += data
         found, start = [], 0
         while len(self._data) - start >= _HEAD.size:

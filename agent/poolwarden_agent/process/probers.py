@@ -1,7 +1,7 @@
 """Threads that probe peers: never two probes of one target at once, and no more threads than are needed.
 
-A dead peer holds its thread for the whole limit of a probe. Threads are daemons: a probe under way never keeps the
-agent from stopping.
+A peer that does not answer holds its thread for the whole limit of a probe. Threads are daemons: a probe under way
+never keeps the agent from stopping.
 """
 
 import queue

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core.orders import Order
+from poolwarden_agent.dom0.identity.tls_files import TlsFiles
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.process import log
@@ -25,23 +26,27 @@ from poolwarden_agent.process.gate_watch import GateWatch
 from poolwarden_agent.process.link_process import LinkLost, LinkProcess
 from poolwarden_agent.process.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
 from poolwarden_agent.process.probers import Probers
+from poolwarden_agent.process.renewal import Renewals
 from poolwarden_agent.process.workers import Workers
 
-LAST_ORDER_S = 4.0  # at a stop, for the order in hand
+LAST_ORDER_S = 4.0  # at a stop, for the order under way
 LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
 LONGEST_SLEEP_S = 1.0
-MOST_ORDERS = 100  # waiting; whoever waits too long expires at the gate
+MOST_ORDERS = 100  # waiting; one that waits too long expires at the gate
 GATE_EVERY_MS = 2000
 GATE_TURN_S = 0.2  # while xapi waits for it
 GATE_FIRST_TURN_S = 0.05  # until it is known whether a collector answers: a healthy boot waits for nothing else
-GATE_IDLE_S = 2.0  # where nothing is asked: the word is only renewed, and a local request looked for
+GATE_IDLE_S = 2.0  # where nothing is asked: the state is only written anew, and a local request looked for
 
 
 class Runner(object):
     """The host side's process."""
 
-    def __init__(self, side: HostSide, link: LinkProcess, root: str = "/") -> None:
+    def __init__(self, side: HostSide, link: LinkProcess, root: str = "/", tls: Optional[TlsFiles] = None) -> None:
+        """``tls``: the files to renew; None: nobody renews them here."""
         self._side = side
+        self._executor = side.executor
+        self._conversation = side.conversation
         self._root = root
         self._link = link
         self._orders = queue.Queue()  # type: queue.Queue
@@ -58,6 +63,7 @@ class Runner(object):
         self._unanswered = 0  # orders that were heard and have no result yet
         self._probers = Probers(self._probe)
         self._slow = Workers(self._one_order)
+        self._renewals = Renewals(tls, self._wake, link.renewed) if tls is not None else None
 
     def run(self) -> None:
         """Until SIGTERM."""
@@ -65,12 +71,13 @@ class Runner(object):
         signal.signal(signal.SIGINT, self._stop)
         self._look_at_host()
         try:
-            self._side.remember()
+            self._executor.remember()
         except SlotError as error:
             log.say("%s" % error, "storage")
-        if self._side.storage:
-            log.say("%s: reports go on, every order is refused" % self._side.storage, "storage")
-        for target in (self._observe_xapi, self._observe_host, self._obey, self._watch_gate):
+        if self._executor.storage:
+            log.say("%s: reports go on, every order is refused" % self._executor.storage, "storage")
+        targets = [self._observe_xapi, self._observe_host, self._obey, self._watch_gate]
+        for target in targets + ([self._renewals.run] if self._renewals is not None else []):
             thread = threading.Thread(target=target)
             thread.daemon = True
             thread.start()
@@ -79,11 +86,11 @@ class Runner(object):
         self._last_turns()
 
     def _last_turns(self) -> None:
-        """The order in hand may end, its result be told; then Goodbye."""
+        """The order under way may end and its result be told; then Goodbye."""
         deadline = time.monotonic() + LAST_ORDER_S
         while self._unanswered and time.monotonic() < deadline:
             self._turn()
-        self._send(self._side.goodbye(pb.Goodbye.AGENT_STOP))
+        self._send(self._conversation.goodbye(pb.Goodbye.AGENT_STOP))
         self._link.stop(LAST_WORDS_S)
 
     def _stop(self, _signal: int, _frame: Any) -> None:
@@ -110,19 +117,31 @@ class Runner(object):
             wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
             self._wait(min(wait_s, LONGEST_SLEEP_S))
             self._tell_results()
+            self._ask_for_renewal()
             self._link.flush()
         except LinkLost as error:
-            self._stream = 0
+            self._streams(0)
             log.say(str(error), "link side")
+
+    def _streams(self, number: int) -> None:
+        """This stream is up; 0: none is."""
+        self._stream, self._link.streaming = number, number != 0
+        if self._renewals is not None:
+            self._renewals.stream(number != 0)
+
+    def _ask_for_renewal(self) -> None:
+        request = self._renewals.take() if self._renewals is not None else None
+        if request is not None:
+            self._send(self._conversation.renewal_request(request))
 
     def _ask_about_gate(self, now: int) -> None:
         if self._stream and now >= self._next_question and self._side.boot.watching:
             self._next_question = now + GATE_EVERY_MS
-            self._send(self._side.gate_question())
+            self._send(self._conversation.gate_question())
 
     def _next_due(self, now: int) -> int:
-        side = self._side
-        probe = self._probers.start_due(side.to_probe(), now, side.settings.probe_interval_ms)
+        interval_ms = self._conversation.settings.probe_interval_ms
+        probe = self._probers.start_due(self._side.observer.to_probe(), now, interval_ms)
         return min(probe, self._next_report)
 
     def _wait(self, wait_s: float) -> None:
@@ -138,23 +157,23 @@ class Runner(object):
 
     def _report(self, now: int) -> None:
         self._news = False
-        self._next_report = now + self._side.settings.report_interval_ms
-        if self._side.pool() != self._side.pool_said:
-            self._link.send(RENEW)  # another pool: only a Hello can say so
+        self._next_report = now + self._conversation.settings.report_interval_ms
+        if self._conversation.outdated():
+            self._link.send(RENEW)  # another pool or order key: only a Hello can say so
             return
         try:
-            report = self._side.report()
+            report = self._conversation.report()
         except Exception as error:  # challenges and orders must go on
             log.say("a report could not be made: %s: %s" % (type(error).__name__, error), "report")
             return
         self._send(report)
-        for message in self._side.late():
+        for message in self._conversation.late():
             self._send(message)
 
     def _keep(self, now: int) -> None:
-        self._next_report = now + self._side.settings.report_interval_ms
+        self._next_report = now + self._conversation.settings.report_interval_ms
         try:
-            self._side.nobody_listens(self._why)
+            self._conversation.nobody_listens(self._why)
         except Exception as error:
             log.say("what happens cannot be kept: %s: %s" % (type(error).__name__, error), "spool")
 
@@ -163,7 +182,7 @@ class Runner(object):
             result = self._results.get()
             self._unanswered -= 1
             if result is not None:
-                self._send(self._side.wrap(result))
+                self._send(self._conversation.wrap(result))
 
     def _take(self, verb: bytes, payload: bytes) -> None:
         """One frame of the link side: whatever is in it, the next one is heard as well."""
@@ -178,7 +197,7 @@ class Runner(object):
         if verb == UP:
             self._up(payload)
         elif verb == DOWN:
-            self._stream = 0
+            self._streams(0)
             self._why = payload.decode("utf-8", "replace")[:200]
             log.say("not connected: %s" % self._why, "link")
         elif verb == FROM_COLLECTOR:
@@ -188,13 +207,13 @@ class Runner(object):
 
     def _up(self, payload: bytes) -> None:
         try:
-            self._stream, _ = unnumbered(payload)
+            self._streams(unnumbered(payload)[0])
         except PipeError as error:
             log.say("refused %s of the link side" % error, "pipe")
             return
         log.say("connected to the collector", "link")
-        self._next_report = self._side.port.mono_ms() + self._side.settings.report_interval_ms
-        for message in self._side.link_up():
+        self._next_report = self._side.port.mono_ms() + self._conversation.settings.report_interval_ms
+        for message in self._conversation.link_up():
             self._send(message)
 
     def _hear(self, payload: bytes) -> None:
@@ -203,19 +222,25 @@ class Runner(object):
         except DecodeError:
             log.say("refused a message that is none", "pipe")
             return
-        answers, order = self._side.receive(message)
+        answers, order = self._conversation.receive(message)
+        renewal = self._conversation.take_renewal()
+        if renewal is not None and self._renewals is not None:
+            self._renewals.heard(renewal)
+        remark = self._conversation.take_remark()
+        if remark:
+            log.say(remark, "refused")
         # A shorter interval holds from now on, not after the longer one.
-        soonest = self._side.port.mono_ms() + self._side.settings.report_interval_ms
+        soonest = self._side.port.mono_ms() + self._conversation.settings.report_interval_ms
         self._next_report = min(self._next_report, soonest)
         for answer in answers:
             self._send(answer)
         if order is not None:
             self._unanswered += 1
-            lane = self._side.lane(order)
+            lane = self._executor.lane(order)
             if not lane and self._orders.qsize() < MOST_ORDERS:
                 self._orders.put(order)
             elif not lane or not self._slow.give(lane, order):
-                self._results.put(self._side.too_busy(order))
+                self._results.put(self._executor.too_busy(order))
 
     def _send(self, message: pb.AgentMessage) -> None:
         if self._stream:
@@ -228,9 +253,9 @@ class Runner(object):
             started = time.monotonic()
             try:
                 look()
-            except Exception as error:  # an observer that dies would leave facts that never age
+            except Exception as error:  # an observer that ended would leave facts that never age
                 log.say("looking at %s failed: %s: %s" % (what, type(error).__name__, error), "look at " + what)
-            interval = self._side.settings.report_interval_ms / 1000.0
+            interval = self._conversation.settings.report_interval_ms / 1000.0
             time.sleep(max(0.1, interval - (time.monotonic() - started)))
 
     def _observe_xapi(self) -> None:
@@ -238,17 +263,17 @@ class Runner(object):
 
     def _observe_host(self) -> None:
         # Half an interval after the other observer: two threads that wake together only take turns at the interpreter.
-        time.sleep(self._side.settings.report_interval_ms / 2000.0)
+        time.sleep(self._conversation.settings.report_interval_ms / 2000.0)
         self._each_interval("the host", self._look_and_tidy)
 
     def _look_and_tidy(self) -> None:
         self._side.observer.look_at_host()
-        said = self._side.tidy()
+        said = self._executor.tidy()
         if said:
             log.say(said, "tidy")
 
     def _look_at_xapi(self) -> None:
-        settings = self._side.settings
+        settings = self._conversation.settings
         self._side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
 
     def _look_at_host(self) -> None:
@@ -258,7 +283,7 @@ class Runner(object):
             log.say("looking at the host failed: %s: %s" % (type(error).__name__, error), "look at the host")
 
     def _probe(self, host: str, address: str) -> None:
-        self._side.observer.look_at_peer(host, address, self._side.settings.probe_timeout_ms)
+        self._side.observer.look_at_peer(host, address, self._conversation.settings.probe_timeout_ms)
 
     def _watch_gate(self) -> None:
         watch = GateWatch(self._side, self._root)
@@ -293,7 +318,7 @@ class Runner(object):
     def _carry_out(self, order: Order) -> Optional[pb.OrderResult]:
         kind = order.kind or "of an unknown kind"
         try:
-            result = self._side.carry_out(order)
+            result = self._executor.carry_out(order, self._conversation.settings.probe_timeout_ms)
         except Exception as error:  # not answered: when the order comes again it is judged by facts
             log.say("order %s failed: %s: %s" % (kind, type(error).__name__, error), "order")
             return None

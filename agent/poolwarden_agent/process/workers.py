@@ -9,7 +9,7 @@ import collections
 import threading
 from typing import Any, Callable, Deque, Dict
 
-MOST_WAITING = 20  # per kind; whoever waits too long expires at the gate
+MOST_WAITING = 20  # per kind; one that waits too long expires at the gate
 
 
 class Workers(object):

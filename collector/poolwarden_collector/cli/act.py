@@ -1,7 +1,7 @@
 """The commands that ask the collector for an act. The collector decides; a refusal is an answer, with exit status 1.
 
-Every request carries the operator's login name for the journal. The command line checks only what saves a round trip
-or a mistake at the keyboard; no check here replaces one in the collector.
+Who gives a command the collector knows by itself; a request carries the login name beside that, as a claim. The command
+line checks only what saves a round trip or a mistake at the keyboard; no check here replaces one in the collector.
 """
 
 import getpass
@@ -13,7 +13,7 @@ import click
 
 from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.see import connect
-from poolwarden_collector.cli.settings import Settings, common_options
+from poolwarden_collector.cli.settings import Settings, common_options, reason_option
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
@@ -34,6 +34,7 @@ def ask(
     """Send a command; print what was done, or raise the refusal. ``more_s``: what it may take beyond the usual."""
     from poolwarden_collector.cli.collector import COMMAND_LIMIT_S
 
+    request.reason = settings.reason
     reply = collector.command(request, COMMAND_LIMIT_S + more_s)
     if settings.json:
         from poolwarden_collector.cli.as_json import as_object, print_json
@@ -58,6 +59,7 @@ def say(reply: "api.CommandReply", settings: Settings) -> None:
 @click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
 @click.option("--how", metavar="TEXT", help="How it was made safe, instead of being asked.")
 @click.option("--despite-power-on", is_flag=True, help="Even though its power reads on: it is cut from all storage.")
+@reason_option
 @common_options
 @click.pass_obj
 def confirm_fenced(
@@ -119,6 +121,7 @@ def _show_what_is_known(pool: "api.PoolStatus", host: "api.HostStatus") -> None:
 
 @click.command("restart-xapi")
 @click.argument("host_name", metavar="HOST")
+@reason_option
 @common_options
 @click.pass_obj
 def restart_xapi(settings: Settings, host_name: str) -> None:
@@ -134,31 +137,42 @@ def restart_xapi(settings: Settings, host_name: str) -> None:
 
 
 @click.command(short_help="No automatic action on POOL.")
-@click.argument("pool")
+@click.argument("pool", required=False)
 @click.option("--reason", default="", help="Shown by status until the pool is resumed.")
+@click.option("--for", "lasting", metavar="DURATION", default="", help="Resume by itself after e.g. 2h or 30m.")
 @common_options
 @click.pass_obj
-def pause(settings: Settings, pool: str, reason: str) -> None:
-    """No automatic action on POOL until it is resumed; observation goes on."""
-    from poolwarden.v1 import operator_pb2
+def pause(settings: Settings, pool: str | None, reason: str, lasting: str) -> None:
+    """No automatic action on POOL until it is resumed; observation goes on.
 
-    request = operator_pb2.CommandRequest(actor=actor(), pause=operator_pb2.Pause(pool=pool, reason=reason))
+    With --for it is resumed by itself, never early. Given again it makes a pause longer, never shorter.
+    """
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
+    from poolwarden_collector.cli.times import duration_ms
+
+    for_ms = duration_ms(lasting) if lasting else 0
+    if lasting and not for_ms:
+        raise BadInput("a pause of no time is none", "for example --for 2h")
     with connect(settings) as collector:
-        reply = ask(collector, request, settings)
+        command = operator_pb2.Pause(pool=pool_or_only(collector, pool, "pause POOL"), reason=reason, for_ms=for_ms)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), pause=command), settings)
     say(reply, settings)
 
 
 @click.command()
-@click.argument("pool")
+@click.argument("pool", required=False)
+@reason_option
 @common_options
 @click.pass_obj
-def resume(settings: Settings, pool: str) -> None:
+def resume(settings: Settings, pool: str | None) -> None:
     """Allow automatic action on POOL again."""
     from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
 
-    request = operator_pb2.CommandRequest(actor=actor(), resume=operator_pb2.Resume(pool=pool))
     with connect(settings) as collector:
-        reply = ask(collector, request, settings)
+        command = operator_pb2.Resume(pool=pool_or_only(collector, pool, "resume POOL"))
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), resume=command), settings)
     say(reply, settings)
 
 
@@ -167,6 +181,7 @@ def resume(settings: Settings, pool: str) -> None:
 @click.option("--as-master", is_flag=True, help="Its xapi starts as master: no other host may be.")
 @click.option("--gc", is_flag=True, help="Instead: let storage's garbage collection go on there.")
 @click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@reason_option
 @common_options
 @click.pass_obj
 def release(settings: Settings, host_name: str, as_master: bool, gc: bool, typed_name: str | None) -> None:

@@ -1,8 +1,8 @@
 """The client of the collector's operator API: one channel, hard time limits, gRPC's errors turned into sentences.
 
 Rules:
- * An address is `unix:PATH` (file permissions are the access control) or `HOST:PORT` (mutual TLS, always: there is no
-   plaintext over a network). On TLS the collector's certificate must be for the DNS name "collector".
+ * An address is `unix:PATH` (the kernel tells the collector who connects) or `HOST:PORT` (mutual TLS, always: there is
+   no plaintext over a network). On TLS the collector's certificate must be for the DNS name "collector".
  * A call that gets no answer within its limit counts as unreachable: nothing may be concluded from it.
  * NOT_FOUND, INVALID_ARGUMENT and FAILED_PRECONDITION carry the collector's own sentence and are the caller's to mend.
 """
@@ -14,15 +14,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolwarden_collector.cli.errors import BadInput, CollectorFault, CommandError, Unreachable
+from poolwarden_collector.cli.errors import AnswerIsNo, BadInput, CollectorFault, CommandError, Unreachable
 from poolwarden_collector.cli.settings import Settings
 
 if TYPE_CHECKING:
+    from poolwarden.v1 import enrolment_pb2 as enrolment
     from poolwarden.v1 import operator_pb2 as api
 
 CALL_LIMIT_S = 10.0  # a status of 1,000 hosts takes well under a second
+PAGE = 10_000  # entries that a collector gives at a time
 COMMAND_LIMIT_S = 15.0  # the collector itself answers after 10 s at the latest, if only that it does not know
 FIND_LIMIT_S = 30.0  # with an agent's metadata
+TRIAL_LIMIT_S = 75.0  # a channel is given up after 60 s
+DOCTOR_LIMIT_S = 60.0  # a journal's check is given up after 20 s; another doctor may be before us
 _RUNS = 4  # of a fence agent, for one trial
 UNIX_PATH_LIMIT = 107  # bytes; struct sockaddr_un.sun_path less its terminator
 START_HINT = "is it running? systemctl status poolwarden-collector; another address: --collector unix:PATH or HOST:PORT"
@@ -34,9 +38,10 @@ class Collector:
     def __init__(self, settings: Settings) -> None:
         self._address = settings.address
         self._channel = _open_channel(settings)
-        from poolwarden.v1 import operator_pb2_grpc
+        from poolwarden.v1 import enrolment_pb2_grpc, operator_pb2_grpc
 
         self._stub = operator_pb2_grpc.OperatorStub(self._channel)
+        self._enrolments = enrolment_pb2_grpc.EnrolmentsStub(self._channel)
 
     def __enter__(self) -> "Collector":
         return self
@@ -44,11 +49,11 @@ class Collector:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def status(self, pool: str = "") -> "api.StatusReply":
+    def status(self, pool: str = "", limit_s: float | None = None) -> "api.StatusReply":
         """One pool by UUID or unique name, or all."""
         from poolwarden.v1 import operator_pb2
 
-        reply: api.StatusReply = self._call(self._stub.Status, operator_pb2.StatusRequest(pool=pool))
+        reply: api.StatusReply = self._call(self._stub.Status, operator_pb2.StatusRequest(pool=pool), limit_s)
         return reply
 
     def explain(self, pool: str) -> "api.ExplainReply":
@@ -58,15 +63,40 @@ class Collector:
         reply: api.ExplainReply = self._call(self._stub.Explain, operator_pb2.ExplainRequest(pool=pool))
         return reply
 
+    def readiness(self, pool: str = "") -> "api.ReadinessReply":
+        """Reasons why a pool, or any, would not survive losing its master now."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.ReadinessReply = self._call(self._stub.Readiness, operator_pb2.ReadinessRequest(pool=pool))
+        return reply
+
+    def plan(self, pool: str) -> "api.PlanReply":
+        """What would happen if this pool's master died now."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.PlanReply = self._call(self._stub.Plan, operator_pb2.PlanRequest(pool=pool))
+        return reply
+
     def command(self, request: "api.CommandRequest", limit_s: float = COMMAND_LIMIT_S) -> "api.CommandReply":
         """Ask for an act; a refusal is a reply, not an error."""
         reply: api.CommandReply = self._call(self._stub.Command, request, limit_s)
         return reply
 
     def history(self, request: "api.HistoryRequest") -> "api.HistoryReply":
-        """Journal entries, oldest first."""
-        reply: api.HistoryReply = self._call(self._stub.History, request)
-        return reply
+        """Journal entries, oldest first, in as many pages as it takes."""
+        from poolwarden.v1 import operator_pb2
+
+        pages, left = [], request.limit
+        asked = operator_pb2.HistoryRequest()
+        asked.CopyFrom(request)
+        while True:
+            page: api.HistoryReply = self._call(self._stub.History, asked)
+            pages.append(page)
+            left -= len(page.entries)
+            if left <= 0 or len(page.entries) < PAGE:
+                break
+            asked.limit, asked.before_seq = left, page.entries[0].seq
+        return operator_pb2.HistoryReply(entries=[entry for page in reversed(pages) for entry in page.entries])
 
     def follow(self, request: "api.HistoryRequest") -> Iterator["api.HistoryEntry"]:
         """Journal entries as they are committed, until the collector ends the stream."""
@@ -76,6 +106,11 @@ class Collector:
     def alerts(self, request: "api.AlertsRequest") -> "api.AlertsReply":
         """Alerts with their deliveries."""
         reply: api.AlertsReply = self._call(self._stub.Alerts, request)
+        return reply
+
+    def audit(self, request: "api.AuditRequest") -> "api.AuditReply":
+        """Recorded calls, oldest first."""
+        reply: api.AuditReply = self._call(self._stub.Audit, request)
         return reply
 
     def late(self, host: str, samples: bool, limit: int) -> "api.LateReply":
@@ -109,6 +144,64 @@ class Collector:
         reply: api.TryFenceReply = self._call(self._stub.TryFence, request, _RUNS * limit_ms / 1000 + FIND_LIMIT_S)
         return reply
 
+    def doctor(self) -> "api.DoctorReply":
+        """The collector's own condition."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.DoctorReply = self._call(self._stub.Doctor, operator_pb2.DoctorRequest(), DOCTOR_LIMIT_S)
+        return reply
+
+    def create_token(self, request: "enrolment.CreateTokenRequest") -> "enrolment.CreateTokenReply":
+        """A token, told once."""
+        reply: enrolment.CreateTokenReply = self._call(self._enrolments.CreateToken, request)
+        return reply
+
+    def tokens(self, pool: str) -> "enrolment.ListTokensReply":
+        """Those of a pool by UUID or unique name, or all."""
+        from poolwarden.v1 import enrolment_pb2
+
+        request = enrolment_pb2.ListTokensRequest(pool=pool)
+        reply: enrolment.ListTokensReply = self._call(self._enrolments.ListTokens, request)
+        return reply
+
+    def revoke_token(self, request: "enrolment.RevokeTokenRequest") -> "enrolment.EnrolmentReply":
+        """A refusal is a reply, not an error; so it is below."""
+        reply: enrolment.EnrolmentReply = self._call(self._enrolments.RevokeToken, request)
+        return reply
+
+    def keys(self, pool: str) -> "enrolment.ListKeysReply":
+        """Keys of hosts: of a pool by UUID or unique name, or all."""
+        from poolwarden.v1 import enrolment_pb2
+
+        reply: enrolment.ListKeysReply = self._call(self._enrolments.ListKeys, enrolment_pb2.ListKeysRequest(pool=pool))
+        return reply
+
+    def decide_key(self, request: "enrolment.DecideKeyRequest") -> "enrolment.EnrolmentReply":
+        """Accept or refuse a key that waits."""
+        reply: enrolment.EnrolmentReply = self._call(self._enrolments.DecideKey, request)
+        return reply
+
+    def deny_certificate(self, request: "enrolment.DenyCertificateRequest") -> "enrolment.EnrolmentReply":
+        """End a certificate, or all of a host."""
+        reply: enrolment.EnrolmentReply = self._call(self._enrolments.DenyCertificate, request)
+        return reply
+
+    def test_alerts(self, channel: str, actor: str, reason: str = "") -> "api.TestAlertsReply":
+        """A sample through each channel of alerts, or one of them."""
+        from poolwarden.v1 import operator_pb2
+
+        request = operator_pb2.TestAlertsRequest(channel=channel, actor=actor, reason=reason)
+        reply: api.TestAlertsReply = self._call(self._stub.TestAlerts, request, TRIAL_LIMIT_S)
+        return reply
+
+    def authority(self, pool: str) -> "enrolment.AuthorityReply":
+        """What a host of this pool has to be told before it enrols."""
+        from poolwarden.v1 import enrolment_pb2
+
+        request = enrolment_pb2.AuthorityRequest(pool=pool)
+        reply: enrolment.AuthorityReply = self._call(self._enrolments.Authority, request)
+        return reply
+
     def _call(self, method: Any, request: Any, limit_s: float | None = None) -> Any:
         limit_s = limit_s or CALL_LIMIT_S
         with self._errors_as_sentences(limit_s):
@@ -124,17 +217,31 @@ class Collector:
             raise sentence_of(self._address, error.code().name, error.details() or "", limit_s) from None
 
 
+def _names_of(details: str) -> str:
+    """Which command lists the names of which ``details`` knows one not."""
+    if details.startswith("no open alert"):
+        return "open alerts and their keys: poolwarden alerts"
+    if "channel of alerts" in details:
+        return "channels and how they are: poolwarden doctor"
+    return "names: poolwarden status"
+
+
 def sentence_of(address: str, code: str, details: str, limit_s: float) -> CommandError:
-    """The error of a gRPC status, named by its code (`UNAVAILABLE`, ...); `limit_s` is what the call was given."""
-    details = " ".join(details.split())
+    """The error of a gRPC status, named by its code (`UNAVAILABLE`, ...); `limit_s` is what the call was given.
+
+    What stands in ``details`` after an empty line is the collector's own next step.
+    """
+    details, _, step = (" ".join(part.split()) for part in details.partition("\n\n"))
     if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"):
-        return BadInput(details or f"the collector refused the request ({code})", "names: poolwarden status")
+        return BadInput(details or f"the collector refused the request ({code})", step or _names_of(details))
     if code == "UNAVAILABLE" and (trouble := _handshake(details)):
         return Unreachable(f"{address}: {trouble}", "certificates are made by: poolwarden-collector issue-operator")
     if code == "UNAVAILABLE":
         return Unreachable(f"no collector answers at {address}", START_HINT)
     if code == "DEADLINE_EXCEEDED":
         return Unreachable(f"the collector at {address} did not answer within {limit_s:g} s", START_HINT)
+    if code == "PERMISSION_DENIED" and "needs the role" in details:
+        return AnswerIsNo(f"refused: {details}", "who has which role: [[operators]] of the collector's configuration")
     if code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
         return CollectorFault(f"the collector at {address} does not accept you: {details or code}")
     if code == "UNIMPLEMENTED":

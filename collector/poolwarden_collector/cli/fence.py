@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from poolwarden_collector.cli.act import actor, ask, say
+from poolwarden_collector.cli.commands import Commands
 from poolwarden_collector.cli.errors import BadInput
 from poolwarden_collector.cli.fence_setup import setup
 from poolwarden_collector.cli.see import connect
-from poolwarden_collector.cli.settings import Settings, common_options
+from poolwarden_collector.cli.settings import Settings, common_options, reason_option
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _ENDING_S = 10.0  # of a run after its hard limit, and of the order that asked a member for it
 
 
-@click.group(short_help="A host's power: setup, status, test, bind, on, off.")
+@click.group(cls=Commands, short_help="A host's power: setup, status, test, bind, on, off.")
 @common_options
 def fence() -> None:
     """A host's power by its fence devices, run by the collector."""
@@ -52,6 +53,7 @@ def status(settings: Settings, host_name: str) -> None:
 
 @fence.command()
 @click.argument("host_name", metavar="HOST")
+@reason_option
 @common_options
 @click.pass_obj
 def test(settings: Settings, host_name: str) -> None:
@@ -61,6 +63,7 @@ def test(settings: Settings, host_name: str) -> None:
 
 @fence.command()
 @click.argument("host_name", metavar="HOST")
+@reason_option
 @common_options
 @click.pass_obj
 def on(settings: Settings, host_name: str) -> None:
@@ -72,6 +75,7 @@ def on(settings: Settings, host_name: str) -> None:
 @click.argument("host_name", metavar="HOST")
 @click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
 @click.option("--force", is_flag=True, help="Although HOST lives, or its device may be another machine's.")
+@reason_option
 @common_options
 @click.pass_obj
 def off(settings: Settings, host_name: str, typed_name: str | None, force: bool) -> None:
@@ -87,6 +91,7 @@ def off(settings: Settings, host_name: str, typed_name: str | None, force: bool)
 @click.option("--device", metavar="NAME", default="", help="Which of HOST's devices, where it has several.")
 @click.option("--how", default="", help='How you know it, e.g. "switched outlet 4 off, saw its PSU A go dark".')
 @click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@reason_option
 @common_options
 @click.pass_obj
 def bind(settings: Settings, host_name: str, device: str, how: str, typed_name: str | None) -> None:

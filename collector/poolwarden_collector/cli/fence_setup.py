@@ -251,5 +251,5 @@ def _written(block: Block, target: Path) -> Page:
 
 
 def _next(block: Block, target: Path) -> Page:
-    steps = f"poolwarden-collector check-config {target} && systemctl restart poolwarden-collector"
+    steps = f"poolwarden-collector reload --config {target}"
     return [Line(steps, label="next step: "), Line(f"poolwarden fence test {block.host}", label="then:      ")]

@@ -39,6 +39,7 @@ class Line:
     tone: Tone = ""
     indent: int = 0
     label: str = ""
+    right: str = ""  # at the right edge of its first line, where there is room; else behind the text
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,18 @@ def _line(line: Line, width: int) -> list[Physical]:
     start = " " * line.indent + label
     pieces = _wrapped(printable(line.text), width - len(start)) if line.text else [""]
     lead = [start, *[" " * len(start)] * (len(pieces) - 1)]
-    return [[Piece(before), Piece(text, line.tone)] for before, text in zip(lead, pieces, strict=True)]
+    lines = [[Piece(before), Piece(text, line.tone)] for before, text in zip(lead, pieces, strict=True)]
+    return _with_right(lines, printable(line.right), width) if line.right else lines
+
+
+def _with_right(lines: list[Physical], right: str, width: int) -> list[Physical]:
+    """Its right part at the edge of the first line that has room for it, else on a line of its own."""
+    for line in lines:
+        room = min(width, PLAIN_WIDTH) - sum(len(piece.text) for piece in line) - len(right)
+        if room >= GAP:
+            line += [Piece(" " * room), Piece(right, "dim")]
+            return lines
+    return [*lines, [Piece(" " * (min(width, PLAIN_WIDTH) - len(right))), Piece(right, "dim")]]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -121,10 +133,20 @@ def as_text(page: Iterable[Block], width: int = PLAIN_WIDTH) -> str:
 
 def show(page: Page, settings: Settings) -> None:
     """Print the page: in colour and as wide as the terminal allows, or plainly."""
-    if settings.plain or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        print(as_text(page), flush=True)
-    else:
+    if coloured(settings):
         _show_coloured(page)
+    else:
+        print(as_text(page), flush=True)
+
+
+def at_terminal(settings: Settings) -> bool:
+    """Can a page be shown in place, and keys be read?"""
+    return not settings.plain and sys.stdout.isatty() and sys.stdin.isatty()
+
+
+def coloured(settings: Settings) -> bool:
+    """Is this for a person at a terminal, with colours and its width?"""
+    return not settings.plain and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _show_coloured(page: Page) -> None:

@@ -1,5 +1,6 @@
 """`poolwarden`: entry point, and the one place where an error becomes a line on standard error and an exit status."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -7,7 +8,22 @@ from typing import Any
 
 import click
 
-from poolwarden_collector.cli import act, answer, fence, see, switch
+from poolwarden_collector.cli import (
+    act,
+    alerts,
+    answer,
+    audit,
+    check,
+    completing,
+    enrolment,
+    fence,
+    hook,
+    plugin,
+    pool,
+    see,
+    switch,
+    watch,
+)
 from poolwarden_collector.cli.commands import Commands, Elsewhere, Lab
 from poolwarden_collector.cli.errors import OK, CollectorFault, CommandError
 from poolwarden_collector.cli.settings import Settings, common_options
@@ -21,8 +37,10 @@ Exit status:
   2  wrong usage or bad input, e.g. an unknown or ambiguous name
   3  the collector cannot be reached
   4  the collector, or its answer, is at fault
+(check has those of monitoring: poolwarden check --help)
 
-HOST is a UUID, pool/host, or a unique name; POOL a UUID or a unique name.
+HOST is a UUID, pool/host, or a unique name; POOL a UUID or a unique name,
+and not needed where the collector guards one pool only.
 The collector: --collector, or POOLWARDEN_COLLECTOR, or unix:/run/poolwarden/collector.sock.
 """
 
@@ -53,29 +71,49 @@ def poolwarden(context: click.Context) -> None:
     context.ensure_object(Settings)
 
 
-for _command in (see.status, see.hosts, see.disks, see.host, see.master, see.explain, see.history, see.alerts):
+for _command in (see.status, see.readiness, see.plan, see.hosts, see.disks, see.host, see.master):
     poolwarden.add_command(_command)
-for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost):
+for _command in (watch.watch, see.explain, see.history, alerts.alerts, alerts.test_alerts):
     poolwarden.add_command(_command)
-for _command in (answer.approve, answer.deny, answer.acknowledge):
+see.host.add_command(switch.host_enable)
+for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost, switch.recover_members):
+    poolwarden.add_command(_command)
+for _command in (answer.approve, answer.deny, answer.acknowledge, answer.second, audit.audit):
     poolwarden.add_command(_command)
 for _command in (act.confirm_fenced, act.restart_xapi, act.release, act.pause, act.resume):
     poolwarden.add_command(_command)
 poolwarden.add_command(fence.fence)
+for _group in (enrolment.token, enrolment.enrolment, enrolment.certificate, pool.pool):
+    poolwarden.add_command(_group)
+poolwarden.add_command(hook.hook)
+poolwarden.add_command(check.check)
+_DOCTOR = "The collector's own condition: clock, disk, journal, ports, ..."
+poolwarden.add_command(Elsewhere("doctor", "poolwarden_collector.doctor", _DOCTOR))
+_QUERY = "Ask the collector's records by SQL, on its machine."
+poolwarden.add_command(Elsewhere("query", "poolwarden_collector.query.command", _QUERY))
 _REPLAY = "Make a stored decision again, offline."
 poolwarden.add_command(Elsewhere("replay", "poolwarden_collector.replay", _REPLAY))
+poolwarden.add_command(completing.completion)
+completing.complete_names(poolwarden)
 poolwarden.add_command(Lab("lab", short_help="A simulated world to play in (where it is installed)."))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Carry out one call; the exit status. Errors go to standard error as one line, then what to do next."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if plugin.is_asked_for(given):
+        return plugin.guarded(lambda: _invoke(given), "--json" in given)
     try:
-        return _invoke(sys.argv[1:] if arguments is None else list(arguments))
+        return _invoke(given)
     except CommandError as error:
         return _fail(error.sentence, error.next_step, error.exit_status)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
         return error.exit_code
+    except click.NoSuchOption as error:
+        path = error.ctx.command_path if error.ctx else "poolwarden"
+        meant = " or ".join((error.possibilities or ())[:2])
+        return _fail(error.message, f"did you mean {meant}?" if meant else f"{path} --help", error.exit_code)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "poolwarden"
         return _fail(error.format_message(), f"{path} --help", error.exit_code)
@@ -96,8 +134,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _invoke(arguments: list[str]) -> int:
     """Let click parse and call. Not its `main`, which would turn a closed pipe into the answer "no"."""
-    if "_POOLWARDEN_COMPLETE" in os.environ:  # shell completion, which lives in click's own `main`
-        poolwarden.main(args=arguments, prog_name="poolwarden")
+    if completing.VARIABLE in os.environ:  # shell completion, which lives in click's own `main`
+        with contextlib.suppress(Exception):  # whoever presses Tab sees names or nothing
+            poolwarden.main(args=arguments, prog_name="poolwarden")
+        return OK
     try:
         with poolwarden.make_context("poolwarden", arguments) as context:
             result: Any = poolwarden.invoke(context)

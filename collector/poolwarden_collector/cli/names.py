@@ -1,17 +1,45 @@
-"""Which host an operator means: a UUID, `pool/host`, or a name that only one host has.
+"""Which host and which pool an operator means.
 
-A name that fits several hosts is never guessed: it is refused with the candidates. Pools are resolved by the collector,
-which knows more of them than one reply shows.
+A host is a UUID, `pool/host`, or a name that only one host has. A name that fits several hosts is never guessed: it is
+refused with the candidates. Pools are resolved by the collector, which knows more of them than one reply shows; one
+that is not named is the only one that there is.
 """
 
 from typing import TYPE_CHECKING
 
 from poolwarden_collector.cli.errors import BadInput
 from poolwarden_collector.cli.pages.hosts import candidates
+from poolwarden_collector.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
     from poolwarden_collector.cli.collector import Collector
+
+LISTED = 8
+POOLS_LISTED = 20
+
+
+def pool_or_only(collector: "Collector", wanted: str | None, command: str) -> str:
+    """The pool as it was typed; where none was typed the only one that there is. Raises BadInput if there are several.
+
+    An empty name is no missing one (`"$POOL"` of a script that forgot to set it): the collector refuses it.
+    """
+    if wanted is not None:
+        return wanted
+    pools = list(collector.status().pools)
+    names = [pool.name or pool.pool_uuid for pool in pools]
+    if len(pools) == 1:
+        return names[0]
+    if not pools:
+        raise BadInput("no pool is known yet", "no agent has reported to this collector")
+    told = [name if names.count(name) == 1 else pool.pool_uuid for pool, name in zip(pools, names, strict=True)]
+    raise BadInput(f"which pool? There are {len(pools)}: {_some(sorted(told))}", f"poolwarden {command}")
+
+
+def _some(names: list[str]) -> str:
+    """All of them, or the first twenty."""
+    more = len(names) - POOLS_LISTED
+    return ", ".join(names[:POOLS_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def find_host(collector: "Collector", wanted: str) -> tuple["api.PoolStatus", "api.HostStatus"]:
@@ -29,10 +57,15 @@ def the_host(reply: "api.StatusReply", wanted: str) -> tuple["api.PoolStatus", "
     if len(found) == 1:
         return found[0]
     if not found:
-        known = ", ".join(sorted({host.name for _, host in everywhere if host.name})[:8])
-        raise BadInput(f"no host is called {wanted!r}", f"known hosts: {known}" if known else "no host is known yet")
+        raise _no_host(wanted, sorted({host.name for _, host in everywhere if host.name}))
     listed = candidates(host for _, host in found)
     raise BadInput(f"{wanted!r} is ambiguous: {listed}", "use pool/host or the UUID")
+
+
+def _no_host(wanted: str, known: list[str]) -> BadInput:
+    """With what may have been meant, and what there is."""
+    said = f"no host is called {wanted!r}{did_you_mean(wanted, known)}"
+    return BadInput(said, f"known hosts: {', '.join(known[:LISTED])}" if known else "no host is known yet")
 
 
 def the_pool(reply: "api.StatusReply", wanted: str) -> "api.PoolStatus":

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poolwarden_collector.cli.errors import AnswerIsNo
+from poolwarden_collector.cli.commands import Commands
+from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
@@ -19,13 +20,27 @@ def connect(settings: Settings) -> "Collector":
     return Collector(settings)
 
 
+SEVERITIES = ("critical", "warning", "info")  # the gravest first
+
+
 @click.command()
 @click.argument("pool", required=False, default="")
-@click.option("--check", is_flag=True, help="Exit with 1 unless every pool shown is healthy.")
+@click.option("--all", "everything", is_flag=True, help="What is folded else: every pool, warning and alert.")
+@click.option(
+    "--check",
+    is_flag=False,
+    flag_value="warning",
+    metavar="[SEVERITY]",
+    help="Exit with 1 unless every pool shown is healthy and no alert of SEVERITY (warning) or graver is open.",
+)
 @common_options
 @click.pass_obj
-def status(settings: Settings, pool: str, check: bool) -> None:
-    """Pools: verdict, master, hosts, what is open."""
+def status(settings: Settings, pool: str, everything: bool, check: str | None) -> None:
+    """Pools: what matters first, what runs on, what to do, and the hosts."""
+    if check is not None and check not in SEVERITIES:
+        if pool:
+            raise BadInput(f"there is no severity {check!r}", f"--check={' or --check='.join(SEVERITIES)}")
+        pool, check = check, "warning"  # `status --check POOL`
     with connect(settings) as collector:
         reply = collector.status(pool)
     if settings.json:
@@ -34,17 +49,74 @@ def status(settings: Settings, pool: str, check: bool) -> None:
         from poolwarden_collector.cli.layout import show
         from poolwarden_collector.cli.pages.pools import status_page
 
-        show(status_page(reply), settings)
-    if check:
-        _check(reply)
+        show(status_page(reply, everything=everything), settings)
+    if check is not None:
+        _check(reply, check)
 
 
-def _check(reply: "api.StatusReply") -> None:
-    unwell = [f"{pool.name or pool.pool_uuid} is {pool.verdict}" for pool in reply.pools if pool.verdict != "Healthy"]
+def _check(reply: "api.StatusReply", severity: str) -> None:
+    """Raises AnswerIsNo, naming each pool that is not as it should be and what is open there."""
     if not reply.pools:
         raise AnswerIsNo("no pool is known", "no agent has reported to this collector yet")
+    unwell = [f"{pool.name or pool.pool_uuid}: {why}" for pool in reply.pools if (why := _unwell(pool, severity))]
     if unwell:
-        raise AnswerIsNo("; ".join(unwell), "poolwarden explain POOL says why")
+        raise AnswerIsNo("; ".join(unwell), "poolwarden status POOL shows what to do, poolwarden explain POOL why")
+
+
+def _unwell(pool: "api.PoolStatus", severity: str) -> str:
+    grave = SEVERITIES[: SEVERITIES.index(severity) + 1]
+    found = [f"alert ({alert.severity}): {alert.title}" for alert in pool.alerts if alert.severity in grave]
+    critical = pool.situation.level == "critical"
+    if critical or (pool.verdict != "Healthy" and severity != "critical"):
+        said = pool.situation.headline
+        found.insert(0, f"{said} (verdict {pool.verdict})" if said else f"is {pool.verdict}")
+    return ", ".join(found)
+
+
+@click.command(short_help="Would POOL survive losing its master now?")
+@click.argument("pool", required=False, default="")
+@click.option("--strict", is_flag=True, help="Exit with 1 for what could be better, too.")
+@common_options
+@click.pass_obj
+def readiness(settings: Settings, pool: str, strict: bool) -> None:
+    """Would POOL, or each pool, survive losing its master now? Every reason why not, the worst first, with its fix.
+
+    Exit status 0: ready; 1: not.
+    """
+    with connect(settings) as collector:
+        reply = collector.readiness(pool)
+    if settings.json:
+        _print_json(reply)
+    else:
+        from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.readiness import readiness_page
+
+        show(readiness_page(reply), settings)
+    lacking = [one.name or one.pool_uuid for one in reply.pools if not one.ready or (strict and one.reasons)]
+    if lacking or not reply.pools:
+        raise AnswerIsNo(f"not ready: {', '.join(lacking) or 'no pool is known'}")
+
+
+@click.command(short_help="What would happen if POOL's master died now.")
+@click.argument("pool", required=False)
+@common_options
+@click.pass_obj
+def plan(settings: Settings, pool: str | None) -> None:
+    """What would happen if POOL's master died this second: proof, successor, data and VMs that are lost, how long.
+
+    Nothing is done. `poolwarden failover POOL --dry-run` is another spelling.
+    """
+    from poolwarden_collector.cli.names import pool_or_only
+
+    with connect(settings) as collector:
+        reply = collector.plan(pool_or_only(collector, pool, "plan POOL"))
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.plan import plan_page
+
+    show(plan_page(reply), settings)
 
 
 @click.command()
@@ -99,7 +171,7 @@ def _bad(disk: "api.DiskStatus") -> bool:
     return disk.level in ("warning", "critical", "full")
 
 
-@click.group()
+@click.group(cls=Commands)
 @common_options
 def host() -> None:
     """One host."""
@@ -127,7 +199,7 @@ def host_show(settings: Settings, host_name: str) -> None:
 @host.command("late")
 @click.argument("host_name", metavar="HOST")
 @click.option("--samples", is_flag=True, help="The samples between the events too.")
-@click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True, help="The newest ones.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="The newest ones.")
 @common_options
 @click.pass_obj
 def host_late(settings: Settings, host_name: str, samples: bool, limit: int) -> None:
@@ -144,14 +216,15 @@ def host_late(settings: Settings, host_name: str, samples: bool, limit: int) -> 
 
 
 @click.command(short_help="Only the address of POOL's verified master.")
-@click.argument("pool")
+@click.argument("pool", required=False)
 @common_options
 @click.pass_obj
-def master(settings: Settings, pool: str) -> None:
+def master(settings: Settings, pool: str | None) -> None:
     """Only the address of POOL's master, and only if exactly one verified master is known (else exit 1)."""
-    from poolwarden_collector.cli.names import the_pool
+    from poolwarden_collector.cli.names import pool_or_only, the_pool
 
     with connect(settings) as collector:
+        pool = pool_or_only(collector, pool, "master POOL")
         found = the_pool(collector.status(pool), pool)
     why_not = _no_master(found)
     if settings.json:
@@ -179,13 +252,15 @@ def _no_master(pool: "api.PoolStatus") -> str:
 
 
 @click.command(short_help="Why POOL's verdict is what it is.")
-@click.argument("pool")
+@click.argument("pool", required=False)
 @common_options
 @click.pass_obj
-def explain(settings: Settings, pool: str) -> None:
+def explain(settings: Settings, pool: str | None) -> None:
     """POOL's verdict, the evidence for it, what is permitted, what is not and why."""
+    from poolwarden_collector.cli.names import pool_or_only
+
     with connect(settings) as collector:
-        reply = collector.explain(pool)
+        reply = collector.explain(pool_or_only(collector, pool, "explain POOL"))
     if settings.json:
         _print_json(reply)
         return
@@ -199,14 +274,25 @@ def explain(settings: Settings, pool: str) -> None:
 @click.argument("pool", required=False, default="")
 @click.option("--failover", metavar="ID", default="", help="Only the entries of this failover.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="The newest entries.")
+@click.option("--all", "everything", is_flag=True, help="Bookkeeping too: witnesses, numbers seen, deliveries.")
 @click.option("--follow", is_flag=True, help="Go on with entries as they are committed (with --json: one a line).")
+@click.option(
+    "--since", metavar="TIME", default="", help='From then on: 2h (ago), 20:00, "yesterday 20:00", 2026-01-31.'
+)
+@click.option("--until", metavar="TIME", default="", help="Up to then. Times are UTC unless they say another zone.")
 @common_options
 @click.pass_obj
-def history(settings: Settings, pool: str, failover: str, limit: int, follow: bool) -> None:
+def history(
+    settings: Settings, pool: str, failover: str, limit: int, everything: bool, follow: bool, since: str, until: str
+) -> None:
     """The journal: what was seen, decided, done, and by whom."""
     from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.times import between
 
-    request = operator_pb2.HistoryRequest(pool=pool, failover=failover, limit=limit)
+    if follow and until:
+        raise BadInput("--follow has no end", "leave --until away")
+    begin, end = between(since, until)
+    request = operator_pb2.HistoryRequest(pool=pool, failover=failover, limit=limit, since=begin, until=end)
     with connect(settings) as collector:
         if follow:
             _follow(collector, request, settings)
@@ -218,7 +304,8 @@ def history(settings: Settings, pool: str, failover: str, limit: int, follow: bo
     from poolwarden_collector.cli.layout import Line, show
     from poolwarden_collector.cli.pages.journal import history_page
 
-    show(history_page(reply.entries, with_pool=not pool) or [Line("the journal has no such entries")], settings)
+    page = history_page(reply.entries, with_pool=not pool, everything=everything)
+    show(page or [Line("the journal has no such entries")], settings)
 
 
 def _follow(collector: "Collector", request: "api.HistoryRequest", settings: Settings) -> None:
@@ -259,7 +346,8 @@ def alerts(settings: Settings, pool: str, everything: bool, limit: int) -> None:
 
 
 def _print_json(
-    reply: "api.StatusReply | api.HostStatus | api.LateReply | api.ExplainReply | api.HistoryReply | api.AlertsReply",
+    reply: "api.StatusReply | api.HostStatus | api.LateReply | api.ExplainReply | api.HistoryReply | api.AlertsReply"
+    " | api.ReadinessReply | api.PlanReply",
 ) -> None:
     from poolwarden_collector.cli.as_json import as_object, print_json
 

@@ -23,6 +23,7 @@ class Settings:
     tls: str = ""
     json: bool = False
     plain: bool = False
+    reason: str = ""
 
     @property
     def address(self) -> str:
@@ -38,6 +39,13 @@ class Settings:
 def _keep(context: click.Context, parameter: click.Parameter, value: str | bool | None) -> None:
     if value and parameter.name:
         setattr(context.ensure_object(Settings), parameter.name, value)
+
+
+def reason_option(function: _Function) -> _Function:
+    """Give a command that changes something --reason; the value goes to the Settings object of the context."""
+    return click.option(
+        "--reason", metavar="TEXT", callback=_keep, expose_value=False, help="Why; kept in the record of calls."
+    )(function)
 
 
 def common_options(function: _Function) -> _Function:

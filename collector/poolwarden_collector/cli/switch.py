@@ -4,58 +4,67 @@ The collector decides and checks; what is asked for here is only the name that a
 """
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from poolwarden_collector.cli.act import actor, ask, say
 from poolwarden_collector.cli.errors import BadInput
 from poolwarden_collector.cli.see import connect
-from poolwarden_collector.cli.settings import Settings, common_options
-
-if TYPE_CHECKING:
-    from poolwarden.v1 import operator_pb2 as api
+from poolwarden_collector.cli.settings import Settings, common_options, reason_option
 
 
 @click.command(short_help="What a failover of POOL would do, or a planned one to HOST.")
-@click.argument("pool")
-@click.option("--dry-run", is_flag=True, help="Show candidate, ranking and steps; do nothing.")
+@click.argument("pool", required=False)
+@click.option("--dry-run", is_flag=True, help="The same as: poolwarden plan POOL.")
 @click.option("--to", "target", metavar="HOST", default="", help="Hand the role of a healthy master to HOST.")
+@reason_option
 @common_options
 @click.pass_obj
-def failover(settings: Settings, pool: str, dry_run: bool, target: str) -> None:
+def failover(settings: Settings, pool: str | None, dry_run: bool, target: str) -> None:
     """What a failover of POOL would do now (--dry-run), or a planned switchover to HOST (--to).
 
     Once its master is gone, Poolwarden fails a pool over by itself, as soon as it has a proof.
     """
     from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
 
     if not target:
         if not dry_run:
+            name = pool or "POOL"
             step = (
-                f"poolwarden failover {pool} --dry-run, or --to HOST; poolwarden explain {pool} tells what it waits for"
+                f"poolwarden failover {name} --dry-run, or --to HOST; poolwarden explain {name} tells what it waits for"
             )
             raise BadInput(
                 "Poolwarden fails over by itself, once it has a proof; --dry-run or --to HOST is missing", step
             )
-        _plan(settings, operator_pb2.CommandRequest(actor=actor(), dry_run=operator_pb2.DryRun(pool=pool)))
+        _plan(settings, pool)
     elif dry_run:
-        _designate(settings, f"{pool}/{target}", dry_run=True)
+        _designate(settings, target if pool is None else f"{pool}/{target}", dry_run=True)
     else:
-        command = operator_pb2.FailoverTo(pool=pool, host=target)
         with connect(settings) as collector:
+            command = operator_pb2.FailoverTo(
+                pool=pool_or_only(collector, pool, "failover POOL --to HOST"), host=target
+            )
             reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), failover_to=command), settings)
         say(reply, settings)
 
 
-def _plan(settings: Settings, request: "api.CommandRequest") -> None:
-    with connect(settings) as collector:
-        reply = ask(collector, request, settings)
-    if not settings.json:
-        from poolwarden_collector.cli.layout import show
-        from poolwarden_collector.cli.pages.explanation import plan_page
+def _plan(settings: Settings, pool: str | None) -> None:
+    """``plan POOL``; its JSON has always been the command's answer."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
 
-        show(plan_page(reply.plan), settings)
+    with connect(settings) as collector:
+        name = pool_or_only(collector, pool, "plan POOL")
+        if settings.json:
+            wanted = operator_pb2.DryRun(pool=name)
+            ask(collector, operator_pb2.CommandRequest(actor=actor(), dry_run=wanted), settings)
+            return
+        reply = collector.plan(name)
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.plan import plan_page
+
+    show(plan_page(reply), settings)
 
 
 def _designate(settings: Settings, host_name: str, dry_run: bool) -> None:
@@ -72,6 +81,7 @@ def _designate(settings: Settings, host_name: str, dry_run: bool) -> None:
 @click.command(short_help="Hand the master's role to HOST, which is healthy.")
 @click.argument("host_name", metavar="HOST")
 @click.option("--dry-run", is_flag=True, help="Say what stands against it and what would be done.")
+@reason_option
 @common_options
 @click.pass_obj
 def designate(settings: Settings, host_name: str, dry_run: bool) -> None:
@@ -85,6 +95,7 @@ def designate(settings: Settings, host_name: str, dry_run: bool) -> None:
 @click.command("declare-dead", short_help="Tell xapi that HOST, which is off, is dead.")
 @click.argument("host_name", metavar="HOST")
 @click.option("--name", "typed_name", metavar="NAME", help="The host's name, instead of being asked to type it.")
+@reason_option
 @common_options
 @click.pass_obj
 def declare_dead(settings: Settings, host_name: str, typed_name: str | None) -> None:
@@ -110,19 +121,22 @@ def declare_dead(settings: Settings, host_name: str, typed_name: str | None) -> 
 
 
 @click.command("start-lost", short_help="Start the VMs that were lost with a dead host.")
-@click.argument("pool")
+@click.argument("pool", required=False)
 @click.option("--dry-run", is_flag=True, help="List them, and where each can start; start nothing.")
 @click.option("--forget", is_flag=True, help="Take them off the list instead; start nothing.")
+@reason_option
 @common_options
 @click.pass_obj
-def start_lost(settings: Settings, pool: str, dry_run: bool, forget: bool) -> None:
+def start_lost(settings: Settings, pool: str | None, dry_run: bool, forget: bool) -> None:
     """Start the VMs of POOL that were lost with a dead host, two at a time, where xapi says that they can start."""
     from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
 
     if dry_run and forget:
         raise BadInput("--dry-run and --forget exclude each other", "--dry-run shows the list, --forget empties it")
-    command = operator_pb2.StartLost(pool=pool, dry_run=dry_run, forget=forget)
     with connect(settings) as collector:
+        pool = pool_or_only(collector, pool, "start-lost POOL")
+        command = operator_pb2.StartLost(pool=pool, dry_run=dry_run, forget=forget)
         reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), start_lost=command), settings)
         names = {host.host_uuid: host.name for each in collector.status(pool).pools for host in each.hosts}
     if settings.json:
@@ -131,3 +145,42 @@ def start_lost(settings: Settings, pool: str, dry_run: bool, forget: bool) -> No
     from poolwarden_collector.cli.pages.lost import lost_page
 
     show(lost_page(reply, names), settings)
+
+
+@click.command("enable")
+@click.argument("host_name", metavar="HOST")
+@reason_option
+@common_options
+@click.pass_obj
+def host_enable(settings: Settings, host_name: str) -> None:
+    """Have HOST, which is disabled, take VMs again (xe host-enable). Refused while it is held or not attached."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+        command = operator_pb2.HostEnable(host=host.host_uuid)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), host_enable=command), settings)
+    say(reply, settings)
+
+
+@click.command("recover-members", short_help="Have POOL's master call members without an agent back.")
+@click.argument("pool", required=False)
+@click.option("--host", "hosts", metavar="HOST", multiple=True, help="A member that is to be told; each by its name.")
+@reason_option
+@common_options
+@click.pass_obj
+def recover_members(settings: Settings, pool: str | None, hosts: tuple[str, ...]) -> None:
+    """Have POOL's master tell members without an agent that it is their master (xe pool-recover-slaves).
+
+    Their xapi restarts, and terminates running VMs that the master's database does not place there, which nobody
+    outside of them can see: so each is named. Without --host it says which, and what to look at first.
+    """
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
+
+    with connect(settings) as collector:
+        name = pool_or_only(collector, pool, "recover-members POOL")
+        command = operator_pb2.RecoverMembersCommand(pool=name, hosts=hosts)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), recover_members=command), settings)
+    say(reply, settings)

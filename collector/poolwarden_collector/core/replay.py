@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.evidence.assessment import assess, describe
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.report.explain import plan_of
 from poolwarden_collector.core.state.decision_input import unpack
 from poolwarden_collector.core.state.transaction import Transaction
@@ -34,9 +35,16 @@ def replay(stored: str, recorded: tuple[str, ...]) -> Replayed:
     after = Transaction(replace(outcome.pool), now, site)
     verdict = assess(after)
     made = _sentences(outcome)
-    differs = [f"recorded, not made again: {text}" for text in recorded if text not in made]
-    differs += [f"made again, not recorded: {text}" for text in made if text not in recorded]
+    before, now_made = {_compared(text) for text in recorded}, {_compared(text) for text in made}
+    differs = [f"recorded, not made again: {text}" for text in recorded if _compared(text) not in now_made]
+    differs += [f"made again, not recorded: {text}" for text in made if _compared(text) not in before]
     return Replayed(verdict.word, describe(after, verdict), lines(after), plan_of(after), made, tuple(differs))
+
+
+def _compared(text: str) -> str:
+    """What has to be the same: of an alert only that there was one, for its wording is the catalogue's of the day."""
+    kind, _, _ = text.partition(": ")
+    return kind if kind in (Kind.ALERT.value, Kind.ALERT_RESOLVED.value) else text
 
 
 def _sentences(outcome: StepResult) -> tuple[str, ...]:

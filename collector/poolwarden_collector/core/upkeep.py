@@ -11,6 +11,7 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover import power_off
 from poolwarden_collector.core.followups import (
     declare_dead,
+    displaced_master,
     gc_release,
     hold_release,
     lost_vms,
@@ -19,29 +20,32 @@ from poolwarden_collector.core.followups import (
     power_switch,
 )
 from poolwarden_collector.core.recovery import adopted_holds, database_sync, member_repair, recover_members, switchover
+from poolwarden_collector.core.report import absent_hosts
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def advance_followups(d: Transaction, verdict: Verdict) -> None:
+def advance_followups(tx: Transaction, verdict: Verdict) -> None:
     """Everything that may be due now."""
     frozen = verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT)
-    if verdict is not Verdict.IDENTITY_CONFLICT and not deposed(d):
-        owed_work.find_done(d)
-    if d.record.paused is None and not frozen and not d.quiet and not deposed(d):
-        owed_work.owed_work(d)
-        recover_members.advance(d)
-        adopted_holds.claim(d)
-        hold_release.owed_releases(d)
-        gc_release.release_where_due(d)
-        declare_dead.advance(d)
-        lost_vms.start_queued(d)
-        power_switch.power_on_fenced(d)
-    power_switch.advance(d)
-    hold_release.say_held(d, verdict)
-    adopted_holds.say_unowned(d)
-    gc_release.alert_waiting(d)
-    overdue_work.say(d)
-    power_off.settle_landed(d)
-    member_repair.repair(d, verdict)
-    database_sync.push_when_due(d, verdict)
-    switchover.advance(d)
+    if verdict is not Verdict.IDENTITY_CONFLICT and not deposed(tx):
+        owed_work.find_done(tx)
+        displaced_master.watch_displaced(tx)
+    if tx.record.paused is None and not frozen and not tx.quiet and not deposed(tx):
+        owed_work.owed_work(tx)
+        recover_members.advance(tx)
+        adopted_holds.claim(tx)
+        hold_release.owed_releases(tx)
+        gc_release.release_where_due(tx)
+        declare_dead.advance(tx)
+        lost_vms.start_queued(tx)
+        power_switch.power_on_fenced(tx)
+    power_switch.advance(tx)
+    hold_release.say_held(tx, verdict)
+    adopted_holds.say_unowned(tx)
+    gc_release.alert_waiting(tx)
+    overdue_work.say(tx)
+    power_off.settle_landed(tx)
+    absent_hosts.watch_absent(tx)
+    member_repair.repair(tx, verdict)
+    database_sync.push_when_due(tx, verdict)
+    switchover.advance(tx)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 _NS_PER_MS = 1_000_000
 
@@ -15,6 +16,14 @@ _NS_PER_MS = 1_000_000
 def mono_ms() -> int:
     """Milliseconds on CLOCK_MONOTONIC; comparable only within one boot of this machine."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // _NS_PER_MS
+
+
+def boot() -> str:
+    """Names this boot of the machine, in which ``mono_ms`` can be compared; empty where that cannot be told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def awake_or_not_ms() -> int:
@@ -31,6 +40,22 @@ def text_of(wall_ms: int) -> str:
     """A stamp of ``wall_ms`` as ``wall_text`` would have said it."""
     at = datetime.fromtimestamp(wall_ms / 1000, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def same_instant(text: str) -> str:
+    """An instant in RFC 3339 as ``wall_text`` would write it. Raises ValueError for any other text."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} names no zone")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ms_of(text: str) -> int | None:
+    """The stamp that ``wall_text`` said so; None for what is no such text."""
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        return None
 
 
 def wall_ms() -> int:

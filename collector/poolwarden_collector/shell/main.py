@@ -8,39 +8,60 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
+import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from poolwarden_collector.shell import clock
+from poolwarden_collector.shell import clock, core_dumps, log_lines
 from poolwarden_collector.shell.agents.gateway import Gateway
+from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
+from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make
+from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Sessions
+from poolwarden_collector.shell.agents.signing import Signer
+from poolwarden_collector.shell.alerts.channels import channel_trouble, make_sink
 from poolwarden_collector.shell.alerts.diskless import Diskless
+from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
-from poolwarden_collector.shell.alerts.sinks import alert_log_trouble, make_sinks, sink_names
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
-from poolwarden_collector.shell.config.fence_blocks import ENVIRONMENT_FILE, read_environment
+from poolwarden_collector.shell.config.operators import WORDS as ROLES
+from poolwarden_collector.shell.config.secrets import ENVIRONMENT_FILE, read_environment
+from poolwarden_collector.shell.enrolment.assembly import Enrolments, enrolments
+from poolwarden_collector.shell.enrolment.commands import enrolment
+from poolwarden_collector.shell.enrolment.registry import Surroundings
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 from poolwarden_collector.shell.fencing.fencer import Fencer
+from poolwarden_collector.shell.hooks.condition import of_hooks
+from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.operators.api import OperatorApi
+from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_collector.shell.reload import Followers, Reloader
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.store.journal import Journal, JournalError
 from poolwarden_collector.shell.store.journal import release as version
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from poolwarden_collector.shell.metrics.exporter import Exporter
+
 EXIT_OTHER, EXIT_CONFIG, EXIT_JOURNAL = 1, 2, 4
+OPEN_FILES = 16_384
 DEFAULT_CONFIG = Path("/etc/poolwarden/collector.toml")
 
 _log = logging.getLogger(__name__)
@@ -58,58 +79,124 @@ class Parts:
     prober: Prober
     outbox: Outbox
     diskless: Diskless
+    heartbeat: Heartbeat
+    hooks: Hooks
     telemetry: Telemetry
     operators: OperatorApi
+    messages: PoolMessages
+    enrolments: Enrolments
+    reloader: Reloader
+    metrics: Exporter | None = None  # None: they are off
 
 
 def assemble(config: Config, journal: Journal) -> Parts:
-    """Put a collector together around an open journal whose epoch has begun; to be called in the event loop."""
+    """Put a collector together around an open journal whose epoch has begun; to be called in the event loop.
+
+    Raises OrderKeyError where its order key cannot be used.
+    """
     roster, inbox, sessions, replies = (
-        Roster(config, journal.epoch, clock.mono_ms),
+        Roster(config, journal.epoch, clock.mono_ms, clock.boot()),
         Inbox(clock.mono_ms),
         Sessions(),
         Replies(),
     )
     fencer = Fencer(config.fence, inbox.post, clock.mono_ms, order_sender(roster, sessions))
-    prober = Prober(config.policy_of, inbox.post, clock.mono_ms, config.anchors)
-    performer = Performer(roster, sessions, fencer, prober, replies, inbox)
-    telemetry = Telemetry(config.state_dir)
+    prober = Prober(lambda pool: roster.config.policy_of(pool), inbox.post, clock.mono_ms, config.anchors)
+    messages = PoolMessages(roster, order_sender(roster, sessions))
+    performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)
+    telemetry = Telemetry(config.state_dir, roster.tally)
+    journal.tally = roster.tally
     service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
-    sinks = make_sinks(config.alerts)
-    outbox, diskless = Outbox(journal, sinks, service.write, service.publish), Diskless(sinks, config.name)
+    make = partial(make_sink, collector=config.name, show=messages.show)
+    sinks = tuple(make(channel) for channel in config.alerts.channels)
+    outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
+    diskless = Diskless(sinks, config.name)
+    heartbeat = Heartbeat(config.alerts.heartbeat_url, config.alerts.heartbeat_every / 1000, service.alive)
+    reloader = Reloader(service, Followers(fencer, prober, sessions, outbox, diskless, heartbeat), sinks, make)
     service.on_stall(diskless.stalled, diskless.over)
     service.on_alert(outbox.nudge)
+    hooks = Hooks(journal, lambda: roster.config.hooks, service.write, service.publish, outbox.nudge)
+    service.on_occasion(hooks.nudge)
     service.on_absence(fencer.cut_off)
     service.on_stand_down(fencer.cut_off)
+    order_key = load_or_make(config.state_dir)
+    enrolled = _enrolments(config, journal, service, sessions, order_key)
+    enrolments_api = EnrolmentsApi(enrolled, roster)
     return Parts(
         service,
         inbox,
         journal,
-        Gateway(roster, inbox, sessions, telemetry),
+        Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key)),
         fencer,
         prober,
         outbox,
         diskless,
+        heartbeat,
+        hooks,
         telemetry,
-        OperatorApi(service, journal, inbox, replies, version(), telemetry),
+        OperatorApi(service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload, enrolments_api),
+        messages,
+        enrolled,
+        reloader,
+        _metrics(config, service, prober, journal),
     )
 
 
-async def serve(config: Config, stopping: asyncio.Event) -> None:
-    """Run a collector until ``stopping`` is set. Raises ConfigError, JournalError or OSError if it cannot begin."""
+def _enrolments(
+    config: Config, journal: Journal, service: Service, sessions: Sessions, order_key: OrderKey
+) -> Enrolments:
+    roster = service.roster
+    around = Surroundings(
+        service.write,
+        service.publish,
+        service.alerted,
+        roster.warn,
+        roster.pool_of,
+        roster.on_record,
+        roster.spoke_in,
+        roster.pool_label,
+        roster.machine,
+        sessions.serials,
+        sessions.close_of,
+    )
+    return enrolments(config, journal, around, order_key.public)
+
+
+def _metrics(config: Config, service: Service, prober: Prober, journal: Journal) -> Exporter | None:
+    """The exporter; what it stands on is imported where metrics are on."""
+    if config.metrics is None:
+        return None
+    from poolwarden_collector.shell.metrics.exporter import Exporter
+    from poolwarden_collector.shell.metrics.look import Watch
+
+    watch = Watch(service.roster, prober)
+    service.on_commit(watch.committed)
+    service.follow(watch.ledger.follow)
+    return Exporter(config.metrics, watch, journal, service.roster.warn)
+
+
+async def serve(config: Config, stopping: asyncio.Event, reloading: asyncio.Event | None = None) -> None:
+    """Run a collector until ``stopping`` is set; read the configuration again whenever ``reloading`` is.
+
+    Raises ConfigError, JournalError, OrderKeyError or OSError if it cannot begin.
+    """
     for warning in await check_devices(config, lenient=True):
         _log.warning("%s", warning)
-    journal = Journal(config.state_dir, config.name, sink_names(config.alerts))
+    alerts = config.alerts
+    journal = Journal(config.state_dir, config.name, alerts.names, alerts.docs_base_url, config.routes())
     try:
         journal.begin_epoch(config.epoch_above)
-        journal.abandon_other_sinks()
-        await _run(config, assemble(config, journal), stopping)
+        journal.take_up_channels()
+        await _run(config, assemble(config, journal), stopping, reloading or asyncio.Event())
     finally:
         journal.close()
 
 
-async def _run(config: Config, parts: Parts, stopping: asyncio.Event) -> None:
+async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading: asyncio.Event) -> None:
     await parts.service.begin()
+    await parts.enrolments.begin()
+    for remark in config.operators.remarks(config.operator_listen):
+        _log.warning("%s", remark)
     loop = asyncio.ensure_future(parts.service.run())
     try:
         await parts.operators.start(config.operator_socket)
@@ -117,17 +204,34 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event) -> None:
             await parts.operators.start_network(config.operator_listen, config.tls)
             _log.info("operators' certificates on %s", config.operator_listen)
         await parts.gateway.start(config.listen, config.tls)
+        parts.enrolments.serve()
         parts.prober.start()
         parts.outbox.start()
+        parts.heartbeat.start()
+        parts.hooks.start()
         parts.telemetry.start()
+        if parts.metrics is not None:
+            parts.metrics.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
-        stopped = asyncio.ensure_future(stopping.wait())
+        stopped, reloads = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_reload(parts, reloading))
         await asyncio.wait({stopped, loop}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        reloads.cancel()
     finally:
         await stop(parts)
         await loop  # what was heard until now is still committed; also tells why it ended by itself
     _log.info("stopped")
+
+
+async def _reload(parts: Parts, asked: asyncio.Event) -> None:
+    """Read the configuration again whenever that is asked; signals that come meanwhile are one."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await parts.reloader.reload("SIGHUP")
+        except Exception:
+            _log.exception("the configuration was not reloaded")
 
 
 async def stop(parts: Parts) -> None:
@@ -137,10 +241,15 @@ async def stop(parts: Parts) -> None:
     pool should be judged by, so it comes after the inbox's end.
     """
     parts.inbox.end()
+    if parts.metrics is not None:
+        await parts.metrics.stop()
     await parts.gateway.stop()
+    await parts.enrolments.stop()
     await parts.fencer.stop()
     await parts.prober.stop()
     await parts.operators.stop()
+    await parts.heartbeat.stop()
+    await parts.hooks.stop()
     await parts.outbox.stop()
     await parts.diskless.stop()
     await asyncio.to_thread(parts.telemetry.stop)
@@ -154,14 +263,17 @@ async def stop(parts: Parts) -> None:
 @click.version_option(version())
 @click.pass_context
 def main(context: click.Context, file: Path) -> None:
-    """Run the collector in the foreground until SIGTERM or SIGINT."""
+    """Run the collector in the foreground until SIGTERM or SIGINT; SIGHUP has it read its configuration again."""
     if context.invoked_subcommand is None:
         sys.exit(run(file))
 
 
 def run(file: Path) -> int:
     """Run with this configuration; the exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    core_dumps.forbid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is heard below the file has not been read
+    log_lines.to_stderr()
+    _many_files()
     try:
         config = load(file)
         asyncio.run(_until_signalled(config))
@@ -169,17 +281,26 @@ def run(file: Path) -> int:
         return _say(str(error), EXIT_CONFIG)
     except JournalError as error:
         return _say(str(error), EXIT_JOURNAL)
-    except OSError as error:
+    except (OSError, OrderKeyError) as error:
         return _say(str(error), EXIT_OTHER)
     return 0
 
 
+def _many_files() -> None:
+    """Room for each agent's connection beside those that say nothing, as far as the unit lets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def _until_signalled(config: Config) -> None:
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(config, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    await serve(config, stop, reload)
 
 
 @main.command("check-config")
@@ -198,18 +319,46 @@ def check_config(file: Path, environment_file: Path) -> None:
         warnings = asyncio.run(check_devices(config))
     except ConfigError as error:
         sys.exit(_say(str(error), EXIT_CONFIG))
-    if trouble := alert_log_trouble(config.alerts.log):
-        sys.exit(_say(f"{file}: [alerts] log: {trouble}", EXIT_CONFIG))
-    for warning in (*config.cautions(), *warnings):
+    if trouble := channel_trouble(config.alerts):
+        sys.exit(_say(f"{file}: {trouble}", EXIT_CONFIG))
+    unheard = config.routes().unheard({pool: settings.name for pool, settings in config.pools.items()})
+    hooks = of_hooks(config.hooks.directory) if config.hooks.directory is not None else None
+    of_them = (*hooks.bad, *hooks.left_out) if hooks is not None else ()
+    open_to_all = config.operators.remarks(config.operator_listen)
+    for warning in (*config.cautions(), *open_to_all, *warnings, *unheard, *of_them):
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{file}: good; {len(config.fence)} fence devices, {len(config.alerts.webhooks)} webhooks")
+    counted = [_count(config.fence, "fence device"), _count(config.alerts.channels, "alert channel")]
+    counted += [_count(hooks.good, "hook")] if hooks is not None else []
+    click.echo(f"{file}: good; {', '.join(counted)}")
+
+
+@main.command("reload")
+@click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the record of calls.")
+def reload_config(file: Path, reason: str) -> None:
+    """Have the running collector read its configuration again; it takes all of it, or refuses and says why.
+
+    Exit status: 0 taken, 1 not now, 2 something in the file is wrong or needs a restart; then nothing was changed.
+    """
+    from poolwarden_collector.shell.operators import reload_call
+
+    try:
+        reply = reload_call.ask(file, reason)
+    except ConfigError as error:
+        sys.exit(_say(f"{error}; nothing was changed", EXIT_CONFIG))
+    except reload_call.NoAnswer as error:
+        sys.exit(_say(str(error), EXIT_OTHER))
+    if not reply.accepted:
+        text = f"{reply.text}; nothing was changed. {reply.next_step}"
+        sys.exit(_say(text, EXIT_CONFIG if reply.file_is_wrong else EXIT_OTHER))
+    reload_call.tell(reply)
 
 
 @main.command("backup")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
 def take_backup(directory: Path, file: Path) -> None:
-    """Copy journal and telemetry into a new folder of DIRECTORY, while the collector runs or not."""
+    """Copy journal, telemetry and order key into a new folder of DIRECTORY, while the collector runs or not."""
     try:
         copied = back_up(load(file).state_dir, directory / stamp())
     except ConfigError as error:
@@ -222,6 +371,23 @@ def take_backup(directory: Path, file: Path) -> None:
         click.echo(
             f"{name}: there is none yet; the collector begins it with the first facts, it decides nothing", err=True
         )
+
+
+@main.command("order-key")
+@click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
+def order_key(file: Path) -> None:
+    """Print the public half of this collector's order key: on a host, poolwarden-agent trust-key takes it."""
+    try:
+        state = load(file).state_dir
+        if not (state / ORDER_KEY_FILE).exists():
+            sys.exit(
+                _say(f"{state / ORDER_KEY_FILE}: there is none yet; the collector makes it at its start", EXIT_OTHER)
+            )
+        click.echo(load_or_make(state).public.hex())
+    except ConfigError as error:
+        sys.exit(_say(str(error), EXIT_CONFIG))
+    except (OrderKeyError, OSError) as error:
+        sys.exit(_say(str(error), EXIT_OTHER))
 
 
 @main.command("init-ca")
@@ -250,14 +416,23 @@ def issue_host(directory: Path, uuid: str, out: Path | None) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where to put the files  [default: DIRECTORY/operator-NAME]"
 )
-def issue_operator(directory: Path, name: str, out: Path | None) -> None:
-    """Make the certificate of the operator NAME, as the journal will say it, for [collector] operator_listen."""
+@click.option("--role", type=click.Choice(list(ROLES)), default="viewer", show_default=True)
+@click.option("--pool", "pools", metavar="UUID", multiple=True, help="Only in these pools; each by its UUID or name.")
+def issue_operator(directory: Path, name: str, out: Path | None, role: str, pools: tuple[str, ...]) -> None:
+    """Make the certificate of the operator NAME, as the journal will say it, for [collector] operator_listen.
+
+    What it allows is not in it, so that it can be taken away: the entry for collector.toml is printed.
+    """
     with _ca_errors():
         bundle = certificates.issue_operator(directory, name, out or directory / f"operator-{name}")
     click.echo(
         f"copy {bundle.ca}, {bundle.cert} and {bundle.key} to /etc/poolwarden/operator/ where {name} works, "
         "or anywhere for: poolwarden --collector HOST:PORT --tls DIR"
     )
+    click.echo("what it allows stands in collector.toml (then: poolwarden-collector reload):", err=True)
+    click.echo(f'[[operators]]\nname = "{name}"\nrole = "{role}"')
+    if pools:
+        click.echo(f"pools = {json.dumps(pools)}")
 
 
 @main.command("issue-collector")
@@ -277,6 +452,9 @@ def issue_collector(directory: Path, name: str, addresses: tuple[str, ...], out:
     click.echo(f'[tls]\nca = "{bundle.ca}"\ncert = "{bundle.cert}"\nkey = "{bundle.key}"')
 
 
+main.add_command(enrolment)
+
+
 @contextlib.contextmanager
 def _ca_errors() -> Iterator[None]:
     try:
@@ -288,6 +466,10 @@ def _ca_errors() -> Iterator[None]:
 def _say(text: str, status: int) -> int:
     click.echo(f"poolwarden-collector: {' '.join(text.split())}", err=True)
     return status
+
+
+def _count(items: Sized, what: str) -> str:
+    return f"{len(items)} {what}" if len(items) == 1 else f"{len(items)} {what}s"
 
 
 if __name__ == "__main__":

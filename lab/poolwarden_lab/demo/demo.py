@@ -244,7 +244,7 @@ class Demo:
         ]
         self._screen.table(header, rows)
         for owed in pool.owed:
-            self._screen.say(f"owed: {owed}")
+            self._screen.say(f"pending: {owed}")
 
     def _show_deliveries(self, deliveries: list[Delivery]) -> None:
         if not deliveries:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from poolwarden_collector.shell.agents.order_key import OrderKey, load_or_make
 from poolwarden_lab.processes.bmc import chassis
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ def identity_program(fence_agent: Path) -> Path:
     return fence_agent.with_name("fence_lab_identity")
 
 
+def order_key(home: Path) -> OrderKey:
+    """The key with which the lab's collector will sign: made before it starts, so that the hosts can pin it."""
+    return load_or_make(_state(home))
+
+
+def _state(home: Path) -> Path:
+    state = home / "state"
+    state.mkdir(exist_ok=True, mode=0o700)
+    return state
+
+
 def collector_config(
     *,
     home: Path,
@@ -69,8 +81,7 @@ def collector_config(
     secret = home / "bmc.secret"
     secret.touch(mode=0o600)
     secret.write_text(f"password={BMC_PASSWORD}\n")
-    state = home / "state"
-    state.mkdir(exist_ok=True, mode=0o700)
+    state = _state(home)
     lines = [f"anchors = {_toml(anchors)}", "", "[collector]", 'name = "lab"', f"listen = {_toml(listen)}"]
     lines += [f"operator_socket = {_toml(str(socket))}", f"state_dir = {_toml(str(state))}", "", "[tls]"]
     lines += [f"{key} = {_toml(str(tls / name))}" for key, name in _TLS_FILES.items()]
@@ -91,7 +102,8 @@ def collector_config(
         lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]"]
         lines += [f"{key} = {_toml(value)}" for key, value in fence.parameters.items()]
     lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]
-    lines += ["[[alerts.webhook]]", 'name = "lab"', f"url = {_toml(webhook)}"]
+    lines += ["[[alerts.webhook]]", 'name = "lab"', f"url = {_toml(webhook)}", "fold = false"]
+    lines += ["[[alerts.xapi]]"]
     return "\n".join(lines) + "\n"
 
 

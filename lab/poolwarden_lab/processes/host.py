@@ -62,6 +62,7 @@ class HostSettings:
     tls_port: int = 443
     https_only: bool = False  # its firewall drops TCP 80 from other hosts
     gated: bool = False  # xapi.service has the agent's drop-in
+    link_user: str = ""  # whom the agent's link side becomes; empty: it stays who it is
     fence_agent: Path | None = None  # which this host's own configuration allows
 
 
@@ -120,6 +121,7 @@ class SimulatedHost:
         self._write("proc/1/cmdline", b"/usr/lib/systemd/systemd\0--system\0", 0o444)
         for name, content in certificates.items():
             self._write(f"etc/poolwarden/tls/{name}", content, 0o600)
+        self._write("etc/poolwarden/policy.conf", self._policy().encode(), 0o600)
         self._write("etc/poolwarden/agent.conf", self._agent_config().encode(), 0o644)
         control = (
             f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S {_quoted(str(_CONTROL))} {_quoted(str(self.root))} "$@"\n'
@@ -319,7 +321,16 @@ class SimulatedHost:
             lines += [f"management_address = {self.address}"]
         if settings.fence_agent is not None:
             lines += [f"fence_agents = {settings.fence_agent}"]
+        if settings.link_user:
+            lines += [f"user = {settings.link_user}"]
         return "\n".join(lines) + "\n"
+
+    def _policy(self) -> str:
+        """The shipped one; fence agents are run for others where this host has one."""
+        shipped = (_PACKAGE / "policy.conf").read_text()
+        return (
+            shipped if self._settings.fence_agent is None else shipped.replace("fence_proxy = no", "fence_proxy = yes")
+        )
 
     def _appeared(self, pid: int) -> None:
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from poolwarden_lab.processes.faults import heal, inflict
 from poolwarden_lab.processes.host import HostSettings, SimulatedHost
 from poolwarden_lab.processes.lab_policy import headline, policy_settings
 from poolwarden_lab.processes.network import COLLECTOR, GATEWAY_PORT, Loopback, Namespaces, low_ports_allowed
-from poolwarden_lab.processes.places import Places, base_environment, code_path, make_places
+from poolwarden_lab.processes.places import Places, base_environment, code_path, make_places, unprivileged_user
 from poolwarden_lab.processes.supervisor import Program
 from poolwarden_lab.processes.webhook import PORT as WEBHOOK_PORT
 from poolwarden_lab.processes.webhook import Webhook
@@ -50,6 +50,7 @@ class WorldSettings:
     home: Path | None = None
     time_factor: float = 10.0
     agent_python: str = sys.executable
+    collector_code: str = ""  # PYTHONPATH of another release's collector; empty: this one
     policy: dict[str, int | bool | str] = field(default_factory=dict)
     vms_per_host: int = 2
     refused: str = ""
@@ -139,9 +140,13 @@ class World:
                 for k in range(self.settings.vms_per_host)
             ],
             addresses=[self.network.address(f"h{n + 1}") for n in range(self.settings.hosts)],
+            https_only=[f"h{n + 1}" for n in range(self.settings.hosts)] if self.settings.https_only else (),
         )
         collector_address = self.network.address(COLLECTOR)
-        issued = certificates.issue(self.places.home / "tls", [tree.uuid for tree in trees], collector_address)
+        hosts = [tree.uuid for tree in trees]
+        # A collector of another release may sign nothing, and a host that has pinned a key would not hear it.
+        key = None if self.settings.collector_code else configuration.order_key(self.places.home)
+        issued = certificates.issue(self.places.home / "tls", hosts, collector_address, key)
         for number, tree in enumerate(trees, 1):
             await self._add(number, tree, f"{collector_address}:{COLLECTOR_PORT}", issued[tree.uuid])
         await self.webhook.start(self.network.listen(COLLECTOR, WEBHOOK_PORT))
@@ -167,6 +172,7 @@ class World:
             tls_port=443 if low else 8443,
             https_only=self.settings.https_only,
             gated=True,
+            link_user=unprivileged_user(self.settings.agent_python),
         )
         host = SimulatedHost(number, tree, self.network, settings)
         bmc = Bmc(host, configuration.BMC_USER, configuration.BMC_PASSWORD)
@@ -230,7 +236,7 @@ class World:
             webhook=f"http://{address}:{WEBHOOK_PORT}/alerts",
         )
         self.places.collector_config.write_text(text)
-        path = code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")
+        path = self.settings.collector_code or code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")
         command = [
             sys.executable,
             "-m",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pwd
 import random
 import re
 import shutil
@@ -132,6 +133,26 @@ def code_path(*packages: str) -> str:
         if parent not in found:
             found.append(parent)
     return os.pathsep.join(found)
+
+
+def unprivileged_user(python: str) -> str:
+    """Whom an agent's link side can become here: ``nobody`` where this process may make it so, else nobody at all ("").
+
+    It needs real users (a user namespace of one has none), and an interpreter whose libraries that user can read.
+    """
+    if os.geteuid() != 0:
+        return ""
+    try:
+        other = pwd.getpwnam("nobody").pw_uid
+        mapped = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    except (KeyError, OSError):
+        return ""
+    if not any(int(first) <= other < int(first) + int(count) for first, _, count in mapped):
+        return ""
+    program = Path(shutil.which(python) or python)
+    places = [program, program.resolve(), Path(__file__)]
+    open_to_all = all(folder.stat().st_mode & 0o001 for place in places for folder in place.absolute().parents)
+    return "nobody" if open_to_all else ""
 
 
 def base_environment(path: str, *, own_python: bool = True) -> dict[str, str]:

@@ -52,6 +52,10 @@ def _database(xenapi: Any) -> dict[str, Any]:
             }
             for host in hosts.values()
         ],
+        "messages": [
+            {key: item[key] for key in ("name", "priority", "cls", "obj_uuid", "body")}
+            for item in xenapi.message.get_all_records().values()
+        ],
     }
 
 

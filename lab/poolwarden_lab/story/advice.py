@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 ANSWER_MS = 60_000  # a command that waits for evidence is answered by then
 _NO_WORD = r"(?!(?:or|and|says|tells|ends|shows|names|reads|lists)\b)"
 _COMMAND = re.compile(rf"\bpoolwarden ([a-z][a-z-]*(?: {_NO_WORD}[^\s;,:()]*[^\s;,:().])*)")
-_SHELL = re.compile(r"\b((?:xe|systemctl|poolwarden-agent) [^;,()]*)")
+_SHELL = re.compile(r"\b((?:xe|systemctl|poolwarden-agent) [^;,()\n]*)")
 _LATER = re.compile(r"\bonce\b[^.;]*$", re.IGNORECASE)  # what stands right before a command that is not for now
 _NEXT = re.compile(r"[;,.]? then:? ")
 _HOLE = re.compile(r"(?<![-\w=])[A-Z][A-Z_]+(?![-\w])")
@@ -126,7 +126,7 @@ class _InStory:
         assert shell is not None
         api: Any = object.__new__(OperatorApi)
         api._roster = shell.roster
-        pool, said = api._said(request)
+        pool, said = api._said(request, Names(shell.pools, {}))
         shell.say(said, pool)
         self.stage.run_until(lambda: said.request_id in shell.replies or not shell.alive, ANSWER_MS)
         reply = shell.replies.get(said.request_id)
@@ -135,7 +135,7 @@ class _InStory:
         return pb.CommandReply(accepted=reply.accepted, code=reply.code, text=reply.text, next_step=reply.next_step)
 
 
-def _arguments(stage: Stage, command: str) -> list[str]:
+def _arguments(stage: Stage, command: str, node: str) -> list[str]:
     """A command as a person types it, who answers what he would be asked."""
     words = shlex.split(command)
     verb = words[0] if words[0] != "fence" else " ".join(words[:2])
@@ -145,7 +145,17 @@ def _arguments(stage: Stage, command: str) -> list[str]:
         words += ["--name", name]
     if verb in ("confirm-fenced", "fence bind") and "--how" not in words:
         words += ["--how", "seen by eye"]
+    if "--shoot" in words and "--name" not in words:
+        words += ["--name", _asked_about(stage, node)]
     return words
+
+
+def _asked_about(stage: Stage, node: str) -> str:
+    """The name of the host that is to be powered off."""
+    pools = [pool for pool in _InStory(stage, node).status().pools if pool.question.host_uuid]
+    shot = {pool.failover.old_master_uuid or pool.question.host_uuid for pool in pools}
+    named = [host.name for pool in pools for host in pool.hosts if host.host_uuid in shot]
+    return named[0] if named else ""
 
 
 def follow(stage: Stage, advice: Advice, node: str = COLLECTOR) -> Followed:
@@ -163,7 +173,7 @@ def follow(stage: Stage, advice: Advice, node: str = COLLECTOR) -> Followed:
 
 
 def _give(stage: Stage, advice: Advice, command: str, node: str) -> Followed:
-    words = _arguments(stage, command)
+    words = _arguments(stage, command, node)
     if words[0] == "confirm-fenced" and (found := _switched_off(stage, words[1], advice, node)):
         return Followed(advice, command, 1, found)
     collector = _InStory(stage, node)

@@ -79,7 +79,12 @@ def say(stage: Stage, words: list[str]) -> None:
     if host and verb in TYPED:
         place = stage.world.find(host)
         args["typed_name"] = typed or place.pool.record.name_of(place.uuid)
+    elif verb == "approve" and typed is not None:
+        args["typed_name"] = typed
     node = args.pop("collector", COLLECTOR)
+    if "host" in args:  # recover-members --host HOST
+        member = stage.world.find(args.pop("host"))
+        args["told"] = member.pool.record.name_of(member.uuid)
     if verb in ANSWERS and "id" not in args:
         args["id"] = _asked_now(stage, pool, node)
     stage.say(verb, host, pool, args, node)

@@ -135,7 +135,7 @@ def _step(pool: GuardedPool) -> str:
     failover = pool.record.failover
     if failover is None:
         return "there is no failover"
-    blocked = f", {failover.blocked}: {failover.blocker}" if failover.blocked else ""
+    blocked = f", {failover.standstill.blocker}: {failover.standstill.why}" if failover.standstill.blocker else ""
     return f"the failover is {failover.step.value}{blocked}"
 
 
@@ -175,7 +175,7 @@ def ended(stage: Stage, pool: GuardedPool, how: str) -> Seen:
 @SIGNS.form("blocked [WORD]", "The open failover names a blocker (BLOCKED_... or its end, e.g. NEEDS_HUMAN).")
 def blocked(stage: Stage, pool: GuardedPool, code: str | None) -> Seen:
     last = pool.record.failover
-    found = (last.blocked or "") if last is not None and last.open else ""
+    found = (last.standstill.blocker or "") if last is not None and last.open else ""
     return Seen(bool(found) and (code is None or found in (code, f"BLOCKED_{code}")), _step(pool))
 
 
@@ -280,7 +280,7 @@ def xapi(stage: Stage, pool: GuardedPool, host: str, state: str) -> Seen:
 @SIGNS.form("tombstone HOST", "The agent of this host has stored a tombstone.")
 def tombstone(stage: Stage, pool: GuardedPool, host: str) -> Seen:
     side = pool.agents[host].side
-    marked = side is not None and side.state.tombstone is not None
+    marked = side is not None and side.executor.state.tombstone is not None
     return Seen(marked, f"{host} has {'a' if marked else 'no'} tombstone")
 
 
@@ -380,10 +380,13 @@ def alerts_within(stage: Stage, pool: GuardedPool, how: str, number: int, text: 
     return Seen(_limit(len(found), how, number), f"there are {len(found)}: {_joined([_title(each) for each in found])}")
 
 
-@SIGNS.form("delivered [TEXT]", "An alert was delivered since the log began (with this in its title).", looks_back=True)
+@SIGNS.form(
+    "delivered [TEXT]", "An alert was delivered since the log began (with this in title or body).", looks_back=True
+)
 def delivered(stage: Stage, pool: GuardedPool, text: str | None) -> Seen:
-    told = [stage.names.of(title) for _, _, title in stage.world.delivered[stage.since.delivered :]]
-    return Seen(any(text is None or text in title for title in told), f"delivered: {_joined(told[-3:], 'none')}")
+    told = [stage.names.of(said) for _, _, said in stage.world.delivered[stage.since.delivered :]]
+    so = any(text is None or text in said for said in told)
+    return Seen(so, f"delivered: {_joined([_title(said) for said in told[-3:]], 'none')}")
 
 
 @SIGNS.form("open alert [TEXT]", "Such an alert is not over.")

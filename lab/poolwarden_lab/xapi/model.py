@@ -42,6 +42,7 @@ from poolwarden_lab.xapi.actions import (
     XapiFault,
 )
 from poolwarden_lab.xapi.database import read_local, write_local
+from poolwarden_lab.xapi.messages import Messages
 from poolwarden_lab.xapi.pool_conf import POOL_CONF, Role, read_role
 from poolwarden_lab.xapi.sessions import Sessions
 from poolwarden_lab.xapi.startup import INIT_COOKIE, STARTUP_COOKIE
@@ -58,6 +59,9 @@ HOSTNAME = "etc/hostname"
 PID_FILE = "var/run/xapi.pid"
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
+WALL_ZERO_MS = 1_767_225_600_000
+"""Of a driver without a wall clock: 2026-01-01, 00:00 UTC."""
+
 Variant = Literal["A", "B"]
 
 
@@ -71,6 +75,7 @@ class HostConfig:
     variant: Variant = "A"  # what a member does that starts while its master is dead: A blocks, B has a true flag
     root_password: str = "xenroot"
     unix_limit: int = 1024  # connections on the Unix socket, xapi_globs.ml:1086
+    wall_zero_ms: int = WALL_ZERO_MS  # the wall clock at the driver's instant 0, ms since 1970
 
 
 class XapiModel:
@@ -93,6 +98,7 @@ class XapiModel:
         self.dirtied = Signal()
         self.startup_complete = False
         self.tasks_made = 0
+        self.messages = Messages()
         self.proposal = ("", 0)  # address agreed to by propose_new_master, and until when, ms
         self.designating = False
         self.refuses_commit = False

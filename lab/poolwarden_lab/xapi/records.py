@@ -67,6 +67,10 @@ CLASSES: dict[str, dict[str, str]] = {
         "API_version_minor": _INT,
         "power_on_mode": _TEXT,
         "tls_verification_enabled": _BOOL,
+        "pending_guidances": _SET,
+        "pending_guidances_recommended": _SET,
+        "updates_requiring_reboot": _SET,
+        "https_only": _BOOL,
     },
     "host_metrics": {
         "uuid": _TEXT,

@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from poolwarden_lab.xapi import http1, wire
+from poolwarden_lab.xapi import http1, messages, wire
 from poolwarden_lab.xapi.actions import (
     Action,
     CancelPeer,
@@ -84,7 +84,13 @@ class SocketXapi:
 
     def __init__(self, settings: Settings, disk: Disk, hypervisor: Hypervisor) -> None:
         times = scaled(settings.time_factor)
-        config = HostConfig(address=settings.address, pid=os.getpid(), times=times, variant=settings.variant)
+        config = HostConfig(
+            address=settings.address,
+            pid=os.getpid(),
+            times=times,
+            variant=settings.variant,
+            wall_zero_ms=time.time_ns() // 1_000_000 - _now(),
+        )
         self._settings = settings
         self._disk = disk
         self._connect_s = times.connect_ms / 1000
@@ -272,7 +278,7 @@ def run(settings: Settings) -> int:
     from poolwarden_lab.xapi.hypervisor import HypervisorClient
     from poolwarden_lab.xapi.trees import DirectoryDisk
 
-    for directory in ("var/lib/xcp", "var/run", "etc/xensource"):
+    for directory in ("var/lib/xcp", messages.FOLDER, "var/run", "etc/xensource"):
         (settings.root / directory).mkdir(parents=True, exist_ok=True)
     (settings.root / "var/lib/xcp").chmod(0o700)
     xapi = SocketXapi(settings, DirectoryDisk(settings.root), HypervisorClient(settings.root))

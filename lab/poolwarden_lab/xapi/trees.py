@@ -11,6 +11,7 @@ import errno
 import os
 import uuid
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from poolwarden_lab.statedb import NULL_REF, StateDb, Table, dump_local, dump_map, dump_set, dump_state
@@ -18,10 +19,11 @@ from poolwarden_lab.xapi.database import TABLES
 from poolwarden_lab.xapi.storage import add_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
 STATE_DB = "var/lib/xcp/state.db"
+NO_GUIDANCES: Mapping[str, Sequence[str]] = MappingProxyType({})
 _GIB = 1 << 30
 
 
@@ -131,17 +133,25 @@ def make_pool_disks(
     generation: int = 1000,
     ha_armed: bool = False,
     product_version: str = "8.3.0",
+    https_only: Collection[str] = (),
+    guidances: Mapping[str, Sequence[str]] = NO_GUIDANCES,
 ) -> list[HostTree]:
     """The trees of a pool of n hosts, the first of them master. Raises ValueError for n < 1.
 
     addresses: one IP literal per host (default 10.99.0.11 and up). seed: of every uuid (default the pool's name).
+    https_only: hosts (h1 ..) whose records say so. guidances: by host, what its updates still need (reboot_host ..).
     """
     if n < 1:
         raise ValueError("a pool has at least one host")
     seed = pool_name if seed is None else seed
     addresses = addresses or [f"10.99.0.{11 + number}" for number in range(n)]
     names = [f"h{number + 1}" for number in range(n)]
-    state = dump_state(StateDb(_tables(seed, pool_name, names, addresses, vms, product_version), generation))
+    tables = _tables(seed, pool_name, names, addresses, vms, product_version)
+    for name in names:
+        row = tables["host"][_ref(seed, "host", name)]
+        row["https_only"] = str(name in https_only).lower()
+        row["pending_guidances"] = dump_set(list(guidances.get(name, ())))
+    state = dump_state(StateDb(tables, generation))
     trees = []
     for number, name in enumerate(names):
         files = {

@@ -2,7 +2,7 @@
 
 A verb takes the model and the call and returns its value, or a task when it has to wait for time or peers. It raises
 XapiFault with XenAPI's codes. The ``lab.*`` messages exist in no xapi: they are how tests move things about. Here are
-session.* and pool.*; the rest is in `designation`, `host_verbs`, `vm_verbs` and `busy`.
+session.* and pool.*; the rest is in `designation`, `host_verbs`, `vm_verbs`, `busy` and `messages`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF
-from poolwarden_lab.xapi import busy, designation, host_verbs, mastering, membership, records, vm_verbs
+from poolwarden_lab.xapi import busy, designation, host_verbs, mastering, membership, messages, records, vm_verbs
 from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.pool_conf import MASTER, member_of
 from poolwarden_lab.xapi.tasks import Sleep, Task
@@ -178,4 +178,5 @@ WITH_SESSION: dict[str, Verb] = {
     **host_verbs.WITH_SESSION,
     **vm_verbs.WITH_SESSION,
     **busy.WITH_SESSION,
+    **messages.WITH_SESSION,
 }

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoolwarden/v1/agent_link.proto\x12\rpoolwarden.v1\"\xa2\x03\n\x0c\x41gentMessage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07mono_ms\x18\x02 \x01(\x04\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.poolwarden.v1.HelloH\x00\x12\'\n\x06report\x18\x04 \x01(\x0b\x32\x15.poolwarden.v1.ReportH\x00\x12\x32\n\x0corder_result\x18\x05 \x01(\x0b\x32\x1a.poolwarden.v1.OrderResultH\x00\x12:\n\x10\x63hallenge_answer\x18\x06 \x01(\x0b\x32\x1e.poolwarden.v1.ChallengeAnswerH\x00\x12)\n\x07goodbye\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.GoodbyeH\x00\x12\x34\n\rgate_question\x18\x08 \x01(\x0b\x32\x1b.poolwarden.v1.GateQuestionH\x00\x12#\n\x04late\x18\t \x01(\x0b\x32\x13.poolwarden.v1.LateH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\rlease_requestR\x0clease_holder\"\xdb\x02\n\x10\x43ollectorMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12%\n\x05order\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12-\n\tchallenge\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.ChallengeH\x00\x12?\n\x13\x66ull_report_request\x18\x04 \x01(\x0b\x32 .poolwarden.v1.FullReportRequestH\x00\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x12\x30\n\x0bgate_answer\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.GateAnswerH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\x0blease_grantR\x0blease_votes\"\xf8\x03\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x11\n\thost_uuid\x18\x04 \x01(\t\x12\x11\n\tpool_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12/\n\x07machine\x18\x07 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\x12\x15\n\rhighest_epoch\x18\x08 \x01(\x04\x12\x14\n\x0chighest_term\x18\t \x01(\x04\x12+\n\ttombstone\x18\n \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x30\n\x0clast_results\x18\x0b \x03(\x0b\x32\x1a.poolwarden.v1.OrderResult\x12\x11\n\thost_name\x18\x0c \x01(\t\x12\x1a\n\x12management_address\x18\r \x01(\t\x12\x16\n\x0epython_version\x18\x0e \x01(\t\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\x12\x14\n\x0c\x66\x65nce_agents\x18\x11 \x03(\t\"\xb1\x01\n\x0fMachineIdentity\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x15\n\rsystem_serial\x18\x02 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x03 \x01(\t\x12\x14\n\x0c\x62oard_serial\x18\x04 \x01(\t\x12\x16\n\x0e\x63hassis_serial\x18\x05 \x01(\t\x12\x10\n\x08\x62mc_guid\x18\x06 \x01(\t\x12\x0e\n\x06vendor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\"L\n\tTombstone\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"[\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.poolwarden.v1.Settings\x12\x16\n\x0e\x63ollector_name\x18\x03 \x01(\t\"\xc7\x01\n\x08Settings\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x19\n\x11probe_interval_ms\x18\x02 \x01(\r\x12\x18\n\x10probe_timeout_ms\x18\x03 \x01(\r\x12\x31\n\rprobe_targets\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10pool_view_wanted\x18\x05 \x01(\x08\x12\x1d\n\x15pool_view_interval_ms\x18\x06 \x01(\r\"?\n\x0bProbeTarget\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\xa1\x01\n\x07Goodbye\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.Goodbye.Reason\"g\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nAGENT_STOP\x10\x01\x12\x11\n\rAGENT_UPGRADE\x10\x02\x12\x11\n\rHOST_SHUTDOWN\x10\x03\x12\x0f\n\x0bHOST_REBOOT\x10\x04\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\t\"1\n\x0f\x43hallengeAnswer\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"%\n\x11\x46ullReportRequest\x12\x10\n\x08sections\x18\x01 \x03(\r\"\xa9\x01\n\x04Late\x12\x0f\n\x07mono_ms\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12)\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x18.poolwarden.v1.LateEventH\x00\x12+\n\x06sample\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.LateSampleH\x00\x42\x06\n\x04item\"\'\n\tLateEvent\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xaf\x01\n\nLateSample\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04xapi\x18\x02 \x01(\t\x12\x17\n\x0froot_free_bytes\x18\x03 \x01(\x04\x12\x16\n\x0elog_free_bytes\x18\x04 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x05 \x01(\x04\x12\x13\n\x0brunning_vms\x18\x06 \x01(\r\x12\x19\n\x11running_vms_known\x18\x07 \x01(\x08\"i\n\x0cGateQuestion\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x30\n\tpool_conf\x18\x02 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x03 \x01(\t\"\xa3\x02\n\nGateAnswer\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x34\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\".poolwarden.v1.GateAnswer.Decision\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0esuccessor_uuid\x18\x04 \x01(\t\x12\x19\n\x11successor_address\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x08 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\"B\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\x08\n\x04SHUT\x10\x02\x12\x08\n\x04WAIT\x10\x03\"v\n\tHoldFacts\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x14\n\x0cports_closed\x18\x03 \x01(\x08\x12\x15\n\rsince_mono_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07gc_term\x18\x06 \x01(\x04\"\xc4\x01\n\rBootGateFacts\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".poolwarden.v1.BootGateFacts.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsince_mono_ms\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNGATED\x10\x01\x12\n\n\x06\x41SKING\x10\x02\x12\x08\n\x04SHUT\x10\x03\x12\x08\n\x04OPEN\x10\x04\"\x9d\x07\n\x06Report\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12+\n\tfreshness\x18\x02 \x01(\x0b\x32\x18.poolwarden.v1.Freshness\x12&\n\x04role\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.RoleFacts\x12&\n\x04xapi\x18\x04 \x01(\x0b\x32\x18.poolwarden.v1.XapiFacts\x12.\n\x08\x64\x61tabase\x18\x05 \x01(\x0b\x32\x1c.poolwarden.v1.DatabaseFacts\x12&\n\x05\x64isks\x18\x06 \x01(\x0b\x32\x17.poolwarden.v1.DiskList\x12*\n\x06memory\x18\x07 \x01(\x0b\x32\x1a.poolwarden.v1.MemoryFacts\x12*\n\x07\x64omains\x18\x08 \x01(\x0b\x32\x19.poolwarden.v1.DomainList\x12(\n\x06probes\x18\t \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12*\n\tpool_view\x18\n \x01(\x0b\x32\x17.poolwarden.v1.PoolView\x12-\n\x08services\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.ServiceFacts\x12+\n\ttombstone\x18\x0c \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x1a\n\x12management_address\x18\r \x01(\t\x12.\n\x08software\x18\x0e \x01(\x0b\x32\x1c.poolwarden.v1.SoftwareFacts\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\x12,\n\x07network\x18\x11 \x01(\x0b\x32\x1b.poolwarden.v1.NetworkFacts\x12\x34\n\x0c\x63\x65rtificates\x18\x12 \x01(\x0b\x32\x1e.poolwarden.v1.CertificateList\x12\x30\n\tmultipath\x18\x13 \x01(\x0b\x32\x1d.poolwarden.v1.MultipathFacts\x12\x0f\n\x07wall_ms\x18\x14 \x01(\x04\x12)\n\x05marks\x18\x15 \x03(\x0b\x32\x1a.poolwarden.v1.SectionMark\x12/\n\x07machine\x18\x16 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\"/\n\x0bSectionMark\x12\x0f\n\x07section\x18\x01 \x01(\r\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\r\"\x9c\x01\n\x0cNetworkFacts\x12\x1c\n\x14management_interface\x18\x01 \x01(\t\x12\x1a\n\x12management_address\x18\x02 \x01(\t\x12\x30\n\x0fmanagement_link\x18\x03 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12 \n\x04nics\x18\x04 \x03(\x0b\x32\x12.poolwarden.v1.Nic\"\\\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04link\x18\x02 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nspeed_mbit\x18\x03 \x01(\r\x12\x0c\n\x04\x62ond\x18\x04 \x01(\t\"C\n\x0f\x43\x65rtificateList\x12\x30\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.Certificate\"B\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ms\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\";\n\x0eMultipathFacts\x12)\n\x04maps\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.MultipathMap\"S\n\x0cMultipathMap\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nlive_paths\x18\x02 \x01(\r\x12\r\n\x05paths\x18\x03 \x01(\r\x12\x12\n\nmost_paths\x18\x04 \x01(\r\"j\n\tFreshness\x12\x14\n\x0chost_mono_ms\x18\x01 \x01(\x04\x12\x14\n\x0cxapi_mono_ms\x18\x02 \x01(\x04\x12\x16\n\x0eprobes_mono_ms\x18\x03 \x01(\x04\x12\x19\n\x11pool_view_mono_ms\x18\x04 \x01(\x04\"\x9d\x02\n\tRoleFacts\x12\x30\n\tpool_conf\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12.\n\x07running\x18\x03 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x1e\n\x16running_master_address\x18\x04 \x01(\t\x12\x18\n\x10serves_as_master\x18\x05 \x01(\x08\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MASTER\x10\x01\x12\n\n\x06MEMBER\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03J\x04\x08\x06\x10\x07R\x14serves_since_mono_ms\"\xd2\x06\n\tXapiFacts\x12\x33\n\x08liveness\x18\x01 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1e\n\x16liveness_since_mono_ms\x18\x02 \x01(\x04\x12:\n\x0fsocket_liveness\x18\x03 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1c\n\x14socket_since_mono_ms\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x06 \x01(\x04\x12*\n\temergency\x18\x07 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x16\n\x0e\x65mergency_code\x18\x08 \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\t \x01(\t\x12\x10\n\x08orphaned\x18\n \x01(\x08\x12\x1e\n\x16orphaned_since_mono_ms\x18\x0b \x01(\x04\x12\x16\n\x0estartup_cookie\x18\x0c \x01(\x08\x12/\n\x06health\x18\x0f \x01(\x0e\x32\x1f.poolwarden.v1.XapiFacts.Health\x12\x13\n\x0bhealth_text\x18\x10 \x01(\t\x12\x13\n\x0bhealth_help\x18\x11 \x01(\t\x12\x1c\n\x14health_since_mono_ms\x18\x12 \x01(\x04\x12\x0f\n\x07slow_ms\x18\x13 \x01(\r\"U\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41NSWERS\x10\x01\x12\x08\n\x04\x44OWN\x10\x02\x12\x0c\n\x08STARTING\x10\x03\x12\n\n\x06SILENT\x10\x04\"\xba\x01\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_ANSWERS\x10\x01\x12\x0f\n\x0bHEALTH_SLOW\x10\x02\x12\x13\n\x0fHEALTH_STARTING\x10\x03\x12\x0f\n\x0bHEALTH_DOWN\x10\x04\x12\x0f\n\x0bHEALTH_HUNG\x10\x05\x12\x11\n\rHEALTH_WEDGED\x10\x06\x12\x13\n\x0fHEALTH_ORPHANED\x10\x07\x12\x14\n\x10HEALTH_EMERGENCY\x10\x08J\x04\x08\r\x10\x0eJ\x04\x08\x0e\x10\x0fR\x14init_complete_cookieR\x0eprocess_age_ms\"\xc7\x01\n\rDatabaseFacts\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0bloaded_from\x18\x02 \x01(\t\x12\x17\n\x0f\x63hanged_mono_ms\x18\x03 \x01(\x04\x12)\n\x08ha_armed\x18\x04 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x17\n\x0fwritten_wall_ms\x18\x06 \x01(\x04\"\xac\x01\n\x08\x44iskList\x12\"\n\x05\x64isks\x18\x01 \x03(\x0b\x32\x13.poolwarden.v1.Disk\x12&\n\x07\x66illers\x18\x02 \x03(\x0b\x32\x15.poolwarden.v1.Filler\x12+\n\tcleanable\x18\x03 \x03(\x0b\x32\x18.poolwarden.v1.Cleanable\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12\x16\n\x0elooked_mono_ms\x18\x05 \x01(\x04\"j\n\x06\x46iller\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"V\n\tCleanable\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"\xd6\x02\n\x04\x44isk\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_inodes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66ree_inodes\x18\x05 \x01(\x04\x12\x11\n\town_mount\x18\x06 \x01(\x08\x12(\n\x05level\x18\x07 \x01(\x0e\x32\x19.poolwarden.v1.Disk.Level\x12\x1b\n\x13level_since_mono_ms\x18\x08 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\t \x01(\x04\x12\x12\n\nfull_in_ms\x18\n \x01(\x04\x12\x11\n\tread_only\x18\x0b \x01(\x08\"K\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\x0c\n\x08\x43RITICAL\x10\x03\x12\x08\n\x04\x46ULL\x10\x04\"n\n\x0bMemoryFacts\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\x12\x18\n\x10swap_total_bytes\x18\x03 \x01(\x04\x12\x17\n\x0fswap_free_bytes\x18\x04 \x01(\x04\"0\n\nDomainList\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x10\n\x08vm_uuids\x18\x02 \x03(\t\"1\n\tProbeList\x12$\n\x06probes\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Probe\"\xc5\x02\n\x05Probe\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.poolwarden.v1.Probe.Outcome\x12\x16\n\x0eprobed_mono_ms\x18\x04 \x01(\x04\x12\x18\n\x10\x61nswered_mono_ms\x18\x05 \x01(\x04\x12 \n\x18unanswered_since_mono_ms\x18\x06 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"k\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41NSWERED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_ANSWER\x10\x03\x12\x0f\n\x0bUNREACHABLE\x10\x04\x12\x0c\n\x08NOT_XAPI\x10\x05\"\xe0\x01\n\x08PoolView\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x03 \x01(\t\x12&\n\x05hosts\x18\x04 \x03(\x0b\x32\x17.poolwarden.v1.PoolHost\x12+\n\nha_enabled\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x06 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nbusy_tasks\x18\x07 \x03(\t\"\x90\x01\n\x08PoolHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x15\n\runplugged_srs\x18\x06 \x03(\t\x12\x1c\n\x14\x64\x65\x66\x61ult_sr_unplugged\x18\x07 \x01(\x08\"8\n\x0cServiceFacts\x12(\n\x08services\x18\x01 \x03(\x0b\x32\x16.poolwarden.v1.Service\"&\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x91\x01\n\rSoftwareFacts\x12\x15\n\rproduct_brand\x18\x01 \x01(\t\x12\x17\n\x0fproduct_version\x18\x02 \x01(\t\x12\x14\n\x0cxapi_version\x18\x03 \x01(\t\x12\r\n\x05\x62uild\x18\x04 \x01(\t\x12\x13\n\x0bxen_version\x18\x05 \x01(\t\x12\x16\n\x0ekernel_version\x18\x06 \x01(\t\"\x9b\n\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x11\n\tpool_uuid\x18\x04 \x01(\t\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x07 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x08 \x01(\r\x12\x33\n\rpreconditions\x18\t \x01(\x0b\x32\x1c.poolwarden.v1.Preconditions\x12\x32\n\x0crestart_xapi\x18\x14 \x01(\x0b\x32\x1a.poolwarden.v1.RestartXapiH\x00\x12\x38\n\x0ftoolstack_fence\x18\x15 \x01(\x0b\x32\x1d.poolwarden.v1.ToolstackFenceH\x00\x12<\n\x11toolstack_release\x18\x16 \x01(\x0b\x32\x1f.poolwarden.v1.ToolstackReleaseH\x00\x12)\n\x07promote\x18\x17 \x01(\x0b\x32\x16.poolwarden.v1.PromoteH\x00\x12)\n\x07repoint\x18\x18 \x01(\x0b\x32\x16.poolwarden.v1.RepointH\x00\x12\x38\n\x0frecover_members\x18\x19 \x01(\x0b\x32\x1d.poolwarden.v1.RecoverMembersH\x00\x12\x34\n\rread_database\x18\x1a \x01(\x0b\x32\x1b.poolwarden.v1.ReadDatabaseH\x00\x12\x36\n\x0eplace_database\x18\x1b \x01(\x0b\x32\x1c.poolwarden.v1.PlaceDatabaseH\x00\x12:\n\x10\x64\x65signate_master\x18\x1c \x01(\x0b\x32\x1e.poolwarden.v1.DesignateMasterH\x00\x12\x34\n\rsync_database\x18\x1d \x01(\x0b\x32\x1b.poolwarden.v1.SyncDatabaseH\x00\x12;\n\x11\x64\x65\x63lare_host_dead\x18\x1e \x01(\x0b\x32\x1e.poolwarden.v1.DeclareHostDeadH\x00\x12\x30\n\x0b\x65nable_host\x18\x1f \x01(\x0b\x32\x19.poolwarden.v1.EnableHostH\x00\x12%\n\x05\x63laim\x18  \x01(\x0b\x32\x14.poolwarden.v1.ClaimH\x00\x12\x34\n\rset_tombstone\x18! \x01(\x0b\x32\x1b.poolwarden.v1.SetTombstoneH\x00\x12,\n\tprobe_now\x18\" \x01(\x0b\x32\x17.poolwarden.v1.ProbeNowH\x00\x12:\n\x10\x63ollect_evidence\x18# \x01(\x0b\x32\x1e.poolwarden.v1.CollectEvidenceH\x00\x12\x30\n\x0b\x66\x65nce_proxy\x18$ \x01(\x0b\x32\x19.poolwarden.v1.FenceProxyH\x00\x12*\n\x08start_vm\x18% \x01(\x0b\x32\x16.poolwarden.v1.StartVmH\x00\x12.\n\nlocate_vms\x18& \x01(\x0b\x32\x18.poolwarden.v1.LocateVmsH\x00\x12.\n\nrelease_gc\x18\' \x01(\x0b\x32\x18.poolwarden.v1.ReleaseGcH\x00\x42\x06\n\x04kindJ\x04\x08<\x10\x46R\nlease_termR\x10lease_vote_countR\x0flease_window_ms\"\xd7\x01\n\rPreconditions\x12\x33\n\x0cpool_conf_in\x18\x01 \x03(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12 \n\x18pool_conf_master_address\x18\x02 \x01(\t\x12\x0e\n\x06ha_off\x18\x03 \x01(\x08\x12\x10\n\x08xapi_pid\x18\x04 \x01(\r\x12\x18\n\x10xapi_start_ticks\x18\x05 \x01(\x04\x12\x1b\n\x13min_root_free_bytes\x18\x06 \x01(\x04\x12\x16\n\x0enot_tombstoned\x18\x07 \x01(\x08\"#\n\x0bRestartXapi\x12\x14\n\x0c\x61s_master_ok\x18\x01 \x01(\x08\"(\n\x0eToolstackFence\x12\x16\n\x0esuccessor_uuid\x18\x01 \x01(\t\"\xb6\x01\n\x10ToolstackRelease\x12\x36\n\nrelease_as\x18\x01 \x01(\x0e\x32\".poolwarden.v1.ToolstackRelease.As\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12\x1a\n\x12restore_generation\x18\x03 \x01(\x04\"6\n\x02\x41s\x12\x12\n\x0e\x41S_UNSPECIFIED\x10\x00\x12\r\n\tAS_MEMBER\x10\x01\x12\r\n\tAS_MASTER\x10\x02\"\x1a\n\x07Promote\x12\x0f\n\x07hold_gc\x18\x01 \x01(\x08\"\x0b\n\tReleaseGc\"!\n\x07Repoint\x12\x16\n\x0emaster_address\x18\x01 \x01(\t\"\x10\n\x0eRecoverMembers\"?\n\x0cReadDatabase\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x8c\x01\n\rPlaceDatabase\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06remove\x18\x06 \x01(\x08\x12\x13\n\x0bheld_master\x18\x07 \x01(\x08\"$\n\x0f\x44\x65signateMaster\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x0e\n\x0cSyncDatabase\"$\n\x0f\x44\x65\x63lareHostDead\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x1f\n\nEnableHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"j\n\x05\x43laim\x12.\n\nold_master\x18\x01 \x01(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fwant_placements\x18\x03 \x01(\x08\"P\n\x0cSetTombstone\x12\r\n\x05\x63lear\x18\x01 \x01(\x08\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"\x8e\x01\n\x08ProbeNow\x12+\n\x07targets\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\t\x12,\n\x08\x61sk_role\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\"*\n\x0f\x43ollectEvidence\x12\x17\n\x0fwant_placements\x18\x01 \x01(\x08\"\xeb\x01\n\nFenceProxy\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12=\n\nparameters\x18\x03 \x03(\x0b\x32).poolwarden.v1.FenceProxy.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07secrets\x18\x06 \x03(\t\x12\x16\n\x0etarget_address\x18\x07 \x01(\t\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x07StartVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\"\x1d\n\tLocateVms\x12\x10\n\x08vm_uuids\x18\x01 \x03(\t\"\xf2\x04\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x33\n\x07outcome\x18\x03 \x01(\x0e\x32\".poolwarden.v1.OrderResult.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x0c\n\x04term\x18\x08 \x01(\x04\x12)\n\x05\x63laim\x18\t \x01(\x0b\x32\x1a.poolwarden.v1.ClaimResult\x12(\n\x06probes\x18\n \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12\r\n\x05nonce\x18\x0b \x01(\t\x12\x30\n\nplacements\x18\x0c \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12.\n\x08\x64\x61tabase\x18\r \x01(\x0b\x32\x1c.poolwarden.v1.DatabasePiece\x12)\n\tvm_places\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.VmPlace\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12(\n\x05roles\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.RoleAnswer\x12*\n\tfence_run\x18\x11 \x01(\x0b\x32\x17.poolwarden.v1.FenceRun\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\"t\n\x08\x46\x65nceRun\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x15\n\rbegan_mono_ms\x18\x05 \x01(\x04\x12\x15\n\rended_mono_ms\x18\x06 \x01(\x04\"\xf9\x01\n\nRoleAnswer\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12,\n\x04said\x18\x03 \x01(\x0e\x32\x1e.poolwarden.v1.RoleAnswer.Said\x12\x0f\n\x07\x66ollows\x18\x04 \x01(\t\x12\x18\n\x10\x66ollowed_answers\x18\x05 \x01(\x08\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\t\x12\x0c\n\x04text\x18\x07 \x01(\t\"K\n\x04Said\x12\x14\n\x10SAID_UNSPECIFIED\x10\x00\x12\n\n\x06SILENT\x10\x01\x12\x0b\n\x07\x46OLLOWS\x10\x02\x12\x08\n\x04\x41\x43TS\x10\x03\x12\n\n\x06UNTOLD\x10\x04\"u\n\rDatabasePiece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"q\n\x07VmPlace\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpower_state\x18\x03 \x01(\t\x12$\n\x05hosts\x18\x04 \x03(\x0b\x32\x15.poolwarden.v1.VmHost\x12\x0c\n\x04text\x18\x05 \x01(\t\",\n\x06VmHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x89\x01\n\x0b\x43laimResult\x12\'\n\tlast_look\x18\x01 \x01(\x0b\x32\x14.poolwarden.v1.Probe\x12\x30\n\nplacements\x18\x02 \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12\x0c\n\x04veto\x18\x03 \x01(\x08\x12\x11\n\tveto_text\x18\x04 \x01(\t\"\x95\x01\n\rPlacementView\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.poolwarden.v1.Placement\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x12\n\nhost_uuids\x18\x06 \x03(\t\"=\n\tPlacement\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t*5\n\x08Tristate\x12\x18\n\x14TRISTATE_UNSPECIFIED\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x32W\n\tAgentLink\x12J\n\x06\x41ttach\x12\x1b.poolwarden.v1.AgentMessage\x1a\x1f.poolwarden.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epoolwarden/v1/agent_link.proto\x12\rpoolwarden.v1\"\xdc\x03\n\x0c\x41gentMessage\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07mono_ms\x18\x02 \x01(\x04\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.poolwarden.v1.HelloH\x00\x12\'\n\x06report\x18\x04 \x01(\x0b\x32\x15.poolwarden.v1.ReportH\x00\x12\x32\n\x0corder_result\x18\x05 \x01(\x0b\x32\x1a.poolwarden.v1.OrderResultH\x00\x12:\n\x10\x63hallenge_answer\x18\x06 \x01(\x0b\x32\x1e.poolwarden.v1.ChallengeAnswerH\x00\x12)\n\x07goodbye\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.GoodbyeH\x00\x12\x34\n\rgate_question\x18\x08 \x01(\x0b\x32\x1b.poolwarden.v1.GateQuestionH\x00\x12#\n\x04late\x18\t \x01(\x0b\x32\x13.poolwarden.v1.LateH\x00\x12\x38\n\x0frenewal_request\x18\n \x01(\x0b\x32\x1d.poolwarden.v1.RenewalRequestH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\rlease_requestR\x0clease_holder\"\xaf\x03\n\x10\x43ollectorMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12%\n\x05order\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12-\n\tchallenge\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.ChallengeH\x00\x12?\n\x13\x66ull_report_request\x18\x04 \x01(\x0b\x32 .poolwarden.v1.FullReportRequestH\x00\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x12\x30\n\x0bgate_answer\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.GateAnswerH\x00\x12)\n\x07renewal\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.RenewalH\x00\x12\'\n\x06signed\x18\x08 \x01(\x0b\x32\x15.poolwarden.v1.SignedH\x00\x42\x06\n\x04\x62odyJ\x04\x08<\x10\x46R\x0blease_grantR\x0blease_votes\"\xa5\x04\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x11\n\thost_uuid\x18\x04 \x01(\t\x12\x11\n\tpool_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12/\n\x07machine\x18\x07 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\x12\x15\n\rhighest_epoch\x18\x08 \x01(\x04\x12\x14\n\x0chighest_term\x18\t \x01(\x04\x12+\n\ttombstone\x18\n \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x30\n\x0clast_results\x18\x0b \x03(\x0b\x32\x1a.poolwarden.v1.OrderResult\x12\x11\n\thost_name\x18\x0c \x01(\t\x12\x1a\n\x12management_address\x18\r \x01(\t\x12\x16\n\x0epython_version\x18\x0e \x01(\t\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\x12\x14\n\x0c\x66\x65nce_agents\x18\x11 \x03(\t\x12\x14\n\x0corder_key_id\x18\x12 \x01(\t\x12\x15\n\rlocal_trouble\x18\x13 \x01(\t\"4\n\x0eRenewalRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"Z\n\x07Renewal\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x15\n\rrenew_after_s\x18\x04 \x01(\r\"<\n\x06Signed\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"\xf3\x02\n\rSignedContent\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x06 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x07 \x01(\r\x12)\n\x07welcome\x18\n \x01(\x0b\x32\x16.poolwarden.v1.WelcomeH\x00\x12+\n\x08settings\x18\x0b \x01(\x0b\x32\x17.poolwarden.v1.SettingsH\x00\x12%\n\x05order\x18\x0c \x01(\x0b\x32\x14.poolwarden.v1.OrderH\x00\x12\x30\n\x0bgate_answer\x18\r \x01(\x0b\x32\x19.poolwarden.v1.GateAnswerH\x00\x12)\n\x07renewal\x18\x0e \x01(\x0b\x32\x16.poolwarden.v1.RenewalH\x00\x42\x06\n\x04\x62ody\"\xb1\x01\n\x0fMachineIdentity\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x15\n\rsystem_serial\x18\x02 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x03 \x01(\t\x12\x14\n\x0c\x62oard_serial\x18\x04 \x01(\t\x12\x16\n\x0e\x63hassis_serial\x18\x05 \x01(\t\x12\x10\n\x08\x62mc_guid\x18\x06 \x01(\t\x12\x0e\n\x06vendor\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\"L\n\tTombstone\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"[\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.poolwarden.v1.Settings\x12\x16\n\x0e\x63ollector_name\x18\x03 \x01(\t\"\xc7\x01\n\x08Settings\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x19\n\x11probe_interval_ms\x18\x02 \x01(\r\x12\x18\n\x10probe_timeout_ms\x18\x03 \x01(\r\x12\x31\n\rprobe_targets\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10pool_view_wanted\x18\x05 \x01(\x08\x12\x1d\n\x15pool_view_interval_ms\x18\x06 \x01(\r\"?\n\x0bProbeTarget\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\xa1\x01\n\x07Goodbye\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.Goodbye.Reason\"g\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nAGENT_STOP\x10\x01\x12\x11\n\rAGENT_UPGRADE\x10\x02\x12\x11\n\rHOST_SHUTDOWN\x10\x03\x12\x0f\n\x0bHOST_REBOOT\x10\x04\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\t\"1\n\x0f\x43hallengeAnswer\x12\r\n\x05nonce\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"%\n\x11\x46ullReportRequest\x12\x10\n\x08sections\x18\x01 \x03(\r\"\xa9\x01\n\x04Late\x12\x0f\n\x07mono_ms\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12)\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x18.poolwarden.v1.LateEventH\x00\x12+\n\x06sample\x18\x06 \x01(\x0b\x32\x19.poolwarden.v1.LateSampleH\x00\x42\x06\n\x04item\"\'\n\tLateEvent\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xaf\x01\n\nLateSample\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04xapi\x18\x02 \x01(\t\x12\x17\n\x0froot_free_bytes\x18\x03 \x01(\x04\x12\x16\n\x0elog_free_bytes\x18\x04 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x05 \x01(\x04\x12\x13\n\x0brunning_vms\x18\x06 \x01(\r\x12\x19\n\x11running_vms_known\x18\x07 \x01(\x08\"i\n\x0cGateQuestion\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x30\n\tpool_conf\x18\x02 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x03 \x01(\t\"\xa3\x02\n\nGateAnswer\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x34\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\".poolwarden.v1.GateAnswer.Decision\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0esuccessor_uuid\x18\x04 \x01(\t\x12\x19\n\x11successor_address\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x08 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\"B\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\x08\n\x04SHUT\x10\x02\x12\x08\n\x04WAIT\x10\x03\"v\n\tHoldFacts\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0f\n\x07stopped\x18\x02 \x01(\x08\x12\x14\n\x0cports_closed\x18\x03 \x01(\x08\x12\x15\n\rsince_mono_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07gc_term\x18\x06 \x01(\x04\"\xc4\x01\n\rBootGateFacts\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".poolwarden.v1.BootGateFacts.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rsince_mono_ms\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\"K\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNGATED\x10\x01\x12\n\n\x06\x41SKING\x10\x02\x12\x08\n\x04SHUT\x10\x03\x12\x08\n\x04OPEN\x10\x04\"\x9d\x07\n\x06Report\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12+\n\tfreshness\x18\x02 \x01(\x0b\x32\x18.poolwarden.v1.Freshness\x12&\n\x04role\x18\x03 \x01(\x0b\x32\x18.poolwarden.v1.RoleFacts\x12&\n\x04xapi\x18\x04 \x01(\x0b\x32\x18.poolwarden.v1.XapiFacts\x12.\n\x08\x64\x61tabase\x18\x05 \x01(\x0b\x32\x1c.poolwarden.v1.DatabaseFacts\x12&\n\x05\x64isks\x18\x06 \x01(\x0b\x32\x17.poolwarden.v1.DiskList\x12*\n\x06memory\x18\x07 \x01(\x0b\x32\x1a.poolwarden.v1.MemoryFacts\x12*\n\x07\x64omains\x18\x08 \x01(\x0b\x32\x19.poolwarden.v1.DomainList\x12(\n\x06probes\x18\t \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12*\n\tpool_view\x18\n \x01(\x0b\x32\x17.poolwarden.v1.PoolView\x12-\n\x08services\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.ServiceFacts\x12+\n\ttombstone\x18\x0c \x01(\x0b\x32\x18.poolwarden.v1.Tombstone\x12\x1a\n\x12management_address\x18\r \x01(\t\x12.\n\x08software\x18\x0e \x01(\x0b\x32\x1c.poolwarden.v1.SoftwareFacts\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12/\n\tboot_gate\x18\x10 \x01(\x0b\x32\x1c.poolwarden.v1.BootGateFacts\x12,\n\x07network\x18\x11 \x01(\x0b\x32\x1b.poolwarden.v1.NetworkFacts\x12\x34\n\x0c\x63\x65rtificates\x18\x12 \x01(\x0b\x32\x1e.poolwarden.v1.CertificateList\x12\x30\n\tmultipath\x18\x13 \x01(\x0b\x32\x1d.poolwarden.v1.MultipathFacts\x12\x0f\n\x07wall_ms\x18\x14 \x01(\x04\x12)\n\x05marks\x18\x15 \x03(\x0b\x32\x1a.poolwarden.v1.SectionMark\x12/\n\x07machine\x18\x16 \x01(\x0b\x32\x1e.poolwarden.v1.MachineIdentity\"/\n\x0bSectionMark\x12\x0f\n\x07section\x18\x01 \x01(\r\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\r\"\x9c\x01\n\x0cNetworkFacts\x12\x1c\n\x14management_interface\x18\x01 \x01(\t\x12\x1a\n\x12management_address\x18\x02 \x01(\t\x12\x30\n\x0fmanagement_link\x18\x03 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12 \n\x04nics\x18\x04 \x03(\x0b\x32\x12.poolwarden.v1.Nic\"\\\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04link\x18\x02 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nspeed_mbit\x18\x03 \x01(\r\x12\x0c\n\x04\x62ond\x18\x04 \x01(\t\"C\n\x0f\x43\x65rtificateList\x12\x30\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.Certificate\"B\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ms\x18\x02 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\";\n\x0eMultipathFacts\x12)\n\x04maps\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.MultipathMap\"S\n\x0cMultipathMap\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nlive_paths\x18\x02 \x01(\r\x12\r\n\x05paths\x18\x03 \x01(\r\x12\x12\n\nmost_paths\x18\x04 \x01(\r\"j\n\tFreshness\x12\x14\n\x0chost_mono_ms\x18\x01 \x01(\x04\x12\x14\n\x0cxapi_mono_ms\x18\x02 \x01(\x04\x12\x16\n\x0eprobes_mono_ms\x18\x03 \x01(\x04\x12\x19\n\x11pool_view_mono_ms\x18\x04 \x01(\x04\"\x9d\x02\n\tRoleFacts\x12\x30\n\tpool_conf\x18\x01 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12.\n\x07running\x18\x03 \x01(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12\x1e\n\x16running_master_address\x18\x04 \x01(\t\x12\x18\n\x10serves_as_master\x18\x05 \x01(\x08\"@\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MASTER\x10\x01\x12\n\n\x06MEMBER\x10\x02\x12\n\n\x06\x42ROKEN\x10\x03J\x04\x08\x06\x10\x07R\x14serves_since_mono_ms\"\xd2\x06\n\tXapiFacts\x12\x33\n\x08liveness\x18\x01 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1e\n\x16liveness_since_mono_ms\x18\x02 \x01(\x04\x12:\n\x0fsocket_liveness\x18\x03 \x01(\x0e\x32!.poolwarden.v1.XapiFacts.Liveness\x12\x1c\n\x14socket_since_mono_ms\x18\x04 \x01(\x04\x12\x0b\n\x03pid\x18\x05 \x01(\r\x12\x13\n\x0bstart_ticks\x18\x06 \x01(\x04\x12*\n\temergency\x18\x07 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x16\n\x0e\x65mergency_code\x18\x08 \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\t \x01(\t\x12\x10\n\x08orphaned\x18\n \x01(\x08\x12\x1e\n\x16orphaned_since_mono_ms\x18\x0b \x01(\x04\x12\x16\n\x0estartup_cookie\x18\x0c \x01(\x08\x12/\n\x06health\x18\x0f \x01(\x0e\x32\x1f.poolwarden.v1.XapiFacts.Health\x12\x13\n\x0bhealth_text\x18\x10 \x01(\t\x12\x13\n\x0bhealth_help\x18\x11 \x01(\t\x12\x1c\n\x14health_since_mono_ms\x18\x12 \x01(\x04\x12\x0f\n\x07slow_ms\x18\x13 \x01(\r\"U\n\x08Liveness\x12\x18\n\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41NSWERS\x10\x01\x12\x08\n\x04\x44OWN\x10\x02\x12\x0c\n\x08STARTING\x10\x03\x12\n\n\x06SILENT\x10\x04\"\xba\x01\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_ANSWERS\x10\x01\x12\x0f\n\x0bHEALTH_SLOW\x10\x02\x12\x13\n\x0fHEALTH_STARTING\x10\x03\x12\x0f\n\x0bHEALTH_DOWN\x10\x04\x12\x0f\n\x0bHEALTH_HUNG\x10\x05\x12\x11\n\rHEALTH_WEDGED\x10\x06\x12\x13\n\x0fHEALTH_ORPHANED\x10\x07\x12\x14\n\x10HEALTH_EMERGENCY\x10\x08J\x04\x08\r\x10\x0eJ\x04\x08\x0e\x10\x0fR\x14init_complete_cookieR\x0eprocess_age_ms\"\xc7\x01\n\rDatabaseFacts\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0bloaded_from\x18\x02 \x01(\t\x12\x17\n\x0f\x63hanged_mono_ms\x18\x03 \x01(\x04\x12)\n\x08ha_armed\x18\x04 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x17\n\x0fwritten_wall_ms\x18\x06 \x01(\x04\"\xac\x01\n\x08\x44iskList\x12\"\n\x05\x64isks\x18\x01 \x03(\x0b\x32\x13.poolwarden.v1.Disk\x12&\n\x07\x66illers\x18\x02 \x03(\x0b\x32\x15.poolwarden.v1.Filler\x12+\n\tcleanable\x18\x03 \x03(\x0b\x32\x18.poolwarden.v1.Cleanable\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12\x16\n\x0elooked_mono_ms\x18\x05 \x01(\x04\"j\n\x06\x46iller\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"V\n\tCleanable\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"\xd6\x02\n\x04\x44isk\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_inodes\x18\x04 \x01(\x04\x12\x13\n\x0b\x66ree_inodes\x18\x05 \x01(\x04\x12\x11\n\town_mount\x18\x06 \x01(\x08\x12(\n\x05level\x18\x07 \x01(\x0e\x32\x19.poolwarden.v1.Disk.Level\x12\x1b\n\x13level_since_mono_ms\x18\x08 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\t \x01(\x04\x12\x12\n\nfull_in_ms\x18\n \x01(\x04\x12\x11\n\tread_only\x18\x0b \x01(\x08\"K\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\x0c\n\x08\x43RITICAL\x10\x03\x12\x08\n\x04\x46ULL\x10\x04\"n\n\x0bMemoryFacts\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\x12\x18\n\x10swap_total_bytes\x18\x03 \x01(\x04\x12\x17\n\x0fswap_free_bytes\x18\x04 \x01(\x04\"0\n\nDomainList\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x10\n\x08vm_uuids\x18\x02 \x03(\t\"1\n\tProbeList\x12$\n\x06probes\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Probe\"\xc5\x02\n\x05Probe\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0e\x32\x1c.poolwarden.v1.Probe.Outcome\x12\x16\n\x0eprobed_mono_ms\x18\x04 \x01(\x04\x12\x18\n\x10\x61nswered_mono_ms\x18\x05 \x01(\x04\x12 \n\x18unanswered_since_mono_ms\x18\x06 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"k\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41NSWERED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_ANSWER\x10\x03\x12\x0f\n\x0bUNREACHABLE\x10\x04\x12\x0c\n\x08NOT_XAPI\x10\x05\"\xe0\x01\n\x08PoolView\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x03 \x01(\t\x12&\n\x05hosts\x18\x04 \x03(\x0b\x32\x17.poolwarden.v1.PoolHost\x12+\n\nha_enabled\x18\x05 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x30\n\x0frolling_upgrade\x18\x06 \x01(\x0e\x32\x17.poolwarden.v1.Tristate\x12\x12\n\nbusy_tasks\x18\x07 \x03(\t\"\xd8\x01\n\x08PoolHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x15\n\runplugged_srs\x18\x06 \x03(\t\x12\x1c\n\x14\x64\x65\x66\x61ult_sr_unplugged\x18\x07 \x01(\x08\x12\x19\n\x11pending_guidances\x18\x08 \x03(\t\x12+\n\nhttps_only\x18\t \x01(\x0e\x32\x17.poolwarden.v1.Tristate\"8\n\x0cServiceFacts\x12(\n\x08services\x18\x01 \x03(\x0b\x32\x16.poolwarden.v1.Service\"&\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x91\x01\n\rSoftwareFacts\x12\x15\n\rproduct_brand\x18\x01 \x01(\t\x12\x17\n\x0fproduct_version\x18\x02 \x01(\t\x12\x14\n\x0cxapi_version\x18\x03 \x01(\t\x12\r\n\x05\x62uild\x18\x04 \x01(\t\x12\x13\n\x0bxen_version\x18\x05 \x01(\t\x12\x16\n\x0ekernel_version\x18\x06 \x01(\t\"\xfa\n\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x11\n\tpool_uuid\x18\x04 \x01(\t\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12\x14\n\x0c\x65\x63ho_mono_ms\x18\x07 \x01(\x04\x12\x14\n\x0cvalid_for_ms\x18\x08 \x01(\r\x12\x33\n\rpreconditions\x18\t \x01(\x0b\x32\x1c.poolwarden.v1.Preconditions\x12)\n\x08\x61pproval\x18\n \x01(\x0b\x32\x17.poolwarden.v1.Approval\x12\x32\n\x0crestart_xapi\x18\x14 \x01(\x0b\x32\x1a.poolwarden.v1.RestartXapiH\x00\x12\x38\n\x0ftoolstack_fence\x18\x15 \x01(\x0b\x32\x1d.poolwarden.v1.ToolstackFenceH\x00\x12<\n\x11toolstack_release\x18\x16 \x01(\x0b\x32\x1f.poolwarden.v1.ToolstackReleaseH\x00\x12)\n\x07promote\x18\x17 \x01(\x0b\x32\x16.poolwarden.v1.PromoteH\x00\x12)\n\x07repoint\x18\x18 \x01(\x0b\x32\x16.poolwarden.v1.RepointH\x00\x12\x38\n\x0frecover_members\x18\x19 \x01(\x0b\x32\x1d.poolwarden.v1.RecoverMembersH\x00\x12\x34\n\rread_database\x18\x1a \x01(\x0b\x32\x1b.poolwarden.v1.ReadDatabaseH\x00\x12\x36\n\x0eplace_database\x18\x1b \x01(\x0b\x32\x1c.poolwarden.v1.PlaceDatabaseH\x00\x12:\n\x10\x64\x65signate_master\x18\x1c \x01(\x0b\x32\x1e.poolwarden.v1.DesignateMasterH\x00\x12\x34\n\rsync_database\x18\x1d \x01(\x0b\x32\x1b.poolwarden.v1.SyncDatabaseH\x00\x12;\n\x11\x64\x65\x63lare_host_dead\x18\x1e \x01(\x0b\x32\x1e.poolwarden.v1.DeclareHostDeadH\x00\x12\x30\n\x0b\x65nable_host\x18\x1f \x01(\x0b\x32\x19.poolwarden.v1.EnableHostH\x00\x12%\n\x05\x63laim\x18  \x01(\x0b\x32\x14.poolwarden.v1.ClaimH\x00\x12\x34\n\rset_tombstone\x18! \x01(\x0b\x32\x1b.poolwarden.v1.SetTombstoneH\x00\x12,\n\tprobe_now\x18\" \x01(\x0b\x32\x17.poolwarden.v1.ProbeNowH\x00\x12:\n\x10\x63ollect_evidence\x18# \x01(\x0b\x32\x1e.poolwarden.v1.CollectEvidenceH\x00\x12\x30\n\x0b\x66\x65nce_proxy\x18$ \x01(\x0b\x32\x19.poolwarden.v1.FenceProxyH\x00\x12*\n\x08start_vm\x18% \x01(\x0b\x32\x16.poolwarden.v1.StartVmH\x00\x12.\n\nlocate_vms\x18& \x01(\x0b\x32\x18.poolwarden.v1.LocateVmsH\x00\x12.\n\nrelease_gc\x18\' \x01(\x0b\x32\x18.poolwarden.v1.ReleaseGcH\x00\x12\x32\n\x0cshow_message\x18( \x01(\x0b\x32\x1a.poolwarden.v1.ShowMessageH\x00\x42\x06\n\x04kindJ\x04\x08<\x10\x46R\nlease_termR\x10lease_vote_countR\x0flease_window_ms\"<\n\x08\x41pproval\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x12\n\nat_wall_ms\x18\x03 \x01(\x04\"\xd7\x01\n\rPreconditions\x12\x33\n\x0cpool_conf_in\x18\x01 \x03(\x0e\x32\x1d.poolwarden.v1.RoleFacts.Kind\x12 \n\x18pool_conf_master_address\x18\x02 \x01(\t\x12\x0e\n\x06ha_off\x18\x03 \x01(\x08\x12\x10\n\x08xapi_pid\x18\x04 \x01(\r\x12\x18\n\x10xapi_start_ticks\x18\x05 \x01(\x04\x12\x1b\n\x13min_root_free_bytes\x18\x06 \x01(\x04\x12\x16\n\x0enot_tombstoned\x18\x07 \x01(\x08\"#\n\x0bRestartXapi\x12\x14\n\x0c\x61s_master_ok\x18\x01 \x01(\x08\"(\n\x0eToolstackFence\x12\x16\n\x0esuccessor_uuid\x18\x01 \x01(\t\"\xcb\x01\n\x10ToolstackRelease\x12\x36\n\nrelease_as\x18\x01 \x01(\x0e\x32\".poolwarden.v1.ToolstackRelease.As\x12\x16\n\x0emaster_address\x18\x02 \x01(\t\x12\x1a\n\x12restore_generation\x18\x03 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x04 \x01(\t\"6\n\x02\x41s\x12\x12\n\x0e\x41S_UNSPECIFIED\x10\x00\x12\r\n\tAS_MEMBER\x10\x01\x12\r\n\tAS_MASTER\x10\x02\"\x1a\n\x07Promote\x12\x0f\n\x07hold_gc\x18\x01 \x01(\x08\"\x0b\n\tReleaseGc\"6\n\x07Repoint\x12\x16\n\x0emaster_address\x18\x01 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x02 \x01(\t\"\x10\n\x0eRecoverMembers\"?\n\x0cReadDatabase\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x8c\x01\n\rPlaceDatabase\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06remove\x18\x06 \x01(\x08\x12\x13\n\x0bheld_master\x18\x07 \x01(\x08\"$\n\x0f\x44\x65signateMaster\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x0e\n\x0cSyncDatabase\"$\n\x0f\x44\x65\x63lareHostDead\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"\x1f\n\nEnableHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\"j\n\x05\x43laim\x12.\n\nold_master\x18\x01 \x01(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\x17\n\x0fwant_placements\x18\x03 \x01(\x08\"P\n\x0cSetTombstone\x12\r\n\x05\x63lear\x18\x01 \x01(\x08\x12\x16\n\x0esuccessor_uuid\x18\x02 \x01(\t\x12\x19\n\x11successor_address\x18\x03 \x01(\t\"\x8e\x01\n\x08ProbeNow\x12+\n\x07targets\x18\x01 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\x12\x18\n\x10probe_timeout_ms\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\t\x12,\n\x08\x61sk_role\x18\x04 \x03(\x0b\x32\x1a.poolwarden.v1.ProbeTarget\"*\n\x0f\x43ollectEvidence\x12\x17\n\x0fwant_placements\x18\x01 \x01(\x08\"\xeb\x01\n\nFenceProxy\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12=\n\nparameters\x18\x03 \x03(\x0b\x32).poolwarden.v1.FenceProxy.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x12\x11\n\thost_uuid\x18\x05 \x01(\t\x12\x0f\n\x07secrets\x18\x06 \x03(\t\x12\x16\n\x0etarget_address\x18\x07 \x01(\t\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"-\n\x07StartVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\"Z\n\x0bShowMessage\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08priority\x18\x03 \x01(\r\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x10\n\x08repeated\x18\x05 \x01(\x08\"\x1d\n\tLocateVms\x12\x10\n\x08vm_uuids\x18\x01 \x03(\t\"\xf2\x04\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x33\n\x07outcome\x18\x03 \x01(\x0e\x32\".poolwarden.v1.OrderResult.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x0c\n\x04term\x18\x08 \x01(\x04\x12)\n\x05\x63laim\x18\t \x01(\x0b\x32\x1a.poolwarden.v1.ClaimResult\x12(\n\x06probes\x18\n \x01(\x0b\x32\x18.poolwarden.v1.ProbeList\x12\r\n\x05nonce\x18\x0b \x01(\t\x12\x30\n\nplacements\x18\x0c \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12.\n\x08\x64\x61tabase\x18\r \x01(\x0b\x32\x1c.poolwarden.v1.DatabasePiece\x12)\n\tvm_places\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.VmPlace\x12&\n\x04hold\x18\x0f \x01(\x0b\x32\x18.poolwarden.v1.HoldFacts\x12(\n\x05roles\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.RoleAnswer\x12*\n\tfence_run\x18\x11 \x01(\x0b\x32\x17.poolwarden.v1.FenceRun\"R\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\"t\n\x08\x46\x65nceRun\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x15\n\rbegan_mono_ms\x18\x05 \x01(\x04\x12\x15\n\rended_mono_ms\x18\x06 \x01(\x04\"\xf9\x01\n\nRoleAnswer\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12,\n\x04said\x18\x03 \x01(\x0e\x32\x1e.poolwarden.v1.RoleAnswer.Said\x12\x0f\n\x07\x66ollows\x18\x04 \x01(\t\x12\x18\n\x10\x66ollowed_answers\x18\x05 \x01(\x08\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\t\x12\x0c\n\x04text\x18\x07 \x01(\t\"K\n\x04Said\x12\x14\n\x10SAID_UNSPECIFIED\x10\x00\x12\n\n\x06SILENT\x10\x01\x12\x0b\n\x07\x46OLLOWS\x10\x02\x12\x08\n\x04\x41\x43TS\x10\x03\x12\n\n\x06UNTOLD\x10\x04\"u\n\rDatabasePiece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"q\n\x07VmPlace\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpower_state\x18\x03 \x01(\t\x12$\n\x05hosts\x18\x04 \x03(\x0b\x32\x15.poolwarden.v1.VmHost\x12\x0c\n\x04text\x18\x05 \x01(\t\",\n\x06VmHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\x89\x01\n\x0b\x43laimResult\x12\'\n\tlast_look\x18\x01 \x01(\x0b\x32\x14.poolwarden.v1.Probe\x12\x30\n\nplacements\x18\x02 \x01(\x0b\x32\x1c.poolwarden.v1.PlacementView\x12\x0c\n\x04veto\x18\x03 \x01(\x08\x12\x11\n\tveto_text\x18\x04 \x01(\t\"\x95\x01\n\rPlacementView\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06source\x18\x03 \x01(\t\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.poolwarden.v1.Placement\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x12\n\nhost_uuids\x18\x06 \x03(\t\"=\n\tPlacement\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x11\n\thost_uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t*5\n\x08Tristate\x12\x18\n\x14TRISTATE_UNSPECIFIED\x10\x00\x12\x07\n\x03YES\x10\x01\x12\x06\n\x02NO\x10\x02\x32W\n\tAgentLink\x12J\n\x06\x41ttach\x12\x1b.poolwarden.v1.AgentMessage\x1a\x1f.poolwarden.v1.CollectorMessage(\x01\x30\x01\x62\x06proto3')
 
 _TRISTATE = DESCRIPTOR.enum_types_by_name['Tristate']
 Tristate = enum_type_wrapper.EnumTypeWrapper(_TRISTATE)
@@ -27,6 +27,10 @@ NO = 2
 _AGENTMESSAGE = DESCRIPTOR.message_types_by_name['AgentMessage']
 _COLLECTORMESSAGE = DESCRIPTOR.message_types_by_name['CollectorMessage']
 _HELLO = DESCRIPTOR.message_types_by_name['Hello']
+_RENEWALREQUEST = DESCRIPTOR.message_types_by_name['RenewalRequest']
+_RENEWAL = DESCRIPTOR.message_types_by_name['Renewal']
+_SIGNED = DESCRIPTOR.message_types_by_name['Signed']
+_SIGNEDCONTENT = DESCRIPTOR.message_types_by_name['SignedContent']
 _MACHINEIDENTITY = DESCRIPTOR.message_types_by_name['MachineIdentity']
 _TOMBSTONE = DESCRIPTOR.message_types_by_name['Tombstone']
 _WELCOME = DESCRIPTOR.message_types_by_name['Welcome']
@@ -69,6 +73,7 @@ _SERVICEFACTS = DESCRIPTOR.message_types_by_name['ServiceFacts']
 _SERVICE = DESCRIPTOR.message_types_by_name['Service']
 _SOFTWAREFACTS = DESCRIPTOR.message_types_by_name['SoftwareFacts']
 _ORDER = DESCRIPTOR.message_types_by_name['Order']
+_APPROVAL = DESCRIPTOR.message_types_by_name['Approval']
 _PRECONDITIONS = DESCRIPTOR.message_types_by_name['Preconditions']
 _RESTARTXAPI = DESCRIPTOR.message_types_by_name['RestartXapi']
 _TOOLSTACKFENCE = DESCRIPTOR.message_types_by_name['ToolstackFence']
@@ -90,6 +95,7 @@ _COLLECTEVIDENCE = DESCRIPTOR.message_types_by_name['CollectEvidence']
 _FENCEPROXY = DESCRIPTOR.message_types_by_name['FenceProxy']
 _FENCEPROXY_PARAMETERSENTRY = _FENCEPROXY.nested_types_by_name['ParametersEntry']
 _STARTVM = DESCRIPTOR.message_types_by_name['StartVm']
+_SHOWMESSAGE = DESCRIPTOR.message_types_by_name['ShowMessage']
 _LOCATEVMS = DESCRIPTOR.message_types_by_name['LocateVms']
 _ORDERRESULT = DESCRIPTOR.message_types_by_name['OrderResult']
 _FENCERUN = DESCRIPTOR.message_types_by_name['FenceRun']
@@ -131,6 +137,34 @@ Hello = _reflection.GeneratedProtocolMessageType('Hello', (_message.Message,), {
   # @@protoc_insertion_point(class_scope:poolwarden.v1.Hello)
   })
 _sym_db.RegisterMessage(Hello)
+
+RenewalRequest = _reflection.GeneratedProtocolMessageType('RenewalRequest', (_message.Message,), {
+  'DESCRIPTOR' : _RENEWALREQUEST,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.RenewalRequest)
+  })
+_sym_db.RegisterMessage(RenewalRequest)
+
+Renewal = _reflection.GeneratedProtocolMessageType('Renewal', (_message.Message,), {
+  'DESCRIPTOR' : _RENEWAL,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Renewal)
+  })
+_sym_db.RegisterMessage(Renewal)
+
+Signed = _reflection.GeneratedProtocolMessageType('Signed', (_message.Message,), {
+  'DESCRIPTOR' : _SIGNED,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Signed)
+  })
+_sym_db.RegisterMessage(Signed)
+
+SignedContent = _reflection.GeneratedProtocolMessageType('SignedContent', (_message.Message,), {
+  'DESCRIPTOR' : _SIGNEDCONTENT,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.SignedContent)
+  })
+_sym_db.RegisterMessage(SignedContent)
 
 MachineIdentity = _reflection.GeneratedProtocolMessageType('MachineIdentity', (_message.Message,), {
   'DESCRIPTOR' : _MACHINEIDENTITY,
@@ -426,6 +460,13 @@ Order = _reflection.GeneratedProtocolMessageType('Order', (_message.Message,), {
   })
 _sym_db.RegisterMessage(Order)
 
+Approval = _reflection.GeneratedProtocolMessageType('Approval', (_message.Message,), {
+  'DESCRIPTOR' : _APPROVAL,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Approval)
+  })
+_sym_db.RegisterMessage(Approval)
+
 Preconditions = _reflection.GeneratedProtocolMessageType('Preconditions', (_message.Message,), {
   'DESCRIPTOR' : _PRECONDITIONS,
   '__module__' : 'poolwarden.v1.agent_link_pb2'
@@ -574,6 +615,13 @@ StartVm = _reflection.GeneratedProtocolMessageType('StartVm', (_message.Message,
   })
 _sym_db.RegisterMessage(StartVm)
 
+ShowMessage = _reflection.GeneratedProtocolMessageType('ShowMessage', (_message.Message,), {
+  'DESCRIPTOR' : _SHOWMESSAGE,
+  '__module__' : 'poolwarden.v1.agent_link_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.ShowMessage)
+  })
+_sym_db.RegisterMessage(ShowMessage)
+
 LocateVms = _reflection.GeneratedProtocolMessageType('LocateVms', (_message.Message,), {
   'DESCRIPTOR' : _LOCATEVMS,
   '__module__' : 'poolwarden.v1.agent_link_pb2'
@@ -650,182 +698,194 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _FENCEPROXY_PARAMETERSENTRY._options = None
   _FENCEPROXY_PARAMETERSENTRY._serialized_options = b'8\001'
-  _TRISTATE._serialized_start=12727
-  _TRISTATE._serialized_end=12780
+  _TRISTATE._serialized_start=13859
+  _TRISTATE._serialized_end=13912
   _AGENTMESSAGE._serialized_start=50
-  _AGENTMESSAGE._serialized_end=468
-  _COLLECTORMESSAGE._serialized_start=471
-  _COLLECTORMESSAGE._serialized_end=818
-  _HELLO._serialized_start=821
-  _HELLO._serialized_end=1325
-  _MACHINEIDENTITY._serialized_start=1328
-  _MACHINEIDENTITY._serialized_end=1505
-  _TOMBSTONE._serialized_start=1507
-  _TOMBSTONE._serialized_end=1583
-  _WELCOME._serialized_start=1585
-  _WELCOME._serialized_end=1676
-  _SETTINGS._serialized_start=1679
-  _SETTINGS._serialized_end=1878
-  _PROBETARGET._serialized_start=1880
-  _PROBETARGET._serialized_end=1943
-  _GOODBYE._serialized_start=1946
-  _GOODBYE._serialized_end=2107
-  _GOODBYE_REASON._serialized_start=2004
-  _GOODBYE_REASON._serialized_end=2107
-  _CHALLENGE._serialized_start=2109
-  _CHALLENGE._serialized_end=2135
-  _CHALLENGEANSWER._serialized_start=2137
-  _CHALLENGEANSWER._serialized_end=2186
-  _FULLREPORTREQUEST._serialized_start=2188
-  _FULLREPORTREQUEST._serialized_end=2225
-  _LATE._serialized_start=2228
-  _LATE._serialized_end=2397
-  _LATEEVENT._serialized_start=2399
-  _LATEEVENT._serialized_end=2438
-  _LATESAMPLE._serialized_start=2441
-  _LATESAMPLE._serialized_end=2616
-  _GATEQUESTION._serialized_start=2618
-  _GATEQUESTION._serialized_end=2723
-  _GATEANSWER._serialized_start=2726
-  _GATEANSWER._serialized_end=3017
-  _GATEANSWER_DECISION._serialized_start=2951
-  _GATEANSWER_DECISION._serialized_end=3017
-  _HOLDFACTS._serialized_start=3019
-  _HOLDFACTS._serialized_end=3137
-  _BOOTGATEFACTS._serialized_start=3140
-  _BOOTGATEFACTS._serialized_end=3336
-  _BOOTGATEFACTS_STATE._serialized_start=3261
-  _BOOTGATEFACTS_STATE._serialized_end=3336
-  _REPORT._serialized_start=3339
-  _REPORT._serialized_end=4264
-  _SECTIONMARK._serialized_start=4266
-  _SECTIONMARK._serialized_end=4313
-  _NETWORKFACTS._serialized_start=4316
-  _NETWORKFACTS._serialized_end=4472
-  _NIC._serialized_start=4474
-  _NIC._serialized_end=4566
-  _CERTIFICATELIST._serialized_start=4568
-  _CERTIFICATELIST._serialized_end=4635
-  _CERTIFICATE._serialized_start=4637
-  _CERTIFICATE._serialized_end=4703
-  _MULTIPATHFACTS._serialized_start=4705
-  _MULTIPATHFACTS._serialized_end=4764
-  _MULTIPATHMAP._serialized_start=4766
-  _MULTIPATHMAP._serialized_end=4849
-  _FRESHNESS._serialized_start=4851
-  _FRESHNESS._serialized_end=4957
-  _ROLEFACTS._serialized_start=4960
-  _ROLEFACTS._serialized_end=5245
-  _ROLEFACTS_KIND._serialized_start=5153
-  _ROLEFACTS_KIND._serialized_end=5217
-  _XAPIFACTS._serialized_start=5248
-  _XAPIFACTS._serialized_end=6098
-  _XAPIFACTS_LIVENESS._serialized_start=5774
-  _XAPIFACTS_LIVENESS._serialized_end=5859
-  _XAPIFACTS_HEALTH._serialized_start=5862
-  _XAPIFACTS_HEALTH._serialized_end=6048
-  _DATABASEFACTS._serialized_start=6101
-  _DATABASEFACTS._serialized_end=6300
-  _DISKLIST._serialized_start=6303
-  _DISKLIST._serialized_end=6475
-  _FILLER._serialized_start=6477
-  _FILLER._serialized_end=6583
-  _CLEANABLE._serialized_start=6585
-  _CLEANABLE._serialized_end=6671
-  _DISK._serialized_start=6674
-  _DISK._serialized_end=7016
-  _DISK_LEVEL._serialized_start=6941
-  _DISK_LEVEL._serialized_end=7016
-  _MEMORYFACTS._serialized_start=7018
-  _MEMORYFACTS._serialized_end=7128
-  _DOMAINLIST._serialized_start=7130
-  _DOMAINLIST._serialized_end=7178
-  _PROBELIST._serialized_start=7180
-  _PROBELIST._serialized_end=7229
-  _PROBE._serialized_start=7232
-  _PROBE._serialized_end=7557
-  _PROBE_OUTCOME._serialized_start=7450
-  _PROBE_OUTCOME._serialized_end=7557
-  _POOLVIEW._serialized_start=7560
-  _POOLVIEW._serialized_end=7784
-  _POOLHOST._serialized_start=7787
-  _POOLHOST._serialized_end=7931
-  _SERVICEFACTS._serialized_start=7933
-  _SERVICEFACTS._serialized_end=7989
-  _SERVICE._serialized_start=7991
-  _SERVICE._serialized_end=8029
-  _SOFTWAREFACTS._serialized_start=8032
-  _SOFTWAREFACTS._serialized_end=8177
-  _ORDER._serialized_start=8180
-  _ORDER._serialized_end=9487
-  _PRECONDITIONS._serialized_start=9490
-  _PRECONDITIONS._serialized_end=9705
-  _RESTARTXAPI._serialized_start=9707
-  _RESTARTXAPI._serialized_end=9742
-  _TOOLSTACKFENCE._serialized_start=9744
-  _TOOLSTACKFENCE._serialized_end=9784
-  _TOOLSTACKRELEASE._serialized_start=9787
-  _TOOLSTACKRELEASE._serialized_end=9969
-  _TOOLSTACKRELEASE_AS._serialized_start=9915
-  _TOOLSTACKRELEASE_AS._serialized_end=9969
-  _PROMOTE._serialized_start=9971
-  _PROMOTE._serialized_end=9997
-  _RELEASEGC._serialized_start=9999
-  _RELEASEGC._serialized_end=10010
-  _REPOINT._serialized_start=10012
-  _REPOINT._serialized_end=10045
-  _RECOVERMEMBERS._serialized_start=10047
-  _RECOVERMEMBERS._serialized_end=10063
-  _READDATABASE._serialized_start=10065
-  _READDATABASE._serialized_end=10128
-  _PLACEDATABASE._serialized_start=10131
-  _PLACEDATABASE._serialized_end=10271
-  _DESIGNATEMASTER._serialized_start=10273
-  _DESIGNATEMASTER._serialized_end=10309
-  _SYNCDATABASE._serialized_start=10311
-  _SYNCDATABASE._serialized_end=10325
-  _DECLAREHOSTDEAD._serialized_start=10327
-  _DECLAREHOSTDEAD._serialized_end=10363
-  _ENABLEHOST._serialized_start=10365
-  _ENABLEHOST._serialized_end=10396
-  _CLAIM._serialized_start=10398
-  _CLAIM._serialized_end=10504
-  _SETTOMBSTONE._serialized_start=10506
-  _SETTOMBSTONE._serialized_end=10586
-  _PROBENOW._serialized_start=10589
-  _PROBENOW._serialized_end=10731
-  _COLLECTEVIDENCE._serialized_start=10733
-  _COLLECTEVIDENCE._serialized_end=10775
-  _FENCEPROXY._serialized_start=10778
-  _FENCEPROXY._serialized_end=11013
-  _FENCEPROXY_PARAMETERSENTRY._serialized_start=10964
-  _FENCEPROXY_PARAMETERSENTRY._serialized_end=11013
-  _STARTVM._serialized_start=11015
-  _STARTVM._serialized_end=11060
-  _LOCATEVMS._serialized_start=11062
-  _LOCATEVMS._serialized_end=11091
-  _ORDERRESULT._serialized_start=11094
-  _ORDERRESULT._serialized_end=11720
-  _ORDERRESULT_OUTCOME._serialized_start=11638
-  _ORDERRESULT_OUTCOME._serialized_end=11720
-  _FENCERUN._serialized_start=11722
-  _FENCERUN._serialized_end=11838
-  _ROLEANSWER._serialized_start=11841
-  _ROLEANSWER._serialized_end=12090
-  _ROLEANSWER_SAID._serialized_start=12015
-  _ROLEANSWER_SAID._serialized_end=12090
-  _DATABASEPIECE._serialized_start=12092
-  _DATABASEPIECE._serialized_end=12209
-  _VMPLACE._serialized_start=12211
-  _VMPLACE._serialized_end=12324
-  _VMHOST._serialized_start=12326
-  _VMHOST._serialized_end=12370
-  _CLAIMRESULT._serialized_start=12373
-  _CLAIMRESULT._serialized_end=12510
-  _PLACEMENTVIEW._serialized_start=12513
-  _PLACEMENTVIEW._serialized_end=12662
-  _PLACEMENT._serialized_start=12664
-  _PLACEMENT._serialized_end=12725
-  _AGENTLINK._serialized_start=12782
-  _AGENTLINK._serialized_end=12869
+  _AGENTMESSAGE._serialized_end=526
+  _COLLECTORMESSAGE._serialized_start=529
+  _COLLECTORMESSAGE._serialized_end=960
+  _HELLO._serialized_start=963
+  _HELLO._serialized_end=1512
+  _RENEWALREQUEST._serialized_start=1514
+  _RENEWALREQUEST._serialized_end=1566
+  _RENEWAL._serialized_start=1568
+  _RENEWAL._serialized_end=1658
+  _SIGNED._serialized_start=1660
+  _SIGNED._serialized_end=1720
+  _SIGNEDCONTENT._serialized_start=1723
+  _SIGNEDCONTENT._serialized_end=2094
+  _MACHINEIDENTITY._serialized_start=2097
+  _MACHINEIDENTITY._serialized_end=2274
+  _TOMBSTONE._serialized_start=2276
+  _TOMBSTONE._serialized_end=2352
+  _WELCOME._serialized_start=2354
+  _WELCOME._serialized_end=2445
+  _SETTINGS._serialized_start=2448
+  _SETTINGS._serialized_end=2647
+  _PROBETARGET._serialized_start=2649
+  _PROBETARGET._serialized_end=2712
+  _GOODBYE._serialized_start=2715
+  _GOODBYE._serialized_end=2876
+  _GOODBYE_REASON._serialized_start=2773
+  _GOODBYE_REASON._serialized_end=2876
+  _CHALLENGE._serialized_start=2878
+  _CHALLENGE._serialized_end=2904
+  _CHALLENGEANSWER._serialized_start=2906
+  _CHALLENGEANSWER._serialized_end=2955
+  _FULLREPORTREQUEST._serialized_start=2957
+  _FULLREPORTREQUEST._serialized_end=2994
+  _LATE._serialized_start=2997
+  _LATE._serialized_end=3166
+  _LATEEVENT._serialized_start=3168
+  _LATEEVENT._serialized_end=3207
+  _LATESAMPLE._serialized_start=3210
+  _LATESAMPLE._serialized_end=3385
+  _GATEQUESTION._serialized_start=3387
+  _GATEQUESTION._serialized_end=3492
+  _GATEANSWER._serialized_start=3495
+  _GATEANSWER._serialized_end=3786
+  _GATEANSWER_DECISION._serialized_start=3720
+  _GATEANSWER_DECISION._serialized_end=3786
+  _HOLDFACTS._serialized_start=3788
+  _HOLDFACTS._serialized_end=3906
+  _BOOTGATEFACTS._serialized_start=3909
+  _BOOTGATEFACTS._serialized_end=4105
+  _BOOTGATEFACTS_STATE._serialized_start=4030
+  _BOOTGATEFACTS_STATE._serialized_end=4105
+  _REPORT._serialized_start=4108
+  _REPORT._serialized_end=5033
+  _SECTIONMARK._serialized_start=5035
+  _SECTIONMARK._serialized_end=5082
+  _NETWORKFACTS._serialized_start=5085
+  _NETWORKFACTS._serialized_end=5241
+  _NIC._serialized_start=5243
+  _NIC._serialized_end=5335
+  _CERTIFICATELIST._serialized_start=5337
+  _CERTIFICATELIST._serialized_end=5404
+  _CERTIFICATE._serialized_start=5406
+  _CERTIFICATE._serialized_end=5472
+  _MULTIPATHFACTS._serialized_start=5474
+  _MULTIPATHFACTS._serialized_end=5533
+  _MULTIPATHMAP._serialized_start=5535
+  _MULTIPATHMAP._serialized_end=5618
+  _FRESHNESS._serialized_start=5620
+  _FRESHNESS._serialized_end=5726
+  _ROLEFACTS._serialized_start=5729
+  _ROLEFACTS._serialized_end=6014
+  _ROLEFACTS_KIND._serialized_start=5922
+  _ROLEFACTS_KIND._serialized_end=5986
+  _XAPIFACTS._serialized_start=6017
+  _XAPIFACTS._serialized_end=6867
+  _XAPIFACTS_LIVENESS._serialized_start=6543
+  _XAPIFACTS_LIVENESS._serialized_end=6628
+  _XAPIFACTS_HEALTH._serialized_start=6631
+  _XAPIFACTS_HEALTH._serialized_end=6817
+  _DATABASEFACTS._serialized_start=6870
+  _DATABASEFACTS._serialized_end=7069
+  _DISKLIST._serialized_start=7072
+  _DISKLIST._serialized_end=7244
+  _FILLER._serialized_start=7246
+  _FILLER._serialized_end=7352
+  _CLEANABLE._serialized_start=7354
+  _CLEANABLE._serialized_end=7440
+  _DISK._serialized_start=7443
+  _DISK._serialized_end=7785
+  _DISK_LEVEL._serialized_start=7710
+  _DISK_LEVEL._serialized_end=7785
+  _MEMORYFACTS._serialized_start=7787
+  _MEMORYFACTS._serialized_end=7897
+  _DOMAINLIST._serialized_start=7899
+  _DOMAINLIST._serialized_end=7947
+  _PROBELIST._serialized_start=7949
+  _PROBELIST._serialized_end=7998
+  _PROBE._serialized_start=8001
+  _PROBE._serialized_end=8326
+  _PROBE_OUTCOME._serialized_start=8219
+  _PROBE_OUTCOME._serialized_end=8326
+  _POOLVIEW._serialized_start=8329
+  _POOLVIEW._serialized_end=8553
+  _POOLHOST._serialized_start=8556
+  _POOLHOST._serialized_end=8772
+  _SERVICEFACTS._serialized_start=8774
+  _SERVICEFACTS._serialized_end=8830
+  _SERVICE._serialized_start=8832
+  _SERVICE._serialized_end=8870
+  _SOFTWAREFACTS._serialized_start=8873
+  _SOFTWAREFACTS._serialized_end=9018
+  _ORDER._serialized_start=9021
+  _ORDER._serialized_end=10423
+  _APPROVAL._serialized_start=10425
+  _APPROVAL._serialized_end=10485
+  _PRECONDITIONS._serialized_start=10488
+  _PRECONDITIONS._serialized_end=10703
+  _RESTARTXAPI._serialized_start=10705
+  _RESTARTXAPI._serialized_end=10740
+  _TOOLSTACKFENCE._serialized_start=10742
+  _TOOLSTACKFENCE._serialized_end=10782
+  _TOOLSTACKRELEASE._serialized_start=10785
+  _TOOLSTACKRELEASE._serialized_end=10988
+  _TOOLSTACKRELEASE_AS._serialized_start=10934
+  _TOOLSTACKRELEASE_AS._serialized_end=10988
+  _PROMOTE._serialized_start=10990
+  _PROMOTE._serialized_end=11016
+  _RELEASEGC._serialized_start=11018
+  _RELEASEGC._serialized_end=11029
+  _REPOINT._serialized_start=11031
+  _REPOINT._serialized_end=11085
+  _RECOVERMEMBERS._serialized_start=11087
+  _RECOVERMEMBERS._serialized_end=11103
+  _READDATABASE._serialized_start=11105
+  _READDATABASE._serialized_end=11168
+  _PLACEDATABASE._serialized_start=11171
+  _PLACEDATABASE._serialized_end=11311
+  _DESIGNATEMASTER._serialized_start=11313
+  _DESIGNATEMASTER._serialized_end=11349
+  _SYNCDATABASE._serialized_start=11351
+  _SYNCDATABASE._serialized_end=11365
+  _DECLAREHOSTDEAD._serialized_start=11367
+  _DECLAREHOSTDEAD._serialized_end=11403
+  _ENABLEHOST._serialized_start=11405
+  _ENABLEHOST._serialized_end=11436
+  _CLAIM._serialized_start=11438
+  _CLAIM._serialized_end=11544
+  _SETTOMBSTONE._serialized_start=11546
+  _SETTOMBSTONE._serialized_end=11626
+  _PROBENOW._serialized_start=11629
+  _PROBENOW._serialized_end=11771
+  _COLLECTEVIDENCE._serialized_start=11773
+  _COLLECTEVIDENCE._serialized_end=11815
+  _FENCEPROXY._serialized_start=11818
+  _FENCEPROXY._serialized_end=12053
+  _FENCEPROXY_PARAMETERSENTRY._serialized_start=12004
+  _FENCEPROXY_PARAMETERSENTRY._serialized_end=12053
+  _STARTVM._serialized_start=12055
+  _STARTVM._serialized_end=12100
+  _SHOWMESSAGE._serialized_start=12102
+  _SHOWMESSAGE._serialized_end=12192
+  _LOCATEVMS._serialized_start=12194
+  _LOCATEVMS._serialized_end=12223
+  _ORDERRESULT._serialized_start=12226
+  _ORDERRESULT._serialized_end=12852
+  _ORDERRESULT_OUTCOME._serialized_start=12770
+  _ORDERRESULT_OUTCOME._serialized_end=12852
+  _FENCERUN._serialized_start=12854
+  _FENCERUN._serialized_end=12970
+  _ROLEANSWER._serialized_start=12973
+  _ROLEANSWER._serialized_end=13222
+  _ROLEANSWER_SAID._serialized_start=13147
+  _ROLEANSWER_SAID._serialized_end=13222
+  _DATABASEPIECE._serialized_start=13224
+  _DATABASEPIECE._serialized_end=13341
+  _VMPLACE._serialized_start=13343
+  _VMPLACE._serialized_end=13456
+  _VMHOST._serialized_start=13458
+  _VMHOST._serialized_end=13502
+  _CLAIMRESULT._serialized_start=13505
+  _CLAIMRESULT._serialized_end=13642
+  _PLACEMENTVIEW._serialized_start=13645
+  _PLACEMENTVIEW._serialized_end=13794
+  _PLACEMENT._serialized_start=13796
+  _PLACEMENT._serialized_end=13857
+  _AGENTLINK._serialized_start=13914
+  _AGENTLINK._serialized_end=14001
 # @@protoc_insertion_point(module_scope)

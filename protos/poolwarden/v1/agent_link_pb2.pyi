@@ -58,6 +58,7 @@ class AgentMessage(google.protobuf.message.Message):
     GOODBYE_FIELD_NUMBER: builtins.int
     GATE_QUESTION_FIELD_NUMBER: builtins.int
     LATE_FIELD_NUMBER: builtins.int
+    RENEWAL_REQUEST_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """from 1, grows by one per message of a stream"""
     mono_ms: builtins.int
@@ -76,6 +77,8 @@ class AgentMessage(google.protobuf.message.Message):
     def gate_question(self) -> global___GateQuestion: ...
     @property
     def late(self) -> global___Late: ...
+    @property
+    def renewal_request(self) -> global___RenewalRequest: ...
     def __init__(
         self,
         *,
@@ -88,10 +91,11 @@ class AgentMessage(google.protobuf.message.Message):
         goodbye: global___Goodbye | None = ...,
         gate_question: global___GateQuestion | None = ...,
         late: global___Late | None = ...,
+        renewal_request: global___RenewalRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "report", b"report", "sequence", b"sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request"] | None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -104,6 +108,8 @@ class CollectorMessage(google.protobuf.message.Message):
     FULL_REPORT_REQUEST_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
     GATE_ANSWER_FIELD_NUMBER: builtins.int
+    RENEWAL_FIELD_NUMBER: builtins.int
+    SIGNED_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> global___Welcome: ...
     @property
@@ -117,6 +123,10 @@ class CollectorMessage(google.protobuf.message.Message):
         """replaces the settings given in Welcome"""
     @property
     def gate_answer(self) -> global___GateAnswer: ...
+    @property
+    def renewal(self) -> global___Renewal: ...
+    @property
+    def signed(self) -> global___Signed: ...
     def __init__(
         self,
         *,
@@ -126,10 +136,12 @@ class CollectorMessage(google.protobuf.message.Message):
         full_report_request: global___FullReportRequest | None = ...,
         settings: global___Settings | None = ...,
         gate_answer: global___GateAnswer | None = ...,
+        renewal: global___Renewal | None = ...,
+        signed: global___Signed | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "settings", b"settings", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "settings", b"settings", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed"] | None: ...
 
 global___CollectorMessage = CollectorMessage
 
@@ -155,6 +167,8 @@ class Hello(google.protobuf.message.Message):
     HOLD_FIELD_NUMBER: builtins.int
     BOOT_GATE_FIELD_NUMBER: builtins.int
     FENCE_AGENTS_FIELD_NUMBER: builtins.int
+    ORDER_KEY_ID_FIELD_NUMBER: builtins.int
+    LOCAL_TROUBLE_FIELD_NUMBER: builtins.int
     agent_version: builtins.str
     """e.g. "0.1.0" """
     protocol_version: builtins.int
@@ -195,6 +209,10 @@ class Hello(google.protobuf.message.Message):
     @property
     def fence_agents(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """names of the fence agents that this host may run for others, and has"""
+    order_key_id: builtins.str
+    """of the order key that it has pinned, as Signed.key_id; empty: none"""
+    local_trouble: builtins.str
+    """one sentence: what of its local policy or order key cannot be used; empty: nothing"""
     def __init__(
         self,
         *,
@@ -215,11 +233,150 @@ class Hello(google.protobuf.message.Message):
         hold: global___HoldFacts | None = ...,
         boot_gate: global___BootGateFacts | None = ...,
         fence_agents: collections.abc.Iterable[builtins.str] | None = ...,
+        order_key_id: builtins.str = ...,
+        local_trouble: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "hold", b"hold", "machine", b"machine", "tombstone", b"tombstone"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "fence_agents", b"fence_agents", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "machine", b"machine", "management_address", b"management_address", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "fence_agents", b"fence_agents", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "local_trouble", b"local_trouble", "machine", b"machine", "management_address", b"management_address", "order_key_id", b"order_key_id", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
 
 global___Hello = Hello
+
+class RenewalRequest(google.protobuf.message.Message):
+    """A new key of this host, to be certified in place of the one that this stream's certificate is of. The key itself never
+    leaves the host.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CSR_PEM_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    csr_pem: builtins.str
+    """PKCS #10; its names are ignored"""
+    signature: builtins.bytes
+    """by the key of the certificate in use, over the bytes of csr_pem: ECDSA P-256 with SHA-256, DER"""
+    def __init__(
+        self,
+        *,
+        csr_pem: builtins.str = ...,
+        signature: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["csr_pem", b"csr_pem", "signature", b"signature"]) -> None: ...
+
+global___RenewalRequest = RenewalRequest
+
+class Renewal(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_PEM_FIELD_NUMBER: builtins.int
+    CA_PEM_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    RENEW_AFTER_S_FIELD_NUMBER: builtins.int
+    certificate_pem: builtins.str
+    """the new certificate, then the authority's intermediate ones; empty: refused"""
+    ca_pem: builtins.str
+    """every authority that the agent shall trust from now on"""
+    refusal: builtins.str
+    """one sentence"""
+    renew_after_s: builtins.int
+    """from now; the agent asks again then"""
+    def __init__(
+        self,
+        *,
+        certificate_pem: builtins.str = ...,
+        ca_pem: builtins.str = ...,
+        refusal: builtins.str = ...,
+        renew_after_s: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["ca_pem", b"ca_pem", "certificate_pem", b"certificate_pem", "refusal", b"refusal", "renew_after_s", b"renew_after_s"]) -> None: ...
+
+global___Renewal = Renewal
+
+class Signed(google.protobuf.message.Message):
+    """What changes an agent's state, signed by the collector's order key; for agents that say the capability "signed_orders".
+    An agent that has pinned a key takes Welcome, Settings, Order, GateAnswer and Renewal in no other form, and only if pool
+    and host are its own (a pool that it does not know yet may be any). Of an Order and a GateAnswer these fields are the same inside;
+    for the other three boot_id must be the running boot's, and they are dead as an order is. One that has pinned none takes
+    the content as if it had come unsigned.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAYLOAD_FIELD_NUMBER: builtins.int
+    SIGNATURE_FIELD_NUMBER: builtins.int
+    KEY_ID_FIELD_NUMBER: builtins.int
+    payload: builtins.bytes
+    """a serialized SignedContent"""
+    signature: builtins.bytes
+    """Ed25519 (RFC 8032) over the bytes "poolwarden signed content v1", one zero byte, and payload"""
+    key_id: builtins.str
+    """the first 16 hex digits of the SHA-256 of the public key"""
+    def __init__(
+        self,
+        *,
+        payload: builtins.bytes = ...,
+        signature: builtins.bytes = ...,
+        key_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["key_id", b"key_id", "payload", b"payload", "signature", b"signature"]) -> None: ...
+
+global___Signed = Signed
+
+class SignedContent(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    TERM_FIELD_NUMBER: builtins.int
+    ECHO_MONO_MS_FIELD_NUMBER: builtins.int
+    VALID_FOR_MS_FIELD_NUMBER: builtins.int
+    WELCOME_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    GATE_ANSWER_FIELD_NUMBER: builtins.int
+    RENEWAL_FIELD_NUMBER: builtins.int
+    pool_uuid: builtins.str
+    host_uuid: builtins.str
+    boot_id: builtins.str
+    epoch: builtins.int
+    term: builtins.int
+    """0: of no term"""
+    echo_mono_ms: builtins.int
+    """as in Order"""
+    valid_for_ms: builtins.int
+    """as in Order"""
+    @property
+    def welcome(self) -> global___Welcome: ...
+    @property
+    def settings(self) -> global___Settings: ...
+    @property
+    def order(self) -> global___Order: ...
+    @property
+    def gate_answer(self) -> global___GateAnswer: ...
+    @property
+    def renewal(self) -> global___Renewal: ...
+    def __init__(
+        self,
+        *,
+        pool_uuid: builtins.str = ...,
+        host_uuid: builtins.str = ...,
+        boot_id: builtins.str = ...,
+        epoch: builtins.int = ...,
+        term: builtins.int = ...,
+        echo_mono_ms: builtins.int = ...,
+        valid_for_ms: builtins.int = ...,
+        welcome: global___Welcome | None = ...,
+        settings: global___Settings | None = ...,
+        order: global___Order | None = ...,
+        gate_answer: global___GateAnswer | None = ...,
+        renewal: global___Renewal | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "boot_id", b"boot_id", "echo_mono_ms", b"echo_mono_ms", "epoch", b"epoch", "gate_answer", b"gate_answer", "host_uuid", b"host_uuid", "order", b"order", "pool_uuid", b"pool_uuid", "renewal", b"renewal", "settings", b"settings", "term", b"term", "valid_for_ms", b"valid_for_ms", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "settings", "order", "gate_answer", "renewal"] | None: ...
+
+global___SignedContent = SignedContent
 
 class MachineIdentity(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1583,6 +1740,8 @@ class PoolHost(google.protobuf.message.Message):
     LIVE_FIELD_NUMBER: builtins.int
     UNPLUGGED_SRS_FIELD_NUMBER: builtins.int
     DEFAULT_SR_UNPLUGGED_FIELD_NUMBER: builtins.int
+    PENDING_GUIDANCES_FIELD_NUMBER: builtins.int
+    HTTPS_ONLY_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     name: builtins.str
     address: builtins.str
@@ -1592,6 +1751,11 @@ class PoolHost(google.protobuf.message.Message):
     def unplugged_srs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """names of SRs whose PBD on this host is not attached"""
     default_sr_unplugged: builtins.bool
+    @property
+    def pending_guidances(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What installed updates still need there, as xapi's guidances have it: "reboot_host", "restart_toolstack", ..."""
+    https_only: global___Tristate.ValueType
+    """TCP 80 is closed to other hosts; xapi has it since 22.27, before: not known"""
     def __init__(
         self,
         *,
@@ -1602,8 +1766,10 @@ class PoolHost(google.protobuf.message.Message):
         live: builtins.bool = ...,
         unplugged_srs: collections.abc.Iterable[builtins.str] | None = ...,
         default_sr_unplugged: builtins.bool = ...,
+        pending_guidances: collections.abc.Iterable[builtins.str] | None = ...,
+        https_only: global___Tristate.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "default_sr_unplugged", b"default_sr_unplugged", "enabled", b"enabled", "host_uuid", b"host_uuid", "live", b"live", "name", b"name", "unplugged_srs", b"unplugged_srs"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "default_sr_unplugged", b"default_sr_unplugged", "enabled", b"enabled", "host_uuid", b"host_uuid", "https_only", b"https_only", "live", b"live", "name", b"name", "pending_guidances", b"pending_guidances", "unplugged_srs", b"unplugged_srs"]) -> None: ...
 
 global___PoolHost = PoolHost
 
@@ -1691,6 +1857,7 @@ class Order(google.protobuf.message.Message):
     ECHO_MONO_MS_FIELD_NUMBER: builtins.int
     VALID_FOR_MS_FIELD_NUMBER: builtins.int
     PRECONDITIONS_FIELD_NUMBER: builtins.int
+    APPROVAL_FIELD_NUMBER: builtins.int
     RESTART_XAPI_FIELD_NUMBER: builtins.int
     TOOLSTACK_FENCE_FIELD_NUMBER: builtins.int
     TOOLSTACK_RELEASE_FIELD_NUMBER: builtins.int
@@ -1711,6 +1878,7 @@ class Order(google.protobuf.message.Message):
     START_VM_FIELD_NUMBER: builtins.int
     LOCATE_VMS_FIELD_NUMBER: builtins.int
     RELEASE_GC_FIELD_NUMBER: builtins.int
+    SHOW_MESSAGE_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     epoch: builtins.int
     term: builtins.int
@@ -1723,6 +1891,9 @@ class Order(google.protobuf.message.Message):
     """the order is dead when the agent's clock passes echo_mono_ms + valid_for_ms; 1..300000"""
     @property
     def preconditions(self) -> global___Preconditions: ...
+    @property
+    def approval(self) -> global___Approval:
+        """absent: nobody was asked"""
     @property
     def restart_xapi(self) -> global___RestartXapi: ...
     @property
@@ -1763,6 +1934,8 @@ class Order(google.protobuf.message.Message):
     def locate_vms(self) -> global___LocateVms: ...
     @property
     def release_gc(self) -> global___ReleaseGc: ...
+    @property
+    def show_message(self) -> global___ShowMessage: ...
     def __init__(
         self,
         *,
@@ -1775,6 +1948,7 @@ class Order(google.protobuf.message.Message):
         echo_mono_ms: builtins.int = ...,
         valid_for_ms: builtins.int = ...,
         preconditions: global___Preconditions | None = ...,
+        approval: global___Approval | None = ...,
         restart_xapi: global___RestartXapi | None = ...,
         toolstack_fence: global___ToolstackFence | None = ...,
         toolstack_release: global___ToolstackRelease | None = ...,
@@ -1795,12 +1969,38 @@ class Order(google.protobuf.message.Message):
         start_vm: global___StartVm | None = ...,
         locate_vms: global___LocateVms | None = ...,
         release_gc: global___ReleaseGc | None = ...,
+        show_message: global___ShowMessage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "enable_host", b"enable_host", "fence_proxy", b"fence_proxy", "kind", b"kind", "locate_vms", b"locate_vms", "place_database", b"place_database", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "release_gc", b"release_gc", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "echo_mono_ms", b"echo_mono_ms", "enable_host", b"enable_host", "epoch", b"epoch", "fence_proxy", b"fence_proxy", "host_uuid", b"host_uuid", "kind", b"kind", "locate_vms", b"locate_vms", "order_id", b"order_id", "place_database", b"place_database", "pool_uuid", b"pool_uuid", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "release_gc", b"release_gc", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "start_vm", b"start_vm", "sync_database", b"sync_database", "term", b"term", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release", "valid_for_ms", b"valid_for_ms"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database", "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone", "probe_now", "collect_evidence", "fence_proxy", "start_vm", "locate_vms", "release_gc"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["approval", b"approval", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "enable_host", b"enable_host", "fence_proxy", b"fence_proxy", "kind", b"kind", "locate_vms", b"locate_vms", "place_database", b"place_database", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "release_gc", b"release_gc", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "show_message", b"show_message", "start_vm", b"start_vm", "sync_database", b"sync_database", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["approval", b"approval", "boot_id", b"boot_id", "claim", b"claim", "collect_evidence", b"collect_evidence", "declare_host_dead", b"declare_host_dead", "designate_master", b"designate_master", "echo_mono_ms", b"echo_mono_ms", "enable_host", b"enable_host", "epoch", b"epoch", "fence_proxy", b"fence_proxy", "host_uuid", b"host_uuid", "kind", b"kind", "locate_vms", b"locate_vms", "order_id", b"order_id", "place_database", b"place_database", "pool_uuid", b"pool_uuid", "preconditions", b"preconditions", "probe_now", b"probe_now", "promote", b"promote", "read_database", b"read_database", "recover_members", b"recover_members", "release_gc", b"release_gc", "repoint", b"repoint", "restart_xapi", b"restart_xapi", "set_tombstone", b"set_tombstone", "show_message", b"show_message", "start_vm", b"start_vm", "sync_database", b"sync_database", "term", b"term", "toolstack_fence", b"toolstack_fence", "toolstack_release", b"toolstack_release", "valid_for_ms", b"valid_for_ms"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["kind", b"kind"]) -> typing_extensions.Literal["restart_xapi", "toolstack_fence", "toolstack_release", "promote", "repoint", "recover_members", "read_database", "place_database", "designate_master", "sync_database", "declare_host_dead", "enable_host", "claim", "set_tombstone", "probe_now", "collect_evidence", "fence_proxy", "start_vm", "locate_vms", "release_gc", "show_message"] | None: ...
 
 global___Order = Order
+
+class Approval(google.protobuf.message.Message):
+    """The operator's word that an order rests on, as the collector's journal has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BY_FIELD_NUMBER: builtins.int
+    QUESTION_FIELD_NUMBER: builtins.int
+    AT_WALL_MS_FIELD_NUMBER: builtins.int
+    by: builtins.str
+    """who said so"""
+    question: builtins.str
+    """the question's id"""
+    at_wall_ms: builtins.int
+    """when, by the collector's wall clock; for people"""
+    def __init__(
+        self,
+        *,
+        by: builtins.str = ...,
+        question: builtins.str = ...,
+        at_wall_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["at_wall_ms", b"at_wall_ms", "by", b"by", "question", b"question"]) -> None: ...
+
+global___Approval = Approval
 
 class Preconditions(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1892,6 +2092,7 @@ class ToolstackRelease(google.protobuf.message.Message):
     RELEASE_AS_FIELD_NUMBER: builtins.int
     MASTER_ADDRESS_FIELD_NUMBER: builtins.int
     RESTORE_GENERATION_FIELD_NUMBER: builtins.int
+    MASTER_UUID_FIELD_NUMBER: builtins.int
     release_as: global___ToolstackRelease.As.ValueType
     master_address: builtins.str
     """for AS_MEMBER, IP literal"""
@@ -1899,14 +2100,17 @@ class ToolstackRelease(google.protobuf.message.Message):
     """For AS_MASTER: xapi starts with the database of this generation that was placed under the hold; 0: with its own
     file, and what was placed under the hold is removed first.
     """
+    master_uuid: builtins.str
+    """for AS_MEMBER, whose address it is; empty: not said"""
     def __init__(
         self,
         *,
         release_as: global___ToolstackRelease.As.ValueType = ...,
         master_address: builtins.str = ...,
         restore_generation: builtins.int = ...,
+        master_uuid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "release_as", b"release_as", "restore_generation", b"restore_generation"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "master_uuid", b"master_uuid", "release_as", b"release_as", "restore_generation", b"restore_generation"]) -> None: ...
 
 global___ToolstackRelease = ToolstackRelease
 
@@ -1938,16 +2142,21 @@ class ReleaseGc(google.protobuf.message.Message):
 global___ReleaseGc = ReleaseGc
 
 class Repoint(google.protobuf.message.Message):
+    """pool.emergency_reset_master; IP literal of the master agent's management address, and whose it is (empty: not said)."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MASTER_ADDRESS_FIELD_NUMBER: builtins.int
+    MASTER_UUID_FIELD_NUMBER: builtins.int
     master_address: builtins.str
+    master_uuid: builtins.str
     def __init__(
         self,
         *,
         master_address: builtins.str = ...,
+        master_uuid: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["master_address", b"master_address", "master_uuid", b"master_uuid"]) -> None: ...
 
 global___Repoint = Repoint
 
@@ -2230,6 +2439,42 @@ class StartVm(google.protobuf.message.Message):
 
 global___StartVm = StartVm
 
+class ShowMessage(google.protobuf.message.Message):
+    """message.create about the own pool on the serving master, so that its clients show it. Bounded by the agent: a name of
+    Poolwarden's own, plain text, 20 at once and one more each 30 s. DONE: xapi has it, from this order or an earlier one
+    with the same key; where that cannot be known it is shown again.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    BODY_FIELD_NUMBER: builtins.int
+    REPEATED_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """16..64 hex digits, the same in each repetition; the message's last line says it"""
+    name: builtins.str
+    """"POOLWARDEN_" and at most 48 of A-Z, 0-9 and _"""
+    priority: builtins.int
+    """as xapi has them: 1 (data loss imminent) .. 5 (information)"""
+    body: builtins.str
+    """at most 4096 bytes; of control characters line feeds alone"""
+    repeated: builtins.bool
+    """it was sent before and not answered: xapi's own list is looked through first"""
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        name: builtins.str = ...,
+        priority: builtins.int = ...,
+        body: builtins.str = ...,
+        repeated: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "key", b"key", "name", b"name", "priority", b"priority", "repeated", b"repeated"]) -> None: ...
+
+global___ShowMessage = ShowMessage
+
 class LocateVms(google.protobuf.message.Message):
     """VM.get_possible_hosts and VM.assert_can_boot_here on the serving master, at most 100 VMs."""
 
@@ -2302,7 +2547,9 @@ class OrderResult(google.protobuf.message.Message):
     """a stable word: "stale-term", "stale-epoch", "expired", "wrong-boot", "wrong-pool", "wrong-host","""
     text: builtins.str
     """"precondition", "ha-armed", "tombstoned", "unknown-order", "busy", "storage", "xapi-error", "timeout",
-    "not-asked" (it passed the gate, no xapi was there, and nothing began), ""
+    "not-asked" (it passed the gate, no xapi was there, and nothing began), "unsigned", "bad-signature",
+    "implausible" (an epoch or a term far above the stored one), "local-policy" (a rule of this host's
+    own policy.conf, which the text names), "too-many" (its limit of orders in an hour), ""
     one sentence for people
     """
     replayed: builtins.bool

@@ -14,10 +14,32 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolwarden/v1/operator.proto\x12\rpoolwarden.v1\"1\n\x10\x46indFenceRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"K\n\x0e\x46indFenceReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12(\n\x05\x66ound\x18\x02 \x03(\x0b\x32\x19.poolwarden.v1.FoundFence\"\xbf\x01\n\nFoundFence\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x11\n\tinstalled\x18\x03 \x01(\x08\x12\x0c\n\x04text\x18\x04 \x01(\t\x12=\n\nparameters\x18\x05 \x03(\x0b\x32).poolwarden.v1.FoundFence.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x0fTryFenceRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x42\n\nparameters\x18\x03 \x03(\x0b\x32..poolwarden.v1.TryFenceRequest.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\x04\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\rTryFenceReply\x12\x0c\n\x04good\x18\x01 \x01(\x08\x12%\n\x05steps\x18\x02 \x03(\x0b\x32\x16.poolwarden.v1.TryStep\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\r\n\x05tells\x18\x04 \x01(\x08\x12@\n\nparameters\x18\x05 \x03(\x0b\x32,.poolwarden.v1.TryFenceReply.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x07TryStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04good\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tnext_step\x18\x04 \x01(\t\";\n\x0bLateRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"6\n\tLateReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.poolwarden.v1.LateEntry\"S\n\tLateEntry\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\r\n\x05heard\x18\x05 \x01(\t\"\x1d\n\rStatusRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xc9\x01\n\x0bStatusReply\x12\x16\n\x0e\x63ollector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05up_ms\x18\x04 \x01(\x04\x12\x10\n\x08quiet_ms\x18\x05 \x01(\x04\x12(\n\x05pools\x18\x06 \x03(\x0b\x32\x19.poolwarden.v1.PoolStatus\x12\r\n\x05\x62lind\x18\x07 \x01(\t\x12\x16\n\x0eoutbox_pending\x18\x08 \x01(\r\x12\x10\n\x08warnings\x18\t \x03(\t\"\xd1\x03\n\nPoolStatus\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x16\n\x0everdict_age_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x06 \x01(\t\x12\x13\n\x0bmaster_name\x18\x07 \x01(\t\x12\x16\n\x0emaster_address\x18\x08 \x01(\t\x12\x0c\n\x04term\x18\t \x01(\x04\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x14\n\x0cpause_reason\x18\x0b \x01(\t\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12/\n\x08\x66\x61ilover\x18\r \x01(\x0b\x32\x1d.poolwarden.v1.FailoverStatus\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.poolwarden.v1.HostStatus\x12\x11\n\tnot_ready\x18\x0f \x03(\t\x12\x0c\n\x04owed\x18\x10 \x03(\t\x12\x13\n\x0b\x63ooldown_ms\x18\x11 \x01(\x04\x12)\n\x08question\x18\x12 \x01(\x0b\x32\x17.poolwarden.v1.Question\x12\'\n\x08lost_vms\x18\x13 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x88\x01\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06stakes\x18\x04 \x03(\t\x12\x0f\n\x07\x61pprove\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x65ny\x18\x06 \x01(\t\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\thost_uuid\x18\x08 \x01(\t\"p\n\x06LostVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61n_start_on\x18\x04 \x03(\t\x12\x0f\n\x07why_not\x18\x05 \x01(\t\x12\x11\n\thost_uuid\x18\x06 \x01(\t\"\xa9\x01\n\x0e\x46\x61iloverStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x62locked\x18\x03 \x01(\t\x12\x0f\n\x07\x62locker\x18\x04 \x01(\t\x12\x17\n\x0fold_master_uuid\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\"\xcb\x07\n\nHostStatus\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x05 \x01(\x08\x12\x14\n\x0c\x61gent_age_ms\x18\x06 \x01(\x04\x12\x12\n\never_heard\x18\x07 \x01(\x08\x12\x0c\n\x04xapi\x18\x08 \x01(\t\x12\x11\n\temergency\x18\t \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\n \x01(\t\x12\x10\n\x08orphaned\x18\x0b \x01(\x08\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\t\x12\r\n\x05power\x18\r \x01(\t\x12\x14\n\x0c\x66\x65nce_device\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x04\x12(\n\x05\x64isks\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.DiskStatus\x12\x13\n\x0brunning_vms\x18\x11 \x01(\r\x12\x19\n\x11running_vms_known\x18\x12 \x01(\x08\x12\x15\n\ragent_version\x18\x13 \x01(\t\x12\x0f\n\x07product\x18\x14 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x15 \x01(\t\x12\x12\n\ntombstoned\x18\x16 \x01(\x08\x12\x14\n\x0chighest_term\x18\x17 \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x18 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x19 \x01(\x04\x12*\n\x06probes\x18\x1a \x03(\x0b\x32\x1a.poolwarden.v1.ProbeStatus\x12\x11\n\tpool_name\x18\x1b \x01(\t\x12\x11\n\tpool_uuid\x18\x1c \x01(\t\x12\x13\n\x0bxapi_health\x18\x1e \x01(\t\x12\x11\n\txapi_text\x18\x1f \x01(\t\x12\x11\n\txapi_help\x18  \x01(\t\x12\x13\n\x0bxapi_age_ms\x18! \x01(\x04\x12,\n\x07\x66illers\x18\" \x03(\x0b\x32\x1b.poolwarden.v1.FillerStatus\x12\x31\n\tcleanable\x18# \x03(\x0b\x32\x1e.poolwarden.v1.CleanableStatus\x12\x17\n\x0f\x66illers_partial\x18$ \x01(\x08\x12(\n\x05\x66\x61\x63ts\x18% \x03(\x0b\x32\x19.poolwarden.v1.FactStatus\x12\x37\n\rfence_devices\x18& \x03(\x0b\x32 .poolwarden.v1.FenceDeviceStatus\x12-\n\x07machine\x18\' \x01(\x0b\x32\x1c.poolwarden.v1.MachineStatus\"z\n\rMachineStatus\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0e\n\x06vendor\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x05 \x01(\t\x12\x10\n\x08\x62mc_guid\x18\x06 \x01(\t\"\xca\x01\n\x11\x46\x65nceDeviceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\r\x12\r\n\x05power\x18\x03 \x01(\t\x12\x0c\n\x04read\x18\x04 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0f\n\x07grounds\x18\x07 \x01(\t\x12\x0c\n\x04says\x18\x08 \x01(\t\x12\x0f\n\x07trouble\x18\t \x01(\t\x12\x0c\n\x04text\x18\n \x01(\t\x12\x0c\n\x04step\x18\x0b \x01(\t\x12\x10\n\x08limit_ms\x18\x0c \x01(\x04\"\xe2\x01\n\nDiskStatus\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cused_percent\x18\x04 \x01(\x01\x12\x1b\n\x13inodes_used_percent\x18\x05 \x01(\x01\x12\r\n\x05level\x18\x06 \x01(\t\x12\x14\n\x0clevel_age_ms\x18\x07 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\x08 \x01(\x04\x12\x12\n\nfull_in_ms\x18\t \x01(\x04\x12\x11\n\tread_only\x18\n \x01(\x08\"p\n\x0c\x46illerStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"\\\n\x0f\x43leanableStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"7\n\nFactStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\"v\n\x0bProbeStatus\x12\x13\n\x0btarget_uuid\x18\x01 \x01(\t\x12\x13\n\x0btarget_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x06 \x01(\x08\"\x1e\n\x0e\x45xplainRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xbf\x02\n\x0c\x45xplainReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t\x12-\n\x08\x65vidence\x18\x06 \x03(\x0b\x32\x1b.poolwarden.v1.EvidenceLine\x12\x11\n\tpermitted\x18\x07 \x03(\t\x12\x0f\n\x07refused\x18\x08 \x03(\t\x12\x11\n\tnot_ready\x18\t \x03(\t\x12\x0c\n\x04plan\x18\n \x03(\t\x12\x11\n\tcandidate\x18\x0b \x01(\t\x12\x13\n\x0blimitations\x18\x0c \x03(\t\x12\x11\n\tnext_step\x18\r \x01(\t\x12&\n\x06\x63opies\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.CopyAge\"\x7f\n\x07\x43opyAge\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\x11\n\tage_known\x18\x06 \x01(\x08\x12\x0c\n\x04text\x18\x07 \x01(\t\"p\n\x0c\x45videnceLine\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x11\n\tage_known\x18\x04 \x01(\x08\x12\x0f\n\x07witness\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"\xb8\x05\n\x0e\x43ommandRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12%\n\x05pause\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.PauseH\x00\x12\'\n\x06resume\x18\x03 \x01(\x0b\x32\x15.poolwarden.v1.ResumeH\x00\x12\x36\n\x0e\x63onfirm_fenced\x18\x04 \x01(\x0b\x32\x1c.poolwarden.v1.ConfirmFencedH\x00\x12\x39\n\x0crestart_xapi\x18\x05 \x01(\x0b\x32!.poolwarden.v1.RestartXapiCommandH\x00\x12(\n\x07\x64ry_run\x18\x06 \x01(\x0b\x32\x15.poolwarden.v1.DryRunH\x00\x12)\n\x07\x61pprove\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.ApproveH\x00\x12#\n\x04\x64\x65ny\x18\x08 \x01(\x0b\x32\x13.poolwarden.v1.DenyH\x00\x12-\n\tdesignate\x18\t \x01(\x0b\x32\x18.poolwarden.v1.DesignateH\x00\x12\x32\n\x0c\x64\x65\x63lare_dead\x18\n \x01(\x0b\x32\x1a.poolwarden.v1.DeclareDeadH\x00\x12.\n\nstart_lost\x18\x0b \x01(\x0b\x32\x18.poolwarden.v1.StartLostH\x00\x12\x31\n\x0b\x61\x63knowledge\x18\x0c \x01(\x0b\x32\x1a.poolwarden.v1.AcknowledgeH\x00\x12\x30\n\x0b\x66\x61ilover_to\x18\r \x01(\x0b\x32\x19.poolwarden.v1.FailoverToH\x00\x12,\n\x05\x66\x65nce\x18\x0e \x01(\x0b\x32\x1b.poolwarden.v1.FenceCommandH\x00\x12)\n\x07release\x18\x0f \x01(\x0b\x32\x16.poolwarden.v1.ReleaseH\x00\x42\t\n\x07\x63ommand\"l\n\x0c\x46\x65nceCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ntyped_name\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0b\n\x03how\x18\x06 \x01(\t\"%\n\x05Pause\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x16\n\x06Resume\x12\x0c\n\x04pool\x18\x01 \x01(\t\"X\n\rConfirmFenced\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x0b\n\x03how\x18\x03 \x01(\t\x12\x18\n\x10\x64\x65spite_power_on\x18\x04 \x01(\x08\"\"\n\x12RestartXapiCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\"R\n\x07\x41pprove\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_kill\x18\x02 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pt_stale_ms\x18\x03 \x01(\x04\x12\r\n\x05shoot\x18\x04 \x01(\x08\"\"\n\x04\x44\x65ny\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\tDesignate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"(\n\nFailoverTo\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\"/\n\x0b\x44\x65\x63lareDead\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\":\n\tStartLost\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\"J\n\x07Release\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\tas_master\x18\x02 \x01(\x08\x12\n\n\x02gc\x18\x03 \x01(\x08\x12\x12\n\ntyped_name\x18\x04 \x01(\t\"\x1b\n\x0b\x41\x63knowledge\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\x16\n\x06\x44ryRun\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xa3\x01\n\x0c\x43ommandReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.ExplainReply\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\'\n\x08lost_vms\x18\x06 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x1d\n\x0f\x44\x65\x63isionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\rDecisionReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\x0c\"R\n\x0eHistoryRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x66\x61ilover\x18\x04 \x01(\t\"<\n\x0cHistoryReply\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.HistoryEntry\"\xc6\x01\n\x0cHistoryEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0f\n\x07mono_ms\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x11\n\tpool_uuid\x18\x06 \x01(\t\x12\x11\n\tpool_name\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61ilover\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\t\"?\n\rAlertsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"3\n\x0b\x41lertsReply\x12$\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Alert\"\xbe\x01\n\x05\x41lert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x11\n\traised_at\x18\x07 \x01(\t\x12\x13\n\x0bresolved_at\x18\x08 \x01(\t\x12+\n\ndeliveries\x18\t \x03(\x0b\x32\x17.poolwarden.v1.Delivery\"^\n\x08\x44\x65livery\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x0f\n\x07sent_at\x18\x05 \x01(\t2\xce\x05\n\x08Operator\x12\x42\n\x06Status\x12\x1c.poolwarden.v1.StatusRequest\x1a\x1a.poolwarden.v1.StatusReply\x12\x45\n\x07\x45xplain\x12\x1d.poolwarden.v1.ExplainRequest\x1a\x1b.poolwarden.v1.ExplainReply\x12\x45\n\x07\x43ommand\x12\x1d.poolwarden.v1.CommandRequest\x1a\x1b.poolwarden.v1.CommandReply\x12\x45\n\x07History\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryReply\x12\x46\n\x06\x46ollow\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryEntry0\x01\x12\x42\n\x06\x41lerts\x12\x1c.poolwarden.v1.AlertsRequest\x1a\x1a.poolwarden.v1.AlertsReply\x12H\n\x08\x44\x65\x63ision\x12\x1e.poolwarden.v1.DecisionRequest\x1a\x1c.poolwarden.v1.DecisionReply\x12<\n\x04Late\x12\x1a.poolwarden.v1.LateRequest\x1a\x18.poolwarden.v1.LateReply\x12K\n\tFindFence\x12\x1f.poolwarden.v1.FindFenceRequest\x1a\x1d.poolwarden.v1.FindFenceReply\x12H\n\x08TryFence\x12\x1e.poolwarden.v1.TryFenceRequest\x1a\x1c.poolwarden.v1.TryFenceReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpoolwarden/v1/operator.proto\x12\rpoolwarden.v1\"I\n\x0c\x41uditRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\r\n\x05since\x18\x02 \x01(\t\x12\r\n\x05until\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\"8\n\nAuditReply\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.poolwarden.v1.AuditEntry\"\xb8\x01\n\nAuditEntry\x12\n\n\x02id\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x11\n\tpool_uuid\x18\x07 \x01(\t\x12\x11\n\tpool_name\x18\x08 \x01(\t\x12\x0f\n\x07request\x18\t \x01(\t\x12\x0e\n\x06result\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\"C\n\x11TestAlertsRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"A\n\x0fTestAlertsReply\x12.\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1c.poolwarden.v1.TestedChannel\"N\n\rTestedChannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05taken\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07took_ms\x18\x04 \x01(\r\"<\n\rReloadRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"z\n\x0bReloadReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12\x0f\n\x07\x63hanges\x18\x04 \x03(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t\x12\x15\n\rfile_is_wrong\x18\x06 \x01(\x08\"\x0f\n\rDoctorRequest\"3\n\x0b\x44octorReply\x12$\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Check\"E\n\x05\x43heck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tnext_step\x18\x04 \x01(\t\" \n\x10ReadinessRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"=\n\x0eReadinessReply\x12+\n\x05pools\x18\x01 \x03(\x0b\x32\x1c.poolwarden.v1.PoolReadiness\"h\n\rPoolReadiness\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\'\n\x07reasons\x18\x04 \x03(\x0b\x32\x16.poolwarden.v1.Unready\"H\n\x07Unready\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12\x0b\n\x03\x66ix\x18\x04 \x01(\t\"\x1b\n\x0bPlanRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xe1\x04\n\tPlanReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x10\n\x08headline\x18\x03 \x01(\t\x12\x13\n\x0bmaster_uuid\x18\x04 \x01(\t\x12\x13\n\x0bmaster_name\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x14\n\x0coutcome_text\x18\x07 \x01(\t\x12*\n\x07\x64\x65vices\x18\x08 \x03(\x0b\x32\x19.poolwarden.v1.PlanDevice\x12\x12\n\nproof_text\x18\t \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\n \x01(\t\x12\x16\n\x0e\x63\x61ndidate_name\x18\x0b \x01(\t\x12&\n\x05hosts\x18\x0c \x03(\x0b\x32\x17.poolwarden.v1.PlanHost\x12\x14\n\x0c\x64\x61ta_loss_ms\x18\r \x01(\x04\x12\x17\n\x0f\x64\x61ta_loss_known\x18\x0e \x01(\x08\x12\x16\n\x0e\x64\x61ta_loss_text\x18\x0f \x01(\t\x12&\n\x05kills\x18\x10 \x03(\x0b\x32\x17.poolwarden.v1.PlanKill\x12\x13\n\x0bkills_known\x18\x11 \x01(\x08\x12\x12\n\nkills_text\x18\x12 \x01(\t\x12\"\n\x03vms\x18\x13 \x03(\x0b\x32\x15.poolwarden.v1.PlanVm\x12\x10\n\x08vms_text\x18\x14 \x01(\t\x12(\n\x06phases\x18\x15 \x03(\x0b\x32\x18.poolwarden.v1.PlanPhase\x12\x13\n\x0b\x65xpected_ms\x18\x16 \x01(\x04\x12\x15\n\rexpected_from\x18\x17 \x01(\t\x12\x0f\n\x07refused\x18\x18 \x03(\t\"g\n\nPlanDevice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05power\x18\x03 \x01(\t\x12\x0c\n\x04read\x18\x04 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\x0f\n\x07trouble\x18\x06 \x01(\t\"K\n\x08PlanHost\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08\x65ligible\x18\x03 \x01(\x08\x12\x0c\n\x04text\x18\x04 \x01(\t\"I\n\x08PlanKill\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\thost_name\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"=\n\x06PlanVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61n_start_on\x18\x03 \x03(\t\"P\n\tPlanPhase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x13\n\x0b\x65xpected_ms\x18\x03 \x01(\x04\x12\x12\n\nat_most_ms\x18\x04 \x01(\x04\"1\n\x10\x46indFenceRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"K\n\x0e\x46indFenceReply\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12(\n\x05\x66ound\x18\x02 \x03(\x0b\x32\x19.poolwarden.v1.FoundFence\"\xbf\x01\n\nFoundFence\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x11\n\tinstalled\x18\x03 \x01(\x08\x12\x0c\n\x04text\x18\x04 \x01(\t\x12=\n\nparameters\x18\x05 \x03(\x0b\x32).poolwarden.v1.FoundFence.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb7\x01\n\x0fTryFenceRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x42\n\nparameters\x18\x03 \x03(\x0b\x32..poolwarden.v1.TryFenceRequest.ParametersEntry\x12\x10\n\x08limit_ms\x18\x04 \x01(\x04\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\rTryFenceReply\x12\x0c\n\x04good\x18\x01 \x01(\x08\x12%\n\x05steps\x18\x02 \x03(\x0b\x32\x16.poolwarden.v1.TryStep\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\r\n\x05tells\x18\x04 \x01(\x08\x12@\n\nparameters\x18\x05 \x03(\x0b\x32,.poolwarden.v1.TryFenceReply.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x07TryStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04good\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tnext_step\x18\x04 \x01(\t\";\n\x0bLateRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"6\n\tLateReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.poolwarden.v1.LateEntry\"S\n\tLateEntry\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04\x12\r\n\x05heard\x18\x05 \x01(\t\"\x1d\n\rStatusRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xa9\x02\n\x0bStatusReply\x12\x16\n\x0e\x63ollector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05up_ms\x18\x04 \x01(\x04\x12\x10\n\x08quiet_ms\x18\x05 \x01(\x04\x12(\n\x05pools\x18\x06 \x03(\x0b\x32\x19.poolwarden.v1.PoolStatus\x12\r\n\x05\x62lind\x18\x07 \x01(\t\x12\x16\n\x0eoutbox_pending\x18\x08 \x01(\r\x12\x10\n\x08warnings\x18\t \x03(\t\x12\x10\n\x08\x63hannels\x18\n \x03(\t\x12\x0f\n\x07stalled\x18\x0b \x01(\t\x12\x14\n\x0cshown_age_ms\x18\x0c \x01(\x04\x12\x11\n\tbehind_ms\x18\r \x01(\x04\x12\x12\n\nstood_down\x18\x0e \x03(\t\"\xff\x04\n\nPoolStatus\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x10\n\x08sentence\x18\x04 \x01(\t\x12\x16\n\x0everdict_age_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmaster_uuid\x18\x06 \x01(\t\x12\x13\n\x0bmaster_name\x18\x07 \x01(\t\x12\x16\n\x0emaster_address\x18\x08 \x01(\t\x12\x0c\n\x04term\x18\t \x01(\x04\x12\x0e\n\x06paused\x18\n \x01(\x08\x12\x14\n\x0cpause_reason\x18\x0b \x01(\t\x12\x0c\n\x04mode\x18\x0c \x01(\t\x12/\n\x08\x66\x61ilover\x18\r \x01(\x0b\x32\x1d.poolwarden.v1.FailoverStatus\x12(\n\x05hosts\x18\x0e \x03(\x0b\x32\x19.poolwarden.v1.HostStatus\x12\x11\n\tnot_ready\x18\x0f \x03(\t\x12\x0c\n\x04owed\x18\x10 \x03(\t\x12\x13\n\x0b\x63ooldown_ms\x18\x11 \x01(\x04\x12)\n\x08question\x18\x12 \x01(\x0b\x32\x17.poolwarden.v1.Question\x12\'\n\x08lost_vms\x18\x13 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\x12+\n\tsituation\x18\x14 \x01(\x0b\x32\x18.poolwarden.v1.Situation\x12(\n\x06\x61lerts\x18\x15 \x03(\x0b\x32\x18.poolwarden.v1.OpenAlert\x12\x15\n\rpause_left_ms\x18\x16 \x01(\x04\x12\x13\n\x0bpause_until\x18\x17 \x01(\t\x12)\n\x08seconded\x18\x18 \x03(\x0b\x32\x17.poolwarden.v1.Seconded\"t\n\tSituation\x12\x10\n\x08headline\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\r\n\x05lines\x18\x04 \x03(\t\x12\x0b\n\x03vms\x18\x05 \x01(\t\x12\x0c\n\x04todo\x18\x06 \x03(\t\x12\x0c\n\x04then\x18\x07 \x01(\t\"\x91\x01\n\tOpenAlert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12,\n\x07silence\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.AlertSilence\x12(\n\x05taken\x18\x05 \x01(\x0b\x32\x19.poolwarden.v1.AlertTaken\"Y\n\x0c\x41lertSilence\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\r\n\x05since\x18\x02 \x01(\t\x12\r\n\x05until\x18\x03 \x01(\t\x12\x0f\n\x07left_ms\x18\x04 \x01(\x04\x12\x0e\n\x06reason\x18\x05 \x01(\t\"4\n\nAlertTaken\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x88\x01\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06stakes\x18\x04 \x03(\t\x12\x0f\n\x07\x61pprove\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x65ny\x18\x06 \x01(\t\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\thost_uuid\x18\x08 \x01(\t\"p\n\x06LostVm\x12\x0f\n\x07vm_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61n_start_on\x18\x04 \x03(\t\x12\x0f\n\x07why_not\x18\x05 \x01(\t\x12\x11\n\thost_uuid\x18\x06 \x01(\t\"\xe8\x01\n\x0e\x46\x61iloverStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07\x62locked\x18\x03 \x01(\t\x12\x0f\n\x07\x62locker\x18\x04 \x01(\t\x12\x17\n\x0fold_master_uuid\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61ndidate_uuid\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\x12*\n\x05steps\x18\n \x03(\x0b\x32\x1b.poolwarden.v1.FailoverStep\x12\x11\n\tsilent_ms\x18\x0b \x01(\x04\"r\n\x0c\x46\x61iloverStep\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07took_ms\x18\x04 \x01(\x04\x12\x12\n\ntook_known\x18\x05 \x01(\x08\x12\x12\n\nat_most_ms\x18\x06 \x01(\x04\"\xe9\x07\n\nHostStatus\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x17\n\x0f\x61gent_connected\x18\x05 \x01(\x08\x12\x14\n\x0c\x61gent_age_ms\x18\x06 \x01(\x04\x12\x12\n\never_heard\x18\x07 \x01(\x08\x12\x0c\n\x04xapi\x18\x08 \x01(\t\x12\x11\n\temergency\x18\t \x01(\t\x12\x16\n\x0e\x65mergency_text\x18\n \x01(\t\x12\x10\n\x08orphaned\x18\x0b \x01(\x08\x12\x0f\n\x07\x65nabled\x18\x0c \x01(\t\x12\r\n\x05power\x18\r \x01(\t\x12\x14\n\x0c\x66\x65nce_device\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x04\x12(\n\x05\x64isks\x18\x10 \x03(\x0b\x32\x19.poolwarden.v1.DiskStatus\x12\x13\n\x0brunning_vms\x18\x11 \x01(\r\x12\x19\n\x11running_vms_known\x18\x12 \x01(\x08\x12\x15\n\ragent_version\x18\x13 \x01(\t\x12\x0f\n\x07product\x18\x14 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x15 \x01(\t\x12\x12\n\ntombstoned\x18\x16 \x01(\x08\x12\x14\n\x0chighest_term\x18\x17 \x01(\x04\x12\x1a\n\x12memory_total_bytes\x18\x18 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x19 \x01(\x04\x12*\n\x06probes\x18\x1a \x03(\x0b\x32\x1a.poolwarden.v1.ProbeStatus\x12\x11\n\tpool_name\x18\x1b \x01(\t\x12\x11\n\tpool_uuid\x18\x1c \x01(\t\x12\x13\n\x0bxapi_health\x18\x1e \x01(\t\x12\x11\n\txapi_text\x18\x1f \x01(\t\x12\x11\n\txapi_help\x18  \x01(\t\x12\x13\n\x0bxapi_age_ms\x18! \x01(\x04\x12,\n\x07\x66illers\x18\" \x03(\x0b\x32\x1b.poolwarden.v1.FillerStatus\x12\x31\n\tcleanable\x18# \x03(\x0b\x32\x1e.poolwarden.v1.CleanableStatus\x12\x17\n\x0f\x66illers_partial\x18$ \x01(\x08\x12(\n\x05\x66\x61\x63ts\x18% \x03(\x0b\x32\x19.poolwarden.v1.FactStatus\x12\x37\n\rfence_devices\x18& \x03(\x0b\x32 .poolwarden.v1.FenceDeviceStatus\x12-\n\x07machine\x18\' \x01(\x0b\x32\x1c.poolwarden.v1.MachineStatus\x12\r\n\x05heard\x18( \x01(\x08\x12\r\n\x05place\x18) \x01(\t\"z\n\rMachineStatus\x12\x13\n\x0bsystem_uuid\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0e\n\x06vendor\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x62mc_address\x18\x05 \x01(\t\x12\x10\n\x08\x62mc_guid\x18\x06 \x01(\t\"\xca\x01\n\x11\x46\x65nceDeviceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\r\x12\r\n\x05power\x18\x03 \x01(\t\x12\x0c\n\x04read\x18\x04 \x01(\x08\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0f\n\x07grounds\x18\x07 \x01(\t\x12\x0c\n\x04says\x18\x08 \x01(\t\x12\x0f\n\x07trouble\x18\t \x01(\t\x12\x0c\n\x04text\x18\n \x01(\t\x12\x0c\n\x04step\x18\x0b \x01(\t\x12\x10\n\x08limit_ms\x18\x0c \x01(\x04\"\xe2\x01\n\nDiskStatus\x12\r\n\x05mount\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cused_percent\x18\x04 \x01(\x01\x12\x1b\n\x13inodes_used_percent\x18\x05 \x01(\x01\x12\r\n\x05level\x18\x06 \x01(\t\x12\x14\n\x0clevel_age_ms\x18\x07 \x01(\x04\x12\x1d\n\x15growth_bytes_per_hour\x18\x08 \x01(\x04\x12\x12\n\nfull_in_ms\x18\t \x01(\x04\x12\x11\n\tread_only\x18\n \x01(\x08\"p\n\x0c\x46illerStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x62iggest\x18\x05 \x01(\t\x12\x15\n\rbiggest_bytes\x18\x06 \x01(\x04\"\\\n\x0f\x43leanableStatus\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x05 \x01(\t\"7\n\nFactStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\"v\n\x0bProbeStatus\x12\x13\n\x0btarget_uuid\x18\x01 \x01(\t\x12\x13\n\x0btarget_name\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x06 \x01(\x08\"\x1e\n\x0e\x45xplainRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\xea\x02\n\x0c\x45xplainReply\x12\x11\n\tpool_uuid\x18\x01 \x01(\t\x12\x11\n\tpool_name\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t\x12-\n\x08\x65vidence\x18\x06 \x03(\x0b\x32\x1b.poolwarden.v1.EvidenceLine\x12\x11\n\tpermitted\x18\x07 \x03(\t\x12\x0f\n\x07refused\x18\x08 \x03(\t\x12\x11\n\tnot_ready\x18\t \x03(\t\x12\x0c\n\x04plan\x18\n \x03(\t\x12\x11\n\tcandidate\x18\x0b \x01(\t\x12\x13\n\x0blimitations\x18\x0c \x03(\t\x12\x11\n\tnext_step\x18\r \x01(\t\x12&\n\x06\x63opies\x18\x0e \x03(\x0b\x32\x16.poolwarden.v1.CopyAge\x12)\n\x08seconded\x18\x0f \x03(\x0b\x32\x17.poolwarden.v1.Seconded\"\x7f\n\x07\x43opyAge\x12\x11\n\thost_uuid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x12\x11\n\tage_known\x18\x06 \x01(\x08\x12\x0c\n\x04text\x18\x07 \x01(\t\"p\n\x0c\x45videnceLine\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\x12\x11\n\tage_known\x18\x04 \x01(\x08\x12\x0f\n\x07witness\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"\xbe\x08\n\x0e\x43ommandRequest\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x16 \x01(\t\x12%\n\x05pause\x18\x02 \x01(\x0b\x32\x14.poolwarden.v1.PauseH\x00\x12\'\n\x06resume\x18\x03 \x01(\x0b\x32\x15.poolwarden.v1.ResumeH\x00\x12\x36\n\x0e\x63onfirm_fenced\x18\x04 \x01(\x0b\x32\x1c.poolwarden.v1.ConfirmFencedH\x00\x12\x39\n\x0crestart_xapi\x18\x05 \x01(\x0b\x32!.poolwarden.v1.RestartXapiCommandH\x00\x12(\n\x07\x64ry_run\x18\x06 \x01(\x0b\x32\x15.poolwarden.v1.DryRunH\x00\x12)\n\x07\x61pprove\x18\x07 \x01(\x0b\x32\x16.poolwarden.v1.ApproveH\x00\x12#\n\x04\x64\x65ny\x18\x08 \x01(\x0b\x32\x13.poolwarden.v1.DenyH\x00\x12-\n\tdesignate\x18\t \x01(\x0b\x32\x18.poolwarden.v1.DesignateH\x00\x12\x32\n\x0c\x64\x65\x63lare_dead\x18\n \x01(\x0b\x32\x1a.poolwarden.v1.DeclareDeadH\x00\x12.\n\nstart_lost\x18\x0b \x01(\x0b\x32\x18.poolwarden.v1.StartLostH\x00\x12\x31\n\x0b\x61\x63knowledge\x18\x0c \x01(\x0b\x32\x1a.poolwarden.v1.AcknowledgeH\x00\x12\x30\n\x0b\x66\x61ilover_to\x18\r \x01(\x0b\x32\x19.poolwarden.v1.FailoverToH\x00\x12,\n\x05\x66\x65nce\x18\x0e \x01(\x0b\x32\x1b.poolwarden.v1.FenceCommandH\x00\x12)\n\x07release\x18\x0f \x01(\x0b\x32\x16.poolwarden.v1.ReleaseH\x00\x12\x30\n\x0bhost_enable\x18\x10 \x01(\x0b\x32\x19.poolwarden.v1.HostEnableH\x00\x12?\n\x0frecover_members\x18\x11 \x01(\x0b\x32$.poolwarden.v1.RecoverMembersCommandH\x00\x12\x34\n\rsilence_alert\x18\x12 \x01(\x0b\x32\x1b.poolwarden.v1.SilenceAlertH\x00\x12\x38\n\x0funsilence_alert\x18\x13 \x01(\x0b\x32\x1d.poolwarden.v1.UnsilenceAlertH\x00\x12<\n\x11\x61\x63knowledge_alert\x18\x14 \x01(\x0b\x32\x1f.poolwarden.v1.AcknowledgeAlertH\x00\x12\'\n\x06second\x18\x15 \x01(\x0b\x32\x15.poolwarden.v1.SecondH\x00\x12*\n\x08run_hook\x18\x1e \x01(\x0b\x32\x16.poolwarden.v1.RunHookH\x00\x42\t\n\x07\x63ommand\"%\n\x07RunHook\x12\x0c\n\x04hook\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\":\n\x06Second\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x10\n\x08withdraw\x18\x03 \x01(\x08\"b\n\x08Seconded\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x04 \x01(\x04\x12\x0f\n\x07left_ms\x18\x05 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x06 \x01(\t\"l\n\x0c\x46\x65nceCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ntyped_name\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0b\n\x03how\x18\x06 \x01(\t\"5\n\x05Pause\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x66or_ms\x18\x03 \x01(\x04\"\x16\n\x06Resume\x12\x0c\n\x04pool\x18\x01 \x01(\t\"X\n\rConfirmFenced\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\x12\x0b\n\x03how\x18\x03 \x01(\t\x12\x18\n\x10\x64\x65spite_power_on\x18\x04 \x01(\x08\"\"\n\x12RestartXapiCommand\x12\x0c\n\x04host\x18\x01 \x01(\t\"f\n\x07\x41pprove\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_kill\x18\x02 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pt_stale_ms\x18\x03 \x01(\x04\x12\r\n\x05shoot\x18\x04 \x01(\x08\x12\x12\n\ntyped_name\x18\x05 \x01(\t\"\"\n\x04\x44\x65ny\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\tDesignate\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"(\n\nFailoverTo\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\"/\n\x0b\x44\x65\x63lareDead\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x12\n\ntyped_name\x18\x02 \x01(\t\":\n\tStartLost\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0e\n\x06\x66orget\x18\x03 \x01(\x08\"J\n\x07Release\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\tas_master\x18\x02 \x01(\x08\x12\n\n\x02gc\x18\x03 \x01(\x08\x12\x12\n\ntyped_name\x18\x04 \x01(\t\"\x1a\n\nHostEnable\x12\x0c\n\x04host\x18\x01 \x01(\t\"4\n\x15RecoverMembersCommand\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\r\n\x05hosts\x18\x02 \x03(\t\"\x1b\n\x0b\x41\x63knowledge\x12\x0c\n\x04pool\x18\x01 \x01(\t\"\x16\n\x06\x44ryRun\x12\x0c\n\x04pool\x18\x01 \x01(\t\"=\n\x0cSilenceAlert\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0e\n\x06\x66or_ms\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"/\n\x0eUnsilenceAlert\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"1\n\x10\x41\x63knowledgeAlert\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa3\x01\n\x0c\x43ommandReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.poolwarden.v1.ExplainReply\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\'\n\x08lost_vms\x18\x06 \x03(\x0b\x32\x15.poolwarden.v1.LostVm\"\x1d\n\x0f\x44\x65\x63isionRequest\x12\n\n\x02id\x18\x01 \x01(\t\"=\n\rDecisionReply\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\x0c\"\x84\x01\n\x0eHistoryRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x10\n\x08\x66\x61ilover\x18\x04 \x01(\t\x12\r\n\x05since\x18\x05 \x01(\t\x12\r\n\x05until\x18\x06 \x01(\t\x12\x12\n\nbefore_seq\x18\x07 \x01(\x04\"<\n\x0cHistoryReply\x12,\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.poolwarden.v1.HistoryEntry\"\xc6\x01\n\x0cHistoryEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0f\n\x07mono_ms\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x11\n\tpool_uuid\x18\x06 \x01(\t\x12\x11\n\tpool_name\x18\x07 \x01(\t\x12\x10\n\x08\x66\x61ilover\x18\x08 \x01(\t\x12\x0c\n\x04kind\x18\t \x01(\t\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0c \x01(\t\"?\n\rAlertsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"3\n\x0b\x41lertsReply\x12$\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x14.poolwarden.v1.Alert\"\xa7\x02\n\x05\x41lert\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpool_uuid\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04\x62ody\x18\x06 \x01(\t\x12\x11\n\traised_at\x18\x07 \x01(\t\x12\x13\n\x0bresolved_at\x18\x08 \x01(\t\x12+\n\ndeliveries\x18\t \x03(\x0b\x32\x17.poolwarden.v1.Delivery\x12\x0f\n\x07message\x18\n \x01(\t\x12,\n\x07silence\x18\x0b \x01(\x0b\x32\x1b.poolwarden.v1.AlertSilence\x12(\n\x05taken\x18\x0c \x01(\x0b\x32\x19.poolwarden.v1.AlertTaken\"^\n\x08\x44\x65livery\x12\x0c\n\x04sink\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x0f\n\x07sent_at\x18\x05 \x01(\t2\xf2\x08\n\x08Operator\x12\x42\n\x06Status\x12\x1c.poolwarden.v1.StatusRequest\x1a\x1a.poolwarden.v1.StatusReply\x12\x45\n\x07\x45xplain\x12\x1d.poolwarden.v1.ExplainRequest\x1a\x1b.poolwarden.v1.ExplainReply\x12K\n\tReadiness\x12\x1f.poolwarden.v1.ReadinessRequest\x1a\x1d.poolwarden.v1.ReadinessReply\x12<\n\x04Plan\x12\x1a.poolwarden.v1.PlanRequest\x1a\x18.poolwarden.v1.PlanReply\x12\x45\n\x07\x43ommand\x12\x1d.poolwarden.v1.CommandRequest\x1a\x1b.poolwarden.v1.CommandReply\x12\x45\n\x07History\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryReply\x12\x46\n\x06\x46ollow\x12\x1d.poolwarden.v1.HistoryRequest\x1a\x1b.poolwarden.v1.HistoryEntry0\x01\x12\x42\n\x06\x41lerts\x12\x1c.poolwarden.v1.AlertsRequest\x1a\x1a.poolwarden.v1.AlertsReply\x12H\n\x08\x44\x65\x63ision\x12\x1e.poolwarden.v1.DecisionRequest\x1a\x1c.poolwarden.v1.DecisionReply\x12<\n\x04Late\x12\x1a.poolwarden.v1.LateRequest\x1a\x18.poolwarden.v1.LateReply\x12K\n\tFindFence\x12\x1f.poolwarden.v1.FindFenceRequest\x1a\x1d.poolwarden.v1.FindFenceReply\x12H\n\x08TryFence\x12\x1e.poolwarden.v1.TryFenceRequest\x1a\x1c.poolwarden.v1.TryFenceReply\x12\x42\n\x06\x44octor\x12\x1c.poolwarden.v1.DoctorRequest\x1a\x1a.poolwarden.v1.DoctorReply\x12N\n\nTestAlerts\x12 .poolwarden.v1.TestAlertsRequest\x1a\x1e.poolwarden.v1.TestAlertsReply\x12\x42\n\x06Reload\x12\x1c.poolwarden.v1.ReloadRequest\x1a\x1a.poolwarden.v1.ReloadReply\x12?\n\x05\x41udit\x12\x1b.poolwarden.v1.AuditRequest\x1a\x19.poolwarden.v1.AuditReplyb\x06proto3')
 
 
 
+_AUDITREQUEST = DESCRIPTOR.message_types_by_name['AuditRequest']
+_AUDITREPLY = DESCRIPTOR.message_types_by_name['AuditReply']
+_AUDITENTRY = DESCRIPTOR.message_types_by_name['AuditEntry']
+_TESTALERTSREQUEST = DESCRIPTOR.message_types_by_name['TestAlertsRequest']
+_TESTALERTSREPLY = DESCRIPTOR.message_types_by_name['TestAlertsReply']
+_TESTEDCHANNEL = DESCRIPTOR.message_types_by_name['TestedChannel']
+_RELOADREQUEST = DESCRIPTOR.message_types_by_name['ReloadRequest']
+_RELOADREPLY = DESCRIPTOR.message_types_by_name['ReloadReply']
+_DOCTORREQUEST = DESCRIPTOR.message_types_by_name['DoctorRequest']
+_DOCTORREPLY = DESCRIPTOR.message_types_by_name['DoctorReply']
+_CHECK = DESCRIPTOR.message_types_by_name['Check']
+_READINESSREQUEST = DESCRIPTOR.message_types_by_name['ReadinessRequest']
+_READINESSREPLY = DESCRIPTOR.message_types_by_name['ReadinessReply']
+_POOLREADINESS = DESCRIPTOR.message_types_by_name['PoolReadiness']
+_UNREADY = DESCRIPTOR.message_types_by_name['Unready']
+_PLANREQUEST = DESCRIPTOR.message_types_by_name['PlanRequest']
+_PLANREPLY = DESCRIPTOR.message_types_by_name['PlanReply']
+_PLANDEVICE = DESCRIPTOR.message_types_by_name['PlanDevice']
+_PLANHOST = DESCRIPTOR.message_types_by_name['PlanHost']
+_PLANKILL = DESCRIPTOR.message_types_by_name['PlanKill']
+_PLANVM = DESCRIPTOR.message_types_by_name['PlanVm']
+_PLANPHASE = DESCRIPTOR.message_types_by_name['PlanPhase']
 _FINDFENCEREQUEST = DESCRIPTOR.message_types_by_name['FindFenceRequest']
 _FINDFENCEREPLY = DESCRIPTOR.message_types_by_name['FindFenceReply']
 _FOUNDFENCE = DESCRIPTOR.message_types_by_name['FoundFence']
@@ -33,9 +55,14 @@ _LATEENTRY = DESCRIPTOR.message_types_by_name['LateEntry']
 _STATUSREQUEST = DESCRIPTOR.message_types_by_name['StatusRequest']
 _STATUSREPLY = DESCRIPTOR.message_types_by_name['StatusReply']
 _POOLSTATUS = DESCRIPTOR.message_types_by_name['PoolStatus']
+_SITUATION = DESCRIPTOR.message_types_by_name['Situation']
+_OPENALERT = DESCRIPTOR.message_types_by_name['OpenAlert']
+_ALERTSILENCE = DESCRIPTOR.message_types_by_name['AlertSilence']
+_ALERTTAKEN = DESCRIPTOR.message_types_by_name['AlertTaken']
 _QUESTION = DESCRIPTOR.message_types_by_name['Question']
 _LOSTVM = DESCRIPTOR.message_types_by_name['LostVm']
 _FAILOVERSTATUS = DESCRIPTOR.message_types_by_name['FailoverStatus']
+_FAILOVERSTEP = DESCRIPTOR.message_types_by_name['FailoverStep']
 _HOSTSTATUS = DESCRIPTOR.message_types_by_name['HostStatus']
 _MACHINESTATUS = DESCRIPTOR.message_types_by_name['MachineStatus']
 _FENCEDEVICESTATUS = DESCRIPTOR.message_types_by_name['FenceDeviceStatus']
@@ -49,6 +76,9 @@ _EXPLAINREPLY = DESCRIPTOR.message_types_by_name['ExplainReply']
 _COPYAGE = DESCRIPTOR.message_types_by_name['CopyAge']
 _EVIDENCELINE = DESCRIPTOR.message_types_by_name['EvidenceLine']
 _COMMANDREQUEST = DESCRIPTOR.message_types_by_name['CommandRequest']
+_RUNHOOK = DESCRIPTOR.message_types_by_name['RunHook']
+_SECOND = DESCRIPTOR.message_types_by_name['Second']
+_SECONDED = DESCRIPTOR.message_types_by_name['Seconded']
 _FENCECOMMAND = DESCRIPTOR.message_types_by_name['FenceCommand']
 _PAUSE = DESCRIPTOR.message_types_by_name['Pause']
 _RESUME = DESCRIPTOR.message_types_by_name['Resume']
@@ -61,8 +91,13 @@ _FAILOVERTO = DESCRIPTOR.message_types_by_name['FailoverTo']
 _DECLAREDEAD = DESCRIPTOR.message_types_by_name['DeclareDead']
 _STARTLOST = DESCRIPTOR.message_types_by_name['StartLost']
 _RELEASE = DESCRIPTOR.message_types_by_name['Release']
+_HOSTENABLE = DESCRIPTOR.message_types_by_name['HostEnable']
+_RECOVERMEMBERSCOMMAND = DESCRIPTOR.message_types_by_name['RecoverMembersCommand']
 _ACKNOWLEDGE = DESCRIPTOR.message_types_by_name['Acknowledge']
 _DRYRUN = DESCRIPTOR.message_types_by_name['DryRun']
+_SILENCEALERT = DESCRIPTOR.message_types_by_name['SilenceAlert']
+_UNSILENCEALERT = DESCRIPTOR.message_types_by_name['UnsilenceAlert']
+_ACKNOWLEDGEALERT = DESCRIPTOR.message_types_by_name['AcknowledgeAlert']
 _COMMANDREPLY = DESCRIPTOR.message_types_by_name['CommandReply']
 _DECISIONREQUEST = DESCRIPTOR.message_types_by_name['DecisionRequest']
 _DECISIONREPLY = DESCRIPTOR.message_types_by_name['DecisionReply']
@@ -73,6 +108,160 @@ _ALERTSREQUEST = DESCRIPTOR.message_types_by_name['AlertsRequest']
 _ALERTSREPLY = DESCRIPTOR.message_types_by_name['AlertsReply']
 _ALERT = DESCRIPTOR.message_types_by_name['Alert']
 _DELIVERY = DESCRIPTOR.message_types_by_name['Delivery']
+AuditRequest = _reflection.GeneratedProtocolMessageType('AuditRequest', (_message.Message,), {
+  'DESCRIPTOR' : _AUDITREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.AuditRequest)
+  })
+_sym_db.RegisterMessage(AuditRequest)
+
+AuditReply = _reflection.GeneratedProtocolMessageType('AuditReply', (_message.Message,), {
+  'DESCRIPTOR' : _AUDITREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.AuditReply)
+  })
+_sym_db.RegisterMessage(AuditReply)
+
+AuditEntry = _reflection.GeneratedProtocolMessageType('AuditEntry', (_message.Message,), {
+  'DESCRIPTOR' : _AUDITENTRY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.AuditEntry)
+  })
+_sym_db.RegisterMessage(AuditEntry)
+
+TestAlertsRequest = _reflection.GeneratedProtocolMessageType('TestAlertsRequest', (_message.Message,), {
+  'DESCRIPTOR' : _TESTALERTSREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.TestAlertsRequest)
+  })
+_sym_db.RegisterMessage(TestAlertsRequest)
+
+TestAlertsReply = _reflection.GeneratedProtocolMessageType('TestAlertsReply', (_message.Message,), {
+  'DESCRIPTOR' : _TESTALERTSREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.TestAlertsReply)
+  })
+_sym_db.RegisterMessage(TestAlertsReply)
+
+TestedChannel = _reflection.GeneratedProtocolMessageType('TestedChannel', (_message.Message,), {
+  'DESCRIPTOR' : _TESTEDCHANNEL,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.TestedChannel)
+  })
+_sym_db.RegisterMessage(TestedChannel)
+
+ReloadRequest = _reflection.GeneratedProtocolMessageType('ReloadRequest', (_message.Message,), {
+  'DESCRIPTOR' : _RELOADREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.ReloadRequest)
+  })
+_sym_db.RegisterMessage(ReloadRequest)
+
+ReloadReply = _reflection.GeneratedProtocolMessageType('ReloadReply', (_message.Message,), {
+  'DESCRIPTOR' : _RELOADREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.ReloadReply)
+  })
+_sym_db.RegisterMessage(ReloadReply)
+
+DoctorRequest = _reflection.GeneratedProtocolMessageType('DoctorRequest', (_message.Message,), {
+  'DESCRIPTOR' : _DOCTORREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.DoctorRequest)
+  })
+_sym_db.RegisterMessage(DoctorRequest)
+
+DoctorReply = _reflection.GeneratedProtocolMessageType('DoctorReply', (_message.Message,), {
+  'DESCRIPTOR' : _DOCTORREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.DoctorReply)
+  })
+_sym_db.RegisterMessage(DoctorReply)
+
+Check = _reflection.GeneratedProtocolMessageType('Check', (_message.Message,), {
+  'DESCRIPTOR' : _CHECK,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Check)
+  })
+_sym_db.RegisterMessage(Check)
+
+ReadinessRequest = _reflection.GeneratedProtocolMessageType('ReadinessRequest', (_message.Message,), {
+  'DESCRIPTOR' : _READINESSREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.ReadinessRequest)
+  })
+_sym_db.RegisterMessage(ReadinessRequest)
+
+ReadinessReply = _reflection.GeneratedProtocolMessageType('ReadinessReply', (_message.Message,), {
+  'DESCRIPTOR' : _READINESSREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.ReadinessReply)
+  })
+_sym_db.RegisterMessage(ReadinessReply)
+
+PoolReadiness = _reflection.GeneratedProtocolMessageType('PoolReadiness', (_message.Message,), {
+  'DESCRIPTOR' : _POOLREADINESS,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PoolReadiness)
+  })
+_sym_db.RegisterMessage(PoolReadiness)
+
+Unready = _reflection.GeneratedProtocolMessageType('Unready', (_message.Message,), {
+  'DESCRIPTOR' : _UNREADY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Unready)
+  })
+_sym_db.RegisterMessage(Unready)
+
+PlanRequest = _reflection.GeneratedProtocolMessageType('PlanRequest', (_message.Message,), {
+  'DESCRIPTOR' : _PLANREQUEST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanRequest)
+  })
+_sym_db.RegisterMessage(PlanRequest)
+
+PlanReply = _reflection.GeneratedProtocolMessageType('PlanReply', (_message.Message,), {
+  'DESCRIPTOR' : _PLANREPLY,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanReply)
+  })
+_sym_db.RegisterMessage(PlanReply)
+
+PlanDevice = _reflection.GeneratedProtocolMessageType('PlanDevice', (_message.Message,), {
+  'DESCRIPTOR' : _PLANDEVICE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanDevice)
+  })
+_sym_db.RegisterMessage(PlanDevice)
+
+PlanHost = _reflection.GeneratedProtocolMessageType('PlanHost', (_message.Message,), {
+  'DESCRIPTOR' : _PLANHOST,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanHost)
+  })
+_sym_db.RegisterMessage(PlanHost)
+
+PlanKill = _reflection.GeneratedProtocolMessageType('PlanKill', (_message.Message,), {
+  'DESCRIPTOR' : _PLANKILL,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanKill)
+  })
+_sym_db.RegisterMessage(PlanKill)
+
+PlanVm = _reflection.GeneratedProtocolMessageType('PlanVm', (_message.Message,), {
+  'DESCRIPTOR' : _PLANVM,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanVm)
+  })
+_sym_db.RegisterMessage(PlanVm)
+
+PlanPhase = _reflection.GeneratedProtocolMessageType('PlanPhase', (_message.Message,), {
+  'DESCRIPTOR' : _PLANPHASE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.PlanPhase)
+  })
+_sym_db.RegisterMessage(PlanPhase)
+
 FindFenceRequest = _reflection.GeneratedProtocolMessageType('FindFenceRequest', (_message.Message,), {
   'DESCRIPTOR' : _FINDFENCEREQUEST,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -181,6 +370,34 @@ PoolStatus = _reflection.GeneratedProtocolMessageType('PoolStatus', (_message.Me
   })
 _sym_db.RegisterMessage(PoolStatus)
 
+Situation = _reflection.GeneratedProtocolMessageType('Situation', (_message.Message,), {
+  'DESCRIPTOR' : _SITUATION,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Situation)
+  })
+_sym_db.RegisterMessage(Situation)
+
+OpenAlert = _reflection.GeneratedProtocolMessageType('OpenAlert', (_message.Message,), {
+  'DESCRIPTOR' : _OPENALERT,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.OpenAlert)
+  })
+_sym_db.RegisterMessage(OpenAlert)
+
+AlertSilence = _reflection.GeneratedProtocolMessageType('AlertSilence', (_message.Message,), {
+  'DESCRIPTOR' : _ALERTSILENCE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.AlertSilence)
+  })
+_sym_db.RegisterMessage(AlertSilence)
+
+AlertTaken = _reflection.GeneratedProtocolMessageType('AlertTaken', (_message.Message,), {
+  'DESCRIPTOR' : _ALERTTAKEN,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.AlertTaken)
+  })
+_sym_db.RegisterMessage(AlertTaken)
+
 Question = _reflection.GeneratedProtocolMessageType('Question', (_message.Message,), {
   'DESCRIPTOR' : _QUESTION,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -201,6 +418,13 @@ FailoverStatus = _reflection.GeneratedProtocolMessageType('FailoverStatus', (_me
   # @@protoc_insertion_point(class_scope:poolwarden.v1.FailoverStatus)
   })
 _sym_db.RegisterMessage(FailoverStatus)
+
+FailoverStep = _reflection.GeneratedProtocolMessageType('FailoverStep', (_message.Message,), {
+  'DESCRIPTOR' : _FAILOVERSTEP,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.FailoverStep)
+  })
+_sym_db.RegisterMessage(FailoverStep)
 
 HostStatus = _reflection.GeneratedProtocolMessageType('HostStatus', (_message.Message,), {
   'DESCRIPTOR' : _HOSTSTATUS,
@@ -293,6 +517,27 @@ CommandRequest = _reflection.GeneratedProtocolMessageType('CommandRequest', (_me
   })
 _sym_db.RegisterMessage(CommandRequest)
 
+RunHook = _reflection.GeneratedProtocolMessageType('RunHook', (_message.Message,), {
+  'DESCRIPTOR' : _RUNHOOK,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.RunHook)
+  })
+_sym_db.RegisterMessage(RunHook)
+
+Second = _reflection.GeneratedProtocolMessageType('Second', (_message.Message,), {
+  'DESCRIPTOR' : _SECOND,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Second)
+  })
+_sym_db.RegisterMessage(Second)
+
+Seconded = _reflection.GeneratedProtocolMessageType('Seconded', (_message.Message,), {
+  'DESCRIPTOR' : _SECONDED,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.Seconded)
+  })
+_sym_db.RegisterMessage(Seconded)
+
 FenceCommand = _reflection.GeneratedProtocolMessageType('FenceCommand', (_message.Message,), {
   'DESCRIPTOR' : _FENCECOMMAND,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -377,6 +622,20 @@ Release = _reflection.GeneratedProtocolMessageType('Release', (_message.Message,
   })
 _sym_db.RegisterMessage(Release)
 
+HostEnable = _reflection.GeneratedProtocolMessageType('HostEnable', (_message.Message,), {
+  'DESCRIPTOR' : _HOSTENABLE,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.HostEnable)
+  })
+_sym_db.RegisterMessage(HostEnable)
+
+RecoverMembersCommand = _reflection.GeneratedProtocolMessageType('RecoverMembersCommand', (_message.Message,), {
+  'DESCRIPTOR' : _RECOVERMEMBERSCOMMAND,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.RecoverMembersCommand)
+  })
+_sym_db.RegisterMessage(RecoverMembersCommand)
+
 Acknowledge = _reflection.GeneratedProtocolMessageType('Acknowledge', (_message.Message,), {
   'DESCRIPTOR' : _ACKNOWLEDGE,
   '__module__' : 'poolwarden.v1.operator_pb2'
@@ -390,6 +649,27 @@ DryRun = _reflection.GeneratedProtocolMessageType('DryRun', (_message.Message,),
   # @@protoc_insertion_point(class_scope:poolwarden.v1.DryRun)
   })
 _sym_db.RegisterMessage(DryRun)
+
+SilenceAlert = _reflection.GeneratedProtocolMessageType('SilenceAlert', (_message.Message,), {
+  'DESCRIPTOR' : _SILENCEALERT,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.SilenceAlert)
+  })
+_sym_db.RegisterMessage(SilenceAlert)
+
+UnsilenceAlert = _reflection.GeneratedProtocolMessageType('UnsilenceAlert', (_message.Message,), {
+  'DESCRIPTOR' : _UNSILENCEALERT,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.UnsilenceAlert)
+  })
+_sym_db.RegisterMessage(UnsilenceAlert)
+
+AcknowledgeAlert = _reflection.GeneratedProtocolMessageType('AcknowledgeAlert', (_message.Message,), {
+  'DESCRIPTOR' : _ACKNOWLEDGEALERT,
+  '__module__' : 'poolwarden.v1.operator_pb2'
+  # @@protoc_insertion_point(class_scope:poolwarden.v1.AcknowledgeAlert)
+  })
+_sym_db.RegisterMessage(AcknowledgeAlert)
 
 CommandReply = _reflection.GeneratedProtocolMessageType('CommandReply', (_message.Message,), {
   'DESCRIPTOR' : _COMMANDREPLY,
@@ -471,116 +751,186 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_options = b'8\001'
   _TRYFENCEREPLY_PARAMETERSENTRY._options = None
   _TRYFENCEREPLY_PARAMETERSENTRY._serialized_options = b'8\001'
-  _FINDFENCEREQUEST._serialized_start=47
-  _FINDFENCEREQUEST._serialized_end=96
-  _FINDFENCEREPLY._serialized_start=98
-  _FINDFENCEREPLY._serialized_end=173
-  _FOUNDFENCE._serialized_start=176
-  _FOUNDFENCE._serialized_end=367
-  _FOUNDFENCE_PARAMETERSENTRY._serialized_start=318
-  _FOUNDFENCE_PARAMETERSENTRY._serialized_end=367
-  _TRYFENCEREQUEST._serialized_start=370
-  _TRYFENCEREQUEST._serialized_end=553
-  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_start=318
-  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_end=367
-  _TRYFENCEREPLY._serialized_start=556
-  _TRYFENCEREPLY._serialized_end=770
-  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_start=318
-  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_end=367
-  _TRYSTEP._serialized_start=772
-  _TRYSTEP._serialized_end=842
-  _LATEREQUEST._serialized_start=844
-  _LATEREQUEST._serialized_end=903
-  _LATEREPLY._serialized_start=905
-  _LATEREPLY._serialized_end=959
-  _LATEENTRY._serialized_start=961
-  _LATEENTRY._serialized_end=1044
-  _STATUSREQUEST._serialized_start=1046
-  _STATUSREQUEST._serialized_end=1075
-  _STATUSREPLY._serialized_start=1078
-  _STATUSREPLY._serialized_end=1279
-  _POOLSTATUS._serialized_start=1282
-  _POOLSTATUS._serialized_end=1747
-  _QUESTION._serialized_start=1750
-  _QUESTION._serialized_end=1886
-  _LOSTVM._serialized_start=1888
-  _LOSTVM._serialized_end=2000
-  _FAILOVERSTATUS._serialized_start=2003
-  _FAILOVERSTATUS._serialized_end=2172
-  _HOSTSTATUS._serialized_start=2175
-  _HOSTSTATUS._serialized_end=3146
-  _MACHINESTATUS._serialized_start=3148
-  _MACHINESTATUS._serialized_end=3270
-  _FENCEDEVICESTATUS._serialized_start=3273
-  _FENCEDEVICESTATUS._serialized_end=3475
-  _DISKSTATUS._serialized_start=3478
-  _DISKSTATUS._serialized_end=3704
-  _FILLERSTATUS._serialized_start=3706
-  _FILLERSTATUS._serialized_end=3818
-  _CLEANABLESTATUS._serialized_start=3820
-  _CLEANABLESTATUS._serialized_end=3912
-  _FACTSTATUS._serialized_start=3914
-  _FACTSTATUS._serialized_end=3969
-  _PROBESTATUS._serialized_start=3971
-  _PROBESTATUS._serialized_end=4089
-  _EXPLAINREQUEST._serialized_start=4091
-  _EXPLAINREQUEST._serialized_end=4121
-  _EXPLAINREPLY._serialized_start=4124
-  _EXPLAINREPLY._serialized_end=4443
-  _COPYAGE._serialized_start=4445
-  _COPYAGE._serialized_end=4572
-  _EVIDENCELINE._serialized_start=4574
-  _EVIDENCELINE._serialized_end=4686
-  _COMMANDREQUEST._serialized_start=4689
-  _COMMANDREQUEST._serialized_end=5385
-  _FENCECOMMAND._serialized_start=5387
-  _FENCECOMMAND._serialized_end=5495
-  _PAUSE._serialized_start=5497
-  _PAUSE._serialized_end=5534
-  _RESUME._serialized_start=5536
-  _RESUME._serialized_end=5558
-  _CONFIRMFENCED._serialized_start=5560
-  _CONFIRMFENCED._serialized_end=5648
-  _RESTARTXAPICOMMAND._serialized_start=5650
-  _RESTARTXAPICOMMAND._serialized_end=5684
-  _APPROVE._serialized_start=5686
-  _APPROVE._serialized_end=5768
-  _DENY._serialized_start=5770
-  _DENY._serialized_end=5804
-  _DESIGNATE._serialized_start=5806
-  _DESIGNATE._serialized_end=5848
-  _FAILOVERTO._serialized_start=5850
-  _FAILOVERTO._serialized_end=5890
-  _DECLAREDEAD._serialized_start=5892
-  _DECLAREDEAD._serialized_end=5939
-  _STARTLOST._serialized_start=5941
-  _STARTLOST._serialized_end=5999
-  _RELEASE._serialized_start=6001
-  _RELEASE._serialized_end=6075
-  _ACKNOWLEDGE._serialized_start=6077
-  _ACKNOWLEDGE._serialized_end=6104
-  _DRYRUN._serialized_start=6106
-  _DRYRUN._serialized_end=6128
-  _COMMANDREPLY._serialized_start=6131
-  _COMMANDREPLY._serialized_end=6294
-  _DECISIONREQUEST._serialized_start=6296
-  _DECISIONREQUEST._serialized_end=6325
-  _DECISIONREPLY._serialized_start=6327
-  _DECISIONREPLY._serialized_end=6388
-  _HISTORYREQUEST._serialized_start=6390
-  _HISTORYREQUEST._serialized_end=6472
-  _HISTORYREPLY._serialized_start=6474
-  _HISTORYREPLY._serialized_end=6534
-  _HISTORYENTRY._serialized_start=6537
-  _HISTORYENTRY._serialized_end=6735
-  _ALERTSREQUEST._serialized_start=6737
-  _ALERTSREQUEST._serialized_end=6800
-  _ALERTSREPLY._serialized_start=6802
-  _ALERTSREPLY._serialized_end=6853
-  _ALERT._serialized_start=6856
-  _ALERT._serialized_end=7046
-  _DELIVERY._serialized_start=7048
-  _DELIVERY._serialized_end=7142
-  _OPERATOR._serialized_start=7145
-  _OPERATOR._serialized_end=7863
+  _AUDITREQUEST._serialized_start=47
+  _AUDITREQUEST._serialized_end=120
+  _AUDITREPLY._serialized_start=122
+  _AUDITREPLY._serialized_end=178
+  _AUDITENTRY._serialized_start=181
+  _AUDITENTRY._serialized_end=365
+  _TESTALERTSREQUEST._serialized_start=367
+  _TESTALERTSREQUEST._serialized_end=434
+  _TESTALERTSREPLY._serialized_start=436
+  _TESTALERTSREPLY._serialized_end=501
+  _TESTEDCHANNEL._serialized_start=503
+  _TESTEDCHANNEL._serialized_end=581
+  _RELOADREQUEST._serialized_start=583
+  _RELOADREQUEST._serialized_end=643
+  _RELOADREPLY._serialized_start=645
+  _RELOADREPLY._serialized_end=767
+  _DOCTORREQUEST._serialized_start=769
+  _DOCTORREQUEST._serialized_end=784
+  _DOCTORREPLY._serialized_start=786
+  _DOCTORREPLY._serialized_end=837
+  _CHECK._serialized_start=839
+  _CHECK._serialized_end=908
+  _READINESSREQUEST._serialized_start=910
+  _READINESSREQUEST._serialized_end=942
+  _READINESSREPLY._serialized_start=944
+  _READINESSREPLY._serialized_end=1005
+  _POOLREADINESS._serialized_start=1007
+  _POOLREADINESS._serialized_end=1111
+  _UNREADY._serialized_start=1113
+  _UNREADY._serialized_end=1185
+  _PLANREQUEST._serialized_start=1187
+  _PLANREQUEST._serialized_end=1214
+  _PLANREPLY._serialized_start=1217
+  _PLANREPLY._serialized_end=1826
+  _PLANDEVICE._serialized_start=1828
+  _PLANDEVICE._serialized_end=1931
+  _PLANHOST._serialized_start=1933
+  _PLANHOST._serialized_end=2008
+  _PLANKILL._serialized_start=2010
+  _PLANKILL._serialized_end=2083
+  _PLANVM._serialized_start=2085
+  _PLANVM._serialized_end=2146
+  _PLANPHASE._serialized_start=2148
+  _PLANPHASE._serialized_end=2228
+  _FINDFENCEREQUEST._serialized_start=2230
+  _FINDFENCEREQUEST._serialized_end=2279
+  _FINDFENCEREPLY._serialized_start=2281
+  _FINDFENCEREPLY._serialized_end=2356
+  _FOUNDFENCE._serialized_start=2359
+  _FOUNDFENCE._serialized_end=2550
+  _FOUNDFENCE_PARAMETERSENTRY._serialized_start=2501
+  _FOUNDFENCE_PARAMETERSENTRY._serialized_end=2550
+  _TRYFENCEREQUEST._serialized_start=2553
+  _TRYFENCEREQUEST._serialized_end=2736
+  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_start=2501
+  _TRYFENCEREQUEST_PARAMETERSENTRY._serialized_end=2550
+  _TRYFENCEREPLY._serialized_start=2739
+  _TRYFENCEREPLY._serialized_end=2953
+  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_start=2501
+  _TRYFENCEREPLY_PARAMETERSENTRY._serialized_end=2550
+  _TRYSTEP._serialized_start=2955
+  _TRYSTEP._serialized_end=3025
+  _LATEREQUEST._serialized_start=3027
+  _LATEREQUEST._serialized_end=3086
+  _LATEREPLY._serialized_start=3088
+  _LATEREPLY._serialized_end=3142
+  _LATEENTRY._serialized_start=3144
+  _LATEENTRY._serialized_end=3227
+  _STATUSREQUEST._serialized_start=3229
+  _STATUSREQUEST._serialized_end=3258
+  _STATUSREPLY._serialized_start=3261
+  _STATUSREPLY._serialized_end=3558
+  _POOLSTATUS._serialized_start=3561
+  _POOLSTATUS._serialized_end=4200
+  _SITUATION._serialized_start=4202
+  _SITUATION._serialized_end=4318
+  _OPENALERT._serialized_start=4321
+  _OPENALERT._serialized_end=4466
+  _ALERTSILENCE._serialized_start=4468
+  _ALERTSILENCE._serialized_end=4557
+  _ALERTTAKEN._serialized_start=4559
+  _ALERTTAKEN._serialized_end=4611
+  _QUESTION._serialized_start=4614
+  _QUESTION._serialized_end=4750
+  _LOSTVM._serialized_start=4752
+  _LOSTVM._serialized_end=4864
+  _FAILOVERSTATUS._serialized_start=4867
+  _FAILOVERSTATUS._serialized_end=5099
+  _FAILOVERSTEP._serialized_start=5101
+  _FAILOVERSTEP._serialized_end=5215
+  _HOSTSTATUS._serialized_start=5218
+  _HOSTSTATUS._serialized_end=6219
+  _MACHINESTATUS._serialized_start=6221
+  _MACHINESTATUS._serialized_end=6343
+  _FENCEDEVICESTATUS._serialized_start=6346
+  _FENCEDEVICESTATUS._serialized_end=6548
+  _DISKSTATUS._serialized_start=6551
+  _DISKSTATUS._serialized_end=6777
+  _FILLERSTATUS._serialized_start=6779
+  _FILLERSTATUS._serialized_end=6891
+  _CLEANABLESTATUS._serialized_start=6893
+  _CLEANABLESTATUS._serialized_end=6985
+  _FACTSTATUS._serialized_start=6987
+  _FACTSTATUS._serialized_end=7042
+  _PROBESTATUS._serialized_start=7044
+  _PROBESTATUS._serialized_end=7162
+  _EXPLAINREQUEST._serialized_start=7164
+  _EXPLAINREQUEST._serialized_end=7194
+  _EXPLAINREPLY._serialized_start=7197
+  _EXPLAINREPLY._serialized_end=7559
+  _COPYAGE._serialized_start=7561
+  _COPYAGE._serialized_end=7688
+  _EVIDENCELINE._serialized_start=7690
+  _EVIDENCELINE._serialized_end=7802
+  _COMMANDREQUEST._serialized_start=7805
+  _COMMANDREQUEST._serialized_end=8891
+  _RUNHOOK._serialized_start=8893
+  _RUNHOOK._serialized_end=8930
+  _SECOND._serialized_start=8932
+  _SECOND._serialized_end=8990
+  _SECONDED._serialized_start=8992
+  _SECONDED._serialized_end=9090
+  _FENCECOMMAND._serialized_start=9092
+  _FENCECOMMAND._serialized_end=9200
+  _PAUSE._serialized_start=9202
+  _PAUSE._serialized_end=9255
+  _RESUME._serialized_start=9257
+  _RESUME._serialized_end=9279
+  _CONFIRMFENCED._serialized_start=9281
+  _CONFIRMFENCED._serialized_end=9369
+  _RESTARTXAPICOMMAND._serialized_start=9371
+  _RESTARTXAPICOMMAND._serialized_end=9405
+  _APPROVE._serialized_start=9407
+  _APPROVE._serialized_end=9509
+  _DENY._serialized_start=9511
+  _DENY._serialized_end=9545
+  _DESIGNATE._serialized_start=9547
+  _DESIGNATE._serialized_end=9589
+  _FAILOVERTO._serialized_start=9591
+  _FAILOVERTO._serialized_end=9631
+  _DECLAREDEAD._serialized_start=9633
+  _DECLAREDEAD._serialized_end=9680
+  _STARTLOST._serialized_start=9682
+  _STARTLOST._serialized_end=9740
+  _RELEASE._serialized_start=9742
+  _RELEASE._serialized_end=9816
+  _HOSTENABLE._serialized_start=9818
+  _HOSTENABLE._serialized_end=9844
+  _RECOVERMEMBERSCOMMAND._serialized_start=9846
+  _RECOVERMEMBERSCOMMAND._serialized_end=9898
+  _ACKNOWLEDGE._serialized_start=9900
+  _ACKNOWLEDGE._serialized_end=9927
+  _DRYRUN._serialized_start=9929
+  _DRYRUN._serialized_end=9951
+  _SILENCEALERT._serialized_start=9953
+  _SILENCEALERT._serialized_end=10014
+  _UNSILENCEALERT._serialized_start=10016
+  _UNSILENCEALERT._serialized_end=10063
+  _ACKNOWLEDGEALERT._serialized_start=10065
+  _ACKNOWLEDGEALERT._serialized_end=10114
+  _COMMANDREPLY._serialized_start=10117
+  _COMMANDREPLY._serialized_end=10280
+  _DECISIONREQUEST._serialized_start=10282
+  _DECISIONREQUEST._serialized_end=10311
+  _DECISIONREPLY._serialized_start=10313
+  _DECISIONREPLY._serialized_end=10374
+  _HISTORYREQUEST._serialized_start=10377
+  _HISTORYREQUEST._serialized_end=10509
+  _HISTORYREPLY._serialized_start=10511
+  _HISTORYREPLY._serialized_end=10571
+  _HISTORYENTRY._serialized_start=10574
+  _HISTORYENTRY._serialized_end=10772
+  _ALERTSREQUEST._serialized_start=10774
+  _ALERTSREQUEST._serialized_end=10837
+  _ALERTSREPLY._serialized_start=10839
+  _ALERTSREPLY._serialized_end=10890
+  _ALERT._serialized_start=10893
+  _ALERT._serialized_end=11188
+  _DELIVERY._serialized_start=11190
+  _DELIVERY._serialized_end=11284
+  _OPERATOR._serialized_start=11287
+  _OPERATOR._serialized_end=12425
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,16 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.ExplainReply.FromString,
                 )
+        self.Readiness = channel.unary_unary(
+                '/poolwarden.v1.Operator/Readiness',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.ReadinessRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.ReadinessReply.FromString,
+                )
+        self.Plan = channel.unary_unary(
+                '/poolwarden.v1.Operator/Plan',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.PlanReply.FromString,
+                )
         self.Command = channel.unary_unary(
                 '/poolwarden.v1.Operator/Command',
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.CommandRequest.SerializeToString,
@@ -64,6 +74,26 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceReply.FromString,
                 )
+        self.Doctor = channel.unary_unary(
+                '/poolwarden.v1.Operator/Doctor',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.DoctorRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.DoctorReply.FromString,
+                )
+        self.TestAlerts = channel.unary_unary(
+                '/poolwarden.v1.Operator/TestAlerts',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.TestAlertsRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.TestAlertsReply.FromString,
+                )
+        self.Reload = channel.unary_unary(
+                '/poolwarden.v1.Operator/Reload',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.ReloadReply.FromString,
+                )
+        self.Audit = channel.unary_unary(
+                '/poolwarden.v1.Operator/Audit',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.AuditRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.AuditReply.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -77,6 +107,20 @@ class OperatorServicer(object):
 
     def Explain(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Readiness(self, request, context):
+        """Would this pool survive losing its master now? Every reason why not, each with what mends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Plan(self, request, context):
+        """What would happen if a pool's master died this second.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -134,6 +178,34 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Doctor(self, request, context):
+        """Is this collector itself able to do its work? Looks only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestAlerts(self, request, context):
+        """Sends a sample, marked as a test, through the channels of alerts as they are; journaled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reload(self, request, context):
+        """Reads the configuration's file again and takes it as a whole, or refuses it as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Audit(self, request, context):
+        """Who called what that changes something, from where, in which role, and what came of it; refused calls too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +218,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.ExplainRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.ExplainReply.SerializeToString,
+            ),
+            'Readiness': grpc.unary_unary_rpc_method_handler(
+                    servicer.Readiness,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.ReadinessRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.ReadinessReply.SerializeToString,
+            ),
+            'Plan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Plan,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.PlanRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.PlanReply.SerializeToString,
             ),
             'Command': grpc.unary_unary_rpc_method_handler(
                     servicer.Command,
@@ -186,6 +268,26 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.TryFence,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.TryFenceReply.SerializeToString,
+            ),
+            'Doctor': grpc.unary_unary_rpc_method_handler(
+                    servicer.Doctor,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.DoctorRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.DoctorReply.SerializeToString,
+            ),
+            'TestAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestAlerts,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.TestAlertsRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.TestAlertsReply.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.ReloadRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.ReloadReply.SerializeToString,
+            ),
+            'Audit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.AuditRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.AuditReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -228,6 +330,40 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Explain',
             poolwarden_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.ExplainReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Readiness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Readiness',
+            poolwarden_dot_v1_dot_operator__pb2.ReadinessRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.ReadinessReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Plan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Plan',
+            poolwarden_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.PlanReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
@@ -364,5 +500,73 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/TryFence',
             poolwarden_dot_v1_dot_operator__pb2.TryFenceRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.TryFenceReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Doctor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Doctor',
+            poolwarden_dot_v1_dot_operator__pb2.DoctorRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.DoctorReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def TestAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/TestAlerts',
+            poolwarden_dot_v1_dot_operator__pb2.TestAlertsRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.TestAlertsReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Reload',
+            poolwarden_dot_v1_dot_operator__pb2.ReloadRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.ReloadReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Audit',
+            poolwarden_dot_v1_dot_operator__pb2.AuditRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.AuditReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

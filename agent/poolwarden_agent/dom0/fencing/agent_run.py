@@ -1,12 +1,12 @@
 """One run of a fence agent on this host, for another host's power (ClusterLabs: doc/FenceAgentAPI.md).
 
 * A session of its own, a minimal environment (never PCMK_service: it disables the agent's own timeouts), ``/`` as its
-  folder, none of our open files, parameters on stdin alone: a command line is read by everybody.
+  folder, none of our open files, parameters on stdin alone: every user can read a command line.
 * The agent's user is the unprivileged one of the link side, where this host side is root: it talks to the network.
 * A hard limit of time, then SIGTERM to its group, and SIGKILL a second later. Such a run is cut off: what it has asked
   of the device may still happen.
 * When it has ended by itself, whatever it left in its group is killed: a late child must not act after the result.
-* It is reaped last: until then nobody else can get its group's id.
+* It is reaped last: until then no other process can get its group's id.
 """
 
 import functools
@@ -134,7 +134,7 @@ def _feed(process: Any, given: bytes) -> bool:
 
 def _signal(process: Any, number: int) -> None:
     try:
-        # safety: not reaped yet, so its pid, which is the group's id, belongs to nobody else.
+        # safety: not reaped yet, so its pid, which is the group's id, belongs to no other process.
         os.killpg(process.pid, number)
     except OSError:
         pass

@@ -22,7 +22,7 @@ Known = NamedTuple("Known", [("address", str), ("guid", str)])
 
 
 class Bmc:
-    """See the module's words. ``look`` never blocks."""
+    """See the module's docstring. ``look`` never blocks."""
 
     def __init__(self, root: str, clock: Callable[[], float]) -> None:
         self._root = root

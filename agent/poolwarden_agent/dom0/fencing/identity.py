@@ -1,6 +1,6 @@
 """Which machine a fence device switches, asked from this host in the way of the fence agent's kind.
 
-* ``fence_redfish``: a program of the agent's own (redfish.py), so that a hanging BMC can be cut off.
+* ``fence_redfish``: a program of its own (poolwarden/redfish_question.py), so that a hanging BMC can be cut off.
 * ``fence_ipmilan`` and its other names: ``ipmitool mc guid`` (IPMI 2.0, 22.14: System GUID), thoroughly also the
   serials of ``ipmitool fru print 0``. The password goes by ipmitool's environment, never on its command line.
 
@@ -14,9 +14,12 @@ import re
 import sys
 from typing import Any, Callable, Dict
 
+import poolwarden
 from poolwarden_agent.host_port import FenceRun
 
 REDFISH = ("fence_redfish",)
+# Named by its path and not imported: this process has no need of ssl and http.client.
+REDFISH_QUESTION = os.path.join(os.path.dirname(os.path.abspath(poolwarden.__file__)), "redfish_question.py")
 IPMI = ("fence_ipmilan", "fence_ipmilanplus", "fence_ilo3", "fence_ilo4", "fence_ilo5", "fence_imm", "fence_idrac")
 _LANPLUS = ("fence_ipmilanplus", "fence_ilo3", "fence_ilo4", "fence_ilo5")  # where it is the fence agent's own default
 IPMITOOLS = ("/usr/bin/ipmitool", "/usr/sbin/ipmitool", "/usr/local/bin/ipmitool")
@@ -64,8 +67,7 @@ def _redfish(run: Run, plain: Dict[str, str], limit_ms: int) -> FenceRun:
         "base": _value(plain, "redfish_uri") or "/redfish/v1",
         "system": _value(plain, "systems_uri"),
     }  # type: Dict[str, Any]
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "redfish.py")
-    return run([sys.executable, "-I", "-S", program], json.dumps(question).encode("utf-8"), limit_ms)
+    return run([sys.executable, "-I", "-S", REDFISH_QUESTION], json.dumps(question).encode("utf-8"), limit_ms)
 
 
 def _ipmi(run: Run, kind: str, plain: Dict[str, str], limit_ms: int, thorough: bool) -> FenceRun:
@@ -75,7 +77,7 @@ def _ipmi(run: Run, kind: str, plain: Dict[str, str], limit_ms: int, thorough: b
     if not tool:
         return FenceRun(False, None, "", "", "ipmitool is not installed here")
     command, secret = _ipmitool(tool, kind, plain)
-    # Only a talkative ipmitool tells a refused password (RAKP, IPMI 2.0, 13.20) from a BMC that is not there.
+    # Only a verbose ipmitool tells a refused password (RAKP, IPMI 2.0, 13.20) from a BMC that is not there.
     guid = run([command[0], "-v"] + command[1:] + ["mc", "guid"], b"", limit_ms, secret)
     if guid.code != 0:
         return _failed(guid)

@@ -3,17 +3,21 @@
 psutil's net_if_addrs lists them all (2.6 ms where there are 300, at each look), so the one is asked here.
 
 IPv4 by SIOCGIFADDR (netdevice(7)): the primary address, which is the one that xapi gives to a management interface.
-IPv6 from /proc/net/if_inet6: a routable one where there is one, else a link-local one.
+IPv6 over netlink, in the kernel's order, which is that of ``ip -6 addr``: the first that is not link-local, as xapi
+takes it (xapi: ocaml/networkd/lib/network_utils.ml, Ip.get_ipv6; ocaml/gencert/lib.ml, get_management_ip_addrs).
+/proc/net/if_inet6 has another order.
 """
 
 import fcntl
 import socket
 import struct
-from typing import List
+
+from poolwarden_agent.dom0.system import netlink
 
 _SIOCGIFADDR = 0x8915
 _NAME = 15  # characters of an interface's name
-_IF_INET6 = "/proc/net/if_inet6"
+_ADDRESS = struct.Struct("=BBBBi")  # struct ifaddrmsg (linux/if_addr.h)
+_IFA_ADDRESS = 1
 
 
 def ipv4(interface: str) -> str:
@@ -31,19 +35,19 @@ def ipv4(interface: str) -> str:
         asking.close()
 
 
-def ipv6(interface: str, table: str = _IF_INET6) -> str:
-    """Its address; empty if it has none, or is not there."""
-    found: List[str] = []
+def ipv6(interface: str) -> str:
+    """Its address; empty if it has none that is routable, or is not there."""
     try:
-        with open(table) as file:
-            for line in file:
-                words = line.split()
-                if len(words) == 6 and words[5] == interface and len(words[0]) == 32:
-                    found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(words[0])))
+        number = socket.if_nametoindex(interface)
     except (OSError, ValueError):
         return ""
-    routable = [address for address in found if not address.startswith("fe80:")]
-    return (routable or found or [""])[0]
+    for fixed, more in netlink.dump(netlink.ADDRESSES, socket.AF_INET6, _ADDRESS.size):
+        address = more.get(_IFA_ADDRESS, b"")
+        if _ADDRESS.unpack(fixed)[4] == number and len(address) == 16:
+            text = socket.inet_ntop(socket.AF_INET6, address)
+            if not text.startswith("fe80:"):
+                return text
+    return ""
 
 
 def of(interface: str, version_6: bool) -> str:

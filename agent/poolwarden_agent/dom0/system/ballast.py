@@ -1,6 +1,6 @@
 """A file that is there to be deleted: on a full disk it makes room for pool.conf, and gives an inode for it.
 
-Whoever fills ``/`` takes the room of whatever is written next, and the next thing to be written may be the pool.conf
+What fills ``/`` takes the room of what is written next, and the next thing to be written may be the pool.conf
 that keeps a superseded master from coming back as one. So a mebibyte is kept back while there is plenty, given up when
 a write fails for want of room, and taken again when there is plenty. Room is asked of statvfs: psutil knows no inodes.
 """
@@ -8,6 +8,8 @@ a write fails for want of room, and taken again when there is plenty. Room is as
 import errno
 import os
 from typing import Callable
+
+from poolwarden_agent.dom0.system import plain_files
 
 BYTES = 1024 * 1024
 PLENTY = 64 * BYTES  # free, before some of it is kept back
@@ -29,7 +31,7 @@ class Ballast(object):
             state = os.statvfs(os.path.dirname(self._path))
             if state.f_bfree * state.f_frsize < PLENTY:
                 return
-            with open(temporary, "wb") as file:
+            with plain_files.new(temporary) as file:
                 file.write(os.urandom(4096) * (BYTES // 4096))  # no file system makes a hole of that
                 file.flush()
                 os.fsync(file.fileno())

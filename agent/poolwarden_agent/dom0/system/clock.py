@@ -1,7 +1,7 @@
-"""This host's clock for everything that expires: it counts a suspended machine's sleep, and no wall clock moves it.
+"""This host's clock for everything that expires: it runs while the machine is suspended, and no wall clock moves it.
 
-CLOCK_MONOTONIC stands still while a machine is suspended, so an order that lay in a buffer meanwhile would be young
-when it wakes. /proc/PID/stat counts since boot on this same clock (Linux: fs/proc/array.c, start_boottime).
+CLOCK_MONOTONIC stands still while a machine is suspended, so an order that lay in a buffer meanwhile would count as
+fresh at its resume. /proc/PID/stat counts since boot on this same clock (Linux: fs/proc/array.c, start_boottime).
 """
 
 import time

@@ -1,27 +1,31 @@
-"""Looks through the known fillers of a dom0, a little at a time, within bounds: what is big, what could be cleaned.
+"""Looks through a dom0's disk, a little at a time, within bounds: what is big, what could be cleaned.
+
+The known fillers first, then what is of this host alone, then the rest of the root file system: where the bounds cut a
+look off, the system's own files are what is missing.
 
 Rules
 -----
 * It only reads directories and stats files, never a file's content; it stays on the file systems that it was asked
   about, follows no link, and changes nothing.
 * ``step`` does at most ``STEP_ENTRIES`` entries and about ``STEP_S`` seconds, so that a dom0 whose disk is dying is not
-  kept busier by us; a whole look ends after ``MOST_ENTRIES`` entries or ``MOST_STEPS`` steps and says then that it
+  kept busier by this; a whole look ends after ``MOST_ENTRIES`` entries or ``MOST_STEPS`` steps and says then that it
   is partial. A directory that cannot be read is left out.
 """
 
 import os
 import stat
 import time
-from typing import Callable, Iterator, Optional, Set
+from typing import Callable, Iterator, List, Optional, Set
 
-from poolwarden_agent.core.disk_fillers import FILLERS, Filler, Result, Tally
+from poolwarden_agent.core.disk_fillers import ELSEWHERE, FILLERS, SYSTEM, Filler, Result, Tally, own_place
 
 STEP_ENTRIES = 400
 STEP_S = 0.05
-MOST_ENTRIES = 40000
+MOST_ENTRIES = 120000  # a dom0 has 60,000 to 90,000
 MOST_STEPS = 400
 DEEPEST = 12
 _BLOCK = 512  # st_blocks counts these
+_TOP_FILLERS = frozenset(filler.path for filler in FILLERS if "/" not in filler.path)
 
 
 class Filling(object):
@@ -54,15 +58,37 @@ class Filling(object):
         return self._tally.result(at_ms, True)
 
     def _all(self) -> Iterator[bool]:
-        own = {os.path.join(self._root, filler.path) for filler in FILLERS}
-        for filler in FILLERS:
-            path = os.path.join(self._root, filler.path)
-            try:
-                device = os.lstat(path)
-            except OSError:
-                continue
-            if stat.S_ISDIR(device.st_mode):
-                yield from self._below(filler, path, device.st_dev, own - {path}, 0)
+        tops = self._tops()
+        places = list(FILLERS) + [own_place(name) for name in tops if name not in SYSTEM and name not in _TOP_FILLERS]
+        own = {os.path.join(self._root, place.path) for place in places}
+        for place in places:
+            path = os.path.join(self._root, place.path)
+            yield from self._place(place, path, own - {path})
+        for name in tops:
+            path = os.path.join(self._root, name)
+            if path not in own:
+                yield from self._place(ELSEWHERE, path, own)
+
+    def _tops(self) -> List[str]:
+        """The directories at the top of the root file system itself."""
+        try:
+            device = os.lstat(self._root).st_dev
+            with os.scandir(self._root) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device
+                )
+        except OSError:
+            return []
+
+    def _place(self, place: Filler, path: str, others: Set[str]) -> Iterator[bool]:
+        try:
+            about = os.lstat(path)
+        except OSError:
+            return
+        if stat.S_ISDIR(about.st_mode):
+            yield from self._below(place, path, about.st_dev, others, 0)
 
     def _below(self, filler: Filler, path: str, device: int, others: Set[str], depth: int) -> Iterator[bool]:
         try:

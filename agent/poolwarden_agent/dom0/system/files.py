@@ -15,6 +15,7 @@ from typing import Dict, Optional, Tuple
 
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.host_now import BROKEN, MASTER, MEMBER, UNREADABLE
+from poolwarden_agent.dom0.system import plain_files
 
 POOL_CONF = "etc/xensource/pool.conf"
 BEFORE = "var/lib/poolwarden/pool.conf.before"
@@ -39,7 +40,7 @@ def read(root: str, path: str, limit: int = SMALL) -> Optional[str]:
 
 def _bytes(path: str, most: int) -> bytes:
     """At most so many bytes of a file: a dozen files are read each two seconds, and open() asks more of the kernel."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = plain_files.to_read(path)
     try:
         data = os.read(descriptor, most)
         while data and len(data) < most:
@@ -66,7 +67,7 @@ def pool_conf(root: str) -> Tuple[str, str]:
 
 
 def host_name(root: str) -> str:
-    """The host's own name without its domain; an address that somebody has put there is kept whole."""
+    """The host's own name without its domain; an address in its place is kept whole."""
     name = read(root, "etc/hostname") or ""
     return name if is_address(name) else name.split(".")[0]
 
@@ -81,17 +82,16 @@ def write_pool_conf(root: str, address: str) -> None:
     path = os.path.join(root, POOL_CONF)
     temporary = path + ".poolwarden"
     try:
-        with open(temporary, "w") as file:
-            file.write("slave:%s" % address)
+        with plain_files.new(temporary) as file:
+            file.write(("slave:%s" % address).encode("utf-8"))
             file.flush()
+            os.fchmod(file.fileno(), os.stat(path).st_mode & 0o777)
             os.fsync(file.fileno())
-        os.chmod(temporary, os.stat(path).st_mode & 0o777)
         if read(root, POOL_CONF) != "slave:%s" % address:
             _keep(path, os.path.join(root, BEFORE))  # after what must not fail has its room
         os.rename(temporary, path)
     except OSError:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        _gone(temporary)
         raise
     directory = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
@@ -111,8 +111,8 @@ def _keep(path: str, kept: str) -> None:
         try:
             os.link(path, new)
         except OSError:
-            with open(path, "rb") as source, open(new, "wb") as copy:
-                copy.write(source.read(SMALL))
+            with plain_files.new(new) as copy:
+                copy.write(_bytes(path, SMALL))
         os.rename(new, kept)
     except OSError:
         _gone(new)

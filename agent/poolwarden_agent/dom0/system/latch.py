@@ -1,9 +1,9 @@
 """The latch: one small file that says, for a shell without Python, whether this host's xapi must stay down.
 
-The truth is in the slots (slots.py). The latch repeats one word of it for the day on which the program that reads them
-cannot run (no Python, no memory, killed): ``hold``, ``tombstone`` or ``none``, padded with spaces, one line. The gate's
-shell wrapper (packaging/agent/poolwarden-gate) then keeps xapi down only where this file says so, and lets it start
-otherwise: a bug of ours blocks no healthy host, and releases no held one.
+What is durable is in the slots (slots.py). The latch repeats one word of it for the case that the program that reads
+them cannot run (no Python, no memory, killed): ``hold``, ``tombstone`` or ``none``, padded with spaces, one line. The
+gate's shell wrapper (packaging/agent/poolwarden-gate) then keeps xapi down only where this file says so, and lets it
+start otherwise: a bug of the agent blocks no healthy host, and releases no held one.
 
 Allocated once and overwritten in place: a full disk cannot stop it. Order: before the slots say *held*, the latch is
 closed; it opens after the slots say *free*. Cut off in between, it errs on the closed side, until the agent starts.
@@ -15,6 +15,7 @@ installed in its place may be able to read nothing else of it (core/gate_state.p
 import os
 
 from poolwarden_agent.core.gate_state import GateState
+from poolwarden_agent.dom0.system import plain_files
 from poolwarden_agent.dom0.system.slots import SlotError
 
 SIZE = 16
@@ -46,7 +47,7 @@ class Latch(object):
         if not os.path.exists(self._path):
             try:
                 temporary = self._path + ".new"
-                with open(temporary, "wb") as file:
+                with plain_files.new(temporary) as file:
                     file.write(_line(NONE))
                     file.flush()
                     os.fsync(file.fileno())
@@ -57,7 +58,7 @@ class Latch(object):
     def read(self) -> str:
         """Its word; ``none`` where there is none."""
         try:
-            with open(self._path, "rb") as file:
+            with os.fdopen(plain_files.to_read(self._path), "rb") as file:
                 found = file.read(SIZE).decode("ascii", "replace").strip()
         except OSError:
             return NONE
@@ -71,7 +72,7 @@ class Latch(object):
         if self.read() == text:
             return
         try:
-            descriptor = os.open(self._path, os.O_WRONLY)
+            descriptor = plain_files.existing(self._path)
             try:
                 os.pwrite(descriptor, _line(text), 0)
                 os.fsync(descriptor)

@@ -16,7 +16,7 @@ from poolwarden_agent.host_port import Disk
 
 MOUNTS = ("/", "/var/log")  # always told
 MORE_MOUNTS = ("/boot/efi", "/run", "/tmp", "/var/lib/xcp", "/var/crash")  # told where they are mounts of their own
-# On a disk of this machine or in its memory: statvfs waits for nobody. A file system of any other type is left alone.
+# On a disk of this machine or in its memory: statvfs waits for no server. No other type of file system is asked.
 LOCAL = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "iso9660", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs", "vfat",
          "xfs", "zfs")  # fmt: skip
 MOST_LINKS = 8

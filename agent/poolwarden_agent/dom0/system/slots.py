@@ -6,7 +6,7 @@ Rules
   only then it is done: from then on either slot alone brings back what was answered. One that is torn, flipped or gone
   never brings back an older term, hold or tombstone.
 * While a save is under way one slot is whole whatever happens. What stands after a crash in its middle is the state
-  before it or the new one; nobody was answered yet.
+  before it or the new one; no order was answered yet.
 * A load takes the newest readable slot. Slots that differ are made alike again by ``mend``, which also tells that one
   was not readable.
 * A save that fails between its slots is taken back, if that leaves one slot whole all the time; in any case the caller
@@ -21,6 +21,8 @@ import hashlib
 import os
 import struct
 from typing import List, Optional, Tuple
+
+from poolwarden_agent.dom0.system import plain_files
 
 SIZE = 65536
 MAGIC = b"PWSLOT1\n"
@@ -54,6 +56,9 @@ class Slots(object):
         """
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            shared = plain_files.own_directory(self._directory)
+            if shared:
+                raise SlotError(shared)
             missing = [number for number in (0, 1) if not os.path.exists(self._paths[number])]
             if len(missing) == 1 and self._read(1 - missing[0]) is None:
                 raise SlotError("%s: one slot is gone and the other is not readable; %s" % (self._directory, WAY_OUT))
@@ -64,7 +69,7 @@ class Slots(object):
 
     def _allocate(self, path: str) -> None:
         temporary = path + ".new"
-        with open(temporary, "wb") as file:
+        with plain_files.new(temporary) as file:
             file.write(_pack(0, b""))
             file.flush()
             os.fsync(file.fileno())
@@ -106,7 +111,7 @@ class Slots(object):
     def _layout(self, path: str) -> str:
         """The name of another version's layout; empty: it is ours, or none."""
         try:
-            with open(path, "rb") as file:
+            with os.fdopen(plain_files.to_read(path), "rb") as file:
                 magic = file.read(len(MAGIC))
         except OSError:
             return ""
@@ -130,7 +135,7 @@ class Slots(object):
 
     def _read(self, number: int) -> Optional[Tuple[int, bytes]]:
         try:
-            with open(self._paths[number], "rb") as file:
+            with os.fdopen(plain_files.to_read(self._paths[number]), "rb") as file:
                 return _unpack(file.read(SIZE))
         except OSError:
             return None
@@ -160,12 +165,12 @@ class Slots(object):
         try:
             self._write(number, self._sequence, self._payload)
         except SlotError:
-            pass  # the new payload stands; whoever reads again finds it
+            pass  # the new payload stands; the next reader finds it
 
     def _write(self, number: int, sequence: int, payload: bytes) -> None:
         path = self._paths[number]
         try:
-            descriptor = os.open(path, os.O_WRONLY)
+            descriptor = plain_files.existing(path)
             try:
                 data = _pack(sequence, payload)
                 written = os.pwrite(descriptor, data, 0)
@@ -178,7 +183,7 @@ class Slots(object):
             raise SlotError("%s cannot be written: %s" % (path, error)) from error
 
     def set_aside(self) -> List[str]:
-        """Rename the slots, so that nothing was ever saved; the new names. For an operator's word alone.
+        """Rename the slots, so that nothing was ever saved; the new names. Only on an operator's command.
 
         :raises SlotError: they cannot be.
         """

@@ -1,7 +1,8 @@
 """What surrounds xapi in a dom0, from small files alone: services, network, certificates, multipath, swap, versions.
 
-Nothing here forks or asks a daemon, and nothing is read that could block: /proc and /sys answer from memory. It is read
-each half minute, and what cannot be read is said to be unknown.
+Nothing here forks, and nothing is read that could block: /proc and /sys answer from memory, and the one daemon that is
+asked, Open vSwitch's database, within half a second or not at all. It is read each half minute, and what cannot be read
+is said to be unknown.
 
 Rules
 -----
@@ -19,7 +20,7 @@ import re
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core import certificate
-from poolwarden_agent.dom0.system import files, procfs
+from poolwarden_agent.dom0.system import files, links, openvswitch, plain_files, procfs
 
 SERVICES = (
     "xapi.service",
@@ -39,7 +40,16 @@ SERVICES = (
     "ntpd.service",
     "rsyslog.service",
     "sshd.service",
+    "ha-lizard.service",
+    "iscsi-ha.service",
 )
+# Other tools that fence and promote: any of these files shows that one is there, whatever starts it (an init script or
+# its watchdog's), and so does a line of a crontab that names it. It is told like a service.
+OTHER_TOOLS = {
+    "ha-lizard.service": ("etc/init.d/ha-lizard", "etc/init.d/ha-lizard-watchdog", "etc/ha-lizard"),
+    "iscsi-ha.service": ("etc/init.d/iscsi-ha", "etc/init.d/iscsi-ha-watchdog", "etc/iscsi-ha"),
+}
+_CRONTABS = ("etc/crontab", "var/spool/cron/root", "etc/cron.d/*", "etc/cron.hourly/*", "etc/cron.daily/*")
 ACTIVE, INACTIVE, UNKNOWN = "active", "inactive", "unknown"
 _UNITS = ("usr/lib/systemd/system", "etc/systemd/system", "lib/systemd/system")
 _GROUPS = ("sys/fs/cgroup/systemd", "sys/fs/cgroup")
@@ -93,12 +103,22 @@ class Reader(object):
     # ------------------------------------------------------------------------------------------ services
 
     def _services(self) -> Tuple[Tuple[str, str], ...]:
-        there = [name for name in SERVICES if self._installed(name)]
+        jobs = self._cron_jobs()
+        named = [name for name in OTHER_TOOLS if any(name.split(".")[0] in line for line in jobs)]
+        there = [name for name in SERVICES if name in named or self._installed(name)]
         return tuple((name, self._state(name)) for name in there)
+
+    def _cron_jobs(self) -> Tuple[str, ...]:
+        """The lines of root's crontabs, without comments; with each the name of its file."""
+        paths = [path for each in _CRONTABS for path in sorted(glob.glob(self._path(each)))[:MOST]]
+        texts = [(os.path.basename(path), files.read(self._root, path) or "") for path in paths]
+        lines = [line.strip() for name, text in texts for line in (name, *text.splitlines())]
+        return tuple(line for line in lines if not line.startswith("#"))
 
     def _installed(self, name: str) -> bool:
         unit = re.sub("@.*[.]", "@.", name)
-        return any(os.path.exists(self._path(where, unit)) for where in _UNITS)
+        found = [os.path.join(where, unit) for where in _UNITS]
+        return any(os.path.exists(self._path(path)) for path in (*found, *OTHER_TOOLS.get(name, ())))
 
     def _state(self, name: str) -> str:
         known = False
@@ -115,28 +135,20 @@ class Reader(object):
     # ------------------------------------------------------------------------------------------ network
 
     def _network(self, interface: str) -> Network:
+        switch = openvswitch.read(self._root) if openvswitch.used(self._root) else None
         nics = []
-        for path in sorted(glob.glob(self._path("sys/class/net/*/device")))[:MOST]:
+        for path in sorted(glob.glob(self._path("sys/class/net/*/device"))):
             name = os.path.basename(os.path.dirname(path))
-            if _PHYSICAL.match(name):
-                nics.append(self._nic(name))
-        link = self._carrier(interface) if _PHYSICAL.match(interface) else None
-        return Network(interface, link, tuple(nics))
+            if _PHYSICAL.match(name) and not name.startswith(links.VMS):
+                nics.append(self._nic(name, switch))
+        link = links.link(self._root, interface, switch) if _PHYSICAL.match(interface) else None
+        return Network(interface, link, tuple(nics[:MOST]))
 
-    def _nic(self, name: str) -> Nic:
+    def _nic(self, name: str, switch: Optional[openvswitch.Switch]) -> Nic:
         speed = files.read(self._root, "sys/class/net/%s/speed" % name) or ""
-        bond = os.path.basename(os.path.realpath(self._path("sys/class/net", name, "master")))
-        in_bond = os.path.exists(self._path("sys/class/net", name, "master"))
-        link = self._carrier(name)
-        return Nic(name, link, int(speed) if link and speed.isdigit() else 0, bond if in_bond else "")
-
-    def _carrier(self, name: str) -> Optional[bool]:
-        """An interface that is down has no carrier, and reading it is an error then."""
-        value = files.read(self._root, "sys/class/net/%s/carrier" % name)
-        if value in ("0", "1"):
-            return value == "1"
-        state = files.read(self._root, "sys/class/net/%s/operstate" % name)
-        return False if state == "down" else None
+        link = links.carrier(self._root, name)
+        mbit = int(speed) if link and speed.isdigit() else 0
+        return Nic(name, link, mbit, links.bond(self._root, name, switch))
 
     # ------------------------------------------------------------------------------------------ multipath
 
@@ -164,7 +176,7 @@ class Reader(object):
 
 def _certificate(name: str, path: str) -> Certificate:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(plain_files.to_read(path), "rb") as file:
             text = file.read(files.SMALL).decode("ascii", "replace")
         return Certificate(name, certificate.expires(text), "")
     except OSError as error:
@@ -175,7 +187,7 @@ def _certificate(name: str, path: str) -> Certificate:
 
 def _first_byte(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(plain_files.to_read(path), "rb") as file:
             return file.read(1)
     except OSError:
         return b""
@@ -183,7 +195,7 @@ def _first_byte(path: str) -> bytes:
 
 def _text(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(plain_files.to_read(path), "rb") as file:
             return file.read(256).decode("utf-8", "replace").strip()
     except OSError:
         return ""

@@ -1,8 +1,8 @@
 """What is asked of systemd: restart xapi, stop and start the toolstack. Never a shell, never xe-toolstack-restart (it
 closes 443).
 
-A restart can take 90 s, and we may be killed meanwhile while systemctl goes on. So systemctl inherits a lock (flock of
-an open file): who comes after us waits until that run has ended, and then looks whether anything is left to do.
+A restart can take 90 s, and the agent may be killed meanwhile while systemctl goes on. So systemctl inherits a lock
+(flock of an open file): the next process waits until that run has ended, and then looks whether anything is left to do.
 """
 
 import fcntl
@@ -64,7 +64,7 @@ def _run(
 
 
 def locked(lock: str, deadline: float, work: Callable[[int], Act]) -> Act:
-    """Do this while nobody else asks systemd for anything; ``work`` gets the lock's descriptor, for its children."""
+    """Do this while no other caller asks systemd; ``work`` gets the lock's descriptor, for its children."""
     try:
         held = os.open(lock, os.O_RDONLY)
     except OSError as error:
@@ -101,7 +101,7 @@ def ask(systemctl: str, words: List[str], held: int, deadline: float) -> Union[A
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
             return Act("unknown", "systemctl has not ended within its limit")
-        os.set_blocking(run.stderr.fileno(), False)  # somebody else may still hold the other end
+        os.set_blocking(run.stderr.fileno(), False)  # another process may still hold the other end
         said = (run.stderr.read() or b"").decode("utf-8", "replace").strip()[-200:]
     return code, said
 

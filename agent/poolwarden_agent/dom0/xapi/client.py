@@ -78,7 +78,7 @@ class Xapi(object):
     def local(self, method: str, params: Any, limit_s: float, look: bool = False) -> Any:
         """A call within ``limit_s`` seconds, with the one local session: no database and no master is needed for it.
 
-        Local sessions never expire and die with xapi (xapi: ocaml/xapi/xapi_local_session.ml): one is kept and reused.
+        Local sessions never expire and end with xapi (xapi: ocaml/xapi/xapi_local_session.ml): one is kept and reused.
         ``look``: it changes nothing, so an unanswered one is waited for and not repeated.
         """
         deadline, way = self._take(limit_s), self._local_way

@@ -21,7 +21,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from poolwarden_agent.dom0.system import files
+from poolwarden_agent.dom0.system import files, plain_files
 
 DIRECTORY = "var/lib/xcp"
 BIGGEST = 256 * 1024 * 1024
@@ -76,6 +76,21 @@ def loads(root: str) -> Tuple[str, int]:
         return "", 0
     generation, _, name = max(ranked)
     return os.path.join(DIRECTORY, name), generation
+
+
+def own_generation(root: str) -> int:
+    """The highest generation of the files that xapi has written itself: one that was placed here is none of them."""
+    names = [name for name in ("ha_metadata.db", "gen_metadata.db", "state.db") if _there(root, name)]
+    return max([0] + [generation_of(root, os.path.join(DIRECTORY, name)) for name in names])
+
+
+def pool_of(path: str) -> str:
+    """The pool's UUID in this file. :raises StateDbError: it cannot be parsed, or names none; OSError."""
+    tables = _tables(path)
+    pool = tables["pool"][0].get("uuid", "") if tables["pool"] else ""
+    if not pool:
+        raise StateDbError("%s names no pool" % os.path.basename(path))
+    return pool
 
 
 def _there(root: str, name: str) -> bool:
@@ -167,10 +182,10 @@ def _tables(path: str) -> Dict[str, List[Dict[str, str]]]:
     parser = ElementTree.XMLParser(target=target, encoding="utf-8")
     name = os.path.basename(path)
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(plain_files.to_read(path), "rb") as file:
             _feed(parser, target, file)
         parser.close()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:  # the latter: a name that is no UTF-8, on 3.6
         raise StateDbError("%s is not well-formed: %s" % (name, error)) from error
     if not target.closed:
         raise StateDbError("%s is not a xapi database" % name)

@@ -5,11 +5,11 @@ Reading
 Only xapi's own database files are read. The checksum is of the whole file and computed once per file as it stands
 (inode, size, time, generation); a file that is another one by the next piece is said, and no bytes of it are given.
 
-Placing (xapi: ocaml/xapi/xapi.ml, a restore_db.db stands in for state.db at a master's next start, once)
--------
-Pieces go to a temporary name. With the last one: fsync, size and checksum verified, then ``restore_db.db.generation``,
-then the rename to ``restore_db.db``, each durable before the next. So there is never a restore_db.db that is half, nor
-one without its generation; a generation without its file means nothing to xapi. Removing goes the other way round.
+Placing (xapi: ocaml/xapi/xapi.ml, a restore_db.db stands in for state.db at a master's next start, once) ------- Pieces
+go to a temporary name. With the last one: fsync, size and checksum verified and parsed, its pool compared, then
+``restore_db.db.generation``, then the rename to ``restore_db.db``, each durable before the next. So there is never a
+restore_db.db that is half, nor one without its generation; a generation without its file means nothing to xapi.
+Removing goes the other way round.
 """
 
 import errno
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core.orders import DONE, FAILED
 from poolwarden_agent.core.piece import Piece
+from poolwarden_agent.dom0.system import plain_files
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.host_port import Act, DatabasePiece
 
@@ -49,7 +50,7 @@ class Handover(object):
         if path not in READABLE:
             return _nothing(path, "%.80r is no database file of xapi's" % path if path else "there is no database file")
         try:
-            with open(self._at(path), "rb") as file:
+            with os.fdopen(plain_files.to_read(self._at(path)), "rb") as file:
                 return self._read(file, path, offset, limit)
         except OSError as error:
             return _nothing(path, "%s cannot be read: %s" % (path, error.strerror))
@@ -82,8 +83,8 @@ class Handover(object):
         """The generation of the restore_db.db that is there; None: there is none."""
         return database.generation_of(self._root, PLACED) if os.path.lexists(self._at(PLACED)) else None
 
-    def place(self, piece: Piece, chunk: bytes) -> Act:
-        """Add a piece; the first one clears away what was placed before."""
+    def place(self, piece: Piece, chunk: bytes, pool: str) -> Act:
+        """Add a piece of a database of this pool; the first one clears away what was placed before."""
         try:
             if piece.offset == 0:
                 self._clear()
@@ -92,13 +93,17 @@ class Handover(object):
                 return Act(FAILED, missing)
             if not piece.last:
                 return Act(DONE, "%d of %d bytes" % (piece.offset + len(chunk), piece.total_bytes))
-            return self._finish(piece)
+            return self._finish(piece, pool)
         except OSError as error:
             return Act(FAILED, "the database cannot be placed: %s" % (error.strerror or error))
 
     def _append(self, piece: Piece, chunk: bytes) -> str:
-        flags = os.O_WRONLY | os.O_NOFOLLOW | (os.O_CREAT if piece.offset == 0 else 0)
-        descriptor = os.open(self._at(TEMPORARY), flags, 0o600)
+        if piece.offset == 0:
+            plain_files.new(self._at(TEMPORARY)).close()
+        try:
+            descriptor = plain_files.existing(self._at(TEMPORARY))
+        except FileNotFoundError:
+            return "a piece is missing: nothing has come, this one begins at %d" % piece.offset
         try:
             size = os.fstat(descriptor).st_size
             if size < piece.offset:
@@ -114,13 +119,17 @@ class Handover(object):
             os.close(descriptor)
         return ""
 
-    def _finish(self, piece: Piece) -> Act:
+    def _finish(self, piece: Piece, pool: str) -> Act:
         temporary = self._at(TEMPORARY)
-        with open(temporary, "rb") as file:
+        with os.fdopen(plain_files.to_read(temporary), "rb") as file:
             size, digest = os.fstat(file.fileno()).st_size, _checksum(file)
         if (size, digest) != (piece.total_bytes, piece.sha256):
             self._clear()
             return Act(FAILED, "what has come is not what was sent (sha256 %.12s, %d bytes)" % (digest, size))
+        strange = _of_another_pool(temporary, pool)
+        if strange:
+            self._clear()
+            return Act(FAILED, "what has come is no database of this pool: %s" % strange)
         self._write_generation(piece.generation)
         # safety: whole, verified and with its generation before it has the name that xapi looks for.
         os.rename(temporary, self._at(PLACED))
@@ -129,8 +138,8 @@ class Handover(object):
 
     def _write_generation(self, generation: int) -> None:
         temporary = self._at(GENERATION + ".poolwarden")
-        with open(temporary, "w") as file:
-            file.write("%d" % generation)
+        with plain_files.new(temporary) as file:
+            file.write(b"%d" % generation)
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, self._at(GENERATION))
@@ -163,6 +172,16 @@ class Handover(object):
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _of_another_pool(path: str, pool: str) -> str:
+    """Why this file is no database of this pool; empty: it is."""
+    try:
+        found = database.pool_of(path)
+    except database.StateDbError as error:
+        return str(error)
+    # safety: a xapi that loads another pool's database forgets every host, VM and disk of its own.
+    return "" if found == pool else "it is of pool %.40s, not %s" % (found, pool)
 
 
 def _nothing(path: str, text: str, standing: Optional[Standing] = None) -> DatabasePiece:

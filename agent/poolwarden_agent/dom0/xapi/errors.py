@@ -24,7 +24,7 @@ class XapiUnreachable(XapiError):
 
 
 class XapiRefused(XapiUnreachable):
-    """The socket does not exist or refuses the connection: nobody is there who could have begun anything."""
+    """The socket does not exist or refuses the connection: there is no xapi that could have begun anything."""
 
     asked = False
 

@@ -1,7 +1,7 @@
 """One XML-RPC exchange with a xapi over a connected socket, within a hard limit: connect to last byte, however slowly
 the bytes come, and never more bytes than are allowed.
 
-http.client reads the answers of nobody here but odd ones: it takes a limit for each read and not for the whole answer,
+http.client reads only answers of unusual form here: it takes a limit for each read and not for the whole answer,
 and what it reads from cannot be read on after a timeout ("cannot read from timed out object"), as a look must be.
 """
 
@@ -103,7 +103,7 @@ def _remembered(data: bytes) -> Tuple[Any, ...]:
 def _values(data: bytes) -> Tuple[Any, ...]:
     try:
         text = _body(data).decode("utf-8", "replace")
-        if "<!DOCTYPE" in text:  # entities of a stranger's answer are never expanded
+        if "<!DOCTYPE" in text:  # entities of an answer from elsewhere are never expanded
             raise XapiError("not an answer of a xapi: it declares a document type")
         (value,), _ = xmlrpc.client.loads(text)
     except (http.client.HTTPException, ValueError, xmlrpc.client.Error) as error:

@@ -2,8 +2,9 @@
 
 A thread of xapi's that hangs does not end when its client goes away, and there is a limit to how many it may have
 (xapi: ocaml/xapi/xapi_globs.ml). So a look waits on for the answer that is under way; but an answer can also be lost
-while xapi recovers, and waiting for ever would call it hung for ever. Between the two: a minute, then twice that, up to
-an hour. A xapi that hangs for a day has lost some thirty threads to us, of a thousand.
+while xapi recovers, and to wait for that one without end would report a healthy xapi as hung. Between the two: a
+minute, then twice that, up to an hour. A xapi that hangs for 24 h has given some thirty of its thousand threads to this
+agent.
 """
 
 from typing import Callable

@@ -6,6 +6,12 @@ and its table is long, so it is read each sixth time, and each time while someth
 A PBD says whether one host has one SR attached (xapi: PBD.currently_attached). The pool's default SR counts only for
 hosts that have a PBD of it: a local default SR has one host.
 
+What installed updates still need is in the host's record, by age of xapi: ``pending_guidances`` (22.20 and newer) and
+``pending_guidances_recommended`` (24.10), each a set of words like ``reboot_host`` (ocaml/idl/datamodel_host.ml,
+datamodel_types.ml: update_guidances); ``updates_requiring_reboot`` before them (7.1 to 8.2, the updates' references). A
+XCP-ng that Xen Orchestra has updated says when in ``other_config:rpm_patch_installation_time``, to be compared with its
+``boot_time``, both in seconds (xo-server, xapi-object-to-xo.mjs: rebootRequired). ``https_only`` is there since 22.27.
+
 A look that its limit has cut off goes on where it stood: a xapi that takes seconds for each call would never be seen
 otherwise. Its caller counts the view's age from the first of these looks.
 """
@@ -20,8 +26,11 @@ Ask = Callable[..., Any]
 STORAGE_EVERY = 6
 MOST_LOOKS = 12  # that one view is put together in
 MOST_NAMES = 50
+_GUIDANCES = ("pending_guidances", "pending_guidances_recommended")
+_INSTALLED = "rpm_patch_installation_time"
 LONGEST_NAME = 100
 # Tasks that a restart of xapi would break: VM.export, Async.VM.migrate_send, [XO] Backup ..., VDI.copy, host.evacuate.
+_WORD = re.compile(r"[a-z_]{1,60}\Z")
 _BUSY = re.compile("export|import|backup|migrat|copy|evacuat", re.IGNORECASE)
 
 # By host's reference: names of the SRs that are not plugged there, and whether the default SR is one of them.
@@ -117,6 +126,22 @@ def _records(ask: Ask, kind: str) -> Any:
     return found
 
 
+def _guidances(host: Any) -> Tuple[str, ...]:
+    """What updates that are installed on a host still need there, in xapi's words."""
+    found = {str(word) for name in _GUIDANCES for word in host.get(name, ())}
+    config = host.get("other_config", {})
+    if host.get("updates_requiring_reboot") or _seconds(config, _INSTALLED) > _seconds(config, "boot_time") > 0:
+        found.add("reboot_host")
+    return tuple(sorted(word for word in found if _WORD.match(word))[:MOST_NAMES])
+
+
+def _seconds(config: Any, name: str) -> float:
+    try:
+        return float(config.get(name, 0))
+    except ValueError:
+        return 0.0
+
+
 def _view(record: Any, hosts: Any, metrics: Any, storage: Storage, busy: Tuple[str, ...]) -> PoolView:
     live = {ref: bool(item.get("live")) for ref, item in metrics.items()}
     found = tuple(
@@ -128,6 +153,8 @@ def _view(record: Any, hosts: Any, metrics: Any, storage: Storage, busy: Tuple[s
             live.get(host.get("metrics"), False),
             storage.unplugged.get(ref, ()),
             storage.default.get(ref, False),
+            _guidances(host),
+            bool(host["https_only"]) if "https_only" in host else None,
         )
         for ref, host in hosts.items()
     )

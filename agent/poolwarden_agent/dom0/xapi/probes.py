@@ -52,7 +52,7 @@ def connected(address: str, port: int, limit_s: float) -> Union[socket.socket, P
 
 
 def refused(address: str, port: int, limit_s: float) -> bool:
-    """Is a connection refused? A timeout is not: somebody may be listening and slow."""
+    """Is a connection refused? A timeout is not: a slow xapi may be listening."""
     try:
         _connect(address, port, limit_s).close()
     except ConnectionRefusedError:

@@ -1,4 +1,4 @@
-"""What a host says of its role to whoever asks without a session: over TCP 443, and over TCP 80 as the other way.
+"""What a host says of its role to a client without a session: over TCP 443, and over TCP 80 as the other way.
 
 Theory
 ------
@@ -12,14 +12,14 @@ Rules
 * 443 is asked first; where it has not answered within a quarter of the limit, 80 and an ICMP echo are tried beside it.
   All of that ends within the limit, the login within another one; the login goes to one port alone, once.
 * An answered isAlive and then anything but HOST_IS_SLAVE, also nothing in time, is a master: *acts*.
-* A certificate decides nothing here: a role that is told stops somebody else's start, and is believed without one. Its
+* A certificate decides nothing here: a role that is told can stop a start, and counts without one. Its
   fingerprint travels with the answer.
 * A fault in answer to isAlive is xapi's emergency mode (xapi: ocaml/xapi/api_server.ml): that xapi runs, and tells that
-  it serves nobody and follows nobody. It counts as *silent*, which proves nothing and is waited for: such a host is no
+  it neither serves nor follows. It counts as *silent*, which proves nothing and is waited for: such a host is no
   master at that instant, and it may be made one by hand, which ends its answers.
-* No role on either port, and yet the host is alive: *untold*. Alive is who answers the echo, who takes a connection on
-  either port and tells nothing of use, or who refuses one: a kernel, at the least, is there, and a xapi that was told
-  to become master refuses while it starts. Refusals and echoes of the asker's own loopback addresses say nothing.
+* No role on either port, and yet the host is alive: *untold*. Alive is a host that answers the echo, takes a connection
+  on either port and tells nothing of use, or refuses one: its kernel, at the least, runs, and a xapi that was told to
+  become master refuses while it starts. Refusals and echoes of the asker's own loopback addresses say nothing.
 * Whatever is left is *silent*.
 """
 
@@ -97,7 +97,7 @@ def _says(result: Any) -> bool:
 
 
 def _there(result: ProbeResult, near: bool) -> bool:
-    """Is somebody there, though no xapi that tells anything?"""
+    """Is the host up, though no xapi tells anything?"""
     if result.outcome == REFUSED:
         return not near
     return result.outcome == NOT_XAPI or (result.accepted and result.text.startswith("accepted"))

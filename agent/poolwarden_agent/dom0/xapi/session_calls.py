@@ -1,7 +1,7 @@
 """What the serving master's xapi is asked and told through its own session. ``ask(method, *params)`` makes one call.
 
 xapi's own rules (xapi: ocaml/xapi/xapi_pool.ml, xapi_host.ml, xapi_vm_helpers.ml): sync_database and
-designate_new_master raise HOST_OFFLINE if any host is away; recover_slaves swallows every error and returns whom it
+designate_new_master raise HOST_OFFLINE if any host is away; recover_slaves ignores every error and returns whom it
 reached; declare_dead refuses a host that answers (HOST_IS_LIVE); start_on refuses a VM that is not halted. None of them
 has a limit in time: ``ask`` keeps it.
 
@@ -9,6 +9,8 @@ Each order makes one call that changes something, and reads around it. Where tha
 the order is refused then, its id is not used up, and it is sent again.
 """
 
+import time
+import xmlrpc.client
 from typing import Any, Callable, Dict, List, Tuple
 
 from poolwarden_agent.core.orders import (
@@ -29,12 +31,18 @@ from poolwarden_agent.host_port import Act, VmPlace
 
 Ask = Callable[..., Any]
 LONGEST_REFUSAL = 200
+LOOK_BACK_S = 86400
+NULL_REF = "OpaqueRef:NULL"
 # Which parameter of a refusal names what is missing, and how its name is learnt.
 _MISSING = {"VM_REQUIRES_SR": "SR", "VM_REQUIRES_NETWORK": "network", "VM_REQUIRES_VDI": "VDI"}
 
 
 def serve(ask: Ask, order: Order) -> Act:
     """Carry out an order of order_kinds.SERVING."""
+    return _carried_out(ask, lambda noted: _ORDERS[order.kind](noted, order.body))
+
+
+def _carried_out(ask: Ask, work: Callable[[Ask], str]) -> Act:
     calls: List[str] = []
 
     def noted(method: str, *params: Any) -> Any:
@@ -42,7 +50,7 @@ def serve(ask: Ask, order: Order) -> Act:
         return ask(method, *params)
 
     try:
-        return Act(DONE, _ORDERS[order.kind](noted, order.body))
+        return Act(DONE, work(noted))
     except XapiFault as fault:
         return Act(FAILED, "xapi refused it: %s" % fault)
     except XapiError as error:
@@ -97,7 +105,7 @@ def _runs_on(ask: Ask, vm: str, host: str) -> bool:
 
 _CHANGING = (
     "pool.sync_database", "pool.designate_new_master", "host.declare_dead", "host.enable", "pool.recover_slaves",
-    "VM.start_on",
+    "VM.start_on", "message.create",
 )  # fmt: skip
 _ORDERS: Dict[str, Callable[[Ask, Any], str]] = {
     "sync_database": _sync,
@@ -107,6 +115,31 @@ _ORDERS: Dict[str, Callable[[Ask, Any], str]] = {
     "recover_members": _recover,
     "start_vm": _start,
 }
+
+
+def show(ask: Ask, order: Order, look_ms: int) -> Act:
+    """Make a message about the own pool; ``look_ms``: the wall clock, where the last day's are to be looked at first.
+
+    Its file may not be writable: then xapi answers the null reference (xapi: ocaml/xapi/xapi_message.ml).
+    """
+    wanted, mark = order.body, "Poolwarden %s" % order.body.key
+
+    def work(ask: Ask) -> str:
+        if look_ms:
+            since = time.strftime("%Y%m%dT%H:%M:%SZ", time.gmtime(look_ms // 1000 - LOOK_BACK_S))
+            told = ask("message.get", "Pool", order.pool, xmlrpc.client.DateTime(since))
+            if any(str(each.get("body", "")).endswith(mark) for each in told.values()):
+                return "xapi shows it already"
+        body = "%s\n\n%s" % (wanted.body, mark)
+        made = ask("message.create", wanted.name, str(wanted.priority), "Pool", order.pool, body)
+        if made == NULL_REF:
+            raise XapiFault("OpaqueRef:NULL", ("xapi could not write the message to its disk",))
+        return "xapi shows it"
+
+    try:
+        return _carried_out(ask, work)
+    except (LookupError, TypeError, AttributeError) as error:  # not the shape of xapi's answer
+        return Act(FAILED, "xapi's list of messages cannot be read: %s" % error)
 
 
 def locate(ask: Ask, vms: List[str]) -> List[VmPlace]:

@@ -42,7 +42,7 @@ def workers(root: str) -> List[str]:
 
 
 def socket_served(path: str) -> bool:
-    """Does anybody accept on this Unix socket? Not to be told counts as yes."""
+    """Is a connection accepted on this Unix socket? Where that cannot be found out: yes."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         try:
             link.settimeout(SOCKET_LOOK_S)

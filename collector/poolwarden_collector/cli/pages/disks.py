@@ -52,7 +52,7 @@ def _filled(host: "api.HostStatus") -> Page:
         return []
     name = host.name or host.host_uuid
     least = "at least " if host.fillers_partial else ""
-    page: Page = [Line(), Line("what takes the room, of the known places", label=f"{name}: ")]
+    page: Page = [Line(), Line("what takes the room", label=f"{name}: ")]
     rows = [
         (
             least + size(item.bytes),

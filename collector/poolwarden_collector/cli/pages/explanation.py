@@ -1,10 +1,10 @@
-"""`poolwarden explain` and `failover --dry-run`: why the verdict is what it is, and what would be done."""
+"""`poolwarden explain`: why the verdict is what it is, and what is permitted."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
-from poolwarden_collector.cli.pages.pools import verdict_tone
+from poolwarden_collector.cli.pages.pools import seconded_lines, verdict_tone
 from poolwarden_collector.cli.words import span
 
 if TYPE_CHECKING:
@@ -28,17 +28,8 @@ def explain_page(reply: "api.ExplainReply") -> Page:
     page += _listed("not permitted, and why", reply.refused, "warn")
     page += _listed("not ready to lose its master", reply.not_ready, "warn")
     page += _listed("what a promotion would lose now", [f"{copy.name}: {copy.text}" for copy in reply.copies])
-    return page + _next_step(reply)
-
-
-def plan_page(reply: "api.ExplainReply") -> Page:
-    """Candidate, how each host ranks, and the steps; nothing of it was done."""
-    page = _headline(reply)
-    page.append(Line(reply.candidate or "none", "strong" if reply.candidate else "bad", 2, label="candidate: "))
-    page += _listed("hosts", reply.limitations)
-    page += _listed("would be done", [f"{number}. {step}" for number, step in enumerate(reply.plan, 1)])
-    page += _listed("not permitted now, and why", reply.refused, "warn")
-    page += [Line(), Line("dry run: nothing was done", "dim")]
+    if reply.seconded:
+        page += [Line(), *seconded_lines(reply.seconded)]
     return page + _next_step(reply)
 
 

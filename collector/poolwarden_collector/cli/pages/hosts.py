@@ -13,7 +13,7 @@ DISK_WARNING_PERCENT = 90
 DISK_CRITICAL_PERCENT = 97
 UNWELL = ("slow", "down", "hung", "wedged", "orphaned", "emergency")
 CROSSED = ("warning", "critical", "full")
-HEADERS = ("HOST", "ROLE", "AGENT", "XAPI", "EMERGENCY", "POWER", "DISK", "VMS")
+HEADERS = ("HOST", "ROLE", "HEARD", "XAPI", "POWER", "DISK", "VMS")
 TONES: dict[str, Tone] = {
     "answers": "good",
     "starting": "warn",
@@ -35,43 +35,72 @@ def hosts_table(hosts: Iterable["api.HostStatus"], indent: int = 0, *, with_pool
 def _row(host: "api.HostStatus") -> list[Piece | str]:
     return [
         host.name or host.host_uuid,
-        Piece(host.role, TONES.get(host.role, "strong" if host.role == "master" else "")),
-        _agent(host),
+        _place(host),
+        _heard(host),
         _xapi(host),
-        _emergency(host),
-        Piece(host.power, "bad" if host.power == "off" else ""),
+        _power(host),
         _disk(host),
-        str(host.running_vms) if host.running_vms_known else "?",
+        _last(host, str(host.running_vms) if host.running_vms_known else "?"),
     ]
 
 
+def is_heard(host: "api.HostStatus") -> bool:
+    """Is its agent heard now? Else everything that is known of it is its last word."""
+    return host.heard if host.place else host.agent_connected  # a collector of an older version tells no more
+
+
+def _last(host: "api.HostStatus", value: str) -> Piece:
+    """A value of its agent; of a silent host it carries the age of its last word."""
+    if is_heard(host):
+        return Piece(value)
+    return Piece(f"{value} ({span(host.agent_age_ms)})" if host.ever_heard and value != "?" else "?", "dim")
+
+
+def _place(host: "api.HostStatus") -> Piece:
+    place = host.place or host.role
+    bold = place in ("master", "next master")
+    return Piece(place, TONES.get(place, "strong" if bold else ""))
+
+
+def _heard(host: "api.HostStatus") -> Piece:
+    if not host.ever_heard:
+        return Piece("never", "warn")
+    return Piece(span(host.agent_age_ms), "good" if is_heard(host) else "bad")
+
+
 def _xapi(host: "api.HostStatus") -> Piece:
-    """Its liveness; where its host's agent knows more about why it does not answer, that."""
+    """Its behaviour in one word: what keeps it from serving before how it answers; ? where nobody on the host tells."""
+    if not is_heard(host):
+        return Piece("?", "dim")
+    if host.emergency == "yes":
+        return Piece("emergency", "bad")
+    if host.orphaned:
+        return Piece("orphaned", "bad")
     word = host.xapi_health if host.xapi_health in ("slow", "wedged", "hung") else host.xapi
     return Piece(word, TONES.get(word, "dim"))
 
 
-def _agent(host: "api.HostStatus") -> Piece:
-    if not host.ever_heard:
-        return Piece("never heard", "warn")
-    age = span(host.agent_age_ms)
-    return Piece(age, "good") if host.agent_connected else Piece(f"silent {age}", "bad")
-
-
-def _emergency(host: "api.HostStatus") -> Piece:
-    """xapi's own flag and our own judgement, which usually differ on an orphaned member."""
-    if host.emergency == "yes":
-        return Piece("yes", "bad")
-    return Piece("orphaned", "bad") if host.orphaned else Piece(host.emergency, "" if host.emergency == "no" else "dim")
+def _power(host: "api.HostStatus") -> Piece:
+    """What its devices read, with the age of that where its agent does not show that it is on."""
+    read = [device.age_ms for device in host.fence_devices if device.read]
+    word = "no answer" if host.power == "unknown" and read else host.power
+    if host.power == "no device" or (is_heard(host) and host.power == "on"):
+        return Piece(word)
+    if word == "unknown":
+        return Piece("not read", "dim")
+    age = f", {span(max(read))}" if read else ""
+    return Piece(f"{word}{age}", "bad" if host.power == "off" else "warn" if read else "dim")
 
 
 def _disk(host: "api.HostStatus") -> Piece:
-    """The fullest file system, by space or inodes."""
+    """The fullest file system, by space or inodes; its name where it is filling up."""
     if not host.disks:
         return Piece("?", "dim")
     fullest = max(host.disks, key=lambda disk: max(disk.used_percent, disk.inodes_used_percent))
     percent = max(fullest.used_percent, fullest.inodes_used_percent)
-    return Piece(f"{percent:.0f}% {fullest.mount}", percent_tone(percent))
+    name = f" {fullest.mount}" if percent >= DISK_WARNING_PERCENT else ""
+    value = _last(host, f"{percent:.0f}%{name}")
+    return Piece(value.text, percent_tone(percent)) if is_heard(host) else value
 
 
 def percent_tone(percent: float) -> Tone:
@@ -89,7 +118,10 @@ def host_notes(hosts: Iterable["api.HostStatus"], indent: int = 0) -> Page:
 
 
 def _notes(host: "api.HostStatus") -> list[str]:
-    notes = []
+    """Of a silent host nothing: its last word is no news."""
+    notes: list[str] = []
+    if not is_heard(host):
+        return _of_silent(host)
     if host.xapi_health in UNWELL:
         helps = f"; helps: {host.xapi_help}" if host.xapi_help else ""
         notes.append(f"{host.xapi_text}{helps}")
@@ -100,14 +132,16 @@ def _notes(host: "api.HostStatus") -> list[str]:
     ]
     notes += [f"{fact.name}: {fact.text}" for fact in host.facts if fact.level == "critical"]
     if host.tombstoned:
-        notes.append("tombstoned: superseded as master, may not act as one")
+        notes.append("another host has become master since: this one may not act as master until it is a member again")
     if host.enabled == "no":
-        # xapi refuses to enable a host that it does not have live.
-        helps = " (xe host-enable)" if host.agent_connected and host.power != "off" else ""
-        notes.append(f"disabled: no VM starts there{helps}")
-    if host.fence_device == "quarantined":
-        notes.append("fence device quarantined: life was seen after it read off")
-    return notes
+        notes.append(f"disabled: no VM starts there; poolwarden host enable {host.name}")
+    return notes + _of_silent(host)
+
+
+def _of_silent(host: "api.HostStatus") -> list[str]:
+    """What is known of a host whether it is heard or not."""
+    quarantined = "its fence device is not believed: it read off while the host lived"
+    return [quarantined] if host.fence_device == "quarantined" else []
 
 
 def _disk_note(disk: "api.DiskStatus") -> str:

@@ -11,6 +11,19 @@ if TYPE_CHECKING:
 
 SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 KIND_WIDTH = 16
+# What Poolwarden notes for itself: who counts as a witness, numbers and names it has seen, what a channel has taken.
+BOOKKEEPING = frozenset(
+    {
+        "alert-delivered",
+        "opinion-settled",
+        "pool-listed",
+        "pool-named",
+        "standing",
+        "sync-intent",
+        "term-observed",
+    }
+)
+_LABELLED = re.compile(r"((?:Died|Did|You|Open): +)(.+)")
 _REPLAY = re.compile(r'"replay": (\d+)')
 
 
@@ -20,16 +33,22 @@ def clock(at: str) -> str:
     return f"{date} {rest[:12].rstrip('Z')}" if separator else at
 
 
-def history_page(entries: Iterable["api.HistoryEntry"], *, with_pool: bool) -> Page:
-    """Entries in order, the date once for each day."""
+def history_page(entries: Iterable["api.HistoryEntry"], *, with_pool: bool, everything: bool) -> Page:
+    """Entries in order, the date once for each day; bookkeeping is folded into one last line unless ``everything``."""
     page: Page = []
-    day = ""
+    day, folded = "", 0
     for entry in entries:
+        if not everything and entry.kind in BOOKKEEPING:
+            folded += 1
+            continue
         date = clock(entry.at)[:10]
         if date != day:
             page.append(Line(date, "dim"))
             day = date
         page.append(entry_line(entry, with_pool=with_pool))
+    if folded:
+        count = f"{folded} line{'s' if folded != 1 else ''} of bookkeeping not shown"
+        page.append(Line(f"{count}; --all shows everything", "dim"))
     return page
 
 
@@ -60,16 +79,49 @@ def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:
         state = f"resolved {clock(alert.resolved_at)}" if alert.resolved_at else "open"
         page.append(Line(alert.title, SEVERITY_TONES.get(alert.severity, "strong"), label=f"{alert.severity}  "))
         page.append(Line(f"{alert.pool_name or alert.pool_uuid}; raised {clock(alert.raised_at)}; {state}", indent=2))
-        page += [Line(text, indent=2) for text in alert.body.splitlines() if text.strip()]
+        page += [_line_of(text) for text in alert.body.splitlines() if text.strip()]
+        page += alert_marks(alert, indent=2)
         page += [_delivery(delivery) for delivery in alert.deliveries]
         page += [Line(alert.key, "dim", indent=2, label="key: "), Line()]
     return page[:-1] or [Line("no open alerts" if open_only else "no alerts")]
+
+
+def _line_of(text: str) -> Line:
+    """A line of an alert; one with a label (`Died: `, `proof: `) goes on below its text."""
+    found = _LABELLED.fullmatch(text)
+    return Line(found[2], indent=2, label=found[1]) if found else Line(text, indent=2)
+
+
+def alert_marks(alert: "api.Alert | api.OpenAlert", *, indent: int) -> Page:
+    """Until when it is silenced and by whom, and who sees to it; nothing where neither is so."""
+    page: Page = []
+    if alert.HasField("silence"):
+        why = f": {alert.silence.reason}" if alert.silence.reason else ""
+        until = f"until about {clock(alert.silence.until)[:16]} UTC by {alert.silence.by}{why}"
+        page.append(Line(until, "warn", indent=indent, label="silenced: "))
+    if alert.HasField("taken"):
+        why = f": {alert.taken.reason}" if alert.taken.reason else ""
+        who = f"by {alert.taken.by} at {clock(alert.taken.at)[:16]} UTC{why}"
+        page.append(Line(who, "good", indent=indent, label="acknowledged: "))
+    return page
+
+
+_NOT_TOLD = {
+    "held": "not told, it is silenced",
+    "withheld": "not told: it was over before its silence was",
+    "folded": "told in one message with others that began at that time",
+    "merged": "not told: it was over before the channel took anything; told as that",
+    "unwanted": "not told: this channel is told no ends",
+    "dropped": "not told: it was over, or somebody saw to it, before the channel took it",
+}
 
 
 def _delivery(delivery: "api.Delivery") -> Line:
     times = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
     if delivery.state == "sent":
         return Line(f"sent {clock(delivery.sent_at)}, {times}", "good", indent=2, label=f"{delivery.sink}: ")
+    if delivery.state in _NOT_TOLD:
+        return Line(_NOT_TOLD[delivery.state], "dim", indent=2, label=f"{delivery.sink}: ")
     error = f": {delivery.last_error}" if delivery.last_error else ""
     tone: Tone = "bad" if delivery.state == "failed" else "warn"
     return Line(f"{delivery.state}, {times}{error}", tone, indent=2, label=f"{delivery.sink}: ")

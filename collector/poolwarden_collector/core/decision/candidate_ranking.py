@@ -9,6 +9,8 @@ Rules
   would leave nobody to be promoted, for ever. But the copy of a superseded host that was not attached since is of
   another line than its successor's: its generations compare with nobody's, it ranks last, and the successor, which has
   what is newer, is given the time of a boot to come back.
+* Who says that it is at another address than the last serving master had it at is none: its members would be pointed
+  there.
 * Disabled hosts rank lower, they are not excluded: in a two-host pool such a host is the only one.
 * The forecast compares what runs on each survivor with the file that the candidate's xapi would load. Whatever cannot
   be compared counts as unknown, and unknown is asked about, not assumed.
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from poolwarden_collector.core.evidence import unlisted_hosts
+from poolwarden_collector.core.evidence.membership import moved
 from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.reasons import Cause, Reason
@@ -54,44 +57,46 @@ class Ranked:
         return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}"
 
 
-def rank(d: Snapshot, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
+def rank(pool: Snapshot, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
     """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
-    hosts = [host for host in d.record.hosts if host != old_master]
-    ranked = [_rank_one(d, host, old_master, claimed) for host in hosts]
-    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, -r.generation, *_order(d, r))))
+    hosts = [host for host in pool.record.hosts if host != old_master]
+    ranked = [_rank_one(pool, host, old_master, claimed) for host in hosts]
+    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, -r.generation, *_order(pool, r))))
 
 
-def superseded(d: Snapshot, host: HostId) -> bool:
+def superseded(pool: Snapshot, host: HostId) -> bool:
     """Was this host succeeded as master, and not attached to its successor since?"""
-    agent = d.agent(host)
+    agent = pool.agent(host)
     marked = agent is not None and agent.facts.tombstone is not None
-    return marked or any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
+    return marked or any(item.host == host and item.what is OwedWork.TOMBSTONE for item in pool.record.owed)
 
 
-def _order(d: Snapshot, r: Ranked) -> tuple[int, bool, bool, str]:
+def _order(pool: Snapshot, r: Ranked) -> tuple[int, bool, bool, str]:
     """Among equally new databases: the policy's order, then enabled, then plugged, then the name."""
-    named = [place for place, wanted in enumerate(d.policy.prefer) if wanted in (r.host, r.name)]
-    return min(named, default=len(d.policy.prefer)), r.enabled is Tri.NO, bool(r.unplugged), r.name
+    named = [place for place, wanted in enumerate(pool.policy.prefer) if wanted in (r.host, r.name)]
+    return min(named, default=len(pool.policy.prefer)), r.enabled is Tri.NO, bool(r.unplugged), r.name
 
 
-def _rank_one(d: Snapshot, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
-    agent = d.heard(host)
+def _rank_one(pool: Snapshot, host: HostId, old_master: HostId, claimed: tuple[HostId, ...] | None) -> Ranked:
+    agent = pool.heard(host)
     generation = agent.facts.database.generation if agent is not None else 0
-    why = limitation(d, host, old_master, agent)
+    why = limitation(pool, host, old_master, agent)
     if not why and claimed is not None and host not in claimed:
         why = Reason(Cause.NO_CLAIM, "it has not answered the claim")
-    return Ranked(host, d.name(host), generation, why, enabled(d, host), _unplugged(d, host), superseded(d, host))
+    return Ranked(
+        host, pool.name(host), generation, why, enabled(pool, host), _unplugged(pool, host), superseded(pool, host)
+    )
 
 
-def _unplugged(d: Snapshot, host: HostId) -> tuple[str, ...]:
+def _unplugged(pool: Snapshot, host: HostId) -> tuple[str, ...]:
     """What the last serving master did not see attached on this host."""
-    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    views = [agent.facts.pool_view for agent in pool.live.agents.values() if agent.facts.pool_view is not None]
     return next((item.unplugged_srs for seen in views for item in seen.hosts if item.host == host), ())
 
 
-def enabled(d: Snapshot, host: HostId) -> Tri:
+def enabled(pool: Snapshot, host: HostId) -> Tri:
     """Whether the pool's database last had this host enabled, as the last serving master said."""
-    views = [agent.facts.pool_view for agent in d.live.agents.values() if agent.facts.pool_view is not None]
+    views = [agent.facts.pool_view for agent in pool.live.agents.values() if agent.facts.pool_view is not None]
     for seen in views:
         for item in seen.hosts:
             if item.host == host:
@@ -99,59 +104,61 @@ def enabled(d: Snapshot, host: HostId) -> Tri:
     return Tri.UNKNOWN
 
 
-def limitation(d: Snapshot, host: HostId, old_master: HostId, agent: AgentState | None) -> Reason | None:
+def limitation(pool: Snapshot, host: HostId, old_master: HostId, agent: AgentState | None) -> Reason | None:
     """Why this host cannot be promoted now; None if it can."""
-    if {host, d.name(host)} & set(d.policy.never_promote):
+    if {host, pool.name(host)} & set(pool.policy.never_promote):
         return Reason(Cause.POLICY, "the policy never promotes it")
-    if why := unlisted_hosts.unlisted(d, host):
+    if why := unlisted_hosts.unlisted(pool, host):
         return Reason(Cause.UNLISTED, why)
-    if why := unlisted_hosts.in_no_copy(d, host):
+    if why := unlisted_hosts.in_no_copy(pool, host):
         return Reason(Cause.NOT_IN_COPIES, why)
+    if why := moved(pool, host, old_master):
+        return Reason(Cause.ADDRESS, why)
     if agent is None:
         return Reason(Cause.NOT_HEARD, "its agent is not heard")
     f = agent.facts
     seen = [at for at in (f.observed.host, f.observed.xapi) if at is not None]
-    if seen and d.now - min(seen) > FACTS_FRESH_MS:
-        return Reason(Cause.OLD_FACTS, f"its facts are {(d.now - min(seen)) / 1000:.0f} s old")
+    if seen and pool.now - min(seen) > FACTS_FRESH_MS:
+        return Reason(Cause.OLD_FACTS, f"its facts are {(pool.now - min(seen)) / 1000:.0f} s old")
     if missing := [kind for kind in NEEDED if kind not in agent.hello.capabilities]:
         return Reason(Cause.INCAPABLE, f"its agent {agent.hello.agent_version} cannot {missing[0]}", (missing[0],))
     if f.database.ha_armed is not Tri.NO:
         armed = f.database.ha_armed is Tri.YES
         return Reason(Cause.HA, "xapi's HA is armed on it" if armed else "its HA flag cannot be read")
     # safety: as the agent's gate has it; a tombstone of this very term was set by whoever succeeds this failover.
-    if f.tombstone is not None and f.tombstone.term >= _term(d):
+    if f.tombstone is not None and f.tombstone.term >= _term(pool):
         why = f"it carries a tombstone of term {f.tombstone.term}, which this failover's term does not overrule"
         return Reason(Cause.TOMBSTONE, why)
     if f.role.pool_conf is not Role.MEMBER:
         why = f"its pool.conf says {f.role.pool_conf.value}, not member"
         return Reason(Cause.ROLE, why, (f.role.pool_conf.value,))
-    old = d.record.address_of(old_master)
+    old = pool.record.address_of(old_master)
     if old and f.role.master_address != old:
         why = f"its pool.conf names another master, {f.role.master_address}"
         return Reason(Cause.FOLLOWS_ANOTHER, why, (f.role.master_address,))
-    if host in d.live.mute:
+    if host in pool.live.look.mute:
         return Reason(Cause.NO_LOOK, "it does not answer the last look")
     if f.database.generation == 0:
         return Reason(Cause.NO_COPY, "it has no readable copy of the database")
-    claim = d.live.claims.get(host) if d.failover is not None else None
+    claim = pool.live.claims.answers.get(host) if pool.failover is not None else None
     # The generation stands in a file of its own: it says nothing of a copy that is cut short or another pool's.
     if claim is not None and claim.placements is not None and not claim.placements.readable:
         return Reason(Cause.NO_COPY, f"its copy of the database cannot be used: {claim.placements.text}")
     if f.database.rolling_upgrade is Tri.YES:
         return Reason(Cause.UPGRADE, "a rolling upgrade is in progress")
-    return _resources(d, agent) or _version(d, agent, old_master)
+    return _resources(pool, agent) or _version(pool, agent, old_master)
 
 
-def _term(d: Snapshot) -> int:
+def _term(pool: Snapshot) -> int:
     """The term of the open failover, or that of the one that might be decided next."""
-    return d.failover.term if d.failover is not None else d.record.term + 1
+    return pool.failover.term if pool.failover is not None else pool.record.term + 1
 
 
-def _resources(d: Snapshot, agent: AgentState) -> Reason | None:
+def _resources(pool: Snapshot, agent: AgentState) -> Reason | None:
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
     if root is None:
         return Reason(Cause.NO_ROOM, "its free disk space is not known")
-    if root.free_bytes < d.policy.min_root_free_bytes:
+    if root.free_bytes < pool.policy.min_root_free_bytes:
         return Reason(Cause.NO_ROOM, f"its / is {root.used_percent:.0f} % full")
     x = agent.facts.xapi
     if x.socket_liveness is not Liveness.ANSWERS:
@@ -160,16 +167,16 @@ def _resources(d: Snapshot, agent: AgentState) -> Reason | None:
     return None
 
 
-def _version(d: Snapshot, agent: AgentState, old_master: HostId) -> Reason | None:
+def _version(pool: Snapshot, agent: AgentState, old_master: HostId) -> Reason | None:
     """A member refuses a coordinator older than itself (xapi: ocaml/xapi/xapi.ml, version check after Pool.hello)."""
-    version, agents = agent.facts.xapi_version, d.live.agents
+    version, agents = agent.facts.xapi_version, pool.live.agents
     own = _dotted(version)
-    for host in d.record.hosts:
+    for host in pool.record.hosts:
         other = agents.get(host)
         if not own or other is None or other.facts.xapi_version == version or host in (agent.hello.host, old_master):
             continue
         if _dotted(other.facts.xapi_version) > own:
-            why = f"its xapi {version} is older than {d.name(host)}'s {other.facts.xapi_version}"
+            why = f"its xapi {version} is older than {pool.name(host)}'s {other.facts.xapi_version}"
             return Reason(Cause.VERSION, why, (host,))
     return None
 

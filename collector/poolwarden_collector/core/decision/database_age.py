@@ -26,7 +26,9 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.decision.candidate_ranking import superseded
 from poolwarden_collector.core.evidence.signs import foreign, suspected
+from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.live_slices import DatabaseAge
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -48,16 +50,16 @@ class CopyAge:
     text: str
 
 
-def note_generation(d: Transaction) -> None:
+def note_generation(tx: Transaction) -> None:
     """Remember what generation the serving master's database has now."""
-    master = d.record.master
-    agent = d.heard(master)
+    master = tx.record.master
+    agent = tx.heard(master)
     if agent is None:
-        _note_answers(d, master)
+        _note_answers(tx, master)
         return
     if not agent.facts.role.serves_as_master or not agent.facts.database.generation:
         return
-    host, seen = d.live.generations
+    host, seen = tx.live.database_age.generations
     now, at = agent.facts.database.generation, agent.last_heard
     if host != master or (seen and now < seen[-1][0]):
         seen = ()  # another master, or the same one on an older file: its count has begun anew
@@ -70,115 +72,116 @@ def note_generation(d: Transaction) -> None:
         # Every second of the older half is forgotten: a copy made then counts as old as the one before it.
         half = REMEMBERED // 2
         seen = (*seen[:half:2], *seen[half:])
-    d.change(generations=(master, seen))
+    tx.change(DatabaseAge, generations=(master, seen))
 
 
-def last_known(d: Snapshot) -> int:
+def last_known(pool: Snapshot) -> int:
     """The newest generation that the master's database was seen with, in this run or before; where none is known, that
     of the newest copy but one of those that are heard; 0: there is nothing to hold a copy against.
     """
-    master, seen = d.live.generations
-    if seen and master == _compared(d):
+    master, seen = pool.live.database_age.generations
+    if seen and master == _compared(pool):
         return seen[-1][0]
-    if d.record.generation:
-        return d.record.generation
-    copies = [agent.facts.database.generation for host in d.record.hosts if (agent := d.heard(host)) is not None]
+    if pool.record.generation:
+        return pool.record.generation
+    copies = [agent.facts.database.generation for host in pool.record.hosts if (agent := pool.heard(host)) is not None]
     return sorted([0, 0, *copies])[-2]
 
 
-def ahead(d: Snapshot, host: HostId) -> int:
+def ahead(pool: Snapshot, host: HostId) -> int:
     """By how many changes this host's copy is ahead of what can have been copied from the last master; 0: it is not.
 
     Every change of a database adds one to its generation (xapi: ocaml/database/db_cache_types.ml). A member's copy is
     taken from the master's memory; what the master's agent tells is its file, which is written within 5 min. So a
     truthful copy is ahead of it by what is changed in 5 min: tens of thousands, not millions.
     """
-    agent = d.agent(host)
-    return leap(d, agent.facts.database.generation if agent is not None else 0)
+    agent = pool.agent(host)
+    return leap(pool, agent.facts.database.generation if agent is not None else 0)
 
 
-def leap(d: Snapshot, generation: int) -> int:
+def leap(pool: Snapshot, generation: int) -> int:
     """The same of a copy's generation, wherever that lies."""
-    more = generation - last_known(d)
-    return more if more > d.policy.generation_leap else 0
+    more = generation - last_known(pool)
+    return more if more > pool.policy.generation_leap else 0
 
 
-def limit(d: Snapshot) -> Ms:
+def limit(pool: Snapshot) -> Ms:
     """The age up to which a copy is promoted without asking, ms: the policy's, or what xapi's own copying gives."""
-    hosts = max(len(d.record.hosts), 2)
-    return d.policy.oldest_database or (hosts - 1) * REPLICATION_MS + MARGIN_MS
+    hosts = max(len(pool.record.hosts), 2)
+    return pool.policy.oldest_database or (hosts - 1) * REPLICATION_MS + MARGIN_MS
 
 
-def ages(d: Snapshot) -> tuple[CopyAge, ...]:
+def ages(pool: Snapshot) -> tuple[CopyAge, ...]:
     """Every member's copy, the newest first."""
-    master = suspected(d)
-    found = [age(d, host) for host in d.record.hosts if host != master]
+    master = suspected(pool)
+    found = [age(pool, host) for host in pool.record.hosts if host != master]
     return tuple(sorted(found, key=lambda c: (-c.generation, c.name)))
 
 
-def age(d: Snapshot, host: HostId) -> CopyAge:
+def age(pool: Snapshot, host: HostId) -> CopyAge:
     """How far this host's own file is behind the master's."""
-    agent = d.agent(host)
+    agent = pool.agent(host)
     generation = agent.facts.database.generation if agent is not None else 0
     if agent is None or not generation:
-        return CopyAge(host, d.name(host), 0, 0, None, "its copy is not known")
-    master, seen = d.live.generations
-    if superseded(d, host):
-        return _of_another_line(d, host, generation)
-    if seen and master == _compared(d):
+        return CopyAge(host, pool.name(host), 0, 0, None, "its copy is not known")
+    master, seen = pool.live.database_age.generations
+    if superseded(pool, host):
+        return _of_another_line(pool, host, generation)
+    if seen and master == _compared(pool):
         behind = max(0, seen[-1][0] - generation)
-        known, until = _since(d, host, generation, seen), _served_until(d, master, seen[-1][1])
+        known, until = _since(pool, host, generation, seen), _served_until(pool, master, seen[-1][1])
         ms = None if known is None else max(0, until - known)
-        return CopyAge(host, d.name(host), generation, behind, ms, _say(behind, ms, until > seen[-1][1], _file(d)))
+        return CopyAge(
+            host, pool.name(host), generation, behind, ms, _say(behind, ms, until > seen[-1][1], _file(pool))
+        )
     changed = agent.facts.database.changed_at
-    ms = None if changed is None else max(0, d.now - changed)
-    return CopyAge(host, d.name(host), generation, 0, ms, _say_bound(ms))
+    ms = None if changed is None else max(0, pool.now - changed)
+    return CopyAge(host, pool.name(host), generation, 0, ms, _say_bound(ms))
 
 
-def _note_answers(d: Transaction, master: HostId) -> None:
+def _note_answers(tx: Transaction, master: HostId) -> None:
     """Remember when the xapi of a master whose agent is not heard answered last: a witness may forget it."""
-    own, at = d.live.own_probe, -1
+    own, at = tx.live.own_probe.newest, -1
     if own is not None and own.host == master and own.answered_at is not None:
         at = own.answered_at
-    for other, agent in d.live.agents.items():
+    for other, agent in tx.live.agents.items():
         probe = agent.facts.probe_of(master) if other != master else None
-        if probe is not None and probe.answered_at is not None and not foreign(d, other, probe):
+        if probe is not None and probe.answered_at is not None and not foreign(tx, other, probe):
             at = max(at, probe.answered_at)
-    host, known = d.live.answered_until
+    host, known = tx.live.database_age.answered_until
     if at > (known if host == master else -1):
-        d.change(answered_until=(master, at))
+        tx.change(DatabaseAge, answered_until=(master, at))
 
 
-def _served_until(d: Snapshot, master: HostId, heard: Ms) -> Ms:
+def _served_until(pool: Snapshot, master: HostId, heard: Ms) -> Ms:
     """When this master last showed that it serves; ``heard``: when its agent last told its generation.
 
     An answer within ``vanished_after`` of that is of the same death: probes and reports end seconds apart.
     """
-    host, at = d.live.answered_until
+    host, at = pool.live.database_age.answered_until
     # safety: it served on unheard, and changed what nobody has told since.
-    return at if host == master and at - heard > d.policy.vanished_after else heard
+    return at if host == master and at - heard > pool.policy.vanished_after else heard
 
 
-def _of_another_line(d: Snapshot, host: HostId, generation: int) -> CopyAge:
+def _of_another_line(pool: Snapshot, host: HostId, generation: int) -> CopyAge:
     """The copy of a host that was succeeded: everything since its successor took over is missing from it."""
-    since, (master, seen) = d.live.master_since, d.live.generations
-    known = since > 0 and bool(seen) and master == d.record.master != host
+    since, (master, seen) = pool.live.mastership.since, pool.live.database_age.generations
+    known = since > 0 and bool(seen) and master == pool.record.master != host
     ms = max(0, seen[-1][1] - since) if known else None
-    lost = f"the last {_minutes(ms)} at the least" if ms is not None else "everything since"
-    text = (
-        f"{d.name(host)} was succeeded by {d.name(d.record.master)} and not attached to it since: {lost} would be lost"
-    )
-    return CopyAge(host, d.name(host), generation, 0, ms, text)
+    lost = f"the last {span(ms)} at the least" if ms is not None else "everything since"
+    by = pool.name(pool.record.master)
+    text = f"{pool.name(host)} was succeeded by {by} and not attached to it since: {lost} would be lost"
+    return CopyAge(host, pool.name(host), generation, 0, ms, text)
 
 
-def _compared(d: Snapshot) -> HostId:
+def _compared(pool: Snapshot) -> HostId:
     """The master whose database the copies are of: on the way to a successor the old one."""
-    return suspected(d) or d.record.master
+    return suspected(pool) or pool.record.master
 
 
-def _since(d: Snapshot, host: HostId, generation: int, seen: tuple[tuple[int, Ms], ...]) -> Ms | None:
+def _since(pool: Snapshot, host: HostId, generation: int, seen: tuple[tuple[int, Ms], ...]) -> Ms | None:
     """Until when nothing was missing from a copy of this generation; None if that is not known."""
-    agent, reached = d.agent(host), [at for number, at in seen if number <= generation]
+    agent, reached = pool.agent(host), [at for number, at in seen if number <= generation]
     changed = agent.facts.database.changed_at if agent is not None else None
     if not reached:
         return changed
@@ -186,12 +189,12 @@ def _since(d: Snapshot, host: HostId, generation: int, seen: tuple[tuple[int, Ms
     return max(reached[-1], changed) if beyond and changed is not None else reached[-1]
 
 
-def too_old(d: Snapshot, host: HostId) -> CopyAge | None:
+def too_old(pool: Snapshot, host: HostId) -> CopyAge | None:
     """This host's copy, if it is older than what is promoted without asking, or of unknown age; None if it is not."""
-    if superseded(d, host):
+    if superseded(pool, host):
         return None
-    copy = age(d, host)
-    return copy if copy.age_ms is None or copy.age_ms > limit(d) else None
+    copy = age(pool, host)
+    return copy if copy.age_ms is None or copy.age_ms > limit(pool) else None
 
 
 def accepted_by(copy: CopyAge, accepted: Ms) -> bool:
@@ -207,39 +210,33 @@ def needed(copy: CopyAge) -> Ms:
     return -(-copy.age_ms // MINUTE_MS) * MINUTE_MS
 
 
-def _minutes(ms: Ms) -> str:
-    return f"{ms / MINUTE_MS:.1f} min"
-
-
-def _file(d: Snapshot) -> str:
+def _file(pool: Snapshot) -> str:
     """How old the master's file itself was when its agent was last heard, in words.
 
     xapi writes it at most 5 min after a change, and not at all while the disk is full; what it holds in memory alone is
     in no file (xapi: ocaml/database/db_cache_impl.ml).
     """
-    agent = d.agent(_compared(d))
+    agent = pool.agent(_compared(pool))
     written = agent.facts.database.changed_at if agent is not None else None
     if agent is None or written is None:
         return "written at a time that is not known"
-    return f"written {_minutes(max(0, agent.last_heard - written))} before it was last heard"
+    return f"written {span(max(0, agent.last_heard - written))} before it was last heard"
 
 
 def _say(behind: int, ms: Ms | None, unheard: bool, file: str) -> str:
     if unheard and ms is not None:
         least = f"{behind} generations behind at the least, and " if behind else ""
-        return (
-            f"{least}{_minutes(ms)} old: its master served on while its agent was silent, what it changed would be lost"
-        )
+        return f"{least}{span(ms)} old: its master served on while its agent was silent, what it changed would be lost"
     if not behind:
         # Never that nothing would be lost: a VM that has just been started, or a full disk, is in no file.
         return f"as new as the master's file on disk, {file}: what it held in memory alone since then would be lost"
     count = f"{behind} generation{'s' if behind != 1 else ''} behind"
     if ms is None:
         return f"{count}, since when is not known: what was changed since would be lost"
-    return f"{_minutes(ms)} and {count}: what was changed since would be lost"
+    return f"{span(ms)} and {count}: what was changed since would be lost"
 
 
 def _say_bound(ms: Ms | None) -> str:
     if ms is None:
         return "its age is not known: the master was not heard in this run, nor was the copy seen to change"
-    return f"at most {_minutes(ms)} old; how far behind is not known, the master was not heard in this run"
+    return f"at most {span(ms)} old; how far behind is not known, the master was not heard in this run"

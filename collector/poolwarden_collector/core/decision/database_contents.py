@@ -9,39 +9,37 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
-from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, PlacementView
+from poolwarden_collector.core.model.order_results import NEVER_BEGUN, OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.orders import CollectEvidence
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state import sent_orders
 from poolwarden_collector.core.state.live import Sent
 from poolwarden_collector.core.state.transaction import Transaction
 
 FRESH_MS: Ms = 10_000
-NOT_LOOKED = ("expired", "busy")  # the gate's words for an order that it never began (agent: core/order_gate.py)
 _FOREIGN = "it is another pool's, or from before the host joined"
 WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 
 
-def placements_of(d: Transaction, host: HostId) -> PlacementView | None:
+def placements_of(tx: Transaction, host: HostId) -> PlacementView | None:
     """The placements of the host's file, at most 10 s old; None until the agent has been asked and has answered."""
-    for sent in d.live.sent.values():
-        if sent.host == host and sent.kind == "collect_evidence" and d.now - sent.at <= FRESH_MS:
+    for sent in tx.live.sent.values():
+        if sent.host == host and sent.kind == "collect_evidence" and tx.now - sent.at <= FRESH_MS:
             return _answer(sent)
-    if d.heard(host):
-        d.send(d.fresh_id("evidence"), host, CollectEvidence(), FRESH_MS)
+    if tx.heard(host):
+        tx.send(tx.fresh_id("evidence"), host, CollectEvidence(), FRESH_MS)
     return None
 
 
-def forget_placements(d: Transaction, host: HostId) -> None:
+def forget_placements(tx: Transaction, host: HostId) -> None:
     """The host's files have changed, or may have: what was read of them, or is being read, counts no more."""
-    kept = {s.order_id: s for s in d.live.sent.values() if (s.host, s.kind) != (host, "collect_evidence")}
-    if len(kept) != len(d.live.sent):
-        d.change(sent=kept)
+    sent_orders.forget(tx, host, "collect_evidence")
 
 
 def _answer(sent: Sent) -> PlacementView | None:
     """What the answer says; an agent that refused or failed to read says so instead, None while it has not answered."""
-    if sent.result is None or sent.result.reason in NOT_LOOKED:
+    if sent.result is None or sent.result.reason in NEVER_BEGUN:
         return None
     if sent.result.outcome is not Outcome.DONE or sent.result.placements is None:
         return PlacementView(False, text=f"its agent did not read it: {sent.result.text or sent.result.reason}")
@@ -52,18 +50,18 @@ def _answer(sent: Sent) -> PlacementView | None:
 SPARE_THEM = "Shut these VMs down from inside, or migrate them to where the database has them; then again."
 
 
-def at_stake(d: Transaction, host: HostId) -> tuple[Kill, ...] | Reason | None:
+def at_stake(tx: Transaction, host: HostId) -> tuple[Kill, ...] | Reason | None:
     """VMs that a restart of this member's xapi would terminate, or why that is not known; None: it is being asked.
 
     Its xapi terminates every running VM that the master's database does not place there.
     """
-    agent = d.heard(host)
+    agent = tx.heard(host)
     if agent is not None and agent.facts.domains == ():
         return ()
-    loads = placements_of(d, d.record.master)
+    loads = placements_of(tx, tx.record.master)
     if loads is None:
         return None
-    return kills_on(d, host, loads) if loads.readable else unreadable("the master's database", loads, d.record.master)
+    return kills_on(tx, host, loads) if loads.readable else unreadable("the master's database", loads, tx.record.master)
 
 
 def of_this_pool(result: OrderOutcome, host: HostId) -> OrderOutcome:

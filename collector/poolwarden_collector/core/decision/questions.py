@@ -29,20 +29,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from poolwarden_collector.core.catalogue.questions import QUESTIONS, REFUSALS
 from poolwarden_collector.core.decision.standstill import block, stands_still
 from poolwarden_collector.core.evidence.signs import suspected
+from poolwarden_collector.core.model.asks import OF_MEMBERS, Ask, Tell
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.orders import Approval
 from poolwarden_collector.core.model.reasons import Reason, key_of
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state import told_words
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.question_record import OF_MEMBERS, Ask, Needs, Question, Tell
+from poolwarden_collector.core.state.live_slices import Questions
+from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 NOTHING = Needs()
+ROOM = 130  # characters of what is at stake in an alert's line, beside the VMs that run
 LAPSE_MS: Ms = 30_000  # a ground that nobody has found to stand for so long is over
 TELLING_MS: Ms = 2_000  # whoever tells why nothing is begun does so in every pass
 SETTLING_MS: Ms = 10_000  # how long a question stands at the least before another one takes its place
@@ -64,7 +70,7 @@ def code_of(kind: Ask) -> Blocker:
 
 
 def ask(
-    d: Transaction,
+    tx: Transaction,
     kind: Ask,
     host: HostId,
     what: str,
@@ -85,28 +91,28 @@ def ask(
     """
     copy = (f"generation {generation}",) if generation else ()
     ground = ground_of(kind, host, needs, vms, path, (*others, *hosts, *copy))
-    failover, question = d.failover, d.record.question
+    failover, question = tx.failover, tx.record.question
     of = failover.id if failover is not None else ""
     if (
         question is not None
         and (question.ground, question.failover) != (ground, of)
         and not _keeps(question, kind, host)
     ):
-        if question.failover == of and not at_once and _settles(d, question, kind):
+        if question.failover == of and not at_once and _settles(tx, question, kind):
             return
-        withdraw(d, "what is at stake has changed")
-    denied = d.record.asked.denied.get(ground, "")
+        withdraw(tx, "what is at stake has changed")
+    denied = tx.record.asked.denied.get(ground, "")
     if failover is not None:
         said = f"{what}; {denied}" if denied else what
-        step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew" if denied else ""
-        block(d, failover, code_of(kind), (ground, denied), said, step, alert=bool(denied))
-    question = d.record.question
+        step = f"poolwarden acknowledge {tx.record.display_name}: then it is asked anew" if denied else ""
+        block(tx, failover, code_of(kind), (ground, denied), said, step, alert=bool(denied))
+    question = tx.record.question
     if denied or (question is not None and _keeps(question, kind, host)):
         return
     if question is not None:
-        d.change(asked_seen=d.now)
+        tx.change(Questions, asked_seen=tx.now)
         return
-    _put(d, kind, host, what, stakes, needs, vms, path, ground, hosts, generation)
+    _put(tx, kind, host, what, stakes, needs, vms, path, ground, hosts, generation)
 
 
 def ground_of(
@@ -118,31 +124,35 @@ def ground_of(
     return key_of(f"{kind.value}/{host}", (*numbers, path, "vms", *sorted(set(vms)), "others", *sorted(set(others))))
 
 
-def other_now(d: Snapshot, question: Question) -> Refused | None:
+def other_now(pool: Snapshot, question: Question) -> Refused | None:
     """Whoever puts it has just asked again: is it another question now? Then a yes to the old one is refused, with how
     to answer the new one.
     """
-    now = d.record.question
+    now = pool.record.question
     if now is None or now.id == question.id:
         return None
     return Refused("asked-anew", f"what is at stake has changed: {now.what}", approve_command(now.id, now.needs))
 
 
-def asked_no_more(d: Snapshot, question: Question) -> Refused | None:
+def asked_no_more(pool: Snapshot, question: Question) -> Refused | None:
     """The same where it has certainly just been asked again: the ground of now may be one that somebody has denied."""
-    anew = other_now(d, question)
-    if anew is not None or d.record.question is not None:
+    anew = other_now(pool, question)
+    if anew is not None or pool.record.question is not None:
         return anew
     # safety: a yes to one ground is none to another, least of all to one that was answered with a no.
-    why = "; ".join(d.record.asked.denied.values())
-    step = f"poolwarden acknowledge {d.record.name or d.record.pool}: then it is asked anew"
+    why = "; ".join(pool.record.asked.denied.values())
+    step = f"poolwarden acknowledge {pool.record.display_name}: then it is asked anew"
     return Refused("asked-anew", f"what is at stake has changed to what is not asked any more: {why}", step)
 
 
-def _settles(d: Snapshot, question: Question, kind: Ask) -> bool:
+def _settles(pool: Snapshot, question: Question, kind: Ask) -> bool:
     """Is the open question too young to be replaced? The master's matters never wait for a member's."""
     member = question.kind in OF_MEMBERS and kind not in OF_MEMBERS
-    return not member and d.live.asked_at is not None and d.now - d.live.asked_at < SETTLING_MS
+    return (
+        not member
+        and pool.live.questions.asked_at is not None
+        and pool.now - pool.live.questions.asked_at < SETTLING_MS
+    )
 
 
 def _keeps(question: Question, kind: Ask, host: HostId) -> bool:
@@ -151,7 +161,7 @@ def _keeps(question: Question, kind: Ask, host: HostId) -> bool:
 
 
 def _put(
-    d: Transaction,
+    tx: Transaction,
     kind: Ask,
     host: HostId,
     what: str,
@@ -163,8 +173,8 @@ def _put(
     hosts: tuple[HostId, ...],
     generation: int,
 ) -> None:
-    number, failover = d.record.asked.number + 1, d.failover
-    identity = _identity(d, failover, number)
+    number, failover = tx.record.asked.number + 1, tx.failover
+    identity = _identity(tx, failover, number)
     data: dict[str, Any] = {
         "id": identity,
         "number": number,
@@ -179,49 +189,51 @@ def _put(
         "ground": ground,
         "path": path,
     }
-    d.note(Kind.ASKED, f"{what}. {answers(identity, needs)}", **data)
-    resolve_refusal(d, "it is asked now")
-    d.change(asked_at=d.now, asked_seen=d.now)
-    _announce(d)
+    tx.note(Kind.ASKED, f"{what}. {answers(identity, needs)}", **data)
+    resolve_refusal(tx, "it is asked now")
+    tx.change(Questions, asked_at=tx.now, asked_seen=tx.now)
+    _announce(tx)
 
 
-def _announce(d: Transaction) -> None:
+def _announce(tx: Transaction) -> None:
     """The alert of the open question, in every pass."""
-    asked, failover, pool = d.record.question, d.failover, d.record.name or d.record.pool
-    if asked is None or any(t.matter is Matter.QUESTION and t.number == str(asked.number) for t in d.open_topics):
+    asked, failover = tx.record.question, tx.failover
+    if asked is None or any(t.matter is Matter.QUESTION and t.number == str(asked.number) for t in tx.open_topics):
         return
-    code = code_of(asked.kind)
+    code, of = code_of(asked.kind), tuple[str, ...]()
     if failover is not None and asked.failover == failover.id:
-        title = stands_still(d, failover, code)
         where = AlertTopic(Matter.BLOCKER, detail=f"{code.value}/{asked.ground}", number=failover.id)
+        of = (stands_still(failover, tx.name(failover.old_master) or "no master"),)
     else:
-        title = f"{pool}: {TITLES[asked.kind].format(d.name(asked.host))}"
-        where = AlertTopic(Matter.INCIDENT, detail=asked.ground, number=str(d.record.incidents))
-    body = "\n".join([f"{asked.what}.", *asked.stakes, answers(asked.id, asked.needs)])
-    old = d.name(suspected(d))
+        where = AlertTopic(Matter.INCIDENT, detail=asked.ground, number=str(tx.record.incidents))
+    answer = answers(asked.id, asked.needs)
+    details = "\n".join([*of, f"{asked.what}.", *asked.stakes, answer])
+    words = {
+        "name": tx.name(asked.host),
+        "what": asked.what,
+        "answers": answer,
+        "stakes": _in_one_line(asked.stakes),
+    }
     topic = AlertTopic(Matter.QUESTION, detail=where.text, number=str(asked.number))
-    d.raise_alert(topic, "critical", title, body, old_master=old, question=asked.id)
+    tx.raise_alert(topic, QUESTIONS[asked.kind], details, words, old_master=tx.name(suspected(tx)), question=asked.id)
 
 
-def _identity(d: Snapshot, failover: Failover | None, number: int) -> str:
+def _in_one_line(stakes: tuple[str, ...]) -> str:
+    """The first of them, and as many more as leave room for the rest of the line; all stand below it."""
+    found, length = list(stakes[:1]), len(stakes[0]) if stakes else 0
+    for stake in stakes[1:]:
+        length += len(stake) + 2
+        if length > ROOM:
+            break
+        found.append(stake)
+    return "; ".join(found) or "nothing is decided until then"
+
+
+def _identity(pool: Snapshot, failover: Failover | None, number: int) -> str:
     """An id that no other question has or had: a yes that was typed for another one never fits it."""
     if failover is None:
-        return f"{d.record.pool[:8]}-q{number}"
-    return failover.id if d.record.asked.of != failover.id else f"{failover.id}-q{number}"
-
-
-TITLES = {
-    Ask.SHOOT: "master {} has vanished and its power reads ON: power it off?",
-    Ask.KILL: "promote {} although running VMs would be killed?",
-    Ask.STALE: "promote {} although its database is old?",
-    Ask.FAILOVER: "master {} does not serve: promote another host?",
-    Ask.TOOLSTACK: "master {} does not serve: hold its toolstack and promote another host?",
-    Ask.GENERATION: "promote {} although its database is far ahead of the last that was seen?",
-    Ask.UNHEARD: "master {} has vanished, and members are alive that are not heard: promote another host?",
-    Ask.RESTART: "the xapi of master {} does not answer: restart it?",
-    Ask.REPAIR: "{} is detached: repair it?",
-    Ask.RECOVER: "members without an agent follow a master that was succeeded: have {} tell them?",
-}
+        return f"{pool.record.pool[:8]}-q{number}"
+    return failover.id if pool.record.asked.of != failover.id else f"{failover.id}-q{number}"
 
 
 def approve_command(identity: str, needs: Needs) -> str:
@@ -241,133 +253,157 @@ def answers(identity: str, needs: Needs) -> str:
     return f"Yes: {approve_command(identity, needs)}. No: poolwarden deny {identity}."
 
 
-def report_refusal(d: Transaction, kind: Tell, what: Reason, text: str, title: str) -> None:
-    """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason."""
+def report_refusal(tx: Transaction, kind: Tell, what: Reason, text: str, heading: str, step: str) -> None:
+    """Why nothing is done and nothing can be asked either: in the journal and as an alert, once per reason.
+
+    ``heading`` follows the pool's name in the title; ``step`` is what a person can do.
+    """
     topic = f"refused/{what.key}"
-    question = d.record.question
+    question = tx.record.question
     if question is not None and not question.failover and question.kind not in OF_MEMBERS:
-        withdraw(d, what.text)
-    host = suspected(d)
-    if d.live.asked == topic:
-        d.change(told_seen=d.now)
+        withdraw(tx, what.text)
+    host = suspected(tx)
+    if tx.live.questions.told == topic:
+        tx.change(Questions, told_seen=tx.now)
     else:
-        resolve_refusal(d, "the reason has changed")
-        d.change(asked=topic, told_seen=d.now)
-        d.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
-    refusal = AlertTopic(Matter.REFUSAL, detail=what.key, number=str(d.record.incidents))
-    d.raise_alert(refusal, "critical", title, text, old_master=d.name(host))
+        resolve_refusal(tx, "the reason has changed")
+        tx.change(Questions, told=topic, told_seen=tx.now)
+        tx.note(Kind.ASKED, text, host=host, what=what.text, told=kind.value)
+    refusal = AlertTopic(Matter.REFUSAL, detail=what.key, number=str(tx.record.incidents))
+    words = {
+        "heading": heading,
+        "why": what.text,
+        "step": step or f"poolwarden explain {tx.record.display_name}",
+        "there": told_words.there(tx, host) if host else "",
+    }
+    tx.raise_alert(refusal, REFUSALS[kind], text, words, old_master=tx.name(host))
 
 
 # ------------------------------------------------------------------------------------------------ no longer asked
 
 
-def resolve_refusal(d: Transaction, why: str, final: bool = False) -> None:
+def resolve_refusal(tx: Transaction, why: str, final: bool = False) -> None:
     """What was told is not so any more; by this run or, where this one has told nothing, by an earlier one."""
-    d.change(asked="")
-    for topic in d.open_topics:
+    tx.change(Questions, told="")
+    for topic in tx.open_topics:
         if topic.matter is Matter.REFUSAL:
-            d.resolve_alert(topic, why, final)
+            tx.resolve_alert(topic, why, final)
 
 
-def withdraw(d: Transaction, why: str) -> None:
+def note_approval(tx: Transaction) -> None:
+    """The yes that was just journaled was heard in this run."""
+    tx.change(Questions, approved_at=tx.now)
+
+
+def withdraw(tx: Transaction, why: str) -> None:
     """Nobody need answer any more."""
-    question = d.record.question
+    question = tx.record.question
     if question is not None:
-        d.note(Kind.WITHDRAWN, f"the question is withdrawn: {why}", id=question.id, number=question.number)
-        _end_alerts(d, why)
+        tx.note(Kind.WITHDRAWN, f"the question is withdrawn: {why}", id=question.id, number=question.number)
+        _end_alerts(tx, why)
 
 
-def _end_alerts(d: Transaction, why: str) -> None:
+def _end_alerts(tx: Transaction, why: str) -> None:
     """End the alerts of all questions but the open one."""
-    still = str(d.record.question.number) if d.record.question is not None else ""
-    for topic in d.open_topics:
+    still = str(tx.record.question.number) if tx.record.question is not None else ""
+    for topic in tx.open_topics:
         if topic.matter is Matter.QUESTION and topic.number != still:
-            d.resolve_alert(topic, why, final=True)
+            tx.resolve_alert(topic, why, final=True)
 
 
-def expire(d: Transaction) -> None:
+def expire(tx: Transaction) -> None:
     """At the end of a pass: expire, withdraw what nobody asks any more, and end the alerts of what is answered."""
-    question = d.record.question
+    question = tx.record.question
     if question is not None:
-        _age(d, question)
-    if not d.quiet and d.now - max(d.live.told_seen, d.quiet_until) >= LAPSE_MS:
-        resolve_refusal(d, "it is not so any more")
-    elif d.live.unsettled and d.now - d.live.told_seen >= TELLING_MS:
-        for each in tuple(d.live.unsettled.values()):
-            if (topic := of_key(d.record.pool, each.key)).matter is Matter.REFUSAL:
-                d.resolve_alert(topic, "it is not so any more")
-    _end_alerts(d, "it was answered, or is asked no more")
-    _announce(d)
+        _age(tx, question)
+    if not tx.quiet and tx.now - max(tx.live.questions.told_seen, tx.quiet_until) >= LAPSE_MS:
+        resolve_refusal(tx, "it is not so any more")
+    elif tx.live.alerts.unsettled and tx.now - tx.live.questions.told_seen >= TELLING_MS:
+        for each in tuple(tx.live.alerts.unsettled.values()):
+            if (topic := of_key(tx.record.pool, each.key)).matter is Matter.REFUSAL:
+                tx.resolve_alert(topic, "it is not so any more")
+    _end_alerts(tx, "it was answered, or is asked no more")
+    _announce(tx)
 
 
-def _age(d: Transaction, question: Question) -> None:
-    if d.live.asked_at is None:
-        d.change(asked_at=d.now, asked_seen=d.now)  # put by an earlier run: its time is counted anew
-    elif d.quiet or question.failover:
-        d.change(asked_seen=d.now)  # nothing is looked at yet; or the failover itself stands still for it
-    expired = d.now - (d.live.asked_at or d.now) >= d.policy.question_expiry
+def _age(tx: Transaction, question: Question) -> None:
+    if tx.live.questions.asked_at is None:
+        tx.change(Questions, asked_at=tx.now, asked_seen=tx.now)  # put by an earlier run: its time is counted anew
+    elif tx.quiet or question.failover:
+        tx.change(Questions, asked_seen=tx.now)  # nothing is looked at yet; or the failover itself stands still for it
+    expired = tx.now - (tx.live.questions.asked_at or tx.now) >= tx.policy.question_expiry
     if expired:
-        hours = d.policy.question_expiry / 3_600_000
+        hours = tx.policy.question_expiry / 3_600_000
         text = f"nobody has answered for {hours:g} h: it is asked anew if its ground still stands"
-        d.note(Kind.EXPIRED, text, id=question.id, number=question.number)
-    elif d.now - d.live.asked_seen >= LAPSE_MS:
-        withdraw(d, "its ground does not stand any more")
+        tx.note(Kind.EXPIRED, text, id=question.id, number=question.number)
+    elif tx.now - tx.live.questions.asked_seen >= LAPSE_MS:
+        withdraw(tx, "its ground does not stand any more")
 
 
-def expires_in(d: Snapshot) -> Ms:
+def expires_in(pool: Snapshot) -> Ms:
     """How long the open question still waits before it is asked anew, ms."""
-    since = d.live.asked_at if d.live.asked_at is not None else d.now
-    return max(0, d.policy.question_expiry - (d.now - since))
+    since = pool.live.questions.asked_at if pool.live.questions.asked_at is not None else pool.now
+    return max(0, pool.policy.question_expiry - (pool.now - since))
 
 
 # ------------------------------------------------------------------------------------------------ what a yes covers
 
 
-def approval(d: Snapshot, failover: Failover) -> dict[str, Any]:
+def approval(pool: Snapshot, failover: Failover) -> dict[str, Any]:
     """What was said yes to, in this run and not too long ago; empty if nothing was."""
-    return failover.approval if failover.approval is not None and counts_still(d, d.live.approved_at) else {}
+    return (
+        failover.approval
+        if failover.approval is not None and counts_still(pool, pool.live.questions.approved_at)
+        else {}
+    )
 
 
-def counts_still(d: Snapshot, at: Ms | None) -> bool:
+def word_of(pool: Snapshot, failover: Failover) -> Approval | None:
+    """The same as what an order that rests on it says; None: nothing was."""
+    said, at = approval(pool, failover), pool.live.questions.approved_at
+    return Approval(said.get("by", ""), said.get("question", ""), at) if said and at is not None else None
+
+
+def counts_still(pool: Snapshot, at: Ms | None) -> bool:
     """Does a yes still count that was heard at this instant of this run? None: it was heard by an earlier one."""
-    return at is not None and d.now - at <= d.policy.approval_valid
+    return at is not None and pool.now - at <= pool.policy.approval_valid
 
 
-def accepted_kills(d: Snapshot, failover: Failover) -> int:
+def accepted_kills(pool: Snapshot, failover: Failover) -> int:
     """How many running VMs an operator accepted to lose."""
-    return int(approval(d, failover).get("accept_kill", 0))
+    return int(approval(pool, failover).get("accept_kill", 0))
 
 
-def covers(d: Snapshot, failover: Failover, vms: tuple[str, ...]) -> bool:
+def covers(pool: Snapshot, failover: Failover, vms: tuple[str, ...]) -> bool:
     """Does the yes cover these VMs: their number, and each of them by its uuid? A number alone covers none."""
     # safety: a yes to one VM is no yes to another, and one that named none covers none.
-    return len(vms) <= accepted_kills(d, failover) and set(vms) <= set(approval(d, failover).get("vms", ()))
+    return len(vms) <= accepted_kills(pool, failover) and set(vms) <= set(approval(pool, failover).get("vms", ()))
 
 
-def accepted_unheard(d: Snapshot, failover: Failover) -> tuple[HostId, ...]:
+def accepted_unheard(pool: Snapshot, failover: Failover) -> tuple[HostId, ...]:
     """The members to whose silence beside a living xapi an operator said yes."""
-    return tuple(approval(d, failover).get("hosts", ()))
+    return tuple(approval(pool, failover).get("hosts", ()))
 
 
-def accepted_generation(d: Snapshot, failover: Failover, host: HostId) -> int:
+def accepted_generation(pool: Snapshot, failover: Failover, host: HostId) -> int:
     """The generation of this host's copy to which an operator said yes; 0: to none."""
-    return int(approval(d, failover).get("generations", {}).get(host, 0))
+    return int(approval(pool, failover).get("generations", {}).get(host, 0))
 
 
-def accepted_stale(d: Snapshot, failover: Failover) -> Ms:
+def accepted_stale(pool: Snapshot, failover: Failover) -> Ms:
     """Up to which age of the database an operator said yes, ms."""
-    return int(approval(d, failover).get("accept_stale_ms", 0))
+    return int(approval(pool, failover).get("accept_stale_ms", 0))
 
 
-def may_shoot(d: Snapshot, failover: Failover) -> bool:
+def may_shoot(pool: Snapshot, failover: Failover) -> bool:
     """May the old master be powered off although its power reads ON?"""
-    if d.policy.auto_fence_running and d.policy.mode == "auto":
+    if pool.policy.auto_fence_running and pool.policy.mode == "auto":
         return True
-    return bool(approval(d, failover).get("shoot"))
+    return bool(approval(pool, failover).get("shoot"))
 
 
-def approved(d: Snapshot, failover: Failover) -> bool:
+def approved(pool: Snapshot, failover: Failover) -> bool:
     """May this failover go on at all? In mode ask only with somebody's word; a confirmation is such a word."""
-    if d.policy.mode == "auto" or (failover.human is not None and d.live.human_at is not None):
+    if pool.policy.mode == "auto" or (failover.human is not None and pool.live.fenced.word_used is not None):
         return True
-    return d.policy.mode == "ask" and bool(approval(d, failover))
+    return pool.policy.mode == "ask" and bool(approval(pool, failover))

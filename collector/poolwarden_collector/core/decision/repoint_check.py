@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.hosts import NOT_REPOINTED
 from poolwarden_collector.core.decision.database_contents import WAITING, at_stake, killing
 from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.values import HostId
@@ -9,21 +10,21 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def repoint_refusal(d: Transaction, host: HostId) -> Reason | None:
+def repoint_refusal(tx: Transaction, host: HostId) -> Reason | None:
     """Why this host, whose VMs were in no forecast, must not be pointed at the master now; None if it may."""
-    kills = at_stake(d, host)
+    kills = at_stake(tx, host)
     if kills is None or isinstance(kills, Reason):
         return WAITING if kills is None else kills
     names = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
     return killing(kills, f"its xapi would kill {len(kills)} running VMs there: {names}") if kills else None
 
 
-def may_be_pointed(d: Transaction, host: HostId) -> bool:
+def may_be_pointed(tx: Transaction, host: HostId) -> bool:
     """A host whose VMs were in no forecast: is any of them at stake? Then a person is asked, once per reason."""
-    why = repoint_refusal(d, host)
+    why = repoint_refusal(tx, host)
     topic = AlertTopic(Matter.REPOINT, host, why.key) if why else None
-    d.resolve_alerts(Matter.REPOINT, host, "the reason is gone" if not why else "the reason has changed", but=topic)
+    tx.resolve_alerts(Matter.REPOINT, host, "the reason is gone" if not why else "the reason has changed", but=topic)
     if why is not None and topic is not None and why != WAITING:
-        pool, name = d.record.name or d.record.pool, d.name(host)
-        d.raise_alert(topic, "critical", f"{pool}: {name} is not repointed to the new master", f"{name}: {why}")
+        name = tx.name(host)
+        tx.raise_alert(topic, NOT_REPOINTED, f"{name}: {why}", {"name": name, "why": why.text})
     return why is None

@@ -10,7 +10,7 @@ Rules
 -----
 * A member on record that is not heard, and whose xapi has answered a member's fresh probe, a question for its role or
   this collector's own probe, is served elsewhere for all that is known. The old master itself is none: the proof is
-  about him. A member that answers nobody is the last look's matter, not this one's.
+  about it. A member that answers nobody is the last look's matter, not this one's.
 * While there is one, no failover is decided and none goes on by itself before its promote intent, nor is the order sent
   again after it: an operator is asked, by name of each such host. His yes covers exactly these hosts, in this failover;
   another one is asked about anew.
@@ -34,52 +34,52 @@ from poolwarden_collector.core.state.transaction import Transaction
 NAMES_WITHIN_MS: Ms = 5_000  # after the verdict, for a member to read its copy; then it is asked without names
 
 
-def unheard_alive(d: Snapshot) -> tuple[HostId, ...]:
+def unheard_alive(pool: Snapshot) -> tuple[HostId, ...]:
     """The members that are alive and not heard here, in the order of their names."""
-    failover = d.failover
-    spared = {suspected(d), failover.old_master if failover is not None else ""}
-    others = sorted((host for host in d.record.hosts if host not in spared), key=d.name)
-    return tuple(host for host in others if d.heard(host) is None and lives(d, host))
+    failover = pool.failover
+    spared = {suspected(pool), failover.old_master if failover is not None else ""}
+    others = sorted((host for host in pool.record.hosts if host not in spared), key=pool.name)
+    return tuple(host for host in others if pool.heard(host) is None and lives(pool, host))
 
 
-def said(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
+def said(pool: Snapshot, hosts: tuple[HostId, ...]) -> str:
     """What is so of these hosts, in one sentence without a full stop."""
-    names = " and ".join(d.name(host) for host in hosts)
+    names = " and ".join(pool.name(host) for host in hosts)
     verb, it = ("answers", "its agent is") if len(hosts) == 1 else ("answer", "their agents are")
     return f"the xapi of {names} {verb}, and {it} not heard here: another collector may hear it, and act as this one"
 
 
-def names_are_read(d: Transaction, hosts: tuple[HostId, ...], member: HostId) -> bool:
+def names_are_read(tx: Transaction, hosts: tuple[HostId, ...], member: HostId) -> bool:
     """Is a database being read, so that the VMs last seen on these hosts can be named? It is not waited for long."""
-    unnamed = any(fencing_stakes.vms(d, host) and not fencing_stakes.named(d, host) for host in hosts)
-    soon = d.now - d.live.verdict_since < NAMES_WITHIN_MS
-    return unnamed and soon and bool(member) and placements_of(d, member) is None
+    unnamed = any(fencing_stakes.vms(tx, host) and not fencing_stakes.named(tx, host) for host in hosts)
+    soon = tx.now - tx.live.verdict.since < NAMES_WITHIN_MS
+    return unnamed and soon and bool(member) and placements_of(tx, member) is None
 
 
-def last_seen(d: Snapshot, hosts: tuple[HostId, ...]) -> str:
+def last_seen(pool: Snapshot, hosts: tuple[HostId, ...]) -> str:
     """The VMs that their agents saw last on these hosts, as a clause that begins with a semicolon; else empty."""
     seen = [
-        f"{fencing_stakes.running_vms(d, host, f'on {d.name(host)}')}{fencing_stakes.named(d, host)}"
+        f"{fencing_stakes.running_vms(pool, host, f'on {pool.name(host)}')}{fencing_stakes.named(pool, host)}"
         for host in hosts
-        if fencing_stakes.vms(d, host)
+        if fencing_stakes.vms(pool, host)
     ]
     return "".join(f"; {each}" for each in seen)
 
 
-def named_vms(d: Snapshot, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
+def named_vms(pool: Snapshot, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     """The VMs last seen on these hosts, by uuid, where the question names every one of them; else none."""
-    if (asked := d.record.question) is not None and hosts and asked.hosts == hosts:
+    if (asked := pool.record.question) is not None and hosts and asked.hosts == hosts:
         return asked.vms  # as they were named when it was put
-    seen = {host: fencing_stakes.vms(d, host) for host in hosts}
+    seen = {host: fencing_stakes.vms(pool, host) for host in hosts}
     # safety: a yes that accepts kills covers VMs that were called by name, and no others.
-    return tuple(vm for host, vms in seen.items() if fencing_stakes.names_all(d, host) for vm in vms)
+    return tuple(vm for host, vms in seen.items() if fencing_stakes.names_all(pool, host) for vm in vms)
 
 
-def stake(d: Snapshot, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
+def stake(pool: Snapshot, hosts: tuple[HostId, ...]) -> tuple[str, ...]:
     """What a yes takes upon itself, for people."""
     if not hosts:
         return ()
-    names = " and ".join(d.name(host) for host in hosts)
+    names = " and ".join(pool.name(host) for host in hosts)
     said = f"yes means: no other collector is at work in this pool; the agent of {names} is stopped or not installed"
     kills = f"with --accept-kill it covers as many of the VMs named here, should the copy not place them on {names}"
-    return (said, kills) if named_vms(d, hosts) else (said,)
+    return (said, kills) if named_vms(pool, hosts) else (said,)

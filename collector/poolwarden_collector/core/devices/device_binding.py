@@ -28,6 +28,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core.devices import device_states
 from poolwarden_collector.core.devices.power_view import is_bound
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Machine
@@ -110,104 +111,110 @@ def show(said: DeviceIdentity) -> str:
     return ", ".join(words) or said.text or "nothing"
 
 
-def unusable(d: Snapshot, host: HostId) -> Reason | None:
+def unusable(pool: Snapshot, host: HostId) -> Reason | None:
     """Why nothing that is configured for this host could switch it off, because a device says that it is another
     host's, or both are one; None: none says so, or another device is bound.
     """
-    devices = d.devices(host)
-    told = {each.name: d.live.power[each.name].said for each in devices if each.name in d.live.power}
+    devices = pool.devices(host)
+    told = {each.name: pool.live.power[each.name].said for each in devices if each.name in pool.live.power}
     foreign = {
-        name: f"says that it is {other}'s" for name, said in told.items() if (other := another_machine(d, host, said))
+        name: f"says that it is {other}'s"
+        for name, said in told.items()
+        if (other := another_machine(pool, host, said))
     }
-    both = {name: f"says the same as {it}" for name, said in told.items() if (it := shared_with(d, host, name, said))}
+    both = {
+        name: f"says the same as {it}" for name, said in told.items() if (it := shared_with(pool, host, name, said))
+    }
     foreign |= both
     # safety: a yes is taken only where it can be carried out on that very machine, and on no other.
-    if not foreign or any(is_bound(d, each.name, host) for each in devices):
+    if not foreign or any(is_bound(pool, each.name, host) for each in devices):
         return None
     said = " and ".join(f"{name} {what}" for name, what in sorted(foreign.items()))
     alone = " alone" if both else ""
-    why = f"{said}: nothing that is configured for {d.name(host)} could switch it off{alone}"
+    why = f"{said}: nothing that is configured for {pool.name(host)} could switch it off{alone}"
     return Reason(Cause.IDENTITY, why, (host, *sorted(foreign)))
 
 
 # ------------------------------------------------------------------------------------------------ a reading
 
 
-def hold_to_its_word(d: Transaction, host: HostId, reading: PowerReading) -> None:
+def hold_to_its_word(tx: Transaction, host: HostId, reading: PowerReading) -> None:
     """End the bond of a device that says now what it did not say when it was bound."""
     said, device = reading.identity, reading.device
     if said is None or not said:
         return
-    bond, word = d.record.devices.bonds.get(device), d.record.devices.attested.get(device)
+    bond, word = tx.record.devices.bonds.get(device), tx.record.devices.attested.get(device)
     before = next((each.said for each in (bond, word) if each is not None), None)
     if before is None:
         return
-    other = another_machine(d, host, said)
-    if not other and not contradict(before or _known(d, host), said):
+    other = another_machine(tx, host, said)
+    if not other and not contradict(before or _known(tx, host), said):
         return
     is_now = f"it says now that it is {other}'s" if other else f"it says now: {show(said)}"
     why = f"{is_now}; when it was bound it said: {show(before)}"
-    text = f"fence device {device} is not {d.name(host)}'s any more: {why}"
+    text = f"fence device {device} is not {tx.name(host)}'s any more: {why}"
     # safety: from here its OFF counts for nothing, in the very step in which it gave itself away.
-    d.note(Kind.DEVICE_UNBOUND, text, device=device, host=host, why=why)
+    tx.note(Kind.DEVICE_UNBOUND, text, device=device, host=host, why=why)
 
 
-def bind(d: Transaction, host: HostId, boot: str, reading: PowerReading) -> None:
+def bind(tx: Transaction, host: HostId, boot: str, reading: PowerReading) -> None:
     """Bind a device that has just read ON while the agent of this boot lives, if it is known to be this machine's."""
-    device = next((each for each in d.devices(host) if each.name == reading.device), None)
+    device = next((each for each in tx.devices(host) if each.name == reading.device), None)
     if device is None or reading.identity is None:
         return
-    how = _grounds(d, host, device, reading.identity)
-    state = d.live.power.get(device.name, PowerState())
+    how = _grounds(tx, host, device, reading.identity)
+    state = tx.live.power.get(device.name, PowerState())
     if isinstance(how, Refused):
-        d.change(power={**d.live.power, device.name: _refused(state, how.why)})
+        device_states.put(tx, device.name, _refused(state, how.why))
         return
-    d.change(power={**d.live.power, device.name: _refused(state, "")})
-    if is_bound(d, device.name, host):
+    device_states.put(tx, device.name, _refused(state, ""))
+    if is_bound(tx, device.name, host):
         return
-    text = f"fence device {device.name} reads ON while {d.name(host)} is seen alive, and is bound to this boot: {how}"
+    text = f"fence device {device.name} reads ON while {tx.name(host)} is seen alive, and is bound to this boot: {how}"
     facts: dict[str, Any] = {"device": device.name, "host": host, "boot_id": boot, "block": device.block, "by": how}
-    d.note(Kind.DEVICE_BOUND, text, **facts, said=as_data(reading.identity))
+    tx.note(Kind.DEVICE_BOUND, text, **facts, said=as_data(reading.identity))
 
 
 def _refused(state: PowerState, why: str) -> PowerState:
     return state if state.unbound == why else replace(state, unbound=why)
 
 
-def tells(d: Snapshot, device: str, host: HostId) -> bool:
+def tells(pool: Snapshot, device: str, host: HostId) -> bool:
     """Does this device's own word, as it was bound, name this host's machine? Else an operator's word alone does."""
-    bond = d.record.devices.bonds.get(device)
-    return bond is not None and bool(in_common(bond.said, _known(d, host)))
+    bond = pool.record.devices.bonds.get(device)
+    return bond is not None and bool(in_common(bond.said, _known(pool, host)))
 
 
-def shared_with(d: Snapshot, host: HostId, device: str, said: DeviceIdentity) -> str:
+def shared_with(pool: Snapshot, host: HostId, device: str, said: DeviceIdentity) -> str:
     """The device of another host that says the same, where that names neither's machine; empty: none does.
 
     A chassis manager asked without the right plug answers for its enclosure: one device, whose `off` takes both.
     """
-    if any(in_common(said, _known(d, each)) for each in d.record.hosts):
+    if any(in_common(said, _known(pool, each)) for each in pool.record.hosts):
         return ""
-    for other in sorted(d.record.hosts, key=d.name):
-        for each in d.pool.devices.get(other, ()) if other != host else ():
-            state = d.live.power.get(each.name)
+    for other in sorted(pool.record.hosts, key=pool.name):
+        for each in pool.all_devices(other) if other != host else ():
+            state = pool.live.power.get(each.name)
             if each.name != device and state is not None and in_common(said, state.said):
-                return f"{each.name} of {d.name(other)}"
+                return f"{each.name} of {pool.name(other)}"
     return ""
 
 
-def _grounds(d: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | Refused:
+def _grounds(pool: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentity) -> str | Refused:
     """Why this device is this machine's, or why that is not known."""
-    name, agent = d.name(host), d.heard(host)
+    name, agent = pool.name(host), pool.heard(host)
     machine = of_machine(agent.hello.machine) if agent is not None else DeviceIdentity()
-    if other := another_machine(d, host, said):
+    if other := another_machine(pool, host, said):
         return Refused("other-machine", f"{device.name} is configured for {name} and says that it is {other}'s")
-    if both := shared_with(d, host, device.name, said):
+    if both := shared_with(pool, host, device.name, said):
         return Refused("shared", f"{device.name} says the same as {both} ({show(said)}): it would switch both machines")
     common = in_common(said, machine)
-    twin = next((d.name(each) for each in d.record.hosts if each != host and in_common(said, _known(d, each))), "")
+    twin = next(
+        (pool.name(each) for each in pool.record.hosts if each != host and in_common(said, _known(pool, each))), ""
+    )
     if common and not twin:
         return f"both say {common}"
-    word = d.record.devices.attested.get(device.name)
+    word = pool.record.devices.attested.get(device.name)
     here = agent.hello.machine.system_uuid if agent is not None else ""
     if word is not None and word.host == host and word.block == device.block and word.system_uuid == here:
         return f"attested by {word.by}"
@@ -223,16 +230,18 @@ def _grounds(d: Snapshot, host: HostId, device: FenceDevice, said: DeviceIdentit
     return Refused("unlike", f"{device.name} says {show(said)}, and {name}'s dom0 {show(machine)}")
 
 
-def another_machine(d: Snapshot, host: HostId, said: DeviceIdentity) -> str:
+def another_machine(pool: Snapshot, host: HostId, said: DeviceIdentity) -> str:
     """Another host of this pool that the device says it is, and that this host itself is not; empty: none."""
-    mine = _known(d, host)
+    mine = _known(pool, host)
     if in_common(said, mine):
         return ""
-    return next((d.name(each) for each in d.record.hosts if each != host and in_common(said, _known(d, each))), "")
+    return next(
+        (pool.name(each) for each in pool.record.hosts if each != host and in_common(said, _known(pool, each))), ""
+    )
 
 
-def _known(d: Snapshot, host: HostId) -> DeviceIdentity:
-    agent, on_record = d.agent(host), d.record.hosts.get(host)
+def _known(pool: Snapshot, host: HostId) -> DeviceIdentity:
+    agent, on_record = pool.agent(host), pool.record.hosts.get(host)
     if agent is not None:
         return of_machine(agent.hello.machine)
     return (
@@ -242,11 +251,11 @@ def _known(d: Snapshot, host: HostId) -> DeviceIdentity:
     )
 
 
-def clear_changed(d: Transaction) -> None:
+def clear_changed(tx: Transaction) -> None:
     """What was learnt of a device under another block of the configuration is forgotten, once."""
-    kept = d.record.devices
-    for host in d.record.hosts:
-        for device in d.pool.devices.get(host, ()):
+    kept = tx.record.devices
+    for host in tx.record.hosts:
+        for device in tx.all_devices(host):
             blocks = {
                 "bound": kept.bonds[device.name].block if device.name in kept.bonds else device.block,
                 "attested": kept.attested[device.name].block if device.name in kept.attested else device.block,
@@ -254,9 +263,9 @@ def clear_changed(d: Transaction) -> None:
                 "quarantined": kept.quarantined_as.get(device.name) or device.block,
             }
             if stale := [what for what, block in blocks.items() if block != device.block]:
-                whose = f"fence device {device.name} of {d.name(host)}"
+                whose = f"fence device {device.name} of {tx.name(host)}"
                 text = f"{whose} is configured otherwise than when it was {stale[0]}: it starts anew"
-                d.note(Kind.DEVICE_CLEARED, text, device=device.name, host=host)
+                tx.note(Kind.DEVICE_CLEARED, text, device=device.name, host=host)
 
 
 # ------------------------------------------------------------------------------------------------ an operator's word

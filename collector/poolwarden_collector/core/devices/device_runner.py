@@ -43,31 +43,31 @@ def landed_after(device: FenceDevice | None) -> Ms:
     return device.hard_limit_ms + LANDING_MS + (VALID_MS if device.via_members else 0)
 
 
-def named(d: Snapshot, host: HostId, name: str) -> FenceDevice | None:
+def named(pool: Snapshot, host: HostId, name: str) -> FenceDevice | None:
     """The host's device of this name, as configured now."""
-    return next((each for each in d.pool.devices.get(host, ()) if each.name == name), None)
+    return next((each for each in pool.all_devices(host) if each.name == name), None)
 
 
-def runner(d: Snapshot, device: FenceDevice, *, ha_off: bool = False) -> By:
+def runner(pool: Snapshot, device: FenceDevice, *, ha_off: bool = False) -> By:
     """Who is to run this device now: a member, nobody (and why), or (None) the collector itself."""
     if not device.via_members:
         return None
-    able = _able(d, device)
+    able = _able(pool, device)
     if not able:
-        return _unable(d, device)
-    state = d.live.power.get(device.name, PowerState())
-    failed = _missed(d, state)
-    busy = [each.by for each in d.live.power.values() if each.running]
-    host = min(able, key=lambda each: (each in failed, busy.count(each), each == _last(state), d.name(each), each))
-    agent = d.heard(host)
+        return _unable(pool, device)
+    state = pool.live.power.get(device.name, PowerState())
+    failed = _missed(pool, state)
+    busy = [each.by for each in pool.live.power.values() if each.running]
+    host = min(able, key=lambda each: (each in failed, busy.count(each), each == _last(state), pool.name(each), each))
+    agent = pool.heard(host)
     assert agent is not None
-    return Through(host, d.name(host), agent.hello.boot_id, d.record.term, ha_off)
+    return Through(host, pool.name(host), agent.hello.boot_id, pool.record.term, ha_off)
 
 
-def phrase(d: Snapshot, by: By | HostId) -> str:
+def phrase(pool: Snapshot, by: By | HostId) -> str:
     """ ", run by h2" for the journal; empty where the collector runs it itself."""
     host = by.host if isinstance(by, Through) else by if isinstance(by, str) else ""
-    return f", run by {d.name(host)}" if host else ""
+    return f", run by {pool.name(host)}" if host else ""
 
 
 def as_data(by: By) -> dict[str, HostId]:
@@ -75,61 +75,60 @@ def as_data(by: By) -> dict[str, HostId]:
     return {"through": by.host} if isinstance(by, Through) else {}
 
 
-def noted(d: Snapshot, state: PowerState, reading: PowerReading) -> PowerState:
+def noted(pool: Snapshot, state: PowerState, reading: PowerReading) -> PowerState:
     """What is known of a device after a member has read it, or could not."""
     if not reading.through:
         return state
     others = tuple(item for item in state.missed if item[0] != reading.through)
     failed = reading.power is Power.UNKNOWN
-    return replace(state, missed=(*others, (reading.through, d.now)) if failed else others)
+    return replace(state, missed=(*others, (reading.through, pool.now)) if failed else others)
 
 
-def untried(d: Snapshot, device: FenceDevice) -> bool:
+def untried(pool: Snapshot, device: FenceDevice) -> bool:
     """Is there a member that could run it, and has not just failed to?"""
     if not device.via_members:
         return False
-    failed = _missed(d, d.live.power.get(device.name, PowerState()))
-    return any(host not in failed for host in _able(d, device))
+    failed = _missed(pool, pool.live.power.get(device.name, PowerState()))
+    return any(host not in failed for host in _able(pool, device))
 
 
-def independent(d: Snapshot, device: FenceDevice, one: PowerReading, other: PowerReading) -> bool:
+def independent(pool: Snapshot, device: FenceDevice, one: PowerReading, other: PowerReading) -> bool:
     """Are these two readings as independent as this pool can give them now?"""
     if not device.via_members or one.through != other.through:
         return True
-    failed = _missed(d, d.live.power.get(device.name, PowerState()))
+    failed = _missed(pool, pool.live.power.get(device.name, PowerState()))
     # safety: one member alone proves nothing while another one can be asked.
-    return not any(host != one.through and host not in failed for host in _able(d, device))
+    return not any(host != one.through and host not in failed for host in _able(pool, device))
 
 
-def _able(d: Snapshot, device: FenceDevice) -> list[HostId]:
+def _able(pool: Snapshot, device: FenceDevice) -> list[HostId]:
     found = []
-    for host in d.record.hosts:
-        agent = d.heard(host)
+    for host in pool.record.hosts:
+        agent = pool.heard(host)
         # safety: nobody is asked about itself.
         if host != device.host and agent is not None and device.agent in agent.hello.fence_agents:
             found.append(host)
     return found
 
 
-def _missed(d: Snapshot, state: PowerState) -> frozenset[HostId]:
-    return frozenset(host for host, at in state.missed if d.now - at < MISSED_MS)
+def _missed(pool: Snapshot, state: PowerState) -> frozenset[HostId]:
+    return frozenset(host for host, at in state.missed if pool.now - at < MISSED_MS)
 
 
 def _last(state: PowerState) -> HostId:
     return state.newest.through if state.newest is not None else ""
 
 
-def _unable(d: Snapshot, device: FenceDevice) -> Unable:
+def _unable(pool: Snapshot, device: FenceDevice) -> Unable:
     """The one sentence, with who would have to change."""
-    pool = d.record.name or d.record.pool
-    others = sorted((host for host in d.record.hosts if host != device.host), key=d.name)
-    heard = [host for host in others if d.heard(host) is not None]
-    known = [host for host in others if (agent := d.agent(host)) and device.agent in agent.hello.fence_agents]
-    cannot = f"no member of {pool} can run {device.agent}"
+    others = sorted((host for host in pool.record.hosts if host != device.host), key=pool.name)
+    heard = [host for host in others if pool.heard(host) is not None]
+    known = [host for host in others if (agent := pool.agent(host)) and device.agent in agent.hello.fence_agents]
+    cannot = f"no member of {pool.record.display_name} can run {device.agent}"
     if known:
-        names = ", ".join(d.name(host) for host in known)
+        names = ", ".join(pool.name(host) for host in known)
         return Unable(f"{cannot} now: {names} could and {'is' if len(known) == 1 else 'are'} not heard", allowed=True)
     if not heard:
-        return Unable(f"{cannot} now: none but {d.name(device.host)} is heard", allowed=True)
-    names = ", ".join(d.name(host) for host in heard)
+        return Unable(f"{cannot} now: none but {pool.name(device.host)} is heard", allowed=True)
+    names = ", ".join(pool.name(host) for host in heard)
     return Unable(f"{cannot}: allow it in agent.conf (fence_agents) of {names}", allowed=False)

@@ -9,65 +9,75 @@ from __future__ import annotations
 from poolwarden_collector.core.evidence import announcements, contradictions, identity_conflict, journal_gap, link_flaps
 from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import AnnouncedHold, Verdict, judge, without_hold
-from poolwarden_collector.core.state.live import Starts
+from poolwarden_collector.core.state.live_slices import Service, Starts
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def assess(d: Transaction) -> Verdict:
+def assess(tx: Transaction) -> Verdict:
     """The verdict of this instant, after everything that lasts has been followed."""
-    contradictions.watch_contradictions(d)
-    link_flaps.watch_links(d)
-    identity_conflict.expire(d)
-    journal_gap.expire(d)
-    seen = signs(d)
-    if d.record.transition is not None or d.live.transition_since is not None:
-        announcements.observe_announcement(d, seen)
-        seen = signs(d)
+    contradictions.watch_contradictions(tx)
+    link_flaps.watch_links(tx)
+    identity_conflict.expire(tx)
+    journal_gap.expire(tx)
+    seen = signs(tx)
+    if tx.record.transition is not None or tx.live.announcements.transition_since is not None:
+        announcements.observe_announcement(tx, seen)
+        seen = signs(tx)
     return judge(seen)
 
 
-def detail(d: Snapshot, verdict: Verdict) -> str:
+def detail(pool: Snapshot, verdict: Verdict) -> str:
     """What this pool's announcement or conflict is, where the verdict is of that kind; empty otherwise."""
     if verdict is Verdict.IDENTITY_CONFLICT:
-        return identity_conflict.conflict_sentence(d)
+        return identity_conflict.conflict_sentence(pool)
     if verdict is Verdict.EVIDENCE_CONFLICT:
-        return d.live.conflict[1] if d.live.conflict is not None else ""
-    if announcements.announced_hold(d) is AnnouncedHold.NONE or verdict not in (
+        return pool.live.contradictions.conflict[1] if pool.live.contradictions.conflict is not None else ""
+    if announcements.announced_hold(pool) is AnnouncedHold.NONE or verdict not in (
         Verdict.UPGRADING,
         Verdict.TRANSITION,
         Verdict.PLANNED_DOWN,
     ):
         return ""
-    return f"{announcements.announcement_sentence(d)}; without that: {without_hold(signs(d)).word}"
+    return f"{announcements.announcement_sentence(pool)}; without that: {without_hold(signs(pool)).word}"
 
 
-def describe(d: Snapshot, verdict: Verdict) -> str:
+def describe(pool: Snapshot, verdict: Verdict) -> str:
     """The verdict in one sentence, with this pool's names in it."""
-    host = suspected(d)
-    if more := detail(d, verdict):
+    host = suspected(pool)
+    if more := detail(pool, verdict):
         return f"{verdict.meaning} ({more})"
     if not host:
         return verdict.meaning
-    quiet = silence_of(d, host)
-    silent = "" if d.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
-    return f"{verdict.meaning} (master {d.name(host)}{silent})"
+    quiet = silence_of(pool, host)
+    silent = "" if pool.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
+    return f"{verdict.meaning} (master {pool.name(host)}{silent})"
 
 
-def note_service(d: Transaction) -> None:
+def note_service(tx: Transaction) -> None:
     """Remember since when the master on record has not been seen serving while its agent is heard, and how often its
     xapi has started since.
     """
-    agent = d.heard(suspected(d))
+    agent = tx.heard(suspected(tx))
     unserved = agent is not None and not agent.facts.role.serves_as_master
-    if not unserved and d.live.unserved_since is not None:
-        d.change(unserved_since=None, unserved_starts=Starts())
-    elif unserved and d.live.unserved_since is None:
-        d.change(unserved_since=d.now)
+    if not unserved and tx.live.service.unserved_since is not None:
+        tx.change(Service, unserved_since=None, unserved_starts=Starts())
+    elif unserved and tx.live.service.unserved_since is None:
+        tx.change(Service, unserved_since=tx.now)
     if agent is None:
         return
-    process, live = agent.facts.xapi.process, d.live
-    if unserved and live.unserved_starts.other(process):
-        d.change(unserved_starts=live.unserved_starts.plus(process))
-    if live.unsteady_since is not None and live.unsteady_starts.other(process):
-        d.change(unsteady_starts=live.unsteady_starts.plus(process))
+    process, live = agent.facts.xapi.process, tx.live
+    if unserved and live.service.unserved_starts.other(process):
+        tx.change(Service, unserved_starts=live.service.unserved_starts.plus(process))
+    if live.service.unsteady_since is not None and live.service.unsteady_starts.other(process):
+        tx.change(Service, unsteady_starts=live.service.unsteady_starts.plus(process))
+
+
+def unsteady(tx: Transaction) -> None:
+    """From now on it counts how long the pool is not steady, and how often its xapi starts meanwhile."""
+    tx.change(Service, unsteady_since=tx.now)
+
+
+def steady(tx: Transaction) -> None:
+    """It is steady again, or told by another alert."""
+    tx.change(Service, unsteady_since=None, unsteady_starts=Starts())

@@ -26,25 +26,25 @@ from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 
-def named(d: Snapshot) -> HostId:
+def named(pool: Snapshot) -> HostId:
     """The silent host that every heard host follows; empty if there is none."""
-    if serving(d) or configured_masters(d):
+    if serving(pool) or configured_masters(pool):
         return ""
-    followed = {_followed(d, host) for host in d.record.hosts if d.heard(host)}
+    followed = {_followed(pool, host) for host in pool.record.hosts if pool.heard(host)}
     address = followed.pop() if len(followed) == 1 else ""
-    hosts = [host for host in d.record.hosts if address and d.record.address_of(host) == address]
-    if len(hosts) != 1 or silence_of(d, hosts[0]) < d.policy.vanished_after or d.heard(hosts[0]):
+    hosts = [host for host in pool.record.hosts if address and pool.record.address_of(host) == address]
+    if len(hosts) != 1 or silence_of(pool, hosts[0]) < pool.policy.vanished_after or pool.heard(hosts[0]):
         return ""
-    superseded = any(item.host == hosts[0] and item.what is OwedWork.TOMBSTONE for item in d.record.owed)
-    before = d.record.master
+    superseded = any(item.host == hosts[0] and item.what is OwedWork.TOMBSTONE for item in pool.record.owed)
+    before = pool.record.master
     # safety: the host on record may be the master still, unless it says itself whom it follows, or is off.
-    known = not before or before == hosts[0] or d.heard(before) is not None or bool(excused(d, before))
+    known = not before or before == hosts[0] or pool.heard(before) is not None or bool(excused(pool, before))
     return hosts[0] if known and not superseded else ""
 
 
-def _followed(d: Snapshot, host: HostId) -> str:
+def _followed(pool: Snapshot, host: HostId) -> str:
     """Whom a heard host follows, by pool.conf and by its process; empty: nobody, or that is not certain."""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     assert agent is not None
     role = agent.facts.role
     if role.pool_conf is not Role.MEMBER:
@@ -53,12 +53,12 @@ def _followed(d: Snapshot, host: HostId) -> str:
     return "" if other else role.master_address
 
 
-def is_known(d: Snapshot, host: HostId) -> bool:
+def is_known(pool: Snapshot, host: HostId) -> bool:
     """Was this host, a member when it was last heard, made master since? So say all that are heard, and whom it
     followed then is one of them.
     """
-    agent = d.agent(host)
-    if agent is None or named(d) != host:
+    agent = pool.agent(host)
+    if agent is None or named(pool) != host:
         return False
-    then = [other for other in d.record.hosts if d.record.address_of(other) == agent.facts.role.master_address]
-    return all(d.heard(other) is not None or bool(excused(d, other)) for other in then)
+    then = [other for other in pool.record.hosts if pool.record.address_of(other) == agent.facts.role.master_address]
+    return all(pool.heard(other) is not None or bool(excused(pool, other)) for other in then)

@@ -12,11 +12,11 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 MAY_STILL_WRITE = (OwedWork.TOMBSTONE, OwedWork.RELEASE)
 
 
-def writers(d: Snapshot, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:
+def writers(pool: Snapshot, spared: tuple[HostId, ...]) -> tuple[HostId, ...]:
     """Hosts whom earlier failovers left behind, not attached yet and not known to be off: their VMs may run on."""
-    owed = {item.host for item in d.record.owed if item.what in MAY_STILL_WRITE and item.host not in spared}
-    return tuple(sorted(host for host in owed if not is_off(d, host)))
+    owed = {item.host for item in pool.record.owed if item.what in MAY_STILL_WRITE and item.host not in spared}
+    return tuple(sorted(host for host in owed if not is_off(pool, host)))
 
 
-def is_off(d: Snapshot, host: HostId) -> bool:
-    return view(d, host).power is Power.OFF or bool(excused(d, host))
+def is_off(pool: Snapshot, host: HostId) -> bool:
+    return view(pool, host).power is Power.OFF or bool(excused(pool, host))

@@ -5,6 +5,8 @@ Rule: each question is answered with the reason why not, in a sentence that aler
 
 from __future__ import annotations
 
+import ipaddress
+
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe
 from poolwarden_collector.core.model.host_facts import Liveness, PoolHost, PoolView
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
@@ -13,12 +15,12 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 VIEW_FRESH_MS: Ms = 30_000
 
 
-def follows(d: Snapshot, host: HostId, master: HostId) -> str:
+def follows(pool: Snapshot, host: HostId, master: HostId) -> str:
     """Why this host is not (yet) an attached member of ``master``; empty if it is."""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is None:
         return "its agent is not heard"
-    f, address = agent.facts, d.record.address_of(master)
+    f, address = agent.facts, pool.record.address_of(master)
     if f.role.pool_conf is not Role.MEMBER or f.role.master_address != address:
         return f"its pool.conf does not name {address}"
     if f.role.running is not Role.MEMBER or f.role.running_master_address not in ("", address):
@@ -27,35 +29,58 @@ def follows(d: Snapshot, host: HostId, master: HostId) -> str:
         return f"its xapi does not answer ({f.xapi.liveness.value})"
     if f.xapi.emergency is Tri.YES:
         return f"its xapi is in emergency mode: {f.xapi.emergency_text or f.xapi.emergency_code}"
-    probe = fresh_probe(d, host, master)
+    probe = fresh_probe(pool, host, master)
     if probe is None or not answered(probe):
         return "it does not reach the new master's xapi"
     return ""
 
 
-def master_view(d: Snapshot, master: HostId) -> PoolView | None:
+def master_view(pool: Snapshot, master: HostId) -> PoolView | None:
     """The pool as this serving master sees it, at most 30 s old; None if that is not known."""
-    agent = d.heard(master)
+    agent = pool.heard(master)
     seen = agent.facts.pool_view if agent is not None and agent.facts.role.serves_as_master else None
     at = agent.facts.observed.pool_view if agent is not None else None
     # A section that is gone stays in merged deltas: only its age tells.
-    if seen is None or seen.master != master or at is None or d.now - at > VIEW_FRESH_MS:
+    if seen is None or seen.master != master or at is None or pool.now - at > VIEW_FRESH_MS:
         return None
     return seen
 
 
-def entry_of(d: Snapshot, host: HostId, master: HostId) -> PoolHost | str:
+def moved(pool: Snapshot, host: HostId, master: HostId) -> str:
+    """Where this host says it is and ``master`` did not have it, in a clause; empty: there it is, or it is not known.
+
+    ``master``: who served last. Its agent's last words are kept; of a member they say what no member says of itself.
+    """
+    agent, says = pool.agent(master), pool.record.address_of(host)
+    seen = agent.facts.pool_view if agent is not None else None
+    hosts = seen.hosts if seen is not None and seen.master == master else ()
+    had = next((item.address for item in hosts if item.host == host), "")
+    # safety: its members would be pointed at that address, and a witness be sent there: to any other pool's master.
+    if not had or not says or _address(had) == _address(says):
+        return ""
+    return f"it says that it is at {says}, and {pool.name(master)} had it at {had}"
+
+
+def _address(text: str) -> object:
+    """One address has several spellings (RFC 5952)."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return text
+
+
+def entry_of(pool: Snapshot, host: HostId, master: HostId) -> PoolHost | str:
     """How the new master has this host in its database; a sentence why that is not known or it is not there."""
-    seen = master_view(d, master)
+    seen = master_view(pool, master)
     if seen is None:
         return "the new master has not told its view of the pool"
     item = next((entry for entry in seen.hosts if entry.host == host), None)
     return item if item is not None else "the new master's database does not know it"
 
 
-def listed(d: Snapshot, host: HostId, master: HostId) -> str:
+def listed(pool: Snapshot, host: HostId, master: HostId) -> str:
     """Why the new master does not have this host live and enabled; empty if it has."""
-    item = entry_of(d, host, master)
+    item = entry_of(pool, host, master)
     if isinstance(item, str):
         return item
     if not item.live:

@@ -64,99 +64,106 @@ class Proof:
         self.facts = facts
 
 
-def verify_power(d: Snapshot, host: HostId, boot_id: str) -> Proof | NoProof:
+def verify_power(pool: Snapshot, host: HostId, boot_id: str) -> Proof | NoProof:
     """The power proof for this host and boot, or why there is none."""
-    if host in d.record.after.switches:
+    if host in pool.record.after.switches:
         # safety: an `on` under way makes every OFF reading old; an `off` is read once it has a result.
-        return NoProof("SWITCHING", f"the power of {d.name(host)} is being switched")
-    now_view = view(d, host)
+        return NoProof("SWITCHING", f"the power of {pool.name(host)} is being switched")
+    now_view = view(pool, host)
     if now_view.power is Power.ON:
         return NoProof("POWER_ON", now_view.why)
     if now_view.power is Power.UNKNOWN:
         return NoProof("POWER_UNKNOWN", now_view.why, now_view.subjects)
     facts: list[dict[str, Any]] = []
-    first = d.now
-    for device in deciding(d, host):
-        pair = _two_off(d, device)
+    first = pool.now
+    for device in deciding(pool, host):
+        pair = _two_off(pool, device)
         if isinstance(pair, NoProof):
             return pair
         first = min(first, pair[0].started_at)
         # safety: bound to the very boot that is being proven dead, not merely to the machine's last known one.
-        bond = d.record.devices.bonds.get(device.name)
-        if not is_bound(d, device.name, host) or bond is None or bond.boot_id != boot_id:
+        bond = pool.record.devices.bonds.get(device.name)
+        if not is_bound(pool, device.name, host) or bond is None or bond.boot_id != boot_id:
             return NoProof(
-                "UNBOUND", f"fence device {device.name} is not bound to this boot of {d.name(host)}", (device.name,)
+                "UNBOUND", f"fence device {device.name} is not bound to this boot of {pool.name(host)}", (device.name,)
             )
-        facts.append({"device": device.name, "bound": bond.by, "first": _show(d, pair[0]), "second": _show(d, pair[1])})
-    if (fallen := _fallen_silent(d, host, first)) is not None:
+        facts.append(
+            {"device": device.name, "bound": bond.by, "first": _show(pool, pair[0]), "second": _show(pool, pair[1])}
+        )
+    if (fallen := _fallen_silent(pool, host, first)) is not None:
         return fallen
     return Proof(_TOKEN, ProofKind.POWER, host, boot_id, {"readings": facts})
 
 
-def _fallen_silent(d: Snapshot, host: HostId, first: Ms) -> NoProof | None:
+def _fallen_silent(pool: Snapshot, host: HostId, first: Ms) -> NoProof | None:
     """Has another host gone since we switched this one off by devices that cannot tell which machine they switch?
 
     ``first``: when the reading began that first read OFF since then.
     """
-    failover = d.failover
-    if failover is None or failover.old_master != host or not failover.beside:
+    failover = pool.failover
+    if failover is None or failover.old_master != host or not failover.fencing.beside:
         return None
-    attempted = {device for device, _ in failover.fence_attempts}
-    untold = [each.name for each in deciding(d, host) if each.name in attempted and not tells(d, each.name, host)]
+    attempted = {device for device, _ in failover.fencing.attempts}
+    untold = [each.name for each in deciding(pool, host) if each.name in attempted and not tells(pool, each.name, host)]
     if not untold:
         return None
     gone, awaited = [], []
-    for other, boot in failover.beside.items():
-        agent = d.agent(other)
-        if other not in d.record.hosts:
+    for other, boot in failover.fencing.beside.items():
+        agent = pool.agent(other)
+        if other not in pool.record.hosts:
             continue
-        if agent is None or agent.hello.boot_id != boot or (agent.last_heard < first and d.heard(other) is None):
+        if agent is None or agent.hello.boot_id != boot or (agent.last_heard < first and pool.heard(other) is None):
             gone.append(other)
         elif agent.last_heard < first:
             awaited.append(other)
     if not gone:
-        names = ", ".join(d.name(each) for each in awaited)
+        names = ", ".join(pool.name(each) for each in awaited)
         return NoProof("STALE", f"whether {names} lives is still awaited") if awaited else None
     # safety: its OFF may be another machine's, and the old master may run on.
-    names, by = ", ".join(d.name(each) for each in gone), ", ".join(untold)
-    why = (
-        f"{names} fell silent when {d.name(host)} was switched off by {by}, which cannot tell which machine it switches"
-    )
+    names, by = ", ".join(pool.name(each) for each in gone), ", ".join(untold)
+    why = f"{names} fell silent when {pool.name(host)} was switched off by {by}, "
+    why += "which cannot tell which machine it switches"
     return NoProof("ANOTHER_FELL_SILENT", why, (*gone, *untold))
 
 
-def paired_since(d: Snapshot, host: HostId) -> Ms:
+def paired_since(pool: Snapshot, host: HostId) -> Ms:
     """When the reading began that first completed a pair of OFF readings; a last look must not be older."""
-    return max((_pair_start(d, device) for device in deciding(d, host)), default=d.now)
+    return max((_pair_start(pool, device) for device in deciding(pool, host)), default=pool.now)
 
 
-def _pair_start(d: Snapshot, device: FenceDevice) -> Ms:
-    run = list(counting(d, device.name))
+def _pair_start(pool: Snapshot, device: FenceDevice) -> Ms:
+    run = list(counting(pool, device.name))
     while any(reading.power is not Power.OFF for reading in run):
         run.pop(0)
     for later in run:
-        apart = later.started_at - run[0].ended_at >= d.policy.reading_gap
-        if apart and independent(d, device, run[0], later):
+        apart = later.started_at - run[0].ended_at >= pool.policy.reading_gap
+        if apart and independent(pool, device, run[0], later):
             return later.started_at
-    return d.now
+    return pool.now
 
 
-def verify_human(d: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | NoProof:
+def verify_human(pool: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, Any] | None) -> Proof | NoProof:
     """The human proof for this host, or why there is none."""
     if confirmed is None:
-        return NoProof("NO_CONFIRMATION", f"nobody has confirmed that {d.name(host)} is safe")
-    if d.live.human_at is None:
+        return NoProof("NO_CONFIRMATION", f"nobody has confirmed that {pool.name(host)} is safe")
+    if pool.live.fenced.word_used is None:
         # safety: a confirmation from before this collector's start has an unknown age; a person must say it again.
-        return NoProof("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is from before the collector's restart")
-    age = d.now - d.live.human_at
-    if age > d.policy.human_proof_fresh:
-        return NoProof("CONFIRM_AGAIN", f"the confirmation for {d.name(host)} is {age // 60_000} min old")
-    power = view(d, host)
+        return NoProof(
+            "CONFIRM_AGAIN", f"the confirmation for {pool.name(host)} is from before the collector's restart"
+        )
+    age = pool.now - pool.live.fenced.word_used
+    if age > pool.policy.human_proof_fresh:
+        return NoProof("CONFIRM_AGAIN", f"the confirmation for {pool.name(host)} is {age // 60_000} min old")
+    power = view(pool, host)
     if power.power is Power.ON and not confirmed.get("despite_power_on"):
         # safety: the machine's own power contradicts the word that it is off.
         return NoProof("POWER_ON", f"{power.why}, after it was confirmed safe")
-    if d.live.contrary is not None and d.live.contrary[2] == host and d.live.contrary[0] > d.live.human_at:
-        return NoProof("LIFE_SEEN", f"{d.live.contrary[1]}, after it was confirmed safe")
+    if (
+        pool.live.contrary is not None
+        and pool.live.contrary[2] == host
+        and pool.live.contrary[0] > pool.live.fenced.word_used
+    ):
+        return NoProof("LIFE_SEEN", f"{pool.live.contrary[1]}, after it was confirmed safe")
     return Proof(
         _TOKEN,
         ProofKind.HUMAN,
@@ -169,18 +176,18 @@ def verify_human(d: Snapshot, host: HostId, boot_id: str, confirmed: dict[str, A
 _OF_A_REBOOT = ("OTHER_MACHINE", "GATE_OPEN", "NOT_STOPPED")
 
 
-def find_proof(d: Snapshot, failover: Failover) -> Proof | NoProof:
+def find_proof(pool: Snapshot, failover: Failover) -> Proof | NoProof:
     """The proof that this failover can have now: of its own path, then by power, then by a reboot, then a person's."""
     if failover.path is Path.ROLES:
-        return verify_roles(d, failover)
+        return verify_roles(pool, failover)
     tried = []
     if failover.path is Path.TOOLSTACK:
-        tried.append(verify_toolstack(d, failover))
-    tried.append(verify_power(d, failover.old_master, failover.old_boot))
+        tried.append(verify_toolstack(pool, failover))
+    tried.append(verify_power(pool, failover.old_master, failover.old_boot))
     if failover.step is Step.PROMOTING:
-        tried.append(verify_rebooted(d, failover))
+        tried.append(verify_rebooted(pool, failover))
     if failover.human is not None:
-        tried.append(verify_human(d, failover.old_master, failover.old_boot, failover.human))
+        tried.append(verify_human(pool, failover.old_master, failover.old_boot, failover.human))
     proof = next((found for found in tried if isinstance(found, Proof)), None)
     if proof is not None:
         return proof
@@ -192,10 +199,10 @@ def find_proof(d: Snapshot, failover: Failover) -> Proof | NoProof:
     return told
 
 
-def verify_toolstack(d: Snapshot, failover: Failover) -> Proof | NoProof:
+def verify_toolstack(pool: Snapshot, failover: Failover) -> Proof | NoProof:
     """The toolstack proof for the open failover, or why there is none."""
     host = failover.old_master
-    name, agent, look = d.name(host), d.heard(host), d.live.look
+    name, agent, look = pool.name(host), pool.heard(host), pool.live.look.round
     if agent is None:
         return NoProof("AGENT_LOST", f"the agent of {name} is not heard: whether its toolstack is held is not known")
     if agent.hello.boot_id != failover.old_boot:
@@ -203,17 +210,17 @@ def verify_toolstack(d: Snapshot, failover: Failover) -> Proof | NoProof:
     hold, seen_at = agent.facts.hold, agent.facts.observed.host
     if hold is None or hold.term != failover.term:
         return NoProof("NOT_HELD", f"the toolstack of {name} is not held at term {failover.term}")
-    if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
+    if seen_at is None or pool.now - seen_at > pool.policy.reading_fresh:
         return NoProof("STALE", f"what {name}'s agent says of its toolstack is old")
     if not hold.stopped or not hold.ports_closed or agent.facts.xapi.liveness is Liveness.ANSWERS:
         return NoProof("NOT_STOPPED", f"the toolstack of {name} is held and not stopped: {hold.text or 'xapi answers'}")
-    if look is None or d.now - look.at > d.policy.reading_fresh:
+    if look is None or pool.now - look.at > pool.policy.reading_fresh:
         return NoProof("NO_PROBE", f"no fresh probe of {name}'s closed port has been made")
     if look.alive:
         return NoProof("LIFE_SEEN", look.alive)
     # safety: refused, not silent; and by someone who has been answered there under this master: it is no other host.
-    probers = [d.name(other) for other in look.refused if other in d.record.standing and other != host]
-    if _own_refused(d, host):
+    probers = [pool.name(other) for other in look.refused if other in pool.record.standing and other != host]
+    if _own_refused(pool, host):
         probers.append("the collector")
     if not probers:
         return NoProof("NO_PROBER", f"nobody who has reached {name}'s xapi before gets a refused connection there now")
@@ -221,17 +228,17 @@ def verify_toolstack(d: Snapshot, failover: Failover) -> Proof | NoProof:
     return Proof(_TOKEN, ProofKind.TOOLSTACK, host, failover.old_boot, facts)
 
 
-def _own_refused(d: Snapshot, host: HostId) -> bool:
-    own = d.live.own_probe
-    if own is None or own.host != host or own.answered_at is None or not d.policy.collector_probe:
+def _own_refused(pool: Snapshot, host: HostId) -> bool:
+    own = pool.live.own_probe.newest
+    if own is None or own.host != host or own.answered_at is None or not pool.policy.collector_probe:
         return False
-    return own.outcome is ProbeOutcome.REFUSED and d.now - own.at <= d.policy.reading_fresh
+    return own.outcome is ProbeOutcome.REFUSED and pool.now - own.at <= pool.policy.reading_fresh
 
 
-def verify_rebooted(d: Snapshot, failover: Failover) -> Proof | NoProof:
+def verify_rebooted(pool: Snapshot, failover: Failover) -> Proof | NoProof:
     """The rebooted proof: this very machine, in another boot, behind a gate that is shut at this failover's term."""
     host = failover.old_master
-    name, agent = d.name(host), d.heard(host)
+    name, agent = pool.name(host), pool.heard(host)
     if agent is None or agent.hello.boot_id == failover.old_boot:
         return NoProof("NOT_REBOOTED", f"{name} has not been seen in another boot")
     machine = agent.hello.machine.system_uuid
@@ -240,7 +247,7 @@ def verify_rebooted(d: Snapshot, failover: Failover) -> Proof | NoProof:
     gate, seen_at = agent.facts.boot_gate, agent.facts.observed.host
     if gate is None or gate.state is not GateState.SHUT or gate.term < failover.term:
         return NoProof("GATE_OPEN", f"{name} has booted anew, and its boot gate is not shut at term {failover.term}")
-    if seen_at is None or d.now - seen_at > d.policy.reading_fresh:
+    if seen_at is None or pool.now - seen_at > pool.policy.reading_fresh:
         return NoProof("STALE", f"what {name}'s agent says of its boot gate is old")
     if agent.facts.xapi.process:
         return NoProof("NOT_STOPPED", f"{name} has booted anew, and its xapi runs")
@@ -248,56 +255,58 @@ def verify_rebooted(d: Snapshot, failover: Failover) -> Proof | NoProof:
     return Proof(_TOKEN, ProofKind.REBOOTED, host, failover.old_boot, facts)
 
 
-def verify_roles(d: Snapshot, failover: Failover) -> Proof | NoProof:
+def verify_roles(pool: Snapshot, failover: Failover) -> Proof | NoProof:
     """The roles proof: nobody in the whole pool is master, by the word of every single host at this term."""
     heard: dict[str, str] = {}
     off: dict[HostId, str] = {}
-    for host in sorted(d.record.hosts, key=d.name):
-        agent = d.heard(host)
+    for host in sorted(pool.record.hosts, key=pool.name):
+        agent = pool.heard(host)
         if agent is None:
-            off[host] = why_off(d, host)
+            off[host] = why_off(pool, host)
             if not off[host]:
-                return NoProof("HOST_SILENT", f"{d.name(host)} is not heard: it may be the master")
+                return NoProof("HOST_SILENT", f"{pool.name(host)} is not heard: it may be the master")
             continue
-        if host not in d.live.claims:
-            return NoProof("NO_CLAIM", f"{d.name(host)} has not answered the claim at term {failover.term}")
+        if host not in pool.live.claims.answers:
+            return NoProof("NO_CLAIM", f"{pool.name(host)} has not answered the claim at term {failover.term}")
         role, at = agent.facts.role, agent.facts.observed.host
-        if at is None or d.now - at > d.policy.reading_fresh:
-            return NoProof("STALE", f"what {d.name(host)}'s agent says of its role is old")
+        if at is None or pool.now - at > pool.policy.reading_fresh:
+            return NoProof("STALE", f"what {pool.name(host)}'s agent says of its role is old")
         running_master = role.running is Role.MASTER or role.serves_as_master
         unknown = role.running is Role.UNKNOWN and bool(agent.facts.xapi.process)
         if role.pool_conf is not Role.MEMBER or running_master or unknown:
             said = "may run" if unknown else "is set to run"
-            return NoProof("MAY_BE_MASTER", f"{d.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
+            return NoProof("MAY_BE_MASTER", f"{pool.name(host)} {said} as master (pool.conf: {role.pool_conf.value})")
         heard[host] = role.master_address
-    known = {d.record.address_of(host) for host in heard}
+    known = {pool.record.address_of(host) for host in heard}
     # safety: who is followed is the likeliest master; an old word is enough for a silent member, not for it.
-    known |= {d.record.address_of(host) for host in off if _proven_off(d, host) or spoken(d, host) is not None}
+    known |= {pool.record.address_of(host) for host in off if _proven_off(pool, host) or spoken(pool, host) is not None}
     for host, address in heard.items():
         if address not in known:
-            return NoProof("NAMES_STRANGER", f"{d.name(host)} follows {address}, which is no host that is heard or off")
-    facts: dict[str, Any] = {"followed": {d.name(host): address for host, address in heard.items()}}
-    facts |= {"off": {d.name(host): why for host, why in off.items()}} if off else {}
+            return NoProof(
+                "NAMES_STRANGER", f"{pool.name(host)} follows {address}, which is no host that is heard or off"
+            )
+    facts: dict[str, Any] = {"followed": {pool.name(host): address for host, address in heard.items()}}
+    facts |= {"off": {pool.name(host): why for host, why in off.items()}} if off else {}
     return Proof(_TOKEN, ProofKind.ROLES, failover.old_master, failover.old_boot, facts)
 
 
-def why_off(d: Snapshot, host: HostId) -> str:
+def why_off(pool: Snapshot, host: HostId) -> str:
     """Why this silent host cannot be the master, in one sentence; empty: it may be."""
-    if _proven_off(d, host):
-        return f"the power of {d.name(host)} reads OFF"
-    word = confirmed(d, host)
-    return f"{word.by} confirmed that {d.name(host)} is off: {word.how}" if word is not None else ""
+    if _proven_off(pool, host):
+        return f"the power of {pool.name(host)} reads OFF"
+    word = confirmed(pool, host)
+    return f"{word.by} confirmed that {pool.name(host)} is off: {word.how}" if word is not None else ""
 
 
-def _proven_off(d: Snapshot, host: HostId) -> bool:
-    return isinstance(verify_power(d, host, d.record.hosts[host].boot_id), Proof)
+def _proven_off(pool: Snapshot, host: HostId) -> bool:
+    return isinstance(verify_power(pool, host, pool.record.hosts[host].boot_id), Proof)
 
 
-def _two_off(d: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReading] | NoProof:
+def _two_off(pool: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReading] | NoProof:
     """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
     run: list[PowerReading] = []
-    name, lived = device.name, _lived_until(d, device.host)
-    for reading in reversed(counting(d, name)):
+    name, lived = device.name, _lived_until(pool, device.host)
+    for reading in reversed(counting(pool, name)):
         # safety: a run that began before the last sign of life may have read, and told, something from before it.
         if reading.power is not Power.OFF or reading.started_at <= lived:
             break
@@ -305,24 +314,26 @@ def _two_off(d: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReadi
     if not run:
         return NoProof("POWER_UNKNOWN", f"fence device {name} does not read OFF")
     newest = run[0]
-    if d.now - newest.true_at > d.policy.reading_fresh:
-        return NoProof("STALE", f"the last OFF reading of {name} is {(d.now - newest.true_at) / 1000:.0f} s old")
+    if pool.now - newest.true_at > pool.policy.reading_fresh:
+        return NoProof("STALE", f"the last OFF reading of {name} is {(pool.now - newest.true_at) / 1000:.0f} s old")
     for earlier in run[1:]:
         # safety: from the end of the earlier run to the start of the later one, so that they cannot be one answer.
-        if newest.started_at - earlier.ended_at >= d.policy.reading_gap and independent(d, device, earlier, newest):
+        if newest.started_at - earlier.ended_at >= pool.policy.reading_gap and independent(
+            pool, device, earlier, newest
+        ):
             return earlier, newest
-    return NoProof("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(d, newest)}")
+    return NoProof("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(pool, newest)}")
 
 
-def _lived_until(d: Snapshot, host: HostId) -> Ms:
+def _lived_until(pool: Snapshot, host: HostId) -> Ms:
     """When this host last gave a sign of life that is known: its agent's word, or an answer of its xapi; -1: never.
 
     A probe that is answered now is judged elsewhere (intake.py): it may be somebody else's xapi that answers it.
     """
     seen = [-1]
-    if (own := d.live.own_probe) is not None and own.host == host and own.answered_at is not None:
+    if (own := pool.live.own_probe.newest) is not None and own.host == host and own.answered_at is not None:
         seen.append(own.answered_at)
-    for other, agent in d.live.agents.items():
+    for other, agent in pool.live.agents.items():
         probe = agent.facts.probe_of(host)
         if other == host and agent.reported:
             seen.append(agent.last_heard)
@@ -331,11 +342,11 @@ def _lived_until(d: Snapshot, host: HostId) -> Ms:
     return max(seen)
 
 
-def _of(d: Snapshot, reading: PowerReading) -> str:
+def _of(pool: Snapshot, reading: PowerReading) -> str:
     """Where a member has read it: by another one, if there is one."""
-    return f" (the first was run by {d.name(reading.through)})" if reading.through else ""
+    return f" (the first was run by {pool.name(reading.through)})" if reading.through else ""
 
 
-def _show(d: Snapshot, reading: PowerReading) -> dict[str, Any]:
+def _show(pool: Snapshot, reading: PowerReading) -> dict[str, Any]:
     through = {"through": reading.through} if reading.through else {}
     return {"power": reading.power.value, "ended_ms": reading.ended_at, "text": reading.text, **through}

@@ -30,125 +30,126 @@ FACTS_FRESH_MS: Ms = 20_000
 RESTLESS_STARTS = 3  # one start too many, and one that a person has made
 
 
-def suspected(d: Snapshot) -> HostId:
+def suspected(pool: Snapshot) -> HostId:
     """The master whose state is judged: the open failover's old master until a successor is verified."""
-    failover = d.failover
-    if failover is not None and d.record.master == failover.old_master:
+    failover = pool.failover
+    if failover is not None and pool.record.master == failover.old_master:
         return failover.old_master
-    return d.record.master
+    return pool.record.master
 
 
-def silence_of(d: Snapshot, host: HostId) -> Ms:
+def silence_of(pool: Snapshot, host: HostId) -> Ms:
     """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
-    agent = d.agent(host)
-    return max(0, d.asof - (agent.last_heard if agent is not None else d.site.started_at))
+    agent = pool.agent(host)
+    return max(0, pool.asof - (agent.last_heard if agent is not None else pool.site.started_at))
 
 
-def serving(d: Snapshot) -> tuple[HostId, ...]:
+def serving(pool: Snapshot) -> tuple[HostId, ...]:
     """Hosts that now say, by their own login, that they serve as this pool's master."""
     hosts = []
-    for host in sorted(d.live.agents):
-        agent = d.heard(host)
+    for host in sorted(pool.live.agents):
+        agent = pool.heard(host)
         if agent is not None and agent.facts.role.serves_as_master:
             hosts.append(host)
     return tuple(hosts)
 
 
-def configured_masters(d: Snapshot) -> tuple[HostId, ...]:
+def configured_masters(pool: Snapshot) -> tuple[HostId, ...]:
     """Heard hosts that are set to be master, whether they serve yet or not: by pool.conf, or by the running process.
 
     A xapi that was told to become master restarts for minutes before it serves (xapi: ocaml/xapi/xapi_fuse.ml).
     """
     hosts = []
-    for host in sorted(d.live.agents):
-        agent = d.heard(host)
+    for host in sorted(pool.live.agents):
+        agent = pool.heard(host)
         if agent is not None and Role.MASTER in (agent.facts.role.pool_conf, agent.facts.role.running):
             hosts.append(host)
     return tuple(hosts)
 
 
-def unsuperseded_masters(d: Snapshot) -> tuple[HostId, ...]:
+def unsuperseded_masters(pool: Snapshot) -> tuple[HostId, ...]:
     """Serving masters without those already superseded, whose tombstone is on its way (owed).
 
-    One that serves while its successor is off, by his power or an operator's word, counts: somebody has made it master
-    again, and its tombstone is over with that. While the successor is merely silent it does not: he may serve.
+    One that serves while its successor is off, by its power or an operator's word, counts: somebody has made it master
+    again, and its tombstone is over with that. While the successor is merely silent it does not: it may serve.
     """
-    owed = {item.host for item in d.record.owed if item.what is OwedWork.TOMBSTONE}
-    acting = serving(d)
-    # safety: his power or a person's word alone ends a succession; a successor who is not heard may be serving.
-    gone = bool(owed & set(acting)) and not d.quiet and successor_off(d)
+    owed = {item.host for item in pool.record.owed if item.what is OwedWork.TOMBSTONE}
+    acting = serving(pool)
+    # safety: its power or a person's word alone ends a succession; a successor that is not heard may be serving.
+    gone = bool(owed & set(acting)) and not pool.quiet and successor_off(pool)
     return tuple(host for host in acting if host not in owed or gone)
 
 
-def successor_off(d: Snapshot) -> bool:
+def successor_off(pool: Snapshot) -> bool:
     """Is the master on record, whom others were to follow, off now: by its power, or by an operator's word that no sign
     of life has ended (fenced_hosts.py)?
     """
-    master = d.record.master
-    return bool(master) and master in d.record.hosts and d.heard(master) is None and bool(why_off(d, master))
+    master = pool.record.master
+    return bool(master) and master in pool.record.hosts and pool.heard(master) is None and bool(why_off(pool, master))
 
 
-def signs(d: Snapshot) -> Signs:
+def signs(pool: Snapshot) -> Signs:
     """What the evidence shows now."""
-    master = suspected(d)
+    master = suspected(pool)
     return Signs(
-        identity=bool(d.record.identity),
-        ha=_ha(d),
-        several_serve=len(unsuperseded_masters(d)) > 1,
-        conflict=d.live.conflict is not None and d.now - d.live.conflict[0] >= d.policy.suspect_after,
-        disputed=_disputed(d, master),
-        hold=announcements.announced_hold(d),
-        blind=bool(d.site.blind),
-        anyone_heard=any(d.heard(host) for host in d.live.agents),
+        identity=bool(pool.record.identity),
+        ha=_ha(pool),
+        several_serve=len(unsuperseded_masters(pool)) > 1,
+        conflict=pool.live.contradictions.conflict is not None
+        and pool.now - pool.live.contradictions.conflict[0] >= pool.policy.suspect_after,
+        disputed=_disputed(pool, master),
+        hold=announcements.announced_hold(pool),
+        blind=bool(pool.site.blind),
+        anyone_heard=any(pool.heard(host) for host in pool.live.agents),
         master_known=bool(master),
-        agent=_agent(d, master),
-        xapi=_master_xapi(d, master),
-        witness=_witness_now(d, master),
-        own=own_probe(d, master),
-        off_twice=_off_twice(d, master),
-        member=_member(d, master),
+        agent=_agent(pool, master),
+        xapi=_master_xapi(pool, master),
+        witness=_witness_now(pool, master),
+        own=own_probe(pool, master),
+        off_twice=_off_twice(pool, master),
+        member=_member(pool, master),
     )
 
 
-def _ha(d: Snapshot) -> Tri:
-    if d.record.ha_armed:
+def _ha(pool: Snapshot) -> Tri:
+    if pool.record.ha_armed:
         return Tri.YES
-    states = [agent.facts.database.ha_armed for host in d.live.agents if (agent := d.heard(host)) is not None]
+    states = [agent.facts.database.ha_armed for host in pool.live.agents if (agent := pool.heard(host)) is not None]
     return Tri.NO if states and all(state is Tri.NO for state in states) else Tri.UNKNOWN
 
 
-def _disputed(d: Snapshot, master: HostId) -> bool:
+def _disputed(pool: Snapshot, master: HostId) -> bool:
     """Life was seen after an OFF reading, and the dispute is young."""
-    if d.live.contrary is None or d.live.contrary[2] != master:
+    if pool.live.contrary is None or pool.live.contrary[2] != master:
         return False
-    return d.now - d.live.contrary[0] < d.policy.vanished_after * 4
+    return pool.now - pool.live.contrary[0] < pool.policy.vanished_after * 4
 
 
-def _broken(d: Snapshot, host: HostId) -> bool:
+def _broken(pool: Snapshot, host: HostId) -> bool:
     """Does this host say that its pool.conf is broken, and does it not serve either?"""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is None:
         return False
     return agent.facts.role.pool_conf is Role.BROKEN and not agent.facts.role.serves_as_master
 
 
-def _agent(d: Snapshot, master: HostId) -> Agent:
-    if master and d.heard(master):
+def _agent(pool: Snapshot, master: HostId) -> Agent:
+    if master and pool.heard(master):
         return Agent.HEARD
-    silent = silence_of(d, master)
-    if silent >= d.policy.patience:
+    silent = silence_of(pool, master)
+    if silent >= pool.policy.patience:
         return Agent.MUTE
-    return Agent.SILENT if silent >= d.policy.vanished_after else Agent.LATE
+    return Agent.SILENT if silent >= pool.policy.vanished_after else Agent.LATE
 
 
-def _xapi(d: Snapshot, host: HostId) -> Xapi:
+def _xapi(pool: Snapshot, host: HostId) -> Xapi:
     """A host's xapi as its own agent sees it, judged by how long it has been so."""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is None:
         return Xapi.UNKNOWN
-    x, p = agent.facts.xapi, d.policy
+    x, p = agent.facts.xapi, pool.policy
     at = agent.facts.observed.xapi
-    if at is not None and d.now - at > FACTS_FRESH_MS:
+    if at is not None and pool.now - at > FACTS_FRESH_MS:
         return Xapi.UNKNOWN  # the agent reports, but whoever looks at xapi there has stopped looking
     if x.liveness is Liveness.ANSWERS and x.slow_ms and x.socket_liveness in (Liveness.ANSWERS, Liveness.SILENT):
         return Xapi.SLOW
@@ -156,7 +157,7 @@ def _xapi(d: Snapshot, host: HostId) -> Xapi:
         return Xapi.ANSWERS if x.socket_liveness is not Liveness.SILENT else Xapi.UNWELL
     if x.liveness is Liveness.UNKNOWN or x.liveness_since is None:
         return Xapi.UNKNOWN
-    age = d.now - x.liveness_since
+    age = pool.now - x.liveness_since
     if agent.facts.hold is not None:
         return Xapi.DOWN  # held by a toolstack fence: it is not on its way back
     if x.liveness is Liveness.DOWN:
@@ -164,42 +165,45 @@ def _xapi(d: Snapshot, host: HostId) -> Xapi:
     if x.liveness is Liveness.STARTING:
         return Xapi.HUNG if age >= p.xapi_starting_limit else Xapi.UNWELL
     both = x.socket_liveness is Liveness.SILENT and x.socket_since is not None
-    hung = both and min(age, d.now - (x.socket_since or d.now)) >= p.xapi_hung_after
+    hung = both and min(age, pool.now - (x.socket_since or pool.now)) >= p.xapi_hung_after
     return Xapi.HUNG if hung else Xapi.UNWELL
 
 
-def _master_xapi(d: Snapshot, master: HostId) -> Xapi:
+def _master_xapi(pool: Snapshot, master: HostId) -> Xapi:
     """The master's xapi must not only answer: its own login must find it to be the pool's master.
 
     Of a slow one that is not asked: what has not been answered yet is no denial. One that starts again and again, and
     has not come to serve in the time of the slowest start, is down: each new process is young for itself alone.
     """
-    seen, agent, since = _xapi(d, master), d.heard(master), d.live.unserved_since
-    if restless(d, master):
+    seen, agent, since = _xapi(pool, master), pool.heard(master), pool.live.service.unserved_since
+    if restless(pool, master):
         return Xapi.DOWN
     if agent is None or seen is not Xapi.ANSWERS or agent.facts.role.serves_as_master:
         return seen
-    long = since is not None and d.now - since >= d.policy.xapi_down_after
+    long = since is not None and pool.now - since >= pool.policy.xapi_down_after
     return Xapi.NOT_SERVING if long else Xapi.UNWELL
 
 
-def restless(d: Snapshot, master: HostId) -> bool:
+def restless(pool: Snapshot, master: HostId) -> bool:
     """Does its xapi start again and again, and has it not come to serve in the time of the slowest start?"""
-    agent, since = d.heard(master), d.live.unserved_since
-    if agent is None or master != suspected(d) or since is None:
+    agent, since = pool.heard(master), pool.live.service.unserved_since
+    if agent is None or master != suspected(pool) or since is None:
         return False
-    failover = d.failover
+    failover = pool.failover
     known = failover is not None and failover.old_master == master and failover.restless
-    again = d.live.unserved_starts.count >= RESTLESS_STARTS and d.now - since >= d.policy.xapi_starting_limit
-    return (known or again) and _xapi(d, master) is Xapi.UNWELL
+    again = (
+        pool.live.service.unserved_starts.count >= RESTLESS_STARTS
+        and pool.now - since >= pool.policy.xapi_starting_limit
+    )
+    return (known or again) and _xapi(pool, master) is Xapi.UNWELL
 
 
-def fresh_probe(d: Snapshot, witness_host: HostId, target: HostId) -> Probe | None:
+def fresh_probe(pool: Snapshot, witness_host: HostId, target: HostId) -> Probe | None:
     """A heard host's newest probe of ``target``, if it is at most three probe rounds old."""
-    agent = d.heard(witness_host)
+    agent = pool.heard(witness_host)
     probe = agent.facts.probe_of(target) if agent is not None else None
-    limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
-    return probe if probe is not None and d.now - probe.probed_at <= limit else None
+    limit = 3 * (pool.policy.probe_interval + pool.policy.probe_timeout)
+    return probe if probe is not None and pool.now - probe.probed_at <= limit else None
 
 
 def answered(probe: Probe) -> bool:
@@ -207,23 +211,23 @@ def answered(probe: Probe) -> bool:
     return probe.outcome is ProbeOutcome.ANSWERED
 
 
-def foreign(d: Snapshot, witness_host: HostId, probe: Probe) -> bool:
+def foreign(pool: Snapshot, witness_host: HostId, probe: Probe) -> bool:
     """Was this probe of the master answered with another certificate than the one that gave standing?"""
-    if probe.target != d.record.master or not answered(probe) or not probe.certificate:
+    if probe.target != pool.record.master or not answered(probe) or not probe.certificate:
         return False
-    own = d.record.standing.get(witness_host)
-    known = {own} if own else known_certificates(d)
+    own = pool.record.standing.get(witness_host)
+    known = {own} if own else known_certificates(pool)
     return bool(known) and probe.certificate not in known
 
 
-def known_certificates(d: Snapshot) -> set[str]:
+def known_certificates(pool: Snapshot) -> set[str]:
     """What members have seen the present master's xapi present while its agent was heard."""
-    return {certificate for certificate in d.record.standing.values() if certificate}
+    return {certificate for certificate in pool.record.standing.values() if certificate}
 
 
-def answered_by(d: Snapshot, witness_host: HostId, probe: Probe) -> bool:
+def answered_by(pool: Snapshot, witness_host: HostId, probe: Probe) -> bool:
     """An answer of the probed xapi itself, not of somebody else at its address."""
-    return answered(probe) and not foreign(d, witness_host, probe)
+    return answered(probe) and not foreign(pool, witness_host, probe)
 
 
 def twice_unanswered(probe: Probe) -> bool:
@@ -232,12 +236,12 @@ def twice_unanswered(probe: Probe) -> bool:
     return not answered(probe) and since is not None and since < probe.probed_at
 
 
-def witness(d: Snapshot, master: HostId) -> Witness:
+def witness(pool: Snapshot, master: HostId) -> Witness:
     """What the members' probes of the master's xapi say together."""
     probes = {
         host: probe
-        for host in d.live.agents
-        if host != master and (probe := fresh_probe(d, host, master)) is not None and not foreign(d, host, probe)
+        for host in pool.live.agents
+        if host != master and (probe := fresh_probe(pool, host, master)) is not None and not foreign(pool, host, probe)
     }
     if not probes:
         return Witness.NONE
@@ -245,53 +249,53 @@ def witness(d: Snapshot, master: HostId) -> Witness:
         return Witness.ANSWERED
     if not all(twice_unanswered(probe) for probe in probes.values()):
         return Witness.NONE
-    return Witness.UNANSWERED if any(host in d.record.standing for host in probes) else Witness.UNCOUNTED
+    return Witness.UNANSWERED if any(host in pool.record.standing for host in probes) else Witness.UNCOUNTED
 
 
-def _witness_now(d: Snapshot, master: HostId) -> Witness:
+def _witness_now(pool: Snapshot, master: HostId) -> Witness:
     """The same, without testimony from before a xapi that has only just begun to answer its own agent again."""
-    seen = witness(d, master)
-    return Witness.NONE if seen is Witness.UNANSWERED and _only_just_back(d, master) else seen
+    seen = witness(pool, master)
+    return Witness.NONE if seen is Witness.UNANSWERED and _only_just_back(pool, master) else seen
 
 
-def _only_just_back(d: Snapshot, master: HostId) -> bool:
+def _only_just_back(pool: Snapshot, master: HostId) -> bool:
     """Does the master's xapi answer its own agent, but for less time than its members need to notice?"""
-    agent = d.heard(master)
+    agent = pool.heard(master)
     if agent is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
         return False
     since = agent.facts.xapi.liveness_since
-    return since is None or d.now - since < d.policy.vanished_after
+    return since is None or pool.now - since < pool.policy.vanished_after
 
 
-def own_probe(d: Snapshot, master: HostId) -> CollectorWitness:
-    probe = d.live.own_probe
-    limit = 3 * (d.policy.probe_interval + d.policy.probe_timeout)
-    if not d.policy.collector_probe or probe is None or probe.host != master or d.now - probe.at > limit:
+def own_probe(pool: Snapshot, master: HostId) -> CollectorWitness:
+    probe = pool.live.own_probe.newest
+    limit = 3 * (pool.policy.probe_interval + pool.policy.probe_timeout)
+    if not pool.policy.collector_probe or probe is None or probe.host != master or pool.now - probe.at > limit:
         return CollectorWitness.OFF
     if probe.outcome is ProbeOutcome.ANSWERED:
-        return CollectorWitness.ANSWERED if own_alive(d, master) else CollectorWitness.OFF
+        return CollectorWitness.ANSWERED if own_alive(pool, master) else CollectorWitness.OFF
     # A collector without a route to TCP 443 would otherwise testify with every silence: it too needs standing.
-    standing = d.live.own_standing is not None and d.live.own_standing[0] == master
+    standing = pool.live.own_probe.standing is not None and pool.live.own_probe.standing[0] == master
     return CollectorWitness.UNANSWERED if standing else CollectorWitness.OFF
 
 
-def own_alive(d: Snapshot, host: HostId) -> bool:
+def own_alive(pool: Snapshot, host: HostId) -> bool:
     """Did the collector's newest probe of this host get an answer of that very xapi?"""
-    probe = d.live.own_probe
+    probe = pool.live.own_probe.newest
     if probe is None or probe.host != host or probe.outcome is not ProbeOutcome.ANSWERED:
         return False
-    return own_certificate_fits(d, host, probe.certificate)
+    return own_certificate_fits(pool, host, probe.certificate)
 
 
-def own_certificate_fits(d: Snapshot, host: HostId, certificate: str) -> bool:
+def own_certificate_fits(pool: Snapshot, host: HostId, certificate: str) -> bool:
     """Is this what members have seen that master present? Where nothing is known, nothing contradicts it."""
-    known = known_certificates(d) if host == d.record.master else set()
+    known = known_certificates(pool) if host == pool.record.master else set()
     return not known or not certificate or certificate in known
 
 
-def _off_twice(d: Snapshot, master: HostId) -> bool:
-    known = d.record.hosts.get(master)
-    return known is not None and isinstance(verify_power(d, master, known.boot_id), Proof)
+def _off_twice(pool: Snapshot, master: HostId) -> bool:
+    known = pool.record.hosts.get(master)
+    return known is not None and isinstance(verify_power(pool, master, known.boot_id), Proof)
 
 
 _BADNESS = (
@@ -317,68 +321,68 @@ _MEMBER_XAPI = {
 }
 
 
-def member_state(d: Snapshot, host: HostId, master: HostId) -> Member:
+def member_state(pool: Snapshot, host: HostId, master: HostId) -> Member:
     """One member's state; a host that was never heard by this run is late until the quiet time is over."""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is not None:
-        if _broken(d, host):
+        if _broken(pool, host):
             return Member.BROKEN
         if agent.facts.xapi.emergency is Tri.YES:
             return Member.EMERGENCY
         if agent.facts.xapi.orphaned and agent.facts.role.pool_conf is Role.MEMBER:
-            return Member.LATE if _only_just_back(d, master) else Member.ORPHANED
-        if follows_another(d, host, master):
-            fresh = d.now - d.live.master_since < d.policy.vanished_after
+            return Member.LATE if _only_just_back(pool, master) else Member.ORPHANED
+        if follows_another(pool, host, master):
+            fresh = pool.now - pool.live.mastership.since < pool.policy.vanished_after
             return Member.LATE if fresh else Member.ORPHANED
-        return _MEMBER_XAPI[_xapi(d, host)]
-    if silence_of(d, host) < d.policy.vanished_after or (d.quiet and host not in d.live.agents):
+        return _MEMBER_XAPI[_xapi(pool, host)]
+    if silence_of(pool, host) < pool.policy.vanished_after or (pool.quiet and host not in pool.live.agents):
         return Member.LATE
-    probes = [probe for other in d.live.agents if (probe := fresh_probe(d, other, host)) is not None]
+    probes = [probe for other in pool.live.agents if (probe := fresh_probe(pool, other, host)) is not None]
     return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
 
 
-def follows_another(d: Snapshot, host: HostId, master: HostId) -> HostId:
+def follows_another(pool: Snapshot, host: HostId, master: HostId) -> HostId:
     """The host of this pool that this heard member's pool.conf and xapi follow, where that is not ``master``; empty if
     none.
 
     Its xapi answers and no emergency is told, for what it reaches there answers as well; it is attached to nobody. A
     pool.conf that has just been rewritten, before the restart that follows, is a change of master under way.
     """
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is None or not master or agent.facts.role.pool_conf is not Role.MEMBER:
         return ""
     role = agent.facts.role
     named = role.master_address if role.running is Role.MEMBER and role.running_master_address else ""
     if named != role.running_master_address:
         return ""
-    others = (other for other in sorted(d.record.hosts) if other not in (host, master))
-    found = next((other for other in others if named and d.record.address_of(other) == named), "")
-    return "" if named == d.record.address_of(master) else found
+    others = (other for other in sorted(pool.record.hosts) if other not in (host, master))
+    found = next((other for other in others if named and pool.record.address_of(other) == named), "")
+    return "" if named == pool.record.address_of(master) else found
 
 
-def settled(d: Snapshot, agent: AgentState, master: HostId) -> bool:
+def settled(pool: Snapshot, agent: AgentState, master: HostId) -> bool:
     """Do pool.conf and the running process agree that this host is a member of ``master``?"""
-    role, address = agent.facts.role, d.record.address_of(master)
+    role, address = agent.facts.role, pool.record.address_of(master)
     conf = role.pool_conf is Role.MEMBER and role.master_address == address
     return conf and role.running is Role.MEMBER and role.running_master_address == address
 
 
-def _settled_and_down(d: Snapshot, host: HostId, master: HostId) -> bool:
-    agent = d.heard(host)
-    return agent is not None and settled(d, agent, master) and member_state(d, host, master) is Member.XAPI_DOWN
+def _settled_and_down(pool: Snapshot, host: HostId, master: HostId) -> bool:
+    agent = pool.heard(host)
+    return agent is not None and settled(pool, agent, master) and member_state(pool, host, master) is Member.XAPI_DOWN
 
 
-def _member(d: Snapshot, master: HostId) -> Member:
+def _member(pool: Snapshot, master: HostId) -> Member:
     """A superseded master is awaited, not missed: it is on the owed list, not among the members in trouble.
 
     Once it runs as a member its xapi can fail as any other's: that is told.
     """
-    awaited = {item.host for item in d.record.owed if item.what is OwedWork.TOMBSTONE}
-    failover = d.failover
+    awaited = {item.host for item in pool.record.owed if item.what is OwedWork.TOMBSTONE}
+    failover = pool.failover
     if failover is not None and failover.step is Step.PROMOTED:
-        awaited |= {host for host in d.record.hosts if host not in failover.back}
+        awaited |= {host for host in pool.record.hosts if host not in failover.members.back}
         if awaited - {master, failover.old_master}:
             return Member.ORPHANED  # the new master serves, and its members are still on their way
-    awaited = {host for host in awaited if not _settled_and_down(d, host, master)}
-    states = [member_state(d, host, master) for host in d.record.hosts if host != master and host not in awaited]
+    awaited = {host for host in awaited if not _settled_and_down(pool, host, master)}
+    states = [member_state(pool, host, master) for host in pool.record.hosts if host != master and host not in awaited]
     return max(states, key=_BADNESS.index, default=Member.FINE)

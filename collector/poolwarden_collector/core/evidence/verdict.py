@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from poolwarden_collector.core.catalogue.message import Message
+from poolwarden_collector.core.catalogue.verdicts import BY_WORD
 from poolwarden_collector.core.model.values import Tri
 from poolwarden_collector.core.state.failover_record import Path
 
@@ -92,7 +94,6 @@ class Settling(Enum):
 class Entails:
     """What follows from a verdict where nothing else stands against it; elsewhere nobody lists verdicts for these."""
 
-    severity: str = "critical"  # of its alert
     settling: Settling = Settling.NONE
     next_step: str = ""  # what a person can do: {master} and {member} are hosts
     told_when_covered: bool = False  # has an alert of its own even where an announcement covers it
@@ -121,7 +122,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="info",
             next_step="xapi's HA is in charge; Poolwarden only observes this pool",
         ),
     )
@@ -159,7 +159,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="info",
             next_step="finish the upgrade; a flag that was left behind: pool.other_config rolling_upgrade_in_progress",
         ),
     )
@@ -169,7 +168,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             next_step="nothing: it ends by itself when the pool has settled",
         ),
     )
@@ -179,7 +177,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             next_step="wait for the host; if it will not come back: poolwarden confirm-fenced {master}",
         ),
     )
@@ -243,7 +240,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             settling=Settling.START,
         ),
     )
@@ -276,7 +272,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             next_step="check the network between the collector and the master",
         ),
     )
@@ -309,7 +304,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             permits_repair=True,
             next_step="on that host: systemctl status poolwarden-agent",
         ),
@@ -330,7 +324,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             settling=Settling.BRIEF,
             permits_repair=True,
             next_step="look at that member: its agent is silent and its xapi is not reached",
@@ -342,7 +335,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             settling=Settling.BRIEF,
             permits_repair=True,
             next_step="poolwarden host show {member} tells the reason and the command that helps",
@@ -354,7 +346,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             settling=Settling.BRIEF,
             permits_repair=True,
             next_step="check that member's network; then: poolwarden restart-xapi {member}",
@@ -366,7 +357,6 @@ class Verdict(Enum):
         Permit.ALERT,
         (),
         Entails(
-            severity="warning",
             settling=Settling.START,
             permits_repair=True,
             next_step="look at that member's xapi; poolwarden restart-xapi {member} often helps",
@@ -405,6 +395,11 @@ class Verdict(Enum):
         self.permits = permits
         self.requires = requires
         self.entails = entails
+
+    @property
+    def message(self) -> Message:
+        """What its alert says, and how grave that is. Raises KeyError for a verdict that has no alert."""
+        return BY_WORD[self.word]
 
 
 class Agent(Enum):

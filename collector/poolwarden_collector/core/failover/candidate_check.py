@@ -20,109 +20,113 @@ from poolwarden_collector.core.decision.database_contents import killing
 from poolwarden_collector.core.decision.kill_forecast import Kill, forecast
 from poolwarden_collector.core.decision.standstill import block
 from poolwarden_collector.core.failover.toolstack_fence import handover_due
+from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.blockers import Blocker
+from poolwarden_collector.core.model.durations import in_words
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.failover_record import Failover, Path
-from poolwarden_collector.core.state.question_record import Ask, Needs
+from poolwarden_collector.core.state.question_record import Needs
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def allows(d: Transaction, failover: Failover, candidate: HostId) -> bool:
+def allows(tx: Transaction, failover: Failover, candidate: HostId) -> bool:
     """True if nothing is lost by promoting this candidate, or all of it was accepted; else blocked, and asked."""
-    if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
+    if failover.path is Path.TOOLSTACK and handover_due(tx, failover, candidate):
         return True
-    kills = expected(d, failover, candidate)
+    kills = expected(tx, failover, candidate)
     if isinstance(kills, Reason):
-        why = f"what promoting {d.name(candidate)} would kill is not known: {kills}"
-        block(d, failover, Blocker.KILL_FORECAST, (candidate, kills.key), why)
+        why = f"what promoting {tx.name(candidate)} would kill is not known: {kills}"
+        block(tx, failover, Blocker.KILL_FORECAST, (candidate, kills.key), why)
         return False
-    return not _ask_loss(d, failover, candidate, kills)
+    return not _ask_loss(tx, failover, candidate, kills)
 
 
-def unaccepted(d: Snapshot, failover: Failover, candidate: HostId) -> Reason | None:
+def unaccepted(pool: Snapshot, failover: Failover, candidate: HostId) -> Reason | None:
     """After the intent: what is at stake now with this candidate that nobody has accepted; None: nothing is."""
-    kills = expected(d, failover, candidate)
+    kills = expected(pool, failover, candidate)
     if isinstance(kills, Reason):
         return kills
-    if far := _unaccepted_leap(d, failover, candidate):
+    if far := _unaccepted_leap(pool, failover, candidate):
         return Reason(Cause.FAR_COPY, far, (candidate,))
-    if not questions.covers(d, failover, tuple(kill.vm for kill in kills)):
-        names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
-        return killing(kills, f"promoting {d.name(candidate)} would kill {len(kills)} running VMs now: {names}")
-    old = database_age.too_old(d, candidate)
+    if not questions.covers(pool, failover, tuple(kill.vm for kill in kills)):
+        names = ", ".join(f"{kill.name} on {pool.name(kill.host)} ({kill.why})" for kill in kills)
+        return killing(kills, f"promoting {pool.name(candidate)} would kill {len(kills)} running VMs now: {names}")
+    old = database_age.too_old(pool, candidate)
     # safety: the old master may have served since the intent; what a yes covered then may be less than is lost now.
-    if old is not None and not database_age.accepted_by(old, questions.accepted_stale(d, failover)):
+    if old is not None and not database_age.accepted_by(old, questions.accepted_stale(pool, failover)):
         text = f"the copy of the database on {old.name} is older now than is promoted without asking: {old.text}"
         return Reason(Cause.OLD_COPY, text, (candidate,))
     return None
 
 
-def ask_again(d: Transaction, failover: Failover, candidate: HostId) -> None:
+def ask_again(tx: Transaction, failover: Failover, candidate: HostId) -> None:
     """Ask for what is at stake at this very instant, if it is known and anything is: an answer has just come."""
-    if failover.path is Path.TOOLSTACK and handover_due(d, failover, candidate):
+    if failover.path is Path.TOOLSTACK and handover_due(tx, failover, candidate):
         return
-    kills = expected(d, failover, candidate)
+    kills = expected(tx, failover, candidate)
     if not isinstance(kills, Reason):
-        _ask_loss(d, failover, candidate, kills, at_once=True)
+        _ask_loss(tx, failover, candidate, kills, at_once=True)
 
 
-def expected(d: Snapshot, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | Reason:
+def expected(pool: Snapshot, failover: Failover, candidate: HostId) -> tuple[Kill, ...] | Reason:
     """The running VMs that promoting this candidate would terminate, or why that is not known."""
-    claim = d.live.claims.get(candidate)
-    spared = "" if failover.path is Path.TOOLSTACK and d.heard(failover.old_master) else failover.old_master
-    return forecast(d, candidate, spared, claim.placements if claim is not None else None)
+    claim = pool.live.claims.answers.get(candidate)
+    spared = "" if failover.path is Path.TOOLSTACK and pool.heard(failover.old_master) else failover.old_master
+    return forecast(pool, candidate, spared, claim.placements if claim is not None else None)
 
 
 def _ask_loss(
-    d: Transaction, failover: Failover, candidate: HostId, kills: tuple[Kill, ...], at_once: bool = False
+    tx: Transaction, failover: Failover, candidate: HostId, kills: tuple[Kill, ...], at_once: bool = False
 ) -> bool:
     """Ask for whatever is at stake with this candidate and not accepted, in one question; False: nothing is."""
-    if far := _unaccepted_leap(d, failover, candidate):
-        _ask_leap(d, candidate, far, at_once)
+    if far := _unaccepted_leap(tx, failover, candidate):
+        _ask_leap(tx, candidate, far, at_once)
         return True
-    old = database_age.too_old(d, candidate)
+    old = database_age.too_old(tx, candidate)
     # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
-    unaccepted = not questions.covers(d, failover, tuple(kill.vm for kill in kills))
-    stale = old is not None and not database_age.accepted_by(old, questions.accepted_stale(d, failover))
+    unaccepted = not questions.covers(tx, failover, tuple(kill.vm for kill in kills))
+    stale = old is not None and not database_age.accepted_by(old, questions.accepted_stale(tx, failover))
     if not unaccepted and not stale:
         return False
-    name = d.name(candidate)
+    name = tx.name(candidate)
     needs = Needs(len(kills), database_age.needed(old) if old is not None else 0)
     if unaccepted:
-        names = ", ".join(f"{kill.name} on {d.name(kill.host)} ({kill.why})" for kill in kills)
+        names = ", ".join(f"{kill.name} on {tx.name(kill.host)} ({kill.why})" for kill in kills)
         what = f"promoting {name} would kill {len(kills)} running VM{'s'[: len(kills) > 1]}: {names}"
     else:
-        asks = f"older than the {database_age.limit(d) / 60_000:.0f} min that are promoted without asking"
+        asks = f"older than the {in_words(database_age.limit(tx))} that are promoted without asking"
         what = f"{name} has the newest copy of the database, and it is {asks}"
-    stakes = [f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills]
-    stakes.append(f"the copy on {name}: {database_age.age(d, candidate).text}")
+    stakes = [f"VM {kill.name} on {tx.name(kill.host)} would be killed: {kill.why}" for kill in kills]
+    stakes.append(f"the copy on {name}: {database_age.age(tx, candidate).text}")
     kind, vms = Ask.KILL if unaccepted else Ask.STALE, tuple(kill.vm for kill in kills)
-    questions.ask(d, kind, candidate, what, tuple(stakes), needs, vms, at_once=at_once)
+    questions.ask(tx, kind, candidate, what, tuple(stakes), needs, vms, at_once=at_once)
     return True
 
 
-def _unaccepted_leap(d: Snapshot, failover: Failover, candidate: HostId) -> str:
+def _unaccepted_leap(pool: Snapshot, failover: Failover, candidate: HostId) -> str:
     """Is its copy too far ahead to be believed, and has nobody said yes to it? In one sentence without a full stop."""
-    more, agent = database_age.ahead(d, candidate), d.agent(candidate)
+    more, agent = database_age.ahead(pool, candidate), pool.agent(candidate)
     claimed = agent.facts.database.generation if agent is not None else 0
     # safety: the highest generation wins, so whoever claims one out of nowhere would be promoted on its word alone.
-    if not more or questions.accepted_generation(d, failover, candidate) == claimed:
+    if not more or questions.accepted_generation(pool, failover, candidate) == claimed:
         return ""
-    known = database_age.last_known(d)
+    known = database_age.last_known(pool)
     last = f"the last that is known is {known}" if known else "none is known to hold it against"
-    bound = f"at most {d.policy.generation_leap} more are believed without asking"
-    return f"the copy on {d.name(candidate)} has generation {claimed}, and {last}: {more} changes more, where {bound}"
+    bound = f"at most {pool.policy.generation_leap} more are believed without asking"
+    return (
+        f"the copy on {pool.name(candidate)} has generation {claimed}, and {last}: {more} changes more, where {bound}"
+    )
 
 
-def _ask_leap(d: Transaction, candidate: HostId, what: str, at_once: bool) -> None:
-    name, agent = d.name(candidate), d.agent(candidate)
+def _ask_leap(tx: Transaction, candidate: HostId, what: str, at_once: bool) -> None:
+    name, agent = tx.name(candidate), tx.agent(candidate)
     claimed = agent.facts.database.generation if agent is not None else 0
-    told = [f"{copy.name}: {copy.generation}" for copy in database_age.ages(d) if copy.generation]
+    told = [f"{copy.name}: {copy.generation}" for copy in database_age.ages(tx) if copy.generation]
     stakes = (
         f"the copies, by generation: {', '.join(told)}",
         f"yes means: {name} holds this pool's newest database; look at it there (/var/lib/xcp/state.db)",
         f"if it does not: stop its agent (systemctl stop poolwarden-agent on {name}); another member is chosen then",
     )
-    questions.ask(d, Ask.GENERATION, candidate, what, stakes, at_once=at_once, generation=claimed)
+    questions.ask(tx, Ask.GENERATION, candidate, what, stakes, at_once=at_once, generation=claimed)

@@ -6,83 +6,88 @@ holds for a restart in place that a failover, or anything else, ends.
 
 from __future__ import annotations
 
-from poolwarden_collector.core.decision import questions
+from poolwarden_collector.core.catalogue.failovers import SUPERSEDED
+from poolwarden_collector.core.decision import backoff, questions
 from poolwarden_collector.core.decision.standstill import resolve_blocks
 from poolwarden_collector.core.devices.device_health import forget
+from poolwarden_collector.core.failover import claim_round, last_look
+from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Claim, Target
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.question_record import Ask
 from poolwarden_collector.core.state.transaction import Transaction
 
 CLAIM_VALID_MS: Ms = 15_000
 
 
-def abort(d: Transaction, why: str) -> None:
+def abort(tx: Transaction, why: str) -> None:
     """End a failover before its promotion: a new term, no cool-down."""
-    failover = d.record.failover
+    failover = tx.record.failover
     assert failover is not None
-    term = d.record.term + 1
+    term = tx.record.term + 1
     text = f"failover {failover.id} aborted: {why}; the term is {term} now"
-    d.write(Entry(Kind.ABORTED, text, {"why": why, "new_term": term}, failover.id, term))
-    _over(d, failover, f"failover {failover.id} was aborted")
+    tx.write(Entry(Kind.ABORTED, text, {"why": why, "new_term": term}, failover.id, term))
+    _over(tx, failover, f"failover {failover.id} was aborted")
 
 
-def superseded(d: Transaction, host: HostId) -> None:
+def superseded(tx: Transaction, host: HostId) -> None:
     """End a failover because somebody else serves as master: a new term, told to the candidate at once."""
-    failover = d.record.failover
+    failover = tx.record.failover
     assert failover is not None
-    term = d.record.term + 1
-    why = f"{d.name(host)} serves as master already"
+    term = tx.record.term + 1
+    why = f"{tx.name(host)} serves as master already"
     data = {"host": host, "new_term": term}
-    d.write(Entry(Kind.SUPERSEDED, f"failover {failover.id} superseded: {why}", data, failover.id, term))
-    _over(d, failover, f"failover {failover.id} was superseded")
-    if failover.promote_order:
+    tx.write(Entry(Kind.SUPERSEDED, f"failover {failover.id} superseded: {why}", data, failover.id, term))
+    _over(tx, failover, f"failover {failover.id} was superseded")
+    if failover.promotion.order:
         # safety: a promote order may still be in a buffer; behind it comes a term that its late copies cannot pass.
-        target = Target(failover.old_master, d.record.address_of(failover.old_master))
-        d.send(d.fresh_id("supersede"), failover.candidate, Claim(target, want_placements=False), CLAIM_VALID_MS)
-    title = f"{d.record.name or d.record.pool}: failover {failover.id} superseded"
-    d.raise_alert(AlertTopic(Matter.DONE, detail="superseded", number=failover.id), "warning", title, why)
+        target = Target(failover.old_master, tx.record.address_of(failover.old_master))
+        tx.send(tx.fresh_id("supersede"), failover.candidate, Claim(target, want_placements=False), CLAIM_VALID_MS)
+    topic = AlertTopic(Matter.DONE, detail="superseded", number=failover.id)
+    old = tx.name(failover.old_master) or "no master"
+    tx.raise_alert(topic, SUPERSEDED, f"failover {failover.id} superseded: {why}", {"old": old, "why": why})
 
 
-def _over(d: Transaction, failover: Failover, text: str) -> None:
-    _owe_undoing(d, failover)
-    forget(d, failover.old_master)
-    resolve_blocks(d, failover, text, final=True)
-    d.change(claims={}, look=None, mute=frozenset(), look_misses=0, aborted_at=d.now, aborts=d.live.aborts + 1)
+def _over(tx: Transaction, failover: Failover, text: str) -> None:
+    _owe_undoing(tx, failover)
+    forget(tx, failover.old_master)
+    resolve_blocks(tx, failover, text, final=True)
+    claim_round.forget(tx)
+    last_look.failover_over(tx)
+    backoff.aborted(tx)
 
 
-def _owe_undoing(d: Transaction, failover: Failover) -> None:
+def _owe_undoing(tx: Transaction, failover: Failover) -> None:
     """What was held is owed its release, what was placed its removal; paid as soon as can be (hold_release.py)."""
-    if failover.hold_order:
-        name = d.name(failover.old_master)
+    if failover.hold.order:
+        name = tx.name(failover.old_master)
         text = f"{name} is owed the release of its toolstack"
-        d.note(Kind.OWED, text, host=failover.old_master, what=OwedWork.RELEASE.value, successor="")
-    owe_removals(d, failover, "")
+        tx.note(Kind.OWED, text, host=failover.old_master, what=OwedWork.RELEASE.value, successor="")
+    owe_removals(tx, failover, "")
 
 
-def owe_removals(d: Transaction, failover: Failover, used_by: HostId) -> None:
+def owe_removals(tx: Transaction, failover: Failover, used_by: HostId) -> None:
     """Every placed database but the one that a promotion has used is owed its removal."""
-    for target in failover.placed_on:
+    for target in failover.hold.placed_on:
         if target != used_by:
-            text = f"{d.name(target)} is owed the removal of the database that was placed there"
-            d.note(Kind.OWED, text, host=target, what=OwedWork.REMOVE_DATABASE.value, successor="")
+            text = f"{tx.name(target)} is owed the removal of the database that was placed there"
+            tx.note(Kind.OWED, text, host=target, what=OwedWork.REMOVE_DATABASE.value, successor="")
 
 
-def give_up(d: Transaction, why: str) -> None:
+def give_up(tx: Transaction, why: str) -> None:
     """End it without a start of ours: a new term, and what was held and may lie there is owed its undoing."""
-    now = d.record.in_place
+    now = tx.record.in_place
     if now is None:
         return
-    term, name = d.record.term + 1, d.name(now.host)
+    term, name = tx.record.term + 1, tx.name(now.host)
     text = f"the restart of {name} in place is given up: {why}; the term is {term} now"
     data = {"host": now.host, "outcome": "given up", "why": why, "new_term": term}
     littered = now.littered
-    d.write(Entry(Kind.IN_PLACE_ENDED, text, data, "", term))
-    d.note(
+    tx.write(Entry(Kind.IN_PLACE_ENDED, text, data, "", term))
+    tx.note(
         Kind.OWED,
         f"{name} is owed the release of its toolstack",
         host=now.host,
@@ -91,7 +96,7 @@ def give_up(d: Transaction, why: str) -> None:
     )
     if littered:
         owed = f"{name} is owed the removal of the database that was placed there"
-        d.note(Kind.OWED, owed, host=now.host, what=OwedWork.REMOVE_DATABASE.value, successor="")
-    question = d.record.question
+        tx.note(Kind.OWED, owed, host=now.host, what=OwedWork.REMOVE_DATABASE.value, successor="")
+    question = tx.record.question
     if question is not None and question.kind is Ask.RESTART:
-        questions.withdraw(d, why)
+        questions.withdraw(tx, why)

@@ -39,7 +39,7 @@ from poolwarden_collector.core.model.proof_kinds import LookAfter
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover
-from poolwarden_collector.core.state.live import Look
+from poolwarden_collector.core.state.live_slices import LastLook, Look
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -55,166 +55,195 @@ FOR_LONG_MS: Ms = 30_000
 PLAIN_PORT = 80
 
 
-def looked(d: Transaction, failover: Failover, proof: Proof) -> bool:
+def looked(tx: Transaction, failover: Failover, proof: Proof) -> bool:
     """Has a round of fresh probes, begun after the proof was complete, been answered by the candidate?"""
-    needed_after = _needed_after(d, failover, proof)
-    look = d.live.look
-    if look is None or look.at < needed_after or d.now - look.at > d.policy.reading_fresh:
-        begin_look(d, failover)
+    needed_after = _needed_after(tx, failover, proof)
+    look = tx.live.look.round
+    if look is None or look.at < needed_after or tx.now - look.at > tx.policy.reading_fresh:
+        begin_look(tx, failover)
         return False
-    over = d.now - look.at > d.policy.look_wait
+    over = tx.now - look.at > tx.policy.look_wait
     if failover.candidate not in look.answered:
         if over:
-            _missed(d, failover)
-            begin_look(d, failover)
+            _missed(tx, failover)
+            begin_look(tx, failover)
         return False
     if (look.alive or look.elsewhere) and over:
-        begin_look(d, failover)
+        begin_look(tx, failover)
         return False
-    asked = _lookers(d, failover)
+    asked = _lookers(tx, failover)
     if not (all(host in look.answered for host in asked) or over or look.alive or look.elsewhere):
         return False
-    return not (_unasked(d, failover, look) or _untold(d, failover, look) or _awaited(d, failover, look))
+    return not (_unasked(tx, failover, look) or _untold(tx, failover, look) or _awaited(tx, failover, look))
 
 
-def _again(d: Transaction, failover: Failover, look: Look) -> None:
+def _again(tx: Transaction, failover: Failover, look: Look) -> None:
     """Another round of questions, if this one has had its time."""
-    if d.now - look.at > d.policy.look_wait:
-        begin_look(d, failover)
+    if tx.now - look.at > tx.policy.look_wait:
+        begin_look(tx, failover)
 
 
-def silent_others(d: Snapshot, failover: Failover) -> tuple[HostId, ...]:
+def silent_others(pool: Snapshot, failover: Failover) -> tuple[HostId, ...]:
     """Hosts on record whose agent is silent, without the old master and the candidate."""
     pair = (failover.old_master, failover.candidate)
-    return tuple(host for host in sorted(d.record.hosts) if host not in pair and d.heard(host) is None)
+    return tuple(host for host in sorted(pool.record.hosts) if host not in pair and pool.heard(host) is None)
 
 
-def _unasked(d: Transaction, failover: Failover, look: Look) -> bool:
+def _unasked(tx: Transaction, failover: Failover, look: Look) -> bool:
     """Is there a silent host about which nobody has had a word lately, not even that nothing came?"""
-    hosts = [h for h in silent_others(d, failover) if d.now - look.asked.get(h, -ASKED_FRESH_MS) >= ASKED_FRESH_MS]
-    waits = [host for host in hosts if not excused(d, host)]
+    hosts = [h for h in silent_others(tx, failover) if tx.now - look.asked.get(h, -ASKED_FRESH_MS) >= ASKED_FRESH_MS]
+    waits = [host for host in hosts if not excused(tx, host)]
     if not waits:
         return False
-    if d.now - look.at > d.policy.look_wait:
-        name = d.name(waits[0])
+    if tx.now - look.at > tx.policy.look_wait:
+        name = tx.name(waits[0])
         why = f"{name} is silent, and no agent that is heard could ask its xapi for its role"
-        long = d.now - d.live.step_since > FOR_LONG_MS
+        long = tx.now - tx.live.phases.step_since > FOR_LONG_MS
         step = f"It is tried again by itself. If {name} is off: poolwarden confirm-fenced {name}"
         subjects = (waits[0], "long" if long else "")
-        block(d, failover, Blocker.UNASKED_MEMBER, subjects, why, step, alert=long)
-        begin_look(d, failover)
+        block(tx, failover, Blocker.UNASKED_MEMBER, subjects, why, step, alert=long)
+        begin_look(tx, failover)
     return True
 
 
-def untold(d: Snapshot, failover: Failover, look: Look) -> tuple[RoleAnswer, ...]:
+def untold(pool: Snapshot, failover: Failover, look: Look) -> tuple[RoleAnswer, ...]:
     """Silent hosts that are alive, tell no role, and are not excused: one answer of each."""
-    silent = silent_others(d, failover)
+    silent = silent_others(pool, failover)
     found: dict[HostId, RoleAnswer] = {}
     for (host, _), answer in sorted(look.untold.items(), key=lambda item: item[0]):
-        if host in silent and host not in look.told and not excused(d, host):
+        if host in silent and host not in look.told and not excused(pool, host):
             found.setdefault(host, answer)
     return tuple(found.values())
 
 
-def _untold(d: Transaction, failover: Failover, look: Look) -> bool:
+def _untold(tx: Transaction, failover: Failover, look: Look) -> bool:
     """Does a host that is alive and tells no role hold the promotion up? It is named, with what ends that."""
     # safety: filtered is not silent; whoever is there and cannot be asked may be the master, for however long.
-    found = untold(d, failover, look)
+    found = untold(tx, failover, look)
     if not found:
         return False
-    why, step = untold_said(d, found)
+    why, step = untold_said(tx, found)
     hosts = tuple(answer.host for answer in found)
-    since = look.untold_since if look.untold_since is not None else d.now
-    if d.now - since < FOR_LONG_MS:
+    since = look.untold_since if look.untold_since is not None else tx.now
+    if tx.now - since < FOR_LONG_MS:
         # A xapi that restarts tells nothing for some seconds, and is an alert only if it stays so.
         why = f"{why}; its xapi may be restarting"
-        block(d, failover, Blocker.ROLE_UNTOLD, (*hosts, "young"), why, step, alert=False)
+        block(tx, failover, Blocker.ROLE_UNTOLD, (*hosts, "young"), why, step, alert=False)
     else:
-        block(d, failover, Blocker.ROLE_UNTOLD, hosts, why, step)
-    _again(d, failover, look)
+        block(tx, failover, Blocker.ROLE_UNTOLD, hosts, why, step)
+    _again(tx, failover, look)
     return True
 
 
-def untold_said(d: Snapshot, found: tuple[RoleAnswer, ...]) -> tuple[str, str]:
+def untold_said(pool: Snapshot, found: tuple[RoleAnswer, ...]) -> tuple[str, str]:
     """The blocker in one sentence, and what ends it."""
-    names = " and ".join(d.name(answer.host) for answer in found)
+    names = " and ".join(pool.name(answer.host) for answer in found)
     one = len(found) == 1
-    changed = [d.name(answer.host) for answer in found if _changed(d, answer)]
+    changed = [pool.name(answer.host) for answer in found if _changed(pool, answer)]
     why = f"{names}, whose agent{'' if one else 's'} {'is' if one else 'are'} silent, {'is' if one else 'are'} alive"
     why += f" and tell{'s' if one else ''} no role: {'it' if one else 'each'} may be master"
     if changed:
         why += f" ({' and '.join(changed)} shows another certificate than before: it may be another machine)"
-    came = "; ".join(f"{d.name(answer.host)}: {answer.text or 'no answer'}" for answer in found)
-    first = d.name(found[0].host)
+    came = "; ".join(f"{pool.name(answer.host)}: {answer.text or 'no answer'}" for answer in found)
+    first = pool.name(found[0].host)
     step = (
         f"What came: {came}. Start the agent or xapi there, or switch it off, then: poolwarden confirm-fenced {first}"
     )
     return why, step
 
 
-def _changed(d: Snapshot, answer: RoleAnswer) -> bool:
+def _changed(pool: Snapshot, answer: RoleAnswer) -> bool:
     """Does it show another certificate than its xapi did when its agent was last heard?"""
-    known = d.live.certificates.get(answer.host, "")
+    known = pool.live.certificates.get(answer.host, "")
     return bool(known and answer.certificate) and answer.certificate != known
 
 
-def _awaited(d: Transaction, failover: Failover, look: Look) -> bool:
+def _awaited(tx: Transaction, failover: Failover, look: Look) -> bool:
     """Is a host without an agent still given its time to say that it has become master? Once, and by name.
 
     A xapi that was told to become master is silent for its fuse of 10 s and its start (xapi: ocaml/xapi/xapi_pool.ml).
     """
-    waits = [h for h, since in look.mute.items() if d.now - since < d.policy.promote_budget and _might_be_up(d, h)]
+    waits = [h for h, since in look.mute.items() if tx.now - since < tx.policy.promote_budget and _might_be_up(tx, h)]
     if not waits:
         return False
-    names = " and ".join(d.name(host) for host in waits)
+    names = " and ".join(tx.name(host) for host in waits)
     why = f"agent and xapi of {names} are silent: if it was just made master by others, it is restarting now"
-    step = f"waits {d.policy.promote_budget / 1000:.0f} s for it. {next_step(d, waits)}"
-    block(d, failover, Blocker.SILENT_MEMBER, waits, why, step, alert=False)
-    _again(d, failover, look)
+    step = f"waits {tx.policy.promote_budget / 1000:.0f} s for it. {next_step(tx, waits)}"
+    block(tx, failover, Blocker.SILENT_MEMBER, waits, why, step, alert=False)
+    _again(tx, failover, look)
     return True
 
 
-def _might_be_up(d: Snapshot, host: HostId) -> bool:
-    return d.heard(host) is None and view(d, host).power is not Power.OFF and not excused(d, host)
+def _might_be_up(pool: Snapshot, host: HostId) -> bool:
+    return pool.heard(host) is None and view(pool, host).power is not Power.OFF and not excused(pool, host)
 
 
-def _needed_after(d: Snapshot, failover: Failover, proof: Proof) -> Ms:
+def _needed_after(pool: Snapshot, failover: Failover, proof: Proof) -> Ms:
     after = proof.kind.look_must_follow
     if after is LookAfter.READINGS:
-        return paired_since(d, failover.old_master)
-    return (d.live.human_at or 0) if after is LookAfter.WORD else d.live.step_since
+        return paired_since(pool, failover.old_master)
+    return (pool.live.fenced.word_used or 0) if after is LookAfter.WORD else pool.live.phases.step_since
 
 
-def _missed(d: Transaction, failover: Failover) -> None:
+def _missed(tx: Transaction, failover: Failover) -> None:
     """The candidate left a look unanswered; three in a row, and it is no candidate on this stream."""
-    misses = d.live.look_misses + 1
+    misses = tx.live.look.misses + 1
     if misses < LOOKS:
-        d.change(look_misses=misses)
+        tx.change(LastLook, misses=misses)
     else:
-        d.change(look_misses=0, mute=d.live.mute | {failover.candidate})
+        tx.change(LastLook, misses=0, mute=tx.live.look.mute | {failover.candidate})
 
 
-def begin_look(d: Transaction, failover: Failover) -> None:
+def asked_anew(tx: Transaction, host: HostId) -> None:
+    """This host has opened another stream: what it left unanswered on the last one is not held against it."""
+    tx.change(LastLook, mute=tx.live.look.mute - {host})
+
+
+def forget_misses(tx: Transaction) -> None:
+    """The row of looks that the candidate left unanswered is over."""
+    tx.change(LastLook, misses=0)
+
+
+def drop(tx: Transaction) -> None:
+    """What the last look has shown so far proves nothing any more: the next one begins anew."""
+    tx.change(LastLook, round=None)
+
+
+def failover_over(tx: Transaction) -> None:
+    """No failover is under way: nothing of its looks is kept."""
+    tx.change(LastLook, round=None, mute=frozenset(), misses=0)
+
+
+def note_answer(tx: Transaction, asker: HostId, look: Look, answers: tuple[RoleAnswer, ...], misses: int) -> None:
+    """One asker has answered the present look; ``look``: with what its probes found."""
+    tx.change(LastLook, round=roles_told(tx, asker, look, answers), misses=misses)
+
+
+def begin_look(tx: Transaction, failover: Failover) -> None:
     """Ask every heard member for a new probe under a new nonce."""
-    nonce, before = d.fresh_id("look"), d.live.look or Look("", d.now)
+    nonce, before = tx.fresh_id("look"), tx.live.look.round or Look("", tx.now)
     # An asker that has gone silent says nothing any more; whoever is heard is asked again in this round.
-    untold = {key: answer for key, answer in before.untold.items() if d.heard(key[1]) is not None}
+    untold = {key: answer for key, answer in before.untold.items() if tx.heard(key[1]) is not None}
     since = before.untold_since if untold else None
-    d.change(look=Look(nonce, d.now, mute=before.mute, untold=untold, untold_since=since, asked=before.asked))
-    asked = _lookers(d, failover)
-    strangers = _strangers(d, failover, asked, before)
+    tx.change(
+        LastLook, round=Look(nonce, tx.now, mute=before.mute, untold=untold, untold_since=since, asked=before.asked)
+    )
+    asked = _lookers(tx, failover)
+    strangers = _strangers(tx, failover, asked, before)
     for host in asked:
-        probe = ProbeNow(_targets(d, failover), nonce, strangers.get(host, ()))
-        d.send(f"{nonce}/{host}", host, probe, ORDER_VALID_MS)
+        probe = ProbeNow(_targets(tx, failover), nonce, strangers.get(host, ()))
+        tx.send(f"{nonce}/{host}", host, probe, ORDER_VALID_MS)
 
 
-def _lookers(d: Snapshot, failover: Failover) -> list[HostId]:
+def _lookers(pool: Snapshot, failover: Failover) -> list[HostId]:
     """Every heard member whose agent can be asked for a look."""
-    heard = {host: d.heard(host) for host in d.record.hosts if host != failover.old_master}
+    heard = {host: pool.heard(host) for host in pool.record.hosts if host != failover.old_master}
     return [host for host, agent in heard.items() if agent is not None and "probe_now" in agent.hello.capabilities]
 
 
-def _strangers(d: Snapshot, failover: Failover, heard: list[HostId], before: Look) -> dict[HostId, tuple[Target, ...]]:
+def _strangers(
+    pool: Snapshot, failover: Failover, heard: list[HostId], before: Look
+) -> dict[HostId, tuple[Target, ...]]:
     """Who asks which silent host's xapi for its role: each is asked by two, those without a fresh word first.
 
     The candidate asks only where nobody else can, or where nobody else has brought an answer in the round before: its
@@ -223,10 +252,10 @@ def _strangers(d: Snapshot, failover: Failover, heard: list[HostId], before: Loo
     askers = [host for host in heard if host != failover.candidate] or heard
     if not askers:
         return {}
-    silent = sorted(silent_others(d, failover), key=lambda host: (before.asked.get(host, -1), host))
+    silent = sorted(silent_others(pool, failover), key=lambda host: (before.asked.get(host, -1), host))
     given: dict[HostId, tuple[Target, ...]] = {}
     for n, host in enumerate(silent):
-        target = Target(host, d.record.address_of(host), PLAIN_PORT)
+        target = Target(host, pool.record.address_of(host), PLAIN_PORT)
         by = {askers[n % len(askers)], askers[(n + 1) % len(askers)]}
         if before.nonce and before.asked.get(host, -1) < before.at and failover.candidate in heard:
             by.add(failover.candidate)
@@ -236,105 +265,105 @@ def _strangers(d: Snapshot, failover: Failover, heard: list[HostId], before: Loo
     return given
 
 
-def roles_told(d: Snapshot, asker: HostId, look: Look, answers: tuple[RoleAnswer, ...]) -> Look:
+def roles_told(pool: Snapshot, asker: HostId, look: Look, answers: tuple[RoleAnswer, ...]) -> Look:
     """The look with one asker's role answers in it."""
     mute, untold, asked, told = dict(look.mute), dict(look.untold), dict(look.asked), look.told
     for answer in answers:
-        asked[answer.host] = d.now
+        asked[answer.host] = pool.now
         untold.pop((answer.host, asker), None)
         if answer.said is RoleClaim.SILENT:
-            mute.setdefault(answer.host, d.now)
+            mute.setdefault(answer.host, pool.now)
             continue
         mute.pop(answer.host, None)
         if answer.said is RoleClaim.UNTOLD:
             untold[answer.host, asker] = answer
         else:
             told = (*told, answer.host)
-    since = look.untold_since if look.untold_since is not None or not untold else d.now
-    seen = look.elsewhere or elsewhere(d, asker, answers)
+    since = look.untold_since if look.untold_since is not None or not untold else pool.now
+    seen = look.elsewhere or elsewhere(pool, asker, answers)
     return replace(look, mute=mute, untold=untold, untold_since=since, asked=asked, told=told, elsewhere=seen)
 
 
-def elsewhere(d: Snapshot, asker: HostId, answers: tuple[RoleAnswer, ...]) -> str:
+def elsewhere(pool: Snapshot, asker: HostId, answers: tuple[RoleAnswer, ...]) -> str:
     """What one asker's role answers say against a promotion; empty: nothing. Silence says nothing."""
-    failover = d.failover
+    failover = pool.failover
     if failover is None:
         return ""
-    ours = (d.record.address_of(failover.old_master), d.record.address_of(failover.candidate))
+    ours = (pool.record.address_of(failover.old_master), pool.record.address_of(failover.candidate))
     for answer in answers:
-        if answer.host not in d.record.hosts or answer.host in (failover.old_master, failover.candidate):
+        if answer.host not in pool.record.hosts or answer.host in (failover.old_master, failover.candidate):
             continue
-        name = f"{d.name(answer.host)}, whose agent is silent,"
+        name = f"{pool.name(answer.host)}, whose agent is silent,"
         if answer.said is RoleClaim.ACTS:
-            return f"{name} acts as master: {d.name(asker)} has asked its xapi"
+            return f"{name} acts as master: {pool.name(asker)} has asked its xapi"
         # safety: only a master that answers counts; a dead name in an old pool.conf stands against nobody.
         if answer.said is RoleClaim.FOLLOWS and answer.followed_answers and answer.follows not in ours:
-            return f"{name} follows a master at {answer.follows} that answers: {d.name(asker)} has asked them"
+            return f"{name} follows a master at {answer.follows} that answers: {pool.name(asker)} has asked them"
     return ""
 
 
-def _targets(d: Snapshot, failover: Failover) -> tuple[Target, ...]:
+def _targets(pool: Snapshot, failover: Failover) -> tuple[Target, ...]:
     """The old master's xapi: over TLS, and at the plain port too where a toolstack fence has closed both (either may be
     filtered, then the other one tells). Nobody's without one.
     """
     if not failover.old_master:
         return ()
-    ports = (0, PLAIN_PORT) if failover.hold_order else (0,)
-    return tuple(Target(failover.old_master, d.record.address_of(failover.old_master), port) for port in ports)
+    ports = (0, PLAIN_PORT) if failover.hold.order else (0,)
+    return tuple(Target(failover.old_master, pool.record.address_of(failover.old_master), port) for port in ports)
 
 
-def last_look(d: Snapshot, failover: Failover, proof: Proof) -> Reason | None:
+def last_look(pool: Snapshot, failover: Failover, proof: Proof) -> Reason | None:
     """Why the promotion must not be sent at this instant; None if nothing stands against it."""
-    acting = [host for host in serving(d) if host != failover.candidate]
+    acting = [host for host in serving(pool) if host != failover.candidate]
     if acting:
-        return Reason(Cause.SERVES, f"{d.name(acting[0])} acts as master", (acting[0],))
+        return Reason(Cause.SERVES, f"{pool.name(acting[0])} acts as master", (acting[0],))
     # safety: one that has just been told to become master does not serve yet, and will.
-    others = [host for host in configured_masters(d) if host not in (failover.candidate, failover.old_master)]
+    others = [host for host in configured_masters(pool) if host not in (failover.candidate, failover.old_master)]
     if others:
-        return set_to_be_master(d, others[0])
+        return set_to_be_master(pool, others[0])
     old = failover.old_master
-    agent = d.agent(old)
+    agent = pool.agent(old)
     if not proof.kind.other_boot_is_expected and agent is not None and agent.hello.boot_id != failover.old_boot:
-        return Reason(Cause.BOOTED, f"{d.name(old)} has booted anew", (old,))
+        return Reason(Cause.BOOTED, f"{pool.name(old)} has booted anew", (old,))
     # A held or gated old master speaks, and says in the proof itself that it does not act.
-    if not proof.kind.old_master_may_speak and d.heard(old) is not None:
-        return Reason(Cause.ALIVE, f"the agent of {d.name(old)} is heard", (old, "agent"))
-    if d.live.look is not None and (said := d.live.look.alive or d.live.look.elsewhere):
+    if not proof.kind.old_master_may_speak and pool.heard(old) is not None:
+        return Reason(Cause.ALIVE, f"the agent of {pool.name(old)} is heard", (old, "agent"))
+    if pool.live.look.round is not None and (said := pool.live.look.round.alive or pool.live.look.round.elsewhere):
         return Reason(Cause.ALIVE, said, (old, "look"))
-    if witness(d, old) is Witness.ANSWERED:
-        return Reason(Cause.ALIVE, f"a member reaches the xapi of {d.name(old)}", (old, "xapi"))
-    if own_alive(d, old):
-        return Reason(Cause.ALIVE, f"the collector reaches the xapi of {d.name(old)}", (old, "xapi"))
-    if d.record.paused is not None:
-        return paused(d)
-    return ha_armed(d) if d.record.ha_armed else None
+    if witness(pool, old) is Witness.ANSWERED:
+        return Reason(Cause.ALIVE, f"a member reaches the xapi of {pool.name(old)}", (old, "xapi"))
+    if own_alive(pool, old):
+        return Reason(Cause.ALIVE, f"the collector reaches the xapi of {pool.name(old)}", (old, "xapi"))
+    if pool.record.paused is not None:
+        return paused(pool)
+    return ha_armed(pool) if pool.record.ha_armed else None
 
 
-def witnessed_now(d: Transaction, failover: Failover) -> bool:
+def witnessed_now(tx: Transaction, failover: Failover) -> bool:
     """Has a member answered a nonce of the last 5 s with a new probe, unanswered? (A stopped clock makes nothing
     young.)
     """
-    look = d.live.look
-    if look is None or d.now - look.at > SHOT_EVIDENCE_MS:
-        begin_look(d, failover)
+    look = tx.live.look.round
+    if look is None or tx.now - look.at > SHOT_EVIDENCE_MS:
+        begin_look(tx, failover)
         return False
-    return bool(look.answered) and not look.alive and not look.elsewhere and not untold(d, failover, look)
+    return bool(look.answered) and not look.alive and not look.elsewhere and not untold(tx, failover, look)
 
 
-def why_unwitnessed(d: Snapshot, failover: Failover) -> str:
+def why_unwitnessed(pool: Snapshot, failover: Failover) -> str:
     """What the last round of questions says against doing anything to the old master; empty: nobody answered it."""
-    look = d.live.look
+    look = pool.live.look.round
     if look is None:
         return ""
-    found = untold(d, failover, look)
-    return look.alive or look.elsewhere or (untold_said(d, found)[0] if found else "")
+    found = untold(pool, failover, look)
+    return look.alive or look.elsewhere or (untold_said(pool, found)[0] if found else "")
 
 
-def shot_valid_until(d: Snapshot) -> Ms:
+def shot_valid_until(pool: Snapshot) -> Ms:
     """Until when a power-off may begin that stands on the present look; 0: its answers are too old, or there are none.
 
     Counted from the end of the probe on which it stands, on the clock of whoever made it.
     """
-    look = d.live.look
+    look = pool.live.look.round
     until = look.seen_at + SHOT_VALID_MS if look is not None and look.seen_at else 0
-    return until if until - d.now >= SHOT_LEAD_MS else 0
+    return until if until - pool.now >= SHOT_LEAD_MS else 0

@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.failovers import LANDED
 from poolwarden_collector.core.decision import fencing_stakes
 from poolwarden_collector.core.decision.permission import boot_grace, patience
 from poolwarden_collector.core.decision.standstill import block, unblock
@@ -24,6 +25,7 @@ from poolwarden_collector.core.devices.device_runner import as_data, landed_afte
 from poolwarden_collector.core.devices.power_view import counting, deciding, is_bound, view
 from poolwarden_collector.core.evidence.signs import own_alive, silence_of, witness
 from poolwarden_collector.core.evidence.verdict import Witness
+from poolwarden_collector.core.failover import last_look
 from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.failover.last_look import (
     SHOT_EVIDENCE_MS,
@@ -42,6 +44,7 @@ from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover
+from poolwarden_collector.core.state.live_slices import PowerOffRun
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -50,209 +53,216 @@ RECALL_VALID_MS: Ms = 15_000
 ATTEMPTS, UNBEGUN = 2, 3  # per device
 
 
-def advance_power_off(d: Transaction, failover: Failover) -> bool:
+def advance_power_off(tx: Transaction, failover: Failover) -> bool:
     """Power the old master off: intent first, then the effect, a device at a time. ``may_shoot`` was asked.
 
     True while a shot is under way or being prepared.
     """
     old = failover.old_master
-    if boot_grace(d):
+    if boot_grace(tx):
         return True
-    if silence_of(d, old) < max(patience(d, old), LIVE_REPORT_MS):
+    if silence_of(tx, old) < max(patience(tx, old), LIVE_REPORT_MS):
         return True
-    if any(reading.started_at < d.live.fenced_at for reading in view(d, old).readings):
+    if any(reading.started_at < tx.live.power_off.ended_at for reading in view(tx, old).readings):
         return True  # the last shot has not been read back yet
-    device = _next_device(d, failover)
+    device = _next_device(tx, failover)
     if device is None:
         return False
-    if _is_read(d, device):
+    if _is_read(tx, device):
         return True
-    _aim(d, device)
-    if not witnessed_now(d, failover):
-        _say_unwitnessed(d, failover)
+    _aim(tx, device)
+    if not witnessed_now(tx, failover):
+        _say_unwitnessed(tx, failover)
         return True
-    until = shot_valid_until(d)
+    until = shot_valid_until(tx)
     if not until:
         # safety: what was seen longer ago than this is not what is so when the power goes.
-        _say_unwitnessed(d, failover)
-        if d.live.look is not None and d.now - d.live.look.at > d.policy.look_wait:
-            begin_look(d, failover)
+        _say_unwitnessed(tx, failover)
+        if tx.live.look.round is not None and tx.now - tx.live.look.round.at > tx.policy.look_wait:
+            begin_look(tx, failover)
         return True
-    d.change(unwitnessed_since=None)
-    by = runner(d, device, ha_off=True)
+    tx.change(PowerOffRun, unwitnessed_since=None)
+    by = runner(tx, device, ha_off=True)
     if isinstance(by, Unable):
-        block(d, failover, Blocker.NO_MEMBER, (old, device.name), f"{d.name(old)} is not shot: {by.why}")
+        block(tx, failover, Blocker.NO_MEMBER, (old, device.name), f"{tx.name(old)} is not shot: {by.why}")
         return True
-    if failover.blocked in (Blocker.NO_WITNESS, Blocker.NO_MEMBER):
-        unblock(d)
-    attempt, run = _attempts(failover, device) + 1, d.fresh_id("off")
-    text = f"powering {d.name(old)} off by {device.name}{phrase(d, by)}, attempt {attempt}"
-    d.change(fence_since=d.now, look_misses=0, aimed=("", 0))
-    beside = {host: a.hello.boot_id for host in d.record.hosts if host != old and (a := d.heard(host)) is not None}
-    d.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, beside=beside, **as_data(by))
+    if failover.standstill.blocker in (Blocker.NO_WITNESS, Blocker.NO_MEMBER):
+        unblock(tx)
+    attempt, run = _attempts(failover, device) + 1, tx.fresh_id("off")
+    text = f"powering {tx.name(old)} off by {device.name}{phrase(tx, by)}, attempt {attempt}"
+    tx.change(PowerOffRun, begun_at=tx.now, aimed=("", 0))
+    last_look.forget_misses(tx)
+    beside = {host: a.hello.boot_id for host in tx.record.hosts if host != old and (a := tx.heard(host)) is not None}
+    tx.note(Kind.FENCE_INTENT, text, device=device.name, attempt=attempt, run=run, beside=beside, **as_data(by))
     # safety: the verdict was recomputed in this pass on a look at most 5 s old; `off` only, never `reboot`.
-    d.do(PowerOff(old, device.name, run, by, until, d.record.address_of(old)))
+    tx.do(PowerOff(old, device.name, run, by, until, tx.record.address_of(old)))
     return True
 
 
 def _attempts(failover: Failover, device: FenceDevice) -> int:
-    return sum(1 for name, _ in failover.fence_attempts if name == device.name)
+    return sum(1 for name, _ in failover.fencing.attempts if name == device.name)
 
 
-def _next_device(d: Snapshot, failover: Failover) -> FenceDevice | None:
+def _next_device(pool: Snapshot, failover: Failover) -> FenceDevice | None:
     """The device to switch off next; None: all have had their attempts, read OFF, or are not bound."""
-    told = deciding(d, failover.old_master)
+    told = deciding(pool, failover.old_master)
 
     def spent(device: FenceDevice) -> bool:
-        unbegun = sum(1 for name, _ in failover.fence_unbegun if name == device.name)
+        unbegun = sum(1 for name, _ in failover.fencing.unbegun if name == device.name)
         return _attempts(failover, device) >= ATTEMPTS or unbegun >= UNBEGUN
 
     def off(device: FenceDevice) -> bool:
-        readings = counting(d, device.name)
+        readings = counting(pool, device.name)
         return bool(readings) and readings[-1].power is Power.OFF
 
     left = [
         device
-        for device in d.devices(failover.old_master)
-        if is_bound(d, device.name, failover.old_master) and not spent(device) and not off(device)
+        for device in pool.devices(failover.old_master)
+        if is_bound(pool, device.name, failover.old_master) and not spent(device) and not off(device)
     ]
     return min(left, key=lambda device: (device not in told, device.level, _attempts(failover, device)), default=None)
 
 
-def _is_read(d: Snapshot, device: FenceDevice) -> bool:
+def _is_read(pool: Snapshot, device: FenceDevice) -> bool:
     """Is this device being read? An ``off`` would only stand behind it, and then not be begun at all."""
-    state = d.live.power.get(device.name)
-    return state is not None and bool(state.running) and d.now - state.started_at < landed_after(device)
+    state = pool.live.power.get(device.name)
+    return state is not None and bool(state.running) and pool.now - state.started_at < landed_after(device)
 
 
-def _aim(d: Transaction, device: FenceDevice) -> None:
+def _aim(tx: Transaction, device: FenceDevice) -> None:
     """Begin no reading of it for a moment; each reading that ends in between gives another such moment."""
-    name, since = d.live.aimed
-    state = d.live.power.get(device.name)
+    name, since = tx.live.power_off.aimed
+    state = tx.live.power.get(device.name)
     newest = state.newest if state is not None else None
     if name != device.name or (newest is not None and newest.ended_at > since):
-        d.change(aimed=(device.name, d.now))
+        tx.change(PowerOffRun, aimed=(device.name, tx.now))
 
 
-def aimed_at(d: Snapshot, device: FenceDevice) -> bool:
+def aimed_at(pool: Snapshot, device: FenceDevice) -> bool:
     """Is this device about to switch its host off?"""
-    name, since = d.live.aimed
-    return name == device.name and d.now - since < SHOT_EVIDENCE_MS
+    name, since = pool.live.power_off.aimed
+    return name == device.name and pool.now - since < SHOT_EVIDENCE_MS
 
 
-def _say_unwitnessed(d: Transaction, failover: Failover) -> None:
+def _say_unwitnessed(tx: Transaction, failover: Failover) -> None:
     """A shot that waits for a member's testimony for long is a named blocker, not silence."""
-    if d.live.unwitnessed_since is None:
-        d.change(unwitnessed_since=d.now)
+    if tx.live.power_off.unwitnessed_since is None:
+        tx.change(PowerOffRun, unwitnessed_since=tx.now)
         return
-    if d.now - d.live.unwitnessed_since < 3 * d.policy.look_wait + SHOT_EVIDENCE_MS:
+    if tx.now - tx.live.power_off.unwitnessed_since < 3 * tx.policy.look_wait + SHOT_EVIDENCE_MS:
         return
-    look, seen = d.live.look, why_unwitnessed(d, failover)
+    look, seen = tx.live.look.round, why_unwitnessed(tx, failover)
     late = f"the members' answers come too late: it is switched off within {SHOT_VALID_MS / 1000:.0f} s of them, or not"
     answered = look is not None and bool(look.answered)
     why = seen or (late if answered else "no member answers a fresh look at it")
     subjects = (failover.old_master, "answered" if seen else "late" if answered else "unanswered")
-    block(d, failover, Blocker.NO_WITNESS, subjects, f"{d.name(failover.old_master)} is not shot: {why}")
+    block(tx, failover, Blocker.NO_WITNESS, subjects, f"{tx.name(failover.old_master)} is not shot: {why}")
 
 
 def failed_attempts(failover: Failover) -> str:
     """What was tried and did not switch the old master off; empty: nothing was."""
     found = []
-    if count := len(failover.fence_attempts):
+    if count := len(failover.fencing.attempts):
         found.append(f"{count} power-off{'s' * (count > 1)} did not switch it off")
-    if failover.fence_unbegun:
-        found.append(f"{len(failover.fence_unbegun)} could not be begun (the last: {failover.fence_unbegun[-1][1]})")
+    if failover.fencing.unbegun:
+        found.append(
+            f"{len(failover.fencing.unbegun)} could not be begun (the last: {failover.fencing.unbegun[-1][1]})"
+        )
     return "; ".join(found)
 
 
-def pending(d: Transaction, failover: Failover) -> bool:
+def pending(tx: Transaction, failover: Failover) -> bool:
     """Is a power-off under way? It may land late: nothing is concluded before its hard limit and 10 s have passed."""
-    if failover.fence_pending is None:
+    if failover.fencing.pending is None:
         return False
-    name, run = failover.fence_pending
-    ours = order_ids.parse(run).made_for("off", d.site.epoch) and d.live.fence_since
-    since = d.live.fence_since if ours else d.site.started_at
-    if d.now - since < landed_after(named(d, failover.old_master, name)):
+    name, run = failover.fencing.pending
+    ours = order_ids.parse(run).made_for("off", tx.site.epoch) and tx.live.power_off.begun_at
+    since = tx.live.power_off.begun_at if ours else tx.site.started_at
+    if tx.now - since < landed_after(named(tx, failover.old_master, name)):
         return True
     text = f"the power-off by {name} has no certain result: the power is read again"
-    d.change(fenced_at=d.now)
+    run_ended(tx)
     data = {"device": name, "claim": False, "certain": False}
-    d.write(Entry(Kind.FENCE_RESULT, text, data, failover.id, d.record.term))
+    tx.write(Entry(Kind.FENCE_RESULT, text, data, failover.id, tx.record.term))
     return False
+
+
+def run_ended(tx: Transaction) -> None:
+    """A power-off has ended, or its time is over: only what is read from now on says what came of it."""
+    tx.change(PowerOffRun, ended_at=tx.now)
 
 
 # ------------------------------------------------------------------------------------------------ recalling
 
 
-def recall(d: Transaction) -> None:
+def recall(tx: Transaction) -> None:
     """Each step, before anything else is done: is a power-off under way that must not land any more?"""
-    failover = d.record.failover
-    if failover is None or failover.fence_pending is None:
+    failover = tx.record.failover
+    if failover is None or failover.fencing.pending is None:
         return
-    if failover.step in REVERSIBLE and (life := _life(d, failover)):
+    if failover.step in REVERSIBLE and (life := _life(tx, failover)):
         # safety: the host that would be switched off lives; nothing that was decided before stands any more.
-        abort(d, f"{life} while its power-off is under way")
-        failover = d.record.failover or failover
+        abort(tx, f"{life} while its power-off is under way")
+        failover = tx.record.failover or failover
     if failover.open:
         return  # a pause lets a power-off come to its end: what it did is read, and nothing follows it
-    _recall(d, failover, "its failover has ended")
-    pending(d, failover)  # its time may be over: then that is its result
+    _recall(tx, failover, "its failover has ended")
+    pending(tx, failover)  # its time may be over: then that is its result
 
 
-def _life(d: Snapshot, failover: Failover) -> str:
+def _life(pool: Snapshot, failover: Failover) -> str:
     """What shows that the old master lives, in one clause; empty: nothing does."""
-    old, name = failover.old_master, d.name(failover.old_master)
-    agent, look = d.agent(old), d.live.look
-    if agent is not None and agent.last_heard > d.live.fence_since and d.heard(old) is not None:
+    old, name = failover.old_master, pool.name(failover.old_master)
+    agent, look = pool.agent(old), pool.live.look.round
+    if agent is not None and agent.last_heard > pool.live.power_off.begun_at and pool.heard(old) is not None:
         return f"the agent of {name} is heard"
     if look is not None and look.alive:
         return look.alive
-    if witness(d, old) is Witness.ANSWERED:
+    if witness(pool, old) is Witness.ANSWERED:
         return f"a member reaches the xapi of {name}"
-    return f"the collector reaches the xapi of {name}" if own_alive(d, old) else ""
+    return f"the collector reaches the xapi of {name}" if own_alive(pool, old) else ""
 
 
-def _recall(d: Transaction, failover: Failover, why: str) -> None:
+def _recall(tx: Transaction, failover: Failover, why: str) -> None:
     """Once per run: the fencer drops or kills it, and members that may run it are told the pool's term."""
-    assert failover.fence_pending is not None
-    device, run = failover.fence_pending
-    if d.live.recalled == run:
+    assert failover.fencing.pending is not None
+    device, run = failover.fencing.pending
+    if tx.live.power_off.recalled == run:
         return
-    name = d.name(failover.old_master)
-    d.change(recalled=run)
+    name = tx.name(failover.old_master)
+    tx.change(PowerOffRun, recalled=run)
     text = f"recalling the power-off of {name} by {device}: {why}"
-    d.write(Entry(Kind.FENCE_RECALLED, text, {"device": device, "run": run}, failover.id, d.record.term))
-    d.do(Recall(failover.old_master, run))
-    block = named(d, failover.old_master, device)
-    if block is None or not block.via_members or d.record.term <= failover.term:
+    tx.write(Entry(Kind.FENCE_RECALLED, text, {"device": device, "run": run}, failover.id, tx.record.term))
+    tx.do(Recall(failover.old_master, run))
+    block = named(tx, failover.old_master, device)
+    if block is None or not block.via_members or tx.record.term <= failover.term:
         return
-    old = Target(failover.old_master, d.record.address_of(failover.old_master))
-    for host in sorted(d.record.hosts):
-        agent = d.heard(host)
+    old = Target(failover.old_master, tx.record.address_of(failover.old_master))
+    for host in sorted(tx.record.hosts):
+        agent = tx.heard(host)
         if host != failover.old_master and agent is not None and block.agent in agent.hello.fence_agents:
             # safety: from here on that member's gate refuses the `off`, which is of a lower term.
             claim = Claim(old, want_placements=False)
-            d.send(f"{failover.id}/recall/{d.site.epoch}.{d.serial()}/{host}", host, claim, RECALL_VALID_MS)
+            tx.send(f"{failover.id}/recall/{tx.site.epoch}.{tx.serial()}/{host}", host, claim, RECALL_VALID_MS)
 
 
-def landed(d: Transaction, failover: Failover) -> None:
+def landed(tx: Transaction, failover: Failover) -> None:
     """A power-off was carried out after its failover had been given up: a person has to know, until it is back."""
-    host, name, pool = failover.old_master, d.name(failover.old_master), d.record.name or d.record.pool
-    lost = f"{fencing_stakes.running_vms(d, host)}{fencing_stakes.named(d, host)}"
+    host, name = failover.old_master, tx.name(failover.old_master)
+    lost = f"{fencing_stakes.running_vms(tx, host)}{fencing_stakes.named(tx, host)}"
     body = (
         f"Poolwarden switched {name} off: failover {failover.id} had been given up, and the power-off that it had "
         f"ordered before could not be recalled. Lost with it: {lost}. "
         f"Once no failover decides about it: poolwarden fence on {name}"
     )
-    title = f"{pool}: {name} was switched off after its failover had ended"
-    d.raise_alert(AlertTopic(Matter.LANDED, host, failover.old_boot), "critical", title, body)
+    tx.raise_alert(AlertTopic(Matter.LANDED, host, failover.old_boot), LANDED, body, {"old": name, "lost": lost})
 
 
-def settle_landed(d: Transaction) -> None:
+def settle_landed(tx: Transaction) -> None:
     """Whoever was switched off so is heard in another boot, or is no host of the pool any more."""
-    for topic in d.open_topics:
+    for topic in tx.open_topics:
         if topic.matter is not Matter.LANDED:
             continue
-        host, agent = topic.host, d.heard(topic.host)
-        if host not in d.record.hosts or (agent is not None and agent.hello.boot_id != topic.detail):
-            d.resolve_alert(topic, f"{d.name(host)} is back in another boot")
+        host, agent = topic.host, tx.heard(topic.host)
+        if host not in tx.record.hosts or (agent is not None and agent.hello.boot_id != topic.detail):
+            tx.resolve_alert(topic, f"{tx.name(host)} is back in another boot")

@@ -21,29 +21,34 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.failovers import GAVE_UP_THE_ROLE
+from poolwarden_collector.core.decision import backoff
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.permission import behind
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.power_view import block_of
-from poolwarden_collector.core.evidence import fenced_hosts, left_behind
+from poolwarden_collector.core.evidence import fenced_hosts, left_behind, mastership
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
 from poolwarden_collector.core.evidence.proof import NoProof, Proof, find_proof, verify_power
 from poolwarden_collector.core.evidence.signs import unsuperseded_masters
 from poolwarden_collector.core.failover import candidate_check, promotion_witness, unheard_check
+from poolwarden_collector.core.failover import last_look as looks
 from poolwarden_collector.core.failover.claims import renewed, vetoes
 from poolwarden_collector.core.failover.ending import abort, owe_removals, superseded
+from poolwarden_collector.core.failover.final_alert import loads
 from poolwarden_collector.core.failover.last_look import last_look, looked
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
-from poolwarden_collector.core.model.order_results import Outcome
+from poolwarden_collector.core.model.order_results import NEVER_BEGUN, Outcome
 from poolwarden_collector.core.model.orders import Claim, Preconditions, Promote, RestartXapi, Target
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state import phases
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Path
-from poolwarden_collector.core.state.live import AgentState, Sent
+from poolwarden_collector.core.state.live import AgentState, PoolLive, Sent
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -66,107 +71,114 @@ _OF_THE_SEND = (
 )
 
 
-def intend(d: Transaction, failover: Failover, proof: Proof) -> None:
-    agent = d.heard(failover.candidate)
+def intend(tx: Transaction, failover: Failover, proof: Proof) -> None:
+    agent = tx.heard(failover.candidate)
     if agent is None or proof.host != failover.old_master:
         return
-    again = f".{failover.attempt}" if failover.attempt > 1 else ""
+    again = f".{failover.promotion.attempt}" if failover.promotion.attempt > 1 else ""
     order_id = f"{failover.orders}/promote/{failover.candidate}{again}"
     process = agent.facts.xapi.process
-    d.note(
+    tx.note(
         Kind.PROMOTE_INTENT,
-        f"promoting {d.name(failover.candidate)} at term {failover.term}: from here only this host",
+        f"promoting {tx.name(failover.candidate)} at term {failover.term}: from here only this host",
         host=failover.candidate,
         order=order_id,
         pid=process.pid,
         start_ticks=process.start_ticks,
+        **loads(tx, failover),
     )
-    d.mark("promote-intent")
-    _send_promote(d, d.failover or failover)
+    tx.mark("promote-intent")
+    _send_promote(tx, tx.failover or failover)
 
 
-def _send_promote(d: Transaction, failover: Failover) -> None:
+def _send_promote(tx: Transaction, failover: Failover) -> None:
     # safety: callers have verified the proof and taken the last look in this very pass; the gate refuses a lower term,
     # another boot, an armed HA and a tombstone, and answers a repeated id with its stored result.
-    address = d.record.address_of(failover.old_master)
+    address = tx.record.address_of(failover.old_master)
     preconditions = Preconditions(
         pool_conf_master_address=address,
         pool_conf_in=(Role.MEMBER,),
         ha_off=True,
-        min_root_free_bytes=d.policy.min_root_free_bytes,
+        min_root_free_bytes=tx.policy.min_root_free_bytes,
     )
     # safety: the VMs of a held old master run on, of this failover or an earlier one; until it is attached nobody may
     # coalesce their disks.
-    earlier = left_behind.writers(d, (failover.candidate, failover.old_master))
-    kind = Promote(hold_gc=bool(failover.hold_order) or bool(earlier))
-    d.send(failover.promote_order, failover.candidate, kind, ORDER_VALID_MS, preconditions, failover.term)
+    earlier = left_behind.writers(tx, (failover.candidate, failover.old_master))
+    kind = Promote(hold_gc=bool(failover.hold.order) or bool(earlier))
+    tx.send(failover.promotion.order, failover.candidate, kind, ORDER_VALID_MS, preconditions, failover.term)
 
 
-def promoting(d: Transaction, failover: Failover) -> None:
+def promoting(tx: Transaction, failover: Failover) -> None:
     """After the intent: learn the answer, verify by facts, send again only on a proof renewed now."""
-    _learn_answer(d, failover)
-    failover = d.failover or failover
-    if _serves(d, failover):
-        if seen := promotion_witness.stands(d, failover):
-            _promoted(d, failover, seen)
+    _learn_answer(tx, failover)
+    failover = tx.failover or failover
+    if _serves(tx, failover):
+        if seen := promotion_witness.stands(tx, failover):
+            _promoted(tx, failover, seen)
         return
-    d.change(witnesses={}, witnesses_since=None)
-    if _candidate_is_dead(d, failover):
+    promotion_witness.forget(tx)
+    if _candidate_is_dead(tx, failover):
         return
-    if d.record.term > failover.term:
-        why = f"the pool's term is {d.record.term} now, this failover's {failover.term}: its order is not sent any more"
-        block(d, failover, Blocker.TERM_PASSED, (), why)
+    if tx.record.term > failover.term:
+        why = (
+            f"the pool's term is {tx.record.term} now, this failover's {failover.term}: its order is not sent any more"
+        )
+        block(tx, failover, Blocker.TERM_PASSED, (), why)
         return
-    others = [host for host in unsuperseded_masters(d) if host != failover.candidate]
-    if others and _never_took_effect(d, failover):
-        superseded(d, others[0])
+    others = [host for host in unsuperseded_masters(tx) if host != failover.candidate]
+    if others and _never_took_effect(tx, failover):
+        superseded(tx, others[0])
         return
-    if others and _member_still(d, failover):
-        _undo_on_paper(d, failover, others[0])
+    if others and _member_still(tx, failover):
+        _undo_on_paper(tx, failover, others[0])
         return
-    if _undid_itself(d, failover):
+    if _undid_itself(tx, failover):
         return
-    if failover.promote_result not in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
-        _resend(d, failover)
+    if failover.promotion.result not in (Outcome.DONE.value, Outcome.FAILED.value, Outcome.UNKNOWN.value):
+        _resend(tx, failover)
         return
-    if _nothing_has_come_of_it(d, failover):
-        _resend(d, failover)
-        failover = d.failover or failover
-        if failover.blocked in _OF_THE_SEND:
+    if _nothing_has_come_of_it(tx, failover):
+        _resend(tx, failover)
+        failover = tx.failover or failover
+        if failover.standstill.blocker in _OF_THE_SEND:
             return  # why it is not sent again goes before what is still waited for
-    _await_new_master(d, failover)
+    _await_new_master(tx, failover)
 
 
-def _nothing_has_come_of_it(d: Snapshot, failover: Failover) -> bool:
+def _nothing_has_come_of_it(pool: Snapshot, failover: Failover) -> bool:
     """The answer is unknown, or a failure: is the candidate seen since then as the member that it was?
 
     An unknown call may still be at work in the process that was asked: that one is given its time.
     """
-    agent = d.heard(failover.candidate)
-    if failover.promote_result == Outcome.DONE.value or agent is None or failover.blocked is Blocker.PROMOTE_REFUSED:
+    agent = pool.heard(failover.candidate)
+    if (
+        failover.promotion.result == Outcome.DONE.value
+        or agent is None
+        or failover.standstill.blocker is Blocker.PROMOTE_REFUSED
+    ):
         return False
-    answered = _answered_at(d, failover)
+    answered = _answered_at(pool, failover)
     f = agent.facts
     if _seen_at(agent) < answered:
         return False
     if f.role.pool_conf is Role.MASTER and f.tombstone is not None:
         return True  # it did take the role, and its tombstone holds it back: sent again it is found done, and released
     member = f.role.pool_conf is Role.MEMBER and f.role.running is not Role.MASTER and bool(f.xapi.process)
-    replaced = f.xapi.process != failover.candidate_process
+    replaced = f.xapi.process != failover.promotion.process
     wait = RESEND_AFTER_MS if replaced else ORDER_VALID_MS + RESEND_AFTER_MS
-    return member and f.xapi.socket_liveness is Liveness.ANSWERS and d.now - answered >= wait
+    return member and f.xapi.socket_liveness is Liveness.ANSWERS and pool.now - answered >= wait
 
 
-def _answered_at(d: Snapshot, failover: Failover) -> Ms:
+def _answered_at(pool: Snapshot, failover: Failover) -> Ms:
     """When this run heard the newest answer to the order; the beginning of the step where that was in another run."""
-    sent = d.sent(failover.promote_order) if failover.promote_order else None
-    return sent.answered_at if sent is not None and sent.answered_at is not None else d.live.step_since
+    sent = pool.sent(failover.promotion.order) if failover.promotion.order else None
+    return sent.answered_at if sent is not None and sent.answered_at is not None else pool.live.phases.step_since
 
 
-def _sent_at(d: Snapshot, failover: Failover) -> Ms:
+def _sent_at(pool: Snapshot, failover: Failover) -> Ms:
     """When the order was sent last in this run: a candidate's new xapi has its time from then, not from the intent."""
-    sent = d.sent(failover.promote_order) if failover.promote_order else None
-    return max(d.live.step_since, sent.at if sent is not None else 0)
+    sent = pool.sent(failover.promotion.order) if failover.promotion.order else None
+    return max(pool.live.phases.step_since, sent.at if sent is not None else 0)
 
 
 def _seen_at(agent: AgentState) -> Ms:
@@ -175,33 +187,33 @@ def _seen_at(agent: AgentState) -> Ms:
     return min(at if at is not None else agent.last_heard for at in (observed.host, observed.xapi))
 
 
-def _never_took_effect(d: Snapshot, failover: Failover) -> bool:
+def _never_took_effect(pool: Snapshot, failover: Failover) -> bool:
     """No answer at all, or a failure that left the candidate the member that it was."""
-    if not failover.promote_result:
+    if not failover.promotion.result:
         return True
-    agent = d.heard(failover.candidate)
-    failed = failover.promote_result == Outcome.FAILED.value
+    agent = pool.heard(failover.candidate)
+    failed = failover.promotion.result == Outcome.FAILED.value
     return failed and agent is not None and agent.facts.role.pool_conf is Role.MEMBER
 
 
-def _member_still(d: Snapshot, failover: Failover) -> bool:
+def _member_still(pool: Snapshot, failover: Failover) -> bool:
     """Accepted long ago, and yet the candidate's process is the member that it was: only its pool.conf says master."""
-    agent = d.heard(failover.candidate)
-    if agent is None or d.now - _sent_at(d, failover) < d.policy.promote_budget:
+    agent = pool.heard(failover.candidate)
+    if agent is None or pool.now - _sent_at(pool, failover) < pool.policy.promote_budget:
         return False
-    return agent.facts.xapi.process == failover.candidate_process and agent.facts.role.running is not Role.MASTER
+    return agent.facts.xapi.process == failover.promotion.process and agent.facts.role.running is not Role.MASTER
 
 
-def _undo_on_paper(d: Transaction, failover: Failover, host: HostId) -> None:
+def _undo_on_paper(tx: Transaction, failover: Failover, host: HostId) -> None:
     """Another host serves: the candidate's next start must not be a second master's."""
-    name = d.name(failover.candidate)
-    text = f"{name} is owed a tombstone: its pool.conf says master, and {d.name(host)} serves"
+    name = tx.name(failover.candidate)
+    text = f"{name} is owed a tombstone: its pool.conf says master, and {tx.name(host)} serves"
     # safety: owed before the failover ends, so that nothing forgets what waits in that pool.conf.
-    d.note(Kind.OWED, text, host=failover.candidate, what=OwedWork.TOMBSTONE.value, successor=host)
-    superseded(d, host)
+    tx.note(Kind.OWED, text, host=failover.candidate, what=OwedWork.TOMBSTONE.value, successor=host)
+    superseded(tx, host)
 
 
-def _candidate_is_dead(d: Transaction, failover: Failover) -> bool:
+def _candidate_is_dead(tx: Transaction, failover: Failover) -> bool:
     """The candidate's own power is proven off, or a person says so of it: it can act no more, and only then may another
     host take its place.
 
@@ -209,49 +221,49 @@ def _candidate_is_dead(d: Transaction, failover: Failover) -> bool:
     gated old master may open, or another failover finds another successor.
     """
     host = failover.candidate
-    known = d.record.hosts.get(host)
-    if d.heard(host) is not None or known is None or d.quiet:
+    known = tx.record.hosts.get(host)
+    if tx.heard(host) is not None or known is None or tx.quiet:
         return False
-    proof = verify_power(d, host, known.boot_id)
+    proof = verify_power(tx, host, known.boot_id)
     if isinstance(proof, Proof):
         how = f"{', '.join(str(item['device']) for item in proof.facts['readings'])} read OFF twice"
-    elif (word := spoken(d, host)) is not None:
+    elif (word := spoken(tx, host)) is not None:
         # safety: a word of this run, about this very boot, and no sign of life since.
         how = f"{word.by} confirmed it: {word.how}"
     else:
         return False
-    gone = f"{d.name(host)}, which alone could be promoted, is itself off"
-    successor = d.record.master
-    text = f"{d.name(host)} is owed a tombstone: it may have become master before it went off"
-    d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=successor)
-    abort(d, f"{gone} ({how})")
+    gone = f"{tx.name(host)}, which alone could be promoted, is itself off"
+    successor = tx.record.master
+    text = f"{tx.name(host)} is owed a tombstone: it may have become master before it went off"
+    tx.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=successor)
+    abort(tx, f"{gone} ({how})")
     return True
 
 
-def _undid_itself(d: Transaction, failover: Failover) -> bool:
+def _undid_itself(tx: Transaction, failover: Failover) -> bool:
     """Did the candidate start as master and find another one alive (xapi's check_no_other_masters)? A false proof.
 
     Whatever the proof rested on is worth nothing any more; the same failover goes on only with another one, and with
     another order id. Where a tombstone of this term has made it a member, only another term can make it master.
     """
-    agent = d.heard(failover.candidate)
-    if failover.promote_result != Outcome.DONE.value or agent is None or failover.proof is None:
+    agent = tx.heard(failover.candidate)
+    if failover.promotion.result != Outcome.DONE.value or agent is None or failover.proof is None:
         return False
     role, process = agent.facts.role, agent.facts.xapi.process
     # safety: only what was seen after its answer; before it every candidate is a member, often of another process.
-    seen_since = _seen_at(agent) >= _answered_at(d, failover)
-    back = role.pool_conf is Role.MEMBER and process and process != failover.candidate_process and seen_since
+    seen_since = _seen_at(agent) >= _answered_at(tx, failover)
+    back = role.pool_conf is Role.MEMBER and process and process != failover.promotion.process and seen_since
     if not back or role.serves_as_master:
         return False
-    name, old = d.name(failover.candidate), d.name(failover.old_master)
+    name, old = tx.name(failover.candidate), tx.name(failover.old_master)
     stone = agent.facts.tombstone
     if stone is not None and stone.term >= failover.term:
         # safety: its order is answered and used up, and it runs as a member: it can act no more at this term.
-        abort(d, f"{name} was told to become master, and was made a member by a tombstone of term {stone.term}")
+        abort(tx, f"{name} was told to become master, and was made a member by a tombstone of term {stone.term}")
         return True
-    seen = d.agent(failover.old_master)
+    seen = tx.agent(failover.old_master)
     again = seen is not None and seen.hello.boot_id != failover.old_boot
-    met = role.master_address == d.record.address_of(failover.old_master)
+    met = role.master_address == tx.record.address_of(failover.old_master)
     if met:
         false = f"the proof that {old} was harmless ({failover.proof.kind.word}) was false"
         why = f"{name} became master and made itself a member again, because it met another master: "
@@ -259,267 +271,270 @@ def _undid_itself(d: Transaction, failover: Failover) -> bool:
     else:
         why = f"{name} was told to become master and is a member of {role.master_address} again, which is not {old}"
     devices = [] if again or not met else [item["device"] for item in failover.proof.facts.get("readings", ())]
-    d.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind.word)
+    tx.note(Kind.DEMOTED, why, host=failover.candidate, proof=failover.proof.kind.word)
     for device in devices:
         quarantine = f"it proved {old} off while {name} met it alive"
-        facts = {"device": device, "why": quarantine, "block": block_of(d, device, failover.old_master)}
-        d.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", **facts)
-    forget(d, failover.old_master)
+        facts = {"device": device, "why": quarantine, "block": block_of(tx, device, failover.old_master)}
+        tx.note(Kind.DEVICE_QUARANTINED, f"fence device {device}: {quarantine}", **facts)
+    forget(tx, failover.old_master)
     # safety: it was met alive, so that nobody's word about it counts any more, in this failover or another.
-    fenced_hosts.alive(d, failover.old_master, d.now, f"{name} has met another master")
-    d.change(human_at=None, look=None, step_since=d.now)
-    title = f"{d.record.name or d.record.pool}: {name} gave the role up again in failover {failover.id}"
-    d.raise_alert(AlertTopic(Matter.GAVE_UP_THE_ROLE, number=failover.id), "critical", title, why)
+    fenced_hosts.alive(tx, failover.old_master, tx.now, f"{name} has met another master")
+    fenced_hosts.drop_used_word(tx)
+    looks.drop(tx)
+    phases.step_begins(tx)
+    topic = AlertTopic(Matter.GAVE_UP_THE_ROLE, number=failover.id)
+    details = f"{name} gave the role up again in failover {failover.id}: {why}"
+    tx.raise_alert(topic, GAVE_UP_THE_ROLE, details, {"name": name, "old": old, "why": why})
     return True
 
 
-def _learn_answer(d: Transaction, failover: Failover) -> None:
-    if not failover.promote_order:
+def _learn_answer(tx: Transaction, failover: Failover) -> None:
+    if not failover.promotion.order:
         return
-    sent, agent = d.sent(failover.promote_order), d.agent(failover.candidate)
+    sent, agent = tx.sent(failover.promotion.order), tx.agent(failover.candidate)
     result = sent.result if sent is not None else None
     if result is None and agent is not None:
-        kept = [r for r in agent.hello.last_results if r.order_id == failover.promote_order]
+        kept = [r for r in agent.hello.last_results if r.order_id == failover.promotion.order]
         result = kept[0] if kept else None
-    if result is None or result.outcome.value == failover.promote_result:
+    if result is None or result.outcome.value == failover.promotion.result:
         return
     if result.outcome is Outcome.REFUSED:
-        _refused(d, failover, result.reason, result.text)
+        _refused(tx, failover, result.reason, result.text)
         return
-    text = f"{d.name(failover.candidate)} answered the promotion: {result.outcome.value}"
+    text = f"{tx.name(failover.candidate)} answered the promotion: {result.outcome.value}"
     if result.text:
         text += f" ({result.text})"
-    d.note(Kind.PROMOTE_ANSWER, text, outcome=result.outcome.value, reason=result.reason, host=failover.candidate)
-    d.mark("promote-answer")
+    tx.note(Kind.PROMOTE_ANSWER, text, outcome=result.outcome.value, reason=result.reason, host=failover.candidate)
+    tx.mark("promote-answer")
 
 
-def _refused(d: Transaction, failover: Failover, reason: str, text: str) -> None:
-    if reason in ("expired", "busy") or d.live.refusal_taken == _answered_at(d, failover):
+def _refused(tx: Transaction, failover: Failover, reason: str, text: str) -> None:
+    if reason in NEVER_BEGUN or tx.live.refusal_taken == _answered_at(tx, failover):
         return
-    if failover.blocked in _OF_THE_SEND:
+    if failover.standstill.blocker in _OF_THE_SEND:
         return  # why it is not sent again goes before the last answer: two blockers that take turns are none
     if reason == NOT_ASKED:
-        _not_asked(d, failover, text)
+        _not_asked(tx, failover, text)
         return
     # An answer is told once: what is found against the next sending stands until there is another answer.
-    d.change(refusal_taken=_answered_at(d, failover))
-    why = f"{d.name(failover.candidate)} refused the promotion: {text or reason}"
-    block(d, failover, Blocker.PROMOTE_REFUSED, (failover.candidate, reason), why)
+    tx.change(PoolLive, refusal_taken=_answered_at(tx, failover))
+    why = f"{tx.name(failover.candidate)} refused the promotion: {text or reason}"
+    block(tx, failover, Blocker.PROMOTE_REFUSED, (failover.candidate, reason), why)
 
 
-def _not_asked(d: Transaction, failover: Failover, text: str) -> None:
+def _not_asked(tx: Transaction, failover: Failover, text: str) -> None:
     """Its xapi was not there: nothing began, and the order goes out again; after its time that is a blocker."""
-    if d.now - d.live.step_since >= d.policy.promote_budget:
-        d.change(refusal_taken=_answered_at(d, failover))
-        _cannot_be_asked(d, failover, text)
+    if tx.now - tx.live.phases.step_since >= tx.policy.promote_budget:
+        tx.change(PoolLive, refusal_taken=_answered_at(tx, failover))
+        _cannot_be_asked(tx, failover, text)
 
 
-def _cannot_be_asked(d: Transaction, failover: Failover, text: str) -> None:
-    name = d.name(failover.candidate)
+def _cannot_be_asked(tx: Transaction, failover: Failover, text: str) -> None:
+    name = tx.name(failover.candidate)
     step = f"Look at {name}'s xapi; poolwarden restart-xapi {name}. The order is sent again by itself"
     why = f"{name} is to be promoted, and its xapi cannot be asked: {text}"
-    block(d, failover, Blocker.NOT_ASKED, (failover.candidate,), why, step)
+    block(tx, failover, Blocker.NOT_ASKED, (failover.candidate,), why, step)
 
 
-def _resend(d: Transaction, failover: Failover) -> None:
+def _resend(tx: Transaction, failover: Failover) -> None:
     """The order has no answer yet, or the last one undid itself. It may go out (again) only with the proof re-verified
     and the last look repeated.
     """
-    agent, sent = d.heard(failover.candidate), d.sent(failover.promote_order) if failover.promote_order else None
+    agent, sent = tx.heard(failover.candidate), tx.sent(failover.promotion.order) if failover.promotion.order else None
     if agent is None:
-        if d.now - d.live.step_since >= d.policy.promote_budget:
-            why = f"{d.name(failover.candidate)} was to be promoted and is not heard"
-            step = _of_a_silent_candidate(d, failover)
-            block(d, failover, Blocker.UNVERIFIED, (failover.candidate, "not heard"), why, step)
+        if tx.now - tx.live.phases.step_since >= tx.policy.promote_budget:
+            why = f"{tx.name(failover.candidate)} was to be promoted and is not heard"
+            step = _of_a_silent_candidate(tx, failover)
+            block(tx, failover, Blocker.UNVERIFIED, (failover.candidate, "not heard"), why, step)
         return
-    if sent is not None and sent.stream == agent.stream and not _due_again(d, sent):
+    if sent is not None and sent.stream == agent.stream and not _due_again(tx, sent):
         return
-    if d.quiet or behind(d):
+    if tx.quiet or behind(tx):
         return
     # safety: between the intent and this send the old master may have been powered on again, and have served: the
     # claims, the copies and the forecast are made anew as well as the proof and the look.
-    if not renewed(d, failover):
+    if not renewed(tx, failover):
         return
     # safety: whoever is alive and not heard may have been promoted by somebody else since the intent.
-    if not unheard_check.may_send(d, failover):
+    if not unheard_check.may_send(tx, failover):
         return
-    if (gone := _outlived(d, failover)) is not None:
-        _not_again(d, failover, gone)
+    if (gone := _outlived(tx, failover)) is not None:
+        _not_again(tx, failover, gone)
         return
-    proof = find_proof(d, failover)
+    proof = find_proof(tx, failover)
     if isinstance(proof, NoProof):
         if proof.code not in ("ONE_READING", "STALE"):
             why = f"the promotion is not sent again: {proof.why}"
-            block(d, failover, Blocker.PROOF_NOT_RENEWED, (failover.old_master, proof.code, *proof.subjects), why)
+            block(tx, failover, Blocker.PROOF_NOT_RENEWED, (failover.old_master, proof.code, *proof.subjects), why)
         return
-    if not looked(d, failover, proof):
+    if not looked(tx, failover, proof):
         return
-    refusal = last_look(d, failover, proof)
+    refusal = last_look(tx, failover, proof)
     if refusal:
-        block(d, failover, Blocker.PROOF_NOT_RENEWED, (refusal.key,), f"the promotion is not sent again: {refusal}")
+        block(tx, failover, Blocker.PROOF_NOT_RENEWED, (refusal.key,), f"the promotion is not sent again: {refusal}")
         return
     # What only the candidate's answer or its service ends stands over the sending.
-    answered = (Blocker.UNVERIFIED,) if failover.promote_result else ()
-    if failover.blocked not in (Blocker.PROMOTE_REFUSED, Blocker.NOT_ASKED, *answered):
-        unblock(d)
-    if failover.promote_order:
-        _note_process(d, failover, agent)
-        _send_promote(d, d.failover or failover)
+    answered = (Blocker.UNVERIFIED,) if failover.promotion.result else ()
+    if failover.standstill.blocker not in (Blocker.PROMOTE_REFUSED, Blocker.NOT_ASKED, *answered):
+        unblock(tx)
+    if failover.promotion.order:
+        _note_process(tx, failover, agent)
+        _send_promote(tx, tx.failover or failover)
     else:
-        _once_more(d, failover, proof)
+        _once_more(tx, failover, proof)
 
 
-def _outlived(d: Snapshot, failover: Failover) -> Reason | None:
+def _outlived(pool: Snapshot, failover: Failover) -> Reason | None:
     """What the promotion stood on at its intent and does not any more; None: all of it still holds."""
     host, old = failover.candidate, failover.old_master
-    if said := vetoes(d):
+    if said := vetoes(pool):
         return Reason(Cause.ALIVE, f"the old master was seen alive by {said}", (old,))
-    ranked = rank(d, old, tuple(d.live.claims))
+    ranked = rank(pool, old, tuple(pool.live.claims.answers))
     own = next((r for r in ranked if r.host == host), None)
     if own is None:
-        return Reason(Cause.UNLISTED, f"{d.name(host)} is no host of this pool any more", (host,))
+        return Reason(Cause.UNLISTED, f"{pool.name(host)} is no host of this pool any more", (host,))
     if own.limitation is not None:
         return own.limitation.within(f"{own.name}: {own.limitation}")
     newer = [r for r in ranked if r.limitation is None and r.generation > own.generation]
-    if newer and failover.handed_over is None:
+    if newer and failover.hold.handed_over is None:
         why = f"{newer[0].name} has a newer copy of the database now ({newer[0].generation})"
         return Reason(Cause.NEWER_COPY, why, (newer[0].host,))
-    known = d.record.hosts.get(old)
-    if known is not None and known.boot_id != failover.old_boot and d.heard(old) is None:
-        return Reason(Cause.BOOTED, f"{d.name(old)} was seen in another boot since the intent", (old,))
-    return candidate_check.unaccepted(d, failover, host)
+    known = pool.record.hosts.get(old)
+    if known is not None and known.boot_id != failover.old_boot and pool.heard(old) is None:
+        return Reason(Cause.BOOTED, f"{pool.name(old)} was seen in another boot since the intent", (old,))
+    return candidate_check.unaccepted(pool, failover, host)
 
 
 _MAY_CHANGE = (Cause.KILLS, Cause.OLD_COPY, Cause.NEWER_COPY, Cause.FAR_COPY, Cause.BOOTED)
 _ASKABLE = (Cause.KILLS, Cause.OLD_COPY, Cause.FAR_COPY)
 
 
-def _not_again(d: Transaction, failover: Failover, gone: Reason) -> None:
+def _not_again(tx: Transaction, failover: Failover, gone: Reason) -> None:
     """What it stood on is so no more: end where nothing has begun, ask where a yes can cover it, else wait."""
-    if _never_began(d, failover) and gone.code in _MAY_CHANGE:
-        give_up(d, failover, f"its promotion was never begun, and what it stood on is so no more: {gone}")
+    if _never_began(tx, failover) and gone.code in _MAY_CHANGE:
+        give_up(tx, failover, f"its promotion was never begun, and what it stood on is so no more: {gone}")
         return
-    if gone.code in _ASKABLE and not candidate_check.allows(d, failover, failover.candidate):
+    if gone.code in _ASKABLE and not candidate_check.allows(tx, failover, failover.candidate):
         return
     if gone.code is Cause.XAPI:
-        _cannot_be_asked(d, failover, gone.text)
+        _cannot_be_asked(tx, failover, gone.text)
         return
-    name, step = d.name(failover.candidate), ""
+    name, step = tx.name(failover.candidate), ""
     if gone.code is not Cause.ALIVE:
         step = "It goes on by itself when that is over. "
-        step += f"Or switch {name} off: {fenced_hosts.next_step(d, (failover.candidate,))}"
-    block(d, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent again: {gone}", step)
+        step += f"Or switch {name} off: {fenced_hosts.next_step(tx, (failover.candidate,))}"
+    block(tx, failover, Blocker.PROOF_NOT_RENEWED, (gone.key,), f"the promotion is not sent again: {gone}", step)
 
 
-def denied(d: Transaction, failover: Failover, why: str) -> bool:
+def denied(tx: Transaction, failover: Failover, why: str) -> bool:
     """An operator's no after the intent: True if it ends the failover, because the order never began."""
-    if not _never_began(d, failover):
+    if not _never_began(tx, failover):
         return False
-    give_up(d, failover, f"its promotion was never begun, and {why}")
+    give_up(tx, failover, f"its promotion was never begun, and {why}")
     return True
 
 
-def _never_began(d: Snapshot, failover: Failover) -> bool:
+def _never_began(pool: Snapshot, failover: Failover) -> bool:
     """Is the candidate the member that it was, and can no copy of the order be obeyed any more?
 
     Its agent has said Hello since and knows of no such order, or has refused it; an order that was on its way has
     expired on the agent's own clock (ORDER_VALID_MS, counted from before it was sent).
     """
-    agent = d.heard(failover.candidate)
-    if agent is None or failover.promote_result or agent.facts.role.pool_conf is not Role.MEMBER:
+    agent = pool.heard(failover.candidate)
+    if agent is None or failover.promotion.result or agent.facts.role.pool_conf is not Role.MEMBER:
         return False
     if agent.facts.role.serves_as_master or agent.facts.role.running is Role.MASTER:
         return False
-    sent = d.sent(failover.promote_order)
+    sent = pool.sent(failover.promotion.order)
     if sent is None:
-        return d.now - d.site.started_at >= ORDER_VALID_MS + RESEND_AFTER_MS
+        return pool.now - pool.site.started_at >= ORDER_VALID_MS + RESEND_AFTER_MS
     if sent.result is not None:
         return sent.result.outcome is Outcome.REFUSED
-    return sent.stream != agent.stream and d.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
+    return sent.stream != agent.stream and pool.now - sent.at >= ORDER_VALID_MS + RESEND_AFTER_MS
 
 
-def give_up(d: Transaction, failover: Failover, why: str) -> None:
+def give_up(tx: Transaction, failover: Failover, why: str) -> None:
     """The order never began, and can never be obeyed: end at a new term, and let everything be decided anew."""
-    abort(d, why)
+    abort(tx, why)
     # safety: a copy of the order that is still in a buffer somewhere meets a higher term behind it.
-    target = Target(failover.old_master, d.record.address_of(failover.old_master))
-    d.send(d.fresh_id("outlived"), failover.candidate, Claim(target, want_placements=False), ORDER_VALID_MS)
+    target = Target(failover.old_master, tx.record.address_of(failover.old_master))
+    tx.send(tx.fresh_id("outlived"), failover.candidate, Claim(target, want_placements=False), ORDER_VALID_MS)
 
 
-def _note_process(d: Transaction, failover: Failover, agent: AgentState) -> None:
+def _note_process(tx: Transaction, failover: Failover, agent: AgentState) -> None:
     """A member's xapi that was started since the intent is the one that takes the role."""
     role, process = agent.facts.role, agent.facts.xapi.process
     member = role.pool_conf is Role.MEMBER and role.running is not Role.MASTER
-    if not member or not process or process == failover.candidate_process:
+    if not member or not process or process == failover.promotion.process:
         return
     anew = "its xapi was started anew as a member since"
-    text = f"promoting {d.name(failover.candidate)} at term {failover.term}: {anew}"
-    facts = {"host": failover.candidate, "order": failover.promote_order}
-    d.note(Kind.PROMOTE_INTENT, text, **facts, pid=process.pid, start_ticks=process.start_ticks)
+    text = f"promoting {tx.name(failover.candidate)} at term {failover.term}: {anew}"
+    facts = {"host": failover.candidate, "order": failover.promotion.order}
+    tx.note(Kind.PROMOTE_INTENT, text, **facts, pid=process.pid, start_ticks=process.start_ticks)
 
 
-def _once_more(d: Transaction, failover: Failover, proof: Proof) -> None:
+def _once_more(tx: Transaction, failover: Failover, proof: Proof) -> None:
     """A promotion that undid itself: a proof of its own, then another order."""
-    text = f"proof ({proof.kind.word}) for attempt {failover.attempt}"
+    text = f"proof ({proof.kind.word}) for attempt {failover.promotion.attempt}"
     facts = dict(proof.facts)
-    d.note(Kind.PROOF, text, kind=proof.kind.word, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
-    intend(d, d.failover or failover, proof)
+    tx.note(Kind.PROOF, text, kind=proof.kind.word, old_master=proof.host, boot_id=proof.boot_id, facts=facts)
+    intend(tx, tx.failover or failover, proof)
 
 
-def _due_again(d: Snapshot, sent: Sent) -> bool:
+def _due_again(pool: Snapshot, sent: Sent) -> bool:
     answered = sent.result is not None  # the caller has seen that nothing has come of it
     since = sent.answered_at if answered and sent.answered_at is not None else sent.at
-    return d.now - since >= (RESEND_AFTER_MS if answered else ORDER_VALID_MS + RESEND_AFTER_MS)
+    return pool.now - since >= (RESEND_AFTER_MS if answered else ORDER_VALID_MS + RESEND_AFTER_MS)
 
 
-def _serves(d: Snapshot, failover: Failover) -> bool:
+def _serves(pool: Snapshot, failover: Failover) -> bool:
     """Verified: pool.conf, then a new process, then an answer on TCP, then a login that finds itself master."""
-    agent = d.heard(failover.candidate)
+    agent = pool.heard(failover.candidate)
     if agent is None:
         return False
     f = agent.facts
     return (
         f.role.pool_conf is Role.MASTER
         and bool(f.xapi.process)
-        and f.xapi.process != failover.candidate_process
+        and f.xapi.process != failover.promotion.process
         and f.xapi.liveness is Liveness.ANSWERS
         and f.role.serves_as_master
     )
 
 
-def _restart_once(d: Transaction, failover: Failover) -> bool:
+def _restart_once(tx: Transaction, failover: Failover) -> bool:
     """A new xapi that was to be master and does not come up is restarted, once; True while that has its time."""
-    agent, order_id = d.heard(failover.candidate), f"{failover.orders}/restart/{failover.candidate}"
-    if failover.candidate in failover.restarted:
-        return d.now - d.live.marks.get("restart-new", _sent_at(d, failover)) < d.policy.promote_budget
+    agent, order_id = tx.heard(failover.candidate), f"{failover.orders}/restart/{failover.candidate}"
+    if failover.candidate in failover.members.restarted:
+        return tx.now - tx.live.phases.marks.get("restart-new", _sent_at(tx, failover)) < tx.policy.promote_budget
     if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
         return False
     process = agent.facts.xapi.process
-    if process and process == failover.candidate_process:
+    if process and process == failover.promotion.process:
         return False  # the old process has not ended: it is still the member that it was
-    if process and d.now - d.live.marks.get("new-xapi", d.now) < NEW_XAPI_TIME_MS:
+    if process and tx.now - tx.live.phases.marks.get("new-xapi", tx.now) < NEW_XAPI_TIME_MS:
         return True  # somebody has restarted it just now
-    text = f"restarting the xapi of {d.name(failover.candidate)}: it was promoted and does not come up"
-    d.note(Kind.RESTART_INTENT, text, host=failover.candidate, order=order_id)
-    d.mark("restart-new")
+    text = f"restarting the xapi of {tx.name(failover.candidate)}: it was promoted and does not come up"
+    tx.note(Kind.RESTART_INTENT, text, host=failover.candidate, order=order_id)
+    tx.mark("restart-new")
     pre = Preconditions(ha_off=True, process=process, pool_conf_in=(Role.MASTER,))
-    d.send(order_id, failover.candidate, RestartXapi(as_master_ok=True), ORDER_VALID_MS, pre, failover.term)
+    tx.send(order_id, failover.candidate, RestartXapi(as_master_ok=True), ORDER_VALID_MS, pre, failover.term)
     return True
 
 
-def _await_new_master(d: Transaction, failover: Failover) -> None:
-    seen = d.heard(failover.candidate)
-    if seen is not None and seen.facts.xapi.process and seen.facts.xapi.process != failover.candidate_process:
-        d.mark("new-xapi")
-    if d.now - _sent_at(d, failover) < d.policy.promote_budget or _restart_once(d, failover):
+def _await_new_master(tx: Transaction, failover: Failover) -> None:
+    seen = tx.heard(failover.candidate)
+    if seen is not None and seen.facts.xapi.process and seen.facts.xapi.process != failover.promotion.process:
+        tx.mark("new-xapi")
+    if tx.now - _sent_at(tx, failover) < tx.policy.promote_budget or _restart_once(tx, failover):
         return
-    agent, name = d.heard(failover.candidate), d.name(failover.candidate)
+    agent, name = tx.heard(failover.candidate), tx.name(failover.candidate)
     if agent is None:
         seen_as, why = "not heard", f"{name} was promoted and is not heard"
     elif agent.facts.role.pool_conf is not Role.MASTER:
         seen_as = "pool.conf"
-        why = f"{name} answered the promotion with {failover.promote_result}, but its pool.conf does not say master"
-    elif agent.facts.xapi.process == failover.candidate_process:
+        why = f"{name} answered the promotion with {failover.promotion.result}, but its pool.conf does not say master"
+    elif agent.facts.xapi.process == failover.promotion.process:
         seen_as, why = "old process", f"{name} accepted the promotion, but its xapi has not restarted"
     else:
         seen_as = "new process"
@@ -528,41 +543,42 @@ def _await_new_master(d: Transaction, failover: Failover) -> None:
     if seen_as == "new process":
         step = f"Nobody else is promoted. Its database may be one that xapi cannot load: see xensource.log on {name}, "
         step += f"and put another member's state.db in its place, xapi stopped. Else: poolwarden restart-xapi {name}"
-    step = _of_a_silent_candidate(d, failover) if agent is None else step
-    block(d, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
+    step = _of_a_silent_candidate(tx, failover) if agent is None else step
+    block(tx, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
 
 
-def _of_a_silent_candidate(d: Snapshot, failover: Failover) -> str:
+def _of_a_silent_candidate(pool: Snapshot, failover: Failover) -> str:
     """It goes on by itself once the candidate is heard, and with another one once it is off."""
-    name = d.name(failover.candidate)
-    return f"Start its agent again. Or switch {name} off: {fenced_hosts.next_step(d, (failover.candidate,))}"
+    name = pool.name(failover.candidate)
+    return f"Start its agent again. Or switch {name} off: {fenced_hosts.next_step(pool, (failover.candidate,))}"
 
 
-def _promoted(d: Transaction, failover: Failover, seen: str) -> None:
-    unblock(d)
-    name, address = d.name(failover.candidate), d.record.address_of(failover.candidate)
-    d.mark("promoted")
+def _promoted(tx: Transaction, failover: Failover, seen: str) -> None:
+    unblock(tx)
+    name, address = tx.name(failover.candidate), tx.record.address_of(failover.candidate)
+    tx.mark("promoted")
     text = f"{name} ({address}) is the master now: pool.conf, a new xapi process, TCP and its own login agree"
-    d.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address, seen=seen)
-    d.change(witnesses={}, witnesses_since=None)
+    tx.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address, seen=seen)
+    promotion_witness.forget(tx)
     old = failover.old_master
-    forget(d, old)
-    d.change(master_since=d.now, aborts=0)
-    owe_removals(d, failover, failover.candidate)
+    forget(tx, old)
+    mastership.begins(tx)
+    backoff.end_aborts(tx)
+    owe_removals(tx, failover, failover.candidate)
     if failover.path is Path.ROLES:
-        _mark_the_silent(d, failover)
+        _mark_the_silent(tx, failover)
     if not old or old == failover.candidate:
         return
-    mark = f"{d.name(old)} is owed its tombstone: it must not act as master when it returns"
-    d.note(Kind.OWED, mark, host=old, what=OwedWork.TOMBSTONE.value, successor=failover.candidate)
-    if failover.hold_order:
-        release = f"{d.name(old)} is owed its release as a member: its toolstack is held"
-        d.note(Kind.OWED, release, host=old, what=OwedWork.RELEASE.value, successor=failover.candidate)
+    mark = f"{tx.name(old)} is owed its tombstone: it must not act as master when it returns"
+    tx.note(Kind.OWED, mark, host=old, what=OwedWork.TOMBSTONE.value, successor=failover.candidate)
+    if failover.hold.order:
+        release = f"{tx.name(old)} is owed its release as a member: its toolstack is held"
+        tx.note(Kind.OWED, release, host=old, what=OwedWork.RELEASE.value, successor=failover.candidate)
 
 
-def _mark_the_silent(d: Transaction, failover: Failover) -> None:
+def _mark_the_silent(tx: Transaction, failover: Failover) -> None:
     """Who was off when nobody was master may have been it: nothing but a tombstone tells it when it comes back."""
-    for host in sorted(d.record.hosts, key=d.name):
-        if d.heard(host) is None and host != failover.candidate:
-            text = f"{d.name(host)} is owed a tombstone: it was silent, and may have been the master"
-            d.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=failover.candidate)
+    for host in sorted(tx.record.hosts, key=tx.name):
+        if tx.heard(host) is None and host != failover.candidate:
+            text = f"{tx.name(host)} is owed a tombstone: it was silent, and may have been the master"
+            tx.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=failover.candidate)

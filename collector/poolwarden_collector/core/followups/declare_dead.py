@@ -15,14 +15,17 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.hosts import LOST_VMS, NOT_DECLARED_DEAD
 from poolwarden_collector.core.decision.database_contents import placements_of
 from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.decision.start_places import start_places
 from poolwarden_collector.core.devices.power_view import tries, view
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.membership import follows, master_view
 from poolwarden_collector.core.evidence.proof import NoProof, Proof, verify_power
 from poolwarden_collector.core.evidence.signs import fresh_probe
 from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
@@ -31,9 +34,11 @@ from poolwarden_collector.core.model.orders import DeclareHostDead, Precondition
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.followup_record import DeadHost
+from poolwarden_collector.core.state.live import PoolLive
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -49,265 +54,270 @@ CONNECT_MS = {ProbeOutcome.UNREACHABLE: 4_000, ProbeOutcome.REFUSED: 1_000}
 SILENT_CONNECT_MS: Ms = 127_000
 
 
-def advance(d: Transaction) -> None:
+def advance(tx: Transaction) -> None:
     """Owe it after a failover with a power proof; do what is due for every host to which it is owed."""
-    _owe_after_failover(d)
-    for item in d.record.owed:
-        if item.what is OwedWork.DECLARE_DEAD and item.host in d.record.after.dead:
-            _advance_one(d, d.record.after.dead[item.host])
+    _owe_after_failover(tx)
+    for item in tx.record.owed:
+        if item.what is OwedWork.DECLARE_DEAD and item.host in tx.record.after.dead:
+            _advance_one(tx, tx.record.after.dead[item.host])
 
 
-def wants_reading(d: Snapshot, host: HostId) -> bool:
+def wants_reading(pool: Snapshot, host: HostId) -> bool:
     """Is this host's power to be read now, for a declaration or for a VM's start?"""
-    if any(said.verb == "declare-dead" and said.host == host for said, _ in d.live.pending):
+    if any(said.verb == "declare-dead" and said.host == host for said, _ in pool.live.pending):
         return True
-    queued = any(vm.host == host and vm.state == "queued" for vm in d.record.after.lost.values())
-    if queued and not attached_again(d, host):
+    queued = any(vm.host == host and vm.state == "queued" for vm in pool.record.after.lost.values())
+    if queued and not attached_again(pool, host):
         return True
-    dead = d.record.after.dead.get(host)
-    owed = any(item.host == host and item.what is OwedWork.DECLARE_DEAD for item in d.record.owed)
-    if dead is None or not owed or not dead.listed or dead.order or d.record.paused is not None:
+    dead = pool.record.after.dead.get(host)
+    owed = any(item.host == host and item.what is OwedWork.DECLARE_DEAD for item in pool.record.owed)
+    if dead is None or not owed or not dead.listed or dead.order or pool.record.paused is not None:
         return False
     # The new master's members come first: each connection to the dead host would keep its xapi busy.
-    return d.failover is None and not d.quiet and not _too_early(d, dead) and d.now >= d.live.dead_again.get(host, 0)
+    return (
+        pool.failover is None
+        and not pool.quiet
+        and not _too_early(pool, dead)
+        and pool.now >= pool.live.dead_again.get(host, 0)
+    )
 
 
-def proven_off(d: Snapshot, host: HostId, boot: str) -> Proof | NoProof:
+def proven_off(pool: Snapshot, host: HostId, boot: str) -> Proof | NoProof:
     """The power proof by readings of now: what was read for an earlier question is no answer to this one."""
-    newest = view(d, host).newest_at
-    if newest and d.now - newest > d.policy.reading_fresh:
-        return NoProof("STALE", f"the power of {d.name(host)} is being read")
-    return verify_power(d, host, boot)
+    newest = view(pool, host).newest_at
+    if newest and pool.now - newest > pool.policy.reading_fresh:
+        return NoProof("STALE", f"the power of {pool.name(host)} is being read")
+    return verify_power(pool, host, boot)
 
 
-def attached_again(d: Snapshot, host: HostId) -> bool:
+def attached_again(pool: Snapshot, host: HostId) -> bool:
     """Has this host come back, in another boot, as a member of the master?"""
-    master = verified(d)
-    return bool(master) and not _same_boot(d, host) and not follows(d, host, master)
+    master = verified(pool)
+    return bool(master) and not _same_boot(pool, host) and not follows(pool, host, master)
 
 
-def _same_boot(d: Snapshot, host: HostId) -> bool:
-    known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
+def _same_boot(pool: Snapshot, host: HostId) -> bool:
+    known, dead = pool.record.hosts.get(host), pool.record.after.dead.get(host)
     return known is not None and dead is not None and known.boot_id == dead.boot_id
 
 
-def _owe_after_failover(d: Transaction) -> None:
-    failover = d.record.failover
-    if failover is None or failover.step not in (Step.PROMOTED, Step.CLOSED) or not d.policy.declare_dead:
+def _owe_after_failover(tx: Transaction) -> None:
+    failover = tx.record.failover
+    if failover is None or failover.step not in (Step.PROMOTED, Step.CLOSED) or not tx.policy.declare_dead:
         return
     if failover.proof is None or not failover.proof.kind.permits_declare_dead:
         return
     host, boot = failover.old_master, failover.old_boot
-    known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
-    if known is None or known.boot_id != boot or d.heard(host) is not None or (dead and dead.boot_id == boot):
+    known, dead = tx.record.hosts.get(host), tx.record.after.dead.get(host)
+    if known is None or known.boot_id != boot or tx.heard(host) is not None or (dead and dead.boot_id == boot):
         return
-    _owe(d, host, boot, "poolwarden", failover.candidate)
+    _owe(tx, host, boot, "poolwarden", failover.candidate)
 
 
-def _owe(d: Transaction, host: HostId, boot: str, by: str, master: HostId) -> None:
-    text = f"xapi is to be told that {d.name(host)} is dead"
-    d.note(Kind.OWED, text, by, host=host, what=OwedWork.DECLARE_DEAD.value, successor=master, boot_id=boot, by=by)
+def _owe(tx: Transaction, host: HostId, boot: str, by: str, master: HostId) -> None:
+    text = f"xapi is to be told that {tx.name(host)} is dead"
+    tx.note(Kind.OWED, text, by, host=host, what=OwedWork.DECLARE_DEAD.value, successor=master, boot_id=boot, by=by)
 
 
 # ------------------------------------------------------------------------------------------------ one host
 
 
-def _advance_one(d: Transaction, dead: DeadHost) -> None:
-    master, host = verified(d), dead.host
-    if d.heard(host) is not None or not _same_boot(d, host):
-        _no_longer(d, dead, f"{d.name(host)} is back")
-    elif not master or d.failover is not None and d.failover.old_master != host:
+def _advance_one(tx: Transaction, dead: DeadHost) -> None:
+    master, host = verified(tx), dead.host
+    if tx.heard(host) is not None or not _same_boot(tx, host):
+        _no_longer(tx, dead, f"{tx.name(host)} is back")
+    elif not master or tx.failover is not None and tx.failover.old_master != host:
         return
     elif dead.order:
-        _learn(d, dead)
+        _learn(tx, dead)
     elif not dead.listed:
-        _list(d, dead, master)
-    elif wants_reading(d, host):
-        _prove_and_order(d, dead, master)
+        _list(tx, dead, master)
+    elif wants_reading(tx, host):
+        _prove_and_order(tx, dead, master)
 
 
-def _no_longer(d: Transaction, dead: DeadHost, why: str) -> None:
-    d.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
-    d.resolve_alerts(Matter.DEAD, dead.host, why)
+def _no_longer(tx: Transaction, dead: DeadHost, why: str) -> None:
+    tx.note(Kind.OWED_DONE, f"{why}: it is not declared dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
+    tx.resolve_alerts(Matter.DEAD, dead.host, why)
 
 
-def _list(d: Transaction, dead: DeadHost, master: HostId) -> None:
+def _list(tx: Transaction, dead: DeadHost, master: HostId) -> None:
     """Put on record what ran there, before the declaration makes it halted."""
-    loads = placements_of(d, master)
+    loads = placements_of(tx, master)
     if loads is None:
         return
-    name = d.name(dead.host)
+    name = tx.name(dead.host)
     if not loads.readable:
         text = f"which VMs ran on {name} is not known: {loads.text}"
-        d.note(Kind.LOST_VMS, text, host=dead.host, vms=[])
+        tx.note(Kind.LOST_VMS, text, host=dead.host, vms=[])
         return
-    lost = [{"vm": item.vm, "name": item.name or item.vm} for item in _ran_there(d, dead.host, loads)]
+    lost = [{"vm": item.vm, "name": item.name or item.vm} for item in _ran_there(tx, dead.host, loads)]
     names = ", ".join(item["name"] for item in lost)
     count = f"{len(lost)} VM{'s' if len(lost) != 1 else ''}"
     text = f"{count} ran on {name}: {names}" if lost else f"no VM ran on {name}"
-    d.note(Kind.LOST_VMS, text, host=dead.host, vms=lost, generation=loads.generation)
+    tx.note(Kind.LOST_VMS, text, host=dead.host, vms=lost, generation=loads.generation)
     if lost:
-        pool = d.record.name or d.record.pool
-        body = f"{text}. Where each can start: poolwarden start-lost {pool} --dry-run"
-        title = f"{pool}: {count} {'were' if len(lost) != 1 else 'was'} lost with {name}"
-        d.raise_alert(
-            AlertTopic(Matter.LOST, dead.host, dead.boot_id), "critical", title, body, vms=[i["name"] for i in lost]
-        )
+        where = start_places(tx, master, dead.host)
+        step = f"poolwarden start-lost {tx.record.display_name} --dry-run"
+        body = f"{text}. Each can start on: {where}; xapi has the last word on each: {step}"
+        words = {"name": name, "count": count, "names": names, "where": where}
+        topic = AlertTopic(Matter.LOST, dead.host, dead.boot_id)
+        tx.raise_alert(topic, LOST_VMS, body, words, vms=[item["name"] for item in lost])
 
 
-def _ran_there(d: Snapshot, host: HostId, loads: PlacementView) -> list[Placement]:
-    running = {vm for other in d.live.agents if (a := d.heard(other)) is not None for vm in a.facts.domains or ()}
+def _ran_there(pool: Snapshot, host: HostId, loads: PlacementView) -> list[Placement]:
+    running = {vm for other in pool.live.agents if (a := pool.heard(other)) is not None for vm in a.facts.domains or ()}
     return [item for item in loads.placements if item.host == host and item.vm not in running]
 
 
-def _too_early(d: Snapshot, dead: DeadHost) -> bool:
+def _too_early(pool: Snapshot, dead: DeadHost) -> bool:
     """Would the declaration still keep the new master busy with trying to reach the dead one?"""
-    master = verified(d)
-    view = master_view(d, master) if master else None
+    master = verified(pool)
+    view = master_view(pool, master) if master else None
     item = next((each for each in view.hosts if each.host == dead.host), None) if view is not None else None
     if item is None:
         return True
     if not item.live or dead.by != "poolwarden":
         return False
-    probe = fresh_probe(d, master, dead.host)
+    probe = fresh_probe(pool, master, dead.host)
     each = CONNECT_MS.get(probe.outcome, SILENT_CONNECT_MS) if probe is not None else SILENT_CONNECT_MS
-    count = sum(1 for vm in d.record.after.lost.values() if vm.host == dead.host)
+    count = sum(1 for vm in pool.record.after.lost.values() if vm.host == dead.host)
     return (count + 1) * each > COST_LIMIT_MS
 
 
-def waits_for(d: Snapshot, host: HostId) -> str:
+def waits_for(pool: Snapshot, host: HostId) -> str:
     """What the declaration of this host waits for, in words."""
-    dead = d.record.after.dead.get(host)
+    dead = pool.record.after.dead.get(host)
     if dead is None or not dead.listed:
         return "its VMs are to be put on record first"
     if dead.order:
-        return f"{d.name(dead.master)} is at it"
-    if d.failover is not None:
-        return f"after failover {d.failover.id}"
-    if not verified(d):
+        return f"{pool.name(dead.master)} is at it"
+    if pool.failover is not None:
+        return f"after failover {pool.failover.id}"
+    if not verified(pool):
         return "no verified master to tell it to"
-    if _too_early(d, dead):
+    if _too_early(pool, dead):
         return "until xapi itself has it dead: before, its trying to reach it would take long"
-    again = d.live.dead_again.get(host, 0) - d.now
-    return f"tried again in {again / 60_000:.0f} min" if again > 0 else "its power is being read"
+    again = pool.live.dead_again.get(host, 0) - pool.now
+    return f"tried again in {span(again)}" if again > 0 else "its power is being read"
 
 
-def _prove_and_order(d: Transaction, dead: DeadHost, master: HostId) -> None:
-    agent = d.heard(master)
+def _prove_and_order(tx: Transaction, dead: DeadHost, master: HostId) -> None:
+    agent = tx.heard(master)
     if agent is None or "declare_host_dead" not in agent.hello.capabilities:
-        _put_off(d, dead, Reason(Cause.INCAPABLE, f"the agent of {d.name(master)} cannot do it", (master,)))
+        _put_off(tx, dead, Reason(Cause.INCAPABLE, f"the agent of {tx.name(master)} cannot do it", (master,)))
         return
-    proof = proven_off(d, dead.host, dead.boot_id)
+    proof = proven_off(tx, dead.host, dead.boot_id)
     if isinstance(proof, NoProof):
-        if proof.code in ("ONE_READING", "STALE") or (proof.code == "POWER_UNKNOWN" and not _exhausted(d, dead.host)):
+        if proof.code in ("ONE_READING", "STALE") or (proof.code == "POWER_UNKNOWN" and not _exhausted(tx, dead.host)):
             return
-        _put_off(d, dead, Reason(Cause.NO_PROOF, proof.why, (proof.code,)))
+        _put_off(tx, dead, Reason(Cause.NO_PROOF, proof.why, (proof.code,)))
         return
-    order_id = d.fresh_id("declare-dead")
-    text = f"{d.name(master)} is to declare {d.name(dead.host)} dead: its power read OFF twice just now"
+    order_id = tx.fresh_id("declare-dead")
+    text = f"{tx.name(master)} is to declare {tx.name(dead.host)} dead: its power read OFF twice just now"
     facts = {"host": dead.host, "order": order_id, "master": master, "proof": proof.facts}
-    d.note(Kind.DEAD_INTENT, text, dead.by, **facts)
+    tx.note(Kind.DEAD_INTENT, text, dead.by, **facts)
     # safety: the power proof is of this very pass, for the boot in which the host was lost; xapi halts its VMs by this.
     pre = Preconditions(ha_off=True, pool_conf_in=(Role.MASTER,))
-    d.send(order_id, master, DeclareHostDead(dead.host), ORDER_VALID_MS, pre)
+    tx.send(order_id, master, DeclareHostDead(dead.host), ORDER_VALID_MS, pre)
 
 
-def _exhausted(d: Snapshot, host: HostId) -> bool:
-    return not d.devices(host) or tries(d, host) >= d.policy.unknown_readings
+def _exhausted(pool: Snapshot, host: HostId) -> bool:
+    return not pool.devices(host) or tries(pool, host) >= pool.policy.unknown_readings
 
 
-def _learn(d: Transaction, dead: DeadHost) -> None:
-    answer, sent, name = answer_of(d, dead.master, dead.order), d.sent(dead.order), d.name(dead.host)
+def _learn(tx: Transaction, dead: DeadHost) -> None:
+    answer, sent, name = answer_of(tx, dead.master, dead.order), tx.sent(dead.order), tx.name(dead.host)
     if answer is None:
-        since = sent.at if sent is not None else d.site.started_at
-        if d.now - since >= (ANSWER_MS if sent is not None else LEARN_MS):
-            _failed(d, dead, Reason(Cause.ANSWER, f"{d.name(dead.master)} has not answered", (dead.master,)))
+        since = sent.at if sent is not None else tx.site.started_at
+        if tx.now - since >= (ANSWER_MS if sent is not None else LEARN_MS):
+            _failed(tx, dead, Reason(Cause.ANSWER, f"{tx.name(dead.master)} has not answered", (dead.master,)))
     elif answer.outcome is Outcome.DONE:
-        text = f"{d.name(dead.master)} has declared {name} dead: its VMs are halted, its locks on disks are cleared"
-        d.note(Kind.DECLARED_DEAD, text, host=dead.host, declared=True)
-        d.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
-        d.resolve_alerts(Matter.DEAD, dead.host, text)
+        text = f"{tx.name(dead.master)} has declared {name} dead: its VMs are halted, its locks on disks are cleared"
+        tx.note(Kind.DECLARED_DEAD, text, host=dead.host, declared=True)
+        tx.note(Kind.OWED_DONE, f"xapi knows that {name} is dead", host=dead.host, what=OwedWork.DECLARE_DEAD.value)
+        tx.resolve_alerts(Matter.DEAD, dead.host, text)
     else:
         says = answer.text or answer.reason
-        _failed(d, dead, Reason(Cause.ANSWER, says, (dead.master, answer.outcome.value, answer.reason)))
+        _failed(tx, dead, Reason(Cause.ANSWER, says, (dead.master, answer.outcome.value, answer.reason)))
 
 
-def _failed(d: Transaction, dead: DeadHost, why: Reason) -> None:
-    d.note(Kind.DECLARED_DEAD, f"{d.name(dead.host)} was not declared dead: {why}", host=dead.host, declared=False)
-    _put_off(d, dead, why)
+def _failed(tx: Transaction, dead: DeadHost, why: Reason) -> None:
+    tx.note(Kind.DECLARED_DEAD, f"{tx.name(dead.host)} was not declared dead: {why}", host=dead.host, declared=False)
+    _put_off(tx, dead, why)
 
 
-def _put_off(d: Transaction, dead: DeadHost, why: Reason) -> None:
+def _put_off(tx: Transaction, dead: DeadHost, why: Reason) -> None:
     """Not now: say why, try again in ten minutes."""
-    d.change(dead_again={**d.live.dead_again, dead.host: d.now + AGAIN_MS})
-    name, pool = d.name(dead.host), d.record.name or d.record.pool
+    tx.change(PoolLive, dead_again={**tx.live.dead_again, dead.host: tx.now + AGAIN_MS})
+    name = tx.name(dead.host)
     topic = AlertTopic(Matter.DEAD, dead.host, why.key)
-    d.resolve_alerts(Matter.DEAD, dead.host, "the reason has changed", but=topic)
+    tx.resolve_alerts(Matter.DEAD, dead.host, "the reason has changed", but=topic)
     body = f"{name} is not declared dead, so its VMs cannot be started elsewhere: {why}. It is tried again by itself"
-    d.raise_alert(topic, "warning", f"{pool}: {name} is not declared dead", body)
+    tx.raise_alert(topic, NOT_DECLARED_DEAD, body, {"name": name, "why": why.text})
 
 
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command_declare_dead(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
+def command_declare_dead(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``declare-dead HOST``: read its power twice, then have xapi told; empty while the readings are awaited."""
-    host, name = said.host, d.name(said.host)
-    no = _refusal(d, said, verdict)
+    host, name = said.host, tx.name(said.host)
+    no = _refusal(tx, said, verdict)
     if no is not None:
         return no
-    dead = d.record.after.dead.get(host)
-    if dead is not None and dead.declared and _same_boot(d, host):
+    dead = tx.record.after.dead.get(host)
+    if dead is not None and dead.declared and _same_boot(tx, host):
         return f"{name} is declared dead already"
-    boot = d.record.hosts[host].boot_id
-    proof = proven_off(d, host, boot)
+    boot = tx.record.hosts[host].boot_id
+    proof = proven_off(tx, host, boot)
     if isinstance(proof, NoProof):
         if proof.code == "POWER_ON":
             step = f"If it is a wreck that still has power, switch it off first; poolwarden host show {name}"
             return Refused("power-on", f"{proof.why}: a host that has power is not declared dead", step)
-        if proof.code == "UNBOUND" or not d.devices(host):
-            return Refused("no-proof", f"no proof that {name} is off: {proof.why}", _by_hand(d, host))
-        d.change(pending=(*d.live.pending, (said, d.now + PENDING_MS)))
+        if proof.code == "UNBOUND" or not tx.devices(host):
+            return Refused("no-proof", f"no proof that {name} is off: {proof.why}", _by_hand(tx, host))
+        waiting_commands.wait(tx, said, PENDING_MS)
         return ""
-    _owe(d, host, boot, said.actor, verified(d))
+    _owe(tx, host, boot, said.actor, verified(tx))
     return f"{name} reads OFF twice: xapi is told that it is dead; poolwarden start-lost POOL --dry-run lists its VMs"
 
 
-def too_late(d: Snapshot, said: OperatorSaid) -> Refused:
+def too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
     """The readings that a declaration waited for did not come in time."""
-    host, name = said.host, d.name(said.host)
-    known = d.record.hosts.get(host)
-    proof = proven_off(d, host, known.boot_id if known else "")
+    host, name = said.host, pool.name(said.host)
+    known = pool.record.hosts.get(host)
+    proof = proven_off(pool, host, known.boot_id if known else "")
     why = proof.why if isinstance(proof, NoProof) else "its power was not read twice in time"
     return Refused("no-proof", f"no proof that {name} is off: {why}", "Try again: readings that have come still count.")
 
 
-def _by_hand(d: Snapshot, host: HostId) -> str:
+def _by_hand(pool: Snapshot, host: HostId) -> str:
     return f"If you know that it is off, on the master: xe host-declare-dead uuid={host} --force"
 
 
-def _refusal(d: Snapshot, said: OperatorSaid, verdict: Verdict) -> Refused | None:
-    host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
+def _refusal(pool: Snapshot, said: OperatorSaid, verdict: Verdict) -> Refused | None:
+    host, name, typed = said.host, pool.name(said.host), said.arg("typed_name")
     if typed not in (name, host):
         return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
-    if d.heard(host) is not None:
+    if pool.heard(host) is not None:
         return Refused("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
-    if d.failover is not None:
-        return Refused("failover-open", f"failover {d.failover.id} is open: it is told by itself afterwards")
-    master = verified(d)
+    if pool.failover is not None:
+        return Refused("failover-open", f"failover {pool.failover.id} is open: it is told by itself afterwards")
+    master = verified(pool)
     if not master:
         return Refused("no-master", f"the pool is {verdict.word}: there is no verified master to tell it to")
-    if host not in d.record.hosts or host == master:
+    if host not in pool.record.hosts or host == master:
         return Refused("wrong-host", f"{name} is the master" if host == master else f"{name} is no host of this pool")
-    if d.record.paused is not None:
-        return Refused("paused", f"the pool is paused: {d.record.paused}", "poolwarden resume POOL")
-    if d.quiet or deposed(d):
-        held = deposed(d)
+    if pool.record.paused is not None:
+        return Refused("paused", f"the pool is paused: {pool.record.paused}", "poolwarden resume POOL")
+    if pool.quiet or deposed(pool):
+        held = deposed(pool)
         return Refused("held", held.text if held is not None else "start-up quiet time")
     if verdict is Verdict.HA_MANAGED:
         return Refused("ha-armed", "xapi's HA is armed: it declares its dead itself")
-    if not d.record.hosts[host].boot_id:
+    if not pool.record.hosts[host].boot_id:
         return Refused(
-            "never-heard", f"the agent of {name} was never heard: its power proves nothing", _by_hand(d, host)
+            "never-heard", f"the agent of {name} was never heard: its power proves nothing", _by_hand(pool, host)
         )
     return None

@@ -18,6 +18,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.hosts import GC_HELD
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence.left_behind import MAY_STILL_WRITE, is_off, writers
 from poolwarden_collector.core.evidence.membership import follows
@@ -26,6 +27,7 @@ from poolwarden_collector.core.model.orders import ReleaseGc
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
+from poolwarden_collector.core.state.live import PoolLive
 from poolwarden_collector.core.state.order_delivery import pursue
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -34,75 +36,80 @@ _READ_EVERY_MS: Ms = 60_000
 LONG_MS: Ms = 3_600_000
 
 
-def release_where_due(d: Transaction) -> None:
+def release_where_due(tx: Transaction) -> None:
     """Let storage's garbage collection go on wherever it is held and need not be."""
-    for host in sorted(d.record.hosts, key=d.name):
-        agent = d.heard(host)
-        if agent is None or not agent.facts.gc_term or waits_for(d, host):
+    for host in sorted(tx.record.hosts, key=tx.name):
+        agent = tx.heard(host)
+        if agent is None or not agent.facts.gc_term or waits_for(tx, host):
             continue
         base = f"gc/{agent.facts.gc_term}/{host}/{agent.hello.boot_id}"
         pursue(
-            d, base, agent, ReleaseGc(), Kind.GC_INTENT, f"garbage collection of storage may go on on {d.name(host)}"
+            tx, base, agent, ReleaseGc(), Kind.GC_INTENT, f"garbage collection of storage may go on on {tx.name(host)}"
         )
 
 
-def wants_reading(d: Snapshot, host: HostId) -> bool:
+def wants_reading(pool: Snapshot, host: HostId) -> bool:
     """Is it worth knowing now whether this silent host is off, because another one waits for it?"""
-    if d.heard(host) is not None:
+    if pool.heard(host) is not None:
         return False
-    held = [each for each in d.record.hosts if (agent := d.heard(each)) is not None and agent.facts.gc_term]
-    if not held or view(d, host).power is Power.OFF:
+    held = [each for each in pool.record.hosts if (agent := pool.heard(each)) is not None and agent.facts.gc_term]
+    if not held or view(pool, host).power is Power.OFF:
         return False
-    states = [d.live.power.get(device.name) for device in d.devices(host)]
+    states = [pool.live.power.get(device.name) for device in pool.devices(host)]
     read = max((state.started_at for state in states if state is not None), default=-_READ_EVERY_MS)
-    return d.now - read >= _READ_EVERY_MS and any(host in waits_for(d, each) for each in held)
+    return pool.now - read >= _READ_EVERY_MS and any(host in waits_for(pool, each) for each in held)
 
 
-def waits_for(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
+def waits_for(pool: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """The hosts whose VMs may still write to disks that this one must not coalesce."""
-    failover = d.failover
+    failover = pool.failover
     if failover is not None and failover.candidate == host and failover.old_master:
-        held = (failover.old_master,) if failover.hold_order else ()
-        if waits := (*held, *writers(d, (host, failover.old_master))):
+        held = (failover.old_master,) if failover.hold.order else ()
+        if waits := (*held, *writers(pool, (host, failover.old_master))):
             return waits
-    if not d.record.master:
-        return tuple(sorted(each for each in d.record.hosts if each != host))  # nobody knows yet whose master it is
-    if d.record.master != host:
+    if not pool.record.master:
+        return tuple(sorted(each for each in pool.record.hosts if each != host))  # nobody knows yet whose master it is
+    if pool.record.master != host:
         return ()
-    owed = {item.host for item in d.record.owed if item.what in MAY_STILL_WRITE and item.host != host}
-    agent, ended = d.heard(host), d.record.failover
+    owed = {item.host for item in pool.record.owed if item.what in MAY_STILL_WRITE and item.host != host}
+    agent, ended = pool.heard(host), pool.record.failover
     if agent is not None and agent.facts.gc_term and (ended is None or ended.term < agent.facts.gc_term):
         # safety: whose VMs write on is not known here; whoever follows is asked properly by sm itself.
-        owed |= {each for each in d.record.hosts if each != host and follows(d, each, host)}
-    return tuple(sorted(each for each in owed if not is_off(d, each)))
+        owed |= {each for each in pool.record.hosts if each != host and follows(pool, each, host)}
+    return tuple(sorted(each for each in owed if not is_off(pool, each)))
 
 
-def alert_waiting(d: Transaction) -> None:
+def alert_waiting(tx: Transaction) -> None:
     """Name garbage collection that has been held for long, whom it waits for, and what ends it."""
-    if d.quiet:
+    if tx.quiet:
         return
-    held = [h for h in sorted(d.record.hosts, key=d.name) if (agent := d.heard(h)) is not None and agent.facts.gc_term]
-    since = {host: d.live.gc_since.get(host, d.now) for host in held}
+    held = [
+        h for h in sorted(tx.record.hosts, key=tx.name) if (agent := tx.heard(h)) is not None and agent.facts.gc_term
+    ]
+    since = {host: tx.live.gc_since.get(host, tx.now) for host in held}
     # An agent that restarts lets nothing go, and makes no age anew.
-    since |= {host: at for host, at in d.live.gc_since.items() if host in d.record.hosts and d.heard(host) is None}
-    if since != d.live.gc_since:
-        d.change(gc_since=since)
-    for topic in d.open_topics:
+    since |= {host: at for host, at in tx.live.gc_since.items() if host in tx.record.hosts and tx.heard(host) is None}
+    if since != tx.live.gc_since:
+        tx.change(PoolLive, gc_since=since)
+    for topic in tx.open_topics:
         host = topic.host
         # One that is silent for a moment has not let go.
-        if topic.matter is Matter.GC and host not in held and (host not in d.record.hosts or d.heard(host) is not None):
-            d.resolve_alert(topic, f"garbage collection of storage is not held on {d.name(host)} any more")
+        if (
+            topic.matter is Matter.GC
+            and host not in held
+            and (host not in tx.record.hosts or tx.heard(host) is not None)
+        ):
+            tx.resolve_alert(topic, f"garbage collection of storage is not held on {tx.name(host)} any more")
     for host in held:
-        if d.now - since[host] < LONG_MS:
+        if tx.now - since[host] < LONG_MS:
             continue
-        name, pool = d.name(host), d.record.name or d.record.pool
-        names = ", ".join(d.name(each) for each in waits_for(d, host)) or "its agent"
-        hours = (d.now - since[host]) / 3_600_000
+        name = tx.name(host)
+        names = ", ".join(tx.name(each) for each in waits_for(tx, host)) or "its agent"
+        hours = (tx.now - since[host]) / 3_600_000
         body = (
             f"garbage collection of storage is held on {name} for {hours:.0f} h at least, since the failover that made "
         )
         body += f"it master: it waits for {names}, whose VMs may still write. Where that is known to be off for good: "
         body += f"poolwarden release {name} --gc"
-        d.raise_alert(
-            AlertTopic(Matter.GC, host), "warning", f"{pool}: garbage collection of storage is held on {name}", body
-        )
+        words = {"name": name, "hours": f"{hours:.0f}", "names": names}
+        tx.raise_alert(AlertTopic(Matter.GC, host), GC_HELD, body, words)

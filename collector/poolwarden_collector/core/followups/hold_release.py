@@ -17,6 +17,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.hosts import HELD
 from poolwarden_collector.core.decision import restart_files
 from poolwarden_collector.core.decision.database_contents import (
     WAITING,
@@ -32,7 +33,7 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups.owed_work import owed_id, withheld
 from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.order_results import Outcome
+from poolwarden_collector.core.model.order_results import NEVER_BEGUN, Outcome
 from poolwarden_collector.core.model.orders import Claim, PlaceDatabase, Target, ToolstackRelease
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role
@@ -47,97 +48,96 @@ from poolwarden_collector.core.state.transaction import Transaction
 ATTEMPTS_BEFORE_ALERT = 2
 
 
-def owed_releases(d: Transaction) -> None:
+def owed_releases(tx: Transaction) -> None:
     """Pay every release and removal that is owed to a host that is heard."""
-    for item in d.record.owed:
-        agent = d.heard(item.host)
+    for item in tx.record.owed:
+        agent = tx.heard(item.host)
         if agent is None:
             continue
         if item.what is OwedWork.RELEASE:
-            _release(d, item, agent)
+            _release(tx, item, agent)
         elif item.what is OwedWork.REMOVE_DATABASE:
-            _remove(d, item, agent)
+            _remove(tx, item, agent)
 
 
-def _release(d: Transaction, item: Owed, agent: AgentState) -> None:
-    name = d.name(item.host)
+def _release(tx: Transaction, item: Owed, agent: AgentState) -> None:
+    name = tx.name(item.host)
     if agent.facts.hold is None:
-        if not _beyond_reach(d, item, agent):
+        if not _beyond_reach(tx, item, agent):
             return
-        d.note(Kind.RELEASED, f"the toolstack of {name} is held no more", host=item.host)
-        d.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what=OwedWork.RELEASE.value)
+        tx.note(Kind.RELEASED, f"the toolstack of {name} is held no more", host=item.host)
+        tx.note(Kind.OWED_DONE, f"{name} is released", host=item.host, what=OwedWork.RELEASE.value)
         return
-    if _decided_elsewhere(d, item.host) or _littered(d, item.host, agent):
+    if _decided_elsewhere(tx, item.host) or _littered(tx, item.host, agent):
         return
-    by_word = item.successor == item.host and not d.record.master
-    if d.record.master == item.host or by_word:
-        if not _other_masters(d, item.host) and not own_file_refusal(d, item.host):
-            _order(d, item, agent, ToolstackRelease(as_master=True), "as master")
+    by_word = item.successor == item.host and not tx.record.master
+    if tx.record.master == item.host or by_word:
+        if not _other_masters(tx, item.host) and not own_file_refusal(tx, item.host):
+            _order(tx, item, agent, ToolstackRelease(as_master=True), "as master")
         return
-    master = d.heard(d.record.master)
-    if master is not None and master.facts.role.serves_as_master and may_be_pointed(d, item.host):
-        address = d.record.address_of(d.record.master)
-        kind = ToolstackRelease(as_master=False, master_address=address)
-        _order(d, item, agent, kind, f"as a member of {d.name(d.record.master)} at {address}")
+    master = tx.heard(tx.record.master)
+    if master is not None and master.facts.role.serves_as_master and may_be_pointed(tx, item.host):
+        address = tx.record.address_of(tx.record.master)
+        kind = ToolstackRelease(as_master=False, master_address=address, master=tx.record.master)
+        _order(tx, item, agent, kind, f"as a member of {tx.name(tx.record.master)} at {address}")
 
 
-def _other_masters(d: Snapshot, host: HostId) -> tuple[HostId, ...]:
+def _other_masters(pool: Snapshot, host: HostId) -> tuple[HostId, ...]:
     """Other heard hosts that serve as master, or will at their next start: nobody is started as master beside them."""
-    return tuple(other for other in sorted({*serving(d), *configured_masters(d)}) if other != host)
+    return tuple(other for other in sorted({*serving(pool), *configured_masters(pool)}) if other != host)
 
 
-def _littered(d: Snapshot, host: HostId, agent: AgentState) -> bool:
+def _littered(pool: Snapshot, host: HostId, agent: AgentState) -> bool:
     """May a database still lie on this held master that its xapi would start with?"""
     # safety: the release's forecast is of what would be loaded; it must be of the file that is left.
-    owed = any((item.host, item.what) == (host, OwedWork.REMOVE_DATABASE) for item in d.record.owed)
+    owed = any((item.host, item.what) == (host, OwedWork.REMOVE_DATABASE) for item in pool.record.owed)
     return owed and agent.facts.hold is not None and agent.facts.role.pool_conf is Role.MASTER
 
 
-def _beyond_reach(d: Transaction, item: Owed, agent: AgentState) -> bool:
+def _beyond_reach(tx: Transaction, item: Owed, agent: AgentState) -> bool:
     """Can no order of the ended failover hold this host any more? Its agent must have stored the newer term, and have
     looked at its host since: what had arrived before is obeyed before that. Else it is told the term.
     """
     seen, since = agent.facts.observed.host, None
     if agent.hello.highest_term >= item.term and agent.hello.hold is None:
         since = -1
-    for sent in d.live.sent.values():
+    for sent in tx.live.sent.values():
         known = sent.host == item.host and sent.result is not None and sent.result.term >= item.term
         if known and sent.answered_at is not None:
             since = sent.answered_at if since is None else min(since, sent.answered_at)
     if since is not None:
         return seen is not None and seen > since
     order_id = f"{owed_id(item, 'term', agent)}.1"
-    if due(d, order_id, agent):
-        if d.sent(order_id) is None:
-            text = (
-                f"telling {d.name(item.host)} term {item.term}: an order that is still under way may hold it until then"
-            )
-            d.note(Kind.CLAIM_SENT, text, hosts=[item.host])
+    if due(tx, order_id, agent):
+        if tx.sent(order_id) is None:
+            name = tx.name(item.host)
+            text = f"telling {name} term {item.term}: an order that is still under way may hold it until then"
+            tx.note(Kind.CLAIM_SENT, text, hosts=[item.host])
         # safety: its gate refuses the lower term of the order that would hold it from here on.
-        d.send(order_id, item.host, Claim(Target("", ""), want_placements=False), ORDER_VALID_MS)
+        tx.send(order_id, item.host, Claim(Target("", ""), want_placements=False), ORDER_VALID_MS)
     return False
 
 
-def _decided_elsewhere(d: Snapshot, host: HostId) -> bool:
+def _decided_elsewhere(pool: Snapshot, host: HostId) -> bool:
     """Is a new failover of the same master open? It decides itself what becomes of the hold, until it has promoted."""
-    failover = d.failover
+    failover = pool.failover
     return failover is not None and failover.old_master == host and failover.step is not Step.PROMOTED
 
 
-def _order(d: Transaction, item: Owed, agent: AgentState, kind: ToolstackRelease, how: str) -> None:
+def _order(tx: Transaction, item: Owed, agent: AgentState, kind: ToolstackRelease, how: str) -> None:
     base = owed_id(item, "release", agent)
-    pursue(d, base, agent, kind, Kind.RELEASE_INTENT, f"releasing the toolstack of {d.name(item.host)} {how}")
+    pursue(tx, base, agent, kind, Kind.RELEASE_INTENT, f"releasing the toolstack of {tx.name(item.host)} {how}")
 
 
-def own_file_refusal(d: Transaction, host: HostId) -> Reason | None:
+def own_file_refusal(tx: Transaction, host: HostId) -> Reason | None:
     """Its xapi would start with its own file, as before the hold: why must it not? None: none of its VMs is at stake.
 
     Asked of one that still serves as well: it may end between the release and its start.
     """
-    loads = placements_of(d, host)
+    loads = placements_of(tx, host)
     if loads is None:
         return WAITING
-    kills = kills_on(d, host, loads) if loads.readable else unreadable("its database", loads, host)
+    kills = kills_on(tx, host, loads) if loads.readable else unreadable("its database", loads, host)
     if not kills:
         return None
     start = "its xapi would start with its own database, and "
@@ -149,47 +149,48 @@ def own_file_refusal(d: Transaction, host: HostId) -> Reason | None:
 # ------------------------------------------------------------------------------------------------ said
 
 
-def say_held(d: Transaction, verdict: Verdict) -> None:
+def say_held(tx: Transaction, verdict: Verdict) -> None:
     """An alert for each host that is held after its failover and cannot be released, by name and with the reason."""
-    if d.quiet:
+    if tx.quiet:
         return
-    held = [item for item in d.record.owed if item.what is OwedWork.RELEASE]
-    for topic in d.open_topics:
+    held = [item for item in tx.record.owed if item.what is OwedWork.RELEASE]
+    for topic in tx.open_topics:
         if topic.matter is Matter.RELEASE and not any(item.host == topic.host for item in held):
-            d.resolve_alert(topic, f"the toolstack of {d.name(topic.host)} is held no more")
+            tx.resolve_alert(topic, f"the toolstack of {tx.name(topic.host)} is held no more")
     for item in held:
-        agent = d.heard(item.host)
+        agent = tx.heard(item.host)
         if agent is not None and agent.facts.hold is not None:
-            why = _obstacle(d, item, agent, verdict)
+            why = _obstacle(tx, item, agent, verdict)
             if why != WAITING:
-                _say(d, item.host, why)
+                _say(tx, item.host, why)
 
 
-def _say(d: Transaction, host: HostId, why: Reason | None) -> None:
+def _say(tx: Transaction, host: HostId, why: Reason | None) -> None:
     """One alert per host and reason; none while its release is under way."""
     topic = AlertTopic(Matter.RELEASE, host, why.key) if why else None
-    name, pool = d.name(host), d.record.name or d.record.pool
-    d.resolve_alerts(Matter.RELEASE, host, f"what kept the toolstack of {name} held is gone", but=topic)
+    name = tx.name(host)
+    tx.resolve_alerts(Matter.RELEASE, host, f"what kept the toolstack of {name} held is gone", but=topic)
     if why and topic:
-        serves = "it serves as master all the same, until its xapi ends" if host in serving(d) else _who_serves(d)
+        serves = "it serves as master all the same, until its xapi ends" if host in serving(tx) else _who_serves(tx)
         text = (
             f"the toolstack of {name} is held by Poolwarden, nothing else starts xapi there; {serves}. Not released: "
         )
         # Whoever follows this at night is told what it costs: nothing on the host itself asks what would be killed.
         cost = ", which kills them" if why.code is Cause.KILLS else ""
         by_hand = f". By hand, on {name} itself{cost}: poolwarden-agent gate release"
-        d.raise_alert(topic, "critical", f"{pool}: {name} is held and not released", f"{text}{why}{by_hand}")
+        words = {"name": name, "serves": serves, "why": why.text, "cost": cost}
+        tx.raise_alert(topic, HELD, f"{text}{why}{by_hand}", words)
 
 
-def _who_serves(d: Snapshot) -> str:
-    masters = serving(d)
-    return f"{d.name(masters[0])} serves as master" if masters else "no host of the pool serves as master"
+def _who_serves(pool: Snapshot) -> str:
+    masters = serving(pool)
+    return f"{pool.name(masters[0])} serves as master" if masters else "no host of the pool serves as master"
 
 
-def _obstacle(d: Transaction, item: Owed, agent: AgentState, verdict: Verdict) -> Reason | None:
+def _obstacle(tx: Transaction, item: Owed, agent: AgentState, verdict: Verdict) -> Reason | None:
     """What keeps this release from being carried out, and what a person can do; None: nothing; WAITING: not known."""
-    name, pool = d.name(item.host), d.record.name or d.record.pool
-    if _decided_elsewhere(d, item.host):
+    name, pool = tx.name(item.host), tx.record.display_name
+    if _decided_elsewhere(tx, item.host):
         return None
     if verdict is Verdict.HA_MANAGED:
         step = "xe pool-ha-disable, or without any master xe host-emergency-ha-disable on each host"
@@ -198,30 +199,30 @@ def _obstacle(d: Transaction, item: Owed, agent: AgentState, verdict: Verdict) -
     if verdict is Verdict.IDENTITY_CONFLICT:
         frozen = f"the pool is frozen: {verdict.meaning}. Once that is settled, {name} is released"
         return Reason(Cause.IDENTITY, frozen)
-    if d.record.paused is not None:
-        stopped = f"the pool is paused ({d.record.paused}). poolwarden resume {pool}, then it is released"
+    if tx.record.paused is not None:
+        stopped = f"the pool is paused ({tx.record.paused}). poolwarden resume {pool}, then it is released"
         return Reason(Cause.PAUSED, stopped)
-    if item.host in (d.record.master, item.successor):
-        if others := _other_masters(d, item.host):
-            poised = f"{d.name(others[0])} serves as master, or is set to: {name} is not started as one beside it"
+    if item.host in (tx.record.master, item.successor):
+        if others := _other_masters(tx, item.host):
+            poised = f"{tx.name(others[0])} serves as master, or is set to: {name} is not started as one beside it"
             return Reason(Cause.SET_AS_MASTER, poised, others)
-        why = own_file_refusal(d, item.host)
+        why = own_file_refusal(tx, item.host)
         if why is not None and why.code is Cause.KILLS:
             return why.within(f"{why}. Once these VMs run there no more (shut down from inside), it is released")
         if why is not None:
             return why
-    return _failed(d, item, agent)
+    return _failed(tx, item, agent)
 
 
-def _failed(d: Snapshot, item: Owed, agent: AgentState) -> Reason | None:
+def _failed(pool: Snapshot, item: Owed, agent: AgentState) -> Reason | None:
     """The agent was told and did not do it: what it says; once is not enough where another attempt may help."""
-    what = "remove" if _littered(d, item.host, agent) else "release"
+    what = "remove" if _littered(pool, item.host, agent) else "release"
     base = owed_id(item, what, agent)
-    told = [sent for order_id, sent in d.live.sent.items() if order_ids.is_attempt(order_id, base)]
+    told = [sent for order_id, sent in pool.live.sent.items() if order_ids.is_attempt(order_id, base)]
     if not told:
         return None
     result = max(told, key=lambda sent: sent.at).result
-    if result is None or result.reason in ("expired", "busy"):
+    if result is None or result.reason in NEVER_BEGUN:
         return WAITING
     once = result.outcome is not Outcome.REFUSED and len(told) < ATTEMPTS_BEFORE_ALERT
     if result.outcome is Outcome.DONE or once:
@@ -233,23 +234,23 @@ def _failed(d: Snapshot, item: Owed, agent: AgentState) -> Reason | None:
 # ------------------------------------------------------------------------------------------------ databases
 
 
-def _remove(d: Transaction, item: Owed, agent: AgentState) -> None:
+def _remove(tx: Transaction, item: Owed, agent: AgentState) -> None:
     """Remove a placed database, unless this host has been promoted since: then its xapi has used it up."""
-    name, base = d.name(item.host), owed_id(item, "remove", agent)
+    name, base = tx.name(item.host), owed_id(item, "remove", agent)
     done = any(
         sent.result is not None and sent.result.outcome is Outcome.DONE
-        for order_id, sent in d.live.sent.items()
+        for order_id, sent in tx.live.sent.items()
         if order_ids.is_attempt(order_id, base)
     )
-    if withheld(d, item.host):
+    if withheld(tx, item.host):
         return  # safety: what is there now may be the open failover's own, placed for its promotion
     # A held master has not started since it was placed; its own release removes it, too (agent: placed_database.py).
-    held = _littered(d, item.host, agent) and restart_files.CAPABILITY in agent.hello.capabilities
+    held = _littered(tx, item.host, agent) and restart_files.CAPABILITY in agent.hello.capabilities
     if done or (agent.facts.role.pool_conf is Role.MASTER and not held):
-        forget_placements(d, item.host)
+        forget_placements(tx, item.host)
         text = f"{name} holds no database that was placed there"
-        d.note(Kind.OWED_DONE, text, host=item.host, what=OwedWork.REMOVE_DATABASE.value)
+        tx.note(Kind.OWED_DONE, text, host=item.host, what=OwedWork.REMOVE_DATABASE.value)
         return
     ended = "its restart in place was given up" if held else "its failover ended without its promotion"
     text = f"removing the database that was placed on {name}: {ended}"
-    pursue(d, base, agent, PlaceDatabase(remove=True), Kind.REMOVE_INTENT, text)
+    pursue(tx, base, agent, PlaceDatabase(remove=True), Kind.REMOVE_INTENT, text)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from poolwarden_collector.core.catalogue.hosts import ASLEEP
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.device_runner import VALID_MS, as_data, landed_after, named, phrase, runner
@@ -33,8 +34,10 @@ from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Failover, Step
+from poolwarden_collector.core.state.live_slices import PowerSwitches
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -45,29 +48,34 @@ _ENDING_MS: Ms = 4_000  # how long after its hard limit a run has ended at the l
 TEST_MS: Ms = 8_000  # a reading that is this young when it is asked for is an answer
 
 
-def advance(d: Transaction) -> None:
+def advance(tx: Transaction) -> None:
     """Switch the next device, and let go of runs whose result never came."""
-    for host, switch in d.record.after.switches.items():
-        if switch.run and d.now >= _landed_at(d, host, switch.device, switch.run):
-            text = f"the power-{switch.word} of {d.name(host)} by {switch.device} has no certain result"
-            _result(d, host, text, claim=False, certain=False)
+    for topic in tx.open_topics:
+        if topic.matter is Matter.ASLEEP and (topic.host not in tx.record.hosts or tx.heard(topic.host) is not None):
+            tx.resolve_alert(topic, f"{tx.name(topic.host)} is heard again, or is no host of the pool any more")
+    for host, switch in tx.record.after.switches.items():
+        if switch.run and tx.now >= _landed_at(tx, host, switch.device, switch.run):
+            text = f"the power-{switch.word} of {tx.name(host)} by {switch.device} has no certain result"
+            _result(tx, host, text, claim=False, certain=False)
         elif not switch.run:
-            if not switch.on and not switch.forced and (why := _lives(d, host)):
+            if not switch.on and not switch.forced and (why := _lives(tx, host)):
                 # safety: nobody has said that it may be switched off while it lives; it did not when this was begun.
-                _result(d, host, f"powering {d.name(host)} off ends here: {why}", claim=False, certain=True, over=True)
+                _result(
+                    tx, host, f"powering {tx.name(host)} off ends here: {why}", claim=False, certain=True, over=True
+                )
                 continue
-            _begin(d, host, switch.on, switch.by, switch.left, switch.forced)
+            _begin(tx, host, switch.on, switch.by, switch.left, switch.forced)
 
 
-def power_on_fenced(d: Transaction) -> None:
+def power_on_fenced(tx: Transaction) -> None:
     """Owe it after a failover; do it when nothing stands against it."""
-    failover = d.record.failover
+    failover = tx.record.failover
     if failover is None or failover.open:
         return
-    if _wakes(d, failover):
+    if _wakes(tx, failover):
         host = failover.old_master
-        text = f"{d.name(host)} was powered off by Poolwarden and is to be powered on again (policy wake_fenced)"
-        d.note(
+        text = f"{tx.name(host)} was powered off by Poolwarden and is to be powered on again (policy wake_fenced)"
+        tx.note(
             Kind.OWED,
             text,
             host=host,
@@ -75,100 +83,100 @@ def power_on_fenced(d: Transaction) -> None:
             successor=failover.candidate,
             boot_id=failover.old_boot,
         )
-    for item in d.record.owed:
+    for item in tx.record.owed:
         if item.what is OwedWork.WAKE:
-            _wake(d, item.host)
+            _wake(tx, item.host)
 
 
-def _wake(d: Transaction, host: HostId) -> None:
+def _wake(tx: Transaction, host: HostId) -> None:
     """Whatever failover it is owed after: a newer one takes nothing of it away."""
-    power = view(d, host).power
-    if d.heard(host) is not None or (power is Power.ON and not _unresolved(d, host)):
-        d.note(Kind.OWED_DONE, f"{d.name(host)} has power: it need not be woken", host=host, what=OwedWork.WAKE.value)
-    elif wants_reading(d, host) and power is Power.OFF and _fresh(d, host):
-        d.change(wake_again={**d.live.wake_again, host: d.now + WAKE_AGAIN_MS})
-        if d.record.after.woken.get(host, ("", 0))[1] >= WAKE_TRIES:
-            _give_up(d, host)
+    power = view(tx, host).power
+    if tx.heard(host) is not None or (power is Power.ON and not _unresolved(tx, host)):
+        tx.note(Kind.OWED_DONE, f"{tx.name(host)} has power: it need not be woken", host=host, what=OwedWork.WAKE.value)
+    elif wants_reading(tx, host) and power is Power.OFF and _fresh(tx, host):
+        tx.change(PowerSwitches, wake_again={**tx.live.power_switches.wake_again, host: tx.now + WAKE_AGAIN_MS})
+        if tx.record.after.woken.get(host, ("", 0))[1] >= WAKE_TRIES:
+            _give_up(tx, host)
         else:
             # safety: two levels of "off" may be unresolved, an operator's and a failover's: wants_reading asked both.
-            _begin(d, host, True, "poolwarden", _first_level(d, host))
+            _begin(tx, host, True, "poolwarden", _first_level(tx, host))
 
 
-def wants_reading(d: Snapshot, host: HostId) -> bool:
+def wants_reading(pool: Snapshot, host: HostId) -> bool:
     """Is this host's power to be read now, for its waking or for an operator's test?"""
-    if tested(d, host):
+    if tested(pool, host):
         return True
-    owed = any(item.what is OwedWork.WAKE and item.host == host for item in d.record.owed)
-    if not owed or d.failover is not None or d.record.paused is not None or d.quiet or _unresolved(d, host):
+    owed = any(item.what is OwedWork.WAKE and item.host == host for item in pool.record.owed)
+    if not owed or pool.failover is not None or pool.record.paused is not None or pool.quiet or _unresolved(pool, host):
         return False
-    return host not in d.record.after.switches and d.now >= d.live.wake_again.get(host, 0)
+    return host not in pool.record.after.switches and pool.now >= pool.live.power_switches.wake_again.get(host, 0)
 
 
-def tested(d: Snapshot, host: HostId) -> bool:
+def tested(pool: Snapshot, host: HostId) -> bool:
     """Does an operator wait for a reading of this host's devices?"""
-    return any(said.verb == "fence-test" and said.host == host for said, _ in d.live.pending)
+    return any(said.verb == "fence-test" and said.host == host for said, _ in pool.live.pending)
 
 
-def ended(d: Transaction, event: FenceEnded) -> bool:
+def ended(tx: Transaction, event: FenceEnded) -> bool:
     """A run of the fencer ended: is it one of these? An uncertain end is no result; it is waited out."""
-    switch = d.record.after.switches.get(event.host)
+    switch = tx.record.after.switches.get(event.host)
     if switch is None or switch.run != event.run_id:
         return False
     if event.certain:
         word = "claims success" if event.claim else "failed" if event.begun else "did not happen"
-        text = f"the power-{switch.word} of {d.name(event.host)} by {switch.device} {word}: {event.text}"
-        _result(d, event.host, text, claim=event.claim, certain=True)
+        text = f"the power-{switch.word} of {tx.name(event.host)} by {switch.device} {word}: {event.text}"
+        _result(tx, event.host, text, claim=event.claim, certain=True)
     return True
 
 
 # ------------------------------------------------------------------------------------------------ one switch
 
 
-def _begin(d: Transaction, host: HostId, on: bool, by: str, devices: tuple[str, ...], forced: bool = False) -> None:
+def _begin(tx: Transaction, host: HostId, on: bool, by: str, devices: tuple[str, ...], forced: bool = False) -> None:
     device, left = devices[0], devices[1:]
     word = "on" if on else "off"
-    run = d.fresh_id(word)
-    block = named(d, host, device)
-    ran = runner(d, block) if block is not None else None
+    run = tx.fresh_id(word)
+    block = named(tx, host, device)
+    ran = runner(tx, block) if block is not None else None
     asked = "" if by == "poolwarden" else f", asked by {by}"
-    text = f"powering {d.name(host)} {word} by {device}{phrase(d, ran)}{asked}"
-    boot = d.record.hosts[host].boot_id if host in d.record.hosts else ""
+    text = f"powering {tx.name(host)} {word} by {device}{phrase(tx, ran)}{asked}"
+    boot = tx.record.hosts[host].boot_id if host in tx.record.hosts else ""
     facts = {"host": host, "device": device, "run": run, "on": on, "by": by, "left": list(left), "boot_id": boot}
     facts["forced"] = forced
     facts |= as_data(ran)
-    d.note(Kind.SWITCH_INTENT, text, by, **facts)
-    d.change(switched_at={**d.live.switched_at, run: d.now})
-    forget(d, host)
+    tx.note(Kind.SWITCH_INTENT, text, by, **facts)
+    tx.change(PowerSwitches, switched_at={**tx.live.power_switches.switched_at, run: tx.now})
+    forget(tx, host)
     # safety: the intent is durable first; `off` only after the operator's name and force were judged in this pass.
-    address = "" if forced else d.record.address_of(host)
-    d.do(PowerOn(host, device, run, ran) if on else PowerOff(host, device, run, ran, address=address))
+    address = "" if forced else tx.record.address_of(host)
+    tx.do(PowerOn(host, device, run, ran) if on else PowerOff(host, device, run, ran, address=address))
 
 
-def _result(d: Transaction, host: HostId, text: str, *, claim: bool, certain: bool, over: bool = False) -> None:
+def _result(tx: Transaction, host: HostId, text: str, *, claim: bool, certain: bool, over: bool = False) -> None:
     """``over``: the devices that are left are not switched any more."""
-    switch = d.record.after.switches[host]
+    switch = tx.record.after.switches[host]
     facts = {"host": host, "device": switch.device, "on": switch.on, "claim": claim, "certain": certain, "over": over}
-    d.note(Kind.SWITCH_RESULT, text, **facts)
-    forget(d, host)  # what was read before the switch is another power
+    tx.note(Kind.SWITCH_RESULT, text, **facts)
+    forget(tx, host)  # what was read before the switch is another power
     if switch.on and claim and not switch.left:
-        _woken(d, host)
+        _woken(tx, host)
 
 
-def _woken(d: Transaction, host: HostId) -> None:
-    if any(item.what is OwedWork.WAKE and item.host == host for item in d.record.owed):
-        text = f"{d.name(host)} was powered on again: it boots into its gate"
-        d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
+def _woken(tx: Transaction, host: HostId) -> None:
+    if any(item.what is OwedWork.WAKE and item.host == host for item in tx.record.owed):
+        text = f"{tx.name(host)} was powered on again: it boots into its gate"
+        tx.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
 
 
-def _landed_at(d: Snapshot, host: HostId, device: str, run: str) -> Ms:
+def _landed_at(pool: Snapshot, host: HostId, device: str, run: str) -> Ms:
     """When nothing of this run can land any more; after a restart counted from the start, as nothing is known."""
-    return d.live.switched_at.get(run, d.site.started_at) + landed_after(named(d, host, device))
+    return pool.live.power_switches.switched_at.get(run, pool.site.started_at) + landed_after(named(pool, host, device))
 
 
-def _first_level(d: Snapshot, host: HostId) -> tuple[str, ...]:
+def _first_level(pool: Snapshot, host: HostId) -> tuple[str, ...]:
     """The devices to switch: all of the lowest level in which none is quarantined."""
-    for level in levels(d, host):
-        if not any(device.name in d.record.devices.quarantined for device in level):
+    for level in levels(pool, host):
+        if not any(device.name in pool.record.devices.quarantined for device in level):
             return tuple(device.name for device in level)
     return ()
 
@@ -176,106 +184,106 @@ def _first_level(d: Snapshot, host: HostId) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ waking
 
 
-def _wakes(d: Snapshot, failover: Failover) -> bool:
+def _wakes(pool: Snapshot, failover: Failover) -> bool:
     host, boot = failover.old_master, failover.old_boot
-    if not d.policy.wake_fenced or failover.step is not Step.CLOSED or not failover.fence_attempts:
+    if not pool.policy.wake_fenced or failover.step is not Step.CLOSED or not failover.fencing.attempts:
         return False
-    if failover.proof is None or not failover.proof.kind.permits_declare_dead or d.heard(host) is not None:
+    if failover.proof is None or not failover.proof.kind.permits_declare_dead or pool.heard(host) is not None:
         return False
-    known, dead = d.record.hosts.get(host), d.record.after.dead.get(host)
-    told = not d.policy.declare_dead or (dead is not None and dead.boot_id == boot and dead.declared)
-    fresh = d.record.after.woken.get(host, ("", 0))[0] != boot
-    return known is not None and known.boot_id == boot and told and fresh and bool(_first_level(d, host))
+    known, dead = pool.record.hosts.get(host), pool.record.after.dead.get(host)
+    told = not pool.policy.declare_dead or (dead is not None and dead.boot_id == boot and dead.declared)
+    fresh = pool.record.after.woken.get(host, ("", 0))[0] != boot
+    return known is not None and known.boot_id == boot and told and fresh and bool(_first_level(pool, host))
 
 
-def _unresolved(d: Snapshot, host: HostId) -> bool:
+def _unresolved(pool: Snapshot, host: HostId) -> bool:
     """May an `off` of this host still land?"""
-    if host in d.record.after.switches:
+    if host in pool.record.after.switches:
         return True
-    failover = d.record.failover
-    if failover is None or failover.old_master != host or failover.fence_pending is None:
+    failover = pool.record.failover
+    if failover is None or failover.old_master != host or failover.fencing.pending is None:
         return False
-    name, run = failover.fence_pending
-    ours = order_ids.parse(run).made_for("off", d.site.epoch) and d.live.fence_since
-    since = d.live.fence_since if ours else d.site.started_at
-    return d.now - since < landed_after(named(d, host, name)) + d.policy.reading_fresh
+    name, run = failover.fencing.pending
+    ours = order_ids.parse(run).made_for("off", pool.site.epoch) and pool.live.power_off.begun_at
+    since = pool.live.power_off.begun_at if ours else pool.site.started_at
+    return pool.now - since < landed_after(named(pool, host, name)) + pool.policy.reading_fresh
 
 
-def _fresh(d: Snapshot, host: HostId) -> bool:
-    newest = view(d, host).newest_at
-    return bool(newest) and d.now - newest <= d.policy.reading_fresh
+def _fresh(pool: Snapshot, host: HostId) -> bool:
+    newest = view(pool, host).newest_at
+    return bool(newest) and pool.now - newest <= pool.policy.reading_fresh
 
 
-def _give_up(d: Transaction, host: HostId) -> None:
-    name, pool = d.name(host), d.record.name or d.record.pool
+def _give_up(tx: Transaction, host: HostId) -> None:
+    name = tx.name(host)
     text = f"{name} was powered on {WAKE_TRIES} times and still reads OFF"
-    d.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
+    tx.note(Kind.OWED_DONE, text, host=host, what=OwedWork.WAKE.value)
     body = f"{text}. Look at it, then: poolwarden fence on {name}"
-    d.raise_alert(AlertTopic(Matter.ASLEEP, host), "warning", f"{pool}: {name} does not come on", body)
+    tx.raise_alert(AlertTopic(Matter.ASLEEP, host), ASLEEP, body, {"name": name, "times": str(WAKE_TRIES)})
 
 
 # ------------------------------------------------------------------------------------------------ at a word
 
 
-def command_on(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
+def command_on(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence on HOST``: it boots into its gate."""
-    no = _cannot(d, said.host)
+    no = _cannot(tx, said.host)
     if no is not None:
         return no
-    if d.failover is not None and d.failover.old_master == said.host:
-        return Refused("failover-open", f"failover {d.failover.id} decides about {d.name(said.host)}: it is left off")
-    return _order(d, said, on=True)
+    if tx.failover is not None and tx.failover.old_master == said.host:
+        return Refused("failover-open", f"failover {tx.failover.id} decides about {tx.name(said.host)}: it is left off")
+    return _order(tx, said, on=True)
 
 
-def command_off(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
+def command_off(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence off HOST``: kills whatever runs there."""
-    host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
+    host, name, typed = said.host, tx.name(said.host), said.arg("typed_name")
     if typed not in (name, host):
         return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
-    no = _cannot(d, host)
+    no = _cannot(tx, host)
     if no is not None:
         return no
-    if d.failover is not None and d.failover.old_master == host:
-        step = f"poolwarden approve {d.failover.id} --shoot"
-        return Refused("failover-open", f"failover {d.failover.id} decides about {name}", step)
-    why = _against(d, host, verdict)
+    if tx.failover is not None and tx.failover.old_master == host:
+        step = f"poolwarden approve {tx.failover.id} --shoot"
+        return Refused("failover-open", f"failover {tx.failover.id} decides about {name}", step)
+    why = _against(tx, host, verdict)
     if why and said.arg("force") != "yes":
         return Refused("needs-force", why, f"If that is meant: poolwarden fence off {name} --force")
-    return _order(d, said, on=False, forced=said.arg("force") == "yes")
+    return _order(tx, said, on=False, forced=said.arg("force") == "yes")
 
 
-def _against(d: Snapshot, host: HostId, verdict: Verdict) -> str:
+def _against(pool: Snapshot, host: HostId, verdict: Verdict) -> str:
     """What makes switching this host off so dangerous that it needs force; empty: nothing."""
-    if lives := _lives(d, host):
+    if lives := _lives(pool, host):
         return lives
     if verdict is Verdict.HA_MANAGED:
         return "xapi's HA is armed: it judges by itself which host is dead"
-    unbound = [x for x in _first_level(d, host) if not is_bound(d, x, host)]
+    unbound = [x for x in _first_level(pool, host) if not is_bound(pool, x, host)]
     if unbound:
-        return f"{why_unbound(d, unbound[0], host)}: it may switch another machine"
+        return f"{why_unbound(pool, unbound[0], host)}: it may switch another machine"
     return ""
 
 
-def _lives(d: Snapshot, host: HostId) -> str:
-    agent = d.heard(host)
-    if agent is None and silence_of(d, host) >= LIVE_REPORT_MS:
+def _lives(pool: Snapshot, host: HostId) -> str:
+    agent = pool.heard(host)
+    if agent is None and silence_of(pool, host) >= LIVE_REPORT_MS:
         return ""
     count = len(agent.facts.domains or ()) if agent is not None else 0
-    return f"{d.name(host)} lives: its agent streams" + (f" and {count} domains run there" if count else "")
+    return f"{pool.name(host)} lives: its agent streams" + (f" and {count} domains run there" if count else "")
 
 
-def _cannot(d: Snapshot, host: HostId) -> Refused | None:
-    name = d.name(host)
-    if not d.pool.devices.get(host):
+def _cannot(pool: Snapshot, host: HostId) -> Refused | None:
+    name = pool.name(host)
+    if not pool.all_devices(host):
         return Refused("no-device", f"{name} has no fence device", "Give it one in collector.toml, see docs/fencing.md")
-    if not _first_level(d, host):
+    if not _first_level(pool, host):
         return Refused("quarantined", f"every level of {name} has a quarantined device", "Correct it in collector.toml")
-    if host in d.record.after.switches or _unresolved(d, host):
+    if host in pool.record.after.switches or _unresolved(pool, host):
         return Refused("busy", f"a switch of {name} has no certain result yet", f"poolwarden fence status {name}")
-    if why := deposed(d):
+    if why := deposed(pool):
         return Refused("held", why.text)
-    first = named(d, host, _first_level(d, host)[0])
-    by = runner(d, first) if first is not None else None
+    first = named(pool, host, _first_level(pool, host)[0])
+    by = runner(pool, first) if first is not None else None
     return (
         Refused("no-member", by.why, "See docs/fencing.md, devices that members run")
         if isinstance(by, Unable)
@@ -283,9 +291,9 @@ def _cannot(d: Snapshot, host: HostId) -> Refused | None:
     )
 
 
-def _order(d: Transaction, said: OperatorSaid, *, on: bool, forced: bool = False) -> str:
-    name, devices = d.name(said.host), _first_level(d, said.host)
-    _begin(d, said.host, on, said.actor, devices, forced)
+def _order(tx: Transaction, said: OperatorSaid, *, on: bool, forced: bool = False) -> str:
+    name, devices = tx.name(said.host), _first_level(tx, said.host)
+    _begin(tx, said.host, on, said.actor, devices, forced)
     word = "on" if on else "off"
     return f"powering {name} {word} by {', '.join(devices)}; poolwarden fence test {name} reads it back"
 
@@ -296,30 +304,30 @@ def test_limit(devices: Iterable[FenceDevice]) -> Ms:
     return max([TEST_MS, *ends])
 
 
-def command_test(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
+def command_test(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``fence test HOST``: read every device anew; empty while the readings are awaited."""
-    host, name = said.host, d.name(said.host)
-    if not d.pool.devices.get(host):
-        return _cannot(d, host) or Refused("no-device", f"{name} has no fence device")
+    host, name = said.host, tx.name(said.host)
+    if not tx.all_devices(host):
+        return _cannot(tx, host) or Refused("no-device", f"{name} has no fence device")
     texts = []
-    for device in d.pool.devices.get(host, ()):
-        state = d.live.power.get(device.name)
+    for device in tx.all_devices(host):
+        state = tx.live.power.get(device.name)
         newest = state.newest if state is not None else None
-        asked_at = int(said.arg("asked_at") or d.now)
+        asked_at = int(said.arg("asked_at") or tx.now)
         if newest is None or (state is not None and state.running) or newest.started_at < asked_at - TEST_MS:
-            asked = said if said.arg("asked_at") else replace(said, args=(*said.args, ("asked_at", str(d.now))))
-            d.change(pending=(*d.live.pending, (asked, d.now + test_limit(d.pool.devices[host]))))
+            asked = said if said.arg("asked_at") else replace(said, args=(*said.args, ("asked_at", str(tx.now))))
+            waiting_commands.wait(tx, asked, test_limit(tx.all_devices(host)))
             return ""
         took = (newest.status_ms or newest.ended_at - newest.started_at) / 1000
-        held = device.name in d.record.devices.quarantined
-        bound = "quarantined" if held else "bound" if is_bound(d, device.name, host) else "not bound"
+        held = device.name in tx.record.devices.quarantined
+        bound = "quarantined" if held else "bound" if is_bound(tx, device.name, host) else "not bound"
         said_why = f" ({newest.text})" if newest.power is Power.UNKNOWN else ""
         texts.append(f"{device.name} reads {newest.power.value.upper()} in {took:.1f} s, {bound}{said_why}")
     return f"{name}: {'; '.join(texts)}"
 
 
-def test_too_late(d: Snapshot, said: OperatorSaid) -> Refused:
+def test_too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
     """The readings did not come in time."""
-    within = test_limit(d.pool.devices.get(said.host, ())) // 1000
-    step = f"poolwarden fence status {d.name(said.host)}"
-    return Refused("no-reading", f"the power of {d.name(said.host)} was not read in {within} s", step)
+    within = test_limit(pool.all_devices(said.host)) // 1000
+    step = f"poolwarden fence status {pool.name(said.host)}"
+    return Refused("no-reading", f"the power of {pool.name(said.host)} was not read in {within} s", step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from poolwarden_collector.core.model.orders import Order, Target
+from poolwarden_collector.core.model.orders import Approval, Order, Target
 from poolwarden_collector.core.model.values import HostId, PoolId
 
 
@@ -162,6 +162,7 @@ class HandOver:
     max_bytes: int
     limit_ms: int
     held_master: bool = False  # ``target`` is a held master, not a member that is to be promoted
+    approval: Approval | None = None  # the operator's word that it rests on; None: nobody was asked
 
 
 @dataclass(frozen=True, slots=True)

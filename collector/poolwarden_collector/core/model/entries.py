@@ -121,9 +121,25 @@ class Kind(Enum):
     HOST_LEFT = "host-left"
     STALE_EPOCH = "stale-epoch"
     COLLECTOR_STARTED = "collector-started"
+    CONFIGURED = "configured"
     ALERT = "alert"
     ALERT_RESOLVED = "alert-resolved"
     ALERT_DELIVERED = "alert-delivered"
+    ALERT_SILENCED = "alert-silenced"
+    ALERT_UNSILENCED = "alert-unsilenced"
+    ALERT_ACKNOWLEDGED = "alert-acknowledged"
+    ALERTS_TESTED = "alerts-tested"
+    HOOK_RAN = "hook-ran"
+    SECOND_AWAITED = "second-awaited"
+    SECOND_OVER = "second-over"
+    HOOK_ASKED = "hook-asked"
+    ENROLMENT = "enrolment"
+    FOLDED = "folded"
+
+
+# What only informs: nothing durable follows from it, and no decision is made again from it. Where a pool writes too
+# much these are counted instead of written (shell/store/journal_quota.py); everything else is always written.
+NOTES = frozenset({Kind.VERDICT, Kind.AGENT_SILENT, Kind.AGENT_BACK, Kind.STRANGER, Kind.HOST_REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +152,8 @@ class Entry:
     failover: str = ""
     term: int = 0
     actor: str = "poolwarden"
+
+    @property
+    def informs(self) -> bool:
+        """May it be left out where too much is written? Nothing of a failover may."""
+        return self.kind in NOTES and not self.failover and not self.data.get("over")

@@ -108,10 +108,14 @@ class HostElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class HostRefused:
-    """A message of a host on record was refused when it arrived, and its stream ended: it claims what cannot be."""
+    """A message of a host on record was refused when it arrived, and its stream ended: it claims what cannot be.
+
+    ``over_budget``: nothing is wrong with what it says, it is more than one host may send (shell/agents/budgets.py).
+    """
 
     host: HostId
     why: str
+    over_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,8 @@ class PoolHost:
     live: bool
     unplugged_srs: tuple[str, ...] = ()
     default_sr_unplugged: bool = False
+    guidances: tuple[str, ...] = ()  # what installed updates still need there, in xapi's words: "reboot_host", ...
+    https_only: Tri = Tri.UNKNOWN  # TCP 80 is closed to other hosts
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,12 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
+NEVER_BEGUN = ("expired", "busy")
+"""An agent's reasons for an order that it never began (agent: core/order_gate.py): it may be sent again."""
+OWN_RULES = ("local-policy", "too-many", "unsigned", "bad-signature")
+"""What a host refuses by its own administrator's word: its policy.conf, and the order key that it has pinned."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimOutcome:
     """What a host answered to a claim: its last look at the old master and its database's placements."""

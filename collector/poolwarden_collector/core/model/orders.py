@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from poolwarden_collector.core.model.values import HostId, ProcessId, Role
+from poolwarden_collector.core.model.values import HostId, Ms, ProcessId, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,10 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Repoint:
-    """xapi's pool.emergency_reset_master on this host, to ``master_address``."""
+    """xapi's pool.emergency_reset_master on this host, to ``master_address`` of the host ``master``."""
 
     master_address: str
+    master: HostId = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class ToolstackRelease:
     as_master: bool
     master_address: str = ""
     restore: int = 0  # as master: the generation of the placed database that xapi starts with; 0: its own file
+    master: HostId = ""  # as a member: whose address that is
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,21 @@ class FenceProxy:
     target_address: str = ""  # of ``host``: an ``off`` is refused if its xapi answers there right before it is begun
 
 
+@dataclass(frozen=True, slots=True)
+class ShowMessage:
+    """xapi's message.create about the own pool, on the serving master. Made by the shell alone: it decides nothing.
+
+    ``key``: of 16 hex digits, the same in each repetition; ``priority``: xapi's, 1..5; ``repeated``: an earlier attempt
+    may have been shown.
+    """
+
+    key: str
+    name: str
+    priority: int
+    body: str
+    repeated: bool = False
+
+
 OrderKind = (
     Claim
     | ProbeNow
@@ -204,6 +221,7 @@ OrderKind = (
     | StartVm
     | LocateVms
     | FenceProxy
+    | ShowMessage
 )
 
 KIND_NAMES: dict[type, str] = {
@@ -227,6 +245,7 @@ KIND_NAMES: dict[type, str] = {
     StartVm: "start_vm",
     LocateVms: "locate_vms",
     FenceProxy: "fence_proxy",
+    ShowMessage: "show_message",
 }
 
 
@@ -243,6 +262,15 @@ class Preconditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """An operator's word that an order rests on: who, to which question, and when on the collector's clock."""
+
+    by: str
+    question: str
+    at: Ms
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A command to one agent."""
 
@@ -254,6 +282,7 @@ class Order:
     valid_for_ms: int
     preconditions: Preconditions = Preconditions()
     valid_until: int = 0  # on the collector's clock, where that is earlier; 0: ``valid_for_ms`` alone
+    approval: Approval | None = None  # None: nobody was asked
 
     @property
     def kind_name(self) -> str:

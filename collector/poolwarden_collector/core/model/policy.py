@@ -273,6 +273,15 @@ def differences(policy: Policy) -> list[str]:
     ]
 
 
+def changes(before: Policy, after: Policy) -> list[str]:
+    """Settings that differ between two policies, e.g. ``patience 100 s -> 12 s``."""
+    return [
+        f"{item.name} {_show(item.name, getattr(before, item.name))} -> {_show(item.name, getattr(after, item.name))}"
+        for item in fields(Policy)
+        if getattr(before, item.name) != getattr(after, item.name)
+    ]
+
+
 _COUNTS = {
     "unknown_readings",
     "xapi_restarts",

@@ -45,7 +45,6 @@ class Cause(Enum):
     HA = "ha"
     HELD_BEFORE = "held-before"
     NO_PROBER = "no-prober"
-    UNDECIDED = "undecided"
     # what a database says of running VMs (candidate_ranking.py, database_contents.py, master_restart.py)
     WAITING = "waiting"
     UNREADABLE = "unreadable"
@@ -76,18 +75,13 @@ class Cause(Enum):
     BOOTED = "booted"
     ALIVE = "alive"
     # the rest
-    NO_DEVICE = "no-device"
     IDENTITY = "identity"
     ANSWER = "answer"
     HOPELESS = "hopeless"
     BROKEN = "broken"
     ADDRESS = "address"
     UNREACHED = "unreached"
-    OPEN_FAILOVER = "open-failover"
-    OWED = "owed"
     NO_PROOF = "no-proof"
-    NOT_ENABLED = "not-enabled"
-    STORAGE = "storage"
 
 
 def key_of(code: str, subjects: Iterable[object] = ()) -> str:

@@ -16,113 +16,95 @@ from collections.abc import Callable
 from poolwarden_collector.core.decision import questions, unheard_members
 from poolwarden_collector.core.decision.database_contents import SPARE_THEM, at_stake, placements_of
 from poolwarden_collector.core.decision.permission import deposed
-from poolwarden_collector.core.decision.standstill import unblock
 from poolwarden_collector.core.evidence import announcements, fenced_hosts
 from poolwarden_collector.core.evidence.operator_confirmation import reads_on
 from poolwarden_collector.core.evidence.signs import serving, signs
 from poolwarden_collector.core.evidence.verdict import Verdict, judge
 from poolwarden_collector.core.followups import declare_dead, lost_vms, power_switch
 from poolwarden_collector.core.followups import lost_vms as lost
-from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import Role, Tri
-from poolwarden_collector.core.operator import answers, attest_device
-from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, switchover
+from poolwarden_collector.core.operator import answers, attest_device, enable_host, pauses
+from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, recover_members, switchover
 from poolwarden_collector.core.recovery.master_restart import order_restart, restart_refusal
+from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 
-def command(d: Transaction, said: OperatorSaid, verdict: Verdict) -> None:
+def command(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> None:
     """Obey or refuse one command, and answer it."""
     handler = _VERBS.get(said.verb)
     answer = (
-        handler(d, said, verdict)
+        handler(tx, said, verdict)
         if handler
         else Refused("unknown-verb", f"{said.verb!r} is no command of this collector")
     )
     if isinstance(answer, Refused):
-        _refuse(d, said, answer)
+        _refuse(tx, said, answer)
     elif answer:
-        d.do(Reply(said.request_id, True, _named(d, answer)))
+        tx.do(Reply(said.request_id, True, _named(tx, answer)))
 
 
-def _refuse(d: Transaction, said: OperatorSaid, no: Refused) -> None:
-    d.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
-    d.do(Reply(said.request_id, False, no.why, no.code, _named(d, no.next_step)))
+def _refuse(tx: Transaction, said: OperatorSaid, no: Refused) -> None:
+    tx.note(Kind.OPERATOR_REFUSED, f"{said.verb} by {said.actor} refused: {no.why}", said.actor, code=no.code)
+    tx.do(Reply(said.request_id, False, no.why, no.code, _named(tx, no.next_step)))
 
 
-def _named(d: Snapshot, text: str) -> str:
+def _named(pool: Snapshot, text: str) -> str:
     """Every command in an answer names this pool, so that it can be typed as it stands."""
-    return re.sub(r"\bPOOL\b", d.record.name or d.record.pool, text)
+    return re.sub(r"\bPOOL\b", pool.record.display_name, text)
 
 
-def _pause(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
-    if d.record.paused is not None:
-        return Refused("already-paused", f"the pool is paused already: {d.record.paused}", "poolwarden resume POOL")
-    reason = said.arg("reason") or f"by {said.actor}"
-    d.note(Kind.PAUSED, f"paused by {said.actor}: {reason}", said.actor, reason=reason)
-    return "paused: verdicts and alerts go on, nothing is done automatically until it is resumed"
-
-
-def _resume(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
-    if d.record.paused is None:
-        return Refused("not-paused", "the pool is not paused")
-    d.note(Kind.RESUMED, f"resumed by {said.actor}", said.actor)
-    if d.failover is not None and d.failover.blocked is Blocker.PAUSED:
-        unblock(d)
-    return "resumed: everything is judged anew from fresh evidence"
-
-
-def _confirm(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
+def _confirm(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """The word that a silent host is off; about the master that vanished it decides a failover, or is its proof."""
-    refusal = _confirm_refusal(d, said)
+    refusal = _confirm_refusal(tx, said)
     if refusal is not None:
         return refusal
-    host, name, how = said.host, d.name(said.host), said.arg("how")
-    fenced_hosts.confirm(d, host, said.actor, how, said.arg("typed_name"))
-    if d.record.planned is not None and d.record.planned.host == host:
-        announcements.end_planned(d, f"{said.actor} does not wait for {name} any more", said.actor)
-        verdict = judge(signs(d))
-    if adopt_master.adopt(d, verdict):
-        verdict = judge(signs(d))
-    if why := master_vanished.word_refusal(d, host, verdict):
+    host, name, how = said.host, tx.name(said.host), said.arg("how")
+    fenced_hosts.confirm(tx, host, said.actor, how, said.arg("typed_name"))
+    if tx.record.planned is not None and tx.record.planned.host == host:
+        announcements.end_planned(tx, f"{said.actor} does not wait for {name} any more", said.actor)
+        verdict = judge(signs(tx))
+    if adopt_master.adopt(tx, verdict):
+        verdict = judge(signs(tx))
+    if why := master_vanished.word_refusal(tx, host, verdict):
         return f"confirmed: {name} counts as off until it gives a sign of life; {why}"
-    master_vanished.by_word(d, host)
-    failover = d.failover
+    master_vanished.by_word(tx, host)
+    failover = tx.failover
     if failover is None:
         return "confirmed"
-    asked = [host for host in unheard_members.unheard_alive(d) if host not in questions.accepted_unheard(d, failover)]
+    asked = [host for host in unheard_members.unheard_alive(tx) if host not in questions.accepted_unheard(tx, failover)]
     if asked:
-        which = unheard_members.said(d, tuple(asked))
+        which = unheard_members.said(tx, tuple(asked))
         return f"confirmed; before failover {failover.id} goes on one thing more is asked (poolwarden status): {which}"
     return f"confirmed; failover {failover.id} goes on with a last look at every member"
 
 
-def _confirm_refusal(d: Snapshot, said: OperatorSaid) -> Refused | None:
+def _confirm_refusal(pool: Snapshot, said: OperatorSaid) -> Refused | None:
     """Why nobody may say that this host is off."""
-    host, name, typed = said.host, d.name(said.host), said.arg("typed_name")
-    if host not in d.record.hosts:
+    host, name, typed = said.host, pool.name(said.host), said.arg("typed_name")
+    if host not in pool.record.hosts:
         return Refused("unknown-host", f"{name} is no host of this pool")
     if typed not in (name, host):
         return Refused("name-differs", f"typed {typed!r}, the host's name is {name!r}", "Type the host's name exactly.")
     if not said.arg("how").strip():
         return Refused("no-reason", "how the host was made safe is missing", 'For example: --how "power cord pulled"')
-    if (held := deposed(d)) is not None:
+    if (held := deposed(pool)) is not None:
         return Refused("held", held.text)
-    if d.heard(host) is not None:
+    if pool.heard(host) is not None:
         return Refused("agent-alive", f"the agent of {name} answers: it is not dead", "poolwarden explain POOL")
-    if why := fenced_hosts.lives(d, host):
+    if why := fenced_hosts.lives(pool, host):
         return Refused("xapi-alive", f"{why}: it is not dead", "poolwarden explain POOL")
-    if host not in d.live.agents and d.quiet:
+    if host not in pool.live.agents and pool.quiet:
         # Its agent may be on its way back to this collector.
-        left = (d.quiet_until - d.now) / 1000
+        left = (pool.quiet_until - pool.now) / 1000
         return Refused("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
-    if reads_on(d, host) and said.arg("despite_power_on") != "yes":
+    if reads_on(pool, host) and said.arg("despite_power_on") != "yes":
         step = (
             f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."
         )
@@ -130,9 +112,9 @@ def _confirm_refusal(d: Snapshot, said: OperatorSaid) -> Refused | None:
     return None
 
 
-def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
-    host, name = said.host, d.name(said.host)
-    agent = d.heard(host)
+def _restart(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
+    host, name = said.host, tx.name(said.host)
+    agent = tx.heard(host)
     if agent is None:
         return Refused("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
     if agent.facts.database.ha_armed is not Tri.NO or verdict is Verdict.HA_MANAGED:
@@ -140,21 +122,20 @@ def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refu
             "ha-armed", f"xapi's HA is armed on {name} (or its flag cannot be read): a restart can make it fence itself"
         )
     if agent.facts.role.pool_conf is Role.MASTER:
-        placements = placements_of(d, host)
+        placements = placements_of(tx, host)
         if placements is None:
-            pending = (said, d.now + 8_000)
-            d.change(pending=(*d.live.pending, pending))
+            waiting_commands.wait(tx, said, 8_000)
             return ""
-        refusal = restart_refusal(d, host, placements)
+        refusal = restart_refusal(tx, host, placements)
         if refusal:
             return Refused(
                 "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
             )
-    elif serving(d) == (d.record.master,):
+    elif serving(tx) == (tx.record.master,):
         # safety: a member's new xapi terminates what its master's database does not place there; the word named no VM.
-        kills = at_stake(d, host)
+        kills = at_stake(tx, host)
         if kills is None:
-            d.change(pending=(*d.live.pending, (said, d.now + 8_000)))
+            waiting_commands.wait(tx, said, 8_000)
             return ""
         if kills:
             if isinstance(kills, Reason):
@@ -163,31 +144,28 @@ def _restart(d: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refu
                 )
             lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
             return Refused("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
-    order_restart(d, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
+    order_restart(tx, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
     return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
 
 
-def pending_commands(d: Transaction, verdict: Verdict) -> None:
+def pending_commands(tx: Transaction, verdict: Verdict) -> None:
     """Commands that waited for evidence: try again, give up after their time."""
-    waiting, d_pending = d.live.pending, ()
-    d.change(pending=d_pending)
-    for said, until in waiting:
-        if d.now < until:
-            before = len(d.live.pending)
-            command(d, said, verdict)
-            if len(d.live.pending) > before:
-                kept = (*d.live.pending[:-1], (said, until))
-                d.change(pending=kept)
+    for said, until in waiting_commands.take_all(tx):
+        if tx.now < until:
+            before = len(tx.live.pending)
+            command(tx, said, verdict)
+            if len(tx.live.pending) > before:
+                waiting_commands.until_as_before(tx, said, until)
         else:
-            _refuse(d, said, _TOO_LATE.get(said.verb, _too_late)(d, said))
+            _refuse(tx, said, _TOO_LATE.get(said.verb, _too_late)(tx, said))
 
 
-def _restart_too_late(d: Snapshot, said: OperatorSaid) -> Refused:
-    why = f"{d.name(said.host)} did not tell in time what a restart would do to its VMs"
+def _restart_too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
+    why = f"{pool.name(said.host)} did not tell in time what a restart would do to its VMs"
     return Refused("no-evidence", why, "Try again; look at poolwarden explain POOL.")
 
 
-def _too_late(d: Snapshot, said: OperatorSaid) -> Refused:
+def _too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
     """Of any command that waits for evidence and has no words of its own: total, so that no step ever fails for one."""
     why = f"what {said.verb} rests on could not be read in time"
     return Refused("no-evidence", why, "Try again; poolwarden explain POOL shows who is not heard.")
@@ -201,8 +179,8 @@ _TOO_LATE: dict[str, Callable[[Transaction, OperatorSaid], Refused]] = {
     "release": adopted_holds.too_late,
 }
 _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]] = {
-    "pause": _pause,
-    "resume": _resume,
+    "pause": pauses.pause,
+    "resume": pauses.resume,
     "confirm-fenced": _confirm,
     "restart-xapi": _restart,
     "designate": switchover.command_designate,
@@ -217,4 +195,6 @@ _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]]
     "deny": answers.deny,
     "acknowledge": answers.acknowledge,
     "release": adopted_holds.command_release,
+    "host-enable": enable_host.command_enable,
+    "recover-members": recover_members.command_recover,
 }

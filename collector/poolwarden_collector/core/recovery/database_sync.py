@@ -22,6 +22,7 @@ from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.orders import Preconditions, SyncDatabase
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
+from poolwarden_collector.core.state.live_slices import DatabaseSync
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -31,89 +32,89 @@ ANSWER_MS: Ms = 720_000  # the agent gives xapi ten minutes
 LEARN_MS: Ms = 60_000
 
 
-def push_when_due(d: Transaction, verdict: Verdict) -> None:
+def push_when_due(tx: Transaction, verdict: Verdict) -> None:
     """Learn how the last push ended; make the next one when it is due."""
-    if d.record.after.sync_order:
-        _learn(d)
+    if tx.record.after.sync_order:
+        _learn(tx)
         return
-    due = _due(d)
-    skipped = refusal(d, verdict) if due else ""
-    if skipped != d.live.sync_skipped:
-        d.change(sync_skipped=skipped)
+    due = _due(tx)
+    skipped = refusal(tx, verdict) if due else ""
+    if skipped != tx.live.database_sync.skipped:
+        tx.change(DatabaseSync, skipped=skipped)
     if due and not skipped:
-        begin(d, "scheduled")
+        begin(tx, "scheduled")
 
 
-def _due(d: Snapshot) -> bool:
-    interval = d.policy.sync_interval
-    if not interval or d.policy.mode == "observe":
+def _due(pool: Snapshot) -> bool:
+    interval = pool.policy.sync_interval
+    if not interval or pool.policy.mode == "observe":
         return False
-    if d.live.sync_at is None:
-        return d.now - d.site.started_at >= interval
-    wait = min(RETRY_MS, interval) if d.record.after.sync_failure else interval
-    return d.now - d.live.sync_at >= wait
+    if pool.live.database_sync.pushed_at is None:
+        return pool.now - pool.site.started_at >= interval
+    wait = min(RETRY_MS, interval) if pool.record.after.sync_failure else interval
+    return pool.now - pool.live.database_sync.pushed_at >= wait
 
 
-def refusal(d: Snapshot, verdict: Verdict) -> str:
+def refusal(pool: Snapshot, verdict: Verdict) -> str:
     """Why the database is not to be pushed now; empty if it may be."""
-    if standing := command_refusal(d):
+    if standing := command_refusal(pool):
         return standing.text
-    if d.failover is not None:
-        return f"failover {d.failover.id} is open"
-    if d.record.after.designation is not None:
+    if pool.failover is not None:
+        return f"failover {pool.failover.id} is open"
+    if pool.record.after.designation is not None:
         return "the role is being handed over"
     if verdict not in (Verdict.HEALTHY, Verdict.AGENT_LOST):
         return f"the pool is {verdict.word}"
-    master = verified(d)
-    agent, view = d.heard(master), master_view(d, master)
+    master = verified(pool)
+    agent, view = pool.heard(master), master_view(pool, master)
     if agent is None or view is None:
         return "the master has not told its view of the pool"
     if "sync_database" not in agent.hello.capabilities:
-        return f"the agent {agent.hello.agent_version} of {d.name(master)} cannot do it"
+        return f"the agent {agent.hello.agent_version} of {pool.name(master)} cannot do it"
     if view.rolling_upgrade is not Tri.NO:
         return "a rolling upgrade is under way, or whether one is cannot be read"
     offline = [host.name for host in view.hosts if not host.live]
     return f"{', '.join(offline)} {'is' if len(offline) == 1 else 'are'} offline" if offline else ""
 
 
-def begin(d: Transaction, why: str, actor: str = "poolwarden") -> str:
+def begin(tx: Transaction, why: str, actor: str = "poolwarden") -> str:
     """Journal and order a push on the verified master; the order's id. The caller has asked ``refusal``."""
-    master = verified(d)
-    order_id = d.fresh_id("sync")
-    text = f"pushing the database of {d.name(master)} to every member ({why})"
-    d.note(Kind.SYNC_INTENT, text, actor, order=order_id, host=master)
-    d.change(sync_at=d.now)
-    d.send(order_id, master, SyncDatabase(), ORDER_VALID_MS, Preconditions(ha_off=True))
+    master = verified(tx)
+    order_id = tx.fresh_id("sync")
+    text = f"pushing the database of {tx.name(master)} to every member ({why})"
+    tx.note(Kind.SYNC_INTENT, text, actor, order=order_id, host=master)
+    tx.change(DatabaseSync, pushed_at=tx.now)
+    tx.send(order_id, master, SyncDatabase(), ORDER_VALID_MS, Preconditions(ha_off=True))
     return order_id
 
 
-def _learn(d: Transaction) -> None:
-    order_id = d.record.after.sync_order
-    sent = d.sent(order_id)
-    host: HostId = sent.host if sent is not None else d.record.master
-    answer = answer_of(d, host, order_id)
+def _learn(tx: Transaction) -> None:
+    order_id = tx.record.after.sync_order
+    sent = tx.sent(order_id)
+    host: HostId = sent.host if sent is not None else tx.record.master
+    answer = answer_of(tx, host, order_id)
     if answer is not None:
         done = answer.outcome is Outcome.DONE
-        _ended(d, "done" if done else answer.outcome.value, answer.text or answer.reason)
-    elif sent is None and d.now - d.site.started_at >= LEARN_MS:
-        _ended(d, "unknown", "this collector was restarted meanwhile")
-    elif sent is not None and d.now - sent.at >= (ANSWER_MS if d.heard(host) else LEARN_MS):
-        _ended(d, "unknown", f"{d.name(host)} has not answered")
+        _ended(tx, "done" if done else answer.outcome.value, answer.text or answer.reason)
+    elif sent is None and tx.now - tx.site.started_at >= LEARN_MS:
+        _ended(tx, "unknown", "this collector was restarted meanwhile")
+    elif sent is not None and tx.now - sent.at >= (ANSWER_MS if tx.heard(host) else LEARN_MS):
+        _ended(tx, "unknown", f"{tx.name(host)} has not answered")
 
 
-def _ended(d: Transaction, outcome: str, why: str) -> None:
+def _ended(tx: Transaction, outcome: str, why: str) -> None:
     done = outcome == "done"
     text = "every member has the master's database" if done else f"the database was not pushed ({outcome}): {why}"
-    order_id = d.record.after.sync_order
-    d.note(Kind.SYNC_RESULT, text, order=order_id, outcome=outcome, why=why or outcome)
+    order_id = tx.record.after.sync_order
+    tx.note(Kind.SYNC_RESULT, text, order=order_id, outcome=outcome, why=why or outcome)
 
 
-def not_pushed(d: Snapshot) -> list[str]:
+def not_pushed(pool: Snapshot) -> list[str]:
     """Readiness reasons: a push that failed, or one that is due and cannot be made."""
     reasons = []
-    if d.record.after.sync_failure:
-        reasons.append(f"the last push of the database to the members failed: {d.record.after.sync_failure}")
-    held_anyway = d.record.paused is not None or d.failover is not None or d.site.blind
-    if d.live.sync_skipped and not held_anyway:
-        reasons.append(f"the database is not pushed to the members: {d.live.sync_skipped}")
+    if pool.record.after.sync_failure:
+        reasons.append(f"the last push of the database to the members failed: {pool.record.after.sync_failure}")
+    held_anyway = pool.record.paused is not None or pool.failover is not None or pool.site.blind
+    if pool.live.database_sync.skipped and not held_anyway:
+        reasons.append(f"the database is not pushed to the members: {pool.live.database_sync.skipped}")
     return reasons

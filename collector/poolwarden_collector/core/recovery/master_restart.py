@@ -20,6 +20,7 @@ from poolwarden_collector.core.decision.restart_files import Plan, plan_of
 from poolwarden_collector.core.evidence.signs import restless, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups.hold_release import own_file_refusal
+from poolwarden_collector.core.model.asks import Ask, Tell
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import GateState, Liveness
 from poolwarden_collector.core.model.order_results import Outcome, PlacementView
@@ -29,10 +30,11 @@ from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Role, Tri
 from poolwarden_collector.core.recovery import restart_in_place
 from poolwarden_collector.core.recovery.master_vanished import begin
+from poolwarden_collector.core.state import phases
 from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.pool_record import OwedWork
-from poolwarden_collector.core.state.question_record import Ask, Needs, Question, Tell
+from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -53,14 +55,14 @@ class Obstacle:
         return bool(self.kills or self.busy or self.plan)
 
 
-def restart_refusal(d: Snapshot, host: HostId, placements: PlacementView | None) -> Reason | None:
+def restart_refusal(pool: Snapshot, host: HostId, placements: PlacementView | None) -> Reason | None:
     """Why the xapi of this *master* must not be restarted now; None if that is safe."""
-    obstacle = _obstacle(d, host, placements)
+    obstacle = _obstacle(pool, host, placements)
     return obstacle.why if obstacle is not None else None
 
 
-def _obstacle(d: Snapshot, host: HostId, placements: PlacementView | None) -> Obstacle | None:
-    agent = d.heard(host)
+def _obstacle(pool: Snapshot, host: HostId, placements: PlacementView | None) -> Obstacle | None:
+    agent = pool.heard(host)
     if agent is None:
         return Obstacle(Reason(Cause.NOT_HEARD, "its agent is not heard"))
     if agent.facts.database.ha_armed is not Tri.NO:
@@ -76,19 +78,19 @@ def _obstacle(d: Snapshot, host: HostId, placements: PlacementView | None) -> Ob
         shut = f"its boot gate has not opened: {gate.reason}"
         return Obstacle(Reason(Cause.GATE, shut, (gate.state.value, gate.reason)))
     root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None)
-    if root is None or root.free_bytes < d.policy.min_root_free_bytes:
+    if root is None or root.free_bytes < pool.policy.min_root_free_bytes:
         full = "its / has no room: its database on disk may be old"
         return Obstacle(Reason(Cause.NO_ROOM, full), fence_helps=True)
     # safety: a member's newer copy means that this host's file would roll the pool back and kill what runs since.
-    for other, state in d.live.agents.items():
+    for other, state in pool.live.agents.items():
         if other != host and state.facts.database.generation > agent.facts.database.generation:
-            newer = f"{d.name(other)} has a newer database ({state.facts.database.generation})"
+            newer = f"{pool.name(other)} has a newer database ({state.facts.database.generation})"
             return Obstacle(Reason(Cause.NEWER_COPY, newer, (other,)), fence_helps=True)
     if placements is None:
         return Obstacle(Reason(Cause.WAITING, "its database file has not been read yet"))
     if not placements.readable:
         return Obstacle(unreadable("its database file", placements, host), fence_helps=True)
-    kills = kills_on(d, host, placements)
+    kills = kills_on(pool, host, placements)
     if isinstance(kills, Reason):
         return Obstacle(kills)
     if kills:
@@ -102,20 +104,20 @@ def _obstacle(d: Snapshot, host: HostId, placements: PlacementView | None) -> Ob
     return Obstacle(Reason(Cause.BUSY, cut, tuple(sorted(busy))), busy=busy)
 
 
-def _in_place_instead(d: Transaction, host: HostId, obstacle: Obstacle | None, own: PlacementView) -> Obstacle | None:
+def _in_place_instead(tx: Transaction, host: HostId, obstacle: Obstacle | None, own: PlacementView) -> Obstacle | None:
     """Where a newer copy is what stands against a restart: the restart in place with that copy, or why not that either;
     WAITING while a copy is being read.
     """
-    agent = d.heard(host)
+    agent = tx.heard(host)
     if obstacle is None or obstacle.why.code is not Cause.NEWER_COPY or agent is None:
         return obstacle
-    planned = plan_of(d, host, own)
+    planned = plan_of(tx, host, own)
     if planned is None:
         return Obstacle(Reason(Cause.WAITING, "a member's newer copy of the database is being read"))
     if isinstance(planned, Reason):
         both = f"{obstacle.why}, and it is not restarted in place with it: {planned}"
         return replace(obstacle, why=obstacle.why.within(both))
-    busy, newer = _busy(agent), f"the copy of {d.name(planned.source)} is newer than its own file"
+    busy, newer = _busy(agent), f"the copy of {tx.name(planned.source)} is newer than its own file"
     if planned.kills:
         names = ", ".join(f"{kill.name} ({kill.why})" for kill in planned.kills)
         text = f"{newer}, and its file or that copy would kill {len(planned.kills)} running VMs: {names}"
@@ -135,174 +137,174 @@ def _busy(agent: AgentState) -> tuple[str, ...]:
     )
 
 
-def _just_let_start(d: Snapshot, host: HostId) -> bool:
+def _just_let_start(pool: Snapshot, host: HostId) -> bool:
     """Has its boot gate only just opened? Until then its xapi was held back, and now it has its time to start."""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     gate = agent.facts.boot_gate if agent is not None else None
     if gate is None or gate.state is not GateState.OPEN or gate.since is None:
         return False
-    return d.now - gate.since < d.policy.xapi_down_after
+    return pool.now - gate.since < pool.policy.xapi_down_after
 
 
-def restart_master(d: Transaction, verdict: Verdict) -> None:
+def restart_master(tx: Transaction, verdict: Verdict) -> None:
     """MasterXapiHung / MasterXapiDown: restart it there, at most ``xapi_restarts`` times; then, or where that is not
     safe and a successor helps, hold its toolstack and promote another member.
     """
-    if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or d.failover is not None or d.quiet:
+    if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN) or tx.failover is not None or tx.quiet:
         return
-    if d.record.in_place is not None:
+    if tx.record.in_place is not None:
         return
-    host = suspected(d)
-    refusal = firm_refusal(d)
+    host = suspected(tx)
+    refusal = firm_refusal(tx)
     if refusal:
-        _tell(d, host, verdict, refusal)
+        _tell(tx, host, verdict, refusal)
         return
-    if _restart_running(d) or _being_released(d, host) or _just_let_start(d, host):
+    if _restart_running(tx) or _being_released(tx, host) or _just_let_start(tx, host):
         return
     obstacle: Obstacle | None = None
-    if len(d.record.restarts) >= d.policy.xapi_restarts:
-        in_vain = f"it was restarted {len(d.record.restarts)} times without lasting help"
+    if len(tx.record.restarts) >= tx.policy.xapi_restarts:
+        in_vain = f"it was restarted {len(tx.record.restarts)} times without lasting help"
         obstacle = Obstacle(Reason(Cause.IN_VAIN, in_vain), fence_helps=True)
-    elif restless(d, host):
+    elif restless(tx, host):
         # systemd has done that many times already; a database that xapi cannot load is the usual reason.
-        minutes = d.policy.xapi_starting_limit / 60_000
+        minutes = tx.policy.xapi_starting_limit / 60_000
         again = f"it has started again and again for {minutes:.0f} min without coming to serve; see its database"
         obstacle = Obstacle(Reason(Cause.IN_VAIN, again), fence_helps=True)
     else:
-        placements = placements_of(d, host)
+        placements = placements_of(tx, host)
         if placements is None:
             return
-        obstacle = _in_place_instead(d, host, _obstacle(d, host, placements), placements)
+        obstacle = _in_place_instead(tx, host, _obstacle(tx, host, placements), placements)
     if obstacle is not None and obstacle.why.code is Cause.WAITING:
         return
     planned = obstacle.plan if obstacle is not None and not (obstacle.kills or obstacle.busy) else None
-    if planned is not None and d.policy.mode == "auto":
-        restart_in_place.begin(d, host, planned, f"{verdict.word}: its file and the copy kill nobody, room on /")
-    elif obstacle is None and d.policy.mode == "auto":
+    if planned is not None and tx.policy.mode == "auto":
+        restart_in_place.begin(tx, host, planned, f"{verdict.word}: its file and the copy kill nobody, room on /")
+    elif obstacle is None and tx.policy.mode == "auto":
         # A cool-down does not matter: a restart is no failover, it moves no role and promotes nobody.
-        order_restart(d, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)
+        order_restart(tx, host, f"{verdict.word}: its file is the newest, forecast empty, room on /", remedy=True)
     elif obstacle is None or obstacle.acceptable:
-        _ask(d, host, verdict, obstacle)
+        _ask(tx, host, verdict, obstacle)
     elif obstacle.fence_helps:
-        _succeed(d, host, verdict, obstacle.why)
+        _succeed(tx, host, verdict, obstacle.why)
     else:
-        _tell(d, host, verdict, obstacle.why)
+        _tell(tx, host, verdict, obstacle.why)
 
 
-def _succeed(d: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
+def _succeed(tx: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
     """A restart does not help: hold its toolstack and promote another, its VMs left running. Or say why not."""
-    refusal = hold_refusal(d, verdict)
+    refusal = hold_refusal(tx, verdict)
     if refusal:
         both = f"{why}; and no other host is promoted: {refusal}"
-        _tell(d, host, verdict, Reason(refusal.code, both, (why.key, *refusal.subjects)))
+        _tell(tx, host, verdict, Reason(refusal.code, both, (why.key, *refusal.subjects)))
     else:
-        begin(d, f"{verdict.word}, and {why}", Path.TOOLSTACK)
+        begin(tx, f"{verdict.word}, and {why}", Path.TOOLSTACK)
 
 
-def _tell(d: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
-    text = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
-    pool = d.record.name or d.record.pool
-    title = f"{pool}: {d.name(host)} is {verdict.word}, and its xapi is not restarted"
-    questions.report_refusal(d, Tell.XAPI, why, f"{text}. poolwarden explain {pool} shows more.", title)
+def _tell(tx: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
+    text = f"{tx.name(host)} is {verdict.word} and its xapi is not restarted: {why}"
+    pool = tx.record.display_name
+    heading = f"{tx.name(host)} is {verdict.word}, and its xapi is not restarted"
+    questions.report_refusal(tx, Tell.XAPI, why, f"{text}. poolwarden explain {pool} shows more.", heading, "")
 
 
-def _ask(d: Transaction, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:
+def _ask(tx: Transaction, host: HostId, verdict: Verdict, obstacle: Obstacle | None, at_once: bool = False) -> None:
     """A restart that only a person may order: of a pool in mode ask, or one that costs VMs or tasks."""
     why = obstacle.why.text if obstacle is not None else "its file is the newest and would kill nobody"
-    held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
+    held = "; the pool's mode is ask" if tx.policy.mode == "ask" else ""
     kills = obstacle.kills if obstacle is not None else ()
     busy = obstacle.busy if obstacle is not None else ()
-    lost = [f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills]
+    lost = [f"VM {kill.name} on {tx.name(kill.host)} would be killed: {kill.why}" for kill in kills]
     lost += [f"{task} would be cut off" for task in busy]
     vms = tuple(kill.vm for kill in kills)
-    what = f"{d.name(host)} is {verdict.word} and its xapi is not restarted: {why}{held}"
+    what = f"{tx.name(host)} is {verdict.word} and its xapi is not restarted: {why}{held}"
     path = restart_in_place.PATH if obstacle is not None and obstacle.plan is not None else ""
     needs = Needs(kill=len(kills))
-    questions.ask(d, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once)
+    questions.ask(tx, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once)
 
 
-def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:
+def approve(tx: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:
     """Restart the master's xapi at an operator's word, as far as it reaches; None: its file is being read first."""
-    host, firm = question.host, firm_refusal(d)
+    host, firm = question.host, firm_refusal(tx)
     refusal = firm.text if firm is not None else ""
     if verdict not in (Verdict.XAPI_HUNG, Verdict.XAPI_DOWN):
         refusal = refusal or f"the pool is {verdict.word} now"
-    if not refusal and d.record.in_place is not None:
-        return restart_in_place.approve(d, d.record.in_place, question, kill, actor)
-    if refusal or _restart_running(d):
-        return Refused("held", refusal or f"the xapi of {d.name(host)} is being restarted already")
-    placements = placements_of(d, host)
+    if not refusal and tx.record.in_place is not None:
+        return restart_in_place.approve(tx, tx.record.in_place, question, kill, actor)
+    if refusal or _restart_running(tx):
+        return Refused("held", refusal or f"the xapi of {tx.name(host)} is being restarted already")
+    placements = placements_of(tx, host)
     if placements is None:
         return None
-    obstacle = _in_place_instead(d, host, _obstacle(d, host, placements), placements)
+    obstacle = _in_place_instead(tx, host, _obstacle(tx, host, placements), placements)
     if obstacle is not None and obstacle.why.code is Cause.WAITING:
         return None
     if obstacle is not None and not obstacle.acceptable:
-        return Refused("unsafe", f"restarting the xapi of {d.name(host)} is not safe: {obstacle.why}")
+        return Refused("unsafe", f"restarting the xapi of {tx.name(host)} is not safe: {obstacle.why}")
     kills = obstacle.kills if obstacle is not None else ()
     if obstacle is not None:
         # safety: asked as it stands now; the yes is to the VMs and tasks that its question named, and to no others.
-        _ask(d, host, verdict, obstacle, at_once=True)
-        if (anew := questions.asked_no_more(d, question)) is not None:
+        _ask(tx, host, verdict, obstacle, at_once=True)
+        if (anew := questions.asked_no_more(tx, question)) is not None:
             return anew
     if len(kills) > kill:
         step = questions.approve_command(question.id, Needs(kill=len(kills)))
         return Refused("more-at-stake", f"{obstacle.why if obstacle else ''}; accepted: {kill}", step)
     if obstacle is not None and obstacle.plan is not None:
         vms = tuple(each.vm for each in kills)
-        restart_in_place.begin(d, host, obstacle.plan, f"approved by {actor}, {len(kills)} VMs accepted", vms, actor)
-        return f"the xapi of {d.name(host)} is being restarted in place; poolwarden explain POOL tells how far it is"
-    order_restart(d, host, f"approved by {actor}, {len(kills)} VMs accepted", remedy=True, actor=actor)
-    return f"the xapi of {d.name(host)} is being restarted; poolwarden host show {d.name(host)} tells when it answers"
+        restart_in_place.begin(tx, host, obstacle.plan, f"approved by {actor}, {len(kills)} VMs accepted", vms, actor)
+        return f"the xapi of {tx.name(host)} is being restarted in place; poolwarden explain POOL tells how far it is"
+    order_restart(tx, host, f"approved by {actor}, {len(kills)} VMs accepted", remedy=True, actor=actor)
+    return f"the xapi of {tx.name(host)} is being restarted; poolwarden host show {tx.name(host)} tells when it answers"
 
 
-def order_restart(d: Transaction, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:
+def order_restart(tx: Transaction, host: HostId, why: str, remedy: bool, actor: str = "poolwarden") -> str:
     """Journal and send a restart of this host's xapi; the order's id."""
-    agent = d.heard(host)
+    agent = tx.heard(host)
     assert agent is not None
     process = agent.facts.xapi.process
-    order_id = d.fresh_id("restart")
-    d.change(marks={phase: at for phase, at in d.live.marks.items() if phase != "restarted"})
+    order_id = tx.fresh_id("restart")
+    phases.forget(tx, "restarted")
     data = {"host": host, "order": order_id, "remedy": remedy, "pid": process.pid, "start_ticks": process.start_ticks}
-    d.note(Kind.RESTART_INTENT, f"restarting the xapi of {d.name(host)} ({why})", actor, **data)
+    tx.note(Kind.RESTART_INTENT, f"restarting the xapi of {tx.name(host)} ({why})", actor, **data)
     master = agent.facts.role.pool_conf is Role.MASTER
-    d.send(order_id, host, RestartXapi(as_master_ok=master), 15_000, Preconditions(ha_off=True, process=process))
+    tx.send(order_id, host, RestartXapi(as_master_ok=master), 15_000, Preconditions(ha_off=True, process=process))
     return order_id
 
 
-def _restart_running(d: Snapshot) -> bool:
+def _restart_running(pool: Snapshot) -> bool:
     """Is a restart of this incident under way? It is given its budget before another is thought of."""
-    if not d.record.restarts:
+    if not pool.record.restarts:
         return False
-    sent = d.sent(d.record.restarts[-1][1])
+    sent = pool.sent(pool.record.restarts[-1][1])
     if sent is None:
         return False
     ended = sent.result is not None and sent.result.outcome in (Outcome.REFUSED, Outcome.FAILED)
-    return not ended and d.now - sent.at < d.policy.xapi_restart_budget
+    return not ended and pool.now - sent.at < pool.policy.xapi_restart_budget
 
 
-def _being_released(d: Transaction, host: HostId) -> bool:
+def _being_released(tx: Transaction, host: HostId) -> bool:
     """What we hold ourselves is started by its release, which says why it is not (hold_release.py)."""
-    if any((item.host, item.what) == (host, OwedWork.RELEASE) for item in d.record.owed):
+    if any((item.host, item.what) == (host, OwedWork.RELEASE) for item in tx.record.owed):
         # One that has no file to start with is never released as master: only a successor ends its hold.
-        why = own_file_refusal(d, host)
+        why = own_file_refusal(tx, host)
         return why is None or why.code is not Cause.UNREADABLE
-    told = [sent.at for sent in d.live.sent.values() if sent.host == host and sent.kind == "toolstack_release"]
-    return bool(told) and d.now - max(told) < d.policy.xapi_restart_budget
+    told = [sent.at for sent in tx.live.sent.values() if sent.host == host and sent.kind == "toolstack_release"]
+    return bool(told) and tx.now - max(told) < tx.policy.xapi_restart_budget
 
 
-def note_restart_success(d: Transaction) -> None:
+def note_restart_success(tx: Transaction) -> None:
     """A restarted master whose new process answers: say so, once."""
-    if not d.record.restarts or d.live.marks.get("restarted") is not None or d.record.in_place is not None:
+    if not tx.record.restarts or tx.live.phases.marks.get("restarted") is not None or tx.record.in_place is not None:
         return
-    host, order_id = d.record.restarts[-1]
-    agent, sent = d.heard(host), d.sent(order_id)
+    host, order_id = tx.record.restarts[-1]
+    agent, sent = tx.heard(host), tx.sent(order_id)
     if agent is None or sent is None or sent.result is None or agent.facts.xapi.liveness is not Liveness.ANSWERS:
         return
-    if d.live.master_since > sent.at:
+    if tx.live.mastership.since > sent.at:
         return  # the master has changed since: it is no success of that restart
     if agent.facts.role.serves_as_master and sent.result.outcome is Outcome.DONE:
-        d.change(marks={**d.live.marks, "restarted": d.now})
-        took = f"{(d.now - sent.at) / 1000:.1f} s"
-        text = f"the xapi of {d.name(host)} answers again {took} after its restart was ordered; nobody was promoted"
-        d.note(Kind.RESTART_RESULT, text, host=host, order=order_id)
+        tx.mark("restarted")
+        took = f"{(tx.now - sent.at) / 1000:.1f} s"
+        text = f"the xapi of {tx.name(host)} answers again {took} after its restart was ordered; nobody was promoted"
+        tx.note(Kind.RESTART_RESULT, text, host=host, order=order_id)

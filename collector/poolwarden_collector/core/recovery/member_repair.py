@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core.catalogue.hosts import DETACHED
 from poolwarden_collector.core.decision import questions
 from poolwarden_collector.core.decision.database_contents import at_stake
 from poolwarden_collector.core.decision.kill_forecast import Kill
@@ -25,6 +26,7 @@ from poolwarden_collector.core.decision.permission import firm_refusal
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe, member_state, settled
 from poolwarden_collector.core.evidence.verdict import Member, Verdict
+from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.orders import OrderKind, Preconditions, Repoint, RestartXapi
@@ -33,8 +35,9 @@ from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.live_slices import MemberRepairs
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
-from poolwarden_collector.core.state.question_record import Ask, Needs, Question
+from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -60,52 +63,52 @@ class Remedy:
     why: Reason
 
 
-def repair(d: Transaction, verdict: Verdict) -> None:
+def repair(tx: Transaction, verdict: Verdict) -> None:
     """Look at every member; repair the first that can be, say of the others why not."""
-    master = verified(d)
-    _note_troubles(d, master)
-    _note_repaired(d, master)
-    if d.quiet or d.failover is not None or d.record.paused is not None:
+    master = verified(tx)
+    _note_troubles(tx, master)
+    _note_repaired(tx, master)
+    if tx.quiet or tx.failover is not None or tx.record.paused is not None:
         return
     if not master:
-        _tell_broken(d)
+        _tell_broken(tx)
         return
-    if d.now - d.live.master_since < SETTLED_MS:
+    if tx.now - tx.live.mastership.since < SETTLED_MS:
         return
-    planned = d.record.after.designation is not None
-    may_act = verdict.entails.permits_repair and not planned and not firm_refusal(d)
-    for host in sorted(d.live.troubles, key=d.name):
-        if d.now - d.live.troubles[host] < d.policy.member_restart_after:
+    planned = tx.record.after.designation is not None
+    may_act = verdict.entails.permits_repair and not planned and not firm_refusal(tx)
+    for host in sorted(tx.live.member_repairs.troubles, key=tx.name):
+        if tx.now - tx.live.member_repairs.troubles[host] < tx.policy.member_restart_after:
             continue
-        remedy = diagnose(d, host, master)
+        remedy = diagnose(tx, host, master)
         if remedy.act == "tell":
-            _say(d, host, remedy.why)
-        elif may_act and not _busy(d, host):
-            _treat(d, host, master, remedy)
+            _say(tx, host, remedy.why)
+        elif may_act and not _busy(tx, host):
+            _treat(tx, host, master, remedy)
 
 
-def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:
+def approve(tx: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:
     """Repair this member at an operator's word, as far as it reaches; None: the master's file is being read first."""
-    host, master, firm = question.host, verified(d), firm_refusal(d)
+    host, master, firm = question.host, verified(tx), firm_refusal(tx)
     refusal = firm.text if firm is not None else ""
-    if not refusal and (not master or not verdict.entails.permits_repair or d.failover is not None):
+    if not refusal and (not master or not verdict.entails.permits_repair or tx.failover is not None):
         refusal = f"the pool is {verdict.word} now"
-    if not refusal and host not in d.live.troubles:
-        refusal = f"{d.name(host)} is in no trouble any more"
-    if refusal or _busy(d, host):
+    if not refusal and host not in tx.live.member_repairs.troubles:
+        refusal = f"{tx.name(host)} is in no trouble any more"
+    if refusal or _busy(tx, host):
         return Refused("held", refusal or "a repair is under way")
-    remedy = diagnose(d, host, master)
+    remedy = diagnose(tx, host, master)
     if remedy.act == "tell":
-        return Refused("unsafe", f"{d.name(host)} is not repaired: {remedy.why}")
-    kills = at_stake(d, host)
+        return Refused("unsafe", f"{tx.name(host)} is not repaired: {remedy.why}")
+    kills = at_stake(tx, host)
     if kills is None:
         return None
     if isinstance(kills, Reason):
-        return Refused("unsafe", f"{d.name(host)} is not repaired: {kills}")
+        return Refused("unsafe", f"{tx.name(host)} is not repaired: {kills}")
     if kills:
         # safety: asked as it stands now; the yes is to the VMs that its question named, and to no others.
-        _ask(d, host, remedy, kills, at_once=True)
-        if (anew := questions.asked_no_more(d, question)) is not None:
+        _ask(tx, host, remedy, kills, at_once=True)
+        if (anew := questions.asked_no_more(tx, question)) is not None:
             return anew
     if len(kills) > kill:
         names = ", ".join(item.name for item in kills)
@@ -113,70 +116,81 @@ def approve(d: Transaction, question: Question, verdict: Verdict, kill: int, act
         return Refused(
             "more-at-stake", f"its xapi would kill {len(kills)} running VMs there: {names}; accepted: {kill}", step
         )
-    _order(d, host, master, remedy)
-    return f"{d.name(host)} is being repaired ({remedy.act}): {remedy.why}"
+    _order(tx, host, master, remedy)
+    return f"{tx.name(host)} is being repaired ({remedy.act}): {remedy.why}"
 
 
-def _busy(d: Snapshot, host: HostId) -> bool:
+def _busy(pool: Snapshot, host: HostId) -> bool:
     """Is a repair under way, of this member or of another one that is still in trouble?"""
-    if d.live.repairing is None:
+    if pool.live.member_repairs.repairing is None:
         return False
-    other, at = d.live.repairing
-    return (other == host or other in d.live.troubles) and d.now - at < d.policy.member_restart_after
+    other, at = pool.live.member_repairs.repairing
+    return (
+        other == host or other in pool.live.member_repairs.troubles
+    ) and pool.now - at < pool.policy.member_restart_after
 
 
 # ------------------------------------------------------------------------------------------------ seeing
 
 
-def _note_troubles(d: Transaction, master: HostId) -> None:
+def _note_troubles(tx: Transaction, master: HostId) -> None:
     """Since when is which heard member not what it should be? Nothing is known while no master serves."""
-    found = {host: d.live.troubles.get(host, d.now) for host in d.record.hosts if _in_trouble(d, host, master)}
-    if found != d.live.troubles:
-        d.change(troubles=found)
+    found = {
+        host: tx.live.member_repairs.troubles.get(host, tx.now)
+        for host in tx.record.hosts
+        if _in_trouble(tx, host, master)
+    }
+    if found != tx.live.member_repairs.troubles:
+        tx.change(MemberRepairs, troubles=found)
 
 
-def _in_trouble(d: Snapshot, host: HostId, master: HostId) -> bool:
-    agent = d.heard(host)
+def _in_trouble(pool: Snapshot, host: HostId, master: HostId) -> bool:
+    agent = pool.heard(host)
     if agent is None or not master or host == master:
         return False
     f = agent.facts
     if f.hold is not None or f.role.pool_conf in (Role.MASTER, Role.UNKNOWN):
         return False
     # Whoever is still on the way to this master is owed that; once it runs as a member nobody else looks after it.
-    if any(item.host == host for item in d.record.owed) and not settled(d, agent, master):
+    if any(item.host == host for item in pool.record.owed) and not settled(pool, agent, master):
         return False
     if f.role.pool_conf is Role.BROKEN:
         return True
-    return member_state(d, host, master) in (Member.ORPHANED, Member.EMERGENCY, Member.XAPI_DOWN)
+    return member_state(pool, host, master) in (Member.ORPHANED, Member.EMERGENCY, Member.XAPI_DOWN)
 
 
-def _note_repaired(d: Transaction, master: HostId) -> None:
+def _note_repaired(tx: Transaction, master: HostId) -> None:
     """A member that was repaired and is fine: say so once, and forget what was tried after ten minutes of it."""
     fine = {
-        host: d.live.mended.get(host, d.now)
-        for host in d.record.after.repairs
-        if master and d.heard(host) is not None and host not in d.live.troubles
+        host: tx.live.member_repairs.mended.get(host, tx.now)
+        for host in tx.record.after.repairs
+        if master and tx.heard(host) is not None and host not in tx.live.member_repairs.troubles
     }
     for host, since in fine.items():
-        tried = ", ".join(d.record.after.repairs[host])
-        if host not in d.record.after.repaired and d.now - since >= d.policy.suspect_after:
-            d.note(Kind.REPAIRED, f"{d.name(host)} is attached to its master again; tried: {tried}", host=host)
-            d.resolve_alerts(Matter.REPAIR, host, f"{d.name(host)} is attached to its master again")
-        elif d.now - since >= FORGOTTEN_MS:
-            d.note(Kind.REPAIRED, f"{d.name(host)} has been fine for ten minutes", host=host, over=True)
-    for host in d.record.hosts:
-        if master and d.heard(host) is not None and host not in d.live.troubles and host not in d.record.after.repairs:
-            d.resolve_alerts(Matter.REPAIR, host, f"{d.name(host)} is fine again")
-    if fine != d.live.mended:
-        d.change(mended=fine)
+        tried = ", ".join(tx.record.after.repairs[host])
+        if host not in tx.record.after.repaired and tx.now - since >= tx.policy.suspect_after:
+            tx.note(Kind.REPAIRED, f"{tx.name(host)} is attached to its master again; tried: {tried}", host=host)
+            tx.resolve_alerts(Matter.REPAIR, host, f"{tx.name(host)} is attached to its master again")
+        elif tx.now - since >= FORGOTTEN_MS:
+            tx.note(Kind.REPAIRED, f"{tx.name(host)} has been fine for ten minutes", host=host, over=True)
+    for host in tx.record.hosts:
+        if (
+            master
+            and tx.heard(host) is not None
+            and host not in tx.live.member_repairs.troubles
+            and host not in tx.record.after.repairs
+        ):
+            tx.resolve_alerts(Matter.REPAIR, host, f"{tx.name(host)} is fine again")
+    if fine != tx.live.member_repairs.mended:
+        tx.change(MemberRepairs, mended=fine)
 
 
 # ------------------------------------------------------------------------------------------------ judging
 
 
-def diagnose(d: Snapshot, host: HostId, master: HostId) -> Remedy:
+def diagnose(pool: Snapshot, host: HostId, master: HostId) -> Remedy:
     """What would help this member, which is in trouble, and why."""
-    agent, address = d.heard(host), d.record.address_of(master)
+    agent, address = pool.heard(host), pool.record.address_of(master)
     assert agent is not None
     f, code = agent.facts, agent.facts.xapi.emergency_code if agent.facts.xapi.emergency is Tri.YES else ""
     if f.role.pool_conf is Role.BROKEN:
@@ -188,15 +202,15 @@ def diagnose(d: Snapshot, host: HostId, master: HostId) -> Remedy:
         if f.xapi.socket_liveness in (Liveness.DOWN, Liveness.SILENT):
             # Repointing is a call to its own xapi: a dead or hung one has to be started first.
             dead = f"its xapi is {f.xapi.socket_liveness.value} and cannot be repointed so"
-            return _rung(d, host, "restart", Reason(Cause.XAPI, dead, (f.xapi.socket_liveness.value,)))
+            return _rung(pool, host, "restart", Reason(Cause.XAPI, dead, (f.xapi.socket_liveness.value,)))
         names = f"its pool.conf names {f.role.master_address or 'nobody'}, not {address}"
-        return _rung(d, host, "repoint", Reason(Cause.ADDRESS, names, (f.role.master_address, address)))
-    probe = fresh_probe(d, host, master)
+        return _rung(pool, host, "repoint", Reason(Cause.ADDRESS, names, (f.role.master_address, address)))
+    probe = fresh_probe(pool, host, master)
     if probe is None or not answered(probe):
         why = probe.outcome.value if probe is not None else "no fresh probe"
         unreached = f"it does not reach the master at {address} ({why}): its network has to be mended"
         return Remedy("tell", Reason(Cause.UNREACHED, unreached, (address,)))
-    return _rung(d, host, "restart", _complaint(agent, code))
+    return _rung(pool, host, "restart", _complaint(agent, code))
 
 
 def _complaint(agent: AgentState, code: str) -> Reason:
@@ -213,10 +227,10 @@ def _broken(address: str) -> str:
     return f"on it: xe pool-emergency-reset-master master-address={address}"
 
 
-def _rung(d: Snapshot, host: HostId, act: str, why: Reason) -> Remedy:
+def _rung(pool: Snapshot, host: HostId, act: str, why: Reason) -> Remedy:
     """The remedy, unless it was tried often enough."""
-    tried = d.record.after.repairs.get(host, ())
-    if tried.count(act) < d.policy.xapi_restarts:
+    tried = pool.record.after.repairs.get(host, ())
+    if tried.count(act) < pool.policy.xapi_restarts:
         return Remedy(act, why)
     in_vain = f"{why}; tried without lasting help: {', '.join(tried)}"
     return Remedy("tell", Reason(Cause.IN_VAIN, in_vain, (act, why.key)))
@@ -225,55 +239,55 @@ def _rung(d: Snapshot, host: HostId, act: str, why: Reason) -> Remedy:
 # ------------------------------------------------------------------------------------------------ acting
 
 
-def _treat(d: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
+def _treat(tx: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
     """Carry the remedy out if it kills nobody and the mode allows it; else ask."""
     # safety: either remedy restarts its xapi, which terminates VMs that the master's database does not place there.
-    kills = at_stake(d, host)
+    kills = at_stake(tx, host)
     if kills is None:
         return
     if isinstance(kills, Reason):
-        _say(d, host, kills.within(f"{remedy.why}; {kills}"))
-    elif kills or remedy.act == "ask" or d.policy.mode == "ask":
-        _ask(d, host, remedy, kills)
+        _say(tx, host, kills.within(f"{remedy.why}; {kills}"))
+    elif kills or remedy.act == "ask" or tx.policy.mode == "ask":
+        _ask(tx, host, remedy, kills)
     else:
-        _order(d, host, master, remedy)
+        _order(tx, host, master, remedy)
 
 
-def _order(d: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
-    order_id, address = d.fresh_id("repair"), d.record.address_of(master)
+def _order(tx: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
+    order_id, address = tx.fresh_id("repair"), tx.record.address_of(master)
     restart = remedy.act == "restart"
     intent = Kind.RESTART_INTENT if restart else Kind.REPOINT_INTENT
-    word = "restarting the xapi of" if restart else f"repointing to {d.name(master)} at {address}:"
-    d.note(intent, f"{word} {d.name(host)}: {remedy.why}", host=host, order=order_id, repair=True)
-    kind: OrderKind = RestartXapi() if restart else Repoint(address)
+    word = "restarting the xapi of" if restart else f"repointing to {tx.name(master)} at {address}:"
+    tx.note(intent, f"{word} {tx.name(host)}: {remedy.why}", host=host, order=order_id, repair=True)
+    kind: OrderKind = RestartXapi() if restart else Repoint(address, master)
     member = (Role.MEMBER,) if restart else (Role.MEMBER, Role.BROKEN)
-    d.change(repairing=(host, d.now))
-    d.send(order_id, host, kind, ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=member))
+    tx.change(MemberRepairs, repairing=(host, tx.now))
+    tx.send(order_id, host, kind, ORDER_VALID_MS, Preconditions(ha_off=True, pool_conf_in=member))
 
 
-def _say(d: Transaction, host: HostId, why: Reason) -> None:
+def _say(tx: Transaction, host: HostId, why: Reason) -> None:
     """An alert per member and reason; a new reason takes the place of the old one."""
-    topic, pool = AlertTopic(Matter.REPAIR, host, why.key), d.record.name or d.record.pool
-    d.resolve_alerts(Matter.REPAIR, host, "the reason has changed", but=topic)
-    d.raise_alert(topic, "warning", f"{pool}: {d.name(host)} is detached and is not repaired", f"{d.name(host)}: {why}")
+    topic, name = AlertTopic(Matter.REPAIR, host, why.key), tx.name(host)
+    tx.resolve_alerts(Matter.REPAIR, host, "the reason has changed", but=topic)
+    tx.raise_alert(topic, DETACHED, f"{name}: {why}", {"name": name, "why": why.text})
 
 
-def _ask(d: Transaction, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
+def _ask(tx: Transaction, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
     word = "repointing it" if remedy.act in ("repoint", "ask") else "restarting its xapi"
-    held = "; the pool's mode is ask" if d.policy.mode == "ask" else ""
-    lost = tuple(f"VM {kill.name} on {d.name(kill.host)} would be killed: {kill.why}" for kill in kills)
+    held = "; the pool's mode is ask" if tx.policy.mode == "ask" else ""
+    lost = tuple(f"VM {kill.name} on {tx.name(kill.host)} would be killed: {kill.why}" for kill in kills)
     cost = f" and would kill {len(kills)} running VMs there: {', '.join(kill.name for kill in kills)}" if kills else ""
-    what = f"{d.name(host)}: {remedy.why}; {word} would help{cost}{held}"
+    what = f"{tx.name(host)}: {remedy.why}; {word} would help{cost}{held}"
     vms, needs = tuple(kill.vm for kill in kills), Needs(kill=len(kills))
-    questions.ask(d, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
+    questions.ask(tx, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
 
 
-def _tell_broken(d: Transaction) -> None:
+def _tell_broken(tx: Transaction) -> None:
     """No master serves and a host's pool.conf says broken: what a person has to do, in commands."""
-    for host in sorted(d.record.hosts, key=d.name):
-        agent = d.heard(host)
+    for host in sorted(tx.record.hosts, key=tx.name):
+        agent = tx.heard(host)
         if agent is not None and agent.facts.role.pool_conf is Role.BROKEN:
             why = "its pool.conf says broken, after a change of master that failed, and no host serves as master. "
             why += "On the host that shall be master: xe pool-emergency-transition-to-master; then on every other "
             why += "one: xe pool-emergency-reset-master master-address=ADDRESS"
-            _say(d, host, Reason(Cause.BROKEN, why, ("no-master",)))
+            _say(tx, host, Reason(Cause.BROKEN, why, ("no-master",)))

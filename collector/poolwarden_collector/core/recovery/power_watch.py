@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core.devices import device_health, device_runner
+from poolwarden_collector.core.devices import device_health, device_runner, device_states
 from poolwarden_collector.core.devices.power_view import counting
 from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence.announcements import shutdown_overdue
 from poolwarden_collector.core.evidence.signs import silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover.power_off import aimed_at
@@ -26,60 +27,63 @@ UNKNOWN_RETRY_MS: Ms = 15_000
 STEADY_READING_MS: Ms = 4_000
 
 
-def watch_power(d: Transaction, verdict: Verdict) -> None:
+def watch_power(tx: Transaction, verdict: Verdict) -> None:
     """Start the readings that are due: a suspect's often, a living host's now and then (which binds the device)."""
-    master = suspected(d)
-    matters, gated = _power_matters(d, verdict, master), waited_for(d)
-    for host in d.record.hosts:  # the configuration's devices are those of all pools
+    master = suspected(tx)
+    matters, gated = _power_matters(tx, verdict, master), waited_for(tx)
+    overdue = shutdown_overdue(tx)
+    for host in tx.record.hosts:  # the configuration's devices are those of all pools
         # A silent member's VMs count in the forecast unless its power reads OFF: that is read as well.
-        urgent = matters and (host == master or (d.failover is not None and d.heard(host) is None))
-        urgent = urgent or declare_dead.wants_reading(d, host) or power_switch.wants_reading(d, host)
-        urgent = urgent or gc_release.wants_reading(d, host) or fenced_hosts.wants_reading(d, host)
+        urgent = matters and (host == master or (tx.failover is not None and tx.heard(host) is None))
+        urgent = urgent or declare_dead.wants_reading(tx, host) or power_switch.wants_reading(tx, host)
+        urgent = urgent or gc_release.wants_reading(tx, host) or fenced_hosts.wants_reading(tx, host)
+        # Is a shutdown that was ordered over?
+        urgent = urgent or host == overdue
         # A booting master's gate waits for it: two OFF readings end that.
-        urgent = urgent or (d.heard(host) is None and host in gated)
-        for device in d.pool.devices.get(host, ()):
-            state = d.live.power.get(device.name, PowerState())
-            if state.running and d.now - state.started_at < device_runner.landed_after(device):
+        urgent = urgent or (tx.heard(host) is None and host in gated)
+        for device in tx.all_devices(host):
+            state = tx.live.power.get(device.name, PowerState())
+            if state.running and tx.now - state.started_at < device_runner.landed_after(device):
                 continue
-            if aimed_at(d, device):
+            if aimed_at(tx, device):
                 continue
             # A quarantined device's word counts nowhere; by day and for a test it is read on, to see if it is mended.
-            pressing = urgent and (device.name not in d.record.devices.quarantined or power_switch.tested(d, host))
-            due = _next_reading(d, host, device, state, pressing)
-            if due is not None and d.now >= due:
-                run = d.fresh_id("status")
-                by = device_runner.runner(d, device)
+            pressing = urgent and (device.name not in tx.record.devices.quarantined or power_switch.tested(tx, host))
+            due = _next_reading(tx, host, device, state, pressing)
+            if due is not None and tx.now >= due:
+                run = tx.fresh_id("status")
+                by = device_runner.runner(tx, device)
                 whose = by.host if isinstance(by, Through) else ""
-                started = replace(state, running=run, started_at=d.now, device=device.name, by=whose)
-                d.change(power={**d.live.power, device.name: started})
-                ask = device_health.identify(d, host, device.name, state)
-                d.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing, by=by))
+                started = replace(state, running=run, started_at=tx.now, device=device.name, by=whose)
+                device_states.put(tx, device.name, started)
+                ask = device_health.identify(tx, host, device.name, state)
+                tx.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing, by=by))
 
 
-def _power_matters(d: Snapshot, verdict: Verdict, master: HostId) -> bool:
+def _power_matters(pool: Snapshot, verdict: Verdict, master: HostId) -> bool:
     if verdict in (Verdict.HA_MANAGED, Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK, Verdict.TWO_MASTERS):
         return False
-    failover = d.failover
+    failover = pool.failover
     if failover is not None and (failover.step in REVERSIBLE or failover.step is Step.PROMOTING):
         return True
-    silent = d.heard(master) is None and silence_of(d, master) >= d.policy.vanished_after
+    silent = pool.heard(master) is None and silence_of(pool, master) >= pool.policy.vanished_after
     return silent and verdict in (Verdict.VANISHED, Verdict.UNWITNESSED, Verdict.SUSPECT)
 
 
-def _next_reading(d: Snapshot, host: HostId, device: FenceDevice, state: PowerState, urgent: bool) -> Ms | None:
+def _next_reading(pool: Snapshot, host: HostId, device: FenceDevice, state: PowerState, urgent: bool) -> Ms | None:
     """When this device is to be read next; None: not at all."""
     if not urgent:
-        return device_health.next_reading(d, host, device.name, state)
-    readings = counting(d, device.name)
+        return device_health.next_reading(pool, host, device.name, state)
+    readings = counting(pool, device.name)
     if not readings:
         return 0
     last = readings[-1]
-    if last.started_at < d.live.fenced_at:
+    if last.started_at < pool.live.power_off.ended_at:
         return 0
     if last.power is Power.OFF:
         off = sum(1 for reading in readings if reading.power is Power.OFF)
-        return last.ended_at + (d.policy.reading_gap if off < 2 else STEADY_READING_MS)
+        return last.ended_at + (pool.policy.reading_gap if off < 2 else STEADY_READING_MS)
     if last.power is Power.ON:
-        return last.ended_at + d.policy.reading_retry
-    known = len(readings) >= d.policy.unknown_readings and not device_runner.untried(d, device)
+        return last.ended_at + pool.policy.reading_retry
+    known = len(readings) >= pool.policy.unknown_readings and not device_runner.untried(pool, device)
     return last.ended_at + (UNKNOWN_RETRY_MS if known else 1_000)

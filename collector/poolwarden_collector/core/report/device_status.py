@@ -31,21 +31,21 @@ class DeviceStatus:
     limit_ms: int
 
 
-def devices(d: Snapshot, host: HostId) -> tuple[DeviceStatus, ...]:
+def devices(pool: Snapshot, host: HostId) -> tuple[DeviceStatus, ...]:
     """Every configured device of the host, the lowest level first."""
-    return tuple(_device(d, host, each) for each in d.pool.devices.get(host, ()))
+    return tuple(_device(pool, host, each) for each in pool.all_devices(host))
 
 
-def _device(d: Snapshot, host: HostId, device: FenceDevice) -> DeviceStatus:
-    state, found = d.live.power.get(device.name, PowerState()), complaint(d, host, device)
-    newest, bond = state.newest, d.record.devices.bonds.get(device.name)
-    held, bound = device.name in d.record.devices.quarantined, is_bound(d, device.name, host)
+def _device(pool: Snapshot, host: HostId, device: FenceDevice) -> DeviceStatus:
+    state, found = pool.live.power.get(device.name, PowerState()), complaint(pool, host, device)
+    newest, bond = state.newest, pool.record.devices.bonds.get(device.name)
+    held, bound = device.name in pool.record.devices.quarantined, is_bound(pool, device.name, host)
     return DeviceStatus(
         name=device.name,
         level=device.level,
         power=(newest.power if newest is not None else Power.UNKNOWN).value,
         read=newest is not None,
-        age_ms=d.now - newest.ended_at if newest is not None else 0,
+        age_ms=pool.now - newest.ended_at if newest is not None else 0,
         state="quarantined" if held else "bound" if bound else "unbound",
         grounds=bond.by if bond is not None and bound else "",
         says=show(state.said) if state.said else "",

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from poolwarden_collector.core.catalogue.hosts import DISK, DISK_CRITICAL
+from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Disk, DiskLevel, Filling
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
@@ -26,23 +28,23 @@ _MEANS = {
 }
 
 
-def watch_disks(d: Transaction, hosts: Collection[HostId]) -> None:
+def watch_disks(tx: Transaction, hosts: Collection[HostId]) -> None:
     """Alerts on the disks of these hosts, as they are now; and the end of those of hosts that have left the pool."""
-    wanted = {topic: (host, disk, word) for host in hosts for topic, disk, word in _crossed(d, host)}
-    for topic in [topic for topic in d.open_topics if topic.matter is Matter.DISK]:
+    wanted = {topic: (host, disk, word) for host in hosts for topic, disk, word in _crossed(tx, host)}
+    for topic in [topic for topic in tx.open_topics if topic.matter is Matter.DISK]:
         host = topic.host
-        looked_at = host in hosts or host not in d.record.hosts
-        if looked_at and topic not in wanted and (d.heard(host) is not None or host not in d.record.hosts):
-            d.resolve_alert(topic, _over(d, topic))
+        looked_at = host in hosts or host not in tx.record.hosts
+        if looked_at and topic not in wanted and (tx.heard(host) is not None or host not in tx.record.hosts):
+            tx.resolve_alert(topic, _over(tx, topic))
     for topic, (host, disk, word) in wanted.items():
-        _raise(d, topic, host, disk, word)
+        _raise(tx, topic, host, disk, word)
 
 
-def _crossed(d: Snapshot, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
-    if not any(disk.read_only or disk.level in _CROSSED for disk in d.live.agents[host].facts.disks):
+def _crossed(pool: Snapshot, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
+    if not any(disk.read_only or disk.level in _CROSSED for disk in pool.live.agents[host].facts.disks):
         return []  # nearly always: this is asked at every step
-    agent = d.heard(host)
-    if agent is None or host not in d.record.hosts:
+    agent = pool.heard(host)
+    if agent is None or host not in pool.record.hosts:
         return []
     found = []
     for disk in agent.facts.disks:
@@ -52,28 +54,35 @@ def _crossed(d: Snapshot, host: HostId) -> list[tuple[AlertTopic, Disk, str]]:
     return found
 
 
-def _over(d: Snapshot, topic: AlertTopic) -> str:
+def _over(pool: Snapshot, topic: AlertTopic) -> str:
     host, (word, mount) = topic.host, topic.detail_by(":")
-    agent = d.heard(host)
+    agent = pool.heard(host)
     disk = next((disk for disk in agent.facts.disks if disk.mount == mount), None) if agent is not None else None
     if disk is None:
-        return f"{mount} of {d.name(host)} is not seen any more"
+        return f"{mount} of {pool.name(host)} is not seen any more"
     used = max(disk.used_percent, disk.inodes_used_percent)
-    return f"{mount} of {d.name(host)} is no longer {word}: {used:.0f} % used"
+    return f"{mount} of {pool.name(host)} is no longer {word}: {used:.0f} % used"
 
 
-def _raise(d: Transaction, topic: AlertTopic, host: HostId, disk: Disk, word: str) -> None:
-    if topic in d.open_topics:
+def _raise(tx: Transaction, topic: AlertTopic, host: HostId, disk: Disk, word: str) -> None:
+    if topic in tx.open_topics:
         return
-    pool, name = d.record.name or d.record.pool, d.name(host)
-    severity = "warning" if word == DiskLevel.WARNING.value else "critical"
-    agent = d.heard(host)
+    pool, name = tx.record.display_name, tx.name(host)
+    message = DISK if word == DiskLevel.WARNING.value else DISK_CRITICAL
+    agent = tx.heard(host)
     filling = agent.facts.filling if agent is not None else None
     body = "\n".join(
         [*disk_sentences(disk), *_MEANS.get(disk.mount, "").splitlines(), *_fills(filling), f"poolwarden disks {pool}"]
     )
-    title = f"{pool}: {disk.mount} of {name} is {'mounted read-only' if word == 'read-only' else _state(disk)}"
-    d.raise_alert(topic, severity, title, body, host=host, mount=disk.mount, level=word)
+    fills = _fills(filling)
+    words = {
+        "mount": disk.mount,
+        "name": name,
+        "state": "mounted read-only" if word == "read-only" else _state(disk),
+        "fills": f"; {fills[0]}" if fills else "",
+        "means": _MEANS.get(disk.mount, "what is stored there cannot grow"),
+    }
+    tx.raise_alert(topic, message, body, words, host=host, mount=disk.mount, level=word)
 
 
 def _state(disk: Disk) -> str:
@@ -92,17 +101,12 @@ def disk_sentences(disk: Disk) -> list[str]:
         found.append(f"{disk.mount} is mounted read-only; dmesg on the host says why")
     if disk.full_in_ms:
         grows = f", growing by {disk.growth_per_hour >> 20} MiB an hour" if disk.growth_per_hour >> 20 else ""
-        found.append(f"full in about {_span(disk.full_in_ms)}{grows}")
+        found.append(f"full in about {span(disk.full_in_ms)}{grows}")
     return found
-
-
-def _span(ms: int) -> str:
-    minutes = ms // 60_000
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
 
 
 def _fills(filling: Filling | None) -> list[str]:
     if filling is None:
         return []
     biggest = [f"/{f.path}: {f.bytes >> 20} MiB ({f.what})" for f in filling.fillers[:3] if f.bytes >> 20]
-    return ["biggest known places: " + "; ".join(biggest)] if biggest else []
+    return ["biggest places: " + "; ".join(biggest)] if biggest else []

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from poolwarden_collector.core.catalogue.hosts import ENVIRONMENT, ENVIRONMENT_CRITICAL
+from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Certificate, HostEnvironment, HostFacts
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
@@ -123,9 +125,7 @@ def _memory(facts: HostFacts) -> Line | None:
 def _written(around: HostEnvironment, now: Ms) -> Line | None:
     if around.database_written_at is None:
         return None
-    minutes = max(0, now - around.database_written_at) // 60_000
-    ago = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
-    return Line("database file", f"written {ago} ago")
+    return Line("database file", f"written {span(max(0, now - around.database_written_at))} ago")
 
 
 def _certificate(c: Certificate) -> Line:
@@ -146,22 +146,22 @@ def _ours(c: Certificate) -> bool:
 # ------------------------------------------------------------------------------------------------ alerts
 
 
-def watch_environment(d: Transaction, hosts: Collection[HostId]) -> None:
+def watch_environment(tx: Transaction, hosts: Collection[HostId]) -> None:
     """Alerts on certificates and clocks of these hosts; and the end of those of hosts that have left the pool."""
-    opened = {topic for topic in d.open_topics if topic.matter is Matter.AROUND}
-    wanted = {topic: (host, line) for host in hosts for topic, line in _worth_telling(d, host, opened)}
+    opened = {topic for topic in tx.open_topics if topic.matter is Matter.AROUND}
+    wanted = {topic: (host, line) for host in hosts for topic, line in _worth_telling(tx, host, opened)}
     for topic in sorted(opened - set(wanted), key=lambda topic: topic.text):
         host = topic.host
-        left = host not in d.record.hosts
-        if left or (host in hosts and d.heard(host) is not None):
-            d.resolve_alert(topic, f"{d.name(host)}: {topic.detail_by('/')[1]} is fine again")
+        left = host not in tx.record.hosts
+        if left or (host in hosts and tx.heard(host) is not None):
+            tx.resolve_alert(topic, f"{tx.name(host)}: {topic.detail_by('/')[1]} is fine again")
     for topic, (host, line) in wanted.items():
         if topic not in opened:
-            pool, name = d.record.name or d.record.pool, d.name(host)
-            body = f"{name}: {line.name} {line.text}\n{_HELP.get(line.name.split(' ')[0], '')}"
-            d.raise_alert(
-                topic, line.level, f"{pool}: {name}: {line.name} {line.text}", body, host=host, level=line.level
-            )
+            name, what = tx.name(host), f"{line.name} {line.text}"
+            help_ = _HELP.get(line.name.split(" ")[0], "")
+            message = ENVIRONMENT if line.level == "warning" else ENVIRONMENT_CRITICAL
+            words = {"name": name, "what": what, "help": help_ or f"poolwarden host show {name}"}
+            tx.raise_alert(topic, message, f"{name}: {what}\n{help_}", words, host=host, level=line.level)
 
 
 _HELP = {
@@ -170,14 +170,14 @@ _HELP = {
 }
 
 
-def _worth_telling(d: Snapshot, host: HostId, opened: set[AlertTopic]) -> list[tuple[AlertTopic, Line]]:
-    around = d.live.agents[host].facts.around
+def _worth_telling(pool: Snapshot, host: HostId, opened: set[AlertTopic]) -> list[tuple[AlertTopic, Line]]:
+    around = pool.live.agents[host].facts.around
     off = abs(around.clock_offset_ms or 0)
     if off < CLOCK_CALM_MS and not any(
         c.days_left is not None and c.days_left <= SOON_DAYS for c in around.certificates
     ):
         return []  # nearly always: this is asked at every step
-    if d.heard(host) is None or host not in d.record.hosts:
+    if pool.heard(host) is None or host not in pool.record.hosts:
         return []
     found = [
         (AlertTopic(Matter.AROUND, host, f"{line.level}/{c.name}"), line)

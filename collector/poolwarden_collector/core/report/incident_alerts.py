@@ -1,112 +1,172 @@
 """An alert per verdict and incident, and one for a pool that is never steady.
 
-An incident ends with the pool's next Healthy.
+An incident ends with the next Healthy; that its master is lost, also with the word that it was shut down by order.
 """
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.hosts import UNSTEADY
+from poolwarden_collector.core.catalogue.message import Message
+from poolwarden_collector.core.catalogue.verdicts import BY_WORD, COVERED
+from poolwarden_collector.core.evidence import announcements, assessment
 from poolwarden_collector.core.evidence.assessment import describe
-from poolwarden_collector.core.evidence.evidence_lines import lines
+from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.evidence.link_flaps import is_flapping
-from poolwarden_collector.core.evidence.signs import signs, suspected
+from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Permit, Settling, Verdict, without_hold
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.recovery import restart_in_place
+from poolwarden_collector.core.report import next_step
+from poolwarden_collector.core.state import told_words
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, of_key
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Step
-from poolwarden_collector.core.state.live import Starts
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
+_LOST = (Verdict.VANISHED.word, Verdict.UNWITNESSED.word)
 STEADY_MS: Ms = 60_000  # Healthy for so long, without a break
 
 
 UNSTEADY_MS: Ms = 300_000
 
 
-def alert_unsteady(d: Transaction, verdict: Verdict) -> None:
+def alert_unsteady(tx: Transaction, verdict: Verdict) -> None:
     """A pool whose verdict comes and goes, or that stays Suspect: nothing of it lasts long enough to be told."""
-    topic, pool = AlertTopic(Matter.UNSTEADY), d.record.name or d.record.pool
-    steady = verdict is Verdict.HEALTHY and d.now - d.live.verdict_since >= STEADY_MS
-    told = bool(_alerts_open(d)) or d.failover is not None  # by the alerts of that
-    if steady or told or d.quiet:
-        if d.live.unsteady_since is not None:
-            d.change(unsteady_since=None, unsteady_starts=Starts())
-        if topic in d.open_topics and not d.quiet:
-            d.resolve_alert(topic, f"{pool} is steady again, or told by another alert")
-    elif verdict is Verdict.SUSPECT and d.live.unsteady_since is None:
-        d.change(unsteady_since=d.now)
-    elif d.live.unsteady_since is not None and d.now - d.live.unsteady_since >= UNSTEADY_MS:
-        minutes, starts = (d.now - d.live.unsteady_since) / 60_000, d.live.unsteady_starts.count - 1
-        again = f" The xapi of {d.name(suspected(d))} has restarted {starts} times since." if starts > 1 else ""
+    topic, pool = AlertTopic(Matter.UNSTEADY), tx.record.display_name
+    steady = verdict is Verdict.HEALTHY and tx.now - tx.live.verdict.since >= STEADY_MS
+    told = bool(_alerts_open(tx)) or tx.failover is not None  # by the alerts of that
+    if steady or told or tx.quiet:
+        if tx.live.service.unsteady_since is not None:
+            assessment.steady(tx)
+        if topic in tx.open_topics and not tx.quiet:
+            tx.resolve_alert(topic, f"{pool} is steady again, or told by another alert")
+    elif verdict is Verdict.SUSPECT and tx.live.service.unsteady_since is None:
+        assessment.unsteady(tx)
+    elif tx.live.service.unsteady_since is not None and tx.now - tx.live.service.unsteady_since >= UNSTEADY_MS:
+        minutes, starts = (tx.now - tx.live.service.unsteady_since) / 60_000, tx.live.service.unsteady_starts.count - 1
+        again = f" The xapi of {tx.name(suspected(tx))} has restarted {starts} times since." if starts > 1 else ""
         body = (
             f"For {minutes:.0f} minutes it has not been Healthy for one minute in a row, and no state lasted long "
-            f"enough to act on; now it is {verdict.word}: {describe(d, verdict)}.{again} Look at its xapi. "
+            f"enough to act on; now it is {verdict.word}: {describe(tx, verdict)}.{again} Look at its xapi. "
             f"poolwarden explain {pool}"
         )
-        d.raise_alert(topic, "critical", f"{pool}: not steady", body)
+        words = {"minutes": f"{minutes:.0f}", "suspected": tx.name(suspected(tx))}
+        tx.raise_alert(topic, UNSTEADY, body, words)
 
 
-def _alerts_open(d: Snapshot) -> list[AlertTopic]:
-    return [topic for topic in d.open_topics if topic.incident == str(d.record.incidents)]
+def _alerts_open(pool: Snapshot) -> list[AlertTopic]:
+    return [topic for topic in pool.open_topics if topic.incident == str(pool.record.incidents)]
 
 
-def _settling(d: Snapshot, verdict: Verdict) -> Ms:
+def _settling(pool: Snapshot, verdict: Verdict) -> Ms:
     """How long a verdict has to last before it is told; it is judged anew in every pass, so it waits here."""
     if verdict.entails.settling is Settling.START:
-        return d.policy.xapi_down_after
+        return pool.policy.xapi_down_after
     # A pool whose first agent has just come is not dark: it has yet to say what it is.
-    new = verdict is Verdict.POOL_DARK and not d.record.master
-    brief = new or verdict.entails.settling is Settling.BRIEF or is_flapping(d, suspected(d))
-    return d.policy.vanished_after if brief else 0
+    new = verdict is Verdict.POOL_DARK and not pool.record.master
+    brief = new or verdict.entails.settling is Settling.BRIEF or is_flapping(pool, suspected(pool))
+    return pool.policy.vanished_after if brief else 0
 
 
-def alert_verdict(d: Transaction, verdict: Verdict, sentence: str) -> None:
+def alert_verdict(tx: Transaction, verdict: Verdict, sentence: str) -> None:
     """An alert per verdict and incident; an incident ends with the pool's next Healthy. None in quiet time."""
-    if verdict is Verdict.HEALTHY and d.failover is None:
-        for topic in _alerts_open(d):
-            d.resolve_alert(topic, f"{d.record.name or d.record.pool} is Healthy")
-    for each in tuple(d.live.unsettled.values()):
-        topic = of_key(d.record.pool, each.key)
+    if verdict is Verdict.HEALTHY and tx.failover is None:
+        for topic in _alerts_open(tx):
+            tx.resolve_alert(topic, f"{tx.record.display_name} is Healthy")
+    if verdict is Verdict.PLANNED_DOWN and tx.failover is None:
+        for topic in _alerts_open(tx):
+            if topic.verdict in _LOST:
+                tx.resolve_alert(topic, announcements.announcement_sentence(tx))
+    for each in tuple(tx.live.alerts.unsettled.values()):
+        topic = of_key(tx.record.pool, each.key)
         if topic.matter is Matter.INCIDENT and topic.verdict != verdict.word:
-            d.resolve_alert(topic, "the verdict has changed", final=True)
-    unlearned = verdict is Verdict.LEARNING and d.now - d.quiet_until >= d.policy.xapi_down_after
-    if d.quiet or not (unlearned or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
+            tx.resolve_alert(topic, "the verdict has changed", final=True)
+    unlearned = verdict is Verdict.LEARNING and tx.now - tx.quiet_until >= tx.policy.xapi_down_after
+    if tx.quiet or not (unlearned or verdict.permits not in (Permit.NOTHING, Permit.OBSERVE)):
         return
-    if d.now - d.live.verdict_since < _settling(d, verdict):
+    if tx.now - tx.live.verdict.since < _settling(tx, verdict):
         return
-    if verdict is Verdict.XAPI_DOWN and suspected(d) in d.live.gates:
+    if verdict is Verdict.XAPI_DOWN and suspected(tx) in tx.live.gates.waiting:
         return  # its boot gate holds its xapi back, and has an alert of its own
-    failing_over = d.record.failover is not None and d.record.failover.step in (Step.PROMOTING, Step.PROMOTED)
+    failing_over = tx.record.failover is not None and tx.record.failover.step in (Step.PROMOTING, Step.PROMOTED)
     if failing_over and verdict in (Verdict.MEMBER_ORPHANED, Verdict.MEMBER_VANISHED):
         return
-    if verdict is Verdict.HA_MANAGED and d.failover is not None and d.failover.step not in REVERSIBLE:
-        _raise_verdict(d, f"{verdict.word} in mid-failover", "critical", f"{sentence}; {_stands_open(d, d.failover)}")
+    if verdict is Verdict.HA_MANAGED and tx.failover is not None and tx.failover.step not in REVERSIBLE:
+        word = f"{verdict.word} in mid-failover"
+        _raise_verdict(tx, verdict, BY_WORD[word], word, f"{sentence}; {_stands_open(tx, tx.failover)}")
     else:
-        _raise_verdict(d, verdict.word, verdict.entails.severity, sentence)
-    under = without_hold(signs(d)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
+        _raise_verdict(tx, verdict, verdict.message, verdict.word, sentence)
+    under = without_hold(signs(tx)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
     if under.entails.told_when_covered and under is not verdict:
-        _raise_verdict(d, f"{verdict.word} over {under.word}", "critical", f"{under.meaning}; {sentence}")
+        _raise_verdict(tx, under, COVERED, f"{verdict.word} over {under.word}", f"{under.meaning}; {sentence}")
 
 
-def _stands_open(d: Snapshot, failover: Failover) -> str:
+def _stands_open(pool: Snapshot, failover: Failover) -> str:
     """What xapi's HA was armed in the midst of."""
-    old, whom = d.name(failover.old_master) or "no master", d.name(failover.candidate)
-    why = f" ({failover.blocker})" if failover.blocker else ""
+    old, whom = pool.name(failover.old_master) or "no master", pool.name(failover.candidate)
+    why = f" ({failover.standstill.why})" if failover.standstill.why else ""
     text = (
         f"failover {failover.id} from {old} to {whom} is open, at {failover.step.value}{why}, and nothing is done in it"
     )
     return f"{text} while HA is armed: once it is disarmed (xe pool-ha-disable), the failover goes on"
 
 
-def _raise_verdict(d: Transaction, word: str, severity: str, sentence: str) -> None:
-    incident = d.record.incidents if _alerts_open(d) else d.record.incidents + 1
+def _raise_verdict(tx: Transaction, verdict: Verdict, message: Message, word: str, sentence: str) -> None:
+    incident = tx.record.incidents if _alerts_open(tx) else tx.record.incidents + 1
     topic = AlertTopic(Matter.INCIDENT, detail=word, number=str(incident))
-    if topic in d.open_topics:
+    if topic in tx.open_topics:
         return
-    pool = d.record.name or d.record.pool
-    doing = []
-    if (now := d.record.in_place) is not None:
-        doing = [f"the xapi of {d.name(now.host)} is being restarted in place: {restart_in_place.stands_at(d, now)}"]
-    body = "\n".join([sentence, *doing, *(f"{e.subject}: {e.text} (seen by {e.witness})" for e in lines(d)[:12])])
-    d.raise_alert(topic, severity, f"{pool}: {word}", body, verdict=word, incident=incident)
+    master, (did, step) = suspected(tx), _doing(tx, verdict)
+    words = {
+        "sentence": sentence,
+        "master": tx.name(master) if master else "the master",
+        "address": tx.record.address_of(master) or "address not known",
+        "member": next_step.troubled(tx, verdict),
+        "silent": f"{silence_of(tx, master) / 1000:.0f} s" if master else "",
+        "there": told_words.there(tx, master) if master else "",
+        "covered": f"the pool is held: {sentence}",
+        "doing": did,
+        "step": step,
+    }
+    details = "\n".join([f"{word}: {sentence}", *(_evidence(each) for each in lines(tx)[:12])])
+    tx.raise_alert(topic, message, details, words, verdict=word, incident=incident)
+
+
+def _evidence(line: EvidenceLine) -> str:
+    age = f", {line.age_ms / 1000:.1f} s ago" if line.age_ms is not None else ""
+    old = "before that: " if line.value == "stale" else ""
+    return f"{line.subject}: {old}{line.text} (seen by {line.witness}{age})"
+
+
+def _doing(pool: Snapshot, verdict: Verdict) -> tuple[str, str]:
+    """What Poolwarden does under this verdict in this pool, and what a person does meanwhile."""
+    name, master = pool.record.display_name, suspected(pool)
+    explained = f"poolwarden explain {name}"
+    if pool.record.paused is not None:
+        return (
+            f"nothing: the pool is paused ({pool.record.paused})",
+            f"to have Poolwarden act: poolwarden resume {name}",
+        )
+    if pool.policy.mode == "observe":
+        return "nothing: the pool's mode is observe", f"it is yours to recover: {explained} tells what is known"
+    asks = "; asks you before anything is done" if pool.policy.mode == "ask" else ""
+    if (now := pool.record.in_place) is not None:
+        return f"is restarting its xapi in place: {restart_in_place.stands_at(pool, now)}", f"nothing yet: {explained}"
+    if verdict is Verdict.VANISHED and not pool.devices(master):
+        return "nothing yet: no fence device can prove it off" + asks, f"nothing yet: you are asked. {explained}"
+    return _DOES.get(verdict, "looks on, and tells when it changes") + asks, f"nothing yet: {explained}"
+
+
+_REPAIRS = "repairs it where that kills no VM: points it at the master, restarts its xapi"
+_RESTARTS = "restarts its xapi where that harms nothing, or hands the role to another host; the next alert says which"
+_DOES = {
+    Verdict.VANISHED: "reads its power; once it is proven off a member is promoted",
+    Verdict.UNWITNESSED: "reads its power; nothing is promoted without proof that it is off",
+    Verdict.XAPI_DOWN: _RESTARTS,
+    Verdict.XAPI_HUNG: _RESTARTS,
+    Verdict.NO_MASTER: "promotes the newest database once every host has said that it is no master",
+    Verdict.POOL_SPLIT: "looks on; it is succeeded only where the policy says relocate_split",
+    Verdict.MEMBER_EMERGENCY: _REPAIRS,
+    Verdict.MEMBER_ORPHANED: _REPAIRS,
+    Verdict.MEMBER_XAPI_DOWN: _REPAIRS,
+}

@@ -16,9 +16,11 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue.hosts import DISABLED, NEXT_START
 from poolwarden_collector.core.evidence.membership import master_view
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
+from poolwarden_collector.core.state.live import PoolLive
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -26,49 +28,43 @@ DISABLED_FOR_MS: Ms = 1_800_000
 DIFFERS_FOR_MS: Ms = 120_000
 
 
-def watch_disabled(d: Transaction) -> None:
+def watch_disabled(tx: Transaction) -> None:
     """Follow who is disabled, by the view of the master on record, and tell."""
-    seen = master_view(d, d.record.master) if d.record.master else None
-    if seen is None or seen.pool not in ("", d.record.pool):
+    seen = master_view(tx, tx.record.master) if tx.record.master else None
+    if seen is None or seen.pool not in ("", tx.record.pool):
         return
-    lying = {item.host for item in seen.hosts if item.live and not item.enabled and item.host in d.record.hosts}
-    pool = d.record.name or d.record.pool
-    for host, at in _since(d, Matter.DISABLED, lying).items():
-        if d.now - at >= DISABLED_FOR_MS:
-            name = d.name(host)
+    lying = {item.host for item in seen.hosts if item.live and not item.enabled and item.host in tx.record.hosts}
+    for host, at in _since(tx, Matter.DISABLED, lying).items():
+        if tx.now - at >= DISABLED_FOR_MS:
+            name = tx.name(host)
             body = (
-                f"{name} has been disabled for {(d.now - at) / 60_000:.0f} min: no VM can start there, and it would be "
-                f"ranked lower as a successor. If nobody works there: xe host-enable host={name}"
+                f"{name} has been disabled for {(tx.now - at) / 60_000:.0f} min: no VM can start there, and it would "
+                f"be ranked lower as a successor. If nobody works there: xe host-enable host={name}"
             )
-            d.raise_alert(AlertTopic(Matter.DISABLED, host), "warning", f"{pool}: {name} is disabled", body, host=host)
-    _over(d, Matter.DISABLED, lying, "is enabled, or no host of the pool any more")
+            words = {"name": name, "minutes": f"{(tx.now - at) / 60_000:.0f}"}
+            tx.raise_alert(AlertTopic(Matter.DISABLED, host), DISABLED, body, words, host=host)
+    _over(tx, Matter.DISABLED, lying, "is enabled, or no host of the pool any more")
 
 
-def watch_next_start(d: Transaction) -> None:
+def watch_next_start(tx: Transaction) -> None:
     """Follow whose pool.conf is not what its xapi runs as, and tell what its next start would be."""
-    held = d.failover is not None or d.record.transition is not None or d.record.restarts
-    said = {host: why for host in d.record.hosts if (why := _next_start(d, host))} if not held else {}
-    pool = d.record.name or d.record.pool
-    for host, at in _since(d, Matter.NEXT_START, set(said)).items():
-        if d.now - at >= DIFFERS_FOR_MS:
-            name, master = d.name(host), d.record.address_of(d.record.master)
-            word = "master" if host == d.record.master else f"slave:{master}"
+    held = tx.failover is not None or tx.record.transition is not None or tx.record.restarts
+    said = {host: why for host in tx.record.hosts if (why := _next_start(tx, host))} if not held else {}
+    for host, at in _since(tx, Matter.NEXT_START, set(said)).items():
+        if tx.now - at >= DIFFERS_FOR_MS:
+            name, master = tx.name(host), tx.record.address_of(tx.record.master)
+            word = "master" if host == tx.record.master else f"slave:{master}"
             body = f"{said[host]}. If that was not meant: put {word} into /etc/xensource/pool.conf on {name} by hand."
-            d.raise_alert(
-                AlertTopic(Matter.NEXT_START, host),
-                "critical",
-                f"{pool}: pool.conf of {name} is another",
-                body,
-                host=host,
-            )
+            words = {"name": name, "why": said[host], "word": word}
+            tx.raise_alert(AlertTopic(Matter.NEXT_START, host), NEXT_START, body, words, host=host)
     if not held:
-        gone = {host for host in d.record.hosts if d.heard(host) is None}
-        _over(d, Matter.NEXT_START, set(said) | gone, "what its pool.conf says is what its xapi is")
+        gone = {host for host in tx.record.hosts if tx.heard(host) is None}
+        _over(tx, Matter.NEXT_START, set(said) | gone, "what its pool.conf says is what its xapi is")
 
 
-def _next_start(d: Snapshot, host: HostId) -> str:
+def _next_start(pool: Snapshot, host: HostId) -> str:
     """What its next xapi would be and this one is not, in a sentence without a full stop; empty: the same."""
-    agent, name = d.heard(host), d.name(host)
+    agent, name = pool.heard(host), pool.name(host)
     if agent is None or not agent.facts.xapi.process:
         return ""
     role = agent.facts.role
@@ -88,18 +84,18 @@ def _next_start(d: Snapshot, host: HostId) -> str:
     return ""
 
 
-def _since(d: Transaction, matter: Matter, hosts: set[HostId]) -> dict[HostId, Ms]:
+def _since(tx: Transaction, matter: Matter, hosts: set[HostId]) -> dict[HostId, Ms]:
     """Since when each of these hosts has been so, and nobody else."""
-    before, what = d.live.lingering, matter.word
-    mine = {host: before.get((what, host), d.now) for host in hosts}
+    before, what = tx.live.lingering, matter.word
+    mine = {host: before.get((what, host), tx.now) for host in hosts}
     others = {key: at for key, at in before.items() if key[0] != what}
     after = {**others, **{(what, host): at for host, at in mine.items()}}
     if after != before:
-        d.change(lingering=after)
+        tx.change(PoolLive, lingering=after)
     return mine
 
 
-def _over(d: Transaction, matter: Matter, still: set[HostId], text: str) -> None:
-    for topic in d.open_topics:
+def _over(tx: Transaction, matter: Matter, still: set[HostId], text: str) -> None:
+    for topic in tx.open_topics:
         if topic.matter is matter and topic.host not in still:
-            d.resolve_alert(topic, f"{d.name(topic.host)}: {text}")
+            tx.resolve_alert(topic, f"{tx.name(topic.host)}: {text}")

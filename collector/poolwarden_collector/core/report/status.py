@@ -19,7 +19,10 @@ from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import adopted_holds, restart_in_place
 from poolwarden_collector.core.report.device_status import DeviceStatus, devices
 from poolwarden_collector.core.report.host_environment import Line, lines
+from poolwarden_collector.core.report.open_alerts import OpenAlert, open_alerts
+from poolwarden_collector.core.report.progress import StepStatus, silent_since, steps_of
 from poolwarden_collector.core.report.readiness import not_ready
+from poolwarden_collector.core.report.situation import Situation, situation
 from poolwarden_collector.core.state.followup_record import LostVm
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
@@ -108,6 +111,8 @@ class HostStatus:
     facts: tuple[Line, ...] = ()
     fence_devices: tuple[DeviceStatus, ...] = ()
     machine: MachineStatus = MachineStatus()
+    heard: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ class FailoverStatus:
     candidate_uuid: str
     term: int
     age_ms: int
+    steps: tuple[StepStatus, ...] = ()
+    silent_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,68 +180,87 @@ class PoolStatus:
     cooldown_ms: int
     lost_vms: tuple[LostVmStatus, ...] = ()
     question: QuestionStatus | None = None
+    pause_left_ms: int = 0  # 0: it lasts until it is resumed, or there is none
+    situation: Situation = Situation("", "", 0)
+    alerts: tuple[OpenAlert, ...] = ()
 
 
-def status(pool: Pool, now: Ms, site: Site) -> PoolStatus:
+def status(state: Pool, now: Ms, site: Site) -> PoolStatus:
     """This pool at this instant."""
-    d = Snapshot(pool, now, site)
-    verdict = judge(signs(d))
-    master = verified(d)
-    record = d.record
-    cooldown = max(0, d.live.cooldown_until - now) if d.live.cooldown_until is not None else 0
+    pool = Snapshot(state, now, site)
+    verdict = judge(signs(pool))
+    master = verified(pool)
+    record = pool.record
+    cooldown = max(0, pool.live.backoff.cooldown_until - now) if pool.live.backoff.cooldown_until is not None else 0
     return PoolStatus(
         pool_uuid=record.pool,
-        name=record.name or record.pool,
+        name=record.display_name,
         verdict=verdict.word,
-        sentence=describe(d, verdict),
-        verdict_age_ms=now - d.live.verdict_since if d.live.verdict else 0,
+        sentence=describe(pool, verdict),
+        verdict_age_ms=now - pool.live.verdict.since if pool.live.verdict.word else 0,
         master_uuid=master,
-        master_name=d.name(master) if master else "",
+        master_name=pool.name(master) if master else "",
         master_address=record.address_of(master) if master else "",
         term=record.term,
         paused=record.paused is not None,
         pause_reason=record.paused or "",
-        mode=d.policy.mode,
-        failover=_failover(d),
-        hosts=tuple(_host(d, host) for host in sorted(record.hosts, key=d.name)),
-        not_ready=not_ready(d),
-        owed=(*(_owed(d, item) for item in record.owed), *_held(d)),
+        mode=pool.policy.mode,
+        failover=_failover(pool),
+        hosts=tuple(_host(pool, host) for host in sorted(record.hosts, key=pool.name)),
+        not_ready=not_ready(pool),
+        owed=(*(_owed(pool, item) for item in record.owed), *_held(pool)),
         cooldown_ms=cooldown,
-        lost_vms=lost_vms(d),
-        question=_question(d),
+        lost_vms=lost_vms(pool),
+        question=_question(pool),
+        pause_left_ms=max(1, record.pause_end.at - now) if record.pause_end is not None else 0,
+        situation=situation(pool, verdict),
+        alerts=open_alerts(pool),
     )
 
 
-def _question(d: Snapshot) -> QuestionStatus | None:
+def _question(pool: Snapshot) -> QuestionStatus | None:
     """What is asked now, with the commands that answer it."""
-    asked = d.record.question
+    asked = pool.record.question
     if asked is None:
         return None
     yes, no = approve_command(asked.id, asked.needs), f"poolwarden deny {asked.id}"
-    return QuestionStatus(asked.id, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(d), asked.host)
+    return QuestionStatus(asked.id, asked.kind.value, asked.what, asked.stakes, yes, no, expires_in(pool), asked.host)
 
 
-def _owed(d: Snapshot, item: Owed) -> str:
-    of = f"successor {d.name(item.successor)}" if item.successor else ""
-    waits = declare_dead.waits_for(d, item.host) if item.what is OwedWork.DECLARE_DEAD else of
-    return f"{d.name(item.host)}: {item.what}{f' ({waits})' if waits else ''}{_for(overdue_work.age(d, item))}"
+_OWED = {
+    OwedWork.TOMBSTONE: "once it is back it is kept from acting as master, and attached to {successor}",
+    OwedWork.REPOINT: "has to be pointed at {successor}",
+    OwedWork.RELEASE: "xapi is held stopped there, and has to be let go",
+    OwedWork.REMOVE_DATABASE: "a database that was placed there and not used has to be removed",
+    OwedWork.WAKE: "has to be powered on again",
+    OwedWork.DECLARE_DEAD: "xapi has to be told that it is dead",
+}
 
 
-def _held(d: Snapshot) -> tuple[str, ...]:
+def _owed(pool: Snapshot, item: Owed) -> str:
+    """What a host is owed, in words; kept until it is done."""
+    words = _OWED[item.what].format(successor=pool.name(item.successor or pool.record.master))
+    waits = declare_dead.waits_for(pool, item.host) if item.what is OwedWork.DECLARE_DEAD else ""
+    return f"{pool.name(item.host)}: {words}{f' ({waits})' if waits else ''}{_for(overdue_work.age(pool, item))}"
+
+
+def _held(pool: Snapshot) -> tuple[str, ...]:
     """What holds a host and is no owed work: a toolstack that nothing here will release, and garbage collection."""
     found = []
-    for host in sorted(d.record.hosts, key=d.name):
-        agent = d.heard(host)
+    for host in sorted(pool.record.hosts, key=pool.name):
+        agent = pool.heard(host)
         if agent is None:
             continue
-        if host in adopted_holds.unowned(d) and agent.facts.hold is not None:
-            age, term = _for(d.now - d.live.held_since.get(host, d.now)), agent.facts.hold.term
+        if host in adopted_holds.unowned(pool) and agent.facts.hold is not None:
+            age, term = _for(pool.now - pool.live.held_since.get(host, pool.now)), agent.facts.hold.term
             found.append(
-                f"{d.name(host)}: {adopted_holds.Held.TOOLSTACK} held since term {term}, by no failover here{age}"
+                f"{pool.name(host)}: {adopted_holds.Held.TOOLSTACK} held since term {term}, by no failover here{age}"
             )
         if agent.facts.gc_term:
-            age = _for(d.now - d.live.gc_since.get(host, d.now))
-            found.append(f"{d.name(host)}: {adopted_holds.Held.COLLECTING} held since term {agent.facts.gc_term}{age}")
+            age = _for(pool.now - pool.live.gc_since.get(host, pool.now))
+            found.append(
+                f"{pool.name(host)}: {adopted_holds.Held.COLLECTING} held since term {agent.facts.gc_term}{age}"
+            )
     return tuple(found)
 
 
@@ -246,31 +272,43 @@ def _for(age: Ms) -> str:
     return f", for {minutes} min at the least" if minutes < 120 else f", for {minutes // 60} h at the least"
 
 
-def lost_vms(d: Snapshot) -> tuple[LostVmStatus, ...]:
+def lost_vms(pool: Snapshot) -> tuple[LostVmStatus, ...]:
     """The VMs that were lost with a dead host, by name."""
-    ordered = sorted(d.record.after.lost.values(), key=lambda vm: (d.name(vm.host), vm.name))
-    return tuple(_lost_vm(d, vm) for vm in ordered)
+    ordered = sorted(pool.record.after.lost.values(), key=lambda vm: (pool.name(vm.host), vm.name))
+    return tuple(_lost_vm(pool, vm) for vm in ordered)
 
 
-def _lost_vm(d: Snapshot, vm: LostVm) -> LostVmStatus:
-    can = tuple(sorted(d.name(host) for host in lost.possible(d, vm.vm)))
-    where = (d.name(vm.on),) if vm.on and vm.state not in ("lost", "failed") else can
-    return LostVmStatus(vm.vm, vm.name, vm.state, where, vm.why or lost.why_not(d, vm.vm), vm.host)
+def _lost_vm(pool: Snapshot, vm: LostVm) -> LostVmStatus:
+    can = tuple(sorted(pool.name(host) for host in lost.possible(pool, vm.vm)))
+    where = (pool.name(vm.on),) if vm.on and vm.state not in ("lost", "failed") else can
+    return LostVmStatus(vm.vm, vm.name, vm.state, where, vm.why or lost.why_not(pool, vm.vm), vm.host)
 
 
-def _failover(d: Snapshot) -> FailoverStatus | None:
-    f = d.failover
+def _failover(pool: Snapshot) -> FailoverStatus | None:
+    f = pool.failover
     if f is None:
         return None
-    age = d.now - d.live.marks.get("decided", d.now)
-    return FailoverStatus(f.id, f.step.value, f.blocked or "", f.blocker, f.old_master, f.candidate, f.term, age)
+    age = pool.now - pool.live.phases.marks.get("decided", pool.now)
+    silent = pool.now - since if (since := silent_since(pool)) is not None else 0
+    return FailoverStatus(
+        f.id,
+        f.step.value,
+        f.standstill.blocker or "",
+        f.standstill.why,
+        f.old_master,
+        f.candidate,
+        f.term,
+        age,
+        steps_of(pool, f),
+        silent,
+    )
 
 
-def _role(d: Snapshot, host: HostId) -> str:
+def _role(pool: Snapshot, host: HostId) -> str:
     """What the host is, as far as it is known now: last words of a silent agent are not shown as the present."""
-    if any(item.host == host and item.what is OwedWork.TOMBSTONE for item in d.record.owed):
+    if any(item.host == host and item.what is OwedWork.TOMBSTONE for item in pool.record.owed):
         return "superseded"
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is None:
         return "unknown"
     role = agent.facts.role
@@ -279,88 +317,104 @@ def _role(d: Snapshot, host: HostId) -> str:
     return str(role.pool_conf.value)
 
 
-def _xapi(d: Snapshot, host: HostId) -> str:
-    agent = d.heard(host)
+def _place(pool: Snapshot, host: HostId) -> str:
+    """What the host is in its pool, by the record: it holds for a silent host as well."""
+    failover = pool.failover
+    if any(item.host == host and item.what is OwedWork.TOMBSTONE for item in pool.record.owed):
+        return "old master"
+    if failover is not None and host == failover.candidate and host != pool.record.master:
+        return "next master"
+    agent = pool.heard(host)
+    conf = agent.facts.role.pool_conf if agent is not None else Role.UNKNOWN
+    if host != pool.record.master:
+        return "broken" if conf is Role.BROKEN else "member"
+    return "master" if host == verified(pool) or conf is Role.MASTER else "last master"
+
+
+def _xapi(pool: Snapshot, host: HostId) -> str:
+    agent = pool.heard(host)
     if agent is None:
         return "unknown"
     x = agent.facts.xapi
     return "hung" if x.liveness is Liveness.SILENT else x.liveness.value
 
 
-def _fence(d: Snapshot, host: HostId) -> tuple[str, str]:
-    devices = d.pool.devices.get(host, ())
+def _fence(pool: Snapshot, host: HostId) -> tuple[str, str]:
+    devices = pool.all_devices(host)
     if not devices:
         return "no device", "none"
-    newest = [s.newest for x in devices if (s := d.live.power.get(x.name)) is not None and s.newest is not None]
+    newest = [s.newest for x in devices if (s := pool.live.power.get(x.name)) is not None and s.newest is not None]
     words = {reading.power.value for reading in newest}
     power = words.pop() if len(words) == 1 and len(newest) == len(devices) else "unknown"
-    if any(x.name in d.record.devices.quarantined for x in devices):
+    if any(x.name in pool.record.devices.quarantined for x in devices):
         return power, "quarantined"
-    return power, "bound" if all(is_bound(d, x.name, host) for x in devices) else "unbound"
+    return power, "bound" if all(is_bound(pool, x.name, host) for x in devices) else "unbound"
 
 
-def _gc(d: Snapshot, host: HostId, term: int) -> tuple[Line, ...]:
+def _gc(pool: Snapshot, host: HostId, term: int) -> tuple[Line, ...]:
     """Storage's garbage collection where it is held: disks of deleted snapshots are not given back meanwhile."""
     if not term:
         return ()
-    names = ", ".join(d.name(each) for each in waits_for(d, host))
-    age = _for(d.now - d.live.gc_since.get(host, d.now))
+    names = ", ".join(pool.name(each) for each in waits_for(pool, host))
+    age = _for(pool.now - pool.live.gc_since.get(host, pool.now))
     until = f"until {names} is attached, because its VMs may still write" if names else "and is being let go"
     return (Line(adopted_holds.Held.COLLECTING, f"held since term {term}{age} {until}", "warning"),)
 
 
-def _hold(d: Snapshot, host: HostId) -> tuple[Line, ...]:
+def _hold(pool: Snapshot, host: HostId) -> tuple[Line, ...]:
     """The toolstack where it is held: nothing but Poolwarden starts xapi there."""
-    agent = d.heard(host)
+    agent = pool.heard(host)
     if agent is None or agent.facts.hold is None:
         return ()
-    term, name, failover = agent.facts.hold.term, d.name(host), d.failover
-    item = next((item for item in d.record.owed if (item.host, item.what) == (host, OwedWork.RELEASE)), None)
+    term, name, failover = agent.facts.hold.term, pool.name(host), pool.failover
+    item = next((item for item in pool.record.owed if (item.host, item.what) == (host, OwedWork.RELEASE)), None)
     if failover is not None and failover.old_master == host:
         until = f"by failover {failover.id}"
-    elif d.record.in_place is not None and d.record.in_place.host == host:
-        until = f"for its restart in place: {restart_in_place.stands_at(d, d.record.in_place)}"
+    elif pool.record.in_place is not None and pool.record.in_place.host == host:
+        until = f"for its restart in place: {restart_in_place.stands_at(pool, pool.record.in_place)}"
     elif item is not None:
-        until = f"and owed its release{_for(overdue_work.age(d, item))}"
+        until = f"and owed its release{_for(overdue_work.age(pool, item))}"
     else:
-        since = d.live.held_since.get(host, d.now)
-        until = f"by no failover here{_for(d.now - since)}: poolwarden release {name}"
+        since = pool.live.held_since.get(host, pool.now)
+        until = f"by no failover here{_for(pool.now - since)}: poolwarden release {name}"
     return (Line(adopted_holds.Held.TOOLSTACK, f"held since term {term} {until}", "warning"),)
 
 
-def _machine(d: Snapshot, host: HostId) -> MachineStatus:
-    agent = d.agent(host)
+def _machine(pool: Snapshot, host: HostId) -> MachineStatus:
+    agent = pool.agent(host)
     if agent is None:
         return MachineStatus()
     m = agent.hello.machine
     return MachineStatus(m.system_uuid, m.system_serial, m.vendor, m.model, m.bmc_address, m.bmc_guid)
 
 
-def _host(d: Snapshot, host: HostId) -> HostStatus:
-    agent, known = d.agent(host), d.record.hosts[host]
+def _host(pool: Snapshot, host: HostId) -> HostStatus:
+    agent, known = pool.agent(host), pool.record.hosts[host]
     facts = agent.facts if agent is not None else None
-    power, device = _fence(d, host)
-    heard = d.heard(host)
+    power, device = _fence(pool, host)
+    heard = pool.heard(host)
     health = heard.facts.xapi.health if heard is not None else None
     return HostStatus(
         host_uuid=host,
-        name=d.name(host),
+        name=pool.name(host),
         address=known.address,
-        role=_role(d, host),
+        role=_role(pool, host),
         agent_connected=agent is not None and agent.connected,
-        agent_age_ms=d.now - agent.last_heard if agent is not None else 0,
+        agent_age_ms=pool.now - agent.last_heard if agent is not None else 0,
         ever_heard=agent is not None,
-        xapi=_xapi(d, host),
+        xapi=_xapi(pool, host),
         emergency=facts.xapi.emergency.value if facts else "unknown",
         emergency_text=facts.xapi.emergency_text if facts else "",
         orphaned=bool(facts and facts.xapi.orphaned),
-        enabled=enabled(d, host).value,
+        enabled=enabled(pool, host).value,
         power=power,
         fence_device=device,
-        fence_devices=devices(d, host),
-        machine=_machine(d, host),
+        fence_devices=devices(pool, host),
+        machine=_machine(pool, host),
+        heard=heard is not None,
+        place=_place(pool, host),
         generation=facts.database.generation if facts else 0,
-        disks=_disks(d, host),
+        disks=_disks(pool, host),
         running_vms=len(facts.domains) if facts and facts.domains is not None else 0,
         running_vms_known=bool(facts and facts.domains is not None),
         agent_version=agent.hello.agent_version if agent is not None else "",
@@ -370,27 +424,27 @@ def _host(d: Snapshot, host: HostId) -> HostStatus:
         highest_term=agent.hello.highest_term if agent is not None else 0,
         memory_total_bytes=facts.memory_total if facts else 0,
         memory_available_bytes=facts.memory_available if facts else 0,
-        probes=_probes(d, host),
-        pool_name=d.record.name,
-        pool_uuid=d.record.pool,
+        probes=_probes(pool, host),
+        pool_name=pool.record.name,
+        pool_uuid=pool.record.pool,
         fillers=facts.filling.fillers if facts and facts.filling else (),
         cleanable=facts.filling.cleanable if facts and facts.filling else (),
         fillers_partial=bool(facts and facts.filling and facts.filling.partial),
-        facts=(*lines(facts, d.now), *_hold(d, host), *_gc(d, host, facts.gc_term)) if facts else (),
+        facts=(*lines(facts, pool.now), *_hold(pool, host), *_gc(pool, host, facts.gc_term)) if facts else (),
         xapi_health=health.word if health else "",
         xapi_text=health.text if health else "",
-        xapi_help=health.help.replace("HOST", d.name(host)).replace("POOL", d.record.name) if health else "",
-        xapi_age_ms=d.now - health.since if health and health.since is not None else 0,
+        xapi_help=health.help.replace("HOST", pool.name(host)).replace("POOL", pool.record.name) if health else "",
+        xapi_age_ms=pool.now - health.since if health and health.since is not None else 0,
     )
 
 
-def _disks(d: Snapshot, host: HostId) -> tuple[DiskStatus, ...]:
-    agent = d.agent(host)
+def _disks(pool: Snapshot, host: HostId) -> tuple[DiskStatus, ...]:
+    agent = pool.agent(host)
     disks = agent.facts.disks if agent is not None else ()
-    return tuple(_disk(d, x) for x in disks)
+    return tuple(_disk(pool, x) for x in disks)
 
 
-def _disk(d: Snapshot, x: Disk) -> DiskStatus:
+def _disk(pool: Snapshot, x: Disk) -> DiskStatus:
     return DiskStatus(
         mount=x.mount,
         total_bytes=x.total_bytes,
@@ -398,23 +452,23 @@ def _disk(d: Snapshot, x: Disk) -> DiskStatus:
         used_percent=x.used_percent,
         inodes_used_percent=x.inodes_used_percent,
         level=x.level.value,
-        level_age_ms=d.now - x.level_since if x.level_since is not None else 0,
+        level_age_ms=pool.now - x.level_since if x.level_since is not None else 0,
         growth_bytes_per_hour=x.growth_per_hour,
         full_in_ms=x.full_in_ms,
         read_only=x.read_only,
     )
 
 
-def _probes(d: Snapshot, host: HostId) -> tuple[ProbeStatus, ...]:
-    agent = d.agent(host)
+def _probes(pool: Snapshot, host: HostId) -> tuple[ProbeStatus, ...]:
+    agent = pool.agent(host)
     probes = agent.facts.probes if agent is not None else ()
-    stands = d.record.master if host in d.record.standing else ""
+    stands = pool.record.master if host in pool.record.standing else ""
     return tuple(
         ProbeStatus(
             p.target,
-            d.name(p.target),
+            pool.name(p.target),
             p.outcome.value,
-            max(0, d.now - p.probed_at),
+            max(0, pool.now - p.probed_at),
             p.text,
             bool(stands) and p.target == stands,
         )

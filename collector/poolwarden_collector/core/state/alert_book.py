@@ -26,7 +26,7 @@ from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.alert_topic import QUARANTINED, AlertTopic, Matter, of_key
-from poolwarden_collector.core.state.live import Unsettled
+from poolwarden_collector.core.state.live_slices import Alerts, Unsettled
 
 if TYPE_CHECKING:
     from poolwarden_collector.core.state.snapshot import Snapshot
@@ -40,6 +40,7 @@ _SETTLING: dict[Matter, Ms] = {
     Matter.REPAIR: 15_000,
     Matter.FENCE: 30_000,  # a device's state is judged every 30 s
     Matter.RELEASE: 10_000,
+    Matter.HOST_DOWN: 30_000,
 }
 # Standstills that another answer or reading ends by itself within seconds; the others have waited already.
 _BLOCKER_SETTLING: dict[Blocker, Ms] = {
@@ -64,84 +65,88 @@ def settling(topic: AlertTopic) -> Ms:
     return _SETTLING.get(topic.matter, 0)
 
 
-def open_topics(d: Snapshot) -> tuple[AlertTopic, ...]:
+def open_topics(pool: Snapshot) -> tuple[AlertTopic, ...]:
     """What stands: alerts that are open and not about to be over, and what settles."""
-    live, opened = d.live, d.record.open_alerts
-    if live.closing:
-        opened = tuple(key for key in opened if key not in live.closing)
-    if live.unsettled:
-        opened = (*opened, *(each.key for each in live.unsettled.values() if each.gone_at is None))
-    return tuple(of_key(d.record.pool, key) for key in opened)
+    live, opened = pool.live, pool.record.open_alerts
+    if live.alerts.closing:
+        opened = tuple(key for key in opened if key not in live.alerts.closing)
+    if live.alerts.unsettled:
+        opened = (*opened, *(each.key for each in live.alerts.unsettled.values() if each.gone_at is None))
+    return tuple(of_key(pool.record.pool, key) for key in opened)
 
 
-def resume(d: Transaction) -> None:
+def resume(tx: Transaction) -> None:
     """First step of a run: what was told by an earlier one was told just now, as far as anybody knows."""
-    if d.record.told:
-        d.change(alerted=dict.fromkeys(d.record.told, d.site.started_at))
+    if tx.record.told:
+        tx.change(Alerts, told=dict.fromkeys(tx.record.told, tx.site.started_at))
 
 
-def stands(d: Transaction, topic: AlertTopic, severity: str, title: str, body: str, facts: dict[str, Any]) -> None:
-    """This is so now: told once it has lasted, unless it was told already."""
-    full_key, about = topic.key(d.record.pool), topic.about
-    if full_key in d.live.closing:
-        d.change(closing={key: over for key, over in d.live.closing.items() if key != full_key})
-    if full_key in d.record.open_alerts:
-        return
-    known = d.live.unsettled.get(about)
-    since = known.since if known is not None else d.now
+def is_told(tx: Transaction, topic: AlertTopic) -> bool:
+    """Is this open already? Then it stays so, whatever was about to end it."""
+    full_key = topic.key(tx.record.pool)
+    if full_key in tx.live.alerts.closing:
+        tx.change(Alerts, closing={key: over for key, over in tx.live.alerts.closing.items() if key != full_key})
+    return full_key in tx.record.open_alerts
+
+
+def stands(tx: Transaction, topic: AlertTopic, severity: str, title: str, body: str, facts: dict[str, Any]) -> None:
+    """This, which is not told yet, is so now: told once it has lasted."""
+    full_key, about = topic.key(tx.record.pool), topic.about
+    known = tx.live.alerts.unsettled.get(about)
+    since = known.since if known is not None else tx.now
     news = Unsettled(full_key, severity, title, body, facts, since)
-    if _due(d, about, news):
-        _raise(d, about, news)
+    if _due(tx, about, news):
+        _raise(tx, about, news)
     elif news != known:
-        d.change(unsettled={**d.live.unsettled, about: news})
+        tx.change(Alerts, unsettled={**tx.live.alerts.unsettled, about: news})
 
 
-def ends(d: Transaction, topic: AlertTopic, text: str, final: bool = False) -> None:
+def ends(tx: Transaction, topic: AlertTopic, text: str, final: bool = False) -> None:
     """This is so no more: forgotten if it was never told, and over once it has been gone for its settling time."""
-    full_key, about, lasts = topic.key(d.record.pool), topic.about, settling(topic)
-    known = d.live.unsettled.get(about)
+    full_key, about, lasts = topic.key(tx.record.pool), topic.about, settling(topic)
+    known = tx.live.alerts.unsettled.get(about)
     if known is not None and known.key == full_key:
         if final or not lasts:
-            _forget(d, about)
+            _forget(tx, about)
         elif known.gone_at is None:
-            d.change(unsettled={**d.live.unsettled, about: replace(known, gone_at=d.now)})
-    if full_key not in d.record.open_alerts:
+            tx.change(Alerts, unsettled={**tx.live.alerts.unsettled, about: replace(known, gone_at=tx.now)})
+    if full_key not in tx.record.open_alerts:
         return
-    told = d.live.alerted.get(about, d.now - lasts)
-    due = min(told + lasts, d.now + lasts) if final else d.now + lasts
-    before = d.live.closing.get(full_key)
+    told = tx.live.alerts.told.get(about, tx.now - lasts)
+    due = min(told + lasts, tx.now + lasts) if final else tx.now + lasts
+    before = tx.live.alerts.closing.get(full_key)
     if before is not None:
         due = min(due, before[0])
-    if due <= d.now:
-        _over(d, full_key, text)
+    if due <= tx.now:
+        _over(tx, full_key, text)
     elif before is None or due != before[0]:
-        d.change(closing={**d.live.closing, full_key: (due, text)})
+        tx.change(Alerts, closing={**tx.live.alerts.closing, full_key: (due, text)})
 
 
-def tell_settled(d: Transaction) -> None:
+def tell_settled(tx: Transaction) -> None:
     """At the end of a pass: tell what has lasted, and end what has been gone for as long."""
-    for about, each in tuple(d.live.unsettled.items()):
+    for about, each in tuple(tx.live.alerts.unsettled.items()):
         if each.gone_at is not None:
-            if d.now - each.gone_at >= settling(of_key(d.record.pool, each.key)):
-                _forget(d, about)
-        elif _due(d, about, each):
-            _raise(d, about, each)
-    for key, (due, text) in tuple(d.live.closing.items()):
-        if d.now >= due:
-            _over(d, key, text)
+            if tx.now - each.gone_at >= settling(of_key(tx.record.pool, each.key)):
+                _forget(tx, about)
+        elif _due(tx, about, each):
+            _raise(tx, about, each)
+    for key, (due, text) in tuple(tx.live.alerts.closing.items()):
+        if tx.now >= due:
+            _over(tx, key, text)
 
 
-def _due(d: Snapshot, about: str, each: Unsettled) -> bool:
-    told = d.live.alerted.get(about)
-    lasted = d.now - each.since >= settling(of_key(d.record.pool, each.key))
-    return lasted and (told is None or d.now - told >= MINUTE_MS)
+def _due(pool: Snapshot, about: str, each: Unsettled) -> bool:
+    told = pool.live.alerts.told.get(about)
+    lasted = pool.now - each.since >= settling(of_key(pool.record.pool, each.key))
+    return lasted and (told is None or pool.now - told >= MINUTE_MS)
 
 
-def _raise(d: Transaction, about: str, each: Unsettled) -> None:
-    _forget(d, about)
-    kept = {told: at for told, at in d.live.alerted.items() if d.now - at < MINUTE_MS}
-    d.change(alerted={**kept, about: d.now})
-    d.note(
+def _raise(tx: Transaction, about: str, each: Unsettled) -> None:
+    _forget(tx, about)
+    kept = {told: at for told, at in tx.live.alerts.told.items() if tx.now - at < MINUTE_MS}
+    tx.change(Alerts, told={**kept, about: tx.now})
+    tx.note(
         Kind.ALERT,
         f"alert ({each.severity}): {each.title}",
         key=each.key,
@@ -150,17 +155,17 @@ def _raise(d: Transaction, about: str, each: Unsettled) -> None:
         body=each.body,
         facts=each.facts,
     )
-    d.alerts.append(AlertRaised(each.key, each.severity, each.title, each.body, each.facts))
+    tx.alerts.append(AlertRaised(each.key, each.severity, each.title, each.body, each.facts))
 
 
-def _over(d: Transaction, key: str, text: str) -> None:
-    title = d.record.titles.get(key, "")
+def _over(tx: Transaction, key: str, text: str) -> None:
+    title = tx.record.titles.get(key, "")
     said = f"{title}: {text}" if title else text
-    d.change(closing={other: over for other, over in d.live.closing.items() if other != key})
-    d.note(Kind.ALERT_RESOLVED, f"alert over: {said}", key=key)
-    d.alerts.append(AlertResolved(key, said))
+    tx.change(Alerts, closing={other: over for other, over in tx.live.alerts.closing.items() if other != key})
+    tx.note(Kind.ALERT_RESOLVED, f"alert over: {said}", key=key)
+    tx.alerts.append(AlertResolved(key, said))
 
 
-def _forget(d: Transaction, about: str) -> None:
-    if about in d.live.unsettled:
-        d.change(unsettled={other: each for other, each in d.live.unsettled.items() if other != about})
+def _forget(tx: Transaction, about: str) -> None:
+    if about in tx.live.alerts.unsettled:
+        tx.change(Alerts, unsettled={other: each for other, each in tx.live.alerts.unsettled.items() if other != about})

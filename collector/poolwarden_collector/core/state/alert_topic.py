@@ -61,12 +61,16 @@ class Matter(Enum):
     AROUND = ("around", Shape.HOST)
     REGISTRATION = ("registration", Shape.HOST)
     REFUSED = ("refused", Shape.HOST)
+    OWN_RULES = ("own-rules", Shape.HOST)
     REBOOT_LOOP = ("reboot-loop", Shape.HOST)
     FLAPPING = ("flapping", Shape.HOST)
     DISABLED = ("disabled", Shape.HOST)
     NEXT_START = ("next-start", Shape.HOST)
     ASLEEP = ("asleep", Shape.HOST)
     STRANGER = ("stranger", Shape.HOST)
+    HOST_DOWN = ("host-down", Shape.HOST)
+    HOST_BACK = ("host-back", Shape.HOST)
+    OLD_MASTER_RUNS = ("old-master-runs", Shape.HOST)
     # of a fence device, which stands in the place of the host
     FENCE = ("fence", Shape.DEVICE)
     # of an order to change the master, by its id

@@ -4,8 +4,9 @@ Rules
 -----
 * What is stored is everything that ``engine.step`` is given; it is pure, so the same input gives the same output.
 * Only this package's own values are read back, by the names of their classes; nothing of what is stored is executed.
-* An input of the version before is read as well: ``_WAS_TEXT`` says what has another type since. Where an input names
-  what is not there any more, ``BadInput`` says so, and nothing is guessed.
+* Inputs of the versions before are read as well: ``_WAS_TEXT`` says what has another type since, ``_RENAMED`` what
+  has another name in the slice of the live state or of a failover into which it goes; up to version 3 there were none.
+  Where an input names what is not there any more, ``BadInput`` says so, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ from poolwarden_collector.core.state import (
     failover_record,
     followup_record,
     live,
+    live_slices,
     pool_record,
     question_record,
 )
-from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.failover_record import Failover
+from poolwarden_collector.core.state.live import Pool, PoolLive, Site
 
-VERSION = 3
+VERSION = 4
 # Classes that had another name when a decision of version 2 was stored.
 _FORMER_NAMES = {
     "Around": "HostEnvironment",
@@ -56,9 +59,58 @@ _FORMER_NAMES = {
 }
 # What earlier versions stored otherwise: a field of a class that was text then, and the enumeration that it is now.
 _WAS_TEXT: dict[str, dict[str, Callable[[str], Enum]]] = {"RecordedProof": {"kind": ProofKind.of}}
-_READ = (2, VERSION)
+_READ = (2, 3, VERSION)
 # Fields that no rule has ever read and that stored inputs still name: they are left out as they are read back.
 LEFT_OUT = {"PowerState": {"next_at"}, "RoleFacts": {"serves_since"}, "XapiFacts": {"init_complete"}}
+
+# Fields up to version 3 that have another name in their slice, or one that two slices have.
+_RENAMED = {
+    "PoolLive": {
+        "alerted": ("alerts", "told"),
+        "asked_gates": ("gates", "asked"),
+        "gate_words": ("gates", "words"),
+        "gates": ("gates", "waiting"),
+        "told": ("unheard", "told"),
+        "members_asked": ("member_recovery", "asked_at"),
+        "recovering": ("member_recovery", "order"),
+        "witnesses": ("promotion_witnesses", "asked"),
+        "witnesses_since": ("promotion_witnesses", "since"),
+        "claims": ("claims", "answers"),
+        "claims_since": ("claims", "since"),
+        "claim_round": ("claims", "number"),
+        "look": ("look", "round"),
+        "look_misses": ("look", "misses"),
+        "fence_since": ("power_off", "begun_at"),
+        "fenced_at": ("power_off", "ended_at"),
+        "in_place_at": ("in_place", "step"),
+        "in_place_look": ("in_place", "seen_since"),
+        "in_place_passed": ("in_place", "passed"),
+        "in_place_yes": ("in_place", "yes_at"),
+        "sync_at": ("database_sync", "pushed_at"),
+        "sync_skipped": ("database_sync", "skipped"),
+        "identity_at": ("identity", "seen_at"),
+        "asked": ("questions", "told"),
+        "master_since": ("mastership", "since"),
+        "human_at": ("fenced", "word_used"),
+        "own_probe": ("own_probe", "newest"),
+        "own_standing": ("own_probe", "standing"),
+        "verdict": ("verdict", "word"),
+        "verdict_since": ("verdict", "since"),
+        "verdict_sentence": ("verdict", "sentence"),
+    },
+    "Failover": {
+        "fence_attempts": ("fencing", "attempts"),
+        "fence_unbegun": ("fencing", "unbegun"),
+        "fence_pending": ("fencing", "pending"),
+        "hold_order": ("hold", "order"),
+        "promote_order": ("promotion", "order"),
+        "promote_result": ("promotion", "result"),
+        "candidate_process": ("promotion", "process"),
+        "blocked": ("standstill", "blocker"),
+        "blocker": ("standstill", "why"),
+        "blocker_told": ("standstill", "told"),
+    },
+}
 
 
 class BadInput(ValueError):
@@ -93,6 +145,7 @@ _KNOWN = _classes(
     failover_record,
     pool_record,
     live,
+    live_slices,
 )
 
 
@@ -112,6 +165,9 @@ def unpack(text: str) -> tuple[Pool, Event, Ms, Site]:
         value = json.loads(zlib.decompress(base64.b85decode(text)))
         if value["version"] not in _READ:
             raise BadInput(f"it was stored in version {value['version']}, this one reads {VERSION}")
+        if value["version"] < 4:
+            _into_slices(PoolLive, value["pool"][2]["live"])
+            _into_slices(Failover, value["pool"][2]["record"][2]["failover"])
         return _value(value["pool"]), _value(value["event"]), value["now"], _value(value["site"])
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise error if isinstance(error, BadInput) else BadInput(f"it cannot be read: {error}") from error
@@ -156,6 +212,21 @@ def _value(plain: Any) -> Any:
     if kind == "B":
         return base64.b85decode(rest[0])
     return {"T": tuple, "L": list, "S": frozenset}[kind](_value(item) for item in rest)
+
+
+def _into_slices(whole: type[PoolLive | Failover], stored: Any) -> None:
+    """What versions before the fourth stored of it: each field goes into its slice."""
+    if stored is None:
+        return
+    slices: dict[str, Any] = {item.name: type(item.default) for item in fields(whole) if is_dataclass(item.default)}
+    places = {item.name: (name, item.name) for name, part in slices.items() for item in fields(part)}
+    places |= _RENAMED[whole.__name__]
+    flat: dict[str, Any] = stored[2]
+    held: dict[str, dict[str, Any]] = {name: {} for name in slices}
+    for name in places.keys() & flat.keys():
+        part, field = places[name]
+        held[part][field] = flat.pop(name)
+    flat.update({name: ["C", part.__name__, held[name]] for name, part in slices.items()})
 
 
 def _known(name: str) -> type:

@@ -59,22 +59,24 @@ def _said(data: dict[str, Any]) -> DeviceIdentity:
 
 def fold_devices(devices: Devices, entry: Entry) -> Devices:
     """The state after an entry; entries of other kinds change nothing."""
-    d = entry.data
+    data = entry.data
     if entry.kind is Kind.DEVICE_BOUND:
-        bond = Bond(d.get("host", ""), d["boot_id"], d.get("block", ""), d.get("by", ""), _said(d))
-        return replace(devices, bonds={**devices.bonds, d["device"]: bond})
+        bond = Bond(data.get("host", ""), data["boot_id"], data.get("block", ""), data.get("by", ""), _said(data))
+        return replace(devices, bonds={**devices.bonds, data["device"]: bond})
     if entry.kind is Kind.DEVICE_UNBOUND:
-        return _without(devices, d["device"], attested=True)
+        return _without(devices, data["device"], attested=True)
     if entry.kind is Kind.DEVICE_ATTESTED:
-        word = Attested(d["host"], d["system_uuid"], d["block"], d["by"], d["how"], _said(d))
-        freed = _without(devices, d["device"], quarantine=True)
-        return replace(freed, attested={**freed.attested, d["device"]: word})
+        word = Attested(data["host"], data["system_uuid"], data["block"], data["by"], data["how"], _said(data))
+        freed = _without(devices, data["device"], quarantine=True)
+        return replace(freed, attested={**freed.attested, data["device"]: word})
     if entry.kind is Kind.DEVICE_CLEARED:
-        return _without(devices, d["device"], attested=True, quarantine=True)
+        return _without(devices, data["device"], attested=True, quarantine=True)
     if entry.kind is Kind.DEVICE_QUARANTINED:
-        bare = _without(devices, d["device"], attested=True)
-        why = {**bare.quarantined, d["device"]: d["why"]}
-        return replace(bare, quarantined=why, quarantined_as={**bare.quarantined_as, d["device"]: d.get("block", "")})
+        bare = _without(devices, data["device"], attested=True)
+        why = {**bare.quarantined, data["device"]: data["why"]}
+        return replace(
+            bare, quarantined=why, quarantined_as={**bare.quarantined_as, data["device"]: data.get("block", "")}
+        )
     return devices
 
 

@@ -51,8 +51,62 @@ class RecordedProof:
 
 
 @dataclass(frozen=True, slots=True)
+class Fencing:
+    """Powering the old master off: what was tried, and what is under way."""
+
+    attempts: tuple[tuple[str, int], ...] = ()  # device, number of the attempt
+    unbegun: tuple[tuple[str, str], ...] = ()  # devices whose `off` never began, and why; no attempts
+    pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
+    beside: dict[HostId, str] = field(default_factory=dict)  # who was heard at the first `off`, in which boot
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMaster:
+    """Holding the old master's toolstack, and handing its database over."""
+
+    order: str = ""  # the toolstack fence's order: from here on the old master may be held
+    transfer: str = ""  # the database handover under way or ended
+    handed_over: dict[str, Any] | None = None  # how it ended
+    placed_on: tuple[HostId, ...] = ()  # hosts to which a database was handed, whatever came of it
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Making the candidate master."""
+
+    order: str = ""
+    result: str = ""
+    process: ProcessId = ProcessId(0, 0)  # the candidate's xapi before it
+    copy_age_ms: int | None = None  # of the database that it loads; None: not known
+    copy_text: str = ""  # the same in words
+    attempt: int = 1  # one that undid itself is tried again under another order id, with another proof
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReturn:
+    """Bringing the members to the new master."""
+
+    repointing: dict[HostId, str] = field(default_factory=dict)
+    restarted: tuple[HostId, ...] = ()
+    back: tuple[HostId, ...] = ()
+    remarks: dict[HostId, str] = field(default_factory=dict)  # what is missing at members that are back
+    before: dict[HostId, dict[str, Any]] | None = None  # how the old master saw each host: enabled, unplugged SRs
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """Why it does not go on."""
+
+    blocker: Blocker | None = None
+    why: str = ""  # the sentence to it, for people
+    next_step: str = ""  # what a person can do about it
+    told: bool = True  # has it an alert of its own? Else a question has, or its time has to pass first
+    topic: str = ""  # the blocker with its subjects: what tells it from another one of the same code
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
-    """One journaled succession."""
+    """One journaled succession, folded from its entries by failover_fold.py."""
 
     id: str
     old_master: HostId
@@ -63,33 +117,16 @@ class Failover:
     claimed: tuple[HostId, ...] = ()
     proof: RecordedProof | None = None
     human: dict[str, Any] | None = None
-    promote_order: str = ""
-    promote_result: str = ""
-    candidate_process: ProcessId = ProcessId(0, 0)
-    repointing: dict[HostId, str] = field(default_factory=dict)
-    restarted: tuple[HostId, ...] = ()
-    back: tuple[HostId, ...] = ()
-    remarks: dict[HostId, str] = field(default_factory=dict)  # what is missing at members that are back
-    before: dict[HostId, dict[str, Any]] | None = None  # how the old master saw each host: enabled, unplugged SRs
-    blocked: Blocker | None = None
-    blocker: str = ""  # the sentence to it, for people
-    next_step: str = ""  # what a person can do about it
-    blocker_told: bool = True  # has it an alert of its own? Else a question has, or its time has to pass first
-    topic: str = ""  # the blocker with its subjects: what tells it from another one of the same code
-    fence_attempts: tuple[tuple[str, int], ...] = ()
-    beside: dict[HostId, str] = field(default_factory=dict)  # who was heard at the first `off`, in which boot
-    fence_unbegun: tuple[tuple[str, str], ...] = ()  # devices whose `off` never began, and why; no attempts
-    fence_pending: tuple[str, str] | None = None  # device, run id of an `off` without a result
-    path: Path = Path.POWER
-    hold_order: str = ""  # the toolstack fence's order: from here on the old master may be held
-    transfer: str = ""  # the database handover under way or ended
-    handed_over: dict[str, Any] | None = None  # how it ended
-    epoch: int = 0  # of the collector that decided it; part of its orders' ids
-    placed_on: tuple[HostId, ...] = ()  # hosts to which a database was handed, whatever came of it
-    old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
     approval: dict[str, Any] | None = None  # what an operator said yes to; it counts in one run only (questions.py)
+    path: Path = Path.POWER
+    epoch: int = 0  # of the collector that decided it; part of its orders' ids
+    old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
     restless: bool = False  # its xapi started again and again without coming to serve: its database may not load
-    attempt: int = 1  # a promotion that undid itself is tried again under another order id, with another proof
+    fencing: Fencing = Fencing()
+    hold: HeldMaster = HeldMaster()
+    promotion: Promotion = Promotion()
+    members: MemberReturn = MemberReturn()
+    standstill: Standstill = Standstill()
 
     @property
     def open(self) -> bool:

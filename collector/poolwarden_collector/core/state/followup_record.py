@@ -123,17 +123,17 @@ def _sync_result(after: Aftermath, entry: Entry) -> Aftermath:
 
 
 def _designating(after: Aftermath, entry: Entry) -> Aftermath:
-    d = entry.data
-    return replace(after, designation=Designation(d["host"], d["before"], d["by"], d.get("order", "")))
+    data = entry.data
+    return replace(after, designation=Designation(data["host"], data["before"], data["by"], data.get("order", "")))
 
 
 def _owed(after: Aftermath, entry: Entry) -> Aftermath:
-    d = entry.data
-    if d["what"] == "wake":
-        return replace(after, woken={**after.woken, d["host"]: (d["boot_id"], 0)})
-    if d["what"] != "declare-dead":
+    data = entry.data
+    if data["what"] == "wake":
+        return replace(after, woken={**after.woken, data["host"]: (data["boot_id"], 0)})
+    if data["what"] != "declare-dead":
         return after
-    return replace(after, dead={**after.dead, d["host"]: DeadHost(d["host"], d["boot_id"], d["by"])})
+    return replace(after, dead={**after.dead, data["host"]: DeadHost(data["host"], data["boot_id"], data["by"])})
 
 
 def _of_dead(**changes: Any) -> Callable[[Aftermath, Entry], Aftermath]:
@@ -155,19 +155,24 @@ def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
 
 
 def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
-    d = entry.data
-    item = after.lost.get(d["vm"])
+    data = entry.data
+    item = after.lost.get(data["vm"])
     if item is None:
         return after
-    changed = replace(item, state=d["state"], on=d.get("on", item.on), order=d.get("order", ""), why=d.get("why", ""))
+    changed = replace(
+        item, state=data["state"], on=data.get("on", item.on), order=data.get("order", ""), why=data.get("why", "")
+    )
     return replace(after, lost={**after.lost, item.vm: changed})
 
 
 def _switching(after: Aftermath, entry: Entry) -> Aftermath:
-    d = entry.data
-    host, switch = d["host"], Switch(d["on"], d["by"], d["device"], d["run"], tuple(d["left"]), d.get("forced", False))
+    data = entry.data
+    host, switch = (
+        data["host"],
+        Switch(data["on"], data["by"], data["device"], data["run"], tuple(data["left"]), data.get("forced", False)),
+    )
     woken = after.woken
-    if d["on"] and d["by"] == "poolwarden" and host in woken:
+    if data["on"] and data["by"] == "poolwarden" and host in woken:
         woken = {**woken, host: (woken[host][0], woken[host][1] + 1)}
     return replace(after, switches={**after.switches, host: switch}, woken=woken)
 

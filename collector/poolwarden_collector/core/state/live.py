@@ -6,32 +6,46 @@ must not be forgotten is in ``pool_record.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.hello import Hello
-from poolwarden_collector.core.model.host_facts import HostFacts, ProbeOutcome
-from poolwarden_collector.core.model.order_results import ClaimOutcome, OrderOutcome, RoleAnswer, RoleClaim, VmPlace
+from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, PowerReading
-from poolwarden_collector.core.model.values import HostId, Ms, ProcessId, Role
+from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.live_slices import (
+    Alerts,
+    Announcements,
+    Backoff,
+    BootGates,
+    ClaimRound,
+    CollectorProbes,
+    Contradictions,
+    DatabaseAge,
+    DatabaseSync,
+    FencedHosts,
+    Identity,
+    InPlaceProgress,
+    JournalGap,
+    LastLook,
+    LinkFlaps,
+    LostVms,
+    Mastership,
+    MemberRecovery,
+    MemberRepairs,
+    Phases,
+    PowerOffRun,
+    PowerSwitches,
+    PromotionWitnesses,
+    Questions,
+    Service,
+    ToldVerdict,
+    UnheardHosts,
+)
 from poolwarden_collector.core.state.pool_record import PoolRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Starts:
-    """Starts of one xapi that were seen: the last process, and how many there have been."""
-
-    last: ProcessId = ProcessId(0, 0)
-    count: int = 0
-
-    def other(self, process: ProcessId) -> bool:
-        """Is this another process than the last one? None at all is none."""
-        return process not in (self.last, ProcessId(0, 0))
-
-    def plus(self, process: ProcessId) -> Starts:
-        return Starts(process, self.count + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,197 +98,84 @@ class PowerState:
         return self.readings[-1] if self.readings else None
 
 
-@dataclass(frozen=True, slots=True)
-class CollectorProbe:
-    """The collector's own probe of a host."""
-
-    host: HostId
-    outcome: ProbeOutcome
-    at: Ms
-    answered_at: Ms | None = None
-    unanswered_since: Ms | None = None
-    certificate: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A round of fresh looks at the old master under one nonce (design: last look)."""
-
-    nonce: str
-    at: Ms
-    answered: tuple[HostId, ...] = ()
-    alive: str = ""  # who found the old master's xapi alive in this round; empty: nobody
-    seen_at: Ms = 0  # when the newest probe of this round ended that found the old master's xapi silent
-    refused: tuple[HostId, ...] = ()  # whose connection to it was refused in this round
-    elsewhere: str = ""  # a host whose agent is silent acts as master, or follows another one that is alive
-    mute: dict[HostId, Ms] = field(default_factory=dict)  # since when such a host's xapi is silent too, over all looks
-    told: tuple[HostId, ...] = ()  # such hosts that have told their role in this round
-    # (such a host, who asked it): what came, where that host is alive and told no role; over all looks
-    untold: dict[tuple[HostId, HostId], RoleAnswer] = field(default_factory=dict)
-    untold_since: Ms | None = None
-    asked: dict[HostId, Ms] = field(default_factory=dict)  # when somebody last had any word about it, over all looks
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the xapi of a host whose agent is silent said of its role to one agent, asked at ``at``.
-
-    ``since``: when that agent was first told so, and nothing else since.
-    """
-
-    said: RoleClaim
-    at: Ms
-    since: Ms
-    follows: str = ""
-    followed_answers: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingGate:
-    """A boot gate that was told to wait: since when this run hears it ask, when it asked last, for whom it waits."""
-
-    boot: str
-    since: Ms
-    at: Ms
-    waits: tuple[HostId, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """An alert that is not raised yet (alert_book.py): its state has not lasted; ``gone_at``: since when it is over."""
-
-    key: str
-    severity: str
-    title: str
-    body: str
-    facts: dict[str, Any]
-    since: Ms
-    gone_at: Ms | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """How an agent was heard in one step; ``excused``: it said goodbye before it fell silent."""
-
-    boot: str
-    stream: int
-    heard: bool
-    excused: bool
+def _of(owner: str, default: Any) -> Any:
+    """A field that this module of the core changes, and no other."""
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"owner": owner})
+    return field(default=default, metadata={"owner": owner})
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLive:
-    """Everything volatile about one pool."""
+    """Everything volatile about one pool: slices and single fields, each changed by the module that it names alone."""
 
-    agents: dict[HostId, AgentState] = field(default_factory=dict)
-    strangers: dict[HostId, AgentState] = field(default_factory=dict)  # of this pool by their own word alone
-    sent: dict[str, Sent] = field(default_factory=dict)
-    claims: dict[HostId, ClaimOutcome] = field(default_factory=dict)
-    master_since: Ms = 0  # when this run saw the present master take its role; 0: before this run
-    aborted_at: Ms | None = None  # when this run last ended a failover without a promotion
-    aborts: int = 0  # how many in a row; the pool's long health or a promotion ends the row
-    claims_since: Ms | None = None
-    claim_round: int = 0  # the serial of the present round; answers to an earlier one do not count
-    look_misses: int = 0  # last looks that the candidate left unanswered, in a row
-    mute: frozenset[HostId] = frozenset()  # hosts that left three last looks unanswered on their present stream
-    asked_again: dict[HostId, Ms] = field(default_factory=dict)  # since when a claim is owed for a changed database
-    asked_gates: dict[HostId, tuple[str, Role]] = field(default_factory=dict)  # boot gates that wait for an answer
-    # Boot, decision, term and ground of the last word on each gate.
-    gate_words: dict[HostId, tuple[str, str, int, str]] = field(default_factory=dict)
-    gates: dict[HostId, WaitingGate] = field(default_factory=dict)
-    members_asked: Ms = -1_000_000  # when members without an agent were asked last whom they follow
-    recovering: tuple[str, Ms] | None = None  # the last pool.recover_slaves, since its order or else its answer
-    role_asks: dict[HostId, str] = field(default_factory=dict)  # the last order by which an agent asks silent hosts
-    told: dict[HostId, dict[HostId, Told]] = field(default_factory=dict)  # silent host -> who asked -> what it said
-    # agents that ask a promoted host for its role: their last two questions, and since when it has been asked
-    witnesses: dict[HostId, tuple[str, str]] = field(default_factory=dict)
-    witnesses_since: Ms | None = None
-    against: dict[HostId, tuple[Ms, str]] = field(default_factory=dict)  # a silent host's word against a promotion
-    dark: dict[HostId, tuple[Ms, Ms]] = field(default_factory=dict)  # since when it only was silent, and when last
-    aimed: tuple[str, Ms] = ("", 0)  # the device that is to switch off next; no reading is begun on it for a moment
-    unwitnessed_since: Ms | None = None  # since when a shot waits for a member's testimony
-    fence_since: Ms = 0  # when the power-off under way was ordered in this run
-    held_since: dict[HostId, Ms] = field(default_factory=dict)  # a hold that nothing owns, seen by this run
-    gc_since: dict[HostId, Ms] = field(default_factory=dict)  # garbage collection held, as seen by this run
-    owed_since: dict[tuple[HostId, str], Ms] = field(default_factory=dict)  # owed work, as seen by this run
-    repoint_begun: dict[HostId, tuple[str, Ms]] = field(default_factory=dict)  # of which failover, when it was told
-    lingering: dict[tuple[str, HostId], Ms] = field(
-        default_factory=dict
-    )  # since when what goes on there (latent_faults.py)
-    unsteady_since: Ms | None = None  # since when the pool has not been Healthy for a minute; None: it is steady
-    refusal_taken: Ms = -1  # when the candidate's refusal that was told last was heard
-    recalled: str = ""  # the run id of the power-off that was recalled last
-    left: tuple[frozenset[HostId], Ms] | None = None  # hosts missing from the master's view, and since when
-    power: dict[HostId, PowerState] = field(default_factory=dict)
-    grace_until: Ms = 0  # boot grace: until then a master that does not read OFF is let win
-    contrary: tuple[Ms, str, HostId] | None = None  # last sign of life that contradicted a reading, and whose
-    devices_due: Ms = 0  # when the devices' health is judged next
-    answered_until: tuple[HostId, Ms] = ("", 0)  # a master that is not heard: when its xapi last answered anybody
-    own_probe: CollectorProbe | None = None
-    certificates: dict[HostId, str] = field(default_factory=dict)  # what a host's xapi showed while its agent was heard
-    own_standing: tuple[HostId, str] | None = None  # whose xapi the collector itself has reached, and its certificate
-    boots: dict[HostId, tuple[str, ...]] = field(default_factory=dict)  # boot ids heard, the newest last
-    returned: dict[HostId, int] = field(default_factory=dict)  # how often an earlier boot was heard after a later one
-    identity_at: dict[HostId, Ms] = field(default_factory=dict)  # last sign of a conflict of identity
-    stopped_since: Ms | None = None  # since when the master's agent says that its toolstack is held and stopped
-    conflict: tuple[Ms, str] | None = None  # since when witnesses contradict each other, and how
-    planned_since: Ms | None = None  # when this run heard the master's goodbye
-    transition_since: Ms | None = None
-    settled_since: Ms | None = None  # since when a pool in transition is healthy
-    links: dict[HostId, Link] = field(default_factory=dict)  # how each agent was heard in the step before
-    flaps: dict[HostId, tuple[Ms, ...]] = field(default_factory=dict)  # when a lost link came back within ten minutes
-    booted: dict[HostId, tuple[tuple[str, Ms], ...]] = field(default_factory=dict)  # new boots, and when each was heard
-    raised: frozenset[HostId] = frozenset()  # hosts whose claim has raised this collector's epoch in this run
-    restored: bool = False  # this run found its journal older than what the agents know
-    quiet_until: Ms = 0  # this pool's own quiet time, beside the collector's
-    unserved_since: Ms | None = None  # since when the heard master on record has not been seen serving
-    unserved_starts: Starts = field(default_factory=Starts)  # of its xapi since then
-    unsteady_starts: Starts = field(default_factory=Starts)  # since it was steady last
-    look: Look | None = None
-    step_since: Ms = 0
-    verdict: str = ""
-    verdict_since: Ms = 0
-    verdict_sentence: str = ""
-    silent: frozenset[HostId] = frozenset()
-    asked: str = ""  # the reason for which nothing is begun, as it was told last
-    told_seen: Ms = 0  # when that reason was last found to stand
-    asked_at: Ms | None = None  # when this run put the open question, or found it after a restart
-    asked_seen: Ms = 0  # when its ground was last found to stand
-    approved_at: Ms | None = None  # when this run heard the open failover's approval
-    generations: tuple[HostId, tuple[tuple[int, Ms], ...]] = ("", ())  # a master's, each with when it was last seen
-    cooldown_until: Ms | None = None
-    human_at: Ms | None = None
-    words_at: dict[HostId, Ms] = field(default_factory=dict)  # when this run heard the word that a host is off
-    awaited: dict[HostId, Ms] = field(default_factory=dict)  # hosts whose silence blocks something, and since when last
-    voices: dict[HostId, tuple[Ms, str]] = field(default_factory=dict)  # when a silent host's xapi last told its role
-    fenced_at: Ms = 0  # when the last power-off run ended; readings from before it say nothing about it
-    serial: int = 0
-    settings: dict[HostId, tuple[int, str]] = field(default_factory=dict)  # stream and fingerprint of what was sent
-    troubles: dict[HostId, Ms] = field(default_factory=dict)  # since when a heard member is not what it should be
-    mended: dict[HostId, Ms] = field(default_factory=dict)  # since when a repaired member is fine
-    repairing: tuple[HostId, Ms] | None = None  # the last repair and when it was ordered
-    sync_at: Ms | None = None  # when this run last had the database pushed
-    sync_skipped: str = ""  # why the push that is due is not made; empty: none is due, or it is made
-    designating: Ms | None = None  # when the switchover under way was begun, or ordered, or found after a restart
-    dead_again: dict[HostId, Ms] = field(
-        default_factory=dict
-    )  # a host that could not be declared dead: not before this
-    switched_at: dict[str, Ms] = field(default_factory=dict)  # when this run began each power switch, by its run
-    wake_again: dict[HostId, Ms] = field(default_factory=dict)  # a host that is to be woken: not before this
-    places: dict[str, tuple[VmPlace, Ms]] = field(
-        default_factory=dict
-    )  # where a lost VM could start, and when that was
-    locating: tuple[str, ...] = ()  # the orders that ask for it
-    pending: tuple[tuple[OperatorSaid, Ms], ...] = ()  # commands that wait for evidence, and until when
-    in_place_at: tuple[str, Ms] = ("", 0)  # the step of a restart in place that is awaited, and since when in this run
-    in_place_look: Ms | None = None  # what was seen of its host until then counts no more; None: its stop was not seen
-    in_place_passed: frozenset[HostId] = frozenset()  # whose copy could not be carried, or is not what it was
-    in_place_yes: Ms | None = None  # when this run heard the yes to the VMs that its start may kill
-    in_vain: tuple[Ms, Ms] = (0, -1_000_000)  # since when a held master is found unproven, and when it was last
-    marks: dict[str, Ms] = field(default_factory=dict)  # phases of the open failover, for durations
-    unsettled: dict[str, Unsettled] = field(default_factory=dict)  # by topic: alerts whose state has not lasted yet
-    closing: dict[str, tuple[Ms, str]] = field(default_factory=dict)  # open alerts that are over then, and why
-    alerted: dict[str, Ms] = field(default_factory=dict)  # when each topic was told last, within the last minute
+    agents: dict[HostId, AgentState] = _of("state/agent_streams", {})
+    sent: dict[str, Sent] = _of("state/sent_orders", {})
+    serial: int = _of("state/transaction", 0)
+    alerts: Alerts = _of("state/alert_book", Alerts())
+    phases: Phases = _of("state/phases", Phases())
+    # Commands that wait for evidence, and until when.
+    pending: tuple[tuple[OperatorSaid, Ms], ...] = _of("state/waiting_commands", ())
+
+    power: dict[str, PowerState] = _of("devices/device_states", {})  # by device
+    devices_due: Ms = _of("devices/device_health", 0)  # when the devices' health is judged next
+
+    mastership: Mastership = _of("evidence/mastership", Mastership())
+    service: Service = _of("evidence/assessment", Service())
+    fenced: FencedHosts = _of("evidence/fenced_hosts", FencedHosts())
+    identity: Identity = _of("evidence/identity_conflict", Identity())
+    contradictions: Contradictions = _of("evidence/contradictions", Contradictions())
+    announcements: Announcements = _of("evidence/announcements", Announcements())
+    link_flaps: LinkFlaps = _of("evidence/link_flaps", LinkFlaps())
+    journal_gap: JournalGap = _of("evidence/journal_gap", JournalGap())
+    strangers: dict[HostId, AgentState] = _of("evidence/unlisted_hosts", {})  # of this pool by their own word alone
+
+    database_age: DatabaseAge = _of("decision/database_age", DatabaseAge())
+    questions: Questions = _of("decision/questions", Questions())
+    backoff: Backoff = _of("decision/backoff", Backoff())
+
+    claims: ClaimRound = _of("failover/claim_round", ClaimRound())
+    look: LastLook = _of("failover/last_look", LastLook())
+    power_off: PowerOffRun = _of("failover/power_off", PowerOffRun())
+    promotion_witnesses: PromotionWitnesses = _of("failover/promotion_witness", PromotionWitnesses())
+    refusal_taken: Ms = _of("failover/promotion", -1)  # when the candidate's refusal that was told last was heard
+    # Since when a held master is found unproven, and when it was last.
+    in_vain: tuple[Ms, Ms] = _of("failover/steps", (0, -1_000_000))
+    against: dict[HostId, tuple[Ms, str]] = _of(
+        "failover/unheard_check", {}
+    )  # a silent host's word against a promotion
+    repoint_begun: dict[HostId, tuple[str, Ms]] = _of(
+        "failover/member_return", {}
+    )  # of which failover, when it was told
+
+    gc_since: dict[HostId, Ms] = _of("followups/gc_release", {})  # garbage collection held, as seen by this run
+    owed_since: dict[tuple[HostId, str], Ms] = _of("followups/overdue_work", {})  # owed work, as seen by this run
+    dead_again: dict[HostId, Ms] = _of("followups/declare_dead", {})  # could not be declared dead: not before this
+    lost_vms: LostVms = _of("followups/lost_vms", LostVms())
+    power_switches: PowerSwitches = _of("followups/power_switch", PowerSwitches())
+
+    gates: BootGates = _of("recovery/boot_gate", BootGates())
+    unheard: UnheardHosts = _of("recovery/unheard_at_boot", UnheardHosts())
+    held_since: dict[HostId, Ms] = _of("recovery/adopted_holds", {})  # a hold that nothing owns, seen by this run
+    in_place: InPlaceProgress = _of("recovery/restart_in_place", InPlaceProgress())
+    member_recovery: MemberRecovery = _of("recovery/recover_members", MemberRecovery())
+    member_repairs: MemberRepairs = _of("recovery/member_repair", MemberRepairs())
+    database_sync: DatabaseSync = _of("recovery/database_sync", DatabaseSync())
+    # When the switchover under way was begun, or ordered, or found after a restart.
+    designating: Ms | None = _of("recovery/switchover", None)
+
+    lingering: dict[tuple[str, HostId], Ms] = _of("report/latent_faults", {})  # since when what goes on there
+
+    own_probe: CollectorProbes = _of("intake", CollectorProbes())
+    certificates: dict[HostId, str] = _of("intake", {})  # what a host's xapi showed while its agent was heard
+    contrary: tuple[Ms, str, HostId] | None = _of("intake", None)  # last sign of life against a reading, and whose
+    left: tuple[frozenset[HostId], Ms] | None = _of("intake", None)  # missing from the master's view, and since when
+    verdict: ToldVerdict = _of("engine", ToldVerdict())
+    silent: frozenset[HostId] = _of("engine", frozenset())  # hosts whose agents' silence was journaled
+
+
+# The attribute of each slice, by its class.
+SLICES: dict[type, str] = {type(item.default): item.name for item in fields(PoolLive) if is_dataclass(item.default)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +188,9 @@ class Site:
     blind: str = ""  # why the collector considers itself blind; empty: it does not
     behind_ms: Ms = 0  # how long ago what is taken in now has arrived: nothing younger has been heard yet
     deposed: str = ""  # why this collector may do nothing in this pool until a person says so; empty: it may
+    clock: str = ""  # names the clock of `now`: the same after a restart of the collector, another after its machine's
+    # Open alerts that the engine has not raised (of hooks), for what is shown: key, severity, title.
+    beside: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

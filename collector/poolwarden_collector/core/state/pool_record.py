@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
-from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.core.model.proof_kinds import ProofKind
-from poolwarden_collector.core.model.values import HostId, PoolId, ProcessId
-from poolwarden_collector.core.state import device_record, followup_record, question_record, restart_record
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.state import (
+    device_record,
+    failover_fold,
+    followup_record,
+    question_record,
+    restart_record,
+)
 from poolwarden_collector.core.state.alert_topic import of_key
 from poolwarden_collector.core.state.device_record import Devices
-from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, RecordedProof, Step
+from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.followup_record import Aftermath
 from poolwarden_collector.core.state.question_record import Asked, Question
 from poolwarden_collector.core.state.restart_record import InPlace
@@ -90,6 +93,15 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseEnd:
+    """When a pause ends by itself (operator/pauses.py): ``at`` on the monotonic clock that ``clock`` names, in ms."""
+
+    lasts: int  # ms in all
+    at: int
+    clock: str
+
+
+@dataclass(frozen=True, slots=True)
 class PoolRecord:
     """Everything durable about one pool."""
 
@@ -103,6 +115,7 @@ class PoolRecord:
     # Members that have reached the present master's xapi since it took the role, with the certificate that they saw.
     standing: dict[HostId, str] = field(default_factory=dict)
     paused: str | None = None
+    pause_end: PauseEnd | None = None  # None: a pause lasts until somebody ends it
     failover: Failover | None = None
     owed: tuple[Owed, ...] = ()
     cooldown: bool = False
@@ -111,6 +124,7 @@ class PoolRecord:
     restarts: tuple[tuple[HostId, str], ...] = ()  # (host, order id) of this incident's restarts of a master's xapi
     open_alerts: tuple[str, ...] = ()
     titles: dict[str, str] = field(default_factory=dict)  # of the open alerts, by key
+    severities: dict[str, str] = field(default_factory=dict)  # of the open alerts, by key
     told: tuple[str, ...] = ()  # the topics of the last alerts, the newest last
     stale_epoch: int = 0
     holds: int = 0  # toolstack fences ordered in this incident
@@ -132,6 +146,11 @@ class PoolRecord:
     def question(self) -> Question | None:
         """What is asked of an operator now."""
         return self.asked.open
+
+    @property
+    def display_name(self) -> str:
+        """The pool's name for people, its UUID where no name is known."""
+        return self.name or self.pool
 
     def name_of(self, host: HostId) -> str:
         """The host's name for people, its UUID where no name is known."""
@@ -178,15 +197,16 @@ def _applied(record: PoolRecord, entry: Entry) -> PoolRecord:
         device_record.fold_devices(record.devices, entry),
         restart_record.fold_restart(record.in_place, entry),
     )
+    failover = failover_fold.fold_failover(record.failover, entry)
     same = after is record.after and questions is record.asked and devices is record.devices
-    if same and under_way is record.in_place:
+    if same and under_way is record.in_place and failover is record.failover:
         return record
-    return replace(record, after=after, asked=questions, devices=devices, in_place=under_way)
+    return replace(record, failover=failover, after=after, asked=questions, devices=devices, in_place=under_way)
 
 
 def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    host = HostRecord(d["host"], d["name"], d["address"], d.get("boot_id", ""), d.get("system_uuid", ""))
+    data = entry.data
+    host = HostRecord(data["host"], data["name"], data["address"], data.get("boot_id", ""), data.get("system_uuid", ""))
     return replace(record, hosts={**record.hosts, host.host: host})
 
 
@@ -204,19 +224,21 @@ def _standing(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _goodbye(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    return replace(record, planned=None if d.get("over") else Planned(d["host"], d["reason"], d["boot_id"]))
+    data = entry.data
+    return replace(record, planned=None if data.get("over") else Planned(data["host"], data["reason"], data["boot_id"]))
 
 
 def _transition(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    return replace(record, transition=None if d.get("over") else Transition(d["host"], d.get("before", record.master)))
+    data = entry.data
+    return replace(
+        record, transition=None if data.get("over") else Transition(data["host"], data.get("before", record.master))
+    )
 
 
 def _identity(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    kept = {host: why for host, why in record.identity.items() if host != d["host"]}
-    return replace(record, identity={**kept, d["host"]: d["why"]} if d.get("frozen") else kept)
+    data = entry.data
+    kept = {host: why for host, why in record.identity.items() if host != data["host"]}
+    return replace(record, identity={**kept, data["host"]: data["why"]} if data.get("frozen") else kept)
 
 
 def _verdict(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -226,34 +248,7 @@ def _verdict(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _decided(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    before = record.failover
-    pending = before.fence_pending if before is not None and before.old_master == d["old_master"] else None
-    failover = Failover(
-        entry.failover,
-        d["old_master"],
-        d["old_boot"],
-        entry.term,
-        fence_pending=pending,
-        path=Path(d.get("path", "power")),
-        old_machine=d.get("old_machine", ""),
-        epoch=d.get("epoch", 0),
-        restless=d.get("restless", False),
-    )
-    return replace(record, failover=failover, term=entry.term, failovers=record.failovers + 1)
-
-
-def _on_failover(**changes: Any) -> Callable[[PoolRecord, Entry], PoolRecord]:
-    def change(record: PoolRecord, entry: Entry) -> PoolRecord:
-        # Owed work is journaled with no failover: it must not be taken for the open one's.
-        if record.failover is None or entry.failover != record.failover.id:
-            return record
-        values = {
-            name: (value(record.failover, entry) if callable(value) else value) for name, value in changes.items()
-        }
-        return replace(record, failover=replace(record.failover, **values))
-
-    return change
+    return replace(record, term=entry.term, failovers=record.failovers + 1)
 
 
 def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -269,8 +264,8 @@ def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _confirmed_off(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    word = Confirmed(d["host"], d["boot_id"], d["by"], d["how"], d["despite_power_on"])
+    data = entry.data
+    word = Confirmed(data["host"], data["boot_id"], data["by"], data["how"], data["despite_power_on"])
     return replace(record, confirmed={**record.confirmed, word.host: word})
 
 
@@ -278,25 +273,13 @@ def _confirmed_over(record: PoolRecord, entry: Entry) -> PoolRecord:
     return replace(record, confirmed={h: word for h, word in record.confirmed.items() if h != entry.data["host"]})
 
 
-def _proof(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    proof = RecordedProof(ProofKind.of(d["kind"]), d["old_master"], d["boot_id"], d["facts"])
-
-    def step(failover: Failover, _: Entry) -> Step:
-        return Step.PROVED if failover.step in REVERSIBLE else failover.step
-
-    return _on_failover(step=step, proof=proof)(record, entry)
-
-
 def _promoted(record: PoolRecord, entry: Entry) -> PoolRecord:
-    changed = _new_master(record, entry.data["host"])
-    return _on_failover(step=Step.PROMOTED)(changed, entry)
+    return _new_master(record, entry.data["host"])
 
 
 def _restart_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
     if entry.failover and record.failover is not None and entry.failover == record.failover.id:
-        restarted = (*record.failover.restarted, entry.data["host"])
-        return replace(record, failover=replace(record.failover, restarted=restarted))
+        return record  # a member's, on its way to the new master (failover_fold.py)
     if entry.data.get("remedy"):
         return replace(record, restarts=(*record.restarts, (entry.data["host"], entry.data["order"])))
     return record
@@ -319,8 +302,8 @@ def _raises_term(record: PoolRecord, entry: Entry) -> PoolRecord:
 
 
 def _owed(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    owed = Owed(d["host"], OwedWork(d["what"]), d["successor"], entry.term)
+    data = entry.data
+    owed = Owed(data["host"], OwedWork(data["what"]), data["successor"], entry.term)
     kept = tuple(item for item in record.owed if (item.host, item.what) != (owed.host, owed.what))
     return replace(record, owed=(*kept, owed))
 
@@ -330,54 +313,29 @@ def _owed_done(record: PoolRecord, entry: Entry) -> PoolRecord:
     return replace(record, owed=tuple(item for item in record.owed if (item.host, item.what) != done))
 
 
-def _ended(step: Step, cooldown: bool) -> Callable[[PoolRecord, Entry], PoolRecord]:
+def _pause_end(entry: Entry) -> PauseEnd | None:
+    """The end of a pause with a time; entries of earlier versions, and of a pause that lasts, have none."""
+    data = entry.data
+    return PauseEnd(data["lasts"], data["ends"], data["clock"]) if data.get("lasts") else None
+
+
+def _ended(cooldown: bool) -> Callable[[PoolRecord, Entry], PoolRecord]:
     def change(record: PoolRecord, entry: Entry) -> PoolRecord:
         if record.failover is None:
             return record
-        ended = replace(record.failover, step=step, blocked=None, blocker="", topic="")
         term = max(record.term, entry.data.get("new_term", record.term))
-        return replace(record, failover=ended, cooldown=cooldown or record.cooldown, term=term)
+        return replace(record, cooldown=cooldown or record.cooldown, term=term)
 
     return change
 
 
-def _fence_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    return _on_failover(
-        fence_attempts=lambda f, _: (*f.fence_attempts, (d["device"], d["attempt"])),
-        fence_pending=(d["device"], d["run"]),
-        beside=lambda f, _: f.beside or dict(d.get("beside", {})),
-    )(record, entry)
-
-
-def _fence_result(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
-    if d.get("begun", True):
-        return _on_failover(fence_pending=None)(record, entry)
-
-    def without(failover: Failover, _: Entry) -> tuple[tuple[str, int], ...]:
-        mine = [index for index, (device, _) in enumerate(failover.fence_attempts) if device == d["device"]]
-        return tuple(item for index, item in enumerate(failover.fence_attempts) if index not in mine[-1:])
-
-    return _on_failover(
-        fence_pending=None,
-        fence_attempts=without,
-        fence_unbegun=lambda f, e: (*f.fence_unbegun, (d["device"], e.text)),
-    )(record, entry)
-
-
-def _toolstack_intent(record: PoolRecord, entry: Entry) -> PoolRecord:
-    record = replace(record, holds=record.holds + 1)
-    return _on_failover(hold_order=lambda f, e: e.data["order"])(record, entry)
-
-
 def _restored(record: PoolRecord, entry: Entry) -> PoolRecord:
-    d = entry.data
+    data = entry.data
     # A second host that claims anything from beyond the journal's end says the same as the first.
-    other = record.doubted and record.doubted != d["host"]
-    doubted = d["host"] if d.get("alone") else "" if other else record.doubted
-    own, obeyed = d.get("epochs", (0, 0))
-    changed = replace(record, restored=(d["ended"], entry.term), restored_epochs=(own, obeyed), doubted=doubted)
+    other = record.doubted and record.doubted != data["host"]
+    doubted = data["host"] if data.get("alone") else "" if other else record.doubted
+    own, obeyed = data.get("epochs", (0, 0))
+    changed = replace(record, restored=(data["ended"], entry.term), restored_epochs=(own, obeyed), doubted=doubted)
     return replace(changed, term=max(record.term, entry.term))
 
 
@@ -387,8 +345,9 @@ def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     topic = of_key(record.pool, key).about
     told = (*(other for other in record.told if other != topic), topic)[-TOLD_KEPT:]
     titles = {**record.titles, key: entry.data.get("title", "")}
+    severities = {**record.severities, key: entry.data.get("severity", "")}
     opened = record.open_alerts if key in record.open_alerts else (*record.open_alerts, key)
-    return replace(record, incidents=incident, open_alerts=opened, titles=titles, told=told)
+    return replace(record, incidents=incident, open_alerts=opened, titles=titles, severities=severities, told=told)
 
 
 def _pool_listed(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -399,7 +358,12 @@ def _pool_listed(record: PoolRecord, entry: Entry) -> PoolRecord:
 def _alert_resolved(record: PoolRecord, entry: Entry) -> PoolRecord:
     gone = entry.data["key"]
     opened = tuple(key for key in record.open_alerts if key != gone)
-    return replace(record, open_alerts=opened, titles={k: title for k, title in record.titles.items() if k != gone})
+    return replace(
+        record,
+        open_alerts=opened,
+        titles={k: title for k, title in record.titles.items() if k != gone},
+        severities={k: severity for k, severity in record.severities.items() if k != gone},
+    )
 
 
 _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
@@ -413,60 +377,23 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.STANDING: _standing,
     Kind.VERDICT: _verdict,
     Kind.DECIDED: _decided,
-    Kind.CLAIMED: _on_failover(step=Step.CLAIMED, claimed=lambda f, e: tuple(e.data["hosts"])),
-    Kind.CANDIDATE: _on_failover(step=Step.CANDIDATE, candidate=lambda f, e: e.data["host"]),
-    Kind.FENCE_INTENT: _fence_intent,
-    Kind.FENCED: _on_failover(step=Step.FENCED),
-    Kind.TOOLSTACK_INTENT: _toolstack_intent,
-    Kind.HANDOVER_INTENT: _on_failover(
-        transfer=lambda f, e: e.data["transfer"],
-        handed_over=None,
-        placed_on=lambda f, e: (*(host for host in f.placed_on if host != e.data["target"]), e.data["target"]),
-    ),
-    Kind.HANDOVER_RESULT: _on_failover(handed_over=lambda f, e: dict(e.data)),
-    Kind.DEMOTED: _on_failover(
-        attempt=lambda f, e: f.attempt + 1, promote_order="", promote_result="", proof=None, human=None
-    ),
-    Kind.FENCE_RESULT: _fence_result,
-    Kind.PROOF: _proof,
-    Kind.HUMAN_CONFIRMED: _on_failover(human=lambda f, e: dict(e.data)),
+    Kind.TOOLSTACK_INTENT: lambda r, e: replace(r, holds=r.holds + 1),
     Kind.HOST_CONFIRMED_OFF: _confirmed_off,
     Kind.HOST_CONFIRMED_OVER: _confirmed_over,
-    Kind.PROMOTE_INTENT: _on_failover(
-        step=Step.PROMOTING,
-        promote_order=lambda f, e: e.data["order"],
-        candidate_process=lambda f, e: ProcessId(e.data["pid"], e.data["start_ticks"]),
-    ),
-    Kind.PROMOTE_ANSWER: _on_failover(promote_result=lambda f, e: e.data["outcome"]),
     Kind.PROMOTED: _promoted,
-    Kind.REPOINT_INTENT: _on_failover(repointing=lambda f, e: {**f.repointing, e.data["host"]: e.data["order"]}),
     Kind.RESTART_INTENT: _restart_intent,
     Kind.IN_PLACE_INTENT: _in_place_intent,
     Kind.IN_PLACE_START: _raises_term,
     Kind.IN_PLACE_ENDED: _in_place_ended,
-    Kind.MEMBERS_BEFORE: _on_failover(before=lambda f, e: dict(e.data["hosts"])),
-    Kind.MEMBER_BACK: _on_failover(
-        back=lambda f, e: (*f.back, e.data["host"]),
-        remarks=lambda f, e: {**f.remarks, e.data["host"]: e.data["remark"]} if e.data["remark"] else f.remarks,
-    ),
     Kind.OWED: _owed,
     Kind.OWED_DONE: _owed_done,
-    Kind.BLOCKED: _on_failover(
-        blocked=lambda f, e: Blocker(e.data["code"]),
-        blocker=lambda f, e: e.data["why"],
-        topic=lambda f, e: e.data.get("topic", ""),
-        next_step=lambda f, e: e.data.get("next_step", ""),
-        blocker_told=lambda f, e: e.data.get("told", True),
-    ),
-    Kind.UNBLOCKED: _on_failover(blocked=None, blocker="", topic="", next_step="", blocker_told=True),
-    Kind.APPROVED: _on_failover(approval=lambda f, e: dict(e.data)),
     Kind.ACKNOWLEDGED: lambda r, e: replace(r, cooldown=False),
-    Kind.CLOSED: _ended(Step.CLOSED, cooldown=True),
-    Kind.ABORTED: _ended(Step.ABORTED, cooldown=False),
-    Kind.SUPERSEDED: _ended(Step.SUPERSEDED, cooldown=False),
+    Kind.CLOSED: _ended(cooldown=True),
+    Kind.ABORTED: _ended(cooldown=False),
+    Kind.SUPERSEDED: _ended(cooldown=False),
     Kind.COOLDOWN_OVER: lambda r, e: replace(r, cooldown=False),
-    Kind.PAUSED: lambda r, e: replace(r, paused=e.data["reason"]),
-    Kind.RESUMED: lambda r, e: replace(r, paused=None),
+    Kind.PAUSED: lambda r, e: replace(r, paused=e.data["reason"], pause_end=_pause_end(e)),
+    Kind.RESUMED: lambda r, e: replace(r, paused=None, pause_end=None),
     Kind.GOODBYE: _goodbye,
     Kind.TRANSITION: _transition,
     Kind.DESIGNATE_INTENT: _transition,

@@ -13,39 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any
 
+from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import HostId, Ms
-
-
-class Ask(Enum):
-    """What may be asked; the value is the word for it."""
-
-    SHOOT = "shoot"  # power a machine off that reads ON
-    KILL = "kill"  # go on although running VMs would be terminated
-    STALE = "stale"  # go on although the newest copy of the database is old
-    FAILOVER = "failover"  # fail over, where mode or cool-down hold it
-    TOOLSTACK = "toolstack"  # hold the master's toolstack and promote another, where mode or cool-down hold it
-    RESTART = "restart"  # restart the master's xapi
-    GENERATION = "generation"  # promote a copy that is far ahead of the last one that the master was seen with
-    UNHEARD = "unheard"  # go on although members are alive whose agents are not heard
-    REPAIR = "repair"  # repoint a member or restart its xapi
-    RECOVER = "recover"  # have the new master tell members that have no agent
-
-
-OF_MEMBERS = (Ask.REPAIR, Ask.RECOVER)
-"""Questions about members of a master that serves; the master's own matters go before them."""
-
-
-class Tell(Enum):
-    """What is told where nothing is done and no yes would help; the value is the word for it."""
-
-    VANISHED = "vanished"  # the master has vanished, and nothing may begin
-    NO_MASTER = "no-master"  # nobody is master, and nobody may be promoted
-    SPLIT = "split"  # the master is cut off from its members, and may not be relocated
-    XAPI = "xapi"  # the master's xapi does not answer, and neither restart nor succession may begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +70,23 @@ def fold_questions(asked: Asked, entry: Entry) -> Asked:
 
 
 def _asked(asked: Asked, entry: Entry) -> Asked:
-    d = entry.data
-    if "id" not in d:
+    data = entry.data
+    if "id" not in data:
         return asked  # an entry that only tells why nothing is done
     question = Question(
-        d["id"],
-        d["number"],
-        Ask(d["kind"]),
-        d["host"],
-        d["what"],
-        tuple(d["stakes"]),
-        Needs(**d["needs"]),
-        d["ground"],
+        data["id"],
+        data["number"],
+        Ask(data["kind"]),
+        data["host"],
+        data["what"],
+        tuple(data["stakes"]),
+        Needs(**data["needs"]),
+        data["ground"],
         entry.failover,
-        d["path"],
-        tuple(d["vms"]),
-        tuple(d.get("hosts", ())),
-        int(d.get("generation", 0)),
+        data["path"],
+        tuple(data["vms"]),
+        tuple(data.get("hosts", ())),
+        int(data.get("generation", 0)),
     )
     replaced, ground = asked.replaced or asked.before not in ("", question.ground), question.ground
     return replace(asked, open=question, number=question.number, of=entry.failover, before=ground, replaced=replaced)

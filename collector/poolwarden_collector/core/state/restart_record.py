@@ -25,6 +25,7 @@ class InPlace:
     epoch: int  # of the collector that began it; part of its orders' ids
     order: str  # the hold's order: from here on xapi may be stopped
     accepted: tuple[str, ...] = ()  # VMs to whose loss an operator has said yes, by uuid
+    accepted_by: str = ""  # and which one, where that was after it began
     transfer: str = ""  # the copy under way, or the last one
     source: HostId = ""  # whose copy that is
     arrived: bool | None = None  # how that ended; None: it has not
@@ -46,8 +47,8 @@ class InPlace:
 def fold_restart(under_way: InPlace | None, entry: Entry) -> InPlace | None:
     """What is under way after one entry."""
     if entry.kind is Kind.IN_PLACE_INTENT:
-        d = entry.data
-        return InPlace(d["host"], d["boot"], entry.term, d["epoch"], d["order"], tuple(d["accepted"]))
+        data = entry.data
+        return InPlace(data["host"], data["boot"], entry.term, data["epoch"], data["order"], tuple(data["accepted"]))
     if entry.kind is Kind.DECIDED or (entry.kind is Kind.IN_PLACE_ENDED):
         return None
     change = _CHANGES.get(entry.kind)
@@ -55,18 +56,18 @@ def fold_restart(under_way: InPlace | None, entry: Entry) -> InPlace | None:
 
 
 def _transfer(under_way: InPlace, entry: Entry) -> InPlace:
-    d = entry.data
-    if not d.get("in_place"):
+    data = entry.data
+    if not data.get("in_place"):
         return under_way
-    changed = replace(under_way, transfer=d["transfer"], source=d["source"], arrived=None, placed=0)
+    changed = replace(under_way, transfer=data["transfer"], source=data["source"], arrived=None, placed=0)
     return replace(changed, littered=True)
 
 
 def _transferred(under_way: InPlace, entry: Entry) -> InPlace:
-    d = entry.data
-    if d["transfer"] != under_way.transfer:
+    data = entry.data
+    if data["transfer"] != under_way.transfer:
         return under_way
-    return replace(under_way, arrived=d["placed"], placed=d["generation"] if d["placed"] else 0)
+    return replace(under_way, arrived=data["placed"], placed=data["generation"] if data["placed"] else 0)
 
 
 def _removed(under_way: InPlace, entry: Entry) -> InPlace:
@@ -75,14 +76,14 @@ def _removed(under_way: InPlace, entry: Entry) -> InPlace:
 
 
 def _starting(under_way: InPlace, entry: Entry) -> InPlace:
-    d = entry.data
-    return replace(under_way, start={"generation": d["generation"], "source": d["source"], "term": entry.term})
+    data = entry.data
+    return replace(under_way, start={"generation": data["generation"], "source": data["source"], "term": entry.term})
 
 
 _CHANGES: dict[Kind, Callable[[InPlace, Entry], InPlace]] = {
     Kind.HANDOVER_INTENT: _transfer,
     Kind.HANDOVER_RESULT: _transferred,
     Kind.IN_PLACE_REMOVED: _removed,
-    Kind.IN_PLACE_ACCEPTED: lambda u, e: replace(u, accepted=tuple(e.data["vms"])),
+    Kind.IN_PLACE_ACCEPTED: lambda u, e: replace(u, accepted=tuple(e.data["vms"]), accepted_by=e.actor),
     Kind.IN_PLACE_START: _starting,
 }

@@ -19,21 +19,19 @@ class Snapshot:
     """One pool at ``now`` (ms on the collector's monotonic clock)."""
 
     def __init__(self, pool: Pool, now: Ms, site: Site) -> None:
-        self.pool = pool
         self.now = now
         self.site = site
+        self._see(pool)
 
-    @property
-    def record(self) -> PoolRecord:
-        return self.pool.record
-
-    @property
-    def live(self) -> PoolLive:
-        return self.pool.live
-
-    @property
-    def policy(self) -> Policy:
-        return self.pool.policy
+    def _see(self, pool: Pool) -> None:
+        """Show this pool; its parts are plain attributes because each step reads them hundreds of times."""
+        self.pool = pool
+        self.record: PoolRecord = pool.record
+        self.live: PoolLive = pool.live
+        self.policy: Policy = pool.policy
+        # Asked a hundred times in each step, and made when it is asked for first.
+        self._heard: dict[HostId, AgentState] | None = None
+        self._topics: tuple[AlertTopic, ...] | None = None
 
     @property
     def failover(self) -> Failover | None:
@@ -56,22 +54,32 @@ class Snapshot:
     @property
     def quiet_until(self) -> Ms:
         """When the quiet time ends: the collector's, or this pool's own after a restored journal."""
-        return max(self.site.quiet_until, self.live.quiet_until)
+        return max(self.site.quiet_until, self.live.journal_gap.quiet_until)
 
     def agent(self, host: HostId) -> AgentState | None:
         return self.live.agents.get(host)
 
     def heard(self, host: HostId) -> AgentState | None:
         """The host's agent, if its stream is open, it has reported, and its last message is not overdue."""
-        pool = self.pool  # asked a hundred times in each step
-        agent = pool.live.agents.get(host)
-        if agent is None or not agent.connected or not agent.reported:
-            return None
-        return agent if self.asof - agent.last_heard < pool.policy.suspect_after else None
+        if self._heard is None:
+            self._heard = {of: agent for of, agent in self.live.agents.items() if self._hears(agent)}
+        return self._heard.get(host)
+
+    def _hears(self, agent: AgentState) -> bool:
+        if not agent.connected or not agent.reported:
+            return False
+        return self.asof - agent.last_heard < self.policy.suspect_after
+
+    def all_devices(self, host: HostId) -> tuple[FenceDevice, ...]:
+        """The host's fence devices, those in quarantine too; none before its own agent has spoken in this pool."""
+        # safety: the configuration's devices are those of all pools, and any master may list another pool's host.
+        known = self.record.hosts.get(host)
+        return self.pool.devices.get(host, ()) if known is not None and known.boot_id else ()
 
     def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices that are not quarantined."""
-        return tuple(d for d in self.pool.devices.get(host, ()) if d.name not in self.record.devices.quarantined)
+        quarantined = self.record.devices.quarantined
+        return tuple(device for device in self.all_devices(host) if device.name not in quarantined)
 
     def sent(self, order_id: str) -> Sent | None:
         return self.live.sent.get(order_id)
@@ -79,7 +87,9 @@ class Snapshot:
     @property
     def open_topics(self) -> tuple[AlertTopic, ...]:
         """What all alerts are about whose matter stands, told or not yet."""
-        return alert_book.open_topics(self)
+        if self._topics is None:
+            self._topics = alert_book.open_topics(self)
+        return self._topics
 
     def name(self, host: HostId) -> str:
         return self.record.name_of(host)

@@ -7,17 +7,19 @@ simply not happened. Whoever only reads takes a ``Snapshot``: by type, it cannot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect, SendOrder
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Order, OrderKind, Preconditions
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state import alert_book, failover_transitions
+from poolwarden_collector.core.state import alert_book, failover_transitions, phases, sent_orders, told_words
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.live import Pool, Sent, Site
+from poolwarden_collector.core.state.live import SLICES, Pool, PoolLive, Sent, Site
 from poolwarden_collector.core.state.pool_record import apply
 from poolwarden_collector.core.state.snapshot import Snapshot
 
@@ -31,12 +33,18 @@ class Transaction(Snapshot):
         self.alerts: list[AlertRaised | AlertResolved] = []
         self.effects: list[Effect] = []
 
-    def change(self, **changes: Any) -> None:
-        """Change live state. What is as it was makes no new state: most steps change nothing."""
+    def change(self, part: type, /, **changes: Any) -> None:
+        """Change live state: fields of a slice, or of ``PoolLive`` itself; each is its owner's alone to change.
+
+        What is as it was makes no new state: most steps change nothing. Raises AttributeError for an unknown field.
+        """
         live = self.pool.live
-        news = {name: value for name, value in changes.items() if not _same(getattr(live, name), value)}
+        before: Any = live if part is PoolLive else getattr(live, SLICES[part])
+        news = {name: value for name, value in changes.items() if not _same(getattr(before, name), value)}
         if news:
-            self.pool = replace(self.pool, live=replace(live, **news))
+            after = replace(before, **news)
+            live_after = after if part is PoolLive else replace(live, **{SLICES[part]: after})
+            self._see(replace(self.pool, live=live_after))
 
     def note(self, kind: Kind, text: str, actor: str = "poolwarden", /, **data: Any) -> None:
         """Journal an entry and fold it into the record; failover and term are those of the moment."""
@@ -52,7 +60,7 @@ class Transaction(Snapshot):
             # safety: a move that the table does not have stops this step; nothing of it is committed or done.
             raise AssertionError(refusal)
         self.entries.append(entry)
-        self.pool = replace(self.pool, record=after)
+        self._see(replace(self.pool, record=after))
 
     def do(self, effect: Effect) -> None:
         """An effect, performed once this step's entries are durable."""
@@ -60,7 +68,7 @@ class Transaction(Snapshot):
 
     def serial(self) -> int:
         """A number that this run of the collector has not used for this pool yet."""
-        self.change(serial=self.live.serial + 1)
+        self.change(PoolLive, serial=self.live.serial + 1)
         return self.live.serial
 
     def fresh_id(self, what: str) -> str:
@@ -89,19 +97,25 @@ class Transaction(Snapshot):
             valid_for_ms,
             preconditions or Preconditions(),
         )
-        sent = Sent(order_id, order.kind_name, host, agent.stream, self.now)
-        self.change(sent={**self.live.sent, order_id: sent})
+        sent_orders.add(self, Sent(order_id, order.kind_name, host, agent.stream, self.now))
         self.do(SendOrder(order))
 
     def mark(self, phase: str, at: Ms | None = None) -> None:
         """Remember when a phase of the open failover was reached, once."""
-        if phase not in self.live.marks:
-            self.change(marks={**self.live.marks, phase: self.now if at is None else at})
+        phases.mark(self, phase, at)
 
-    def raise_alert(self, topic: AlertTopic, severity: str, title: str, body: str, **data: Any) -> None:
-        """This is so now, and worth an alert: told when it has lasted (alert_book.py). To be called in every pass."""
-        facts: dict[str, Any] = {"pool": self.record.name or self.record.pool, **data}
-        alert_book.stands(self, topic, severity, title, body, facts)
+    def raise_alert(
+        self, topic: AlertTopic, message: Message, details: str, words: Mapping[str, str], **data: Any
+    ) -> None:
+        """This is so now, and worth an alert: told when it has lasted (alert_book.py). To be called in every pass.
+
+        ``words``: what the message names beside what every message may (told_words.py); ``data``: facts for programs.
+        """
+        if alert_book.is_told(self, topic):
+            return
+        told = message.told({**told_words.common(self), **words})
+        facts: dict[str, Any] = {"pool": self.record.display_name, "message": told.id, **data}
+        alert_book.stands(self, topic, told.severity, told.title, told.body(details), facts)
 
     def resolve_alert(self, topic: AlertTopic, text: str, final: bool = False) -> None:
         """The matter of an alert is over; ``final``: it cannot come back."""

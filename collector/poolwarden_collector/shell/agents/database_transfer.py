@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.events import DatabaseTransferred, Event, OrderAnswered
-from poolwarden_collector.core.model.order_results import DatabasePiece, OrderOutcome, Outcome
+from poolwarden_collector.core.model.order_results import NEVER_BEGUN, DatabasePiece, OrderOutcome, Outcome
 from poolwarden_collector.core.model.orders import Order, OrderKind, PlaceDatabase, ReadDatabase
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 
@@ -74,7 +74,7 @@ class Handovers:
         if transfer is None or transfer.order is None or transfer.order.host != host:
             return
         placing = isinstance(transfer.order.kind, PlaceDatabase)
-        if result.outcome is Outcome.REFUSED and result.reason in ("expired", "busy"):
+        if result.outcome is Outcome.REFUSED and result.reason in NEVER_BEGUN:
             return  # asked again by tick
         if result.outcome is not Outcome.DONE:
             self._end(transfer, False, f"{transfer.order.kind_name}: {result.text or result.reason}")
@@ -126,9 +126,10 @@ class Handovers:
         self._order(transfer, transfer.given.source, transfer.given.source_boot, read, now)
 
     def _order(self, transfer: _Transfer, host: HostId, boot: str, kind: OrderKind, now: Ms) -> None:
-        word = "place" if isinstance(kind, PlaceDatabase) else "read"
-        order_id = f"{transfer.given.transfer_id}/{word}/{transfer.moved}"
-        transfer.order = Order(order_id, host, boot, transfer.given.term, kind, ORDER_VALID_MS)
+        what = "place" if isinstance(kind, PlaceDatabase) else "read"
+        order_id = f"{transfer.given.transfer_id}/{what}/{transfer.moved}"
+        word = transfer.given.approval if isinstance(kind, PlaceDatabase) else None
+        transfer.order = Order(order_id, host, boot, transfer.given.term, kind, ORDER_VALID_MS, approval=word)
         transfer.tries = 0
         self._again(transfer, now)
 

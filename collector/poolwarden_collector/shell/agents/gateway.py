@@ -2,12 +2,22 @@
 
 Rules
 -----
-* A certificate's URI SAN ``poolwarden://host/<uuid>`` is the only identity. A Hello that says otherwise is refused with
-  PERMISSION_DENIED and an operator's warning: an agent speaks for its own host alone.
-* The first message is Hello, within 5 s, and there is no second one. A host that is on record in another pool is
-  refused.
+* A certificate's one URI is the only identity (shell/enrolment/identity.py). A Hello that says otherwise is refused
+  with PERMISSION_DENIED and an operator's warning: an agent speaks for its own host alone, and in the pool that its
+  certificate names. One that names no pool is of the pool in which its host is on record, else of the one that it says.
+* Which certificates are taken says enrolment (shell/enrolment/enrolment.py), which also renews them on this stream.
+* The first message is Hello, within 5 s, and there is no second one. A host that has spoken in another pool is refused;
+  that another pool's master lists it is nobody's word about it.
 * A message whose numbers cannot be (bounds.py) is refused with INVALID_ARGUMENT and that reason, and so ends its
   stream. The pool in which the host is on record hears of it; a host on record nowhere is a warning, no more.
+* What a host may cost is judged on bytes, before anything is parsed (budgets.py, messages/wire.py). What is over a
+  budget is refused with RESOURCE_EXHAUSTED and a reason that names it, counted (tally.py), and told to the host's pool
+  as a sign of life, at most once a second. A stream too many is answered late: asking faster gains nothing.
+* What is longer than its bound is cut or not known (bounds.py): counted, and a warning.
+* A newer stream of a host replaces the older one once it has answered a nonce, within 5 s (sessions.py).
+* A stream that is to end is not heard from that instant on, whether or not its other end takes anything in.
+* A connection without a handshake is closed after 5 s, one without a stream after 10 s; how many there are is bounded
+  (doorkeeper.py).
 * A stream that ends is reported as gone *without* a goodbye, however it ended (grpc.aio's loop just ends on a lost
   connection); only a Goodbye message is one.
 * Keepalive 2 s / 1 s finds a cut link in about 1.6 s. Agents ping as often, and are not punished for it.
@@ -18,40 +28,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden.v1 import agent_link_pb2_grpc as rpc
-from poolwarden_collector.core.model.events import HostElsewhere, HostRefused
-from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.model.events import AgentReported, Event, HostElsewhere, HostRefused
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.agents.budgets import FOLD_MS, LONGEST, Account, Accounts, OverBudget
+from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper, Peer, peer_of, shut
 from poolwarden_collector.shell.agents.messages import orders
-from poolwarden_collector.shell.agents.messages.bounds import Implausible, admit
-from poolwarden_collector.shell.agents.sessions import Session, Sessions
+from poolwarden_collector.shell.agents.messages.bounds import LONGEST_NAME, Implausible, admit
+from poolwarden_collector.shell.agents.messages.wire import NoMessage, envelope
+from poolwarden_collector.shell.agents.sessions import MOST_KEPT_BACK, MOST_WAITING, Kept, Session, Sessions
 from poolwarden_collector.shell.agents.stream import StreamState
+from poolwarden_collector.shell.enrolment.enrolment import Enrolment, NotEnrolled
+from poolwarden_collector.shell.enrolment.identity import Identity, identity_of, is_uuid
+from poolwarden_collector.shell.plain_text import cut, printable
+from poolwarden_collector.shell.store.journal import JournalError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from poolwarden_collector.shell.agents.roster import Roster
+    from poolwarden_collector.shell.agents.signing import Signer
     from poolwarden_collector.shell.config.config import Tls
     from poolwarden_collector.shell.queue.inbox import Inbox
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
+ATTACH = "/poolwarden.v1.AgentLink/Attach"
 HELLO_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 5.0  # to the nonce that is asked before a stream replaces another
+LAST_WORDS_S = 1.0  # a stream that ends takes in what waits for it within that time, or its connection is shut
+LATE_S = 1.0  # how long a refusal for too many streams is kept back
+LATE_A_SECOND = 8  # of one account: the more of them are kept back, the longer each is
+MOST_LATE = 4_096  # such refusals at a time; what is more is refused at once
+TELL_EVERY_MS = 1_000  # a pool is told of its host's refusals so often at most
 STOPPING = "the collector stops"
-MESSAGE_LIMIT = 8 * 1024 * 1024
-_HOST_URI = "poolwarden://host/"
+MESSAGE_LIMIT = max(LONGEST.values()) + 64 * 1024  # gRPC's own, above those that are told by name
+SEND_LIMIT = 8 * 1024 * 1024
+RENEW_AGAIN_S = 900  # after a certificate could not be renewed
 _STOP_GRACE_S = 1.0
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", SEND_LIMIT),
     ("grpc.keepalive_time_ms", 2_000),
     ("grpc.keepalive_timeout_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -59,6 +85,11 @@ OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
+    # A connection that says nothing: without TLS and HTTP/2's first frame, without a stream, with many of them.
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 10_000),
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.max_metadata_size", 8 * 1024),
 )
 
 _log = logging.getLogger(__name__)
@@ -73,161 +104,391 @@ class Refused(Exception):
         self.text = text
 
 
-class Gateway(rpc.AgentLinkServicer):
+class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """Serves ``AgentLink`` on ``listen``; events go to ``inbox``."""
 
-    def __init__(self, roster: Roster, inbox: Inbox, sessions: Sessions, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        inbox: Inbox,
+        sessions: Sessions,
+        enrolment: Enrolment,
+        telemetry: Telemetry | None = None,
+        signer: Signer | None = None,
+    ) -> None:
+        """Without a ``signer`` nothing is signed: every agent that has pinned a key refuses to be told anything."""
+        self._signer = signer
         self._telemetry = telemetry
+        self._enrolment = enrolment
         self._roster = roster
         self._inbox = inbox
         self._sessions = sessions
+        self._accounts = Accounts(roster.now)
+        self._told: dict[HostId, Ms] = {}  # when a pool was told last that its host was refused
+        self._late = 0
+        self._speaking: Counter[Peer] = Counter()
+        self._doorkeeper: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
     async def start(self, listen: str, tls: Tls) -> None:
         """Begin to accept agents. Raises OSError where the address cannot be used or the certificate does not fit."""
         server = grpc.aio.server(options=OPTIONS)
-        rpc.add_AgentLinkServicer_to_server(self, server)
+        server.add_generic_rpc_handlers((self,))
         try:
             self.port = server.add_secure_port(listen, credentials(tls))
         except RuntimeError as error:
             raise OSError(f"{listen}: cannot be listened on ({error})") from error
         await server.start()
         self._server = server
+        keeper = Doorkeeper(lambda: set(self._speaking), self._shut_mute)
+        self._doorkeeper = asyncio.ensure_future(keeper.watch(self.port))
 
     async def stop(self) -> None:
         """Stop accepting, end every stream."""
         self._sessions.close_all(STOPPING)
+        if self._doorkeeper is not None:
+            self._doorkeeper.cancel()
         if self._server is not None:
             await self._server.stop(_STOP_GRACE_S)
 
-    async def Attach(self, request_iterator: object, context: Any) -> None:  # noqa: N802  (the contract's name)
+    def service(self, handler_call_details: Any) -> Any:
+        """Attach, with messages as bytes; every other method is refused as a stream too many is."""
+        known = handler_call_details.method == ATTACH
+        return grpc.stream_stream_rpc_method_handler(
+            self.attach if known else self._unknown, None, pb.CollectorMessage.SerializeToString
+        )
+
+    async def _unknown(self, _: object, context: Any) -> None:
+        account = self._accounts.of("", context.peer())
+        await self._refuse_late(context, account, grpc.StatusCode.UNIMPLEMENTED, "there is no such method here")
+
+    async def attach(self, _: object, context: Any) -> None:
         """One agent's stream from Hello to its end."""
+        who = identity_of(context.auth_context())
+        proven = who.host if who is not None else ""
+        account = self._accounts.of(proven, context.peer())
         try:
-            session = await self._admit(context)
+            account.stream(self._roster.now())
+        except OverBudget as refusal:
+            self._over_budget(proven, refusal)
+            await self._refuse_late(context, account, grpc.StatusCode.RESOURCE_EXHAUSTED, f"refused: {refusal}")
+            return
+        try:
+            session = await self._admit(context, who, account)
         except Refused as refusal:
             await context.abort(refusal.code, refusal.text)
             return
-        reader = asyncio.ensure_future(self._read(session, context))
+        reader = asyncio.ensure_future(self._read(session, context, account))
+        writer = asyncio.ensure_future(self._write(session, context))
+        peer = peer_of(context.peer())
+        self._speaking[peer] += 1
+        try:
+            await session.over.wait()
+            # safety: who takes nothing in is not waited for, and not heard any more; the last words are a kindness.
+            reader.cancel()
+            await asyncio.wait((writer,), timeout=LAST_WORDS_S)
+        finally:
+            reader.cancel()
+            stuck = not writer.done()
+            writer.cancel()
+            self._speaking -= Counter((peer,))
+            self._ended(session)
+        if session.closing and session.closing != STOPPING:
+            _log.info("stream %d of host %s ends: %s", session.state.stream, session.host, session.closing)
+        if stuck:
+            await asyncio.to_thread(shut, self.port, peer)
+            await asyncio.sleep(HELLO_WITHIN_S)  # gRPC cancels this call when it sees the connection's end
+        elif session.closing:
+            await context.abort(session.code, session.closing)
+
+    async def _write(self, session: Session, context: Any) -> None:
         try:
             while (message := await session.next()) is not None:
                 await context.write(message)
-        finally:
-            reader.cancel()
-            self._sessions.remove(session)
-            self._inbox.post(session.pool, session.state.ended())
-        if session.closing:
-            if session.closing != STOPPING:
-                _log.info("stream %d of host %s ends: %s", session.state.stream, session.host, session.closing)
-            code = grpc.StatusCode.INVALID_ARGUMENT if session.implausible else grpc.StatusCode.ABORTED
-            await context.abort(code, session.closing)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            _log.info("stream %d of host %s broke: %s", session.state.stream, session.host, error)
+            session.close("")
 
-    async def _admit(self, context: Any) -> Session:
+    async def _refuse_late(self, context: Any, account: Account, code: grpc.StatusCode, text: str) -> None:
+        if self._late < MOST_LATE:
+            self._late, account.late = self._late + 1, account.late + 1
+            try:
+                await asyncio.sleep(LATE_S * max(1.0, account.late / LATE_A_SECOND))
+            finally:
+                self._late, account.late = self._late - 1, account.late - 1
+        await context.abort(code, text)
+
+    async def _admit(self, context: Any, who: Identity | None, account: Account) -> Session:
         """Hear the Hello, hold it against the certificate and the record, answer Welcome."""
-        proven = certified_host(context.auth_context())
-        message = await self._first(context)
+        proven = who.host if who is not None else ""
+        message = await self._first(context, proven, account)
         claimed = message.hello.host_uuid
-        if not proven or proven != claimed:
-            text = (
-                f"{context.peer()} has the certificate of host {proven or 'nobody'} and says that it is host {claimed}"
-            )
-            self._alarm(text)
+        if who is None or proven != claimed:
+            said = printable(cut(claimed, 64))
+            text = f"{context.peer()} has the certificate of host {proven or 'nobody'} and says that it is host {said}"
+            self._alarm(text, f"the certificate of host {proven} speaks for another")
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{text}: an agent speaks for its own host alone")
-        pool = self._pool(message.hello)
-        self._hold_to_bounds(message, pool)
+        # Before anything is concluded from what it says.
+        if refusal := self._enrolment.refusal(who, message.hello.pool_uuid):
+            self._alarm(refusal, f"certificate of {who.host}")
+            self._enrolment.refused(who, printable(cut(message.hello.host_name, LONGEST_NAME)))
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        self._hold_to_bounds(message)
+        pool = self._pool(message.hello, who)
         policy = self._roster.config.policy_of(pool)
         limits = partial(self._roster.limits, pool)
         state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits)
-        session = Session(proven, pool, state)
+        state.introduce(message)
+        session = Session(proven, pool, state, partial(self._seal, state))
+        session.identity = who
+        session.account = account
         session.send(orders.welcome(self._roster.epoch, policy, self._roster.config.name))
-        # The events of this stream come after its predecessor's, and its orders only after its Welcome.
-        self._sessions.add(session)
-        self._take(session, message)
+        first = Kept(message, self._roster.now(), clock.wall_ms())
+        session.kept.append(first)
         hello = message.hello
+        self._warn_of_trust(hello)
+        # The events of this stream come after its predecessor's, and its orders only after its Welcome.
+        if self._sessions.of(proven) is None:
+            self._enter_or_end(session)
+        else:
+            self._ask(session)
         _log.info("stream %d: host %s (%s), agent %s", state.stream, proven, hello.host_name, hello.agent_version)
         return session
 
-    def _hold_to_bounds(self, message: pb.AgentMessage, pool: PoolId) -> None:
+    def _ask(self, session: Session) -> None:
+        """There is a stream of this host: it goes on until this one has answered."""
+        if not self._sessions.wait(session):
+            text = f"refused: {MOST_WAITING} streams of this host wait already to replace the one that it has"
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        session.send(orders.challenge(session.nonce))
+        text = f"it has not answered a nonce within {ANSWER_WITHIN_S:.0f} s, and this host has another stream"
+        asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, lambda: session.close(text) if session.nonce else None)
+
+    def _enter(self, session: Session) -> None:
+        """From now on this is its host's stream; what was kept back is taken."""
+        if (spoke_in := self._roster.spoke_in(session.host)) not in ("", session.pool):
+            # safety: it was welcomed before its host had spoken anywhere, and has spoken in another pool meanwhile.
+            session.close(f"its host has spoken in pool {spoke_in} meanwhile", grpc.StatusCode.FAILED_PRECONDITION)
+            return
+        self._sessions.add(session)
+        if session.identity is not None and session.kept:
+            self._enrolment.seen(session.identity, session.kept[0].message.hello.host_name)
+        kept, session.kept = session.kept, []
+        for each in kept:
+            self._take(session, each.message, each.recv_ms, each.wall_ms)
+
+    def _ended(self, session: Session) -> None:
+        waiting = bool(session.nonce)
+        follows = self._sessions.remove(session)
+        if not waiting:
+            self._hand_on_folded(session)
+            self._inbox.post(session.pool, session.state.ended())
+        if follows is not None:
+            self._enter_or_end(follows)
+
+    def _seal(self, state: StreamState, message: pb.CollectorMessage) -> pb.CollectorMessage:
+        return message if self._signer is None else self._signer.seal(message, state, self._roster.epoch)
+
+    def _warn_of_trust(self, hello: pb.Hello) -> None:
+        """Say where a host will refuse every order, and what of its own files it cannot use."""
+        host = f"host {hello.host_uuid} ({hello.host_name})"
+        mine = self._signer.key_id if self._signer is not None else ""
+        if hello.order_key_id and hello.order_key_id != mine:
+            text = (
+                f"{host} has pinned the order key {hello.order_key_id[:16]}, this collector signs with "
+                f"{mine or 'none'}: it refuses every order. Restore this collector's order-key.pem, or enrol it anew"
+            )
+            self._roster.warn(text, f"host {hello.host_uuid}: order key")
+        if hello.local_trouble:
+            # One topic of each host, whatever it is called: its words must not push out what else there is to warn of.
+            self._roster.warn(f"{host}: {hello.local_trouble[:300]}", f"host {hello.host_uuid}: local files")
+
+    def _enter_or_end(self, session: Session) -> None:
         try:
-            admit(message, partial(self._roster.limits, pool))
+            self._enter(session)
+        except OverBudget as refusal:
+            self._over_budget(session.host, refusal)
+            session.close(f"refused: {refusal}", grpc.StatusCode.RESOURCE_EXHAUSTED)
         except Implausible as refusal:
-            host = message.hello.host_uuid
-            self._alarm(f"host {host} ({message.hello.host_name}): {refusal}")
-            if on_record := self._roster.pool_of(host):
+            self._implausible(session, refusal)
+
+    def _hold_to_bounds(self, message: pb.AgentMessage) -> None:
+        host = message.hello.host_uuid
+        on_record = self._roster.pool_of(host)
+        try:
+            if not message.hello.boot_id:  # whether a host has spoken is known by that of its boot
+                raise Implausible("hello.boot_id is empty, which cannot be")
+            self._tell_cut(host, admit(message, partial(self._roster.limits, on_record or message.hello.pool_uuid)))
+        except Implausible as refusal:
+            name = cut(printable(message.hello.host_name), LONGEST_NAME)
+            self._alarm(f"host {host} ({name}): {refusal}", f"host {host} tells what cannot be")
+            if on_record:
                 self._inbox.post(on_record, HostRefused(host, str(refusal)))
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"refused: {refusal}") from refusal
 
-    async def _first(self, context: Any) -> pb.AgentMessage:
+    async def _first(self, context: Any, proven: HostId, account: Account) -> pb.AgentMessage:
         try:
-            message = await asyncio.wait_for(context.read(), HELLO_WITHIN_S)
+            message = await asyncio.wait_for(self._next(context, account), HELLO_WITHIN_S)
         except TimeoutError:
             raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, f"no Hello within {HELLO_WITHIN_S:.0f} s") from None
-        if message is grpc.aio.EOF or message.WhichOneof("body") != "hello":
+        except OverBudget as refusal:
+            self._over_budget(proven, refusal)
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"refused: {refusal}") from refusal
+        except NoMessage as refusal:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"refused: {refusal}") from refusal
+        if message is None or message.WhichOneof("body") != "hello":
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be Hello")
-        return message  # type: ignore[no-any-return]
+        return message
 
-    def _pool(self, hello: pb.Hello) -> PoolId:
-        """The pool that this host belongs to: as it says itself, else as it is on record."""
-        on_record = self._roster.pool_of(hello.host_uuid)
-        pool = hello.pool_uuid or on_record
+    async def _next(self, context: Any, account: Account) -> pb.AgentMessage | None:
+        """The next message; None at the end. Raises OverBudget, NoMessage."""
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            return None
+        account.message(envelope(raw), self._roster.now())
+        try:
+            return pb.AgentMessage.FromString(raw)
+        except DecodeError as error:
+            raise NoMessage("bytes that are no message of the contract") from error
+
+    def _pool(self, hello: pb.Hello, who: Identity) -> PoolId:
+        """The pool that this host belongs to: as it says itself and its certificate has it, else as it is on record."""
+        spoke_in = self._roster.spoke_in(hello.host_uuid)
+        pool = hello.pool_uuid or who.pool or self._roster.pool_of(hello.host_uuid)
         if not pool:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "the pool's UUID is not known: has xapi ever run there?")
-        if not _is_uuid(pool):
+        if not is_uuid(pool):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{pool[:64]!r} is no UUID of a pool")
-        if on_record and on_record != pool:
-            text = (
-                f"host {hello.host_uuid} ({hello.host_name}) is of pool {on_record} and now says that it is of {pool}"
-            )
-            self._alarm(text)
-            self._inbox.post(on_record, HostElsewhere(hello.host_uuid, hello.host_name, pool))
+        who_says = f"host {hello.host_uuid} ({hello.host_name})"
+        if spoke_in and spoke_in != pool:
+            self._inbox.post(spoke_in, HostElsewhere(hello.host_uuid, hello.host_name, pool))
+        if who.pool not in ("", pool):
+            text = f"{who_says} has a certificate of pool {who.pool} and says that it is of {pool}"
+            self._alarm(text, f"host {hello.host_uuid} is of two pools")
+            step = "if it was moved, it enrols anew with a token of that pool"
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"{text}: {step}")
+        if spoke_in and spoke_in != pool:
+            text = f"{who_says} is of pool {spoke_in} and now says that it is of {pool}"
+            self._alarm(text, f"host {hello.host_uuid} is of two pools")
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{text}: one of them is wrong")
         return pool
 
-    async def _read(self, session: Session, context: Any) -> None:
+    async def _read(self, session: Session, context: Any, account: Account) -> None:
         try:
-            while True:
-                message = await context.read()
-                if message is grpc.aio.EOF:
-                    break
+            while (message := await self._next(context, account)) is not None:
                 if message.WhichOneof("body") == "hello":
                     session.close("a second Hello on the same stream")
                     return
-                self._take(session, message)
+                self._hear(session, message)
         except asyncio.CancelledError:
             raise
-        except Implausible as refusal:
-            self._alarm(f"host {session.host}: {refusal}", f"host {session.host} tells what cannot be")
-            self._inbox.post(session.pool, HostRefused(session.host, str(refusal)))
-            session.implausible = True
-            session.close(f"refused: {refusal}")
+        except OverBudget as refusal:
+            self._over_budget(session.host, refusal)
+            session.close(f"refused: {refusal}", grpc.StatusCode.RESOURCE_EXHAUSTED)
+        except (Implausible, NoMessage) as refusal:
+            self._implausible(session, refusal)
         except Exception as error:
             _log.info("stream %d of host %s broke: %s", session.state.stream, session.host, error)
         session.close("")
 
-    def _take(self, session: Session, message: pb.AgentMessage) -> None:
-        for event in session.state.on_message(message, self._roster.now(), clock.wall_ms()):
-            if not self._inbox.post(session.pool, event):
-                session.close("it sends more than is taken: too much of it waits already")
+    def _hear(self, session: Session, message: pb.AgentMessage) -> None:
+        recv, wall = self._roster.now(), clock.wall_ms()
+        if not session.nonce:
+            self._take(session, message, recv, wall)
+            return
+        session.kept.append(Kept(message, recv, wall))
+        if session.is_answer(message, session.kept[0].message.hello.boot_id):
+            self._enter(session)
+        elif len(session.kept) > MOST_KEPT_BACK:
+            session.close("it has not answered a nonce, and this host has another stream")
+
+    def _take(self, session: Session, message: pb.AgentMessage, recv_ms: Ms, wall_ms: int) -> None:
+        if session.account is not None and message.WhichOneof("body") == "report":
+            session.account.report(message.report, recv_ms)
+        for event in session.state.on_message(message, recv_ms, wall_ms):
+            self._hand_on(session, event, recv_ms)
+        if message.WhichOneof("body") == "renewal_request" and (session.renewal is None or session.renewal.done()):
+            session.renewal = asyncio.ensure_future(self._renew(session, message.renewal_request))
         if self._telemetry is not None and message.WhichOneof("body") == "late":
             # safety: history goes to the telemetry store alone; nothing of it ever becomes an event of the core.
             self._telemetry.late(session.pool, session.host, message.late)
+        self._tell_cut(session.host, session.state.take_cut())
         for reply in session.state.take_replies():
             session.send(reply)
+
+    def _hand_on(self, session: Session, event: Event, now: Ms) -> None:
+        """To the engine: a report soon after another one waits, until it or whatever comes after it is handed on."""
+        if not isinstance(event, AgentReported):
+            self._hand_on_folded(session)
+        elif session.folded is not None:
+            session.folded = event
+            return
+        elif session.reported_at is not None and now - session.reported_at < FOLD_MS:
+            session.folded = event
+            wait = session.reported_at + FOLD_MS - now
+            asyncio.get_running_loop().call_later(wait / 1000, self._hand_on_folded, session)
+            return
+        else:
+            session.reported_at = now
+        if not self._inbox.post(session.pool, event):
+            session.close("it sends more than is taken: too much of it waits already")
+
+    def _hand_on_folded(self, session: Session) -> None:
+        event, session.folded = session.folded, None
+        if event is not None:
+            session.reported_at = self._roster.now()
+            self._inbox.post(session.pool, event)
+
+    # ------------------------------------------------------------------------------------------------ what is refused
+
+    def _implausible(self, session: Session, refusal: Exception) -> None:
+        self._alarm(f"host {session.host}: {refusal}", f"host {session.host} tells what cannot be")
+        self._inbox.post(session.pool, HostRefused(session.host, str(refusal)))
+        session.close(f"refused: {refusal}", grpc.StatusCode.INVALID_ARGUMENT)
+
+    def _over_budget(self, host: HostId, refusal: OverBudget) -> None:
+        """Counted each time; its pool and people are told at most once a second, so that they are not flooded."""
+        self._roster.tally.over_budget(refusal.word)
+        now = self._roster.now()
+        if host in self._told and now - self._told[host] < TELL_EVERY_MS:
+            return
+        self._told = {each: at for each, at in self._told.items() if now - at < TELL_EVERY_MS} | {host: now}
+        self._roster.warn(f"refused: host {host or 'of no certificate'}: {refusal}", f"host {host} is over a budget")
+        if on_record := self._roster.pool_of(host):
+            self._inbox.post(on_record, HostRefused(host, str(refusal), over_budget=True))
+
+    def _shut_mute(self, count: int) -> None:
+        self._roster.tally.mute += count
+        text = f"{count} connections to the agents' port were shut: so many came, and said nothing"
+        self._roster.warn(text, "connections that say nothing")
+
+    def _tell_cut(self, host: HostId, told: tuple[str, ...]) -> None:
+        for text in told:
+            self._roster.tally.cut += 1
+            # One topic of each host: its words must not push out what else there is to warn of.
+            self._roster.warn(f"host {host}: {text}; what is more is not known", f"host {host} says what is too long")
+
+    async def _renew(self, session: Session, asked: pb.RenewalRequest) -> None:
+        """Answer a request for another certificate; nothing of it ends the stream."""
+        if session.identity is None:
+            return
+        try:
+            granted = await self._enrolment.renew(session.identity, asked.csr_pem, asked.signature)
+            reply = pb.Renewal(
+                certificate_pem=granted.certificate, ca_pem=granted.roots, renew_after_s=granted.renew_after_s
+            )
+        except (NotEnrolled, JournalError) as error:
+            text = error.text if isinstance(error, NotEnrolled) else "the collector's journal cannot be written now"
+            _log.warning("host %s: its certificate is not renewed: %s", session.host, error)
+            reply = pb.Renewal(refusal=text, renew_after_s=RENEW_AGAIN_S)
+        session.send(pb.CollectorMessage(renewal=reply))
 
     def _alarm(self, text: str, about: str = "") -> None:
         _log.warning("refused: %s", text)
         self._roster.warn(f"refused: {text}", about)
-
-
-def certified_host(auth_context: dict[str, Any]) -> HostId:
-    """The host named by the peer's certificate; empty if it names none, or more than one."""
-    names = {
-        name.decode("utf-8", "replace").removeprefix("URI:")
-        for key in ("peer_uri", "x509_uri_subject_alternative_name", "x509_subject_alternative_name")
-        for name in auth_context.get(key, ())
-    }
-    hosts = [name.removeprefix(_HOST_URI) for name in names if name.startswith(_HOST_URI)]
-    return hosts[0] if len(hosts) == 1 and _is_uuid(hosts[0]) else ""
 
 
 def credentials(tls: Tls) -> grpc.ServerCredentials:
@@ -267,10 +528,3 @@ def _configuration(tls: Tls) -> Any:
 
 def _read(path: Path) -> bytes:
     return path.read_bytes()
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

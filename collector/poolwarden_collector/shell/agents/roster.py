@@ -6,24 +6,35 @@ Only the service writes it; agents' gateway, operator's interface and alerts rea
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from poolwarden_collector.core.decision.storm_brake import Blind
+from poolwarden_collector.core.model.host_facts import Machine
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.agents.messages.bounds import Limits
 from poolwarden_collector.shell.config.config import Config
+from poolwarden_collector.shell.tally import Tally
 
 _WARNINGS_KEPT = 20
 _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
+_FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
+
+
+def _rhythm(policy: Policy) -> tuple[Ms | str, ...]:
+    """What says how often agents speak, and with which pools this one falls silent together."""
+    return policy.report_interval, policy.probe_interval, policy.probe_timeout, policy.site
 
 
 class Roster:
     """The pools that this collector guards."""
 
-    def __init__(self, config: Config, epoch: int, now: Callable[[], Ms]) -> None:
+    def __init__(self, config: Config, epoch: int, now: Callable[[], Ms], clock: str = "") -> None:
         self.config = config
         self.epoch = epoch
         self.now = now
+        self.clock = clock or f"run {epoch}"  # which clock that is; one without a name is this run's alone
         self.started_at = now()
         self.pools: dict[PoolId, Pool] = {}
         self.sites: dict[str, Blind] = {}  # sites towards which it considers itself blind
@@ -34,14 +45,17 @@ class Roster:
         self.told_behind = False
         self._quiet_from = self.started_at
         self._quiet_sites: dict[str, Ms] = {}
+        self._quiet_pools: dict[PoolId, Ms] = {}
+        self.reload_refused = ""  # why the file as it is now is not in use; empty: it is, as far as is known
         self._warnings: dict[str, tuple[str, int]] = {}
+        self.tally = Tally()
 
     def site(self, pool: PoolId) -> Site:
         """The collector's condition as this pool must know it."""
         blind = self.sites.get(self.config.policy_of(pool).site)
         deposed = self.stood_down.get(pool, "")
         why = blind.why if blind else ""
-        return Site(self.epoch, self.started_at, self.quiet_until(pool), why, self.behind_ms, deposed)
+        return Site(self.epoch, self.started_at, self.quiet_until(pool), why, self.behind_ms, deposed, self.clock)
 
     @property
     def blind(self) -> str:
@@ -57,12 +71,26 @@ class Roster:
     def quiet_until(self, pool: PoolId) -> Ms:
         """When this pool's start-up quiet time ends (or ended)."""
         policy = self.config.policy_of(pool)
-        began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0))
+        began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0), self._quiet_pools.get(pool, 0))
         return began + policy.quiet_time
 
     def be_quiet_again(self, now: Ms) -> None:
         """The collector was away: everything that it remembers of agents' silence is its own."""
         self._quiet_from = now
+
+    def reconfigure(self, config: Config, now: Ms) -> None:
+        """From now on this is the configuration.
+
+        A pool whose agents are to report or to probe at other times, or that is of another site now, is quiet anew:
+        they go on as they were told before until they hear of it. A site that is not seen stays so under its new name.
+        """
+        before, self.config, self.reload_refused = self.config, config, ""
+        for pool in self.pools:
+            was, is_now = before.policy_of(pool), config.policy_of(pool)
+            if _rhythm(was) != _rhythm(is_now):
+                self._quiet_pools[pool] = now
+            if was.site in self.sites and is_now.site not in self.sites:
+                self.sites = {**self.sites, is_now.site: self.sites[was.site]}
 
     def judged(self, sites: dict[str, Blind], now: Ms) -> tuple[str, ...]:
         """Take the newest judgement of the sites; those that it sees again are quiet anew. What to log."""
@@ -78,8 +106,33 @@ class Roster:
         return self.now() if self.stalled_at is None else self.stalled_at
 
     def pool_of(self, host: HostId) -> PoolId:
-        """The pool in which this host is on record; empty if in none."""
-        return next((uuid for uuid, pool in self.pools.items() if host in pool.record.hosts), "")
+        """The pool in which this host has spoken, else the only one that has it on record; empty: none, or several."""
+        listed = [uuid for uuid, pool in self.pools.items() if host in pool.record.hosts]
+        return self.spoke_in(host) or (listed[0] if len(listed) == 1 else "")
+
+    def on_record(self, pool: PoolId, host: HostId) -> bool:
+        """Is this host on record in this pool, if only by its master?"""
+        known = self.pools.get(pool)
+        return known is not None and host in known.record.hosts
+
+    def spoke_in(self, host: HostId) -> PoolId:
+        """The pool of which this host's own agent was; empty: none. That a master lists it makes it nobody's."""
+        found = (uuid for uuid, pool in self.pools.items() if host in pool.record.hosts)
+        return next((uuid for uuid in found if self.pools[uuid].record.hosts[host].boot_id), "")
+
+    def pool_label(self, pool: PoolId) -> str | None:
+        """The name of a guarded pool, its UUID where it has none; None: it is not guarded."""
+        known = self.pools.get(pool)
+        return known.record.display_name if known is not None else None
+
+    def machine(self, host: HostId) -> dict[str, str]:
+        """What is known of the machine of this host, by the names of ``Machine``; empty: nothing."""
+        pool = self.pools.get(self.spoke_in(host))
+        if pool is None:
+            return {}
+        agent = pool.live.agents.get(host)
+        told = agent.hello.machine if agent is not None else Machine(pool.record.hosts[host].system_uuid)
+        return {item.name: getattr(told, item.name) for item in fields(Machine)}
 
     def warn(self, text: str, about: str = "") -> None:
         """Something that an operator should see in ``status``, the newest last.
@@ -99,8 +152,10 @@ class Roster:
             for pool, why in self.stood_down.items()
         ]
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        folded = [_FOLDED.format(self.tally.entries)] if self.tally.entries else []
+        refused = [f"the configuration's file is not in use: {self.reload_refused}"] if self.reload_refused else []
         kept = [text if count == 1 else f"{text} ({count} times)" for text, count in self._warnings.values()]
-        return (*stood_down, *late, *kept)
+        return (*stood_down, *late, *refused, *folded, *self.config.cautions(), *kept)
 
     def _name(self, pool: PoolId) -> str:
         known = self.pools.get(pool)

@@ -8,7 +8,8 @@ Rules
   later than the message's arrival.
 * Deltas are merged here, section by section. A gap in the sequence, or a delta before any full report, asks for a full
   one; nothing is reported to the core before the first full report.
-* Nothing here judges: even nonsense is passed on as unknown. Only numbers that cannot be are refused (bounds.py).
+* Nothing here judges: even nonsense is passed on as unknown. Only numbers that cannot be are refused, and what is too
+  long is cut or not known (bounds.py).
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _SECTIONS = (
     "boot_gate", "machine", *environment.SECTIONS,
 )  # fmt: skip
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
+# What holds a stamp or an age is converted anew when the offset of the agent's clock changes: a host may have each of
+# its messages do that, so it must not be everything.
+_AGING = ("role", "xapi", "database", "disks", "probes", "hold", "boot_gate", "certificates")
 ASK_AGAIN = 8  # reports: how long an agent may take to bring a section that was asked for
 
 
@@ -51,6 +55,8 @@ class StreamState:
         self._limits = limits
         self.pool = pool
         self.host: HostId = ""
+        self.boot_id = ""
+        self.capabilities: frozenset[str] = frozenset()
         self.probe_timeout_ms = probe_timeout_ms
         self.facts = HostFacts()
         self.goodbye = ""
@@ -68,13 +74,14 @@ class StreamState:
         self._asked = 0  # reports since a section was asked for; 0: none is
         self._clock = environment.Clock()
         self._recv = self._wall = 0  # when the present message arrived, on both of our clocks
+        self._cut: dict[str, None] = {}
 
     def on_message(self, message: pb.AgentMessage, recv_ms: Ms, wall_ms: Ms = 0) -> list[ev.Event]:
         """The events of one message that arrived at ``recv_ms`` (collector's clock; ``wall_ms``: of its wall clock).
 
         Raises Implausible: nothing of the message was taken.
         """
-        bounds.admit(message, self._limits)
+        self._cut |= dict.fromkeys(bounds.admit(message, self._limits))
         self._recv, self._wall = recv_ms, wall_ms
         moved = self._learn_clock(message.mono_ms, recv_ms)
         gap = message.sequence != self._sequence + 1 and self._sequence != 0
@@ -83,6 +90,7 @@ class StreamState:
             self._replies.append(orders.full_report())
         body = message.WhichOneof("body")
         if body == "hello":
+            self.introduce(message)
             return [self._hello(message.hello)]
         if body == "report":
             return self._report(message.report, moved)
@@ -99,10 +107,28 @@ class StreamState:
             return [self.ended()]
         return []
 
+    def introduce(self, message: pb.AgentMessage) -> None:
+        """Whose stream it is, by its Hello: what is sent before that is taken can be addressed."""
+        hello = message.hello
+        self.host, self.boot_id = hello.host_uuid, hello.boot_id
+        self.capabilities = frozenset(hello.capabilities)
+        self.pool = hello.pool_uuid or self.pool
+        self._echo = message.mono_ms
+
+    @property
+    def echo(self) -> int:
+        """The agent's stamp of its latest message, on its own clock, ms."""
+        return self._echo
+
     def take_replies(self) -> list[pb.CollectorMessage]:
         """What this stream has to be answered by itself (requests for a full report); each is taken once."""
         replies, self._replies = self._replies, []
         return replies
+
+    def take_cut(self) -> tuple[str, ...]:
+        """What was longer than its bound since this was asked last, a sentence each."""
+        cut, self._cut = tuple(self._cut), {}
+        return cut
 
     def order_to_pb(self, order: Order, epoch: int, pool: PoolId) -> pb.CollectorMessage:
         """An order for this stream, echoing the stamp of its last message."""
@@ -110,7 +136,11 @@ class StreamState:
             # safety: the agent counts from the stamp that is echoed, so what is left is counted from there as well.
             left = order.valid_until - (self.at(self._echo) or order.valid_until)
             order = replace(order, valid_for_ms=max(0, min(order.valid_for_ms, left)))
-        return orders.order(order, epoch, pool, self._echo, self.probe_timeout_ms)
+        return orders.order(order, epoch, pool, self._echo, self.probe_timeout_ms, self._wall_at)
+
+    def _wall_at(self, at: Ms) -> int:
+        """The collector's wall clock at an instant of its own, by how both stood at the latest message; for people."""
+        return max(0, self._wall - (self._recv - at))
 
     def gate_to_pb(self, answer: AnswerGate, epoch: int) -> pb.CollectorMessage:
         """The word on this host's boot gate, echoing the stamp of its last message."""
@@ -143,8 +173,6 @@ class StreamState:
         return moved
 
     def _hello(self, hello: pb.Hello) -> ev.Event:
-        self.host = hello.host_uuid
-        self.pool = hello.pool_uuid or self.pool
         self._address = hello.management_address
         return ev.AgentConnected(self.stream, facts.hello(hello, self.pool))
 
@@ -162,7 +190,8 @@ class StreamState:
             self._freshness = report.freshness
         if report.full:
             self.facts = HostFacts()
-        self._merge(list(self._sections) if moved or report.full else changed)
+        aging = [name for name in _AGING if name in self._sections] if moved else []
+        self._merge(list(self._sections) if report.full else list(dict.fromkeys([*changed, *aging])))
         offset = self._clock.offset(report.wall_ms, self._wall)
         if offset != self.facts.around.clock_offset_ms:
             self.facts = replace(self.facts, around=replace(self.facts.around, clock_offset_ms=offset))

@@ -67,6 +67,10 @@ class Diskless:
         self._episode: Episode | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def replace_sinks(self, sinks: tuple[Sink, ...]) -> None:
+        """From now on these are told of a next time."""
+        self._sinks = sinks
+
     def stalled(self, why: str) -> None:
         """The journal cannot be written (again): ``why`` in one clause. Called at each attempt."""
         now = asyncio.get_running_loop().time()

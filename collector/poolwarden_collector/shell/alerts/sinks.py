@@ -1,31 +1,20 @@
-"""Where alerts go: a log file (or standard error) and webhooks. A sink delivers one parcel or raises SinkError.
+"""What a sink is: it delivers one parcel to one channel, or raises SinkError. Each kind is a module of ``channels``.
 
 Rules
 -----
-* A webhook has taken an alert only if it answered 2xx itself: redirects are not followed (a POST would silently
-  become a GET), proxies of the environment are not used.
-* ``Idempotency-Key`` and the fields ``key`` and ``occurrence`` are the same for every attempt, so that a receiver can
-  tell a repetition from a new alert; delivery is at least once.
-* A webhook's address may hold a token and is never part of an error.
+* A sink says that a parcel is taken only when its peer has said so, as far as the channel's protocol knows an answer.
+* It ends by itself within a fixed time, whatever the peer does: a channel that hangs must be tried again.
+* It follows no redirect and uses no proxy of the environment: tokens would go where nobody sent them.
+* No address and no secret is part of an error.
+* Delivery is at least once: what a peer is given to recognise a repetition by is the same for each attempt.
 """
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
-import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-from poolwarden_collector.shell.config.config import Alerts, Webhook
 from poolwarden_collector.shell.store.journal import Parcel
-
-WEBHOOK_LIMIT_S = 5.0
-LOG_SINK = "log"
-MADE_BY_THE_UNIT = Path("/var/log/poolwarden")  # its LogsDirectory
 
 
 class SinkError(Exception):
@@ -33,98 +22,39 @@ class SinkError(Exception):
 
 
 class Sink(Protocol):
-    """Takes one parcel; called in a thread."""
+    """Takes one parcel; called in a thread.
+
+    ``parcel.payload["state"]`` is "firing" or "resolved". Its title and body are complete for a person: they say by
+    themselves what else a message is (a reminder, many alerts in one, a test), so a sink treats all alike.
+    """
 
     name: str
 
     def deliver(self, parcel: Parcel) -> None: ...
 
 
-class LogSink:
-    """One line of JSON per alert, in a file or on standard error."""
+@runtime_checkable
+class Refreshing(Protocol):
+    """A sink whose receiver forgets what it is not told again, as Alertmanager does after ``endsAt``.
 
-    name = LOG_SINK
+    The outbox calls ``refresh`` every ``refresh_every_s`` seconds, the first time right after the start, in the
+    thread in which it calls ``deliver``: never two calls of one sink at a time, so a call comes late by at most one
+    delivery. What is told must therefore stay valid for several periods.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    ``open_alerts``: the firing parcel of each open alert whose beginning this sink has taken, oldest first, with
+    the very payload that ``deliver`` was given; also of one that is silenced or acknowledged since, because an
+    alert that expires at the receiver would look resolved. It may be empty: the call comes nevertheless. An alert
+    that the sink has not taken yet is left to ``deliver``; one that has ended is no longer in it, and its end comes
+    by ``deliver``.
 
-    def deliver(self, parcel: Parcel) -> None:
-        line = f"ALERT {json.dumps(parcel.payload, ensure_ascii=False)}\n"
-        try:
-            if self._path == "-":
-                sys.stderr.write(line)
-                sys.stderr.flush()
-                return
-            with open(self._path, "a", encoding="utf-8") as file:  # noqa: PTH123  (appends to what may be a pipe)
-                file.write(line)
-                file.flush()
-                if file.seekable():
-                    os.fsync(file.fileno())
-        except (OSError, ValueError) as error:
-            raise SinkError(f"{self._path}: {error}") from error
+    ``alive``: the collector's engine steps and its journal can be written. A dead man's alert is told only while
+    this is true, and simply not told otherwise: its absence is the message. The call itself comes also when it is
+    false, so that open alerts do not expire. No call comes any more when the process is dead.
 
-
-def alert_log_trouble(path: str) -> str:
-    """Why no alert can be written to this file, by whoever asks; empty if it can be.
-
-    Only check-config asks: a collector whose alert log is out of reach still guards its pools, by its other channels.
+    Raises SinkError for what was not taken: that is logged, and the next call comes at its usual time.
     """
-    if path in ("", "-") or Path(path).parent == MADE_BY_THE_UNIT:
-        return ""
-    file = Path(path)
-    if file.is_dir():
-        return f"{path} is a directory; expected a file"
-    if not file.parent.is_dir():
-        return f"{path}: there is no directory {file.parent}; make it, writable for the collector's user"
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        return f"{path} cannot be written by {getpass.getuser()}; run check-config as the collector's user"
-    return ""
 
+    name: str
+    refresh_every_s: float
 
-class WebhookSink:
-    """HTTP POST of the alert as JSON; 5 s for each step of the exchange."""
-
-    def __init__(self, webhook: Webhook) -> None:
-        self.name = sink_name(webhook)
-        self._url = webhook.url
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
-
-    def deliver(self, parcel: Parcel) -> None:
-        body = json.dumps(parcel.payload, ensure_ascii=False).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "Idempotency-Key": parcel.delivery_key,
-            "User-Agent": "poolwarden-collector",
-        }
-        request = urllib.request.Request(self._url, body, headers, method="POST")
-        try:
-            with self._opener.open(request, timeout=WEBHOOK_LIMIT_S) as answer:
-                status = answer.status
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise SinkError(f"the receiver answered {error.code}") from None
-        except urllib.error.URLError as error:
-            raise SinkError(f"no answer: {error.reason}") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise SinkError(f"no answer: {error}") from None
-        if not 200 <= status < 300:
-            raise SinkError(f"the receiver answered {status}")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        return None
-
-
-def sink_name(webhook: Webhook) -> str:
-    """The name under which a webhook stands in the journal."""
-    return f"webhook:{webhook.name}"
-
-
-def sink_names(alerts: Alerts) -> tuple[str, ...]:
-    """Every configured sink."""
-    return (*((LOG_SINK,) if alerts.log else ()), *(sink_name(webhook) for webhook in alerts.webhooks))
-
-
-def make_sinks(alerts: Alerts) -> tuple[Sink, ...]:
-    return (*((LogSink(alerts.log),) if alerts.log else ()), *(WebhookSink(webhook) for webhook in alerts.webhooks))
+    def refresh(self, open_alerts: Sequence[Parcel], alive: bool) -> None: ...

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_CERT, CA_KEY = "ca.pem", "ca-key.pem"
+INTERMEDIATE, INTERMEDIATE_KEY = "intermediate.pem", "intermediate-key.pem"  # of an authority that hosts enrol with
 CERT, KEY = "cert.pem", "key.pem"
 COLLECTOR_DNS = "collector"
 URI_SCHEME = "poolwarden://"
@@ -77,13 +78,14 @@ def create_ca(directory: Path) -> None:
         raise CaError(f"{directory / CA_KEY}: there is an authority already; use another directory")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Poolwarden CA")])
-    builder = _builder(name, name, key.public_key(), _CA_LIFE)
+    now = datetime.now(UTC)
+    builder = _builder(name, name, key.public_key(), now - _SKEW, now + _CA_LIFE)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    builder = builder.add_extension(key_usage(signs_certificates=True), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
-    _make_directory(directory)
-    _write_key(directory / CA_KEY, key)
-    _write(directory / CA_CERT, certificate.public_bytes(serialization.Encoding.PEM))
+    make_directory(directory)
+    write_key(directory / CA_KEY, key)
+    write_whole(directory / CA_CERT, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def issue_host(ca: Path, host_uuid: str, out: Path) -> Bundle:
@@ -124,33 +126,36 @@ def _address(text: str) -> IPv4Address | IPv6Address:
 def _issue(
     ca: Path, subject: str, names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier], out: Path
 ) -> Bundle:
-    ca_certificate, ca_key = _load(ca)
+    signer, signing_key, roots = _load(ca)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])])
-    builder = _builder(name, ca_certificate.subject, key.public_key(), _LEAF_LIFE)
+    # As far back as its authority: a host whose clock is behind takes a certificate that was renewed just now.
+    begin, end = signer.not_valid_before_utc, min(datetime.now(UTC) + _LEAF_LIFE, signer.not_valid_after_utc)
+    builder = _builder(name, signer.subject, key.public_key(), begin, end)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(key_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    certificate = builder.sign(ca_key, hashes.SHA256())
-    _make_directory(out)
+    certificate = builder.sign(signing_key, hashes.SHA256())
+    make_directory(out)
     bundle = Bundle(out / CA_CERT, out / CERT, out / KEY)
-    _write_key(bundle.key, key)
-    _write(bundle.cert, certificate.public_bytes(serialization.Encoding.PEM))
-    _write(bundle.ca, ca_certificate.public_bytes(serialization.Encoding.PEM))
+    write_key(bundle.key, key)
+    chain = [certificate] if signer.subject == signer.issuer else [certificate, signer]
+    write_whole(bundle.cert, b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain))
+    write_whole(bundle.ca, roots)
     return bundle
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - _SKEW).not_valid_after(now + life)
+    return builder.not_valid_before(begin).not_valid_after(end)
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What a key may be used for: signatures, and of an authority certificates."""
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -164,32 +169,45 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _load(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _load(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey, bytes]:
+    """Who signs there, the intermediate if there is one, and every root there (PEM)."""
+    has_intermediate = (directory / INTERMEDIATE_KEY).exists()
+    cert, key = (INTERMEDIATE, INTERMEDIATE_KEY) if has_intermediate else (CA_CERT, CA_KEY)
     try:
-        certificate = x509.load_pem_x509_certificate((directory / CA_CERT).read_bytes())
-        key = serialization.load_pem_private_key((directory / CA_KEY).read_bytes(), None)
-    except (OSError, ValueError) as error:
+        certificate, private = load_signer(directory / cert, directory / key)
+        return certificate, private, (directory / CA_CERT).read_bytes()
+    except (OSError, ValueError, TypeError) as error:
         raise CaError(
             f"{directory}: no usable authority ({error}); make one: poolwarden-collector init-ca DIR"
         ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CaError(f"{directory / CA_KEY}: is no elliptic-curve key; make a new authority in another directory")
-    return certificate, key
 
 
-def _make_directory(directory: Path) -> None:
+def load_signer(certificate: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate and its key. Raises OSError, ValueError or TypeError where they cannot be used or do not fit."""
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{key} is no elliptic-curve key")
+    if private.public_key() != found.public_key():
+        raise ValueError(f"{key} is not the key of {certificate}")
+    return found, private
+
+
+def make_directory(directory: Path) -> None:
+    """Readable by its owner alone, if it is made here. Raises CaError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CaError(f"{directory}: {error.strerror}") from error
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """As ``write_whole``."""
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    _write(path, key.private_bytes(encoding, form, serialization.NoEncryption()))
+    write_whole(path, key.private_bytes(encoding, form, serialization.NoEncryption()))
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Whole or not at all, readable by its owner alone."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -4,7 +4,7 @@ Rules
 -----
 * Unknown keys, wrong types and durations without a unit are refused. A policy that contradicts itself is refused with
   the inequality and its reason (core/model/policy.py).
-* Secrets (fence parameters, webhook addresses) live in ``parameters`` and ``url``; neither is ever shown by ``repr``.
+* Secrets (fence parameters, webhook addresses, a password) live in fields that ``repr`` never shows.
 * Parsing runs no program. What needs one (asking fence agents for their metadata) is ``fence_metadata.check_devices``.
 """
 
@@ -16,15 +16,20 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from poolwarden_collector.core.model.policy import Policy, PolicyError, cautions
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.config.alert_channels import Alerts, read_alerts
+from poolwarden_collector.shell.config.alert_routes import Routes
+from poolwarden_collector.shell.config.enrolment import EnrolmentSettings, read_enrolment
 from poolwarden_collector.shell.config.fence_blocks import Fence, read_fences
+from poolwarden_collector.shell.config.hooks import HookSettings, read_hooks
+from poolwarden_collector.shell.config.metrics import Metrics, read_metrics
+from poolwarden_collector.shell.config.operators import Operators, read_operators
 from poolwarden_collector.shell.config.toml_table import ConfigError, Table, read_toml
 
-__all__ = ["Alerts", "Config", "ConfigError", "Fence", "PoolSettings", "Tls", "Webhook", "load"]
+__all__ = ["Config", "ConfigError", "Fence", "PoolSettings", "Tls", "load"]
 
 DEFAULT_LISTEN = "0.0.0.0:8443"
 DEFAULT_SOCKET = Path("/run/poolwarden/collector.sock")
@@ -39,22 +44,6 @@ class Tls:
     ca: Path
     cert: Path
     key: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """A receiver of alerts as HTTP POST; the address often holds a token."""
-
-    name: str
-    url: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Alerts:
-    """Where alerts go: ``log`` is a file, "-" for standard error, "" for nowhere."""
-
-    log: str = "-"
-    webhooks: tuple[Webhook, ...] = ()
 
 
 _HIGHEST_CLAIM = (1 << 63) - (1 << 41)  # TOML's integers are signed; a leap further still fits the contract
@@ -83,28 +72,36 @@ class Config:
     pools: dict[PoolId, PoolSettings] = field(default_factory=dict)
     fence: tuple[Fence, ...] = ()
     alerts: Alerts = Alerts()
+    hooks: HookSettings = HookSettings()
     operator_listen: str = ""  # "": operators reach it on this machine only
     epoch_above: int = 0  # agents are known to have obeyed epochs up to this one: a lost journal begins above it
     term_above: int = 0  # the same for every pool's term
+    metrics: Metrics | None = None  # None: nobody reads any
+    enrolment: EnrolmentSettings | None = None  # None: no host can enrol
+    operators: Operators = Operators()  # their roles, and what needs two of them
+    operator_group: str = ""  # who may write to the socket; "": the collector's own group
 
     def policy_of(self, pool: PoolId) -> Policy:
         """The pool's own policy, or the general one."""
         special = self.pools.get(pool)
         return special.policy if special is not None else self.policy
 
+    def routes(self) -> Routes:
+        """Which alert goes where."""
+        called = {pool: settings.name for pool, settings in self.pools.items()}
+        return Routes(self.alerts.channels, lambda pool: self.policy_of(pool).site, lambda pool: called.get(pool, ""))
+
     def cautions(self) -> tuple[str, ...]:
-        """What is safe and unwise in its policies, each once."""
+        """What is safe and unwise in it, each once."""
         policies = [self.policy, *(settings.policy for settings in self.pools.values())]
-        return tuple(dict.fromkeys(text for policy in policies for text in cautions(policy)))
+        of_metrics = self.metrics.cautions() if self.metrics is not None else ()
+        return tuple(dict.fromkeys([text for policy in policies for text in cautions(policy)] + [*of_metrics]))
 
     def devices(self) -> dict[HostId, tuple[FenceDevice, ...]]:
         """The devices of each host, lowest level first, as the core knows them: without parameters."""
         found: dict[HostId, list[FenceDevice]] = {}
         for item in sorted(self.fence, key=lambda f: (f.host, f.level, f.name)):
-            device = FenceDevice(
-                item.name, item.host, item.level, item.limit_ms, item.block, item.agent.name, item.via_members
-            )
-            found.setdefault(item.host, []).append(device)
+            found.setdefault(item.host, []).append(item.device)
         return {host: tuple(devices) for host, devices in found.items()}
 
 
@@ -114,25 +111,59 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
     collector = top.table("collector")
     general, overrides = _policy(top.table("policy"), {})
     listen = _endpoint(collector, "listen", collector.text("listen", DEFAULT_LISTEN))
+    tls = _tls(top.table("tls"))
+    pools = _pools(top.table("pools"), overrides)
     config = Config(
         file=file,
         name=_name(collector),
         listen=listen,
         operator_socket=_socket(collector),
         state_dir=collector.path("state_dir", DEFAULT_STATE),
-        tls=_tls(top.table("tls")),
+        tls=tls,
         anchors=tuple(_split(_endpoint(top, "anchors", text)) for text in top.texts("anchors")),
         policy=general,
-        pools=_pools(top.table("pools"), overrides),
+        pools=pools,
         fence=read_fences(top.tables("fence"), environment),
-        alerts=_alerts(top.table("alerts")),
+        alerts=read_alerts(top.table("alerts"), environment),
+        hooks=read_hooks(top.table("hooks")),
         operator_listen=_operator_listen(collector, listen),
         epoch_above=collector.integer("epoch_above", 0, high=_HIGHEST_CLAIM),
         term_above=collector.integer("term_above", 0, high=_HIGHEST_CLAIM),
+        metrics=_metrics(top, environment, collector),
+        enrolment=_enrolment(top.table("enrolment"), tls, collector),
+        operators=read_operators(
+            top.tables("operators"), collector, {uuid: each.name for uuid, each in pools.items() if each.name}
+        ),
+        operator_group=collector.text("operator_group", ""),
     )
     collector.done()
     top.done()
     return config
+
+
+def socket_path(file: Path) -> Path:
+    """Where the collector of this file serves operators; nothing else of it is checked. Raises ConfigError."""
+    return _socket(read_toml(file).table("collector"))
+
+
+def _metrics(top: Table, environment: Mapping[str, str], collector: Table) -> Metrics | None:
+    given, table = top.has("metrics"), top.table("metrics")
+    if not given:
+        return None
+    metrics = read_metrics(table, environment)
+    for key, who in (("listen", "agents"), ("operator_listen", "operators")):
+        if metrics.port and collector.has(key) and collector.text(key) == metrics.address:
+            raise table.wrong("listen", f"is {metrics.address!r}, where {who} are served", "another port")
+    return metrics
+
+
+def _enrolment(table: Table, tls: Tls, collector: Table) -> EnrolmentSettings | None:
+    found = read_enrolment(table, _endpoint, tls.ca)
+    for key, who in (("listen", "agents"), ("operator_listen", "operators")):
+        taken = collector.text(key, "")
+        if found is not None and taken == found.listen and _split(taken)[1]:
+            raise table.wrong("listen", f"is {taken!r}, where {who} are served", "another port")
+    return found
 
 
 def _name(table: Table) -> str:
@@ -238,22 +269,3 @@ def _pools(table: Table, overrides: dict[str, Any]) -> dict[PoolId, PoolSettings
         found[table.uuid(key, key)] = PoolSettings(sub.text("name", ""), policy)
         sub.done()
     return found
-
-
-def _alerts(table: Table) -> Alerts:
-    webhooks: list[Webhook] = []
-    for item in table.tables("webhook"):
-        url = item.text("url", None, "an http or https address")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise item.wrong("url", "is no http or https address", "e.g. https://alerts.example/hook")
-        name = item.text("name", parts.hostname)
-        if any(other.name == name for other in webhooks):
-            raise item.wrong("name", f"{name!r} is the name of another webhook", "a name of its own for each webhook")
-        webhooks.append(Webhook(name, url))
-        item.done()
-    log = table.text("log", "-")
-    table.done()
-    if log not in ("", "-"):
-        log = str(table.file.parent.absolute() / log)
-    return Alerts(log, tuple(webhooks))

@@ -12,17 +12,17 @@ Rules
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId
-from poolwarden_collector.shell.config.toml_table import ConfigError, Table
+from poolwarden_collector.shell.config.secrets import read_secrets
+from poolwarden_collector.shell.config.toml_table import Table
 from poolwarden_collector.shell.redaction import is_secret
 
 # safety: these agents lie by design, fence virtual machines through the very pool that is down, or need a person.
@@ -38,7 +38,6 @@ BANNED_AGENTS = {
     "fence_xenapi": "it works through the very pool whose master is gone",
 }
 COLLECTOR, MEMBERS = "collector", "members"  # who runs a fence agent
-ENVIRONMENT_FILE = Path("/etc/poolwarden/collector.env")
 _OURS = ("action", "option")
 # safety: with these a fence agent ends with 0 and has done nothing: ON for status, success for off.
 _NEVER = ("help", "version")
@@ -65,6 +64,12 @@ class Fence:
         """A digest of what makes it this device: its agent and its parameters, without those that are secret."""
         plain = sorted((name, value) for name, value in self.parameters.items() if not is_secret(name))
         return hashlib.sha256(repr((str(self.agent), str(self.identity), plain)).encode()).hexdigest()[:16]
+
+    @property
+    def device(self) -> FenceDevice:
+        """The device as the core knows it: without parameters."""
+        name = self.agent.name
+        return FenceDevice(self.name, self.host, self.level, self.limit_ms, self.block, name, self.via_members)
 
 
 def why_banned(name: str) -> str:
@@ -137,11 +142,7 @@ def _parameters(table: Table, environment: Mapping[str, str]) -> dict[str, str]:
         if is_secret(key):
             where = f"it in a file of mode 0600, as a line {key}=..., which `secret_file` of this block names"
             raise inline.wrong(key, "a secret does not belong into this file", where)
-    if table.has("secret_file"):
-        given |= _secret_file(table, table.path("secret_file"))
-    else:
-        table.text("secret_file", "")
-    given |= _secret_env(table.table("secret_env"), environment)
+    given |= read_secrets(table, environment)
     for key, value in given.items():
         _may_be_told(inline, key, value)
     return given
@@ -161,54 +162,3 @@ def _may_be_told(inline: Table, key: str, value: str) -> None:
         raise inline.wrong(key, "would have the agent run a program", "the secret itself, in `secret_file`")
     if not _NAME.fullmatch(name) or "\n" in value or "\r" in value:
         raise inline.wrong(key, "cannot be told to a fence agent", "a plain name and a value of one line")
-
-
-def _secret_env(table: Table, environment: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for key in table.keys():  # noqa: SIM118  (a Table is no mapping)
-        variable = table.text(key, None, "the name of an environment variable")
-        if not environment.get(variable):
-            where = f"a line {variable}=... in {ENVIRONMENT_FILE} (mode 0600), which the collector's unit reads"
-            raise table.wrong(key, f"{variable} is not in the collector's environment", where)
-        found[key] = environment[variable]
-    return found
-
-
-def _secret_file(table: Table, path: Path) -> dict[str, str]:
-    return _lines(path, lambda problem, expected: table.wrong("secret_file", problem, expected))
-
-
-def read_environment(path: Path) -> dict[str, str]:
-    """What systemd would read from this EnvironmentFile= (systemd.exec(5)), quotes taken off; empty if there is none.
-
-    Raises ConfigError if it cannot be read or others may read it.
-    """
-    with contextlib.suppress(PermissionError):
-        if not path.exists():
-            return {}
-    found = _lines(path, lambda problem, expected: ConfigError(f"{problem}; expected {expected}"))
-    return {name: _unquoted(value) for name, value in found.items()}
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
-
-
-def _lines(path: Path, wrong: Callable[[str, str], ConfigError]) -> dict[str, str]:
-    """The ``name=value`` lines of a file that only its owner may read."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise wrong(f"{path} cannot be read ({error})", "a file of name=value lines") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise wrong(f"{path} has mode {stat.S_IMODE(mode):04o}", f"mode 0600: chmod 600 {path}")
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith(("#", ";")):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not name.strip():
-            raise wrong(f"line {number} of {path} has no '='", "name=value")
-        found[name.strip()] = value.strip()
-    return found

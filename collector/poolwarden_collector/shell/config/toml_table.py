@@ -13,16 +13,25 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from poolwarden_collector.shell.plain_text import printable
+
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _SHIFTS = {"KiB": 10, "MiB": 20, "GiB": 30}
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
 SIZE_HINT = 'a size such as "64MiB" or "1GiB"'
+_LONGEST = 600  # characters of a line's part
 DURATION_HINT = 'a duration such as "100s", "10m", "1h" or "250ms"'
 
 
 class ConfigError(Exception):
-    """A mistake in the configuration; the text is one line that says where, what and what was expected."""
+    """A mistake in the configuration; the text is one line that says where, what and what was expected.
+
+    What was written into the file may hold anything: control characters are escaped here, once for all.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class Table:
@@ -37,7 +46,7 @@ class Table:
     def wrong(self, key: str, problem: str, expected: str) -> ConfigError:
         """The error for one key, to be raised by the caller."""
         where = f"[{self.name}] {key}" if self.name else key
-        return ConfigError(f"{self.file}: {where}: {problem}; expected {expected}")
+        return ConfigError(f"{self.file}: {_line(where)}: {_line(problem)}; expected {_line(expected)}")
 
     def keys(self) -> tuple[str, ...]:
         return tuple(self._values)
@@ -56,6 +65,8 @@ class Table:
         value = self.text(key, None if default is None else str(default), "a path in quotes")
         if not value:
             raise self.wrong(key, "is empty", "a path in quotes")
+        if "\0" in value:
+            raise self.wrong(key, f"is {_show(value)}", "a path, which has no NUL")
         return self.file.parent.absolute() / Path(value)
 
     def uuid(self, key: str, text: str) -> str:
@@ -149,8 +160,15 @@ def read_toml(file: Path) -> Table:
             return Table(file, "", tomllib.load(stream))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); expected a configuration file") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: is nested deeper than any configuration; expected tables of values") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f'{file}: is no TOML: {error}; expected lines such as key = "value"') from error
+
+
+def _line(text: str) -> str:
+    """Part of a line: what was written into the file may be long."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 40]} ... {text[-35:]}"
 
 
 def _show(value: object) -> str:

@@ -19,7 +19,7 @@ import asyncio
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,11 +74,12 @@ class Described:
         return next((each.name for each in self.parameters.values() if each.replaces == name), "")
 
 
-async def check_devices(config: Config, *, lenient: bool = False) -> tuple[str, ...]:
+async def check_devices(config: Config, *, lenient: bool = False, known: Collection[str] = ()) -> tuple[str, ...]:
     """Ask every device's agent about itself; what is outdated, one line each.
 
     ``lenient``: an agent that is not there, or says nothing of itself, is told like that too. A collector that starts
     guards all its pools without it, and the device's own alert follows; a mistake in a block is refused always.
+    ``known``: devices, by name, for which it is lenient in any case, because they are in use as they are.
 
     Raises ConfigError for the first device that does not fit.
     """
@@ -91,7 +92,7 @@ async def check_devices(config: Config, *, lenient: bool = False) -> tuple[str, 
         if wrong is None:
             here.append(device)
         else:
-            _tell(wrong, warnings, lenient=lenient)
+            _tell(wrong, warnings, lenient=lenient or device.name in known)
     agents = dict.fromkeys(device.agent for device in here)
     turns = asyncio.Semaphore(_AT_ONCE)
     runs = dict(zip(agents, await _all(_asked(agent, turns) for agent in agents), strict=True))
@@ -100,7 +101,7 @@ async def check_devices(config: Config, *, lenient: bool = False) -> tuple[str, 
         run = runs[device.agent]
         if run.code != 0:
             silent = _wrong(config, device, f"{device.agent} gives no metadata: {run.text}", "a fence agent")
-            _tell(silent, warnings, lenient=lenient)
+            _tell(silent, warnings, lenient=lenient or device.name in known)
             continue
         agent = described(run.output)
         warnings += _fits(config, device, agent)

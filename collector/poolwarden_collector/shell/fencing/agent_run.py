@@ -26,6 +26,7 @@ from subprocess import PIPE
 from types import MappingProxyType
 from typing import IO
 
+from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.redaction import hidden, secrets_of
 
 ENVIRONMENT = {
@@ -200,8 +201,9 @@ class _Process:
 
 
 def _last_line(said: str) -> str:
+    """The last line in which something can be read, as it may stand in any log."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:LONGEST_LINE] if lines else ""
+    return printable(lines[-1][:LONGEST_LINE]) if lines else ""
 
 
 def _text(said: bytearray, secrets: Sequence[str] = ()) -> str:

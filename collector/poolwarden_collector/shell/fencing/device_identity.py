@@ -1,6 +1,6 @@
 """What a fence device itself says of the machine that it switches, asked in the way of its kind.
 
-* ``fence_redfish``: the ComputerSystem's UUID and SerialNumber (redfish_identity.py).
+* ``fence_redfish``: the ComputerSystem's UUID and SerialNumber (poolwarden/redfish_question.py).
 * ``fence_ipmilan`` and its other names: ``ipmitool mc guid`` (IPMI 2.0, 22.14: System GUID) and, by day, the serials of
   ``ipmitool fru print 0``. The password goes by ipmitool's environment, never on its command line.
 * Any other device: the program that its block names as ``identity``. It gets the agent's parameters on stdin and prints
@@ -19,11 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from poolwarden import redfish_question
 from poolwarden_collector.core.model.power import DeviceIdentity, Trouble
 from poolwarden_collector.shell.config.fence_blocks import Fence
-from poolwarden_collector.shell.fencing import redfish_identity
 from poolwarden_collector.shell.fencing.agent_run import AgentRun, run_program
 from poolwarden_collector.shell.fencing.member_runs import Ended
+from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.redaction import secrets_of
 
 LIMIT_S = 5.0
@@ -99,21 +100,21 @@ async def _redfish(parameters: Mapping[str, str], limit_s: float) -> AgentRun:
         "base": _value(parameters, "redfish_uri", default="/redfish/v1"),
         "system": _value(parameters, "systems_uri"),
     }
-    command = [sys.executable, "-I", str(Path(redfish_identity.__file__))]
+    command = [sys.executable, "-I", str(Path(redfish_question.__file__))]
     return await run_program(command, json.dumps(question).encode(), limit_s, secrets=secrets_of(parameters))
 
 
 def _lines(run: AgentRun) -> Asked:
     """What a program printed as ``name=value`` lines."""
     if run.code != 0:
-        codes = {redfish_identity.PASSWORD: Trouble.PASSWORD, redfish_identity.UNREACHABLE: Trouble.UNREACHABLE}
+        codes = {redfish_question.PASSWORD: Trouble.PASSWORD, redfish_question.UNREACHABLE: Trouble.UNREACHABLE}
         trouble = Trouble.HUNG if run.cut_off else codes.get(run.code or 0, Trouble.FAILED)
         return Asked(DeviceIdentity(text=run.text), trouble)
     found: dict[str, list[str]] = {"uuid": [], "serial": [], "system": []}
     for line in run.output.splitlines():
         name, _, value = line.partition("=")
         if name in found and value.strip():
-            found[name].append(value.strip()[:_MOST_CHARACTERS])
+            found[name].append(printable(value.strip()[:_MOST_CHARACTERS]))
     text = "" if found["uuid"] or found["serial"] else "it says neither UUID nor serial"
     uuids = tuple(each.lower() for each in found["uuid"][:_MOST_SERIALS])
     system = {"systems_uri": found["system"][0]} if found["system"] else {}
@@ -134,13 +135,13 @@ async def _ipmi(kind: str, parameters: Mapping[str, str], limit_s: float, thorou
     if run.code != 0:
         refused = _REFUSED.search(run.errors)
         trouble = Trouble.PASSWORD if refused else Trouble.AGENT if not run.started else Trouble.UNREACHABLE
-        return Asked(DeviceIdentity(text=refused.group(0).strip() if refused else run.text), trouble)
+        return Asked(DeviceIdentity(text=printable(refused.group(0).strip()[:500]) if refused else run.text), trouble)
     uuids = tuple(dict.fromkeys(each.lower() for each in _GUID.findall(run.output)))
     serials: tuple[str, ...] = ()
     if thorough:
         # A board without an inventory fails here, and has told its GUID all the same.
         fru = await run_program([*command, "fru", "print", "0"], b"", limit_s, secret, hide)
-        serials = tuple(dict.fromkeys(each[:_MOST_CHARACTERS] for each in _SERIAL.findall(fru.output)))
+        serials = tuple(dict.fromkeys(printable(each[:_MOST_CHARACTERS]) for each in _SERIAL.findall(fru.output)))
     text = "" if uuids or serials else "it says neither GUID nor serial"
     return Asked(DeviceIdentity(uuids[:_MOST_SERIALS], serials[:_MOST_SERIALS], text))
 

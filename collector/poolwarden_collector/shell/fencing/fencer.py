@@ -61,6 +61,7 @@ class Fencer:
         self._send = send
         self._proxies: dict[PoolId, Proxies] = {}  # what members run, by pool
         self._tasks: set[asyncio.Task[None]] = set()
+        self._readings: dict[asyncio.Task[None], str] = {}  # what is read, by its device
         self._offs: dict[asyncio.Task[None], PoolId] = {}
         # Power-offs that wait or run, by run id, and whether a member runs them.
         self._by_run: dict[str, tuple[asyncio.Task[None], bool]] = {}
@@ -69,7 +70,9 @@ class Fencer:
 
     def read_power(self, pool: PoolId, effect: ReadPower) -> None:
         """Read a device; answered by PowerRead."""
-        self._begin(self._read(pool, effect))
+        task = self._begin(self._read(pool, effect))
+        self._readings[task] = effect.device
+        task.add_done_callback(lambda done: self._readings.pop(done, None))
 
     def power_off(self, pool: PoolId, effect: PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
@@ -115,6 +118,19 @@ class Fencer:
         for task in [task for task, of in self._offs.items() if pool in ("", of)]:
             task.cancel()
 
+    def replace_devices(self, devices: tuple[Fence, ...]) -> None:
+        """From now on these are the devices. A reading of one that is another one now, or none, is dropped: nobody
+        waits for it any more. A power switch that runs ends as it began, one that waits for its turn is not begun.
+        """
+        now = {device.name: device for device in devices}
+        others = {name for name, device in self._devices.items() if not same_device(device, now.get(name))}
+        for task in [task for task, name in self._readings.items() if name in others]:
+            task.cancel()
+        self._devices = now
+        for name in now:
+            # One run at a time per name, also of what it stood for before.
+            self._locks.setdefault(name, asyncio.Lock())
+
     async def stop(self) -> None:
         """Cut off what runs; the journal's intents without a result are examined at the next start."""
         for task in list(self._tasks):
@@ -134,7 +150,7 @@ class Fencer:
             reading = PowerReading(Power.UNKNOWN, effect.device, now, now, why, trouble=Trouble.FAILED)
         else:
             async with self._locks[device.name], self._by_day if effect.monitor else self._urgent:
-                reading = await self._look(pool, device, effect)
+                reading = await self._look(pool, self._devices.get(device.name, device), effect)
         self._post(pool, PowerRead(effect.host, effect.run_id, reading))
 
     async def _look(self, pool: PoolId, device: Fence, effect: ReadPower) -> PowerReading:
@@ -196,10 +212,14 @@ class Fencer:
             began = self._now()
             if late := too_late(effect, asked, began):
                 return AgentRun(None, False, "", "", late)
+            newest = self._devices.get(name)
+            if newest is None or not same_device(device, newest):
+                # safety: by this name another machine may be switched now than the one that was decided about.
+                return AgentRun(None, False, "", "", f"not begun: fence device {name} was configured anew")
             self._begun.add(effect.run_id)
             until, address = (effect.valid_until, effect.address) if isinstance(effect, PowerOff) else (0, "")
-            agent = _Agent(self, pool, device, effect.by, effect.run_id)
-            return (await agent.run(action, device.limit_ms / 1000, until, address)).run
+            agent = _Agent(self, pool, newest, effect.by, effect.run_id)
+            return (await agent.run(action, newest.limit_ms / 1000, until, address)).run
 
     async def by_member(
         self, pool: PoolId, order_id: str, through: Through, wanted: FenceProxy, valid_until: Ms = 0
@@ -243,6 +263,11 @@ class _Agent:
         order_id, wanted = f"{self._run_id}/{action}", replace(proxied(device, action, limit_s), target_address=address)
         ended = await self._fencer.by_member(self._pool, order_id, by, wanted, valid_until)
         return replace(ended, run=_cleaned(ended.run, device))
+
+
+def same_device(one: Fence, other: Fence | None) -> bool:
+    """Is it the same device to the core, which knows no secrets? Another password makes no other device."""
+    return other is not None and one.device == other.device
 
 
 def too_late(effect: PowerOff | PowerOn, asked: Ms, now: Ms) -> str:

@@ -29,6 +29,8 @@ Rules
   off every power-off that is still running: it was decided before.
 * A collector that has stood down in a pool (an agent there obeys another one) goes on to look and to tell; it sends and
   fences nothing there. Its other pools are not concerned.
+* The configuration is replaced between two events, in every pool at once or in none: durable first, then the pools,
+  then, before any other event, what the driver runs.
 * An error in one pool's step, or a step that no store can hold, is dropped with its event: only the disk stops
   everything.
 """
@@ -39,17 +41,22 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
+from poolwarden_collector.core.catalogue.hosts import COLLECTOR_BEHIND
 from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.decision.storm_brake import judge_sites
-from poolwarden_collector.core.engine import step
+from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.core.reconfigure import changed_devices, reconfigured, switching
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.config.config_changes import changes_of
+from poolwarden_collector.shell.loop.hook_events import occasions
 from poolwarden_collector.shell.loop.ready import (
     CRITICAL,
     ERROR,
@@ -63,8 +70,12 @@ from poolwarden_collector.shell.loop.ready import (
     CutOff,
     Drop,
     Nothing,
+    NotReconfigured,
     Post,
     Ready,
+    Reconfiguration,
+    Reconfigure,
+    Reconfigured,
     Refuse,
     Resumed,
     Say,
@@ -82,8 +93,21 @@ AWAY_MS: Ms = 5_000
 LATE_MS: Ms = 2_000
 RETRY_MS: Ms = 1_000
 
+_SAID = 6
+
 _BEHIND_KEY = "collector/behind"
 _ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
+
+
+def _unrecorded(why: str) -> NotReconfigured:
+    text = f"nothing can be recorded, so nothing is changed: {why}"
+    return NotReconfigured(text, "Make room on the journal's disk, then reload again.")
+
+
+def _in_short(changes: tuple[str, ...]) -> str:
+    """For a line of the history; the entry's data has all of them."""
+    more = len(changes) - _SAID
+    return "; ".join(changes) if more <= 0 else f"{'; '.join(changes[:_SAID])}; and {more} more"
 
 
 class NotDurable(Exception):
@@ -127,6 +151,11 @@ class EngineLoop:
         """One event; never raises for anything that an event can cause."""
         self._taking = happening
         return self._begin(self._taken(happening), now, boottime)
+
+    def reconfigure(self, change: Reconfiguration, now: Ms, boottime: Ms) -> Ready:
+        """Another configuration, between two events; its acts end with Reconfigured or NotReconfigured."""
+        self._taking = None
+        return self._begin(self._reconfigured(change), now, boottime)
 
     def committed(self, now: Ms, boottime: Ms, begun: int = 0) -> Ready:
         """The write is durable. ``begun``: the new epoch, after BeginEpoch."""
@@ -212,6 +241,58 @@ class EngineLoop:
         yield Commit(pool, (entry,), (), known.record.name)
         self.roster.pools[pool] = replace(known, record=fold(known.record, (entry,)))
 
+    def _reconfigured(self, change: Reconfiguration) -> Turn:
+        roster, devices = self.roster, change.devices
+        refusal = _unrecorded(roster.stalled) if roster.stalled else self._switching(devices)
+        if refusal is not None:
+            self._do(refusal)
+            return
+        stepped = {uuid: self._with(uuid, change) for uuid in roster.pools}
+        own = (self._own_entry(change),) if change.changes else ()
+        named = [
+            Commit(uuid, done.entries, (), done.pool.record.name) for uuid, done in stepped.items() if done.entries
+        ]
+        try:
+            yield Reconfigure(change, (*own, *named))
+        except NotDurable as error:
+            self._stall(str(error))
+            self._do(_unrecorded(str(error)))
+            return
+        except Exception as error:
+            self._do(NotReconfigured(f"it cannot be recorded: {error}", "Look at the collector's log."))
+            return
+        # safety: one configuration for all from here on; nothing was stepped since the pools were looked at.
+        roster.reconfigure(change.config, self._now)
+        self._devices = devices
+        roster.pools.update((uuid, done.pool) for uuid, done in stepped.items())
+        self._do(Reconfigured())
+
+    def _with(self, uuid: PoolId, change: Reconfiguration) -> StepResult:
+        """The pool with what this changes for it."""
+        pool, policy = self.roster.pools[uuid], change.config.policy_of(uuid)
+        changes = changes_of(uuid, pool.record.hosts, self.roster.config, change.config)
+        text = f"the configuration was reloaded: {_in_short(changes)}" if changes else ""
+        data = {"changes": list(changes)}
+        site = self.roster.site(uuid)
+        return reconfigured(pool, policy, change.devices, self._now, site, text=text, actor=change.actor, data=data)
+
+    def _own_entry(self, change: Reconfiguration) -> Commit:
+        text = f"the configuration was reloaded: {_in_short(change.changes)}"
+        entry = Entry(Kind.CONFIGURED, text, {"changes": list(change.changes)}, actor=change.actor)
+        return Commit("", (entry,), (), self.roster.config.name)
+
+    def _switching(self, devices: dict[HostId, tuple[FenceDevice, ...]]) -> NotReconfigured | None:
+        """Why these devices cannot take the place of the present ones now."""
+        changed = changed_devices(self._devices, devices)
+        for pool in self.roster.pools.values():
+            for device, host in switching(pool).items():
+                if device in changed:
+                    name = pool.record.name_of(host)
+                    why = f"fence device {device} is changed in it, and may be switching {name} at this moment"
+                    step = "Reload again when the power switch has ended: poolwarden history shows its result."
+                    return NotReconfigured(why, step)
+        return None
+
     # -------------------------------------------------------------------------------------------- one event
 
     def _taken(self, happening: Happening) -> Turn:
@@ -240,7 +321,8 @@ class EngineLoop:
         yield from self._tell_behind(happening, now)
         outcome = step(pool, happening.event, now, replace(self.roster.site(uuid), behind_ms=behind))
         if outcome.entries or outcome.alerts:
-            yield Commit(uuid, outcome.entries, outcome.alerts, outcome.pool.record.name)
+            found = self._occasions(pool.record, outcome.entries)
+            yield Commit(uuid, outcome.entries, outcome.alerts, outcome.pool.record.name, found)
         else:
             yield Nothing()
         # safety: only from here on is the step real; everything above can be repeated from the same state.
@@ -250,6 +332,17 @@ class EngineLoop:
         for effect in outcome.effects:
             yield from self._perform(uuid, effect, late)
         self._do(Stepped(happening))
+
+    def _occasions(self, before: PoolRecord, entries: tuple[Entry, ...]) -> tuple[Occasion, ...]:
+        """What of a step hooks are run for; none where there are no hooks."""
+        if self.roster.config.hooks.directory is None:
+            return ()
+        try:
+            return occasions(before, entries)
+        except Exception as error:
+            # safety: what is only told to hooks must not stop a step of the engine.
+            self._do(Say(ERROR, f"hooks are not told of a step: {type(error).__name__}: {error}"))
+            return ()
 
     def _adopt(self, uuid: PoolId) -> Turn:
         self.roster.pools[uuid] = self._pool(PoolRecord(uuid))
@@ -383,12 +476,14 @@ class EngineLoop:
                 self._do(Say(WARNING, f"{behind / 1000:.1f} s behind what is heard: nothing is begun"))
             if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
                 self.roster.told_behind = True
-                title = f"{self.roster.config.name}: this collector is {behind / 1000:.1f} s behind what it hears"
+                told = COLLECTOR_BEHIND.told({"pool": self.roster.config.name, "seconds": f"{behind / 1000:.1f}"})
                 body = (
                     "Its machine or its disk is too slow. Nobody is taken for silent for that, and nothing is begun "
                     "before it has caught up. Look at load and disk of the collector's machine."
                 )
-                yield self._own_alert(effects.AlertRaised(_BEHIND_KEY, "critical", title, body))
+                yield self._own_alert(
+                    effects.AlertRaised(_BEHIND_KEY, told.severity, told.title, told.body(body), {"message": told.id})
+                )
         elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
             self._behind_since = None
             if self.roster.told_behind:

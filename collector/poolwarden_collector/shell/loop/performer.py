@@ -9,11 +9,12 @@ from typing import Protocol
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as core
 from poolwarden_collector.core.model.events import Event
-from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.agents.database_transfer import PoolHandovers
 from poolwarden_collector.shell.agents.messages import orders
+from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.agents.sessions import Sessions
+from poolwarden_collector.shell.agents.sessions import Session, Sessions
 from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.loop.effect_table import EffectTable
 from poolwarden_collector.shell.loop.prober import Prober
@@ -54,7 +55,7 @@ def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.O
     """How an order goes to its host; false: it has no stream, or this collector has stood down in that pool."""
 
     def send(pool: PoolId, order: core.Order) -> bool:
-        session = sessions.of(order.host)
+        session = _session(sessions, pool, order.host)
         if pool in roster.stood_down or session is None:
             return False
         # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
@@ -64,15 +65,29 @@ def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.O
     return send
 
 
+def _session(sessions: Sessions, pool: PoolId, host: HostId) -> Session | None:
+    """The host's stream, where it is of this pool: no pool's engine reaches another pool's host."""
+    session = sessions.of(host)
+    return session if session is not None and session.pool == pool else None
+
+
 class Performer:
     """The real thing: agents' streams, fence devices, probes, operators."""
 
     def __init__(
-        self, roster: Roster, sessions: Sessions, fencer: Fencer, prober: Prober, replies: Replies, inbox: Inbox
+        self,
+        roster: Roster,
+        sessions: Sessions,
+        fencer: Fencer,
+        prober: Prober,
+        replies: Replies,
+        inbox: Inbox,
+        messages: PoolMessages,
     ) -> None:
         self._roster = roster
         self._sessions = sessions
         self._fencer = fencer
+        self._messages = messages
         self._send = order_sender(roster, sessions)
         self._handovers = PoolHandovers(self._send, inbox.post)
         self.perform = EffectTable(
@@ -90,18 +105,19 @@ class Performer:
         ).perform
 
     def heard(self, pool: PoolId, event: Event) -> None:
-        """Take an event on to the runs of members and to the pool's handovers."""
+        """Take an event on to the runs of members, to the pool's handovers and to the messages into pools."""
+        self._messages.heard(event)
         self._fencer.heard(pool, event)
         self._handovers.heard(pool, event, self._roster.now())
 
-    def _send_challenge(self, _: PoolId, effect: effects.SendChallenge) -> None:
-        if (session := self._sessions.of(effect.host)) is not None:
+    def _send_challenge(self, pool: PoolId, effect: effects.SendChallenge) -> None:
+        if (session := _session(self._sessions, pool, effect.host)) is not None:
             session.send(orders.challenge(effect.nonce))
 
     def _send_settings(self, pool: PoolId, effect: effects.SendSettings) -> None:
-        if (session := self._sessions.of(effect.host)) is not None:
+        if (session := _session(self._sessions, pool, effect.host)) is not None:
             session.send(orders.settings_message(self._roster.config.policy_of(pool), effect.targets))
 
     def _answer_gate(self, pool: PoolId, effect: effects.AnswerGate) -> None:
-        if (session := self._sessions.of(effect.host)) is not None:
+        if (session := _session(self._sessions, pool, effect.host)) is not None:
             session.send(session.state.gate_to_pb(effect, self._roster.epoch))

@@ -23,7 +23,7 @@ from poolwarden_collector.core.model.events import CollectorProbed, Event
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 
 XAPI_TLS_PORT = 443
 ANCHOR_EVERY_S = 2.0
@@ -63,6 +63,7 @@ class Prober:
         self._anchors = anchors
         self._anchor_answers = [True for _ in anchors]  # until the first look says otherwise
         self._tasks: dict[PoolId, asyncio.Task[None]] = {}
+        self.latencies: dict[PoolId, tuple[HostId, float]] = {}  # the last answer's, s; none: the last probe had none
         self._anchor_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -75,6 +76,16 @@ class Prober:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def replace_anchors(self, anchors: tuple[tuple[str, int], ...]) -> None:
+        """From now on these are the site's anchors; each answers until its first look says otherwise."""
+        if anchors == self._anchors:
+            return
+        if self._anchor_task is not None:
+            self._anchor_task.cancel()
+            self._anchor_task = None
+        self._anchors, self._anchor_answers = anchors, [True for _ in anchors]
+        self.start()
+
     def anchors(self) -> tuple[bool, ...]:
         """For each anchor whether its last look was answered."""
         return tuple(self._anchor_answers)
@@ -82,6 +93,7 @@ class Prober:
     def aim(self, pool: PoolId, target: Target) -> None:
         """From now on probe this xapi for this pool; a target without an address: none."""
         before = self._tasks.pop(pool, None)
+        self.latencies.pop(pool, None)
         if before is not None:
             before.cancel()
         if target.address and self._policy_of(pool).collector_probe:
@@ -90,8 +102,13 @@ class Prober:
     async def _watch(self, pool: PoolId, target: Target) -> None:
         while True:
             policy = self._policy_of(pool)
-            began = self._now()
+            began, loop = self._now(), asyncio.get_running_loop()
+            asked = loop.time()
             found = await probe_xapi(target.address, self._port, policy.probe_timeout / 1000)
+            if found.outcome is ProbeOutcome.ANSWERED:
+                self.latencies[pool] = (target.host, loop.time() - asked)
+            else:
+                self.latencies.pop(pool, None)
             self._post(pool, CollectorProbed(target.host, found.outcome, self._now(), found.text, found.certificate))
             await asyncio.sleep(max(0, policy.probe_interval - (self._now() - began)) / 1000)
 

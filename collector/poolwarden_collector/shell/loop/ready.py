@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.events import Event
-from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.model.occasion import Occasion
+from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.queue.happening import Happening
 
 WARNING, ERROR, CRITICAL = 30, 40, 50  # as the logging module counts them
@@ -20,12 +23,13 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One transaction. ``pool`` empty: the collector's own; ``name``: the pool's, for people."""
+    """One transaction. ``pool`` empty: the collector's own; ``name``: the pool's, for people; ``occasions``: hooks'."""
 
     pool: PoolId
     entries: tuple[Entry, ...]
     alerts: tuple[effects.AlertRaised | effects.AlertResolved, ...] = ()
     name: str = ""
+    occasions: tuple[Occasion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,28 @@ class Check:
     """Whether anything can be made durable again."""
 
 
-Write = Nothing | Commit | BeginEpoch | Check
+@dataclass(frozen=True, slots=True)
+class Reconfiguration:
+    """A configuration that was read and found good. ``devices``: those of all hosts, as the core knows them.
+
+    ``changes``: what is other in it, for people; empty: nothing that anybody has to be told.
+    """
+
+    config: Config
+    devices: dict[HostId, tuple[FenceDevice, ...]]
+    actor: str
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """One transaction: what changes for the collector and for each pool; alerts go to the new channels from it on."""
+
+    change: Reconfiguration
+    commits: tuple[Commit, ...]
+
+
+Write = Nothing | Commit | BeginEpoch | Check | Reconfigure
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +136,19 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration is another one now, in every pool; what the driver runs follows it before anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotReconfigured:
+    """The configuration is as it was; ``why`` in one sentence, ``next_step``: what to do about it."""
+
+    why: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """A line for the log."""
 
@@ -118,7 +156,7 @@ class Say:
     text: str
 
 
-Act = Begin | Drop | Refuse | Post | CutOff | Stepped | Broke | Stalled | Resumed | Say
+Act = Begin | Drop | Refuse | Post | CutOff | Stepped | Broke | Stalled | Resumed | Reconfigured | NotReconfigured | Say
 
 
 @dataclass(frozen=True, slots=True)

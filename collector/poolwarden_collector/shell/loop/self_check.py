@@ -25,7 +25,7 @@ def guards_its_own_host(pools: Iterable[Pool], own: str | None = None) -> list[s
     """One warning for each pool on whose hosts this collector itself runs."""
     ours = _spellings(own_system_uuid() if own is None else own)
     return [
-        f"this collector runs as a VM on {pool.record.name_of(host)} of pool {pool.record.name or pool.record.pool}, "
+        f"this collector runs as a VM on {pool.record.name_of(host)} of pool {pool.record.display_name}, "
         "which it guards: it will die with that host; move it outside"
         for pool in pools
         for host, agent in pool.live.agents.items()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from poolwarden_collector.shell.store.journal import Journal, JournalError, Row,
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
 BEAT_MS = 100
+STEP_WITHIN_MS = 10_000  # every pool is stepped several times a second (TICK_MS)
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +60,19 @@ class Service:
         self._telemetry = telemetry
         self._anchors = anchors
         self._writer = ThreadPoolExecutor(1, "journal")
+        self._stepped_at = roster.now()
         self._followers: set[Callable[[list[Row]], None]] = set()
         self._on_alert: Callable[[], None] = lambda: None
+        self._on_occasion: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
         self._on_stall: Callable[[str], None] = lambda _: None
         self._on_resume: Callable[[], None] = lambda: None
+        self._on_commit: Callable[[float], None] = lambda _: None
+        self._follow_up: Callable[[], None] = lambda: None  # what another configuration is followed by
+        self._between_events = asyncio.Lock()  # held while an event is taken, or the configuration replaced
+        self._refused: on.NotReconfigured | None = None
+        self._ended = False
 
     def _clocks(self) -> tuple[Ms, Ms]:
         """Now, on the clock that stands still while the machine sleeps and on the one that does not."""
@@ -84,6 +93,18 @@ class Service:
         """Whom to wake when an alert was committed."""
         self._on_alert = nudge
 
+    def alerted(self) -> None:
+        """An alert was committed, by somebody else than the engine."""
+        self._on_alert()
+
+    def on_occasion(self, nudge: Callable[[], None]) -> None:
+        """Whom to wake when an occasion for hooks was committed."""
+        self._on_occasion = nudge
+
+    def run_hooks(self) -> None:
+        """Wake who runs hooks: something is to be run again."""
+        self._on_occasion()
+
     def on_absence(self, cut: Callable[[], None]) -> None:
         """What to do at once when this collector finds that it was away."""
         self._on_absence = cut
@@ -96,11 +117,30 @@ class Service:
         """Whom to tell that nothing can be recorded, at each attempt, and that it can be again."""
         self._on_stall, self._on_resume = stalled, over
 
+    def alive(self) -> bool:
+        """Does it guard its pools: is a step made durable again and again, and is it in charge of a pool at least?
+
+        One that knows no pool yet does what it can.
+        """
+        roster = self.roster
+        if roster.stalled:
+            return False
+        if not roster.pools:
+            return True
+        in_charge = any(uuid not in roster.stood_down for uuid in roster.pools)
+        return in_charge and roster.now() - self._stepped_at <= STEP_WITHIN_MS
+
+    def on_commit(self, took: Callable[[float], None]) -> None:
+        """Whom to tell how long a step waited for its commit, s."""
+        self._on_commit = took
+
     def publish(self, rows: list[Row]) -> None:
-        """Rows have become durable."""
-        if rows:
-            for follower in list(self._followers):
+        """Rows have become durable. A follower that fails keeps no other one and no step from what comes next."""
+        for follower in list(self._followers) if rows else ():
+            try:
                 follower(rows)
+            except Exception:
+                _log.exception("a follower of the journal failed")
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -108,7 +148,6 @@ class Service:
         """Stand where the journal ends. Raises JournalError."""
         for text in self.roster.config.cautions():
             _log.warning("%s", text)
-            self.roster.warn(text)
         records = [await self.write(self._journal.record, uuid) for uuid in await self.write(self._journal.pools)]
         ready = self.loop.start(records, *self._clocks())
         while ready.write is not None:
@@ -120,12 +159,15 @@ class Service:
         timers = [asyncio.ensure_future(self._tick()), asyncio.ensure_future(self._beat())]
         try:
             while (happening := await self._inbox.next()) is not None:
-                await self.take(happening)
+                async with self._between_events:
+                    await self.take(happening)
                 # A queue that is not empty never waits: without this nobody would read while there is work.
                 await asyncio.sleep(0)
         finally:
             for timer in timers:
                 timer.cancel()
+            async with self._between_events:  # also a configuration that is being recorded
+                self._ended = True
 
     async def take(self, happening: Happening) -> None:
         """One event, and what waited for it; never raises for anything that an event can cause."""
@@ -136,9 +178,34 @@ class Service:
             except Exception as error:
                 self._carry_out(self.loop.broken(error))
 
+    async def reconfigure(self, change: on.Reconfiguration, follow_up: Callable[[], None]) -> on.NotReconfigured | None:
+        """Replace the configuration after the event that is being taken; None: it is replaced, else why it is not.
+
+        ``follow_up`` is called once it holds, before the next event. Whoever asked may go away meanwhile.
+        """
+        # An event that was begun is ended: a caller's end would leave its write without an answer.
+        return await asyncio.shield(asyncio.ensure_future(self._reconfigure(change, follow_up)))
+
+    async def _reconfigure(
+        self, change: on.Reconfiguration, follow_up: Callable[[], None]
+    ) -> on.NotReconfigured | None:
+        async with self._between_events:
+            if self._ended:
+                return on.NotReconfigured("the collector is being stopped", "It reads the file when it starts again.")
+            self._follow_up = follow_up
+            self._refused = on.NotReconfigured("an internal error stopped it", "Look at the collector's log.")
+            try:
+                await self._to_its_end(self.loop.reconfigure(change, *self._clocks()))
+            except Exception as error:
+                _log.error("the configuration was not replaced", exc_info=error)
+                self._carry_out(self.loop.broken(error))
+            return self._refused
+
     async def _turn(self, happening: Happening) -> tuple[Happening, ...]:
         """One event to its end; what is to be taken next."""
-        ready = self.loop.take(happening, *self._clocks())
+        return await self._to_its_end(self.loop.take(happening, *self._clocks()))
+
+    async def _to_its_end(self, ready: on.Ready) -> tuple[Happening, ...]:
         while True:
             self._carry_out(ready)
             if ready.write is None:
@@ -154,15 +221,31 @@ class Service:
     async def _make_durable(self, write: on.Write) -> on.Ready:
         """What the loop says then. Raises JournalError: nothing of it is."""
         match write:
-            case on.Commit(pool, entries, alerts, name):
-                rows = await self.write(self._journal.commit, pool, entries, alerts, name)
+            case on.Commit(pool, entries, alerts, name, occasions):
+                asked = time.monotonic()
+                rows = await self.write(self._journal.commit, pool, entries, alerts, name, occasions)
+                self._on_commit(time.monotonic() - asked)
                 ready = self.loop.committed(*self._clocks())
                 self.publish(rows)
                 if alerts:
                     self._on_alert()
+                if occasions:
+                    self._on_occasion()
                 return ready
             case on.BeginEpoch(above):
                 return self.loop.committed(*self._clocks(), await self.write(self._journal.begin_epoch, above))
+            case on.Reconfigure(change, commits):
+                channels = change.config.alerts
+                rows = await self.write(
+                    self._journal.reconfigure,
+                    [(commit.pool, commit.entries) for commit in commits],
+                    channels.names,
+                    channels.docs_base_url,
+                    change.config.routes(),
+                )
+                ready = self.loop.committed(*self._clocks())
+                self.publish(rows)
+                return ready
             case on.Check():
                 await self.write(self._journal.check)
         return self.loop.committed(*self._clocks())
@@ -188,6 +271,7 @@ class Service:
             case on.CutOff(pool):
                 self._on_stand_down(pool)
             case on.Stepped(happening):
+                self._stepped_at = self.roster.now()
                 self._heard(happening)
             case on.Broke(happening, error):
                 what = type(happening.event).__name__
@@ -196,6 +280,11 @@ class Service:
                 self._on_stall(why)
             case on.Resumed():
                 self._on_resume()
+            case on.Reconfigured():
+                self._refused = None
+                self._follow_up()
+            case on.NotReconfigured():
+                self._refused = act
             case on.Say(severity, text):
                 _log.log(severity, "%s", text)
 

@@ -2,10 +2,13 @@
 
 Rules
 -----
-* On the socket the file's permissions are the access control, and the caller says who gives a command. On the address
-  the operator's certificate is both (tls.py).
-* Reading never changes anything. What changes something becomes an ``OperatorSaid`` event and is answered by the
-  engine, in its turn, after it is durable.
+* On the socket who calls is known from the kernel (front.py), on the address from the operator's certificate (tls.py).
+  What he may is looked up before any method here is called (admission.py, access.py).
+* Whatever is shown or named is of the caller's pools: names go through ``_names``, lists through ``_shown``.
+* Reading never changes anything and holds up nothing: of the journal it is done in threads of its own, beside the
+  connection that writes, within 5 s and for at most 10,000 rows a call; more is asked for page by page.
+* What changes something becomes an ``OperatorSaid`` event and is answered by the engine, in its turn, after it is
+  durable. What concerns the telling of alerts only is not the engine's (alert_marks.py).
 * A mistake of the operator is one sentence: NOT_FOUND lists what there is, FAILED_PRECONDITION lists the candidates
   of an ambiguous name, INVALID_ARGUMENT says what is missing. A refusal by the engine is no error but an answer with
   a reason.
@@ -14,66 +17,97 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
-import os
-import socket
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
+from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.core.catalogue.hosts import HOOK_FAILED
 from poolwarden_collector.core.followups.power_switch import test_limit
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.report.explain import explain
+from poolwarden_collector.core.report.journal_view import JournalView
+from poolwarden_collector.core.report.plan import plan
 from poolwarden_collector.core.report.status import lost_vms, status
+from poolwarden_collector.core.report.weaknesses import readiness
+from poolwarden_collector.core.state.live import Site
 from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper
 from poolwarden_collector.shell.agents.gateway import credentials
+from poolwarden_collector.shell.doctor.check import FAULT, WARNING
+from poolwarden_collector.shell.doctor.enrolment import own_certificates
+from poolwarden_collector.shell.doctor.running import all_checks
 from poolwarden_collector.shell.fencing import setup
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host
+from poolwarden_collector.shell.operators import (
+    access,
+    alert_marks,
+    alert_trials,
+    calls,
+    hook_runs,
+    requests,
+    second_person,
+)
 from poolwarden_collector.shell.operators import replies as messages
-from poolwarden_collector.shell.operators import requests
 from poolwarden_collector.shell.operators import tls as operator_tls
+from poolwarden_collector.shell.operators.access import Denied
+from poolwarden_collector.shell.operators.admission import Admission, Stranger
+from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
+from poolwarden_collector.shell.operators.front import Front
+from poolwarden_collector.shell.operators.journal_reader import JournalReader, instant
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
-from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
+from poolwarden_collector.shell.operators.wrong import Wrong
+from poolwarden_collector.shell.store.journal import MOST_ROWS, Journal, JournalError, Row, TooLong
+from poolwarden_collector.shell.store.silences import Asked
 
 if TYPE_CHECKING:
+    from poolwarden_collector.shell.alerts.outbox import Outbox
     from poolwarden_collector.shell.config.config import Tls
     from poolwarden_collector.shell.loop.performer import Replies
     from poolwarden_collector.shell.loop.service import Service
     from poolwarden_collector.shell.queue.inbox import Inbox
+    from poolwarden_collector.shell.reload import Reloaded
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
 ANSWER_WITHIN_S = 10.0
-SOCKET_MODE = 0o660
-LATE_LIMIT, LATE_MOST = 1_000, 20_000
+CHANGES = (Kind.CLOSED.value, Kind.DESIGNATE_RESULT.value)  # entries that end a change of master
+PAST_CHANGES = 5
+LATE_LIMIT = 1_000
+_COMMAND = f"{access.OPERATOR}/Command"
 _FOLLOW_QUEUE = 4_096
-_TEXT_LIMIT = 2_000
-
-
-class Wrong(Exception):
-    """The request cannot be served: a status and one sentence."""
-
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
+_SHUT = "{} connections to the operators' address were shut: so many came, and said nothing"
 
 
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
-_MISTAKES = (Unknown, Ambiguous, Wrong, JournalError)
+_MISTAKES = (Unknown, Ambiguous, Wrong, Denied, JournalError)
+_CODES: dict[type[Exception], grpc.StatusCode] = {
+    Unknown: grpc.StatusCode.NOT_FOUND,
+    Ambiguous: grpc.StatusCode.FAILED_PRECONDITION,
+    Denied: grpc.StatusCode.PERMISSION_DENIED,
+    TooLong: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_BLIND = "this collector considers itself blind: it does nothing meanwhile"
 
 
 async def _refuse(context: Any, error: Exception) -> NoReturn:
     """End the call with the status of a mistake; ``abort`` raises."""
-    codes = {Unknown: grpc.StatusCode.NOT_FOUND, Ambiguous: grpc.StatusCode.FAILED_PRECONDITION}
-    code = error.code if isinstance(error, Wrong) else codes.get(type(error), grpc.StatusCode.INTERNAL)
-    await context.abort(code, str(error))
+    code = error.code if isinstance(error, Wrong) else _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    # The journal's own sentence may name a pool that the caller must not know of.
+    text = access.not_recorded(error) if isinstance(error, JournalError) else str(error)
+    await context.abort(code, text)
     raise AssertionError("grpc's abort does not return")
 
 
@@ -100,63 +134,102 @@ class OperatorApi(rpc.OperatorServicer):
         inbox: Inbox,
         replies: Replies,
         version: str,
+        outbox: Outbox,
         telemetry: Telemetry | None = None,
+        reload: Callable[[str], Awaitable[Reloaded]] | None = None,
+        enrolments: EnrolmentsApi | None = None,
     ) -> None:
+        self._enrolments = enrolments
         self._telemetry = telemetry
+        self._outbox = outbox
+        self._reload = reload
         self._service = service
         self._roster = service.roster
         self._journal = journal
         self._inbox = inbox
         self._replies = replies
         self._version = version
+        self._alert_marks = alert_marks.AlertMarks(service, journal)
         self._setting_up = asyncio.Lock()  # one guide at a time: each runs programs
+        self._trying_channels = asyncio.Lock()
+        self._examining = asyncio.Lock()  # the journal is read to its end for it: once at a time
+        self._journals = JournalReader(journal)
+        self._seconds = second_person.SecondPerson(service, journal)
+        self._ledger = calls.Ledger(service, journal, clock.mono_ms)
         self._servers: list[grpc.aio.Server] = []
+        self._doorkeeper: asyncio.Task[None] | None = None
+        self.front: Front | None = None
         self.port = 0
 
     async def start(self, path: Path) -> None:
         """Serve on a Unix socket with mode 0660. Raises OSError where that is impossible."""
-        _make_way(path)
-        server = grpc.aio.server()
-        rpc.add_OperatorServicer_to_server(self, server)
-        mask = os.umask(0o777 & ~SOCKET_MODE)  # from its first instant nobody else may connect
+        front = Front(path, self._roster.warn, self._roster.config.operator_group)
+        front.prepare()
+
+        def who(context: Any) -> access.Caller:
+            if (found := front.caller(context.peer())) is not None:
+                return found
+            raise Stranger("nobody is known to be at the other end of this connection")
+
+        admission = self._admission(who, "the operators' socket")
+        server = grpc.aio.server(interceptors=(admission,), options=operator_tls.BOUNDS)
+        self._add_to(server)
         try:
-            server.add_insecure_port(f"unix:{path}")
-            await server.start()
+            server.add_insecure_port(f"unix:{front.inner}")
         except RuntimeError as error:
-            raise OSError(f"{path}: cannot be listened on ({error})") from error
-        finally:
-            os.umask(mask)
-        path.chmod(SOCKET_MODE)
+            raise OSError(f"{front.inner}: cannot be listened on ({error})") from error
+        await server.start()
         self._servers.append(server)
+        await self._seconds.start()
+        await front.start()
+        self.front = front
+
+    def _admission(self, who: Callable[[Any], access.Caller], where: str) -> Admission:
+        return Admission(who, lambda: self._roster.config.operators.entries, self._ledger, self._roster.warn, where)
 
     async def start_network(self, listen: str, tls: Tls) -> None:
         """Serve operators' certificates on an address too. Raises OSError where it or the certificate cannot be used.
 
         Certificates are read at every handshake, as the gateway's are.
         """
-        admission = operator_tls.Admission(self._roster.warn)
+        admission = self._admission(operator_tls.caller, "the operators' address")
         server = grpc.aio.server(interceptors=(admission,), options=operator_tls.OPTIONS)
-        rpc.add_OperatorServicer_to_server(self, server)
+        self._add_to(server)
         try:
             self.port = server.add_secure_port(listen, credentials(tls))
         except RuntimeError as error:
             raise OSError(f"{listen}: cannot be listened on ({error})") from error
         await server.start()
         self._servers.append(server)
+        # safety: whoever reaches this port without a certificate must not use up the files that agents need.
+        keeper = Doorkeeper(admission.speaking, lambda count: self._roster.warn(_SHUT.format(count), _SHUT))
+        self._doorkeeper = asyncio.ensure_future(keeper.watch(self.port))
+
+    def _add_to(self, server: grpc.aio.Server) -> None:
+        rpc.add_OperatorServicer_to_server(self, server)
+        if self._enrolments is not None:
+            enrolment_rpc.add_EnrolmentsServicer_to_server(self._enrolments, server)
 
     async def stop(self) -> None:
         """End every call on every address."""
         await asyncio.gather(*(server.stop(0.2) for server in self._servers))
+        if self._doorkeeper is not None:
+            self._doorkeeper.cancel()
+        await self._journals.stop()
+        self._seconds.stop()
+        if self.front is not None:
+            await self.front.stop()
 
     # ------------------------------------------------------------------------------------------------ reading
 
     @_answered
     async def Status(self, request: pb.StatusRequest) -> pb.StatusReply:
-        pools = [self._names().pool(request.pool)] if request.pool else list(self._roster.pools)
+        pools = [self._names().pool(request.pool)] if request.pool else self._shown()
         return await self._status(pools)
 
     async def _status(self, pools: list[str]) -> pb.StatusReply:
         roster, now = self._roster, self._roster.now()
+        call = access.current()
         quiet = max((roster.quiet_until(uuid) for uuid in pools), default=now) - now
         reply = pb.StatusReply(
             collector_name=roster.config.name,
@@ -164,22 +237,46 @@ class OperatorApi(rpc.OperatorServicer):
             epoch=roster.epoch,
             up_ms=now - roster.started_at,
             quiet_ms=max(0, quiet),
-            blind=roster.blind,
-            outbox_pending=await self._service.write(self._journal.pending),
+            blind=(_BLIND if call.scoped else roster.blind) if self._is_blind(pools) else "",
+            outbox_pending=await self._journals.read(self._journal.pending, call.among),
             warnings=self._warnings(),
+            channels=() if call.scoped else self._outbox.sinks,
+            stalled=self._stalled(),
+            shown_age_ms=max(0, now - roster.shown_at()),
+            behind_ms=roster.behind_ms,
+            stood_down=[uuid for uuid in pools if uuid in roster.stood_down],
         )
         shown = roster.shown_at()
-        reply.pools.extend(messages.pool_status(status(roster.pools[uuid], shown, roster.site(uuid))) for uuid in pools)
+        beside = await self._journals.read(self._journal.hook_alerts, HOOK_FAILED.id)
+        for each in pools:
+            site = replace(self._site(each), beside=beside.get(each, ()))
+            reply.pools.append(messages.pool_status(status(roster.pools[each], shown, site)))
+        for pool in reply.pools:
+            pool.seconded.extend(self._seconds.shown(pool.pool_uuid))
+        marked = await self._journals.read(self._journal.marked)
+        for alert in (alert for pool in reply.pools for alert in pool.alerts if alert.key in marked):
+            messages.mark_alert(alert, marked[alert.key])
         return reply
 
     def _warnings(self) -> list[str]:
         found = []
-        if self._roster.stalled:
+        if why := self._stalled():
             age = (self._roster.now() - self._roster.shown_at()) / 1000
-            why = self._roster.stalled
             found.append(f"nothing is decided or done, and what is shown is {age:.0f} s old: {why}")
-        found.extend(guards_its_own_host(self._roster.pools.values()))
-        return [*found, *self._roster.warnings()]
+        found.extend(guards_its_own_host(self._roster.pools[uuid] for uuid in self._shown()))
+        return found if access.current().scoped else [*found, *self._roster.warnings()]
+
+    def _stalled(self) -> str:
+        return access.NOT_RECORDED if self._roster.stalled and access.current().scoped else self._roster.stalled
+
+    def _is_blind(self, pools: list[str]) -> bool:
+        """Does that concern the caller?"""
+        return not access.current().scoped or any(self._roster.site(uuid).blind for uuid in pools)
+
+    def _site(self, uuid: str) -> Site:
+        """The collector's condition as this pool must know it; why it is blind counts other pools."""
+        site = self._roster.site(uuid)
+        return replace(site, blind=_BLIND) if site.blind and access.current().scoped else site
 
     @_answered
     async def Explain(self, request: pb.ExplainRequest) -> pb.ExplainReply:
@@ -188,19 +285,49 @@ class OperatorApi(rpc.OperatorServicer):
     def _explain(self, text: str) -> pb.ExplainReply:
         uuid = self._names().pool(text)
         pool = self._roster.pools[uuid]
-        return messages.explanation(pool, explain(pool, self._roster.shown_at(), self._roster.site(uuid)))
+        found = messages.explanation(pool, explain(pool, self._roster.shown_at(), self._site(uuid)))
+        found.seconded.extend(self._seconds.shown(uuid))
+        return found
+
+    @_answered
+    async def Readiness(self, request: pb.ReadinessRequest) -> pb.ReadinessReply:
+        uuids = [self._names().pool(request.pool)] if request.pool else self._shown()
+        reply = pb.ReadinessReply()
+        for each in uuids:
+            past, pool = await self._past(each), self._roster.pools[each]
+            reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._site(each)), past)
+            reply.pools.append(messages.readiness(pool, reasons))
+        return reply
+
+    @_answered
+    async def Plan(self, request: pb.PlanRequest) -> pb.PlanReply:
+        uuid = self._names().pool(request.pool)
+        past, pool = await self._past(uuid), self._roster.pools[uuid]
+        return messages.plan(pool, plan(pool, self._roster.shown_at(), self._site(uuid), past))
+
+    async def _past(self, uuid: str) -> JournalView:
+        """What the journal knows of a pool's earlier changes of master."""
+        rows = await self._journals.read(self._journal.newest, uuid, CHANGES, PAST_CHANGES)
+        inside = guards_its_own_host([self._roster.pools[uuid]])
+        own = []
+        if not access.current().scoped:  # the collector's own files are no matter of one pool's
+            own = await own_certificates(self._roster.config, self._enrolments.of if self._enrolments else None)
+        ending = tuple((check.text, check.next_step) for check in own if check.level in (WARNING, FAULT))
+        return messages.journal_view(rows, clock.wall_ms(), inside[0] if inside else "", ending)
 
     @_answered
     async def History(self, request: pb.HistoryRequest) -> pb.HistoryReply:
         rows = await self._history(request)
-        return pb.HistoryReply(entries=[self._entry(row) for row in rows])
+        reply: pb.HistoryReply = await self._journals.search(
+            lambda: pb.HistoryReply(entries=[self._entry(row) for row in rows])
+        )
+        return reply
 
     async def _history(self, request: pb.HistoryRequest) -> list[Row]:
-        pool = self._names().pool(request.pool) if request.pool else ""
-        rows: list[Row] = await self._service.write(
-            self._journal.history, pool, request.after_seq, request.limit, request.failover
-        )
-        return rows
+        return await self._journals.history(request, self._pool_of(request), access.current().among)
+
+    def _pool_of(self, request: pb.HistoryRequest) -> str:
+        return self._names().pool(request.pool) if request.pool else ""
 
     async def Follow(self, request: pb.HistoryRequest, context: Any) -> AsyncIterator[pb.HistoryEntry]:  # noqa: N802
         """What is stored first, then live; nothing twice, nothing left out."""
@@ -215,15 +342,21 @@ class OperatorApi(rpc.OperatorServicer):
 
         stop = self._service.follow(follower)
         try:
-            pool = self._names().pool(request.pool) if request.pool else ""
-            rows, last = await self._history(request), request.after_seq
-            while not lost.is_set():
-                for row in rows:
-                    wanted = pool in ("", row.pool) and request.failover in ("", row.failover)
-                    if row.seq > last and wanted:
-                        yield self._entry(row)
-                    last = max(last, row.seq)
-                rows = await queue.get()
+            if request.until:
+                raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "until: what is followed has no end")
+            pool = self._pool_of(request)
+            last = request.after_seq
+            async with contextlib.aclosing(self._journals.followed(request, pool, queue)) as parts:
+                async for rows in parts:
+                    if lost.is_set():
+                        break
+                    among = access.current().still()  # rights end with the configuration that gave them
+                    for row in rows:
+                        wanted = pool in ("", row.pool) and request.failover in ("", row.failover)
+                        wanted = wanted and (among is None or row.pool in among)
+                        if row.seq > last and wanted:
+                            yield self._entry(row)
+                        last = max(last, row.seq)
             raise Wrong(grpc.StatusCode.RESOURCE_EXHAUSTED, "too slow to follow; go on with the last number you have")
         except _MISTAKES as error:
             await _refuse(context, error)
@@ -233,30 +366,83 @@ class OperatorApi(rpc.OperatorServicer):
     @_answered
     async def Alerts(self, request: pb.AlertsRequest) -> pb.AlertsReply:
         pool = self._names().pool(request.pool) if request.pool else ""
-        found = await self._service.write(self._journal.alerts, pool, request.open_only, request.limit)
+        call, limit = access.current(), min(request.limit, MOST_ROWS)
+        found = await self._journals.search(self._journal.alerts, pool, request.open_only, limit, call.among)
+        if call.scoped:  # channels are the collector's own
+            found = [{**row, "deliveries": ()} for row in found]
         return pb.AlertsReply(alerts=[messages.alert(row, self._pool_name(row["pool"])) for row in found])
 
     @_answered
     async def Decision(self, request: pb.DecisionRequest) -> pb.DecisionReply:
-        row: Row | None = await self._service.write(self._journal.decision, request.id)
-        if row is None:
+        row: Row | None = await self._journals.search(self._journal.decision, request.id)
+        among = access.current().among
+        if row is None or (among is not None and row.pool not in among):
             text = f"no decision {request.id!r} has a stored input; history shows the numbers of those that have"
             raise Wrong(grpc.StatusCode.NOT_FOUND, text)
         return messages.decision(row)
 
     @_answered
     async def Late(self, request: pb.LateRequest) -> pb.LateReply:
-        _, host = self._names().host(request.host)
+        pool, host = self._names().host(request.host)
         if self._telemetry is None:
             return pb.LateReply()
-        limit = min(request.limit or LATE_LIMIT, LATE_MOST)
+        limit = min(request.limit or LATE_LIMIT, MOST_ROWS)
         try:
             found = await asyncio.to_thread(self._telemetry.told_late, host, request.samples, limit)
         except sqlite3.Error as error:
             raise Wrong(grpc.StatusCode.INTERNAL, f"telemetry cannot be read: {error}") from error
+        if access.current().scoped:  # what it told as a host of another pool is that pool's
+            found = [row for row in found if row["pool"] == pool]
         return pb.LateReply(entries=[messages.late_entry(row) for row in found])
 
+    @_answered
+    async def Doctor(self, request: pb.DoctorRequest) -> pb.DoctorReply:
+        async with self._examining:
+            channels = await self._journals.read(self._journal.channels)
+            enrolments = self._enrolments.of if self._enrolments else None
+            found = await all_checks(self._roster, channels, enrolments)
+        checks = [pb.Check(name=c.name, level=c.level, text=c.text, next_step=c.next_step) for c in found]
+        return pb.DoctorReply(checks=checks)
+
+    @_answered
+    async def Audit(self, request: pb.AuditRequest) -> pb.AuditReply:
+        among = access.current().among
+        if request.pool:
+            among = frozenset({self._names().pool(request.pool)})
+        bounds = (instant("since", request.since), instant("until", request.until))
+        rows = await asyncio.to_thread(self._journal.calls, among, *bounds, request.limit)
+        return pb.AuditReply(entries=[messages.audit_entry(row, self._pool_name(row["pool"])) for row in rows])
+
     # ------------------------------------------------------------------------------------------------ commands
+
+    @_answered
+    async def TestAlerts(self, request: pb.TestAlertsRequest) -> pb.TestAlertsReply:  # noqa: N802
+        actor = requests.actor(request)
+        async with self._trying_channels:
+            return await alert_trials.try_channels(
+                self._service, self._journal, self._outbox, request.channel.strip(), actor
+            )
+
+    @_answered
+    async def Reload(self, request: pb.ReloadRequest) -> pb.ReloadReply:  # noqa: N802
+        """The configuration's file, taken as a whole or refused as a whole."""
+        actor, ours = requests.actor(request), self._roster.config.file
+        if self._reload is None:
+            raise Wrong(grpc.StatusCode.UNIMPLEMENTED, "this collector reads its configuration at its start alone")
+        named = request.file.replace("\0", "?")
+        if named and Path(named).resolve() != ours.resolve():
+            text = f"this collector runs with {ours.resolve()}, not with {named[:2_000]}"
+            step = f"poolwarden-collector reload --config {ours.resolve()}"
+            return pb.ReloadReply(accepted=False, text=text, next_step=step)
+        done = await self._reload(actor)
+        return pb.ReloadReply(
+            accepted=not done.refused,
+            text=done.refused or f"{done.file}: {'reloaded' if done.changes else 'nothing in it has changed'}",
+            next_step=done.next_step,
+            changes=done.changes,
+            warnings=done.warnings,
+            file_is_wrong=done.wrong,
+        )
 
     @_answered
     async def Command(self, request: pb.CommandRequest) -> pb.CommandReply:
@@ -264,22 +450,46 @@ class OperatorApi(rpc.OperatorServicer):
             plan = self._explain(request.dry_run.pool)
             text = plan.refused[0] if plan.refused else "nothing stands against it"
             return pb.CommandReply(accepted=True, text=text, next_step=plan.next_step, plan=plan)
-        uuid, said = self._said(request)
+        if request.WhichOneof("command") in alert_marks.VERBS:
+            asked = Asked(requests.actor(request), requests.short("the reason", alert_marks.reason_of(request)))
+            return await self._alert_marks.command(request, asked)
+        if request.WhichOneof("command") == "run_hook":
+            pool, asked_by = self._names().pool(request.run_hook.pool), requests.actor(request)
+            return await hook_runs.run_again(self._service, self._journal, pool, request.run_hook.hook, asked_by)
+        if request.WhichOneof("command") == "second":
+            return await self._second(request)
+        uuid, said = self._said(request, self._names())
+        if calls.said_as(_COMMAND, request) in self._roster.config.operators.second_person:
+            return await self._seconds.ask(self._roster.pools[uuid], request, access.current())
+        return await self._ordered(uuid, said)
+
+    async def _second(self, request: pb.CommandRequest) -> pb.CommandReply:
+        """What one person has asked for, at another one's word; as if it were asked now, in both names."""
+        names, call = self._names(), access.current()
+        if request.second.withdraw:
+            return await self._seconds.withdraw(names, request, call)
+        wanted = await self._seconds.seconded(names, self._roster.pools, request, call)
+        if isinstance(wanted, pb.CommandReply):
+            return wanted
+        return await self._ordered(*self._said(wanted, names))
+
+    async def _ordered(self, uuid: str, said: OperatorSaid) -> pb.CommandReply:
         reply = await self._ask_engine(uuid, said)
         if said.verb in ("start-lost", "declare-dead"):
-            found = lost_vms(Snapshot(self._roster.pools[uuid], self._roster.shown_at(), self._roster.site(uuid)))
+            found = lost_vms(Snapshot(self._roster.pools[uuid], self._roster.shown_at(), self._site(uuid)))
             reply.lost_vms.extend(messages.lost_vm(vm) for vm in found)
         return reply
 
-    def _said(self, request: pb.CommandRequest) -> tuple[str, OperatorSaid]:
+    def _said(self, request: pb.CommandRequest, names: Names) -> tuple[str, OperatorSaid]:
         """The pool and the event of a command."""
-        names, actor = self._names(), request.actor.strip()
-        if not actor:
-            raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "the actor is missing: who gives this command?")
+        actor = requests.actor(request)
         request_id = str(uuid.uuid4())
         verb = request.WhichOneof("command")
         if verb == "pause":
-            args = (("reason", _short("the reason", request.pause.reason)),)
+            args = (
+                ("reason", requests.short("the reason", request.pause.reason)),
+                *requests.lasting(request.pause.for_ms),
+            )
             return names.pool(request.pause.pool), OperatorSaid(request_id, actor, "pause", "", args)
         if verb == "resume":
             return names.pool(request.resume.pool), OperatorSaid(request_id, actor, "resume")
@@ -296,14 +506,14 @@ class OperatorApi(rpc.OperatorServicer):
         self, names: Names, request_id: str, actor: str, command: pb.ConfirmFenced
     ) -> tuple[str, OperatorSaid]:
         pool, host = names.host(command.host)
-        name = self._roster.pools[pool].record.name_of(host)
+        name = names.pools[pool].record.name_of(host)
         # safety: a person who cannot spell out the host's name has not looked which one it is; the engine checks too.
         if command.typed_name not in (name, host):
             text = f"typed {command.typed_name!r}, the host's name is {name!r}: type it exactly"
             raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, text)
         args = (
             ("typed_name", command.typed_name),
-            ("how", _short("how it was made safe", command.how)),
+            ("how", requests.short("how it was made safe", command.how)),
             ("despite_power_on", "yes" if command.despite_power_on else ""),
         )
         return pool, OperatorSaid(request_id, actor, "confirm-fenced", host, args)
@@ -363,12 +573,24 @@ class OperatorApi(rpc.OperatorServicer):
             return pb.CommandReply(accepted=False, code="no-answer", text=text, next_step="poolwarden history POOL")
         finally:
             self._replies.forget(said.request_id)
-        return pb.CommandReply(accepted=reply.accepted, text=reply.text, code=reply.code, next_step=reply.next_step)
+        text = reply.text
+        if self._roster.stalled and access.current().scoped:  # why may name a pool that the caller must not know of
+            text = text.replace(self._roster.stalled, access.NOT_RECORDED)
+        return pb.CommandReply(accepted=reply.accepted, text=text, code=reply.code, next_step=reply.next_step)
 
     # ------------------------------------------------------------------------------------------------ names
 
     def _names(self) -> Names:
-        return Names(self._roster.pools, {pool: special.name for pool, special in self._roster.config.pools.items()})
+        """Names of the caller's pools; one that is found must be one in which he has the method's role."""
+        call, shown = access.current(), self._shown()
+        aliases = {pool: special.name for pool, special in self._roster.config.pools.items() if pool in shown}
+        return Names({uuid: self._roster.pools[uuid] for uuid in shown}, aliases, call.require)
+
+    def _shown(self) -> list[str]:
+        """The pools that are there for the caller."""
+        # safety: the one place where a customer's pools are told from another's.
+        seen = access.current().rights.seen()
+        return [uuid for uuid in self._roster.pools if seen is None or uuid in seen]
 
     def _pool_name(self, uuid: str) -> str:
         pool = self._roster.pools.get(uuid)
@@ -376,28 +598,3 @@ class OperatorApi(rpc.OperatorServicer):
 
     def _entry(self, row: Row) -> pb.HistoryEntry:
         return messages.history_entry(row, self._pool_name(row.pool))
-
-
-def _short(what: str, text: str) -> str:
-    if len(text) > _TEXT_LIMIT:
-        raise Wrong(
-            grpc.StatusCode.INVALID_ARGUMENT, f"{what} has {len(text)} characters, at most {_TEXT_LIMIT} are kept"
-        )
-    return text
-
-
-def _make_way(path: Path) -> None:
-    """Make the socket's folder, and remove a socket that nobody serves any more. Raises OSError if somebody does."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if not path.is_socket():
-        if path.exists():
-            raise OSError(f"{path}: is in the way and no socket")
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise OSError(f"{path}: another collector serves on this socket")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.nearest import did_you_mean
 
 _LISTED = 20
 
@@ -21,13 +22,22 @@ class Ambiguous(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The guarded pools with the extra names that the configuration gives them."""
+    """The guarded pools with the extra names that the configuration gives them.
+
+    ``granted`` raises for a pool in which the caller may not do what he asks for; every pool that is found goes by it.
+    """
 
     pools: Mapping[PoolId, Pool]
     aliases: Mapping[PoolId, str]
+    granted: Callable[[PoolId], None] = lambda _: None
 
     def pool(self, text: str) -> PoolId:
-        """The one pool that ``text`` names. Raises Unknown or Ambiguous."""
+        """The one pool that ``text`` names. Raises Unknown or Ambiguous, and what ``granted`` raises."""
+        found = self._pool(text)
+        self.granted(found)
+        return found
+
+    def _pool(self, text: str) -> PoolId:
         if text in self.pools:
             return text
         found = [uuid for uuid in self.pools if text and text in (self.pools[uuid].record.name, self.aliases.get(uuid))]
@@ -36,24 +46,33 @@ class Names:
         if found:
             raise Ambiguous(f"{text!r} is the name of {len(found)} pools; use one of: {_list(found)}")
         known = [self._label(uuid) for uuid in self.pools]
-        raise Unknown(f"there is no pool {text!r}; there is: {_list(known)}")
+        raise Unknown(f"there is no pool {text!r}{did_you_mean(text, known)}; there is: {_list(known)}")
 
     def host(self, text: str) -> tuple[PoolId, HostId]:
-        """The one host that ``text`` names. Raises Unknown or Ambiguous."""
+        """The one host that ``text`` names, with its pool. Raises Unknown or Ambiguous, and what ``granted`` raises."""
+        found = self._host(text)
+        self.granted(found[0])
+        return found
+
+    def _host(self, text: str) -> tuple[PoolId, HostId]:
         by_uuid = [(uuid, text) for uuid, pool in self.pools.items() if text in pool.record.hosts]
         if by_uuid:
-            return by_uuid[0]
+            # safety: any master may list another pool's host; it is of the pool in which its own agent has spoken.
+            return next((each for each in by_uuid if self.pools[each[0]].record.hosts[text].boot_id), by_uuid[0])
         found = self._named(text, self.pools)
         if not found and "/" in text:
             pool_text, _, host_text = text.partition("/")
-            pool = self.pool(pool_text)
+            pool = self._pool(pool_text)
             found = self._named(host_text, [pool]) or [(pool, host_text)] * (host_text in self.pools[pool].record.hosts)
         if len(found) == 1:
             return found[0]
         if found:
             raise Ambiguous(f"{text!r} is the name of {len(found)} hosts; use one of: {_list(self._places(found))}")
         everyone = [(uuid, host) for uuid, pool in self.pools.items() for host in pool.record.hosts]
-        raise Unknown(f"there is no host {text!r}; there is: {_list(self._places(everyone))}")
+        names = {self.pools[uuid].record.name_of(host) for uuid, host in everyone}
+        places = self._places(everyone)
+        near = did_you_mean(text, places if "/" in text else names)
+        raise Unknown(f"there is no host {text!r}{near}; there is: {_list(places)}")
 
     def _named(self, text: str, among: Mapping[PoolId, Pool] | list[PoolId]) -> list[tuple[PoolId, HostId]]:
         hosts = [(uuid, host) for uuid in among for host in self.pools[uuid].record.hosts.values()]

@@ -9,21 +9,33 @@ from typing import Any
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.decision.database_age import CopyAge
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.report.explain import Explanation
+from poolwarden_collector.core.report.journal_view import JournalView, PastChange
+from poolwarden_collector.core.report.plan import Plan
+from poolwarden_collector.core.report.readiness import CRITICAL, Unready
 from poolwarden_collector.core.report.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.store.journal import Row
 
+_OF_POOL = ("failover", "hosts", "not_ready", "owed", "lost_vms", "question", "situation", "alerts")
+
 
 def pool_status(value: PoolStatus) -> pb.PoolStatus:
-    message = pb.PoolStatus(**_plain(value, "failover", "hosts", "not_ready", "owed", "lost_vms", "question"))
+    message = pb.PoolStatus(**_plain(value, *_OF_POOL))
+    if value.pause_left_ms:
+        message.pause_until = clock.text_of(clock.wall_ms() + value.pause_left_ms)
     if value.failover is not None:
         message.failover.CopyFrom(_failover(value.failover))
     message.hosts.extend(_host(host) for host in value.hosts)
     message.not_ready.extend(value.not_ready)
     message.owed.extend(value.owed)
     message.lost_vms.extend(lost_vm(vm) for vm in value.lost_vms)
+    message.situation.CopyFrom(pb.Situation(**_plain(value.situation, "lines", "todo")))
+    message.situation.lines.extend(value.situation.lines)
+    message.situation.todo.extend(value.situation.todo)
+    message.alerts.extend(pb.OpenAlert(**_plain(alert)) for alert in value.alerts)
     if value.question is not None:
         message.question.CopyFrom(pb.Question(**_plain(value.question, "stakes"), stakes=value.question.stakes))
     return message
@@ -34,7 +46,9 @@ def lost_vm(value: LostVmStatus) -> pb.LostVm:
 
 
 def _failover(value: FailoverStatus) -> pb.FailoverStatus:
-    return pb.FailoverStatus(**_plain(value))
+    message = pb.FailoverStatus(**_plain(value, "steps"))
+    message.steps.extend(pb.FailoverStep(**_plain(step)) for step in value.steps)
+    return message
 
 
 def _host(value: HostStatus) -> pb.HostStatus:
@@ -71,6 +85,39 @@ def _copy(copy: CopyAge) -> pb.CopyAge:
         age_known=copy.age_ms is not None,
         text=copy.text,
     )
+
+
+def readiness(pool: Pool, reasons: tuple[Unready, ...]) -> pb.PoolReadiness:
+    ready = all(reason.severity != CRITICAL for reason in reasons)
+    message = pb.PoolReadiness(pool_uuid=pool.record.pool, name=pool.record.display_name, ready=ready)
+    message.reasons.extend(pb.Unready(**_plain(reason)) for reason in reasons)
+    return message
+
+
+def plan(pool: Pool, value: Plan) -> pb.PlanReply:
+    lists = ("devices", "hosts", "kills", "vms", "phases", "refused")
+    message = pb.PlanReply(
+        pool_uuid=pool.record.pool, pool_name=pool.record.display_name, refused=value.refused, **_plain(value, *lists)
+    )
+    message.devices.extend(pb.PlanDevice(**_plain(each)) for each in value.devices)
+    message.hosts.extend(pb.PlanHost(**_plain(each)) for each in value.hosts)
+    message.kills.extend(pb.PlanKill(**_plain(each)) for each in value.kills)
+    message.vms.extend(pb.PlanVm(**_plain(each)) for each in value.vms)
+    message.phases.extend(pb.PlanPhase(**_plain(each)) for each in value.phases)
+    return message
+
+
+def journal_view(
+    rows: list[Row], now_ms: int, inside: str, certificates: tuple[tuple[str, str], ...] = ()
+) -> JournalView:
+    """Changes of master by the entries that ended them, the newest first; ``now_ms``: by the wall clock."""
+    changes = []
+    for row in reversed(rows):
+        data, at, planned = json.loads(row.data), clock.ms_of(row.at), row.kind != Kind.CLOSED.value
+        if at is not None and (not planned or data.get("outcome") == "done"):
+            durations = data.get("durations_ms", {}) if not planned else {}
+            changes.append(PastChange(max(0, now_ms - at), planned, durations))
+    return JournalView(tuple(changes), inside, certificates)
 
 
 _LISTS = ("permitted", "refused", "not_ready", "plan", "limitations")
@@ -133,10 +180,13 @@ def alert(row: dict[str, Any], pool_name: str) -> pb.Alert:
         body=row["body"],
         raised_at=row["raised_at"],
         resolved_at=row["resolved_at"],
+        message=str(json.loads(row["data"]).get("message", "")),
+        silence=silence(row),
+        taken=taken(row),
     )
     message.deliveries.extend(
         pb.Delivery(
-            sink=item["sink"] + (" (resolved)" if item["state"] == "resolved" else ""),
+            sink=item["sink"] + ("" if item["state"] == "firing" else f" ({item['state']})"),
             state=item["status"],
             attempts=item["attempts"],
             last_error=item["last_error"],
@@ -145,6 +195,39 @@ def alert(row: dict[str, Any], pool_name: str) -> pb.Alert:
         for item in row["deliveries"]
     )
     return message
+
+
+def silence(row: dict[str, Any]) -> pb.AlertSilence | None:
+    """How an alert is silenced; None: it is not."""
+    found = row["silence"]
+    if found is None:
+        return None
+    return pb.AlertSilence(
+        by=found["actor"],
+        since=found["since"],
+        until=found["until"],
+        left_ms=found["left_ms"],
+        reason=found["reason"],
+    )
+
+
+def taken(row: dict[str, Any]) -> pb.AlertTaken | None:
+    """Who sees to an alert; None: nobody has said so."""
+    found = row["taken"]
+    return None if found is None else pb.AlertTaken(by=found["actor"], at=found["at"], reason=found["reason"])
+
+
+def mark_alert(alert: pb.OpenAlert, row: dict[str, Any]) -> None:
+    """Say of an open alert whether it is silenced and who sees to it."""
+    if (found := silence(row)) is not None:
+        alert.silence.CopyFrom(found)
+    if (who := taken(row)) is not None:
+        alert.taken.CopyFrom(who)
+
+
+def audit_entry(row: dict[str, Any], pool_name: str) -> pb.AuditEntry:
+    """A recorded call."""
+    return pb.AuditEntry(pool_uuid=row["pool"], pool_name=pool_name, **{k: v for k, v in row.items() if k != "pool"})
 
 
 def late_entry(row: dict[str, Any]) -> pb.LateEntry:

@@ -9,10 +9,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.operator.pauses import LONGEST_MS
+from poolwarden_collector.nearest import did_you_mean
+from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.operators.names import Names, Unknown
+from poolwarden_collector.shell.operators.wrong import Wrong
+
+_TEXT_LIMIT = 2_000
 
 
 def _designate(names: Names, request: str, actor: str, command: pb.Designate) -> tuple[PoolId, OperatorSaid]:
@@ -26,8 +34,9 @@ def _failover_to(names: Names, request: str, actor: str, command: pb.FailoverTo)
     pool = names.pool(command.pool)
     of_pool = [h.host for h in names.pools[pool].record.hosts.values() if command.host in (h.name, h.host)]
     if len(of_pool) != 1:
-        known = ", ".join(sorted(h.name for h in names.pools[pool].record.hosts.values()))
-        raise Unknown(f"{command.pool} has no host {command.host!r}; there is: {known}")
+        known = sorted(h.name for h in names.pools[pool].record.hosts.values())
+        near = did_you_mean(command.host, known)
+        raise Unknown(f"{command.pool} has no host {command.host!r}{near}; there is: {', '.join(known)}")
     return pool, OperatorSaid(request, actor, "failover-to", of_pool[0])
 
 
@@ -46,9 +55,9 @@ def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
     for uuid, pool in names.pools.items():
         question, failover = pool.record.question, pool.record.failover
         ids = {question.id, question.failover} if question is not None else set()
-        if wanted and wanted in ids | ({failover.id} if failover is not None and failover.open else set()):
-            return uuid, wanted
-        if _was_asked(uuid, wanted):
+        is_asked = wanted and wanted in ids | ({failover.id} if failover is not None and failover.open else set())
+        if is_asked or _was_asked(uuid, wanted):
+            names.granted(uuid)
             return uuid, wanted  # the core says what is asked there now
     asked = sorted(pool.record.question.id for pool in names.pools.values() if pool.record.question is not None)
     try:
@@ -73,6 +82,7 @@ def _approve(names: Names, request: str, actor: str, command: pb.Approve) -> tup
         ("accept_kill", str(command.accept_kill)),
         ("accept_stale", str(command.accept_stale_ms)),
         ("shoot", "yes" if command.shoot else ""),
+        ("typed_name", command.typed_name.strip()),
     )
     return pool, OperatorSaid(request, actor, "approve", "", args)
 
@@ -110,6 +120,16 @@ def _release(names: Names, request: str, actor: str, command: pb.Release) -> tup
     return pool, OperatorSaid(request, actor, "release", host, args)
 
 
+def _host_enable(names: Names, request: str, actor: str, command: pb.HostEnable) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    return pool, OperatorSaid(request, actor, "host-enable", host)
+
+
+def _recover(names: Names, request: str, actor: str, command: pb.RecoverMembersCommand) -> tuple[PoolId, OperatorSaid]:
+    args = tuple(("told", host[:200]) for host in command.hosts)
+    return names.pool(command.pool), OperatorSaid(request, actor, "recover-members", "", args)
+
+
 VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
     "designate": _designate,
     "failover_to": _failover_to,
@@ -120,4 +140,33 @@ VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] 
     "acknowledge": _acknowledge,
     "fence": _fence,
     "release": _release,
+    "host_enable": _host_enable,
+    "recover_members": _recover,
 }
+
+
+def actor(request: pb.CommandRequest | pb.TestAlertsRequest | pb.ReloadRequest) -> str:
+    """Who gives this command. Raises Wrong where nobody is named."""
+    if name := request.actor.strip():
+        return name
+    raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "the actor is missing: who gives this command?")
+
+
+def lasting(for_ms: int) -> tuple[tuple[str, str], ...]:
+    """How long a pause lasts, and about until when, for people; nothing where it lasts until it is resumed."""
+    if not for_ms:
+        return ()
+    if for_ms > LONGEST_MS:
+        most = f"a pause lasts {LONGEST_MS // 86_400_000} days at most, or until it is resumed"
+        raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, most)
+    until = clock.text_of(clock.wall_ms() + for_ms)
+    return (("for_ms", str(for_ms)), ("until", f"{until[:10]} {until[11:16]} UTC"))
+
+
+def short(what: str, text: str) -> str:
+    """The text. Raises Wrong where it is longer than what is kept."""
+    if len(text) > _TEXT_LIMIT:
+        raise Wrong(
+            grpc.StatusCode.INVALID_ARGUMENT, f"{what} has {len(text)} characters, at most {_TEXT_LIMIT} are kept"
+        )
+    return text

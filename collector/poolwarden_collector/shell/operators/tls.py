@@ -1,37 +1,37 @@
-"""Who may use the operator's interface over a network, and in whose name.
+"""Whose certificate is at the other end of an operator's connection over a network.
 
-Rules
------
-* The only identity is the certificate's single Poolwarden URI, ``poolwarden://operator/<name>``. Every other
-  certificate of the same authority is refused with PERMISSION_DENIED: a dom0 that somebody broke into holds its agent's
-  key, and must not be able to give the word that lets another host become master.
-* Admission stands before every method, streams included, and knows none of them: a method that is added to the contract
-  is guarded from its first day.
-* The certificate's name replaces the actor of any request that has one: nobody writes the journal in another's name.
+Rule: the only identity is the certificate's single Poolwarden URI, ``poolwarden://operator/<name>``. Every other
+certificate of the same authority is refused: a dom0 that somebody broke into holds its agent's key, and must not be
+able to give the word that lets another host become master.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import grpc
-
 from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.operators.access import Caller
+from poolwarden_collector.shell.operators.admission import Stranger
 
+# On the socket and on an address: no request is longer than 64 KiB (a name is 256 bytes, a reason 2,000 characters),
+# and one connection has so many calls at a time, those whose answers nobody reads among them.
+BOUNDS = (
+    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.max_concurrent_streams", 32),
+    ("grpc.max_metadata_size", 8 * 1024),
+)
 # A follower whose machine is gone without a word is noticed in 30 s, and its queue of entries is freed.
 OPTIONS = (
+    *BOUNDS,
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),
+    # A connection that does not come to an end of its handshake is nobody's; how many there are: doorkeeper.py.
+    ("grpc.server_handshake_timeout_ms", 5_000),
 )
 
-_log = logging.getLogger(__name__)
 
-
-class NoOperator(Exception):
+class NoOperator(Stranger):
     """The peer's certificate is no operator's; the text is one sentence that says whose it is."""
 
 
@@ -47,48 +47,7 @@ def certified_operator(auth_context: dict[str, Any]) -> str:
     return name
 
 
-class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types here
-    """Lets operators' certificates through; ``warn`` hears of every other that tried."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], call: Any) -> Any:
-        """The method's handler behind the check; no handler where the contract has none."""
-        handler = await continuation(call)
-        if handler is None or handler.request_streaming:
-            return None  # safety: no method takes a stream; one that did would bring its actors past this check
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream), handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._answer(handler.unary_unary), handler.request_deserializer, handler.response_serializer
-        )
-
-    def _answer(self, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def answer(request: Any, context: Any) -> Any:
-            return await method(await self._admitted(request, context), context)
-
-        return answer
-
-    def _stream(self, method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            # Closed with its reader, not when it is collected: until then it would go on being told of every entry.
-            async with contextlib.aclosing(method(await self._admitted(request, context), context)) as replies:
-                async for reply in replies:
-                    yield reply
-
-        return stream
-
-    async def _admitted(self, request: Any, context: Any) -> Any:
-        """The request in the name of the certificate's operator; ends the call if there is none."""
-        try:
-            name = certified_operator(context.auth_context())
-        except NoOperator as error:
-            _log.warning("refused at the operators' address: %s: %s", context.peer(), error)
-            self._warn(f"refused at the operators' address: {error}")
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        if "actor" in request.DESCRIPTOR.fields_by_name:
-            request.actor = name
-        return request
+def caller(context: Any) -> Caller:
+    """Who calls over the network. Raises NoOperator."""
+    name = certified_operator(context.auth_context())
+    return Caller(name, f"certificate {name}", f"{context.peer()}, certificate {name}")

@@ -5,7 +5,7 @@ Rules
 * Events are taken in the order of their arrival, with two exceptions that keep the queue short where the engine is
   late: at most one ``Tick`` of a pool waits at a time, and a report replaces the one of the same stream that still
   waits. Facts are whole, so the newest report says all that the older one did.
-* Each carries when it arrived: whoever takes it late knows how late he is (``front``), and judges silence as of then.
+* Each carries when it arrived: whoever takes it late knows how late that is (``front``), and judges silence as of then.
 * It is bounded: of one host wait at most ``MOST_WAITING`` events. More are not taken, and the gateway ends that stream;
   its end is always taken, so nothing is lost in silence.
 * After the end nothing is taken any more.

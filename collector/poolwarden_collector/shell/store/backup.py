@@ -14,6 +14,7 @@ from pathlib import Path
 from poolwarden_collector.shell.store import journal, telemetry
 
 FILES = (journal.FILE, telemetry.FILE)
+ORDER_KEY = "order-key.pem"  # shell/agents/order_key.py: without it every host has to be enrolled anew
 _PAGES = 1_000  # at a time: the writer waits for no longer than that
 _BUSY_S = 10.0
 
@@ -23,7 +24,7 @@ class BackupError(Exception):
 
 
 def back_up(state: Path, target: Path) -> list[Path]:
-    """Copy the journal and, where there is one, the telemetry into ``target``. Raises BackupError.
+    """Copy the journal and, where there is one, the telemetry and the order key into ``target``. Raises BackupError.
 
     Each file is checked and then put in place whole: one that is cut off leaves the last backup as it was. A collector
     that began a moment ago has no telemetry yet: the journal alone is a whole backup.
@@ -37,6 +38,9 @@ def back_up(state: Path, target: Path) -> list[Path]:
             if (state / name).exists():
                 _copy(state / name, target / name)
                 copied.append(target / name)
+        if (state / ORDER_KEY).exists():
+            _copy_key(state / ORDER_KEY, target / ORDER_KEY)
+            copied.append(target / ORDER_KEY)
     except (OSError, sqlite3.Error) as error:
         raise BackupError(f"{target}: {error}") from error
     return copied
@@ -56,6 +60,14 @@ def _copy(source: Path, target: Path) -> None:
         written.execute("PRAGMA journal_mode=DELETE")
     if verdict != "ok":
         raise BackupError(f"the copy of {source} is not sound: {verdict}")
+    half.replace(target)
+
+
+def _copy_key(source: Path, target: Path) -> None:
+    half = target.with_name(f"{target.name}.new")
+    half.unlink(missing_ok=True)
+    half.touch(mode=0o600)
+    half.write_bytes(source.read_bytes())
     half.replace(target)
 
 

@@ -6,14 +6,17 @@ Rules
   SQLite's WAL with synchronous=FULL syncs the log at each commit, so a commit that returned survives a power cut, and
   one that raised has left nothing behind.
 * One collector per journal: a lock on the state directory, held by the process, refuses a second one.
+* How alerts wait for their channels: parcels.py, storms.py, reminders.py, silences.py; all in these transactions.
 * Which file is opened at all, and how an older one becomes today's: journal_file.py.
-* An entry that this version does not know, or that is damaged, ends the reading: it could be the one that matters. The
-  error names the entry, its pool, what is unknown in it, which release wrote it and what to do.
+* An entry that this version does not know, or that is damaged, ends the reading: it could be the one that matters
+  (journal_rows.py).
+* What people ask is read beside the connection that writes, within a time; call these in a thread of their own.
+* A pool that writes too much has what only informs folded (journal_quota.py).
+* What is not printable in a text or an actor's name is escaped here, but for the line feeds of an alert's body.
 * Every error is a ``JournalError`` with one line; whoever gets one may not act on what he wanted to write. What no file
   could hold (``Unwritable``) says nothing about the disk.
-* Epochs and terms are unsigned, as in the contract, and stored in SQLite's signed numbers bit by bit. An epoch from
-  beyond the contract, which an older version may have stored at one agent's word, was never obeyed by anybody: then the
-  highest one of the entries counts.
+* An epoch from beyond the contract, which an older version may have stored at one agent's word, was never obeyed by
+  anybody: then the highest one of the entries counts.
 """
 
 from __future__ import annotations
@@ -24,10 +27,9 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,70 +38,74 @@ from sqlite_utils import Database
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import HIGHEST, LOT_BITS, after, after_fits
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.plain_text import printable
+from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parcels, reminders, silences, storms
+from poolwarden_collector.shell.store.hook_calls import HookCalls
 from poolwarden_collector.shell.store.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.store.journal_file import open_file
+from poolwarden_collector.shell.store.journal_quota import Quota
+from poolwarden_collector.shell.store.journal_rows import Row as Row
+from poolwarden_collector.shell.store.journal_rows import entry_of, not_understood, row_of, signed, stored, unsigned
+from poolwarden_collector.shell.store.journal_rows import release as release
+from poolwarden_collector.shell.store.operator_calls import OperatorCalls
+from poolwarden_collector.shell.store.parcels import ChannelState, Routes
+from poolwarden_collector.shell.store.parcels import Parcel as Parcel
+from poolwarden_collector.shell.store.read_only import read_only
+from poolwarden_collector.shell.store.silence_calls import SilenceCalls
+from poolwarden_collector.shell.tally import Tally
 
+Among = frozenset[PoolId] | None  # of these pools alone; None: of all
 FILE = "journal.db"
 LOCK = "lock"
-_SIGN = 1 << 63
+_TRIALS = 20  # of channels, that are looked at
+_PRUNE_EVERY_MS = 3_600_000
+ASKED_WITHIN_S = 5.0  # a question for people
+MOST_ROWS = 10_000  # that one call of the operator's interface is answered with
+_HISTORY = """SELECT * FROM entries WHERE seq > :after {before} AND (:pool = '' OR pool = :pool) {among}
+              AND (:failover = '' OR failover = :failover) {between} ORDER BY seq DESC LIMIT :limit"""
+# Of these pools alone; a JSON list, so that their number is no matter.
+_AMONG = "AND pool IN (SELECT value FROM json_each(:among))"
+# Texts of one form: they sort as the instants do.
+_BETWEEN = "AND (:since = '' OR at >= :since) AND (:until = '' OR at <= :until)"
 
 
 class Unwritable(JournalError):
     """What was to be written fits in no journal; the disk is not to blame, and trying again is of no use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One entry as it stands in the journal. ``at`` is wall time for people, ``mono_ms`` counts within one epoch."""
-
-    seq: int
-    at: str
-    mono_ms: int
-    epoch: int
-    term: int
-    pool: PoolId
-    failover: str
-    kind: str
-    actor: str
-    text: str
-    data: str
+class TooLong(JournalError):
+    """A question for people would take too long; ask for less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """One alert for one sink that is not delivered yet. ``next_try_ms`` is wall time, 0: at once."""
-
-    id: int
-    key: str
-    occurrence: int
-    state: str  # "firing" or "resolved"
-    sink: str
-    pool: PoolId
-    payload: dict[str, Any]
-    attempts: int
-    next_try_ms: int
-
-    @property
-    def delivery_key(self) -> str:
-        """Stable over retries and restarts, different for the end of an alert and for its next occurrence."""
-        return f"{self.key}/{self.occurrence}/{self.state}"
-
-
-class Journal:
+class Journal(OperatorCalls, HookCalls, SilenceCalls):
     """The journal in ``state_dir``; usable from any thread, one call at a time.
 
-    ``sinks`` names who gets each alert. Raises JournalError where the directory cannot be used or another collector
+    ``sinks`` names the channels of alerts, ``routes`` tells which of them each alert reaches (without it: all);
+    ``docs`` is where its runbook is read. Raises JournalError where the directory cannot be used or another collector
     holds it.
     """
 
-    def __init__(self, state_dir: Path, collector_name: str = "collector", sinks: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        collector_name: str = "collector",
+        sinks: tuple[str, ...] = (),
+        docs: str = "",
+        routes: Routes | None = None,
+    ) -> None:
         self.path = state_dir / FILE
         self.epoch = 0
         self.sinks = sinks
+        self._routes = routes
+        self._prune_at = 0  # on the clock of silences
+        self._quotas: dict[PoolId, Quota] = {}
+        self.tally = Tally()
         self._name = collector_name
+        self._docs = _docs_of(docs)
         self._guard = threading.Lock()
         self._lock_file = _lock(state_dir)
         try:
@@ -122,6 +128,15 @@ class Journal:
             self._db.conn.close()
             os.close(self._lock_file)
 
+    @property
+    def routes(self) -> Routes:
+        """Which channels an alert reaches."""
+        return self._routes or parcels.Everything(self.sinks)
+
+    @routes.setter
+    def routes(self, routes: Routes) -> None:
+        self._routes = routes
+
     # ------------------------------------------------------------------------------------------------ writing
 
     def begin_epoch(self, above: int = 0) -> int:
@@ -132,7 +147,7 @@ class Journal:
         with self._transaction("a new epoch") as db:
             epoch = after(max(self.epoch, above), secrets.randbits(LOT_BITS))  # OverflowError: Unwritable
             db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", [str(epoch)])
-            db.execute("INSERT INTO epochs VALUES (?, ?, ?)", [_signed(epoch), release(), clock.wall_text()])
+            db.execute("INSERT INTO epochs VALUES (?, ?, ?)", [signed(epoch), release(), clock.wall_text()])
         self.epoch = epoch
         return epoch
 
@@ -142,12 +157,33 @@ class Journal:
         entries: Iterable[Entry],
         alerts: Iterable[AlertRaised | AlertResolved] = (),
         pool_name: str = "",
+        occasions: Iterable[Occasion] = (),
     ) -> list[Row]:
         """One step of one pool, all of it or nothing; the rows as stored, with their numbers."""
         with self._transaction(f"an entry of pool {pool_name or pool}") as db:
-            rows = self._add_entries(db, pool, list(entries))
+            rows = self._add_entries(db, pool, self._within_quota(pool, list(entries)))
             for alert in alerts:
                 self._add_alert(db, pool, pool_name, alert)
+            hook_queue.add(db, pool, pool_name, self._name, occasions)
+        return rows
+
+    def reconfigure(
+        self,
+        entries: Iterable[tuple[PoolId, Iterable[Entry]]],
+        sinks: tuple[str, ...],
+        docs: str,
+        routes: Routes | None = None,
+    ) -> list[Row]:
+        """Another configuration in one transaction: what it changes, each for a pool or (empty) for the collector.
+
+        From it on alerts go to ``sinks`` by ``routes``; what waits for others will never be delivered, and a channel
+        that is new is told what is open.
+        """
+        with self._transaction("another configuration") as db:
+            rows = [row for pool, each in entries for row in self._add_entries(db, pool, list(each))]
+            self._abandon_all_but(db, sinks)
+            self._meet(db, sinks, routes or parcels.Everything(sinks))
+        self.sinks, self._docs, self._routes = sinks, _docs_of(docs), routes
         return rows
 
     def check(self) -> None:
@@ -156,16 +192,34 @@ class Journal:
             row = {"key": "checked", "value": clock.wall_text()}
             db["meta"].insert(row, pk="key", replace=True)  # type: ignore[union-attr]
 
+    def _within_quota(self, pool: PoolId, entries: list[Entry]) -> list[Entry]:
+        sized = [(entry, len(parcels.dumped(entry.data))) for entry in entries]
+        kept, folded = self._quotas.setdefault(pool, Quota()).taken(sized, clock.mono_ms())
+        self.tally.entries += folded
+        return kept
+
     def _add_entries(self, db: Database, pool: PoolId, entries: list[Entry]) -> list[Row]:
         if not entries:
             return []
         last = next(db.query("SELECT coalesce(max(seq), 0) AS last FROM entries"))["last"]
         at, mono = clock.wall_text(), clock.mono_ms()
         rows = [
-            Row(last + n, at, mono, self.epoch, e.term, pool, e.failover, e.kind.value, e.actor, e.text, _json(e.data))
+            Row(
+                last + n,
+                at,
+                mono,
+                self.epoch,
+                e.term,
+                pool,
+                e.failover,
+                e.kind.value,
+                printable(e.actor),
+                printable(e.text),
+                parcels.dumped(e.data),
+            )
             for n, e in enumerate(entries, 1)
         ]
-        db["entries"].insert_all([_stored(row) for row in rows])  # type: ignore[union-attr]
+        db["entries"].insert_all([stored(row) for row in rows])  # type: ignore[union-attr]
         return rows
 
     def _add_alert(self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved) -> None:
@@ -175,23 +229,30 @@ class Journal:
             if is_open:
                 row = found[0] | {"resolved_at": clock.wall_text()}
                 db["alerts"].update((alert.key, row["occurrence"]), {"resolved_at": row["resolved_at"]})  # type: ignore[union-attr]
-                self._post(db, row, pool_name, "resolved", alert.text)
+                payload = self._payload(row, pool_name, "resolved", printable(alert.text, "\n"))
+                now = silences.Clock(self.epoch)
+                parcels.end(db, row, payload, self.sinks, self.routes, now)
+                storms.over(db, alert.key, row["occurrence"], now, self.routes)
         elif not is_open:
             row = {
                 "key": alert.key,
                 "occurrence": found[0]["occurrence"] + 1 if found else 1,
                 "pool": pool,
                 "severity": alert.severity,
-                "title": alert.title,
-                "body": alert.body,
-                "data": _json(alert.data),
+                "title": printable(alert.title),
+                "body": printable(alert.body, "\n"),
+                "data": parcels.dumped(alert.data),
                 "raised_at": clock.wall_text(),
                 "resolved_at": "",
             }
             db["alerts"].insert(row, pk=("key", "occurrence"))  # type: ignore[union-attr]
-            self._post(db, row, pool_name, "firing", alert.body)
+            now = silences.Clock(self.epoch)
+            payload = self._payload(row, pool_name, "firing", alert.body)
+            held = silences.holds(db, row, now)
+            parcels.begin(db, row, payload, self.routes.to(row, pool_name), self.routes, now, held=held)
 
-    def _post(self, db: Database, alert: dict[str, Any], pool_name: str, state: str, body: str) -> None:
+    def _payload(self, alert: dict[str, Any], pool_name: str, state: str, body: str) -> dict[str, Any]:
+        """What channels are told of an alert's beginning or end."""
         data = json.loads(alert["data"])
         payload = {
             "key": alert["key"],
@@ -206,29 +267,76 @@ class Journal:
             "resolved_at": alert["resolved_at"],
             "data": data,
         }
-        common = {"key": alert["key"], "occurrence": alert["occurrence"], "state": state, "pool": alert["pool"]}
-        rows = [{**common, "sink": sink, "payload": _json(payload)} for sink in self.sinks]
-        db["outbox"].insert_all(rows)  # type: ignore[union-attr]
+        if "message" in data:
+            payload["runbook"] = f"{self._docs}/runbook.md#{data['message']}"
+        return payload
 
     # ------------------------------------------------------------------------------------------------ the outbox
 
     def parcels(self, limit: int = 64) -> list[Parcel]:
         """For each sink and alert the oldest undelivered parcel, so that an end never overtakes its beginning."""
-        query = """SELECT min(id) AS id, key, occurrence, state, sink, pool, payload, attempts, next_try_ms FROM outbox
-                   WHERE status = 'pending' GROUP BY sink, key ORDER BY next_try_ms, id LIMIT ?"""
         with self._reading() as db:
-            return [Parcel(**{**row, "payload": json.loads(row["payload"])}) for row in db.query(query, [limit])]
+            return [self._parcel(db, row) for row in parcels.oldest(db, limit)]
 
-    def pending(self) -> int:
-        """Parcels not delivered yet."""
+    def due(self, sinks: Iterable[str], wall_ms: int, gather: bool = True) -> list[Parcel]:
+        """What each of these sinks is to be told now, one parcel at most. ``gather``: without what a storm takes in."""
+        now, found = silences.Clock(self.epoch), []
         with self._reading() as db:
-            return int(next(db.query("SELECT count(*) AS n FROM outbox WHERE status = 'pending'"))["n"])
+            for sink in sinks:
+                kept_back = gather and storms.gathering(db, sink, "", now).keeps_back
+                row = parcels.next_of(db, sink, wall_ms, singles=not kept_back)
+                if row is not None:
+                    found.append(self._parcel(db, row))
+        return found
+
+    def tidy(self, under_way: Mapping[str, str], wall_ms: int) -> bool:
+        """Bring what waits up to date: what is over untold, storms, reminders; and remove what was finished long ago.
+
+        Some of it at once, so that commits have their turn between: is there more? ``under_way``: the key of what each
+        busy sink is being told.
+        """
+        now = silences.Clock(self.epoch)
+        with self._transaction("what alerts wait for") as db:
+            if parcels.merge(db, now, self.routes, under_way):
+                return True
+            for sink in self.sinks:
+                busy = under_way.get(sink, "")
+                if storms.gathering(db, sink, busy, now).ripe and storms.fold(db, sink, busy, now, self.routes):
+                    return True
+            reminders.post(db, reminders.due(db, self.sinks, self.routes, now), now)
+            if now.now >= self._prune_at and not parcels.prune(db, wall_ms):
+                self._prune_at = now.now + _PRUNE_EVERY_MS
+        return False
+
+    def taken(self, sink: str) -> list[Parcel]:
+        """The beginnings that this sink has taken, of alerts that are open, oldest first."""
+        with self._reading() as db:
+            return [parcels.parcel(row) for row in parcels.still_open(db, sink)]
+
+    def channels(self) -> list[ChannelState]:
+        """How each channel does; a trial that it took counts, too."""
+        now, tried = silences.Clock(self.epoch), {}
+        for row in self.newest("", (Kind.ALERTS_TESTED.value,), _TRIALS):
+            tried.update({name: row.at for name, taken in json.loads(row.data)["channels"].items() if taken})
+        with self._beside() as db:
+            found = [parcels.channel_state(db, sink, now) for sink in self.sinks]
+        return [replace(state, taken_at=max(state.taken_at, tried.get(state.name, ""))) for state in found]
+
+    def _parcel(self, db: Database, row: dict[str, Any]) -> Parcel:
+        return storms.written(db, parcels.parcel(row), self._name)
+
+    def pending(self, pools: frozenset[PoolId] | None = None) -> int:
+        """Parcels not delivered yet; ``pools``: of these only."""
+        query = "SELECT pool, count(*) AS n FROM outbox WHERE status = 'pending' GROUP BY pool"
+        with self._beside() as db:
+            return sum(int(row["n"]) for row in db.query(query) if pools is None or row["pool"] in pools)
 
     def delivered(self, parcel: Parcel, entry: Entry) -> list[Row]:
         """The sink has taken the parcel: both facts in one transaction."""
         changes = {"status": "sent", "attempts": parcel.attempts + 1, "last_error": "", "sent_at": clock.wall_text()}
         with self._transaction("an alert's delivery") as db:
-            db["outbox"].update(parcel.id, changes)  # type: ignore[union-attr]
+            db["outbox"].update(parcel.id, changes | {"payload": parcels.dumped(parcel.payload)})  # type: ignore[union-attr]
+            silences.taken_after_all(db, parcel.key, parcel.occurrence, parcel.sink)
             return self._add_entries(db, parcel.pool, [entry])
 
     def undelivered(self, parcel: Parcel, error: str, next_try_ms: int) -> None:
@@ -237,14 +345,49 @@ class Journal:
         with self._transaction("an alert's retry") as db:
             db["outbox"].update(parcel.id, changes)  # type: ignore[union-attr]
 
-    def abandon_other_sinks(self) -> None:
-        """Parcels for sinks that are not configured any more will never be delivered."""
-        marks = ", ".join("?" for _ in self.sinks)
-        where = f"status = 'pending' AND sink NOT IN ({marks})"
-        with self._transaction("alerts of former sinks") as db:
-            db.execute(
-                f"UPDATE outbox SET status='failed', last_error='no such sink any more' WHERE {where}", self.sinks
-            )
+    def take_up_channels(self) -> None:
+        """What waits for channels that are gone will never be delivered; a channel that is new is told what is open."""
+        with self._transaction("the channels of alerts") as db:
+            self._abandon_all_but(db, self.sinks)
+            self._meet(db, self.sinks, self.routes)
+
+    def _abandon_all_but(self, db: Database, sinks: tuple[str, ...]) -> None:
+        marks = ", ".join("?" for _ in sinks)
+        where = f"status IN ('pending', 'held') AND sink NOT IN ({marks})"
+        db.execute(f"UPDATE outbox SET status='failed', last_error='no such sink any more' WHERE {where}", sinks)
+
+    def _meet(self, db: Database, sinks: tuple[str, ...], routes: Routes) -> None:
+        """A channel that was not there before is told what is open; a journal that never noted any knows no new one."""
+        row = next(db.query("SELECT value FROM meta WHERE key = 'channels'"), None)
+        new = set(sinks) - set(json.loads(row["value"])) if row is not None else set()
+        now = silences.Clock(self.epoch)
+        for alert in list(db.query("SELECT * FROM alerts WHERE resolved_at = '' ORDER BY raised_at")) if new else ():
+            payload = self._payload(alert, "", "firing", alert["body"])
+            told = parcels.taken_by(db, alert)
+            reached = [sink for sink in routes.to(alert, payload["pool"]["name"]) if sink in new and sink not in told]
+            parcels.begin(db, alert, payload, reached, routes, now, held=silences.holds(db, alert, now))
+        db["meta"].insert({"key": "channels", "value": json.dumps(sinks)}, pk="key", replace=True)  # type: ignore[union-attr]
+
+    # ------------------------------------------------------------------------------------------------ enrolment
+
+    def enrolment(self) -> list[enrolment_tables.Of]:
+        """Every token, key, certificate and denial."""
+        with self._reading() as db:
+            return enrolment_tables.everything(db)
+
+    def enrol(self, change: enrolment_tables.Change) -> list[Row]:
+        """What changes in enrolment, with its entries and alerts: all of it or nothing."""
+        with self._transaction("what enrolment changes") as db:
+            enrolment_tables.put(db, change.put)
+            enrolment_tables.drop(db, change.drop)
+            for alert in change.alerts:
+                self._add_alert(db, change.pool, change.pool_name, alert)
+            return self._add_entries(db, change.pool, list(change.entries))
+
+    def open_alerts(self, message: str) -> list[str]:
+        """The keys of the open alerts with this message."""
+        with self._reading() as db:
+            return list(hook_queue.failing(db, message))
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -259,17 +402,17 @@ class Journal:
     def replay(self, pool: PoolId) -> Iterator[Entry]:
         """The pool's entries from the first one. Raises JournalError on an entry that this version does not know."""
         for row, releases in self._rows_of(pool):
-            yield self._entry(row, releases)
+            yield entry_of(self.path, row, releases)
 
     def record(self, pool: PoolId) -> PoolRecord:
         """Where the pool's entries end. Raises JournalError on one that is not known or is damaged."""
         record = PoolRecord(pool)
         for row, releases in self._rows_of(pool):
-            entry = self._entry(row, releases)
+            entry = entry_of(self.path, row, releases)
             try:
                 record = apply(record, entry)
             except BadEntry as error:
-                raise self._not_understood(row, releases, str(error)) from error
+                raise not_understood(self.path, row, releases, str(error)) from error
         return record
 
     def _rows_of(self, pool: PoolId) -> Iterator[tuple[dict[str, Any], dict[int, str]]]:
@@ -279,38 +422,37 @@ class Journal:
         for row in rows:
             yield row, releases
 
-    def _entry(self, row: dict[str, Any], releases: dict[int, str]) -> Entry:
-        if row["kind"] not in _KINDS:
-            raise self._not_understood(row, releases, f"its kind {row['kind']!r} is unknown")
-        try:
-            data = json.loads(row["data"])
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._not_understood(row, releases, f"its data is no JSON ({error})") from error
-        texts = (row["text"], row["failover"], row["actor"])
-        if (
-            not isinstance(data, dict)
-            or type(row["term"]) is not int
-            or not all(isinstance(each, str) for each in texts)
-        ):
-            raise self._not_understood(row, releases, "its columns are not of their types")
-        return Entry(_KINDS[row["kind"]], row["text"], data, row["failover"], _unsigned(row["term"]), row["actor"])
+    def history(
+        self,
+        pool: PoolId = "",
+        after_seq: int = 0,
+        limit: int = 0,
+        failover: str = "",
+        since: str = "",
+        until: str = "",
+        before_seq: int = 0,
+        among: Among = None,
+    ) -> list[Row]:
+        """The newest ``limit`` entries (0: 1000) with a number above ``after_seq`` and below ``before_seq`` (0: any).
 
-    def _not_understood(self, row: dict[str, Any], releases: dict[int, str], why: str) -> JournalError:
-        writer = releases.get(row["epoch"], "")
-        if writer and writer != release():
-            said, step = f", written by Poolwarden {writer}", f"install Poolwarden {writer} (this is {release()})"
-        else:
-            said, step = "", "install the release that wrote it, or restore the last backup if the file is damaged"
-        which = f"entry {row['seq']} of pool {row['pool']} ({str(row['kind'])[:40]}{said})"
-        return JournalError(f"{self.path}: {which} cannot be understood: {why}; {step}")
-
-    def history(self, pool: PoolId = "", after_seq: int = 0, limit: int = 0, failover: str = "") -> list[Row]:
-        """The newest ``limit`` entries (0: 1000) with a number above ``after_seq``, oldest first."""
-        query = """SELECT * FROM entries WHERE seq > :after AND (:pool = '' OR pool = :pool)
-                   AND (:failover = '' OR failover = :failover) ORDER BY seq DESC LIMIT :limit"""
+        They come oldest first, from ``since`` to ``until`` (as ``clock.wall_text`` writes an instant; empty: no bound).
+        """
         values = {"after": after_seq, "pool": pool, "failover": failover, "limit": limit or 1000}
-        with self._reading() as db:
-            return [_row(row) for row in db.query(query, values)][::-1]
+        values |= {"since": since, "until": until, "before": before_seq, **_among(among)}
+        query = _HISTORY.format(
+            before="AND seq < :before" if before_seq else "",
+            between=_BETWEEN if since or until else "",
+            among=_AMONG if among is not None else "",
+        )
+        with self._beside() as db:
+            return [row_of(row) for row in db.query(query, values)][::-1]
+
+    def newest(self, pool: PoolId, kinds: tuple[str, ...], limit: int) -> list[Row]:
+        """The newest entries of these kinds in a pool, oldest first."""
+        marks = ", ".join("?" * len(kinds))
+        query = f"SELECT * FROM entries WHERE pool = ? AND kind IN ({marks}) ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        with self._beside() as db:
+            return [row_of(row) for row in db.query(query, [pool, *kinds, limit])][::-1]
 
     def decision(self, wanted: str) -> Row | None:
         """The newest decision with a stored input: by its entry's number, or the last one of a failover."""
@@ -318,21 +460,37 @@ class Journal:
                    ORDER BY seq DESC LIMIT 1"""
         number = wanted.isascii() and wanted.isdigit() and len(wanted) <= 18
         values = {"seq": int(wanted) if number else -1, "failover": wanted or "-"}
-        with self._reading() as db:
-            return next((_row(row) for row in db.query(query, values)), None)
+        with self._beside() as db:
+            return next((row_of(row) for row in db.query(query, values)), None)
 
-    def alerts(self, pool: PoolId = "", open_only: bool = False, limit: int = 0) -> list[dict[str, Any]]:
-        """Alerts, the newest first, each with its ``deliveries`` (rows of the outbox)."""
-        query = """SELECT * FROM alerts WHERE (:pool = '' OR pool = :pool) AND (NOT :open OR resolved_at = '')
-                   ORDER BY raised_at DESC, rowid DESC LIMIT :limit"""
-        with self._reading() as db:
-            found = list(db.query(query, {"pool": pool, "open": open_only, "limit": limit or 1000}))
+    def alerts(
+        self, pool: PoolId = "", open_only: bool = False, limit: int = 0, among: Among = None
+    ) -> list[dict[str, Any]]:
+        """Alerts, the newest first: each with its ``deliveries`` (rows of the outbox), ``silence`` and ``taken``.
+
+        ``among``: those of these pools alone.
+        """
+        query = f"""SELECT * FROM alerts WHERE (:pool = '' OR pool = :pool) AND (NOT :open OR resolved_at = '')
+                   {_AMONG if among is not None else ""} ORDER BY raised_at DESC, rowid DESC LIMIT :limit"""  # noqa: S608
+        values = {"pool": pool, "open": open_only, "limit": limit or 1000, **_among(among)}
+        with self._beside() as db:
+            found = list(db.query(query, values))
             for alert in found:
                 which = [alert["key"], alert["occurrence"]]
                 alert["deliveries"] = list(
                     db.query("SELECT * FROM outbox WHERE key = ? AND occurrence = ? ORDER BY id", which)
                 )
+            silences.mark(db, found, silences.Clock(self.epoch))
         return found
+
+    def marked(self) -> dict[str, dict[str, Any]]:
+        """The open alerts that are silenced or that somebody sees to, by their keys."""
+        query = """SELECT * FROM alerts WHERE resolved_at = '' AND (key IN (SELECT key FROM silences)
+                   OR (key, occurrence) IN (SELECT key, occurrence FROM acknowledgements))"""
+        with self._beside() as db:
+            found = list(db.query(query))
+            silences.mark(db, found, silences.Clock(self.epoch))
+        return {alert["key"]: alert for alert in found}
 
     def _last_epoch(self) -> int:
         text = self._meta("epoch")
@@ -340,7 +498,7 @@ class Journal:
         if after_fits(epoch):
             return epoch
         with self._reading() as db:
-            found = [_unsigned(row["epoch"]) for row in db.query("SELECT DISTINCT epoch FROM entries")]
+            found = [unsigned(row["epoch"]) for row in db.query("SELECT DISTINCT epoch FROM entries")]
         return max((epoch for epoch in found if after_fits(epoch)), default=0)
 
     def _meta(self, key: str) -> str:
@@ -359,12 +517,33 @@ class Journal:
                 raise JournalError(f"{self.path}: {what} cannot be written: {_say(error)}") from error
 
     @contextmanager
+    def _beside(self) -> Iterator[Database]:
+        """For what people ask: a connection of its own, so the one that writes waits for nobody; read-only, bounded."""
+        try:
+            with read_only(self.path, ASKED_WITHIN_S) as db:
+                yield Database(db, execute_plugins=False)
+        except sqlite3.OperationalError as error:
+            if str(error) != "interrupted":
+                raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+            raise TooLong(f"ended after {ASKED_WITHIN_S:g} s: the journal holds too much for this question") from error
+        except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
+            raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+
+    @contextmanager
     def _reading(self) -> Iterator[Database]:
         with self._guard:
             try:
                 yield self._db
             except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
                 raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+
+
+def _among(pools: Among) -> dict[str, str]:
+    return {"among": json.dumps(sorted(pools))} if pools is not None else {}
+
+
+def _docs_of(url: str) -> str:
+    return url.rstrip("/") or "docs"
 
 
 def _lock(state_dir: Path) -> int:
@@ -380,41 +559,6 @@ def _lock(state_dir: Path) -> int:
         os.close(descriptor)
         raise JournalError(f"{state_dir}: another collector runs on this journal; stop it first") from error
     return descriptor
-
-
-_KINDS = {kind.value: kind for kind in Kind}
-
-
-def release() -> str:
-    """The installed version; "unknown" where the package is not installed."""
-    try:
-        return metadata.version("poolwarden")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _stored(row: Row) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in Row.__slots__}
-    return values | {"epoch": _signed(row.epoch), "term": _signed(row.term)}
-
-
-def _row(values: dict[str, Any]) -> Row:
-    return Row(**{**values, "epoch": _unsigned(values["epoch"]), "term": _unsigned(values["term"])})
-
-
-def _signed(number: int) -> int:
-    """The number of 64 bits without a sign as SQLite's with one. Raises OverflowError."""
-    if not 0 <= number <= HIGHEST:
-        raise OverflowError(f"{number} is no number of 64 bits")
-    return number if number < _SIGN else number - 2 * _SIGN
-
-
-def _unsigned(number: int) -> int:
-    return number if number >= 0 else number + 2 * _SIGN
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _say(error: BaseException) -> str:

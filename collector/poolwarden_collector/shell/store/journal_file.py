@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-SCHEMA = 2
+SCHEMA = 5
 _BUSY_S = 2.0
 
 _TABLES = """
@@ -44,10 +44,79 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_pending ON outbox (status, sink, id);
 """
 
+# Occasions for hooks, and what came of each hook (hook_queue.py).
+_HOOKS = """
+CREATE TABLE hook_events (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, pool TEXT NOT NULL, event TEXT NOT NULL, payload TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending');
+CREATE INDEX hook_events_pending ON hook_events (status, id);
+CREATE TABLE hook_runs (
+    occasion INTEGER NOT NULL, hook TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
+    next_try_ms INTEGER NOT NULL, said TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (occasion, hook));
+"""
+
+# Tokens (only their hashes), the keys of hosts, their certificates, and those that nobody may use any more.
+_ENROLMENT = """
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, pool TEXT NOT NULL, host TEXT NOT NULL, uses INTEGER NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0, created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, actor TEXT NOT NULL,
+    revoked_ms INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE host_keys (
+    key TEXT PRIMARY KEY, pool TEXT NOT NULL, host TEXT NOT NULL, host_name TEXT NOT NULL, machine TEXT NOT NULL,
+    csr TEXT NOT NULL, token TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL, actor TEXT NOT NULL,
+    text TEXT NOT NULL, seen_ms INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX host_keys_host ON host_keys (host);
+CREATE TABLE certificates (
+    serial TEXT PRIMARY KEY, key TEXT NOT NULL, pool TEXT NOT NULL, host TEXT NOT NULL, issued_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL, authority TEXT NOT NULL, pem TEXT NOT NULL);
+CREATE INDEX certificates_host ON certificates (host);
+CREATE TABLE denied (
+    serial TEXT PRIMARY KEY, host TEXT NOT NULL, at_ms INTEGER NOT NULL, actor TEXT NOT NULL, reason TEXT NOT NULL);
+"""
+
+# Every call of an operator that changes something, and what waits for a second person.
+_AUDIT = """
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, source TEXT NOT NULL, role TEXT NOT NULL,
+    method TEXT NOT NULL, pool TEXT NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE INDEX audit_pool ON audit (pool, id);
+CREATE TABLE seconded (
+    id TEXT PRIMARY KEY, pool TEXT NOT NULL, what TEXT NOT NULL, request TEXT NOT NULL, actor TEXT NOT NULL,
+    person TEXT NOT NULL, source TEXT NOT NULL, asked_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+    clock TEXT NOT NULL);
+"""
+
 # From each schema to the next one.
 MIGRATIONS: dict[int, str] = {
     # Which release wrote in which epoch, so that an entry that is not understood can say whose it is.
     1: "CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, release TEXT NOT NULL, begun_at TEXT NOT NULL);",
+    # Which alerts are silenced until when, and which ones somebody sees to.
+    2: """
+CREATE TABLE silences (
+    key TEXT PRIMARY KEY, pool TEXT NOT NULL, severity TEXT NOT NULL, title TEXT NOT NULL, actor TEXT NOT NULL,
+    reason TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL, lasts_ms INTEGER NOT NULL,
+    ends_ms INTEGER NOT NULL, clock TEXT NOT NULL);
+CREATE TABLE acknowledgements (
+    key TEXT NOT NULL, occurrence INTEGER NOT NULL, actor TEXT NOT NULL, at TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (key, occurrence));
+""",
+    # When a row was posted (on the clock of silences), with which others it is told, and when each was told last.
+    3: """
+ALTER TABLE outbox ADD COLUMN posted_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN clock TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox ADD COLUMN fold INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN merged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN storm INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX outbox_posted ON outbox (sink, posted_ms);
+CREATE INDEX outbox_storm ON outbox (sink, storm);
+CREATE INDEX alerts_open ON alerts (key) WHERE resolved_at = '';
+CREATE TABLE told (
+    key TEXT NOT NULL, occurrence INTEGER NOT NULL, sink TEXT NOT NULL, number INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, clock TEXT NOT NULL, PRIMARY KEY (key, occurrence, sink));
+"""
+    + _HOOKS,
+    # Enrolment, the record of operators' calls.
+    4: _ENROLMENT + _AUDIT,
 }
 
 

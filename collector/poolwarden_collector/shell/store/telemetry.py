@@ -5,6 +5,8 @@ Rules
 * Numbers are cut to what SQLite holds; nobody decides by them.
 * It never blocks and never fails the collector: facts go into a bounded queue (the oldest are dropped), a thread of its
   own writes them in batches with synchronous=NORMAL, and an error there is logged once and tried again later.
+* What a pool tells afterwards of times when nobody listened is kept up to 16 MiB an hour, which is all that 64 hosts
+  can have kept; what is more is counted, and the next line that is kept says how many were left out.
 * It stays small: the newest facts of a host at most every 10 s, a line of history every 5 min, kept for 30 days and
   never more than eight million lines (1,000 hosts: 8.6 million in 30 days, about 90 bytes each).
 """
@@ -27,6 +29,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.tally import Tally
 
 FILE = "telemetry.db"
 LATEST_EVERY_MS = 10_000
@@ -34,8 +37,11 @@ HISTORY_EVERY_MS = 300_000
 KEEP_MS = 30 * 24 * 3_600_000
 KEEP_ROWS = 8_000_000
 KEEP_LATE = 1_000_000
+LATE_BYTES = 16 << 20  # of a pool in an hour
+_HOUR_MS = 3_600_000
 _QUEUE = 4_096
 _BATCH_S = 1.0
+_BESIDE = 150  # bytes of a line beside its text
 _PRUNE_EVERY = 600  # batches
 
 _MOST = (1 << 53) - 1
@@ -66,7 +72,7 @@ class _Sample:
 class Telemetry:
     """The file ``state_dir/telemetry.db`` and its writer; ``note`` may be called from the event loop."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, tally: Tally | None = None) -> None:
         self._path = state_dir / FILE
         self._queue: deque[_Sample] = deque(maxlen=_QUEUE)
         self._late: deque[tuple[object, ...]] = deque(maxlen=_QUEUE)
@@ -74,6 +80,9 @@ class Telemetry:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._failing = ""
+        self._room: dict[PoolId, tuple[float, Ms]] = {}  # bytes that are left, and when that was
+        self._left_out: dict[HostId, int] = {}
+        self._tally = tally or Tally()
 
     def start(self) -> None:
         self._thread.start()
@@ -100,9 +109,19 @@ class Telemetry:
             kind, text = told.event.kind, told.event.text
         else:
             kind, text = "sample", json.dumps(_sample_of(told.sample), separators=(",", ":"))
-        at = now - _held(told.age_ms) if told.age_ms else None
-        line = (host, pool, told.boot_id, _held(told.mono_ms), at, now, kind[:40], text[:1000], _held(told.dropped))
+        if not self._has_room(pool, len(text) + len(kind) + _BESIDE, clock.mono_ms()):
+            self._left_out[host] = self._left_out.get(host, 0) + 1
+            self._tally.telemetry += 1
+            return
+        at, dropped = now - _held(told.age_ms) if told.age_ms else None, told.dropped + self._left_out.pop(host, 0)
+        line = (host, pool, told.boot_id, _held(told.mono_ms), at, now, kind[:40], text[:1000], _held(dropped))
         self._late.append(line)
+
+    def _has_room(self, pool: PoolId, size: int, now: Ms) -> bool:
+        left, before = self._room.get(pool, (float(LATE_BYTES), now))
+        left = min(float(LATE_BYTES), left + LATE_BYTES * max(0, now - before) / _HOUR_MS)
+        self._room[pool] = (left - size if left >= size else left, now)
+        return left >= size
 
     def told_late(self, host: HostId, samples: bool, limit: int) -> list[dict[str, Any]]:
         """The newest such lines of a host, the oldest first; to be called in a thread. Raises sqlite3.Error."""
@@ -169,9 +188,19 @@ def _prune(db: Database) -> None:
     with db.atomic():
         db.execute("DELETE FROM history WHERE at_ms < ?", [clock.wall_ms() - KEEP_MS])
         db.execute("DELETE FROM late WHERE heard_ms < ?", [clock.wall_ms() - KEEP_MS])
-        db.execute("DELETE FROM late WHERE rowid <= (SELECT max(rowid) FROM late) - ?", [KEEP_LATE])
+        _prune_late(db)
         newest = next(db.query("SELECT coalesce(max(rowid), 0) AS n FROM history"))["n"]
         db.execute("DELETE FROM history WHERE rowid <= ?", [newest - KEEP_ROWS])
+
+
+def _prune_late(db: Database) -> None:
+    """Too many lines are the oldest of the pool that has the most: no pool's hosts push another's out."""
+    over = next(db.query("SELECT count(*) AS n FROM late"))["n"] - KEEP_LATE
+    if over <= 0:
+        return
+    pool = next(db.query("SELECT pool FROM late GROUP BY pool ORDER BY count(*) DESC LIMIT 1"))["pool"]
+    oldest = "SELECT rowid FROM late WHERE pool = ? ORDER BY rowid LIMIT ?"
+    db.execute(f"DELETE FROM late WHERE rowid IN ({oldest})", [pool, over])
 
 
 def _held(number: int) -> int:

@@ -117,7 +117,7 @@ class SimAgent:
         self._wait = FIRST_WAIT_MS
         self._look_at_host()
         try:
-            self.side.remember()
+            self.side.executor.remember()
         except AgentKilled:
             self.crash()
             return
@@ -157,7 +157,7 @@ class SimAgent:
             return
         connected = self.stream is not None
         if connected:
-            self._send(side.gate_question())
+            self._send(side.conversation.gate_question())
         if side.boot.look_due():
             side.boot.look()
         self._settle_gate()
@@ -175,7 +175,7 @@ class SimAgent:
             return
         if side.boot.decision.state != before.state and self.stream is not None:
             side.observer.look_at_host()
-            self._send(side.report())
+            self._send(side.conversation.report())
 
     def _dies(self, point: str) -> bool:
         return self.dies(point)
@@ -202,7 +202,7 @@ class SimAgent:
         """Leave with a word (an agent that stands still says none); nothing runs on."""
         stream = self.stream
         if self.side is not None and stream is not None and not self.asleep:
-            self._send(self.side.goodbye(reason))
+            self._send(self.side.conversation.goodbye(reason))
             stream.finish()
             self.stream = None
         self.unplugged()
@@ -271,9 +271,9 @@ class SimAgent:
             return
         self.stream = stream
         self._wait = FIRST_WAIT_MS
-        for message in self.side.link_up():
+        for message in self.side.conversation.link_up():
             self._send(message)
-        self._later(self.side.settings.report_interval_ms, lambda: self._report(stream))
+        self._later(self.side.conversation.settings.report_interval_ms, lambda: self._report(stream))
 
     def _redial(self) -> None:
         jitter = 0.5 + self.world.random.random()
@@ -318,7 +318,7 @@ class SimAgent:
             return
         message = pb.CollectorMessage.FromString(raw)
         try:
-            answers, work = self.side.receive(message)
+            answers, work = self.side.conversation.receive(message)
         except AgentKilled:
             self.crash()
             return
@@ -335,8 +335,8 @@ class SimAgent:
     def _report(self, stream: Stream) -> None:
         if self.side is None or self.stream is not stream:
             return
-        self._send(self.side.report())
-        self._later(self.side.settings.report_interval_ms, lambda: self._report(stream))
+        self._send(self.side.conversation.report())
+        self._later(self.side.conversation.settings.report_interval_ms, lambda: self._report(stream))
 
     def _look_at_xapi(self) -> None:
         """One look at the own xapi, ended when production's would have ended; then the next."""
@@ -349,7 +349,7 @@ class SimAgent:
         side = self.side
         if side is None:
             return
-        settings = side.settings
+        settings = side.conversation.settings
         side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
         self._later(max(100, settings.report_interval_ms - took), self._look_at_xapi)
 
@@ -358,19 +358,20 @@ class SimAgent:
             return
         self.side.observer.look_at_host()
         try:
-            self.side.tidy()
+            self.side.executor.tidy()
         except AgentKilled:
             self.crash()
             return
         self._start_probes()
-        self._later(self.side.settings.report_interval_ms, self._look_at_host)
+        self._later(self.side.conversation.settings.report_interval_ms, self._look_at_host)
 
     def _start_probes(self) -> None:
         """Start what is due, never two probes of one target at once (the rules of probers.py)."""
         side, port = self.side, self.port
         if side is None or port is None:
             return
-        targets, limit, interval = side.to_probe(), side.settings.probe_timeout_ms, side.settings.probe_interval_ms
+        targets, settings = side.observer.to_probe(), side.conversation.settings
+        limit, interval = settings.probe_timeout_ms, settings.probe_interval_ms
         self._due = {target: due for target, due in self._due.items() if target in targets}
         for target, address in sorted(targets.items()):
             if target not in self._probing and self.mono() >= self._due.get(target, 0):
@@ -382,16 +383,16 @@ class SimAgent:
     def _probed(self, target: str, address: str) -> None:
         if self.side is not None:
             self._probing.discard(target)
-            self.side.observer.look_at_peer(target, address, self.side.settings.probe_timeout_ms)
+            self.side.observer.look_at_peer(target, address, self.side.conversation.settings.probe_timeout_ms)
             self._start_probes()
 
     # ------------------------------------------------------------------------------------------ obeying
 
     def _take(self, order: orders.Order) -> None:
-        lane = self.side.lane(order) if self.side is not None else ""
+        lane = self.side.executor.lane(order) if self.side is not None else ""
         if lane:
             if not self._slow.give(order, lane) and self.side is not None:
-                self._send(self.side.wrap(self.side.too_busy(order)))
+                self._send(self.side.conversation.wrap(self.side.executor.too_busy(order)))
             return
         self._work.append(order)
         if not self._busy:
@@ -418,7 +419,7 @@ class SimAgent:
             raise AgentKilled("gone before it began")
         kills = self.world.invariants.kills
         kills.carries_out(self.name, order.kind)
-        result = self.side.carry_out(order)
+        result = self.side.executor.carry_out(order, self.side.conversation.settings.probe_timeout_ms)
         if result.outcome == pb.OrderResult.REFUSED:
             kills.carries_out(self.name, order.kind, refused=True)
         if self._dies("before answer"):
@@ -428,7 +429,7 @@ class SimAgent:
     def _answer(self, result: pb.OrderResult) -> None:
         if self.side is None:
             return
-        self._send(self.side.wrap(result))
+        self._send(self.side.conversation.wrap(result))
         self.side.observer.look_at_host()
         # What the act changed is told at once, as the production runner does.
-        self._send(self.side.report())
+        self._send(self.side.conversation.report())

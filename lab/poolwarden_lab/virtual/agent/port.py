@@ -16,7 +16,7 @@ from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.dom0.xapi import session_calls
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiRefused, XapiTimeout, XapiUnreachable
 from poolwarden_agent.dom0.xapi.pool_view import PoolLook
-from poolwarden_agent.host.host_side import SECOND_PORT_LIMIT_MS
+from poolwarden_agent.host.executor import SECOND_PORT_LIMIT_MS
 from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_agent.host.order_acts import ACT_LIMIT_MS
 from poolwarden_agent.host_port import (
@@ -39,7 +39,7 @@ from poolwarden_lab.virtual.agent.member_fences import MemberFences
 from poolwarden_lab.virtual.agent.slot import Slot, TornWrite
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB, choose, generation_on_disk
-from poolwarden_lab.xapi.model import BOOT_ID, INVENTORY, PID_FILE
+from poolwarden_lab.xapi.model import BOOT_ID, INVENTORY, PID_FILE, WALL_ZERO_MS
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.startup import STARTUP_COOKIE
 from poolwarden_lab.xapi.virtual import TIMEOUT, OnReply, VirtualHost, VirtualPool
@@ -283,7 +283,7 @@ class SimPort(HostPort):
         near = any(
             (host.name, name) not in pool.cut_links and (name, host.name) not in pool.cut_links for name in nodes
         )
-        return BootFacts(*self._found, not host.gated, tuple(others), whole, True, near)
+        return BootFacts(*self._found, not host.gated, tuple(others), whole, True, near, False)
 
     def let_wait(self) -> str:
         boot, why = self._host.let_wait
@@ -459,7 +459,7 @@ class SimPort(HostPort):
         disk = self._host.disk
         return generation_on_disk(disk, RESTORE_DB) if disk.exists(RESTORE_DB) else None
 
-    def place_piece(self, piece: Piece, chunk: bytes) -> Act:
+    def place_piece(self, piece: Piece, chunk: bytes, pool: str) -> Act:
         self._point("before act")
         try:
             act = self._place(piece, chunk)
@@ -503,6 +503,12 @@ class SimPort(HostPort):
     def serve(self, order: orders.Order, limit_ms: int) -> Act:
         self._point("before act")
         act = session_calls.serve(self._asking(limit_ms), order)
+        self._point("after act")
+        return act
+
+    def show_message(self, order: orders.Order, look: bool, limit_ms: int) -> Act:
+        self._point("before act")
+        act = session_calls.show(self._asking(limit_ms), order, WALL_ZERO_MS + self._pool.now if look else 0)
         self._point("after act")
         return act
 

@@ -142,7 +142,7 @@ class Invariants:
             del self._undead[name]
         for name in masters:
             agent = self.world.agents[name]
-            marked = agent.side is not None and agent.side.state.tombstone is not None
+            marked = agent.side is not None and agent.side.executor.state.tombstone is not None
             if not marked or agent.stream is None or agent.asleep:
                 self._undead.pop(name, None)
             elif self.world.now - self._undead.setdefault(name, self.world.now) > TOMBSTONE_LIMIT_MS:
@@ -163,7 +163,7 @@ class Invariants:
             agent = self.world.agents[name]
             heard = host.power and not host.frozen and agent.stream is not None and not agent.asleep
             # Under a hold nothing loads it, and whoever ends the hold removes it, also where a journal was lost.
-            held = agent.side is not None and agent.side.state.hold is not None
+            held = agent.side is not None and agent.side.executor.state.hold is not None
             lies = host.disk.exists(RESTORE_DB) and heard and not held and name not in self.restored_by_hand
             if not lies or any(opinion.accounts_for(host.uuid) for opinion in self._opinions.values()):
                 self._placed.pop(name, None)
@@ -339,7 +339,7 @@ class Invariants:
 
     def _long_since(self) -> bool:
         live = self.world.core.live
-        return self.world.now - live.verdict_since > CALM_MS
+        return self.world.now - live.verdict.since > CALM_MS
 
     def _all_follow(self) -> None:
         """I15, where the collector says that all is well."""

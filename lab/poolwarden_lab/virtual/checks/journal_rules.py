@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
+from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, apply
-from poolwarden_collector.core.state.question_record import Ask
 from poolwarden_lab.virtual.collector.shell import SimShell
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
@@ -130,7 +130,7 @@ class Opinion:
             item.host == host and item.what in (OwedWork.REMOVE_DATABASE, OwedWork.RELEASE) for item in record.owed
         )
         failover = record.failover
-        placed = failover is not None and failover.open and host in failover.placed_on
+        placed = failover is not None and failover.open and host in failover.hold.placed_on
         return held or owed or placed
 
     # ------------------------------------------------------------------------------------------ effects

@@ -82,7 +82,7 @@ class Ledger:
         return Ledger(self.epoch, list(self.commits), list(self.outbox))
 
     def pools(self) -> list[str]:
-        return list(dict.fromkeys(commit.pool for commit in self.commits))
+        return list(dict.fromkeys(commit.pool for commit in self.commits if commit.pool))
 
     def entries(self, pool: str = "") -> Iterator[Entry]:
         """All durable entries, oldest first; of one pool, or of all."""

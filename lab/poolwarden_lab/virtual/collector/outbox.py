@@ -16,7 +16,7 @@ At = Callable[[int, Callable[[], None]], None]
 
 
 class Webhook:
-    """One receiver for all collectors; ``taken`` is told each delivery: the attempts it took and the alert's title."""
+    """One receiver for all collectors; ``taken`` is told each delivery: its attempts, and its title and body."""
 
     def __init__(self, later: At, taken: Callable[[int, str], None]) -> None:
         self.reachable = True
@@ -37,7 +37,7 @@ class Webhook:
             outgoing.deliveries += 1
             self._under_way.discard(id(outgoing))
             alert = outgoing.alert
-            title = alert.title if isinstance(alert, AlertRaised) else f"over: {alert.text}"
-            self._taken(failed + 1, title)
+            said = f"{alert.title}\n{alert.body}" if isinstance(alert, AlertRaised) else f"over: {alert.text}"
+            self._taken(failed + 1, said)
         else:
             self._later(retry_after_ms(failed), lambda: self._try(outgoing, failed + 1, alive))

@@ -63,6 +63,9 @@ class SimShell(SimProcess):
         self._performer = SimPerformer(self)
         self._waiting: deque[Happening] = deque()  # what came while a step is under way
         self._busy = False
+        self._settings_wanted: deque[Settings] = deque()  # configurations that wait for the end of a step
+        self._settings_next = settings  # the one that is being taken
+        self.reload_refused = ""  # why the last one was not taken
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -136,6 +139,15 @@ class SimShell(SimProcess):
                 outcome = self.world.probe(self, pool, target.address, self.settings.policy.probe_timeout)
                 self.take(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
 
+    def reload(self, settings: Settings) -> None:
+        """SIGHUP with another file: taken after the step that is under way."""
+        self.enter(lambda: self._reload(settings))
+
+    def _reload(self, settings: Settings) -> None:
+        self._settings_wanted.append(settings)
+        if not self._busy:
+            self._go_on(on.Ready())
+
     # ------------------------------------------------------------------------------------------ driving the loop
 
     def take(self, pool: PoolId, event: ev.Event) -> None:
@@ -157,14 +169,21 @@ class SimShell(SimProcess):
             done = 0
             if ready.write is not None:
                 ready = self._make_durable(ready.write)
+            elif self._settings_wanted:
+                ready = self._reconfigure(self._settings_wanted.popleft())
             elif self._waiting:
                 ready = self.loop.take(self._waiting.popleft(), *self._clocks())
             else:
                 self._busy = False
                 return
 
+    def _reconfigure(self, settings: Settings) -> on.Ready:
+        self._settings_next = settings
+        change = on.Reconfiguration(settings.config(), settings.devices, "SIGHUP", ("its settings",))
+        return self.loop.reconfigure(change, *self._clocks())
+
     def _make_durable(self, write: on.Write) -> on.Ready | None:
-        if isinstance(write, on.Commit):
+        if isinstance(write, on.Commit | on.Reconfigure):
             self.counters.commits += 1
             self._at_commit("before", write)
         if self.ledger.slow_ms and not isinstance(write, on.Nothing):
@@ -178,14 +197,18 @@ class SimShell(SimProcess):
             match write:
                 case on.Commit():
                     self._commit(write)
+                case on.Reconfigure(_, commits):
+                    self.ledger.check()
+                    for commit in commits:
+                        self._commit(commit)
                 case on.BeginEpoch(above):
                     begun = self.begin_epoch(above)
                 case on.Check():
                     self.ledger.check()
         except OSError as error:
-            self.refused_commits += isinstance(write, on.Commit)
+            self.refused_commits += isinstance(write, on.Commit | on.Reconfigure)
             return self.loop.failed(str(error), *self._clocks())
-        if isinstance(write, on.Commit):
+        if isinstance(write, on.Commit | on.Reconfigure):
             self._at_commit("after", write)
         if self.frozen:  # right after its commit: it reads its clocks when it goes on
             self.held.append(lambda: self._go_on(self.loop.committed(*self._clocks(), begun)))
@@ -198,8 +221,9 @@ class SimShell(SimProcess):
         self.ledger.commit(commit)
         self.world.committed(self, commit)
 
-    def _at_commit(self, when: str, commit: on.Commit) -> None:
-        names = ", ".join(entry.kind.value for entry in commit.entries)
+    def _at_commit(self, when: str, write: on.Commit | on.Reconfigure) -> None:
+        commits = (write,) if isinstance(write, on.Commit) else write.commits
+        names = ", ".join(entry.kind.value for commit in commits for entry in commit.entries)
         self.may_die("commit", when, self.counters.commits, names)
 
     def _do(self, act: on.Act) -> None:
@@ -212,6 +236,10 @@ class SimShell(SimProcess):
                 self.post(pool, event)
             case on.CutOff(pool):
                 self.fencer.cut_off(pool)
+            case on.Reconfigured():
+                self.settings, self.reload_refused = self._settings_next, ""
+            case on.NotReconfigured(why, _):
+                self.reload_refused = why
             case on.Stepped(happening):
                 self._performer.heard(happening.pool, happening.event)
             case on.Broke(happening, error):

@@ -83,6 +83,13 @@ class CollectorFaults(Ground):
         if shell is not None and shell.alive and shell.frozen:
             shell.thaw()
 
+    def reload_collector(self, settings: Settings, node: str = COLLECTOR) -> None:
+        """Its file is this one now, for a process that starts later, too; the one that runs is told (SIGHUP)."""
+        self.settings = settings
+        shell = self.stations[node].shell
+        if shell is not None and shell.alive:
+            shell.reload(settings)
+
     def collector_gap(self, ms: int, node: str = COLLECTOR) -> None:
         """Its machine is suspended for so long: nothing runs there, then time has jumped."""
         self.freeze_collector(node)

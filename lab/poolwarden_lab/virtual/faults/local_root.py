@@ -62,7 +62,7 @@ class LocalRoot(Ground):
             self._refused(agent, "the agent alone may change that, and it does not run")
             return
         try:
-            act = side.release_hold() if address is None else side.follow(address)
+            act = side.executor.release_hold() if address is None else side.executor.follow(address)
         except SlotError as error:
             self.happened("root", f"{agent.name}: the toolstack is still held: {error}")
             return

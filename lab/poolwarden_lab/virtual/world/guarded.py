@@ -44,7 +44,15 @@ KEPT = ("etc/xensource-inventory", "etc/hostname", "sys/class/dmi/id/product_uui
 def trees_of(spec: PoolSpec, prefix: str, number: int) -> list[HostTree]:
     """The first content of the pool's hosts, in a network of its own."""
     addresses = [f"10.99.{number}.{11 + host}" for host in range(spec.hosts)]
-    made = make_pool_disks(spec.hosts, spec.name, spec.vms, addresses=addresses, ha_armed=spec.ha_armed)
+    made = make_pool_disks(
+        spec.hosts,
+        spec.name,
+        spec.vms,
+        addresses=addresses,
+        ha_armed=spec.ha_armed,
+        https_only=spec.https_only,
+        guidances=spec.guidances,
+    )
     return [replace(tree, name=prefix + tree.name) for tree in made]
 
 
@@ -308,7 +316,7 @@ class GuardedPool:
 
     @property
     def verdict(self) -> str:
-        return self.core.live.verdict if self.watched else ""
+        return self.core.live.verdict.word if self.watched else ""
 
     def has(self, kind: Kind) -> bool:
         return any(entry.kind is kind for entry in self.ledger.entries(self.uuid))

@@ -80,10 +80,10 @@ class World(
         self._connections = 0
         self._asked: list[tuple[str, str]] = []  # node and request of commands without an answer yet
         self.stations: dict[str, Station] = {COLLECTOR: Station(COLLECTOR)}
-        self.delivered: list[tuple[int, int, str]] = []  # when, at which attempt, the alert's title
+        self.delivered: list[tuple[int, int, str]] = []  # when, at which attempt, its title and body
         self.webhook = Webhook(
             lambda ms, do: self.at(self.now + ms, do),
-            lambda attempts, title: self.delivered.append((self.now, attempts, title)),
+            lambda attempts, said: self.delivered.append((self.now, attempts, said)),
         )
         self.pools: dict[str, GuardedPool] = {}
         for number, spec in enumerate(pools):
@@ -229,10 +229,20 @@ class World(
         place = self.find(host) if host else None
         about = place.pool.uuid if place is not None else self.pools[pool].uuid if pool else ""
         self._asked.append((node, request))
+        if verb == "approve" and "shoot" in args and "typed_name" not in args:
+            args["typed_name"] = self._to_be_shot(shell.pools.get(about or self.of().uuid))
         said = OperatorSaid(request, "alice", verb, place.uuid if place else "", tuple(sorted(args.items())))
         shell.say(said, about)
         self._take_replies()
         return shell.replies.get(request)
+
+    def _to_be_shot(self, pool: Pool | None) -> str:
+        """The name that is typed where an old master is to be powered off; empty: nothing is asked."""
+        if pool is None or pool.record.question is None:
+            return ""
+        failover = pool.record.failover
+        old = failover.old_master if failover is not None and failover.open else pool.record.question.host
+        return pool.record.name_of(old)
 
     def _take_replies(self) -> None:
         for node, request in list(self._asked):

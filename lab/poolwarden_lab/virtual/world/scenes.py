@@ -100,9 +100,9 @@ def _operator(sim: Simulation) -> None:
     def look() -> None:
         failover = sim.record.failover
         if failover is not None and failover.open:
-            if sim.shell is not None and sim.shell.alive and failover.blocked == "BLOCKED_NEEDS_HUMAN":
+            if sim.shell is not None and sim.shell.alive and failover.standstill.blocker == "BLOCKED_NEEDS_HUMAN":
                 sim.confirm_fenced(1)
-            if sim.shell is not None and sim.shell.alive and failover.blocked == "BLOCKED_PROOF_NOT_RENEWED":
+            if sim.shell is not None and sim.shell.alive and failover.standstill.blocker == "BLOCKED_PROOF_NOT_RENEWED":
                 sim.confirm_fenced(1)
         sim.at(sim.now + OPERATOR_LOOKS_MS, look)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_lab.virtual.world.machine import FEEDS
@@ -33,6 +33,7 @@ class PoolSpec:
     gated: bool = True  # its agents have a boot gate
     hard_limit_ms: int = 40_000  # of its fence devices' runs
     https_only: Sequence[str] = ()  # hosts whose firewall drops TCP 80 from other hosts
+    guidances: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what updates still need: h2 -> reboot_host
     mute: Sequence[str] = ()  # hosts whose BMC does not tell which machine it switches
     enclosures: Sequence[Sequence[str]] = ()  # hosts that share their PDU outlets
     managers: Sequence[Sequence[str]] = ()  # hosts whose BMC is one and the same chassis manager

@@ -1,4 +1,4 @@
-"""The door: which numbers of an agent's message are taken at all.
+"""The door: which numbers, how many items and how long texts of an agent's message are taken at all.
 
 Rules
 -----
@@ -11,12 +11,17 @@ Rules
 * Every other number of 64 bits is only told to people; above 2**53 it is cut to that, in place, because neither JSON's
   readers nor SQLite hold more, and a file system's nonsense is no reason not to hear its host.
 * Stamps are cut likewise; they never become later than the message that brings them (stream.py).
+* Every list and every text has a bound (``LISTS``, ``TEXTS``; a test holds them against the contract). A list in which
+  it matters that these are *all* is not known as a whole where it is longer: too many domains, and too many places of
+  VMs, are "not readable", a view with too many hosts is no view. Of any other list the first items are kept.
+* A text that is longer is cut and ends with "…", so it equals nothing; what is not printable in it is escaped
+  (plain_text.py). Who is speaking, of which boot, answering what (``EXACT``) is never cut: the message is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -25,10 +30,88 @@ from google.protobuf.message import Message
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.epoch import LOT_BITS
+from poolwarden_collector.shell import plain_text
 
 EPOCH_LEAP = 1 << (LOT_BITS + 20)
 TERM_LEAP = 1 << 24
 MOST = (1 << 53) - 1
+
+MOST_HOSTS = 64  # of a pool
+MOST_DOMAINS = 4_096  # that run on a host
+MOST_DISKS = 256
+MOST_PLACED = 16_384  # VMs in a pool's database; an agent tells 3 MiB of them at most
+LONGEST_NAME = 256  # bytes of UTF-8, as everywhere here
+LONGEST_TEXT = 1_024  # a sentence; an agent's own have 240 characters
+LONGEST_OUTPUT = 16 << 10  # of a fence agent; an agent tells 4,096 characters
+LONGEST_CSR = 16 << 10
+LONGEST_PIECE = 1 << 20  # as in shell/agents/database_transfer.py
+
+# The most items of a list. In its place stands what it is where there are more: an agent's own bounds are in brackets.
+LISTS = {
+    "Hello.capabilities": 128,
+    "Hello.last_results": 64,
+    "Hello.fence_agents": 256,
+    "Report.marks": 64,
+    "DiskList.disks": MOST_DISKS,
+    "DiskList.fillers": 64,  # [12]
+    "DiskList.cleanable": 64,  # [12]
+    "DomainList.vm_uuids": MOST_DOMAINS,
+    "ProbeList.probes": 128,  # [128]
+    "PoolView.hosts": MOST_HOSTS,
+    "PoolView.busy_tasks": 64,  # [50]
+    "PoolHost.unplugged_srs": 64,  # [50]
+    "PoolHost.pending_guidances": 64,
+    "ServiceFacts.services": 64,
+    "NetworkFacts.nics": 64,  # [64]
+    "CertificateList.certificates": 64,
+    "MultipathFacts.maps": 1_024,
+    "OrderResult.vm_places": 128,  # [100]
+    "OrderResult.roles": 128,  # [64]
+    "VmPlace.hosts": MOST_HOSTS,
+    "PlacementView.placements": MOST_PLACED,
+    "PlacementView.host_uuids": 2 * MOST_HOSTS,
+}
+# The longest texts, where they are not names of at most LONGEST_NAME bytes.
+TEXTS = {
+    "BootGateFacts.reason": LONGEST_TEXT,
+    "Certificate.text": LONGEST_TEXT,
+    "ClaimResult.veto_text": LONGEST_TEXT,
+    "Cleanable.command": LONGEST_TEXT,
+    "Cleanable.what": LONGEST_TEXT,
+    "FenceRun.errors": LONGEST_OUTPUT,
+    "FenceRun.output": LONGEST_OUTPUT,
+    "FenceRun.text": 2 * LONGEST_TEXT,  # [500 characters]
+    "Filler.what": LONGEST_TEXT,
+    "HoldFacts.text": LONGEST_TEXT,
+    "LateEvent.text": LONGEST_TEXT,
+    "OrderResult.text": LONGEST_TEXT,
+    "PlacementView.text": LONGEST_TEXT,
+    "Probe.text": LONGEST_TEXT,
+    "RoleAnswer.text": LONGEST_TEXT,
+    "VmHost.refusal": LONGEST_TEXT,
+    "VmPlace.text": LONGEST_TEXT,
+    "XapiFacts.emergency_text": LONGEST_TEXT,
+    "XapiFacts.health_help": LONGEST_TEXT,
+    "XapiFacts.health_text": LONGEST_TEXT,
+}
+# What is never cut: where it is longer, or holds what cannot be printed, the whole message is refused.
+EXACT = {
+    "Hello.host_uuid": 64,
+    "Hello.pool_uuid": 64,
+    "Hello.boot_id": 64,
+    "OrderResult.order_id": LONGEST_NAME,
+    "OrderResult.nonce": LONGEST_NAME,
+    "ChallengeAnswer.nonce": LONGEST_NAME,
+    "ChallengeAnswer.boot_id": 64,
+    "GateQuestion.boot_id": 64,
+    "Late.boot_id": 64,
+    "DatabasePiece.path": LONGEST_NAME,
+    "DatabasePiece.chunk": LONGEST_PIECE,
+    "DatabasePiece.sha256": 64,
+    "RenewalRequest.csr_pem": LONGEST_CSR,
+    "RenewalRequest.signature": 1_024,
+}
+_OF_LINES = ("FenceRun.output", "FenceRun.errors", "RenewalRequest.csr_pem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +128,7 @@ class Limits:
 
 
 class Implausible(ValueError):
-    """A number that no honest host can have; one sentence that names the field, the number and the bound."""
+    """What no honest host can have or say; one sentence that names the field and the bound."""
 
 
 class _Bound(Enum):
@@ -68,22 +151,33 @@ _WIDE = (FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_INT64)
 
 @dataclass(slots=True)
 class _Plan:
-    """Where in a kind of message wide numbers are: its own fields, and the messages in it that have any."""
+    """What is looked at in a kind of message: its numbers, its texts, its lists, and the messages in it."""
 
-    numbers: dict[int, _Bound]
-    inside: dict[int, _Plan]
+    numbers: dict[int, _Bound] = field(default_factory=dict)
+    texts: dict[int, int] = field(default_factory=dict)  # the longest
+    exact: dict[int, int] = field(default_factory=dict)
+    lists: dict[int, int] = field(default_factory=dict)  # the most items
+    lines: set[int] = field(default_factory=set)
+    inside: dict[int, _Plan] = field(default_factory=dict)
 
 
 def _plan(kind: Descriptor) -> _Plan:
-    numbers, inside = {}, {}
-    for field in kind.fields:
-        if field.message_type is not None:
-            found = _plan(field.message_type)
-            if found.numbers or found.inside:
-                inside[field.number] = found
-        elif field.cpp_type in _WIDE:
-            numbers[field.number] = _DECIDES.get(field.name, _Bound.CUT)
-    return _Plan(numbers, inside)
+    plan = _Plan()
+    for each in kind.fields:
+        name, number = f"{kind.name}.{each.name}", each.number
+        if each.is_repeated:
+            plan.lists[number] = LISTS[name]
+        if each.message_type is not None:
+            plan.inside[number] = _plan(each.message_type)
+        elif each.cpp_type in _WIDE:
+            plan.numbers[number] = _DECIDES.get(each.name, _Bound.CUT)
+        elif name in EXACT:
+            plan.exact[number] = EXACT[name]
+        elif each.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            plan.texts[number] = TEXTS.get(name, LONGEST_NAME)
+        if name in _OF_LINES:
+            plan.lines.add(number)
+    return plan
 
 
 _MESSAGE = _plan(pb.AgentMessage.DESCRIPTOR)
@@ -94,32 +188,96 @@ _SAMPLE = _LATE.inside[pb.Late.DESCRIPTOR.fields_by_name["sample"].number]
 _SAMPLE.numbers[pb.LateSample.DESCRIPTOR.fields_by_name["generation"].number] = _Bound.CUT
 
 
-def admit(message: pb.AgentMessage, limits: Callable[[], Limits]) -> None:
-    """Hold a message against the bounds; what is only told is cut in place. Raises Implausible."""
-    _walk(message, _MESSAGE, limits, message.WhichOneof("body") or "message")
+def admit(message: pb.AgentMessage, limits: Callable[[], Limits]) -> tuple[str, ...]:
+    """Hold a message against the bounds, cutting in place what may be cut; a sentence for each field that was.
+
+    Raises Implausible.
+    """
+    walk = _Walk(limits)
+    walk.through(message, _MESSAGE, message.WhichOneof("body") or "message")
+    return tuple(dict.fromkeys(walk.cut))
 
 
-def _walk(message: Any, plan: _Plan, limits: Callable[[], Limits], path: str) -> None:
-    for field, value in message.ListFields():
-        bound = plan.numbers.get(field.number)
-        if bound is not None:
-            _number(message, field, value, bound, limits, path)
-            continue
-        deeper = plan.inside.get(field.number)
-        if deeper is None:
-            continue
-        where = path if path == field.name else f"{path}.{field.name}"
-        for one in (value,) if isinstance(value, Message) else value:
-            _walk(one, deeper, limits, where)
+class _Walk:
+    """One message on its way through the door."""
+
+    def __init__(self, limits: Callable[[], Limits]) -> None:
+        self._limits = limits
+        self.cut: list[str] = []
+
+    def through(self, message: Any, plan: _Plan, path: str) -> None:
+        for each, value in message.ListFields():
+            number = each.number
+            if number in plan.lists:
+                most = plan.lists[number]
+                if len(value) > most:
+                    self.cut.append(f"{path}.{each.name} has more than {most} items")
+                    if _shorten(message, each, most):
+                        return
+                    value = getattr(message, each.name)
+            if number in plan.numbers:
+                self._number(message, each, value, plan.numbers[number], path)
+            elif number in plan.texts:
+                self._text(message, each, value, plan.texts[number], number in plan.lines, path)
+            elif number in plan.exact:
+                _exact(each, value, plan.exact[number], number in plan.lines, path)
+            elif number in plan.inside:
+                where = path if path == each.name else f"{path}.{each.name}"
+                for one in (value,) if isinstance(value, Message) else value:
+                    self.through(one, plan.inside[number], where)
+
+    def _number(self, message: Any, each: FieldDescriptor, value: int, bound: _Bound, path: str) -> None:
+        if bound is _Bound.CUT:
+            if value > MOST:
+                setattr(message, each.name, MOST)
+            return
+        most = MOST if bound is _Bound.MOST else self._limits().epoch
+        if bound is _Bound.TERM:
+            most = self._limits().term
+        if value > most:
+            raise Implausible(f"{path}.{each.name} is {value}, which cannot be: at most {most} is taken")
+
+    def _text(self, message: Any, each: FieldDescriptor, value: Any, most: int, lines: bool, path: str) -> None:
+        if isinstance(value, str):
+            if not _plain(value, most):
+                setattr(message, each.name, self._shown(value, most, lines, f"{path}.{each.name}"))
+            return
+        for at, one in enumerate(value):
+            if not _plain(one, most):
+                value[at] = self._shown(one, most, lines, f"{path}.{each.name}")
+
+    def _shown(self, value: str, most: int, lines: bool, where: str) -> str:
+        shown = plain_text.printable(value[:most], plain_text.LINE_FEEDS if lines else "")
+        if len(value.encode("utf-8", "replace")) > most:
+            self.cut.append(f"{where} is longer than {most} bytes")
+            shown += plain_text.MARK
+        return plain_text.cut(shown, most)
 
 
-def _number(
-    message: Any, field: FieldDescriptor, value: int, bound: _Bound, limits: Callable[[], Limits], path: str
-) -> None:
-    if bound is _Bound.CUT:
-        if value > MOST:
-            setattr(message, field.name, MOST)
-        return
-    most = MOST if bound is _Bound.MOST else limits().epoch if bound is _Bound.EPOCH else limits().term
-    if value > most:
-        raise Implausible(f"{path}.{field.name} is {value}, which cannot be: at most {most} is taken")
+def _plain(value: str, most: int) -> bool:
+    return len(value) <= most and value.isascii() and value.isprintable()
+
+
+def _exact(each: FieldDescriptor, value: str | bytes, most: int, lines: bool, path: str) -> None:
+    held = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    if len(held) > most:
+        raise Implausible(f"{path}.{each.name} has {len(held)} bytes, which cannot be: at most {most} are taken")
+    if isinstance(value, str) and plain_text.printable(value, plain_text.LINE_FEEDS if lines else "") != value:
+        raise Implausible(f"{path}.{each.name} holds what cannot be printed")
+
+
+def _shorten(message: Any, each: FieldDescriptor, most: int) -> bool:
+    """Keep what may be kept of a list that is too long; true: it leaves nothing of the whole message."""
+    # safety: the first so many are never told as all there are.
+    if isinstance(message, pb.DomainList):
+        message.Clear()  # not readable
+        return True
+    if isinstance(message, pb.PoolView) and each.name == "hosts":
+        message.Clear()  # no view
+        return True
+    if isinstance(message, pb.PlacementView):
+        message.Clear()
+        message.text = f"it names more than {most} {'VMs' if each.name == 'placements' else 'hosts'}"
+        return True
+    del getattr(message, each.name)[most:]
+    return False

@@ -218,12 +218,23 @@ def probe(m: pb.Probe, at: At) -> Probe | None:
 def pool_view(m: pb.PoolView) -> PoolView | None:
     if not m.pool_uuid and not m.master_uuid:
         return None
-    hosts = tuple(
-        PoolHost(h.host_uuid, h.name, h.address, h.enabled, h.live, tuple(h.unplugged_srs), h.default_sr_unplugged)
-        for h in m.hosts
-    )
+    hosts = tuple(_pool_host(h) for h in m.hosts)
     upgrade, busy = tri(m.rolling_upgrade), tuple(m.busy_tasks)
     return PoolView(m.pool_uuid, m.pool_name, m.master_uuid, hosts, tri(m.ha_enabled), upgrade, busy)
+
+
+def _pool_host(m: pb.PoolHost) -> PoolHost:
+    return PoolHost(
+        m.host_uuid,
+        m.name,
+        m.address,
+        m.enabled,
+        m.live,
+        tuple(m.unplugged_srs),
+        m.default_sr_unplugged,
+        tuple(m.pending_guidances),
+        tri(m.https_only),
+    )
 
 
 def product(m: pb.SoftwareFacts) -> str:

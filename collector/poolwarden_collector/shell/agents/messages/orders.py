@@ -9,7 +9,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as core
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.core.model.values import PoolId, Role
+from poolwarden_collector.core.model.values import Ms, PoolId, Role
 
 PROTOCOL_VERSION = 1
 _POOL_VIEW_EVERY_MS = 10_000
@@ -23,8 +23,18 @@ _ROLE = {
 }
 
 
-def order(given: core.Order, epoch: int, pool: PoolId, echo_mono_ms: int, probe_timeout_ms: int) -> pb.CollectorMessage:
-    """One order, expiring ``valid_for_ms`` after ``echo_mono_ms`` on the agent's own clock."""
+def order(
+    given: core.Order,
+    epoch: int,
+    pool: PoolId,
+    echo_mono_ms: int,
+    probe_timeout_ms: int,
+    wall_ms: Callable[[Ms], int] = lambda at: 0,
+) -> pb.CollectorMessage:
+    """One order, expiring ``valid_for_ms`` after ``echo_mono_ms`` on the agent's own clock.
+
+    ``wall_ms``: what the wall clock said at an instant of the collector's own.
+    """
     message = pb.Order(
         order_id=given.order_id,
         epoch=epoch,
@@ -36,6 +46,9 @@ def order(given: core.Order, epoch: int, pool: PoolId, echo_mono_ms: int, probe_
         valid_for_ms=given.valid_for_ms,
         preconditions=_preconditions(given.preconditions),
     )
+    if given.approval is not None:
+        word = given.approval
+        message.approval.CopyFrom(pb.Approval(by=word.by, question=word.question, at_wall_ms=wall_ms(word.at)))
     getattr(message, given.kind_name).CopyFrom(_KINDS[type(given.kind)](given.kind, probe_timeout_ms))
     return pb.CollectorMessage(order=message)
 
@@ -103,7 +116,9 @@ def _tombstone(k: core.SetTombstone, timeout: int) -> pb.SetTombstone:
 
 def _release(k: core.ToolstackRelease) -> pb.ToolstackRelease:
     as_ = pb.ToolstackRelease.AS_MASTER if k.as_master else pb.ToolstackRelease.AS_MEMBER
-    return pb.ToolstackRelease(release_as=as_, master_address=k.master_address, restore_generation=k.restore)
+    return pb.ToolstackRelease(
+        release_as=as_, master_address=k.master_address, restore_generation=k.restore, master_uuid=k.master
+    )
 
 
 def _fence_proxy(k: core.FenceProxy) -> pb.FenceProxy:
@@ -116,6 +131,10 @@ def _fence_proxy(k: core.FenceProxy) -> pb.FenceProxy:
         secrets=k.secrets,
         target_address=k.target_address,
     )
+
+
+def _show(k: core.ShowMessage) -> pb.ShowMessage:
+    return pb.ShowMessage(key=k.key, name=k.name, priority=k.priority, body=k.body, repeated=k.repeated)
 
 
 def _place(k: core.PlaceDatabase) -> pb.PlaceDatabase:
@@ -155,7 +174,7 @@ _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.CollectEvidence: lambda k, _: pb.CollectEvidence(want_placements=k.want_placements),
     core.Promote: lambda k, _: pb.Promote(hold_gc=k.hold_gc),
     core.ReleaseGc: lambda k, _: pb.ReleaseGc(),
-    core.Repoint: lambda k, _: pb.Repoint(master_address=k.master_address),
+    core.Repoint: lambda k, _: pb.Repoint(master_address=k.master_address, master_uuid=k.master),
     core.RestartXapi: lambda k, _: pb.RestartXapi(as_master_ok=k.as_master_ok),
     core.SetTombstone: _tombstone,
     core.ToolstackFence: lambda k, _: pb.ToolstackFence(successor_uuid=k.successor),
@@ -169,5 +188,6 @@ _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.EnableHost: lambda k, _: pb.EnableHost(host_uuid=k.host),
     core.StartVm: lambda k, _: pb.StartVm(vm_uuid=k.vm, host_uuid=k.host),
     core.FenceProxy: lambda k, _: _fence_proxy(k),
+    core.ShowMessage: lambda k, _: _show(k),
     core.LocateVms: lambda k, _: pb.LocateVms(vm_uuids=k.vms),
 }

@@ -1,0 +1,211 @@
+"""What would not keep a failover from healing the pool, and is weaker than it should be: the warnings of readiness.
+
+Rules
+-----
+* Each is something that a person can mend by day, with how.
+* What is not known is not told as wrong; that no change of master was ever tried is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from poolwarden_collector.core.devices.device_health import STALE_MS
+from poolwarden_collector.core.evidence.membership import master_view
+from poolwarden_collector.core.evidence.signs import suspected
+from poolwarden_collector.core.model.durations import span
+from poolwarden_collector.core.model.host_facts import DiskLevel
+from poolwarden_collector.core.model.values import HostId, Ms, Tri
+from poolwarden_collector.core.report.host_environment import lines
+from poolwarden_collector.core.report.journal_view import JournalView
+from poolwarden_collector.core.report.readiness import (
+    CRITICAL,
+    WARNING,
+    Unready,
+    blocking,
+    device_complaint,
+    last_read,
+)
+from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.snapshot import Snapshot
+
+DRILL_MS: Ms = 90 * 86_400_000
+# Tools that fence or promote by themselves: two such beside each other work against each other.
+OTHER_TOOLS = {"ha-lizard.service": "HA-Lizard", "iscsi-ha.service": "iSCSI-HA"}
+# xapi's guidances that ask for a reboot (ocaml/idl/datamodel_types.ml: update_guidances).
+_FAILED = ("", "_on_livepatch_failure", "_on_kernel_livepatch_failure", "_on_xen_livepatch_failure")
+REBOOTS = frozenset(f"reboot_host{failed}" for failed in _FAILED)
+_MATTER = ("certificate (agent)", "certificate (collector's authority)", "clock")  # lines of the host's surroundings
+_NARROW = {4: 24, 6: 64}  # networks are rarely smaller; the mask itself is not known
+
+
+def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
+    """Every reason, the worst first."""
+    hosts = sorted(pool.record.hosts, key=pool.name)
+    heard = {host: agent for host in hosts if (agent := pool.heard(host)) is not None}
+    found = [
+        *_inside(past),
+        *blocking(pool),
+        *_other_tools(pool, heard),
+        *_devices(pool, hosts),
+        *_gates(pool, heard),
+        *_disks(pool, heard),
+        *_versions(pool, heard),
+        *_updates(pool),
+        *_surroundings(pool, heard),
+        *_networks(pool, heard),
+        *_https_only(pool),
+        *_drills(pool, past),
+        *(Unready("collector-certificate", WARNING, why, step) for why, step in past.certificates),
+    ]
+    return tuple(sorted(found, key=lambda reason: reason.severity != CRITICAL))
+
+
+def _inside(past: JournalView) -> list[Unready]:
+    if not past.inside:
+        return []
+    return [Unready("collector-inside", CRITICAL, past.inside, "move the collector to a machine outside the pool")]
+
+
+def _other_tools(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    return [
+        Unready(
+            "other-tool",
+            CRITICAL,
+            f"{tool} is installed on {pool.name(host)}: it would fence and promote beside Poolwarden",
+            f"on {pool.name(host)}: remove it and what starts it (init script, cron), or let Poolwarden only observe",
+        )
+        for host, agent in heard.items()
+        for tool in sorted({OTHER_TOOLS[name] for name, _ in agent.facts.around.services if name in OTHER_TOOLS})
+    ]
+
+
+def _devices(pool: Snapshot, hosts: list[HostId]) -> list[Unready]:
+    """Those of the members, each of which may be the next master, and readings that are old."""
+    found, master = [], suspected(pool)
+    for host in hosts:
+        devices, name = pool.all_devices(host), pool.name(host)
+        if not devices and host != master:
+            why = f"{name} has no fence device: once it is master, a person would have to confirm its death"
+            found.append(Unready("no-device", WARNING, why, f"poolwarden fence setup {name}"))
+        for device in devices:
+            why, fix = device_complaint(pool, host, device)
+            read = last_read(pool, device).good_at
+            if why and host != master:
+                found.append(Unready("fence-device", WARNING, f"{name}: {why}", fix))
+            elif not why and (read is None or pool.now - read > STALE_MS):
+                since = "in this run of the collector" if read is None else f"for {span(pool.now - read)}"
+                test = f"poolwarden fence test {name}"
+                found.append(Unready("untested", WARNING, f"{device.name} has not been read {since}", test))
+    return found
+
+
+def _gates(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """An agent whose host has a boot gate tells how that stands, whatever it has decided."""
+    without = ", ".join(pool.name(host) for host, agent in heard.items() if agent.facts.boot_gate is None)
+    if not without:
+        return []
+    why = f"no boot gate on {without}: once succeeded, xapi there would start as a second master when it returns"
+    fix = "install the present agent's package there; systemctl cat xapi shows the gate"
+    return [Unready("no-gate", WARNING, why, fix)]
+
+
+def _disks(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    return [
+        Unready(
+            "disk",
+            WARNING,
+            f"{disk.mount} of {pool.name(host)} is {max(disk.used_percent, disk.inodes_used_percent):.0f} % full",
+            f"poolwarden disks {pool.record.display_name}",
+        )
+        for host, agent in heard.items()
+        for disk in agent.facts.disks
+        if disk.level in (DiskLevel.WARNING, DiskLevel.CRITICAL, DiskLevel.FULL)
+    ]
+
+
+def _versions(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """Members of several versions: an upgrade that stopped half-way."""
+    found = []
+    xapis = {host: agent.facts.xapi_version for host, agent in heard.items()}
+    agents = {host: agent.hello.agent_version for host, agent in heard.items()}
+    what = (("xapi", xapis, "finish the upgrade, the master first"), ("agents", agents, "update the older agents"))
+    for word, versions, fix in what:
+        known = sorted({version for version in versions.values() if version})
+        if len(known) > 1:
+            by = "; ".join(f"{v} on {', '.join(pool.name(h) for h in versions if versions[h] == v)}" for v in known)
+            found.append(Unready("versions", WARNING, f"{word} of several versions: {by}", fix))
+    return found
+
+
+def _updates(pool: Snapshot) -> list[Unready]:
+    """Hosts on which updates are installed that are not in effect: their next xapi is another one than that of now."""
+    view, found = master_view(pool, suspected(pool)), []
+    for item in view.hosts if view is not None else ():
+        name = pool.name(item.host)
+        if REBOOTS.intersection(item.guidances):
+            why = f"{name} was updated and not rebooted: as a new master its new xapi would run on the old system"
+            found.append(Unready("pending-reboot", WARNING, why, f"evacuate and reboot {name}; a pool's master first"))
+        elif "restart_toolstack" in item.guidances:
+            why = f"xapi on {name} was updated and not restarted: another version would start as a new master"
+            found.append(Unready("pending-restart", WARNING, why, f"on {name}: xe-toolstack-restart"))
+    return found
+
+
+def _https_only(pool: Snapshot) -> list[Unready]:
+    """Members open TCP 443 once they reach their master, and TCP 80 to nobody: a booting host can ask none of them."""
+    view = master_view(pool, suspected(pool))
+    closed = [pool.name(item.host) for item in view.hosts if item.https_only is Tri.YES] if view is not None else []
+    if not closed:
+        return []
+    said = "after a power cut of all hosts none may start as master before this collector answers"
+    fix = "see that the collector starts by itself after a power cut; or, on the master: poolwarden-agent gate open"
+    return [Unready("https-only", WARNING, f"https_only on {', '.join(sorted(closed))}: {said}", fix)]
+
+
+def _surroundings(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """Clocks that are off and certificates that end."""
+    return [
+        Unready(
+            "clock" if line.name == "clock" else "certificate",
+            WARNING,
+            f"{pool.name(host)}: {line.name} {line.text}",
+            "check chronyd or ntpd there" if line.name == "clock" else "renew it: docs/operating.md says how",
+        )
+        for host, agent in heard.items()
+        for line in lines(agent.facts, pool.now)
+        if line.level and line.name in _MATTER
+    ]
+
+
+def _networks(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """Hosts whose BMC lies in the network of their management: one switch takes both, and nothing can be proven."""
+    same = [
+        pool.name(host)
+        for host, agent in heard.items()
+        if _one_network(agent.hello.machine.bmc_address, pool.record.address_of(host))
+    ]
+    if not same:
+        return []
+    why = f"BMC and management share a network on {', '.join(same)}: if that fails, nobody can prove a master off"
+    return [Unready("one-network", WARNING, why, "put the BMCs into a network of their own, on other switches")]
+
+
+def _one_network(one: str, other: str) -> bool:
+    try:
+        first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    except ValueError:
+        return False
+    bits = _NARROW[first.version]
+    return second.version == first.version and second in ipaddress.ip_network(f"{first}/{bits}", strict=False)
+
+
+def _drills(pool: Snapshot, past: JournalView) -> list[Unready]:
+    """A change of master that was tried is the only proof that one works here."""
+    newest = min((change.ago_ms for change in past.changes), default=None)
+    if newest is not None and newest <= DRILL_MS:
+        return []
+    when = "no change of master is on record" if newest is None else f"the last was {newest // 86_400_000} days ago"
+    members = [host for host in sorted(pool.record.hosts, key=pool.name) if host != pool.record.master]
+    try_it = f"poolwarden designate {pool.name(members[0])} --dry-run" if members else "not possible in a pool of one"
+    return [Unready("drill", WARNING, f"not drilled within a quarter: {when}", f"in a quiet hour: {try_it}")]

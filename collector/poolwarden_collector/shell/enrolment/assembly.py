@@ -1,0 +1,65 @@
+"""Enrolment, put together: the ledger, who is certified, what operators decide, and the server if one is configured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poolwarden_collector.shell.config.config import Config
+from poolwarden_collector.shell.enrolment.authority import Authority
+from poolwarden_collector.shell.enrolment.authority_files import COLLECTOR
+from poolwarden_collector.shell.enrolment.decisions import Decisions
+from poolwarden_collector.shell.enrolment.enrolment import Enrolment
+from poolwarden_collector.shell.enrolment.registry import Registry, Surroundings
+from poolwarden_collector.shell.store.journal import Journal
+
+if TYPE_CHECKING:
+    from poolwarden_collector.shell.enrolment.server import EnrolmentServer
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolments:
+    """Everything of enrolment; ``authority`` and ``server``: None where none is configured."""
+
+    registry: Registry
+    enrolment: Enrolment
+    decisions: Decisions
+    authority: Authority | None = None
+    server: EnrolmentServer | None = None
+
+    async def begin(self) -> None:
+        """Before the first stream. Raises JournalError."""
+        await self.enrolment.begin()
+
+    def serve(self) -> None:
+        """Let hosts enrol."""
+        if self.server is not None:
+            self.server.start()
+
+    async def stop(self) -> None:
+        """Hear nothing more, and end what has begun."""
+        if self.server is not None:
+            await self.server.stop()
+        await self.enrolment.stop()
+
+
+def enrolments(config: Config, journal: Journal, around: Surroundings, order_key: bytes) -> Enrolments:
+    """``order_key``: the public key that orders are signed with."""
+    registry, settings = Registry(journal, around, config.name), config.enrolment
+    authority = Authority(settings.authority, config.tls.ca) if settings is not None else None
+    enrolment, decisions = Enrolment(registry, authority), Decisions(registry)
+    if settings is None or authority is None:
+        return Enrolments(registry, enrolment, decisions)
+    # What it stands on is imported where hosts enrol.
+    from poolwarden_collector.shell.enrolment.server import EnrolmentServer, Served
+
+    own = settings.authority / COLLECTOR
+    served = Served(
+        settings.listen,
+        own / "cert.pem",
+        own / "key.pem",
+        settings.agents_at(config.listen),
+        order_key.hex(),
+    )
+    server = EnrolmentServer(served, authority, settings.packages, enrolment.enrol, around.warn)
+    return Enrolments(registry, enrolment, decisions, authority, server)

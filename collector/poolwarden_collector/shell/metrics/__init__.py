@@ -1,0 +1,1 @@
+"""What Prometheus reads: figures of pools, hosts and of the collector itself, served on an address of their own."""

@@ -1,0 +1,177 @@
+"""One UUID on two machines, one host in two pools; and links that merely come and go."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.pool import Guarded, uuid
+
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Machine
+from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+
+OTHER = "bbbbbbbb-0000-4000-8000-000000000000"
+
+
+def alternate(g: Guarded, times: int, clone: str = "dmi-clone", n: int = 3) -> None:
+    """The host and its clone push each other off the stream, every two seconds."""
+    host, own = g.host(n), g.host(n).boot
+    for _ in range(times):
+        g.connect(host, boot_id="boot-clone", machine=Machine(clone))
+        g.run(2_000)
+        g.connect(host, boot_id=own)
+        g.run(2_000)
+
+
+def test_two_machines_under_one_uuid_freeze_the_pool() -> None:
+    g = Guarded()
+    alternate(g, 1)
+    assert g.verdict == "IdentityConflict" and "dmi-clone" in g.pool.live.verdict.sentence
+    sent = len(g.effects)
+    g.cut_power()
+    g.run(120_000)
+    assert g.verdict == "IdentityConflict" and not g.has(Kind.DECIDED)
+    assert not [e for e in g.effects[sent:] if type(e).__name__ == "SendOrder"]
+    assert any("IdentityConflict" in key for key in g.pool.record.open_alerts)
+
+
+def test_the_freeze_is_durable_and_ends_ten_minutes_after_the_last_sign() -> None:
+    g = Guarded()
+    alternate(g, 1)
+    g.restart_collector()
+    g.run(500_000)
+    assert g.verdict == "IdentityConflict"
+    g.run(g.policy.boot_grace - 500_000 + 5_000)
+    assert g.verdict == "Healthy"
+    g.cut_power()
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_a_clone_is_found_by_a_collector_that_was_restarted_between_its_hellos() -> None:
+    g = Guarded()
+    host = g.host(3)
+    g.connect(host, boot_id="boot-clone", machine=Machine("dmi-clone"))
+    g.restart_collector()
+    g.connect(host, boot_id="boot-clone", machine=Machine("dmi-clone"))
+    g.run(2_000)
+    assert g.verdict == "IdentityConflict"
+
+
+def test_machines_without_an_identity_must_alternate_twice() -> None:
+    """One Hello of the boot before may have been under way for long."""
+    g = Guarded()
+    alternate(g, 1, clone="")
+    assert g.verdict == "Healthy"
+    alternate(g, 1, clone="")
+    assert g.verdict == "IdentityConflict"
+
+
+def test_reboots_are_no_conflict() -> None:
+    g = Guarded()
+    for n in range(6):
+        g.connect(g.host(3), boot_id=f"boot-{n}")
+        g.run(4_000)
+    assert g.pool.record.identity == {} and g.verdict == "Healthy"
+
+
+def test_a_host_that_claims_another_pool_and_is_still_seen_here_freezes_it() -> None:
+    g = Guarded()
+    g.feed(ev.HostElsewhere(uuid(3), "host-3", OTHER))
+    g.run(1_000)
+    assert g.verdict == "IdentityConflict" and OTHER in g.pool.live.verdict.sentence
+
+
+def test_a_host_that_was_moved_is_refused_and_told_once() -> None:
+    """S56: nobody sees it here any more."""
+    g = Guarded()
+    host = g.host(3)
+    host.agent = host.answers = False
+    g.feed(ev.AgentGone(host.uuid, host.stream))
+    g.hosts.remove(host)  # nor does the master list it
+    g.run(10_000)
+    for _ in range(20):
+        g.feed(ev.HostElsewhere(uuid(3), "host-3", OTHER))
+        g.run(1_000)
+    assert [e.data["frozen"] for e in g.journal if e.kind is Kind.IDENTITY] == [False]
+    assert g.verdict != "IdentityConflict"
+    assert sum("registration-" in key for key in g.pool.record.open_alerts) == 1
+    g.run(g.policy.boot_grace + 2_000)
+    assert not any("registration-" in key for key in g.pool.record.open_alerts)
+
+
+def test_a_stranger_that_claims_another_pool_is_nobodys_matter() -> None:
+    g = Guarded()
+    before = len(g.journal)
+    g.feed(ev.HostElsewhere(uuid(9), "host-9", OTHER))
+    assert len(g.journal) == before
+
+
+# ------------------------------------------------------------------------------------------------ flapping
+
+
+def flap(g: Guarded, n: int, times: int, goodbye: str = "") -> None:
+    host = g.host(n)
+    for _ in range(times):
+        host.agent = False
+        g.feed(ev.AgentGone(host.uuid, host.stream, goodbye))
+        g.run(8_000)
+        host.agent = True
+        g.connect(host)
+        g.run(8_000)
+
+
+def flapping(g: Guarded) -> list[str]:
+    return [e.data["title"] for e in g.journal if e.kind is Kind.ALERT and "flapping" in e.data["key"]]
+
+
+@pytest.mark.slow
+def test_a_link_that_flaps_is_one_alert_and_nothing_else() -> None:
+    """S25."""
+    g = Guarded()
+    flap(g, 1, 30)
+    assert flapping(g) == ["lab: the link of host-1 has flapped 5 times in 10 min"]
+    assert not g.has(Kind.DECIDED) and not g.has(Kind.FENCE_INTENT)
+    others = [e for e in g.journal if e.kind is Kind.ALERT and "flapping" not in e.data["key"]]
+    assert len(others) <= 5  # until the flapping itself is told, not one for each flap
+    g.run(660_000)
+    assert not g.pool.record.open_alerts
+
+
+def test_a_few_cuts_reboots_and_goodbyes_are_no_flapping() -> None:
+    g = Guarded()
+    flap(g, 2, 4)
+    flap(g, 3, 20, goodbye="agent_upgrade")
+    for n in range(20):
+        g.connect(g.host(1), boot_id=f"b{n}")
+        g.run(2_000)
+    assert flapping(g) == []
+
+
+# ---------------------------------------------------------------------------------------------- its own rules
+
+
+def answered(g: Guarded, reason: str, text: str = "addresses = known: it is of no host of this pool") -> None:
+    result = OrderOutcome("o-1", "repoint", Outcome.REFUSED, reason, text)
+    g.feed(ev.OrderAnswered(uuid(3), g.pool.live.agents[uuid(3)].stream, result))
+
+
+@pytest.mark.parametrize("reason", ["local-policy", "too-many", "unsigned", "bad-signature"])
+def test_an_order_that_its_hosts_own_rules_refuse_is_told_once_and_ends_by_itself(reason: str) -> None:
+    g = Guarded()
+    g.run(2_000)
+    for _ in range(5):
+        answered(g, reason)
+        g.run(2_000)
+    told = [e for e in g.journal if e.kind is Kind.HOST_REFUSED]
+    assert len(told) == 1 and "refused repoint by its own rules: addresses = known" in told[0].text
+    assert any("own-rules" in key for key in g.pool.record.open_alerts)
+    g.run(g.policy.boot_grace + 5_000)
+    assert not any("own-rules" in key for key in g.pool.record.open_alerts)
+
+
+def test_what_the_gate_refuses_is_no_rule_of_the_hosts_own() -> None:
+    g = Guarded()
+    g.run(2_000)
+    answered(g, "expired")
+    assert not g.has(Kind.HOST_REFUSED)

@@ -1,0 +1,113 @@
+"""Reasons why a pool would not survive losing its master: each with severity and fix, the worst first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.core.pool import Guarded
+
+from poolwarden_collector.core.model.host_facts import Certificate
+from poolwarden_collector.core.model.values import Tri
+from poolwarden_collector.core.report.journal_view import JournalView, PastChange, took
+from poolwarden_collector.core.report.plan import plan
+from poolwarden_collector.core.report.weaknesses import DRILL_MS, readiness
+from poolwarden_collector.core.state.live import AgentState
+from poolwarden_collector.core.state.snapshot import Snapshot
+
+DRILLED = JournalView((PastChange(DRILL_MS, planned=True),))
+
+
+def a_pool() -> Guarded:
+    g = Guarded()
+    g.run(4_000)
+    return g
+
+
+def changed(g: Guarded, number: int, **facts: object) -> None:
+    """Other facts of one host, as if its agent had told them."""
+    host = g.host(number).uuid
+    agent: AgentState = g.pool.live.agents[host]
+    agents = {**g.pool.live.agents, host: replace(agent, facts=replace(agent.facts, **facts))}  # type: ignore[arg-type]
+    g.pool = replace(g.pool, live=replace(g.pool.live, agents=agents))
+
+
+def codes(g: Guarded, past: JournalView = DRILLED) -> dict[str, str]:
+    found = readiness(Snapshot(g.pool, g.now, g.site), past)
+    assert all(reason.fix and reason.sentence for reason in found)
+    assert [reason.severity for reason in found] == sorted(reason.severity for reason in found)  # critical first
+    return {reason.code: reason.severity for reason in found}
+
+
+def test_what_is_known_of_the_hosts_is_told_once_each() -> None:
+    g = a_pool()
+    before = set(codes(g))
+    around = g.pool.live.agents[g.host(2).uuid].facts.around
+    ends = (Certificate("agent", 5),)
+    services = (("ha-lizard.service", "active"),)
+    changed(g, 2, around=replace(around, services=services, certificates=ends, clock_offset_ms=40_000))
+    changed(g, 3, xapi_version="99.1")
+    found = codes(g)
+    assert {"other-tool", "certificate", "clock", "versions"} <= set(found) - before
+    assert found["other-tool"] == "critical" and found["clock"] == "warning"
+
+
+def viewed(g: Guarded, number: int, **changes: object) -> dict[str, str]:
+    """The reasons after the serving master has told this of a host."""
+    seen = g.pool.live.agents[g.host(1).uuid].facts.pool_view
+    assert seen is not None
+    hosts = [replace(h, **changes) if h.host == g.host(number).uuid else h for h in seen.hosts]  # type: ignore[arg-type]
+    changed(g, 1, pool_view=replace(seen, hosts=tuple(hosts)))
+    return codes(g)
+
+
+def test_updates_that_are_not_in_effect_are_told_with_what_they_need() -> None:
+    asked = {"pending-reboot", "pending-restart"}
+    assert not asked & set(codes(a_pool()))
+    assert asked & set(viewed(a_pool(), 2, guidances=("restart_toolstack",))) == {"pending-restart"}
+    assert asked & set(viewed(a_pool(), 2, guidances=("reboot_host", "restart_toolstack"))) == {"pending-reboot"}
+    livepatch = ("reboot_host_on_livepatch_failure",)
+    assert viewed(a_pool(), 1, guidances=livepatch)["pending-reboot"] == "warning"
+    assert not asked & set(viewed(a_pool(), 2, guidances=("restart_vm", "restart_device_model")))
+
+
+def test_hosts_that_close_their_plain_port_are_named() -> None:
+    assert "https-only" not in codes(a_pool())
+    assert "https-only" not in viewed(a_pool(), 2, https_only=Tri.NO)
+    assert viewed(a_pool(), 2, https_only=Tri.YES)["https-only"] == "warning"
+
+
+def test_a_drill_counts_for_a_quarter() -> None:
+    g = a_pool()
+    assert "drill" not in codes(g)
+    assert codes(g, JournalView())["drill"] == "warning"
+    assert "drill" in codes(g, JournalView((PastChange(DRILL_MS + 1, planned=False),)))
+
+
+def test_certificates_of_the_collector_itself_are_weaknesses() -> None:
+    ends = (("the intermediate certificate is valid for 20 days", "renew it"),)
+    assert codes(a_pool(), replace(DRILLED, certificates=ends))["collector-certificate"] == "warning"
+
+
+def test_a_collector_inside_of_the_pool_comes_first() -> None:
+    assert next(iter(codes(a_pool(), replace(DRILLED, inside="it runs as a VM on host-1")))) == "collector-inside"
+
+
+def test_a_pool_without_a_master_says_so_alone() -> None:
+    g = Guarded()
+    g.pool = replace(g.pool, record=replace(g.pool.record, master=""))
+    assert codes(g)["no-master"] == "critical"
+    assert plan(g.pool, g.now, g.site, DRILLED).outcome == "stands still"
+
+
+def test_the_plan_is_timed_by_the_pools_own_failovers() -> None:
+    g = a_pool()
+    durations = {
+        "silent to decided": 8_000, "decided to claimed": 1_000, "claimed to candidate": 0,
+        "candidate to proof": 3_000, "proof to promote-intent": 100, "promote-intent to promoted": 50_000,
+    }  # fmt: skip
+    own = PastChange(5, planned=False, durations=durations)
+    assert took(own, "proof") == 3_100 and took(own, "members") is None
+    value = plan(g.pool, g.now, g.site, JournalView((own,)))
+    assert {phase.name: phase.expected_ms for phase in value.phases}["promotion"] == 50_000
+    assert value.expected_from == "from the last failover of this pool"
+    assert "by design" in plan(g.pool, g.now, g.site, DRILLED).expected_from
