@@ -907,6 +907,9 @@ class Report(google.protobuf.message.Message):
     WALL_MS_FIELD_NUMBER: builtins.int
     MARKS_FIELD_NUMBER: builtins.int
     MACHINE_FIELD_NUMBER: builtins.int
+    ASSUMPTIONS_FIELD_NUMBER: builtins.int
+    XAPI_TROUBLE_FIELD_NUMBER: builtins.int
+    STORAGE_FIELD_NUMBER: builtins.int
     full: builtins.bool
     @property
     def freshness(self) -> global___Freshness: ...
@@ -954,6 +957,13 @@ class Report(google.protobuf.message.Message):
     @property
     def machine(self) -> global___MachineIdentity:
         """the BMC's part is learnt after the Hello"""
+    @property
+    def assumptions(self) -> global___AssumptionList: ...
+    @property
+    def xapi_trouble(self) -> global___XapiTrouble:
+        """cause empty: none is known"""
+    @property
+    def storage(self) -> global___StorageFacts: ...
     def __init__(
         self,
         *,
@@ -979,11 +989,230 @@ class Report(google.protobuf.message.Message):
         wall_ms: builtins.int = ...,
         marks: collections.abc.Iterable[global___SectionMark] | None = ...,
         machine: global___MachineIdentity | None = ...,
+        assumptions: global___AssumptionList | None = ...,
+        xapi_trouble: global___XapiTrouble | None = ...,
+        storage: global___StorageFacts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "machine", b"machine", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "xapi", b"xapi"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "machine", b"machine", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["assumptions", b"assumptions", "boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "machine", b"machine", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "storage", b"storage", "tombstone", b"tombstone", "xapi", b"xapi", "xapi_trouble", b"xapi_trouble"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["assumptions", b"assumptions", "boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "machine", b"machine", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "storage", b"storage", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi", "xapi_trouble", b"xapi_trouble"]) -> None: ...
 
 global___Report = Report
+
+class AssumptionList(google.protobuf.message.Message):
+    """What of the table of assumptions (poolwarden/assumptions.py) this host has shown. An id that is missing is not seen."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AssumptionResult]: ...
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[global___AssumptionResult] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["results", b"results"]) -> None: ...
+
+global___AssumptionList = AssumptionList
+
+class AssumptionResult(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Finding:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _FindingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[AssumptionResult._Finding.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        FINDING_UNSPECIFIED: AssumptionResult._Finding.ValueType  # 0
+        """not seen yet: a timeout and what cannot be read are this, too"""
+        HOLDS: AssumptionResult._Finding.ValueType  # 1
+        FAILS: AssumptionResult._Finding.ValueType  # 2
+        """a completed look showed the contrary"""
+
+    class Finding(_Finding, metaclass=_FindingEnumTypeWrapper): ...
+    FINDING_UNSPECIFIED: AssumptionResult.Finding.ValueType  # 0
+    """not seen yet: a timeout and what cannot be read are this, too"""
+    HOLDS: AssumptionResult.Finding.ValueType  # 1
+    FAILS: AssumptionResult.Finding.ValueType  # 2
+    """a completed look showed the contrary"""
+
+    ID_FIELD_NUMBER: builtins.int
+    FINDING_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    RELEASE_FIELD_NUMBER: builtins.int
+    SEEN_WALL_MS_FIELD_NUMBER: builtins.int
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    SEEN_MONO_MS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """of poolwarden/assumptions.py"""
+    finding: global___AssumptionResult.Finding.ValueType
+    evidence: builtins.str
+    """one line: what was seen"""
+    release: builtins.str
+    """on which it was seen, e.g. "XCP-ng 8.3.0, xapi 26.1.3" """
+    seen_wall_ms: builtins.int
+    """by this host's wall clock, for people"""
+    boot_id: builtins.str
+    """the boot in which it was seen ..."""
+    seen_mono_ms: builtins.int
+    """... and when, on that boot's clock"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        finding: global___AssumptionResult.Finding.ValueType = ...,
+        evidence: builtins.str = ...,
+        release: builtins.str = ...,
+        seen_wall_ms: builtins.int = ...,
+        boot_id: builtins.str = ...,
+        seen_mono_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "evidence", b"evidence", "finding", b"finding", "id", b"id", "release", b"release", "seen_mono_ms", b"seen_mono_ms", "seen_wall_ms", b"seen_wall_ms"]) -> None: ...
+
+global___AssumptionResult = AssumptionResult
+
+class XapiTrouble(google.protobuf.message.Message):
+    """Why xapi does not start, or does not stay: from the end of xensource.log, looked at when a process of xapi's has ended
+    and when somebody asks.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: builtins.int
+    SENTENCE_FIELD_NUMBER: builtins.int
+    HELP_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
+    LOOKED_MONO_MS_FIELD_NUMBER: builtins.int
+    ENDED_MONO_MS_FIELD_NUMBER: builtins.int
+    cause: builtins.str
+    """a stable word, e.g. "database", "disk-full", "clock"; "unknown": none of the known ones"""
+    sentence: builtins.str
+    """what is wrong, for people"""
+    help: builtins.str
+    """the command that helps; empty: none is known"""
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """the lines of the log that say so, or its last errors; at most 5 of at most 300 characters"""
+    looked_mono_ms: builtins.int
+    ended_mono_ms: builtins.int
+    """when the process ended whose end was looked at; 0: not known"""
+    def __init__(
+        self,
+        *,
+        cause: builtins.str = ...,
+        sentence: builtins.str = ...,
+        help: builtins.str = ...,
+        lines: collections.abc.Iterable[builtins.str] | None = ...,
+        looked_mono_ms: builtins.int = ...,
+        ended_mono_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["cause", b"cause", "ended_mono_ms", b"ended_mono_ms", "help", b"help", "lines", b"lines", "looked_mono_ms", b"looked_mono_ms", "sentence", b"sentence"]) -> None: ...
+
+global___XapiTrouble = XapiTrouble
+
+class StorageFacts(google.protobuf.message.Message):
+    """Storage as this host last saw it; through the serving master's session on the master, the rest from the kernel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SRS_FIELD_NUMBER: builtins.int
+    SM_ERRORS_FIELD_NUMBER: builtins.int
+    STALLED_FIELD_NUMBER: builtins.int
+    LOOKED_MONO_MS_FIELD_NUMBER: builtins.int
+    @property
+    def srs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StorageRepository]: ...
+    @property
+    def sm_errors(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """last errors of SMlog, read when a stall is seen; at most 5 of at most 300 characters"""
+    @property
+    def stalled(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StalledMount]: ...
+    looked_mono_ms: builtins.int
+    def __init__(
+        self,
+        *,
+        srs: collections.abc.Iterable[global___StorageRepository] | None = ...,
+        sm_errors: collections.abc.Iterable[builtins.str] | None = ...,
+        stalled: collections.abc.Iterable[global___StalledMount] | None = ...,
+        looked_mono_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["looked_mono_ms", b"looked_mono_ms", "sm_errors", b"sm_errors", "srs", b"srs", "stalled", b"stalled"]) -> None: ...
+
+global___StorageFacts = StorageFacts
+
+class StorageRepository(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    IS_DEFAULT_FIELD_NUMBER: builtins.int
+    LINKS_FIELD_NUMBER: builtins.int
+    uuid: builtins.str
+    name: builtins.str
+    type: builtins.str
+    """"nfs", "lvmoiscsi", "ext", ..."""
+    shared: builtins.bool
+    is_default: builtins.bool
+    @property
+    def links(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StorageLink]: ...
+    def __init__(
+        self,
+        *,
+        uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        type: builtins.str = ...,
+        shared: builtins.bool = ...,
+        is_default: builtins.bool = ...,
+        links: collections.abc.Iterable[global___StorageLink] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["is_default", b"is_default", "links", b"links", "name", b"name", "shared", b"shared", "type", b"type", "uuid", b"uuid"]) -> None: ...
+
+global___StorageRepository = StorageRepository
+
+class StorageLink(google.protobuf.message.Message):
+    """One PBD."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    ATTACHED_FIELD_NUMBER: builtins.int
+    WHERE_FIELD_NUMBER: builtins.int
+    host_uuid: builtins.str
+    attached: builtins.bool
+    where: builtins.str
+    """server and path, or target, without secrets; empty: local"""
+    def __init__(
+        self,
+        *,
+        host_uuid: builtins.str = ...,
+        attached: builtins.bool = ...,
+        where: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["attached", b"attached", "host_uuid", b"host_uuid", "where", b"where"]) -> None: ...
+
+global___StorageLink = StorageLink
+
+class StalledMount(google.protobuf.message.Message):
+    """What hangs: a mount whose file system does not answer, or a process that waits for one in state D."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: builtins.int
+    SINCE_MONO_MS_FIELD_NUMBER: builtins.int
+    what: builtins.str
+    """"10.0.0.9:/vms on /run/sr-mount/UUID" """
+    since_mono_ms: builtins.int
+    def __init__(
+        self,
+        *,
+        what: builtins.str = ...,
+        since_mono_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["since_mono_ms", b"since_mono_ms", "what", b"what"]) -> None: ...
+
+global___StalledMount = StalledMount
 
 class SectionMark(google.protobuf.message.Message):
     """How often a section has changed in this agent's life. Whoever holds another number is behind on it and asks."""
@@ -1303,6 +1532,8 @@ class XapiFacts(google.protobuf.message.Message):
     HEALTH_HELP_FIELD_NUMBER: builtins.int
     HEALTH_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
     SLOW_MS_FIELD_NUMBER: builtins.int
+    UNASKED_STARTS_FIELD_NUMBER: builtins.int
+    ENDED_MONO_MS_FIELD_NUMBER: builtins.int
     liveness: global___XapiFacts.Liveness.ValueType
     liveness_since_mono_ms: builtins.int
     """since when this liveness holds without a break"""
@@ -1334,6 +1565,12 @@ class XapiFacts(google.protobuf.message.Message):
     """How long the last answer took that came later than a look waits for it, where one came within the last minute: this
     xapi is slow, and it answers (its liveness says so). 0: its answers come in time.
     """
+    unasked_starts: builtins.int
+    """Processes of xapi that began in the last ten minutes and were not started by an order, by a release or by a boot. A
+    process that answers for a moment and dies is counted: a loop is no service.
+    """
+    ended_mono_ms: builtins.int
+    """when the last process was found gone; 0: never in this agent's life"""
     def __init__(
         self,
         *,
@@ -1354,8 +1591,10 @@ class XapiFacts(google.protobuf.message.Message):
         health_help: builtins.str = ...,
         health_since_mono_ms: builtins.int = ...,
         slow_ms: builtins.int = ...,
+        unasked_starts: builtins.int = ...,
+        ended_mono_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "slow_ms", b"slow_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["emergency", b"emergency", "emergency_code", b"emergency_code", "emergency_text", b"emergency_text", "ended_mono_ms", b"ended_mono_ms", "health", b"health", "health_help", b"health_help", "health_since_mono_ms", b"health_since_mono_ms", "health_text", b"health_text", "liveness", b"liveness", "liveness_since_mono_ms", b"liveness_since_mono_ms", "orphaned", b"orphaned", "orphaned_since_mono_ms", b"orphaned_since_mono_ms", "pid", b"pid", "slow_ms", b"slow_ms", "socket_liveness", b"socket_liveness", "socket_since_mono_ms", b"socket_since_mono_ms", "start_ticks", b"start_ticks", "startup_cookie", b"startup_cookie", "unasked_starts", b"unasked_starts"]) -> None: ...
 
 global___XapiFacts = XapiFacts
 
@@ -1368,6 +1607,8 @@ class DatabaseFacts(google.protobuf.message.Message):
     HA_ARMED_FIELD_NUMBER: builtins.int
     ROLLING_UPGRADE_FIELD_NUMBER: builtins.int
     WRITTEN_WALL_MS_FIELD_NUMBER: builtins.int
+    SOUND_FIELD_NUMBER: builtins.int
+    UNSOUND_TEXT_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """highest of the candidates xapi would load; 0: none readable"""
     loaded_from: builtins.str
@@ -1380,6 +1621,12 @@ class DatabaseFacts(google.protobuf.message.Message):
     """pool.other_config:rolling_upgrade_in_progress in that file"""
     written_wall_ms: builtins.int
     """the file's modification time, for people; 0: not known"""
+    sound: global___Tristate.ValueType
+    """Could xapi load it, as far as a cheap pass over the file shows? Rows and columns that must be there, references to rows
+    that are not.
+    """
+    unsound_text: builtins.str
+    """the first faults, one line; empty: none"""
     def __init__(
         self,
         *,
@@ -1389,8 +1636,10 @@ class DatabaseFacts(google.protobuf.message.Message):
         ha_armed: global___Tristate.ValueType = ...,
         rolling_upgrade: global___Tristate.ValueType = ...,
         written_wall_ms: builtins.int = ...,
+        sound: global___Tristate.ValueType = ...,
+        unsound_text: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["changed_mono_ms", b"changed_mono_ms", "generation", b"generation", "ha_armed", b"ha_armed", "loaded_from", b"loaded_from", "rolling_upgrade", b"rolling_upgrade", "written_wall_ms", b"written_wall_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["changed_mono_ms", b"changed_mono_ms", "generation", b"generation", "ha_armed", b"ha_armed", "loaded_from", b"loaded_from", "rolling_upgrade", b"rolling_upgrade", "sound", b"sound", "unsound_text", b"unsound_text", "written_wall_ms", b"written_wall_ms"]) -> None: ...
 
 global___DatabaseFacts = DatabaseFacts
 
@@ -1569,10 +1818,22 @@ class MemoryFacts(google.protobuf.message.Message):
     AVAILABLE_BYTES_FIELD_NUMBER: builtins.int
     SWAP_TOTAL_BYTES_FIELD_NUMBER: builtins.int
     SWAP_FREE_BYTES_FIELD_NUMBER: builtins.int
+    BIGGEST_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    LEVEL_SINCE_MONO_MS_FIELD_NUMBER: builtins.int
+    EMPTY_IN_MS_FIELD_NUMBER: builtins.int
     total_bytes: builtins.int
     available_bytes: builtins.int
     swap_total_bytes: builtins.int
     swap_free_bytes: builtins.int
+    @property
+    def biggest(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemoryUser]:
+        """only while a level is crossed, the biggest first; at most 5"""
+    level: global___Disk.Level.ValueType
+    """UNSPECIFIED: this agent does not judge it"""
+    level_since_mono_ms: builtins.int
+    empty_in_ms: builtins.int
+    """at the present trend until the kernel kills something; 0: it does not come to that"""
     def __init__(
         self,
         *,
@@ -1580,10 +1841,36 @@ class MemoryFacts(google.protobuf.message.Message):
         available_bytes: builtins.int = ...,
         swap_total_bytes: builtins.int = ...,
         swap_free_bytes: builtins.int = ...,
+        biggest: collections.abc.Iterable[global___MemoryUser] | None = ...,
+        level: global___Disk.Level.ValueType = ...,
+        level_since_mono_ms: builtins.int = ...,
+        empty_in_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["available_bytes", b"available_bytes", "swap_free_bytes", b"swap_free_bytes", "swap_total_bytes", b"swap_total_bytes", "total_bytes", b"total_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["available_bytes", b"available_bytes", "biggest", b"biggest", "empty_in_ms", b"empty_in_ms", "level", b"level", "level_since_mono_ms", b"level_since_mono_ms", "swap_free_bytes", b"swap_free_bytes", "swap_total_bytes", b"swap_total_bytes", "total_bytes", b"total_bytes"]) -> None: ...
 
 global___MemoryFacts = MemoryFacts
+
+class MemoryUser(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """as the process is called"""
+    pid: builtins.int
+    bytes: builtins.int
+    """resident"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        pid: builtins.int = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bytes", b"bytes", "name", b"name", "pid", b"pid"]) -> None: ...
+
+global___MemoryUser = MemoryUser
 
 class DomainList(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -2353,13 +2640,16 @@ class CollectEvidence(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     WANT_PLACEMENTS_FIELD_NUMBER: builtins.int
+    WANT_XAPI_TROUBLE_FIELD_NUMBER: builtins.int
     want_placements: builtins.bool
+    want_xapi_trouble: builtins.bool
     def __init__(
         self,
         *,
         want_placements: builtins.bool = ...,
+        want_xapi_trouble: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["want_placements", b"want_placements"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["want_placements", b"want_placements", "want_xapi_trouble", b"want_xapi_trouble"]) -> None: ...
 
 global___CollectEvidence = CollectEvidence
 
@@ -2539,6 +2829,7 @@ class OrderResult(google.protobuf.message.Message):
     HOLD_FIELD_NUMBER: builtins.int
     ROLES_FIELD_NUMBER: builtins.int
     FENCE_RUN_FIELD_NUMBER: builtins.int
+    XAPI_TROUBLE_FIELD_NUMBER: builtins.int
     order_id: builtins.str
     kind: builtins.str
     """e.g. "promote" """
@@ -2582,6 +2873,9 @@ class OrderResult(google.protobuf.message.Message):
     @property
     def fence_run(self) -> global___FenceRun:
         """for fence_proxy"""
+    @property
+    def xapi_trouble(self) -> global___XapiTrouble:
+        """for collect_evidence with want_xapi_trouble"""
     def __init__(
         self,
         *,
@@ -2602,9 +2896,10 @@ class OrderResult(google.protobuf.message.Message):
         hold: global___HoldFacts | None = ...,
         roles: collections.abc.Iterable[global___RoleAnswer] | None = ...,
         fence_run: global___FenceRun | None = ...,
+        xapi_trouble: global___XapiTrouble | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "fence_run", b"fence_run", "hold", b"hold", "placements", b"placements", "probes", b"probes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "fence_run", b"fence_run", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "roles", b"roles", "term", b"term", "text", b"text", "vm_places", b"vm_places"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "fence_run", b"fence_run", "hold", b"hold", "placements", b"placements", "probes", b"probes", "xapi_trouble", b"xapi_trouble"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["claim", b"claim", "database", b"database", "epoch", b"epoch", "fence_run", b"fence_run", "hold", b"hold", "kind", b"kind", "nonce", b"nonce", "order_id", b"order_id", "outcome", b"outcome", "placements", b"placements", "probes", b"probes", "reason", b"reason", "replayed", b"replayed", "roles", b"roles", "term", b"term", "text", b"text", "vm_places", b"vm_places", "xapi_trouble", b"xapi_trouble"]) -> None: ...
 
 global___OrderResult = OrderResult
 
