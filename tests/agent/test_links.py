@@ -68,7 +68,7 @@ def database(switched, short):
     )
     try:
         trees.until(lambda: (folder / "db.sock").exists())
-        words = ["ovs-vsctl", "--db=unix:%s/db.sock" % where, "--no-wait", "init"]
+        words = ["ovs-vsctl", "--retry", "--timeout=30", "--db=unix:%s/db.sock" % where, "--no-wait", "init"]
         for number in range(4):
             words += ["--", "add-br", "xenbr%d" % number]
         for number in (0, 3):
