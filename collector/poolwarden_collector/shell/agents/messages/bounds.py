@@ -70,14 +70,23 @@ LISTS = {
     "VmPlace.hosts": MOST_HOSTS,
     "PlacementView.placements": MOST_PLACED,
     "PlacementView.host_uuids": 2 * MOST_HOSTS,
+    "AssumptionList.results": 256,
+    "MemoryFacts.biggest": 16,  # [5]
+    "StorageFacts.srs": 256,
+    "StorageFacts.sm_errors": 16,  # [5]
+    "StorageFacts.stalled": 64,
+    "StorageRepository.links": MOST_HOSTS,
+    "XapiTrouble.lines": 16,  # [5]
 }
 # The longest texts, where they are not names of at most LONGEST_NAME bytes.
 TEXTS = {
+    "AssumptionResult.evidence": LONGEST_TEXT,
     "BootGateFacts.reason": LONGEST_TEXT,
     "Certificate.text": LONGEST_TEXT,
     "ClaimResult.veto_text": LONGEST_TEXT,
     "Cleanable.command": LONGEST_TEXT,
     "Cleanable.what": LONGEST_TEXT,
+    "DatabaseFacts.unsound_text": LONGEST_TEXT,
     "FenceRun.errors": LONGEST_OUTPUT,
     "FenceRun.output": LONGEST_OUTPUT,
     "FenceRun.text": 2 * LONGEST_TEXT,  # [500 characters]
@@ -88,11 +97,17 @@ TEXTS = {
     "PlacementView.text": LONGEST_TEXT,
     "Probe.text": LONGEST_TEXT,
     "RoleAnswer.text": LONGEST_TEXT,
+    "StalledMount.what": LONGEST_TEXT,
+    "StorageFacts.sm_errors": LONGEST_TEXT,
+    "StorageLink.where": LONGEST_TEXT,
     "VmHost.refusal": LONGEST_TEXT,
     "VmPlace.text": LONGEST_TEXT,
     "XapiFacts.emergency_text": LONGEST_TEXT,
     "XapiFacts.health_help": LONGEST_TEXT,
     "XapiFacts.health_text": LONGEST_TEXT,
+    "XapiTrouble.help": LONGEST_TEXT,
+    "XapiTrouble.lines": LONGEST_TEXT,
+    "XapiTrouble.sentence": LONGEST_TEXT,
 }
 # What is never cut: where it is longer, or holds what cannot be printed, the whole message is refused.
 EXACT = {
