@@ -11,7 +11,7 @@ from poolwarden_agent.commands.gate import AGENT_WITHIN_MS, Waiting
 from poolwarden_agent.core import gate_state, host_now, orders
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.dom0.dom0 import Dom0
-from poolwarden_agent.dom0.system import boot_findings
+from poolwarden_agent.dom0.system import boot_findings, systemd
 from poolwarden_agent.dom0.system.slots import Slots
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.process import gate_file
@@ -227,10 +227,10 @@ def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
     assert side.executor.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("conf, term", [("master", 8), ("slave:10.0.0.2", 7)])
-def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term):
+def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term, monkeypatch):
     """What rested on the hold at its own term, a proof or an order, is void; a member starts at the same term."""
+    monkeypatch.setattr(systemd, "NEW_PROCESS_S", 0.2)
     store(master, hold=gate_state.Hold(7, "b1", 0, "s"), term=7)
     master.put("etc/xensource/pool.conf", conf)
     master.systemctl("exit 0")
