@@ -19,19 +19,52 @@ def test_none_where_there_is_no_such_interface(name):
     assert address.ipv6(name) == ""
 
 
+ASK = "import sys; from poolwarden_agent.dom0.system import address as a; print(a.of(*eval(sys.argv[1])) or '-')"
+
+
+def in_a_namespace(*lines):
+    """What these shell lines print in a network of their own; ``ask`` prints what the agent takes."""
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    before = ['ask() { \'%s\' -c "$ASK" "$1"; }' % sys.executable, "ip link add x0 type veth peer name x1"]
+    before += ["ip link set x0 up; ip link set x1 up"]
+    script = "\n".join(before + list(lines))
+    said = subprocess.check_output(["unshare", "-n", "sh", "-ec", script], env=dict(env, ASK=ASK), timeout=60)
+    return said.decode().split()
+
+
+# The first address that is not link-local in the output of `ip addr show`, as xapi's networkd parses it.
+XAPIS = "ip addr show dev x0 | sed -n 's,^ *inet6 \\([^/ ]*\\)/.*,\\1,p' | grep -v ^fe80: | head -1"
+
+
 @pytest.mark.slow
 @pytest.mark.needs("namespaces", "unshare", "ip")
 def test_of_several_ipv6_addresses_it_is_the_first_that_ip_shows_and_never_a_link_local_one():
-    ask = "import sys; from poolwarden_agent.dom0.system import address; print(address.of(sys.argv[1], True) or '-')"
-    lines = [
-        "ip link add x0 type veth peer name x1; ip link set x0 up; ip link set x1 up",
+    first, found, link_local, loopback, unique, also, one, same = in_a_namespace(
         "for n in 5 1 9 3; do ip -6 addr add 2001:db8::$n/64 dev x0 nodad; done",
-        "ip -6 addr add 2001:db8::7/128 dev x0 nodad preferred_lft 0",
-        "ip -o -6 addr show dev x0 scope global | head -1 | sed 's,.*inet6 ,,; s,/.*,,'",
-        '%s -c "%s" x0; %s -c "%s" x1; %s -c "%s" lo' % ((sys.executable, ask) * 3),
-    ]
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    said = subprocess.check_output(["unshare", "-n", "sh", "-ec", "\n".join(lines)], env=env, timeout=60).decode()
-    first, found, link_local, loopback = said.split()
+        "ip -6 addr add 2001:db8::7/128 dev x0 nodad preferred_lft 0",  # deprecated
+        XAPIS,
+        "ask \"('x0', True)\"; ask \"('x1', True)\"; ask \"('lo', True)\"",
+        "ip -6 addr add fd00::2:1/64 dev x0 nodad",  # unique local
+        "ip -6 addr add 2001:db8:0:1::8/64 dev x0",  # tentative
+        XAPIS,
+        "ask \"('x0', True)\"",
+        "ip -6 addr flush dev x0; ip -6 addr add fe80::1234/64 dev x0 nodad; ip -6 addr add fd00::9/64 dev x0 nodad",
+        "ip -6 addr add fe80::1/64 dev x0 nodad",
+        XAPIS,
+        "ask \"('x0', True)\"",
+    )
     assert found == first and found.startswith("2001:db8::")
     assert link_local == "-" and loopback in ("-", "::1")
+    assert also == unique and unique in ("fd00::2:1", "2001:db8:0:1::8")
+    assert one == same == "fd00::9"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("namespaces", "unshare", "ip")
+def test_a_link_local_ipv4_address_is_none_either():
+    none, second, first = in_a_namespace(
+        "ip addr add 169.254.7.7/16 dev x0; ask \"('x0', False)\"",
+        "ip addr add 198.51.100.7/24 dev x0; ask \"('x0', False)\"",
+        "ip addr add 198.51.100.8/24 dev x0; ip addr add 203.0.113.1/24 dev x1; ask \"('x0', False)\"",
+    )
+    assert (none, second, first) == ("-", "198.51.100.7", "198.51.100.7")

@@ -59,8 +59,8 @@ READ = {
     "stat": reading("proc/4711/stat", files.xapi_process),
     "xapi_pid": reading(files.XAPI_PID, files.xapi_process),
     "hostname": reading("etc/hostname", files.host_name),
-    "route": reading("proc/net/route", neighbours.gateway),
-    "ipv6_route": reading("proc/net/ipv6_route", neighbours.gateway),
+    "route": reading("proc/net/route", lambda root: neighbours.gateway(root, "xenbr0")),
+    "ipv6_route": reading("proc/net/ipv6_route", lambda root: neighbours.gateway(root, "xenbr0")),
     "arp": reading("proc/net/arp", lambda root: neighbours.answers(root, ["198.51.100.1"])),
     "word": reading(gate_file.WORD, gated_by),
 }

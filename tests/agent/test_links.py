@@ -50,8 +50,8 @@ def switched(tree):
         nic(tree, "eth%d" % number, 1, "ovs-system")
         bridge(tree, "xenbr%d" % number)
     nic(tree, "vif3.0", 1, "ovs-system")
-    bridge(tree, "xapi0")
-    bridge(tree, "xapi7")
+    for name in ("xapi0", "xapi7", "xapi8", "xapi9"):
+        bridge(tree, name)
     return tree
 
 
@@ -75,6 +75,12 @@ def database(switched, short):
             words += ["--", "add-port", "xenbr%d" % number, "eth%d" % number]
         words += ["--", "add-br", "xapi0", "--", "add-bond", "xapi0", "bond0", "eth1", "eth2"]
         words += ["--", "add-br", "xapi7", "xenbr0", "7", "--", "add-port", "xapi7", "vif3.0"]
+        # A VLAN on the bond, an interface of the host's own, and a private network that tunnels over it (SDN).
+        words += ["--", "add-br", "xapi8", "xapi0", "8", "--", "add-port", "xenbr0", "own0"]
+        words += ["--", "set", "Interface", "own0", "type=internal", "--", "add-br", "xapi9"]
+        words += ["--", "set", "Port", "bond0", "bond_mode=balance-tcp", "lacp=active"]
+        for bridge_, name, kind in (("xapi9", "vx0", "vxlan"), ("xenbr0", "gre0", "gre"), ("xenbr0", "p0", "patch")):
+            words += ["--", "add-port", bridge_, name, "--", "set", "Interface", name, "type=" + kind]
         subprocess.check_call(words)
         yield switched
     finally:
@@ -102,9 +108,11 @@ def test_an_open_vswitch_bridge_has_the_link_of_its_own_hardware(database):
     assert not up(database, "xenbr0") and not up(database, "xapi7"), "a bridge's device always has a carrier"
     assert up(database, "xapi0") and up(database, "xenbr3") and not up(database, "xenbr1"), "no hardware below it"
     cable(database, "eth1", 0)
-    assert up(database, "xapi0"), "half a bond is a link"
+    assert up(database, "xapi0") and up(database, "xapi8"), "half a bond is a link"
     cable(database, "eth2", 0)
-    assert not up(database, "xapi0")
+    assert not up(database, "xapi0") and not up(database, "xapi8"), "a VLAN has the link of the bond that it lies on"
+    assert network(database, "xapi8").link is False
+    assert network(database, "xapi9").link is None and not up(database, "xapi9"), "a tunnel is no hardware"
     found = network(database, "xenbr0")
     assert found.link is False
     assert [(n.name, n.link, n.bond) for n in found.nics] == [
@@ -121,7 +129,32 @@ def test_without_its_database_a_bridge_is_known_by_its_name(switched, cables, li
         cable(switched, "eth%d" % number, int(there))
     assert up(switched, "xenbr0") is link
     assert network(switched, "xenbr0").link is link and {n.bond for n in network(switched, "xenbr0").nics} == {""}
-    assert not up(switched, "xapi0") and network(switched, "xapi0").link is None, "unknown counts as no"
+    known = {"0000": False}.get(cables)
+    assert not up(switched, "xapi0") and network(switched, "xapi0").link is known, "unknown counts as no"
+
+
+def test_without_its_database_what_all_cables_say_holds_for_every_bridge(switched):
+    assert up(switched, "xapi0") and up(switched, "xapi7"), "whichever of them it stands on"
+    cable(switched, "eth3", 0)
+    assert network(switched, "xapi0").link is None and not up(switched, "xapi0")
+    for number in range(3):
+        cable(switched, "eth%d" % number, 0)
+    assert network(switched, "xapi0").link is False
+
+
+def test_without_its_database_a_bridge_of_a_nic_that_is_not_renamed_is_known_by_that_name(tree):
+    bridge(tree, "ovs-system", 0)
+    for name in ("enp3s0", "enp4s0"):
+        nic(tree, name, 1, "ovs-system")
+        bridge(tree, "br" + name)
+    bridge(tree, "xenbr1")
+    cable(tree, "enp4s0", 0)
+    assert up(tree, "brenp3s0") and network(tree, "brenp4s0").link is False
+    assert network(tree, "xenbr1").link is None, "its position does not say which NIC it is"
+    assert [(n.name, n.link, n.bond) for n in network(tree, "brenp3s0").nics] == [
+        ("enp3s0", True, ""),
+        ("enp4s0", False, ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -161,15 +194,48 @@ def test_a_database_that_answers_nonsense_or_nothing_is_not_known(switched, shor
         assert not thread.is_alive()
 
 
-def test_a_bridge_of_linux_has_the_carrier_of_its_hardware(tree):
-    tree.put("sys/class/net/xenbr0/carrier", "1\n")
-    tree.put("sys/class/net/xenbr0/brif/eth0/x", "")
-    tree.put("sys/class/net/xenbr0/brif/vif1.0/x", "")
-    tree.put("sys/class/net/vif1.0/carrier", "1\n")
-    tree.put("sys/class/net/eth0/carrier", "0\n")
-    assert not up(tree, "xenbr0"), "a VM's interface is always up"
-    tree.put("sys/class/net/eth0/carrier", "1\n")
-    assert up(tree, "xenbr0") and not up(tree, "xenbr9")
+@pytest.fixture
+def bridged(tree):
+    """Bridges of Linux's: eth0, a bond, a VLAN on each, one without hardware; VMs and a tunnel on them all."""
+    ports = {"xenbr0": ["eth0"], "xapi0": ["bond0"], "xapi1": ["eth0.7"], "xapi2": ["bond0.8"], "xapi3": []}
+    for number in range(3):
+        nic(tree, "eth%d" % number, 1, "bond0" if number else "xenbr0")
+    bridge(tree, "bond0")
+    tree.put("sys/devices/virtual/net/bond0/bonding/mode", "active-backup 1\n")
+    for name, on in (("eth0.7", "eth0"), ("bond0.8", "bond0")):
+        bridge(tree, name)
+        link(tree, "sys/devices/virtual/net/%s/lower_%s" % (name, on), "../" + on)
+    for name in ("vif1.0", "tap1.0", "gretap1"):
+        bridge(tree, name)
+    for name, hardware in ports.items():
+        bridge(tree, name)
+        for port in hardware + ["vif1.0", "tap1.0", "gretap1"]:
+            tree.put("sys/devices/virtual/net/%s/brif/%s/state" % (name, port), "3\n")
+    return tree
+
+
+def carry(tree, name, carrier):
+    tree.put("sys/devices/virtual/net/%s/carrier" % name, "%d\n" % carrier)
+
+
+def test_a_bridge_of_linux_has_the_carrier_of_its_hardware(bridged):
+    assert all(up(bridged, name) for name in ("xenbr0", "xapi0", "xapi1", "xapi2")) and not up(bridged, "xenbr9")
+    assert not up(bridged, "xapi3") and network(bridged, "xapi3").link is None, "VMs and tunnels are always up"
+    cable(bridged, "eth0", 0)
+    carry(bridged, "eth0.7", 0)
+    assert not up(bridged, "xenbr0") and not up(bridged, "xapi1") and up(bridged, "xapi2")
+    carry(bridged, "bond0", 0)
+    carry(bridged, "bond0.8", 0)
+    assert not up(bridged, "xapi0") and not up(bridged, "xapi2")
+    assert {n.name: n.bond for n in network(bridged, "xapi0").nics} == {"eth0": "", "eth1": "bond0", "eth2": "bond0"}
+
+
+def test_virtual_functions_of_a_nic_are_none_of_the_hosts_nics(tree):
+    nic(tree, "eth0", 1)
+    for number in range(70):
+        nic(tree, "eth0v%d" % number, 1)
+        link(tree, "sys/devices/pci/net/eth0v%d/device/physfn" % number, "../../0000:01:00.0")
+    assert [each.name for each in network(tree, "eth0").nics] == ["eth0"]
 
 
 # ------------------------------------------------------------------------------------------ who answers
@@ -183,12 +249,32 @@ ARP = "IP address HW type Flags HW address Mask Device\n127.0.0.254 0x1 %s 00:16
 
 def test_the_gateway_is_there_if_it_answers_arp(tree):
     root = tree.path("")
-    assert neighbours.gateway(root) is None, "none is configured"
+    assert neighbours.gateway(root, "xenbr0") is None, "none is configured"
     tree.put("proc/net/route", ROUTES)
     tree.put("proc/net/arp", ARP % "0x0")
-    assert neighbours.gateway(root) is False
+    assert neighbours.gateway(root, "xenbr0") is False
     tree.put("proc/net/arp", ARP % "0x2")
-    assert neighbours.gateway(root) is True
+    assert neighbours.gateway(root, "xenbr0") is True
+
+
+def test_a_gateway_on_another_interface_says_nothing_of_the_management_network(tree):
+    root = tree.path("")
+    tree.put("proc/net/arp", ARP % "0x2")
+    tree.put("proc/net/route", ROUTES.replace("xenbr0", "xenbr1"))
+    assert neighbours.gateway(root, "xenbr0") is None and neighbours.gateway(root, "") is None
+    both = ROUTES + ROUTES.splitlines()[1] + "\n"
+    tree.put("proc/net/route", both.replace("xenbr0", "xenbr1", 1))
+    assert neighbours.gateway(root, "xenbr0") is True
+    tree.put("proc/net/route", "")
+    row = "%s 00 %s 00 fd00%s 00000400 00000001 00000000 00000003 %8s\n"
+    tree.put("proc/net/ipv6_route", row % ("0" * 32, "0" * 32, "0" * 27 + "1", "xenbr1"))
+    assert neighbours.gateway(root, "xenbr0") is None and neighbours.gateway(root, "xenbr1") is False
+
+
+def test_an_entry_that_somebody_made_has_never_answered(tree):
+    tree.put("proc/net/route", ROUTES)
+    tree.put("proc/net/arp", ARP % "0x6")
+    assert neighbours.gateway(tree.path(""), "xenbr0") is False
 
 
 def test_without_a_gateway_any_host_of_the_pool_shows_the_network(tree):
@@ -203,7 +289,7 @@ def test_without_a_gateway_any_host_of_the_pool_shows_the_network(tree):
 IPV6 = """
 import json
 from poolwarden_agent.dom0.system import neighbours
-print(json.dumps([neighbours.gateway("/"), [neighbours.answers("/", [a]) for a in ("fd00::2", "fd00::3", "fd00::4")]]))
+print(json.dumps([neighbours.gateway("/", "d0"), [neighbours.answers("/", ["fd00::%d" % n]) for n in (2, 3, 4, 5)]]))
 """
 
 
@@ -213,17 +299,18 @@ def test_ipv6_hosts_by_the_kernels_own_table():
     lines = [
         "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d0 up; ip link set d1 up",
         "ip -6 addr add fd00::1/64 dev d0 nodad",
-        "ip -6 neigh add fd00::2 lladdr 02:00:00:00:00:02 dev d0 nud permanent",
+        "ip -6 neigh add fd00::2 lladdr 02:00:00:00:00:02 dev d0 nud reachable",
         "ip -6 neigh add fd00::3 dev d0 nud failed",
+        "ip -6 neigh add fd00::5 lladdr 02:00:00:00:00:05 dev d0 nud permanent",
         "%s -c '%s'" % (sys.executable, IPV6),
-        "ip -6 neigh add fe80::9 lladdr 02:00:00:00:00:09 dev d0 nud permanent",
+        "ip -6 neigh add fe80::9 lladdr 02:00:00:00:00:09 dev d0 nud reachable",
         "ip -6 route add default via fe80::9 dev d0",
         "%s -c '%s'" % (sys.executable, IPV6),
     ]
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     said = subprocess.check_output([shutil.which("unshare"), "-n", "sh", "-ec", "\n".join(lines)], env=env, timeout=60)
     before, after = [json.loads(line) for line in said.decode().splitlines()]
-    assert before == [None, [True, False, False]] and after == [True, [True, False, False]]
+    assert before == [None, [True, False, False, False]] and after == [True, [True, False, False, False]]
 
 
 @pytest.mark.parametrize(

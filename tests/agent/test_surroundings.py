@@ -149,6 +149,7 @@ def test_nics_and_the_management_link(tree):
     nic(tree, "eth2", None, "", "down")
     nic(tree, "vif1.0", "1", physical=False)
     nic(tree, "bond0", "1", physical=False)
+    tree.put("sys/class/net/bond0/bonding/mode", "802.3ad 4")
     nic(tree, "xenbr0", "1", physical=False)
     network = read(tree, inventory={"MANAGEMENT_INTERFACE": "xenbr0"}).network
     assert network.link is True and [tuple(n) for n in network.nics] == [

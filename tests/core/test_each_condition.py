@@ -381,6 +381,10 @@ def test_a_machine_that_does_not_tell_which_it_is_is_not_known_to_be_the_same(re
     unnamed = replace(failover_of(g), old_machine="")
     machine = replace(g.pool.live.agents[uuid(1)].hello.machine, system_uuid="")
     assert said(proofs.verify_rebooted(after(g, hello(1, machine=machine)), unnamed)) == "OTHER_MACHINE"
+    # What a vendor has left in place is the UUID of many machines.
+    sample = "03000200-0400-0500-0006-000700080009"
+    failover, machine = replace(failover_of(g), old_machine=sample), replace(machine, system_uuid=sample)
+    assert said(proofs.verify_rebooted(after(g, hello(1, machine=machine)), failover)) == "OTHER_MACHINE"
 
 
 # ------------------------------------------------------------------------------------------------ roles

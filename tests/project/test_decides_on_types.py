@@ -21,7 +21,6 @@ LOOKS_INTO = {
 # Module and function: why it may look into a string.
 ALLOWED = {
     "decision/candidate_ranking.py:_dotted": "the numbers of a version",
-    "devices/device_binding.py:_is_sample": "serial numbers that vendors leave as samples",
     "devices/device_runner.py:runner": "counts in a list",
     "intake.py:_challenge_time": "the time that a challenge carries to its own answer",
     "recovery/member_repair.py:_rung": "counts in a list",

@@ -17,8 +17,8 @@ TABLES = {
         model:
         catalogue: model
         state:     model catalogue
-        devices:   model catalogue state
-        evidence:  model catalogue state devices
+        devices:   model catalogue state shared
+        evidence:  model catalogue state devices shared
         decision:  model catalogue state devices evidence
         failover:  model catalogue state devices evidence decision
         followups: model catalogue state devices evidence decision failover
@@ -31,7 +31,7 @@ TABLES = {
         config:    core .
         store:     core contract .
         queue:     core
-        enrolment: core config store .
+        enrolment: core shared config store .
         agents:    core contract config store queue enrolment .
         fencing:   core shared config .
         loop:      core config store queue agents fencing .

@@ -27,7 +27,7 @@ from .rig import POOL, PlayedAgent, Rig, running, write_config
 
 OTHER = POOL.replace("1", "2")
 ANNA = By("anna", "a test")
-MACHINE = {"system_uuid": "aaaa-1", "vendor": "Dell", "model": "R640", "system_serial": "S1"}
+MACHINE = {"system_uuid": "aaaa-1", "vendor": "Dell", "model": "R640", "system_serial": "S-4711"}
 WEAK = ec.generate_private_key(ec.SECP256R1())
 PEM = serialization.Encoding.PEM
 

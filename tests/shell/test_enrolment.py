@@ -32,6 +32,7 @@ from poolwarden_collector.shell.enrolment import authority_files, connections, e
 from poolwarden_collector.shell.enrolment.authority import fingerprint, fingerprints
 from poolwarden_collector.shell.enrolment.decisions import By, Mistake
 from poolwarden_collector.shell.enrolment.identity import key_of
+from poolwarden_collector.shell.store.enrolment_tables import HostKey
 
 from .enrolling import ANNA, OTHER, PEM, WEAK, Enrolled, enrolling, renewed, request_of
 from .rig import HOSTS, POOL, PlayedAgent, until
@@ -146,7 +147,7 @@ async def test_a_second_key_of_a_known_host_waits_for_a_person(tmp_path: Path) -
         assert status == 202 and said["key_sha256"] == key_of(key.public_key())
         assert "poolwarden enrolment list" in said["waiting"] and "Dell" not in said["waiting"]  # it may be anybody
         (waits, *_) = decisions.all_keys()
-        assert "Dell R640, serial S1, aaaa-1" in waits.text and "HPE?[2J DL380, bbbb-2" in waits.text
+        assert "Dell R640, serial S-4711, aaaa-1" in waits.text and "HPE?[2J DL380, bbbb-2" in waits.text
         assert "another machine" in waits.text
         assert (await site.ask(token, HOSTS[0], key, machine=clone))[0] == 202
         alerts = site.rig.parts.journal.alerts(open_only=True)
@@ -543,3 +544,16 @@ async def test_the_documents_configuration_loads(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="its root is not in"):
         load(tmp_path / "collector.toml")
+
+
+async def test_what_vendors_leave_in_place_makes_no_machine_the_same() -> None:
+    sample = {"system_uuid": "03000200-0400-0500-0006-000700080009", "system_serial": "To be filled by O.E.M."}
+    mine, other = {**sample, "board_serial": "CZ123", "vendor": "V"}, {"board_serial": "CZ124"}
+
+    def asks(machine: dict[str, str]) -> HostKey:
+        return HostKey("k", POOL, HOSTS[0], "h1", json.dumps(machine), "", "", "waiting", 0, "", "")
+
+    assert "not known" in enrolment._same(sample, asks(sample))
+    assert "same machine" in enrolment._same(mine, asks(mine))
+    assert "another machine" in enrolment._same(mine, asks({**sample, **other}))
+    assert enrolment.machine_line(mine) == "V, serial CZ123" and "not known" in enrolment.machine_line(sample)

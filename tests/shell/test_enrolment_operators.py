@@ -50,7 +50,7 @@ async def test_operators_decide_over_their_interface(tmp_path: Path) -> None:
         assert (await site.ask(made.token, HOSTS[0], WEAK))[0] == 202
         waits, good = (await said.ListKeys(api.ListKeysRequest())).keys
         assert (waits.state, good.state, good.serial, good.machine) == (
-            "waiting", "certified", host.serial, "Dell R640, serial S1, aaaa-1",
+            "waiting", "certified", host.serial, "Dell R640, serial S-4711, aaaa-1",
         )  # fmt: skip
         refused = await said.DecideKey(api.DecideKeyRequest(key_sha256="12345678", accept=True, **by))
         assert not refused.accepted and refused.next_step

@@ -207,7 +207,7 @@ def _network(now: BootNow) -> bool:
 def _alone(now: BootNow) -> Decision:
     """Rule 4: no host answers."""
     if not now.link_up:
-        return Decision(SHUT, "nobody answers and the management link is down: this host may be cut off")
+        return Decision(SHUT, "nobody answers and the management link is down or not known: it may be cut off")
     if not _network(now):
         other = "the gateway neither" if now.gateway is False else "no gateway is known, and no host answers ARP"
         return Decision(SHUT, "nobody answers, %s: this host may be cut off" % other)

@@ -260,7 +260,7 @@ class Dom0(HostPort):
         self._refresh_inventory()
         if self._config.management_address:
             return self._config.management_address
-        version_6 = self._inventory.get("MANAGEMENT_ADDRESS_TYPE") == "IPv6"
+        version_6 = self._inventory.get("MANAGEMENT_ADDRESS_TYPE", "").lower() == "ipv6"  # as xapi compares it
         return address.of(self._inventory.get("MANAGEMENT_INTERFACE", ""), version_6)
 
     # ---------------------------------------------------------------------------------------------- xapi
@@ -396,8 +396,9 @@ class Dom0(HostPort):
         peers, whole = self._peers.addresses(self._identity.host)
         marked = boot_findings.started(self._root, boot_id)
         begun = marked or self.process() != NO_PROCESS
-        link = boot_findings.link_up(self._root, self._inventory.get("MANAGEMENT_INTERFACE", ""))
-        gateway = neighbours.gateway(self._root)
+        interface = self._inventory.get("MANAGEMENT_INTERFACE", "")
+        link = boot_findings.link_up(self._root, interface)
+        gateway = neighbours.gateway(self._root, interface)
         heard = gateway is None and neighbours.answers(self._root, list(peers))
         facts = BootFacts(conf, master, begun, peers, whole, link, gateway, heard)
         # The mark stays until the next boot, and where it is the rest of these facts decides nothing any more.

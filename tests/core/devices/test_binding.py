@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.pool import Guarded, uuid
 
+from poolwarden import machine_identity
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.model.effects import ReadPower
 from poolwarden_collector.core.model.entries import Kind
@@ -52,9 +53,9 @@ def test_a_uuid_is_the_same_in_every_order_in_which_a_bmc_may_tell_it(value: uui
 
 @given(st.uuids(), st.uuids())
 def test_other_uuids_are_others(one: uuids.UUID, other: uuids.UUID) -> None:
-    same = bool(device_binding.forms(str(one)) & device_binding.forms(str(other)))
+    same = bool(machine_identity.uuid_forms(str(one)) & machine_identity.uuid_forms(str(other)))
     orders = (other.bytes, other.bytes_le, other.bytes[::-1], other.bytes_le[::-1])
-    assert same == (one.bytes in orders and len(set(one.bytes)) > 1 and bool(device_binding.forms(str(one))))
+    assert same == (one.bytes in orders and len(set(one.bytes)) > 1 and bool(machine_identity.uuid_forms(str(one))))
 
 
 @pytest.mark.parametrize(
@@ -62,21 +63,51 @@ def test_other_uuids_are_others(one: uuids.UUID, other: uuids.UUID) -> None:
              "03000200-0400-0500-0006-000700080009", "03d40274-0435-05dc-8506-010700080009",
              "00010203-0405-0607-0809-0a0b0c0d0e0f", "03020100-0504-0706-0809-0a0b0c0d0e0f",
              "12345678-1234-5678-90ab-cddeefaabbcc", "deadbeef-dead-beef-dead-beefdeadbeef",
-             "4c4c4544-0000-2010-8020-80c04f202020"],
+             "4c4c4544-0000-2010-8020-80c04f202020", "10000000-0000-8000-0040-000000000000",
+             "fefefefe-fefe-fefe-fefe-fefefefefefe", "58585858-5858-5858-5858-585858585858",
+             "12345678-1234-1234-1234-123456789abc", "00020003-0004-0005-0006-000700080009"],
 )  # fmt: skip
 def test_a_uuid_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
-    assert not device_binding.forms(text)
+    assert not machine_identity.uuid_forms(text)
 
 
 @pytest.mark.parametrize(
     "text",
     ["To Be Filled By O.E.M.", "0123456789", "Default string", "N/A", "abc", "0000000", " ", "12345678", "1234567"]
-    + ["0123456789ABCDEF", "Not Available", "INVALID", "Serial Number", "SerialNumber", "Standard", "Not Settable"],
+    + ["0123456789ABCDEF", "Not Available", "INVALID", "Serial Number", "SerialNumber", "Standard", "Not Settable"]
+    + [
+        "System Serial Number",
+        "Base Board Serial Number",
+        "Chassis Serial Number",
+        "Default_string",
+        "Empty",
+        "SN",
+        "NA",
+    ]
+    + ["XXXXXXXXXX", "..........", "To be filled by O.E.M. ", "Filled By OEM", "Not Specified", "None", "1234567890"]
+    + ["01234567890123456789", "SSN12345678901234567", "BSS-0123456789", "MB-1234567890", "NB-1234567890", "VMware-56"]
+    + ["<OUT OF SPEC>", "<BAD INDEX>", "No Asset Information", "Serial No.", "Type2 - Board Serial Number", "O.E.M."],
 )
 def test_a_serial_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
     both = DeviceIdentity(serials=(text,))
     assert not device_binding.in_common(both, both)
-    assert not device_binding.of_machine(Machine("", text))
+    assert not device_binding.of_machine(Machine("", text)) and machine_identity.names_no_machine(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CZJ1234567",
+        "5ABC123",
+        "S123456X7890123",
+        "VMware-56 4d 8a 1c 2e 3f 40 51-62 73 84 95 a6 b7 c8 d9",
+        "1234",
+        "12345A",
+    ]
+    + ["12345A", "SGH234XYZ1", "0123999", "ZM16AS012345"],
+)
+def test_a_serial_that_begins_like_one_of_those_is_one(text: str) -> None:
+    assert machine_identity.serial(text)
 
 
 def test_one_serial_of_several_is_enough_however_it_is_written() -> None:

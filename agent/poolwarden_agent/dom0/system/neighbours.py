@@ -1,7 +1,12 @@
 """Who answers on the local network: the default gateway, another host. ARP for IPv4, neighbour discovery for IPv6.
 
 The kernel asks only for traffic, and what once answered counts until it got no reply: so each question begins with a
-datagram to the discard port, and its answer is there at the next question.
+datagram to the discard port, and its answer is there at the next question. What somebody has entered by hand (permanent
+entries) has never answered and counts for nothing.
+
+Only a gateway on the management interface says anything about that network. The default route may go through another
+one: xapi sets it on the PIF with ``other_config:defaultroute`` (xapi: ocaml/xapi/helpers.ml,
+determine_gateway_and_dns_ifs). Then no gateway is known here, and the hosts of the pool are asked instead.
 """
 
 import re
@@ -13,18 +18,18 @@ from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.dom0.system import files, netlink
 
 _ROUTE_UP = 0x3  # RTF_UP | RTF_GATEWAY (linux/route.h)
-_COMPLETE = 0x2  # ATF_COM (linux/if_arp.h)
+_COMPLETE, _PERMANENT = 0x2, 0x4  # ATF_COM, ATF_PERM (linux/if_arp.h)
 _HEX, _IPV4, _IPV6 = (re.compile(form + "\\Z") for form in ("(?:0x)?[0-9A-Fa-f]{1,8}", "[0-9A-F]{8}", "[0-9a-f]{32}"))
 _DISCARD = 9
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg (linux/neighbour.h)
 _DESTINATION = 1  # NDA_DST
-_VALID = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_: reachable, stale, delay, probe, permanent
+_VALID = 0x02 | 0x04 | 0x08 | 0x10  # NUD_: reachable, stale, delay, probe
 
 
-def gateway(root: str) -> Optional[bool]:
-    """Does the default gateway answer? None: none is configured, of either version of IP."""
-    address = _gateway(files.read(root, "proc/net/route") or "")
-    address = address or _gateway6(files.read(root, "proc/net/ipv6_route") or "")
+def gateway(root: str, interface: str) -> Optional[bool]:
+    """Does the default gateway on this interface answer? None: it has none, of either version of IP."""
+    address = _gateway(files.read(root, "proc/net/route") or "", interface)
+    address = address or _gateway6(files.read(root, "proc/net/ipv6_route", 1024 * 1024) or "", interface)
     return answers(root, [address]) if address else None
 
 
@@ -35,22 +40,26 @@ def answers(root: str, addresses: List[str]) -> bool:
         _knock(address)
     arp = _arp(root) if any(":" not in address for address in there) else {}
     known = _neighbours6() if any(":" in address for address in there) else set()
-    return any(arp.get(address, 0) & _COMPLETE or _bare(address) in known for address in there)
+    return any(
+        arp.get(address, 0) & (_COMPLETE | _PERMANENT) == _COMPLETE or _bare(address) in known for address in there
+    )
 
 
-def _gateway(routes: str) -> str:
+def _gateway(routes: str, interface: str) -> str:
+    """Of proc/net/route: device, destination, gateway, flags, counts, metric, mask."""
     for line in routes.splitlines()[1:]:
         words = line.split()
-        if len(words) > 3 and words[1] == "00000000" and _is_up(words[3]) and _IPV4.match(words[2]):
+        default = len(words) > 7 and words[0] == interface and words[1] == words[7] == "00000000"
+        if default and _is_up(words[3]) and _IPV4.match(words[2]):
             return socket.inet_ntoa(bytes.fromhex(words[2])[::-1])
     return ""
 
 
-def _gateway6(routes: str) -> str:
+def _gateway6(routes: str, interface: str) -> str:
     """Of proc/net/ipv6_route: destination, length, source, length, next hop, metric, two counts, flags, device."""
     for line in routes.splitlines():
         words = line.split()
-        default = len(words) == 10 and words[0] == "0" * 32 and words[1] == "00"
+        default = len(words) == 10 and words[0] == "0" * 32 and words[1] == "00" and words[9] == interface
         if default and _is_up(words[8]) and _IPV6.match(words[4]):
             address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(words[4]))
             return "%s%%%s" % (address, words[9]) if address.startswith("fe80:") else address

@@ -3,8 +3,9 @@
 The kernel shows every interface of Open vSwitch as a port of the one device ``ovs-system``: that is no bond, and which
 bridge an interface belongs to cannot be seen there. A bridge's own device always has a carrier. So ovsdb-server is
 asked (RFC 7047, 4.1.3 "transact"; tables of ovs-vswitchd.conf.db(5)): a port with several interfaces is a bond, and a
-VLAN's "fake bridge" is a port of the bridge that it lies on. It answers from memory within milliseconds; where it does
-not, nothing is known.
+VLAN's "fake bridge" is a port of the bridge that it lies on. Of a port's interfaces only those of type "system" (or of
+none, which is that) are devices of the kernel: tunnels, patches to another bridge and the switch's own are not, and
+have a carrier whatever the cables do. It answers from memory within milliseconds; where it does not, nothing is known.
 """
 
 import json
@@ -24,7 +25,7 @@ Port = NamedTuple("Port", [("name", str), ("interfaces", Tuple[str, ...])])
 
 
 class Switch(NamedTuple):
-    """Bridges and their ports, without those of VMs; ``fakes``: a VLAN's bridge -> the bridge that it lies on."""
+    """Bridges and those of their ports that are NICs or bonds; ``fakes``: a VLAN's bridge -> what it lies on."""
 
     bridges: Dict[str, Tuple[Port, ...]]
     fakes: Dict[str, str]
@@ -53,11 +54,11 @@ def read(root: str) -> Optional[Switch]:
     try:
         told = json.loads(_ask(os.path.join(root, SOCKET)).decode("utf-8"))
         bridges, ports, interfaces = [answer["rows"] for answer in told["result"]]
-        names = {_uuid(row["_uuid"]): str(row["name"]) for row in interfaces}
+        names = {_uuid(row["_uuid"]): str(row["name"]) for row in interfaces if row["type"] in ("", "system")}
         by_port = {}  # type: Dict[str, Port]
         fake = set()
         for row in ports:
-            inside = tuple(sorted(names[each] for each in _set(row["interfaces"])))
+            inside = tuple(sorted(names[each] for each in _set(row["interfaces"]) if each in names))
             by_port[_uuid(row["_uuid"])] = Port(str(row["name"]), inside)
             if row["fake_bridge"]:
                 fake.add(str(row["name"]))
@@ -67,9 +68,8 @@ def read(root: str) -> Optional[Switch]:
             fakes.update((port.name, str(row["name"])) for port in inside_it if port.name in fake)
             # A bridge's own port, and that of a fake bridge, is no hardware.
             own = fake | {str(row["name"])}
-            found[str(row["name"])] = tuple(
-                port for port in sorted(inside_it) if port.name not in own and not port.name.startswith(_VMS)
-            )
+            nics = [port for port in sorted(inside_it) if port.interfaces and not port.name.startswith(_VMS)]
+            found[str(row["name"])] = tuple(port for port in nics if port.name not in own)
         return Switch(found, fakes)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
@@ -79,7 +79,7 @@ def _ask(path: str) -> bytes:
     """One transaction that only reads."""
     selects = [
         {"op": "select", "table": table, "where": [], "columns": ["_uuid", "name"] + columns}
-        for table, columns in (("Bridge", ["ports"]), ("Port", ["interfaces", "fake_bridge"]), ("Interface", []))
+        for table, columns in (("Bridge", ["ports"]), ("Port", ["interfaces", "fake_bridge"]), ("Interface", ["type"]))
     ]  # type: List[Any]
     request = {"id": 1, "method": "transact", "params": ["Open_vSwitch"] + selects}
     until = time.monotonic() + LIMIT_S

@@ -136,11 +136,7 @@ class Reader(object):
 
     def _network(self, interface: str) -> Network:
         switch = openvswitch.read(self._root) if openvswitch.used(self._root) else None
-        nics = []
-        for path in sorted(glob.glob(self._path("sys/class/net/*/device"))):
-            name = os.path.basename(os.path.dirname(path))
-            if _PHYSICAL.match(name) and not name.startswith(links.VMS):
-                nics.append(self._nic(name, switch))
+        nics = [self._nic(name, switch) for name in links.hardware(self._root) if _PHYSICAL.match(name)]
         link = links.link(self._root, interface, switch) if _PHYSICAL.match(interface) else None
         return Network(interface, link, tuple(nics[:MOST]))
 

@@ -11,11 +11,10 @@ Rules
 -----
 * One UUID in common is enough; one serial is, where not both tell UUIDs: other UUIDs are other machines, whatever
   they share. An enclosure's serial names no machine: every blade and node in it has the same.
-* SMBIOS keeps the first three fields of a UUID with their bytes swapped (DMTF DSP0134, 7.2.1), IPMI sends all its
-  bytes backwards (IPMI 2.0, 20.8), and tools print what they get: each of these is the same UUID.
+* Which UUIDs are the same in another order of their bytes, and which words name no machine, is the rule of
+  poolwarden/machine_identity.py.
 * A device that says the same as another host's device, and it is neither's machine, is one device for both (a chassis
   manager without the right plug): it is never bound, whoever attests it.
-* A serial that vendors leave in place ("To Be Filled By O.E.M.", "0123456789") names no machine.
 * What a device said when it was bound it has to say ever after. Another word, read at any time, also while the host is
   dead, ends the bond and the attestation: an address now belongs to another machine.
 * A device that says it is another known host's is never bound, whoever attests it. Where no other device is bound, the
@@ -28,6 +27,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from poolwarden.machine_identity import serial, uuid_forms
 from poolwarden_collector.core.devices import device_states
 from poolwarden_collector.core.devices.power_view import is_bound
 from poolwarden_collector.core.model.entries import Kind
@@ -41,51 +41,13 @@ from poolwarden_collector.core.state.live import PowerState
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
-# What board vendors print into their examples and ship: many machines have these, in either order of their bytes.
-_SAMPLES = frozenset(
-    {"03000200040005000006000700080009", "00020003000400050006000700080009", "000102030405060708090a0b0c0d0e0f"}
-    | {"123456781234567890abcddeefaabbcc", "deadbeefdeadbeefdeadbeefdeadbeef", "4c4c454400002010802080c04f202020"}
-)
-# One vendor's sample, with two bytes that differ from model to model.
-_SAMPLE_ENDS = ("03d40274043505", "0700080009")
-_LEFT_IN_PLACE = frozenset(
-    {"tobefilledbyoem", "0123456789", "123456789", "1234567890", "default", "defaultstring", "notspecified"}
-    | {"notapplicable", "none", "na", "null", "unknown", "empty", "systemserialnumber", "chassisserialnumber"}
-    | {"baseboardserialnumber", "notprovided", "oem", "oemserial", "serialnumber", "notavailable", "notsettable"}
-    | {"1234567", "12345678", "0123456789abcdef", "invalid", "standard"}
-)
-_SHORTEST_SERIAL = 4
-
-
-def forms(text: str) -> frozenset[bytes]:
-    """A UUID's text as written, in SMBIOS's order, and both backwards; empty if it names no machine."""
-    plain = text.replace("-", "").lower()
-    if len(plain) != 32 or set(plain) - set("0123456789abcdef"):
-        return frozenset()
-    value = bytes.fromhex(plain)
-    swapped = value[3::-1] + value[5:3:-1] + value[7:5:-1] + value[8:]
-    both = frozenset({value, swapped, value[::-1], swapped[::-1]})
-    return frozenset() if len(set(value)) == 1 or any(_is_sample(each.hex()) for each in both) else both
-
-
-def _is_sample(plain: str) -> bool:
-    begins, ends = _SAMPLE_ENDS
-    return plain in _SAMPLES or (plain.startswith(begins) and plain.endswith(ends))
-
-
-def serial(text: str) -> str:
-    """A serial as it can be compared; empty if it names no machine."""
-    plain = "".join(each for each in text.casefold() if each.isalnum())
-    placeholder = plain in _LEFT_IN_PLACE or len(set(plain)) == 1
-    return "" if placeholder or len(plain) < _SHORTEST_SERIAL else plain
-
 
 def in_common(one: DeviceIdentity, other: DeviceIdentity) -> str:
     """What both say, for people; empty if they have nothing in common."""
     for each in one.uuids:
-        if any(forms(each) & forms(its) for its in other.uuids):
+        if any(uuid_forms(each) & uuid_forms(its) for its in other.uuids):
             return f"UUID {each}"
-    if any(forms(each) for each in one.uuids) and any(forms(each) for each in other.uuids):
+    if any(uuid_forms(each) for each in one.uuids) and any(uuid_forms(each) for each in other.uuids):
         # safety: nodes of one enclosure share serials; machines that both tell their UUID are told apart by it alone.
         return ""
     serials = {serial(each) for each in other.serials} - {""}
@@ -100,7 +62,7 @@ def contradict(before: DeviceIdentity, now: DeviceIdentity) -> bool:
 
 def of_machine(machine: Machine) -> DeviceIdentity:
     """What a host's agent says of its own machine, in a device's words."""
-    uuids = tuple(each for each in (machine.system_uuid, machine.bmc_guid) if forms(each))
+    uuids = tuple(each for each in (machine.system_uuid, machine.bmc_guid) if uuid_forms(each))
     serials = (machine.system_serial, machine.board_serial)
     return DeviceIdentity(uuids, tuple(dict.fromkeys(each for each in serials if serial(each))))
 

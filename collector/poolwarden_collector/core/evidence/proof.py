@@ -27,6 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from poolwarden.machine_identity import names_no_machine
 from poolwarden_collector.core.devices.device_binding import tells
 from poolwarden_collector.core.devices.device_runner import independent
 from poolwarden_collector.core.devices.power_view import counting, deciding, is_bound, view
@@ -242,7 +243,8 @@ def verify_rebooted(pool: Snapshot, failover: Failover) -> Proof | NoProof:
     if agent is None or agent.hello.boot_id == failover.old_boot:
         return NoProof("NOT_REBOOTED", f"{name} has not been seen in another boot")
     machine = agent.hello.machine.system_uuid
-    if not machine or machine != failover.old_machine:
+    # safety: a UUID that vendors leave in place is that of many machines, and a clone's as well.
+    if names_no_machine(machine) or machine != failover.old_machine:
         return NoProof("OTHER_MACHINE", f"what calls itself {name} is not known to be the same machine")
     gate, seen_at = agent.facts.boot_gate, agent.facts.observed.host
     if gate is None or gate.state is not GateState.SHUT or gate.term < failover.term:

@@ -29,6 +29,8 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
+from poolwarden import machine_identity
+from poolwarden.machine_identity import names_no_machine
 from poolwarden_collector.core.catalogue.hosts import CANNOT_SIGN, KEY_WAITS
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.values import HostId, PoolId
@@ -495,8 +497,9 @@ def _label(key: HostKey) -> str:
 def machine_line(machine: dict[str, str]) -> str:
     """A machine in a line, for people."""
     what = " ".join(filter(None, (machine.get("vendor", ""), machine.get("model", ""))))
-    serial = machine.get("system_serial") or machine.get("chassis_serial") or machine.get("board_serial")
-    told = [what, f"serial {serial}" if serial else "", machine.get("system_uuid", "")]
+    serials = [machine.get(f"{of}_serial", "") for of in ("system", "chassis", "board")]
+    serial, uuid = next(filter(machine_identity.serial, serials), ""), machine.get("system_uuid", "")
+    told = [what, f"serial {serial}" if serial else "", "" if names_no_machine(uuid) else uuid]
     return ", ".join(filter(None, told)) or "a machine that is not known"
 
 
@@ -508,7 +511,7 @@ def machine_of(key: HostKey) -> str:
 def _same(was: dict[str, str], asks: HostKey) -> str:
     here = json.loads(asks.machine)
     both = [(was.get(name, "").lower(), here.get(name, "").lower()) for name in MACHINE[:4]]
-    known = [(a, b) for a, b in both if a and b]
+    known = [(a, b) for a, b in both if not names_no_machine(a) and not names_no_machine(b)]
     if not known:
         return "Whether that is the same machine is not known"
     if all(a == b for a, b in known):
