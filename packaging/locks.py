@@ -12,7 +12,7 @@ with what the editable installation is built by.
 
 `redfish-emulator.lock` is sushy-tools' Redfish emulator for tests and the lab, in an environment of its own.
 
-The agent's locks:
+The agent's locks, one for each Python of a dom0:
  * dom0 of XCP-ng 8.3 and XenServer 8 has CPython 3.6 on glibc 2.17, x86_64. pip's resolver is no help there: current
    tools do not run on 3.6 and 3.6's own pip is offered packages that are too new. So every version is named here by
    hand, nothing is resolved, and the lock is installed with `--no-deps --only-binary=:all: --require-hashes`.
@@ -23,6 +23,10 @@ wheel for CPython 3.6 and all later ones (cp36-abi3), built for glibc 2.12; PyNa
 CPython 3.6 (cp36-abi3, with its own libsodium), and cffi 1.15.1 the last that it runs on there; pip 21.3.1 is the last
 for 3.6 and is needed at all because the bundled 18.1 does not know manylinux2014.
 
+XenServer 9 has CPython 3.11 and XCP-ng 9 CPython 3.12. Their locks have the collector's versions, so that the agent's
+tests in .venv run on what is packed for them, and the wheels for glibc 2.17 as well, because nobody has said which one
+XenServer 9 has. grpcio needs no six since 1.53, and typing-extensions since 1.76.
+
 Run by `make locks` with a Python that has a current pip and pip-tools; it downloads some 40 MB.
 """
 
@@ -32,6 +36,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 RUNTIME = (
@@ -62,6 +67,9 @@ LOCKS = {
     "agent-cp36-test.lock": TEST,
     "agent-cp36-bootstrap.lock": BOOTSTRAP,
 }
+# Versions are those of collector.lock.
+NEWER = {"agent-cp311.lock": "3.11", "agent-cp312.lock": "3.12"}
+NEWER_RUNTIME = ("cffi", "grpcio", "protobuf", "psutil", "PyNaCl", "typing-extensions", "XenAPI")
 REDFISH_EMULATOR = ("sushy-tools==2.2.0", "bcrypt")  # bcrypt: its password file
 PLATFORMS = (
     "manylinux2014_x86_64",
@@ -70,7 +78,7 @@ PLATFORMS = (
     "manylinux_2_12_x86_64",
     "manylinux1_x86_64",
 )
-ABIS = ("cp36m", "abi3", "none")
+DOM0 = "3.6.8"
 
 
 def public_environment() -> dict[str, str]:
@@ -79,23 +87,25 @@ def public_environment() -> dict[str, str]:
     return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
-def download(requirement: str, folder: Path) -> Path:
-    """Fetch the wheel of `NAME==VERSION` that a Python 3.6 on Linux x86_64 takes into an empty folder.
+def download(requirement: str, folder: Path, python: str = DOM0) -> Path:
+    """Fetch the wheel of `NAME==VERSION` that this Python on Linux x86_64 takes into an empty folder.
 
     Raises subprocess.CalledProcessError where there is none, or no network.
     """
-    target = [f"--platform={platform}" for platform in PLATFORMS] + [f"--abi={abi}" for abi in ABIS]
+    tag = "cp" + "".join(python.split(".")[:2])
+    abis = (f"{tag}m" if tag == "cp36" else tag, "abi3", "none")
+    target = [f"--platform={platform}" for platform in PLATFORMS] + [f"--abi={abi}" for abi in abis]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-    command += ["--python-version=3.6.8", "--implementation=cp", *target, f"--dest={folder}", requirement]
+    command += [f"--python-version={python}", "--implementation=cp", *target, f"--dest={folder}", requirement]
     subprocess.run(command, env=public_environment(), check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def lock_line(requirement: str) -> str:
+def lock_line(requirement: str, python: str = DOM0) -> str:
     """One entry of a lock: the pinned requirement with the sha256 of its wheel."""
     with tempfile.TemporaryDirectory() as folder:
-        wheel = download(requirement, Path(folder))
+        wheel = download(requirement, Path(folder), python)
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     return f"{requirement} \\\n    --hash=sha256:{digest}\n"
 
@@ -129,6 +139,23 @@ def lock_redfish_emulator(lock: Path) -> None:
     print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
 
 
+def lock_agent(lock: Path, requirements: Sequence[str], python: str = DOM0) -> None:
+    """Each of these requirements with the one wheel that this Python takes, by name."""
+    ordered = sorted(requirements, key=_canonical)
+    lock.write_text("".join(lock_line(requirement, python) for requirement in ordered))
+    print(f"packaging/{lock.name}: {len(ordered)} packages")
+
+
+def pinned(names: Sequence[str], lock: Path) -> list[str]:
+    """These names as `NAME==VERSION` with the versions of a lock. Raises KeyError for one that it does not have."""
+    found = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ \\]+)", lock.read_text(), re.MULTILINE))
+    return [f"{name}=={found[_canonical(name)]}" for name in names]
+
+
+def _canonical(name: str) -> str:
+    return re.sub("[-_.]+", "-", name.lower())
+
+
 def main() -> None:
     """Rewrite the lock files beside this script."""
     here = Path(__file__).resolve().parent
@@ -136,9 +163,9 @@ def main() -> None:
     lock_collector_runtime(here / "collector-runtime.lock", here / "collector.lock", here.parent)
     lock_redfish_emulator(here / "redfish-emulator.lock")
     for name, requirements in LOCKS.items():
-        ordered = sorted(requirements, key=lambda requirement: re.sub("[-_.]+", "-", requirement.lower()))
-        (here / name).write_text("".join(lock_line(requirement) for requirement in ordered))
-        print(f"packaging/{name}: {len(ordered)} packages")
+        lock_agent(here / name, requirements)
+    for name, python in NEWER.items():
+        lock_agent(here / name, pinned(NEWER_RUNTIME, here / "collector.lock"), python)
 
 
 if __name__ == "__main__":

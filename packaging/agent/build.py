@@ -5,8 +5,10 @@ Rules
 * Everything is staged as it will lie on the host, and rpmbuild only packs it. The wheels are those of the ABI's lock
   (packaging/agent-cp36.lock), by hash, and are never committed.
 * The same commit gives the same bytes: times are the commit's, byte code is compiled after them with a fixed hash seed,
-  and the host's name is not in it. pyc files of Python 3.6 name their source's time, so times are set first.
+  and the host's name is not in it. pyc files name their source's time, so times are set first.
 * Byte code needs an interpreter of that very ABI here; without one there is no package, rather than a slower one.
+* A package of 3.11 or 3.12 starts by that very name (/usr/bin/python3.11): `python3` may become another one there, and
+  then neither the agent nor the boot gate would start. Its unit is confined further by a drop-in (newer/).
 * `google` is a namespace package in protobuf's wheel. A regular `google` in a dom0 would win over it, so it becomes a
   regular one here.
 """
@@ -26,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.append(str(HERE.parent))
 HOME = "opt/poolwarden"
+OLDEST = "3.6"
 DISTRIBUTIONS = {"3.6": "xs8", "3.11": "xs9", "3.12": "el10"}
 PLATFORMS = (
     "manylinux2014_x86_64",
@@ -52,6 +55,13 @@ FILES = {
     "bugtool/poolwarden.xml": ("etc/xensource/bugtool/poolwarden.xml", 0o644),
     "bugtool/poolwarden/stuff.xml": ("etc/xensource/bugtool/poolwarden/stuff.xml", 0o644),
 }
+# In addition where systemd is newer than dom0's 219.
+NEWER_FILES = {
+    "newer/poolwarden-agent.service.d/50-newer.conf": (
+        "usr/lib/systemd/system/poolwarden-agent.service.d/50-newer.conf",
+        0o644,
+    ),
+}
 # What somebody needs who sits in dom0 with no other screen; their links to other pages name the archive instead.
 DOCUMENTS = ("deciding", "limits", "local-policy", "operating", "runbook", "verify-on-real-hosts", "xencenter-and-xo")
 LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[a-z-]*)?\)")
@@ -66,7 +76,7 @@ def fail(text: str) -> NoReturn:
 def main() -> None:
     """Build one package."""
     parser = argparse.ArgumentParser(description="Builds the agent's RPM.")
-    parser.add_argument("--abi", default="3.6", choices=sorted(DISTRIBUTIONS), help="dom0's Python (default: 3.6)")
+    parser.add_argument("--abi", default=OLDEST, choices=list(DISTRIBUTIONS), help="dom0's Python (default: 3.6)")
     parser.add_argument("--out", type=Path, default=ROOT / "build/rpm", help="where it is put (default: build/rpm)")
     parser.add_argument("--release", default="1", help="the package's release (default: 1)")
     parser.add_argument(
@@ -80,7 +90,7 @@ def main() -> None:
     if stage.exists():
         shutil.rmtree(stage)
     python = interpreter(given.abi)
-    put_own(stage)
+    put_own(stage, given.abi)
     put_wheels(stage, fetch(given.abi))
     bill = put_bill(stage, given.abi)
     settle(stage, python, given.abi)
@@ -107,7 +117,7 @@ def fetch(abi: str) -> list[Path]:
     tag = "cp" + abi.replace(".", "")
     lock = ROOT / f"packaging/agent-{tag}.lock"
     if not lock.exists():
-        fail(f"there is no {lock.relative_to(ROOT)}: this ABI is prepared for, but has no locked wheels yet")
+        fail(f"there is no {lock.relative_to(ROOT)}")
     wanted = lock.read_text().count("==")
     folder = ROOT / f"build/wheels-{tag}"
     if len(list(folder.glob("*.whl"))) != wanted or _older(folder, lock):
@@ -139,9 +149,9 @@ def _abi(tag: str) -> str:
     return tag + "m" if tag == "cp36" else tag
 
 
-def put_own(stage: Path) -> None:
+def put_own(stage: Path, abi: str) -> None:
     """The agent, the contract's stubs, and the files of this directory."""
-    for name, (where, mode) in FILES.items():
+    for name, (where, mode) in (FILES if abi == OLDEST else {**FILES, **NEWER_FILES}).items():
         target = stage / where
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(HERE / name, target)
@@ -153,6 +163,9 @@ def put_own(stage: Path) -> None:
             target = stage / HOME / "lib" / source.relative_to(package.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    if abi != OLDEST:
+        starter = stage / FILES["poolwarden-agent"][0]
+        starter.write_text(starter.read_text().replace("#!/usr/bin/python3 ", f"#!/usr/bin/python{abi} ", 1))
     licences = stage / HOME / "licenses"
     licences.mkdir(parents=True)
     shutil.copyfile(ROOT / "LICENSE", licences / "poolwarden.LICENSE")
@@ -222,9 +235,9 @@ def settle(stage: Path, python: str, abi: str) -> None:
         elif path.stat().st_mode & 0o777 not in (0o755, 0o640, 0o600):
             path.chmod(0o755 if path.suffix == ".so" else 0o644)
         os.utime(path, (epoch, epoch))
-    environment = {"PYTHONHASHSEED": "0", "PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": str(epoch)}
-    if abi == "3.6":
-        del environment["SOURCE_DATE_EPOCH"]  # would be ignored; there are only pycs with times
+    # Without SOURCE_DATE_EPOCH every Python makes pycs that name their source's time, which rpm keeps; with it a newer
+    # one makes pycs that name its hash, and would read and hash each source at each start.
+    environment = {"PYTHONHASHSEED": "0", "PATH": os.environ["PATH"]}
     for part in ("lib", "vendor"):
         command = [python, "-m", "compileall", "-q", "-f", "-d", f"/{HOME}/{part}", str(stage / HOME / part)]
         if subprocess.run(command, env=environment, check=False).returncode:

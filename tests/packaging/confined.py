@@ -28,21 +28,21 @@ class _Compare(ctypes.Structure):
     _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
 
 
-def settings(unit: Path) -> dict[str, list[str]]:
-    """The words of each setting of a unit; a setting that is given again adds to them."""
+def settings(*files: Path) -> dict[str, list[str]]:
+    """The words of each setting of a unit and its drop-ins; a setting that is given again adds to them."""
     found: dict[str, list[str]] = {}
-    for line in unit.read_text().splitlines():
+    for line in (line for file in files for line in file.read_text().splitlines()):
         name, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             found.setdefault(name, []).extend(value.split())
     return found
 
 
-def confinement(unit: Path) -> Callable[[], None]:
-    """What a child of root's calls before it becomes the unit's program."""
+def confinement(*files: Path) -> Callable[[], None]:
+    """What a child of root's calls before it becomes the program of this unit with its drop-ins."""
     libc, seccomp = ctypes.CDLL("libc.so.6", use_errno=True), ctypes.CDLL("libseccomp.so.2")
     seccomp.seccomp_init.restype = ctypes.c_void_p
-    given = settings(unit)
+    given = settings(*files)
     kept = {_CAPABILITIES.index(name.removeprefix("CAP_")) for name in given["CapabilityBoundingSet"]}
     refused = _ERRNO | getattr(errno, given["SystemCallErrorNumber"][0])
     rules = ctypes.c_void_p(seccomp.seccomp_init(refused))

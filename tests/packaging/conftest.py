@@ -1,4 +1,4 @@
-"""The agent's package, built once for all tests and workers of a run."""
+"""The agent's packages, each built once for all tests and workers of a run."""
 
 import fcntl
 import os
@@ -29,13 +29,30 @@ def shared(tmp_path_factory: pytest.TempPathFactory, name: str, *words: str) -> 
         return found[0] if found else build(folder / "out", *words)
 
 
+# dom0's Python, and what its packages are called.
+DISTRIBUTIONS = {"3.6": "xs8", "3.11": "xs9", "3.12": "el10"}
+EVERY_ABI = [pytest.param(abi, marks=pytest.mark.needs(f"python{abi}")) for abi in DISTRIBUTIONS]
+
+
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built RPM."""
-    return shared(tmp_path_factory, "agent-rpm")
+    """The RPM for Python 3.6."""
+    return package_for("3.6", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def next_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The next release of it."""
     return shared(tmp_path_factory, "agent-rpm-2", "--release", "2")
+
+
+def package_for(abi: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The RPM for a dom0 with this Python."""
+    return shared(tmp_path_factory, f"agent-rpm-{abi}", "--abi", abi)
+
+
+def python_of(abi: str) -> str:
+    """The path of a Python of this version; the test says that it needs one."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    finder = [ROOT / "packaging/develop/find-python", abi]
+    return subprocess.run(finder, env=environment, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,6 +1,6 @@
 """The package's whole life in a scratch dom0 (scratch.py runs this inside): installed, streaming, upgraded, erased.
 
-Prints one JSON object of what was found at each station; the tests judge it.
+Run as `python life.py FOLDER STAND_IN PACKAGE [NEXT]`; without a next package nothing is upgraded. Prints one JSON object of what was found at each station; the tests judge it.
 """
 
 import json
@@ -70,7 +70,10 @@ def streaming(dom0: Dom0, folder: Path) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "poolwarden_collector.shell.main", "--config", str(config)]
     collector = subprocess.Popen(command, env=environment, stderr=(folder / "collector.log").open("w"))
-    confine = confinement(dom0.root / "usr/lib/systemd/system/poolwarden-agent.service")
+    units = dom0.root / "usr/lib/systemd/system"
+    confine = confinement(
+        units / "poolwarden-agent.service", *sorted(units.glob("poolwarden-agent.service.d/*.conf"))
+    )
 
     def enter() -> None:
         os.chroot(dom0.root)
@@ -134,19 +137,7 @@ def _limits(pid: str) -> dict[str, str]:
     return {line[:26].strip(): line[26:] for line in lines}
 
 
-def main() -> None:
-    folder, stand_in, first, second = (Path(word) for word in sys.argv[1:5])
-    dom0 = Dom0(folder / "root")
-    for package in (stand_in, first, second):
-        (dom0.root / "tmp" / package.name).write_bytes(package.read_bytes())
-    found: dict[str, Any] = {"without": dom0.rpm("-i", "--test", f"/tmp/{first.name}")}
-    found["stand_in"] = dom0.rpm("-i", f"/tmp/{stand_in.name}")
-    found["install"] = dom0.rpm("-i", f"/tmp/{first.name}")
-    found["verify"] = dom0.rpm("-V", "poolwarden-agent")
-    found["asked_at_install"], found["slots"] = dom0.systemctl(), dom0.slots()
-    found["user"] = dom0.run("getent", "passwd", "poolwarden")
-    found["unconfigured"] = dom0.run("/usr/sbin/poolwarden-agent")
-    found["streaming"] = streaming(dom0, folder)
+def upgrade(dom0: Dom0, second: Path, found: dict[str, Any]) -> None:
     before = dom0.slots()
     # As after a version that had no policy.conf, on a host that runs fence agents for others.
     policy, conf = dom0.root / "etc/poolwarden/policy.conf", dom0.root / "etc/poolwarden/agent.conf"
@@ -157,6 +148,23 @@ def main() -> None:
     found["asked_at_upgrade"], found["same_slots"] = dom0.systemctl(), dom0.slots() == before
     found["conf_kept"] = "collector = 127.0.0.1:7443" in (dom0.root / "etc/poolwarden/agent.conf").read_text()
     found["policy_after"] = policy.read_text()
+
+
+def main() -> None:
+    folder, stand_in, first, *later = (Path(word) for word in sys.argv[1:])
+    dom0 = Dom0(folder / "root")
+    for package in (stand_in, first, *later):
+        (dom0.root / "tmp" / package.name).write_bytes(package.read_bytes())
+    found: dict[str, Any] = {"without": dom0.rpm("-i", "--test", f"/tmp/{first.name}")}
+    found["stand_in"] = dom0.rpm("-i", f"/tmp/{stand_in.name}")
+    found["install"] = dom0.rpm("-i", f"/tmp/{first.name}")
+    found["verify"] = dom0.rpm("-V", "poolwarden-agent")
+    found["asked_at_install"], found["slots"] = dom0.systemctl(), dom0.slots()
+    found["user"] = dom0.run("getent", "passwd", "poolwarden")
+    found["unconfigured"] = dom0.run("/usr/sbin/poolwarden-agent")
+    found["streaming"] = streaming(dom0, folder)
+    for second in later:
+        upgrade(dom0, second, found)
     latch = dom0.root / "var/lib/poolwarden/latch"
     free = latch.read_bytes()
     latch.write_bytes(b"hold".ljust(len(free) - 1) + b"\n")

@@ -1,6 +1,6 @@
-"""A scratch dom0: the host's /usr with a stub `systemctl` and Python 3.6 as /usr/bin/python3, everything else its own.
+"""A scratch dom0: the host's /usr with a stub `systemctl` and its Python as /usr/bin/python3, everything else its own.
 
-Run as `unshare -mn --propagation private python scratch.py FOLDER PYTHON36 COMMAND...`. FOLDER/root is mounted in this
+Run as `unshare -mn --propagation private python scratch.py FOLDER PYTHON COMMAND...`. FOLDER/root is mounted in this
 mount namespace alone, so whatever becomes of the test, nothing of it stays. COMMAND runs outside of the root, in a
 network namespace that has only a loopback, and enters the root by chroot.
 """
@@ -20,10 +20,10 @@ def mount(*words: object) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-def make(folder: Path, python36: Path, tree: HostTree | None = None, programs: dict[str, str] | None = None) -> None:
+def make(folder: Path, python: Path, tree: HostTree | None = None, programs: dict[str, str] | None = None) -> None:
     """Lay out and mount FOLDER/root; it is this host of a pool, as it is right before its first start.
 
-    ``programs``: scripts of its /usr/bin, by name.
+    ``python``: named by its version (.../bin/python3.6). ``programs``: scripts of its /usr/bin, by name.
     """
     root, layers = folder / "root", folder / "layers"
     write_tree(tree or make_pool_disks(1, "scratch")[0], root)
@@ -42,13 +42,15 @@ def make(folder: Path, python36: Path, tree: HostTree | None = None, programs: d
     for name, text in (programs or {"systemctl": SYSTEMCTL}).items():
         (layers / "upper/bin" / name).write_text(text)
         (layers / "upper/bin" / name).chmod(0o755)
-    (layers / "upper/bin/python3").symlink_to(python36)
+    for name in {"python3", python.name} - ({python.name} if python.parent == Path("/usr/bin") else set()):
+        (layers / "upper/bin" / name).symlink_to(python)
     mount(
         "-t", "overlay", "overlay", "-o", f"lowerdir=/usr,upperdir={layers}/upper,workdir={layers}/work", root / "usr"
     )
-    home = root / str(python36.parents[1]).lstrip("/")
-    home.mkdir(parents=True, exist_ok=True)
-    mount("--bind", python36.parents[1], home)
+    if python.parent != Path("/usr/bin"):
+        home = root / str(python.parents[1]).lstrip("/")
+        home.mkdir(parents=True, exist_ok=True)
+        mount("--bind", python.parents[1], home)
     mount("-t", "proc", "proc", root / "proc")
     mount("--bind", "/dev", root / "dev")
 

@@ -1,4 +1,4 @@
-"""The package installed in a scratch dom0 on Python 3.6, with its scriptlets: streaming, upgraded, erased."""
+"""Each package installed in a scratch dom0 on its Python, with its scriptlets: streaming, upgraded, erased."""
 
 import json
 import os
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.packaging.conftest import ROOT
+from tests.packaging.conftest import EVERY_ABI, package_for, python_of
 
-pytestmark = [pytest.mark.needs("rpmbuild", "namespaces", "root", "python3.6")]
-# What a CentOS 7 based dom0 provides of what the package asks for (CentOS 7: glibc 2.17, libstdc++ 4.8.5, rpm 4.11).
+pytestmark = [pytest.mark.needs("rpmbuild", "namespaces", "root")]
+# What a CentOS 7 based dom0 provides of what the package asks for (CentOS 7: glibc 2.17, libstdc++ 4.8.5, rpm 4.11). A
+# newer one provides all of it and more.
 STAND_IN = """
 Name: dom0-stand-in
 Version: 8.3
@@ -19,7 +20,7 @@ Release: 1
 Summary: What dom0 provides
 License: MIT
 BuildArch: noarch
-Provides: python(abi) = 3.6, systemd, /bin/sh, /usr/bin/python3, /usr/bin/getent, /usr/sbin/useradd, /usr/sbin/groupadd
+Provides: python(abi) = {abi}, systemd, /bin/sh, /usr/bin/python3, /usr/bin/python{abi}, /usr/bin/getent, /usr/sbin/useradd, /usr/sbin/groupadd
 Provides: rtld(GNU_HASH), ld-linux-x86-64.so.2()(64bit), ld-linux-x86-64.so.2(GLIBC_2.3)(64bit)
 Provides: libgcc_s.so.1()(64bit), libgcc_s.so.1(GCC_3.0)(64bit), libgcc_s.so.1(GCC_3.3)(64bit)
 {symbols}
@@ -32,36 +33,46 @@ GLIBCXX = ["3.4", *(f"3.4.{n}" for n in range(1, 20))]
 CXXABI = ["1.3", *(f"1.3.{n}" for n in range(1, 8))]
 
 
-def stand_in(folder: Path) -> Path:
+def stand_in(folder: Path, abi: str = "3.6") -> Path:
     lines = []
     for library in ("libc.so.6", "libm.so.6", "libpthread.so.0", "librt.so.1", "libdl.so.2"):
         lines += [f"{library}()(64bit)", *(f"{library}(GLIBC_{version})(64bit)" for version in GLIBC)]
     lines += ["libstdc++.so.6()(64bit)", *(f"libstdc++.so.6(GLIBCXX_{version})(64bit)" for version in GLIBCXX)]
     lines += [f"libstdc++.so.6(CXXABI_{version})(64bit)" for version in CXXABI]
     spec = folder / "stand-in.spec"
-    spec.write_text(STAND_IN.format(symbols="\n".join(f"Provides: {line}" for line in lines)))
+    spec.write_text(STAND_IN.format(abi=abi, symbols="\n".join(f"Provides: {line}" for line in lines)))
     words = ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {folder}/top", "--define", f"_rpmdir {folder}"]
     subprocess.run([*words, "--define", "_build_name_fmt stand-in.rpm", spec], check=True, capture_output=True)
     return folder / "stand-in.rpm"
 
 
+@pytest.fixture(scope="module", params=EVERY_ABI)
+def abi(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def life(package: Path, next_package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def life(abi: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("dom0")
-    finder = subprocess.run([ROOT / "packaging/develop/find-python", "3.6"], capture_output=True, text=True, check=True)
     here = Path(__file__).resolve().parent
-    inside = [sys.executable, here / "life.py", folder, stand_in(folder), package, next_package]
+    packages = [package_for(abi, tmp_path_factory)]
+    packages += [request.getfixturevalue("next_package")] if abi == "3.6" else []
+    inside = [sys.executable, here / "life.py", folder, stand_in(folder, abi), *packages]
     words = ["unshare", "-mn", "--propagation", "private", sys.executable, here / "scratch.py", folder]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [*words, finder.stdout.strip(), *inside]
+    command = [*words, python_of(abi), *inside]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def test_it_is_refused_where_dom0_is_not(life: dict[str, Any]) -> None:
-    assert life["without"]["status"] != 0 and "python(abi) = 3.6" in life["without"]["said"]
+# The scriptlets of an upgrade are the same in each package: one is upgraded.
+upgraded = pytest.mark.parametrize("abi", EVERY_ABI[:1], indirect=True, scope="module")
+
+
+def test_it_is_refused_where_dom0_is_not(life: dict[str, Any], abi: str) -> None:
+    assert life["without"]["status"] != 0 and f"python(abi) = {abi}" in life["without"]["said"]
 
 
 def test_it_installs_with_its_scriptlets(life: dict[str, Any]) -> None:
@@ -81,10 +92,10 @@ def test_an_agent_without_a_collector_says_what_to_do(life: dict[str, Any]) -> N
     assert "/etc/poolwarden/agent.conf: collector is missing" in life["unconfigured"]["said"]
 
 
-def test_it_streams_to_a_collector_on_python_3_6(life: dict[str, Any]) -> None:
+def test_it_streams_to_a_collector_on_that_python(life: dict[str, Any], abi: str) -> None:
     host = life["streaming"]["host"]
     assert isinstance(host, dict), f"{host}\n{life['streaming']['log']}"
-    assert {process["python"] for process in life["streaming"]["processes"]} == {"python3.6"}
+    assert {process["python"] for process in life["streaming"]["processes"]} == {f"python{abi}"}
 
 
 def test_grpc_never_lives_in_the_process_that_is_root(life: dict[str, Any]) -> None:
@@ -113,6 +124,7 @@ def test_only_the_root_process_verifies_and_only_with_the_package_s_libsodium(li
     assert "refused" not in life["streaming"]["log"], "the collector's welcome was signed with it"
 
 
+@upgraded
 def test_fence_agents_are_denied_at_first_and_stay_in_use_over_the_upgrade_that_brings_the_policy(
     life: dict[str, Any],
 ) -> None:
@@ -121,6 +133,7 @@ def test_fence_agents_are_denied_at_first_and_stay_in_use_over_the_upgrade_that_
     assert life["policy_after"] == text.replace("\nfence_proxy = no\n", "\nfence_proxy = yes\n")
 
 
+@upgraded
 def test_an_upgrade_keeps_configuration_and_state(life: dict[str, Any]) -> None:
     assert life["upgrade"]["status"] == 0 and life["conf_kept"] and life["same_slots"]
     assert "try-restart poolwarden-agent.service" in life["asked_at_upgrade"]
@@ -133,11 +146,11 @@ def test_the_package_of_a_held_host_is_not_erased(life: dict[str, Any]) -> None:
     assert life["asked_at_erase_held"] == []
 
 
-def test_an_erased_package_leaves_only_what_an_operator_or_a_successor_needs(life: dict[str, Any]) -> None:
+def test_an_erased_package_leaves_only_what_an_operator_or_a_successor_needs(life: dict[str, Any], abi: str) -> None:
     assert life["erase"]["status"] == 0
     assert life["asked_at_erase"][:2] == ["disable poolwarden-agent.service", "stop poolwarden-agent.service"]
     kept = {name for name in life["left"] if not name.startswith("etc/poolwarden/tls/")}
     # State stays: a host that was superseded must not forget it by a reinstallation.
     state = {f"var/lib/poolwarden/{name}" for name in ("latch", "state.0", "state.1")}
-    edited = {f"etc/poolwarden/{name}.conf.rpmsave" for name in ("agent", "policy")}
+    edited = {f"etc/poolwarden/{name}.conf.rpmsave" for name in ("agent", "policy") if abi == "3.6" or name == "agent"}
     assert kept == {*edited, *state}, "the ballast is gone"
