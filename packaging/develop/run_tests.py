@@ -9,6 +9,8 @@ Rules:
    ends badly without a failed test to show for it (collection error, crash) counts as one failure more.
  * Python 3.6 (dom0's) is used where it runs. Where it does not, nothing pretends: a closing line says so. Under
    CI=true, if a 3.6 was found, each 3.6 step must have left its mark in this very run, or the run fails.
+ * The agent's packages for newer dom0s are tried on Python 3.11 and 3.12 by tests/packaging; a closing line says where
+   one of these is not here.
  * Bytecode is written beside the sources, as Python does, even if the environment says otherwise: hundreds of processes
    are started, and each would compile all of it again.
  * The last line is `total: N passed, N failed`, for people and for machines.
@@ -32,6 +34,7 @@ PYTHON = ROOT / ".venv/bin/python"
 PYTHON36 = ROOT / ".venv36/bin/python"
 MYPY_OVER = ("collector", "lab")
 TIERS = ("quick", "full", "long")
+NEWER = ("3.11", "3.12")  # of XenServer 9 and XCP-ng 9
 # Files share nothing but the machine. What works is spread test by test; what waits keeps a file's lab to one worker.
 WORKING = ("--numprocesses=auto", "--dist=worksteal")
 QUICKLY = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")  # nothing else runs beside it
@@ -157,8 +160,8 @@ def run_all(wanted: Sequence[Step], environment: Mapping[str, str]) -> list[Outc
     return [outcomes[step.name] for step in wanted]
 
 
-def close(outcomes: list[Outcome], found36: bool, tier: str = "full") -> int:
-    """Print the closing lines; return the exit status."""
+def close(outcomes: list[Outcome], found36: bool, tier: str = "full", lacking: Sequence[str] = ()) -> int:
+    """Print the closing lines; return the exit status. ``lacking``: Pythons of newer dom0s that are not here."""
     passed, failed, skipped = (
         sum(getattr(outcome, name) for outcome in outcomes) for name in ("passed", "failed", "skipped")
     )
@@ -173,14 +176,16 @@ def close(outcomes: list[Outcome], found36: bool, tier: str = "full") -> int:
         failed += len(owed36)
     if not found36 and tier != "quick":
         print("not run: no Python 3.6")
+    for version in lacking if tier != "quick" else ():
+        print(f"not run: no Python {version}; neither the agent's package for it nor the agent on it was tried")
     print(f"total: {passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 0 if failed == 0 and passed > 0 else 1
 
 
-def python36_found() -> bool:
-    """Whether a working 3.6 is on this machine, whether or not its environment could be set up."""
+def python_found(version: str) -> bool:
+    """Whether a working one is on this machine, whether or not its environment could be set up."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
-    finder = (str(ROOT / "packaging/develop/find-python"), "3.6")
+    finder = (str(ROOT / "packaging/develop/find-python"), version)
     return subprocess.run(finder, env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
@@ -190,10 +195,11 @@ def main() -> int:
     if tier not in TIERS:
         print(f"run_tests: there is no tier {tier!r}; there are {', '.join(TIERS)}", file=sys.stderr)
         return 2
-    found36 = python36_found()
+    found36 = python_found("3.6")
+    lacking = [version for version in NEWER if not python_found(version)]
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment = {**inherited, "PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-    return close(run_all(steps(found36, tier), environment), found36, tier)
+    return close(run_all(steps(found36, tier), environment), found36, tier, lacking)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ ADDRESSES = [f"10.0.0.{number}" for number in (1, 2, 3)]
 SSH = """#!/bin/sh
 here=$(dirname "$0")
 printf '%s\\n' "$*" >> "$here/words"
+[ -f "$here/deaf" ] && { cat "$here/deaf" >&2; exit 255; }
 case " $* " in *" -O exit "*) exit 0 ;; esac
 for command; do before=$at; at=$command; done
 input=$(cat)
@@ -70,9 +71,9 @@ class World:
         text = "".join(f"{name}\t{value}\n" for name, value in {**said, **changes}.items())
         (self.folder / ADDRESSES[number - 1]).write_text(text)
 
-    def package(self, name: str) -> dict[str, Any]:
+    def package(self, name: str, abi: str = "3.6") -> dict[str, Any]:
         digest = hashlib.sha256(RPM).hexdigest()
-        return {"name": f"{name}.rpm", "abi": "3.6", "version": name.split("-")[2], "sha256": digest, "size": len(RPM)}
+        return {"name": f"{name}.rpm", "abi": abi, "version": name.split("-")[2], "sha256": digest, "size": len(RPM)}
 
     def of(self, kind: str) -> list[str]:
         """Addresses of the hosts that were changed so."""
@@ -161,6 +162,7 @@ def test_a_host_that_does_not_report_ends_the_run(world: World, poolwarden: Call
         ({"room": "5000"}, "/ has 4 MiB free, 100 are wanted"),
         ({"reaches": ""}, "192.0.2.5:7445 cannot be reached from there"),
         ({"python": "3.13"}, "the collector serves no agent for Python 3.13"),
+        ({"python": "3.12", "version": "9.0.0"}, 'make rpm ARGS="--abi 3.12"'),
     ],
 )
 def test_a_host_that_is_not_fit_is_named_before_anything_is_changed(
@@ -169,6 +171,46 @@ def test_a_host_that_is_not_fit_is_named_before_anything_is_changed(
     heard.host(3, **changes)
     said = poolwarden("pool", "add", "root@10.0.0.1", "--yes")
     assert said.status == 1 and why in said.err and heard.of("changed") == [] and heard.of("enrolled") == []
+
+
+def test_in_a_pool_that_is_being_upgraded_each_host_gets_the_package_of_its_own_python(
+    heard: World, poolwarden: Call
+) -> None:
+    newer = ["poolwarden-agent-0.1.0-1.el10.x86_64", "poolwarden-agent-0.3.0-1.xs9.x86_64"]
+    heard.served += [heard.package(newer[0], "3.12"), heard.package(newer[1], "3.11")]
+    heard.host(1, python="3.12", version="9.0.0", firewall="active")
+    heard.host(3, python="3.11", brand="XenServer", version="9.0.0", firewall="active")
+    said = poolwarden("pool", "add", "root@10.0.0.1", "--yes")
+    assert said.status == 0, said.err
+    rows = {line.split()[0]: line for line in said.out.splitlines() if "install agent" in line}
+    assert "0.1.0-1.el10" in rows["host-1"] and "0.1.0-1.xs8" in rows["host-2"] and "0.3.0-1.xs9" in rows["host-3"]
+    assert "firewalld (host-3, host-1) is left as it is" in " ".join(said.out.split())
+
+
+def test_an_upgrade_stays_with_each_hosts_python(heard: World, poolwarden: Call) -> None:
+    with_agents(heard)
+    heard.host(3, python="3.12", package="poolwarden-agent-0.2.0-1.el10.x86_64", agent="active", enrolled="yes")
+    heard.served = [heard.package(NAME), heard.package("poolwarden-agent-0.2.0-1.el10.x86_64", "3.12")]
+    said = poolwarden("pool", "upgrade", "demo", "--yes")
+    assert said.status == 0, said.err
+    assert said.out.count("nothing: it has 0.1.0-1.xs8") == 2 and "nothing: it has 0.2.0-1.el10" in said.out
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("ssh: connect to host 10.0.0.1 port 22: Connection refused", True),
+        ("ssh: connect to host 10.0.0.1 port 22: Connection timed out", True),
+        ("root@10.0.0.1: Permission denied (publickey).", False),
+    ],
+)
+def test_where_nobody_listens_it_is_said_that_a_newer_xapi_stops_its_sshd(
+    world: World, poolwarden: Call, said: str, hint: bool
+) -> None:
+    (world.folder / "deaf").write_text(said)
+    found = poolwarden("pool", "add", "root@10.0.0.1", "--yes")
+    assert found.status == 3 and "ssh does not get in" in found.err and "try it by hand" in found.err
+    assert ("xe pool-enable-ssh" in found.err) is hint
 
 
 def test_a_package_that_did_not_come_whole_is_not_installed(

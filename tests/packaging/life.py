@@ -1,6 +1,7 @@
 """The package's whole life in a scratch dom0 (scratch.py runs this inside): installed, streaming, upgraded, erased.
 
-Run as `python life.py FOLDER STAND_IN PACKAGE [NEXT]`; without a next package nothing is upgraded. Prints one JSON object of what was found at each station; the tests judge it.
+Run as `python life.py FOLDER STAND_IN PACKAGE [NEXT]`; without a next package nothing is upgraded. Prints one JSON
+object of what was found at each station; the tests judge it.
 """
 
 import json
@@ -71,9 +72,7 @@ def streaming(dom0: Dom0, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "poolwarden_collector.shell.main", "--config", str(config)]
     collector = subprocess.Popen(command, env=environment, stderr=(folder / "collector.log").open("w"))
     units = dom0.root / "usr/lib/systemd/system"
-    confine = confinement(
-        units / "poolwarden-agent.service", *sorted(units.glob("poolwarden-agent.service.d/*.conf"))
-    )
+    confine = confinement(units / "poolwarden-agent.service", *sorted(units.glob("poolwarden-agent.service.d/*.conf")))
 
     def enter() -> None:
         os.chroot(dom0.root)

@@ -20,7 +20,8 @@ Release: 1
 Summary: What dom0 provides
 License: MIT
 BuildArch: noarch
-Provides: python(abi) = {abi}, systemd, /bin/sh, /usr/bin/python3, /usr/bin/python{abi}, /usr/bin/getent, /usr/sbin/useradd, /usr/sbin/groupadd
+Provides: python(abi) = {abi}, systemd, /bin/sh, /usr/bin/python3, /usr/bin/python{abi}
+Provides: /usr/bin/getent, /usr/sbin/useradd, /usr/sbin/groupadd
 Provides: rtld(GNU_HASH), ld-linux-x86-64.so.2()(64bit), ld-linux-x86-64.so.2(GLIBC_2.3)(64bit)
 Provides: libgcc_s.so.1()(64bit), libgcc_s.so.1(GCC_3.0)(64bit), libgcc_s.so.1(GCC_3.3)(64bit)
 {symbols}

@@ -26,6 +26,7 @@ def pins(lock: Path) -> dict[str, str]:
 
 def test_all_locks_are_here() -> None:
     names = {"agent-cp36-bootstrap.lock", "agent-cp36-test.lock", "agent-cp36.lock", "collector.lock"}
+    names |= {"agent-cp311.lock", "agent-cp312.lock"}
     assert {lock.name for lock in LOCKS} == {*names, "collector-runtime.lock", "redfish-emulator.lock"}
 
 
@@ -58,6 +59,13 @@ def test_the_agents_versions() -> None:
         "six": "1.17.0", "xenapi": "26.21.1",
     }  # fmt: skip
     assert pins(ROOT / "packaging/agent-cp36.lock") == expected
+
+
+@pytest.mark.parametrize("abi", ["cp311", "cp312"])
+def test_a_newer_dom0_gets_the_versions_that_the_tests_run_on(abi: str) -> None:
+    agents, tested = pins(ROOT / f"packaging/agent-{abi}.lock"), pins(ROOT / "packaging/collector.lock")
+    assert {name: tested.get(name) for name in agents} == agents
+    assert {*pins(ROOT / "packaging/agent-cp36.lock"), "typing-extensions"} - {"six"} == set(agents)
 
 
 def test_the_agents_locks_name_one_wheel_each() -> None:

@@ -79,6 +79,15 @@ def test_without_a_python36_it_says_so(
     assert lines[-2] == "not run: no Python 3.6"
 
 
+@pytest.mark.parametrize(("tier", "said"), [("quick", False), ("full", True), ("long", True)])
+def test_without_the_python_of_a_newer_dom0_it_says_so(
+    runner: ModuleType, capsys: pytest.CaptureFixture[str], tier: str, said: bool
+) -> None:
+    passed = [runner.Outcome(step, 10, 0, 0, 1.0) for step in runner.steps(True, tier)]
+    assert runner.close(passed, True, tier, ["3.12"]) == 0
+    assert any(line.startswith("not run: no Python 3.12;") for line in capsys.readouterr().out.splitlines()) is said
+
+
 def test_under_ci_a_python36_that_is_here_must_have_been_used(
     runner: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,17 +180,25 @@ def test_a_failed_installation_fails_the_run(tmp_path: Path) -> None:
     assert "could not install: some-package" in done.stderr
 
 
-@pytest.mark.parametrize(("changes", "expected"), [({}, "1 passed, 1 deselected"), ({"CI": "true"}, "2 passed")])
+@pytest.mark.parametrize(
+    ("changes", "expected"), [({}, "1 passed, 2 deselected"), ({"CI": "true"}, "2 passed, 1 deselected")]
+)
 def test_tests_that_need_what_is_absent_are_named(tmp_path: Path, changes: dict[str, str], expected: str) -> None:
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
-    (tmp_path / "test_x.py").write_text(
+    """Under CI=true they fail instead, unless it is a Python: nothing of this project can install one."""
+    (tmp_path / "packaging/develop").mkdir(parents=True)
+    shutil.copy(ROOT / "packaging/develop/find-python", tmp_path / "packaging/develop")
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    shutil.copy(ROOT / "tests/conftest.py", tests)
+    (tests / "test_x.py").write_text(
         "import pytest\n@pytest.mark.needs('no-such-command')\ndef test_a(): pass\n"
-        "@pytest.mark.needs('ls')\ndef test_b(): pass\n"
+        "@pytest.mark.needs('ls')\ndef test_b(): pass\n@pytest.mark.needs('python3.99')\ndef test_c(): pass\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tests, tests]
     done = subprocess.run(
-        command, cwd=tmp_path, env={**environment, **changes}, capture_output=True, text=True, check=False
+        command, cwd=tests, env={**environment, **changes}, capture_output=True, text=True, check=False
     )
     assert expected in done.stdout
     assert ("not run, no no-such-command: test_x.py::test_a" in done.stdout) == (not changes)
+    assert "not run, no python3.99: test_x.py::test_c" in done.stdout

@@ -51,6 +51,8 @@ def add(settings: Settings, target: str, mode: str, yes: bool, options: Sequence
             "one host at a time, the master last; the first failure stops it, and a second run goes on from there",
             "no VM, no toolstack is touched; from its next start on xapi waits there for the boot gate",
         ]
+        if behind := [each.host.member.name for each in todo if each.host.firewalld]:
+            notes.append(f"firewalld ({', '.join(behind)}) is left as it is: an agent dials out and opens no port")
         heading = f"pool {pool.name} ({pool.uuid}), {len(pool.members)} hosts, to be guarded by this collector"
         flow.show_plan(settings, heading, [(each.host.member, each.host, each.text) for each in todo], notes)
         if any(each.package or each.enrol for each in todo):

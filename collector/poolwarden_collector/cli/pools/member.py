@@ -34,7 +34,11 @@ PATH=$PATH:/usr/sbin:/sbin
 if rpm -q poolwarden-agent >/dev/null 2>&1; then rpm -e poolwarden-agent || exit 1; fi
 rm -rf /etc/poolwarden/tls /etc/poolwarden/agent.conf.rpmsave
 """
-_LOG = "grep poolwarden-agent /var/log/daemon.log 2>/dev/null | tail -n 3"
+_LOG = """
+said=$(grep poolwarden-agent /var/log/daemon.log 2>/dev/null | tail -n 3)
+[ -n "$said" ] || said=$(journalctl -q -n 3 -o cat -u poolwarden-agent 2>/dev/null)
+echo "$said"
+"""
 
 
 def install(logins: Logins, member: Member, package: Package, path: Path) -> None:

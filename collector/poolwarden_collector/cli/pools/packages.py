@@ -75,7 +75,7 @@ def newest_for(packages: list[Package], abi: str) -> Package:
         there = ", ".join(sorted(package.name for package in packages)) or "none"
         raise AnswerIsNo(
             f"the collector serves no agent for Python {abi} (it has: {there})",
-            "make rpm, and put the package into the directory of [enrolment] packages",
+            f'make rpm ARGS="--abi {abi}", and put the package into the directory of [enrolment] packages',
         )
     return max(fitting, key=lambda package: _order(package.name))
 

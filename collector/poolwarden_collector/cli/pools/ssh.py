@@ -8,6 +8,8 @@ Rules
 * What is run is one string for the remote shell, with every value quoted; what must not stand in a list of processes
   goes by standard input.
 * A destination that OpenSSH could take for an option is refused.
+* Newer xapis keep sshd stopped while they are well, by default ("SSH auto mode"; xapi: ocaml/xapi/xapi_globs.ml,
+  ssh_auto_mode_default; scripts/xapi-ssh-monitor). Who finds nobody listening is told of it.
 """
 
 import contextlib
@@ -27,6 +29,8 @@ CONNECT_S = 15
 RUN_LIMIT_S = 300.0  # a package on a slow line
 FAILED = 255  # ssh's own exit status, when it is not the remote command's
 _DESTINATION = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@)?([A-Za-z0-9][A-Za-z0-9.:_-]{0,252})")
+
+_NOBODY = re.compile(r"connection (refused|timed out)|no route to host", re.IGNORECASE)
 
 
 class Done(NamedTuple):
@@ -95,6 +99,8 @@ class Logins:
         found = Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
         if found.status == FAILED:
             hint = f"try it by hand: ssh {self._user}@{host}; options of ssh go behind --, e.g. -- -i KEY"
+            if _NOBODY.search(found.said):
+                hint = f"XenServer 9 stops its sshd while xapi is well: xe pool-enable-ssh; or {hint}"
             raise Unreachable(f"{host}: ssh does not get in: {found.said or 'no reason given'}", hint)
         return found
 

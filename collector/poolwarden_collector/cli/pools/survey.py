@@ -35,6 +35,7 @@ package=$(rpm -q --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}' poolwarden-agent 2
 test -s /etc/poolwarden/tls/cert.pem && say enrolled yes
 say agent "$(systemctl is-active poolwarden-agent 2>/dev/null | head -n 1)"
 say pool "$(PATH=$PATH:/opt/xensource/bin timeout 20 xe pool-list --minimal 2>/dev/null | grep -Ex '[0-9a-f-]{36}')"
+say firewall "$(systemctl is-active firewalld 2>/dev/null | head -n 1)"
 say latch "$(head -c 64 /var/lib/poolwarden/latch 2>/dev/null | tr -d '\000' | head -n 1)"
 if [ -n "$1" ]; then
   python3 -c 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' "$1" "$2" 2>/dev/null &&
@@ -94,6 +95,11 @@ class Host:
     @property
     def running(self) -> bool:
         return self.said.get("agent") == "active"
+
+    @property
+    def firewalld(self) -> bool:
+        """Does firewalld run there (XenServer 9, XCP-ng 9)?"""
+        return self.said.get("firewall") == "active"
 
     @property
     def held(self) -> bool:
