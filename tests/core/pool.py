@@ -167,11 +167,12 @@ class Guarded:
     def report(self, host: Host) -> None:
         self.feed(ev.AgentReported(host.uuid, host.stream, self.facts(host)))
 
-    def run(self, ms: int, tick: int = 250) -> None:
-        """Let time pass: reports each 2 s, a tick each 250 ms; of a long stretch in which nothing is due, fewer."""
-        end = self.now + ms
-        while self.now < end:
-            self.now += tick if self.now % tick == 0 else 250
+    def run(self, ms: int, tick: int | None = None) -> None:
+        """Let time pass: reports each 2 s, a tick each 250 ms, as a collector's; after half a minute one each second."""
+        begin = self.now
+        while self.now < begin + ms:
+            step = tick or (250 if self.now - begin < 30_000 else 1_000)
+            self.now += step if self.now % step == 0 else 250
             if self.now % 2_000 == 0:
                 for host in self.hosts:
                     if host.agent:
