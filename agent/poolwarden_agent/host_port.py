@@ -5,9 +5,10 @@ ends within its own limit; results are plain values. Durable state goes through 
 side between any two writes.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from poolwarden_agent.core.boot_gate import Told
+from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.local_policy import ANY, LocalPolicy
 
 Identity = NamedTuple(
@@ -154,6 +155,38 @@ class HostPort(object):
     def capabilities(self) -> Tuple[str, ...]:
         """The kinds of orders that this host can carry out, of order_kinds.KNOWN, and IN_PLACE where it can do that."""
         raise NotImplementedError
+
+    def look_at_assumptions(
+        self, answers: Callable[[], Optional[bool]], placed: Callable[[], Optional[bool]], pids: Tuple[int, ...]
+    ) -> Optional[Tuple[Dict[str, Seen], str]]:
+        """What a look at this dom0 shows, by the assumptions' ids, and the release; None: it is not looked at here.
+
+        ``answers``: does its xapi answer now; ``placed``: has this agent placed a database; None: not known.
+        """
+        return None
+
+    def load_learned(self) -> bytes:
+        """What was learned of assumptions and stored last; empty: nothing. :raises OSError: it cannot be read."""
+        return b""
+
+    def save_learned(self, data: bytes) -> None:
+        """Store it. :raises OSError: it could not be; what was stored before stands."""
+
+    def init_complete(self) -> bool:
+        """Has the xapi that runs ended its start (/var/run/xapi_init_complete.cookie)?"""
+        return False
+
+    def log_end(self) -> Tuple[int, int]:
+        """Where systemd's own lines end now, for ``exit_since``."""
+        return 0, 0
+
+    def exit_since(self, log: Tuple[int, int]) -> Tuple[str, str]:
+        """How xapi's process ended since: ("exited", "123"), ("killed", "9/KILL"); empty: not known."""
+        return "", ""
+
+    def linked_to(self, address: str) -> Optional[bool]:
+        """Is a connection to TCP 443 of this address established? None: not known."""
+        return None
 
     def order_key(self) -> PinnedKey:
         """The order key that is pinned now; NO_KEY: none is."""

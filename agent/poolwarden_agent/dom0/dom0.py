@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.boot_gate import Told
+from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.gate_state import EMPTY, decode
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.local_policy import LocalPolicy
@@ -26,6 +27,7 @@ from poolwarden_agent.dom0.system import (
     boot_findings,
     files,
     latch,
+    learned,
     mounts,
     neighbours,
     order_key,
@@ -246,6 +248,34 @@ class Dom0(HostPort):
     def database_written_s(self) -> int:
         path, _ = statedb.loads(self._root)
         return int(files.modified(self._root, path) or 0) if path else 0
+
+    def look_at_assumptions(
+        self, answers: Callable[[], Optional[bool]], placed: Callable[[], Optional[bool]], pids: Tuple[int, ...]
+    ) -> Tuple[Dict[str, Seen], str]:
+        from poolwarden_agent.dom0.assumptions import scene, static  # once a day: not held in memory before
+
+        http, tls = self._config.xapi_http, self._config.xapi_tls_port
+        return static.look(
+            lambda: scene.Scene(self._root, http, tls, scene.this_machine(pids), answers, placed), time.sleep
+        )
+
+    def load_learned(self) -> bytes:
+        return learned.load(os.path.join(self._root, SLOTS))
+
+    def save_learned(self, data: bytes) -> None:
+        learned.save(os.path.join(self._root, SLOTS), data)
+
+    def init_complete(self) -> bool:
+        return files.exists(self._root, files.INIT_COMPLETE)
+
+    def log_end(self) -> Tuple[int, int]:
+        return learned.log_end(self._root)
+
+    def exit_since(self, log: Tuple[int, int]) -> Tuple[str, str]:
+        return learned.exit_since(self._root, log)
+
+    def linked_to(self, address: str) -> Optional[bool]:
+        return learned.linked_to(self._root, address, self._config.xapi_tls_port)
 
     def look_for_fillers(self) -> Filling:
         return Filling(self._root)

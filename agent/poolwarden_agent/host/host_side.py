@@ -12,6 +12,8 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
 * ``observer.look_at_host`` each report interval likewise, if the host side was made with ``background=True``: nothing
   that is said then waits for a disk or for xenstored. Otherwise the host is looked at for each report.
 * ``executor.tidy`` each report interval.
+* ``assumptions.turn`` each report interval, in a thread of its own in production; a driver that never calls it reports
+  none.
 * ``conversation.late()`` after each report; ``conversation.nobody_listens()`` each report interval instead while no
   stream is up.
 * ``conversation.receive(message)`` takes a CollectorMessage: the answer messages come back at once; an order comes
@@ -25,6 +27,7 @@ Everything that is done to the host goes through the port.
 immutable tuple that is replaced as a whole.
 """
 
+from poolwarden_agent.host.assumptions import Assumptions
 from poolwarden_agent.host.boot_gate import BootGate
 from poolwarden_agent.host.conversation import Conversation
 from poolwarden_agent.host.durable_state import Keeper
@@ -43,7 +46,8 @@ class HostSide(object):
         self.observer = Observer(port, lambda: keeper.state.hold is not None)
         self.executor = Executor(port, keeper, self.observer, self._order_ended)
         self.boot = BootGate(port, keeper)
-        sections = Sections(port, keeper, self.observer, self.boot)
+        self.assumptions = Assumptions(port, keeper, self.observer, self.boot)
+        sections = Sections(port, keeper, self.observer, self.boot, self.assumptions)
         self.conversation = Conversation(
             port, self.observer, self.executor, self.boot, sections, self._targets_given, python_version, background
         )

@@ -8,11 +8,12 @@ import functools
 from typing import Any, Callable, List, Tuple
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.host.assumptions import Assumptions
 from poolwarden_agent.host.boot_gate import BootGate
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host.observer import OWN_MASTER, Observer
 from poolwarden_agent.host_port import HostPort
-from poolwarden_agent.messages import disks, reports, surroundings
+from poolwarden_agent.messages import assumptions, disks, reports, surroundings
 
 Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is made of, how it is made
 
@@ -20,8 +21,9 @@ Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is
 class Sections(object):
     """The sections of one host's reports, the same for each collector."""
 
-    def __init__(self, port: HostPort, keeper: Keeper, observer: Observer, boot: BootGate) -> None:
+    def __init__(self, port: HostPort, keeper: Keeper, observer: Observer, boot: BootGate, known: Assumptions) -> None:
         self._port = port
+        self._assumptions = known
         self._keeper = keeper
         self._observer = observer
         self._boot = boot
@@ -57,6 +59,9 @@ class Sections(object):
             sections.append(("hold", (state.hold, state.gc, host.toolstack, identity.boot_id), self.hold))
         if self._boot.there:
             sections.append(("boot_gate", self._boot.told(), self._boot.facts))
+        if self._assumptions.results:
+            results = self._assumptions.results
+            sections.append(("assumptions", results, lambda: assumptions.assumptions(results)))
         if view is not None:
             sections.append(("pool_view", view, lambda: reports.pool_view(view)))
         return sections

@@ -1,8 +1,8 @@
 """Runs the host side: one loop that never waits for xapi, disks or xenstored, and a few daemon threads that may.
 
 The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call
-in flight), one at files, disks and domains, some probe peers, one carries out orders, one at a time. Orders that may
-take minutes have threads of their own for as long as they take.
+in flight), one at files, disks and domains, one at what this host is believed to be like, some probe peers, one carries
+out orders, one at a time. Orders that may take minutes have threads of their own for as long as they take.
 """
 
 import os
@@ -76,7 +76,7 @@ class Runner(object):
             log.say("%s" % error, "storage")
         if self._executor.storage:
             log.say("%s: reports go on, every order is refused" % self._executor.storage, "storage")
-        targets = [self._observe_xapi, self._observe_host, self._obey, self._watch_gate]
+        targets = [self._observe_xapi, self._observe_host, self._obey, self._watch_gate, self._assume]
         for target in targets + ([self._renewals.run] if self._renewals is not None else []):
             thread = threading.Thread(target=target)
             thread.daemon = True
@@ -275,6 +275,10 @@ class Runner(object):
     def _look_at_xapi(self) -> None:
         settings = self._conversation.settings
         self._side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
+
+    def _assume(self) -> None:
+        pids = lambda: (os.getpid(),) + ((self._link.pid,) if self._link.pid else ())  # noqa: E731
+        self._each_interval("assumptions", lambda: self._side.assumptions.turn(bool(self._stream), pids()))
 
     def _look_at_host(self) -> None:
         try:

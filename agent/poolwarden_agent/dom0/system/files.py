@@ -22,6 +22,7 @@ BEFORE = "var/lib/poolwarden/pool.conf.before"
 INVENTORY = "etc/xensource-inventory"
 LOCAL_DB = "var/lib/xcp/local.db"
 STARTUP_COOKIE = "var/run/xapi_startup.cookie"
+INIT_COMPLETE = "var/run/xapi_init_complete.cookie"
 XAPI_PID = "var/run/xapi.pid"
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 SMALL = 65536

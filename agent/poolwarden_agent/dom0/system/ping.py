@@ -36,7 +36,7 @@ def ask(address: str, limit_s: float) -> Ping:
         return Ping(False, "not pinged")
     version = 6 if ":" in address else 4
     try:
-        opened, raw = _opened(version)
+        opened, raw = open_socket(version)
     except OSError as error:
         return Ping(False, "cannot be pinged: %s" % (error.strerror or error))
     with opened:
@@ -46,7 +46,8 @@ def ask(address: str, limit_s: float) -> Ping:
             return Ping(False, "ping: %s" % (error.strerror or error))
 
 
-def _opened(version: int) -> Tuple[socket.socket, bool]:
+def open_socket(version: int) -> Tuple[socket.socket, bool]:
+    """An ICMP socket for this version of IP, and whether it is a raw one. :raises OSError: none can be opened."""
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
     protocol = socket.IPPROTO_ICMPV6 if version == 6 else socket.IPPROTO_ICMP
     try:

@@ -52,8 +52,8 @@ OTHER_TOOLS = {
 _CRONTABS = ("etc/crontab", "var/spool/cron/root", "etc/cron.d/*", "etc/cron.hourly/*", "etc/cron.daily/*")
 ACTIVE, INACTIVE, UNKNOWN = "active", "inactive", "unknown"
 _UNITS = ("usr/lib/systemd/system", "etc/systemd/system", "lib/systemd/system")
-_GROUPS = ("sys/fs/cgroup/systemd", "sys/fs/cgroup")
-_SLICES = ("control.slice", "system.slice", os.path.join("system.slice", "system-*.slice"))
+GROUPS = ("sys/fs/cgroup/systemd", "sys/fs/cgroup")
+SLICES = ("control.slice", "system.slice", os.path.join("system.slice", "system-*.slice"))
 _PHYSICAL = re.compile(r"[A-Za-z0-9._-]{1,15}\Z")
 MOST = 64
 
@@ -122,11 +122,11 @@ class Reader(object):
 
     def _state(self, name: str) -> str:
         known = False
-        for group in _GROUPS:
+        for group in GROUPS:
             if not os.path.isdir(self._path(group, "system.slice")):
                 continue
             known = True
-            for slice_ in _SLICES:
+            for slice_ in SLICES:
                 for path in glob.glob(self._path(group, slice_, name, "cgroup.procs")):
                     if _first_byte(path):
                         return ACTIVE
