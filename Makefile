@@ -70,6 +70,7 @@ locks:
 
 runbook: venv
 	@.venv/bin/python packaging/develop/runbook > docs/runbook.md
+	@.venv/bin/python packaging/develop/assumptions > docs/verify-on-real-hosts.md
 
 clean:
 	rm -rf .venv .venv36 .venv-redfish .venv-protos .venv-locks build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,8 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import pytest
+
+from poolwarden_agent.core.findings import FAILS, HOLDS
+from poolwarden_agent.dom0.assumptions import scene, static
 from poolwarden_lab.processes.host import HostSettings, SimulatedHost
 from poolwarden_lab.processes.network import Loopback
 from poolwarden_lab.processes.places import base_environment, code_path
@@ -23,11 +28,11 @@ class RecordedNetwork(Loopback):
         self.log.append(f"link {'up' if up else 'down'}")
 
 
-def a_host(tmp_path: Path, log: list[str]) -> SimulatedHost:
+def a_host(tmp_path: Path, log: list[str], gated: bool = False) -> SimulatedHost:
     """Its xapi and agent are programs that only sleep: this is about the machine, not about them."""
     tree = make_pool_disks(1, "lab", [VmSpec("vm-1")], addresses=["127.0.1.1"])[0]
     settings = HostSettings(
-        tmp_path / "h1", tmp_path, 100.0, "127.0.2.1:8443", "127.0.3.1", environment=dict(os.environ)
+        tmp_path / "h1", tmp_path, 100.0, "127.0.2.1:8443", "127.0.3.1", environment=dict(os.environ), gated=gated
     )
     host = SimulatedHost(1, tree, RecordedNetwork(log), settings)
     for program in (host.xapi, host.agent):
@@ -115,5 +120,25 @@ def test_systemctl_is_an_executable_that_obeys_this_hosts_supervisor(tmp_path):
         assert code == 1
         assert "Failed to connect to bus" in text
         assert host.xapi.pid == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_its_dom0_is_as_the_agent_believes_one_to_be(tmp_path, gated):
+    """Nothing fails there: a story of the lab is told by what happens in it."""
+
+    async def story():
+        host = a_host(tmp_path, [], gated)
+        await host.power_on()
+        root, port = str(host.root), host._settings.tls_port
+        fresh = partial(scene.Scene, root, ("127.0.1.1", 80), port, scene.this_machine(), lambda: None, lambda: False)
+        found, release = await asyncio.to_thread(static.look, fresh, lambda span: None)
+        await host.power_off()
+        assert {name: seen for name, seen in found.items() if seen.finding == FAILS} == {}
+        wanted = {name for name in found if name.startswith(("xapi-unit", "database", "xenstored", "pool-conf"))}
+        wanted |= {"gate-drop-in", "gate-no-start-limit"} if gated else set()
+        assert {name for name in wanted if found[name].finding != HOLDS} == set()
+        assert release == "XCP-ng 8.3.0, xapi 26.1.3"
 
     asyncio.run(story())

@@ -253,11 +253,27 @@ class SimulatedHost:
             return 5, f"Unit {unit} not found."
         if verb == "is-active":
             return (0 if program.state == "active" else 3), program.state
+        if verb == "show":
+            return 0, "\t".join(f"{name}={value}" for name, value in self._properties().items())
         acts = {"start": program.start, "stop": program.stop, "restart": program.restart}
         if verb not in acts:
             return 1, f"Unknown command verb {verb}."
         await acts[verb]()
         return 0, ""
+
+    def _properties(self) -> dict[str, str]:
+        """xapi.service as `systemctl show` prints it in a dom0 (xapi: scripts/xapi.service; systemd 219)."""
+        gated = self._settings.gated
+        return {
+            "LoadState": "loaded",
+            "Type": "simple",
+            "Restart": "on-failure",
+            "TimeoutStartUSec": "0" if gated else "1min 30s",
+            "TimeoutStopUSec": "1min 30s",
+            "KillMode": "control-group",
+            "DropInPaths": f"/{DROP_IN}" if gated else "",
+            "NeedDaemonReload": "no",
+        }
 
     # -------------------------------------------------------------------------------- commands and files
 

@@ -20,7 +20,9 @@ def main(arguments: list[str]) -> int:
         return NO_SUPERVISOR
     code, _, text = answer.strip().partition(" ")
     if text:
-        print(text, file=sys.stdout if "is-active" in words else sys.stderr)
+        # Properties come in one line, as every answer does.
+        said = text.replace("\t", "\n") if "show" in words else text
+        print(said, file=sys.stdout if {"is-active", "show"} & set(words) else sys.stderr)
     return int(code or NO_SUPERVISOR)
 
 

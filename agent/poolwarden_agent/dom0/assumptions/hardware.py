@@ -1,7 +1,6 @@
 """The machine and its network as dom0 shows them: inventory, bridges, Open vSwitch, DMI, the BMC's device, multipath.
 
-Of DMI only what is left in place by vendors is known here (DSP0134, 7.2); which machine a fence device switches is
-judged by the collector, from the values themselves.
+Of DMI it is only said whether it names a machine; which one a fence device switches is judged by the collector.
 """
 
 import errno
@@ -10,6 +9,7 @@ import os
 import re
 from typing import Optional
 
+from poolwarden.machine_identity import names_no_machine
 from poolwarden_agent.core.findings import Seen, fails, familiar, holds, not_seen, private
 from poolwarden_agent.dom0.assumptions.scene import Scene, is_socket, listed, read
 from poolwarden_agent.dom0.fencing import bmc
@@ -18,11 +18,7 @@ from poolwarden_agent.dom0.system import files, links, mounts, openvswitch, plai
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _DMI = "sys/class/dmi/id"
 _NET = "sys/class/net"
-_USUAL = r"(?:xenbr|xapi|eth|bond|virbr|ens|eno|enp|lo)[0-9a-z.]{0,8}"
-# The beginnings of UUIDs that several vendors leave in place, and words of serials that are none.
-_NO_UUIDS = ("03000200", "00020003", "00010203", "12345678", "deadbeef", "4c4c45440000", "03d40274")
-_NO_SERIALS = ("oem", "default", "serial", "not ", "none", "n/a", "unknown", "invalid", "empty", "standard", "asset")
-_DIGITS = "01234567890123456789abcdef"
+_USUAL = r"lo|(?:xenbr|xapi|eth|bond|virbr)[0-9]{1,4}|en[op][0-9]{1,4}(?:s[0-9]{1,3})?(?:f[0-9]{1,2})?"
 
 
 def interface(name: str) -> str:
@@ -143,24 +139,11 @@ def dmi_own(scene: Scene) -> Seen:
     serial = read(scene.root, _DMI + "/product_serial").text
     if not uuid or not serial:
         return not_seen("they cannot be read")
-    wrong = [] if _own_uuid(uuid) else ["product_uuid"]
-    wrong += [] if _own_serial(serial) else ["product_serial"]
+    wrong = ["product_uuid"] if names_no_machine(uuid) else []
+    wrong += ["product_serial"] if names_no_machine(serial) else []
     if wrong:
         return fails("left in place by the vendor: %s" % " and ".join(wrong))
     return holds("neither is a placeholder")
-
-
-def _own_uuid(text: str) -> bool:
-    plain = text.replace("-", "").lower()
-    repeated = len(set(plain)) == 1 or plain == plain[:2] * (len(plain) // 2) or plain == plain[:8] * 4
-    return not repeated and not plain.startswith(_NO_UUIDS)
-
-
-def _own_serial(text: str) -> bool:
-    plain = text.strip().lower()
-    words = plain.replace("_", " ") + " "
-    counted = re.sub("[^0-9a-f]", "", plain) == plain and plain in _DIGITS + "123456789abcdef"
-    return len(plain) > 2 and len(set(plain)) > 1 and not counted and not any(word in words for word in _NO_SERIALS)
 
 
 def ipmi_device(scene: Scene) -> Seen:

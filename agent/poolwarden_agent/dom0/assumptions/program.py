@@ -12,7 +12,6 @@ from poolwarden_agent.core.findings import Seen, fails, familiar, holds, not_see
 from poolwarden_agent.dom0.assumptions.scene import Scene, read
 from poolwarden_agent.dom0.assumptions.toolstack import groups_of
 from poolwarden_agent.dom0.system import files
-from poolwarden_agent.dom0.system.clock import now_s
 from poolwarden_agent.dom0.xapi import database
 
 AGENT = "poolwarden-agent.service"
@@ -122,7 +121,7 @@ def memory_limit(scene: Scene) -> Seen:
 
 def processor(scene: Scene) -> Seen:
     pids, proc = _pids(scene), scene.machine.proc
-    times = [_time(proc, pid) for pid in pids]
+    times = [_time(proc, pid, scene.machine.up_s) for pid in pids]
     if not times or any(each is None for each in times):
         return not_seen("its processes are not known here")
     used = sum(each[0] for each in times if each is not None)
@@ -134,12 +133,12 @@ def processor(scene: Scene) -> Seen:
     return holds(said) if percent < MOST_PERCENT else fails(said)
 
 
-def _time(proc: str, pid: int) -> Optional[Tuple[float, float]]:
+def _time(proc: str, pid: int, up_s: float) -> Optional[Tuple[float, float]]:
     """Seconds of processor time that a process has used, and its age."""
     fields = (read(proc, "%d/stat" % pid).text or "").rpartition(")")[2].split()
     if len(fields) < 20:
         return None
-    return (int(fields[11]) + int(fields[12])) / _TICKS, max(0.0, now_s() - int(fields[19]) / _TICKS)
+    return (int(fields[11]) + int(fields[12])) / _TICKS, max(0.0, up_s - int(fields[19]) / _TICKS)
 
 
 def release(scene: Scene, build: str) -> str:

@@ -19,6 +19,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.dom0.system import files, ping, plain_files
+from poolwarden_agent.dom0.system.clock import now_s
 
 SETTLED_S = 900.0
 SYSTEMCTL_LIMIT_S = 5.0
@@ -40,6 +41,7 @@ class Machine(NamedTuple):
     glibc: str  # as "glibc 2.17"; empty: not known
     protobuf: str  # its backend: "cpp", "upb" or "python"; empty: not known
     wall_s: float
+    up_s: float  # since this boot
     privileged: bool
     pids: Tuple[int, ...]  # the agent's own processes; empty: looked for by their control group
     proc: str  # where these are told of
@@ -58,9 +60,9 @@ def this_machine(pids: Tuple[int, ...] = ()) -> Machine:
         backend = str(api_implementation.Type())
     except ImportError:
         backend = ""
-    return Machine(
-        sys.version_info[:3], glibc, backend, time.time(), os.geteuid() == 0, pids, "/proc", lambda: ping.open_socket(4)
-    )
+    privileged = os.geteuid() == 0
+    opened = lambda: ping.open_socket(4)  # noqa: E731
+    return Machine(sys.version_info[:3], glibc, backend, time.time(), now_s(), privileged, pids, "/proc", opened)
 
 
 class Scene(object):

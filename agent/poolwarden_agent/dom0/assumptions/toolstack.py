@@ -17,9 +17,13 @@ from poolwarden_agent.dom0.assumptions.scene import Scene, is_socket, read
 from poolwarden_agent.dom0.system import boot_findings, files, surroundings, xenstore
 
 STATUS = "123"  # xapi: ocaml/xapi/xapi_globs.ml, restart_return_code
-_WORD = "[a-z-]{1,20}"
-_SPAN = "[0-9a-z. ]{1,30}"
-_RESTARTS = ("on-failure", "always")
+# What systemd itself says; anything else may be somebody's own word.
+_STATE = "loaded|not-found|bad-setting|error|merged|masked"
+_RESTART = "no|always|on-success|on-failure|on-abnormal|on-watchdog|on-abort"
+_TYPE = "simple|exec|forking|oneshot|dbus|notify|notify-reload|idle"
+_MODE = "control-group|mixed|process|none"
+_SPAN = "infinity|0|(?:[0-9]{1,5}(?:[.][0-9]{1,6})?(?:us|ms|s|min|h|d|w|month|y) ?){1,8}"
+_SLICE = "(?:control|system)[.]slice"
 _NOT_FOR_A_STATUS = ("no", "on-success", "on-abnormal", "on-watchdog", "on-abort")
 _MINUTES = re.compile(r"(?:(\d+)min)? ?(?:(\d+(?:\.\d+)?)s)?\Z")
 LONGEST_STOP_S = 600.0
@@ -32,7 +36,7 @@ def unit(scene: Scene) -> Seen:
         return not_seen(why or "systemd does not say")
     if state == "not-found":
         return fails("systemd knows no xapi.service")
-    return holds("LoadState=%s" % familiar(state, _WORD))
+    return holds("LoadState=%s" % familiar(state, _STATE))
 
 
 def restart(scene: Scene) -> Seen:
@@ -40,7 +44,7 @@ def restart(scene: Scene) -> Seen:
     policy = known.get("Restart", "")
     if not policy:
         return not_seen(why or "systemd does not say")
-    said = "Restart=%s" % familiar(policy, _WORD)
+    said = "Restart=%s" % familiar(policy, _RESTART)
     forced = known.get("RestartForceExitStatus", "[unprintable]")
     if STATUS in known.get("RestartPreventExitStatus", "").split():
         return fails(said + ", RestartPreventExitStatus has 123")
@@ -60,7 +64,7 @@ def kind(scene: Scene) -> Seen:
     found = known.get("Type", "")
     if not found:
         return not_seen(why or "systemd does not say")
-    said = "Type=%s" % familiar(found, _WORD)
+    said = "Type=%s" % familiar(found, _TYPE)
     return holds(said) if found == "simple" else fails(said)
 
 
@@ -69,7 +73,7 @@ def stop_limit(scene: Scene) -> Seen:
     limit, mode = known.get("TimeoutStopUSec", ""), known.get("KillMode", "")
     if not limit or not mode:
         return not_seen(why or "systemd does not say")
-    said = "TimeoutStopUSec=%s, KillMode=%s" % (familiar(limit, _SPAN), familiar(mode, _WORD))
+    said = "TimeoutStopUSec=%s, KillMode=%s" % (familiar(limit, _SPAN), familiar(mode, _MODE))
     span = _seconds(limit)
     if mode == "none" or limit in ("infinity", "0") or (span is not None and span > LONGEST_STOP_S):
         return fails(said)
@@ -202,7 +206,7 @@ def group_of_xapi(scene: Scene) -> Seen:
     if part is None:
         return not_seen("control groups cannot be read here")
     if pid in pids:
-        return holds("it is below %s" % familiar(part, "[a-z-]{1,30}[.]slice"))
+        return holds("it is below %s" % familiar(part, _SLICE))
     return fails("its process is in another control group" if part else "xapi runs, and the group is empty or missing")
 
 
@@ -214,7 +218,7 @@ def group_of_services(scene: Scene) -> Seen:
     if part is None:
         return not_seen("control groups cannot be read here")
     if part:
-        return holds("xenstored.service is below %s" % familiar(part, "[a-z-]{1,30}[.]slice"))
+        return holds("xenstored.service is below %s" % familiar(part, _SLICE))
     return fails("xenstored answers, and its control group is empty or missing")
 
 

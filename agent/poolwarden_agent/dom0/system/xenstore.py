@@ -70,7 +70,7 @@ def look(path: str, limit_s: float = 1.0) -> Look:
 def in_order(path: str, limit_s: float = 1.0) -> Optional[bool]:
     """Are sixteen questions that go out at once answered in their order? None: not all are answered in time.
 
-    Questions of two kinds take turns, each with a number that comes back in its answer.
+    Questions of two kinds take turns, each with a number that comes back in its answer, unless that is always 0.
     """
     talk = _Talk(time.monotonic() + limit_s)
     try:
@@ -131,7 +131,9 @@ class _Talk(object):
             self._at = begin + length
             self._have(self._at)
             came.append((kind, number))
-        return all(number == at and kind in (ERROR, asked[at - 1][0]) for at, (kind, number) in enumerate(came, 1))
+        kinds = all(kind in (ERROR, wanted[0]) for (kind, _), wanted in zip(came, asked))
+        numbers = [number for _, number in came]
+        return kinds and (numbers == list(range(1, count + 1)) or not any(numbers))
 
     def _answer(self, kind: int) -> Optional[str]:
         begin = self._at + _HEAD.size
