@@ -123,7 +123,7 @@ def _all(seen: Dict[str, Seen], release: str, kept: Dict[str, Result]) -> List[R
         unseen = Result(each.id, NOT_SEEN, "", "", 0, "", 0)
         if each.id in seen:
             unseen = unseen._replace(finding=seen[each.id].finding, evidence=seen[each.id].evidence, release=release)
-        results.append(kept.get(each.id, unseen))
+        results.append(findings.today(kept.get(each.id, unseen), release))
     return results
 
 

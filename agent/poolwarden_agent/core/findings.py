@@ -90,6 +90,13 @@ def add(known: Dict[str, Result], new: Result) -> Dict[str, Result]:
     return dict(known, **{new.id: new})
 
 
+def today(result: Result, release: str) -> Result:
+    """The result on this release: what failed on another one has not been seen on this."""
+    if result.finding != FAILS or not release or result.release in ("", release):
+        return result
+    return result._replace(finding=NOT_SEEN, evidence="failed on %s: %s" % (result.release, result.evidence))
+
+
 def encode(results: Dict[str, Result]) -> bytes:
     """The results as bytes, at most MOST_BYTES."""
     kept = [list(results[key]) for key in sorted(results)[:MOST_RESULTS]]

@@ -52,20 +52,16 @@ class Assumptions(object):
 
     def turn(self, connected: bool, pids: Tuple[int, ...] = ()) -> None:
         """To be called each report interval. ``pids``: the agent's processes."""
-        with self._lock:
-            self._load()
-            now_ms = self._port.mono_ms()
-            if now_ms >= self._next_ms:
-                self._look(pids)
-            self._learn(connected)
-            self._store()
+        self._load()
+        if self._port.mono_ms() >= self._next_ms:
+            self._look(pids)
+        self._learn(connected)
+        self._store()
 
     def put(self, name: str, seen: Seen) -> None:
-        """Something that was learned elsewhere."""
-        with self._lock:
-            self._load()
-            self._keep(name, seen)
-            self._tell()
+        """Something that was learned elsewhere: of a host that is only modelled, say. From any thread."""
+        self._keep(name, seen)
+        self._tell()
 
     # ------------------------------------------------------------------------------------------ looking
 
@@ -108,11 +104,11 @@ class Assumptions(object):
             self._tell()
 
     def _keep(self, name: str, seen: Seen) -> None:
-        new, old = self._result(name, seen), self._learned.get(name)
-        same = old is not None and (old.finding, old.release, old.boot_id) == (new.finding, new.release, new.boot_id)
-        if same and old is not None and new.mono_ms - old.mono_ms < SAME_MS:
-            return
-        self._learned, self._unsaved = findings.add(self._learned, new), True
+        with self._lock:
+            new, old = self._result(name, seen), self._learned.get(name)
+            if old is not None and _alike(old, new) and new.mono_ms - old.mono_ms < SAME_MS:
+                return
+            self._learned, self._unsaved = findings.add(self._learned, new), True
 
     def _result(self, name: str, seen: Seen) -> Result:
         boot, now = self._port.identity().boot_id, self._port.mono_ms()
@@ -120,7 +116,7 @@ class Assumptions(object):
 
     def _tell(self) -> None:
         known = dict(self._looked, **self._learned)
-        self.results = tuple(known[name] for name in sorted(known))
+        self.results = tuple(findings.today(known[name], self._release) for name in sorted(known))
 
     def _now(self, connected: bool) -> Now:
         observer, port, state = self._observer, self._port, self._keeper.state
@@ -147,9 +143,11 @@ class Assumptions(object):
         self._loaded = True
         try:
             data = self._port.load_learned()
-            self._learned = dict(findings.decode(data) if data else {}, **self._learned)
+            stored = findings.decode(data) if data else {}
         except (OSError, ValueError):
             return  # nothing was learned, then: it is learned again when it happens
+        with self._lock:
+            self._learned = dict(stored, **self._learned)
         self._tell()
 
     def _store(self) -> None:
@@ -162,3 +160,8 @@ class Assumptions(object):
             self._unsaved = False
         except OSError:
             pass  # a full disk: what is known stays known, and is stored a minute later or more
+
+
+def _alike(old: Result, new: Result) -> bool:
+    """The same finding on the same release in the same boot?"""
+    return (old.finding, old.release, old.boot_id) == (new.finding, new.release, new.boot_id)
