@@ -186,7 +186,7 @@ def var_log(scene: Scene) -> Seen:
         return not_seen("the file systems cannot be read")
     log = found.get("/var/log")
     if log is None:
-        gone = listed(scene.path("var")) and not os.path.lexists(scene.path("var/log"))
+        gone = scene.settled() and listed(scene.path("var")) and not os.path.lexists(scene.path("var/log"))
         return fails("there is no /var/log") if gone else not_seen("its use cannot be read")
     if not log.own_mount:
         return holds("it lies on /")
