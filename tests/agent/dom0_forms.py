@@ -70,7 +70,6 @@ UNIT = {
     "TimeoutStopUSec": "1min 30s",
     "KillMode": "control-group",
     "DropInPaths": "/usr/lib/systemd/system/xapi.service.d/50-poolwarden.conf",
-    "NeedDaemonReload": "no",
 }
 STATE_DB = (
     '<database><manifest><pair key="generation_count" value="42"/></manifest><table name="host">'

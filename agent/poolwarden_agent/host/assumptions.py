@@ -4,8 +4,8 @@ Rules
 -----
 * One thread calls ``turn``, apart from those that look at xapi and carry out orders: a disk or a systemd that hangs
   holds up nothing else. Nothing raises out of here but what the caller logs.
-* Static looks: ``FIRST_MS`` after the start, once more an hour later, then daily; while one fails, each ten minutes, so
-  that what was put right is seen.
+* Static looks: ``FIRST_MS`` after the start, once more when all that comes with a boot is there, then daily; while one
+  fails, each ten minutes, so that what was put right is seen.
 * What was learned is stored when it changes, at most once a minute, and read at the next start. A disk that takes no
   writes loses nothing that is known now; it is tried again.
 * The same is told again at most daily: a report is not sent for it each time.
@@ -24,7 +24,7 @@ from poolwarden_agent.host.looking_on.instant import Now
 from poolwarden_agent.host.observer import Observer
 from poolwarden_agent.host_port import HostPort
 
-FIRST_MS, SECOND_MS, DAILY_MS = 5000, 3600000, 86400000
+FIRST_MS, SECOND_MS, DAILY_MS = 5000, 1200000, 86400000
 AGAIN_MS = 600000  # while one fails
 SAME_MS = DAILY_MS
 STORE_MS = 60000

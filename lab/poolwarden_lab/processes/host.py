@@ -272,7 +272,6 @@ class SimulatedHost:
             "TimeoutStopUSec": "1min 30s",
             "KillMode": "control-group",
             "DropInPaths": f"/{DROP_IN}" if gated else "",
-            "NeedDaemonReload": "no",
         }
 
     # -------------------------------------------------------------------------------- commands and files

@@ -8,7 +8,7 @@ generations (ocaml/database/generation.ml: a decimal number).
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import List
+from typing import List, Tuple
 
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.findings import Seen, fails, familiar, holds, not_seen, private
@@ -81,7 +81,7 @@ def named(scene: Scene) -> Seen:
     return not_seen("there is no database yet" if state.gone else state.why)
 
 
-def _conf(text: str) -> "tuple[List[str], bool]":
+def _conf(text: str) -> Tuple[List[str], bool]:
     """The paths that db.conf names, and whether one of them is to be compressed."""
     lines = [line.strip() for line in text.splitlines()]
     paths = [line[1:-1] for line in lines if line.startswith("[") and line.endswith("]")]

@@ -27,7 +27,7 @@ MOST_SAID = 16384
 UNIT = "xapi.service"
 PROPERTIES = (
     "LoadState", "Type", "Restart", "RestartForceExitStatus", "RestartPreventExitStatus", "SuccessExitStatus",
-    "TimeoutStartUSec", "TimeoutStopUSec", "KillMode", "DropInPaths", "NeedDaemonReload",
+    "TimeoutStartUSec", "TimeoutStopUSec", "KillMode", "DropInPaths",
 )  # fmt: skip
 
 # A text, or why there is none; ``gone``: it was looked for, and is not there.
