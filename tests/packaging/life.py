@@ -162,6 +162,7 @@ def main() -> None:
     found["user"] = dom0.run("getent", "passwd", "poolwarden")
     found["unconfigured"] = dom0.run("/usr/sbin/poolwarden-agent")
     found["streaming"] = streaming(dom0, folder)
+    dom0.systemctl()  # the agent has looked at xapi.service
     for second in later:
         upgrade(dom0, second, found)
     latch = dom0.root / "var/lib/poolwarden/latch"
