@@ -215,6 +215,18 @@ def test_what_another_promotion_has_placed_is_not_removed_under_a_hold(placed, e
     assert reason(remove, state, STOPPED._replace(settled=False)) == expected
 
 
+def test_what_keeps_xapi_down_is_removed_by_its_number_under_a_hold_of_a_later_term():
+    """Whoever names it has seen xapi's starts on it fail; another number, or the same term, names nothing."""
+    state = HELD._replace(placed=gate_state.Placed(5, 50, True))
+    now = STOPPED._replace(settled=False)
+    named = but(PLACE, piece=PIECE._replace(remove=True, held_master=True, generation=50))
+    assert reason(named, state, now) == "Obey"
+    assert reason(but(named, piece=named.body.piece._replace(generation=49)), state, now) == "precondition"
+    assert reason(but(named, piece=named.body.piece._replace(held_master=False)), state, now) == "precondition"
+    later = state._replace(placed=gate_state.Placed(HELD.hold.term + 1, 50, True))
+    assert reason(named, later, now) == "precondition"
+
+
 def test_a_piece_that_was_let_pass_is_not_placed_once_an_operator_has_released_the_host():
     """Its xapi starts at that moment: it would load the file, or keep it for a later start that it rolls back."""
     port = held()

@@ -29,7 +29,8 @@ def until(condition, limit_s=30.0, what=""):
 def database(pool=POOL, vms="", other_config="()"):
     """A state.db with one pool row, two hosts (127.0.9.1 and 127.0.9.9) and the given VM rows."""
     return (
-        '<database><manifest><pair key="schema_major_vsn" value="5"/></manifest>'
+        '<database><manifest><pair key="schema_major_vsn" value="5"/>'
+        '<pair key="generation_count" value="42"/></manifest>'
         '<table name="VM">%s</table>'
         '<table name="host"><row ref="OpaqueRef:h1" uuid="%s" address="127.0.9.1"/>'
         '<row ref="OpaqueRef:h2" uuid="%s" address="127.0.9.9"/></table>'

@@ -126,7 +126,11 @@ def place(state: GateState, order: Order, now: HostNow) -> Optional[Refuse]:
         return Refuse("precondition", "pool.conf is not readable")
     if piece.remove:
         # safety: between a promotion and xapi's start as master this file is the pool's newest database.
-        held = state.hold is not None and (state.placed is None or under_hold(state))
+        # By its number, under a hold of a later term: whoever names it has seen xapi's starts on it fail.
+        placed, hold = state.placed, state.hold
+        named = placed is not None and piece.held_master and piece.generation == placed.generation
+        over = named and placed is not None and hold is not None and hold.term > placed.term
+        held = state.hold is not None and (state.placed is None or under_hold(state) or over)
         if now.pool_conf == MASTER and not now.settled and not held:
             return Refuse("precondition", "pool.conf says master and xapi has not started as such yet")
         return None

@@ -16,7 +16,7 @@ from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.gate_state import EMPTY, decode
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.local_policy import LocalPolicy
-from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN, SIGNED_ORDERS
+from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN, OWN_FILE, SIGNED_ORDERS
 from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
@@ -150,7 +150,7 @@ class Dom0(HostPort):
         fences = bool(self.fence_agents()) and policy.fence_proxy
         able = [kind for kind in KNOWN if (fences or kind != FENCE_PROXY) and kind not in policy.deny]
         promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
-        return promised + ((IN_PLACE,) if gated else ()) + (SIGNED_ORDERS,)
+        return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS,)
 
     def fence_agents(self) -> Tuple[str, ...]:
         return self._fence_agents.there()

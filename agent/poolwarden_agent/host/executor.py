@@ -27,6 +27,7 @@ from poolwarden_agent.core import (
 from poolwarden_agent.core.piece import BIGGEST_PIECE
 from poolwarden_agent.core.signed import implausible
 from poolwarden_agent.dom0.system.slots import SlotError
+from poolwarden_agent.dom0.xapi.database import View
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host.fence_runs import Fences, lane
 from poolwarden_agent.host.local_rules import LocalRules
@@ -43,6 +44,16 @@ LONGEST_TEXT = 240  # characters of a result that is stored: all kinds' together
 
 PROBES_LIMIT_MS = 30000  # all probes of one order together: the next order must not wait without end
 SECOND_PORT_LIMIT_MS = 500  # of a host whose other port was probed just now: a refusal comes at once
+
+# What ends xapi's process, so that another begins.
+_STARTING = (
+    orders.Promote,
+    orders.Repoint,
+    orders.RestartXapi,
+    orders.ToolstackFence,
+    orders.ToolstackRelease,
+    orders.DesignateMaster,
+)
 
 
 class Executor(object):
@@ -120,6 +131,7 @@ class Executor(object):
             if removed.outcome != orders.DONE:
                 return removed
             self._keeper.change(self._without_hold)
+        self._observer.start_asked()
         return self._port.start_toolstack(RESTART_LIMIT_MS)
 
     def _without_hold(self, state: gate_state.GateState) -> gate_state.GateState:
@@ -310,12 +322,19 @@ class Executor(object):
         if isinstance(order.body, orders.ShowMessage):
             return self._show(order)
         try:
+            self._about_to_start(order)
             act = self._acts.carry_out(order, now)
+            self._about_to_start(order)  # it may have waited for the one it stops
         except SlotError as error:
             return self._refusal(order, "storage", str(error))
         if act.outcome == orders.REFUSED:
             return self._never_began(order, act)
         return self._with_hold(self._end(order, act))
+
+    def _about_to_start(self, order: orders.Order) -> None:
+        """Whoever counts xapi's starts is told of the one that this order causes."""
+        if isinstance(order.body, _STARTING):
+            self._observer.start_asked()
 
     def _never_began(self, order: orders.Order, act: Act) -> pb.OrderResult:
         """xapi was not there to be asked: the id is not used up, and nothing is stored as begun."""
@@ -334,8 +353,15 @@ class Executor(object):
         if isinstance(order.body, orders.LocateVms):
             return self._locate(order, answer)
         if order.body.want_placements:
-            answer.placements.CopyFrom(reports.placements(self._port.database()))
+            answer.placements.CopyFrom(reports.placements(self._read()))
         return answer
+
+    def _read(self) -> View:
+        """The database that would be loaded; what the reading shows of it is told with the next report."""
+        written_s = self._port.database_written_s()
+        view = self._port.database()  # type: View
+        self._observer.database_read(view, written_s)
+        return view
 
     def _probe_now(self, order: orders.Order, answer: pb.OrderResult, probe_limit_ms: int) -> pb.OrderResult:
         wanted = order.body
@@ -398,7 +424,7 @@ class Executor(object):
         if look is not None:
             answer.claim.last_look.CopyFrom(reports.probe(look))
         if wanted.want_placements:
-            answer.claim.placements.CopyFrom(reports.placements(self._port.database()))
+            answer.claim.placements.CopyFrom(reports.placements(self._read()))
         if look is not None and look.outcome == probe_rules.ANSWERED:
             answer.claim.veto = True
             answer.claim.veto_text = "the old master's xapi answers it at %s" % look.address

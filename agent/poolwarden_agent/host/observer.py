@@ -13,6 +13,7 @@ Rules
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from poolwarden_agent.core import xapi_starts
 from poolwarden_agent.core.addresses import is_address, same
 from poolwarden_agent.core.health import Health, Look, plain_words
 from poolwarden_agent.core.health import judge as judge_health
@@ -31,6 +32,7 @@ from poolwarden_agent.core.probe_rules import (
     orphaned,
     watched,
 )
+from poolwarden_agent.dom0.xapi.database import View
 from poolwarden_agent.host.disk_guard import DiskGuard
 from poolwarden_agent.host_port import TLS_PORT, Emergency, HostPort, PoolView, Toolstack
 
@@ -64,9 +66,11 @@ HostSeen = NamedTuple(
         ("member_since_ms", int),
         ("toolstack", Optional[Toolstack]),  # None: not held, or not looked at yet
         ("written_s", int),  # when the database file was written, by the wall clock; 0: not known
+        ("sound", Optional[bool]),  # could xapi load that very file; None: it has not been read to its end
+        ("unsound", str),
     ],
 )
-HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0, None, 0)
+HOST_NOT_SEEN = HostSeen(0, "", "", "", 0, 0, None, [], (0, 0), None, "", "", None, 0, None, 0, None, "")
 
 XapiSeen = NamedTuple(
     "XapiSeen",
@@ -87,11 +91,13 @@ XapiSeen = NamedTuple(
         ("health", Health),
         ("health_since_ms", int),
         ("slow_ms", int),  # how long the last late answer took, of either door; 0: answers come in time
+        ("unasked_starts", int),  # in the last ten minutes
+        ("ended_ms", int),  # when a process was last found gone; 0: never
     ],
 )
 NO_HEALTH = Health(UNKNOWN, "", "")
 NOT_SEEN = XapiSeen(
-    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, None, "", "", False, "", "", False, NO_HEALTH, 0, 0
+    0, UNKNOWN, 0, UNKNOWN, 0, NO_PROCESS, None, "", "", False, "", "", False, NO_HEALTH, 0, 0, 0, 0
 )  # fmt: skip
 
 
@@ -110,7 +116,7 @@ class Observer(object):
         self.view_at_ms = 0
         self._wanted: Dict[str, str] = {}
         self._left: Dict[str, Watch] = {}  # by address, of peers that are watched no more and were reached
-        self._parsed: Tuple[Optional[int], str, int, Process] = (None, "", 0, NO_PROCESS)
+        self._parsed: Tuple[Optional[int], str, int, Process, int] = (None, "", 0, NO_PROCESS, 0)
         self._looking = threading.Lock()
         self.guard = DiskGuard(port)
         self.around: Optional[Any] = None  # a surroundings.Surroundings
@@ -121,6 +127,8 @@ class Observer(object):
         self._late = {"tcp": IN_TIME, "socket": IN_TIME}
         self._verified = NO_PROCESS  # the process whose own login has found it to be the pool's master
         self._view_tried_ms = 0  # since when a view is being put together; 0: none is
+        self._starts = xapi_starts.NONE_SEEN
+        self._read: Tuple[str, int, int, Optional[bool], str] = ("", 0, 0, None, "")  # the file, and what came of it
 
     def look_at_host(self) -> None:
         """One round of looking at files, disks and domains; xenstored and a big database file may take their time."""
@@ -149,35 +157,48 @@ class Observer(object):
         known = before.at_ms != 0 and (generation, source) == (before.generation, before.source)
         # What an agent finds when it starts may be of long ago: since when is not known until it changes.
         generation_since = before.generation_since_ms if known else (now if before.at_ms != 0 else 0)
+        written_s = port.database_written_s()
+        read = self._read
+        # Of the very file that is there: another one, or one that was written anew, has not been read.
+        sound, unsound = read[3:] if read[:3] == (source, generation, written_s) else (None, "")
         member_since = before.member_since_ms if before.role == role == MEMBER else (now if role == MEMBER else 0)
         return HostSeen(
             now, role, master, source, generation, generation_since, armed, disks, memory,
-            domains, address, before.pool, before.rolling_upgrade, member_since, toolstack, port.database_written_s(),
+            domains, address, before.pool, before.rolling_upgrade, member_since, toolstack, written_s,
+            sound, unsound,
         )  # fmt: skip
 
     def _parse_due(self, host: HostSeen) -> bool:
-        parsed_ms, source, generation, process = self._parsed
+        parsed_ms, source, generation, process, written_s = self._parsed
         if parsed_ms is None:
             return True
         age = host.at_ms - parsed_ms
         if not host.pool:
             return age >= PARSE_AGAIN_MS
-        if (source, generation) == (host.source, host.generation):
+        if (source, generation, written_s) == (host.source, host.generation, host.written_s):
             return False
         return age >= PARSE_EVERY_MS or process != self._port.process()
 
     def _parse(self, host: HostSeen) -> HostSeen:
         """The pool and its upgrade mark; an unreadable file leaves the pool as it was known."""
         view = self._port.database()
-        self._parsed = (self._port.mono_ms(), host.source, host.generation, self._port.process())
+        self._parsed = (self._port.mono_ms(), host.source, host.generation, self._port.process(), host.written_s)
+        self.database_read(view, host.written_s)
+        if self._read[:3] == (host.source, host.generation, host.written_s):
+            host = host._replace(sound=view.sound, unsound=view.unsound)
         if not view.readable:
             return host._replace(rolling_upgrade=None)
         return host._replace(pool=view.pool or host.pool, rolling_upgrade=view.rolling_upgrade)
+
+    def database_read(self, view: View, written_s: int) -> None:
+        """The database was read, here or for an order; ``written_s``: when that file had been written, before that."""
+        self._read = (view.source, view.generation, written_s, view.sound, view.unsound)
 
     def look_at_xapi(self, want_view: bool, view_interval_ms: int) -> None:
         """One round of looking at the own xapi: TCP, socket, role, and on a serving master its view of the pool."""
         port, before = self._port, self.seen
         process = port.process()
+        starts = self._note_start(process)
         age = port.process_age_ms()
         startup = port.startup_cookie()
         began = port.mono_ms()
@@ -215,7 +236,20 @@ class Observer(object):
             health,
             before.health_since_ms if before.health.word == health.word else now,
             slow_ms,
+            len(starts.began),
+            starts.ended_ms,
         )
+
+    def start_asked(self) -> None:
+        """An order, or an operator on this host, has xapi started, stopped or take another role."""
+        with self._lock:
+            self._starts = xapi_starts.asked(self._starts, self._port.mono_ms())
+
+    def _note_start(self, process: Process) -> xapi_starts.Starts:
+        role = self._port.role()
+        with self._lock:
+            self._starts = xapi_starts.looked(self._starts, process, role, self._port.mono_ms())
+            return self._starts
 
     def _slowness(self, tcp_ms: int, tcp: str, socket_ms: int, socket: str) -> int:
         """Note late answers of both doors; how long the last one took."""

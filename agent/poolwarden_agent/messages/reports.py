@@ -7,6 +7,7 @@ from poolwarden_agent import PROTOCOL_VERSION, __version__, host_port
 from poolwarden_agent.core import boot_gate, gate_state, health, host_now, order_gate, orders, probe_rules
 from poolwarden_agent.dom0.xapi import database as statedb
 
+LONGEST_FAULTS = 500  # characters: three faults
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
 _ROLE = {
     host_now.MASTER: pb.RoleFacts.MASTER,
@@ -205,6 +206,8 @@ def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
         health_help=seen.health.help,
         health_since_mono_ms=seen.health_since_ms,
         slow_ms=seen.slow_ms,
+        unasked_starts=seen.unasked_starts,
+        ended_mono_ms=seen.ended_ms,
     )
 
 
@@ -216,6 +219,8 @@ def database(host: Any) -> pb.DatabaseFacts:
         ha_armed=tri(host.ha_armed),
         rolling_upgrade=tri(host.rolling_upgrade),
         written_wall_ms=host.written_s * 1000,
+        sound=tri(host.sound),
+        unsound_text=host.unsound[:LONGEST_FAULTS],
     )
 
 

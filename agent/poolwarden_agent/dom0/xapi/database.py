@@ -21,6 +21,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from poolwarden_agent.core.soundness import Soundness
 from poolwarden_agent.dom0.system import files, plain_files
 
 DIRECTORY = "var/lib/xcp"
@@ -37,7 +38,10 @@ Placement = NamedTuple("Placement", [("vm", str), ("host", str), ("name", str)])
 
 
 class View(NamedTuple):
-    """What is wanted of a database file; ``hosts``: the UUID of every host in it."""
+    """What is wanted of a database file; ``hosts``: the UUID of every host in it.
+
+    ``sound``: could xapi load it, as far as one pass shows (core/soundness.py)? None: it was not read to its end.
+    """
 
     readable: bool
     generation: int
@@ -47,10 +51,16 @@ class View(NamedTuple):
     rolling_upgrade: bool
     text: str
     hosts: Tuple[str, ...] = ()
+    sound: Optional[bool] = None
+    unsound: str = ""
 
 
 class StateDbError(Exception):
     """The file cannot be parsed within its bounds."""
+
+
+class Malformed(StateDbError):
+    """The file was read to its end, and is none that xapi could load."""
 
 
 def unescape(value: str) -> str:
@@ -86,7 +96,7 @@ def own_generation(root: str) -> int:
 
 def pool_of(path: str) -> str:
     """The pool's UUID in this file. :raises StateDbError: it cannot be parsed, or names none; OSError."""
-    tables = _tables(path)
+    tables = _read(path).tables
     pool = tables["pool"][0].get("uuid", "") if tables["pool"] else ""
     if not pool:
         raise StateDbError("%s names no pool" % os.path.basename(path))
@@ -103,13 +113,17 @@ def view(root: str) -> View:
     if not source:
         return View(False, 0, "", (), "", False, "there is no database file")
     try:
-        tables = _tables(os.path.join(root, source))
+        found = _read(os.path.join(root, source))
+    except Malformed as error:
+        return View(False, generation, source, (), "", False, str(error), (), False, str(error))
     except (StateDbError, OSError) as error:
         return View(False, generation, source, (), "", False, str(error))
+    tables, faults = found.tables, found.soundness.faults()
     pool = tables["pool"][0] if tables["pool"] else {}
     upgrade = "rolling_upgrade_in_progress" in pool.get("other_config", "")
     listed = tuple(row.get("uuid", "") for row in tables["host"])
-    return View(True, generation, source, _placements(tables), pool.get("uuid", ""), upgrade, "", listed)
+    placed, unsound = _placements(tables), "; ".join(faults)
+    return View(True, generation, source, placed, pool.get("uuid", ""), upgrade, "", listed, not faults, unsound)
 
 
 def hosts(root: str) -> Optional[Tuple[Tuple[str, str], ...]]:
@@ -118,7 +132,7 @@ def hosts(root: str) -> Optional[Tuple[Tuple[str, str], ...]]:
     if not source:
         return None
     try:
-        tables = _tables(os.path.join(root, source))
+        tables = _read(os.path.join(root, source)).tables
     except (StateDbError, OSError):
         return None
     return tuple((row.get("uuid", ""), unescape(row.get("address", ""))) for row in tables["host"])
@@ -150,6 +164,7 @@ class _Target(object):
 
     def __init__(self) -> None:
         self.tables: Dict[str, List[Dict[str, str]]] = {name: [] for name in _WANTED}
+        self.soundness = Soundness()
         self.closed = False
         self.rows = 0  # of all tables: does the parser get on?
         self._table = ""
@@ -159,7 +174,14 @@ class _Target(object):
         self.rows += 1
         if tag == "table":
             self._table = attributes.get("name", "")
-        elif tag == "row" and self._table in _WANTED:
+        elif tag == "pair":
+            self.soundness.pair(attributes.get("key", ""), attributes.get("value", ""))
+        elif tag == "row":
+            self.soundness.row(self._table, attributes)
+            self._keep(attributes)
+
+    def _keep(self, attributes: Dict[str, str]) -> None:
+        if self._table in _WANTED:
             row = {name: attributes[name] for name in _WANTED[self._table] if name in attributes}
             self._kept += sum(len(value) for value in row.values()) + 200
             if self._kept > KEPT:
@@ -175,21 +197,29 @@ class _Target(object):
         pass
 
 
-def _tables(path: str) -> Dict[str, List[Dict[str, str]]]:
+def _read(path: str) -> _Target:
+    """Everything that is wanted of the file. :raises StateDbError: beyond its bounds, or Malformed; OSError."""
     if os.path.getsize(path) > BIGGEST:
         raise StateDbError("%s is larger than %d MiB" % (os.path.basename(path), BIGGEST // (1024 * 1024)))
     target = _Target()
     parser = ElementTree.XMLParser(target=target, encoding="utf-8")
     name = os.path.basename(path)
-    try:
-        with os.fdopen(plain_files.to_read(path), "rb") as file:
+    with os.fdopen(plain_files.to_read(path), "rb") as file:
+        try:
             _feed(parser, target, file)
-        parser.close()
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:  # the latter: a name that is no UTF-8, on 3.6
-        raise StateDbError("%s is not well-formed: %s" % (name, error)) from error
+            parser.close()
+        except (ElementTree.ParseError, UnicodeDecodeError) as error:  # the latter: a name that is no UTF-8, on 3.6
+            _to_the_end(file)
+            raise Malformed("%s is not well-formed: %s" % (name, error)) from error
     if not target.closed:
-        raise StateDbError("%s is not a xapi database" % name)
-    return target.tables
+        raise Malformed("%s is not a xapi database" % name)
+    return target
+
+
+def _to_the_end(file: Any) -> None:
+    """What a disk cannot read is not known to be wrong: nothing is called malformed before all of it was read."""
+    for _ in iter(lambda: file.read(CHUNK), b""):
+        pass
 
 
 def _feed(parser: Any, target: _Target, file: Any) -> None:
@@ -198,7 +228,8 @@ def _feed(parser: Any, target: _Target, file: Any) -> None:
         if b"<!" in last + chunk:
             raise StateDbError("it has a declaration (<!): no xapi writes one")
         if b"\0" in chunk:  # UTF-16 would hide a declaration
-            raise StateDbError("it has NUL bytes: no xapi writes them")
+            _to_the_end(file)
+            raise Malformed("it has NUL bytes: no xapi writes them")
         last = chunk[-1:]
         parser.feed(chunk)
         rows, since = target.rows, 0 if target.rows != rows else since + len(chunk)

@@ -34,7 +34,8 @@ from poolwarden_agent.host_port import (
     Toolstack,
     VmPlace,
 )
-from poolwarden_lab.statedb import NULL_REF, BadDatabase, StateDb, parse_local, parse_map, parse_state
+from poolwarden_lab.statedb import BadDatabase, StateDb, parse_local, parse_map, parse_state
+from poolwarden_lab.virtual.agent.database_view import faults, placements
 from poolwarden_lab.virtual.agent.member_fences import MemberFences
 from poolwarden_lab.virtual.agent.slot import Slot, TornWrite
 from poolwarden_lab.xapi.actions import Answer, Door, Fault, Lost, PeerResult
@@ -130,7 +131,7 @@ class SimPort(HostPort):
 
     def capabilities(self) -> tuple[str, ...]:
         able = (kind for kind in order_kinds.KNOWN if kind != order_kinds.FENCE_PROXY or self.fence_agents())
-        return tuple(kind for kind in (*able, order_kinds.IN_PLACE) if kind not in self._missing)
+        return tuple(kind for kind in (*able, order_kinds.IN_PLACE, order_kinds.OWN_FILE) if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:
         """Faults: an older version without these capabilities; a clone that says it is another host."""
@@ -202,6 +203,10 @@ class SimPort(HostPort):
         path = choose(self._host.disk)
         return (path, generation_on_disk(self._host.disk, path)) if path else ("", 0)
 
+    def database_written_s(self) -> int:
+        path = choose(self._host.disk)
+        return self._host.disk.changed.get(path, 0) // 1000 if path else 0
+
     def database(self) -> statedb.View:
         path, generation = self.generation()
         if not path:
@@ -209,11 +214,13 @@ class SimPort(HostPort):
         try:
             state = self._parse(self._host.disk.read(path))
         except BadDatabase as error:
-            return statedb.View(False, generation, path, (), "", False, str(error))
+            return statedb.View(False, generation, path, (), "", False, str(error), (), False, str(error))
         pool = next(iter(state.tables.get("pool", {}).values()), {})
         upgrade = "rolling_upgrade_in_progress" in parse_map(pool.get("other_config") or "()")
         listed = tuple(row["uuid"] for row in state.tables.get("host", {}).values())
-        return statedb.View(True, generation, path, _placements(state), pool.get("uuid", ""), upgrade, "", listed)
+        unsound = "; ".join(faults(state))
+        placed, uuid = placements(state), pool.get("uuid", "")
+        return statedb.View(True, generation, path, placed, uuid, upgrade, "", listed, not unsound, unsound)
 
     def _parse(self, content: bytes) -> StateDb:
         if self._parsed[0] is not content or self._parsed[1] is None:
@@ -579,14 +586,3 @@ def _probed(answer: PeerResult, uuid: str, limit_ms: int) -> probe_rules.ProbeRe
     if answer == Lost("unreachable"):
         return probe_rules.ProbeResult(probe_rules.UNREACHABLE, "", "connect: no route to host")
     return probe_rules.ProbeResult(probe_rules.NOT_XAPI, "", str(answer))
-
-
-def _placements(state: StateDb) -> tuple[statedb.Placement, ...]:
-    hosts = state.tables.get("host", {})
-    flags = ("is_control_domain", "is_a_template", "is_a_snapshot")
-    found = []
-    for row in state.tables.get("VM", {}).values():
-        if not any(row.get(flag) == "true" for flag in flags):
-            host = hosts.get(row.get("resident_on", NULL_REF), {}).get("uuid", "")
-            found.append(statedb.Placement(row["uuid"], host, row.get("name__label", "")))
-    return tuple(found)
