@@ -72,7 +72,10 @@ class Host:
         self.socket = Liveness.ANSWERS
         self.unwell_since: int | None = None
         self.process = ProcessId(100 + n, 1000 + n)
+        self.unasked_starts = 0  # of its xapi, in ten minutes
+        self.ended_at: int | None = None
         self.generation = 50
+        self.sound = Tri.YES
         self.ha = Tri.NO
         self.emergency = ""  # xapi's code; empty: not in emergency mode
         self.domains: tuple[str, ...] | None = ()
@@ -323,8 +326,12 @@ class Guarded:
                 host.emergency,
                 orphaned=orphaned,
                 startup_cookie=True,
+                unasked_starts=host.unasked_starts,
+                ended_at=host.ended_at,
             ),
-            DatabaseFacts(host.generation, "state.db", 0, host.ha, Tri.NO),
+            DatabaseFacts(
+                host.generation, "state.db", 0, host.ha, Tri.NO, host.sound, "a row is missing" * (host.sound is Tri.NO)
+            ),
             (Disk("/", 18 * 2**30, host.free, 1000, 900, True),),
             2**32,
             2**31,

@@ -20,7 +20,7 @@ from tests.core.known import (
 )
 from tests.core.pool import Guarded, uuid
 
-from poolwarden_collector.core.failover import promotion
+from poolwarden_collector.core.failover import promotion, unserving_candidate
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
@@ -288,7 +288,7 @@ def test_the_old_master_is_owed_its_tombstone_and_nobody_one_for_itself(g: Guard
 
 
 def awaited(g: Guarded, *changes: Change) -> str:
-    d = did(g, promotion._await_new_master, of_failover(Standstill, blocker=None, topic=""), *changes)
+    d = did(g, unserving_candidate.await_new_master, of_failover(Standstill, blocker=None, topic=""), *changes)
     assert d.failover is not None
     return str(d.failover.standstill.blocker or "")
 

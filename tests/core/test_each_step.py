@@ -31,7 +31,7 @@ from tests.core.pool import Guarded, address, uuid
 from poolwarden_collector.core.devices.device_runner import landed_after
 from poolwarden_collector.core.evidence import fenced_hosts
 from poolwarden_collector.core.evidence.proof import Proof, find_proof
-from poolwarden_collector.core.failover import power_off, promotion
+from poolwarden_collector.core.failover import power_off, promotion, unserving_candidate
 from poolwarden_collector.core.failover.last_look import SHOT_EVIDENCE_MS
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.effects import Recall
@@ -295,14 +295,17 @@ def restarted(g: Guarded, *changes: Change) -> tuple[bool, bool]:
     """Is it waited for, and is its xapi restarted now?"""
     d = after(g, both(of_role(2, pool_conf=Role.MASTER), of_xapi(2, process=ProcessId(9, 9)), *changes))
     assert d.failover is not None
-    waits = promotion._restart_once(d, d.failover)
+    waits = unserving_candidate._restart_once(d, d.failover)
     return waits, bool(d.effects)
 
 
 def test_a_new_xapi_that_does_not_come_up_is_restarted_once_and_no_other_process_is(g: Guarded) -> None:
-    long = live(Phases, marks={"new-xapi": g.now - promotion.NEW_XAPI_TIME_MS})
+    long = live(Phases, marks={"new-xapi": g.now - unserving_candidate.NEW_XAPI_TIME_MS})
     assert restarted(g, long) == (True, True)
-    assert restarted(g, live(Phases, marks={"new-xapi": g.now - promotion.NEW_XAPI_TIME_MS + 1})) == (True, False)
+    assert restarted(g, live(Phases, marks={"new-xapi": g.now - unserving_candidate.NEW_XAPI_TIME_MS + 1})) == (
+        True,
+        False,
+    )
     assert restarted(g, of_xapi(2, process=ProcessId(0, 0))) == (True, True)  # none runs: nothing is to be waited for
     assert restarted(g, long, silent(2)) == (False, False)
     assert restarted(g, long, of_role(2, pool_conf=Role.MEMBER)) == (False, False)

@@ -53,6 +53,7 @@ WHOLE = tuple(
         "evidence.fenced_hosts",
         "failover.last_look",
         "failover.promotion",
+        "failover.unserving_candidate",
         "failover.power_off",
         "failover.member_return",
         "followups.hold_release",

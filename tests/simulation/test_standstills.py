@@ -29,7 +29,7 @@ from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
-from poolwarden_collector.core.model.values import Role
+from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.recovery.adopted_holds import Held
 from poolwarden_collector.core.state.pool_record import OwedWork, apply
 from poolwarden_lab.story import play
@@ -76,6 +76,7 @@ QUESTIONS: dict[Ask, Path] = {
     Ask.REPAIR: here("ask-repair"),
     Ask.RECOVER: here("ask-recover"),
     Ask.UNHEARD: SCENARIOS / "unheard-member-approved.txt",
+    Ask.OTHER_COPY: SCENARIOS / "new-master-on-a-database-that-does-not-load.txt",
 }
 
 
@@ -170,14 +171,45 @@ def far_ahead() -> Guarded:
     return g
 
 
+def no_copy_is_sound() -> Guarded:
+    """UNSOUND_DATABASE: no member has a copy that xapi could load, as far as their agents see."""
+    g = Guarded()
+    for n in (2, 3):
+        g.host(n).sound = Tri.NO
+    g.run(4_000)
+    g.cut_power()
+    until(g, Blocker.UNSOUND_DATABASE)
+    assert g.pool.record.question is not None
+    reply = g.say("approve", id=g.pool.record.question.id)
+    assert reply is not None and reply.accepted, reply
+    g.run(30_000)
+    return g
+
+
+def a_new_master_that_loops() -> Guarded:
+    """NEW_MASTER_LOOPS: its xapi ends and begins again, and stays from some moment on."""
+    g = Guarded()
+    g.run(4_000)
+    g.cut_power()
+    new = g.host(2)
+    new.unasked_starts, new.ended_at = 3, 10**9
+    until(g, Blocker.NEW_MASTER_LOOPS)
+    assert not g.has(Kind.CLOSED)
+    new.unasked_starts = 0
+    g.run(30_000)
+    return g
+
+
 IN_THE_CORE: dict[Blocker, Callable[[], Guarded]] = {
     Blocker.NO_WITNESS: quiet_members,
     Blocker.EVIDENCE_CONFLICT: two_tongues,
     Blocker.TERM_PASSED: overtaken,
     Blocker.UNASKED_MEMBER: unasked,
     Blocker.GENERATION: far_ahead,
+    Blocker.UNSOUND_DATABASE: no_copy_is_sound,
+    Blocker.NEW_MASTER_LOOPS: a_new_master_that_loops,
 }
-ASKED_IN_THE_CORE: dict[Ask, Callable[[], Guarded]] = {Ask.GENERATION: far_ahead}
+ASKED_IN_THE_CORE: dict[Ask, Callable[[], Guarded]] = {Ask.GENERATION: far_ahead, Ask.UNSOUND: no_copy_is_sound}
 
 
 def until(g: Guarded, blocker: Blocker) -> None:

@@ -73,6 +73,11 @@ BLOCKERS: dict[Blocker, Message] = {
         "the failover of {old} waits: a copy of the database is newer than anything that was seen",
         "A copy far ahead of the last one that the master was seen with may come from another master.",
     ),
+    Blocker.UNSOUND_DATABASE: _blocker(
+        Blocker.UNSOUND_DATABASE,
+        "the failover of {old} waits: no member has a database that xapi could load",
+        "A xapi ends at each start on a database with missing rows. A promotion cannot be taken back.",
+    ),
     Blocker.POWER_ON: _blocker(
         Blocker.POWER_ON,
         "master {old} lost, its power reads ON: your yes is needed to switch it off",
@@ -158,6 +163,11 @@ BLOCKERS: dict[Blocker, Message] = {
         Blocker.PROOF_NOT_RENEWED,
         "the promotion of {candidate} stands still: {old} is not proven off any more",
         "A proof is fresh for seconds. It has to be made again right before the order.",
+    ),
+    Blocker.NEW_MASTER_LOOPS: _blocker(
+        Blocker.NEW_MASTER_LOOPS,
+        "the new master {candidate} does not stay: its xapi ends and begins again",
+        "A master whose xapi ends every few seconds or minutes is no success of a failover. It is not closed as one.",
     ),
     Blocker.UNVERIFIED: _blocker(
         Blocker.UNVERIFIED,

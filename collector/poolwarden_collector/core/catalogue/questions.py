@@ -65,6 +65,13 @@ QUESTIONS: dict[Ask, Message] = {
         "The newest copy claims far more changes than a pool can have made since its master was last heard. It may be "
         "right, or of another pool or another time. Look at it there before you say yes: everybody loads that copy.",
     ),
+    Ask.UNSOUND: _question(
+        "asked-to-promote-an-unsound-copy",
+        "promote {name} although xapi may not load its database?",
+        "No member has a copy of the database that is known to be whole: rows are missing, or the file is broken. On "
+        "such a file xapi ends at each start, and a promotion cannot be taken back. Put a whole state.db in its place "
+        "on a member, its xapi stopped, and the question goes away. A yes covers the copy that it names.",
+    ),
     Ask.UNHEARD: _question(
         "asked-beside-unheard-members",
         "master {name} has vanished, and members are alive that are not heard: promote another host?",
@@ -76,6 +83,14 @@ QUESTIONS: dict[Ask, Message] = {
         "the xapi of master {name} does not answer: restart it?",
         "A restart of xapi mostly helps and leaves VMs alone. Here something stands against doing it unasked: the "
         "pool's mode is ask, or it would cost the running VMs or tasks that the question names.",
+    ),
+    Ask.OTHER_COPY: _question(
+        "asked-to-start-with-another-copy",
+        "master {name} does not come up on its database: start it with another member's copy?",
+        "Each xapi of the master ends before it serves, and nobody may succeed it. Yes holds it stopped, carries the "
+        "copy that the question names there, and starts it with that: what was changed in the pool since that copy is "
+        "lost. Its VMs run on, but for those that the question names. Keep a copy of its state.db first if you want to "
+        "look into it.",
     ),
     Ask.REPAIR: _question(
         "asked-to-repair-a-member",

@@ -11,6 +11,7 @@ Rules
   what is newer, is given the time of a boot to come back.
 * Who says that it is at another address than the last serving master had it at is none: its members would be pointed
   there.
+* A copy on which no xapi comes up ranks behind every sound one, whatever its number (database_soundness.py).
 * Disabled hosts rank lower, they are not excluded: in a two-host pool such a host is the only one.
 * The forecast compares what runs on each survivor with the file that the candidate's xapi would load. Whatever cannot
   be compared counts as unknown, and unknown is asked about, not assumed.
@@ -21,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.evidence import unlisted_hosts
 from poolwarden_collector.core.evidence.membership import moved
 from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS
@@ -46,6 +48,7 @@ class Ranked:
     enabled: Tri = Tri.UNKNOWN
     unplugged: tuple[str, ...] = ()  # SRs that the last serving master did not see attached there
     superseded: bool = False  # it was succeeded, and not attached to its successor since
+    unsound: Reason | None = None  # what is wrong with its copy, where something is known to be
 
     @property
     def text(self) -> str:
@@ -54,14 +57,16 @@ class Ranked:
         disabled = ", disabled: ranked lower" if self.enabled is Tri.NO else ""
         srs = f", {', '.join(self.unplugged)} not plugged: ranked lower" if self.unplugged else ""
         old = ", superseded and not attached since: ranked last" if self.superseded else ""
-        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}"
+        unsound = f", not sound ({self.unsound}): ranked behind every sound one" if self.unsound is not None else ""
+        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}{unsound}"
 
 
 def rank(pool: Snapshot, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
     """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
     hosts = [host for host in pool.record.hosts if host != old_master]
     ranked = [_rank_one(pool, host, old_master, claimed) for host in hosts]
-    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, -r.generation, *_order(pool, r))))
+    # safety: a promotion cannot be taken back; on a file that xapi cannot load the candidate never comes to serve.
+    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, bool(r.unsound), *_newest(pool, r))))
 
 
 def superseded(pool: Snapshot, host: HostId) -> bool:
@@ -69,6 +74,10 @@ def superseded(pool: Snapshot, host: HostId) -> bool:
     agent = pool.agent(host)
     marked = agent is not None and agent.facts.tombstone is not None
     return marked or any(item.host == host and item.what is OwedWork.TOMBSTONE for item in pool.record.owed)
+
+
+def _newest(pool: Snapshot, r: Ranked) -> tuple[int, int, bool, bool, str]:
+    return (-r.generation, *_order(pool, r))
 
 
 def _order(pool: Snapshot, r: Ranked) -> tuple[int, bool, bool, str]:
@@ -84,7 +93,14 @@ def _rank_one(pool: Snapshot, host: HostId, old_master: HostId, claimed: tuple[H
     if not why and claimed is not None and host not in claimed:
         why = Reason(Cause.NO_CLAIM, "it has not answered the claim")
     return Ranked(
-        host, pool.name(host), generation, why, enabled(pool, host), _unplugged(pool, host), superseded(pool, host)
+        host,
+        pool.name(host),
+        generation,
+        why,
+        enabled(pool, host),
+        _unplugged(pool, host),
+        superseded(pool, host),
+        unsound_reason(pool, host),
     )
 
 

@@ -36,6 +36,7 @@ REPLICATION_MS: Ms = 300_000  # one member's turn (xapi: ocaml/xapi/pool_db_back
 MARGIN_MS: Ms = 600_000
 REMEMBERED = 64
 MINUTE_MS: Ms = 60_000
+GROWING_STEP_MS: Ms = 1_800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class CopyAge:
     behind: int
     age_ms: Ms | None
     text: str
+    grows: bool = False  # it is a bound that is counted on, because the master was not heard in this run
 
 
 def note_generation(tx: Transaction) -> None:
@@ -136,7 +138,7 @@ def age(pool: Snapshot, host: HostId) -> CopyAge:
         )
     changed = agent.facts.database.changed_at
     ms = None if changed is None else max(0, pool.now - changed)
-    return CopyAge(host, pool.name(host), generation, 0, ms, _say_bound(ms))
+    return CopyAge(host, pool.name(host), generation, 0, ms, _say_bound(ms), True)
 
 
 def _note_answers(tx: Transaction, master: HostId) -> None:
@@ -204,10 +206,13 @@ def accepted_by(copy: CopyAge, accepted: Ms) -> bool:
 
 
 def needed(copy: CopyAge) -> Ms:
-    """What has to be accepted for this copy, ms: whole minutes; an hour where its age is not known."""
+    """What has to be accepted for this copy, ms: whole minutes; half hours of an age that is counted on, or it would
+    be another question each minute; an hour where its age is not known.
+    """
     if copy.age_ms is None:
         return 60 * MINUTE_MS
-    return -(-copy.age_ms // MINUTE_MS) * MINUTE_MS
+    step = GROWING_STEP_MS if copy.grows else MINUTE_MS
+    return -(-copy.age_ms // step) * step
 
 
 def _file(pool: Snapshot) -> str:

@@ -58,6 +58,7 @@ _CODES = {
     Ask.STALE: Blocker.STALE_DATABASE,
     Ask.UNHEARD: Blocker.UNHEARD_MEMBER,
     Ask.GENERATION: Blocker.GENERATION,
+    Ask.UNSOUND: Blocker.UNSOUND_DATABASE,
 }
 
 
@@ -388,6 +389,11 @@ def accepted_unheard(pool: Snapshot, failover: Failover) -> tuple[HostId, ...]:
 def accepted_generation(pool: Snapshot, failover: Failover, host: HostId) -> int:
     """The generation of this host's copy to which an operator said yes; 0: to none."""
     return int(approval(pool, failover).get("generations", {}).get(host, 0))
+
+
+def accepted_unsound(pool: Snapshot, failover: Failover, host: HostId) -> int:
+    """The generation of this host's copy to which an operator said yes although it is not sound; 0: to none."""
+    return int(approval(pool, failover).get("unsound", {}).get(host, 0))
 
 
 def accepted_stale(pool: Snapshot, failover: Failover) -> Ms:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.candidate_ranking import superseded
 from poolwarden_collector.core.decision.database_contents import placements_of, unreadable
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.decision.permission import needs_approval
 from poolwarden_collector.core.evidence import unlisted_hosts
@@ -23,7 +24,7 @@ from poolwarden_collector.core.model.orders import Approval
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role
 from poolwarden_collector.core.state.live import AgentState
-from poolwarden_collector.core.state.restart_record import InPlace
+from poolwarden_collector.core.state.restart_record import COPY, OWN, InPlace
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -80,7 +81,9 @@ def _limitation(pool: Snapshot, host: HostId, own: PlacementView) -> Reason | No
     if word is not None and word.code in (Cause.DOUBT, Cause.NO_LIST):
         return word
     # safety: whoever gives it up starts on this file again; one that nobody can read is no way back.
-    return None if own.readable else unreadable("its own database file", own, host)
+    if not own.readable:
+        return unreadable("its own database file", own, host)
+    return unsound_reason(pool, host)
 
 
 def other_masters(pool: Snapshot, host: HostId) -> tuple[HostId, ...]:
@@ -103,6 +106,7 @@ def newer_copies(pool: Snapshot, host: HostId, generation: int) -> tuple[HostId,
             not superseded(pool, other)
             and not unlisted_hosts.unlisted(pool, other)
             and not database_age.ahead(pool, other)
+            and unsound_reason(pool, other) is None
         )
         if has > generation and follows and own_line:
             found.append((-has, pool.name(other), other))
@@ -131,9 +135,13 @@ def readable(
 def starts(tx: Transaction, now: InPlace, agent: AgentState) -> tuple[Start, ...] | None:
     """The newest copy that is newer than every file there, and its own file; None: something is being read."""
     found: list[Start] = []
-    read = readable(tx, now.host, agent.facts.database.generation, tx.live.in_place.passed)
-    if read is None:
-        return None
+    if now.other == COPY:
+        return _accepted_copy(tx, now)
+    read: tuple[HostId, PlacementView] | Reason | None = None
+    if now.other != OWN:
+        read = readable(tx, now.host, agent.facts.database.generation, tx.live.in_place.passed)
+        if read is None:
+            return None
     own = placements_of(tx, now.host)
     if own is None:
         return None
@@ -144,6 +152,20 @@ def starts(tx: Transaction, now: InPlace, agent: AgentState) -> tuple[Start, ...
             return None
         found.append(Start(source, view.generation, kills))
     return tuple(found)
+
+
+def _accepted_copy(tx: Transaction, now: InPlace) -> tuple[Start, ...] | None:
+    """The one copy that was said yes to, if it still is that; nothing if not; None: it is being read."""
+    if now.copy_of in tx.live.in_place.passed:
+        return ()
+    loads = placements_of(tx, now.copy_of)
+    if loads is None:
+        return None if tx.heard(now.copy_of) is not None else ()
+    # safety: the yes was to this host's copy of this generation; another one is another question.
+    if not loads.readable or loads.generation != now.copy_generation:
+        return ()
+    kills = kills_on(tx, now.host, loads)
+    return None if isinstance(kills, Reason) else (Start(now.copy_of, loads.generation, kills),)
 
 
 def covered(pool: Snapshot, now: InPlace, kills: tuple[Kill, ...]) -> bool:

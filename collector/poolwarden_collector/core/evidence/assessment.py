@@ -7,8 +7,9 @@ their own; here is their order, and what they say about a pool in one sentence.
 from __future__ import annotations
 
 from poolwarden_collector.core.evidence import announcements, contradictions, identity_conflict, journal_gap, link_flaps
-from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
+from poolwarden_collector.core.evidence.signs import looping, signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import AnnouncedHold, Verdict, judge, without_hold
+from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.live_slices import Service, Starts
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -59,6 +60,7 @@ def note_service(tx: Transaction) -> None:
     xapi has started since.
     """
     agent = tx.heard(suspected(tx))
+    _note_loop(tx, suspected(tx))
     unserved = agent is not None and not agent.facts.role.serves_as_master
     if not unserved and tx.live.service.unserved_since is not None:
         tx.change(Service, unserved_since=None, unserved_starts=Starts())
@@ -71,6 +73,25 @@ def note_service(tx: Transaction) -> None:
         tx.change(Service, unserved_starts=live.service.unserved_starts.plus(process))
     if live.service.unsteady_since is not None and live.service.unsteady_starts.other(process):
         tx.change(Service, unsteady_starts=live.service.unsteady_starts.plus(process))
+
+
+def _note_loop(tx: Transaction, master: HostId) -> None:
+    """Since when its xapi ends and begins again; a silent agent tells nothing of that, and ends nothing."""
+    kept = tx.live.service.looping
+    if looping(tx, master):
+        if kept is None or kept[0] != master:
+            tx.change(Service, looping=(master, tx.now))
+    elif kept is not None and (kept[0] != master or tx.heard(master) is not None):
+        tx.change(Service, looping=None)
+
+
+def unserved_already(tx: Transaction, host: HostId) -> None:
+    """This host is the master on record from now on, and was seen to come to no service for the time of a start."""
+    agent = tx.heard(host)
+    if agent is not None:
+        starts = Starts(agent.facts.xapi.process, agent.facts.xapi.unasked_starts)
+        since = tx.now - tx.policy.xapi_starting_limit
+        tx.change(Service, unserved_since=since, unserved_starts=starts, looping=(host, since))
 
 
 def unsteady(tx: Transaction) -> None:

@@ -10,6 +10,7 @@ import ipaddress
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe
 from poolwarden_collector.core.model.host_facts import Liveness, PoolHost, PoolView
 from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 VIEW_FRESH_MS: Ms = 30_000
@@ -86,3 +87,9 @@ def listed(pool: Snapshot, host: HostId, master: HostId) -> str:
     if not item.live:
         return "the new master does not have it live"
     return "" if item.enabled else "the new master has it disabled"
+
+
+def led_before(pool: Snapshot, master: HostId) -> tuple[HostId, ...]:
+    """The hosts that ``master`` took the role over from and that are owed their tombstone: members may follow them."""
+    owed = (item for item in pool.record.owed if item.what is OwedWork.TOMBSTONE and item.successor == master)
+    return tuple(sorted({item.host for item in owed}))

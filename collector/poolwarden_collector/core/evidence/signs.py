@@ -28,6 +28,8 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 
 FACTS_FRESH_MS: Ms = 20_000
 RESTLESS_STARTS = 3  # one start too many, and one that a person has made
+LOOP_STARTS = 3  # in ten minutes, which nobody has asked for; its agent counts them
+LOOP_OVER_MS: Ms = 180_000  # a process that has lived so long has ended the loop
 
 
 def suspected(pool: Snapshot) -> HostId:
@@ -176,8 +178,10 @@ def _master_xapi(pool: Snapshot, master: HostId) -> Xapi:
     has not come to serve in the time of the slowest start, is down: each new process is young for itself alone.
     """
     seen, agent, since = _xapi(pool, master), pool.heard(master), pool.live.service.unserved_since
-    if restless(pool, master):
+    if restless(pool, master) or loops_on(pool, master):
         return Xapi.DOWN
+    if seen in (Xapi.ANSWERS, Xapi.SLOW) and looping(pool, master):
+        return Xapi.UNWELL  # it serves for a moment, as the processes before it did
     if agent is None or seen is not Xapi.ANSWERS or agent.facts.role.serves_as_master:
         return seen
     long = since is not None and pool.now - since >= pool.policy.xapi_down_after
@@ -196,6 +200,35 @@ def restless(pool: Snapshot, master: HostId) -> bool:
         and pool.now - since >= pool.policy.xapi_starting_limit
     )
     return (known or again) and _xapi(pool, master) is Xapi.UNWELL
+
+
+def looping(pool: Snapshot, host: HostId) -> bool:
+    """Does its xapi end and begin again and again, unasked, whatever each process answers meanwhile?"""
+    agent = pool.heard(host)
+    if agent is None or agent.facts.hold is not None:
+        return False
+    x = agent.facts.xapi
+    again = x.unasked_starts >= LOOP_STARTS and x.ended_at is not None
+    return again and pool.now - (x.ended_at or 0) < LOOP_OVER_MS
+
+
+def loops_on(pool: Snapshot, master: HostId) -> bool:
+    """Has the master's xapi been looping for the time of the slowest start? A loop is no service.
+
+    Not while the present process answers for as long as one that is down is waited for: it may be the last one.
+    """
+    kept, agent, failover = pool.live.service.looping, pool.heard(master), pool.failover
+    hold = agent.facts.hold if agent is not None else None
+    decided = failover is not None and failover.loops and failover.old_master == master
+    if decided and failover is not None and hold is not None and hold.term == failover.term:
+        return True  # held by the failover that was decided on it: what is told of its xapi may be from before the stop
+    if agent is None or kept is None or kept[0] != master or not looping(pool, master):
+        return False
+    x = agent.facts.xapi
+    lives = x.liveness is Liveness.ANSWERS and x.liveness_since is not None
+    if lives and pool.now - (x.liveness_since or 0) >= pool.policy.xapi_down_after:
+        return False
+    return pool.now - kept[1] >= pool.policy.xapi_starting_limit
 
 
 def fresh_probe(pool: Snapshot, witness_host: HostId, target: HostId) -> Probe | None:
@@ -334,11 +367,18 @@ def member_state(pool: Snapshot, host: HostId, master: HostId) -> Member:
         if follows_another(pool, host, master):
             fresh = pool.now - pool.live.mastership.since < pool.policy.vanished_after
             return Member.LATE if fresh else Member.ORPHANED
-        return _MEMBER_XAPI[_xapi(pool, host)]
+        return Member.XAPI_DOWN if _member_loops(pool, host, agent) else _MEMBER_XAPI[_xapi(pool, host)]
     if silence_of(pool, host) < pool.policy.vanished_after or (pool.quiet and host not in pool.live.agents):
         return Member.LATE
     probes = [probe for other in pool.live.agents if (probe := fresh_probe(pool, other, host)) is not None]
     return Member.LOST if any(answered(probe) for probe in probes) else Member.VANISHED
+
+
+def _member_loops(pool: Snapshot, host: HostId, agent: AgentState) -> bool:
+    """Does its xapi end and begin again and again, and has the present one not answered for long yet?"""
+    x = agent.facts.xapi
+    lives = x.liveness is Liveness.ANSWERS and x.liveness_since is not None
+    return looping(pool, host) and not (lives and pool.now - (x.liveness_since or 0) >= pool.policy.xapi_down_after)
 
 
 def follows_another(pool: Snapshot, host: HostId, master: HostId) -> HostId:

@@ -9,6 +9,7 @@ Rules
 * A copy that is ahead of the master's last known one by more than a pool can have changed meanwhile is one host's word
   against all that was seen: an operator is asked, by the host and the generation that it claims. His yes covers that
   generation; another one is asked about anew.
+* A copy on which xapi does not come up, as its agent has read it, is asked about where no other one is sound.
 * Where the old master's own database is still to be handed over, neither is asked: the file that will be loaded is not
   there yet.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.database_contents import killing
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, forecast
 from poolwarden_collector.core.decision.standstill import block
 from poolwarden_collector.core.failover.toolstack_fence import handover_due
@@ -50,6 +52,8 @@ def unaccepted(pool: Snapshot, failover: Failover, candidate: HostId) -> Reason 
         return kills
     if far := _unaccepted_leap(pool, failover, candidate):
         return Reason(Cause.FAR_COPY, far, (candidate,))
+    if (unsound := _unaccepted_fault(pool, failover, candidate)) is not None:
+        return unsound
     if not questions.covers(pool, failover, tuple(kill.vm for kill in kills)):
         names = ", ".join(f"{kill.name} on {pool.name(kill.host)} ({kill.why})" for kill in kills)
         return killing(kills, f"promoting {pool.name(candidate)} would kill {len(kills)} running VMs now: {names}")
@@ -83,6 +87,9 @@ def _ask_loss(
     """Ask for whatever is at stake with this candidate and not accepted, in one question; False: nothing is."""
     if far := _unaccepted_leap(tx, failover, candidate):
         _ask_leap(tx, candidate, far, at_once)
+        return True
+    if (unsound := _unaccepted_fault(tx, failover, candidate)) is not None:
+        _ask_unsound(tx, candidate, unsound, at_once)
         return True
     old = database_age.too_old(tx, candidate)
     # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
@@ -118,6 +125,28 @@ def _unaccepted_leap(pool: Snapshot, failover: Failover, candidate: HostId) -> s
     return (
         f"the copy on {pool.name(candidate)} has generation {claimed}, and {last}: {more} changes more, where {bound}"
     )
+
+
+def _unaccepted_fault(pool: Snapshot, failover: Failover, candidate: HostId) -> Reason | None:
+    """What is wrong with its copy that nobody has said yes to."""
+    unsound, agent = unsound_reason(pool, candidate), pool.agent(candidate)
+    claimed = agent.facts.database.generation if agent is not None else 0
+    # safety: the yes is to this very copy; another file of this host is asked about anew.
+    return None if questions.accepted_unsound(pool, failover, candidate) == claimed else unsound
+
+
+def _ask_unsound(tx: Transaction, candidate: HostId, unsound: Reason, at_once: bool) -> None:
+    """No copy that could be promoted is sound: it is ranked behind every one that is."""
+    name, agent = tx.name(candidate), tx.agent(candidate)
+    claimed = agent.facts.database.generation if agent is not None else 0
+    what = f"xapi may not come up on the database of {name}, and no other copy is better: {unsound}"
+    stakes = (
+        f"the copy on {name}: {database_age.age(tx, candidate).text}",
+        "to mend it: on a member, systemctl stop xapi, put a whole state.db into /var/lib/xcp, systemctl start xapi; "
+        "it is looked at again by itself",
+        f"yes means: {name} is promoted all the same, and nobody else afterwards",
+    )
+    questions.ask(tx, Ask.UNSOUND, candidate, what, stakes, at_once=at_once, generation=claimed)
 
 
 def _ask_leap(tx: Transaction, candidate: HostId, what: str, at_once: bool) -> None:

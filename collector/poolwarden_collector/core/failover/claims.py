@@ -6,6 +6,7 @@ Rules
   again because its file has changed is waited for as long as in a new round.
 * Up to the promote intent a veto or a higher term ends the failover. After it the claims are made anew before every
   send (``renewed``): there a veto only keeps the order from being sent.
+* Of a master that loops a look may meet a moment of service; before its toolstack is held that is no veto.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from poolwarden_collector.core.failover.ending import abort
 from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
+from poolwarden_collector.core.model.order_results import ClaimOutcome
 from poolwarden_collector.core.model.orders import Claim, Target
-from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover
+from poolwarden_collector.core.model.values import HostId, Ms, Role
+from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -56,9 +59,41 @@ def claims_ready(tx: Transaction, failover: Failover) -> bool:
 
 def vetoes(pool: Snapshot) -> str:
     """Who has seen the old master alive in this round, and how; empty: nobody."""
+    passed = moments(pool)
     return "; ".join(
-        f"{pool.name(host)}: {claim.veto}" for host, claim in sorted(pool.live.claims.answers.items()) if claim.veto
+        f"{pool.name(host)}: {claim.veto}"
+        for host, claim in sorted(pool.live.claims.answers.items())
+        if claim.veto and host not in passed
     )
+
+
+def moments(pool: Snapshot) -> tuple[HostId, ...]:
+    """Whose look has met a moment of service of an old master that loops: that is what the failover was decided on.
+
+    Its toolstack is held before anybody is promoted, and what is seen of it after that is no moment.
+    """
+    failover = pool.failover
+    if failover is None or not failover.loops or failover.path is not Path.TOOLSTACK:
+        return ()
+    held = pool.live.phases.marks.get("fence-intent") if failover.hold.order else pool.now + 1
+    return tuple(
+        host
+        for host, claim in sorted(pool.live.claims.answers.items())
+        # safety: a host that acts as master itself vetoes by its own role, whatever its look has found.
+        if claim.veto and held is not None and _looked_before(pool, claim, held) and _is_member(pool, host)
+    )
+
+
+def _looked_before(pool: Snapshot, claim: ClaimOutcome, held: Ms) -> bool:
+    look = claim.last_look
+    return look is not None and look.outcome is ProbeOutcome.ANSWERED and look.probed_at <= held
+
+
+def _is_member(pool: Snapshot, host: HostId) -> bool:
+    agent = pool.heard(host)
+    if agent is None or agent.facts.role.serves_as_master:
+        return False
+    return agent.facts.role.pool_conf is Role.MEMBER and agent.facts.role.running is not Role.MASTER
 
 
 def renewed(tx: Transaction, failover: Failover) -> bool:

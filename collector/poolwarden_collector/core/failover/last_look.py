@@ -38,7 +38,7 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.proof_kinds import LookAfter
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state.failover_record import Failover
+from poolwarden_collector.core.state.failover_record import Failover, Path
 from poolwarden_collector.core.state.live_slices import LastLook, Look
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -347,7 +347,10 @@ def witnessed_now(tx: Transaction, failover: Failover) -> bool:
     if look is None or tx.now - look.at > SHOT_EVIDENCE_MS:
         begin_look(tx, failover)
         return False
-    return bool(look.answered) and not look.alive and not look.elsewhere and not untold(tx, failover, look)
+    # What a look at a master that loops may meet is a moment of service; its own agent says that it loops.
+    moment = failover.loops and failover.path is Path.TOOLSTACK and not failover.hold.order
+    alive = bool(look.alive) and not moment
+    return bool(look.answered) and not alive and not look.elsewhere and not untold(tx, failover, look)
 
 
 def why_unwitnessed(pool: Snapshot, failover: Failover) -> str:

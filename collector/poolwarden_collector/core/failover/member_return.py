@@ -10,6 +10,8 @@ Rules
 * ``repoint_parallel`` members are under way at a time: told, and not back yet, for as long as a xapi takes at most to
   start (``member_restart_after``, from that member's own order). An answer ends nothing: a member that has accepted is
   about to restart its xapi. Each has its time from its own order on, and whoever waits for its turn is not late.
+* A new master whose xapi ends and begins again is no success, although each process serves for a moment: it is not
+  closed as one. After the time of the slowest start the failover ends without being called done.
 * "Before" is the old master's last word, journaled first. A member that was enabled and stays disabled for a minute is
   enabled once; what is missing after that is named, in the journal and in the last alert, and holds nobody up.
 """
@@ -20,10 +22,12 @@ from typing import Any
 
 from poolwarden_collector.core.decision import backoff
 from poolwarden_collector.core.decision.repoint_check import may_be_pointed
+from poolwarden_collector.core.decision.standstill import block, resolve_blocks, unblock
 from poolwarden_collector.core.evidence.membership import entry_of, follows
-from poolwarden_collector.core.evidence.signs import signs
+from poolwarden_collector.core.evidence.signs import looping, loops_on, signs
 from poolwarden_collector.core.evidence.verdict import judge
 from poolwarden_collector.core.failover.final_alert import of_new_master, tell_end
+from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import PoolHost
 from poolwarden_collector.core.model.orders import EnableHost, Preconditions, Repoint, RestartXapi
@@ -45,7 +49,7 @@ def advance_members(tx: Transaction, failover: Failover) -> None:
     """Step PROMOTED: repoint every survivor, then close."""
     if failover.members.before is None:
         _note_before(tx, failover)
-    survivors = [h for h in sorted(tx.record.hosts, key=tx.name) if h not in (failover.old_master, failover.candidate)]
+    survivors = _survivors(tx, failover)
     for host in survivors:
         current = tx.failover
         if current is not None and host not in current.members.back and not _is_owed(tx, host):
@@ -54,6 +58,14 @@ def advance_members(tx: Transaction, failover: Failover) -> None:
     if current is not None and judge(signs(tx)).entails.master_is_lost:
         _lost_again(tx, current, survivors)
         return
+    if current is not None and loops_on(tx, current.candidate):
+        _never_stayed(tx, current, survivors)
+        return
+    if current is not None and looping(tx, current.candidate):
+        _says_that_it_loops(tx, current)
+        return
+    if current is not None and current.standstill.blocker is Blocker.NEW_MASTER_LOOPS:
+        unblock(tx)
     successor = tx.heard(failover.candidate)
     if successor is None or not successor.facts.role.serves_as_master:
         return
@@ -69,6 +81,44 @@ def _lost_again(tx: Transaction, failover: Failover, survivors: list[HostId]) ->
     current = tx.failover
     if current is not None:
         _close(tx, current, survivors)
+
+
+def _says_that_it_loops(tx: Transaction, failover: Failover) -> None:
+    """A new master whose xapi ends and begins again is no success: the failover waits until it stays, and says so."""
+    name, agent = tx.name(failover.candidate), tx.heard(failover.candidate)
+    starts = agent.facts.xapi.unasked_starts if agent is not None else 0
+    why = f"the xapi of {name} has begun {starts} times in ten minutes without being told to"
+    minutes = tx.policy.xapi_starting_limit / 60_000
+    step = f"See the end of /var/log/xensource.log on {name}. If it goes on for {minutes:.0f} min, {name} is "
+    step += "judged as a master whose xapi is down"
+    block(tx, failover, Blocker.NEW_MASTER_LOOPS, (failover.candidate,), why, step)
+
+
+def ends_without_success(tx: Transaction, failover: Failover) -> None:
+    """The new master never came to serve: its members are owed their way to whoever is master then."""
+    _never_stayed(tx, failover, _survivors(tx, failover))
+
+
+def _survivors(pool: Snapshot, failover: Failover) -> list[HostId]:
+    return [h for h in sorted(pool.record.hosts, key=pool.name) if h not in (failover.old_master, failover.candidate)]
+
+
+def _never_stayed(tx: Transaction, failover: Failover, survivors: list[HostId]) -> None:
+    """It has looped for as long as a xapi may start: end without calling it done, so that it is judged as a master."""
+    name = tx.name(failover.candidate)
+    for host in survivors:
+        if host not in failover.members.back and not _is_owed(tx, host):
+            _owe(tx, host, failover.candidate, f"the xapi of {name} does not stay")
+    resolve_blocks(tx, failover, f"failover {failover.id} has ended; {name} is judged as a master", final=True)
+    old = tx.name(failover.old_master)
+    text = f"failover {failover.id} ended without success: {name} took the role over from {old}, and its xapi does not "
+    text += "stay: it ends and begins again"
+    data = {"new_master": failover.candidate, "address": tx.record.address_of(failover.candidate), "lasted": False}
+    owed = [tx.name(host) for host in survivors if host not in failover.members.back]
+    proof = failover.proof.kind.word if failover.proof is not None else ""
+    more = {"proof": proof, "durations_ms": {}, "owed": owed}
+    tx.write(Entry(Kind.CLOSED, text, {**data, **more}, failover.id, tx.record.term))
+    backoff.cool_down(tx, tx.now)
 
 
 def _is_owed(pool: Snapshot, host: HostId) -> bool:

@@ -28,21 +28,28 @@ from poolwarden_collector.core.decision.permission import behind
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.power_view import block_of
-from poolwarden_collector.core.evidence import fenced_hosts, left_behind, mastership
+from poolwarden_collector.core.evidence import assessment, fenced_hosts, left_behind, mastership
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
 from poolwarden_collector.core.evidence.proof import NoProof, Proof, find_proof, verify_power
 from poolwarden_collector.core.evidence.signs import unsuperseded_masters
-from poolwarden_collector.core.failover import candidate_check, promotion_witness, unheard_check
+from poolwarden_collector.core.failover import candidate_check, member_return, promotion_witness, unheard_check
 from poolwarden_collector.core.failover import last_look as looks
 from poolwarden_collector.core.failover.claims import renewed, vetoes
 from poolwarden_collector.core.failover.ending import abort, owe_removals, superseded
 from poolwarden_collector.core.failover.final_alert import loads
 from poolwarden_collector.core.failover.last_look import last_look, looked
+from poolwarden_collector.core.failover.unserving_candidate import (
+    await_new_master,
+    its_database,
+    of_a_silent_candidate,
+    sent_at,
+    took_it_in_vain,
+)
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.order_results import NEVER_BEGUN, Outcome
-from poolwarden_collector.core.model.orders import Claim, Preconditions, Promote, RestartXapi, Target
+from poolwarden_collector.core.model.orders import Claim, Preconditions, Promote, Target
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state import phases
@@ -56,7 +63,6 @@ from poolwarden_collector.core.state.transaction import Transaction
 ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 NOT_ASKED = "not-asked"  # the agent's reason for an order that found no xapi to be asked
-NEW_XAPI_TIME_MS: Ms = 60_000  # a new process is given before it is restarted
 # For what the order is not sent again; the sending ends it.
 _OF_THE_SEND = (
     Blocker.PROOF_NOT_RENEWED,
@@ -65,6 +71,7 @@ _OF_THE_SEND = (
     Blocker.KILL_FORECAST,
     Blocker.STALE_DATABASE,
     Blocker.GENERATION,
+    Blocker.UNSOUND_DATABASE,
     Blocker.ROLE_UNTOLD,
     Blocker.UNASKED_MEMBER,
     Blocker.SILENT_MEMBER,
@@ -142,7 +149,20 @@ def promoting(tx: Transaction, failover: Failover) -> None:
         failover = tx.failover or failover
         if failover.standstill.blocker in _OF_THE_SEND:
             return  # why it is not sent again goes before what is still waited for
-    _await_new_master(tx, failover)
+    if took_it_in_vain(tx, failover):
+        _ends_in_vain(tx, failover)
+        return
+    await_new_master(tx, failover)
+
+
+def _ends_in_vain(tx: Transaction, failover: Failover) -> None:
+    """It is the master on record, and comes to no service: end, so that it is judged as any other."""
+    host = failover.candidate
+    which = f"its xapi does not come to serve: {its_database(tx, failover)}"
+    text = f"{tx.name(host)} ({tx.record.address_of(host)}) has taken the role, and {which}"
+    _takes_over(tx, failover, text, "its own agent alone")
+    assessment.unserved_already(tx, host)
+    member_return.ends_without_success(tx, tx.failover or failover)
 
 
 def _nothing_has_come_of_it(pool: Snapshot, failover: Failover) -> bool:
@@ -175,12 +195,6 @@ def _answered_at(pool: Snapshot, failover: Failover) -> Ms:
     return sent.answered_at if sent is not None and sent.answered_at is not None else pool.live.phases.step_since
 
 
-def _sent_at(pool: Snapshot, failover: Failover) -> Ms:
-    """When the order was sent last in this run: a candidate's new xapi has its time from then, not from the intent."""
-    sent = pool.sent(failover.promotion.order) if failover.promotion.order else None
-    return max(pool.live.phases.step_since, sent.at if sent is not None else 0)
-
-
 def _seen_at(agent: AgentState) -> Ms:
     """When the older of its facts on role and process was seen."""
     observed = agent.facts.observed
@@ -199,7 +213,7 @@ def _never_took_effect(pool: Snapshot, failover: Failover) -> bool:
 def _member_still(pool: Snapshot, failover: Failover) -> bool:
     """Accepted long ago, and yet the candidate's process is the member that it was: only its pool.conf says master."""
     agent = pool.heard(failover.candidate)
-    if agent is None or pool.now - _sent_at(pool, failover) < pool.policy.promote_budget:
+    if agent is None or pool.now - sent_at(pool, failover) < pool.policy.promote_budget:
         return False
     return agent.facts.xapi.process == failover.promotion.process and agent.facts.role.running is not Role.MASTER
 
@@ -344,7 +358,7 @@ def _resend(tx: Transaction, failover: Failover) -> None:
     if agent is None:
         if tx.now - tx.live.phases.step_since >= tx.policy.promote_budget:
             why = f"{tx.name(failover.candidate)} was to be promoted and is not heard"
-            step = _of_a_silent_candidate(tx, failover)
+            step = of_a_silent_candidate(tx, failover)
             block(tx, failover, Blocker.UNVERIFIED, (failover.candidate, "not heard"), why, step)
         return
     if sent is not None and sent.stream == agent.stream and not _due_again(tx, sent):
@@ -395,7 +409,7 @@ def _outlived(pool: Snapshot, failover: Failover) -> Reason | None:
         return Reason(Cause.UNLISTED, f"{pool.name(host)} is no host of this pool any more", (host,))
     if own.limitation is not None:
         return own.limitation.within(f"{own.name}: {own.limitation}")
-    newer = [r for r in ranked if r.limitation is None and r.generation > own.generation]
+    newer = [r for r in ranked if r.limitation is None and r.unsound is None and r.generation > own.generation]
     if newer and failover.hold.handed_over is None:
         why = f"{newer[0].name} has a newer copy of the database now ({newer[0].generation})"
         return Reason(Cause.NEWER_COPY, why, (newer[0].host,))
@@ -405,8 +419,8 @@ def _outlived(pool: Snapshot, failover: Failover) -> Reason | None:
     return candidate_check.unaccepted(pool, failover, host)
 
 
-_MAY_CHANGE = (Cause.KILLS, Cause.OLD_COPY, Cause.NEWER_COPY, Cause.FAR_COPY, Cause.BOOTED)
-_ASKABLE = (Cause.KILLS, Cause.OLD_COPY, Cause.FAR_COPY)
+_MAY_CHANGE = (Cause.KILLS, Cause.OLD_COPY, Cause.NEWER_COPY, Cause.FAR_COPY, Cause.UNSOUND, Cause.BOOTED)
+_ASKABLE = (Cause.KILLS, Cause.OLD_COPY, Cause.FAR_COPY, Cause.UNSOUND)
 
 
 def _not_again(tx: Transaction, failover: Failover, gone: Reason) -> None:
@@ -502,62 +516,17 @@ def _serves(pool: Snapshot, failover: Failover) -> bool:
     )
 
 
-def _restart_once(tx: Transaction, failover: Failover) -> bool:
-    """A new xapi that was to be master and does not come up is restarted, once; True while that has its time."""
-    agent, order_id = tx.heard(failover.candidate), f"{failover.orders}/restart/{failover.candidate}"
-    if failover.candidate in failover.members.restarted:
-        return tx.now - tx.live.phases.marks.get("restart-new", _sent_at(tx, failover)) < tx.policy.promote_budget
-    if agent is None or agent.facts.role.pool_conf is not Role.MASTER:
-        return False
-    process = agent.facts.xapi.process
-    if process and process == failover.promotion.process:
-        return False  # the old process has not ended: it is still the member that it was
-    if process and tx.now - tx.live.phases.marks.get("new-xapi", tx.now) < NEW_XAPI_TIME_MS:
-        return True  # somebody has restarted it just now
-    text = f"restarting the xapi of {tx.name(failover.candidate)}: it was promoted and does not come up"
-    tx.note(Kind.RESTART_INTENT, text, host=failover.candidate, order=order_id)
-    tx.mark("restart-new")
-    pre = Preconditions(ha_off=True, process=process, pool_conf_in=(Role.MASTER,))
-    tx.send(order_id, failover.candidate, RestartXapi(as_master_ok=True), ORDER_VALID_MS, pre, failover.term)
-    return True
-
-
-def _await_new_master(tx: Transaction, failover: Failover) -> None:
-    seen = tx.heard(failover.candidate)
-    if seen is not None and seen.facts.xapi.process and seen.facts.xapi.process != failover.promotion.process:
-        tx.mark("new-xapi")
-    if tx.now - _sent_at(tx, failover) < tx.policy.promote_budget or _restart_once(tx, failover):
-        return
-    agent, name = tx.heard(failover.candidate), tx.name(failover.candidate)
-    if agent is None:
-        seen_as, why = "not heard", f"{name} was promoted and is not heard"
-    elif agent.facts.role.pool_conf is not Role.MASTER:
-        seen_as = "pool.conf"
-        why = f"{name} answered the promotion with {failover.promotion.result}, but its pool.conf does not say master"
-    elif agent.facts.xapi.process == failover.promotion.process:
-        seen_as, why = "old process", f"{name} accepted the promotion, but its xapi has not restarted"
-    else:
-        seen_as = "new process"
-        why = f"{name}'s new xapi does not serve as master yet (TCP {agent.facts.xapi.liveness.value})"
-    step = f"Nobody else is promoted. Look at {name}'s xapi; poolwarden restart-xapi {name}"
-    if seen_as == "new process":
-        step = f"Nobody else is promoted. Its database may be one that xapi cannot load: see xensource.log on {name}, "
-        step += f"and put another member's state.db in its place, xapi stopped. Else: poolwarden restart-xapi {name}"
-    step = _of_a_silent_candidate(tx, failover) if agent is None else step
-    block(tx, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
-
-
-def _of_a_silent_candidate(pool: Snapshot, failover: Failover) -> str:
-    """It goes on by itself once the candidate is heard, and with another one once it is off."""
-    name = pool.name(failover.candidate)
-    return f"Start its agent again. Or switch {name} off: {fenced_hosts.next_step(pool, (failover.candidate,))}"
-
-
 def _promoted(tx: Transaction, failover: Failover, seen: str) -> None:
     unblock(tx)
     name, address = tx.name(failover.candidate), tx.record.address_of(failover.candidate)
     tx.mark("promoted")
     text = f"{name} ({address}) is the master now: pool.conf, a new xapi process, TCP and its own login agree"
+    _takes_over(tx, failover, text, seen)
+
+
+def _takes_over(tx: Transaction, failover: Failover, text: str, seen: str) -> None:
+    """The candidate is the master on record, and the old one is owed what keeps it from acting as one."""
+    name, address = tx.name(failover.candidate), tx.record.address_of(failover.candidate)
     tx.note(Kind.PROMOTED, text, host=failover.candidate, name=name, address=address, seen=seen)
     promotion_witness.forget(tx)
     old = failover.old_master

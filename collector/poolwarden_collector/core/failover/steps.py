@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden_collector.core.decision import fencing_stakes, questions
-from poolwarden_collector.core.decision.candidate_ranking import rank
+from poolwarden_collector.core.decision.candidate_ranking import Ranked, rank
 from poolwarden_collector.core.decision.permission import behind, deposed, needs_approval
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices import device_binding
@@ -35,11 +35,11 @@ from poolwarden_collector.core.devices.power_view import tries, view
 from poolwarden_collector.core.evidence import fenced_hosts
 from poolwarden_collector.core.evidence.evidence_lines import lines
 from poolwarden_collector.core.evidence.proof import NoProof, find_proof
-from poolwarden_collector.core.evidence.signs import restless, suspected, unsuperseded_masters
+from poolwarden_collector.core.evidence.signs import loops_on, restless, suspected, unsuperseded_masters
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover import candidate_check, claim_round, ending, member_return, unheard_check
 from poolwarden_collector.core.failover import last_look as looks
-from poolwarden_collector.core.failover.claims import claims_ready
+from poolwarden_collector.core.failover.claims import claims_ready, moments
 from poolwarden_collector.core.failover.ending import abort, superseded
 from poolwarden_collector.core.failover.last_look import begin_look, last_look, looked
 from poolwarden_collector.core.failover.power_off import advance_power_off, failed_attempts, pending
@@ -87,6 +87,7 @@ def decide(tx: Transaction, why: str, path: Path = Path.POWER) -> None:
         "path": path.value,
         "epoch": tx.site.epoch,
         "restless": restless(tx, master),
+        "loops": loops_on(tx, master),
         "why": why,
         "evidence": [
             {"subject": e.subject, "value": e.value, "age_ms": e.age_ms, "witness": e.witness, "text": e.text}
@@ -211,7 +212,8 @@ def _claim(tx: Transaction, failover: Failover) -> None:
         return
     hosts = sorted(tx.live.claims.answers, key=tx.name)
     names = ", ".join(tx.name(host) for host in hosts)
-    text = f"claimed at term {failover.term} by {names}; nobody's look at the old master was answered"
+    seen = "answered, but for a moment between two of its processes" if moments(tx) else "answered"
+    text = f"claimed at term {failover.term} by {names}; nobody's look at the old master was {seen}"
     tx.note(Kind.CLAIMED, text, hosts=hosts)
     tx.mark("claimed")
 
@@ -275,7 +277,7 @@ def _candidate_stands(tx: Transaction, failover: Failover) -> bool:
     unblock_claims(tx)
     ranked = rank(tx, failover.old_master, tuple(tx.live.claims.answers))
     own = next((r for r in ranked if r.host == failover.candidate), None)
-    if own is not None and not own.limitation:
+    if own is not None and not own.limitation and not _another_is_sound(failover, own, ranked):
         return candidate_check.allows(tx, failover, failover.candidate)
     again = tx.live.claims.asked_again.get(failover.candidate)
     unanswered = failover.candidate not in tx.live.claims.answers and tx.heard(failover.candidate) is not None
@@ -283,6 +285,13 @@ def _candidate_stands(tx: Transaction, failover: Failover) -> bool:
         return False  # its database has just changed (a handover's has), and it has been asked about the new one
     _choose(tx, failover)
     return False
+
+
+def _another_is_sound(failover: Failover, own: Ranked, ranked: tuple[Ranked, ...]) -> bool:
+    """Has the candidate's copy turned out not to be sound, while another one is? Not after a handover."""
+    given = failover.hold.handed_over or {}
+    handed = given.get("target") == own.host and given.get("placed")
+    return own.unsound is not None and not handed and not ranked[0].limitation and ranked[0].unsound is None
 
 
 # ------------------------------------------------------------------------------------------------ fence and proof

@@ -10,8 +10,8 @@ as master (restore_db.db). So nothing is lost and nobody is killed.
 Rules
 -----
 * Before the hold, the master's own file is read: giving up means that its xapi starts again with that very file.
-* A database that its own xapi could not load, or that cannot be read, is not handed over: the candidate's copy is
-  what there is, and its age is asked about as ever.
+* A database that its own xapi could not load, that is not sound, or that cannot be read, is not handed over: the
+  candidate's copy is what there is, and its age is asked about as ever.
 * The agent's word that it has stopped is no proof. Somebody else must find the port closed (proof.py).
 * A hold that is not verified within ``policy.toolstack_budget``, or that has proven nothing by then while nobody is
   asked, is undone, at a new term.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.decision import questions
 from poolwarden_collector.core.decision.database_contents import placements_of
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import kills_on
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe
@@ -167,6 +168,8 @@ def handover_due(pool: Snapshot, failover: Failover, candidate: HostId) -> bool:
     old, new = pool.heard(failover.old_master), pool.heard(candidate)
     if old is None or new is None or failover.restless or _over(failover, candidate):
         return False
+    if unsound_reason(pool, failover.old_master) is not None:
+        return False
     return "place_database" in new.hello.capabilities and "read_database" in old.hello.capabilities
 
 
@@ -212,6 +215,10 @@ def _handed_over(tx: Transaction, failover: Failover) -> bool:
         _result(
             tx, failover, False, could, f"the database of {tx.name(failover.old_master)} cannot be used: {own.text}"
         )
+        return True
+    if (unsound := unsound_reason(tx, failover.old_master)) is not None:
+        # safety: no xapi comes up on it, the candidate's no more than its own.
+        _result(tx, failover, False, could, f"the database of {tx.name(failover.old_master)} is not sound: {unsound}")
         return True
     _hand_over(tx, failover, could, have)
     return False

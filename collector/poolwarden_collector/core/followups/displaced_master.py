@@ -8,7 +8,7 @@ Rules
   fence. One that only has not stopped yet gets a minute. One that does not run waits at its boot gate
   (recovery/boot_gate.py).
 * It is told at once as critical, and the host is owed its tombstone: a hanging xapi that wakes, or is restarted, must
-  not serve beside the new master.
+  not serve beside the new master. In mode observe it is told, with what a person can do.
 * While that change of master holds (announcements.py) it keeps its tombstone also as a member: whoever promotes without
   a fence may do it again.
 * One that starts as master though it was marked was given the role back meanwhile: it has a minute to serve. Where it
@@ -52,12 +52,31 @@ def watch_displaced(tx: Transaction) -> None:
     if not host:
         return
     name, master = tx.name(host), tx.name(tx.record.master)
-    words = {"name": name}
+    words = {"name": name, "doing": _doing(tx, master), "step": _step(tx, host)}
     tx.raise_alert(AlertTopic(Matter.OLD_MASTER_RUNS, host), OLD_MASTER_RUNS, "", words, host=host)
-    if not _owed(tx, host):
+    # In mode observe nothing is done by itself: it is told, with the command.
+    if not _owed(tx, host) and tx.policy.mode != "observe":
         # safety: the master on record is verified to serve, and this host does not: nobody is chosen by this.
         text = f"{name} is owed its tombstone: its xapi runs as master, though {master} has taken the role over"
         tx.note(Kind.OWED, text, host=host, what=OwedWork.TOMBSTONE.value, successor=tx.record.master)
+
+
+def _doing(pool: Snapshot, master: str) -> str:
+    if pool.policy.mode == "observe":
+        return "nothing: the pool's mode is observe"
+    if pool.record.paused is not None:
+        return f"nothing: the pool is paused ({pool.record.paused})"
+    return f"keeps it from serving again: marks it as superseded and makes it a member of {master}"
+
+
+def _step(pool: Snapshot, host: HostId) -> str:
+    tool = f"find out what promoted {pool.name(pool.record.master)}, and switch that tool off"
+    if pool.policy.mode == "observe":
+        address = pool.record.address_of(pool.record.master)
+        on = f"on {pool.name(host)}: xe-toolstack-restart once /etc/xensource/pool.conf says slave:{address}"
+        return f"{on}; {tool}: poolwarden history {pool.record.display_name}"
+    resume = f"poolwarden resume {pool.record.display_name}; " if pool.record.paused is not None else ""
+    return f"{resume}{tool}: poolwarden history {pool.record.display_name}"
 
 
 def keeps_its_mark(pool: Snapshot, host: HostId) -> bool:

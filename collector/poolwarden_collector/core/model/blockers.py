@@ -19,6 +19,7 @@ class Blocker(StrEnum):
     KILL_FORECAST = "BLOCKED_KILL_FORECAST"  # approve --accept-kill, deny, or nothing at stake any more
     STALE_DATABASE = "BLOCKED_STALE_DATABASE"  # approve --accept-stale, or deny
     GENERATION = "BLOCKED_GENERATION"  # approve or deny, or the copy is another one
+    UNSOUND_DATABASE = "BLOCKED_UNSOUND_DATABASE"  # approve or deny, or a member has a sound copy
     POWER_ON = "BLOCKED_POWER_ON"  # approve --shoot, deny, or confirm-fenced
     NEEDS_HUMAN = "BLOCKED_NEEDS_HUMAN"  # confirm-fenced, or a device that can be read again
     NO_MEMBER = "BLOCKED_NO_MEMBER"  # a member that can run the device's agent
@@ -36,6 +37,7 @@ class Blocker(StrEnum):
     PROMOTE_REFUSED = "BLOCKED_PROMOTE_REFUSED"  # the candidate's agent obeys
     NOT_ASKED = "BLOCKED_NOT_ASKED"  # the candidate's xapi is there to be asked
     PROOF_NOT_RENEWED = "BLOCKED_PROOF_NOT_RENEWED"  # a new proof
+    NEW_MASTER_LOOPS = "BLOCKED_NEW_MASTER_LOOPS"  # its xapi stays, or has looped for so long that it is judged itself
     UNVERIFIED = "BLOCKED_UNVERIFIED"  # the candidate serves, or is proven off
 
 

@@ -103,6 +103,8 @@ class XapiFacts:
     startup_cookie: bool = False
     health: XapiHealth | None = None
     slow_ms: Ms = 0  # how long the last late answer took, where one came within a minute; 0: answers come in time
+    unasked_starts: int = 0  # in the last ten minutes, by no order, release or boot; an older agent counts none
+    ended_at: Ms | None = None  # when a process was last found gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class DatabaseFacts:
     changed_at: Ms | None = None
     ha_armed: Tri = Tri.UNKNOWN
     rolling_upgrade: Tri = Tri.UNKNOWN
+    sound: Tri = Tri.UNKNOWN  # could xapi load it, as far as one pass over it shows
+    unsound_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Cause(Enum):
     # what a database says of running VMs (candidate_ranking.py, database_contents.py, master_restart.py)
     WAITING = "waiting"
     UNREADABLE = "unreadable"
+    UNSOUND = "unsound"
     DOMAINS = "domains"
     KILLS = "kills"
     NEWER_COPY = "newer-copy"
@@ -78,6 +79,7 @@ class Cause(Enum):
     IDENTITY = "identity"
     ANSWER = "answer"
     HOPELESS = "hopeless"
+    LOOPS = "loops"
     BROKEN = "broken"
     ADDRESS = "address"
     UNREACHED = "unreached"

@@ -49,7 +49,14 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 EVIDENCE_WAIT_MS: Ms = 8_000
-_OF_A_LATER_SEND = (Ask.UNHEARD, Ask.KILL, Ask.STALE, Ask.GENERATION)  # what is asked after the promote intent as well
+# What is asked after the promote intent as well.
+_OF_A_LATER_SEND = (
+    Ask.UNHEARD,
+    Ask.KILL,
+    Ask.STALE,
+    Ask.GENERATION,
+    Ask.UNSOUND,
+)
 
 
 def approve(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
@@ -63,7 +70,7 @@ def approve(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refu
     given = _given(said)
     if isinstance(given, Refused):
         return given
-    if not question.failover and question.kind in (Ask.RESTART, *OF_MEMBERS):
+    if not question.failover and question.kind in (Ask.RESTART, Ask.OTHER_COPY, *OF_MEMBERS):
         # safety: nobody is powered off for it, so a yes to that was not meant, and must not be found here later.
         return _approve_remedy(tx, said, verdict, question, replace(given, shoot=False))
     if given.shoot and (unnamed := _not_named(tx, said, question)) is not None:
@@ -135,7 +142,7 @@ def _approve_open(
     )
     if question.kind is Ask.SHOOT and (no := _no_shot(tx, failover.old_master)):
         return no
-    if question.kind in (Ask.KILL, Ask.STALE, Ask.GENERATION):
+    if question.kind in (Ask.KILL, Ask.STALE, Ask.GENERATION, Ask.UNSOUND):
         # safety: what is at stake is made anew at this instant; a yes to one set of VMs is none to another.
         candidate_check.ask_again(tx, failover, failover.candidate or question.host)
         if (anew := questions.other_now(tx, question)) is not None:
@@ -183,7 +190,9 @@ def _attach(tx: Transaction, said: OperatorSaid, question: Question, given: Need
     # What was said yes to before in this failover still counts; a remedy's yes is about no other host.
     earlier = questions.approval(tx, failover) if failover is not None else {}
     before, copies_before = earlier.get("hosts", ()), earlier.get("generations", {})
-    copy = {question.host: question.generation} if question.generation else {}
+    # safety: a yes to a copy that is far ahead is none to one that cannot be loaded, and the other way round.
+    copy = {question.host: question.generation} if question.kind is Ask.GENERATION else {}
+    unsound = {question.host: question.generation} if question.kind is Ask.UNSOUND else {}
     beyond = f"; overruled: {overruled}" if overruled else ""
     data: dict[str, Any] = {
         "question": question.id,
@@ -196,6 +205,7 @@ def _attach(tx: Transaction, said: OperatorSaid, question: Question, given: Need
         "vms": list(vms),
         "hosts": sorted({*question.hosts, *before}),
         "generations": {**copies_before, **copy},
+        "unsound": {**earlier.get("unsound", {}), **unsound},
         "overruled": overruled.text if overruled else "",
     }
     tx.note(Kind.APPROVED, f"{said.actor} approved: {question.what}{_in_words(given)}{beyond}", said.actor, **data)
@@ -259,7 +269,8 @@ def _approve_remedy(
     if question.kind is Ask.RECOVER:
         answer = recover_members.approve(tx, question)
     else:
-        approve_it = master_restart.approve if question.kind is Ask.RESTART else member_repair.approve
+        of_master = question.kind in (Ask.RESTART, Ask.OTHER_COPY)
+        approve_it = master_restart.approve if of_master else member_repair.approve
         answer = approve_it(tx, question, verdict, given.kill, said.actor)
     if answer is None:
         waiting_commands.wait(tx, said, EVIDENCE_WAIT_MS)

@@ -12,29 +12,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from poolwarden_collector.core.decision import questions
+from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.database_contents import killing, placements_of, unreadable
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.decision.permission import firm_refusal, hold_refusal
 from poolwarden_collector.core.decision.restart_files import Plan, plan_of
-from poolwarden_collector.core.evidence.signs import restless, suspected
+from poolwarden_collector.core.evidence.signs import loops_on, restless, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups.hold_release import own_file_refusal
 from poolwarden_collector.core.model.asks import Ask, Tell
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import GateState, Liveness
+from poolwarden_collector.core.model.host_facts import DatabaseFacts, GateState, Liveness
 from poolwarden_collector.core.model.order_results import Outcome, PlacementView
 from poolwarden_collector.core.model.orders import Preconditions, RestartXapi
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Role, Tri
-from poolwarden_collector.core.recovery import restart_in_place
+from poolwarden_collector.core.recovery import other_file, restart_in_place
 from poolwarden_collector.core.recovery.master_vanished import begin
 from poolwarden_collector.core.state import phases
 from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Needs, Question
+from poolwarden_collector.core.state.restart_record import COPY, OWN
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -90,6 +92,8 @@ def _obstacle(pool: Snapshot, host: HostId, placements: PlacementView | None) ->
         return Obstacle(Reason(Cause.WAITING, "its database file has not been read yet"))
     if not placements.readable:
         return Obstacle(unreadable("its database file", placements, host), fence_helps=True)
+    if (unsound := unsound_reason(pool, host)) is not None:
+        return Obstacle(unsound.within(f"its database file would keep its xapi down: {unsound}"), fence_helps=True)
     kills = kills_on(pool, host, placements)
     if isinstance(kills, Reason):
         return Obstacle(kills)
@@ -168,8 +172,18 @@ def restart_master(tx: Transaction, verdict: Verdict) -> None:
     elif restless(tx, host):
         # systemd has done that many times already; a database that xapi cannot load is the usual reason.
         minutes = tx.policy.xapi_starting_limit / 60_000
+        if other_file.lies_on_its_own(tx, host) and tx.policy.mode == "auto":
+            lies = tx.heard(host)
+            own = Plan(host, lies.facts.database.generation if lies is not None else 0, ())
+            restart_in_place.begin(tx, host, own, f"{verdict.word}: the copy that was placed keeps it down", other=OWN)
+            return
         again = f"it has started again and again for {minutes:.0f} min without coming to serve; see its database"
         obstacle = Obstacle(Reason(Cause.IN_VAIN, again), fence_helps=True)
+    elif loops_on(tx, host):
+        # Each process has come to serve, so its database loads: that goes to its successor as ever.
+        minutes = tx.policy.xapi_starting_limit / 60_000
+        loop = f"its xapi has ended and begun again and again for {minutes:.0f} min: another restart would be one more"
+        obstacle = Obstacle(Reason(Cause.IN_VAIN, loop), fence_helps=True)
     else:
         placements = placements_of(tx, host)
         if placements is None:
@@ -194,11 +208,72 @@ def restart_master(tx: Transaction, verdict: Verdict) -> None:
 def _succeed(tx: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
     """A restart does not help: hold its toolstack and promote another, its VMs left running. Or say why not."""
     refusal = hold_refusal(tx, verdict)
-    if refusal:
+    planned = other_file.plan_of(tx, host) if refusal and _does_not_stay(tx, host) else refusal
+    if planned is None and refusal:
+        return  # a copy is being read
+    if refusal and isinstance(planned, Plan):
+        _ask_other(tx, host, verdict, planned, refusal)
+    elif refusal:
         both = f"{why}; and no other host is promoted: {refusal}"
         _tell(tx, host, verdict, Reason(refusal.code, both, (why.key, *refusal.subjects)))
     else:
         begin(tx, f"{verdict.word}, and {why}", Path.TOOLSTACK)
+
+
+def _does_not_stay(pool: Snapshot, host: HostId) -> bool:
+    """Does each of its xapis end, before it serves or soon after, for as long as one may take to start?"""
+    return restless(pool, host) or loops_on(pool, host)
+
+
+def _ask_other(
+    tx: Transaction, host: HostId, verdict: Verdict, planned: Plan, refusal: Reason | None, at_once: bool = False
+) -> None:
+    """Nobody may succeed it, and it does not come up on its database: a member's older copy, at a person's word."""
+    name, source, agent = tx.name(host), tx.name(planned.source), tx.heard(host)
+    database = agent.facts.database if agent is not None else DatabaseFacts()
+    what = (
+        f"{name} is {verdict.word}: its xapi does not stay up on its database, /{database.loaded_from} (generation "
+        f"{database.generation}); it could be started with the copy of {source} (generation {planned.generation})"
+    )
+    lost = [f"VM {kill.name} on {name} would be killed: {kill.why}" for kill in planned.kills]
+    lost += ["no running VM there would be killed"] if not planned.kills else []
+    lost.append(f"the copy of {source}: {database_age.age(tx, planned.source).text}")
+    lost += [f"no other host is promoted: {refusal}"] if refusal is not None else []
+    vms, needs = tuple(kill.vm for kill in planned.kills), Needs(kill=len(planned.kills))
+    questions.ask(
+        tx,
+        Ask.OTHER_COPY,
+        host,
+        what,
+        tuple(lost),
+        needs,
+        vms,
+        others=(planned.source,),
+        at_once=at_once,
+        generation=planned.generation,
+    )
+
+
+def _approve_other(
+    tx: Transaction, host: HostId, question: Question, verdict: Verdict, kill: int, actor: str
+) -> str | Refused | None:
+    """The yes to a member's older copy: it is held against what is at stake at this instant."""
+    stays = Reason(Cause.VERDICT, "its xapi stays up again")
+    planned = other_file.plan_of(tx, host) if _does_not_stay(tx, host) else stays
+    if planned is None:
+        return None
+    if isinstance(planned, Reason):
+        return Refused("unsafe", f"{tx.name(host)} is not started with another copy: {planned}")
+    # safety: the yes is to this copy, by host and generation, and to the VMs that its question named.
+    _ask_other(tx, host, verdict, planned, hold_refusal(tx, verdict), at_once=True)
+    if (anew := questions.asked_no_more(tx, question)) is not None:
+        return anew
+    if len(planned.kills) > kill:
+        step = questions.approve_command(question.id, Needs(kill=len(planned.kills)))
+        return Refused("more-at-stake", f"{len(planned.kills)} running VMs would be killed; accepted: {kill}", step)
+    vms = tuple(each.vm for each in planned.kills)
+    restart_in_place.begin(tx, host, planned, f"approved by {actor}, {len(vms)} VMs accepted", vms, actor, COPY)
+    return f"the xapi of {tx.name(host)} is being restarted in place; poolwarden explain POOL tells how far it is"
 
 
 def _tell(tx: Transaction, host: HostId, verdict: Verdict, why: Reason) -> None:
@@ -233,6 +308,8 @@ def approve(tx: Transaction, question: Question, verdict: Verdict, kill: int, ac
         return restart_in_place.approve(tx, tx.record.in_place, question, kill, actor)
     if refusal or _restart_running(tx):
         return Refused("held", refusal or f"the xapi of {tx.name(host)} is being restarted already")
+    if question.kind is Ask.OTHER_COPY:
+        return _approve_other(tx, host, question, verdict, kill, actor)
     placements = placements_of(tx, host)
     if placements is None:
         return None

@@ -24,7 +24,7 @@ from poolwarden_collector.core.decision.database_contents import at_stake
 from poolwarden_collector.core.decision.kill_forecast import Kill
 from poolwarden_collector.core.decision.permission import firm_refusal
 from poolwarden_collector.core.evidence.mastership import verified
-from poolwarden_collector.core.evidence.signs import answered, fresh_probe, member_state, settled
+from poolwarden_collector.core.evidence.signs import answered, fresh_probe, looping, member_state, settled
 from poolwarden_collector.core.evidence.verdict import Member, Verdict
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Kind
@@ -210,6 +210,10 @@ def diagnose(pool: Snapshot, host: HostId, master: HostId) -> Remedy:
         why = probe.outcome.value if probe is not None else "no fresh probe"
         unreached = f"it does not reach the master at {address} ({why}): its network has to be mended"
         return Remedy("tell", Reason(Cause.UNREACHED, unreached, (address,)))
+    if looping(pool, host):
+        again = f"its xapi has begun {f.xapi.unasked_starts} times in ten minutes without being told to: a restart is "
+        again += f"no help. See the end of /var/log/xensource.log on {pool.name(host)}"
+        return Remedy("tell", Reason(Cause.LOOPS, again))
     return _rung(pool, host, "restart", _complaint(agent, code))
 
 

@@ -42,6 +42,7 @@ from typing import Any
 
 from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.database_contents import forget_placements, placements_of
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.decision.permission import behind, deposed, paused
 from poolwarden_collector.core.decision.restart_files import (
@@ -70,7 +71,7 @@ from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.live_slices import InPlaceProgress
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
 from poolwarden_collector.core.state.question_record import Needs, Question
-from poolwarden_collector.core.state.restart_record import InPlace
+from poolwarden_collector.core.state.restart_record import COPY, OWN, InPlace
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -87,8 +88,10 @@ _IDLE = (Verdict.POOL_DARK, Verdict.COLLECTOR_BLIND)
 # ------------------------------------------------------------------------------------------------ beginning
 
 
-def begin(tx: Transaction, host: HostId, planned: Plan, why: str, vms: tuple[str, ...] = (), actor: str = "") -> None:
-    """Take a term, journal the intent, and order the hold."""
+def begin(
+    tx: Transaction, host: HostId, planned: Plan, why: str, vms: tuple[str, ...] = (), actor: str = "", other: str = ""
+) -> None:
+    """Take a term, journal the intent, and order the hold. ``other``: for another file than the newest (COPY, OWN)."""
     agent = tx.heard(host)
     assert agent is not None
     term, name = tx.record.term + 1, tx.name(host)
@@ -99,6 +102,12 @@ def begin(tx: Transaction, host: HostId, planned: Plan, why: str, vms: tuple[str
         f"generation {planned.generation}, its own file {own}; at term {term} its toolstack is held and xapi is "
         "stopped, its VMs run on, and nobody is promoted"
     )
+    if other:
+        text = (
+            f"restarting the xapi of {name} in place with {_other_words(tx, planned, other)} ({why}): it does not "
+            f"come up on generation {own}; at term {term} its toolstack is held and xapi is stopped, its VMs run on, "
+            "and nobody is promoted"
+        )
     data: dict[str, Any] = {
         "host": host,
         "boot": agent.hello.boot_id,
@@ -108,6 +117,7 @@ def begin(tx: Transaction, host: HostId, planned: Plan, why: str, vms: tuple[str
         "own": own,
         "source": planned.source,
         "generation": planned.generation,
+        "other": other,
     }
     tx.write(Entry(Kind.IN_PLACE_INTENT, text, data, "", term, actor or "poolwarden"))
     phases.forget(tx, "restarted")
@@ -115,6 +125,12 @@ def begin(tx: Transaction, host: HostId, planned: Plan, why: str, vms: tuple[str
     tx.change(InPlaceProgress, yes_at=tx.now if vms else None)
     if tx.record.in_place is not None:
         _order_hold(tx, tx.record.in_place, agent)
+
+
+def _other_words(pool: Snapshot, planned: Plan, other: str) -> str:
+    if other == OWN:
+        return "its own file, without the copy that was placed over it"
+    return f"the copy of {pool.name(planned.source)} (generation {planned.generation})"
 
 
 def _order_hold(tx: Transaction, now: InPlace, agent: AgentState) -> None:
@@ -333,16 +349,17 @@ def _carry(tx: Transaction, now: InPlace, agent: AgentState, start: Start) -> No
     if member is None:
         return
     have = agent.facts.database.generation
+    above = 0 if now.other == COPY else have  # an operator has said yes to one that is older
     transfer = tx.fresh_id(f"in-place/{now.term}")
     text = (
         f"carrying the copy of {tx.name(source)} (generation {start.generation}) to {tx.name(now.host)}, which is "
         f"stopped and has {have} on disk: {_said(tx, start.kills)}"
     )
-    tx.note(Kind.HANDOVER_INTENT, text, transfer=transfer, source=source, target=now.host, above=have, in_place=True)
+    tx.note(Kind.HANDOVER_INTENT, text, transfer=transfer, source=source, target=now.host, above=above, in_place=True)
     tx.change(InPlaceProgress, step=("copy", tx.now))
     boots, limit = (member.hello.boot_id, agent.hello.boot_id), tx.policy.toolstack_budget - HANDOVER_MARGIN_MS
     size = tx.policy.handover_max_bytes
-    tx.do(HandOver(transfer, source, now.host, *boots, now.term, have, size, limit, True, word_of(tx, now)))
+    tx.do(HandOver(transfer, source, now.host, *boots, now.term, above, size, limit, True, word_of(tx, now)))
 
 
 def transferred(tx: Transaction, transfer: str, placed: bool, generation: int, size: int, text: str) -> bool:
@@ -376,6 +393,7 @@ def _placed(tx: Transaction, now: InPlace, agent: AgentState) -> None:
         kills is None
         or loads.generation != now.placed
         or not _has_room(tx, agent)
+        or unsound_reason(tx, now.host) is not None
         or database_age.leap(tx, now.placed)
         or not covered(tx, now, kills)
     ):
@@ -405,7 +423,9 @@ def _remove(tx: Transaction, now: InPlace, agent: AgentState) -> None:
     if _late(tx, "remove", STEP_LIMIT_MS, f"what was placed on {name} was not removed"):
         return
     text = f"removing what was placed on {name}: it is not started with"
-    pursue(tx, base, agent, PlaceDatabase(remove=True), Kind.REMOVE_INTENT, text)
+    # safety: by its number where it is of an earlier term: what a promotion has still to start with has another one.
+    named = PlaceDatabase(now.copy_generation, remove=True, held_master=True) if now.other == OWN else None
+    pursue(tx, base, agent, named or PlaceDatabase(remove=True), Kind.REMOVE_INTENT, text)
 
 
 # ------------------------------------------------------------------------------------------------ asked

@@ -39,7 +39,8 @@ def watch_disabled(tx: Transaction) -> None:
             name = tx.name(host)
             body = (
                 f"{name} has been disabled for {(tx.now - at) / 60_000:.0f} min: no VM can start there, and it would "
-                f"be ranked lower as a successor. If nobody works there: xe host-enable host={name}"
+                f"be ranked lower as a successor. If nobody works there: poolwarden host enable {name}, "
+                f"or on the master: xe host-enable host={name}"
             )
             words = {"name": name, "minutes": f"{(tx.now - at) / 60_000:.0f}"}
             tx.raise_alert(AlertTopic(Matter.DISABLED, host), DISABLED, body, words, host=host)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.decision import database_age, unheard_members
 from poolwarden_collector.core.decision.candidate_ranking import rank
+from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.devices.device_health import complaint
 from poolwarden_collector.core.devices.power_view import is_bound, view, why_unbound
@@ -55,6 +56,7 @@ def blocking(pool: Snapshot) -> tuple[Unready, ...]:
         asked = f"a failover would be asked for: {unheard_members.said(pool, hosts)}"
         fix = f"have their agents heard again: {_start_agents(pool, hosts)}"
         found.append(Unready("unheard-members", CRITICAL, asked, fix))
+    found.extend(_unsound(pool, master))
     found.extend(_gate(pool, master))
     pushed = f"poolwarden explain {name} shows who is not heard; xe pool-sync-database on the master does it by hand"
     found.extend(Unready("not-pushed", CRITICAL, why, pushed) for why in database_sync.not_pushed(pool))
@@ -163,6 +165,21 @@ def _candidates(pool: Snapshot, master: HostId) -> list[Unready]:
         fix = f"xe pool-sync-database on the master; poolwarden explain {name} shows every copy's age"
         return [Unready("old-copy", CRITICAL, stale, fix)]
     return []
+
+
+def _unsound(pool: Snapshot, master: HostId) -> list[Unready]:
+    """Databases on which no xapi would come up: the master's own at its next start, a copy at its promotion."""
+    found = []
+    for host in sorted(pool.record.hosts, key=pool.name):
+        if (why := unsound_reason(pool, host)) is None:
+            continue
+        name, own = pool.name(host), host == master
+        what = "its xapi would not come up again" if own else "its xapi would not come up as master"
+        fix = f"xe pool-sync-database on the master gives {name} a new copy"
+        if own:
+            fix = "do not restart its xapi; xe pool-dump-database, and xe pool-sync-database, while it still runs"
+        found.append(Unready("unsound-database", CRITICAL, f"{what}: {why}", fix))
+    return found
 
 
 def _old(copy: database_age.CopyAge) -> str:

@@ -61,6 +61,7 @@ def _decided(before: Failover | None, entry: Entry) -> Failover:
         old_machine=data.get("old_machine", ""),
         epoch=data.get("epoch", 0),
         restless=data.get("restless", False),
+        loops=data.get("loops", False),
         fencing=Fencing(pending=pending),
     )
 

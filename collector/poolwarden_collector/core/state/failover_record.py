@@ -122,6 +122,7 @@ class Failover:
     epoch: int = 0  # of the collector that decided it; part of its orders' ids
     old_machine: str = ""  # DMI system UUID of the old master, to know it again in another boot
     restless: bool = False  # its xapi started again and again without coming to serve: its database may not load
+    loops: bool = False  # its xapi ended and began again and again, and came to serve in between: it loads its database
     fencing: Fencing = Fencing()
     hold: HeldMaster = HeldMaster()
     promotion: Promotion = Promotion()

@@ -158,6 +158,7 @@ class Service:
     unserved_starts: Starts = Starts()  # of its xapi since then
     unsteady_since: Ms | None = None  # since when the pool has not been Healthy for a minute; None: it is steady
     unsteady_starts: Starts = Starts()  # since it was steady last
+    looping: tuple[HostId, Ms] | None = None  # the master on record, since when its xapi ends and begins again
 
 
 @dataclass(frozen=True, slots=True)

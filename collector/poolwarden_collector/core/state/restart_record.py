@@ -14,6 +14,8 @@ from typing import Any
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import HostId
 
+COPY, OWN = "copy", "own"
+
 
 @dataclass(frozen=True, slots=True)
 class InPlace:
@@ -31,6 +33,9 @@ class InPlace:
     arrived: bool | None = None  # how that ended; None: it has not
     placed: int = 0  # the generation that lies there, verified; 0: none
     littered: bool = False  # may anything lie there, whole or half?
+    other: str = ""  # the file that it is for where its own keeps xapi down: "copy" of a member, or its "own" below one
+    copy_of: HostId = ""  # whose copy, and of which generation, was said yes to; for its own: what lies over it
+    copy_generation: int = 0
     start: dict[str, Any] | None = None  # the decision: ``generation`` (0: its own file), ``source``, ``term``
 
     @property
@@ -48,11 +53,21 @@ def fold_restart(under_way: InPlace | None, entry: Entry) -> InPlace | None:
     """What is under way after one entry."""
     if entry.kind is Kind.IN_PLACE_INTENT:
         data = entry.data
-        return InPlace(data["host"], data["boot"], entry.term, data["epoch"], data["order"], tuple(data["accepted"]))
+        begun = InPlace(data["host"], data["boot"], entry.term, data["epoch"], data["order"], tuple(data["accepted"]))
+        return _for_another_file(begun, entry)
     if entry.kind is Kind.DECIDED or (entry.kind is Kind.IN_PLACE_ENDED):
         return None
     change = _CHANGES.get(entry.kind)
     return change(under_way, entry) if change is not None and under_way is not None else under_way
+
+
+def _for_another_file(begun: InPlace, entry: Entry) -> InPlace:
+    data, other = entry.data, entry.data.get("other", "")
+    if not other:
+        return begun
+    # Of its own file: the generation is that of what lies over it and is removed.
+    named = replace(begun, other=other, copy_generation=data["generation"])
+    return replace(named, copy_of=data["source"]) if other == COPY else replace(named, littered=True)
 
 
 def _transfer(under_way: InPlace, entry: Entry) -> InPlace:

@@ -164,6 +164,8 @@ def xapi(m: pb.XapiFacts, at: At) -> XapiFacts:
         startup_cookie=m.startup_cookie,
         health=_health(m, at),
         slow_ms=m.slow_ms,
+        unasked_starts=m.unasked_starts,
+        ended_at=at(m.ended_mono_ms) if m.ended_mono_ms else None,
     )
 
 
@@ -186,7 +188,15 @@ def _health(m: pb.XapiFacts, at: At) -> XapiHealth | None:
 
 
 def database(m: pb.DatabaseFacts, at: At) -> DatabaseFacts:
-    return DatabaseFacts(m.generation, m.loaded_from, at(m.changed_mono_ms), tri(m.ha_armed), tri(m.rolling_upgrade))
+    return DatabaseFacts(
+        generation=m.generation,
+        loaded_from=m.loaded_from,
+        changed_at=at(m.changed_mono_ms),
+        ha_armed=tri(m.ha_armed),
+        rolling_upgrade=tri(m.rolling_upgrade),
+        sound=tri(m.sound),
+        unsound_text=m.unsound_text,
+    )
 
 
 def domains(m: pb.DomainList) -> tuple[str, ...] | None:

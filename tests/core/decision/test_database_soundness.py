@@ -1,0 +1,71 @@
+"""Copies on which no xapi comes up: ranked last, asked about, handed to nobody."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.pool import QUIET, Guarded, uuid
+
+from poolwarden_collector.core.model.asks import Ask
+from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.values import Tri
+
+
+def pool(**sound: Tri) -> Guarded:
+    g = Guarded(policy=Policy(quiet_time=QUIET))
+    for name, value in sound.items():
+        g.host(int(name[1:])).sound = value
+    g.run(4_000)
+    return g
+
+
+@pytest.mark.parametrize("other", [Tri.YES, Tri.UNKNOWN])
+def test_the_newest_copy_is_passed_over_where_it_is_not_sound(other: Tri) -> None:
+    g = pool(h2=Tri.NO, h3=other)
+    g.host(2).generation = 60
+    g.run(4_000)
+    g.cut_power()
+    g.run(60_000)
+    assert g.promoted() == [uuid(3)]
+
+
+def test_one_that_was_not_read_is_as_good_as_any() -> None:
+    g = pool(h2=Tri.UNKNOWN)
+    g.cut_power()
+    g.run(60_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_where_none_is_sound_it_is_asked_by_host_and_generation() -> None:
+    g = pool(h2=Tri.NO, h3=Tri.NO)
+    g.cut_power()
+    g.run(60_000)
+    question = g.pool.record.question
+    assert not g.promoted() and question is not None
+    assert (question.kind, question.host, question.generation) == (Ask.UNSOUND, uuid(2), 50)
+    reply = g.say("approve", id=question.id)
+    assert reply is not None and reply.accepted
+    g.run(30_000)
+    assert g.promoted() == [uuid(2)]
+
+
+def test_a_copy_that_turns_out_not_to_be_sound_is_changed_for_one_that_is() -> None:
+    g = pool()
+    g.cut_power()
+    while not g.has(Kind.CANDIDATE):
+        g.run(250)
+    g.host(2).sound = Tri.NO
+    g.run(60_000)
+    assert g.promoted() == [uuid(3)]
+
+
+@pytest.mark.parametrize("sound, handed", [(Tri.NO, False), (Tri.UNKNOWN, True), (Tri.YES, True)])
+def test_an_unsound_database_is_handed_to_nobody(sound: Tri, handed: bool) -> None:
+    g = pool(h1=sound)
+    master = g.host(1)
+    master.generation, master.liveness, master.socket = 60, Liveness.SILENT, Liveness.SILENT
+    master.serves, master.answers, master.free, master.unwell_since = False, False, 0, g.now
+    g.run(400_000)
+    assert g.promoted() == [uuid(2)]
+    assert g.has(Kind.HANDOVER_INTENT) is handed
