@@ -322,3 +322,44 @@ def test_memory_that_cannot_be_read_whole_is_bounded_by_what_is_resident(dom0):
     assert dom0.look()[0]["agent-memory"].finding == HOLDS
     dom0.put("own/42/statm", "1 99999 1 1 0 1 0\n")
     assert dom0.look()[0]["agent-memory"].finding == NOT_SEEN
+
+
+def refuses(dom0):
+    """A socket's file behind which nobody listens."""
+    dom0.gone("var/run/xenstored/socket")
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(dom0.tree.path("var/run/xenstored/socket"))
+    left.close()
+
+
+def babbles(dom0):
+    def speak(connection):
+        connection.recv(65536)
+        connection.sendall(b"\xff" * 64)
+        connection.recv(1)
+
+    dom0.gone("var/run/xenstored/socket")
+    dom0.serve("var/run/xenstored/socket", speak)
+
+
+@pytest.mark.parametrize("act", [refuses, babbles])
+def test_other_contraries_of_xenstored(dom0, act):
+    act(dom0)
+    assert of(dom0.look()[0], FAILS) == {"xenstored-answers"}
+
+
+def test_a_systemctl_that_never_stops_talking_is_ended(dom0, monkeypatch):
+    monkeypatch.setattr(scene, "SYSTEMCTL_LIMIT_S", 0.3)
+    dom0.put("usr/bin/systemctl", "#!/bin/sh\nwhile :; do echo LoadState=not-found; done\n", 0o755)
+    began = time.monotonic()
+    found, _ = dom0.look()
+    assert time.monotonic() - began < 20
+    assert all(found[name].finding == NOT_SEEN for name in UNIT_IDS)
+
+
+def test_the_version_of_xapi_is_told_only_where_all_hosts_have_the_same(dom0):
+    text = Path(dom0.tree.path("var/lib/xcp/state.db")).read_text()
+    row = text[text.index("<row") : text.rindex("/>") + 2]
+    both_versions = text.replace("</table>", row.replace("26.1.3", "26.0.1"))
+    dom0.put("var/lib/xcp/state.db", both_versions + "</table></database>")
+    assert dom0.look()[1] == "XCP-ng 8.3.0, xapi unknown"
