@@ -49,7 +49,7 @@ from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerRe
 from poolwarden_collector.core.model.reasons import Cause, Reason, key_of
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.operator import answers as approval
-from poolwarden_collector.core.operator import commands
+from poolwarden_collector.core.operator import restart_xapi
 from poolwarden_collector.core.recovery import (
     adopt_master,
     master_restart,
@@ -397,9 +397,9 @@ def test_a_members_xapi_is_restarted_at_a_word_only_where_that_kills_nothing(
     h: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def restarted(kills: Any, *changes: Change) -> str:
-        monkeypatch.setattr(commands, "at_stake", lambda d, host: kills)
+        monkeypatch.setattr(restart_xapi, "at_stake", lambda d, host: kills)
         d = after(h, both(*changes))
-        found = commands._restart(d, ev.OperatorSaid("r", "alice", "restart-xapi", uuid(3)), Verdict.HEALTHY)
+        found = restart_xapi.command_restart(d, ev.OperatorSaid("r", "alice", "restart-xapi", uuid(3)), Verdict.HEALTHY)
         ordered = any(isinstance(effect, SendOrder) for effect in d.effects)
         assert isinstance(found, str) or not ordered
         return found.code if not isinstance(found, str) else "ordered" if ordered else "later"

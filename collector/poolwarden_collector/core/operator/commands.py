@@ -14,23 +14,19 @@ import re
 from collections.abc import Callable
 
 from poolwarden_collector.core.decision import questions, unheard_members
-from poolwarden_collector.core.decision.database_contents import SPARE_THEM, at_stake, placements_of
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.evidence import announcements, fenced_hosts
 from poolwarden_collector.core.evidence.operator_confirmation import reads_on
-from poolwarden_collector.core.evidence.signs import serving, signs
+from poolwarden_collector.core.evidence.signs import signs
 from poolwarden_collector.core.evidence.verdict import Verdict, judge
 from poolwarden_collector.core.followups import declare_dead, lost_vms, power_switch
 from poolwarden_collector.core.followups import lost_vms as lost
 from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
-from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.refusal import Refused
-from poolwarden_collector.core.model.values import Role, Tri
-from poolwarden_collector.core.operator import answers, attest_device, enable_host, pauses
+from poolwarden_collector.core.operator import answers, attest_device, enable_host, pauses, restart_xapi
 from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, recover_members, switchover
-from poolwarden_collector.core.recovery.master_restart import order_restart, restart_refusal
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -112,42 +108,6 @@ def _confirm_refusal(pool: Snapshot, said: OperatorSaid) -> Refused | None:
     return None
 
 
-def _restart(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
-    host, name = said.host, tx.name(said.host)
-    agent = tx.heard(host)
-    if agent is None:
-        return Refused("agent-silent", f"the agent of {name} is not heard: nothing can be ordered there")
-    if agent.facts.database.ha_armed is not Tri.NO or verdict is Verdict.HA_MANAGED:
-        return Refused(
-            "ha-armed", f"xapi's HA is armed on {name} (or its flag cannot be read): a restart can make it fence itself"
-        )
-    if agent.facts.role.pool_conf is Role.MASTER:
-        placements = placements_of(tx, host)
-        if placements is None:
-            waiting_commands.wait(tx, said, 8_000)
-            return ""
-        refusal = restart_refusal(tx, host, placements)
-        if refusal:
-            return Refused(
-                "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
-            )
-    elif serving(tx) == (tx.record.master,):
-        # safety: a member's new xapi terminates what its master's database does not place there; the word named no VM.
-        kills = at_stake(tx, host)
-        if kills is None:
-            waiting_commands.wait(tx, said, 8_000)
-            return ""
-        if kills:
-            if isinstance(kills, Reason):
-                return Refused(
-                    "unsafe", f"restarting the xapi of {name} is not safe: {kills}", "poolwarden explain POOL"
-                )
-            lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
-            return Refused("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
-    order_restart(tx, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
-    return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
-
-
 def pending_commands(tx: Transaction, verdict: Verdict) -> None:
     """Commands that waited for evidence: try again, give up after their time."""
     for said, until in waiting_commands.take_all(tx):
@@ -160,11 +120,6 @@ def pending_commands(tx: Transaction, verdict: Verdict) -> None:
             _refuse(tx, said, _TOO_LATE.get(said.verb, _too_late)(tx, said))
 
 
-def _restart_too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
-    why = f"{pool.name(said.host)} did not tell in time what a restart would do to its VMs"
-    return Refused("no-evidence", why, "Try again; look at poolwarden explain POOL.")
-
-
 def _too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
     """Of any command that waits for evidence and has no words of its own: total, so that no step ever fails for one."""
     why = f"what {said.verb} rests on could not be read in time"
@@ -172,7 +127,7 @@ def _too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
 
 
 _TOO_LATE: dict[str, Callable[[Transaction, OperatorSaid], Refused]] = {
-    "restart-xapi": _restart_too_late,
+    "restart-xapi": restart_xapi.too_late,
     "declare-dead": declare_dead.too_late,
     "start-lost": lost.too_late,
     "fence-test": power_switch.test_too_late,
@@ -182,7 +137,7 @@ _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]]
     "pause": pauses.pause,
     "resume": pauses.resume,
     "confirm-fenced": _confirm,
-    "restart-xapi": _restart,
+    "restart-xapi": restart_xapi.command_restart,
     "designate": switchover.command_designate,
     "declare-dead": declare_dead.command_declare_dead,
     "start-lost": lost_vms.command_start_lost,
