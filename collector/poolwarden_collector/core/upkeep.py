@@ -19,6 +19,7 @@ from poolwarden_collector.core.followups import (
     owed_work,
     power_switch,
 )
+from poolwarden_collector.core.operator import drill_walk
 from poolwarden_collector.core.recovery import adopted_holds, database_sync, member_repair, recover_members, switchover
 from poolwarden_collector.core.report import absent_hosts
 from poolwarden_collector.core.state.transaction import Transaction
@@ -49,3 +50,4 @@ def advance_followups(tx: Transaction, verdict: Verdict) -> None:
     member_repair.repair(tx, verdict)
     database_sync.push_when_due(tx, verdict)
     switchover.advance(tx)
+    drill_walk.advance(tx, verdict)

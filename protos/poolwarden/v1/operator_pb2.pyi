@@ -986,6 +986,7 @@ class PoolStatus(google.protobuf.message.Message):
     PAUSE_LEFT_MS_FIELD_NUMBER: builtins.int
     PAUSE_UNTIL_FIELD_NUMBER: builtins.int
     SECONDED_FIELD_NUMBER: builtins.int
+    DRILL_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     name: builtins.str
     verdict: builtins.str
@@ -1034,6 +1035,9 @@ class PoolStatus(google.protobuf.message.Message):
     @property
     def seconded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Seconded]:
         """what waits for a second person, the oldest first"""
+    @property
+    def drill(self) -> global___DrillStatus:
+        """the drill that is open; absent: none"""
     def __init__(
         self,
         *,
@@ -1061,9 +1065,10 @@ class PoolStatus(google.protobuf.message.Message):
         pause_left_ms: builtins.int = ...,
         pause_until: builtins.str = ...,
         seconded: collections.abc.Iterable[global___Seconded] | None = ...,
+        drill: global___DrillStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["failover", b"failover", "question", b"question", "situation", b"situation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "cooldown_ms", b"cooldown_ms", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_left_ms", b"pause_left_ms", "pause_reason", b"pause_reason", "pause_until", b"pause_until", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "seconded", b"seconded", "sentence", b"sentence", "situation", b"situation", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["drill", b"drill", "failover", b"failover", "question", b"question", "situation", b"situation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "cooldown_ms", b"cooldown_ms", "drill", b"drill", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_left_ms", b"pause_left_ms", "pause_reason", b"pause_reason", "pause_until", b"pause_until", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "seconded", b"seconded", "sentence", b"sentence", "situation", b"situation", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
 
 global___PoolStatus = PoolStatus
 
@@ -1932,6 +1937,7 @@ class CommandRequest(google.protobuf.message.Message):
     ACKNOWLEDGE_ALERT_FIELD_NUMBER: builtins.int
     SECOND_FIELD_NUMBER: builtins.int
     RUN_HOOK_FIELD_NUMBER: builtins.int
+    DRILL_FIELD_NUMBER: builtins.int
     actor: builtins.str
     """Who the caller says it is, e.g. whom sudo was called by. The collector puts who connected in its place; what stood
     here is kept in the record of calls alone, as a claim.
@@ -1980,6 +1986,8 @@ class CommandRequest(google.protobuf.message.Message):
     def second(self) -> global___Second: ...
     @property
     def run_hook(self) -> global___RunHook: ...
+    @property
+    def drill(self) -> global___DrillCommand: ...
     def __init__(
         self,
         *,
@@ -2006,12 +2014,168 @@ class CommandRequest(google.protobuf.message.Message):
         acknowledge_alert: global___AcknowledgeAlert | None = ...,
         second: global___Second | None = ...,
         run_hook: global___RunHook | None = ...,
+        drill: global___DrillCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "pause", b"pause", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "pause", b"pause", "reason", b"reason", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release", "host_enable", "recover_members", "silence_alert", "unsilence_alert", "acknowledge_alert", "second", "run_hook"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "pause", b"pause", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "pause", b"pause", "reason", b"reason", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release", "host_enable", "recover_members", "silence_alert", "unsilence_alert", "acknowledge_alert", "second", "run_hook", "drill"] | None: ...
 
 global___CommandRequest = CommandRequest
+
+class DrillCommand(google.protobuf.message.Message):
+    """A fire drill: a maintenance window that is walked step by step. Each step is begun by a word of its own, carried out
+    by the collector to its safe end whatever becomes of the caller, and judged.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    ACTION_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    TYPED_NAME_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    action: builtins.str
+    """"plan", "begin", "step", "skip", "abandon" """
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """plan, begin: "fence", "restart", "hold", "switchover", "power-loss", in this order"""
+    host: builtins.str
+    """plan, begin: the member that is drilled; empty: the collector chooses"""
+    step: builtins.int
+    """step, skip: its number, from 1; 0: the next one"""
+    typed_name: builtins.str
+    """step: of one that switches power off, the host's name as the operator typed it"""
+    why: builtins.str
+    """skip: why it is not tried"""
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+        action: builtins.str = ...,
+        steps: collections.abc.Iterable[builtins.str] | None = ...,
+        host: builtins.str = ...,
+        step: builtins.int = ...,
+        typed_name: builtins.str = ...,
+        why: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["action", b"action", "host", b"host", "pool", b"pool", "step", b"step", "steps", b"steps", "typed_name", b"typed_name", "why", b"why"]) -> None: ...
+
+global___DrillCommand = DrillCommand
+
+class DrillStatus(google.protobuf.message.Message):
+    """A drill that is open, or (in the answer to "plan") one that could be begun."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    NEXT_STEP_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """empty: it is a plan"""
+    by: builtins.str
+    state: builtins.str
+    """"plan", "waiting" (for a word), "running", "abandoned" (the open step is ended first)"""
+    age_ms: builtins.int
+    """since it was begun; 0 where that is not known in this run of the collector"""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DrillStep]: ...
+    next_step: builtins.str
+    """the command that goes on with it or ends it"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        by: builtins.str = ...,
+        state: builtins.str = ...,
+        age_ms: builtins.int = ...,
+        steps: collections.abc.Iterable[global___DrillStep] | None = ...,
+        next_step: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "by", b"by", "id", b"id", "next_step", b"next_step", "state", b"state", "steps", b"steps"]) -> None: ...
+
+global___DrillStatus = DrillStatus
+
+class DrillStep(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    DOES_FIELD_NUMBER: builtins.int
+    NOW_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    NEXT_STEP_FIELD_NUMBER: builtins.int
+    POWER_FIELD_NUMBER: builtins.int
+    PHASES_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """from 1"""
+    part: builtins.str
+    """"fence", "restart", "hold", "switchover", "power-loss" """
+    host_uuid: builtins.str
+    host_name: builtins.str
+    state: builtins.str
+    """"planned", "running", "passed", "failed", "skipped" """
+    does: builtins.str
+    """what it does, also to VMs, in one or two sentences"""
+    now: builtins.str
+    """running: what is awaited"""
+    why: builtins.str
+    """failed, skipped: why; planned: what stands against it now"""
+    next_step: builtins.str
+    """planned: what a person does about that"""
+    power: builtins.bool
+    """it switches power off: the host's name has to be typed"""
+    @property
+    def phases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DrillPhase]:
+        """those that are over"""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        part: builtins.str = ...,
+        host_uuid: builtins.str = ...,
+        host_name: builtins.str = ...,
+        state: builtins.str = ...,
+        does: builtins.str = ...,
+        now: builtins.str = ...,
+        why: builtins.str = ...,
+        next_step: builtins.str = ...,
+        power: builtins.bool = ...,
+        phases: collections.abc.Iterable[global___DrillPhase] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["does", b"does", "host_name", b"host_name", "host_uuid", b"host_uuid", "next_step", b"next_step", "now", b"now", "number", b"number", "part", b"part", "phases", b"phases", "power", b"power", "state", b"state", "why", b"why"]) -> None: ...
+
+global___DrillStep = DrillStep
+
+class DrillPhase(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    TOOK_MS_FIELD_NUMBER: builtins.int
+    TOOK_KNOWN_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """a stable word, e.g. "off", "reads-off", "answers" """
+    took_ms: builtins.int
+    took_known: builtins.bool
+    """false where the collector was restarted in between"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        took_ms: builtins.int = ...,
+        took_known: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["name", b"name", "took_known", b"took_known", "took_ms", b"took_ms"]) -> None: ...
+
+global___DrillPhase = DrillPhase
 
 class RunHook(google.protobuf.message.Message):
     """Runs a hook again for the newest occasion of a pool, whatever came of it before; tries that wait are due at once."""
@@ -2482,6 +2646,7 @@ class CommandReply(google.protobuf.message.Message):
     PLAN_FIELD_NUMBER: builtins.int
     CODE_FIELD_NUMBER: builtins.int
     LOST_VMS_FIELD_NUMBER: builtins.int
+    DRILL_FIELD_NUMBER: builtins.int
     accepted: builtins.bool
     text: builtins.str
     """one sentence: what was done, or the reason why not"""
@@ -2494,6 +2659,9 @@ class CommandReply(google.protobuf.message.Message):
     @property
     def lost_vms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LostVm]:
         """for StartLost and DeclareDead"""
+    @property
+    def drill(self) -> global___DrillStatus:
+        """for DrillCommand "plan" """
     def __init__(
         self,
         *,
@@ -2503,9 +2671,10 @@ class CommandReply(google.protobuf.message.Message):
         plan: global___ExplainReply | None = ...,
         code: builtins.str = ...,
         lost_vms: collections.abc.Iterable[global___LostVm] | None = ...,
+        drill: global___DrillStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["plan", b"plan"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["accepted", b"accepted", "code", b"code", "lost_vms", b"lost_vms", "next_step", b"next_step", "plan", b"plan", "text", b"text"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["drill", b"drill", "plan", b"plan"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["accepted", b"accepted", "code", b"code", "drill", b"drill", "lost_vms", b"lost_vms", "next_step", b"next_step", "plan", b"plan", "text", b"text"]) -> None: ...
 
 global___CommandReply = CommandReply
 
@@ -2554,6 +2723,7 @@ class HistoryRequest(google.protobuf.message.Message):
     SINCE_FIELD_NUMBER: builtins.int
     UNTIL_FIELD_NUMBER: builtins.int
     BEFORE_SEQ_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
     pool: builtins.str
     """empty: all"""
     after_seq: builtins.int
@@ -2568,6 +2738,9 @@ class HistoryRequest(google.protobuf.message.Message):
     """RFC 3339: entries of that instant and earlier; empty: all. Follow: refused"""
     before_seq: builtins.int
     """entries with a lower number only; 0: all. For the page before this one"""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """entries of these kinds only, of one pool; empty: all. Follow: refused"""
     def __init__(
         self,
         *,
@@ -2578,8 +2751,9 @@ class HistoryRequest(google.protobuf.message.Message):
         since: builtins.str = ...,
         until: builtins.str = ...,
         before_seq: builtins.int = ...,
+        kinds: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["after_seq", b"after_seq", "before_seq", b"before_seq", "failover", b"failover", "limit", b"limit", "pool", b"pool", "since", b"since", "until", b"until"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["after_seq", b"after_seq", "before_seq", b"before_seq", "failover", b"failover", "kinds", b"kinds", "limit", b"limit", "pool", b"pool", "since", b"since", "until", b"until"]) -> None: ...
 
 global___HistoryRequest = HistoryRequest
 

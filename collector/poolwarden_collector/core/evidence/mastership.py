@@ -20,6 +20,7 @@ from poolwarden_collector.core.model.effects import ProbeFromCollector, SendSett
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.state.drill_record import held_by
 from poolwarden_collector.core.state.live_slices import Mastership
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -158,7 +159,7 @@ def settings(tx: Transaction) -> None:
 def _few(pool: Snapshot, master: HostId) -> list[HostId]:
     """In larger pools: the master of record, the hosts of an open failover, and whoever's agent is silent."""
     failover = pool.failover
-    wanted = {master, pool.record.master}
+    wanted = {master, pool.record.master, held_by(pool.record.drill)}
     if failover is not None:
         wanted |= {failover.old_master, failover.candidate}
     silent = [host for host in sorted(pool.record.hosts) if pool.heard(host) is None]

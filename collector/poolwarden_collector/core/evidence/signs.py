@@ -108,7 +108,7 @@ def signs(pool: Snapshot) -> Signs:
         xapi=_master_xapi(pool, master),
         witness=_witness_now(pool, master),
         own=own_probe(pool, master),
-        off_twice=_off_twice(pool, master),
+        off_twice=read_off_twice(pool, master),
         member=_member(pool, master),
     )
 
@@ -326,9 +326,10 @@ def own_certificate_fits(pool: Snapshot, host: HostId, certificate: str) -> bool
     return not known or not certificate or certificate in known
 
 
-def _off_twice(pool: Snapshot, master: HostId) -> bool:
-    known = pool.record.hosts.get(master)
-    return known is not None and isinstance(verify_power(pool, master, known.boot_id), Proof)
+def read_off_twice(pool: Snapshot, host: HostId) -> bool:
+    """Do this host's devices read OFF as a proof would need it?"""
+    known = pool.record.hosts.get(host)
+    return known is not None and isinstance(verify_power(pool, host, known.boot_id), Proof)
 
 
 _BADNESS = (

@@ -9,6 +9,8 @@ Rules
   probes it once more; with force it is his to say.
 * I7: `off` of a host that lives, of a device that is not bound to it, or under an armed HA needs the operator's force,
   and always the host's name typed out. What a failover decides about is not switched beside it.
+* A drill's `off` needs a bound device and a host on which nothing runs (operator/drill_checks.py): asked in the pass of
+  the order, and by the agent's word again before each further device. Its host is owed its waking, whatever the policy.
 * Waking is owed only if the policy says so, only for a master that Poolwarden itself powered off, after xapi was told
   that it is dead (where that is owed), and never while any `off` has no certain result. It boots into its gate: its
   tombstone is owed as ever.
@@ -36,6 +38,7 @@ from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
+from poolwarden_collector.core.state.drill_record import Phase, reads
 from poolwarden_collector.core.state.failover_record import Failover, Step
 from poolwarden_collector.core.state.live_slices import PowerSwitches
 from poolwarden_collector.core.state.pool_record import OwedWork
@@ -64,15 +67,20 @@ def advance(tx: Transaction) -> None:
                     tx, host, f"powering {tx.name(host)} off ends here: {why}", claim=False, certain=True, over=True
                 )
                 continue
+            if not switch.on and (why := _filled(tx, host)):
+                _result(
+                    tx, host, f"powering {tx.name(host)} off ends here: {why}", claim=False, certain=True, over=True
+                )
+                continue
             _begin(tx, host, switch.on, switch.by, switch.left, switch.forced)
 
 
 def power_on_fenced(tx: Transaction) -> None:
-    """Owe it after a failover; do it when nothing stands against it."""
+    """Owe it after a failover; do what is owed, to a drill's host as well, when nothing stands against it."""
     failover = tx.record.failover
-    if failover is None or failover.open:
+    if failover is not None and failover.open:
         return
-    if _wakes(tx, failover):
+    if failover is not None and _wakes(tx, failover):
         host = failover.old_master
         text = f"{tx.name(host)} was powered off by Poolwarden and is to be powered on again (policy wake_fenced)"
         tx.note(
@@ -93,7 +101,7 @@ def _wake(tx: Transaction, host: HostId) -> None:
     power = view(tx, host).power
     if tx.heard(host) is not None or (power is Power.ON and not _unresolved(tx, host)):
         tx.note(Kind.OWED_DONE, f"{tx.name(host)} has power: it need not be woken", host=host, what=OwedWork.WAKE.value)
-    elif wants_reading(tx, host) and power is Power.OFF and _fresh(tx, host):
+    elif _wake_due(tx, host) and power is Power.OFF and _fresh(tx, host):
         tx.change(PowerSwitches, wake_again={**tx.live.power_switches.wake_again, host: tx.now + WAKE_AGAIN_MS})
         if tx.record.after.woken.get(host, ("", 0))[1] >= WAKE_TRIES:
             _give_up(tx, host)
@@ -103,9 +111,12 @@ def _wake(tx: Transaction, host: HostId) -> None:
 
 
 def wants_reading(pool: Snapshot, host: HostId) -> bool:
-    """Is this host's power to be read now, for its waking or for an operator's test?"""
-    if tested(pool, host):
-        return True
+    """Is this host's power to be read now, for its waking, a drill or an operator's test?"""
+    return tested(pool, host) or reads(pool.record.drill) == host or _wake_due(pool, host)
+
+
+def _wake_due(pool: Snapshot, host: HostId) -> bool:
+    """Is it to be woken now, if it reads OFF?"""
     owed = any(item.what is OwedWork.WAKE and item.host == host for item in pool.record.owed)
     if not owed or pool.failover is not None or pool.record.paused is not None or pool.quiet or _unresolved(pool, host):
         return False
@@ -270,6 +281,45 @@ def _lives(pool: Snapshot, host: HostId) -> str:
         return ""
     count = len(agent.facts.domains or ()) if agent is not None else 0
     return f"{pool.name(host)} lives: its agent streams" + (f" and {count} domains run there" if count else "")
+
+
+def _filled(pool: Snapshot, host: HostId) -> str:
+    """Do VMs run by now on a host that a drill is switching off, between two devices? Empty: none is seen."""
+    drill, agent = pool.record.drill, pool.heard(host)
+    if drill is None or drill.in_phase(Phase.OFF) != host or agent is None or not agent.facts.domains:
+        return ""
+    # safety: the word was for a host on which nothing runs.
+    return f"{len(agent.facts.domains)} domains run there now"
+
+
+def drill_refusal(pool: Snapshot, host: HostId) -> Refused | None:
+    """Why a drill must not switch this host off by its devices; whether anything runs there is asked beside it."""
+    no = _cannot(pool, host)
+    if no is not None:
+        return no
+    if pool.failover is not None:
+        return Refused("failover-open", f"failover {pool.failover.id} is open", "poolwarden explain POOL")
+    # safety: an unbound device may switch another machine, on which VMs run.
+    unbound = [device for device in _first_level(pool, host) if not is_bound(pool, device, host)]
+    if unbound:
+        why = f"{why_unbound(pool, unbound[0], host)}: it may switch another machine"
+        return Refused("unbound", why, f"poolwarden fence status {pool.name(host)}")
+    return None
+
+
+def drill_off(tx: Transaction, host: HostId, by: str) -> None:
+    """Switch a host off that lives, and on which nothing runs. The caller has asked ``drill_refusal`` in this pass."""
+    _begin(tx, host, False, by, _first_level(tx, host), forced=True)
+
+
+def drill_on(tx: Transaction, host: HostId, by: str, boot_id: str) -> None:
+    """Switch a host on that a drill has switched off, now if that can be, and owe it until it has power."""
+    name = tx.name(host)
+    if tx.heard(host) is None and not any(item.host == host and item.what is OwedWork.WAKE for item in tx.record.owed):
+        text = f"{name} was powered off by a drill and is to be powered on again"
+        tx.note(Kind.OWED, text, host=host, what=OwedWork.WAKE.value, successor=tx.record.master, boot_id=boot_id)
+    if tx.failover is None and _cannot(tx, host) is None:
+        _begin(tx, host, True, by, _first_level(tx, host))
 
 
 def _cannot(pool: Snapshot, host: HostId) -> Refused | None:

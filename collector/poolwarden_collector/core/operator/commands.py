@@ -25,7 +25,7 @@ from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.refusal import Refused
-from poolwarden_collector.core.operator import answers, attest_device, enable_host, pauses, restart_xapi
+from poolwarden_collector.core.operator import answers, attest_device, drill, enable_host, pauses, restart_xapi
 from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, recover_members, switchover
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -152,4 +152,5 @@ _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]]
     "release": adopted_holds.command_release,
     "host-enable": enable_host.command_enable,
     "recover-members": recover_members.command_recover,
+    **drill.VERBS,
 }

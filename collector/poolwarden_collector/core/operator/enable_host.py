@@ -28,17 +28,27 @@ from poolwarden_collector.core.state.transaction import Transaction
 def command_enable(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """Have the verified master enable this host, or say why not."""
     host, name, master = said.host, tx.name(said.host), verified(tx)
-    refusal = _refusal(tx, verdict, host, master) or _of_host(tx, host, master)
-    if refusal is not None:
-        return refusal
-    order_id = tx.fresh_id("enable")
-    text = f"{said.actor} has {name} enabled, which {tx.name(master)} has live and disabled"
-    tx.note(Kind.ENABLE_INTENT, text, said.actor, host=host, order=order_id)
-    tx.send(order_id, master, EnableHost(host), ORDER_VALID_MS, Preconditions(pool_conf_in=(Role.MASTER,)))
+    no = refusal(tx, verdict, host, master)
+    if no is not None:
+        return no
+    order(tx, host, master, said.actor)
     return f"{name} is being enabled; poolwarden host show {name} tells when it is"
 
 
-def _refusal(pool: Snapshot, verdict: Verdict, host: HostId, master: HostId) -> Refused | None:
+def order(tx: Transaction, host: HostId, master: HostId, actor: str) -> None:
+    """Have the verified master enable this host, of which nothing was found against it in this pass."""
+    order_id = tx.fresh_id("enable")
+    text = f"{actor} has {tx.name(host)} enabled, which {tx.name(master)} has live and disabled"
+    tx.note(Kind.ENABLE_INTENT, text, actor, host=host, order=order_id)
+    tx.send(order_id, master, EnableHost(host), ORDER_VALID_MS, Preconditions(pool_conf_in=(Role.MASTER,)))
+
+
+def refusal(pool: Snapshot, verdict: Verdict, host: HostId, master: HostId) -> Refused | None:
+    """Why this host is not enabled now."""
+    return _of_pool(pool, verdict, host, master) or _of_host(pool, host, master)
+
+
+def _of_pool(pool: Snapshot, verdict: Verdict, host: HostId, master: HostId) -> Refused | None:
     """Why no host of this pool is enabled now."""
     by_hand = f"xe host-enable uuid={host}"
     name = pool.record.display_name

@@ -8,8 +8,8 @@ systemd starts no xapi there, and nobody who looks at xapi knows why.
 
 Rules
 -----
-* Owned is a hold by the open failover of that host, by its restart in place, or by a release that is owed to it. Facts
-  decide: every report says whether its host is held.
+* Owned is a hold by the open failover of that host, by its restart in place, by a drill's step that runs, or by a
+  release that is owed to it. Facts decide: every report says whether its host is held.
 * A hold of this journal's own last failover, or of a host beside which the master on record serves, is owed its release
   (hold_release.py): as master only of a failover that was given up, as a member of that other, verified master
   otherwise.
@@ -41,6 +41,7 @@ from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
+from poolwarden_collector.core.state.drill_record import held_by
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState, PoolLive
 from poolwarden_collector.core.state.order_delivery import pursue
@@ -73,6 +74,8 @@ def _owned(pool: Snapshot, host: HostId) -> bool:
     if failover is not None and failover.old_master == host:
         return True
     if pool.record.in_place is not None and pool.record.in_place.host == host:
+        return True
+    if held_by(pool.record.drill) == host:
         return True
     return any(item.host == host and item.what is OwedWork.RELEASE for item in pool.record.owed)
 

@@ -53,13 +53,20 @@ READ_WITHIN_MS: Ms = 8_000  # the master's file is being read
 
 def command_designate(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
     """``designate HOST``: begin the switchover, or say what it would do, or why not."""
-    host, name = said.host, tx.name(said.host)
-    no = _refusal(tx, host, verdict)
+    answer = begin(tx, said.host, said.actor, verdict, dry_run=bool(said.arg("dry_run")))
+    if not isinstance(answer, Refused) and not answer:
+        waiting_commands.wait(tx, said, READ_WITHIN_MS)
+    return answer
+
+
+def begin(tx: Transaction, host: HostId, actor: str, verdict: Verdict, *, dry_run: bool = False) -> str | Refused:
+    """Begin the switchover to this host, or say why not; empty: what its restarts would kill is being read."""
+    name = tx.name(host)
+    no = refusal(tx, host, verdict)
     if no is not None:
         return no
     stake = _stake(tx)
     if stake is None:
-        waiting_commands.wait(tx, said, READ_WITHIN_MS)
         return ""
     if stake.why:
         return Refused("unsafe", f"every host's xapi restarts in a switchover, and {stake.why}", stake.next_step)
@@ -68,12 +75,12 @@ def command_designate(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> 
         f"push the database of {tx.name(before)} to every member, have {tx.name(before)} hand the role to {name} "
         f"(pool.designate_new_master), and see {name} serve and every host follow it"
     )
-    if said.arg("dry_run"):
+    if dry_run:
         return f"nothing stands against it. It would {steps}. xapi restarts on every host; VMs run on"
-    text = f"{said.actor} hands the role of {tx.name(before)} to {name}"
-    tx.note(Kind.DESIGNATE_INTENT, text, said.actor, host=host, before=before, by=said.actor)
+    text = f"{actor} hands the role of {tx.name(before)} to {name}"
+    tx.note(Kind.DESIGNATE_INTENT, text, actor, host=host, before=before, by=actor)
     tx.change(PoolLive, designating=tx.now)
-    database_sync.begin(tx, f"before {name} takes over", said.actor)
+    database_sync.begin(tx, f"before {name} takes over", actor)
     return f"begun: {steps}. poolwarden history POOL --follow tells how far it is"
 
 
@@ -103,7 +110,7 @@ def failover_to(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | 
     return command_designate(tx, said, verdict)
 
 
-def _refusal(pool: Snapshot, host: HostId, verdict: Verdict) -> Refused | None:
+def refusal(pool: Snapshot, host: HostId, verdict: Verdict) -> Refused | None:
     """Why no switchover to this host may begin now."""
     if pool.record.after.designation is not None:
         under_way = pool.record.after.designation

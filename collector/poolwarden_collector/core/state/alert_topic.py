@@ -44,6 +44,7 @@ class Matter(Enum):
     RESTORED = ("restored", Shape.POOL)
     UNSTEADY = ("unsteady", Shape.POOL)
     OTHER_DATABASE = ("other-database", Shape.POOL)
+    DRILL = ("drill", Shape.POOL)
     # of a host
     REPAIR = ("repair", Shape.HOST)
     REPOINT = ("repoint", Shape.HOST)

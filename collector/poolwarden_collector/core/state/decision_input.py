@@ -39,6 +39,7 @@ from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state import (
     device_record,
+    drill_record,
     failover_record,
     followup_record,
     live,
@@ -142,6 +143,7 @@ _KNOWN = _classes(
     followup_record,
     question_record,
     device_record,
+    drill_record,
     failover_record,
     pool_record,
     live,

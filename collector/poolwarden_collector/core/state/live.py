@@ -26,6 +26,7 @@ from poolwarden_collector.core.state.live_slices import (
     Contradictions,
     DatabaseAge,
     DatabaseSync,
+    DrillProgress,
     FencedHosts,
     Identity,
     InPlaceProgress,
@@ -163,6 +164,8 @@ class PoolLive:
     database_sync: DatabaseSync = _of("recovery/database_sync", DatabaseSync())
     # When the switchover under way was begun, or ordered, or found after a restart.
     designating: Ms | None = _of("recovery/switchover", None)
+
+    drill: DrillProgress = _of("operator/drill_walk", DrillProgress())
 
     lingering: dict[tuple[str, HostId], Ms] = _of("report/latent_faults", {})  # since when what goes on there
 

@@ -364,3 +364,11 @@ class DatabaseSync:
 
     pushed_at: Ms | None = None  # when this run last had the database pushed
     skipped: str = ""  # why the push that is due is not made; empty: none is due, or it is made
+
+
+@dataclass(frozen=True, slots=True)
+class DrillProgress:
+    """The open drill, as this run of the collector has followed it."""
+
+    since: Ms | None = None  # when its phase began; None: before this run, or nothing runs
+    begun: Ms | None = None  # when it was begun; None: before this run

@@ -16,6 +16,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.core.state import (
     device_record,
+    drill_record,
     failover_fold,
     followup_record,
     question_record,
@@ -23,6 +24,7 @@ from poolwarden_collector.core.state import (
 )
 from poolwarden_collector.core.state.alert_topic import of_key
 from poolwarden_collector.core.state.device_record import Devices
+from poolwarden_collector.core.state.drill_record import Drill
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.followup_record import Aftermath
 from poolwarden_collector.core.state.question_record import Asked, Question
@@ -141,6 +143,7 @@ class PoolRecord:
     devices: Devices = Devices()
     asked: Asked = Asked()
     in_place: InPlace | None = None  # a restart of the master's xapi under a hold, while it is under way
+    drill: Drill | None = None  # a fire drill, while it is open
 
     @property
     def question(self) -> Question | None:
@@ -198,10 +201,12 @@ def _applied(record: PoolRecord, entry: Entry) -> PoolRecord:
         restart_record.fold_restart(record.in_place, entry),
     )
     failover = failover_fold.fold_failover(record.failover, entry)
+    drill = drill_record.fold_drill(record.drill, entry)
     same = after is record.after and questions is record.asked and devices is record.devices
-    if same and under_way is record.in_place and failover is record.failover:
+    if same and under_way is record.in_place and failover is record.failover and drill is record.drill:
         return record
-    return replace(record, failover=failover, after=after, asked=questions, devices=devices, in_place=under_way)
+    changed = replace(record, failover=failover, after=after, asked=questions, devices=devices, in_place=under_way)
+    return replace(changed, drill=drill)
 
 
 def _host_seen(record: PoolRecord, entry: Entry) -> PoolRecord:
