@@ -41,7 +41,8 @@ def ask(
 
         print_json(as_object(reply))
     if not reply.accepted:
-        raise AnswerIsNo(reply.text or f"refused ({reply.code or 'no reason given'})", reply.next_step)
+        said = reply.text or f"refused ({reply.code or 'no reason given'})"
+        raise AnswerIsNo(said, reply.next_step, reply.code)
     return reply
 
 

@@ -18,6 +18,7 @@ LAB = ("poolwarden_lab.cli", "lab")  # module, its click group
 ELSEWHERE_CALLED = {
     "clusters": "status",
     "confirm": "confirm-fenced",
+    "exercise": "drill",
     "events": "history",
     "list": "status",
     "log": "history",

@@ -24,9 +24,13 @@ class CommandError(Exception):
 
 
 class AnswerIsNo(CommandError):
-    """The collector was asked, and the answer is no."""
+    """The collector was asked, and the answer is no. ``code``: a refusal's stable word, where there is one."""
 
     exit_status = 1
+
+    def __init__(self, sentence: str, next_step: str = "", code: str = "") -> None:
+        super().__init__(sentence, next_step)
+        self.code = code
 
 
 class BadInput(CommandError):

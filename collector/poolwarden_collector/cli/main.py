@@ -15,6 +15,7 @@ from poolwarden_collector.cli import (
     audit,
     check,
     completing,
+    drill,
     enrolment,
     fence,
     hook,
@@ -78,6 +79,7 @@ for _command in (watch.watch, see.explain, see.history, alerts.alerts, alerts.te
 see.host.add_command(switch.host_enable)
 for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost, switch.recover_members):
     poolwarden.add_command(_command)
+poolwarden.add_command(drill.drill)
 for _command in (answer.approve, answer.deny, answer.acknowledge, answer.second, audit.audit):
     poolwarden.add_command(_command)
 for _command in (act.confirm_fenced, act.restart_xapi, act.release, act.pause, act.resume):

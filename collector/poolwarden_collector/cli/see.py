@@ -280,15 +280,29 @@ def explain(settings: Settings, pool: str | None) -> None:
     "--since", metavar="TIME", default="", help='From then on: 2h (ago), 20:00, "yesterday 20:00", 2026-01-31.'
 )
 @click.option("--until", metavar="TIME", default="", help="Up to then. Times are UTC unless they say another zone.")
+@click.option("--drills", is_flag=True, help="What the drills of POOL came to, instead.")
 @common_options
 @click.pass_obj
 def history(
-    settings: Settings, pool: str, failover: str, limit: int, everything: bool, follow: bool, since: str, until: str
+    settings: Settings,
+    pool: str,
+    failover: str,
+    limit: int,
+    everything: bool,
+    follow: bool,
+    since: str,
+    until: str,
+    drills: bool,
 ) -> None:
     """The journal: what was seen, decided, done, and by whom."""
     from poolwarden.v1 import operator_pb2
     from poolwarden_collector.cli.times import between
 
+    if drills:
+        if failover or follow or since or until or everything:
+            raise BadInput("--drills takes --limit alone", f"poolwarden history {pool or 'POOL'} --drills")
+        _drills(settings, pool, limit)
+        return
     if follow and until:
         raise BadInput("--follow has no end", "leave --until away")
     begin, end = between(since, until)
@@ -306,6 +320,24 @@ def history(
 
     page = history_page(reply.entries, with_pool=not pool, everything=everything)
     show(page or [Line("the journal has no such entries")], settings)
+
+
+def _drills(settings: Settings, pool: str, limit: int) -> None:
+    """The newest drills of a pool that are over."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import pool_or_only
+
+    with connect(settings) as collector:
+        name = pool_or_only(collector, pool or None, "history POOL --drills")
+        wanted = operator_pb2.HistoryRequest(pool=name, kinds=["drill-ended"], limit=min(limit, 100))
+        reply = collector.history(wanted)
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.drills import drills_page
+
+    show(drills_page(reply.entries), settings)
 
 
 def _follow(collector: "Collector", request: "api.HistoryRequest", settings: Settings) -> None:

@@ -11,7 +11,7 @@ from poolwarden_lab.virtual.world.network import COLLECTOR
 OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")
 VERBS = sorted(commands._VERBS)  # the collector's own table
-TYPED = ("confirm-fenced", "declare-dead", "fence-bind", "fence-off", "release")
+TYPED = ("confirm-fenced", "declare-dead", "drill-step", "fence-bind", "fence-off", "release")
 ANSWERS = ("approve", "deny")
 
 

@@ -203,11 +203,15 @@ def placed_there(tx: Transaction, host: HostId) -> Refused | bool:
         return False
     if not loads.readable:
         return Refused("no-evidence", f"the master's database cannot be read: {loads.text}", "poolwarden explain POOL")
-    there = tuple(item.name or item.vm for item in loads.placements if item.host == host)
+    # A VM that was migrated away runs elsewhere by that host's own word; the file tells it up to five minutes later.
+    moved = {
+        vm for other in tx.record.hosts if other != host and (a := tx.heard(other)) for vm in a.facts.domains or ()
+    }
+    there = tuple(item.name or item.vm for item in loads.placements if item.host == host and item.vm not in moved)
     if not there:
         return True
     why = f"the master's database still has {_vms(there)} on {tx.name(host)}"
-    return Refused("runs-vms", why, "Its file may lag: again in a minute, or look at xe vm-list resident-on there.")
+    return Refused("runs-vms", why, "If none runs there, on the master: xe pool-sync-database (its file may lag)")
 
 
 def kills_none(tx: Transaction, host: HostId) -> Refused | bool:

@@ -27,15 +27,15 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups import power_switch
 from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import Liveness, ProbeOutcome
+from poolwarden_collector.core.model.host_facts import Liveness, PoolHost, ProbeOutcome
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.refusal import Refused
-from poolwarden_collector.core.model.values import Ms
+from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.operator import enable_host
 from poolwarden_collector.core.recovery import switchover
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
-from poolwarden_collector.core.state.drill_record import Drill, DrillStep, Part, Phase, StepState
+from poolwarden_collector.core.state.drill_record import POWER, Drill, DrillStep, Part, Phase, StepState
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.live_slices import DrillProgress
@@ -61,6 +61,7 @@ LIMITS: dict[Phase, Ms] = {
     Phase.BACK: 900_000,
     Phase.ENABLED: 300_000,
 }
+TOLD_AFTER_MS: Ms = 600_000
 ENABLE_AFTER_MS: Ms = 60_000  # xapi enables a host by itself some time after its start
 
 
@@ -90,6 +91,7 @@ def begun(tx: Transaction) -> None:
 def step_begun(tx: Transaction, drill: Drill, number: int, started: Started, actor: str) -> None:
     """A step was begun in this pass."""
     step = drill.steps[number]
+    entry = entry_of(tx, step.host, verified(tx))
     text = f"{actor} begins step {number + 1} of the drill: {step.part.value} of {tx.name(step.host)}"
     tx.note(
         Kind.DRILL_PHASE,
@@ -103,6 +105,7 @@ def step_begun(tx: Transaction, drill: Drill, number: int, started: Started, act
         by=actor,
         before=started.before,
         order=started.order,
+        enabled=not isinstance(entry, str) and entry.enabled,
     )
     tx.change(DrillProgress, since=tx.now)
 
@@ -203,14 +206,20 @@ def advance(tx: Transaction, verdict: Verdict) -> None:
 
 
 def _say_open(tx: Transaction) -> None:
+    """Whoever walks it looks at the last step, or evacuates the next host: it is told once it has waited for long."""
     drill, topic = tx.record.drill, AlertTopic(Matter.DRILL)
     if drill is None or drill.running is not None:
+        tx.change(DrillProgress, waiting=None)
         if topic in tx.open_topics:
             tx.resolve_alert(topic, "the drill goes on" if drill is not None else "the drill is over")
         return
-    left = ", ".join(f"{s.part.value} of {tx.name(s.host)}" for s in drill.steps if s.state is StepState.PLANNED)
-    body = f"the drill that {drill.by} has begun waits for a word to its next step; not tried yet: {left}"
-    tx.raise_alert(topic, DRILL_OPEN, body, {"by": drill.by, "left": left})
+    since = tx.live.drill.waiting
+    if since is None:
+        tx.change(DrillProgress, waiting=tx.now)
+    elif tx.now - since >= TOLD_AFTER_MS:
+        left = ", ".join(f"{s.part.value} of {tx.name(s.host)}" for s in drill.steps if s.state is StepState.PLANNED)
+        body = f"the drill that {drill.by} has begun waits for a word to its next step; not tried yet: {left}"
+        tx.raise_alert(topic, DRILL_OPEN, body, {"by": drill.by, "left": left})
 
 
 # ------------------------------------------------------------------------------------------------ power
@@ -393,22 +402,31 @@ def _handed_back(tx: Transaction, walk: Walk, verdict: Verdict) -> None:
 
 def _back(tx: Transaction, walk: Walk, verdict: Verdict) -> None:
     host, master = walk.step.host, verified(tx)
-    entry = entry_of(tx, host, master) if master else "no master serves"
+    entry = _entry(tx, walk, master)
     why = follows(tx, host, master) if master and master != host else ""
     if not isinstance(entry, str) and entry.live and not why:
-        if walk.step.part not in (Part.FENCE, Part.POWER_LOSS):
-            _end_step(tx, walk)
-        else:
+        if walk.step.enabled or walk.step.part in POWER:
             _to(tx, walk, Phase.ENABLED)
+        else:
+            _end_step(tx, walk)
     elif walk.over(tx):
         told = why or (entry if isinstance(entry, str) else "its master does not have it live")
         _end_step(tx, walk, f"it is not back in the pool after {span(LIMITS[Phase.BACK])}: {told}")
 
 
+def _entry(pool: Snapshot, walk: Walk, master: HostId) -> PoolHost | str:
+    """How its master has the host in a view that it has told since this phase began: an older one is of before."""
+    agent = pool.heard(master) if master else None
+    at = agent.facts.observed.pool_view if agent is not None else None
+    if at is None or at <= walk.since(pool):
+        return "no master has told its view since"
+    return entry_of(pool, walk.step.host, master)
+
+
 def _enabled(tx: Transaction, walk: Walk, verdict: Verdict) -> None:
-    """It was disabled for the drill; xapi enables a host after its start, or is asked to."""
+    """It was enabled before, or disabled for the drill; xapi enables a host after its start, or is asked to."""
     host, master = walk.step.host, verified(tx)
-    entry = entry_of(tx, host, master) if master else ""
+    entry = _entry(tx, walk, master)
     if not isinstance(entry, str) and entry.enabled:
         _end_step(tx, walk)
         return

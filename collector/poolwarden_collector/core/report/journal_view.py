@@ -31,13 +31,23 @@ class PastChange:
 
 
 @dataclass(frozen=True, slots=True)
+class PastDrill:
+    """A drill that ended ``ago_ms`` ago; ``failed``: its steps that have failed, in words; ``tried``: was any tried?"""
+
+    ago_ms: Ms
+    tried: bool
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class JournalView:
-    """The newest changes first. Of the collector itself: that it runs on a host which it guards, and each certificate
-    of its own that ends soon, with what helps."""
+    """The newest changes and drills first. Of the collector itself: that it runs on a host which it guards, and each
+    certificate of its own that ends soon, with what helps."""
 
     changes: tuple[PastChange, ...] = ()
     inside: str = ""
     certificates: tuple[tuple[str, str], ...] = ()
+    drills: tuple[PastDrill, ...] = ()
 
 
 def took(change: PastChange, step: str) -> Ms | None:

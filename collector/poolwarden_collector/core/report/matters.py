@@ -38,7 +38,7 @@ class Matter:
 
 def matters(pool: Snapshot) -> tuple[Matter, ...]:
     """Everything of that kind, the gravest first."""
-    found = [*_lost_vms(pool), *_disks(pool), *_silent_hosts(pool), *_paused(pool), *_disabled(pool)]
+    found = [*_lost_vms(pool), *_disks(pool), *_silent_hosts(pool), *_paused(pool), *_disabled(pool), *_drill(pool)]
     found.sort(key=lambda matter: RANK[matter.severity])
     alerts = _alerts(pool)
     return (*_graver(found[0], alerts), *found) if found else tuple(alerts)
@@ -125,6 +125,18 @@ def _disabled(pool: Snapshot) -> list[Matter]:
     since = {host: pool.live.lingering.get((Topic.DISABLED.word, host), pool.now) for host in off if pool.heard(host)}
     lasting = sorted(pool.name(host) for host, at in since.items() if pool.now - at >= DISABLED_MS)
     return [Matter("warning", f"{name} is disabled", (f"poolwarden host enable {name}",)) for name in lasting]
+
+
+def _drill(pool: Snapshot) -> list[Matter]:
+    """A drill that runs goes on by itself; one that waits is left to nobody else."""
+    drill = pool.record.drill
+    if drill is None:
+        return []
+    if (number := drill.running) is not None:
+        step = drill.steps[number]
+        return [Matter("warning", f"a drill runs: {step.part.value} of {pool.name(step.host)}")]
+    todo = f"poolwarden drill {pool.record.display_name} --resume, or --abandon"
+    return [Matter("warning", "a drill is open and waits for you", (todo,))]
 
 
 def _alerts(pool: Snapshot) -> list[Matter]:

@@ -23,6 +23,7 @@ from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.report import drill_report
 from poolwarden_collector.core.report.matters import Matter, matters
 from poolwarden_collector.core.report.next_step import SEE_IT_OFF, steps, troubled
 from poolwarden_collector.core.report.running_vms import vm_sentence
@@ -186,6 +187,7 @@ def _lines(pool: Snapshot, verdict: Verdict) -> tuple[str, ...]:
         found.append(f"{verdict.meaning}{f' ({more})' if (more := detail(pool, verdict)) else ''}")
     if (other := deposed(pool)) is not None:
         found.append(other.text)
+    found += [line] if (line := drill_report.sentence(pool)) else []
     failover = pool.failover
     if (
         failover is not None

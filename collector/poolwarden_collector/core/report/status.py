@@ -18,11 +18,13 @@ from poolwarden_collector.core.model.host_facts import Cleanable, Disk, Filler, 
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import adopted_holds, restart_in_place
 from poolwarden_collector.core.report.device_status import DeviceStatus, devices
+from poolwarden_collector.core.report.drill_report import DrillStatus, drill_status
 from poolwarden_collector.core.report.host_environment import Line, lines
 from poolwarden_collector.core.report.open_alerts import OpenAlert, open_alerts
 from poolwarden_collector.core.report.progress import StepStatus, silent_since, steps_of
 from poolwarden_collector.core.report.readiness import not_ready
 from poolwarden_collector.core.report.situation import Situation, situation
+from poolwarden_collector.core.state.drill_record import held_by
 from poolwarden_collector.core.state.followup_record import LostVm
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import Owed, OwedWork
@@ -183,6 +185,7 @@ class PoolStatus:
     pause_left_ms: int = 0  # 0: it lasts until it is resumed, or there is none
     situation: Situation = Situation("", "", 0)
     alerts: tuple[OpenAlert, ...] = ()
+    drill: DrillStatus | None = None
 
 
 def status(state: Pool, now: Ms, site: Site) -> PoolStatus:
@@ -215,6 +218,7 @@ def status(state: Pool, now: Ms, site: Site) -> PoolStatus:
         pause_left_ms=max(1, record.pause_end.at - now) if record.pause_end is not None else 0,
         situation=situation(pool, verdict),
         alerts=open_alerts(pool),
+        drill=drill_status(pool),
     )
 
 
@@ -372,6 +376,8 @@ def _hold(pool: Snapshot, host: HostId) -> tuple[Line, ...]:
         until = f"by failover {failover.id}"
     elif pool.record.in_place is not None and pool.record.in_place.host == host:
         until = f"for its restart in place: {restart_in_place.stands_at(pool, pool.record.in_place)}"
+    elif held_by(pool.record.drill) == host:
+        until = "by the drill that runs"
     elif item is not None:
         until = f"and owed its release{_for(overdue_work.age(pool, item))}"
     else:

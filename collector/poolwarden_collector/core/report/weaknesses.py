@@ -201,11 +201,19 @@ def _one_network(one: str, other: str) -> bool:
 
 
 def _drills(pool: Snapshot, past: JournalView) -> list[Unready]:
-    """A change of master that was tried is the only proof that one works here."""
-    newest = min((change.ago_ms for change in past.changes), default=None)
-    if newest is not None and newest <= DRILL_MS:
+    """What was tried here is the only proof that it works here; a change of master that came by itself tried a part."""
+    name = pool.record.display_name
+    if len(pool.record.hosts) < 2:
         return []
-    when = "no change of master is on record" if newest is None else f"the last was {newest // 86_400_000} days ago"
-    members = [host for host in sorted(pool.record.hosts, key=pool.name) if host != pool.record.master]
-    try_it = f"poolwarden designate {pool.name(members[0])} --dry-run" if members else "not possible in a pool of one"
-    return [Unready("drill", WARNING, f"not drilled within a quarter: {when}", f"in a quiet hour: {try_it}")]
+    newest = next((drill for drill in past.drills if drill.tried), None)
+    if newest is not None and newest.ago_ms <= DRILL_MS:
+        if not newest.failed:
+            return []
+        why = f"the last drill, {span(newest.ago_ms)} ago, has failed: {'; '.join(newest.failed)}"
+        return [Unready("drill-failed", WARNING, why, f"mend it, then: poolwarden drill {name}")]
+    change = min((change.ago_ms for change in past.changes), default=None)
+    when = "no drill is on record" if newest is None else f"the last was {newest.ago_ms // 86_400_000} days ago"
+    if newest is None and change is not None:
+        when += f" (the last change of master was {span(change)} ago)"
+    why = f"not drilled within a quarter: {when}"
+    return [Unready("drill", WARNING, why, f"in a quiet hour: poolwarden drill {name}")]

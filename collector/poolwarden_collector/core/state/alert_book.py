@@ -41,7 +41,6 @@ _SETTLING: dict[Matter, Ms] = {
     Matter.FENCE: 30_000,  # a device's state is judged every 30 s
     Matter.RELEASE: 10_000,
     Matter.HOST_DOWN: 30_000,
-    Matter.DRILL: 600_000,  # whoever walks it looks at the last step, or evacuates the next host
 }
 # Standstills that another answer or reading ends by itself within seconds; the others have waited already.
 _BLOCKER_SETTLING: dict[Blocker, Ms] = {

@@ -71,6 +71,7 @@ class DrillStep:
     by: str = ""
     before: str = ""  # of its host as the step began: its boot, its xapi's process, or the master of then
     order: str = ""  # the order of the phase that is awaited
+    enabled: bool = False  # was its host enabled as the step began?
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ def _phase(drill: Drill | None, entry: Entry) -> Drill | None:
         by=data.get("by", step.by),
         before=data.get("before", step.before),
         order=data.get("order", ""),
+        enabled=data.get("enabled", step.enabled),
     )
     return _with(drill, data["step"], changed)
 

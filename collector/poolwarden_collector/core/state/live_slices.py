@@ -372,3 +372,4 @@ class DrillProgress:
 
     since: Ms | None = None  # when its phase began; None: before this run, or nothing runs
     begun: Ms | None = None  # when it was begun; None: before this run
+    waiting: Ms | None = None  # since when it waits for a word, as seen by this run; None: it does not

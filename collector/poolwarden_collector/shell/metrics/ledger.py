@@ -27,9 +27,10 @@ from poolwarden_collector.shell.store.journal import JournalError, Row
 from poolwarden_collector.shell.store.read_only import read_only
 
 ENDS = {Kind.CLOSED.value: "closed", Kind.ABORTED.value: "aborted", Kind.SUPERSEDED.value: "superseded"}
-_CHANGES = (Kind.CLOSED.value, Kind.DESIGNATE_RESULT.value)  # what ends a change of master
+# What ends a change of master, or a drill.
+_CHANGES = (Kind.CLOSED.value, Kind.DESIGNATE_RESULT.value, Kind.DRILL_ENDED.value)
 _COUNTED = (*ENDS, Kind.DECIDED.value, Kind.DESIGNATE_RESULT.value, Kind.ALERT.value, Kind.ALERT_DELIVERED.value)
-_PAST_CHANGES = 5
+_PAST_CHANGES = 10
 _AT_ONCE = 500
 _STEPS = 100_000  # of SQLite's machine between two looks whether it is to stop
 _SINCE = f"""SELECT seq, at, mono_ms, epoch, term, pool, failover, kind, actor, text,

@@ -36,6 +36,7 @@ from poolwarden_collector.core.catalogue.hosts import HOOK_FAILED
 from poolwarden_collector.core.followups.power_switch import test_limit
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.report.drill_report import drill_plan
 from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.report.journal_view import JournalView
 from poolwarden_collector.core.report.plan import plan
@@ -82,8 +83,9 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
 ANSWER_WITHIN_S = 10.0
-CHANGES = (Kind.CLOSED.value, Kind.DESIGNATE_RESULT.value)  # entries that end a change of master
-PAST_CHANGES = 5
+# Entries that end a change of master, or a drill.
+CHANGES = (Kind.CLOSED.value, Kind.DESIGNATE_RESULT.value, Kind.DRILL_ENDED.value)
+PAST_CHANGES = 10
 LATE_LIMIT = 1_000
 _COMMAND = f"{access.OPERATOR}/Command"
 _FOLLOW_QUEUE = 4_096
@@ -458,6 +460,11 @@ class OperatorApi(rpc.OperatorServicer):
             return await hook_runs.run_again(self._service, self._journal, pool, request.run_hook.hook, asked_by)
         if request.WhichOneof("command") == "second":
             return await self._second(request)
+        if request.WhichOneof("command") == "drill" and request.drill.action == "plan":
+            uuid, said = self._said(request, self._names())
+            return messages.drill_plan(
+                drill_plan(self._roster.pools[uuid], self._roster.shown_at(), self._site(uuid), said)
+            )
         uuid, said = self._said(request, self._names())
         if calls.said_as(_COMMAND, request) in self._roster.config.operators.second_person:
             return await self._seconds.ask(self._roster.pools[uuid], request, access.current())
@@ -496,27 +503,9 @@ class OperatorApi(rpc.OperatorServicer):
         if verb == "restart_xapi":
             pool, host = names.host(request.restart_xapi.host)
             return pool, OperatorSaid(request_id, actor, "restart-xapi", host)
-        if verb == "confirm_fenced":
-            return self._confirmed(names, request_id, actor, request.confirm_fenced)
         if verb in requests.VERBS:
             return requests.VERBS[verb](names, request_id, actor, getattr(request, verb))
         raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "the request holds no command that this collector knows")
-
-    def _confirmed(
-        self, names: Names, request_id: str, actor: str, command: pb.ConfirmFenced
-    ) -> tuple[str, OperatorSaid]:
-        pool, host = names.host(command.host)
-        name = names.pools[pool].record.name_of(host)
-        # safety: a person who cannot spell out the host's name has not looked which one it is; the engine checks too.
-        if command.typed_name not in (name, host):
-            text = f"typed {command.typed_name!r}, the host's name is {name!r}: type it exactly"
-            raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, text)
-        args = (
-            ("typed_name", command.typed_name),
-            ("how", requests.short("how it was made safe", command.how)),
-            ("despite_power_on", "yes" if command.despite_power_on else ""),
-        )
-        return pool, OperatorSaid(request_id, actor, "confirm-fenced", host, args)
 
     @_answered
     async def FindFence(self, request: pb.FindFenceRequest) -> pb.FindFenceReply:  # noqa: N802

@@ -19,6 +19,7 @@ from poolwarden_collector.shell.operators.wrong import Wrong
 from poolwarden_collector.shell.store.journal import MOST_ROWS, Among, Journal, Row
 
 MOST_FOLLOWED = 100_000  # stored entries, before the live ones
+KINDS_MOST = 20  # that one may ask for at a time
 SEARCHERS = 2  # questions to the journal at a time
 
 
@@ -38,11 +39,20 @@ class JournalReader:
         return await asyncio.get_running_loop().run_in_executor(self._searchers, functools.partial(call, *args))
 
     async def history(self, request: pb.HistoryRequest, pool: PoolId, among: Among) -> list[Row]:
-        """One call's worth, oldest first. Raises Wrong for an instant that is none."""
+        """One call's worth, oldest first. Raises Wrong for an instant that is none, and for kinds of no one pool."""
         limit = min(request.limit or 1000, MOST_ROWS)
+        if request.kinds:
+            return await self._of_kinds(pool, tuple(request.kinds), limit)
         bounds = (instant("since", request.since), instant("until", request.until), request.before_seq)
         asked = (pool, request.after_seq, limit, request.failover, *bounds, among)
         rows: list[Row] = await self.search(self._journal.history, *asked)
+        return rows
+
+    async def _of_kinds(self, pool: PoolId, kinds: tuple[str, ...], limit: int) -> list[Row]:
+        if not pool or len(kinds) > KINDS_MOST:
+            why = f"entries of some kinds are told of one pool, and of {KINDS_MOST} kinds at most"
+            raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, why)
+        rows: list[Row] = await self.search(self._journal.newest, pool, kinds, limit)
         return rows
 
     async def stored(self, request: pb.HistoryRequest, pool: PoolId, among: Among) -> AsyncGenerator[list[Row], None]:

@@ -10,8 +10,10 @@ from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.decision.database_age import CopyAge
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.refusal import Refused
+from poolwarden_collector.core.report.drill_report import DrillStatus
 from poolwarden_collector.core.report.explain import Explanation
-from poolwarden_collector.core.report.journal_view import JournalView, PastChange
+from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill
 from poolwarden_collector.core.report.plan import Plan
 from poolwarden_collector.core.report.readiness import CRITICAL, Unready
 from poolwarden_collector.core.report.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
@@ -19,7 +21,7 @@ from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.store.journal import Row
 
-_OF_POOL = ("failover", "hosts", "not_ready", "owed", "lost_vms", "question", "situation", "alerts")
+_OF_POOL = ("failover", "hosts", "not_ready", "owed", "lost_vms", "question", "situation", "alerts", "drill")
 
 
 def pool_status(value: PoolStatus) -> pb.PoolStatus:
@@ -38,7 +40,24 @@ def pool_status(value: PoolStatus) -> pb.PoolStatus:
     message.alerts.extend(pb.OpenAlert(**_plain(alert)) for alert in value.alerts)
     if value.question is not None:
         message.question.CopyFrom(pb.Question(**_plain(value.question, "stakes"), stakes=value.question.stakes))
+    if value.drill is not None:
+        message.drill.CopyFrom(drill(value.drill))
     return message
+
+
+def drill(value: DrillStatus) -> pb.DrillStatus:
+    message = pb.DrillStatus(**_plain(value, "steps"))
+    for step in value.steps:
+        shown = pb.DrillStep(**_plain(step, "phases"))
+        shown.phases.extend(pb.DrillPhase(**_plain(phase)) for phase in step.phases)
+        message.steps.append(shown)
+    return message
+
+
+def drill_plan(value: DrillStatus | Refused) -> pb.CommandReply:
+    if isinstance(value, Refused):
+        return pb.CommandReply(text=value.why, code=value.code, next_step=value.next_step)
+    return pb.CommandReply(accepted=True, text="nothing of it is done", drill=drill(value))
 
 
 def lost_vm(value: LostVmStatus) -> pb.LostVm:
@@ -110,14 +129,22 @@ def plan(pool: Pool, value: Plan) -> pb.PlanReply:
 def journal_view(
     rows: list[Row], now_ms: int, inside: str, certificates: tuple[tuple[str, str], ...] = ()
 ) -> JournalView:
-    """Changes of master by the entries that ended them, the newest first; ``now_ms``: by the wall clock."""
-    changes = []
+    """Changes of master and drills by the entries that ended them, the newest first; ``now_ms``: by the wall clock."""
+    changes, drills = [], []
     for row in reversed(rows):
         data, at, planned = json.loads(row.data), clock.ms_of(row.at), row.kind != Kind.CLOSED.value
+        if row.kind == Kind.DRILL_ENDED.value:
+            drills += [_past_drill(data, max(0, now_ms - at))] if at is not None else []
+            continue
         if at is not None and (not planned or data.get("outcome") == "done"):
             durations = data.get("durations_ms", {}) if not planned else {}
             changes.append(PastChange(max(0, now_ms - at), planned, durations))
-    return JournalView(tuple(changes), inside, certificates)
+    return JournalView(tuple(changes), inside, certificates, tuple(drills))
+
+
+def _past_drill(data: dict[str, Any], ago_ms: int) -> PastDrill:
+    failed = tuple(f"{s['part']} of {s['name']}: {s['why']}" for s in data["steps"] if s["state"] == "failed")
+    return PastDrill(ago_ms, any(s["state"] in ("passed", "failed") for s in data["steps"]), failed)
 
 
 _LISTS = ("permitted", "refused", "not_ready", "plan", "limitations")

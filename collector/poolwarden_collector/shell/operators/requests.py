@@ -130,6 +130,45 @@ def _recover(names: Names, request: str, actor: str, command: pb.RecoverMembersC
     return names.pool(command.pool), OperatorSaid(request, actor, "recover-members", "", args)
 
 
+def _confirm(names: Names, request: str, actor: str, command: pb.ConfirmFenced) -> tuple[PoolId, OperatorSaid]:
+    """Raises Wrong where the host's name was not typed."""
+    pool, host = names.host(command.host)
+    name = names.pools[pool].record.name_of(host)
+    # safety: a person who cannot spell out the host's name has not looked which one it is; the engine checks too.
+    if command.typed_name not in (name, host):
+        text = f"typed {command.typed_name!r}, the host's name is {name!r}: type it exactly"
+        raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, text)
+    args = (
+        ("typed_name", command.typed_name),
+        ("how", short("how it was made safe", command.how)),
+        ("despite_power_on", "yes" if command.despite_power_on else ""),
+    )
+    return pool, OperatorSaid(request, actor, "confirm-fenced", host, args)
+
+
+DRILL_ACTIONS = ("plan", "begin", "step", "skip", "abandon")
+
+
+def _drill(names: Names, request: str, actor: str, command: pb.DrillCommand) -> tuple[PoolId, OperatorSaid]:
+    """Raises Unknown for an action that there is not, and for a host of another pool."""
+    if command.action not in DRILL_ACTIONS:
+        raise Unknown(f"{command.action!r} is no drill action; there are: {', '.join(DRILL_ACTIONS)}")
+    pool = names.pool(command.pool)
+    host = ""
+    if command.host:
+        of_pool = [h.host for h in names.pools[pool].record.hosts.values() if command.host in (h.name, h.host)]
+        if len(of_pool) != 1:
+            raise Unknown(f"{command.pool} has no host {command.host!r}")
+        host = of_pool[0]
+    args = (
+        ("steps", ",".join(step[:40] for step in command.steps[:10])),
+        ("step", str(command.step or "")),
+        ("typed_name", command.typed_name),
+        ("why", command.why[:500]),
+    )
+    return pool, OperatorSaid(request, actor, f"drill-{command.action}", host, args)
+
+
 VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] = {
     "designate": _designate,
     "failover_to": _failover_to,
@@ -142,6 +181,8 @@ VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] 
     "release": _release,
     "host_enable": _host_enable,
     "recover_members": _recover,
+    "drill": _drill,
+    "confirm_fenced": _confirm,
 }
 
 

@@ -29,7 +29,7 @@ INTENTS: dict[type, Kind | tuple[Kind, ...]] = {
     out.Repoint: Kind.REPOINT_INTENT,
     out.RestartXapi: Kind.RESTART_INTENT,
     out.SetTombstone: Kind.TOMBSTONE_INTENT,
-    out.ToolstackFence: (Kind.TOOLSTACK_INTENT, Kind.IN_PLACE_INTENT),
+    out.ToolstackFence: (Kind.TOOLSTACK_INTENT, Kind.IN_PLACE_INTENT, Kind.DRILL_PHASE),
     out.ToolstackRelease: Kind.RELEASE_INTENT,
     out.DesignateMaster: Kind.DESIGNATE_INTENT,
     out.SyncDatabase: Kind.SYNC_INTENT,
