@@ -226,7 +226,10 @@ class Walk:
 
     def _next(self, drill: "api.DrillStatus") -> None:
         """Announce the next step, and begin it, pass it over or abandon the drill, as the person says."""
-        step = next(step for step in drill.steps if step.state == "planned")
+        step = next((step for step in drill.steps if step.state == "planned"), None)
+        if step is None:
+            time.sleep(LOOK_S)  # it ends by itself
+            return
         if self._yes:
             self._scripted(step)
             return

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from poolwarden_collector.core.decision.database_contents import forget_placements
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups import power_switch
@@ -70,7 +71,7 @@ def command_begin(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str 
         return steps
     refusal = against(tx, steps, verdict)
     if isinstance(refusal, Refused):
-        return refusal
+        return _read_anew(tx, refusal)
     if refusal is False:
         waiting_commands.wait(tx, said, READ_WITHIN_MS)
         return ""
@@ -99,6 +100,12 @@ def against(tx: Transaction, steps: tuple[tuple[Part, HostId], ...], verdict: Ve
     if read is False:
         return False
     return drill_checks.of_step(tx, part, host, verdict) or read
+
+
+def _read_anew(tx: Transaction, refusal: Refused) -> Refused:
+    """Whoever evacuates the host and asks again is answered by what the master's file says then."""
+    forget_placements(tx, verified(tx))
+    return refusal
 
 
 def command_abandon(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:
@@ -135,11 +142,11 @@ def command_step(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str |
         return Refused("name-differs", why, "Type the host's name exactly.")
     refusal = drill_checks.of_pool(tx, verdict) or drill_checks.of_step(tx, step.part, step.host, verdict)
     if refusal is not None:
-        return refusal
+        return _read_anew(tx, refusal)
     of_host = replace(said, host=step.host)
     started = _STARTS[step.part](tx, step, of_host, verdict)
     if isinstance(started, Refused):
-        return started
+        return _read_anew(tx, started)
     if started is None:
         return ""
     drill_walk.step_begun(tx, drill, number, started, said.actor)

@@ -62,7 +62,7 @@ LIMITS: dict[Phase, Ms] = {
     Phase.ENABLED: 300_000,
 }
 TOLD_AFTER_MS: Ms = 600_000
-ENABLE_AFTER_MS: Ms = 60_000  # xapi enables a host by itself some time after its start
+ENABLE_AFTER_MS: Ms = 20_000  # xapi enables a host by itself some time after its start
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +196,13 @@ class Walk:
 def advance(tx: Transaction, verdict: Verdict) -> None:
     """Walk on with the step that runs, end a drill of which nothing is left, and say what waits for a person."""
     drill = tx.record.drill
-    if drill is not None and drill.running is None and (drill.abandoned or drill.next is None):
-        _end(tx, drill)
-    elif drill is not None and (number := drill.running) is not None:
+    if drill is not None and (number := drill.running) is not None:
         step = drill.steps[number]
         assert step.phase is not None
         _PHASES[step.phase](tx, Walk(drill, number, step, tx.live.drill.since is not None), verdict)
+    drill = tx.record.drill
+    if drill is not None and drill.running is None and (drill.abandoned or drill.next is None):
+        _end(tx, drill)
     _say_open(tx)
 
 
