@@ -64,6 +64,16 @@ CHECKED = thing(
     findings=array(thing(status=MONITORED, text=TEXT)),
     values={"type": "object", "additionalProperties": {"type": ["number", "null"]}},
 )
+DRILL_STEP = thing(
+    part=TEXT,
+    host=TEXT,
+    name=TEXT,
+    state={"enum": ["passed", "failed", "skipped"]},
+    phases=array(thing(phase=TEXT, took_ms={"type": ["integer", "null"]})),
+    why=TEXT,
+)
+DRILL_OUTCOME: Schema = {"enum": ["passed", "partly", "failed", "abandoned"]}
+DRILLED = thing(pool=TEXT, at=TEXT, drill=TEXT, by=TEXT, outcome=DRILL_OUTCOME, steps=array(DRILL_STEP))
 CELL: Schema = {"type": ["string", "number", "null"]}
 ACTS = (
     "acknowledge alerts-ack alerts-silence alerts-unsilence approve confirm-fenced declare-dead deny designate "
@@ -79,6 +89,9 @@ COMMANDS: dict[str, Schema] = {
     "check-pool": CHECKED,
     "disks": thing(hosts=array(DISKS_OF_HOST)),
     "doctor": ref("DoctorReply"),
+    "drill": DRILLED,
+    "drill-abandon": ref("CommandReply"),
+    "drill-plan": ref("DrillStatus"),
     "enrolment-list": ref("ListKeysReply"),
     "explain": ref("ExplainReply"),
     "fence-setup": ref("TryFenceReply"),  # with the block, below

@@ -44,6 +44,16 @@ NOT_TYPED = {
         for shell in ("bash", "zsh", "fish")
     },
     **{
+        f"poolwarden drill lab {words}": "walks until its drill is over (test_drill.py, tests/lab/test_drill.py)"
+        for words in (
+            "--host lab-h3",
+            "--steps restart,hold",
+            "--power-loss",
+            "--resume",
+            "--yes --steps fence,restart,hold --host lab-h3 --name lab-h3 --json",
+        )
+    },
+    **{
         f"poolwarden pool {words}": "logs in by ssh (tests/packaging/test_pool_by_ssh.py)"
         for words in ("add root@192.0.2.11 --mode observe", "upgrade POOL", "remove POOL --reason given back")
     },

@@ -85,6 +85,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "release": {"host": HOSTS[0]},
     "host_enable": {"host": HOSTS[0]},
     "recover_members": {"pool": POOL},
+    "drill": {"pool": POOL, "action": "begin"},
     "silence_alert": {"topic": "an-alert", "for_ms": 60_000},
     "unsilence_alert": {"topic": "an-alert"},
     "acknowledge_alert": {"topic": "an-alert"},

@@ -8,13 +8,13 @@ from tests.core.pool import Guarded
 
 from poolwarden_collector.core.model.host_facts import Certificate
 from poolwarden_collector.core.model.values import Tri
-from poolwarden_collector.core.report.journal_view import JournalView, PastChange, took
+from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill, took
 from poolwarden_collector.core.report.plan import plan
 from poolwarden_collector.core.report.weaknesses import DRILL_MS, readiness
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.snapshot import Snapshot
 
-DRILLED = JournalView((PastChange(DRILL_MS, planned=True),))
+DRILLED = JournalView((PastChange(DRILL_MS, planned=True),), drills=(PastDrill(DRILL_MS, tried=True),))
 
 
 def a_pool() -> Guarded:
@@ -80,7 +80,13 @@ def test_a_drill_counts_for_a_quarter() -> None:
     g = a_pool()
     assert "drill" not in codes(g)
     assert codes(g, JournalView())["drill"] == "warning"
-    assert "drill" in codes(g, JournalView((PastChange(DRILL_MS + 1, planned=False),)))
+    assert "drill" in codes(g, JournalView(drills=(PastDrill(DRILL_MS + 1, tried=True),)))
+    assert "drill" not in codes(g, JournalView(drills=(PastDrill(DRILL_MS, tried=True),)))
+    # One of which nothing was tried, and a change of master that came by itself, are none.
+    assert "drill" in codes(g, JournalView(drills=(PastDrill(0, tried=False),)))
+    assert "drill" in codes(g, JournalView((PastChange(0, planned=False),)))
+    failed = codes(g, JournalView(drills=(PastDrill(0, tried=True, failed=("fence of h2: it reads ON",)),)))
+    assert failed["drill-failed"] == "warning" and "drill" not in failed
 
 
 def test_certificates_of_the_collector_itself_are_weaknesses() -> None:

@@ -25,6 +25,9 @@ _AGAIN = "try again in a minute"
 
 # The code that stands in brackets behind a refusal, and in the history under operator-refused.
 COMMANDS: dict[str, Meaning] = {
+    "abandoned": Meaning(
+        "the drill was abandoned; its step that runs comes to its safe end", "wait, or `poolwarden status POOL`"
+    ),
     "agent-alive": Meaning("the host's agent is heard, so the host is not dead", _EXPLAIN),
     "agent-silent": Meaning("the host's agent is not heard, so nothing can be ordered or known there", _AGENT),
     "already-paused": Meaning("somebody has paused the pool already", "`poolwarden resume POOL`"),
@@ -33,11 +36,16 @@ COMMANDS: dict[str, Meaning] = {
     "bad-duration": Meaning("that is no time that a pause can last", "for example `--for 2h`"),
     "bad-number": Meaning("accepted VMs and ages are whole numbers", "copy the command that the question shows"),
     "busy": Meaning("a switch of that host's power is under way", "`poolwarden fence status HOST`"),
+    "cool-down": Meaning("the pool is in the cool-down after a failover", "`poolwarden acknowledge POOL`"),
+    "drill-open": Meaning("a drill is open in the pool already", "`poolwarden drill POOL --resume`, or `--abandon`"),
     "enabled": Meaning("the host is enabled already", "nothing"),
     "failover-open": Meaning("the open failover decides about that host", "wait, or `poolwarden status POOL`"),
     "ha-armed": Meaning("xapi's own HA is in charge", "by hand, or `xe pool-ha-disable` first"),
     "held": Meaning("the pool, the host or the collector holds still: paused, held, start-up", _EXPLAIN),
     "host-unheard": Meaning("a host that could be master is not heard", "start its agent, or confirm that it is off"),
+    "is-master": Meaning(
+        "a member is drilled, and that host is the master", "name another host, or leave the step out"
+    ),
     "master-gone": Meaning("the role is handed over by the serving master, and there is none", _EXPLAIN),
     "master-serves": Meaning("another host serves as master", "`poolwarden release HOST` releases it as a member"),
     "mode-observe": Meaning("in mode observe nothing is ordered", "set the pool's mode to ask or auto"),
@@ -47,8 +55,10 @@ COMMANDS: dict[str, Meaning] = {
     "name-them": Meaning("hosts without an agent run VMs nobody sees", "look there, then name each with `--host`"),
     "needs-force": Meaning("the host is heard, or is the master", "add `--force` if that is meant"),
     "never-heard": Meaning("its agent was never heard: its power proves nothing", "by hand, as the refusal says"),
+    "no-candidate": Meaning("no member could become master now", "`poolwarden plan POOL`"),
     "no-cooldown": Meaning("no cool-down runs, and nothing was denied", "nothing"),
     "no-device": Meaning("the host has no fence device", "give it one in collector.toml ([fencing.md](fencing.md))"),
+    "no-drill": Meaning("no drill is open in the pool", "`poolwarden drill POOL --plan`"),
     "no-evidence": Meaning("what the answer needs has not been told yet", _AGAIN),
     "no-master": Meaning("no verified master is there to do it", _EXPLAIN),
     "no-member": Meaning("no member can run that device's fence agent", "[fencing.md](fencing.md)"),
@@ -56,10 +66,14 @@ COMMANDS: dict[str, Meaning] = {
     "no-reading": Meaning("the device gave no reading in time", "`poolwarden fence test HOST`"),
     "no-reason": Meaning("how you made sure is missing", "`--how` with a few words"),
     "no-sync": Meaning("the database cannot be pushed to the members first", _EXPLAIN),
+    "nobody-to-drill": Meaning("no member of the pool is heard", "`poolwarden hosts POOL`"),
     "not-attached": Meaning("the host is no attached member", "`poolwarden host show HOST`"),
     "not-declared": Meaning("xapi has not been told that the host is dead", "`poolwarden declare-dead HOST`"),
     "not-healthy": Meaning("a planned change needs a pool in which nothing is the matter", _EXPLAIN),
     "not-held": Meaning("nothing is held there", "`poolwarden host show HOST`"),
+    "not-master": Meaning(
+        "only the master's power loss is drilled, and that host is none", "`poolwarden drill POOL --abandon`"
+    ),
     "not-on": Meaning("the device does not read ON while its host lives", "correct its address or plug"),
     "not-paused": Meaning("the pool is not paused", "nothing"),
     "nothing-asked": Meaning("no question is open", _EXPLAIN),
@@ -67,22 +81,40 @@ COMMANDS: dict[str, Meaning] = {
     "nothing-lost": Meaning("no VM is on record as lost", "nothing"),
     "nothing-owed": Meaning("no member waits to be told", "`poolwarden status POOL`"),
     "nowhere": Meaning("no host can start these VMs: storage, network, memory", "mend what the refusal names"),
+    "one-host": Meaning("a pool of one host has nobody to hand a role to", "nothing"),
     "other-machine": Meaning("the device switches another machine", "correct its address"),
+    "other-step": Meaning("another step of the drill is next", "`poolwarden status POOL`"),
+    "owed": Meaning("a host still waits for what an earlier change owes it", "`poolwarden status POOL`"),
     "paused": Meaning("the pool is paused", "`poolwarden resume POOL`"),
     "power-on": Meaning("the host's power reads ON", "switch it off, or see what the refusal says"),
     "quarantined": Meaning("the device has said something untrue", "correct it, then bind it again"),
+    "question-open": Meaning("an answer of yours is awaited", "`poolwarden status POOL`"),
     "refused": Meaning("that host may not become master", _EXPLAIN),
+    "runs-vms": Meaning(
+        "VMs run on the host that would be switched off", "evacuate it: `xe host-disable`, `xe host-evacuate`"
+    ),
     "shared": Meaning("two hosts' devices are one and the same", "name each blade's own plug"),
+    "step-running": Meaning("a step of the drill runs", "wait, or `poolwarden status POOL`"),
+    "still-enabled": Meaning(
+        "a VM could start on the host that would be switched off", "`xe host-disable` on the master"
+    ),
+    "survivors": Meaning(
+        "too few members would be left to take the master's place", "leave the step out, or start the silent hosts"
+    ),
     "sync-under-way": Meaning("the database is being pushed to the members", _AGAIN),
+    "tasks": Meaning("xapi is at work, and the step would cut that off", "wait for its end"),
     "too-late": Meaning("the failover does not wait for that answer any more", _EXPLAIN),
     "too-old": Meaning("the agent there cannot do that yet", "install the present agent's package"),
+    "unbound": Meaning("the device may switch another machine", "`poolwarden fence status HOST`"),
     "under-way": Meaning("the role is being handed over already", "wait for its end"),
     "unknown-host": Meaning("no host of the pool has that name", "`poolwarden status --all`"),
     "unknown-machine": Meaning("the host's dom0 does not tell its UUID or serial number", "bind by your word"),
+    "unknown-step": Meaning("that is no step of a drill", "`poolwarden drill --help` names them"),
     "unknown-verb": Meaning("the collector is older than this command line", "upgrade the collector"),
     "unlike": Meaning("device and dom0 name different machines", "correct the device, or bind by your word"),
     "unsafe": Meaning("it would kill running VMs, or what it would do is not known", _EXPLAIN),
     "untold": Meaning("the device does not tell which machine it switches", "bind by your word"),
+    "upgrading": Meaning("a rolling upgrade is under way", "finish it"),
     "which-device": Meaning("the host has several devices", "`--device NAME`"),
     "wrong-host": Meaning("that host is the master, or no host of the pool", "`poolwarden status POOL`"),
     "wrong-question": Meaning("the open question is another one", "read it: `poolwarden status POOL`"),

@@ -48,7 +48,7 @@ def wanted(pool: Snapshot, said: OperatorSaid) -> tuple[tuple[Part, HostId], ...
     member = said.host or _member(pool, master)
     parts = [part for part in Part if part.value in words]
     if not member and any(part is not Part.POWER_LOSS for part in parts):
-        return Refused("no-member", "no member of this pool is heard", "poolwarden hosts POOL")
+        return Refused("nobody-to-drill", "no member of this pool is heard", "poolwarden hosts POOL")
     return tuple((part, master if part is Part.POWER_LOSS else member) for part in parts)
 
 

@@ -39,8 +39,7 @@ def of_pool(pool: Snapshot, verdict: Verdict) -> Refused | None:
     if pool.record.ha_armed or verdict is Verdict.HA_MANAGED:
         return Refused("ha-armed", ha_armed(pool).text, "With HA nothing is drilled here: docs/pools-with-ha.md")
     if firm is not None:
-        code, step = _FIRM.get(firm.code, ("held", explain))
-        return Refused(code, firm.text, step)
+        return _firm(firm)
     if (failover := pool.failover) is not None:
         return Refused("failover-open", f"failover {failover.id} is open", explain)
     if (question := pool.record.question) is not None:
@@ -55,11 +54,14 @@ def of_pool(pool: Snapshot, verdict: Verdict) -> Refused | None:
     return _busy(pool)
 
 
-_FIRM: dict[Cause, tuple[str, str]] = {
-    Cause.PAUSED: ("paused", "poolwarden resume POOL"),
-    Cause.OBSERVE: ("mode-observe", 'Set mode = "ask" or "auto" for this pool: what is only watched is not drilled.'),
-    Cause.QUIET_TIME: ("held", "Again in a minute."),
-}
+def _firm(why: Reason) -> Refused:
+    """What stands against anything that is begun here."""
+    if why.code is Cause.PAUSED:
+        return Refused("paused", why.text, "poolwarden resume POOL")
+    if why.code is Cause.OBSERVE:
+        step = 'Set mode = "ask" or "auto" for this pool: what is only watched is not drilled.'
+        return Refused("mode-observe", why.text, step)
+    return Refused("held", why.text, "poolwarden explain POOL")
 
 
 def _busy(pool: Snapshot) -> Refused | None:
@@ -175,7 +177,7 @@ def runs_there(pool: Snapshot, host: HostId) -> Refused | None:
     if isinstance(entry, str):
         return Refused("no-evidence", f"{name}: {entry}", "Again in half a minute.")
     if entry.enabled:
-        return Refused("enabled", f"{name} is enabled: a VM could start there at any moment", away)
+        return Refused("still-enabled", f"{name} is enabled: a VM could start there at any moment", away)
     return None
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core.catalogue.drills import DRILL_OPEN, LEFT_OFF
+from poolwarden_collector.core.catalogue.hosts import DRILL_OPEN, LEFT_OFF
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.membership import entry_of, follows
