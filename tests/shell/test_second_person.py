@@ -14,6 +14,11 @@ import pytest
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.asks import Ask
+from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.drill_record import Drill, DrillStep, Part
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.shell.config.operators import Role
 from poolwarden_collector.shell.operators import second_person
@@ -215,3 +220,29 @@ async def test_who_was_root_first_is_no_second_under_his_own_name(
     first = Waiting("a", POOL, "w", "", "root", "uid 0", source, 0, 1, "c")
     call = Call(Caller(name, person, ""), Rights(()), Rule(Role.OPERATOR, Scope.NAMED), "second")
     assert (second_person._same_person(first, call) is not None) is same
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "refused"),
+    [
+        ("drill-begin", (), True),
+        ("drill-begin", (("steps", "restart,hold"),), False),
+        ("drill-begin", (("steps", "restart,power-loss"),), True),
+        ("drill-step", (("step", "1"),), False),
+        ("drill-step", (("step", "2"),), True),
+        ("drill-step", (("step", ""),), True),
+        ("drill-step", (("step", "9"),), False),  # no such step: the engine says so
+        ("drill-skip", (), False),
+        ("drill-abandon", (), False),
+    ],
+)
+async def test_a_drill_of_one_person_switches_no_host_off_where_that_takes_two(
+    verb: str, args: tuple[tuple[str, str], ...], refused: bool
+) -> None:
+    steps = (DrillStep(Part.RESTART, HOSTS[0]), DrillStep(Part.FENCE, HOSTS[0]))
+    record = PoolRecord(POOL, name="gold", drill=Drill("d", "olga", steps))
+    said = OperatorSaid("r", "olga", verb, "", args)
+    reply = second_person.drill_refusal(Pool(record, Policy()), said, frozenset({"fence off"}))
+    assert (reply is not None) == refused
+    assert reply is None or (reply.code == "second-person" and "drill gold --steps restart" in reply.next_step)
+    assert second_person.drill_refusal(Pool(record, Policy()), said, frozenset({"confirm-fenced"})) is None

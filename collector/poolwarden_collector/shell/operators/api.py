@@ -466,7 +466,10 @@ class OperatorApi(rpc.OperatorServicer):
                 drill_plan(self._roster.pools[uuid], self._roster.shown_at(), self._site(uuid), said)
             )
         uuid, said = self._said(request, self._names())
-        if calls.said_as(_COMMAND, request) in self._roster.config.operators.second_person:
+        needs_two = self._roster.config.operators.second_person
+        if (no := second_person.drill_refusal(self._roster.pools[uuid], said, needs_two)) is not None:
+            return no
+        if calls.said_as(_COMMAND, request) in needs_two:
             return await self._seconds.ask(self._roster.pools[uuid], request, access.current())
         return await self._ordered(uuid, said)
 

@@ -27,7 +27,10 @@ import grpc
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.operator.drill import USUAL
+from poolwarden_collector.core.state.drill_record import POWER, StepState
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell.operators import access, calls
 from poolwarden_collector.shell.operators.access import Call
@@ -285,6 +288,29 @@ def _waits(waiting: Waiting, now: Clock) -> pb.CommandReply:
     text = f"{waiting.what}, asked for by {waiting.actor}, waits for a second person; nothing was done yet"
     step = f"Another operator, within {minutes} min: poolwarden second {waiting.id}"
     return _refused(CODE, text, step)
+
+
+def drill_refusal(pool: Pool, said: OperatorSaid, needs_two: frozenset[str]) -> pb.CommandReply | None:
+    """Where `fence off` needs two persons no drill of one switches a host off; None: this command does not."""
+    if "fence off" not in needs_two or not _switches_off(pool, said):
+        return None
+    # safety: a step that switches a host off is `fence off` by another name.
+    why = "fence off needs two persons here, and a drill is walked by one: it switches no host off"
+    step = f"poolwarden drill {pool.record.display_name} --steps restart,hold,switchover"
+    return _refused(CODE, why, step)
+
+
+def _switches_off(pool: Pool, said: OperatorSaid) -> bool:
+    if said.verb == "drill-begin":
+        words = said.arg("steps").split(",") if said.arg("steps") else [part.value for part in USUAL]
+        return any(word in list(POWER) for word in words)
+    drill = pool.record.drill
+    if said.verb != "drill-step" or drill is None:
+        return False
+    asked = said.arg("step")
+    named = int(asked) if asked.isdecimal() else 0
+    meant = drill.steps[named - 1 : named] if named else drill.steps
+    return any(step.part in POWER for step in meant if step.state is StepState.PLANNED)
 
 
 def _refused(code: str, text: str, next_step: str = "") -> pb.CommandReply:
