@@ -23,8 +23,8 @@ TABLES = {
         failover:  model catalogue state devices evidence decision
         followups: model catalogue state devices evidence decision failover
         recovery:  model catalogue state devices evidence decision failover followups
-        operator:  model state devices evidence decision failover followups recovery
-        report:    model catalogue state devices evidence decision failover followups recovery
+        operator:  model catalogue state devices evidence decision failover followups recovery
+        report:    model catalogue state devices evidence decision failover followups recovery operator
         .:         model state devices evidence decision failover followups recovery operator report
     """,
     "collector/poolwarden_collector/shell": """

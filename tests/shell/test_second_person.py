@@ -226,8 +226,8 @@ async def test_who_was_root_first_is_no_second_under_his_own_name(
     ("verb", "args", "refused"),
     [
         ("drill-begin", (), True),
-        ("drill-begin", (("steps", "restart,hold"),), False),
-        ("drill-begin", (("steps", "restart,power-loss"),), True),
+        ("drill-begin", (("restart", "yes"), ("hold", "yes")), False),
+        ("drill-begin", (("restart", "yes"), ("power_loss", "yes")), True),
         ("drill-step", (("step", "1"),), False),
         ("drill-step", (("step", "2"),), True),
         ("drill-step", (("step", ""),), True),

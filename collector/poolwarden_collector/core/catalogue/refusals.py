@@ -109,7 +109,6 @@ COMMANDS: dict[str, Meaning] = {
     "under-way": Meaning("the role is being handed over already", "wait for its end"),
     "unknown-host": Meaning("no host of the pool has that name", "`poolwarden status --all`"),
     "unknown-machine": Meaning("the host's dom0 does not tell its UUID or serial number", "bind by your word"),
-    "unknown-step": Meaning("that is no step of a drill", "`poolwarden drill --help` names them"),
     "unknown-verb": Meaning("the collector is older than this command line", "upgrade the collector"),
     "unlike": Meaning("device and dom0 name different machines", "correct the device, or bind by your word"),
     "unsafe": Meaning("it would kill running VMs, or what it would do is not known", _EXPLAIN),

@@ -38,15 +38,16 @@ USUAL = (Part.FENCE, Part.RESTART, Part.HOLD, Part.SWITCHOVER)
 GO_ON = "poolwarden drill POOL --resume, or --abandon"
 
 
+def argument(part: Part) -> str:
+    """The name of the command's argument that asks for this step."""
+    return part.name.lower()
+
+
 def wanted(pool: Snapshot, said: OperatorSaid) -> tuple[tuple[Part, HostId], ...] | Refused:
     """The steps that this command names, in their order, each with its host."""
-    words = [word for word in said.arg("steps").split(",") if word] or [part.value for part in USUAL]
-    unknown = [word for word in words if word not in list(Part)]
-    if unknown:
-        return Refused("unknown-step", f"{unknown[0]!r} is no step", f"There are: {', '.join(Part)}")
+    parts = [part for part in Part if said.arg(argument(part))] or list(USUAL)
     master = verified(pool)
     member = said.host or _member(pool, master)
-    parts = [part for part in Part if part.value in words]
     if not member and any(part is not Part.POWER_LOSS for part in parts):
         return Refused("nobody-to-drill", "no member of this pool is heard", "poolwarden hosts POOL")
     return tuple((part, master if part is Part.POWER_LOSS else member) for part in parts)

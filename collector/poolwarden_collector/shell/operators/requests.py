@@ -14,7 +14,9 @@ import grpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.operator.drill import argument
 from poolwarden_collector.core.operator.pauses import LONGEST_MS
+from poolwarden_collector.core.state.drill_record import Part
 from poolwarden_collector.nearest import did_you_mean
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.operators.names import Names, Unknown
@@ -150,7 +152,7 @@ DRILL_ACTIONS = ("plan", "begin", "step", "skip", "abandon")
 
 
 def _drill(names: Names, request: str, actor: str, command: pb.DrillCommand) -> tuple[PoolId, OperatorSaid]:
-    """Raises Unknown for an action that there is not, and for a host of another pool."""
+    """Raises Unknown for an action or a step that there is not, and for a host of another pool."""
     if command.action not in DRILL_ACTIONS:
         raise Unknown(f"{command.action!r} is no drill action; there are: {', '.join(DRILL_ACTIONS)}")
     pool = names.pool(command.pool)
@@ -160,8 +162,11 @@ def _drill(names: Names, request: str, actor: str, command: pb.DrillCommand) -> 
         if len(of_pool) != 1:
             raise Unknown(f"{command.pool} has no host {command.host!r}")
         host = of_pool[0]
+    unknown = [step for step in command.steps if step not in list(Part)]
+    if unknown:
+        raise Unknown(f"{unknown[0][:40]!r} is no step of a drill; there are: {', '.join(Part)}")
     args = (
-        ("steps", ",".join(step[:40] for step in command.steps[:10])),
+        *((argument(part), "yes") for part in Part if part.value in command.steps),
         ("step", str(command.step or "")),
         ("typed_name", command.typed_name),
         ("why", command.why[:500]),

@@ -29,8 +29,8 @@ from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.values import HostId, PoolId
-from poolwarden_collector.core.operator.drill import USUAL
-from poolwarden_collector.core.state.drill_record import POWER, StepState
+from poolwarden_collector.core.operator.drill import USUAL, argument
+from poolwarden_collector.core.state.drill_record import POWER, Part, StepState
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell.operators import access, calls
 from poolwarden_collector.shell.operators.access import Call
@@ -302,8 +302,8 @@ def drill_refusal(pool: Pool, said: OperatorSaid, needs_two: frozenset[str]) -> 
 
 def _switches_off(pool: Pool, said: OperatorSaid) -> bool:
     if said.verb == "drill-begin":
-        words = said.arg("steps").split(",") if said.arg("steps") else [part.value for part in USUAL]
-        return any(word in list(POWER) for word in words)
+        wanted = [part for part in Part if said.arg(argument(part))] or USUAL
+        return any(part in POWER for part in wanted)
     drill = pool.record.drill
     if said.verb != "drill-step" or drill is None:
         return False
