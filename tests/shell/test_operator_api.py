@@ -408,7 +408,9 @@ async def test_readiness_gives_reasons_with_fixes_and_a_plan_says_what_would_hap
         [gold] = (await stub.Readiness(pb.ReadinessRequest(pool="gold"))).pools
         found = {reason.code: reason for reason in reversed(gold.reasons)}
         assert not gold.ready and found["no-device"].fix == "poolwarden fence setup host-1"
-        assert "no change of master is on record" in found["drill"].sentence
+        assert "no drill is on record" in found["drill"].sentence and found["drill"].fix.endswith(
+            "poolwarden drill gold"
+        )
         plan = await stub.Plan(pb.PlanRequest(pool="gold"))
         assert (plan.master_name, plan.outcome) == ("host-1", "stands still")
         assert [phase.name for phase in plan.phases] == ["silence", "claim", "proof", "promotion", "members"]
@@ -425,4 +427,33 @@ async def test_past_changes_come_from_the_journal(tmp_path: Path) -> None:
         assert plan.expected_from == "from the last failover of this pool"
         assert {phase.name: phase.expected_ms for phase in plan.phases}["promotion"] == 44_000
         [gold] = (await stub.Readiness(pb.ReadinessRequest(pool="gold"))).pools
+        assert "the last change of master was" in next(r.sentence for r in gold.reasons if r.code == "drill")
+        step = {"part": "restart", "host": HOSTS[0], "name": "host-1", "state": "passed", "phases": [], "why": ""}
+        drilled = Entry(Kind.DRILL_ENDED, "over", {"drill": "d", "by": "anna", "outcome": "passed", "steps": [step]})
+        await rig.parts.service.write(rig.parts.journal.commit, POOL, [drilled])
+        [gold] = (await stub.Readiness(pb.ReadinessRequest(pool="gold"))).pools
         assert "drill" not in {reason.code for reason in gold.reasons}
+        asked = pb.HistoryRequest(pool="gold", kinds=["drill-ended"])
+        assert [entry.kind for entry in (await stub.History(asked)).entries] == ["drill-ended"]
+        for wrong in (pb.HistoryRequest(kinds=["closed"]), pb.HistoryRequest(pool="gold", kinds=["closed"] * 21)):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.History(wrong)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_drill_is_planned_and_refused_over_the_interface(tmp_path: Path) -> None:
+    async with operated(tmp_path) as (_, stub):
+        drill = pb.DrillCommand(pool="gold", action="plan", steps=["restart", "power-loss"])
+        reply = await stub.Command(pb.CommandRequest(actor="anna", drill=drill))
+        assert reply.accepted and [step.part for step in reply.drill.steps] == ["restart", "power-loss"]
+        assert [step.power for step in reply.drill.steps] == [False, True] and all(s.does for s in reply.drill.steps)
+        assert reply.drill.steps[0].why, "the pool has only just begun to be heard"
+        drill.action = "begin"
+        assert not (await stub.Command(pb.CommandRequest(actor="anna", drill=drill))).accepted
+        for wrong in (
+            {"action": "dance"},
+            {"action": "begin", "steps": ["dance"]},
+            {"action": "plan", "host": "nobody"},
+        ):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Command(pb.CommandRequest(actor="anna", drill=pb.DrillCommand(pool="gold", **wrong)))
