@@ -21,6 +21,7 @@ READ_ONLY = (
     "report/explain.py",
     "report/readiness.py",
     "report/device_status.py",
+    "report/drill_report.py",
     "report/journal_view.py",
     "report/matters.py",
     "report/next_step.py",
