@@ -171,7 +171,7 @@ class Guarded:
         self.feed(ev.AgentReported(host.uuid, host.stream, self.facts(host)))
 
     def run(self, ms: int, tick: int | None = None) -> None:
-        """Let time pass: reports each 2 s, a tick each 250 ms, as a collector's; after half a minute one each second."""
+        """Let time pass: reports each 2 s, a tick each 250 ms as a collector's, after half a minute each second."""
         begin = self.now
         while self.now < begin + ms:
             step = tick or (250 if self.now - begin < 30_000 else 1_000)

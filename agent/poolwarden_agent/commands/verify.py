@@ -82,7 +82,7 @@ def _doors(root: str) -> Doors:
 
 def _look(root: str, doors: Doors) -> Tuple[Dict[str, Seen], str]:
     http, tls = doors
-    known = []  # type: List[Optional[bool]]
+    known: List[Optional[bool]] = []
 
     def answers() -> Optional[bool]:
         if not known:  # asked once: a xapi that hangs keeps a thread for each question

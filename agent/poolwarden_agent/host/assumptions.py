@@ -12,7 +12,7 @@ Rules
 """
 
 import threading
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from poolwarden_agent.core import findings
 from poolwarden_agent.core.findings import FAILS, Result, Seen
@@ -40,15 +40,15 @@ class Assumptions(object):
         self._boot = boot
         self._happenings = Happenings()
         self._lock = threading.Lock()
-        self._looked = {}  # type: Dict[str, Result]
-        self._learned = {}  # type: Dict[str, Result]
+        self._looked: Dict[str, Result] = {}
+        self._learned: Dict[str, Result] = {}
         self._release = ""
         self._looks = 0
         self._next_ms = port.mono_ms() + FIRST_MS
         self._loaded = False
         self._unsaved = False
-        self._saved_ms = None  # type: Optional[int]
-        self.results = ()  # type: Tuple[Result, ...]
+        self._saved_ms: Optional[int] = None
+        self.results: Tuple[Result, ...] = ()
 
     def turn(self, connected: bool, pids: Tuple[int, ...] = ()) -> None:
         """To be called each report interval. ``pids``: the agent's processes."""

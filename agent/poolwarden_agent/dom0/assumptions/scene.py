@@ -85,7 +85,7 @@ class Scene(object):
         self.http, self.tls_port = http, tls_port
         self.machine = machine
         self.inventory = files.inventory(root)
-        self._asked = {}  # type: Dict[str, Any]
+        self._asked: Dict[str, Any] = {}
         self._answers, self._placed = answers, placed
 
     def once(self, name: str, ask: Callable[[], Any]) -> Any:
@@ -169,7 +169,7 @@ def ask_unit(systemctl: str) -> Tuple[Dict[str, str], str]:
         )
     except OSError as error:
         return {}, "systemctl cannot be run: %s" % _reason(error)
-    said = []  # type: list
+    said: list = []
     reader = threading.Thread(target=lambda: said.append(_all(run.stdout)))
     reader.daemon = True
     reader.start()

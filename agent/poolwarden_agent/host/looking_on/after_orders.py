@@ -1,10 +1,10 @@
 """What orders did: a promotion, a repoint, a restart, a placed database, a hold and its release, calls on a master."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from poolwarden_agent.core import addresses, boot_gate, orders
 from poolwarden_agent.core.findings import fails, familiar, holds, private
-from poolwarden_agent.core.host_now import MASTER, MEMBER
+from poolwarden_agent.core.host_now import MASTER, MEMBER, Process
 from poolwarden_agent.host.looking_on.instant import (
     ACTING,
     FORGOTTEN_MS,
@@ -22,9 +22,9 @@ class Orders(object):
     """Marks and results of orders as they appear: kind -> the look before its mark, and when its result was seen."""
 
     def __init__(self) -> None:
-        self.origins = {}  # type: Dict[str, Now]
-        self.marked = []  # type: List[str]  # since the look before
-        self.ended = []  # type: List[Tuple[str, Any]]
+        self.origins: Dict[str, Now] = {}
+        self.marked: List[str] = []  # since the look before
+        self.ended: List[Tuple[str, Any]] = []
 
     def look(self, before: Now, now: Now) -> List[Learned]:
         self.marked = [kind for kind, mark in now.started.items() if _id(before.started, kind) != mark.order_id]
@@ -35,7 +35,7 @@ class Orders(object):
 
     def served(self, now: Now) -> List[Learned]:
         """What a serving master has carried out."""
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         for kind, name in (("sync_database", "sync-database"), ("declare_host_dead", "declare-dead"),
                            ("start_vm", "start-vm")):  # fmt: skip
             for ended, result in self.ended:
@@ -58,15 +58,15 @@ class NewProcess(object):
     def __init__(self, known: Orders) -> None:
         self._orders = known
         self._kind = ""
-        self._origin = None  # type: Optional[Now]
+        self._origin: Optional[Now] = None
         self._ended_ms = 0
         self._answered_ms = 0
         self._conf = ("", "")
         self._early = False  # it answered before it was complete
-        self._told = set()  # type: set
+        self._told: Set[str] = set()
 
     def look(self, before: Now, now: Now) -> List[Learned]:
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if self._kind and self._disturbed(now):
             self._kind = ""
         for kind, result in self._orders.ended:
@@ -118,7 +118,7 @@ class NewProcess(object):
 
     def _waiting(self, now: Now) -> List[Learned]:
         assert self._origin is not None
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         same = self._kind == "promote" and now.runs and now.source == self._origin.source
         if same and now.generation < self._origin.generation:
             said = "generation %d became %d" % (self._origin.generation, now.generation)
@@ -142,7 +142,7 @@ class NewProcess(object):
 
     def _answering(self, now: Now) -> List[Learned]:
         assert self._origin is not None
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if not self._answered_ms:
             self._answered_ms, self._early = now.ms, not now.complete()
             if self._kind == "restart_xapi":
@@ -162,7 +162,7 @@ class NewProcess(object):
 
     def _new_master(self, now: Now) -> List[Learned]:
         assert self._origin is not None
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if self._early and "new-master-serves" not in self._told and now.complete():
             said = "complete %s after it answered" % seconds(now.ms - self._answered_ms)
             found.append(("new-master-serves", holds(said)))
@@ -186,7 +186,7 @@ class Restored(object):
     """A placed database, over the start that it was for."""
 
     def __init__(self) -> None:
-        self._before = None  # type: Optional[Process]  # the process of the last look at which one lay there
+        self._before: Optional[Process] = None  # the process of the last look at which one lay there
         self._served_ms = 0
 
     def look(self, _before: Now, now: Now) -> List[Learned]:
@@ -215,7 +215,7 @@ class Hold(object):
     """A toolstack fence from its first look to its release."""
 
     def __init__(self) -> None:
-        self._origin = None  # type: Optional[Now]
+        self._origin: Optional[Now] = None
         self._stopped_ms = 0
         self._open_ms = 0  # since when stopped with a port that is not closed
         self._back_ms = 0  # since when a process is there again
@@ -231,7 +231,7 @@ class Hold(object):
         return self._released(now)
 
     def _holding(self, origin: Now, now: Now) -> List[Learned]:
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if not self._stopped_ms and now.toolstack is not None and now.toolstack.stopped:
             self._stopped_ms = now.ms
             found += self._stop(origin, now)
@@ -251,7 +251,7 @@ class Hold(object):
 
     def _stop(self, origin: Now, now: Now) -> List[Learned]:
         took = now.ms - origin.ms
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if origin.runs:
             found.append(("stop-time", holds(seconds(took)) if took <= STOP_MS else fails(seconds(took))))
         if origin.conf == MASTER and origin.source == now.source and now.generation > origin.generation:

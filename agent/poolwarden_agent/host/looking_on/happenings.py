@@ -1,6 +1,6 @@
 """All learners, one look after the other."""
 
-from typing import List
+from typing import Any, List, Optional, Tuple
 
 from poolwarden_agent.host.looking_on.after_orders import Hold, NewProcess, Orders, Restored
 from poolwarden_agent.host.looking_on.instant import Learned, Now
@@ -23,19 +23,27 @@ class Happenings(object):
     """All of them."""
 
     def __init__(self) -> None:
-        self._before = None  # type: Optional[Now]
+        self._before: Optional[Now] = None
         self._orders = Orders()
-        self._learners = (
-            self._orders, Facts(), Copies(), NewProcess(self._orders), Restored(), Hold(), Orphan(), Ends(self._orders),
-            Switchover(self._orders), Gate(),
-        )  # type: Tuple[Any, ...]  # fmt: skip
+        self._learners: Tuple[Any, ...] = (
+            self._orders,
+            Facts(),
+            Copies(),
+            NewProcess(self._orders),
+            Restored(),
+            Hold(),
+            Orphan(),
+            Ends(self._orders),
+            Switchover(self._orders),
+            Gate(),
+        )
 
     def look(self, now: Now) -> List[Learned]:
         """What this look shows, with the one before."""
         before, self._before = self._before, now
         if before is None:
             return []
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         for learner in self._learners:
             found += learner.look(before, now)
         return found + self._orders.served(now)

@@ -14,7 +14,7 @@ class Facts(object):
     """What one look shows by itself."""
 
     def look(self, _before: Now, now: Now) -> List[Learned]:
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if now.connected:
             found.append(("agent-link", holds("a stream is up")))
         if now.running == MEMBER and now.running_master:
@@ -25,7 +25,7 @@ class Facts(object):
         view = now.view
         if view is None or not now.serves:
             return []
-        found = [("pool-view-in-time", holds("%d hosts" % len(view.hosts)))]  # type: List[Learned]
+        found: List[Learned] = [("pool-view-in-time", holds("%d hosts" % len(view.hosts)))]
         own = [host.address for host in view.hosts if host.host == now.own[0]]
         if own and own[0] and now.own[1]:
             same = addresses.same(own[0], now.own[1])

@@ -1,6 +1,6 @@
 """What nobody ordered: a member without its master, a process that ended, another role, a boot's gate."""
 
-from typing import List
+from typing import List, Optional, Tuple
 
 from poolwarden_agent.core import boot_gate
 from poolwarden_agent.core.findings import fails, familiar, holds, private
@@ -66,7 +66,7 @@ class Ends(object):
 
     def __init__(self, known: Orders) -> None:
         self._orders = known
-        self._gone = None  # type: Optional[Tuple[Now, int]]  # the look before, and when it was missed
+        self._gone: Optional[Tuple[Now, int]] = None  # the look before, and when it was missed
         self._acted_ms = 0
 
     def look(self, before: Now, now: Now) -> List[Learned]:
@@ -96,12 +96,12 @@ class Switchover(object):
 
     def __init__(self, known: Orders) -> None:
         self._orders = known
-        self._changed = None  # type: Optional[Now]
+        self._changed: Optional[Now] = None
         self._asked_ms = 0
         self._acted_ms = 0
 
     def look(self, before: Now, now: Now) -> List[Learned]:
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         if any(kind in ACTING for kind in self._orders.marked) or now.held:
             self._acted_ms, self._changed = now.ms, None
         if "designate_master" in self._orders.marked:
@@ -125,7 +125,7 @@ class Switchover(object):
         return bool(self._asked_ms) and now.ms - self._asked_ms < FORGOTTEN_MS
 
     def _anew(self, changed: Now, now: Now) -> List[Learned]:
-        found = []  # type: List[Learned]
+        found: List[Learned] = []
         ahead = now.began_ms - changed.ms
         if ahead >= 3000:
             found.append(("designate-conf-first", holds("about %s before the new process" % seconds(ahead))))
