@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.local_policy import ANY, LocalPolicy
+from poolwarden_agent.core.memory import User
 
 Identity = NamedTuple(
     "Identity",
@@ -276,6 +277,10 @@ class HostPort(object):
     def memory(self) -> Tuple[int, int]:
         """Total and available bytes."""
         raise NotImplementedError
+
+    def memory_users(self) -> Tuple[User, ...]:
+        """The processes that use most memory, the biggest first, at most five; reads proc alone."""
+        return ()
 
     def domains(self) -> Optional[List[str]]:
         """UUIDs of running domains without domain 0; None: not known."""

@@ -15,8 +15,8 @@ from .tree import ROOT, name_of, python_files
 TABLES = {
     "collector/poolwarden_collector/core": """
         model:
-        catalogue: model
-        state:     model catalogue
+        catalogue: model shared
+        state:     model catalogue shared
         devices:   model catalogue state shared
         evidence:  model catalogue state devices shared
         decision:  model catalogue state devices evidence
@@ -32,13 +32,13 @@ TABLES = {
         store:     core contract .
         queue:     core
         enrolment: core shared config store .
-        agents:    core contract config store queue enrolment .
+        agents:    core shared contract config store queue enrolment .
         fencing:   core shared config .
         loop:      core config store queue agents fencing .
         alerts:    core config store queue .
         hooks:     core config store queue fencing .
         doctor:    core config store enrolment agents loop hooks .
-        operators: core contract config store queue enrolment agents fencing loop alerts hooks doctor .
+        operators: core shared contract config store queue enrolment agents fencing loop alerts hooks doctor .
         metrics:   core config store agents loop operators .
         .:         config store queue enrolment agents fencing loop alerts hooks operators metrics
     """,

@@ -38,6 +38,7 @@ ALERTS = {
     "host_environment.py",
     "incident_alerts.py",
     "latent_faults.py",
+    "memory_alerts.py",
 }
 
 

@@ -99,7 +99,7 @@ def look(before: Optional[Standing], use: Use, now_ms: int) -> Standing:
     soon = full_in != NEVER and use.percent >= HALF and full_in < (NOT_SOON_MS if known.soon else SOON_MS)
     now = level(use.percent, known.level, soon)
     since = known.since_ms if now == known.level else now_ms
-    return Standing(now, since, _rounded(int(growth * HOUR_MS)), _rounded(full_in), soon, samples)
+    return Standing(now, since, rounded(int(growth * HOUR_MS)), rounded(full_in), soon, samples)
 
 
 def _sampled(samples: Tuple[Sample, ...], use: Use, now_ms: int) -> Tuple[Sample, ...]:
@@ -110,7 +110,7 @@ def _sampled(samples: Tuple[Sample, ...], use: Use, now_ms: int) -> Tuple[Sample
     return (samples + ((now_ms, used, use.total_inodes - use.free_inodes),))[-KEPT:]
 
 
-def _rounded(value: int) -> int:
+def rounded(value: int) -> int:
     """Two figures: a trend is an estimate, and each small change of it would be sent as news."""
     unit = int("1" + "0" * max(0, len(str(value)) - 2))
     return value // unit * unit

@@ -16,6 +16,7 @@ from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.gate_state import EMPTY, decode
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.local_policy import LocalPolicy
+from poolwarden_agent.core.memory import User
 from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN, OWN_FILE, SIGNED_ORDERS
 from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
@@ -28,6 +29,7 @@ from poolwarden_agent.dom0.system import (
     files,
     latch,
     learned,
+    memory_users,
     mounts,
     neighbours,
     order_key,
@@ -282,6 +284,9 @@ class Dom0(HostPort):
 
     def memory(self) -> Tuple[int, int]:
         return procfs.memory(self._root)
+
+    def memory_users(self) -> Tuple[User, ...]:
+        return memory_users.biggest(self._root)
 
     def domains(self) -> Optional[List[str]]:
         return xenstore.running(os.path.join(self._root, "var/run/xenstored/socket"))

@@ -13,7 +13,7 @@ Rules
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from poolwarden_agent.core import xapi_starts
+from poolwarden_agent.core import memory, xapi_starts
 from poolwarden_agent.core.addresses import is_address, same
 from poolwarden_agent.core.health import Health, Look, plain_words
 from poolwarden_agent.core.health import judge as judge_health
@@ -34,6 +34,7 @@ from poolwarden_agent.core.probe_rules import (
 )
 from poolwarden_agent.dom0.xapi.database import View
 from poolwarden_agent.host.disk_guard import DiskGuard
+from poolwarden_agent.host.memory_guard import MemoryGuard
 from poolwarden_agent.host_port import TLS_PORT, Emergency, HostPort, PoolView, Toolstack
 
 LOCAL_LIMIT_MS = 1000
@@ -119,6 +120,7 @@ class Observer(object):
         self._parsed: Tuple[Optional[int], str, int, Process, int] = (None, "", 0, NO_PROCESS, 0)
         self._looking = threading.Lock()
         self.guard = DiskGuard(port)
+        self.memory_guard = MemoryGuard(port)
         self.around: Optional[Any] = None  # a surroundings.Surroundings
         self._around_ms = 0
         self._asked_member_ms: Optional[int] = None
@@ -136,8 +138,15 @@ class Observer(object):
             self.host = self._host_facts(self.host)
             self.guard.look(self.host.disks, self.host.at_ms)
             self._look_around()
+            swap = self.around.swap if self.around is not None else (0, 0)
+            self.memory_guard.look(self.host.memory, swap, self.host.at_ms)
             if self._parse_due(self.host):
                 self.host = self._parse(self.host)
+
+    def memory(self) -> Tuple[Optional[memory.Standing], Tuple[memory.User, ...]]:
+        """The standing of dom0's memory without its samples, and who uses it where a level is crossed."""
+        standing = self.memory_guard.standing
+        return standing._replace(samples=()) if standing is not None else None, self.memory_guard.users
 
     def _look_around(self) -> None:
         """What changes seldom, seldom."""

@@ -34,7 +34,7 @@ class Sections(object):
         identity, state, around = self._port.identity(), self._keeper.state, self._observer.around
         orphaned = self._observer.orphaned()
         watches = tuple(w for target, w in sorted(self._observer.watches.items()) if target != OWN_MASTER)
-        guard = self._observer.guard
+        guard, memory = self._observer.guard, self._observer.memory()
         running = seen.running, seen.running_master, seen.serves
         sections = [
             ("role", (host.role, host.master, running), lambda: reports.role(host.role, host.master, seen)),
@@ -45,7 +45,7 @@ class Sections(object):
                 (host.disks, guard.standings, guard.result),
                 lambda: disks.disks(host.disks, guard.standings, guard.result),
             ),
-            ("memory", (host.memory, around), lambda: reports.memory(host.memory, around)),
+            ("memory", (host.memory, around, *memory), lambda: reports.memory(host.memory, around, *memory)),
             ("domains", host.domains, lambda: reports.domains(host.domains)),
             ("probes", watches, lambda: pb.ProbeList(probes=[reports.probe(w) for w in watches])),
             ("tombstone", state.tombstone, lambda: reports.tombstone(state.tombstone)),

@@ -7,7 +7,7 @@ from poolwarden_agent.core import disks as rules
 from poolwarden_agent.core.disk_fillers import Result
 from poolwarden_agent.host_port import Disk
 
-_LEVEL = {
+LEVELS = {
     rules.OK: pb.Disk.OK,
     rules.WARNING: pb.Disk.WARNING,
     rules.CRITICAL: pb.Disk.CRITICAL,
@@ -35,7 +35,7 @@ def _disk(item: Disk, standing: Optional[rules.Standing]) -> pb.Disk:
         read_only=item.read_only,
     )
     if standing is not None:
-        message.level = _LEVEL[standing.level]
+        message.level = LEVELS[standing.level]
         message.level_since_mono_ms = standing.since_ms
         message.growth_bytes_per_hour = standing.growth
         message.full_in_ms = standing.full_in_ms

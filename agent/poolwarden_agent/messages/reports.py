@@ -5,7 +5,9 @@ from typing import Any, List, Optional, Tuple
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent import PROTOCOL_VERSION, __version__, host_port
 from poolwarden_agent.core import boot_gate, gate_state, health, host_now, order_gate, orders, probe_rules
+from poolwarden_agent.core import memory as rules
 from poolwarden_agent.dom0.xapi import database as statedb
+from poolwarden_agent.messages.disks import LEVELS
 
 LONGEST_FAULTS = 500  # characters: three faults
 LONGEST_VIEW = 3 * 1024 * 1024  # bytes; a frame on the pipe holds 4 MiB
@@ -224,12 +226,23 @@ def database(host: Any) -> pb.DatabaseFacts:
     )
 
 
-def memory(found: Tuple[int, int], around: Any) -> pb.MemoryFacts:
-    """Memory as it is now, with swap as it was seen last."""
+def memory(
+    found: Tuple[int, int], around: Any, standing: Optional[rules.Standing], users: Tuple[rules.User, ...]
+) -> pb.MemoryFacts:
+    """Memory as it is now, with swap as it was seen last, and what the memory guard makes of it."""
     swap = around.swap if around is not None else (0, 0)
-    return pb.MemoryFacts(
-        total_bytes=found[0], available_bytes=found[1], swap_total_bytes=swap[0], swap_free_bytes=swap[1]
+    told = pb.MemoryFacts(
+        total_bytes=found[0],
+        available_bytes=found[1],
+        swap_total_bytes=swap[0],
+        swap_free_bytes=swap[1],
+        biggest=[pb.MemoryUser(name=user.name, pid=user.pid, bytes=user.bytes) for user in users],
     )
+    if standing is not None:
+        told.level = LEVELS[standing.level]
+        told.level_since_mono_ms = standing.since_ms
+        told.empty_in_ms = standing.empty_in_ms
+    return told
 
 
 def domains(found: Optional[List[str]]) -> pb.DomainList:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.layout import Line, Page, show
 from poolwarden_collector.cli.see import connect
@@ -252,4 +253,4 @@ def _written(block: Block, target: Path) -> Page:
 
 def _next(block: Block, target: Path) -> Page:
     steps = f"poolwarden-collector reload --config {target}"
-    return [Line(steps, label="next step: "), Line(f"poolwarden fence test {block.host}", label="then:      ")]
+    return [Line(steps, label="next step: "), Line(f"poolwarden fence test {typed(block.host)}", label="then:      ")]

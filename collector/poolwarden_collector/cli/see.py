@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.commands import Commands
 from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.settings import Settings, common_options
@@ -237,7 +238,7 @@ def master(settings: Settings, pool: str | None) -> None:
     elif not why_not:
         print(found.master_address, flush=True)
     if why_not:
-        raise AnswerIsNo(why_not, f"poolwarden explain {pool}")
+        raise AnswerIsNo(why_not, f"poolwarden explain {typed(pool)}")
 
 
 def _no_master(pool: "api.PoolStatus") -> str:

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.act import actor, ask, say
 from poolwarden_collector.cli.errors import BadInput
 from poolwarden_collector.cli.see import connect
@@ -31,9 +32,7 @@ def failover(settings: Settings, pool: str | None, dry_run: bool, target: str) -
     if not target:
         if not dry_run:
             name = pool or "POOL"
-            step = (
-                f"poolwarden failover {name} --dry-run, or --to HOST; poolwarden explain {name} tells what it waits for"
-            )
+            step = f"poolwarden failover {typed(name)} --dry-run, or --to HOST; poolwarden explain {typed(name)} tells what it waits for"
             raise BadInput(
                 "Poolwarden fails over by itself, once it has a proof; --dry-run or --to HOST is missing", step
             )

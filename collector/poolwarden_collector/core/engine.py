@@ -35,7 +35,7 @@ from poolwarden_collector.core.recovery import (
     power_watch,
     restart_in_place,
 )
-from poolwarden_collector.core.report import disk_alerts, host_environment, latent_faults
+from poolwarden_collector.core.report import disk_alerts, host_environment, latent_faults, memory_alerts
 from poolwarden_collector.core.report.incident_alerts import alert_unsteady, alert_verdict
 from poolwarden_collector.core.state import alert_book, phases, sent_orders
 from poolwarden_collector.core.state.decision_input import pack
@@ -72,6 +72,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
     verdict = assess(tx)
     told = _told_of(tx, event)
     disk_alerts.watch_disks(tx, told)
+    memory_alerts.watch_memory(tx, told)
     host_environment.watch_environment(tx, told)
     if tx.record.master in told:
         latent_faults.watch_disabled(tx)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from poolwarden_lab.story.grammar import Lexicon
 from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.virtual.agent.agent import RESTART_MS
@@ -217,6 +219,17 @@ def role_broken(stage: Stage, hosts: list[str]) -> None:
 def storage(stage: Stage, how: str, hosts: list[str]) -> None:
     for host in hosts:
         stage.world.lose_storage(host, lost=how == "lost")
+
+
+@XAPI.form(
+    "memory of HOST NUMBER [falling by NUMBER for TIME]",
+    "So many MiB of its dom0's 4096 are available; each minute so many fewer, for so long.",
+)
+def memory(stage: Stage, host: str, left: int, by: int | None, ms: int | None) -> None:
+    stage.world.memory(host, left)
+    if by is not None and ms is not None:
+        for at in range(60_000, ms + 1, 60_000):
+            stage.later(at, partial(stage.world.memory, host, max(0, left - at // 60_000 * by)))
 
 
 @XAPI.form("root full HOSTS...", "No room is left on / of dom0.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
 from poolwarden_collector.cli.words import joined, size, span
 
@@ -134,7 +135,7 @@ def _notes(host: "api.HostStatus") -> list[str]:
     if host.tombstoned:
         notes.append("another host has become master since: this one may not act as master until it is a member again")
     if host.enabled == "no":
-        notes.append(f"disabled: no VM starts there; poolwarden host enable {host.name}")
+        notes.append(f"disabled: no VM starts there; poolwarden host enable {typed(host.name, host.host_uuid)}")
     return notes + _of_silent(host)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
 from poolwarden_collector.cli.words import span
 
@@ -67,4 +68,7 @@ def _times(reply: "api.PlanReply") -> Page:
 
 def _end(reply: "api.PlanReply") -> Page:
     name = reply.pool_name or reply.pool_uuid
-    return [Line(), Line(f"nothing was done; what stands against it, with its fix: poolwarden readiness {name}", "dim")]
+    return [
+        Line(),
+        Line(f"nothing was done; what stands against it, with its fix: poolwarden readiness {typed(name)}", "dim"),
+    ]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
 from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table, is_heard
 from poolwarden_collector.cli.pages.journal import SEVERITY_TONES, alert_marks
@@ -84,7 +85,7 @@ def overview(pools: Sequence["api.PoolStatus"]) -> Page:
     if well:
         page.append(Line(", ".join(well), "good", label=f"{len(well)} healthy: "))
     first = (unwell or pools)[0]
-    hint = f"poolwarden status {first.name or first.pool_uuid} shows one pool; --all shows all"
+    hint = f"poolwarden status {typed_pool(first)} shows one pool; --all shows all"
     return [*page, Line(hint, "dim")]
 
 
@@ -129,7 +130,7 @@ def pool_page(pool: "api.PoolStatus", *, everything: bool = False) -> Page:
         page += failover_lines(pool, everything=everything)
     page += _folded("pending: ", pool.owed, "poolwarden status --all", everything)
     page += lost_lines(pool, everything=everything)
-    ready = f"poolwarden readiness {pool.name or pool.pool_uuid}"
+    ready = f"poolwarden readiness {typed_pool(pool)}"
     if everything or not pool.HasField("failover"):
         page += _folded("not ready: ", pool.not_ready, ready, everything)
     if everything:
@@ -173,7 +174,7 @@ def _notes(pool: "api.PoolStatus", everything: bool) -> Page:
     notes = host_notes([host for host in pool.hosts if not (alone and host.xapi_health == "orphaned")], indent=2)
     if everything or len(notes) <= NOTES_SHOWN:
         return notes
-    more = f"{len(notes) - NOTES_SHOWN} more notes: poolwarden hosts {pool.name or pool.pool_uuid}"
+    more = f"{len(notes) - NOTES_SHOWN} more notes: poolwarden hosts {typed_pool(pool)}"
     return [*notes[:NOTES_SHOWN], Line(more, "dim", indent=2)]
 
 
@@ -183,7 +184,7 @@ def _open_alerts(pool: "api.PoolStatus", everything: bool) -> Page:
         return []
     counts = Counter(alert.severity for alert in pool.alerts)  # in their order: the gravest first
     text = ", ".join(_counted(count, severity) for severity, count in counts.items())
-    where = f"{text} (poolwarden alerts {pool.name or pool.pool_uuid})"
+    where = f"{text} (poolwarden alerts {typed_pool(pool)})"
     page: Page = [Line(where, SEVERITY_TONES.get(pool.alerts[0].severity, ""), indent=2, label="open alerts: ")]
     for alert in pool.alerts:
         marks = alert_marks(alert, indent=6)
@@ -259,7 +260,7 @@ def lost_lines(pool: "api.PoolStatus", *, everything: bool = False) -> Page:
     if not vms:
         return []
     page: Page = [Line(f"{vm.name}: {lost_state(vm)}", "warn", 2, label="lost: ") for vm in vms[:LOST_SHOWN]]
-    more, start = len(vms) - LOST_SHOWN, f"poolwarden start-lost {pool.name or pool.pool_uuid} --dry-run"
+    more, start = len(vms) - LOST_SHOWN, f"poolwarden start-lost {typed_pool(pool)} --dry-run"
     return [*page, Line(f"{more} more: {start}", indent=8)] if more > 0 else page
 
 
@@ -285,3 +286,8 @@ def _collector_lines(reply: "api.StatusReply", everything: bool) -> Page:
     if reply.outbox_pending:
         page.append(Line(f"{reply.outbox_pending} not delivered yet; poolwarden alerts", "warn", label="alerts: "))
     return page + _folded("warning: ", reply.warnings, "poolwarden status --all", everything, tone="bad", indent=0)
+
+
+def typed_pool(pool: "api.PoolStatus") -> str:
+    """Its name as it is typed in a command."""
+    return typed(pool.name or pool.pool_uuid, pool.pool_uuid)

@@ -7,6 +7,7 @@ collector has learnt of it stays, and so does each host's durable state: a host 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.act import actor
 from poolwarden_collector.cli.errors import AnswerIsNo, CommandError
 from poolwarden_collector.cli.names import the_pool
@@ -27,7 +28,7 @@ def remove(settings: Settings, name: str, user: str, reason: str, yes: bool, opt
         pool = the_pool(collector.status(name), name)
         if pool.HasField("failover"):
             raise AnswerIsNo(
-                f"a failover of {pool.name} is open; nothing was changed", f"poolwarden status {pool.name}"
+                f"a failover of {pool.name} is open; nothing was changed", f"poolwarden status {typed(pool.name)}"
             )
         rows = [(each, *_look(logins, each, pool.pool_uuid)) for each in members_of(pool)]
         held = [each.name for each, host, _ in rows if host is not None and host.held]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from poolwarden.typed_names import typed
 from poolwarden_collector.cli.errors import AnswerIsNo
 from poolwarden_collector.cli.names import the_pool
 from poolwarden_collector.cli.pools import flow, member, packages, survey
@@ -33,7 +34,7 @@ def upgrade(settings: Settings, name: str, user: str, despite_verdict: bool, yes
         pool = the_pool(collector.status(name), name)
         if why := _obstacle(collector, pool.pool_uuid, despite_verdict):
             raise AnswerIsNo(
-                f"{why}; nothing was changed", f"poolwarden explain {pool.name}, and again when it is over"
+                f"{why}; nothing was changed", f"poolwarden explain {typed(pool.name)}, and again when it is over"
             )
         authority = collector.authority(pool.pool_uuid)
         door = packages.door(authority.address, authority.ca_fingerprint)

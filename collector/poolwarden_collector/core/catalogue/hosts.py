@@ -185,6 +185,29 @@ DISK_CRITICAL = Message(
     DISK.means,
     "when the level is left",
 )
+MEMORY = Message(
+    "dom0-memory",
+    "warning",
+    "dom0 of {name} runs short of memory",
+    "dom0 of {name}: {state}{uses}",
+    "nothing: Poolwarden ends no process",
+    "{help}",
+    "when none is left the kernel ends a process there: xapi, or one that a VM hangs on; {running}",
+    "A dom0 has a fixed share of its host's memory. When it is used up the kernel ends the process that frees most of "
+    "it: xapi, or the one that serves a VM's disk or is its device model, and the VM with it.",
+    "when the level is left",
+)
+MEMORY_CRITICAL = Message(
+    "dom0-memory-critical",
+    "critical",
+    "dom0 of {name} is nearly out of memory",
+    "dom0 of {name}: {state}{uses}",
+    "nothing: Poolwarden ends no process",
+    "{help}",
+    MEMORY.open,
+    MEMORY.means,
+    "when the level is left",
+)
 ENVIRONMENT = Message(
     "host-environment",
     "warning",
@@ -468,6 +491,8 @@ ALL = (
     GATE_DARK,
     DISK,
     DISK_CRITICAL,
+    MEMORY,
+    MEMORY_CRITICAL,
     ENVIRONMENT,
     ENVIRONMENT_CRITICAL,
     WRONG_POOL,

@@ -15,6 +15,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from poolwarden.typed_names import quoted
 
 LINE_LIMIT = 200
 LABELS = ("Died:", "Did: ", "You: ", "Open:")
@@ -34,14 +37,18 @@ class Message:
     means: str  # for VMs and management
     ends: str
 
-    def told(self, words: Mapping[str, str]) -> Told:
-        """Rendered with these words. Raises KeyError for a word that is missing."""
+    def told(self, words: Mapping[str, str], names: Mapping[str, str] = MappingProxyType({})) -> Told:
+        """Rendered with these words; ``names`` are quoted in commands (typed_names.py).
+
+        Raises KeyError for a word that is missing.
+        """
         title = f"{words['pool']}: {self.title.format_map(words)}"
-        died, did, still = (clip(line.format_map(words)) for line in (self.died, self.did, self.open))
-        you = self.you.format_map(words)
+        lines = (quoted(line.format_map(words), names) for line in (self.died, self.did, self.open))
+        died, did, still = (clip(line) for line in lines)
+        you = quoted(self.you.format_map(words), names)
         # safety: half a command may be another one, so a command is told whole or not at all.
         if len(you) > LINE_LIMIT:
-            you = f"several steps, told below; poolwarden explain {words['pool']} tells them, too"
+            you = quoted(f"several steps, told below; poolwarden explain {words['pool']} tells them, too", names)
         return Told(self.id, self.severity, title, (died, did, you, still))
 
 

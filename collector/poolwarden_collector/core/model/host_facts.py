@@ -194,6 +194,15 @@ class Filling:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryUser:
+    """A process of dom0 that uses much memory, bytes."""
+
+    name: str
+    pid: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """One file system of dom0, bytes and inodes (0 inodes in all: the file system has none)."""
 
@@ -337,6 +346,10 @@ class HostFacts:
     around: HostEnvironment = HostEnvironment()
     machine: Machine | None = None  # what its BMC tells its own dom0 is learnt after the Hello
     gc_term: int = 0  # the promotion since which storage's garbage collection is held there; 0: it is not
+    memory_level: DiskLevel = DiskLevel.UNKNOWN  # dom0's memory, as its agent judges it; never FULL
+    memory_level_since: Ms | None = None
+    memory_empty_in_ms: Ms = 0  # at the present trend; 0: it does not come to that
+    memory_users: tuple[MemoryUser, ...] = ()  # while a level is crossed, the biggest first
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""

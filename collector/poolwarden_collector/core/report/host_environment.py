@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from poolwarden_collector.core.catalogue.hosts import ENVIRONMENT, ENVIRONMENT_CRITICAL
 from poolwarden_collector.core.model.durations import span
-from poolwarden_collector.core.model.host_facts import Certificate, HostEnvironment, HostFacts
+from poolwarden_collector.core.model.host_facts import Certificate, DiskLevel, HostEnvironment, HostFacts
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
+from poolwarden_collector.core.report.memory_alerts import CROSSED, left, used_by
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -25,6 +26,7 @@ SOON_DAYS, VERY_SOON_DAYS = 30, 7
 CLOCK_LIMIT_MS: Ms = 30_000
 CLOCK_CALM_MS: Ms = 20_000
 LOW_MEMORY = 0.05
+MEMORY_LINE = "dom0's memory"
 # Without these VMs, networks or other hosts are not served; the rest may be off on purpose.
 NEEDED = frozenset(
     {"xenopsd-xc.service", "xcp-networkd.service", "message-switch.service", "forkexecd.service", "xenstored.service",
@@ -115,11 +117,16 @@ def _memory(facts: HostFacts) -> Line | None:
     share, around = facts.memory_available / facts.memory_total, facts.around
     if share >= LOW_MEMORY and not around.swap_total:
         return None
+    if facts.memory_level in CROSSED:
+        users = used_by(facts)
+        text = f"{left(facts)}{f'; most is used by {users}' if users else ''}"
+        return Line(MEMORY_LINE, text, "warning" if facts.memory_level is DiskLevel.WARNING else "critical")
     swap = f", swap {(around.swap_total - around.swap_free) >> 20} of {around.swap_total >> 20} MiB used"
     text = (
         f"{facts.memory_available >> 20} of {facts.memory_total >> 20} MiB available{swap if around.swap_total else ''}"
     )
-    return Line("dom0's memory", text, "warning" if share < LOW_MEMORY else "")
+    low = share < LOW_MEMORY and facts.memory_level is DiskLevel.UNKNOWN  # an older agent does not judge it
+    return Line(MEMORY_LINE, text, "warning" if low else "")
 
 
 def _written(around: HostEnvironment, now: Ms) -> Line | None:

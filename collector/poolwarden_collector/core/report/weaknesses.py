@@ -18,6 +18,7 @@ from poolwarden_collector.core.model.host_facts import DiskLevel
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.report.host_environment import lines
 from poolwarden_collector.core.report.journal_view import JournalView
+from poolwarden_collector.core.report.memory_alerts import CROSSED, help_for, left
 from poolwarden_collector.core.report.readiness import (
     CRITICAL,
     WARNING,
@@ -50,6 +51,7 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_devices(pool, hosts),
         *_gates(pool, heard),
         *_disks(pool, heard),
+        *_memory(pool, heard),
         *_versions(pool, heard),
         *_updates(pool),
         *_surroundings(pool, heard),
@@ -122,6 +124,17 @@ def _disks(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
         for disk in agent.facts.disks
         if disk.level in (DiskLevel.WARNING, DiskLevel.CRITICAL, DiskLevel.FULL)
     ]
+
+
+def _memory(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """A dom0 of which the kernel ends a process soon: no host to be made master, and none to be it."""
+    found = []
+    for host, agent in heard.items():
+        facts, name = agent.facts, pool.name(host)
+        if facts.memory_level in CROSSED:
+            biggest = facts.memory_users[0] if facts.memory_users else None
+            found.append(Unready("memory", WARNING, f"dom0 of {name}: {left(facts)}", help_for(name, biggest)))
+    return found
 
 
 def _versions(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:

@@ -41,6 +41,7 @@ _SETTLING: dict[Matter, Ms] = {
     Matter.FENCE: 30_000,  # a device's state is judged every 30 s
     Matter.RELEASE: 10_000,
     Matter.HOST_DOWN: 30_000,
+    Matter.MEMORY: 30_000,  # a program that is starting takes much for seconds
 }
 # Standstills that another answer or reading ends by itself within seconds; the others have waited already.
 _BLOCKER_SETTLING: dict[Blocker, Ms] = {

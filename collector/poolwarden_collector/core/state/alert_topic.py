@@ -59,6 +59,7 @@ class Matter(Enum):
     GATE = ("gate", Shape.HOST)
     GATE_DARK = ("gate-dark", Shape.OF_HOST)
     DISK = ("disk", Shape.HOST)
+    MEMORY = ("memory", Shape.HOST)
     AROUND = ("around", Shape.HOST)
     REGISTRATION = ("registration", Shape.HOST)
     REFUSED = ("refused", Shape.HOST)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from poolwarden import typed_names
 from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 NAMED = 3
@@ -18,6 +20,15 @@ def common(pool: Snapshot) -> dict[str, str]:
         "address": pool.record.address_of(master) or "address not known",
         "running": running(pool),
     }
+
+
+def to_quote(pool: Pool) -> dict[str, str]:
+    """Names of this pool that are quoted in a command (typed_names.py); nearly always none."""
+    record = pool.record
+    hosts = [(host.name, host.host) for host in record.hosts.values()]
+    devices = [(device.name, "") for devices in pool.devices.values() for device in devices]
+    vms_ = [(vm.name, vm.vm) for vm in record.after.lost.values()]
+    return typed_names.to_quote([(record.display_name, record.pool), *hosts, *devices, *vms_])
 
 
 def running(pool: Snapshot) -> str:

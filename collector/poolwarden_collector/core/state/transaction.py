@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from poolwarden.typed_names import quoted
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect, SendOrder
@@ -113,9 +114,10 @@ class Transaction(Snapshot):
         """
         if alert_book.is_told(self, topic):
             return
-        told = message.told({**told_words.common(self), **words})
+        names = told_words.to_quote(self.pool)
+        told = message.told({**told_words.common(self), **words}, names)
         facts: dict[str, Any] = {"pool": self.record.display_name, "message": told.id, **data}
-        alert_book.stands(self, topic, told.severity, told.title, told.body(details), facts)
+        alert_book.stands(self, topic, told.severity, told.title, told.body(quoted(details, names)), facts)
 
     def resolve_alert(self, topic: AlertTopic, text: str, final: bool = False) -> None:
         """The matter of an alert is over; ``final``: it cannot come back."""

@@ -228,7 +228,7 @@ class StreamState:
 
     def _section(self, name: str, m: Any) -> dict[str, Any]:
         if name == "memory":
-            return {"memory_total": m.total_bytes, "memory_available": m.available_bytes}
+            return facts.memory(m, self.at)
         if name == "disks":
             return {"disks": disks.disks(m, self.at), "filling": disks.filling(m)}
         if name == "software":

@@ -17,11 +17,12 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
 
+from poolwarden.typed_names import quoted
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.shell.agents.doorkeeper import Peer, peer_of
 from poolwarden_collector.shell.config.operators import Entry, Role
@@ -46,7 +47,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
     """Lets calls through to the methods behind it.
 
     ``who`` finds the caller from a call's context, or raises Stranger; ``entries`` are the configuration's, as they are
-    now; ``warn`` tells operators of whom was refused at ``where``.
+    now; ``warn`` tells operators of whom was refused at ``where``; ``names`` are quoted in the commands that replies
+    suggest (typed_names.py).
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
         ledger: calls.Ledger,
         warn: Callable[[str], None],
         where: str,
+        names: Callable[[], Mapping[str, str]],
     ) -> None:
+        self._names = names
         self._who = who
         self._entries = entries
         self._ledger = ledger
@@ -86,8 +90,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             call = await self._admitted(name, request, context)
             with access.serving(call):
                 if call.rule.changes:
-                    return await self._recorded(call, method, request, context)
-                return await method(request, context)
+                    return as_typed(await self._recorded(call, method, request, context), self._names())
+                return as_typed(await method(request, context), self._names())
 
         return answer
 
@@ -98,7 +102,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             with access.serving(call):
                 async with contextlib.aclosing(method(request, context)) as replies:
                     async for reply in replies:
-                        yield reply
+                        yield as_typed(reply, self._names())
 
         return stream
 
@@ -180,6 +184,25 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             await self._ledger.ended(call, row, result)
         except JournalError as error:
             _log.error("what came of %s by %s has no record: %s", call.what, call.caller.name, error)
+
+
+def as_typed(reply: Any, names: Mapping[str, str]) -> Any:
+    """The reply, in place, with these names quoted in every command that a text of it suggests."""
+    if names:
+        for field, value in reply.ListFields():
+            if field.cpp_type == field.CPPTYPE_STRING and isinstance(value, str):
+                if not value.startswith(("{", "[")):  # JSON is for programs
+                    setattr(reply, field.name, quoted(value, names))
+            elif field.cpp_type == field.CPPTYPE_STRING and not _is_map(field):
+                value[:] = [quoted(each, names) for each in value]
+            elif field.cpp_type == field.CPPTYPE_MESSAGE and not _is_map(field):
+                for each in (value,) if hasattr(value, "ListFields") else value:
+                    as_typed(each, names)
+    return reply
+
+
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _one_less(counted: Counter[_T], what: _T) -> None:

@@ -187,7 +187,8 @@ class OperatorApi(rpc.OperatorServicer):
         self.front = front
 
     def _admission(self, who: Callable[[Any], access.Caller], where: str) -> Admission:
-        return Admission(who, lambda: self._roster.config.operators.entries, self._ledger, self._roster.warn, where)
+        entries = lambda: self._roster.config.operators.entries  # noqa: E731
+        return Admission(who, entries, self._ledger, self._roster.warn, where, self._roster.names_to_quote)
 
     async def start_network(self, listen: str, tls: Tls) -> None:
         """Serve operators' certificates on an address too. Raises OSError where it or the certificate cannot be used.

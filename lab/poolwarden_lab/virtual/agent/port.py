@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from poolwarden_agent.core import boot_gate, host_now, order_kinds, orders, probe_rules
+from poolwarden_agent.core.memory import User
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.dom0.xapi import session_calls
@@ -233,7 +234,11 @@ class SimPort(HostPort):
         return [Disk("/", ROOT_BYTES, free, 1_000_000, 900_000, True)]
 
     def memory(self) -> tuple[int, int]:
-        return 4 << 30, 2 << 30
+        left = getattr(self._pool, "memory_left", {}).get(self._host.name, 2048)
+        return 4 << 30, left << 20
+
+    def memory_users(self) -> tuple[User, ...]:
+        return (User("xapi", self._host.pid or 1, (4 << 30) - self.memory()[1] - (1 << 30)),)
 
     def domains(self) -> list[str] | None:
         return list(self._host.domains.domains())

@@ -71,6 +71,13 @@ class ToolstackFaults(Ground):
         place = self.find(host)
         place.pool.pool.lose_storage(place.name, sr, lost)
 
+    # ------------------------------------------------------------------------------------------ memory
+
+    def memory(self, host: HostName, left_mib: int) -> None:
+        """So much of its dom0's 4 GiB is available."""
+        place = self.find(host)
+        place.pool.pool.memory_left[place.name] = left_mib
+
     # ------------------------------------------------------------------------------------------ disk
 
     def root_full(self, host: HostName) -> None:

@@ -38,6 +38,7 @@ class TappedPool(VirtualPool):
         self.network = network
         self.machines: dict[str, Machine] = {tree.name: Machine() for tree in trees}
         self.slow_ms: dict[str, int] = {}
+        self.memory_left: dict[str, int] = {}  # MiB that are available in a host's dom0, where it is short of memory
         super().__init__(pool_name=name, trees=trees, clock=clock, latency_ms=network.latency_ms)
         self.cut_links = network.cut_links
 

@@ -9,7 +9,7 @@ from poolwarden_collector.core.model.host_facts import Cleanable, Disk, DiskLeve
 from poolwarden_collector.core.model.values import Ms
 
 At = Callable[[int], Ms | None]
-_LEVEL = {
+LEVELS = {
     pb.Disk.OK: DiskLevel.OK,
     pb.Disk.WARNING: DiskLevel.WARNING,
     pb.Disk.CRITICAL: DiskLevel.CRITICAL,
@@ -29,7 +29,7 @@ def _disk(m: pb.Disk, at: At) -> Disk:
         total_inodes=m.total_inodes,
         free_inodes=m.free_inodes,
         own_mount=m.own_mount,
-        level=_LEVEL.get(m.level, DiskLevel.UNKNOWN),
+        level=LEVELS.get(m.level, DiskLevel.UNKNOWN),
         level_since=at(m.level_since_mono_ms),
         growth_per_hour=m.growth_bytes_per_hour,
         full_in_ms=m.full_in_ms,

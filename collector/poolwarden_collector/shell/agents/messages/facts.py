@@ -7,16 +7,19 @@ is "never" and becomes ``None``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import (
     BootGate,
     DatabaseFacts,
+    DiskLevel,
     Freshness,
     GateState,
     Liveness,
     Machine,
+    MemoryUser,
     PoolHost,
     PoolView,
     Probe,
@@ -40,6 +43,7 @@ from poolwarden_collector.core.model.order_results import (
     VmPlace,
 )
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role, Tri
+from poolwarden_collector.shell.agents.messages.disks import LEVELS
 
 At = Callable[[int], Ms | None]
 
@@ -245,6 +249,18 @@ def _pool_host(m: pb.PoolHost) -> PoolHost:
         tuple(m.pending_guidances),
         tri(m.https_only),
     )
+
+
+def memory(m: pb.MemoryFacts, at: At) -> dict[str, Any]:
+    """The fields of HostFacts that are about dom0's memory."""
+    return {
+        "memory_total": m.total_bytes,
+        "memory_available": m.available_bytes,
+        "memory_level": LEVELS.get(m.level, DiskLevel.UNKNOWN),
+        "memory_level_since": at(m.level_since_mono_ms),
+        "memory_empty_in_ms": m.empty_in_ms,
+        "memory_users": tuple(MemoryUser(user.name, user.pid, user.bytes) for user in m.biggest),
+    }
 
 
 def product(m: pb.SoftwareFacts) -> str:
