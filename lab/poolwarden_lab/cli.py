@@ -81,6 +81,7 @@ def lab() -> None:
     "--via-members", is_flag=True, help="The members run the fence agent, as where the collector reaches no BMC."
 )
 @_https_only
+@click.option("--ipv6", is_flag=True, help="Every address is one of IPv6; needs namespaces.")
 @click.option("--bmc-fault", default="", metavar="FAULT", help="Spoil the story: give the master's BMC a fault first.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), default=None, help="Keep logs, journal and configuration there."
@@ -98,6 +99,7 @@ def demo(
     bmc: str,
     via_members: bool,
     https_only: bool,
+    ipv6: bool,
     bmc_fault: str,
     keep: Path | None,
     json_file: Path | None,
@@ -116,7 +118,9 @@ def demo(
         _fail(USAGE, "--via-members needs --bmc ipmi or redfish: a member cannot ask the lab's BMCs who they are")
     refused = _enter(no_namespaces)
     settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
-    settings = replace(settings, bmc=bmc, via_members=via_members, https_only=https_only)
+    if ipv6 and settings.refused:
+        _fail(USAGE, f"--ipv6 needs namespaces: {settings.refused}")
+    settings = replace(settings, bmc=bmc, via_members=via_members, https_only=https_only, ipv6=ipv6)
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
 
 

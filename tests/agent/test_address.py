@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from poolwarden_agent.dom0.system import address
+from poolwarden_agent.core import addresses
+from poolwarden_agent.dom0.system import address, files
 
 
 def test_the_loopback_has_one():
@@ -68,3 +69,17 @@ def test_a_link_local_ipv4_address_is_none_either():
         "ip addr add 198.51.100.8/24 dev x0; ip addr add 203.0.113.1/24 dev x1; ask \"('x0', False)\"",
     )
     assert (none, second, first) == ("-", "198.51.100.7", "198.51.100.7")
+
+
+@pytest.mark.parametrize("text", ["fd00::1", "FD00::1", "[fd00::1]", "fd00:0:0:0:0:0:0:1", "fd00:0000::0001"])
+def test_one_address_in_every_spelling(text, tree):
+    assert addresses.same(text, "fd00::1") and addresses.same("[fd00:0::1]", text)
+    assert not addresses.same(text, "fd00::2") and not addresses.same(text, "") and not addresses.same(text, "xen1")
+    tree.put("etc/xensource/pool.conf", "slave:%s\n" % text)
+    role, master = files.pool_conf(str(tree.root))
+    assert role == "member" and addresses.is_address(master) and addresses.same(master, "fd00::1")
+
+
+def test_what_is_no_literal_is_compared_as_it_is():
+    assert addresses.same("xen1", "xen1") and not addresses.same("[xen1]", "xen1")
+    assert addresses.bare("[xen1]") == "[xen1]" and addresses.bare("[") == "["

@@ -160,3 +160,12 @@ def test_every_combination_has_one_answer_and_an_open_gate_has_a_witness_or_time
             alone = waited >= 300000 and (OURS in said or bool(link and gateway))
             assert (word is not None and word.decision == "open") or OURS in said or alone
             assert word is not None or (asked and silent)
+
+
+@pytest.mark.parametrize("spelled", ["fd00::1", "FD00:0:0:0:0:0:0:1", "[fd00::1]", "fd00:0000::0001"])
+def test_a_member_that_follows_this_host_may_spell_its_address_in_any_way(spelled):
+    ours = Member("fd00::2", FOLLOWS, spelled, True, True)
+    found = decide(address="fd00::1", members=(ours,), collector_silent=True, hosts=2)
+    assert found.state == boot_gate.OPEN, found.reason
+    theirs = Member("fd00::2", FOLLOWS, "[fd00::3]", True, True)
+    assert decide(address="fd00::1", members=(theirs,), collector_silent=True, hosts=3).state == boot_gate.SHUT

@@ -8,7 +8,7 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.commands import disk as diskcommand
 from poolwarden_agent.core import disks
-from poolwarden_agent.core.disk_fillers import Found, Result, command_list, rule_for
+from poolwarden_agent.core.disk_fillers import UNSEEN, UNSEEN_LEAST, Found, Result, command_list, rule_for
 from poolwarden_agent.dom0.system import disk_usage
 from poolwarden_agent.dom0.system.disk_usage import Filling
 from poolwarden_agent.host.disk_guard import AGAIN_MS, DiskGuard
@@ -132,6 +132,19 @@ def test_known_places_are_added_up_and_rotated_files_could_go(tmp_path):
     could = {item.path: item.files for item in result.cleanable}
     assert could == {"var/log": 2, "var/crash": 1, "var/update": 1}
     assert len(command_list(result.cleanable)) == 3 and all(os.path.exists(str(tmp_path / p)) for p in could)
+
+
+def test_what_has_no_name_is_told_as_that(tmp_path, monkeypatch):
+    """Files below a mount point, and deleted ones that are still open, are used and found by nobody."""
+    put(tmp_path, "opt/iso/a.iso", 3 << 20)
+    os.link(str(tmp_path / "opt/iso/a.iso"), str(tmp_path / "opt/iso/b.iso"))
+    seen = {}
+    for used in (0, 3 << 20, (3 << 20) + UNSEEN_LEAST, 2 << 30):
+        monkeypatch.setattr(Filling, "_used", lambda self, used=used: used)
+        found = disk_usage.look(str(tmp_path), 10).found
+        seen[used] = [item.bytes >> 20 for item in found if item.what == UNSEEN]
+    assert list(seen.values()) == [[], [], [UNSEEN_LEAST >> 20], [2045]]
+    assert Filling("/")._used() > 0 and Filling(str(tmp_path))._used() == 0, "a directory has no file system's sum"
 
 
 def test_what_is_in_use_or_xapis_is_never_named():

@@ -49,6 +49,7 @@ def play(where: Path, *words: str) -> Played:
 BY_MEMBERS = ("--fault", "power", "--bmc", "ipmi", "--via-members")
 SPOILED = ("--fault", "power", "--bmc-fault", "lies-on")
 CLOSED_80 = ("--https-only",)
+IPV6 = ("--ipv6",)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,7 @@ def played(tmp_path_factory):
             runs[name] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x{number}"), "--fault", name)
         runs["spoiled"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x99"), *SPOILED)
         runs["https-only"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x97"), *CLOSED_80)
+        runs["ipv6"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x96"), *IPV6)
         if not fronts.lacking("ipmi"):
             keep = ("--keep", str(tmp_path_factory.mktemp("kept") / "by-members"))
             runs["by-members"] = pool.submit(play, Path(f"/tmp/ps{os.getpid()}x98"), *BY_MEMBERS, *keep)
@@ -109,6 +111,13 @@ def test_one_failover_with_one_candidate_and_an_alert_that_says_all(played, name
 def test_hosts_with_https_only_end_the_same_way(played):
     story = played("https-only")
     assert story.code == 0 and f"OK: {STORIES['power'].outcome}" in story.text, story.text
+    assert not story.left
+
+
+def test_a_pool_of_ipv6_addresses_ends_the_same_way(played):
+    story = played("ipv6")
+    assert story.code == 0 and f"OK: {STORIES['power'].outcome}" in story.text, story.text
+    assert "fd00:99::1" in story.text and "10.99.0." not in story.text
     assert not story.left
 
 

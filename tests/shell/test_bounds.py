@@ -189,3 +189,46 @@ def test_bytes_that_are_no_message_are_refused_without_a_look_into_them(raw: byt
 def test_a_later_versions_field_is_walked_over() -> None:
     raw = pb.AgentMessage(goodbye=pb.Goodbye()).SerializeToString() + b"\xf2\x06\x03abc" + b"\xf5\x06abcd"
     assert envelope(raw).body == "goodbye"
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("fd00::1", "fd00::1"),
+        ("[fd00::1]", "fd00::1"),
+        ("FD00:0:0:0:0:0:0:1", "fd00::1"),
+        ("fd00:0000::0001", "fd00::1"),
+        ("198.51.100.1", "198.51.100.1"),
+        ("xen1.example.org", "xen1.example.org"),
+        ("", ""),
+        ("[fd00::x]", "[fd00::x]"),
+    ],
+)
+def test_an_address_has_one_form_behind_the_door(told: str, kept: str) -> None:
+    message = pb.AgentMessage(
+        report=pb.Report(
+            management_address=told,
+            role=pb.RoleFacts(master_address=told, running_master_address=told),
+            probes=pb.ProbeList(probes=[pb.Probe(address=told)]),
+            pool_view=pb.PoolView(hosts=[pb.PoolHost(address=told, name=told)]),
+            tombstone=pb.Tombstone(term=1, successor_address=told),
+        )
+    )
+    admit(message, Limits)
+    role = facts.role(message.report.role, lambda at: at)
+    assert (role.master_address, role.running_master_address) == (kept, kept)
+    host = message.report.pool_view.hosts[0]
+    assert (host.address, host.name, message.report.probes.probes[0].address) == (kept, told, kept)
+    assert (message.report.management_address, message.report.tombstone.successor_address) == (kept, kept)
+    answer = pb.AgentMessage(
+        order_result=pb.OrderResult(order_id="o", roles=[pb.RoleAnswer(address=told, follows=told)])
+    )
+    admit(answer, Limits)
+    assert (answer.order_result.roles[0].address, answer.order_result.roles[0].follows) == (kept, kept)
+
+
+def test_every_address_of_the_contract_has_that_form() -> None:
+    """But a BMC's, which nothing is compared with."""
+    texts = {name for name, field in FIELDS if field.cpp_type == FieldDescriptor.CPPTYPE_STRING}
+    named = {name for name in texts if "address" in name.rpartition(".")[2]} - {"MachineIdentity.bmc_address"}
+    assert named | {"RoleAnswer.follows"} == bounds.ADDRESSES

@@ -35,6 +35,7 @@ to become master says until its xapi restarts that it follows this host. Restart
 
 from typing import NamedTuple, Optional, Tuple
 
+from poolwarden_agent.core.addresses import same
 from poolwarden_agent.core.gate_state import GateState
 from poolwarden_agent.core.host_now import MASTER, MEMBER
 
@@ -164,7 +165,7 @@ def _acting(now: BootNow) -> str:
     for member in now.members:
         if member.said == ACTS:
             return "%s is alive and no member: it acts as master" % member.address
-        if member.said == FOLLOWS and member.master != now.address and member.master_acts:
+        if member.said == FOLLOWS and not same(member.master, now.address) and member.master_acts:
             return "%s follows %s, which acts as master" % (member.address, member.master)
     return ""
 
@@ -177,8 +178,8 @@ def _members(now: BootNow) -> Optional[Decision]:
     if acting:
         return Decision(SHUT, acting)
     following = [m for m in now.members if m.said == FOLLOWS]
-    others = [m for m in following if m.master != now.address and m.master_answers]
-    ours = [m for m in following if m.master == now.address]
+    others = [m for m in following if not same(m.master, now.address) and m.master_answers]
+    ours = [m for m in following if same(m.master, now.address)]
     if others:
         text = "%s follows %s, which answers" % (others[0].address, others[0].master)
         return Decision(SHUT, text + (", and %s follows this host" % ours[0].address if ours else ""))

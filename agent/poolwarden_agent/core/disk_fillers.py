@@ -13,7 +13,8 @@ Rules
 * The database, its blobs and storage's metadata are never named as cleanable.
 * What lies in none of these places is counted, too: each directory at the top that a distribution does not make is a
   place of its own (ISO stores, a backup that went below a mount point while nothing was mounted there), and the rest is
-  one sum, so that the sizes add up to what is used.
+  one sum, so that the sizes add up to what is used. Where they do not, the difference is told as that: files that lie
+  below what is mounted now, and deleted ones that a process keeps open, have no name.
 """
 
 import re
@@ -58,6 +59,9 @@ SYSTEM = frozenset(
 )
 MOUNT_POINTS = frozenset(("mnt", "media"))
 ELSEWHERE = Filler("", "elsewhere, the system's own files with it")
+# What the file system says is used and no look finds by any name.
+UNSEEN = "not found by any name: below a mount point, or deleted and still open (lsof +L1 shows which process)"
+UNSEEN_SHARE, UNSEEN_LEAST = 0.05, 256 << 20  # of what is used; less is the file system's own
 
 
 def own_place(name: str) -> Filler:
@@ -137,6 +141,7 @@ class Tally(object):
 
     def __init__(self) -> None:
         self._found: Dict[str, Found] = {}
+        self._on_root = 0
         self._cleanable: Dict[Rule, Tuple[int, int]] = {}
 
     def add(self, filler: Filler, path: str, name: str, size: int, age_s: float) -> None:
@@ -150,6 +155,16 @@ class Tally(object):
         if rule is not None and size > 0:
             total, count = self._cleanable.get(rule, (0, 0))
             self._cleanable[rule] = (total + size, count + 1)
+
+    def on_root(self, size: int) -> None:
+        """So many bytes more were found on the root file system itself."""
+        self._on_root += size
+
+    def unseen(self, used: int) -> None:
+        """The root file system says that so many bytes are used."""
+        missing = used - self._on_root
+        if missing >= max(UNSEEN_LEAST, int(used * UNSEEN_SHARE)):
+            self._found[UNSEEN] = Found("", UNSEEN, missing, 0, "", 0)
 
     def result(self, at_ms: int, partial: bool) -> Result:
         """Both lists, the biggest first, the sum of the rest last; empty places are left out."""

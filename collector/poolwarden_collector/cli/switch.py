@@ -32,7 +32,9 @@ def failover(settings: Settings, pool: str | None, dry_run: bool, target: str) -
     if not target:
         if not dry_run:
             name = pool or "POOL"
-            step = f"poolwarden failover {typed(name)} --dry-run, or --to HOST; poolwarden explain {typed(name)} tells what it waits for"
+            shown = typed(name)
+            waits = f"poolwarden explain {shown} tells what it waits for"
+            step = f"poolwarden failover {shown} --dry-run, or --to HOST; {waits}"
             raise BadInput(
                 "Poolwarden fails over by itself, once it has a proof; --dry-run or --to HOST is missing", step
             )

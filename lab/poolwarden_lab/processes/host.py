@@ -317,7 +317,7 @@ class SimulatedHost:
         if settings.https_only or not self._network.isolated:
             command += ["--http", f"{self._own_address()}:{settings.http_port}", "--tls-port", str(settings.tls_port)]
         if self._network.isolated:
-            command += ["--tls-address", "0.0.0.0"]
+            command += ["--tls-address", "::" if ":" in self.address else "0.0.0.0"]
         return command
 
     def _own_address(self) -> str:

@@ -25,7 +25,14 @@ from poolwarden_lab.processes.bmc.board import Bmc
 from poolwarden_lab.processes.faults import heal, inflict
 from poolwarden_lab.processes.host import HostSettings, SimulatedHost
 from poolwarden_lab.processes.lab_policy import headline, policy_settings
-from poolwarden_lab.processes.network import COLLECTOR, GATEWAY_PORT, Loopback, Namespaces, low_ports_allowed
+from poolwarden_lab.processes.network import (
+    COLLECTOR,
+    GATEWAY_PORT,
+    Loopback,
+    Namespaces,
+    endpoint,
+    low_ports_allowed,
+)
 from poolwarden_lab.processes.places import Places, base_environment, code_path, make_places, unprivileged_user
 from poolwarden_lab.processes.supervisor import Program
 from poolwarden_lab.processes.webhook import PORT as WEBHOOK_PORT
@@ -56,6 +63,7 @@ class WorldSettings:
     refused: str = ""
     bmc: str = "lab"  # or ipmi, redfish: a real BMC program stands in front of each board (`bmc_fronts`)
     via_members: bool = False  # the members' agents run the real fence agent, and the collector does not
+    ipv6: bool = False  # every address is one of IPv6; in namespaces alone
     https_only: bool = False  # the hosts' firewalls drop TCP 80 from other hosts
 
 
@@ -79,7 +87,9 @@ class World:
         self.places: Places = make_places(settings.home)
         try:
             self.network: Network = (
-                Loopback(settings.hosts, settings.refused) if settings.refused else Namespaces(settings.hosts)
+                Loopback(settings.hosts, settings.refused)
+                if settings.refused
+                else Namespaces(settings.hosts, settings.ipv6)
             )
         except BaseException:
             self.places.clean(keep_home=False)
@@ -148,7 +158,7 @@ class World:
         key = None if self.settings.collector_code else configuration.order_key(self.places.home)
         issued = certificates.issue(self.places.home / "tls", hosts, collector_address, key)
         for number, tree in enumerate(trees, 1):
-            await self._add(number, tree, f"{collector_address}:{COLLECTOR_PORT}", issued[tree.uuid])
+            await self._add(number, tree, endpoint(collector_address, COLLECTOR_PORT), issued[tree.uuid])
         await self.webhook.start(self.network.listen(COLLECTOR, WEBHOOK_PORT))
         anchors = await self._start_gateway()
         await self._start_collector(anchors)
@@ -215,7 +225,7 @@ class World:
             return []
         listener = self.network.listen("sw", GATEWAY_PORT)
         self._gateway = await asyncio.start_server(lambda reader, writer: writer.close(), sock=listener)
-        return [f"{self.network.gateway}:{GATEWAY_PORT}"]
+        return [endpoint(self.network.gateway, GATEWAY_PORT)]
 
     async def _start_collector(self, anchors: list[str]) -> None:
         home, address = self.places.home, self.network.address(COLLECTOR)
@@ -226,14 +236,14 @@ class World:
         text = configuration.collector_config(
             home=home,
             tls=home / "tls" / certificates.COLLECTOR_DIRECTORY,
-            listen=f"{address}:{COLLECTOR_PORT}",
+            listen=endpoint(address, COLLECTOR_PORT),
             socket=self.places.collector_socket,
             anchors=anchors,
             policy=self.policy,
             fences=[self._fence_entry(machine) for machine in self.machines],
             fence_agent=fence_agent,
             via_members=self.settings.via_members,
-            webhook=f"http://{address}:{WEBHOOK_PORT}/alerts",
+            webhook=f"http://{endpoint(address, WEBHOOK_PORT)}/alerts",
         )
         self.places.collector_config.write_text(text)
         path = self.settings.collector_code or code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")

@@ -116,14 +116,17 @@ class Namespaces:
 
     isolated = True
 
-    def __init__(self, hosts: int) -> None:
+    def __init__(self, hosts: int, ipv6: bool = False) -> None:
         if not 1 <= hosts <= MAX_HOSTS:
             raise NetworkError(f"the lab has 1 to {MAX_HOSTS} hosts, not {hosts}")
-        self._nodes = {COLLECTOR: "10.99.0.2"}
+        self._every, net = ("::", "fd00:99::") if ipv6 else ("0.0.0.0", "10.99.0.")
+        # Without duplicate address detection an address of IPv6 can be used at once.
+        self._width = ("/64", "nodad") if ipv6 else ("/24",)
+        self._nodes = {COLLECTOR: f"{net}2"}
         for number in range(1, hosts + 1):
-            self._nodes[f"h{number}"] = f"10.99.0.{10 + number}"
-            self._nodes[f"b{number}"] = f"10.99.0.{100 + number}"
-        self.gateway = "10.99.0.1"
+            self._nodes[f"h{number}"] = f"{net}{10 + number}"
+            self._nodes[f"b{number}"] = f"{net}{100 + number}"
+        self.gateway = f"{net}1"
         self._blocked: list[tuple[str, str]] = []
         self._down: set[str] = set()
         self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -141,7 +144,7 @@ class Namespaces:
     def listen(self, node: str, port: int) -> socket.socket:
         """A listening TCP socket of ``node``'s namespace on all its addresses. Raises OSError."""
         with self._inside(node):
-            return _listening("0.0.0.0", port)
+            return _listening(self._every, port)
 
     def inner(self, node: str) -> str:
         """An address of the node that no other node reaches."""
@@ -185,13 +188,14 @@ class Namespaces:
             _run("ip", "netns", "add", node)
             _run("ip", "-n", node, "link", "set", "lo", "up")
         _run("ip", "-n", "sw", "link", "add", "br0", "type", "bridge")
-        _run("ip", "-n", "sw", "addr", "add", f"{self.gateway}/24", "dev", "br0")
+        width, *how = self._width
+        _run("ip", "-n", "sw", "addr", "add", f"{self.gateway}{width}", "dev", "br0", *how)
         _run("ip", "-n", "sw", "link", "set", "br0", "up")
         for node, address in self._nodes.items():
             card, port = _card(node), f"p-{node}"
             _run("ip", "link", "add", card, "netns", node, "type", "veth", "peer", "name", port, "netns", "sw")
             _run("ip", "-n", "sw", "link", "set", port, "master", "br0", "up")
-            _run("ip", "-n", node, "addr", "add", f"{address}/24", "dev", card)
+            _run("ip", "-n", node, "addr", "add", f"{address}{width}", "dev", card, *how)
             _run("ip", "-n", node, "link", "set", card, "up")
 
     def _filter(self) -> None:
@@ -250,8 +254,17 @@ def _run(*words: str, stdin: str = "") -> None:
         raise NetworkError(f"{' '.join(words)}: {done.stderr.strip() or f'ended with {done.returncode}'}")
 
 
+def endpoint(address: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def _listening(address: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(_family(address), socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
@@ -265,14 +278,14 @@ def _listening(address: str, port: int) -> socket.socket:
 
 def _swallowing(address: str, port: int) -> list[socket.socket]:
     """A listener whose queue is full, and what fills it."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(_family(address), socket.SOCK_STREAM)
     opened = [listener]
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen(0)
         for _ in range(QUEUE):
-            filler = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            filler = socket.socket(_family(address), socket.SOCK_STREAM)
             opened.append(filler)
             filler.setblocking(False)
             filler.connect_ex((address, port))

@@ -1,7 +1,7 @@
 """What a stock XenAPI client sees of the pool: run in a namespace that reaches it, it prints one JSON object a host.
 
-``python -m poolwarden_lab.processes.xenapi_view [--tls] ADDRESS[:PORT]...`` logs in at each address as any management
-tool would, over TLS where the hosts have https_only. A master answers with what its database says; a member answers
+``python -m poolwarden_lab.processes.xenapi_view [--tls] ADDRESS[:PORT]...`` (of IPv6 without a port) logs in at each
+address as any management tool would, over TLS where the hosts have https_only. A master answers with what its database says; a member answers
 ``HOST_IS_SLAVE`` with its master's address.
 """
 
@@ -20,7 +20,8 @@ LIMIT_S = 10.0
 
 def look(address: str, tls: bool = False) -> dict[str, Any]:
     """One host's answer: ``answer`` is "master", "HOST_IS_SLAVE" or the error."""
-    session = XenAPI.Session(f"{'https' if tls else 'http'}://{address}", ignore_ssl=tls)
+    where = f"[{address}]" if address.count(":") > 1 else address  # of IPv6, RFC 3986, 3.2.2
+    session = XenAPI.Session(f"{'https' if tls else 'http'}://{where}", ignore_ssl=tls)
     try:
         session.xenapi.login_with_password(USER, PASSWORD, "1.0", "poolwarden-lab")
     except XenAPI.Failure as failure:

@@ -21,13 +21,13 @@ def main() -> int:
     parser.add_argument("--variant", choices=("A", "B"), default="A", help="a member starting without master: A blocks")
     args = parser.parse_args()
     host, _, port = args.http.rpartition(":")
-    own_namespace = not args.http
+    own_namespace, every = not args.http, "::" if ":" in args.address else "0.0.0.0"
     settings = Settings(
         root=args.root,
         address=args.address,
         time_factor=args.time_factor,
-        http=("0.0.0.0", 80) if own_namespace else (host, int(port)),
-        tls=(args.tls_address or ("0.0.0.0" if own_namespace else args.address), args.tls_port),
+        http=(every, 80) if own_namespace else (host, int(port)),
+        tls=(args.tls_address or (every if own_namespace else args.address), args.tls_port),
         peer_port=args.tls_port,
         variant=args.variant,
     )

@@ -188,14 +188,13 @@ class SocketXapi:
             path.unlink(missing_ok=True)
             server = await asyncio.start_unix_server(serve, str(path), backlog=1024)
         elif door == "tcp":
-            server = await asyncio.start_server(serve, *self._settings.http, reuse_address=True)
+            server = await asyncio.start_server(serve, sock=_bound(*self._settings.http))
         else:
             server = await asyncio.start_server(
                 serve,
-                *self._settings.tls,
+                sock=_bound(*self._settings.tls),
                 ssl=_server_tls(self._settings.root / CERTIFICATE, self._settings.address),
                 ssl_handshake_timeout=_FOREVER_S,
-                reuse_address=True,
             )
         self._open.servers.append(server)
 
@@ -283,6 +282,12 @@ def run(settings: Settings) -> int:
     (settings.root / "var/lib/xcp").chmod(0o700)
     xapi = SocketXapi(settings, DirectoryDisk(settings.root), HypervisorClient(settings.root))
     return asyncio.new_event_loop().run_until_complete(xapi.run())
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """A bound socket; "::" takes IPv4 as well, as xapi's does (xapi: ocaml/xapi/xapi_mgmt_iface.ml, inet6_addr_any)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, dualstack_ipv6=address == "::")
 
 
 def _now() -> int:

@@ -159,7 +159,7 @@ def make_pool_disks(
             STATE_DB: state,
             STATE_DB + ".generation": str(generation).encode(),
             "var/lib/xcp/local.db": dump_local({"ha.armed": str(ha_armed).lower()}),
-            **_identity(seed, pool_name, name, product_version),
+            **_identity(seed, pool_name, name, product_version, addresses[number]),
         }
         running = {_vm_uuid(seed, vm): vm.name for vm in vms if vm.host == number}
         control = uuid_of(seed, "control", name)
@@ -185,13 +185,13 @@ def boot_id(seed: str, name: str, boot: int) -> str:
     return uuid_of(seed, "boot", f"{name}/{boot}")
 
 
-def _identity(seed: str, pool_name: str, name: str, product_version: str) -> dict[str, bytes]:
+def _identity(seed: str, pool_name: str, name: str, product_version: str, address: str) -> dict[str, bytes]:
     token = "/".join(uuid_of(seed, "ptoken", str(part)) for part in range(3))
     inventory = {
         "INSTALLATION_UUID": uuid_of(seed, "host", name),
         "CONTROL_DOMAIN_UUID": uuid_of(seed, "control", name),
         "MANAGEMENT_INTERFACE": "xenbr0",
-        "MANAGEMENT_ADDRESS_TYPE": "IPv4",
+        "MANAGEMENT_ADDRESS_TYPE": "IPv6" if ":" in address else "IPv4",
         "PRODUCT_BRAND": "XCP-ng",
         "PRODUCT_VERSION": product_version,
         "BUILD_NUMBER": "lab",

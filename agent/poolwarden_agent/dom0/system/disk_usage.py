@@ -25,6 +25,7 @@ MOST_ENTRIES = 120000  # a dom0 has 60,000 to 90,000
 MOST_STEPS = 400
 DEEPEST = 12
 _BLOCK = 512  # st_blocks counts these
+_MOST_LINKED = 20000  # inodes with several names that are remembered
 _TOP_FILLERS = frozenset(filler.path for filler in FILLERS if "/" not in filler.path)
 
 
@@ -37,6 +38,8 @@ class Filling(object):
         self._tally = Tally()
         self._entries = 0
         self._steps = 0
+        self._device = _device(root)
+        self._linked = set()  # type: Set[int]
         self._walk = self._all()
 
     def step(self, at_ms: int) -> Optional[Result]:
@@ -45,6 +48,7 @@ class Filling(object):
         self._steps += 1
         for number in range(STEP_ENTRIES):
             if next(self._walk, None) is None:
+                self._tally.unseen(self._used())
                 return self._tally.result(at_ms, False)
             self._entries += 1
             if self._entries >= MOST_ENTRIES:
@@ -52,6 +56,20 @@ class Filling(object):
             if number % 16 == 15 and time.monotonic() >= deadline:
                 break
         return self._tally.result(at_ms, True) if self._steps >= MOST_STEPS else None
+
+    def _used(self) -> int:
+        """What the root file system says is used; 0: it is none of its own, or does not say."""
+        try:
+            space = os.statvfs(self._root)
+        except OSError:
+            return 0
+        return (space.f_blocks - space.f_bfree) * space.f_frsize if os.path.ismount(self._root) else 0
+
+    def _first(self, inode: int) -> bool:
+        if inode in self._linked or len(self._linked) >= _MOST_LINKED:
+            return False
+        self._linked.add(inode)
+        return True
 
     def cut(self, at_ms: int) -> Result:
         """What was found so far."""
@@ -115,7 +133,17 @@ class Filling(object):
         if stat.S_ISREG(about.st_mode):
             shown = "/" + os.path.relpath(entry.path, self._root)
             self._tally.add(filler, shown, entry.name, about.st_blocks * _BLOCK, self._now_s - about.st_mtime)
+            # Of two names of one file each would be counted: it is used once.
+            if device == self._device and (about.st_nlink < 2 or self._first(about.st_ino)):
+                self._tally.on_root(about.st_blocks * _BLOCK)
         return ""
+
+
+def _device(path: str) -> int:
+    try:
+        return os.lstat(path).st_dev
+    except OSError:
+        return -1
 
 
 def look(root: str, limit_s: float) -> Result:

@@ -13,7 +13,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Dict, Optional, Tuple
 
-from poolwarden_agent.core.addresses import is_address
+from poolwarden_agent.core.addresses import bare, is_address
 from poolwarden_agent.core.host_now import BROKEN, MASTER, MEMBER, UNREADABLE
 from poolwarden_agent.dom0.system import plain_files
 
@@ -60,7 +60,7 @@ def pool_conf(root: str) -> Tuple[str, str]:
     if text == "master":
         return MASTER, ""
     if text and text.startswith("slave:"):
-        return MEMBER, text[len("slave:") :].strip()
+        return MEMBER, bare(text[len("slave:") :].strip())
     # A file that is not there is broken to xapi (xapi: ocaml/xapi/pool_role.ml); one that cannot be read is not known.
     path = os.path.join(root, POOL_CONF)
     gone = text is None and os.path.isdir(os.path.dirname(path)) and not os.path.lexists(path)

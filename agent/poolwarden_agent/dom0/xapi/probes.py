@@ -13,7 +13,7 @@ import ssl
 import time
 from typing import Union
 
-from poolwarden_agent.core.addresses import is_address
+from poolwarden_agent.core.addresses import bare, is_address
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, NOT_XAPI, REFUSED, UNREACHABLE, ProbeResult
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_agent.dom0.xapi.exchange import SMALL_ANSWER, decode_answer, encode_call, exchange
@@ -151,7 +151,7 @@ def member_of(address: str, port: int, limit_s: float, tls: bool = False) -> str
         decode_answer(exchange(connection, request, deadline, SMALL_ANSWER))
     except XapiFault as fault:
         if fault.code == "HOST_IS_SLAVE" and fault.params:
-            return str(fault.params[0])
+            return bare(str(fault.params[0]))
     except (XapiError, OSError):
         pass
     finally:

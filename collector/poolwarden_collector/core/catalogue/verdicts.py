@@ -299,6 +299,18 @@ BY_WORD: dict[str, Message] = {
         _HEALTHY,
     ),
 }
+REFUSES_EVERYBODY = Message(
+    "master-refuses-everybody",
+    "critical",
+    "the xapi of master {master} refuses every other host",
+    "the management listener of {master} ({address}): {door}; its xapi answers on {master} itself",
+    "nothing: the master lives, and the network between them is well",
+    "{step}",
+    "members cannot be managed; {running}",
+    "xapi runs and listens to its own host alone. VMs run on everywhere. Nobody is promoted for this: the pool comes "
+    "back with the master's management interface.",
+    _HEALTHY,
+)
 COVERED = Message(
     "lost-while-held",
     "critical",
@@ -310,4 +322,4 @@ COVERED = Message(
     "What was announced (an upgrade, a change of master) covers a loss of the master that nobody announced.",
     _HEALTHY,
 )
-ALL = (*BY_WORD.values(), COVERED)
+ALL = (*BY_WORD.values(), REFUSES_EVERYBODY, COVERED)

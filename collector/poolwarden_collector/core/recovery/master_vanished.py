@@ -24,6 +24,7 @@ from poolwarden_collector.core.decision.permission import (
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence.closed_door import closed_door
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
 from poolwarden_collector.core.evidence.signs import configured_masters, serving, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
@@ -227,6 +228,11 @@ def relocate(tx: Transaction, verdict: Verdict) -> None:
 
 def relocation_refusal(pool: Snapshot, verdict: Verdict) -> Reason | None:
     """Why a master that is cut off from its members must not be relocated now, not even at an operator's word."""
+    door = closed_door(pool, suspected(pool))
+    if door is not None:
+        # safety: what refuses already proves nothing when it refuses after a hold.
+        shut = f"it refuses everybody already, so nobody could see its ports close ({door.why}); {door.fix}"
+        return Reason(Cause.NO_PROBER, shut)
     unseen = "the collector's own probe has not reached its xapi: nobody could see its port closed"
     return hold_refusal(pool, verdict) or (None if own_standing(pool) else Reason(Cause.NO_PROBER, unseen))
 

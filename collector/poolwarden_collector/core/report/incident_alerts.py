@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from poolwarden_collector.core.catalogue.hosts import UNSTEADY
 from poolwarden_collector.core.catalogue.message import Message
-from poolwarden_collector.core.catalogue.verdicts import BY_WORD, COVERED
+from poolwarden_collector.core.catalogue.verdicts import BY_WORD, COVERED, REFUSES_EVERYBODY
 from poolwarden_collector.core.evidence import announcements, assessment
 from poolwarden_collector.core.evidence.assessment import describe
+from poolwarden_collector.core.evidence.closed_door import closed_door
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.evidence.link_flaps import is_flapping
 from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
@@ -129,6 +130,9 @@ def _raise_verdict(tx: Transaction, verdict: Verdict, message: Message, word: st
         "step": step,
     }
     details = "\n".join([f"{word}: {sentence}", *(_evidence(each) for each in lines(tx)[:12])])
+    if verdict is Verdict.POOL_SPLIT and (door := closed_door(tx, master)) is not None:
+        message, words = REFUSES_EVERYBODY, {**words, "door": door.why, "step": door.fix}
+        details = f"{door.fix}\n{details}"
     tx.raise_alert(topic, message, details, words, verdict=word, incident=incident)
 
 

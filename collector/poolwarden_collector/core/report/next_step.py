@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.decision import questions
 from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.evidence.closed_door import closed_door
 from poolwarden_collector.core.evidence.operator_confirmation import read_since_silent, reads_on
 from poolwarden_collector.core.evidence.signs import member_state, suspected
 from poolwarden_collector.core.evidence.verdict import OF_MEMBER, Verdict
@@ -72,6 +73,8 @@ def _by_verdict(pool: Snapshot, verdict: Verdict) -> tuple[str, ...]:
         return (f"wait {left:.0f} s: this collector has only just started",)
     if verdict in _LOST and master:
         return see_it_off(pool, master)
+    if verdict is Verdict.POOL_SPLIT and (door := closed_door(pool, master)) is not None:
+        return (f"{pool.name(master)} refuses every other host: {door.why}.", door.fix)
     step = verdict.entails.next_step.format(master=pool.name(master), member=troubled(pool, verdict))
     return (step,) if step else ()
 

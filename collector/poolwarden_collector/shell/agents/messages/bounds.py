@@ -14,12 +14,16 @@ Rules
 * Every list and every text has a bound (``LISTS``, ``TEXTS``; a test holds them against the contract). A list in which
   it matters that these are *all* is not known as a whole where it is longer: too many domains, and too many places of
   VMs, are "not readable", a view with too many hosts is no view. Of any other list the first items are kept.
+* One address has many spellings, in brackets or not, and hosts tell what somebody has typed (pool.conf keeps what was
+  given to pool-join). Every address (``ADDRESSES``) is put into the one form of RFC 5952 here, in place: behind this
+  door addresses are compared as texts.
 * A text that is longer is cut and ends with "…", so it equals nothing; what is not printable in it is escaped
   (plain_text.py). Who is speaking, of which boot, answering what (``EXACT``) is never cut: the message is refused.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -126,6 +130,22 @@ EXACT = {
     "RenewalRequest.csr_pem": LONGEST_CSR,
     "RenewalRequest.signature": 1_024,
 }
+# Texts that are IP literals wherever they are known.
+ADDRESSES = frozenset(
+    (
+        "Hello.management_address",
+        "NetworkFacts.management_address",
+        "PoolHost.address",
+        "Probe.address",
+        "Report.management_address",
+        "RoleAnswer.address",
+        "RoleAnswer.follows",
+        "RoleFacts.master_address",
+        "RoleFacts.running_master_address",
+        "GateQuestion.master_address",
+        "Tombstone.successor_address",
+    )
+)
 _OF_LINES = ("FenceRun.output", "FenceRun.errors", "RenewalRequest.csr_pem")
 
 
@@ -173,6 +193,7 @@ class _Plan:
     exact: dict[int, int] = field(default_factory=dict)
     lists: dict[int, int] = field(default_factory=dict)  # the most items
     lines: set[int] = field(default_factory=set)
+    addresses: set[int] = field(default_factory=set)
     inside: dict[int, _Plan] = field(default_factory=dict)
 
 
@@ -192,6 +213,8 @@ def _plan(kind: Descriptor) -> _Plan:
             plan.texts[number] = TEXTS.get(name, LONGEST_NAME)
         if name in _OF_LINES:
             plan.lines.add(number)
+        if name in ADDRESSES:
+            plan.addresses.add(number)
     return plan
 
 
@@ -234,6 +257,8 @@ class _Walk:
                 self._number(message, each, value, plan.numbers[number], path)
             elif number in plan.texts:
                 self._text(message, each, value, plan.texts[number], number in plan.lines, path)
+                if number in plan.addresses and ":" in value:
+                    setattr(message, each.name, one_form(value))
             elif number in plan.exact:
                 _exact(each, value, plan.exact[number], number in plan.lines, path)
             elif number in plan.inside:
@@ -267,6 +292,16 @@ class _Walk:
             self.cut.append(f"{where} is longer than {most} bytes")
             shown += plain_text.MARK
         return plain_text.cut(shown, most)
+
+
+def one_form(address: str) -> str:
+    """An IPv6 literal as RFC 5952 writes it, without brackets; any other text as it is."""
+    bare = address.strip()
+    bare = bare[1:-1] if bare.startswith("[") and bare.endswith("]") else bare
+    try:
+        return str(ipaddress.IPv6Address(bare))
+    except ValueError:
+        return address
 
 
 def _plain(value: str, most: int) -> bool:
