@@ -8,7 +8,8 @@ Rules
 * A name of letters, digits and ``. _ : @ % + = / -`` that does not begin with ``-`` is typed as it is. Any other is
   quoted for a POSIX shell. One that begins with ``-`` would be taken for an option, quoted or not: its UUID is typed.
 * A command begins with the name of a program that our texts suggest; from there to the end of its line every name that
-  needs it is quoted. What is quoted already stays as it is.
+  needs it is quoted where it stands as a word, also as a part of ``pool/host`` and ``host=NAME``. What is quoted
+  already stays as it is.
 
 Runs on Python 3.6 and newer, and needs nothing.
 """
@@ -21,6 +22,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._:@%+=/][A-Za-z0-9._:@%+=/-]*\Z", re.ASCII)
 _COMMAND = re.compile(
     r"(?<![\w./-])(?:poolwarden|poolwarden-agent|xe|xe-[a-z-]+|xl|systemctl|ssh|find|yum|dnf|ps|mv|cp|rm) "
 )
+_BEFORE, _AFTER = r"(?<![^\s=(/:\[`])", r"(?![^\s,;.:)/\]`])"  # a name is no part of a longer word
 
 
 def typed(name: str, uuid: str = "") -> str:
@@ -43,7 +45,7 @@ def quoted(text: str, names: Mapping[str, str]) -> str:
     longest_first = sorted(names, key=len, reverse=True)
     # What is quoted already is matched first, and stays.
     forms = [names[name] for name in longest_first if name in names[name]] + longest_first
-    either = re.compile("|".join(map(re.escape, forms)))
+    either = re.compile(_BEFORE + "(?:" + "|".join(map(re.escape, forms)) + ")" + _AFTER)
     return "\n".join(_line(line, either, names) for line in text.split("\n"))
 
 

@@ -1,8 +1,8 @@
 """What a stock XenAPI client sees of the pool: run in a namespace that reaches it, it prints one JSON object a host.
 
 ``python -m poolwarden_lab.processes.xenapi_view [--tls] ADDRESS[:PORT]...`` (of IPv6 without a port) logs in at each
-address as any management tool would, over TLS where the hosts have https_only. A master answers with what its database says; a member answers
-``HOST_IS_SLAVE`` with its master's address.
+address as any management tool would, over TLS where the hosts have https_only. A master answers with what its database
+says; a member answers ``HOST_IS_SLAVE`` with its master's address.
 """
 
 from __future__ import annotations

@@ -46,6 +46,14 @@ def test_any_other_is_one_word_of_a_shell(name: str) -> None:
     assert quoted(f"{name} is down", names) == f"{name} is down", "a sentence has names, and no words of a shell"
 
 
+def test_a_name_is_quoted_where_it_is_a_word_and_nowhere_else() -> None:
+    names = to_quote([("t e", ""), (";", ""), ("a b", ""), ("a b c", "")])
+    assert quoted("poolwarden host enable h1; then: xe host-enable host=t e", names) == (
+        "poolwarden host enable h1; then: xe host-enable host='t e'"
+    )
+    assert quoted("poolwarden host show lab/a b, or a b c.", names) == "poolwarden host show lab/'a b', or 'a b c'."
+
+
 @given(st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable() and text.strip() == text))
 def test_whatever_somebody_calls_a_host(name: str) -> None:
     names = to_quote([(name, "uuid-1")])

@@ -202,7 +202,7 @@ def as_typed(reply: Any, names: Mapping[str, str]) -> Any:
 
 
 def _is_map(field: Any) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def _one_less(counted: Counter[_T], what: _T) -> None:
