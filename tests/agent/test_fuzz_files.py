@@ -9,7 +9,16 @@ import pytest
 
 from poolwarden_agent import config
 from poolwarden_agent.core import certificate, gate_state
-from poolwarden_agent.dom0.system import boot_findings, files, neighbours, policy_file, procfs
+from poolwarden_agent.dom0.system import (
+    boot_findings,
+    files,
+    links,
+    memory_users,
+    neighbours,
+    openvswitch,
+    policy_file,
+    procfs,
+)
 from poolwarden_agent.dom0.system.surroundings import Reader
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.process import gate_file
@@ -61,6 +70,8 @@ READ = {
     "hostname": reading("etc/hostname", files.host_name),
     "route": reading("proc/net/route", lambda root: neighbours.gateway(root, "xenbr0")),
     "ipv6_route": reading("proc/net/ipv6_route", lambda root: neighbours.gateway(root, "xenbr0")),
+    "statm": reading("proc/4711/statm", memory_users.biggest),
+    "cmdline": reading("proc/4711/cmdline", memory_users.biggest),
     "arp": reading("proc/net/arp", lambda root: neighbours.answers(root, ["198.51.100.1"])),
     "word": reading(gate_file.WORD, gated_by),
 }
@@ -70,10 +81,29 @@ READ = {
 def test_a_file_of_dom0_is_read_or_not_known(kind, tree, monkeypatch):
     monkeypatch.setattr(neighbours, "_knock", lambda address: None)
     tree.xapi_runs(4711) if kind == "stat" and not os.path.lexists(tree.path("proc/4711")) else None
+    if kind == "cmdline":
+        tree.put("proc/4711/statm", "900 400 1 1 0 1 0")
     if kind == "stat":
         os.unlink(tree.path("proc/4711"))
     accepted, _ = played("dom0/" + kind, READ[kind](tree), 150, NOTHING)
     assert accepted, "what is nearly right is often right"
+
+
+def test_an_answer_of_open_vswitch_is_understood_or_not_known(tree):
+    tree.put("sys/class/net/ovs-system/carrier", "0")
+    for name in ("eth0", "xenbr0", "xapi7"):
+        tree.put("sys/class/net/%s/carrier" % name, "1")
+
+    def play(data):
+        switch = openvswitch.understood(data)
+        for bridge in ("xenbr0", "xapi7"):
+            assert links.link(str(tree.root), bridge, switch) in (True, False, None)
+        assert isinstance(links.bond(str(tree.root), "eth0", switch), str)
+        if switch is None:
+            raise ValueError("not known")
+
+    accepted, errors = played("dom0/ovsdb", play, 300, ValueError)
+    assert accepted and errors
 
 
 def test_a_certificate_has_an_end_or_is_none(tree):

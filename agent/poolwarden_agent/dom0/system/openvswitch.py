@@ -10,6 +10,7 @@ have a carrier whatever the cables do. It answers from memory within millisecond
 
 import json
 import os
+import re
 import socket
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -20,6 +21,7 @@ LIMIT_S = 0.5
 MOST_BYTES = 4 * 1024 * 1024
 _LONGEST_PATH = 100  # struct sockaddr_un
 _VMS = ("vif", "tap")
+_INTERFACE = re.compile(r"[^/\s\0]{1,15}\Z")  # linux: net/core/dev.c, dev_valid_name
 
 Port = NamedTuple("Port", [("name", str), ("interfaces", Tuple[str, ...])])
 
@@ -52,15 +54,23 @@ def used(root: str) -> bool:
 def read(root: str) -> Optional[Switch]:
     """What ovsdb-server says; None: it does not answer in time, or not as its documents say."""
     try:
-        told = json.loads(_ask(os.path.join(root, SOCKET)).decode("utf-8"))
+        return understood(_ask(os.path.join(root, SOCKET)))
+    except OSError:
+        return None
+
+
+def understood(said: bytes) -> Optional[Switch]:
+    """An answer of ovsdb-server's; None: it is not as its documents say."""
+    try:
+        told = json.loads(said.decode("utf-8"))
         bridges, ports, interfaces = [answer["rows"] for answer in told["result"]]
-        names = {_uuid(row["_uuid"]): str(row["name"]) for row in interfaces if row["type"] in ("", "system")}
+        names = {_uuid(row["_uuid"]): _name(row) for row in interfaces if row["type"] in ("", "system")}
         by_port = {}  # type: Dict[str, Port]
         fake = set()
         for row in ports:
             inside = tuple(sorted(names[each] for each in _set(row["interfaces"]) if each in names))
             by_port[_uuid(row["_uuid"])] = Port(str(row["name"]), inside)
-            if row["fake_bridge"]:
+            if row["fake_bridge"] is True:
                 fake.add(str(row["name"]))
         found, fakes = {}, {}  # type: Dict[str, Tuple[Port, ...]], Dict[str, str]
         for row in bridges:
@@ -71,8 +81,16 @@ def read(root: str) -> Optional[Switch]:
             nics = [port for port in sorted(inside_it) if port.interfaces and not port.name.startswith(_VMS)]
             found[str(row["name"])] = tuple(port for port in nics if port.name not in own)
         return Switch(found, fakes)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
+
+
+def _name(row: Dict[str, Any]) -> str:
+    """The name of an interface of the kernel's, of which files are made. :raises ValueError: it is none."""
+    name = str(row["name"])
+    if not _INTERFACE.match(name) or name in (".", ".."):
+        raise ValueError("%.30r is no name of an interface" % name)
+    return name
 
 
 def _ask(path: str) -> bytes:
