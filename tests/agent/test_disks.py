@@ -144,6 +144,7 @@ def test_what_has_no_name_is_told_as_that(tmp_path, monkeypatch):
         found = disk_usage.look(str(tmp_path), 10).found
         seen[used] = [item.bytes >> 20 for item in found if item.what == UNSEEN]
     assert list(seen.values()) == [[], [], [UNSEEN_LEAST >> 20], [2045]]
+    monkeypatch.undo()
     assert Filling("/")._used() > 0 and Filling(str(tmp_path))._used() == 0, "a directory has no file system's sum"
 
 
