@@ -49,7 +49,7 @@ def quoted(text: str, names: Mapping[str, str]) -> str:
     return "\n".join(_line(line, either, names) for line in text.split("\n"))
 
 
-def _line(line: str, either: "re.Pattern", names: Mapping[str, str]) -> str:
+def _line(line: str, either: "re.Pattern[str]", names: Mapping[str, str]) -> str:
     command = _COMMAND.search(line)
     if command is None:
         return line
