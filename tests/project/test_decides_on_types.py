@@ -26,6 +26,7 @@ ALLOWED = {
     "recovery/member_repair.py:_rung": "counts in a list",
     "replay.py:_compared": "the kind before an entry's sentence, as it was stored",
     "report/host_environment.py:_services": "unit names of systemd, for people",
+    "report/memory_alerts.py:help_for": "names of programs, for what is said to people",
     "report/host_environment.py:watch_environment": "the name of a line, for people",
 }
 

@@ -18,6 +18,8 @@ from poolwarden_collector.core.catalogue import failovers, hosts, questions, ver
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.state import told_words
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
+from poolwarden_collector.core.state.transaction import Transaction
 from poolwarden_collector.shell.operators.admission import as_typed
 
 ALL = (*verdicts.ALL, *failovers.ALL, *questions.ALL, *hosts.ALL)
@@ -66,6 +68,7 @@ def test_every_message_quotes_names_in_its_commands(message: Message) -> None:
     name = "h3;curl x|sh"
     text = "".join((message.title, message.died, message.did, message.you, message.open))
     given_ = dict.fromkeys([field for _, field, _, _ in Formatter().parse(text) if field], name)
+    given_ |= dict.fromkeys(re.findall(r"\w\{(\w+)\}", text), "")  # the end of another word
     told = message.told({"pool": name, **given_}, to_quote([(name, "u")]))
     for line in told.lines:
         command = COMMAND.search(line)
@@ -73,36 +76,17 @@ def test_every_message_quotes_names_in_its_commands(message: Message) -> None:
             assert name not in line[command.end() :].replace(shlex.quote(name), "")
 
 
-class Hostile(Guarded):
-    """A pool of which every name is an instruction to a shell; keeps its alerts."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        super().__init__()
-        record = self.pool.record
-        named = {host: replace(known, name=f"{known.name};id") for host, known in record.hosts.items()}
-        self.pool = replace(self.pool, record=replace(record, name="my pool", hosts=named))
-
-    def feed(self, event):  # type: ignore[no-untyped-def]
-        outcome = super().feed(event)
-        self.said += [alert.body for alert in outcome.alerts if isinstance(alert, AlertRaised)]
-        return outcome
-
-
-def test_alerts_of_a_pool_of_hostile_names_can_be_copied() -> None:
-    g = Hostile()
-    assert told_words.to_quote(g.pool)["my pool"] == "'my pool'"
-    g.said.clear()
-    g.host(2).agent = False
-    g.run(120_000)
-    found = 0
-    for line in "\n".join(g.said).splitlines():
-        command = COMMAND.search(line)
-        if command is not None:
-            found += 1
-            for name in [known.name for known in g.pool.record.hosts.values()] + ["my pool"]:
-                assert name not in line[command.end() :].replace(shlex.quote(name), ""), line
-    assert found and any("'my pool'" in body or ";id'" in body for body in g.said)
+def test_an_alert_of_a_pool_of_hostile_names_can_be_copied() -> None:
+    g = Guarded()
+    record, host = g.pool.record, uuid(2)
+    named = {**record.hosts, host: replace(record.hosts[host], name="h2;id")}
+    tx = Transaction(replace(g.pool, record=replace(record, name="my pool", hosts=named)), g.now, g.site)
+    assert told_words.to_quote(tx.pool) == {"my pool": "'my pool'", "h2;id": "'h2;id'"}
+    words_ = {"name": tx.name(host), "minutes": "5"}
+    tx.raise_alert(AlertTopic(Matter.DISABLED, host), hosts.DISABLED, "poolwarden readiness my pool", words_)
+    (raised,) = [alert for alert in tx.alerts if isinstance(alert, AlertRaised)]
+    assert "xe host-enable host='h2;id'" in raised.body and "poolwarden readiness 'my pool'" in raised.body
+    assert "h2;id is disabled" in raised.title
 
 
 def test_replies_to_operators_are_quoted_where_they_suggest_and_nowhere_else() -> None:

@@ -118,6 +118,7 @@ def _raise_verdict(tx: Transaction, verdict: Verdict, message: Message, word: st
     if topic in tx.open_topics:
         return
     master, (did, step) = suspected(tx), _doing(tx, verdict)
+    door = closed_door(tx, master) if verdict is Verdict.POOL_SPLIT else None
     words = {
         "sentence": sentence,
         "master": tx.name(master) if master else "the master",
@@ -127,12 +128,11 @@ def _raise_verdict(tx: Transaction, verdict: Verdict, message: Message, word: st
         "there": told_words.there(tx, master) if master else "",
         "covered": f"the pool is held: {sentence}",
         "doing": did,
-        "step": step,
+        "step": door.fix if door is not None else step,
+        "door": door.why if door is not None else "",
     }
+    message = REFUSES_EVERYBODY if door is not None else message
     details = "\n".join([f"{word}: {sentence}", *(_evidence(each) for each in lines(tx)[:12])])
-    if verdict is Verdict.POOL_SPLIT and (door := closed_door(tx, master)) is not None:
-        message, words = REFUSES_EVERYBODY, {**words, "door": door.why, "step": door.fix}
-        details = f"{door.fix}\n{details}"
     tx.raise_alert(topic, message, details, words, verdict=word, incident=incident)
 
 
