@@ -4,7 +4,7 @@
 #   make test                              every rule; below 12 minutes. LONG=1: and every variant, below 40 minutes;
 #                                          APT=1: installs the system packages of tests/apt.txt
 #   make lint                              ruff, mypy, import rules
-#   make rpm [ARGS="--abi 3.6"]            the agent's RPM for dom0, below build/rpm
+#   make rpm [ARGS="--abi 3.12"]           the agent's RPM for dom0 (3.6, 3.11 or 3.12), below build/rpm
 #   make rpm-sign KEY=KEYID                signs what lies there with the builder's GPG key
 #   make collector                         the archive that a collector is installed from, below build/collector
 #   make bench [ARGS=...]                  measured figures, median and maximum

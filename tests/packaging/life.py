@@ -160,6 +160,9 @@ def main() -> None:
     found["verify"] = dom0.rpm("-V", "poolwarden-agent")
     found["asked_at_install"], found["slots"] = dom0.systemctl(), dom0.slots()
     found["user"] = dom0.run("getent", "passwd", "poolwarden")
+    found["trial"] = dom0.run("poolwarden-agent", "verify", "--report", "/tmp/report")
+    report = dom0.root / "tmp/report"
+    found["report"] = report.read_text() if report.exists() else ""
     found["unconfigured"] = dom0.run("/usr/sbin/poolwarden-agent")
     found["streaming"] = streaming(dom0, folder)
     dom0.systemctl()  # the agent has looked at xapi.service

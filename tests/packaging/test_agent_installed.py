@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_it_installs_with_its_scriptlets(life: dict[str, Any]) -> None:
 def test_room_for_durable_state_is_taken_at_installation(life: dict[str, Any]) -> None:
     assert sorted(life["slots"]) == ["latch", "state.0", "state.1"]
     assert [life["slots"][name][1] for name in ("state.0", "state.1")] == [65536, 65536]
+
+
+def test_the_package_alone_says_what_holds_on_this_host(life: dict[str, Any], abi: str) -> None:
+    """As docs/first-trial.md has it typed first: before any configuration, and for somebody outside."""
+    assert life["trial"]["status"] in (0, 1), life["trial"]["said"]
+    assert "Traceback" not in life["trial"]["said"]
+    assert re.search(r"\d+ fail, \d+ hold, \d+ not seen", life["report"])
+    assert abi in life["report"], "the host's Python is among what is looked at"
+    assert not re.search(r"scratch-h1|[0-9a-f]{8}-[0-9a-f]{4}-", life["report"])
 
 
 def test_an_agent_without_a_collector_says_what_to_do(life: dict[str, Any]) -> None:
