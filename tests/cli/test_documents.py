@@ -38,6 +38,7 @@ PLACEHOLDERS = {"KEY": "0" * 64, "HOST": "lab-h1", "POOL": "lab", "UUID": HOSTS[
 NOT_TYPED = {
     "poolwarden restat-xapi lab-h1": "shows what a mistyped command says (test_errors.py)",
     "poolwarden pause": "shows what is said where several pools are guarded (test_errors.py)",
+    "poolwarden drill POOL": "walks until its drill is over (tests/lab/test_first_trial.py)",
     "poolwarden watch lab": "runs until somebody ends it (test_watch.py)",
     **{
         f"poolwarden completion {shell}": "its lines are a shell's (test_completing.py)"
