@@ -56,9 +56,9 @@ def test_what_a_script_must_say(fake: FakeCollector, poolwarden: Call) -> None:
 
 
 def test_a_refusal_is_told_with_what_helps(fake: FakeCollector, poolwarden: Call) -> None:
-    fake.reply = api.CommandReply(text="1 VM (web) run on h3", code="runs-vms", next_step="xe host-evacuate")
+    fake.reply = api.CommandReply(text="1 VM (web) runs on h3", code="runs-vms", next_step="xe host-evacuate")
     said = poolwarden("drill", "--yes", "--steps", "fence,restart", "--host", "h3", "--name", "h3")
-    assert said.status == 1 and "1 VM (web) run on h3" in said.err and "xe host-evacuate" in said.err
+    assert said.status == 1 and "1 VM (web) runs on h3" in said.err and "xe host-evacuate" in said.err
     assert [(each.action, list(each.steps), each.host) for each in drills(fake)] == [
         ("begin", ["fence", "restart"], "h3")
     ]

@@ -15,12 +15,12 @@ from poolwarden_collector.cli.act import actor, ask, say
 from poolwarden_collector.cli.errors import AnswerIsNo, BadInput, CollectorFault, Unreachable
 from poolwarden_collector.cli.see import connect
 from poolwarden_collector.cli.settings import Settings, common_options, reason_option
+from poolwarden_collector.cli.words import DRILL_STEPS
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
     from poolwarden_collector.cli.collector import Collector
 
-STEPS = ("fence", "restart", "hold", "switchover", "power-loss")
 LOOK_S = 1.0
 UNREACHED_S = 300.0  # for so long a collector that is not reached is asked again
 AGAIN_S = 90.0  # for so long a script tries a step again that is refused for what passes by itself
@@ -30,7 +30,7 @@ PASSING = ("not-healthy", "no-evidence", "sync-under-way", "held", "busy", "owed
 
 @click.command(short_help="Walk a fire drill of POOL step by step.")
 @click.argument("pool", required=False)
-@click.option("--steps", metavar="LIST", default="", help=f"Which: {','.join(STEPS[:4])} [all four].")
+@click.option("--steps", metavar="LIST", default="", help=f"Which: {','.join(DRILL_STEPS[:4])} [all four].")
 @click.option("--power-loss", is_flag=True, help="Also switch the evacuated master off: a whole failover.")
 @click.option("--host", "host_name", metavar="HOST", default="", help="The member that is drilled.")
 @click.option("--plan", is_flag=True, help="Only say what each step does, and what stands against it.")
@@ -80,11 +80,11 @@ def drill(
 def _wanted(steps: str, power_loss: bool) -> list[str]:
     """The steps by name; none: the collector's usual ones. Raises BadInput for one that there is not."""
     found = [word.strip() for word in steps.split(",") if word.strip()]
-    unknown = [word for word in found if word not in STEPS]
+    unknown = [word for word in found if word not in DRILL_STEPS]
     if unknown:
-        raise BadInput(f"there is no step {unknown[0]!r}", f"there are: {', '.join(STEPS)}")
+        raise BadInput(f"there is no step {unknown[0]!r}", f"there are: {', '.join(DRILL_STEPS)}")
     if power_loss:
-        found = [*(found or STEPS[:4]), STEPS[4]]
+        found = [*(found or DRILL_STEPS[:4]), DRILL_STEPS[4]]
     return list(dict.fromkeys(found))
 
 

@@ -1,5 +1,7 @@
-"""Figures as people read them."""
+"""Figures as people read them, and words that several commands share."""
 
+# The steps that a drill can have, as --steps names them, in the order in which they are walked.
+DRILL_STEPS = ("fence", "restart", "hold", "switchover", "power-loss")
 UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"))
 
 

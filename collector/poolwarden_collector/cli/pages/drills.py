@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
 from poolwarden_collector.cli.pages.journal import clock
-from poolwarden_collector.cli.words import span
+from poolwarden_collector.cli.words import DRILL_STEPS, span
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
@@ -29,8 +29,8 @@ def plan_page(drill: "api.DrillStatus", pool: str) -> Page:
     page: Page = [Line(f"a drill would walk {len(drill.steps)} steps", "strong", label=f"{pool}  ")]
     for step in drill.steps:
         page += announcement(step)
-    last = f"nothing was done; to begin it: poolwarden drill {pool} --steps {','.join(s.part for s in drill.steps)}"
-    return [*page, Line(), Line(last, "dim")]
+    begin = f"poolwarden drill {pool} --steps {','.join(step.part for step in drill.steps)}"
+    return [*page, Line(), Line("nothing was done; to begin it:", "dim"), Line(begin, indent=2)]
 
 
 def announcement(step: "api.DrillStep") -> Page:
@@ -62,7 +62,9 @@ def result_page(data: Mapping[str, Any], pool: str, at: str = "") -> Page:
         if step["why"]:
             said: Tone = "bad" if step["state"] == "failed" else "warn"
             page.append(Line(step["why"], said, indent=2, label=f"{name}: "))
+    parts = {step["part"] for step in steps}
     untried = [f"{step['part']} of {step['name']}" for step in steps if step["state"] == "skipped"]
+    untried += [part for part in DRILL_STEPS if part not in parts]
     page.append(Line(", ".join(untried) or "nothing", indent=2, label="never tried: "))
     return page
 

@@ -172,7 +172,8 @@ def runs_there(pool: Snapshot, host: HostId) -> Refused | None:
         return Refused("no-evidence", f"what runs on {name} is not known now", f"poolwarden host show {name}")
     # safety: its power is switched off at once, and whatever runs there is killed.
     if agent.facts.domains:
-        return Refused("runs-vms", f"{_vms(_named(pool, agent.facts.domains))} run on {name}", away)
+        verb = "runs" if len(agent.facts.domains) == 1 else "run"
+        return Refused("runs-vms", f"{_vms(_named(pool, agent.facts.domains))} {verb} on {name}", away)
     entry = entry_of(pool, host, master)
     if isinstance(entry, str):
         return Refused("no-evidence", f"{name}: {entry}", "Again in half a minute.")
