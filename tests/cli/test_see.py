@@ -200,6 +200,21 @@ def test_host_show(fake: FakeCollector, poolwarden: Call) -> None:
     assert poolwarden("host", "show", HOSTS[1], "--json").json["probes"][0]["age_ms"] == 1200
 
 
+def test_host_show_names_what_failed_and_json_has_every_assumption(fake: FakeCollector, poolwarden: Call) -> None:
+    assert "assumptions" not in poolwarden("host", "show", "demo/host-1").out  # its agent tells nothing of them
+    fails = api.AssumptionStatus(id="promote-exit-123", finding="fails", evidence="status 1", rests=["promotion"])
+    rows = [fails, api.AssumptionStatus(id="xapi-unit", finding="holds"), api.AssumptionStatus(finding="not seen")]
+    fake.status.pools[0].hosts[0].assumptions.extend(rows)
+    out = poolwarden("host", "show", "demo/host-1").out
+    assert "1 hold, 1 fail, 1 not seen yet" in out and "xapi-unit" not in out
+    assert "promote-exit-123  status 1  promotion" in out
+    assert [each["finding"] for each in poolwarden("host", "show", "demo/host-1", "--json").json["assumptions"]] == [
+        "fails",
+        "holds",
+        "not seen",
+    ]
+
+
 def test_ambiguous_host_lists_the_candidates(fake: FakeCollector, poolwarden: Call) -> None:
     other = api.PoolStatus(
         pool_uuid="p2", name="lab", hosts=[a_host(2, host_uuid="h9", pool_name="lab", pool_uuid="p2")]

@@ -12,9 +12,12 @@ from poolwarden_collector.core.model.effects import Effect, HandOver, ReadPower,
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import (
+    AssumptionSeen,
+    AssumptionsSeen,
     BootGate,
     DatabaseFacts,
     Disk,
+    Finding,
     Freshness,
     HostFacts,
     Liveness,
@@ -97,10 +100,26 @@ class Host:
         self.placed = 0  # generation of a placed database
         self.gc_term = 0  # the promotion since which storage's garbage collection is held
         self.machine = f"dmi-{n}"
+        self.shown: dict[str, tuple[Finding, int | None]] | None = None  # assumptions, and when they were looked at
+        self.xapi_version = "26.1.3"
+        self.release = "XCP-ng 8.3, xapi 26.1.3"  # under which it has seen them
         self.says: DeviceIdentity | None = None  # what its device says of its machine; None: the truth
 
     def of_machine(self) -> Machine:
         return Machine(self.machine, self.machine)
+
+    def assumptions(self) -> AssumptionsSeen | None:
+        """What it has shown, under its present release; None: its agent tells nothing of them."""
+        if self.shown is None:
+            return None
+        told = [AssumptionSeen(id, how, "seen", self.release, at) for id, (how, at) in self.shown.items()]
+        return AssumptionsSeen(tuple(told))
+
+    def shows_assumption(self, id: str, how: Finding | None, at: int | None = None) -> None:
+        """From now on; None: it tells nothing of this one."""
+        self.shown = {other: seen for other, seen in (self.shown or {}).items() if other != id}
+        if how is not None:
+            self.shown[id] = (how, at)
 
     def read(self, effect: ReadPower, now: int, power: Power | None = None) -> PowerReading:
         """A reading of this host's device, at once."""
@@ -341,10 +360,11 @@ class Guarded:
             host.tombstone,
             address(host.n),
             "XCP-ng 8.3",
-            "26.1.3",
+            host.xapi_version,
             host.hold,
             host.gate,
             gc_term=host.gc_term,
+            assumptions=host.assumptions(),
         )
 
     # ---- asking

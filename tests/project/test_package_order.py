@@ -19,12 +19,12 @@ TABLES = {
         state:     model catalogue shared
         devices:   model catalogue state shared
         evidence:  model catalogue state devices shared
-        decision:  model catalogue state devices evidence
-        failover:  model catalogue state devices evidence decision
-        followups: model catalogue state devices evidence decision failover
-        recovery:  model catalogue state devices evidence decision failover followups
-        operator:  model catalogue state devices evidence decision failover followups recovery
-        report:    model catalogue state devices evidence decision failover followups recovery operator
+        decision:  model catalogue state devices evidence shared
+        failover:  model catalogue state devices evidence decision shared
+        followups: model catalogue state devices evidence decision failover shared
+        recovery:  model catalogue state devices evidence decision failover followups shared
+        operator:  model catalogue state devices evidence decision failover followups recovery shared
+        report:    model catalogue state devices evidence decision failover followups recovery operator shared
         .:         model state devices evidence decision failover followups recovery operator report
     """,
     "collector/poolwarden_collector/shell": """
@@ -57,7 +57,7 @@ TABLES = {
         processes: contract core shell xapi
         demo:      contract shell processes
         virtual:   contract agent core shell xapi .
-        story:     contract core shell xapi virtual
+        story:     contract core shell xapi virtual shared
         .:         processes demo story
     """,
 }

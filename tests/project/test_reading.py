@@ -17,6 +17,7 @@ READ_ONLY = (
     "decision/candidate_ranking.py",
     "decision/kill_forecast.py",
     "decision/fencing_stakes.py",
+    "report/assumptions_shown.py",
     "report/status.py",
     "report/explain.py",
     "report/readiness.py",
@@ -34,6 +35,7 @@ READ_ONLY = (
 )
 ALERTS = {
     "absent_hosts.py",
+    "assumption_alerts.py",
     "disk_alerts.py",
     "host_environment.py",
     "incident_alerts.py",

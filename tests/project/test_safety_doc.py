@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from poolwarden_collector.core.evidence.assumptions import NOT_BY_ITSELF
 from poolwarden_collector.core.state.failover_transitions import diagram
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,11 @@ def test_every_invariant_is_there_and_every_mutation_that_is_named_exists() -> N
     named = {word for cell in re.findall(r"mutations? ([^;|]*)", DOC) for word in re.findall(r"`([a-z0-9-]+)`", cell)}
     existing = {path.stem for path in (ROOT / "tests/mutations").glob("*.patch")}
     assert named and named <= existing
+
+
+def test_what_is_not_done_where_an_assumption_failed_is_the_table_that_runs() -> None:
+    told = DOC.partition("## Assumptions that fail")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| ([a-z -]+) \| ([^|]+) \|$", told, re.M)[1:] == list(NOT_BY_ITSELF.items())
 
 
 def test_every_file_that_is_named_exists() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model import effects, orders
 from poolwarden_collector.core.model import events as ev
-from poolwarden_collector.core.model.host_facts import HostFacts, Liveness, ProbeOutcome
+from poolwarden_collector.core.model.host_facts import AssumptionSeen, Finding, HostFacts, Liveness, ProbeOutcome
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.values import ProcessId, Role, Tri
 from poolwarden_collector.shell.agents.stream import OFFSET_WINDOW_MS, StreamState
@@ -332,3 +332,30 @@ def test_late_messages_are_no_evidence() -> None:
     late.sample.generation = 10**9
     assert stream.send(2_000, 2_000, late=late) == []
     assert stream.state.facts == HostFacts()
+
+
+def test_what_a_host_has_shown_of_assumptions_is_told_and_what_the_table_lacks_is_counted() -> None:
+    assert Stream().report(1_100, 1_100, full=True).assumptions is None  # an older agent
+    holds, fails, unspecified = (
+        pb.AssumptionResult.HOLDS,
+        pb.AssumptionResult.FAILS,
+        pb.AssumptionResult.FINDING_UNSPECIFIED,
+    )
+    results = [
+        pb.AssumptionResult(id="promote-exit-123", finding=holds, boot_id="b", seen_mono_ms=1_050),
+        pb.AssumptionResult(id="promote-exit-123", finding=fails, evidence="143", release="8.3", boot_id="a"),
+        pb.AssumptionResult(id="restart-helps", finding=fails, evidence="x" * 5_000, boot_id="b", seen_mono_ms=1_050),
+        pb.AssumptionResult(id="hold-stops", finding=unspecified, boot_id="b"),
+        pb.AssumptionResult(id="of-another-version", finding=fails, boot_id="b"),
+    ]
+    told = Stream().report(1_100, 1_100, full=True, assumptions=pb.AssumptionList(results=results)).assumptions
+    assert told is not None and told.unknown == 1
+    last, other = told.results
+    assert last == AssumptionSeen("promote-exit-123", Finding.FAILS, "143", "8.3", None)  # of another boot's clock
+    assert (other.id, other.seen_at) == ("restart-helps", 1_050) and len(other.evidence) <= 1_024
+
+
+def test_of_too_many_assumptions_the_first_are_taken() -> None:
+    results = [pb.AssumptionResult(id=f"strange-{n}", finding=pb.AssumptionResult.FAILS) for n in range(2_000)]
+    told = Stream().report(1_100, 1_100, full=True, assumptions=pb.AssumptionList(results=results)).assumptions
+    assert told is not None and (told.results, told.unknown) == ((), 256)

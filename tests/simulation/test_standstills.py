@@ -65,6 +65,7 @@ STORIES: dict[Blocker, Path] = {
     Blocker.UNVERIFIED: here("unverified"),
     Blocker.UNHEARD_MEMBER: here("no-member"),
     Blocker.NOT_ASKED: here("not-asked"),
+    Blocker.ASSUMPTION: SCENARIOS / "assumption-only-candidate-asked-about.txt",
 }
 QUESTIONS: dict[Ask, Path] = {
     Ask.SHOOT: SCENARIOS / "s11-approve.txt",
@@ -77,6 +78,7 @@ QUESTIONS: dict[Ask, Path] = {
     Ask.RECOVER: here("ask-recover"),
     Ask.UNHEARD: SCENARIOS / "unheard-member-approved.txt",
     Ask.OTHER_COPY: SCENARIOS / "new-master-on-a-database-that-does-not-load.txt",
+    Ask.ASSUMPTION: SCENARIOS / "assumption-only-candidate-asked-about.txt",
 }
 
 

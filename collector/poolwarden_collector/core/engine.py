@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from poolwarden_collector.core import intake, upkeep
 from poolwarden_collector.core.decision import backoff, database_age, questions, standstill
 from poolwarden_collector.core.devices import device_health
-from poolwarden_collector.core.evidence import mastership, unlisted_hosts
+from poolwarden_collector.core.evidence import assumptions, mastership, unlisted_hosts
 from poolwarden_collector.core.evidence.assessment import assess, describe, note_service
 from poolwarden_collector.core.evidence.evidence_lines import lines
 from poolwarden_collector.core.evidence.signs import signs, silence_of, suspected
@@ -35,7 +35,13 @@ from poolwarden_collector.core.recovery import (
     power_watch,
     restart_in_place,
 )
-from poolwarden_collector.core.report import disk_alerts, host_environment, latent_faults, memory_alerts
+from poolwarden_collector.core.report import (
+    assumption_alerts,
+    disk_alerts,
+    host_environment,
+    latent_faults,
+    memory_alerts,
+)
 from poolwarden_collector.core.report.incident_alerts import alert_unsteady, alert_verdict
 from poolwarden_collector.core.state import alert_book, phases, sent_orders
 from poolwarden_collector.core.state.decision_input import pack
@@ -80,6 +86,9 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
         latent_faults.watch_next_start(tx)
     _say_silence(tx)
     _say_verdict(tx, verdict)
+    if told:
+        assumptions.note(tx, verdict)
+    assumption_alerts.watch(tx)
     if isinstance(event, OperatorSaid):
         commands.command(tx, event, verdict)
     commands.pending_commands(tx, verdict)

@@ -23,6 +23,17 @@ from poolwarden_lab.story.text import say_duration
 FAULTS_LAST_MS = 75_000
 DAMAGES = ("truncated", "empty", "zeros", "missing")
 RECOVERY_LIMIT = "6m"
+# One on which each capability rests alone.
+ASSUMPTIONS = (
+    "promote-exit-123",
+    "repoint-pool-conf",
+    "restart-helps",
+    "hold-stops",
+    "stop-flushes",
+    "restart-keeps-domains",
+    "fence-off-is-off",
+    "declare-dead",
+)
 MOMENTS = (
     "journal decided",
     "journal claimed",
@@ -363,7 +374,24 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
         body.insert(
             0, 'allow two masters "xapi moves the role in two phases; its old master may stand still between them"'
         )
-    return Drawn(seed, _head(d, seed), tuple(body), _tail())
+    head, holds = _failed(seed, d)
+    return Drawn(seed, (*_head(d, seed), *head), (*body, *holds), _tail())
+
+
+def _failed(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What has failed on a host from the beginning, and perhaps holds later; from dice of its own, so that the rest of
+    a seed's schedule is what it was.
+    """
+    dice = random.Random(f"assumptions of {seed}")
+    if dice.random() >= 0.2:
+        return (), ()
+    head, body = [], []
+    for id in dice.sample(ASSUMPTIONS, dice.choice((1, 1, 2))):
+        host = dice.choice(d.hosts)
+        head.append(f"failed {id} on {host}")
+        if dice.random() < 0.4:
+            body.append(f"at {say_duration(dice.randrange(1_000, FAULTS_LAST_MS, 100))} assumption {host} {id} holds")
+    return tuple(head), tuple(body)
 
 
 def _plus(at: int) -> str:

@@ -295,6 +295,7 @@ def _repair_host(stage: Stage, pool: GuardedPool, host: str) -> None:
     world.lose_storage(host, lost=False)
     agent = pool.agents[host]
     agent.slot.fault = SlotFault.NONE
+    agent.mend()
     if agent.stopped:
         world.resume_agent(host)
     world.start_agent(host)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from poolwarden.assumptions import BY_ID
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.story.text import Word, duration
@@ -220,6 +221,7 @@ SLOTS: dict[str, Callable[[Cast, Word], Any]] = {
     "VERDICT": lambda cast, word: _one_of("verdict", word.text, [verdict.word for verdict in Verdict]),
     "NAME": _new,
     "WORD": _text,
+    "ASSUMPTION": lambda cast, word: _one_of("assumption", word.text, BY_ID),
     "TEXT": _quoted,
     "SIGN": lambda cast, word: word,
 }

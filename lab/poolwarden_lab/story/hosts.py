@@ -411,6 +411,19 @@ def agent_claims_no_more(stage: Stage, host: str) -> None:
     stage.world.right_pool(host)
 
 
+@AGENTS.form(
+    "assumption HOST ASSUMPTION {fails|holds|unseen} [TEXT]",
+    "The agent sees this of what is assumed of its host (poolwarden/assumptions.py), or tells nothing of it any more.",
+)
+def assumption(stage: Stage, host: str, id: str, finding: str, evidence: str | None) -> None:
+    stage.world.show(host, id, finding, evidence or "seen otherwise")
+
+
+@AGENTS.form("software of HOST is WORD", "It is updated: its agent starts anew and reports this release.")
+def software(stage: Stage, host: str, release: str) -> None:
+    stage.world.update(host, release)
+
+
 _SLOTS = "|".join(fault.value for fault in SlotFault)
 
 

@@ -141,6 +141,14 @@ def no_agent(stage: Stage, hosts: list[str]) -> None:
 
 
 @SETTINGS.form(
+    "failed ASSUMPTION on HOSTS...", "This was seen to fail on these hosts long ago, in a Healthy pool: it counts."
+)
+def failed(stage: Stage, id: str, hosts: list[str]) -> None:
+    for host in hosts:
+        _draft(stage, host).failed.setdefault(f"h{_number(host)}", []).append(id)
+
+
+@SETTINGS.form(
     "https-only [on HOSTS...]",
     "These hosts' firewalls (all hosts') drop TCP 80 from other hosts; TCP 443 is as usual.",
 )

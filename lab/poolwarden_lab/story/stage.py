@@ -56,6 +56,7 @@ class Draft:
     mute: list[str] = field(default_factory=list)
     enclosures: list[list[str]] = field(default_factory=list)
     managers: list[list[str]] = field(default_factory=list)
+    failed: dict[str, list[str]] = field(default_factory=dict)
     runners: list[str] | None = None  # members that run its fence agents; None: the collector does
 
     def spec(self) -> PoolSpec:
@@ -74,6 +75,7 @@ class Draft:
             mute=self.mute,
             enclosures=self.enclosures,
             managers=self.managers,
+            failed=self.failed,
             runners=self.runners,
         )
 

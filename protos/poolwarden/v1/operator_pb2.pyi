@@ -1362,6 +1362,50 @@ class FailoverStep(google.protobuf.message.Message):
 
 global___FailoverStep = FailoverStep
 
+class AssumptionStatus(google.protobuf.message.Message):
+    """One row of the table of assumptions (poolwarden/assumptions.py), as one host has shown it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    FINDING_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    RELEASE_FIELD_NUMBER: builtins.int
+    SENTENCE_FIELD_NUMBER: builtins.int
+    RESTS_FIELD_NUMBER: builtins.int
+    HOW_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    finding: builtins.str
+    """"holds", "fails", "not seen" """
+    evidence: builtins.str
+    release: builtins.str
+    """of the host's software on which it was seen"""
+    sentence: builtins.str
+    """what is assumed"""
+    @property
+    def rests(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """capabilities that rest on it"""
+    how: builtins.str
+    """"static", "passive", "drill" """
+    counts: builtins.bool
+    """it fails, and acts on this host that rest on it are asked about"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        finding: builtins.str = ...,
+        evidence: builtins.str = ...,
+        release: builtins.str = ...,
+        sentence: builtins.str = ...,
+        rests: collections.abc.Iterable[builtins.str] | None = ...,
+        how: builtins.str = ...,
+        counts: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["counts", b"counts", "evidence", b"evidence", "finding", b"finding", "how", b"how", "id", b"id", "release", b"release", "rests", b"rests", "sentence", b"sentence"]) -> None: ...
+
+global___AssumptionStatus = AssumptionStatus
+
 class HostStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1405,6 +1449,7 @@ class HostStatus(google.protobuf.message.Message):
     MACHINE_FIELD_NUMBER: builtins.int
     HEARD_FIELD_NUMBER: builtins.int
     PLACE_FIELD_NUMBER: builtins.int
+    ASSUMPTIONS_FIELD_NUMBER: builtins.int
     host_uuid: builtins.str
     name: builtins.str
     address: builtins.str
@@ -1467,6 +1512,9 @@ class HostStatus(google.protobuf.message.Message):
     """is its agent heard now? Else everything else of it is its last word, agent_age_ms old"""
     place: builtins.str
     """"master", "last master", "next master", "old master", "member", "broken" """
+    @property
+    def assumptions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AssumptionStatus]:
+        """what fails first; none: its agent tells nothing of them"""
     def __init__(
         self,
         *,
@@ -1510,9 +1558,10 @@ class HostStatus(google.protobuf.message.Message):
         machine: global___MachineStatus | None = ...,
         heard: builtins.bool = ...,
         place: builtins.str = ...,
+        assumptions: collections.abc.Iterable[global___AssumptionStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["machine", b"machine"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fence_devices", b"fence_devices", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "heard", b"heard", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "machine", b"machine", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "place", b"place", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "agent_age_ms", b"agent_age_ms", "agent_connected", b"agent_connected", "agent_version", b"agent_version", "assumptions", b"assumptions", "boot_id", b"boot_id", "cleanable", b"cleanable", "disks", b"disks", "emergency", b"emergency", "emergency_text", b"emergency_text", "enabled", b"enabled", "ever_heard", b"ever_heard", "facts", b"facts", "fence_device", b"fence_device", "fence_devices", b"fence_devices", "fillers", b"fillers", "fillers_partial", b"fillers_partial", "generation", b"generation", "heard", b"heard", "highest_term", b"highest_term", "host_uuid", b"host_uuid", "machine", b"machine", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "name", b"name", "orphaned", b"orphaned", "place", b"place", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "power", b"power", "probes", b"probes", "product", b"product", "role", b"role", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "tombstoned", b"tombstoned", "xapi", b"xapi", "xapi_age_ms", b"xapi_age_ms", "xapi_health", b"xapi_health", "xapi_help", b"xapi_help", "xapi_text", b"xapi_text"]) -> None: ...
 
 global___HostStatus = HostStatus
 

@@ -6,11 +6,15 @@ from dataclasses import replace
 
 from tests.core.pool import Guarded
 
-from poolwarden_collector.core.model.host_facts import Certificate
+from poolwarden.assumptions import BY_ID
+from poolwarden_collector.core.model.host_facts import AssumptionSeen, AssumptionsSeen, Certificate, Finding
 from poolwarden_collector.core.model.values import Tri
+from poolwarden_collector.core.report.assumptions_shown import of_host
 from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill, took
 from poolwarden_collector.core.report.plan import plan
+from poolwarden_collector.core.report.readiness import not_ready
 from poolwarden_collector.core.report.weaknesses import DRILL_MS, readiness
+from poolwarden_collector.core.state.assumption_record import FailedAssumption
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.snapshot import Snapshot
 
@@ -117,3 +121,61 @@ def test_the_plan_is_timed_by_the_pools_own_failovers() -> None:
     assert {phase.name: phase.expected_ms for phase in value.phases}["promotion"] == 50_000
     assert value.expected_from == "from the last failover of this pool"
     assert "by design" in plan(g.pool, g.now, g.site, DRILLED).expected_from
+
+
+def shown(*findings: tuple[str, Finding]) -> AssumptionsSeen:
+    return AssumptionsSeen(tuple(AssumptionSeen(id, finding, "seen") for id, finding in findings))
+
+
+def failed(g: Guarded, number: int, *ids: str) -> None:
+    """What failed on this host, as the record has it."""
+    items = tuple(FailedAssumption(id, BY_ID[id].rests, "seen") for id in ids)
+    g.pool = replace(g.pool, record=replace(g.pool.record, assumptions={g.host(number).uuid: items}))
+
+
+def test_agents_that_tell_nothing_of_assumptions_make_no_pool_weaker() -> None:
+    assert not {"assumption", "never-seen"} & set(codes(a_pool()))
+
+
+def test_what_no_host_has_shown_is_one_line_per_capability() -> None:
+    g = a_pool()
+    changed(g, 2, assumptions=shown(("promote-exit-123", Finding.HOLDS)))
+    lines = [r for r in readiness(Snapshot(g.pool, g.now, g.site), DRILLED) if r.code == "never-seen"]
+    said = {line.sentence.partition(":")[0]: line.sentence for line in lines}
+    assert len(lines) == len(said) and not {"observation", "footprint"} & set(said)
+    assert "never seen on any host: " in said["promotion"] and "promote-pool-conf" in said["promotion"]
+    assert "promote-exit-123" not in said["promotion"] and "poolwarden drill lab" in lines[0].fix
+    assert {line.severity for line in lines} == {"warning"}
+
+
+def test_an_assumption_that_fails_is_critical_where_losing_the_master_would_not_heal_for_it() -> None:
+    g = a_pool()
+    failed(g, 2, "promote-exit-123")
+    assert codes(g)["assumption"] == "warning"  # host 3 would be promoted
+    failed(g, 1, "promote-exit-123", "restart-helps")
+    assert codes(g)["assumption"] == "warning"
+    failed(g, 1, "fence-off-is-off")
+    assert codes(g)["assumption"] == "critical"
+    alone = Guarded(hosts=2)
+    failed(alone, 2, "promote-exit-123", "repoint-pool-conf")
+    found = [r for r in readiness(Snapshot(alone.pool, alone.now, alone.site), DRILLED) if r.code == "assumption"]
+    assert [reason.severity for reason in found] == ["critical", "warning"]
+    assert "promote-exit-123" in found[0].sentence and found[0].sentence in not_ready(
+        Snapshot(alone.pool, alone.now, alone.site)
+    )
+    assert "repoint-pool-conf" in found[1].sentence and found[1].fix == "poolwarden host show host-2"
+
+
+def test_a_host_is_shown_with_every_assumption_those_that_fail_first() -> None:
+    g = a_pool()
+    assert of_host(Snapshot(g.pool, g.now, g.site), g.host(2).uuid) == ()
+    changed(g, 2, assumptions=shown(("promote-exit-123", Finding.HOLDS), ("restart-helps", Finding.FAILS)))
+    failed(g, 2, "hold-stops")
+    rows = of_host(Snapshot(g.pool, g.now, g.site), g.host(2).uuid)
+    assert len(rows) == len(BY_ID)
+    fails = {row.id: row.counts for row in rows if row.finding == "fails"}
+    assert fails == {"restart-helps": False, "hold-stops": True} and {row.id for row in rows[:2]} == set(fails)
+    assert next(row.finding for row in rows if row.id == "promote-exit-123") == "holds"
+    # of a host whose agent tells nothing any more, what failed stands
+    changed(g, 2, assumptions=None)
+    assert next(iter(of_host(Snapshot(g.pool, g.now, g.site), g.host(2).uuid))).id == "hold-stops"

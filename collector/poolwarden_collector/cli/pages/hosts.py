@@ -173,7 +173,23 @@ def host_page(host: "api.HostStatus") -> Page:
     ]
     page: Page = [Line(label=host.name or host.host_uuid)]
     page += [Line(text, indent=2, label=f"{name + ':':<14}") for name, text in facts]
-    return page + host_notes([host], indent=2) + _facts(host) + _disks(host) + _probes(host)
+    notes = host_notes([host], indent=2)
+    return page + notes + _facts(host) + _assumptions(host) + _disks(host) + _probes(host)
+
+
+def _assumptions(host: "api.HostStatus") -> Page:
+    """What failed of what is assumed of this host; how many hold, and how many it has not shown."""
+    if not host.assumptions:
+        return []
+    rows = [
+        (each.id, Piece(each.evidence or "no evidence was told", "warn"), ", ".join(each.rests))
+        for each in host.assumptions
+        if each.finding == "fails"
+    ]
+    found = [each.finding for each in host.assumptions]
+    counted = f"{found.count('holds')} hold, {found.count('fails')} fail, {found.count('not seen')} not seen yet"
+    page: Page = [Line(f"{counted}; --json has all", indent=2, label=f"{'assumptions:':<14}")]
+    return [*page, Line(), Table(("FAILS", "SEEN", "RESTS ON IT"), rows, 2)] if rows else page
 
 
 def _facts(host: "api.HostStatus") -> Page:

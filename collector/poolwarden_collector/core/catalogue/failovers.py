@@ -68,6 +68,11 @@ BLOCKERS: dict[Blocker, Message] = {
         "the failover of {old} waits: the newest copy of the database is old",
         "What was changed in the pool since that copy is lost: VMs, disks, snapshots that it does not list.",
     ),
+    Blocker.ASSUMPTION: _blocker(
+        Blocker.ASSUMPTION,
+        "the failover of {old} waits: something that it rests on has failed on a host",
+        "What is believed of xapi and dom0 is checked on each host. Where it fails a person says whether to go on.",
+    ),
     Blocker.GENERATION: _blocker(
         Blocker.GENERATION,
         "the failover of {old} waits: a copy of the database is newer than anything that was seen",

@@ -286,6 +286,31 @@ FLAPPING = Message(
     "A link that comes and goes hides what happens at that host.",
     "when it has been steady for 10 min",
 )
+ASSUMPTION_FAILS = Message(
+    "assumption-fails",
+    "warning",
+    "{capability} on {name} rests on what fails there",
+    "{name}: {what}",
+    "goes on to guard the pool; asks instead of acting by itself: {restricted}",
+    "poolwarden host show {name} tells what was seen; poolwarden readiness {pool} what that means for a failover",
+    "{running}; what would be done on {name} waits for a yes where it rests on this",
+    "Poolwarden checks on each host what it believes of xapi, systemd and dom0. This was seen to be otherwise while "
+    "the pool was Healthy, so acts on this host that rest on it are yours to allow: each is asked about when it is "
+    "due. VMs and the other hosts are untouched.",
+    "when it holds on that host again, or the host runs another release of its software",
+)
+ASSUMPTION_FAILS_SHOWN = Message(
+    "assumption-fails-shown",
+    "info",
+    "{capability} on {name} rests on what fails there",
+    "{name}: {what}",
+    "acts as ever: nothing that it does by itself rests on this",
+    "poolwarden host show {name}",
+    "{running}; what is shown of {name} may be wrong in this",
+    "Poolwarden checks on each host what it believes of xapi, systemd and dom0. This was seen to be otherwise; it is "
+    "about what is shown, or about a guard that restricts by itself.",
+    "when it holds on that host again, or the host runs another release of its software",
+)
 DISABLED = Message(
     "host-disabled",
     "warning",
@@ -500,6 +525,8 @@ ALL = (
     ORDER_REFUSED,
     REBOOT_LOOP,
     FLAPPING,
+    ASSUMPTION_FAILS,
+    ASSUMPTION_FAILS_SHOWN,
     DISABLED,
     NEXT_START,
     ASLEEP,

@@ -72,6 +72,13 @@ QUESTIONS: dict[Ask, Message] = {
         "such a file xapi ends at each start, and a promotion cannot be taken back. Put a whole state.db in its place "
         "on a member, its xapi stopped, and the question goes away. A yes covers the copy that it names.",
     ),
+    Ask.ASSUMPTION: _question(
+        "asked-despite-a-failed-assumption",
+        "go on with the failover although something that it rests on has failed on {name}?",
+        "Poolwarden checks on each host what it believes of xapi and dom0. Something that a promotion rests on was "
+        "seen to be otherwise there, so it may not go as it should. Look at the host and at what was seen (poolwarden "
+        "host show); yes has it done all the same, and everything else is looked at again.",
+    ),
     Ask.UNHEARD: _question(
         "asked-beside-unheard-members",
         "master {name} has vanished, and members are alive that are not heard: promote another host?",

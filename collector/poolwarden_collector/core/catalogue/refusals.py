@@ -181,5 +181,9 @@ REASONS: dict[Cause, Meaning] = {
     Cause.BROKEN: Meaning("its pool.conf says broken", "look at /etc/xensource/pool.conf there"),
     Cause.ADDRESS: Meaning("the master's address is not known", _EXPLAIN),
     Cause.UNREACHED: Meaning("it does not reach the master", "look at its network"),
+    Cause.ASSUMPTION: Meaning(
+        "something that this rests on was seen to be otherwise on that host",
+        "`poolwarden host show HOST`; approve, or it ends once it holds there again",
+    ),
     Cause.NO_PROOF: Meaning("nothing proves that it is off", "`poolwarden fence status HOST`"),
 }

@@ -12,6 +12,8 @@ Rules
 * Who says that it is at another address than the last serving master had it at is none: its members would be pointed
   there.
 * A copy on which no xapi comes up ranks behind every sound one, whatever its number (database_soundness.py).
+* A host on which something failed that its promotion rests on (evidence/assumptions.py) ranks after all others that may
+  be promoted, whatever its generation; where it is the best all the same, a person is asked.
 * Disabled hosts rank lower, they are not excluded: in a two-host pool such a host is the only one.
 * The forecast compares what runs on each survivor with the file that the candidate's xapi would load. Whatever cannot
   be compared counts as unknown, and unknown is asked about, not assumed.
@@ -22,13 +24,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from poolwarden.assumptions import FORECAST, HANDOVER, PROMOTION
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
-from poolwarden_collector.core.evidence import unlisted_hosts
+from poolwarden_collector.core.evidence import assumptions, unlisted_hosts
 from poolwarden_collector.core.evidence.membership import moved
 from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId, Role, Tri
+from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -49,6 +53,7 @@ class Ranked:
     unplugged: tuple[str, ...] = ()  # SRs that the last serving master did not see attached there
     superseded: bool = False  # it was succeeded, and not attached to its successor since
     unsound: Reason | None = None  # what is wrong with its copy, where something is known to be
+    failed: Reason | None = None  # what failed there of what its promotion rests on: it is not chosen by itself
 
     @property
     def text(self) -> str:
@@ -58,15 +63,28 @@ class Ranked:
         srs = f", {', '.join(self.unplugged)} not plugged: ranked lower" if self.unplugged else ""
         old = ", superseded and not attached since: ranked last" if self.superseded else ""
         unsound = f", not sound ({self.unsound}): ranked behind every sound one" if self.unsound is not None else ""
-        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}{unsound}"
+        unsure = f", asked about: {self.failed}" if self.failed is not None else ""
+        return f"{self.name}: eligible, database generation {self.generation}{disabled}{srs}{old}{unsound}{unsure}"
 
 
 def rank(pool: Snapshot, old_master: HostId, claimed: tuple[HostId, ...] | None) -> tuple[Ranked, ...]:
     """All hosts but the old master, the best candidate first; ``claimed`` None: nobody has been asked yet (dry run)."""
     hosts = [host for host in pool.record.hosts if host != old_master]
     ranked = [_rank_one(pool, host, old_master, claimed) for host in hosts]
+    return tuple(sorted(ranked, key=lambda r: (*_last(r), *_newest(pool, r))))
+
+
+def _last(r: Ranked) -> tuple[bool, bool, bool, bool]:
+    """What ranks a host behind others whatever its generation, the weightiest first."""
     # safety: a promotion cannot be taken back; on a file that xapi cannot load the candidate never comes to serve.
-    return tuple(sorted(ranked, key=lambda r: (bool(r.limitation), r.superseded, bool(r.unsound), *_newest(pool, r))))
+    return bool(r.limitation), r.superseded, r.unsound is not None, r.failed is not None
+
+
+def failed(pool: Snapshot, host: HostId) -> Reason | None:
+    """What failed on this host of what its promotion rests on; None: nothing that is known."""
+    failover = pool.failover
+    placed = (HANDOVER,) if failover is not None and failover.path is Path.TOOLSTACK else ()
+    return assumptions.refusal(pool, host, PROMOTION, FORECAST, *placed)
 
 
 def superseded(pool: Snapshot, host: HostId) -> bool:
@@ -92,16 +110,8 @@ def _rank_one(pool: Snapshot, host: HostId, old_master: HostId, claimed: tuple[H
     why = limitation(pool, host, old_master, agent)
     if not why and claimed is not None and host not in claimed:
         why = Reason(Cause.NO_CLAIM, "it has not answered the claim")
-    return Ranked(
-        host,
-        pool.name(host),
-        generation,
-        why,
-        enabled(pool, host),
-        _unplugged(pool, host),
-        superseded(pool, host),
-        unsound_reason(pool, host),
-    )
+    marks = (enabled(pool, host), _unplugged(pool, host), superseded(pool, host))
+    return Ranked(host, pool.name(host), generation, why, *marks, unsound_reason(pool, host), failed(pool, host))
 
 
 def _unplugged(pool: Snapshot, host: HostId) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ Rules
   nothing of the new one. Grounds that alternate do so at most every ``SETTLING_MS``; an answer is always held against
   what is at stake at its own instant.
 * Inside a failover the question is its blocker: KILL_FORECAST (kill), STALE_DATABASE (stale), POWER_ON (shoot),
-  UNHEARD_MEMBER (unheard), GENERATION (generation), UNAPPROVED (failover, toolstack); the first one's id is the
-  failover's, a later one's ``<failover>-q<number>``. Outside it is ``<pool>-q<number>``. No two questions have one id,
-  so a yes that was typed for the old one is refused; so is one that names only the pool or the failover, once a
-  question has taken another one's place.
+  UNHEARD_MEMBER (unheard), GENERATION (generation), ASSUMPTION (assumption), UNAPPROVED (failover, toolstack); the
+  first one's id is the failover's, a later one's ``<failover>-q<number>``. Outside it is ``<pool>-q<number>``. No two
+  questions have one id, so a yes that was typed for the old one is refused; so is one that names only the pool or the
+  failover, once a question has taken another one's place.
 * A yes is durable on the failover, for the journal's sake; it counts only in this run of the collector and for
   ``approval_valid``. No wall clock can tell how old a yes from before a restart is: it is asked again.
 * A yes covers the VMs that the question named, by uuid, and no others, whatever the number.
@@ -29,8 +29,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from poolwarden.assumptions import POWER
 from poolwarden_collector.core.catalogue.questions import QUESTIONS, REFUSALS
 from poolwarden_collector.core.decision.standstill import block, stands_still
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.signs import suspected
 from poolwarden_collector.core.model.asks import OF_MEMBERS, Ask, Tell
 from poolwarden_collector.core.model.blockers import Blocker
@@ -59,6 +61,7 @@ _CODES = {
     Ask.UNHEARD: Blocker.UNHEARD_MEMBER,
     Ask.GENERATION: Blocker.GENERATION,
     Ask.UNSOUND: Blocker.UNSOUND_DATABASE,
+    Ask.ASSUMPTION: Blocker.ASSUMPTION,
 }
 
 
@@ -83,15 +86,17 @@ def ask(
     at_once: bool = False,
     hosts: tuple[HostId, ...] = (),
     generation: int = 0,
+    failed: tuple[str, ...] = (),
 ) -> None:
     """Ask this, or find it asked already; to be called in every pass in which the ground stands.
 
     ``what`` is one sentence without a full stop. ``others`` names what else makes it this question: tasks, causes, VMs
-    that a shot would kill; ``hosts``: members that are alive and not heard, ``generation``: that of a copy, which a
-    yes covers. ``at_once``: an answer has just met another ground, so nothing is waited for.
+    that a shot would kill; ``hosts``: members that are alive and not heard, ``generation``: that of a copy, ``failed``:
+    assumptions that failed, as "HOST/ID", each of which a yes covers. ``at_once``: an answer has just met another
+    ground, so nothing is waited for.
     """
     copy = (f"generation {generation}",) if generation else ()
-    ground = ground_of(kind, host, needs, vms, path, (*others, *hosts, *copy))
+    ground = ground_of(kind, host, needs, vms, path, (*others, *hosts, *copy, *failed))
     failover, question = tx.failover, tx.record.question
     of = failover.id if failover is not None else ""
     if (
@@ -113,7 +118,7 @@ def ask(
     if question is not None:
         tx.change(Questions, asked_seen=tx.now)
         return
-    _put(tx, kind, host, what, stakes, needs, vms, path, ground, hosts, generation)
+    _put(tx, kind, host, what, stakes, needs, vms, path, ground, hosts, generation, failed)
 
 
 def ground_of(
@@ -173,6 +178,7 @@ def _put(
     ground: str,
     hosts: tuple[HostId, ...],
     generation: int,
+    failed: tuple[str, ...],
 ) -> None:
     number, failover = tx.record.asked.number + 1, tx.failover
     identity = _identity(tx, failover, number)
@@ -187,6 +193,7 @@ def _put(
         "vms": list(vms),
         "hosts": list(hosts),
         "generation": generation,
+        "failed": list(failed),
         "ground": ground,
         "path": path,
     }
@@ -401,9 +408,17 @@ def accepted_stale(pool: Snapshot, failover: Failover) -> Ms:
     return int(approval(pool, failover).get("accept_stale_ms", 0))
 
 
+def accepted_failed(pool: Snapshot, failover: Failover, what: Reason) -> bool:
+    """Did an operator say yes to everything that failed of this?"""
+    # safety: by host and assumption; a yes to one that failed is none to another.
+    return set(what.subjects) <= set(approval(pool, failover).get("failed", ()))
+
+
 def may_shoot(pool: Snapshot, failover: Failover) -> bool:
     """May the old master be powered off although its power reads ON?"""
-    if pool.policy.auto_fence_running and pool.policy.mode == "auto":
+    # safety: where what is believed of its devices has failed, a person says that this is its machine.
+    unsure = assumptions.refusal(pool, failover.old_master, POWER)
+    if pool.policy.auto_fence_running and pool.policy.mode == "auto" and unsure is None:
         return True
     return bool(approval(pool, failover).get("shoot"))
 

@@ -10,21 +10,29 @@ Rules
   against all that was seen: an operator is asked, by the host and the generation that it claims. His yes covers that
   generation; another one is asked about anew.
 * A copy on which xapi does not come up, as its agent has read it, is asked about where no other one is sound.
+* Where something failed on the candidate that a promotion rests on, or on the old master that the proof rests on, an
+  operator is asked before the intent; after it nothing of that stops what was begun.
 * Where the old master's own database is still to be handed over, neither is asked: the file that will be loaded is not
   there yet.
 """
 
 from __future__ import annotations
 
+from poolwarden.assumptions import POWER
 from poolwarden_collector.core.decision import database_age, questions
+from poolwarden_collector.core.decision.candidate_ranking import failed
 from poolwarden_collector.core.decision.database_contents import killing
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, forecast
 from poolwarden_collector.core.decision.standstill import block
+from poolwarden_collector.core.evidence import assumptions
+from poolwarden_collector.core.evidence.operator_confirmation import confirmed
+from poolwarden_collector.core.evidence.proof import Proof, verify_human
 from poolwarden_collector.core.failover.toolstack_fence import handover_due
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.durations import in_words
+from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.failover_record import Failover, Path
@@ -35,6 +43,10 @@ from poolwarden_collector.core.state.transaction import Transaction
 
 def allows(tx: Transaction, failover: Failover, candidate: HostId) -> bool:
     """True if nothing is lost by promoting this candidate, or all of it was accepted; else blocked, and asked."""
+    # safety: what its promotion rests on has failed there, so it may not go as it should; a person says yes first.
+    if (unsure := failed(tx, candidate)) is not None and not questions.accepted_failed(tx, failover, unsure):
+        ask_unsure(tx, candidate, f"promoting {tx.name(candidate)} rests on what has failed there: {unsure}", unsure)
+        return False
     if failover.path is Path.TOOLSTACK and handover_due(tx, failover, candidate):
         return True
     kills = expected(tx, failover, candidate)
@@ -43,6 +55,32 @@ def allows(tx: Transaction, failover: Failover, candidate: HostId) -> bool:
         block(tx, failover, Blocker.KILL_FORECAST, (candidate, kills.key), why)
         return False
     return not _ask_loss(tx, failover, candidate, kills)
+
+
+def proof_allows(tx: Transaction, failover: Failover, proof: Proof) -> bool:
+    """True if nothing failed of what this proof rests on, or all of it was accepted; else blocked, and asked."""
+    if isinstance(verify_human(tx, failover.old_master, failover.old_boot, failover.human), Proof):
+        return True  # a person has said that it is off, and how
+    if proof.kind is ProofKind.POWER:
+        off: tuple[HostId, ...] = (proof.host,)
+    elif proof.kind is ProofKind.ROLES:
+        off = tuple(host for host in sorted(tx.record.hosts) if tx.heard(host) is None and confirmed(tx, host) is None)
+    else:
+        return True
+    unsure = assumptions.joined(assumptions.refusal(tx, host, POWER) for host in off)
+    # safety: a device of which something failed may be another machine's, and its OFF that one's.
+    if unsure is None or questions.accepted_failed(tx, failover, unsure):
+        return True
+    names = " and ".join(tx.name(host) for host in off)
+    what = f"that {names} is off rests on what has failed: {unsure}; look at the machine itself"
+    ask_unsure(tx, failover.old_master or off[0], what, unsure)
+    return False
+
+
+def ask_unsure(tx: Transaction, host: HostId, what: str, unsure: Reason) -> None:
+    """Ask whether to go on although this failed; a yes covers exactly these, by host and assumption."""
+    show = f"look first: poolwarden host show {tx.name(host)}"
+    questions.ask(tx, Ask.ASSUMPTION, host, what, (show,), failed=unsure.subjects)
 
 
 def unaccepted(pool: Snapshot, failover: Failover, candidate: HostId) -> Reason | None:

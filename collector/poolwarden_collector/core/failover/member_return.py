@@ -12,6 +12,7 @@ Rules
   about to restart its xapi. Each has its time from its own order on, and whoever waits for its turn is not late.
 * A new master whose xapi ends and begins again is no success, although each process serves for a moment: it is not
   closed as one. After the time of the slowest start the failover ends without being called done.
+* A member on which something failed that its way rests on is owed it at once, and asked about afterwards.
 * "Before" is the old master's last word, journaled first. A member that was enabled and stays disabled for a minute is
   enabled once; what is missing after that is named, in the journal and in the last alert, and holds nobody up.
 """
@@ -20,9 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from poolwarden.assumptions import RESTART
 from poolwarden_collector.core.decision import backoff
-from poolwarden_collector.core.decision.repoint_check import may_be_pointed
+from poolwarden_collector.core.decision.repoint_check import may_be_pointed, rests_on_failed
 from poolwarden_collector.core.decision.standstill import block, resolve_blocks, unblock
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.membership import entry_of, follows
 from poolwarden_collector.core.evidence.signs import looping, loops_on, signs
 from poolwarden_collector.core.evidence.verdict import judge
@@ -143,6 +146,11 @@ def _one_member(tx: Transaction, failover: Failover, host: HostId) -> None:
         _owe(tx, host, failover.candidate, why)
         return
     reachable = agent is not None and agent.connected and agent.reported
+    unsure = rests_on_failed(tx, agent) if agent is not None and host not in failover.members.repointing else None
+    if reachable and unsure is not None:
+        # Its xapi goes on under the master that was, and its VMs with it: an operator is asked once this has closed.
+        _owe(tx, host, failover.candidate, f"it is asked about, not pointed there by itself: {unsure}")
+        return
     if agent is not None and reachable and (host in failover.claimed or may_be_pointed(tx, host)):
         _repoint(tx, failover, host, agent)
 
@@ -260,6 +268,8 @@ def _restart_rung(tx: Transaction, failover: Failover, host: HostId) -> None:
     agent = tx.heard(host)
     if agent is None or tx.now - _begun(tx, failover, host) < tx.policy.member_restart_after:
         return
+    if assumptions.refusal(tx, host, RESTART) is not None:
+        return  # it is owed its way back when its time is over, and asked about
     order_id = f"{failover.orders}/restart/{host}"
     if host not in failover.members.restarted:
         text = f"restarting the xapi of {tx.name(host)}: it was repointed and did not come back"

@@ -26,13 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from poolwarden.assumptions import POWER
 from poolwarden_collector.core.decision import fencing_stakes, questions
 from poolwarden_collector.core.decision.candidate_ranking import Ranked, rank
 from poolwarden_collector.core.decision.permission import behind, deposed, needs_approval
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import tries, view
-from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence import assumptions, fenced_hosts
 from poolwarden_collector.core.evidence.evidence_lines import lines
 from poolwarden_collector.core.evidence.proof import NoProof, find_proof
 from poolwarden_collector.core.evidence.signs import loops_on, restless, suspected, unsuperseded_masters
@@ -329,7 +330,7 @@ def _prove(tx: Transaction, failover: Failover) -> None:
         if not _held_in_vain(tx, failover):
             _without_proof(tx, failover, proof)
         return
-    if not looked(tx, failover, proof):
+    if not candidate_check.proof_allows(tx, failover, proof) or not looked(tx, failover, proof):
         return
     refusal = last_look(tx, failover, proof)
     if refusal:
@@ -396,7 +397,11 @@ def _without_proof(tx: Transaction, failover: Failover, refusal: NoProof) -> Non
     elif refusal.code == "POWER_ON":
         old = failover.old_master
         at_stake, vms = fencing_stakes.of_shot(tx, old), fencing_stakes.vms(tx, old)
-        questions.ask(tx, Ask.SHOOT, old, fencing_stakes.shot(tx, old), at_stake, Needs(shoot=True), others=vms)
+        unsure = assumptions.refusal(tx, old, POWER)
+        failed = unsure.subjects if unsure is not None else ()
+        at_stake = (unsure.text, *at_stake) if unsure is not None else at_stake
+        what = fencing_stakes.shot(tx, old)
+        questions.ask(tx, Ask.SHOOT, old, what, at_stake, Needs(shoot=True), others=vms, failed=failed)
     elif _may_come(tx, failover, refusal):
         return
     else:

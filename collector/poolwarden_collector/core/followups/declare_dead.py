@@ -15,11 +15,13 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden.assumptions import FOLLOWUPS, POWER
 from poolwarden_collector.core.catalogue.hosts import LOST_VMS, NOT_DECLARED_DEAD
 from poolwarden_collector.core.decision.database_contents import placements_of
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.decision.start_places import start_places
 from poolwarden_collector.core.devices.power_view import tries, view
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.membership import follows, master_view
 from poolwarden_collector.core.evidence.proof import NoProof, Proof, verify_power
@@ -133,7 +135,13 @@ def _advance_one(tx: Transaction, dead: DeadHost) -> None:
     elif not dead.listed:
         _list(tx, dead, master)
     elif wants_reading(tx, host):
-        _prove_and_order(tx, dead, master)
+        own = assumptions.refusal(tx, master, FOLLOWUPS)
+        unsure = assumptions.joined((own, assumptions.refusal(tx, host, POWER)))
+        # safety: a device of which something failed may read another machine; nobody's VMs are given up for that.
+        if unsure is not None and dead.by == "poolwarden":
+            _put_off(tx, dead, unsure)
+        else:
+            _prove_and_order(tx, dead, master)
 
 
 def _no_longer(tx: Transaction, dead: DeadHost, why: str) -> None:
@@ -279,6 +287,9 @@ def command_declare_dead(tx: Transaction, said: OperatorSaid, verdict: Verdict) 
             return Refused("no-proof", f"no proof that {name} is off: {proof.why}", _by_hand(tx, host))
         waiting_commands.wait(tx, said, PENDING_MS)
         return ""
+    # What it was put off for was the engine's own trial; this is a person's.
+    again = {other: at for other, at in tx.live.dead_again.items() if other != host}
+    tx.change(PoolLive, dead_again=again)
     _owe(tx, host, boot, said.actor, verified(tx))
     return f"{name} reads OFF twice: xapi is told that it is dead; poolwarden start-lost POOL --dry-run lists its VMs"
 

@@ -12,6 +12,8 @@ Rules
   would serve.
 * A tombstone that stands on the verified master is of a lower term: it is cleared, or that host's next boot would find
   its gate shut.
+* A member on which something failed that pointing it at a master rests on is asked about first; a superseded master is
+  made a member all the same.
 * Owed work goes on during cool-down; only pause, an armed HA and the quiet time hold it.
 * Facts decide what is due, not memory: what somebody else has done meanwhile is simply found done, during a pause too.
 """
@@ -19,7 +21,7 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.catalogue.hosts import NOT_BACK
-from poolwarden_collector.core.decision.repoint_check import may_be_pointed
+from poolwarden_collector.core.decision.repoint_check import may_be_pointed, rests_on_failed
 from poolwarden_collector.core.evidence.membership import follows
 from poolwarden_collector.core.evidence.signs import member_state, serving, settled
 from poolwarden_collector.core.evidence.verdict import Member
@@ -110,7 +112,7 @@ def owed_work(tx: Transaction) -> None:
             continue
         if item.what is OwedWork.TOMBSTONE:
             _tombstone(tx, item, agent, served)
-        elif item.what is OwedWork.REPOINT and served:
+        elif item.what is OwedWork.REPOINT and served and rests_on_failed(tx, agent) is None:
             _owed_repoint(tx, item, agent)
 
 

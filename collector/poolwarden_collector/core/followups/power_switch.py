@@ -21,11 +21,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from poolwarden.assumptions import POWER
 from poolwarden_collector.core.catalogue.hosts import ASLEEP
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.device_runner import VALID_MS, as_data, landed_after, named, phrase, runner
 from poolwarden_collector.core.devices.power_view import is_bound, levels, view, why_unbound
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.signs import silence_of
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover.power_off import LIVE_REPORT_MS
@@ -101,6 +103,8 @@ def _wake(tx: Transaction, host: HostId) -> None:
     power = view(tx, host).power
     if tx.heard(host) is not None or (power is Power.ON and not _unresolved(tx, host)):
         tx.note(Kind.OWED_DONE, f"{tx.name(host)} has power: it need not be woken", host=host, what=OwedWork.WAKE.value)
+    elif assumptions.refusal(tx, host, POWER) is not None:
+        return  # an operator has it switched on: poolwarden host on; that it is owed for long is told (overdue_work.py)
     elif _wake_due(tx, host) and power is Power.OFF and _fresh(tx, host):
         tx.change(PowerSwitches, wake_again={**tx.live.power_switches.wake_again, host: tx.now + WAKE_AGAIN_MS})
         if tx.record.after.woken.get(host, ("", 0))[1] >= WAKE_TRIES:

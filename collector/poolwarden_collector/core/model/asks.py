@@ -15,6 +15,7 @@ class Ask(Enum):
     TOOLSTACK = "toolstack"  # hold the master's toolstack and promote another, where mode or cool-down hold it
     RESTART = "restart"  # restart the master's xapi
     OTHER_COPY = "other-copy"  # start a master that does not come up on its database with a member's older copy
+    ASSUMPTION = "assumption"  # promote although what that rests on has failed on one of these hosts
     GENERATION = "generation"  # promote a copy that is far ahead of the last one that the master was seen with
     UNSOUND = "unsound"  # promote a copy of the database that xapi cannot load, as far as its agent sees
     UNHEARD = "unheard"  # go on although members are alive whose agents are not heard

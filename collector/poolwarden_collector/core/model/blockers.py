@@ -20,6 +20,7 @@ class Blocker(StrEnum):
     STALE_DATABASE = "BLOCKED_STALE_DATABASE"  # approve --accept-stale, or deny
     GENERATION = "BLOCKED_GENERATION"  # approve or deny, or the copy is another one
     UNSOUND_DATABASE = "BLOCKED_UNSOUND_DATABASE"  # approve or deny, or a member has a sound copy
+    ASSUMPTION = "BLOCKED_ASSUMPTION"  # approve or deny, or what failed holds again
     POWER_ON = "BLOCKED_POWER_ON"  # approve --shoot, deny, or confirm-fenced
     NEEDS_HUMAN = "BLOCKED_NEEDS_HUMAN"  # confirm-fenced, or a device that can be read again
     NO_MEMBER = "BLOCKED_NO_MEMBER"  # a member that can run the device's agent

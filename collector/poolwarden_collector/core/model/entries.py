@@ -86,6 +86,7 @@ class Kind(Enum):
     OPERATOR_REFUSED = "operator-refused"
     HA_SEEN = "ha-seen"
     UPGRADE_SEEN = "upgrade-seen"
+    ASSUMPTIONS = "assumptions"
     GOODBYE = "goodbye"
     TRANSITION = "transition"
     IDENTITY = "identity-conflict"

@@ -322,6 +322,32 @@ class HostEnvironment:
     clock_offset_ms: Ms | None = None  # how far that host's clock is ahead of this collector's
 
 
+class Finding(Enum):
+    """What a host has shown of an assumption; what it has not shown yet is not told at all."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+
+
+@dataclass(frozen=True, slots=True)
+class AssumptionSeen:
+    """One assumption of poolwarden/assumptions.py, as one host has shown it."""
+
+    id: str
+    finding: Finding
+    evidence: str = ""
+    release: str = ""  # on which it was seen, in the agent's words
+    seen_at: Ms | None = None  # None: in an earlier boot, or not told
+
+
+@dataclass(frozen=True, slots=True)
+class AssumptionsSeen:
+    """Everything that a host has shown of them; ``unknown``: how many it told that this collector's table lacks."""
+
+    results: tuple[AssumptionSeen, ...] = ()
+    unknown: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     """Everything that the newest reports of one agent say, deltas merged."""
@@ -350,6 +376,7 @@ class HostFacts:
     memory_level_since: Ms | None = None
     memory_empty_in_ms: Ms = 0  # at the present trend; 0: it does not come to that
     memory_users: tuple[MemoryUser, ...] = ()  # while a level is crossed, the biggest first
+    assumptions: AssumptionsSeen | None = None  # None: its agent tells nothing of them
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""

@@ -84,6 +84,7 @@ class Cause(Enum):
     ADDRESS = "address"
     UNREACHED = "unreached"
     NO_PROOF = "no-proof"
+    ASSUMPTION = "assumption"
 
 
 def key_of(code: str, subjects: Iterable[object] = ()) -> str:

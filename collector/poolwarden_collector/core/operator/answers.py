@@ -206,6 +206,7 @@ def _attach(tx: Transaction, said: OperatorSaid, question: Question, given: Need
         "hosts": sorted({*question.hosts, *before}),
         "generations": {**copies_before, **copy},
         "unsound": {**earlier.get("unsound", {}), **unsound},
+        "failed": sorted({*question.failed, *earlier.get("failed", ())}),
         "overruled": overruled.text if overruled else "",
     }
     tx.note(Kind.APPROVED, f"{said.actor} approved: {question.what}{_in_words(given)}{beyond}", said.actor, **data)

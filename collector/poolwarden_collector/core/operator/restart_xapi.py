@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from poolwarden.assumptions import FORECAST, RESTART
 from poolwarden_collector.core.decision.database_contents import SPARE_THEM, at_stake, placements_of
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.signs import serving
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.events import OperatorSaid
-from poolwarden_collector.core.model.reasons import Reason
+from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import Role, Tri
 from poolwarden_collector.core.recovery.master_restart import order_restart, restart_refusal
@@ -31,7 +33,7 @@ def command_restart(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> st
             waiting_commands.wait(tx, said, 8_000)
             return ""
         refusal = restart_refusal(tx, host, placements)
-        if refusal:
+        if refusal is not None and refusal.code is not Cause.ASSUMPTION:  # what failed is overruled by his word
             return Refused(
                 "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"
             )
@@ -48,8 +50,10 @@ def command_restart(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> st
                 )
             lost = ", ".join(f"{kill.name} ({kill.why})" for kill in kills)
             return Refused("unsafe", f"restarting the xapi of {name} would kill running VMs there: {lost}", SPARE_THEM)
-    order_restart(tx, host, f"ordered by {said.actor}", remedy=False, actor=said.actor)
-    return f"the xapi of {name} is being restarted; poolwarden host show {name} tells when it answers"
+    unsure = assumptions.refusal(tx, host, RESTART, FORECAST)
+    despite = f"; overruled: {unsure}" if unsure is not None else ""
+    order_restart(tx, host, f"ordered by {said.actor}{despite}", remedy=False, actor=said.actor)
+    return f"the xapi of {name} is being restarted{despite}; poolwarden host show {name} tells when it answers"
 
 
 def too_late(pool: Snapshot, said: OperatorSaid) -> Refused:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from poolwarden.assumptions import FORECAST, HANDOVER, RESTART, TOOLSTACK_FENCE
 from poolwarden_collector.core.decision import database_age, questions
 from poolwarden_collector.core.decision.database_contents import killing, placements_of, unreadable
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.decision.permission import firm_refusal, hold_refusal
 from poolwarden_collector.core.decision.restart_files import Plan, plan_of
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.signs import loops_on, restless, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups.hold_release import own_file_refusal
@@ -50,11 +52,12 @@ class Obstacle:
     kills: tuple[Kill, ...] = ()
     busy: tuple[str, ...] = ()
     plan: Plan | None = None  # a restart in place with this copy instead
+    failed: tuple[str, ...] = ()  # assumptions on which it rests and that failed: "HOST/ID"
 
     @property
     def acceptable(self) -> bool:
         """Can an operator's word overrule it?"""
-        return bool(self.kills or self.busy or self.plan)
+        return bool(self.kills or self.busy or self.plan or self.failed)
 
 
 def restart_refusal(pool: Snapshot, host: HostId, placements: PlacementView | None) -> Reason | None:
@@ -103,7 +106,8 @@ def _obstacle(pool: Snapshot, host: HostId, placements: PlacementView | None) ->
         return Obstacle(why, kills=kills, busy=_busy(agent))
     busy = _busy(agent)
     if not busy:
-        return None
+        unsure = assumptions.refusal(pool, host, RESTART, FORECAST)
+        return Obstacle(unsure, failed=unsure.subjects) if unsure is not None else None
     cut = f"a restart would cut off what was last seen running: {', '.join(busy)}"
     return Obstacle(Reason(Cause.BUSY, cut, tuple(sorted(busy))), busy=busy)
 
@@ -130,7 +134,11 @@ def _in_place_instead(tx: Transaction, host: HostId, obstacle: Obstacle | None, 
     if busy:
         cut = f"{newer}, and a restart in place would cut off what was last seen running: {', '.join(busy)}"
         why = Reason(Cause.BUSY, cut, tuple(sorted(busy)))
-    return Obstacle(why, busy=busy, plan=planned)
+    here = assumptions.refusal(tx, host, RESTART, FORECAST, TOOLSTACK_FENCE, HANDOVER)
+    unsure = assumptions.joined((here, assumptions.refusal(tx, planned.source, HANDOVER)))
+    if unsure is None:
+        return Obstacle(why, busy=busy, plan=planned)
+    return Obstacle(why.within(f"{why}; {unsure}"), busy=busy, plan=planned, failed=unsure.subjects)
 
 
 def _busy(agent: AgentState) -> tuple[str, ...]:
@@ -191,7 +199,9 @@ def restart_master(tx: Transaction, verdict: Verdict) -> None:
         obstacle = _in_place_instead(tx, host, _obstacle(tx, host, placements), placements)
     if obstacle is not None and obstacle.why.code is Cause.WAITING:
         return
-    planned = obstacle.plan if obstacle is not None and not (obstacle.kills or obstacle.busy) else None
+    # safety: what kills VMs, cuts tasks off or rests on what has failed there is a person's to order.
+    by_itself = obstacle is not None and not (obstacle.kills or obstacle.busy or obstacle.failed)
+    planned = obstacle.plan if obstacle is not None and by_itself else None
     if planned is not None and tx.policy.mode == "auto":
         restart_in_place.begin(tx, host, planned, f"{verdict.word}: its file and the copy kill nobody, room on /")
     elif obstacle is None and tx.policy.mode == "auto":
@@ -294,8 +304,10 @@ def _ask(tx: Transaction, host: HostId, verdict: Verdict, obstacle: Obstacle | N
     vms = tuple(kill.vm for kill in kills)
     what = f"{tx.name(host)} is {verdict.word} and its xapi is not restarted: {why}{held}"
     path = restart_in_place.PATH if obstacle is not None and obstacle.plan is not None else ""
-    needs = Needs(kill=len(kills))
-    questions.ask(tx, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once)
+    needs, failed = Needs(kill=len(kills)), obstacle.failed if obstacle is not None else ()
+    questions.ask(
+        tx, Ask.RESTART, host, what, tuple(lost), needs, vms, path, others=busy, at_once=at_once, failed=failed
+    )
 
 
 def approve(tx: Transaction, question: Question, verdict: Verdict, kill: int, actor: str) -> str | Refused | None:

@@ -7,6 +7,7 @@ alone, unless the policy has it relocated by a toolstack fence.
 
 from __future__ import annotations
 
+from poolwarden.assumptions import HANDOVER, POWER, TOOLSTACK_FENCE
 from poolwarden_collector.core.decision import fencing_stakes, questions, unheard_members
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.permission import (
@@ -23,7 +24,7 @@ from poolwarden_collector.core.decision.permission import (
 )
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import view
-from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence import assumptions, fenced_hosts
 from poolwarden_collector.core.evidence.closed_door import closed_door
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
 from poolwarden_collector.core.evidence.signs import configured_masters, serving, silence_of, suspected
@@ -74,7 +75,10 @@ def succeed(tx: Transaction, verdict: Verdict) -> None:
     elif silence_of(tx, master) >= patience(tx, master) and (foreign := device_binding.unusable(tx, master)):
         _hold(tx, foreign.within(f"{power.why}, and {foreign}"), " --despite-power-on")
     elif silence_of(tx, master) >= patience(tx, master):
-        if tx.policy.auto_fence_running and not needs_approval(tx) and not unheard_members.unheard_alive(tx):
+        # safety: a device of which something has failed may switch another machine off: a person says that it is this.
+        unsure = assumptions.refusal(tx, master, POWER)
+        by_itself = tx.policy.auto_fence_running and not needs_approval(tx) and unsure is None
+        if by_itself and not unheard_members.unheard_alive(tx):
             machine.decide(tx, f"{power.why}, and patience is over")
         else:
             ask_shot(tx, master)
@@ -131,12 +135,15 @@ def by_word(tx: Transaction, host: HostId) -> None:
 
 
 def begin(tx: Transaction, why: str, path: Path = Path.POWER) -> None:
-    """Decide, or ask first where the mode, the cool-down or a member that is alive and not heard says so."""
-    word, hosts = needs_approval(tx), unheard_members.unheard_alive(tx)
+    """Decide, or ask first where the mode, the cool-down, a member that is alive and not heard, or an assumption that
+    failed where the master's toolstack would be held says so.
+    """
+    host = suspected(tx)
+    unsure = assumptions.refusal(tx, host, TOOLSTACK_FENCE, HANDOVER) if path is Path.TOOLSTACK else None
+    word, hosts = needs_approval(tx) or unsure, unheard_members.unheard_alive(tx)
     if not word and not hosts:
         machine.decide(tx, why, path)
         return
-    host = suspected(tx)
     best = next((r for r in rank(tx, host if path is not Path.ROLES else "", None) if not r.limitation), None)
     if unheard_members.names_are_read(tx, hosts, best.host if best is not None else ""):
         return
@@ -150,7 +157,13 @@ def begin(tx: Transaction, why: str, path: Path = Path.POWER) -> None:
     chosen = f"the candidate: {best.text}" if best is not None else "nobody could be promoted now"
     others = (word.key,) if word is not None else ()
     vms, what = unheard_members.named_vms(tx, hosts), f"{whom}: {why}; {held}"
-    questions.ask(tx, kind, host, what, (*note, chosen), vms=vms, path=path.value, others=others, hosts=hosts)
+    failed: tuple[str, ...] = ()
+    if unsure is not None:
+        failed = unsure.subjects
+        note = (*note, *((unsure.text,) if word is not unsure else ()))
+    questions.ask(
+        tx, kind, host, what, (*note, chosen), vms=vms, path=path.value, others=others, hosts=hosts, failed=failed
+    )
 
 
 def _kind_of_word(pool: Snapshot, word: Reason | None, hosts: tuple[HostId, ...], path: Path) -> tuple[Ask, str]:
@@ -167,13 +180,18 @@ def ask_shot(tx: Transaction, master: HostId, at_once: bool = False) -> None:
     """The power reads ON and patience is over: may it be powered off, and another host promoted?"""
     needs = Needs(shoot=True, stale_ms=fencing_stakes.stale_need(tx, master))
     hosts = unheard_members.unheard_alive(tx)
+    unsure = assumptions.refusal(tx, master, POWER)
     found = (
+        *((unsure.text,) if unsure is not None else ()),
         *fencing_stakes.of_shot(tx, master),
         *unheard_members.stake(tx, hosts),
         f"or make sure that it is off, then: poolwarden confirm-fenced {tx.name(master)}",
     )
     what, vms, path = fencing_stakes.shot(tx, master), fencing_stakes.vms(tx, master), Path.POWER.value
-    questions.ask(tx, Ask.SHOOT, master, what, found, needs, path=path, others=vms, at_once=at_once, hosts=hosts)
+    failed = unsure.subjects if unsure is not None else ()
+    questions.ask(
+        tx, Ask.SHOOT, master, what, found, needs, path=path, others=vms, at_once=at_once, hosts=hosts, failed=failed
+    )
 
 
 def without_master(tx: Transaction, verdict: Verdict) -> None:

@@ -11,6 +11,7 @@ Rules
   is asked first, and where it is not empty, or is not known, a person decides.
 * At most ``xapi_restarts`` restarts and as many repointings; then it is said what was tried. They count until the
   member has been fine for ten minutes.
+* A remedy that rests on what has failed on that member is asked about, one that a failover owes it as well.
 * What no restart heals is only told, in plain words (``HOPELESS``).
 """
 
@@ -18,11 +19,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden.assumptions import FORECAST, REPOINT, RESTART
 from poolwarden_collector.core.catalogue.hosts import DETACHED
 from poolwarden_collector.core.decision import questions
 from poolwarden_collector.core.decision.database_contents import at_stake
 from poolwarden_collector.core.decision.kill_forecast import Kill
 from poolwarden_collector.core.decision.permission import firm_refusal
+from poolwarden_collector.core.decision.repoint_check import rests_on_failed
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe, looping, member_state, settled
 from poolwarden_collector.core.evidence.verdict import Member, Verdict
@@ -37,6 +41,7 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.live_slices import MemberRepairs
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
+from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
@@ -152,8 +157,10 @@ def _in_trouble(pool: Snapshot, host: HostId, master: HostId) -> bool:
     if f.hold is not None or f.role.pool_conf in (Role.MASTER, Role.UNKNOWN):
         return False
     # Whoever is still on the way to this master is owed that; once it runs as a member nobody else looks after it.
-    if any(item.host == host for item in pool.record.owed) and not settled(pool, agent, master):
-        return False
+    owed = [item.what for item in pool.record.owed if item.host == host]
+    if owed and not settled(pool, agent, master):
+        # What is owed it and not given unasked is asked about as a repair.
+        return owed == [OwedWork.REPOINT] and rests_on_failed(pool, agent) is not None
     if f.role.pool_conf is Role.BROKEN:
         return True
     return member_state(pool, host, master) in (Member.ORPHANED, Member.EMERGENCY, Member.XAPI_DOWN)
@@ -251,10 +258,15 @@ def _treat(tx: Transaction, host: HostId, master: HostId, remedy: Remedy) -> Non
         return
     if isinstance(kills, Reason):
         _say(tx, host, kills.within(f"{remedy.why}; {kills}"))
-    elif kills or remedy.act == "ask" or tx.policy.mode == "ask":
+    elif kills or remedy.act == "ask" or tx.policy.mode == "ask" or unsure(tx, host, remedy.act) is not None:
         _ask(tx, host, remedy, kills)
     else:
         _order(tx, host, master, remedy)
+
+
+def unsure(pool: Snapshot, host: HostId, act: str) -> Reason | None:
+    """What failed on this member of what the remedy rests on; None: nothing that is known."""
+    return assumptions.refusal(pool, host, RESTART if act == "restart" else REPOINT, FORECAST)
 
 
 def _order(tx: Transaction, host: HostId, master: HostId, remedy: Remedy) -> None:
@@ -279,11 +291,14 @@ def _say(tx: Transaction, host: HostId, why: Reason) -> None:
 def _ask(tx: Transaction, host: HostId, remedy: Remedy, kills: tuple[Kill, ...], at_once: bool = False) -> None:
     word = "repointing it" if remedy.act in ("repoint", "ask") else "restarting its xapi"
     held = "; the pool's mode is ask" if tx.policy.mode == "ask" else ""
+    rests = unsure(tx, host, remedy.act)
+    held += f"; that rests on what has failed: {rests}" if rests is not None else ""
+    failed = rests.subjects if rests is not None else ()
     lost = tuple(f"VM {kill.name} on {tx.name(kill.host)} would be killed: {kill.why}" for kill in kills)
     cost = f" and would kill {len(kills)} running VMs there: {', '.join(kill.name for kill in kills)}" if kills else ""
     what = f"{tx.name(host)}: {remedy.why}; {word} would help{cost}{held}"
     vms, needs = tuple(kill.vm for kill in kills), Needs(kill=len(kills))
-    questions.ask(tx, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once)
+    questions.ask(tx, Ask.REPAIR, host, what, lost, needs, vms, others=(remedy.act,), at_once=at_once, failed=failed)
 
 
 def _tell_broken(tx: Transaction) -> None:

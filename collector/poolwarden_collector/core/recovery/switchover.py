@@ -22,10 +22,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden.assumptions import PROMOTION, SWITCHOVER
 from poolwarden_collector.core.catalogue.hosts import NOT_DESIGNATED
 from poolwarden_collector.core.decision.candidate_ranking import limitation
 from poolwarden_collector.core.decision.database_contents import SPARE_THEM, at_stake
 from poolwarden_collector.core.decision.permission import command_refusal
+from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.membership import follows, master_view
 from poolwarden_collector.core.evidence.signs import suspected
@@ -75,13 +77,15 @@ def begin(tx: Transaction, host: HostId, actor: str, verdict: Verdict, *, dry_ru
         f"push the database of {tx.name(before)} to every member, have {tx.name(before)} hand the role to {name} "
         f"(pool.designate_new_master), and see {name} serve and every host follow it"
     )
+    unsure = assumptions.joined(assumptions.refusal(tx, each, SWITCHOVER, PROMOTION) for each in (before, host))
+    despite = f"; it rests on what has failed: {unsure}" if unsure is not None else ""
     if dry_run:
-        return f"nothing stands against it. It would {steps}. xapi restarts on every host; VMs run on"
-    text = f"{actor} hands the role of {tx.name(before)} to {name}"
+        return f"nothing stands against it{despite}. It would {steps}. xapi restarts on every host; VMs run on"
+    text = f"{actor} hands the role of {tx.name(before)} to {name}{despite}"
     tx.note(Kind.DESIGNATE_INTENT, text, actor, host=host, before=before, by=actor)
     tx.change(PoolLive, designating=tx.now)
     database_sync.begin(tx, f"before {name} takes over", actor)
-    return f"begun: {steps}. poolwarden history POOL --follow tells how far it is"
+    return f"begun: {steps}{despite}. poolwarden history POOL --follow tells how far it is"
 
 
 def failover_to(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | Refused:

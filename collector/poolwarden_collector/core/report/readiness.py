@@ -24,6 +24,7 @@ from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import HostId, Tri
 from poolwarden_collector.core.recovery import database_sync, unheard_at_boot
+from poolwarden_collector.core.report import assumptions_shown
 from poolwarden_collector.core.state.live import PowerState
 from poolwarden_collector.core.state.snapshot import Snapshot
 
@@ -52,6 +53,10 @@ def blocking(pool: Snapshot) -> tuple[Unready, ...]:
         wait = "wait until the master's agent reports; on that host: systemctl status poolwarden-agent"
         return (Unready("no-master", CRITICAL, "no verified master is known", wait),)
     found = [*_held(pool), *_ha(pool), *_fencing(pool, master), *_candidates(pool, master)]
+    if (unsure := assumptions_shown.asked_for(pool)) is not None:
+        where = [pool.name(host) for host in pool.record.hosts if assumptions_shown.is_of(pool, host, unsure)]
+        show = "; ".join(f"poolwarden host show {each}" for each in sorted(where))
+        found.append(Unready("assumption", CRITICAL, f"a failover would be asked about: {unsure}", show))
     if hosts := unheard_members.unheard_alive(pool):
         asked = f"a failover would be asked for: {unheard_members.said(pool, hosts)}"
         fix = f"have their agents heard again: {_start_agents(pool, hosts)}"

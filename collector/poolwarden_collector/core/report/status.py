@@ -17,6 +17,7 @@ from poolwarden_collector.core.followups.gc_release import waits_for
 from poolwarden_collector.core.model.host_facts import Cleanable, Disk, Filler, Liveness
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import adopted_holds, restart_in_place
+from poolwarden_collector.core.report.assumptions_shown import AssumptionStatus, of_host
 from poolwarden_collector.core.report.device_status import DeviceStatus, devices
 from poolwarden_collector.core.report.drill_report import DrillStatus, drill_status
 from poolwarden_collector.core.report.host_environment import Line, lines
@@ -115,6 +116,7 @@ class HostStatus:
     machine: MachineStatus = MachineStatus()
     heard: bool = False
     place: str = ""
+    assumptions: tuple[AssumptionStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +421,7 @@ def _host(pool: Snapshot, host: HostId) -> HostStatus:
         machine=_machine(pool, host),
         heard=heard is not None,
         place=_place(pool, host),
+        assumptions=of_host(pool, host),
         generation=facts.database.generation if facts else 0,
         disks=_disks(pool, host),
         running_vms=len(facts.domains) if facts and facts.domains is not None else 0,

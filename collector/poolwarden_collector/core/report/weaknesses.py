@@ -11,11 +11,13 @@ from __future__ import annotations
 import ipaddress
 
 from poolwarden_collector.core.devices.device_health import STALE_MS
+from poolwarden_collector.core.evidence.assumptions import NOT_BY_ITSELF, keys
 from poolwarden_collector.core.evidence.membership import master_view
 from poolwarden_collector.core.evidence.signs import suspected
 from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import DiskLevel
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
+from poolwarden_collector.core.report import assumptions_shown
 from poolwarden_collector.core.report.host_environment import lines
 from poolwarden_collector.core.report.journal_view import JournalView
 from poolwarden_collector.core.report.memory_alerts import CROSSED, help_for, left
@@ -27,6 +29,7 @@ from poolwarden_collector.core.report.readiness import (
     device_complaint,
     last_read,
 )
+from poolwarden_collector.core.state.assumption_record import FailedAssumption
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.snapshot import Snapshot
 
@@ -57,7 +60,9 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_surroundings(pool, heard),
         *_networks(pool, heard),
         *_https_only(pool),
+        *_failing(pool),
         *_drills(pool, past),
+        *_never_seen(pool),
         *(Unready("collector-certificate", WARNING, why, step) for why, step in past.certificates),
     ]
     return tuple(sorted(found, key=lambda reason: reason.severity != CRITICAL))
@@ -211,6 +216,40 @@ def _one_network(one: str, other: str) -> bool:
         return False
     bits = _NARROW[first.version]
     return second.version == first.version and second in ipaddress.ip_network(f"{first}/{bits}", strict=False)
+
+
+def _failing(pool: Snapshot) -> list[Unready]:
+    """What failed on a host of what is assumed of it, where a failover of this master is not asked about for it."""
+    asked = assumptions_shown.asked_for(pool)
+    critical = asked.subjects if asked is not None else ()
+    return [
+        Unready(
+            "assumption",
+            WARNING,
+            f"on {pool.name(host)} {failed.id} fails ({failed.evidence or 'no evidence was told'}): {_means(failed)}",
+            f"poolwarden host show {pool.name(host)}",
+        )
+        for host, failed in assumptions_shown.failing(pool)
+        if not set(keys(host, (failed,))) & set(critical)
+    ]
+
+
+def _means(failed: FailedAssumption) -> str:
+    """What is not done by itself on a host where this failed."""
+    return "; ".join(NOT_BY_ITSELF[each] for each in failed.rests if each in NOT_BY_ITSELF) or "nothing rests on it"
+
+
+def _never_seen(pool: Snapshot) -> list[Unready]:
+    """What no host has shown yet: what Poolwarden does rests on what was read somewhere."""
+    return [
+        Unready(
+            "never-seen",
+            WARNING,
+            f"{capability}: never seen on any host: {', '.join(ids)}",
+            f"poolwarden drill {pool.record.display_name} shows them; the table: docs/verify-on-real-hosts.md",
+        )
+        for capability, ids in assumptions_shown.never_seen(pool)
+    ]
 
 
 def _drills(pool: Snapshot, past: JournalView) -> list[Unready]:

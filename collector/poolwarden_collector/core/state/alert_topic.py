@@ -66,6 +66,7 @@ class Matter(Enum):
     OWN_RULES = ("own-rules", Shape.HOST)
     REBOOT_LOOP = ("reboot-loop", Shape.HOST)
     FLAPPING = ("flapping", Shape.HOST)
+    ASSUMPTION = ("assumption", Shape.HOST)
     DISABLED = ("disabled", Shape.HOST)
     NEXT_START = ("next-start", Shape.HOST)
     ASLEEP = ("asleep", Shape.HOST)

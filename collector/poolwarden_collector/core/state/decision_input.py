@@ -38,6 +38,7 @@ from poolwarden_collector.core.model.events import Event, OrderAnswered
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state import (
+    assumption_record,
     device_record,
     drill_record,
     failover_record,
@@ -142,6 +143,7 @@ _KNOWN = _classes(
     proof_kinds,
     followup_record,
     question_record,
+    assumption_record,
     device_record,
     drill_record,
     failover_record,

@@ -19,6 +19,7 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live_slices import (
     Alerts,
     Announcements,
+    AssumptionWatch,
     Backoff,
     BootGates,
     ClaimRound,
@@ -127,6 +128,7 @@ class PoolLive:
     identity: Identity = _of("evidence/identity_conflict", Identity())
     contradictions: Contradictions = _of("evidence/contradictions", Contradictions())
     announcements: Announcements = _of("evidence/announcements", Announcements())
+    assumptions: AssumptionWatch = _of("evidence/assumptions", AssumptionWatch())
     link_flaps: LinkFlaps = _of("evidence/link_flaps", LinkFlaps())
     journal_gap: JournalGap = _of("evidence/journal_gap", JournalGap())
     strangers: dict[HostId, AgentState] = _of("evidence/unlisted_hosts", {})  # of this pool by their own word alone

@@ -224,6 +224,15 @@ class JournalGap:
 
 
 @dataclass(frozen=True, slots=True)
+class AssumptionWatch:
+    """When this run saw the pool Healthy first, when it was in trouble last, and when each host's entry was written."""
+
+    first_healthy: Ms | None = None
+    trouble_at: Ms | None = None
+    changed: dict[HostId, Ms] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseAge:
     """What this run has seen of the master's database and of the time until which it may have changed."""
 

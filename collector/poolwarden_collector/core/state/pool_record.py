@@ -23,6 +23,7 @@ from poolwarden_collector.core.state import (
     restart_record,
 )
 from poolwarden_collector.core.state.alert_topic import of_key
+from poolwarden_collector.core.state.assumption_record import FailedAssumption, fold_assumptions
 from poolwarden_collector.core.state.device_record import Devices
 from poolwarden_collector.core.state.drill_record import Drill
 from poolwarden_collector.core.state.failover_record import Failover
@@ -142,6 +143,7 @@ class PoolRecord:
     after: Aftermath = Aftermath()
     devices: Devices = Devices()
     asked: Asked = Asked()
+    assumptions: dict[HostId, tuple[FailedAssumption, ...]] = field(default_factory=dict)  # what failed on which host
     in_place: InPlace | None = None  # a restart of the master's xapi under a hold, while it is under way
     drill: Drill | None = None  # a fire drill, while it is open
 
@@ -262,6 +264,8 @@ def _host_left(record: PoolRecord, entry: Entry) -> PoolRecord:
     owed = tuple(item for item in record.owed if item.host != host)
     standing = {name: seen for name, seen in record.standing.items() if name != host}
     identity = {name: why for name, why in record.identity.items() if name != host}
+    failed = {name: items for name, items in record.assumptions.items() if name != host}
+    record = replace(record, assumptions=failed)
     record = replace(record, doubted="") if record.doubted == host else record
     armed = record.ha_armed - {host}
     record = _confirmed_over(record, entry)
@@ -406,6 +410,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.IDENTITY: _identity,
     Kind.UPGRADE_SEEN: lambda r, e: replace(r, upgrading=e.data["under_way"]),
     Kind.RESTORED: _restored,
+    Kind.ASSUMPTIONS: lambda r, e: replace(r, assumptions=fold_assumptions(r.assumptions, e)),
     Kind.OPINION_SETTLED: lambda r, e: replace(r, doubted=""),
     Kind.HA_SEEN: lambda r, e: replace(r, ha_armed=frozenset(e.data["hosts"])),
     Kind.HOST_LEFT: _host_left,

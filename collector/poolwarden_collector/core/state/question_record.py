@@ -49,6 +49,7 @@ class Question:
     vms: tuple[str, ...] = ()  # the VMs that would be killed: a yes covers these and no others
     hosts: tuple[HostId, ...] = ()  # members that are alive and not heard: a yes covers these and no others
     generation: int = 0  # that of the host's copy, where it is what is asked about: a yes covers this one and no other
+    failed: tuple[str, ...] = ()  # "HOST/ID" of assumptions that failed: a yes covers these and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def _asked(asked: Asked, entry: Entry) -> Asked:
         tuple(data["vms"]),
         tuple(data.get("hosts", ())),
         int(data.get("generation", 0)),
+        tuple(data.get("failed", ())),
     )
     replaced, ground = asked.replaced or asked.before not in ("", question.ground), question.ground
     return replace(asked, open=question, number=question.number, of=entry.failover, before=ground, replaced=replaced)

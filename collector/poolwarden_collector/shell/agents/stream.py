@@ -30,7 +30,7 @@ OFFSET_WINDOW_MS: Ms = 300_000
 
 _SECTIONS = (
     "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software", "hold",
-    "boot_gate", "machine", *environment.SECTIONS,
+    "boot_gate", "machine", "assumptions", *environment.SECTIONS,
 )  # fmt: skip
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
 # What holds a stamp or an age is converted anew when the offset of the agent's clock changes: a host may have each of
@@ -233,6 +233,8 @@ class StreamState:
             return {"disks": disks.disks(m, self.at), "filling": disks.filling(m)}
         if name == "software":
             return {"product": facts.product(m), "xapi_version": m.xapi_version}
+        if name == "assumptions":
+            return {"assumptions": facts.assumptions(m, self.boot_id, self.at)}
         if name == "hold":
             return {"hold": facts.hold(m, self.at), "gc_term": m.gc_term}
         if name in ("role", "xapi", "database", "probes", "boot_gate"):

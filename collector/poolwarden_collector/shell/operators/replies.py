@@ -71,11 +71,12 @@ def _failover(value: FailoverStatus) -> pb.FailoverStatus:
 
 
 def _host(value: HostStatus) -> pb.HostStatus:
-    lists = ("disks", "probes", "fillers", "cleanable", "facts", "fence_devices")
+    lists = ("disks", "probes", "fillers", "cleanable", "facts", "fence_devices", "assumptions")
     message = pb.HostStatus(**_plain(value, "machine", *lists))
     message.machine.CopyFrom(pb.MachineStatus(**_plain(value.machine)))
     message.disks.extend(pb.DiskStatus(**_plain(disk)) for disk in value.disks)
     message.fence_devices.extend(pb.FenceDeviceStatus(**_plain(each)) for each in value.fence_devices)
+    message.assumptions.extend(pb.AssumptionStatus(**_plain(each)) for each in value.assumptions)
     message.facts.extend(pb.FactStatus(**_plain(fact)) for fact in value.facts)
     message.fillers.extend(pb.FillerStatus(**_plain(item)) for item in value.fillers)
     message.cleanable.extend(pb.CleanableStatus(**_plain(item)) for item in value.cleanable)

@@ -60,6 +60,9 @@ class SimAgent:
         self.missing: frozenset[str] = frozenset()  # capabilities that an older version does not have
         self.claims_host = ""  # the uuid of another host, where this one was cloned from it
         self.claims_pool = ""  # another pool's uuid
+        self.shown: dict[str, pb.AssumptionResult] = {}  # what it is said to have seen of what is assumed of its host
+        self.release = ""  # its software's version; empty: that of its disk
+        self._seen: dict[str, pb.AssumptionResult] = {}  # what its own report said of that last
         self.drift_ppm = 0
         self.offset_ms = 0  # added to its uptime from its next boot on
         self._life = 0  # grows with each start and each death: what was planned before is void
@@ -293,6 +296,8 @@ class SimAgent:
             hello = message.hello
             self._pretend(hello)
             self.world.invariants.on_numbers(self.name, hello.highest_epoch, hello.highest_term)
+        elif body == "report":
+            self._pretend_seen(message.report)
         elif body == "order_result":
             self.results.append(message.order_result)
             result = message.order_result
@@ -305,6 +310,31 @@ class SimAgent:
             hello.agent_version = self.version
         if self.claims_pool:
             hello.pool_uuid = self.claims_pool
+
+    def shows(self, id: str, finding: str, evidence: str) -> None:
+        """It has just seen this of what is assumed of its host: fails, holds; or it tells nothing of it (unseen)."""
+        self.shown.pop(id, None)
+        if finding != "unseen":
+            word = pb.AssumptionResult.HOLDS if finding == "holds" else pb.AssumptionResult.FAILS
+            boot = str(self.world.pool.hosts[self.name].boot)
+            self.shown[id] = pb.AssumptionResult(id=id, finding=word, evidence=evidence, boot_id=boot)
+            self.shown[id].release = self.release or "8.3.0"
+            self.shown[id].seen_mono_ms = self.mono()
+
+    def mend(self) -> None:
+        """Everything that it has seen to fail it sees to hold now."""
+        for id in tuple(self.shown):
+            self.shows(id, "holds", "as it should be")
+
+    def _pretend_seen(self, report: pb.Report) -> None:
+        """What a story says that it has seen, beside what it has; and a release that its disk does not have."""
+        if report.HasField("assumptions"):
+            self._seen = {each.id: each for each in report.assumptions.results}
+        if self.shown or self._seen:
+            del report.assumptions.results[:]
+            report.assumptions.results.extend({**self._seen, **self.shown}.values())
+        if self.release and report.HasField("software"):
+            report.software.product_version = report.software.xapi_version = self.release
 
     def arrived(self, raw: bytes) -> None:
         """A message of the collector is in this host's socket buffer."""

@@ -76,6 +76,20 @@ class AgentFaults(Ground):
         agent.claims_pool = ""
         agent.move()
 
+    # ------------------------------------------------------------------------------------------ what it sees
+
+    def show(self, host: HostName, id: str, finding: str, evidence: str = "") -> None:
+        """Its agent sees this of what is assumed of its host: fails or holds; unseen: it tells nothing of it."""
+        place = self.find(host)
+        place.pool.agents[place.name].shows(id, finding, evidence)
+
+    def update(self, host: HostName, release: str) -> None:
+        """Its software is updated: from its agent's next start, which is now, it reports another release."""
+        place = self.find(host)
+        agent = place.pool.agents[place.name]
+        agent.release = release
+        agent.upgrade(agent.version)
+
     # ------------------------------------------------------------------------------------------ slots
 
     def slot_fault(self, host: HostName, fault: SlotFault | str) -> None:

@@ -80,6 +80,9 @@ class GuardedPool:
             agent.slot.read_only = self._read_only(name)
         for name in spec.absent:
             self.agents[prefix + name].absent = True
+        for name, ids in spec.failed.items():
+            for id in ids:
+                self.agents[prefix + name].shows(id, "fails", "seen before")
         for name in spec.https_only:
             self.pool.set_port(prefix + name, "tcp", "filtered")
         self.invariants = Invariants(self)
@@ -357,7 +360,14 @@ class GuardedPool:
         shared = {f"bmc-{self.prefix}{name}" for group in self.spec.managers for name in group}
         devices = [device for each in self.fence().values() for device in each if device.name not in shared]
         bound = all(device.name in record.devices.bonds for device in devices)
-        return bound and self._listed() and self._everybody() and not record.owed and self.initialised()
+        return (
+            bound and self._told() and self._listed() and self._everybody() and not record.owed and self.initialised()
+        )
+
+    def _told(self) -> bool:
+        """Has the collector taken over what has failed from the beginning?"""
+        failed = {self.pool.hosts[self.prefix + name].uuid: set(ids) for name, ids in self.spec.failed.items()}
+        return all({each.id for each in self.record.assumptions.get(host, ())} >= ids for host, ids in failed.items())
 
     def _listed(self) -> bool:
         master = self.core.live.agents.get(self.record.master)

@@ -37,6 +37,7 @@ class PoolSpec:
     mute: Sequence[str] = ()  # hosts whose BMC does not tell which machine it switches
     enclosures: Sequence[Sequence[str]] = ()  # hosts that share their PDU outlets
     managers: Sequence[Sequence[str]] = ()  # hosts whose BMC is one and the same chassis manager
+    failed: Mapping[str, Sequence[str]] = field(default_factory=dict)  # assumptions that failed: h2 -> ids
     runners: Sequence[str] | None = None  # members that run its fence agents (h1 ..); None: the collector does
 
     @property

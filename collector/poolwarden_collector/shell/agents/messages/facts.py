@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from poolwarden import assumptions as table
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import (
+    AssumptionSeen,
+    AssumptionsSeen,
     BootGate,
     DatabaseFacts,
     DiskLevel,
+    Finding,
     Freshness,
     GateState,
     Liveness,
@@ -265,6 +269,23 @@ def memory(m: pb.MemoryFacts, at: At) -> dict[str, Any]:
 
 def product(m: pb.SoftwareFacts) -> str:
     return f"{m.product_brand} {m.product_version}".strip()
+
+
+_FINDINGS = {pb.AssumptionResult.HOLDS: Finding.HOLDS, pb.AssumptionResult.FAILS: Finding.FAILS}
+
+
+def assumptions(m: pb.AssumptionList, boot_id: str, at: At) -> AssumptionsSeen:
+    """What a host has shown of the table's; the last word on each counts, and of others only how many there are."""
+    results: dict[str, AssumptionSeen] = {}
+    unknown = 0
+    for each in m.results:
+        if each.id not in table.BY_ID:
+            unknown += 1
+        elif (finding := _FINDINGS.get(each.finding)) is not None:
+            # A stamp of another boot is of another clock.
+            seen_at = at(each.seen_mono_ms) if each.boot_id == boot_id else None
+            results[each.id] = AssumptionSeen(each.id, finding, each.evidence, each.release, seen_at)
+    return AssumptionsSeen(tuple(results.values()), unknown)
 
 
 def result(m: pb.OrderResult, at: At) -> OrderOutcome:
