@@ -35,7 +35,7 @@ _SECTIONS = (
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
 # What holds a stamp or an age is converted anew when the offset of the agent's clock changes: a host may have each of
 # its messages do that, so it must not be everything.
-_AGING = ("role", "xapi", "database", "disks", "probes", "hold", "boot_gate", "certificates")
+_AGING = ("role", "xapi", "database", "disks", "memory", "probes", "hold", "boot_gate", "certificates")
 ASK_AGAIN = 8  # reports: how long an agent may take to bring a section that was asked for
 
 
