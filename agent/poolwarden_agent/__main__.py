@@ -29,6 +29,10 @@ def main() -> int:
         from poolwarden_agent.commands import verify
 
         return verify.main(sys.argv[2:])
+    if sys.argv[1:2] == ["why"]:
+        from poolwarden_agent.commands import why
+
+        return why.main(sys.argv[2:])
     if sys.argv[1:2] == ["enrol"]:
         from poolwarden_agent.commands import enrol
 
@@ -95,6 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser.epilog = (
         "poolwarden-agent disk: how full this host is, what fills it, what could be given back. "
         "poolwarden-agent verify: what is believed of a dom0, looked at on this one. "
+        "poolwarden-agent why: why xapi does not start here, and what helps. "
         "poolwarden-agent enrol: gets this host its certificate from the collector, or shows it (--status). "
         "poolwarden-agent gate status|open|release|forget: may xapi start here, and what it waits for. "
         "poolwarden-agent trust-key KEY: whose signed orders are obeyed. "

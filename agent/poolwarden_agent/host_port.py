@@ -11,6 +11,8 @@ from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.local_policy import ANY, LocalPolicy
 from poolwarden_agent.core.memory import User
+from poolwarden_agent.core.storage import Repository, Storage
+from poolwarden_agent.core.xapi_trouble import Trouble
 
 Identity = NamedTuple(
     "Identity",
@@ -83,6 +85,7 @@ class PoolView(NamedTuple):
     ha_enabled: Optional[bool]
     rolling_upgrade: Optional[bool]
     busy: Tuple[str, ...] = ()  # names of tasks that a restart of xapi would break
+    storage: Tuple[Repository, ...] = ()
 
 
 # outcome: done, failed or unknown (the call did not end within its limit).
@@ -260,6 +263,17 @@ class HostPort(object):
 
     def look_for_fillers(self) -> Any:
         """Begin to look for what fills the disks: a dom0/filling.Filling; None: it cannot be looked for."""
+        return None
+
+    def xapi_trouble(self, ended_pid: int, running: bool) -> Optional[Trouble]:
+        """Why xapi is not there (``running`` False), or not up; None: it is not looked at here.
+
+        ``ended_pid``: of the process whose end is asked about; 0: not known.
+        """
+        return None
+
+    def storage(self) -> Optional[Storage]:
+        """What of this host's storage hangs; never waits for it. None: it is not looked at here."""
         return None
 
     def surroundings(self) -> Any:

@@ -306,3 +306,32 @@ def test_without_pool_conf_database_and_pid_it_still_reports(agent, collector):
     first = collector.stream().messages[1].report
     assert first.role.pool_conf == pb.RoleFacts.BROKEN  # as to xapi, where the file is gone
     assert first.database.ha_armed == pb.TRISTATE_UNSPECIFIED and first.database.generation == 0
+
+
+DAMAGED = (
+    "Apr 30 20:26:41 h1 xapi: [debug||0 |server_init D:ab|xapi] (Re)starting xapi, pid: %(pid)d\n"
+    "Apr 30 20:26:41 h1 xapi: [debug||0 |server_init D:ab|startup] task [starting up database engine]\n"
+    "Apr 30 20:26:42 h1 xapi: [error||0 ||backtrace] Xapi.watchdog failed with exception "
+    'Xmlm.Error(1:1, "expected root element")\n'
+)
+
+
+@pytest.mark.slow
+def test_a_xapi_that_ends_is_reported_with_its_cause_and_an_order_has_it_looked_at_anew(agent, collector):
+    tree = agent.tree
+    tree.xapi_runs(os.getpid())
+    agent.start()
+    stream = collector.stream()
+    stream.wait("report", lambda r: r.HasField("xapi") and r.xapi.pid == os.getpid())
+    tree.put("var/log/xensource.log", DAMAGED % {"pid": os.getpid()})
+    os.unlink(str(tree.path("var/run/xapi.pid")))
+    told = stream.wait("report", lambda r: r.HasField("xapi_trouble") and r.xapi_trouble.cause).xapi_trouble
+    assert told.cause == "database" and told.ended_mono_ms and len(told.lines) == 1
+    # What is wrong is another thing now, and somebody asks.
+    tree.put("var/log/xensource.log", (DAMAGED % {"pid": 5}).split("\n")[0] + "\n")
+    tree.put("etc/xensource/xapi_block_startup", "")
+    tree.put("etc/xensource/boot_time_info_updated", "")
+    wanted = order(agent, stream, collect_evidence=pb.CollectEvidence(want_xapi_trouble=True))
+    collector.send(stream, order=wanted)
+    result = stream.wait("order_result", lambda r: r.order_id == wanted.order_id)
+    assert result.outcome == pb.OrderResult.DONE and result.xapi_trouble.cause == "start-blocked"

@@ -12,6 +12,8 @@ READ_ONLY = (
     "evidence/evidence_lines.py",
     "evidence/verdict.py",
     "evidence/membership.py",
+    "evidence/storage_stalls.py",
+    "evidence/xapi_troubles.py",
     "devices/power_view.py",
     "decision/permission.py",
     "decision/candidate_ranking.py",
@@ -41,6 +43,7 @@ ALERTS = {
     "incident_alerts.py",
     "latent_faults.py",
     "memory_alerts.py",
+    "trouble_alerts.py",
 }
 
 

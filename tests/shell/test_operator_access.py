@@ -84,6 +84,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "fence": {"host": HOSTS[0], "action": "off", "typed_name": "host-1"},
     "release": {"host": HOSTS[0]},
     "host_enable": {"host": HOSTS[0]},
+    "host_why": {"host": HOSTS[0]},
     "recover_members": {"pool": POOL},
     "drill": {"pool": POOL, "action": "begin"},
     "silence_alert": {"topic": "an-alert", "for_ms": 60_000},

@@ -125,9 +125,10 @@ class ProbeNow(NamedTuple):
 
 
 class CollectEvidence(NamedTuple):
-    """Say what this host's database says."""
+    """Say what this host's database says, or why its xapi does not start."""
 
     want_placements: bool
+    want_xapi_trouble: bool = False
 
 
 class ReadDatabase(NamedTuple):

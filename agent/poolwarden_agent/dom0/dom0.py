@@ -21,6 +21,8 @@ from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN, OWN_
 from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
+from poolwarden_agent.core.storage import Storage
+from poolwarden_agent.core.xapi_trouble import Trouble
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.dom0.fencing.bmc import Bmc
 from poolwarden_agent.dom0.system import (
@@ -42,9 +44,10 @@ from poolwarden_agent.dom0.system.ballast import Ballast
 from poolwarden_agent.dom0.system.clock import now_s
 from poolwarden_agent.dom0.system.disk_usage import Filling
 from poolwarden_agent.dom0.system.slots import SlotError, Slots
+from poolwarden_agent.dom0.system.storage_mounts import StorageLook
 from poolwarden_agent.dom0.system.surroundings import Reader, Surroundings, certificate_paths
 from poolwarden_agent.dom0.xapi import database as statedb
-from poolwarden_agent.dom0.xapi import probes, roles, session_calls, toolstack
+from poolwarden_agent.dom0.xapi import probes, roles, session_calls, toolstack, trouble_look
 from poolwarden_agent.dom0.xapi.client import Xapi
 from poolwarden_agent.dom0.xapi.database_transfer import Handover
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
@@ -96,6 +99,7 @@ class Dom0(HostPort):
         self._peers = boot_findings.Peers(root)
         self._reader = Reader(root, certificate_paths(root, config.certificate, config.ca))
         self._look = PoolLook()
+        self._storage = StorageLook(root)
         self._bmc = Bmc(root, clock)
         self._fence_agents = FenceAgents(config.fence_agents, config.user)
         self._session_of = self._tcp_of = NO_PROCESS
@@ -238,6 +242,12 @@ class Dom0(HostPort):
 
     def disks(self) -> List[Disk]:
         return mounts.disks(self._root)
+
+    def xapi_trouble(self, ended_pid: int, running: bool) -> Trouble:
+        return trouble_look.look(self._root, self._reader, ended_pid, running)
+
+    def storage(self) -> Storage:
+        return self._storage.look(self.mono_ms())
 
     def surroundings(self) -> Surroundings:
         self._refresh_inventory()

@@ -354,6 +354,8 @@ class Executor(object):
             return self._locate(order, answer)
         if order.body.want_placements:
             answer.placements.CopyFrom(reports.placements(self._read()))
+        if order.body.want_xapi_trouble:
+            answer.xapi_trouble.CopyFrom(reports.trouble(self._observer.trouble.ask()))
         return answer
 
     def _read(self) -> View:

@@ -47,6 +47,7 @@ class HostSide(object):
         self.executor = Executor(port, keeper, self.observer, self._order_ended)
         self.boot = BootGate(port, keeper)
         self.assumptions = Assumptions(port, keeper, self.observer, self.boot)
+        self.observer.trouble.waits = lambda: self.boot.there and not self.boot.allows()
         sections = Sections(port, keeper, self.observer, self.boot, self.assumptions)
         self.conversation = Conversation(
             port, self.observer, self.executor, self.boot, sections, self._targets_given, python_version, background

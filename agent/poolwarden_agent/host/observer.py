@@ -32,9 +32,11 @@ from poolwarden_agent.core.probe_rules import (
     orphaned,
     watched,
 )
+from poolwarden_agent.core.storage import Storage
 from poolwarden_agent.dom0.xapi.database import View
 from poolwarden_agent.host.disk_guard import DiskGuard
 from poolwarden_agent.host.memory_guard import MemoryGuard
+from poolwarden_agent.host.trouble_watch import TroubleWatch
 from poolwarden_agent.host_port import TLS_PORT, Emergency, HostPort, PoolView, Toolstack
 
 LOCAL_LIMIT_MS = 1000
@@ -121,6 +123,8 @@ class Observer(object):
         self._looking = threading.Lock()
         self.guard = DiskGuard(port)
         self.memory_guard = MemoryGuard(port)
+        self.trouble = TroubleWatch(port)
+        self.storage: Optional[Storage] = None  # what of it hangs
         self.around: Optional[Any] = None  # a surroundings.Surroundings
         self._around_ms = 0
         self._asked_member_ms: Optional[int] = None
@@ -137,6 +141,10 @@ class Observer(object):
         with self._looking:
             self.host = self._host_facts(self.host)
             self.guard.look(self.host.disks, self.host.at_ms)
+            self.storage = self._port.storage()
+            seen = self.seen
+            if seen.at_ms:
+                self.trouble.look(seen.process, seen.health.word, self._held(), self.host.at_ms)
             self._look_around()
             swap = self.around.swap if self.around is not None else (0, 0)
             self.memory_guard.look(self.host.memory, swap, self.host.at_ms)

@@ -13,7 +13,7 @@ from poolwarden_agent.host.boot_gate import BootGate
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host.observer import OWN_MASTER, Observer
 from poolwarden_agent.host_port import HostPort
-from poolwarden_agent.messages import assumptions, disks, reports, surroundings
+from poolwarden_agent.messages import assumptions, disks, reports, storage, surroundings
 
 Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is made of, how it is made
 
@@ -49,6 +49,7 @@ class Sections(object):
             ("domains", host.domains, lambda: reports.domains(host.domains)),
             ("probes", watches, lambda: pb.ProbeList(probes=[reports.probe(w) for w in watches])),
             ("tombstone", state.tombstone, lambda: reports.tombstone(state.tombstone)),
+            ("xapi_trouble", self._observer.trouble.known, lambda: reports.trouble(self._observer.trouble.known)),
             ("software", (identity, around), lambda: reports.software(identity, around)),
             ("machine", identity, lambda: reports.machine(identity)),
         ]  # type: List[Section]
@@ -62,6 +63,11 @@ class Sections(object):
         if self._assumptions.results:
             results = self._assumptions.results
             sections.append(("assumptions", results, lambda: assumptions.assumptions(results)))
+        hangs = self._observer.storage
+        if hangs is not None or view is not None:
+            told = view.storage if view is not None else ()
+            made_of = told, hangs and (hangs.stalled, hangs.errors)
+            sections.append(("storage", made_of, lambda: storage.storage(told, hangs)))
         if view is not None:
             sections.append(("pool_view", view, lambda: reports.pool_view(view)))
         return sections

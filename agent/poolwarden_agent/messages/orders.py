@@ -85,7 +85,7 @@ _BODIES: Dict[str, Callable[[Any], Any]] = {
     "recover_members": lambda b: orders.RecoverMembers(),
     "start_vm": lambda b: orders.StartVm(b.vm_uuid, b.host_uuid),
     "probe_now": lambda b: orders.ProbeNow(_targets(b.targets), b.probe_timeout_ms, b.nonce, _targets(b.ask_role)),
-    "collect_evidence": lambda b: orders.CollectEvidence(b.want_placements),
+    "collect_evidence": lambda b: orders.CollectEvidence(b.want_placements, b.want_xapi_trouble),
     "read_database": lambda b: orders.ReadDatabase(b.path, b.offset, b.max_bytes),
     "locate_vms": lambda b: orders.LocateVms(tuple(b.vm_uuids)),
     "fence_proxy": _fence,

@@ -213,6 +213,19 @@ def xapi(seen: Any, orphaned: bool, orphaned_since_ms: int) -> pb.XapiFacts:
     )
 
 
+def trouble(known: Any) -> pb.XapiTrouble:
+    """Why xapi does not start, as it was found last (trouble_watch.Known); an empty cause: nothing is known."""
+    found = known.trouble
+    return pb.XapiTrouble(
+        cause=found.cause,
+        sentence=found.sentence,
+        help=found.help,
+        lines=found.lines,
+        looked_mono_ms=known.at_ms,
+        ended_mono_ms=known.ended_ms,
+    )
+
+
 def database(host: Any) -> pb.DatabaseFacts:
     return pb.DatabaseFacts(
         generation=host.generation,

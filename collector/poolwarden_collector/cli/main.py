@@ -77,6 +77,7 @@ for _command in (see.status, see.readiness, see.plan, see.hosts, see.disks, see.
 for _command in (watch.watch, see.explain, see.history, alerts.alerts, alerts.test_alerts):
     poolwarden.add_command(_command)
 see.host.add_command(switch.host_enable)
+see.host.add_command(switch.host_why)
 for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost, switch.recover_members):
     poolwarden.add_command(_command)
 poolwarden.add_command(drill.drill)

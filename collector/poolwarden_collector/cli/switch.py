@@ -165,6 +165,23 @@ def host_enable(settings: Settings, host_name: str) -> None:
     say(reply, settings)
 
 
+@click.command("why")
+@click.argument("host_name", metavar="HOST")
+@reason_option
+@common_options
+@click.pass_obj
+def host_why(settings: Settings, host_name: str) -> None:
+    """Have HOST's agent look now why its xapi does not start: the cause, what helps, the lines of its log."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.names import find_host
+
+    with connect(settings) as collector:
+        _, host = find_host(collector, host_name)
+        command = operator_pb2.HostWhy(host=host.host_uuid)
+        reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), host_why=command), settings)
+    say(reply, settings)
+
+
 @click.command("recover-members", short_help="Have POOL's master call members without an agent back.")
 @click.argument("pool", required=False)
 @click.option("--host", "hosts", metavar="HOST", multiple=True, help="A member that is to be told; each by its name.")

@@ -41,6 +41,7 @@ from poolwarden_collector.core.report import (
     host_environment,
     latent_faults,
     memory_alerts,
+    trouble_alerts,
 )
 from poolwarden_collector.core.report.incident_alerts import alert_unsteady, alert_verdict
 from poolwarden_collector.core.state import alert_book, phases, sent_orders
@@ -80,6 +81,9 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
     disk_alerts.watch_disks(tx, told)
     memory_alerts.watch_memory(tx, told)
     host_environment.watch_environment(tx, told)
+    trouble_alerts.watch_troubles(tx, told)
+    if told:
+        trouble_alerts.watch_storage(tx)
     if tx.record.master in told:
         latent_faults.watch_disabled(tx)
     if told:

@@ -293,6 +293,7 @@ def _repair_host(stage: Stage, pool: GuardedPool, host: str) -> None:
     world.slow_db(host, 0)
     world.stick_xapi(host, False)
     world.lose_storage(host, lost=False)
+    world.hang_mount(host, False)
     agent = pool.agents[host]
     agent.slot.fault = SlotFault.NONE
     agent.mend()

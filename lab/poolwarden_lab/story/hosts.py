@@ -232,6 +232,20 @@ def memory(stage: Stage, host: str, left: int, by: int | None, ms: int | None) -
             stage.later(at, partial(stage.world.memory, host, max(0, left - at // 60_000 * by)))
 
 
+@XAPI.form("xapi log HOST TEXT", "The log of its xapi ends with this: a sentence or an exception, as xapi writes it.")
+def xapi_log(stage: Stage, host: str, text: str) -> None:
+    stage.world.log_xapi(host, text)
+
+
+@XAPI.form(
+    "mount {hangs|answers} HOSTS...",
+    "The server of the shared storage: its mount there is not answered. What waits for it hangs by a line of its own.",
+)
+def mount(stage: Stage, how: str, hosts: list[str]) -> None:
+    for host in hosts:
+        stage.world.hang_mount(host, how == "hangs")
+
+
 @XAPI.form("root full HOSTS...", "No room is left on / of dom0.")
 def root_full(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:

@@ -63,6 +63,8 @@ class PoolDriver:
         self.boot_gate: Callable[[str], bool] | None = None  # may this host's xapi start in this boot? None: always
         self.log: list[LogEntry] = []
         self.doubles: list[tuple[int, str, str, str]] = []  # when, VM uuid, the host it ran on, the one it began on too
+        self.xapi_logs: dict[str, list[str]] = {}  # by host: what a story has its xapi write at the end of its log
+        self.mounts_hang: dict[str, bool] = {}  # by host: is the mount of the shared storage unanswered there?
         self.times = scaled(time_factor)
         self.latency_ms = latency_ms
         self.boot_ms = boot_ms

@@ -1985,6 +1985,7 @@ class CommandRequest(google.protobuf.message.Message):
     UNSILENCE_ALERT_FIELD_NUMBER: builtins.int
     ACKNOWLEDGE_ALERT_FIELD_NUMBER: builtins.int
     SECOND_FIELD_NUMBER: builtins.int
+    HOST_WHY_FIELD_NUMBER: builtins.int
     RUN_HOOK_FIELD_NUMBER: builtins.int
     DRILL_FIELD_NUMBER: builtins.int
     actor: builtins.str
@@ -2034,6 +2035,8 @@ class CommandRequest(google.protobuf.message.Message):
     @property
     def second(self) -> global___Second: ...
     @property
+    def host_why(self) -> global___HostWhy: ...
+    @property
     def run_hook(self) -> global___RunHook: ...
     @property
     def drill(self) -> global___DrillCommand: ...
@@ -2062,12 +2065,13 @@ class CommandRequest(google.protobuf.message.Message):
         unsilence_alert: global___UnsilenceAlert | None = ...,
         acknowledge_alert: global___AcknowledgeAlert | None = ...,
         second: global___Second | None = ...,
+        host_why: global___HostWhy | None = ...,
         run_hook: global___RunHook | None = ...,
         drill: global___DrillCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "pause", b"pause", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "pause", b"pause", "reason", b"reason", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release", "host_enable", "recover_members", "silence_alert", "unsilence_alert", "acknowledge_alert", "second", "run_hook", "drill"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "host_why", b"host_why", "pause", b"pause", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "host_why", b"host_why", "pause", b"pause", "reason", b"reason", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release", "host_enable", "recover_members", "silence_alert", "unsilence_alert", "acknowledge_alert", "second", "host_why", "run_hook", "drill"] | None: ...
 
 global___CommandRequest = CommandRequest
 
@@ -2566,6 +2570,20 @@ class Release(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["as_master", b"as_master", "gc", b"gc", "host", b"host", "typed_name", b"typed_name"]) -> None: ...
 
 global___Release = Release
+
+class HostWhy(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host", b"host"]) -> None: ...
+
+global___HostWhy = HostWhy
 
 class HostEnable(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

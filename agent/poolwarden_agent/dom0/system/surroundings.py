@@ -87,7 +87,7 @@ class Reader(object):
     def read(self, inventory: Dict[str, str]) -> Surroundings:
         """Now; the inventory names the management interface and the build."""
         return Surroundings(
-            self._services(),
+            self.services(),
             self._network(inventory.get("MANAGEMENT_INTERFACE", "")),
             tuple(_certificate(name, path) for name, path in sorted(self._certificates.items())),
             self._maps(),
@@ -102,7 +102,8 @@ class Reader(object):
 
     # ------------------------------------------------------------------------------------------ services
 
-    def _services(self) -> Tuple[Tuple[str, str], ...]:
+    def services(self) -> Tuple[Tuple[str, str], ...]:
+        """The state of each known service that is installed."""
         jobs = self._cron_jobs()
         named = [name for name in OTHER_TOOLS if any(name.split(".")[0] in line for line in jobs)]
         there = [name for name in SERVICES if name in named or self._installed(name)]

@@ -19,6 +19,7 @@ otherwise. Its caller counts the view's age from the first of these looks.
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from poolwarden_agent.core.storage import Link, Repository, where
 from poolwarden_agent.dom0.xapi.errors import XapiFault, XapiTimeout
 from poolwarden_agent.host_port import PoolHost, PoolView
 
@@ -33,9 +34,15 @@ LONGEST_NAME = 100
 _WORD = re.compile(r"[a-z_]{1,60}\Z")
 _BUSY = re.compile("export|import|backup|migrat|copy|evacuat", re.IGNORECASE)
 
-# By host's reference: names of the SRs that are not plugged there, and whether the default SR is one of them.
-Storage = NamedTuple("Storage", [("unplugged", Dict[str, Tuple[str, ...]]), ("default", Dict[str, bool])])
-NO_STORAGE = Storage({}, {})
+# By host's reference: names of the SRs that are not plugged there, and whether the default SR is one of them; and the
+# records that this is from.
+Storage = NamedTuple(
+    "Storage",
+    [("unplugged", Dict[str, Tuple[str, ...]]), ("default", Dict[str, bool]), ("pbds", Any), ("srs", Any)],
+)
+NO_STORAGE = Storage({}, {}, {}, {})
+MOST_REPOSITORIES = 128
+MOST_LINKS = 64  # of one; a pool has at most as many hosts
 
 
 class PoolLook(object):
@@ -91,18 +98,58 @@ class PoolLook(object):
 
 
 def _storage(ask: Ask, default: str) -> Storage:
+    pbds, srs = _records(ask, "PBD"), _repository_records(ask)
     names: Dict[str, str] = {}
     unplugged: Dict[str, List[str]] = {}
     missing: Dict[str, bool] = {}
-    for pbd in _records(ask, "PBD").values():
+    for pbd in pbds.values():
         if pbd.get("currently_attached"):
             continue
         host, sr = str(pbd.get("host", "")), str(pbd.get("SR", ""))
         if sr not in names:
-            names[sr] = str(ask("SR.get_name_label", sr))[:LONGEST_NAME]
+            names[sr] = _name(srs[sr]) if sr in srs else str(ask("SR.get_name_label", sr))[:LONGEST_NAME]
         unplugged.setdefault(host, []).append(names[sr])
         missing[host] = missing.get(host, False) or sr == default
-    return Storage({host: tuple(sorted(found)[:MOST_NAMES]) for host, found in unplugged.items()}, missing)
+    named = {host: tuple(sorted(found)[:MOST_NAMES]) for host, found in unplugged.items()}
+    return Storage(named, missing, pbds, srs)
+
+
+def _repository_records(ask: Ask) -> Any:
+    """The records of the storage repositories. They are only shown: a xapi that does not tell them has a view all the
+    same.
+    """
+    try:
+        found = ask("SR.get_all_records")
+    except (XapiFault, LookupError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _name(sr: Any) -> str:
+    return str(sr.get("name_label", ""))[:LONGEST_NAME]
+
+
+def _repositories(storage: Storage, hosts: Any, default: str) -> Tuple[Repository, ...]:
+    """The storage repositories and where each is attached; those that are on every host's own disk as well."""
+    links: Dict[str, List[Link]] = {}
+    for pbd in storage.pbds.values():
+        host = hosts.get(pbd.get("host"), {})
+        config = {str(key): str(value) for key, value in pbd.get("device_config", {}).items()}
+        link = Link(str(host.get("uuid", "")), bool(pbd.get("currently_attached")), where(config))
+        links.setdefault(str(pbd.get("SR", "")), []).append(link)
+    found = [
+        Repository(
+            str(sr.get("uuid", "")),
+            _name(sr),
+            str(sr.get("type", ""))[:LONGEST_NAME],
+            bool(sr.get("shared")),
+            ref == default,
+            tuple(sorted(links.get(ref, ()))[:MOST_LINKS]),
+        )
+        for ref, sr in storage.srs.items()
+    ]
+    # What is shared is what many hosts lose at once: it is told first where there is more than is told.
+    return tuple(sorted(found, key=lambda each: (not each.default, not each.shared, each.name))[:MOST_REPOSITORIES])
 
 
 def _busy(ask: Ask) -> Tuple[str, ...]:
@@ -162,4 +209,6 @@ def _view(record: Any, hosts: Any, metrics: Any, storage: Storage, busy: Tuple[s
     upgrade = "rolling_upgrade_in_progress" in record.get("other_config", {})
     name, pool = str(record.get("name_label", "")), str(record.get("uuid", ""))
     by_uuid = tuple(sorted(found))
-    return PoolView(pool, name, str(master.get("uuid", "")), by_uuid, bool(record.get("ha_enabled")), upgrade, busy)
+    told = _repositories(storage, hosts, str(record.get("default_SR", "")))
+    armed = bool(record.get("ha_enabled"))
+    return PoolView(pool, name, str(master.get("uuid", "")), by_uuid, armed, upgrade, busy, told)

@@ -122,7 +122,7 @@ NOT_BACK = Message(
     "member-not-back",
     "warning",
     "{name} is not back",
-    "{name} does not come back as a member of {master}",
+    "{name} does not come back as a member of {master}{because}",
     "restarted its xapi {times} times",
     "look at xapi there: /var/log/xensource.log, xe-toolstack-restart",
     "{name} cannot be managed; {running}",
@@ -207,6 +207,41 @@ MEMORY_CRITICAL = Message(
     MEMORY.open,
     MEMORY.means,
     "when the level is left",
+)
+XAPI_TROUBLE = Message(
+    "xapi-does-not-start",
+    "warning",
+    "the xapi of {name} does not start: {why}",
+    "{name}: its xapi does not start: {why}",
+    "read that in the host's logs; restarts xapi only where that can help and harms nothing",
+    "{help}",
+    "{name} cannot be managed, its VMs run on; {running}",
+    "What keeps a xapi from starting has to be mended on its host; a restart alone does not help. The cause is read "
+    "from xapi's own log; operating.md lists every one.",
+    "when its xapi answers, or another cause keeps it from starting",
+)
+XAPI_TROUBLE_OF_MASTER = Message(
+    "master-xapi-does-not-start",
+    "critical",
+    "the xapi of master {name} does not start: {why}",
+    "{name}: its xapi does not start: {why}",
+    "read that in the host's logs; what is done about the master's role the other alerts tell",
+    "{help}",
+    "the pool cannot be managed; {running}",
+    XAPI_TROUBLE.means,
+    XAPI_TROUBLE.ends,
+)
+STORAGE_STALLED = Message(
+    "storage-does-not-answer",
+    "critical",
+    "storage does not answer: {what}, seen on {hosts}",
+    "{what}: it does not answer on {hosts} since {span}; {follows}VMs with disks there stand",
+    "nothing: storage is not Poolwarden's, and another master would wait for it as well",
+    "look at {server} and the network to it; poolwarden explain {pool} tells which hosts wait",
+    "symptoms of it have alerts of their own and end with it; {running}",
+    "A server of storage that is away blocks xapi, tapdisks and whatever touches it, on every host that uses it. "
+    "Restarting xapi or changing the master does not help while it is away.",
+    "when it answers on every host that is heard",
 )
 ENVIRONMENT = Message(
     "host-environment",
@@ -426,7 +461,7 @@ UNSTEADY = Message(
     "not-steady",
     "critical",
     "not steady",
-    "nothing lasts: for {minutes} minutes the pool has not been Healthy for one minute in a row",
+    "nothing lasts: for {minutes} minutes the pool has not been Healthy for one minute in a row{why}",
     "nothing: no state lasted long enough to act on",
     "look at the xapi of {suspected}: poolwarden explain {pool}",
     "management comes and goes; {running}",
@@ -520,6 +555,9 @@ ALL = (
     MEMORY_CRITICAL,
     ENVIRONMENT,
     ENVIRONMENT_CRITICAL,
+    XAPI_TROUBLE,
+    XAPI_TROUBLE_OF_MASTER,
+    STORAGE_STALLED,
     WRONG_POOL,
     REFUSED,
     ORDER_REFUSED,

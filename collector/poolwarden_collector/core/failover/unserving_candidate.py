@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.standstill import block
-from poolwarden_collector.core.evidence import fenced_hosts
+from poolwarden_collector.core.evidence import fenced_hosts, xapi_troubles
 from poolwarden_collector.core.evidence.signs import looping
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
@@ -48,6 +48,7 @@ def await_new_master(tx: Transaction, failover: Failover) -> None:
     else:
         seen_as = "new process"
         why = f"{name}'s new xapi does not serve as master yet (TCP {agent.facts.xapi.liveness.value})"
+        why += xapi_troubles.known_cause(tx, failover.candidate)
     step = f"Nobody else is promoted. Look at {name}'s xapi; poolwarden restart-xapi {name}"
     if seen_as == "new process":
         why += f"; {its_database(tx, failover)}"

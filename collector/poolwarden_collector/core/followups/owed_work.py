@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from poolwarden_collector.core.catalogue.hosts import NOT_BACK
 from poolwarden_collector.core.decision.repoint_check import may_be_pointed, rests_on_failed
+from poolwarden_collector.core.evidence import xapi_troubles
 from poolwarden_collector.core.evidence.membership import follows
 from poolwarden_collector.core.evidence.signs import member_state, serving, settled
 from poolwarden_collector.core.evidence.verdict import Member
@@ -194,7 +195,9 @@ def _owed_restart(tx: Transaction, item: Owed, agent: AgentState, why: str) -> N
             f"{name} does not come back as a member of {tx.name(tx.record.master)}: its xapi was restarted {len(done)} "
         )
         body += "times and does not follow. Look at xapi there (/var/log/xensource.log, xe-toolstack-restart)"
-        words = {"name": name, "times": str(len(done))}
+        because = xapi_troubles.known_cause(tx, item.host)
+        body += because
+        words = {"name": name, "times": str(len(done)), "because": because}
         tx.raise_alert(AlertTopic(Matter.OWED, item.host), NOT_BACK, body, words)
 
 

@@ -349,6 +349,62 @@ class AssumptionsSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class XapiTrouble:
+    """Why a host's xapi does not start, as its agent read it in the logs. For people: nothing decides by it.
+
+    ``cause``: a stable word (agent: core/xapi_causes.py); ``unknown``: no known one.
+    """
+
+    cause: str
+    sentence: str
+    help: str = ""
+    lines: tuple[str, ...] = ()
+    looked_at: Ms | None = None
+    ended_at: Ms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLink:
+    """One host's attachment of a storage repository (a PBD); ``where``: server and path, empty on the host itself."""
+
+    host: HostId
+    attached: bool
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRepository:
+    """A storage repository as the serving master told it."""
+
+    uuid: str
+    name: str
+    type: str = ""
+    shared: bool = False
+    default: bool = False
+    links: tuple[StorageLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStall:
+    """What hangs on a host: a mount of a repository, or a process that waits for its disk (``mounted`` False)."""
+
+    what: str  # a mount: what is mounted, without the repository's own directory: "10.0.0.9:/vms"
+    since: Ms | None = None
+    mounted: bool = False
+    server: str = ""
+    repository: str = ""  # UUID, by the directory where it is mounted
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFacts:
+    """A host's storage. For people: nothing decides by it."""
+
+    repositories: tuple[StorageRepository, ...] = ()
+    stalls: tuple[StorageStall, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """Everything that the newest reports of one agent say, deltas merged."""
 
@@ -371,6 +427,8 @@ class HostFacts:
     filling: Filling | None = None
     around: HostEnvironment = HostEnvironment()
     machine: Machine | None = None  # what its BMC tells its own dom0 is learnt after the Hello
+    trouble: XapiTrouble | None = None
+    storage: StorageFacts = StorageFacts()
     gc_term: int = 0  # the promotion since which storage's garbage collection is held there; 0: it is not
     memory_level: DiskLevel = DiskLevel.UNKNOWN  # dom0's memory, as its agent judges it; never FULL
     memory_level_since: Ms | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from poolwarden_collector.core.model.host_facts import Probe, ToolstackHold
+from poolwarden_collector.core.model.host_facts import Probe, ToolstackHold, XapiTrouble
 from poolwarden_collector.core.model.values import HostId
 
 
@@ -119,6 +119,8 @@ class OrderOutcome:
     hold: ToolstackHold | None = None
     roles: tuple[RoleAnswer, ...] = ()
     fence_run: FenceRun | None = None
+    trouble: XapiTrouble | None = None
+    looked: bool = False  # why its xapi is not up; ``trouble`` None: nothing keeps it from that
 
 
 @dataclass(frozen=True, slots=True)

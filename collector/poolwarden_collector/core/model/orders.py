@@ -43,9 +43,10 @@ class ProbeNow:
 
 @dataclass(frozen=True, slots=True)
 class CollectEvidence:
-    """Read the placements of the database file that your xapi would load."""
+    """Read the placements of the database file that your xapi would load, and look why it is not up."""
 
     want_placements: bool = True
+    want_xapi_trouble: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,15 @@ from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.refusal import Refused
-from poolwarden_collector.core.operator import answers, attest_device, drill, enable_host, pauses, restart_xapi
+from poolwarden_collector.core.operator import (
+    answers,
+    ask_why,
+    attest_device,
+    drill,
+    enable_host,
+    pauses,
+    restart_xapi,
+)
 from poolwarden_collector.core.recovery import adopt_master, adopted_holds, master_vanished, recover_members, switchover
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -132,6 +140,7 @@ _TOO_LATE: dict[str, Callable[[Transaction, OperatorSaid], Refused]] = {
     "start-lost": lost.too_late,
     "fence-test": power_switch.test_too_late,
     "release": adopted_holds.too_late,
+    "host-why": ask_why.too_late,
 }
 _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]] = {
     "pause": pauses.pause,
@@ -151,6 +160,7 @@ _VERBS: dict[str, Callable[[Transaction, OperatorSaid, Verdict], str | Refused]]
     "acknowledge": answers.acknowledge,
     "release": adopted_holds.command_release,
     "host-enable": enable_host.command_enable,
+    "host-why": ask_why.command_why,
     "recover-members": recover_members.command_recover,
     **drill.VERBS,
 }

@@ -12,6 +12,7 @@ from poolwarden_collector.core.decision.candidate_ranking import Ranked, rank
 from poolwarden_collector.core.decision.database_age import CopyAge, ages
 from poolwarden_collector.core.decision.permission import boot_grace, may_begin, standing_refusal
 from poolwarden_collector.core.devices.power_view import view
+from poolwarden_collector.core.evidence import storage_stalls, xapi_troubles
 from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
 from poolwarden_collector.core.evidence.proof import Proof, verify_power
@@ -58,7 +59,7 @@ def explain(state: Pool, now: Ms, site: Site) -> Explanation:
         verdict.word,
         verdict.meaning,
         describe(pool, verdict),
-        lines(pool),
+        (*lines(pool), *_causes(pool)),
         _permitted(verdict),
         _refused(pool, verdict, master, ranked),
         not_ready(pool),
@@ -68,6 +69,16 @@ def explain(state: Pool, now: Ms, site: Site) -> Explanation:
         next_step(pool, verdict),
         ages(pool),
     )
+
+
+def _causes(pool: Snapshot) -> tuple[EvidenceLine, ...]:
+    """Why a xapi does not start and which storage does not answer, by the word of agents: nothing is decided by it."""
+    troubles = [EvidenceLine("why", "yes", None, "its agent", text) for text in xapi_troubles.explained(pool)]
+    stalled = [
+        EvidenceLine("storage", "yes", None, ", ".join(map(pool.name, each.hosts)), storage_stalls.sentence(pool, each))
+        for each in storage_stalls.stalls(pool)
+    ]
+    return (*troubles, *stalled)
 
 
 def _permitted(verdict: Verdict) -> tuple[str, ...]:
@@ -86,6 +97,8 @@ def _refused(pool: Snapshot, verdict: Verdict, master: HostId, ranked: tuple[Ran
         found.append(f"failover: the xapi of {pool.name(under_way.host)} is being restarted in place: {at}")
     elif failover is None and (why := may_begin(pool, verdict)):
         found.append(f"failover: {why}")
+    if no_cure := storage_stalls.no_cure(pool):
+        found.append(f"a change of master would not help: {no_cure}")
     if verdict is Verdict.VANISHED and failover is None and (grace := boot_grace(pool)):
         found.append(f"failover: {grace}, unless the power reads OFF")
     if master and verdict is Verdict.VANISHED and pool.record.master == master:

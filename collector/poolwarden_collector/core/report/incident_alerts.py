@@ -8,7 +8,7 @@ from __future__ import annotations
 from poolwarden_collector.core.catalogue.hosts import UNSTEADY
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.catalogue.verdicts import BY_WORD, COVERED, REFUSES_EVERYBODY
-from poolwarden_collector.core.evidence import announcements, assessment
+from poolwarden_collector.core.evidence import announcements, assessment, storage_stalls, xapi_troubles
 from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.closed_door import closed_door
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine, lines
@@ -29,6 +29,7 @@ STEADY_MS: Ms = 60_000  # Healthy for so long, without a break
 
 
 UNSTEADY_MS: Ms = 300_000
+OF_MEMBERS = (Verdict.MEMBER_EMERGENCY, Verdict.MEMBER_XAPI_DOWN, Verdict.MEMBER_ORPHANED)
 
 
 def alert_unsteady(tx: Transaction, verdict: Verdict) -> None:
@@ -51,7 +52,9 @@ def alert_unsteady(tx: Transaction, verdict: Verdict) -> None:
             f"enough to act on; now it is {verdict.word}: {describe(tx, verdict)}.{again} Look at its xapi. "
             f"poolwarden explain {pool}"
         )
-        words = {"minutes": f"{minutes:.0f}", "suspected": tx.name(suspected(tx))}
+        body = "\n".join([body, *xapi_troubles.explained(tx)])
+        why = xapi_troubles.why(tx, suspected(tx))
+        words = {"minutes": f"{minutes:.0f}", "suspected": tx.name(suspected(tx)), "why": why}
         tx.raise_alert(topic, UNSTEADY, body, words)
 
 
@@ -130,9 +133,11 @@ def _raise_verdict(tx: Transaction, verdict: Verdict, message: Message, word: st
         "doing": did,
         "step": door.fix if door is not None else step,
         "door": door.why if door is not None else "",
+        "why": xapi_troubles.why(tx, next_step.troubled_host(tx, verdict) if verdict in OF_MEMBERS else master),
     }
     message = REFUSES_EVERYBODY if door is not None else message
-    details = "\n".join([f"{word}: {sentence}", *(_evidence(each) for each in lines(tx)[:12])])
+    causes = (*xapi_troubles.explained(tx), *(storage_stalls.sentence(tx, each) for each in storage_stalls.stalls(tx)))
+    details = "\n".join([f"{word}: {sentence}", *causes[:6], *(_evidence(each) for each in lines(tx)[:12])])
     tx.raise_alert(topic, message, details, words, verdict=word, incident=incident)
 
 

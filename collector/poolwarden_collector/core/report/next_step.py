@@ -81,7 +81,12 @@ def _by_verdict(pool: Snapshot, verdict: Verdict) -> tuple[str, ...]:
 
 def troubled(pool: Snapshot, verdict: Verdict) -> str:
     """The member that a verdict is about, by name, so that its next step can be typed."""
+    return pool.name(troubled_host(pool, verdict))
+
+
+def troubled_host(pool: Snapshot, verdict: Verdict) -> HostId:
+    """The member that a verdict is about; where there is none, the master."""
     master = suspected(pool)
     hosts = [host for host in sorted(pool.record.hosts, key=pool.name) if host != master]
     found = [host for host in hosts if OF_MEMBER[member_state(pool, host, master)] is verdict]
-    return pool.name(found[0] if found else master)
+    return found[0] if found else master

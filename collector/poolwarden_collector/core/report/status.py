@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core.decision.candidate_ranking import enabled
 from poolwarden_collector.core.decision.questions import approve_command, expires_in
 from poolwarden_collector.core.devices.power_view import is_bound
+from poolwarden_collector.core.evidence import storage_stalls, xapi_troubles
 from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.signs import signs
@@ -14,6 +15,7 @@ from poolwarden_collector.core.evidence.verdict import judge
 from poolwarden_collector.core.followups import declare_dead, overdue_work
 from poolwarden_collector.core.followups import lost_vms as lost
 from poolwarden_collector.core.followups.gc_release import waits_for
+from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Cleanable, Disk, Filler, Liveness
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.recovery import adopted_holds, restart_in_place
@@ -357,6 +359,38 @@ def _fence(pool: Snapshot, host: HostId) -> tuple[str, str]:
     return power, "bound" if all(is_bound(pool, x.name, host) for x in devices) else "unbound"
 
 
+def _trouble(pool: Snapshot, host: HostId) -> tuple[Line, ...]:
+    """Why its xapi does not start, what helps, and the lines of its log that say so."""
+    trouble = xapi_troubles.trouble_of(pool, host)
+    if trouble is None:
+        return ()
+    age = f" (read {span(max(0, pool.now - trouble.looked_at))} ago)" if trouble.looked_at is not None else ""
+    said = [Line("log", text) for text in trouble.lines]
+    helps = Line("helps", xapi_troubles.help_of(pool, host, trouble))
+    return (Line("xapi does not start", f"{trouble.cause}: {trouble.sentence}{age}", "critical"), helps, *said)
+
+
+def _storage(pool: Snapshot, host: HostId) -> tuple[Line, ...]:
+    """Where this host's storage is, as its pool's master told last, and what of it hangs."""
+    agent = pool.heard(host)
+    found = [
+        Line(
+            "storage",
+            f"{each.name}{f' ({link.where})' if link.where else ''}, {each.type}: "
+            f"{'attached' if link.attached else 'NOT ATTACHED'}{', default' if each.default else ''}",
+            "" if link.attached else "warning",
+        )
+        for each in storage_stalls.repositories(pool)
+        for link in each.links
+        if link.host == host
+    ]
+    for stall in agent.facts.storage.stalls if agent is not None else ():
+        lasts = f" for {span(max(0, pool.now - stall.since))}" if stall.since is not None else ""
+        found.append(Line("storage hangs", f"{stall.what}{lasts}", "critical"))
+    errors = agent.facts.storage.errors if agent is not None else ()
+    return (*found, *(Line("SMlog", text) for text in errors))
+
+
 def _gc(pool: Snapshot, host: HostId, term: int) -> tuple[Line, ...]:
     """Storage's garbage collection where it is held: disks of deleted snapshots are not given back meanwhile."""
     if not term:
@@ -439,7 +473,15 @@ def _host(pool: Snapshot, host: HostId) -> HostStatus:
         fillers=facts.filling.fillers if facts and facts.filling else (),
         cleanable=facts.filling.cleanable if facts and facts.filling else (),
         fillers_partial=bool(facts and facts.filling and facts.filling.partial),
-        facts=(*lines(facts, pool.now), *_hold(pool, host), *_gc(pool, host, facts.gc_term)) if facts else (),
+        facts=(
+            *_trouble(pool, host),
+            *lines(facts, pool.now),
+            *_storage(pool, host),
+            *_hold(pool, host),
+            *_gc(pool, host, facts.gc_term),
+        )
+        if facts
+        else (),
         xapi_health=health.word if health else "",
         xapi_text=health.text if health else "",
         xapi_help=health.help.replace("HOST", pool.name(host)).replace("POOL", pool.record.name) if health else "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 
 from poolwarden_collector.core.devices.device_health import STALE_MS
+from poolwarden_collector.core.evidence import storage_stalls
 from poolwarden_collector.core.evidence.assumptions import NOT_BY_ITSELF, keys
 from poolwarden_collector.core.evidence.membership import master_view
 from poolwarden_collector.core.evidence.signs import suspected
@@ -57,6 +58,7 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_memory(pool, heard),
         *_versions(pool, heard),
         *_updates(pool),
+        *_storage(pool),
         *_surroundings(pool, heard),
         *_networks(pool, heard),
         *_https_only(pool),
@@ -140,6 +142,33 @@ def _memory(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
             biggest = facts.memory_users[0] if facts.memory_users else None
             found.append(Unready("memory", WARNING, f"dom0 of {name}: {left(facts)}", help_for(name, biggest)))
     return found
+
+
+def _storage(pool: Snapshot) -> list[Unready]:
+    """Storage that does not answer, and attachments that are missing: the next master's VMs need them."""
+    hangs = [
+        Unready(
+            "storage-stalled",
+            CRITICAL,
+            storage_stalls.sentence(pool, each),
+            f"look at {each.what} and the network to it; poolwarden explain {pool.record.display_name}",
+        )
+        for each in storage_stalls.stalls(pool)
+    ]
+    shared = {each.name for each in storage_stalls.repositories(pool) if each.shared}
+    missing: dict[str, list[str]] = {}
+    for host, name in storage_stalls.unplugged(pool):
+        if name in shared:
+            missing.setdefault(name, []).append(pool.name(host))
+    return hangs + [
+        Unready(
+            "storage-unplugged",
+            WARNING,
+            f"{name} is not attached on {', '.join(sorted(hosts))}: VMs with disks there cannot start on it",
+            f"on the master: xe pbd-list sr-name-label={name} currently-attached=false; xe pbd-plug uuid=UUID",
+        )
+        for name, hosts in sorted(missing.items())
+    ]
 
 
 def _versions(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:

@@ -42,6 +42,8 @@ _SETTLING: dict[Matter, Ms] = {
     Matter.RELEASE: 10_000,
     Matter.HOST_DOWN: 30_000,
     Matter.MEMORY: 30_000,  # a program that is starting takes much for seconds
+    Matter.XAPI_TROUBLE: 20_000,  # a restart that helps ends it within that
+    Matter.STORAGE: 20_000,  # a server that is restarted is away for less
 }
 # Standstills that another answer or reading ends by itself within seconds; the others have waited already.
 _BLOCKER_SETTLING: dict[Blocker, Ms] = {

@@ -61,6 +61,7 @@ class Matter(Enum):
     DISK = ("disk", Shape.HOST)
     MEMORY = ("memory", Shape.HOST)
     AROUND = ("around", Shape.HOST)
+    XAPI_TROUBLE = ("xapi-trouble", Shape.HOST)
     REGISTRATION = ("registration", Shape.HOST)
     REFUSED = ("refused", Shape.HOST)
     OWN_RULES = ("own-rules", Shape.HOST)
@@ -78,6 +79,8 @@ class Matter(Enum):
     FENCE = ("fence", Shape.DEVICE)
     # of an order to change the master, by its id
     DESIGNATE = ("designate", Shape.ORDER)
+    # of storage that does not answer, by its server and path
+    STORAGE = ("storage", Shape.ORDER)
     # of an incident, a failover or a question
     INCIDENT = ("incident", Shape.NUMBERED)
     REFUSAL = ("incident/refused", Shape.NUMBERED)
@@ -187,7 +190,8 @@ _INCIDENT = re.compile(r"incident(-(?P<number>\d+))?/(?P<refused>refused/)?(?P<d
 _BLOCKER = re.compile(r"((?P<number>[^/]*)/)?(?P<detail>BLOCKED_.*)")
 _FAILOVER = re.compile(r"(?P<number>[^/]*)/((?P<detail>.+)/)?(?P<word>done|gave-up-the-role)")
 _FENCE = re.compile(rf"fence-(?P<host>.*)-(?P<detail>{'|'.join(DEVICE_STATES)})")
-_DESIGNATE = re.compile(r"designate-(?P<detail>.*)")
+_ORDERS = {matter.word: matter for matter in (Matter.DESIGNATE, Matter.STORAGE)}
+_ORDER = re.compile(rf"(?P<word>{'|'.join(_ORDERS)})-(?P<detail>.*)", re.DOTALL)
 _GATE_DARK = re.compile(r"gate-dark/(?P<host>.*)")
 _OF_POOL = {matter.word: matter for matter in Matter if matter.shape is Shape.POOL}
 _OF_HOST = {matter.word: matter for matter in Matter if matter.shape is Shape.HOST}
@@ -207,8 +211,8 @@ def parse(text: str) -> AlertTopic:
         return AlertTopic(matter, "", found["detail"], found["number"] or "")
     if found := _FENCE.fullmatch(text):
         return AlertTopic(Matter.FENCE, found["host"], found["detail"])
-    if found := _DESIGNATE.fullmatch(text):
-        return AlertTopic(Matter.DESIGNATE, "", found["detail"])
+    if found := _ORDER.fullmatch(text):
+        return AlertTopic(_ORDERS[found["word"]], "", found["detail"])
     if found := _GATE_DARK.fullmatch(text):
         return AlertTopic(Matter.GATE_DARK, found["host"])
     if found := _HOST.fullmatch(text):

@@ -24,18 +24,21 @@ from poolwarden_collector.core.model.effects import AnswerGate
 from poolwarden_collector.core.model.host_facts import Freshness, HostFacts
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
-from poolwarden_collector.shell.agents.messages import bounds, disks, environment, facts, orders
+from poolwarden_collector.shell.agents.messages import bounds, disks, environment, facts, orders, troubles
 
 OFFSET_WINDOW_MS: Ms = 300_000
 
 _SECTIONS = (
     "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software", "hold",
-    "boot_gate", "machine", "assumptions", *environment.SECTIONS,
+    "boot_gate", "machine", "assumptions", "xapi_trouble", "storage", *environment.SECTIONS,
 )  # fmt: skip
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
 # What holds a stamp or an age is converted anew when the offset of the agent's clock changes: a host may have each of
 # its messages do that, so it must not be everything.
-_AGING = ("role", "xapi", "database", "disks", "memory", "probes", "hold", "boot_gate", "certificates")
+_AGING = (
+    "role", "xapi", "database", "disks", "memory", "probes", "hold", "boot_gate", "certificates", "xapi_trouble",
+    "storage",
+)  # fmt: skip
 ASK_AGAIN = 8  # reports: how long an agent may take to bring a section that was asked for
 
 
@@ -235,6 +238,10 @@ class StreamState:
             return {"product": facts.product(m), "xapi_version": m.xapi_version}
         if name == "assumptions":
             return {"assumptions": facts.assumptions(m, self.boot_id, self.at)}
+        if name == "xapi_trouble":
+            return {"trouble": troubles.trouble(m, self.at)}
+        if name == "storage":
+            return {"storage": troubles.storage(m, self.at)}
         if name == "hold":
             return {"hold": facts.hold(m, self.at), "gc_term": m.gc_term}
         if name in ("role", "xapi", "database", "probes", "boot_gate"):

@@ -84,6 +84,7 @@ RULES: dict[str, Rule] = {
     f"{OPERATOR}/Command:fence": _DO,
     f"{OPERATOR}/Command:release": _DO,
     f"{OPERATOR}/Command:host_enable": _DO,
+    f"{OPERATOR}/Command:host_why": _DO,
     f"{OPERATOR}/Command:recover_members": _DO,
     f"{OPERATOR}/Command:drill": _DO,
     f"{OPERATOR}/Command:silence_alert": _DO,

@@ -127,6 +127,11 @@ def _host_enable(names: Names, request: str, actor: str, command: pb.HostEnable)
     return pool, OperatorSaid(request, actor, "host-enable", host)
 
 
+def _host_why(names: Names, request: str, actor: str, command: pb.HostWhy) -> tuple[PoolId, OperatorSaid]:
+    pool, host = names.host(command.host)
+    return pool, OperatorSaid(request, actor, "host-why", host)
+
+
 def _recover(names: Names, request: str, actor: str, command: pb.RecoverMembersCommand) -> tuple[PoolId, OperatorSaid]:
     args = tuple(("told", host[:200]) for host in command.hosts)
     return names.pool(command.pool), OperatorSaid(request, actor, "recover-members", "", args)
@@ -185,6 +190,7 @@ VERBS: dict[str, Callable[[Names, str, str, Any], tuple[PoolId, OperatorSaid]]] 
     "fence": _fence,
     "release": _release,
     "host_enable": _host_enable,
+    "host_why": _host_why,
     "recover_members": _recover,
     "drill": _drill,
     "confirm_fenced": _confirm,

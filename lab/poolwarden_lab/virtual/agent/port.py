@@ -29,13 +29,13 @@ from poolwarden_agent.host_port import (
     Disk,
     Emergency,
     FenceRun,
-    HostPort,
     Identity,
     PoolView,
     Toolstack,
     VmPlace,
 )
 from poolwarden_lab.statedb import BadDatabase, StateDb, parse_local, parse_map, parse_state
+from poolwarden_lab.virtual.agent import troubles
 from poolwarden_lab.virtual.agent.database_view import faults, placements
 from poolwarden_lab.virtual.agent.member_fences import MemberFences
 from poolwarden_lab.virtual.agent.slot import Slot, TornWrite
@@ -64,7 +64,7 @@ def at_once(begin: Callable[[OnReply], None], _limit_ms: int) -> PeerResult:
     return replies[0] if replies else TIMEOUT
 
 
-class SimPort(HostPort):
+class SimPort(troubles.Storied):
     """One host as its agent sees it."""
 
     def __init__(
@@ -93,6 +93,7 @@ class SimPort(HostPort):
         self._missing: frozenset[str] = frozenset()
         self._due: dict[tuple[object, ...], int] = {}  # looks at a slow xapi that are under way: when each is answered
         self._late_ms = 0  # how long the last late answer of the present look took
+        self._mount_since = 0
         self.fences: MemberFences | None = None  # the fence agents that this host may run
 
     def _point(self, name: str) -> None:

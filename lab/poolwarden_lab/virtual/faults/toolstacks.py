@@ -71,6 +71,17 @@ class ToolstackFaults(Ground):
         place = self.find(host)
         place.pool.pool.lose_storage(place.name, sr, lost)
 
+    def hang_mount(self, host: HostName, hangs: bool = True) -> None:
+        """The mount of the shared storage is not answered there, or is again."""
+        place = self.find(host)
+        if hangs or place.name in place.pool.pool.mounts_hang:
+            place.pool.pool.mounts_hang[place.name] = hangs
+
+    def log_xapi(self, host: HostName, text: str) -> None:
+        """A line at the end of its xapi's log."""
+        place = self.find(host)
+        place.pool.pool.xapi_logs.setdefault(place.name, []).append(text)
+
     # ------------------------------------------------------------------------------------------ memory
 
     def memory(self, host: HostName, left_mib: int) -> None:

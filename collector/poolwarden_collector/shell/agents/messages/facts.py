@@ -47,6 +47,7 @@ from poolwarden_collector.core.model.order_results import (
     VmPlace,
 )
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role, Tri
+from poolwarden_collector.shell.agents.messages import troubles
 from poolwarden_collector.shell.agents.messages.disks import LEVELS
 
 At = Callable[[int], Ms | None]
@@ -308,6 +309,8 @@ def result(m: pb.OrderResult, at: At) -> OrderOutcome:
         hold=hold(m.hold, at) if m.HasField("hold") else None,
         roles=tuple(_role_answer(answer) for answer in m.roles),
         fence_run=_fence_run(m.fence_run) if m.HasField("fence_run") else None,
+        trouble=troubles.trouble(m.xapi_trouble, at) if m.HasField("xapi_trouble") else None,
+        looked=m.HasField("xapi_trouble"),
     )
 
 

@@ -171,7 +171,9 @@ def gate_answer(given: effects.AnswerGate, epoch: int, echo_mono_ms: int) -> pb.
 _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.Claim: _claim,
     core.ProbeNow: _probe_now,
-    core.CollectEvidence: lambda k, _: pb.CollectEvidence(want_placements=k.want_placements),
+    core.CollectEvidence: lambda k, _: pb.CollectEvidence(
+        want_placements=k.want_placements, want_xapi_trouble=k.want_xapi_trouble
+    ),
     core.Promote: lambda k, _: pb.Promote(hold_gc=k.hold_gc),
     core.ReleaseGc: lambda k, _: pb.ReleaseGc(),
     core.Repoint: lambda k, _: pb.Repoint(master_address=k.master_address, master_uuid=k.master),

@@ -1,0 +1,109 @@
+"""Lines of a dom0's logs: taken apart, and as they may be shown to people: one line, bounded, without secrets.
+
+A line of xapi's is ``Apr 30 20:26:40 h1 xapi: [error||0 |server_init D:ab12|startup] text``: priority, host name (older
+ones), thread, task, module (xapi: ocaml/libs/log/debug.ml, format). Others are syslog lines of another program.
+
+What is taken out: whatever stands behind a word like password, secret, token or cookie, references of sessions, the
+user's part of a URL, and long runs of base64 or of UUIDs: xapi's pool secret is three UUIDs joined by slashes (xapi:
+ocaml/xapi/helpers.ml, PoolSecret). A reference is kept only where it names a row of the database.
+"""
+
+import re
+from typing import List, NamedTuple, Optional
+
+LONGEST_LINE = 300
+LONGEST_READ = 2000  # of one line: xapi can log a whole request in one
+_SYSLOG = re.compile(
+    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[0-9:.+Z-]{8,30}) (?:\S{1,255} )?"
+    r"(?P<program>[A-Za-z0-9_./@-]{1,40})(?:\[\d{1,10}\])?: (?P<text>.*)\Z",
+    re.DOTALL,
+)
+_XAPI = re.compile(
+    r"\[ *(?P<priority>[a-z]{4,8})\|[^|\]]*\|\d+[^|]*\|(?P<task>[^|]*)\|[^\]|]*\] ?(?P<text>.*)\Z",
+    re.DOTALL,
+)
+_STAMP = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) ")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# A row that is missing is looked for by its reference; anywhere else a reference may be that of a session.
+_OF_A_ROW = re.compile("DBCache_NotFound|missing row|Unmarshall_error")
+_REFERENCE = re.compile(r"OpaqueRef:[A-Za-z0-9-]{4,}")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_NAMED = r"(?:pass(?:word|wd|phrase)?|secret|ptoken|token|cookie|credentials?|chapuser|(?:private|secret)[_-]?key)"
+_SECRETS = (
+    (re.compile(r"-----BEGIN [A-Z ]{0,40}-----.*", re.DOTALL), "(a key or certificate)"),
+    (re.compile(r"(?i)(trackid=|session_id=|session: ?|session_ref=)[A-Za-z0-9:-]{4,}"), r"\1..."),
+    (re.compile(r"(?i)\b(basic|bearer|digest)\s+[A-Za-z0-9+/=._-]{6,}"), r"\1 ..."),
+    (re.compile(r"((?:\b[a-z][a-z0-9+.-]{1,15}:)?//)[^\s/@]{1,200}@"), r"\1...@"),
+    (re.compile(r"[0-9a-fA-F-]{36}(?:/[0-9a-fA-F-]{36})+"), "..."),
+    (
+        re.compile(
+            r"(?i)\b([a-z0-9_.-]{0,40}%s)" % _NAMED
+            + r"(['\"]?\s*(?:=>|-->|[:=,;])\s*|['\"]\s+(?=['\"])|\s*</name>\s*<value>\s*(?:<string>)?)"
+            + r"(?!we must be pointing)(?:'[^']*'?|\"[^\"]*\"?|[^\s,;\])<&]+)"
+        ),
+        r"\1\2...",
+    ),
+    (re.compile(r"\b[A-Za-z0-9+/]{64,}={0,2}"), "..."),
+)
+
+Line = NamedTuple(
+    "Line",
+    [
+        ("program", str),  # "xapi", "stunnel", "systemd"; empty: not of this form
+        ("priority", str),  # "error", "warn", "info", "debug"; empty: not said
+        ("task", str),
+        ("text", str),
+        ("whole", str),
+    ],
+)
+
+
+def parse(raw: str) -> Line:
+    """One line. What is not of a known form is a line of an unknown program, and all of it is its text."""
+    raw = raw[:LONGEST_READ]
+    found = _SYSLOG.match(raw)
+    if found is None:
+        return Line("", "", "", raw, raw)
+    own = _XAPI.match(found.group("text"))
+    if own is None:
+        return Line(found.group("program"), "", "", found.group("text"), raw)
+    return Line(found.group("program"), own.group("priority"), own.group("task").strip(), own.group("text"), raw)
+
+
+def lines_of(data: bytes, whole: bool) -> List[str]:
+    """The lines of a piece of a file; ``whole``: it begins with the beginning of a line."""
+    lines = data.decode("utf-8", "replace").split("\n")
+    if not whole:
+        lines = lines[1:]
+    return [line.rstrip("\r") for line in lines if line.strip()]
+
+
+def stamp_s(raw: str) -> Optional[int]:
+    """When a syslog line was written, in seconds since the year's begin (as if every month had 31 days); None: no word.
+
+    The year is not written; two stamps of one file are compared with each other alone.
+    """
+    found = _STAMP.match(raw)
+    if found is None or found.group(1) not in _MONTHS:
+        return None
+    day = _MONTHS.index(found.group(1)) * 31 + int(found.group(2))
+    return ((day * 24 + int(found.group(3))) * 60 + int(found.group(4))) * 60 + int(found.group(5))
+
+
+def shown(raw: str, longest: int = LONGEST_LINE) -> str:
+    """A line as it may be shown: bounded, printable, without secrets."""
+    text = raw[:LONGEST_READ]
+    # safety: secrets go before the cut: what is left of one behind a cut would not be known as one.
+    for pattern, kept in _SECRETS:
+        text = pattern.sub(kept, text)
+    if not _OF_A_ROW.search(text):
+        text = _REFERENCE.sub("OpaqueRef:...", text)
+    text = _CONTROL.sub(_escaped, text).strip()
+    return text if len(text) <= longest else text[: longest - 3].rstrip() + "..."
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    code = ord(found.group(0))
+    return " " if code == 9 else "\\x%02x" % code if code < 256 else "\\u%04x" % code
