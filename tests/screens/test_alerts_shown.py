@@ -21,5 +21,5 @@ def test_the_alerts_are_as_they_were_last_looked_at(path: Path) -> None:
 def test_the_document_shows_every_incident_as_it_comes_out() -> None:
     text = alerts.SHOWN.read_text()
     assert text == alerts.in_document(text), "python -m tests.screens.stage"
-    assert len(ALL) == 5
+    assert len(ALL) == 6
     assert [path.stem for path in ALL if f"<!-- alerts: {path.stem} -->" not in text] == []
