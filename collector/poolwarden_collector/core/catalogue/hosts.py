@@ -327,7 +327,7 @@ ASSUMPTION_FAILS = Message(
     "{capability} on {name} rests on what fails there",
     "{name}: {what}",
     "goes on to guard the pool; asks instead of acting by itself: {restricted}",
-    "poolwarden host show {name} tells what was seen; poolwarden readiness {pool} what that means for a failover",
+    "poolwarden host show {name}; poolwarden readiness {pool}",
     "{running}; what would be done on {name} waits for a yes where it rests on this",
     "Poolwarden checks on each host what it believes of xapi, systemd and dom0. This was seen to be otherwise while "
     "the pool was Healthy, so acts on this host that rest on it are yours to allow: each is asked about when it is "
