@@ -12,6 +12,8 @@ with what the editable installation is built by.
 
 `redfish-emulator.lock` is sushy-tools' Redfish emulator for tests and the lab, in an environment of its own.
 
+`clients.lock` is a XenAPI client that wants Python 3.12, for tests of the lab's xapi, in an environment of its own.
+
 The agent's locks, one for each Python of a dom0:
  * dom0 of XCP-ng 8.3 and XenServer 8 has CPython 3.6 on glibc 2.17, x86_64. pip's resolver is no help there: current
    tools do not run on 3.6 and 3.6's own pip is offered packages that are too new. So every version is named here by
@@ -71,6 +73,8 @@ LOCKS = {
 NEWER = {"agent-cp311.lock": "3.11", "agent-cp312.lock": "3.12"}
 NEWER_RUNTIME = ("cffi", "grpcio", "protobuf", "psutil", "PyNaCl", "typing-extensions", "XenAPI")
 REDFISH_EMULATOR = ("sushy-tools==2.2.0", "bcrypt")  # bcrypt: its password file
+CLIENT = "async-xenapi==1.0.5"
+CLIENTS_NEED = ("aiohttp",)
 PLATFORMS = (
     "manylinux2014_x86_64",
     "manylinux_2_17_x86_64",
@@ -130,11 +134,11 @@ def lock_collector_runtime(lock: Path, whole: Path, root: Path) -> None:
     print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
 
 
-def lock_redfish_emulator(lock: Path) -> None:
-    """Resolve sushy-tools by itself; versions of the present lock are kept where they fit."""
+def lock_by_itself(lock: Path, requirements: tuple[str, ...]) -> None:
+    """Resolve these alone; versions of the present lock are kept where they fit."""
     command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
     command += ["--strip-extras", "--no-header", "--no-annotate", f"--output-file={lock}", "-"]
-    wanted = "\n".join(REDFISH_EMULATOR).encode()
+    wanted = "\n".join(requirements).encode()
     subprocess.run(command, env=public_environment(), input=wanted, check=True)
     print(f"packaging/{lock.name}: {lock.read_text().count('==')} packages")
 
@@ -156,12 +160,25 @@ def _canonical(name: str) -> str:
     return re.sub("[-_.]+", "-", name.lower())
 
 
+def lock_clients(lock: Path) -> None:
+    """async-xenapi is for a newer Python than the one that resolves: its own line is made apart from what it needs."""
+    lock_by_itself(lock, CLIENTS_NEED)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--no-cache-dir", "--python-version=3.12", f"--dest={folder}", CLIENT]
+        subprocess.run(command, env=public_environment(), check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(lock.read_text() + f"{CLIENT} \\\n    --hash=sha256:{digest}\n")
+
+
 def main() -> None:
     """Rewrite the lock files beside this script."""
     here = Path(__file__).resolve().parent
     lock_collector(here / "collector.lock", here.parent)
     lock_collector_runtime(here / "collector-runtime.lock", here / "collector.lock", here.parent)
-    lock_redfish_emulator(here / "redfish-emulator.lock")
+    lock_by_itself(here / "redfish-emulator.lock", REDFISH_EMULATOR)
+    lock_clients(here / "clients.lock")
     for name, requirements in LOCKS.items():
         lock_agent(here / name, requirements)
     for name, python in NEWER.items():

@@ -32,6 +32,7 @@ DRIVERS = {
     "virtual",
     "virtual_driver",
     "virtual_host",
+    "jsonrpc",
     "wire",
 }
 PURE = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in DRIVERS)

@@ -198,8 +198,9 @@ def test_tls_serves_the_same_with_a_certificate_of_its_own(single: Rig) -> None:
     ("request_bytes", "status"),
     [
         (b"GET / HTTP/1.0\r\n\r\n", b"404"),
-        (b"POST /nowhere HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"404"),
-        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nxyz", b"400"),
+        (b"POST /nowhere HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"500"),  # an empty call of "/"
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nxyz", b"500"),
+        (b"PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"501"),
         (b"POST / HTTP/1.1\r\nContent-Length: 400000\r\n\r\n", b"400"),
         (b"nonsense\r\n\r\n", b"400"),
     ],

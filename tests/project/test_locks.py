@@ -26,7 +26,7 @@ def pins(lock: Path) -> dict[str, str]:
 
 def test_all_locks_are_here() -> None:
     names = {"agent-cp36-bootstrap.lock", "agent-cp36-test.lock", "agent-cp36.lock", "collector.lock"}
-    names |= {"agent-cp311.lock", "agent-cp312.lock"}
+    names |= {"agent-cp311.lock", "agent-cp312.lock", "clients.lock"}
     assert {lock.name for lock in LOCKS} == {*names, "collector-runtime.lock", "redfish-emulator.lock"}
 
 

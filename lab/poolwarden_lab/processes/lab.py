@@ -151,6 +151,7 @@ class World:
             ],
             addresses=[self.network.address(f"h{n + 1}") for n in range(self.settings.hosts)],
             https_only=[f"h{n + 1}" for n in range(self.settings.hosts)] if self.settings.https_only else (),
+            devices=True,
         )
         collector_address = self.network.address(COLLECTOR)
         hosts = [tree.uuid for tree in trees]

@@ -26,6 +26,10 @@ class XapiFault(Exception):
         self.params = params
 
 
+class EmergencyRefusal(XapiFault):
+    """What the emergency gate raises: it never comes to a dispatch, and is written differently in JSON."""
+
+
 class HttpFailure(Exception):
     """An answer that is no XML-RPC at all, e.g. the HTML of a 500."""
 
@@ -40,6 +44,12 @@ class PeerLost(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class Number(int):
+    """An integer that the wire carries as one. XenAPI's own fields are strings of digits instead."""
+
+    __slots__ = ()
 
 
 class Timestamp(str):
@@ -60,6 +70,7 @@ class Answer:
 class Fault:
     code: str
     params: tuple[str, ...] = ()
+    by_gate: bool = field(default=False, compare=False)  # the emergency gate refused the call
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ In this order, as in xapi (ocaml/xapi/api_server.ml:15-67, session_check.ml):
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from poolwarden_lab.xapi import records, verbs
-from poolwarden_lab.xapi.actions import Door, HttpFailure, PeerLost, XapiFault
+from poolwarden_lab.statedb import StateDb
+from poolwarden_lab.xapi import busy, records, verbs
+from poolwarden_lab.xapi.actions import Door, EmergencyRefusal, HttpFailure, PeerLost, XapiFault
+from poolwarden_lab.xapi.database import Database
 from poolwarden_lab.xapi.tasks import Sleep, Task, ask
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ EMERGENCY_CALLS = frozenset(
 """xapi: ocaml/idl/datamodel.ml:10812-10838."""
 NOT_FORWARDED = EMERGENCY_CALLS | {"session.login_with_password", "session.slave_login"}
 """xapi: ocaml/idl/datamodel.ml:10840-10843."""
+ASYNC = "Async."
+_SYNC_CLASSES = ("session", "event", "task", "message", "lab")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def serve(model: XapiModel, call: Call) -> Task[object]:
     if model.slow_ms:
         yield Sleep(model.slow_ms)
     if model.emergency is not None and call.method not in EMERGENCY_CALLS:
-        raise model.emergency
+        raise EmergencyRefusal(model.emergency.code, *model.emergency.params)
     if call.door == "unix" and model.role.is_member and call.method not in NOT_FORWARDED:
         return (yield from _forward(model, call))
     if call.method.startswith("system.isAlive:"):
@@ -85,9 +89,24 @@ def serve(model: XapiModel, call: Call) -> Task[object]:
     if call.method in verbs.WITHOUT_SESSION:
         return (yield from _run(verbs.WITHOUT_SESSION[call.method](model, call)))
     yield from _check_session(model, call)
+    if call.method.startswith(ASYNC):
+        return _in_background(model, call)
     if call.method in verbs.WITH_SESSION:
         return (yield from _run(verbs.WITH_SESSION[call.method](model, call)))
     return (yield from _getter(model, call))
+
+
+def _in_background(model: XapiModel, call: Call) -> str:
+    """The task of an Async call. Raises XapiFault MESSAGE_METHOD_UNKNOWN for what is sync only."""
+    name = call.method.removeprefix(ASYNC)
+    if name not in verbs.WITH_SESSION or name in EMERGENCY_CALLS or name.partition(".")[0] in _SYNC_CLASSES:
+        raise XapiFault("MESSAGE_METHOD_UNKNOWN", call.method)
+    inner = replace(call, method=name)
+
+    def work() -> Task[object]:
+        return (yield from _run(verbs.WITH_SESSION[name](model, inner)))
+
+    return busy.in_background(model, call.method, work)
 
 
 def _run(result: object) -> Task[object]:
@@ -129,6 +148,7 @@ def _getter(model: XapiModel, call: Call) -> Task[object]:
     """Read the database: this master's own, or the master's through a member's link."""
     if model.link is not None:
         return (yield from model.link.call("db.get", call.method, list(call.params[1:])))
-    if model.database is None:
+    if model.database is None and not model.role.is_master:
         raise XapiFault("HOST_STILL_BOOTING")
-    return records.call(model.database, call.method, call.params[1:])
+    # Before its database is loaded, a master reads an empty one (xapi: ocaml/database/db_backend.ml).
+    return records.call(model.database or Database(StateDb(), lambda: None), call.method, call.params[1:])

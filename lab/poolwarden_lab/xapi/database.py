@@ -2,8 +2,9 @@
 
 Rules (xapi: ocaml/database/db_cache_impl.ml, db_connections.ml, ocaml/xapi/xapi.ml:70-92):
 
-* At start the file with the highest generation among state.db, ha_metadata.db and gen_metadata.db wins. A restore_db.db
-  stands in for state.db, is flushed to it and then deleted: one shot, for a master only.
+* At start the file with the highest generation among state.db, ha_metadata.db and gen_metadata.db wins, at equal
+  generations ha_metadata.db before gen_metadata.db before state.db. A restore_db.db stands in for state.db, is flushed
+  to it and then deleted: one shot, for a master only.
 * Every write of a field raises the generation by one. The files follow at the next flush only, so that a master that is
   killed comes back with an older database than it had.
 * Sessions and tasks do not persist: they are in no file, and a process starts without any. Fields that are the other
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 from poolwarden_lab import statedb
 from poolwarden_lab.statedb import NULL_REF, Row, StateDb, Table
 from poolwarden_lab.xapi.actions import XapiFault
+from poolwarden_lab.xapi.changes import Changes
+from poolwarden_lab.xapi.datamodel import OTHER_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +33,12 @@ LOCAL_DB = "var/lib/xcp/local.db"
 
 
 TABLES = ("pool", "host", "host_metrics", "VM", "VBD", "VDI", "SR", "PBD", "session", "task")
+DEVICES = ("network", "PIF", "PIF_metrics", "VM_metrics", "VIF")
+"""Tables of what the model itself never asks for, and clients do."""
 VOLATILE = ("session", "task")
+_REFERRED: dict[str, list[tuple[str, str]]] = {}  # table -> column, the table whose rows it names
+for (_name, _), (_table, _column) in OTHER_ENDS.items():
+    _REFERRED.setdefault(_table, []).append((_column, _name))
 DANGLING = "VLAN_master_of"
 """A PIF's reference to its VLAN: where that row is missing, xapi's start ends in an exception."""
 
@@ -43,6 +51,7 @@ class Database:
         self._on_write = on_write
         self._flushed = state.generation
         self._dumped = (-1, b"")  # the content at a generation
+        self.changes = Changes(state.generation)
 
     @property
     def generation(self) -> int:
@@ -60,7 +69,8 @@ class Database:
         return self._state.tables
 
     def table(self, name: str) -> Table:
-        return self._state.tables.setdefault(name, {})
+        """Its rows; to make or remove one there are `add` and `remove`."""
+        return self._state.tables.get(name, {})
 
     def known(self, table: str, ref: str) -> str:
         """The reference, if there is such a row. Raises XapiFault HANDLE_INVALID."""
@@ -77,13 +87,43 @@ class Database:
 
     def set(self, table: str, ref: str, column: str, value: str) -> None:
         row = self.table(table)[ref]
-        if row.get(column) != value:
+        before = row.get(column)
+        if before != value:
             row[column] = value
-            self.touch()
+            self.mark(table, ref)
+            self._mark_other_ends(table, {column: before or ""})
+            self._mark_other_ends(table, {column: value})
 
     def add(self, table: str, ref: str, row: Row) -> None:
-        self.table(table)[ref] = dict(row)
-        self.touch()
+        self._state.tables.setdefault(table, {})[ref] = dict(row)
+        self.changes.made((table, ref))
+        self._mark_other_ends(table, row)
+        self._changed(table)
+
+    def remove(self, table: str, ref: str) -> None:
+        """A row that is not there is fine."""
+        row = self.table(table).pop(ref, None)
+        if row is not None:
+            self.changes.removed((table, ref))
+            self._mark_other_ends(table, row)
+            self._changed(table)
+
+    def mark(self, table: str, ref: str) -> None:
+        """The row was written to."""
+        self.changes.written((table, ref))
+        self._changed(table)
+
+    def _mark_other_ends(self, table: str, row: Row) -> None:
+        """What a row refers to changes with it, where it is the other end of that relation."""
+        for column, other in _REFERRED.get(table, ()):
+            if row.get(column, NULL_REF) in self.table(other):
+                self.changes.written((other, row[column]))
+
+    def _changed(self, table: str) -> None:
+        if table in VOLATILE:
+            self._on_write()
+        else:
+            self.touch()
 
     def touch(self) -> None:
         """One more generation."""

@@ -9,7 +9,14 @@ import asyncio
 from dataclasses import dataclass
 
 _MAX_HEADERS = 100
-_REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 500: "Internal Error"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    500: "Internal Error",
+    501: "Method Not Implemented",
+}
 
 
 class BadHttp(ValueError):

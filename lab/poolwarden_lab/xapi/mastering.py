@@ -19,7 +19,7 @@ from poolwarden_lab.statedb import NULL_REF
 from poolwarden_lab.xapi import records, storage
 from poolwarden_lab.xapi.actions import RESTART_CODE, HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.membership import with_session
-from poolwarden_lab.xapi.pool_conf import POOL_CONF, member_of
+from poolwarden_lab.xapi.pool_conf import member_of
 from poolwarden_lab.xapi.tasks import Signal, Sleep, Task, Until
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def flush_now_and_then(model: XapiModel) -> Task[None]:
     while True:
         if not database.dirty:
             yield Until(model.dirtied)
+        if not database.dirty:
+            continue  # what was written does not persist
         yield Sleep(model.times.flush_ms)
         try:
             database.flush(model.disk)
@@ -132,9 +134,7 @@ def alone(model: XapiModel) -> Task[bool]:
         model.engine.event("is-slave", host=uuid, answer=str(answer).lower())
         if answer is False:
             model.engine.event("other-master", host=uuid)
-            role = member_of(address)
-            model.disk.write(POOL_CONF, str(role).encode())
-            model.engine.event("pool.conf", value=role)
+            model.set_role(member_of(address))
             model.exit(RESTART_CODE, flush=False)
             return False
     return True

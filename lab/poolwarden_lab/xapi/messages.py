@@ -1,13 +1,12 @@
-"""Messages: what a pool tells its clients, and what they are told of them by ``event.from``.
+"""Messages: what a pool tells its clients. `events` tells of new ones.
 
 * They are no rows of the database but files of the serving master below /var/lib/xcp/blobs/messages, so that no copy of
   the database carries them and a new master begins with those that it had itself. Here they are one file of JSON.
 * ``message.create`` wants a known object of its class (UUID_INVALID) and a body that is UTF-8 as XML allows it
   (INVALID_VALUE); it answers the null reference where the file cannot be written. Names are free text. At most 10000
   are kept, the oldest go first.
-* ``event.from`` knows this class alone; it waits until there is something new, or for its limit.
 
-Source: xapi ocaml/xapi/xapi_message.ml, ocaml/xapi/xapi_event.ml, ocaml/xapi-consts/api_messages.ml (priorities 1..5).
+Source: xapi ocaml/xapi/xapi_message.ml, ocaml/xapi-consts/api_messages.ml (priorities 1..5).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from poolwarden_lab.statedb import NULL_REF
 from poolwarden_lab.xapi import mastering
 from poolwarden_lab.xapi.actions import Timestamp, XapiFault
-from poolwarden_lab.xapi.tasks import Signal, Task, Until
+from poolwarden_lab.xapi.dates import wall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,13 +54,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that ``event.from`` tells."""
+    """One thing to tell."""
 
     number: int
     operation: str  # "add" or "del"
     ref: str
     message: Message
-    at: str
 
 
 @dataclass(slots=True)
@@ -71,7 +69,11 @@ class Messages:
     known: dict[str, Message] | None = None
     made: int = 0
     changes: list[Change] = field(default_factory=list)
-    changed: Signal = field(default_factory=Signal)
+
+    @property
+    def number(self) -> int:
+        """Of the last change; 0: there was none."""
+        return self.changes[-1].number if self.changes else 0
 
 
 def _known(model: XapiModel) -> dict[str, Message]:
@@ -96,26 +98,9 @@ def _store(model: XapiModel) -> bool:
     return True
 
 
-def _wall(model: XapiModel) -> str:
-    days, second = divmod((model.config.wall_zero_ms + model.engine.now) // 1000, 86_400)
-    return f"{_date(days)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
-
-
-def _date(days: int) -> str:
-    """The date so many days after 1970-01-01, as YYYYMMDD; years begin in March here, so that a leap day ends one."""
-    era, day = divmod(days + 719_468, 146_097)
-    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
-    day -= 365 * year + year // 4 - year // 100
-    month = (5 * day + 2) // 153
-    day += 1 - (153 * month + 2) // 5
-    month += 3 if month < 10 else -9
-    return f"{400 * era + year + (month <= 2):04}{month:02}{day:02}"
-
-
 def _tell(model: XapiModel, operation: str, ref: str, message: Message) -> None:
-    number = model.messages.changes[-1].number + 1 if model.messages.changes else 1
-    model.messages.changes.append(Change(number, operation, ref, message, _wall(model)))
-    model.engine.fire(model.messages.changed)
+    model.messages.changes.append(Change(model.messages.number + 1, operation, ref, message))
+    model.engine.fire(model.events.changed)
 
 
 # ------------------------------------------------------------------------------------ message
@@ -134,7 +119,7 @@ def create(model: XapiModel, call: Call) -> object:
     model.messages.made += 1
     seed = f"{model.host_uuid}/{model.boot_id()}/{model.config.pid}/message/{model.messages.made}"
     made = str(uuid.uuid5(uuid.NAMESPACE_OID, seed))
-    message = Message(made, name, int(priority), cls, obj_uuid, _wall(model), body)
+    message = Message(made, name, int(priority), cls, obj_uuid, wall(model), body)
     ref = f"OpaqueRef:{uuid.uuid5(uuid.NAMESPACE_OID, seed + '/ref')}"
     known[ref] = message
     if not _store(model):
@@ -216,49 +201,6 @@ def _records(model: XapiModel, wanted: Callable[[Message], bool]) -> dict[str, d
     return {ref: message.record() for ref, message in _known(model).items() if wanted(message)}
 
 
-# ------------------------------------------------------------------------------------ event
-
-
-def event_from(model: XapiModel, call: Call) -> Task[object]:
-    """params: session, classes, token (empty: from the beginning of this process), limit in seconds."""
-    classes = call.params[1] if len(call.params) > 1 else []
-    if not isinstance(classes, list) or not {"message", "*"} & {str(each).lower() for each in classes}:
-        raise XapiFault("INVALID_VALUE", "classes", "this xapi tells of messages alone")
-    known = _known(model)
-    after = _after(model, call.text(2))
-    end = model.engine.now + int(float(call.text(3)) * 1000)
-    while not (news := [change for change in model.messages.changes if change.number > after]):
-        left = end - model.engine.now
-        if left <= 0 or not (yield Until(model.messages.changed, left)):
-            break
-    last = news[-1].number if news else after
-    token = f"{model.config.pid},{last}"
-    events = [_event(change) for change in news]
-    return {"events": events, "valid_ref_counts": {"message": len(known)}, "token": token}
-
-
-def _after(model: XapiModel, token: str) -> int:
-    """The number of the last change that a token has been told. Raises XapiFault EVENTS_LOST."""
-    if not token:
-        return 0
-    pid, _, number = token.partition(",")
-    if pid != str(model.config.pid) or not number.isdigit():
-        raise XapiFault("EVENTS_LOST", token)
-    return int(number)
-
-
-def _event(change: Change) -> dict[str, object]:
-    told: dict[str, object] = {
-        "id": change.number,
-        "timestamp": Timestamp(change.at),
-        "class": "message",
-        "operation": change.operation,
-        "ref": change.ref,
-        "obj_uuid": change.message.uuid,
-    }
-    return told | ({"snapshot": change.message.record()} if change.operation == "add" else {})
-
-
 WITH_SESSION = {
     "message.create": create,
     "message.destroy": destroy,
@@ -269,5 +211,4 @@ WITH_SESSION = {
     "message.get_by_uuid": get_by_uuid,
     "message.get_record": get_record,
     "message.get_since": get_since,
-    "event.from": event_from,
 }

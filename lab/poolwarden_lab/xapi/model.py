@@ -28,6 +28,7 @@ from poolwarden_lab.xapi.actions import (
     Answer,
     Disk,
     Door,
+    EmergencyRefusal,
     Event,
     Exit,
     Fault,
@@ -42,6 +43,7 @@ from poolwarden_lab.xapi.actions import (
     XapiFault,
 )
 from poolwarden_lab.xapi.database import read_local, write_local
+from poolwarden_lab.xapi.events import Events
 from poolwarden_lab.xapi.messages import Messages
 from poolwarden_lab.xapi.pool_conf import POOL_CONF, Role, read_role
 from poolwarden_lab.xapi.sessions import Sessions
@@ -99,6 +101,7 @@ class XapiModel:
         self.startup_complete = False
         self.tasks_made = 0
         self.messages = Messages()
+        self.events = Events()
         self.proposal = ("", 0)  # address agreed to by propose_new_master, and until when, ms
         self.designating = False
         self.refuses_commit = False
@@ -183,6 +186,11 @@ class XapiModel:
 
     # -------------------------------------------------------------------------------- for the other parts
 
+    def wrote(self) -> None:
+        """Something in the database changed."""
+        self.engine.fire(self.dirtied)
+        self.engine.fire(self.events.changed)
+
     def listen(self, *doors: Door) -> None:
         for door in doors:
             self.engine.emit(Listen(door))
@@ -202,16 +210,23 @@ class XapiModel:
     def become(self, role: Role) -> None:
         """Rewrite pool.conf, remember it in local.db, light the fuse; the role in memory stays as it is.
 
-        pool.conf is written before local.db: an error in between leaves the new role on disk without a restart.
+        An error before the fuse leaves the new role on disk without a restart.
         Raises XapiFault HA_IS_ENABLED, OSError. Source: xapi_pool_transition.ml:25-33,83-89.
         """
         if self.ha_armed():
             raise XapiFault("HA_IS_ENABLED")
+        self.set_role(role)
+        self._light_fuse()
+
+    def set_role(self, role: Role) -> None:
+        """Rewrite pool.conf, then local.db; the role in memory stays as it is (xapi_pool_transition.ml:25-33).
+
+        Raises OSError; between the two writes that leaves the new role on disk and nothing else.
+        """
         self.disk.write(POOL_CONF, str(role).encode())
         self.engine.event("pool.conf", value=role)
-        if role.is_master:
-            write_local(self.disk, this_node_just_became_master="false" if self.role.is_master else "true")
-        self._light_fuse()
+        just_became = role.is_master and not self.role.is_master
+        write_local(self.disk, this_node_just_became_master=str(just_became).lower())
 
     def note(self, path: str, text: str = "") -> None:
         """Write a small file below /run; a full file system there is no reason to stop."""
@@ -294,7 +309,7 @@ def _outcome(conn: int, value: object, error: Exception | None) -> Reply | HttpE
     if error is None:
         return Reply(conn, Answer(value))
     if isinstance(error, XapiFault):
-        return Reply(conn, Fault(error.code, error.params))
+        return Reply(conn, Fault(error.code, error.params, isinstance(error, EmergencyRefusal)))
     if isinstance(error, HttpFailure):
         return HttpError(conn, error.status)
     return Reply(conn, Fault("INTERNAL_ERROR", (f"{type(error).__name__}({error})",)))

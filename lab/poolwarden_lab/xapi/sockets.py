@@ -1,8 +1,8 @@
 """Driver 1: one xapi process on real sockets.
 
-It serves what dom0's xapi and stunnel serve: XML-RPC by POST to ``/`` and ``/RPC2`` on the Unix socket, on TCP 80 and,
-with a certificate of its own, on TLS 443; and it calls its peers there. Peers' certificates are not verified, as in a
-pool without TLS verification. Each ``EVENT name key=value`` line on standard output is one of the model's events.
+It serves what dom0's xapi and stunnel serve: XML-RPC and JSON-RPC by POST (see `paths`) on the Unix socket, on TCP 80
+and, with a certificate of its own, on TLS 443; and it calls its peers there. Peers' certificates are not verified, as
+in a pool without TLS verification. Each ``EVENT name key=value`` line on standard output is one of the model's events.
 
 Rules: the model decides everything and the driver nothing, except what TCP itself gives up on (a connect that nothing
 answers, 127 s divided by the time factor). A caller that goes away does not free the thread that serves it. The exit
@@ -23,13 +23,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from poolwarden_lab.xapi import http1, messages, wire
+from poolwarden_lab.xapi import http1, jsonrpc, messages, paths, wire
 from poolwarden_lab.xapi.actions import (
     Action,
+    Answer,
     CancelPeer,
     Door,
     Event,
     Exit,
+    Fault,
     HangForever,
     HttpError,
     Listen,
@@ -73,7 +75,7 @@ class _Runtime:
     """What is open at the moment."""
 
     servers: list[asyncio.AbstractServer] = field(default_factory=list)
-    waiting: dict[int, asyncio.Future[bytes | None]] = field(default_factory=dict)  # conn -> its response
+    waiting: dict[int, asyncio.Future[Answer | Fault | int]] = field(default_factory=dict)  # conn -> result, or status
     peers: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     background: set[asyncio.Task[None]] = field(default_factory=set)
     conns: int = 0
@@ -127,9 +129,9 @@ class SocketXapi:
                 case Event():
                     print(f"EVENT {action}", flush=True)
                 case Reply(conn, result):
-                    self._answer(conn, wire.write_result(result), 200)
+                    self._answer(conn, result)
                 case HttpError(conn, status):
-                    self._answer(conn, b"<html><body><h1>HTTP error</h1></body></html>", status)
+                    self._answer(conn, status)
                 case HangForever():
                     pass
                 case Listen(door):
@@ -171,11 +173,10 @@ class SocketXapi:
         if self._wake is None and due is not None:  # the loop's clock was a hair early
             self._wake_at(due)
 
-    def _answer(self, conn: int, body: bytes, status: int) -> None:
+    def _answer(self, conn: int, result: Answer | Fault | int) -> None:
         future = self._open.waiting.pop(conn, None)
         if future is not None and not future.done():
-            kind = "text/xml" if status == 200 else "text/html"
-            future.set_result(http1.response(status, body, keep_alive=status == 200, content_type=kind))
+            future.set_result(result)
 
     # -------------------------------------------------------------------------------- serving
 
@@ -216,17 +217,34 @@ class SocketXapi:
 
     async def _handle(self, door: Door, message: http1.Message) -> bytes:
         method, path, _ = message.first
-        if method != "POST" or path.split("?")[0] not in ("/", "/RPC2", "/xmlrpc"):
-            return http1.response(404, b"", keep_alive=False)
+        handler = paths.handler(method, path)
+        if isinstance(handler, int):
+            return _refusal(handler)
         try:
-            name, params = wire.read_call(message.body)
+            if handler == "json":
+                request = jsonrpc.read_request(message.body)
+                name, params = request.method, request.params
+            else:
+                name, params = wire.read_call(message.body)
         except wire.BadCall:
-            return http1.response(400, b"", keep_alive=False)
+            return _refusal(500)
+        result = await self._call(door, name, params)
+        if isinstance(result, int):
+            return _refusal(result)
+        if handler == "json":
+            body, kind = jsonrpc.write_response(request, result), "application/json"
+        else:
+            body, kind = wire.write_result(result, bare=name == "system.listMethods"), "text/xml"
+        return http1.response(200, body, keep_alive=True, content_type=kind)
+
+    async def _call(self, door: Door, name: str, params: tuple[object, ...]) -> Answer | Fault | int:
+        """The result of a call, or an HTTP status."""
         self._open.conns += 1
         conn = self._open.conns
-        future = self._open.waiting[conn] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer | Fault | int] = asyncio.get_running_loop().create_future()
+        self._open.waiting[conn] = future
         self._carry_out(self._model.on_call(conn, door, name, params, _now()))
-        return await future or b""
+        return await future
 
     # -------------------------------------------------------------------------------- calling
 
@@ -288,6 +306,11 @@ def _bound(address: str, port: int) -> socket.socket:
     """A bound socket; "::" takes IPv4 as well, as xapi's does (xapi: ocaml/xapi/xapi_mgmt_iface.ml, inet6_addr_any)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, dualstack_ipv6=address == "::")
+
+
+def _refusal(status: int) -> bytes:
+    body = f"<html><body><h1>HTTP {status}</h1></body></html>".encode()
+    return http1.response(status, body, keep_alive=False, content_type="text/html")
 
 
 def _now() -> int:

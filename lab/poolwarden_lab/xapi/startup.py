@@ -82,7 +82,7 @@ def _start_master(model: XapiModel) -> Task[None]:
 
 def _load(model: XapiModel) -> Database | None:
     try:
-        model.database, path = load(model.disk, lambda: model.engine.fire(model.dirtied))
+        model.database, path = load(model.disk, model.wrote)
     except (BadDatabase, OSError) as error:
         model.engine.event("db-refused", error=error)
         model.exit(2, flush=False)

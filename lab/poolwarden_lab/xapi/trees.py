@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from poolwarden_lab.statedb import NULL_REF, StateDb, Table, dump_local, dump_map, dump_set, dump_state
-from poolwarden_lab.xapi.database import TABLES
+from poolwarden_lab.xapi.database import DEVICES, TABLES
 from poolwarden_lab.xapi.storage import add_disk
 
 if TYPE_CHECKING:
@@ -135,18 +135,20 @@ def make_pool_disks(
     product_version: str = "8.3.0",
     https_only: Collection[str] = (),
     guidances: Mapping[str, Sequence[str]] = NO_GUIDANCES,
+    devices: bool = False,
 ) -> list[HostTree]:
     """The trees of a pool of n hosts, the first of them master. Raises ValueError for n < 1.
 
     addresses: one IP literal per host (default 10.99.0.11 and up). seed: of every uuid (default the pool's name).
     https_only: hosts (h1 ..) whose records say so. guidances: by host, what its updates still need (reboot_host ..).
+    devices: with network interfaces and metrics, which clients read and the model does not need.
     """
     if n < 1:
         raise ValueError("a pool has at least one host")
     seed = pool_name if seed is None else seed
     addresses = addresses or [f"10.99.0.{11 + number}" for number in range(n)]
     names = [f"h{number + 1}" for number in range(n)]
-    tables = _tables(seed, pool_name, names, addresses, vms, product_version)
+    tables = _tables(seed, pool_name, names, addresses, vms, product_version, devices)
     for name in names:
         row = tables["host"][_ref(seed, "host", name)]
         row["https_only"] = str(name in https_only).lower()
@@ -217,10 +219,25 @@ def _vm_uuid(seed: str, vm: VmSpec) -> str:
 
 
 def _tables(
-    seed: str, pool_name: str, names: list[str], addresses: Sequence[str], vms: Sequence[VmSpec], version: str
+    seed: str,
+    pool_name: str,
+    names: list[str],
+    addresses: Sequence[str],
+    vms: Sequence[VmSpec],
+    version: str,
+    devices: bool,
 ) -> dict[str, Table]:
-    tables: dict[str, Table] = {kind: {} for kind in TABLES}
+    tables: dict[str, Table] = {kind: {} for kind in (*TABLES, *(DEVICES if devices else ()))}
     shared = _add_sr(tables, seed, "shared", "Shared storage", "nfs")
+    network = _ref(seed, "network", "management")
+    if devices:
+        tables["network"][network] = {
+            "uuid": uuid_of(seed, "network", "management"),
+            "name__label": "Pool-wide network associated with eth0",
+            "bridge": "xenbr0",
+            "MTU": "1500",
+            "managed": "true",
+        }
     tables["pool"][_ref(seed, "pool", pool_name)] = {
         "uuid": uuid_of(seed, "pool", pool_name),
         "name__label": pool_name,
@@ -236,11 +253,15 @@ def _tables(
     }
     for number, name in enumerate(names):
         _add_host(tables, seed, f"{pool_name}-{name}", name, addresses[number], shared, version)
+        if devices:
+            _add_pif(tables, seed, name, addresses[number], network)
     for vm in vms:
         place = NULL_REF if vm.host is None else _ref(seed, "host", names[vm.host])
         ref = f"OpaqueRef:{_vm_uuid(seed, vm)}"
         tables["VM"][ref] = _vm_row(_vm_uuid(seed, vm), vm.name, place, control=False)
         tables["VM"][ref]["memory__static_max"] = str(vm.memory_mib << 20)
+        if devices:
+            _add_devices(tables, seed, vm, ref, network)
         sr = shared if vm.storage == "shared" else _ref(seed, "SR", names[vm.host or 0])
         add_disk(tables, ref, vm.name, sr, place)
     return tables
@@ -292,6 +313,66 @@ def _add_host(
     _add_pbd(tables, seed, f"{name}/local", host, local, {"device": "/dev/sda3"})
     control_label = f"Control domain on host: {label}"
     tables["VM"][control] = _vm_row(uuid_of(seed, "control", name), control_label, host, control=True)
+
+
+def _add_pif(tables: dict[str, Table], seed: str, name: str, address: str, network: str) -> None:
+    """The management interface of a host."""
+    pif, metrics = _ref(seed, "PIF", name), _ref(seed, "PIF_metrics", name)
+    tables["PIF_metrics"][metrics] = {
+        "uuid": uuid_of(seed, "PIF_metrics", name),
+        "carrier": "true",
+        "device_name": "eth0",
+        "speed": "1000",
+        "duplex": "true",
+    }
+    six = ":" in address
+    tables["PIF"][pif] = {
+        "uuid": uuid_of(seed, "PIF", name),
+        "device": "eth0",
+        "network": network,
+        "host": _ref(seed, "host", name),
+        "MAC": _mac(seed, name),
+        "VLAN": "-1",
+        "physical": "true",
+        "currently_attached": "true",
+        "management": "true",
+        "ip_configuration_mode": "None" if six else "Static",
+        "ipv6_configuration_mode": "Static" if six else "None",
+        "primary_address_type": "IPv6" if six else "IPv4",
+        "IP": "" if six else address,
+        "netmask": "" if six else "255.255.255.0",
+        "IPv6": dump_set([f"{address}/64"] if six else []),
+        "metrics": metrics,
+    }
+
+
+def _add_devices(tables: dict[str, Table], seed: str, vm: VmSpec, ref: str, network: str) -> None:
+    """A VM's memory, CPUs and network interface, as far as clients ask for them."""
+    row, memory = tables["VM"][ref], str(vm.memory_mib << 20)
+    metrics, vif = _ref(seed, "VM_metrics", vm.name), _ref(seed, "VIF", vm.name)
+    for limit in ("static_max", "dynamic_max", "dynamic_min", "target"):
+        row[f"memory__{limit}"] = memory
+    row |= {"VCPUs__max": "2", "VCPUs__at_startup": "2", "metrics": metrics, "platform": dump_map({"acpi": "1"})}
+    tables["VM_metrics"][metrics] = {
+        "uuid": uuid_of(seed, "VM_metrics", vm.name),
+        "memory__actual": memory,
+        "VCPUs__number": "2",
+    }
+    tables["VIF"][vif] = {
+        "uuid": uuid_of(seed, "VIF", vm.name),
+        "device": "0",
+        "VM": ref,
+        "network": network,
+        "MAC": _mac(seed, vm.name),
+        "MTU": "1500",
+        "currently_attached": str(vm.host is not None).lower(),
+    }
+
+
+def _mac(seed: str, name: str) -> str:
+    """A locally administered address."""
+    digits = uuid_of(seed, "MAC", name).replace("-", "")[:10]
+    return ":".join(["02", *(digits[at : at + 2] for at in range(0, 10, 2))])
 
 
 def _add_pbd(tables: dict[str, Table], seed: str, name: str, host: str, sr: str, device_config: dict[str, str]) -> None:

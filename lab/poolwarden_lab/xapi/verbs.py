@@ -11,7 +11,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF
-from poolwarden_lab.xapi import busy, designation, host_verbs, mastering, membership, messages, records, vm_verbs
+from poolwarden_lab.xapi import (
+    busy,
+    designation,
+    events,
+    host_verbs,
+    mastering,
+    membership,
+    messages,
+    records,
+    vm_verbs,
+)
 from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.pool_conf import MASTER, member_of
 from poolwarden_lab.xapi.tasks import Sleep, Task
@@ -34,6 +44,7 @@ def login_with_password(model: XapiModel, call: Call) -> Task[object]:
             raise XapiFault("HOST_IS_SLAVE", model.role.master)
         return (yield from model.link.call("db.open_session", originator))
     yield from _check_password(model, call)
+    mastering.database_of(model)
     return model.sessions.open(originator)
 
 
@@ -179,4 +190,5 @@ WITH_SESSION: dict[str, Verb] = {
     **vm_verbs.WITH_SESSION,
     **busy.WITH_SESSION,
     **messages.WITH_SESSION,
+    **events.WITH_SESSION,
 }

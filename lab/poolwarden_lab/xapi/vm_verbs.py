@@ -17,6 +17,7 @@ from poolwarden_lab.xapi.busy import with_task
 from poolwarden_lab.xapi.tasks import Sleep, Task
 
 if TYPE_CHECKING:
+    from poolwarden_lab.statedb import Table
     from poolwarden_lab.xapi.calls import Call
     from poolwarden_lab.xapi.database import Database
     from poolwarden_lab.xapi.model import XapiModel
@@ -83,6 +84,15 @@ def shutdown(model: XapiModel, call: Call) -> Task[object]:
     _place(database, vm, "Halted", NULL_REF)
     storage.unlock(database, host, vm)
     model.engine.event("vm-stopped", vm=uuid)
+    return ""
+
+
+def reboot(model: XapiModel, call: Call) -> object:
+    """VM.clean_reboot, VM.hard_reboot. It stays where it is."""
+    database = mastering.database_of(model)
+    vm = database.known("VM", call.text(1))
+    _assert_power(database, vm, "Running")
+    model.engine.event("vm-rebooted", vm=database.get("VM", vm, "uuid"))
     return ""
 
 
@@ -217,7 +227,11 @@ def lab_vm_start(model: XapiModel, call: Call) -> Task[object]:
         vm = f"OpaqueRef:{uuid}"
         database.add("VM", vm, {"uuid": uuid, "name__label": name, "is_control_domain": "false"})
         sr = database.get("pool", database.pool_ref(), "default_SR")
-        storage.add_disk(database.tables, vm, name, sr, NULL_REF)
+        made: dict[str, Table] = {"VM": database.table("VM"), "VBD": {}, "VDI": {}}
+        storage.add_disk(made, vm, name, sr, NULL_REF)
+        for table in ("VBD", "VDI"):
+            for ref, row in made[table].items():
+                database.add(table, ref, row)
     storage.unlock(database, database.get("VM", vm, "resident_on"), vm)
     storage.lock(database, vm, host)
     _place(database, vm, "Running", host)
@@ -294,6 +308,8 @@ WITH_SESSION = {
     "VM.start_on": start_on,
     "VM.clean_shutdown": shutdown,
     "VM.hard_shutdown": shutdown,
+    "VM.clean_reboot": reboot,
+    "VM.hard_reboot": reboot,
     "VM.pool_migrate": pool_migrate,
     "VM.power_state_reset": power_state_reset,
     "PBD.plug": pbd_plug,

@@ -1,8 +1,10 @@
 """XML-RPC as xapi speaks it, on bytes alone.
 
 A call is an XML-RPC methodCall; its answer is a methodResponse whose one value is the envelope ``{Status: "Success",
-Value}`` or ``{Status: "Failure", ErrorDescription: [code, params...]}``. XML-RPC's own <fault> is never used. Integers
-travel as strings, so that a value here is a string, a boolean, a list, a map or a `Timestamp`.
+Value}`` or ``{Status: "Failure", ErrorDescription: [code, params...]}``, without white space between the tags (the
+parser of npm's xen-api throws on it). ``system.listMethods`` alone answers without the envelope (xapi:
+ocaml/xapi/api_server.ml). XML-RPC's own <fault> is never used. Integers travel as strings, so that a value here is a
+string, a boolean, a list, a map, a float, a `Number` or a `Timestamp`.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from __future__ import annotations
 import xmlrpc.client
 from typing import Any
 from xml.parsers.expat import ExpatError
+from xml.sax.saxutils import escape
 
-from poolwarden_lab.xapi.actions import Answer, Fault, Timestamp
+from poolwarden_lab.xapi.actions import Answer, Fault
+from poolwarden_lab.xapi.xml_value import write_value
 
 MAX_BODY = 300 * 1024
 """Longest request body, bytes (xapi: ocaml/database/db_globs.ml:52)."""
 
 
 class BadCall(ValueError):
-    """The bytes are no XML-RPC call or answer."""
+    """The bytes are no call or answer."""
 
 
 def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
@@ -33,15 +37,20 @@ def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
 
 
 def write_call(method: str, params: tuple[object, ...]) -> bytes:
-    return xmlrpc.client.dumps(tuple(_out(param) for param in params), method).encode()
+    given = "".join(f"<param>{write_value(param)}</param>" for param in params)
+    name = f"<methodName>{escape(method)}</methodName>"
+    return f'<?xml version="1.0"?><methodCall>{name}<params>{given}</params></methodCall>'.encode()
 
 
-def write_result(result: Answer | Fault) -> bytes:
+def write_result(result: Answer | Fault, *, bare: bool = False) -> bytes:
+    """`bare`: without the envelope, for a success."""
+    envelope: object
     if isinstance(result, Answer):
-        envelope: dict[str, Any] = {"Status": "Success", "Value": _out(result.value)}
+        envelope = result.value if bare else {"Status": "Success", "Value": result.value}
     else:
         envelope = {"Status": "Failure", "ErrorDescription": [result.code, *result.params]}
-    return xmlrpc.client.dumps((envelope,), methodresponse=True).encode()
+    value = write_value(envelope)
+    return f'<?xml version="1.0"?><methodResponse><params><param>{value}</param></params></methodResponse>'.encode()
 
 
 def read_result(body: bytes) -> Answer | Fault:
@@ -54,17 +63,3 @@ def read_result(body: bytes) -> Answer | Fault:
     except (ExpatError, ValueError, KeyError, IndexError, TypeError, xmlrpc.client.Error) as error:
         raise BadCall(str(error)) from error
     return Fault(str(code), tuple(str(param) for param in params))
-
-
-def _out(value: object) -> Any:
-    if isinstance(value, Timestamp):
-        return xmlrpc.client.DateTime(str(value))
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _out(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_out(item) for item in value]
-    return value
