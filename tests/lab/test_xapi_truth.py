@@ -1,0 +1,105 @@
+"""What the modelled xapi does as the real one does, where it is easily believed to do otherwise. Each test names the
+source in xapi that says so (26.1.3 and 26.17.0)."""
+
+import pytest
+from xapi_pool import on_unix, promote, running_pool
+
+from poolwarden_lab.statedb import dump_local, parse_local
+from poolwarden_lab.xapi import paths
+from poolwarden_lab.xapi.actions import Answer, Fault, Lost, PeerResult
+from poolwarden_lab.xapi.database import RESTORE_DB, RIVALS, STATE_DB, choose
+from poolwarden_lab.xapi.trees import MemoryDisk
+from poolwarden_lab.xapi.virtual import VirtualPool
+
+HA, GEN = RIVALS
+
+
+def local(pool: VirtualPool, host: str) -> dict[str, str]:
+    return parse_local(pool.hosts[host].disk.read("var/lib/xcp/local.db"))
+
+
+def code(result: PeerResult) -> str:
+    return result.code if isinstance(result, Fault) else str(result)
+
+
+@pytest.mark.parametrize(
+    ("generations", "wins"),
+    [
+        ({HA: 7, GEN: 7, STATE_DB: 7}, HA),
+        ({GEN: 7, STATE_DB: 7}, GEN),
+        ({HA: 6, GEN: 7, STATE_DB: 7}, GEN),
+        ({HA: 7, STATE_DB: 8}, STATE_DB),
+        ({HA: 7, STATE_DB: 9, RESTORE_DB: 7}, HA),
+        ({HA: 7, STATE_DB: 9, RESTORE_DB: 8}, RESTORE_DB),
+        ({STATE_DB: 9, RESTORE_DB: 1}, RESTORE_DB),
+        ({STATE_DB: 0}, STATE_DB),
+    ],
+)
+def test_which_file_a_start_loads(generations: dict[str, int], wins: str) -> None:
+    """Strictly greater, ha_metadata.db before gen_metadata.db before state.db (db_cache_impl.ml, db_connections.ml).
+
+    restore_db.db stands in the place of state.db: xapi.ml populate_db.
+    """
+    disk = MemoryDisk()
+    for path, number in generations.items():
+        disk.write(path, b"")
+        disk.write(path + ".generation", str(number).encode())
+    assert choose(disk) == wins
+
+
+def test_every_change_of_role_is_written_to_local_db() -> None:
+    """xapi_pool_transition.ml set_role: this_node_just_became_master, true or false, whoever changes the role."""
+    pool = running_pool()
+    promote(pool, "h2")
+    assert local(pool, "h2")["this_node_just_became_master"] == "true"
+    promote(pool, "h1")
+    assert local(pool, "h1")["this_node_just_became_master"] == "false", "it was master already"
+    on_unix(pool, "h3", "pool.emergency_reset_master", pool.hosts["h2"].address)
+    assert local(pool, "h3")["this_node_just_became_master"] == "false"
+    assert local(pool, "h3")["ha.armed"] == "false", "what else is there stays"
+
+
+def test_a_returning_master_that_yields_writes_it_as_well() -> None:
+    """xapi.ml check_no_other_masters: by set_role, too."""
+    pool = running_pool()
+    pool.power_off("h1")
+    pool.hosts["h1"].disk.write("var/lib/xcp/local.db", dump_local({"this_node_just_became_master": "true"}))
+    promote(pool, "h2")
+    pool.run_until(pool.now + 60_000)
+    pool.power_on("h1")
+    pool.run_while(lambda: "slave" not in pool.pool_conf("h1"), pool.now + 200_000)
+    assert local(pool, "h1")["this_node_just_became_master"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "handler"),
+    [
+        ("POST", "/", "xml"),
+        ("POST", "/RPC2", "xml"),
+        ("POST", "/RPC2?x=1", "xml"),
+        ("POST", "/xmlrpc", "xml"),
+        ("POST", "/nobody/knows/it", "xml"),
+        ("POST", "/jsonrpc", "json"),
+        ("POST", "/jsonrpc/and-more", "json"),
+        ("POST", "/json", "xml"),
+        ("POST", "/remote_db_access", 403),
+        ("POST", "nowhere", "xml"),
+        ("GET", "/", 404),
+        ("PUT", "/", 501),
+    ],
+)
+def test_the_longest_prefix_of_a_path_answers(method: str, path: str, handler: str | int) -> None:
+    """http_svr.ml handle_one: "/" is a prefix of every path."""
+    assert paths.handler(method, path) == handler
+
+
+def test_https_only_is_the_firewalls_doing_and_looks_like_silence() -> None:
+    """xapi_host.ml set_https_only: packets to port 80 are dropped; 443 tells the same."""
+    pool = running_pool()
+    pool.set_port("h1", "tcp", "filtered")
+    replies: list[PeerResult] = []
+    began = pool.now
+    pool.call("h1", "tcp", "system.isAlive:x", ("x",), replies.append, source="h2")
+    pool.run_while(lambda: not replies, pool.now + 200_000)
+    assert replies == [Lost("unreachable")] and pool.now - began > 100_000
+    assert pool.call_now("h1", "tls", "system.isAlive:x", ("x",), source="h2") == Answer("x")
