@@ -2,10 +2,10 @@
 source in xapi that says so (26.1.3 and 26.17.0)."""
 
 import pytest
-from xapi_pool import on_unix, promote, running_pool
+from xapi_pool import on_unix, promote, running_pool, wait_for
 
-from poolwarden_lab.statedb import dump_local, parse_local
-from poolwarden_lab.xapi import paths
+from poolwarden_lab.statedb import dump_local, parse_local, parse_state
+from poolwarden_lab.xapi import datamodel, paths
 from poolwarden_lab.xapi.actions import Answer, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import RESTORE_DB, RIVALS, STATE_DB, choose
 from poolwarden_lab.xapi.trees import MemoryDisk
@@ -103,3 +103,26 @@ def test_https_only_is_the_firewalls_doing_and_looks_like_silence() -> None:
     pool.run_while(lambda: not replies, pool.now + 200_000)
     assert replies == [Lost("unreachable")] and pool.now - began > 100_000
     assert pool.call_now("h1", "tls", "system.isAlive:x", ("x",), source="h2") == Answer("x")
+
+
+def test_of_all_classes_the_pools_names_alone_have_no_namespace() -> None:
+    """datamodel_pool.ml: a table pool with name__label is refused by the real reader."""
+    (row,) = parse_state(running_pool().hosts["h1"].disk.read(STATE_DB)).tables["pool"].values()
+    assert row["name_label"] == "lab" and "name__label" not in row
+    for name in ("VM", "host", "SR", "VDI", "network", "task"):
+        assert datamodel.column_of(name, "name_label") == "name__label", name
+    assert datamodel.column_of("pool", "name_label") == "name_label"
+    assert datamodel.column_of("VM", "memory_static_max") == "memory__static_max"
+    assert datamodel.column_of("VM_guest_metrics", "PV_drivers_version") == "PV_drivers_version"
+
+
+def test_no_column_is_of_a_field_that_the_datamodel_lacks() -> None:
+    """An unknown column makes xapi refuse the file."""
+    pool = running_pool()
+    wait_for(pool, "h1", "lab.vm_start", "11111111-2222-3333-4444-555555555555", "young")
+    model = pool.hosts["h1"].model
+    assert model is not None and model.database is not None
+    for name, fields in datamodel.CLASSES.items():
+        columns = {"_ref", *(datamodel.column_of(name, field) for field in fields)}
+        for row in model.database.table(name).values():
+            assert set(row) <= columns, name

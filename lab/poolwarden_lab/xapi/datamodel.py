@@ -288,6 +288,7 @@ OTHER_ENDS = {
 """Fields that are the other end of a relation, (class, field): (class, field) that is kept. Never stored."""
 
 _NAMESPACES = {
+    "pool": "",
     "VM": "name|memory|VCPUs|PV|HVM|actions",
     "VM_metrics": "memory|VCPUs",
     "host": "name|memory|API_version",
@@ -299,7 +300,7 @@ _OF_MOST = "name"
 
 
 def column_of(name: str, field: str) -> str:
-    """The column of a class's field: a namespace is joined by two underscores."""
+    """The column of a class's field: a namespace is joined by two underscores, and the pool's names have none."""
     spaces = _NAMESPACES.get(name, _OF_MOST)
     if name in ("PIF", "PBD", "console", "host_cpu", "session") or not spaces:
         return field

@@ -240,8 +240,8 @@ def _tables(
         }
     tables["pool"][_ref(seed, "pool", pool_name)] = {
         "uuid": uuid_of(seed, "pool", pool_name),
-        "name__label": pool_name,
-        "name__description": f"Simulated pool {pool_name}",
+        "name_label": pool_name,  # of all classes the pool's alone are not namespaced (datamodel_pool.ml)
+        "name_description": f"Simulated pool {pool_name}",
         "master": _ref(seed, "host", names[0]),
         "default_SR": shared,
         "ha_enabled": "false",
