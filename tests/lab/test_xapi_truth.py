@@ -2,9 +2,9 @@
 source in xapi that says so (26.1.3 and 26.17.0)."""
 
 import pytest
-from xapi_pool import on_unix, promote, running_pool, wait_for
+from xapi_pool import UP_MS, on_unix, promote, running_pool, wait_for
 
-from poolwarden_lab.statedb import dump_local, parse_local, parse_state
+from poolwarden_lab.statedb import dump_local, parse_generation, parse_local, parse_state
 from poolwarden_lab.xapi import datamodel, paths
 from poolwarden_lab.xapi.actions import Answer, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import RESTORE_DB, RIVALS, STATE_DB, choose
@@ -12,6 +12,18 @@ from poolwarden_lab.xapi.trees import MemoryDisk
 from poolwarden_lab.xapi.virtual import VirtualPool
 
 HA, GEN = RIVALS
+FLUSH_MS = 300_000
+
+
+def generation(pool: VirtualPool, host: str) -> int:
+    model = pool.hosts[host].model
+    assert model is not None and model.database is not None
+    return model.database.generation
+
+
+def on_disk(pool: VirtualPool, host: str, path: str = STATE_DB) -> int:
+    disk = pool.hosts[host].disk
+    return parse_generation(disk.read(path + ".generation")) if disk.exists(path + ".generation") else 0
 
 
 def local(pool: VirtualPool, host: str) -> dict[str, str]:
@@ -45,6 +57,21 @@ def test_which_file_a_start_loads(generations: dict[str, int], wins: str) -> Non
         disk.write(path, b"")
         disk.write(path + ".generation", str(number).encode())
     assert choose(disk) == wins
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_clean_stop_flushes_unless_a_pre_shutdown_hook_fails(fails: bool) -> None:
+    """xapi_host.ml shutdown_agent before 26.17.0 (CA-428532): the exception of a hook skips the flush."""
+    pool = running_pool()
+    pool.run_until(UP_MS + FLUSH_MS)
+    for _ in range(2):
+        on_unix(pool, "h1", "lab.touch")
+        pool.run_until(pool.now + 10_000)
+    newest, older = generation(pool, "h1"), on_disk(pool, "h1")
+    assert older < newest
+    pool.fail_stop_hook("h1", fails)
+    pool.stop_xapi("h1")
+    assert on_disk(pool, "h1") == (older if fails else newest)
 
 
 def test_every_change_of_role_is_written_to_local_db() -> None:

@@ -109,6 +109,7 @@ class XapiModel:
         self.exited = False
         self.slow_ms = 0
         self._wet_fuse = False
+        self._stop_hook_fails = False
         self._hung = False
         self._held: list[calls.Call] = []
         self._unix_busy = 0
@@ -144,9 +145,14 @@ class XapiModel:
         return self.engine.settle(now)
 
     def sigterm(self, now: int) -> list[Action]:
-        """A clean stop: a master flushes its database first, a member leaves at once (xapi.ml:139-144)."""
+        """A clean stop: a master flushes its database first, a member leaves at once (xapi.ml:139-144).
+
+        Before 26.17.0 a pre-shutdown hook that fails skips the flush (xapi_host.ml shutdown_agent, CA-428532).
+        """
         self.engine.now = now
-        self.exit(0, flush=True)
+        if self._stop_hook_fails:
+            self.engine.event("stop-hook-failed")
+        self.exit(0, flush=not self._stop_hook_fails)
         return self.engine.settle(now)
 
     def set_hung(self, hung: bool, now: int) -> list[Action]:
@@ -169,6 +175,12 @@ class XapiModel:
         """Fault: transitions answer OK and rewrite pool.conf, and this process never restarts. Not for a lit fuse."""
         self._wet_fuse = wet
         self.engine.event("wet-fuse", on=str(wet).lower())
+        return self.engine.settle(now)
+
+    def set_stop_hook_fails(self, fails: bool, now: int) -> list[Action]:
+        """Fault: a script below /etc/xapi.d/xapi-pre-shutdown fails, so that a clean stop flushes nothing."""
+        self._stop_hook_fails = fails
+        self.engine.event("stop-hook-fails", on=str(fails).lower())
         return self.engine.settle(now)
 
     def set_refuses_commit(self, refuses: bool, now: int) -> list[Action]:

@@ -230,6 +230,12 @@ class VirtualPool(PoolDriver):
         if host.model is not None:
             self._act(host, host.model, host.model.set_wet_fuse(wet, self.now))
 
+    def fail_stop_hook(self, name: str, fails: bool = True) -> None:
+        """Fault: the present process of xapi on this host flushes nothing when it is stopped cleanly."""
+        host = self.hosts[name]
+        if host.model is not None:
+            self._act(host, host.model, host.model.set_stop_hook_fails(fails, self.now))
+
     def refuse_commit(self, name: str, refuses: bool = True) -> None:
         """Fault: xapi on this host agrees to a designated master and then fails: the pool is left broken."""
         host = self.hosts[name]
