@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core.evidence.proof import NoProof, verify_power
+from poolwarden_collector.core.followups import power_switch
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Effect, PowerOff, PowerOn, ReadPower, Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.core.state.drill_record import Drill, DrillStep, Part, Phase, StepState
+from poolwarden_collector.core.state.followup_record import Switch
 from poolwarden_collector.core.state.pool_record import OwedWork
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -214,3 +219,26 @@ def test_two_who_ask_for_the_same_reading_share_it() -> None:
     g.release()
     told = [each for each in g.effects[before:] if isinstance(each, Reply)]
     assert len(told) == 2 and told[0].text == told[1].text
+
+
+@pytest.mark.parametrize(
+    ("heard", "domains", "goes_on"),
+    [(True, (), True), (True, ("vm",), False), (True, None, False), (False, (), False), (False, ("vm",), False)],
+)
+def test_a_drill_switches_the_next_device_only_where_its_agent_tells_that_nothing_runs(
+    heard: bool, domains: tuple[str, ...] | None, goes_on: bool
+) -> None:
+    g, host = Switched(), uuid(3)
+    live = g.pool.live.agents[host]
+    told = replace(live, facts=replace(live.facts, domains=domains))
+    if not heard:
+        told = replace(told, connected=False, last_heard=g.now - 60_000)
+    switch = Switch(on=False, by="alice", device="pdu-a", run="", left=("bmc-3",), forced=True)
+    drill = Drill("d", "alice", (DrillStep(Part.FENCE, host, StepState.RUNNING, Phase.OFF),))
+    after = replace(g.pool.record.after, switches={host: switch})
+    record = replace(g.pool.record, after=after, drill=drill)
+    pool = replace(g.pool, record=record, live=replace(g.pool.live, agents={**g.pool.live.agents, host: told}))
+    tx = Transaction(pool, g.now, g.site)
+    power_switch.advance(tx)
+    assert (host in tx.record.after.switches) is goes_on
+    assert any(isinstance(effect, PowerOff) for effect in tx.effects) is goes_on

@@ -259,8 +259,12 @@ def _failover(tx: Transaction, walk: Walk, verdict: Verdict) -> None:
     if ours and failover is not None and failover.open:
         return
     if ours and failover is not None and failover.step is Step.CLOSED:
+        # That xapi is told may be put off for good; the host is not left off for it.
         if not any(item.host == host and item.what is OwedWork.DECLARE_DEAD for item in tx.record.owed):
             _switch_on(tx, walk)
+        elif walk.over(tx):
+            limit = span(LIMITS[Phase.FAILOVER])
+            _switch_on(tx, walk, f"xapi was not told within {limit} that it is dead: poolwarden explain POOL")
     elif walk.over(tx):
         limit = span(LIMITS[Phase.FAILOVER])
         _switch_on(tx, walk, f"nobody has taken its place within {limit}: the pool is {verdict.word}")
