@@ -76,10 +76,17 @@ def _release(tx: Transaction, item: Owed, agent: AgentState) -> None:
             _order(tx, item, agent, ToolstackRelease(as_master=True), "as master")
         return
     master = tx.heard(tx.record.master)
-    if master is not None and master.facts.role.serves_as_master and may_be_pointed(tx, item.host):
+    served = master is not None and master.facts.role.serves_as_master
+    if (served or _of_a_member(item, agent)) and may_be_pointed(tx, item.host):
         address = tx.record.address_of(tx.record.master)
         kind = ToolstackRelease(as_master=False, master_address=address, master=tx.record.master)
         _order(tx, item, agent, kind, f"as a member of {tx.name(tx.record.master)} at {address}")
+
+
+def _of_a_member(item: Owed, agent: AgentState) -> bool:
+    """Is this a drill's hold of a plain member? It is let go beside a lost master too: it may be the last candidate."""
+    # safety: its own pool.conf says member and nobody has superseded it, so its xapi cannot come up as a master.
+    return not item.successor and agent.facts.role.pool_conf is Role.MEMBER and agent.facts.tombstone is None
 
 
 def _other_masters(pool: Snapshot, host: HostId) -> tuple[HostId, ...]:
