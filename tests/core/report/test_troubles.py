@@ -146,6 +146,9 @@ def test_a_stall_is_named_by_its_repository_where_the_master_has_told_it() -> No
 
 def test_topics_keep_what_they_are_about() -> None:
     for topic in (AlertTopic(Matter.STORAGE, detail=VMS), AlertTopic(Matter.STORAGE, detail="//10.0.0.8/iso images"),
+                  AlertTopic(Matter.STORAGE, detail="10.0.0.9:/vms/question"),
+                  AlertTopic(Matter.STORAGE, detail="10.0.0.9:/vms/question-7"),
+                  AlertTopic(Matter.DISK, "host", "/mnt/question-7"), AlertTopic(Matter.DISK, "host", "/question"),
                   AlertTopic(Matter.XAPI_TROUBLE, "host", "disk-full")):  # fmt: skip
         assert parse(topic.text) == topic
 
@@ -153,3 +156,34 @@ def test_topics_keep_what_they_are_about() -> None:
 def test_nothing_known_says_nothing() -> None:
     pool = Troubled()
     assert pool.live(60_000) == []
+
+
+def made_up(pool: Troubled, host: int, count: int) -> None:
+    """A host names servers that nobody has."""
+    stalls = [StorageStall(f"{pool.now}.{n}:/x", 0, True, "s", "sr") for n in range(count)]
+    pool.storage[host] = StorageFacts((), tuple(stalls))
+
+
+def test_a_host_that_makes_storage_up_fills_no_journal() -> None:
+    pool = Troubled()
+    said = []
+    for _ in range(20):
+        made_up(pool, 2, 64)
+        said += pool.live(30_000)
+    assert 0 < len([each for each in said if each[0] == "+"]) <= 40
+
+
+def test_much_storage_is_told_in_turn() -> None:
+    pool = Troubled()
+    made_up(pool, 2, 64)
+    assert len(pool.live(400_000)) == 8
+
+
+def test_a_silent_host_keeps_what_it_saw_and_nothing_else() -> None:
+    pool = Troubled()
+    hangs(pool, 2)
+    hangs(pool, 3, what="10.0.0.8:/iso")
+    assert sorted(pool.live(60_000)) == ["+10.0.0.8:/iso", "+" + VMS]
+    pool.host(3).agent = False
+    del pool.storage[2]
+    assert pool.live(120_000) == ["-" + VMS]

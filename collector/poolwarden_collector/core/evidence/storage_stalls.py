@@ -11,10 +11,12 @@ Rules
 * A stall counts while its host is heard, and once it has lasted ``LASTED_MS``. Processes that wait for a disk are shown
   with the host; an alert names mounts alone, because a process may wait for anything.
 * Hosts mount one repository each for itself: what they mount is the same where server and path are.
+* A host's word counts for its ``MOST_OF_A_HOST`` oldest stalls: one that makes them up names no more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poolwarden_collector.core.evidence.membership import master_view
@@ -24,6 +26,7 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 LASTED_MS: Ms = 10_000
+MOST_OF_A_HOST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +48,33 @@ def stalls(pool: Snapshot) -> tuple[Stall, ...]:
         agent = pool.live.agents.get(host)
         if agent is None or not agent.facts.storage.stalls or pool.heard(host) is None:
             continue  # nearly always: this is asked at every report
-        for each in agent.facts.storage.stalls:
-            if each.mounted and each.since is not None and pool.now - each.since >= LASTED_MS:
-                seen.setdefault(each.what, []).append((each.since, host, each))
-    found = [_stall(pool, what, each) for what, each in seen.items()]
+        lasting = {each.what: (each.since, each) for each in agent.facts.storage.stalls if _lasts(pool, each)}
+        for since, each in sorted(lasting.values(), key=lambda one: (one[0], one[1].what))[:MOST_OF_A_HOST]:
+            seen.setdefault(each.what, []).append((since, host, each))
+    if not seen:
+        return ()
+    names = _names(pool)
+    found = [_stall(pool, names, what, each) for what, each in seen.items()]
     return tuple(sorted(found, key=lambda stall: (-len(stall.hosts), stall.what)))
 
 
-def _stall(pool: Snapshot, what: str, seen: list[tuple[Ms, HostId, StorageStall]]) -> Stall:
-    hosts = tuple(dict.fromkeys(host for _, host, _ in seen))
-    name = next((name for _, _, each in seen if (name := _name(pool, each))), "")
+def _lasts(pool: Snapshot, stall: StorageStall) -> bool:
+    return stall.mounted and stall.since is not None and pool.now - stall.since >= LASTED_MS
+
+
+def _stall(pool: Snapshot, names: Mapping[str, str], what: str, seen: list[tuple[Ms, HostId, StorageStall]]) -> Stall:
+    hosts = tuple(host for _, host, _ in seen)
+    keys = [*(each.repository for _, _, each in seen), what]
+    name = next((names[key] for key in keys if key in names), "")
     errors = dict.fromkeys(line for host in hosts for line in pool.live.agents[host].facts.storage.errors)
     return Stall(what, seen[0][2].server, name, hosts, min(since for since, _, _ in seen), tuple(errors)[:5])
 
 
-def _name(pool: Snapshot, stall: StorageStall) -> str:
-    """What the repository is called that is mounted there."""
+def _names(pool: Snapshot) -> Mapping[str, str]:
+    """What each repository is called, by its UUID and by where it is."""
     known = repositories(pool)
-    named = [each.name for each in known if stall.repository and each.uuid == stall.repository]
-    served = [each.name for each in known if any(link.where == stall.what for link in each.links)]
-    return next(iter([*named, *served]), "")
+    served = {link.where: each.name for each in reversed(known) for link in each.links if link.where}
+    return served | {each.uuid: each.name for each in reversed(known) if each.uuid}
 
 
 def repositories(pool: Snapshot) -> tuple[StorageRepository, ...]:

@@ -9,12 +9,16 @@ Rules
 
 from __future__ import annotations
 
+import re
+
+from poolwarden.typed_names import typed
+from poolwarden.xapi_causes import UNKNOWN
 from poolwarden_collector.core.evidence.storage_stalls import cause_of
 from poolwarden_collector.core.model.host_facts import Liveness, XapiTrouble
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.snapshot import Snapshot
 
-UNKNOWN = "unknown"
+_PLACE = re.compile(r"\b(?:HOST|POOL)\b")
 
 
 def trouble_of(pool: Snapshot, host: HostId) -> XapiTrouble | None:
@@ -31,7 +35,8 @@ def trouble_of(pool: Snapshot, host: HostId) -> XapiTrouble | None:
 
 def help_of(pool: Snapshot, host: HostId, trouble: XapiTrouble) -> str:
     """The command that helps, as it is typed."""
-    return trouble.help.replace("HOST", pool.name(host)).replace("POOL", pool.record.display_name)
+    as_typed = {"HOST": typed(pool.name(host), host), "POOL": typed(pool.record.display_name, pool.record.pool)}
+    return _PLACE.sub(lambda found: as_typed[found.group()], trouble.help)
 
 
 def known_cause(pool: Snapshot, host: HostId) -> str:

@@ -352,7 +352,7 @@ class AssumptionsSeen:
 class XapiTrouble:
     """Why a host's xapi does not start, as its agent read it in the logs. For people: nothing decides by it.
 
-    ``cause``: a stable word (agent: core/xapi_causes.py); ``unknown``: no known one.
+    ``cause``: a stable word (poolwarden/xapi_causes.py); ``unknown``: no known one.
     """
 
     cause: str

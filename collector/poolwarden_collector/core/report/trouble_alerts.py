@@ -6,23 +6,28 @@ Rules
   lasted (alert_book.py). Another cause ends it and raises its own. What is not known stands in ``host show``.
 * Storage that does not answer has one alert, whichever hosts see it: it is one fault. It ends when no host that is
   heard sees it any more, and waits for a host that saw it last and is silent.
+* Of storage at most ``MOST_NEW`` alerts are new in a minute and ``MOST_OPEN`` are open, what most hosts see first: a
+  host that makes servers up fills no journal. All of it stands in ``explain``.
 * Nothing is done about either by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from poolwarden.xapi_causes import UNKNOWN
 from poolwarden_collector.core.catalogue.hosts import STORAGE_STALLED, XAPI_TROUBLE, XAPI_TROUBLE_OF_MASTER
 from poolwarden_collector.core.evidence.storage_stalls import Stall, no_cure, sentence, stalls
-from poolwarden_collector.core.evidence.xapi_troubles import UNKNOWN, help_of, trouble_of
+from poolwarden_collector.core.evidence.xapi_troubles import help_of, trouble_of
 from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.values import HostId
-from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
+from poolwarden_collector.core.state.alert_book import MINUTE_MS
+from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter, parse
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
+MOST_NEW, MOST_OPEN = 3, 16
 # What is not known, and what verdicts tell of in alerts of their own.
 _TOLD = (UNKNOWN, "master-unreachable", "another-master")
 
@@ -50,17 +55,29 @@ def watch_storage(tx: Transaction) -> None:
     """One alert for each storage that does not answer, whoever sees it; and its end."""
     opened = {topic for topic in tx.open_topics if topic.matter is Matter.STORAGE}
     wanted = {AlertTopic(Matter.STORAGE, detail=stall.what): stall for stall in stalls(tx)}
-    if opened - set(wanted) and not any(_silent_witness(tx, host) for host in tx.record.hosts):
-        for topic in sorted(opened - set(wanted), key=lambda topic: topic.text):
+    for topic in sorted(opened - set(wanted), key=lambda topic: topic.text):
+        if not any(_silent_witness(tx, host, topic.detail) for host in tx.record.hosts):
             tx.resolve_alert(topic, f"{topic.detail} answers again")
-    for topic, stall in wanted.items():
-        _tell(tx, topic, stall)
+    for topic in _told_now(tx, opened, list(wanted)):
+        _tell(tx, topic, wanted[topic])
 
 
-def _silent_witness(pool: Snapshot, host: HostId) -> bool:
-    """Did something hang there by the last word of a host that is not heard?"""
+def _told_now(tx: Transaction, opened: Collection[AlertTopic], wanted: Sequence[AlertTopic]) -> list[AlertTopic]:
+    """Those that are told already, and of new ones as many as a minute may bring."""
+    told = tx.live.alerts.told
+    known = [topic for topic in wanted if topic in opened]
+    lately = [each for each in told if parse(each).matter is Matter.STORAGE and tx.now - told[each] < MINUTE_MS]
+    settling = [topic for topic in known if topic.about in tx.live.alerts.unsettled]
+    room = min(MOST_NEW - len(lately) - len(settling), MOST_OPEN - len(opened))
+    return known + [topic for topic in wanted if topic not in opened][: max(0, room)]
+
+
+def _silent_witness(pool: Snapshot, host: HostId, what: str) -> bool:
+    """Did it hang there by the last word of a host that is not heard?"""
     agent = pool.agent(host)
-    return agent is not None and bool(agent.facts.storage.stalls) and pool.heard(host) is None
+    if agent is None or not agent.facts.storage.stalls or pool.heard(host) is not None:
+        return False
+    return any(stall.mounted and stall.what == what for stall in agent.facts.storage.stalls)
 
 
 def _tell(tx: Transaction, topic: AlertTopic, stall: Stall) -> None:

@@ -186,6 +186,7 @@ class AlertTopic:
 
 
 _QUESTION = re.compile(r"(?P<detail>.*)/question(-(?P<number>\d+))?")
+_NEVER_ASKED = (Shape.HOST, Shape.OF_HOST, Shape.ORDER)  # a question is about an incident or a failover
 _INCIDENT = re.compile(r"incident(-(?P<number>\d+))?/(?P<refused>refused/)?(?P<detail>.*)")
 _BLOCKER = re.compile(r"((?P<number>[^/]*)/)?(?P<detail>BLOCKED_.*)")
 _FAILOVER = re.compile(r"(?P<number>[^/]*)/((?P<detail>.+)/)?(?P<word>done|gave-up-the-role)")
@@ -204,7 +205,8 @@ def parse(text: str) -> AlertTopic:
     """The topic whose text this is, with its number or without."""
     if text in _OF_POOL:
         return AlertTopic(_OF_POOL[text])
-    if found := _QUESTION.fullmatch(text):
+    # A mount or a server's path may end with that word, too.
+    if (found := _QUESTION.fullmatch(text)) and parse(found["detail"]).matter.shape not in _NEVER_ASKED:
         return AlertTopic(Matter.QUESTION, "", found["detail"], found["number"] or "")
     if found := _INCIDENT.fullmatch(text):
         matter = Matter.REFUSAL if found["refused"] else Matter.INCIDENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden.xapi_causes import CAUSES, UNKNOWN
 from poolwarden_collector.core.model.host_facts import (
     StorageFacts,
     StorageLink,
@@ -18,10 +19,12 @@ At = Callable[[int], Ms | None]
 
 
 def trouble(m: pb.XapiTrouble, at: At) -> XapiTrouble | None:
-    """``None``: nothing is known to be wrong."""
+    """``None``: nothing is known to be wrong. A cause that this table lacks is none that is known here."""
     if not m.cause:
         return None
-    return XapiTrouble(m.cause, m.sentence, m.help, tuple(m.lines), at(m.looked_mono_ms), at(m.ended_mono_ms))
+    # safety: people type what helps; it is the table's, and never a text that a host has sent.
+    cause = CAUSES.get(m.cause, CAUSES[UNKNOWN])
+    return XapiTrouble(cause.word, m.sentence, cause.help, tuple(m.lines), at(m.looked_mono_ms), at(m.ended_mono_ms))
 
 
 def storage(m: pb.StorageFacts, at: At) -> StorageFacts:

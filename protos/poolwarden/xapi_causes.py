@@ -1,7 +1,11 @@
 """The causes for which xapi does not start: their words, one sentence each, and the command that helps.
 
-A word is stable: it stands in reports, alerts and docs. The sentence goes on after "xapi does not start: ". The command
-is for this host's shell, or the operator's ``poolwarden``; it looks first, and changes nothing of the database.
+The one table for the agent that finds a cause and for the collector that tells it: what a person is to type comes from
+here, and never from a report. A word is stable: it stands in reports, alerts and docs. The sentence goes on after "xapi
+does not start: ". The command is for this host's shell, or the operator's ``poolwarden``; it looks first, and changes
+nothing of the database.
+
+Runs on Python 3.6 and newer, and needs nothing.
 """
 
 from typing import NamedTuple
