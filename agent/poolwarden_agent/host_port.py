@@ -7,12 +7,12 @@ side between any two writes.
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from poolwarden.xapi_causes import Trouble
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.local_policy import ANY, LocalPolicy
 from poolwarden_agent.core.memory import User
 from poolwarden_agent.core.storage import Repository, Storage
-from poolwarden_agent.core.xapi_trouble import Trouble
 
 Identity = NamedTuple(
     "Identity",

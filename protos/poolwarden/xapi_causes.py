@@ -8,12 +8,15 @@ nothing of the database.
 Runs on Python 3.6 and newer, and needs nothing.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 UNKNOWN = "unknown"
 EXPLAIN = "poolwarden explain POOL"
 _RESTART = "then: xe-toolstack-restart"
 
+# What an agent has found. ``cause`` empty: nothing is wrong. ``lines``: what says so, or the last errors; to be shown.
+Trouble = NamedTuple("Trouble", [("cause", str), ("sentence", str), ("help", str), ("lines", Tuple[str, ...])])
+NO_TROUBLE = Trouble("", "", "", ())
 Cause = NamedTuple("Cause", [("word", str), ("sentence", str), ("help", str)])
 
 ALL = (

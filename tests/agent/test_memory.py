@@ -134,6 +134,8 @@ def test_the_biggest_processes_by_the_names_that_people_know(tree):
     process(tree, 13, 600, comm="oxenstored")
     process(tree, 14, 0, comm="kworker/0:1")
     process(tree, 15, 550, "\x1b[31mred")
+    process(tree, 16, 540, "xapi-storage-script", comm="xapi-storage-sc")
+    tree.put("proc/16/stat", "16 (xapi-storage-sc) D 1 1 1")  # its command line would keep whoever reads it
     for pid in range(20, 40):
         process(tree, pid, 1, "sleep")
     assert [tuple(user) for user in memory_users.biggest(str(tree.root))] == [
@@ -141,7 +143,7 @@ def test_the_biggest_processes_by_the_names_that_people_know(tree):
         ("qemu-dm-7", 12, 700 * page),
         ("oxenstored", 13, 600 * page),
         ("?[31mred", 15, 550 * page),
-        ("xapi", 10, 500 * page),
+        ("xapi-storage-sc", 16, 540 * page),
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core.storage import Mount, Stalled, Storage, Waiting, Waits, errors, named, where
-from poolwarden_agent.dom0.system.storage_mounts import StorageLook, mounted, waiting
+from poolwarden_agent.dom0.system.storage_mounts import MOST_MOUNTS, StorageLook, mounted, waiting
 from poolwarden_agent.messages import storage as messages
 
 UUID = "0f0e0d0c-0000-1111-2222-333344445555"
@@ -88,6 +88,16 @@ def test_one_that_is_taken_from_the_table_while_it_hangs_still_hangs(tree, serve
     look.look(1000)
     tree.put("proc/self/mounts", "")
     assert len(look.look(20000).stalled) == 1
+
+
+def test_mounts_that_come_and_hang_without_end_take_a_bounded_number_of_threads(tree, server):
+    look = StorageLook(str(tree.root), server)
+    for turn in range(2 * MOST_MOUNTS):
+        point = "/run/sr-mount/%d" % turn
+        server.gone.add(point)
+        tree.put("proc/self/mounts", "10.0.0.9:/%d %s nfs rw 0 0\n" % (turn, point))
+        look.look(turn * 10000)
+    assert len(server.asked) <= MOST_MOUNTS
 
 
 def test_an_error_is_an_answer(tree):

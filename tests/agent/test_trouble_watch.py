@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden.xapi_causes import NO_TROUBLE, Trouble
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
-from poolwarden_agent.core.xapi_trouble import NO_TROUBLE, Trouble
 from poolwarden_agent.dom0.system import log_tail
 from poolwarden_agent.dom0.system.surroundings import Reader
 from poolwarden_agent.dom0.xapi import trouble_look

@@ -5,12 +5,14 @@ state.db) or of the sentences in the source of xapi itself; hosts, pids and refe
 """
 
 # ruff: noqa: E501 (lines of logs)
+import time
 from pathlib import Path
 
 import pytest
 
 from poolwarden.xapi_causes import ALL, CAUSES
 from poolwarden_agent.core.log_lines import LONGEST_LINE, parse, shown, stamp_s
+from poolwarden_agent.core.storage import errors
 from poolwarden_agent.core.xapi_trouble import MOST_LINES, NO_TROUBLE, Around, judge
 
 AT = "Apr 30 20:26:%02d h1 "
@@ -382,6 +384,31 @@ SECRETS = [
     "secret-key=hunter2 token=hunter2",
     "-----BEGIN RSA PRIVATE KEY----- MIIhunter2",
     "OpaqueRef:1f2e3d4c-aaaa-bbbb-cccc-000000000001 logged in",
+    "['iscsiadm', '-m', 'node', '--op', 'update', '-n', 'node.session.auth.password', '-v', 'hunter2']",
+    "iscsiadm -m node -n node.session.auth.password -v hunter2",
+    "cmd --password hunter2 x",
+    "ipmitool -U root -P hunter2 power status",
+    "['sshpass', '-p', 'hunter2', 'ssh']",
+    '{\\"password\\": \\"hunter2\\", \\"x\\": 1}',
+    'password="a\\"hunter2"',
+    '{"method":"session.login_with_password","params":["root","hunter2"]}',
+    "<methodName>session.login_with_password</methodName><params><param><value><string>root</string></value></param>"
+    "<param><value><string>hunter2</string></value></param></params>",
+    "session.slave_local_login_with_password(root, hunter2)",
+    "pool_secret hunter2",
+    "https://user:p@hunter2@10.0.0.1/x",
+    "https://user:pa/hunter2@10.0.0.1/x",
+    "mount.cifs //10.0.0.1/iso /mnt -o username=root,password=hunter2,rw",
+    "password -> hunter2",
+    "the password is hunter2",
+    "((username root)(password hunter2))",
+    'DBCache_NotFound("missing row","session","OpaqueRef:1f2e3d4c-aaaa-bbbb-cccc-000000000001")',
+    "authorization: hunter2",
+    "api_key=hunter2 AWS_SECRET_ACCESS_KEY=hunter2 psk=hunter2 pwd=hunter2",
+    "password=<hunter2>",
+    "<password>hunter2</password>",
+    "<string>password</string><string>hunter2</string>",
+    "snmp community=hunter2",
 ]  # fmt: skip
 
 
@@ -390,6 +417,29 @@ def test_no_secret_is_shown(text):
     told = shown(AT % 1 + "xapi: [error||0 ||x] " + text)
     for secret in ("hunter2", "ter2", "000000000001", "9834f5af", "333344445555", "333344445556", "cm9vdDpo"):
         assert secret not in told, told
+
+
+SAID = [
+    "Master did not recognise our pool secret: we must be pointing at the wrong master.",
+    "session.slave_login D:abc failed with exception Unix_error",
+    "['iscsiadm', '-m', 'discovery', '-t', 'st', '-p', '10.0.0.9:3260']",
+    "mkdir -p /run/sr-mount/x failed",
+    "Pool secret file /etc/xensource/ptoken is there",
+    "http://10.0.0.1:80/import?x=1 gave 500",
+]
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_what_is_no_secret_is_shown(text):
+    assert shown(text) == text
+
+
+@pytest.mark.parametrize("unit", ["*", "1", "a.", "0-", "//a@", "password ", "'", "-p ", "(token ", "<a>", "</a><b>"])
+def test_no_line_keeps_the_agent_busy(unit):
+    line = AT % 1 + "xapi: [error||" + (unit * 2000)[:2000]
+    began = time.process_time()
+    parse(line), shown(line), errors([line])
+    assert time.process_time() - began < 0.3
 
 
 def test_a_secret_that_is_cut_is_none_either():

@@ -21,7 +21,7 @@ MOST_ERRORS = 5
 # Lines that say what went wrong and not how: a driver's exception, its error code, a command that failed (sm:
 # util, SRCommand), and the kernel's own word on a server or a device (linux: fs/nfs, drivers/scsi).
 _ERRORS = re.compile(
-    r"\*{3,} .{0,80}EXCEPTION|\bSR_BACKEND_FAILURE_\d+|FAILED in util\.pread|Raising exception \[|SROSError|"
+    r"\*{3} .{0,80}EXCEPTION|\bSR_BACKEND_FAILURE_\d+|FAILED in util\.pread|Raising exception \[|SROSError|"
     r"nfs: server \S{1,200} (?:not responding|OK)|\bI/O error, dev |rejecting I/O to offline device|"
     r"task \S{1,40} blocked for more than \d+ seconds|CIFS.{0,60}has not responded"
 )

@@ -19,17 +19,13 @@ Sources: xapi is xapi-project/xen-api, each rule names its file; forms of whole 
 import re
 from typing import Iterable, List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
-from poolwarden.xapi_causes import CAUSES, UNKNOWN
+from poolwarden.xapi_causes import CAUSES, NO_TROUBLE, UNKNOWN, Trouble
 from poolwarden_agent.core.log_lines import Line, parse, shown, stamp_s
 
 MOST_LINES = 5
 LONGEST_SENTENCE = 200
 MOST_STARTS = 3  # processes of the log that are looked at
 KILLED_BEFORE_S = 120  # a kernel's word of a process that this log does not name is this near to its last line
-
-# ``cause`` empty: nothing is wrong. ``lines``: what says so, or the last errors; ready to be shown.
-Trouble = NamedTuple("Trouble", [("cause", str), ("sentence", str), ("help", str), ("lines", Tuple[str, ...])])
-NO_TROUBLE = Trouble("", "", "", ())
 
 
 class Around(NamedTuple):

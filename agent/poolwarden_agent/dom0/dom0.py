@@ -9,6 +9,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from poolwarden.xapi_causes import Trouble
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.boot_gate import Told
@@ -22,7 +23,6 @@ from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.core.storage import Storage
-from poolwarden_agent.core.xapi_trouble import Trouble
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.dom0.fencing.bmc import Bmc
 from poolwarden_agent.dom0.system import (
@@ -47,7 +47,7 @@ from poolwarden_agent.dom0.system.slots import SlotError, Slots
 from poolwarden_agent.dom0.system.storage_mounts import StorageLook
 from poolwarden_agent.dom0.system.surroundings import Reader, Surroundings, certificate_paths
 from poolwarden_agent.dom0.xapi import database as statedb
-from poolwarden_agent.dom0.xapi import probes, roles, session_calls, toolstack, trouble_look
+from poolwarden_agent.dom0.xapi import probes, roles, session_calls, toolstack
 from poolwarden_agent.dom0.xapi.client import Xapi
 from poolwarden_agent.dom0.xapi.database_transfer import Handover
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiFull, XapiTimeout, XapiUnreachable
@@ -244,6 +244,8 @@ class Dom0(HostPort):
         return mounts.disks(self._root)
 
     def xapi_trouble(self, ended_pid: int, running: bool) -> Trouble:
+        from poolwarden_agent.dom0.xapi import trouble_look  # seldom: not held in memory before
+
         return trouble_look.look(self._root, self._reader, ended_pid, running)
 
     def storage(self) -> Storage:

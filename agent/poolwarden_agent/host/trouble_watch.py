@@ -11,10 +11,10 @@ Rules
 
 from typing import Callable, NamedTuple, Optional
 
+from poolwarden.xapi_causes import NO_TROUBLE, Trouble
 from poolwarden_agent.core.health import EMERGENCY, SLOW
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.probe_rules import ANSWERS, DOWN, STARTING
-from poolwarden_agent.core.xapi_trouble import NO_TROUBLE, Trouble
 from poolwarden_agent.host_port import HostPort
 
 SETTLE_MS = 2000

@@ -13,7 +13,7 @@ from typing import List, Tuple
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.findings import Seen, fails, familiar, holds, not_seen, private
 from poolwarden_agent.dom0.assumptions.scene import Scene, Text, read
-from poolwarden_agent.dom0.system import files, mounts
+from poolwarden_agent.dom0.system import files, mounts, plain_files
 from poolwarden_agent.dom0.xapi import database
 
 DB_CONF = "etc/xensource/db.conf"
@@ -161,7 +161,7 @@ def xapi_build(root: str) -> str:
     path, _ = database.loads(root)
     found, last, left = set(), b"", BUILD_BYTES
     try:
-        with open(os.path.join(root, path), "rb") as file:
+        with os.fdopen(plain_files.to_read(os.path.join(root, path)), "rb") as file:
             while left > 0:
                 chunk = file.read(min(database.CHUNK, left))
                 if not chunk:

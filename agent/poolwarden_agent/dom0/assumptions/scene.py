@@ -8,6 +8,7 @@ Rules
 * systemd is asked once, by ``systemctl show``, which changes nothing; it is killed at its limit.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -177,7 +178,8 @@ def ask_unit(systemctl: str) -> Tuple[Dict[str, str], str]:
         code = run.wait(SYSTEMCTL_LIMIT_S)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(1.0)  # one that waits for a disk ends when that answers
         return {}, "systemctl show did not end within %d s" % SYSTEMCTL_LIMIT_S
     reader.join(1.0)
     if code or not said:

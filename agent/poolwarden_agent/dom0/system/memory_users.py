@@ -1,7 +1,8 @@
 """Which processes of dom0 use most memory: resident sizes from proc(5), ``/proc/PID/statm``. Nothing is forked.
 
-A process that ends while it is looked at is left out. Names are those by which a person knows it: the program's, and
-after an interpreter's that of its script.
+A process that ends while it is looked at is left out. The command line of one that waits for a disk is not asked for:
+it lies in that process's memory, and whoever reads it may wait as long. Names are those by which a person knows it: the
+program's, and after an interpreter's that of its script.
 """
 
 import os
@@ -46,7 +47,10 @@ def _name(root: str, pid: int) -> str:
 
 def _words(root: str, pid: int) -> List[str]:
     """Its command line; where there is none, what the kernel calls it."""
-    line = files.read(root, "proc/%d/cmdline" % pid)  # type: Optional[str]
+    if (files.read(root, "proc/%d/stat" % pid, 4096) or "").rpartition(")")[2].startswith(" D"):
+        line = None  # type: Optional[str]
+    else:
+        line = files.read(root, "proc/%d/cmdline" % pid)
     if line:
         return line.split("\0")
     comm = files.read(root, "proc/%d/comm" % pid)

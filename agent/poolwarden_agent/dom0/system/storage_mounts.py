@@ -3,8 +3,8 @@
 Rules
 -----
 * A file system whose server is away keeps whoever asks it for as long as it is away: each is asked in a thread of its
-  own, and never again beside one that has not been answered. A thread can be ended with its process all the same: the
-  network file systems wait killably (linux: net/sunrpc, fs/cifs, fs/fuse).
+  own, and never again beside one that has not been answered; at most ``MOST_MOUNTS`` threads wait at once. A thread can
+  be ended with its process all the same: the network file systems wait killably (linux: net/sunrpc, fs/cifs, fs/fuse).
 * Which are mounted is the kernel's own table, and asks none of them.
 * Only what lies below ``PLACES`` and comes over the network is asked: others answer from memory.
 * Processes are read from proc by their ``stat`` alone, each ``PROCESSES_EVERY_MS``.
@@ -95,7 +95,8 @@ class StorageLook(object):
             known = {named(mount): mount for mount in mounted(self._root)}
             for name, mount in known.items():
                 asked = self._questions.get(name)
-                if asked is None or asked.answered:
+                room = sum(not each.answered for each in self._questions.values()) < MOST_MOUNTS
+                if room and (asked is None or asked.answered):
                     self._questions[name] = _Question(mount.point, now_ms, self._ask)
             # One that is no longer mounted and still hangs stays: its thread does, too.
             kept = {name: each for name, each in self._questions.items() if name in known or not each.answered}

@@ -56,6 +56,9 @@ def _foreign(root: str) -> int:
     pid, _ = files.xapi_process(root)
     if not pid:
         return 0
-    said = [files.read(root, "proc/%d/%s" % (pid, name)) for name in ("comm", "cmdline")]
     # Of a process that has ended meanwhile nothing can be read, and that is no other program.
-    return pid if all(text is not None for text in said) and not any("xapi" in text for text in said if text) else 0
+    name = files.read(root, "proc/%d/comm" % pid)
+    if name is None or "xapi" in name:
+        return 0
+    words = files.read(root, "proc/%d/cmdline" % pid)  # it may wait as long as that process does
+    return 0 if words is None or "xapi" in words else pid
