@@ -43,14 +43,14 @@ TABLES = {
         .:         config store queue enrolment agents fencing loop alerts hooks operators metrics
     """,
     "agent/poolwarden_agent": """
-        core:
+        core:     shared
         dom0:     core shared .
         messages: contract core dom0 .
-        host:     contract core dom0 messages .
+        host:     contract core dom0 messages shared .
         process:  contract core dom0 host
         commands: core dom0 host process shared .
         link:     process .
-        .:        core dom0 host process commands link
+        .:        core dom0 host process commands link shared
     """,
     "lab/poolwarden_lab": """
         xapi:      .
