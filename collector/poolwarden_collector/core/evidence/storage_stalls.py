@@ -48,7 +48,7 @@ def stalls(pool: Snapshot) -> tuple[Stall, ...]:
         agent = pool.live.agents.get(host)
         if agent is None or not agent.facts.storage.stalls or pool.heard(host) is None:
             continue  # nearly always: this is asked at every report
-        lasting = {each.what: (each.since, each) for each in agent.facts.storage.stalls if _lasts(pool, each)}
+        lasting = {each.what: (each.since or 0, each) for each in agent.facts.storage.stalls if _lasts(pool, each)}
         for since, each in sorted(lasting.values(), key=lambda one: (one[0], one[1].what))[:MOST_OF_A_HOST]:
             seen.setdefault(each.what, []).append((since, host, each))
     if not seen:
