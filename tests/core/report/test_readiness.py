@@ -137,15 +137,18 @@ def test_agents_that_tell_nothing_of_assumptions_make_no_pool_weaker() -> None:
     assert not {"assumption", "never-seen"} & set(codes(a_pool()))
 
 
-def test_what_no_host_has_shown_is_one_line_per_capability() -> None:
+def test_what_no_host_has_shown_is_told_once_by_capability() -> None:
     g = a_pool()
     changed(g, 2, assumptions=shown(("promote-exit-123", Finding.HOLDS)))
-    lines = [r for r in readiness(Snapshot(g.pool, g.now, g.site), DRILLED) if r.code == "never-seen"]
-    said = {line.sentence.partition(":")[0]: line.sentence for line in lines}
-    assert len(lines) == len(said) and not {"observation", "footprint"} & set(said)
-    assert "never seen on any host: " in said["promotion"] and "promote-pool-conf" in said["promotion"]
-    assert "promote-exit-123" not in said["promotion"] and "poolwarden drill lab" in lines[0].fix
-    assert {line.severity for line in lines} == {"warning"}
+    [line] = [r for r in readiness(Snapshot(g.pool, g.now, g.site), DRILLED) if r.code == "never-seen"]
+    counted, _, listed = line.sentence.partition(
+        " of what is assumed of real hosts no host of this pool has shown yet: "
+    )
+    said = dict(part.split(": ") for part in listed.split("; "))
+    assert not {"observation", "footprint"} & set(said)
+    assert "promote-pool-conf" in said["promotion"] and "promote-exit-123" not in said["promotion"]
+    assert int(counted) == len({id for ids in said.values() for id in ids.split(", ")})
+    assert line.severity == "warning" and "poolwarden drill lab" in line.fix
 
 
 def test_an_assumption_that_fails_is_critical_where_losing_the_master_would_not_heal_for_it() -> None:

@@ -270,15 +270,15 @@ def _means(failed: FailedAssumption) -> str:
 
 def _never_seen(pool: Snapshot) -> list[Unready]:
     """What no host has shown yet: what Poolwarden does rests on what was read somewhere."""
-    return [
-        Unready(
-            "never-seen",
-            WARNING,
-            f"{capability}: never seen on any host: {', '.join(ids)}",
-            f"poolwarden drill {pool.record.display_name} shows them; the table: docs/verify-on-real-hosts.md",
-        )
-        for capability, ids in assumptions_shown.never_seen(pool)
-    ]
+    unseen = assumptions_shown.never_seen(pool)
+    if not unseen:
+        return []
+    count = len({id for _capability, ids in unseen for id in ids})
+    listed = "; ".join(f"{capability}: {', '.join(ids)}" for capability, ids in unseen)
+    why = f"{count} of what is assumed of real hosts no host of this pool has shown yet: {listed}"
+    drill = f"poolwarden drill {pool.record.display_name}"
+    fix = f"a drill shows a part of it: {drill}; docs/verify-on-real-hosts.md tells each"
+    return [Unready("never-seen", WARNING, why, fix)]
 
 
 def _drills(pool: Snapshot, past: JournalView) -> list[Unready]:
