@@ -98,6 +98,24 @@ def test_a_returning_master_that_yields_writes_it_as_well() -> None:
     assert local(pool, "h1")["this_node_just_became_master"] == "false"
 
 
+def test_after_a_failed_commit_every_other_host_is_told_all_the_same() -> None:
+    """xapi_pool_transition.ml phase 2: broken first, then everybody, then a restart, broken."""
+    pool = running_pool()
+    pool.refuse_commit("h1")
+    refs = on_unix(pool, "h1", "host.get_by_uuid", pool.hosts["h3"].uuid)
+    assert isinstance(refs, Answer)
+    replies: list[PeerResult] = []
+    pool.call("h1", "unix", "pool.designate_new_master", (pool.local_session("h1"), refs.value), replies.append)
+    pool.run_until(pool.now + 100)
+    assert [entry.event.facts["value"] for entry in pool.events("pool.conf", "h3")] == ["broken"]
+    assert pool.pool_conf("h2") == f"slave:{pool.hosts['h3'].address}", "told after h1 had failed"
+    assert pool.pool_conf("h1") == "master"
+    assert len(replies) == 1 and isinstance(replies[0], Fault)
+    pool.run_until(pool.now + 60_000)
+    refused = pool.call_now("h3", "tcp", "session.login_with_password", ("root", "xenroot"))
+    assert code(refused) == "HOST_BROKEN"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "handler"),
     [

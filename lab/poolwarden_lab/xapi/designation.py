@@ -6,8 +6,11 @@ passes the call to the chosen host, which does the rest itself:
 1. Every host gets the present database (pool.sync_database): any that is offline ends it here, HOST_OFFLINE.
 2. Phase 1, propose: every other host agrees, and keeps to that for ten minutes; any that does not answer or has agreed
    to another ends it. Those who had agreed are told to forget it.
-3. Phase 2, commit: every other host rewrites its pool.conf and lights its fuse, then the chosen one does. There is no
-   way back: if any of them fails, the chosen host's pool.conf becomes ``broken`` while others may follow it already.
+3. Phase 2, commit: the chosen host's pool.conf becomes ``broken``, and then *every* other host is told to follow it,
+   also after one has failed: each rewrites its pool.conf and lights its fuse. There is no way back. If any has failed,
+   the chosen host restarts at once, broken, while members and the old master follow it.
+4. If none has failed, its pool.conf becomes ``master`` and it restarts. The real one restarts as soon as its link to
+   the old master dies; here it lights a fuse as the others do.
 
 No quorum is asked for: one host that is away is enough to make it impossible.
 """
@@ -17,9 +20,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.xapi import mastering, membership
-from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
+from poolwarden_lab.xapi.actions import RESTART_CODE, HttpFailure, PeerLost, XapiFault
 from poolwarden_lab.xapi.busy import with_task
-from poolwarden_lab.xapi.pool_conf import MASTER, POOL_CONF, Role, member_of
+from poolwarden_lab.xapi.pool_conf import MASTER, Role, member_of
 from poolwarden_lab.xapi.tasks import Task
 
 if TYPE_CHECKING:
@@ -92,18 +95,19 @@ def _propose(model: XapiModel, peers: dict[str, str]) -> Task[None]:
 
 
 def _commit(model: XapiModel, peers: dict[str, str]) -> Task[None]:
-    me = model.config.address
-    for ref, address in peers.items():
+    """Source: xapi_pool_transition.ml:152-190."""
+    model.set_role(Role("broken"))
+    failed = False
+    for address in peers.values():
         try:
-            yield from membership.with_session(model, address, "host.commit_new_master", me)
+            yield from membership.with_session(model, address, "host.commit_new_master", model.config.address)
         except (PeerLost, HttpFailure, XapiFault) as error:
-            broken = Role("broken")
-            model.disk.write(POOL_CONF, str(broken).encode())
-            model.engine.event("pool.conf", value=broken)
-            model.engine.event("designation-broken", why=error.args[0])
-            if isinstance(error, XapiFault):
-                raise
-            raise XapiFault("HOST_OFFLINE", ref) from error
+            failed = True
+            model.engine.event("commit-failed", address=address, why=error.args[0])
+    if failed:
+        model.engine.event("designation-broken")
+        model.exit(RESTART_CODE, flush=False)
+        return
     model.become(MASTER)
     model.engine.event("designated")
 
