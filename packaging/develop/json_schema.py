@@ -77,8 +77,8 @@ DRILLED = thing(pool=TEXT, at=TEXT, drill=TEXT, by=TEXT, outcome=DRILL_OUTCOME, 
 CELL: Schema = {"type": ["string", "number", "null"]}
 ACTS = (
     "acknowledge alerts-ack alerts-silence alerts-unsilence approve confirm-fenced declare-dead deny designate "
-    "failover fence-bind fence-off fence-on fence-test hook-run host-enable pause recover-members release restart-xapi "
-    "resume second start-lost"
+    "failover fence-bind fence-off fence-on fence-test hook-run host-enable host-why pause recover-members release "
+    "restart-xapi resume second start-lost"
 )
 DECISIONS = "certificate-deny enrolment-accept enrolment-refuse token-revoke"
 COMMANDS: dict[str, Schema] = {

@@ -127,7 +127,7 @@ def test_without_an_agent_the_rules_without_a_collector_hold(master, clock, monk
     said = {"10.0.0.2": ("follows", "10.0.0.1")}
     monkeypatch.setattr(Dom0, "ask_role", lambda self, a, limit: Told(*said.get(a, ("silent", ""))))
     monkeypatch.setattr("poolwarden_agent.dom0.dom0.Dom0.management_address", lambda self: "10.0.0.1")
-    monkeypatch.setattr("poolwarden_agent.dom0.system.neighbours.gateway", lambda root: True)
+    monkeypatch.setattr("poolwarden_agent.dom0.system.neighbours.gateway", lambda root, interface: True)
     row = '<table name="host"><row ref="h1" uuid="%s" address="10.0.0.1"/><row ref="h2" uuid="%s" address="10.0.0.2"/>'
     master.put("var/lib/xcp/state.db", "<database>%s</table></database>" % (row % (trees.HOST, trees.OTHER)))
     waiting = Waiting(master.path(""), boot_id(master), clock)

@@ -41,6 +41,7 @@ ACTS = {
     "fence-test": ("fence", "test", "host-1"),
     "hook-run": ("hook", "run", "50-dns"),
     "host-enable": ("host", "enable", "host-1"),
+    "host-why": ("host", "why", "host-1"),
     "recover-members": ("recover-members",),
     "pause": ("pause", "--for", "2h"),
     "release": ("release", "host-1"),

@@ -94,15 +94,15 @@ def test_what_becomes_durable_meanwhile_is_counted_once(journal: Journal) -> Non
 
 
 def test_a_restart_changes_no_number(journal: Journal) -> None:
-    for number in range(5):
+    for number in range(10):
         failover(journal, number)
     ledger = Ledger()
     ledger.begin(read_past(journal.path))
-    ledger.follow(failover(journal, 5))
+    ledger.follow(failover(journal, 10))
     again = read_past(journal.path)
     assert (again.counts.ended, again.counts.phases) == (ledger.counts.ended, ledger.counts.phases)
     assert [row.seq for row in again.counts.changes[POOL]] == [row.seq for row in ledger.counts.changes[POOL]]
-    assert len(again.counts.changes[POOL]) == 5
+    assert len(again.counts.changes[POOL]) == 10
 
 
 def test_counts_that_were_taken_stay_as_they_were(journal: Journal) -> None:

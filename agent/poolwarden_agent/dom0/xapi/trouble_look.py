@@ -7,7 +7,8 @@ xapi's has ended, a start takes too long, or somebody asks.
 import os
 import time
 
-from poolwarden_agent.core.xapi_trouble import NEEDED, Around, Trouble, judge
+from poolwarden.xapi_causes import Trouble
+from poolwarden_agent.core.xapi_trouble import NEEDED, Around, judge
 from poolwarden_agent.dom0.system import files, log_tail, mounts
 from poolwarden_agent.dom0.system.surroundings import INACTIVE, Reader
 

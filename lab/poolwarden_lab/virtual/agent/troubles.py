@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from poolwarden.xapi_causes import Trouble
 from poolwarden_agent.core.storage import Stalled, Storage
-from poolwarden_agent.core.xapi_trouble import Around, Trouble, judge
+from poolwarden_agent.core.xapi_trouble import Around, judge
 from poolwarden_agent.host_port import HostPort
 
 if TYPE_CHECKING:
