@@ -56,7 +56,7 @@ TABLES = {
         xapi:      .
         processes: contract core shell xapi
         demo:      contract shell processes
-        virtual:   contract agent core shell xapi .
+        virtual:   contract agent core shell xapi shared .
         story:     contract core shell xapi virtual shared
         .:         processes demo story
     """,
