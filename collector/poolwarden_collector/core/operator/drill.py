@@ -33,6 +33,7 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 READ_WITHIN_MS: Ms = 8_000  # a database's file is being read
+SEEN_WITHIN_MS: Ms = 9_000  # the host looks once more; the caller is answered within ten seconds
 WHY_MOST = 300  # characters of why a step is passed over
 USUAL = (Part.FENCE, Part.RESTART, Part.HOLD, Part.SWITCHOVER)
 GO_ON = "poolwarden drill POOL --resume, or --abandon"
@@ -193,8 +194,10 @@ def _fence(tx: Transaction, step: DrillStep, said: OperatorSaid, verdict: Verdic
     empty = drill_checks.placed_there(tx, step.host)
     if isinstance(empty, Refused):
         return empty
-    if not empty:
-        waiting_commands.wait(tx, said, READ_WITHIN_MS)
+    asked = said if said.arg("asked_at") else replace(said, args=(*said.args, ("asked_at", str(tx.now))))
+    # safety: a VM may have been started there since what was seen before this word; it would be killed.
+    if not empty or not drill_checks.seen_since(tx, step.host, int(asked.arg("asked_at"))):
+        waiting_commands.wait(tx, asked, SEEN_WITHIN_MS)
         return None
     agent = tx.heard(step.host)
     assert agent is not None  # of_step has asked

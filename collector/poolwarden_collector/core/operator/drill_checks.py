@@ -24,7 +24,7 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.followups import power_switch
 from poolwarden_collector.core.model.reasons import Cause, Reason
 from poolwarden_collector.core.model.refusal import Refused
-from poolwarden_collector.core.model.values import HostId, Tri
+from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.recovery import switchover
 from poolwarden_collector.core.state.drill_record import Part
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -180,6 +180,13 @@ def runs_there(pool: Snapshot, host: HostId) -> Refused | None:
     if entry.enabled:
         return Refused("still-enabled", f"{name} is enabled: a VM could start there at any moment", away)
     return None
+
+
+def seen_since(pool: Snapshot, host: HostId, at: Ms) -> bool:
+    """Has this host's agent looked at what runs there after this instant?"""
+    agent = pool.heard(host)
+    seen = agent.facts.observed.host if agent is not None else None
+    return seen is not None and seen > at
 
 
 def _vms(vms: tuple[str, ...]) -> str:

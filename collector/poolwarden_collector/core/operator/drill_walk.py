@@ -61,6 +61,8 @@ LIMITS: dict[Phase, Ms] = {
     Phase.BACK: 900_000,
     Phase.ENABLED: 300_000,
 }
+# Where a host is declared dead only once xapi has it not live, that alone takes up to 630 s (ocaml/xapi/db_gc.ml).
+DECLARED_WITHIN_MS: Ms = 1_200_000
 TOLD_AFTER_MS: Ms = 600_000
 ENABLE_AFTER_MS: Ms = 20_000  # xapi enables a host by itself some time after its start
 
@@ -262,8 +264,8 @@ def _failover(tx: Transaction, walk: Walk, verdict: Verdict) -> None:
         # That xapi is told may be put off for good; the host is not left off for it.
         if not any(item.host == host and item.what is OwedWork.DECLARE_DEAD for item in tx.record.owed):
             _switch_on(tx, walk)
-        elif walk.over(tx):
-            limit = span(LIMITS[Phase.FAILOVER])
+        elif tx.now - walk.since(tx) >= DECLARED_WITHIN_MS:
+            limit = span(DECLARED_WITHIN_MS)
             _switch_on(tx, walk, f"xapi was not told within {limit} that it is dead: poolwarden explain POOL")
     elif walk.over(tx):
         limit = span(LIMITS[Phase.FAILOVER])
