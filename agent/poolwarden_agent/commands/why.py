@@ -6,6 +6,7 @@ room on any disk. Exit status: 0 nothing is known to be wrong, 1 a cause is name
 
 import argparse
 import sys
+import textwrap
 from typing import List
 
 from poolwarden.xapi_causes import UNKNOWN
@@ -15,6 +16,8 @@ from poolwarden_agent.dom0.system import files
 from poolwarden_agent.dom0.system.storage_mounts import mounted, waiting
 from poolwarden_agent.dom0.system.surroundings import Reader
 from poolwarden_agent.dom0.xapi import trouble_look
+
+WIDTH = 80
 
 
 def main(words: List[str]) -> int:
@@ -31,9 +34,9 @@ def main(words: List[str]) -> int:
     else:
         _say("%s: %s" % ("xapi is there and not up" if running else "xapi does not run", found.sentence))
         _say("cause: %s" % found.cause)
-        _say("helps: %s" % found.help)
+        sys.stdout.write("helps: %s\n" % found.help)  # on one line: it is copied
         for line in found.lines:
-            _say("  %s" % line)
+            _say(line, "  ", "    ")
     _storage(root)
     return 0 if not found.cause else 2 if found.cause == UNKNOWN else 1
 
@@ -48,5 +51,6 @@ def _storage(root: str) -> None:
         _say("storage over the network here: %s" % ", ".join(names[:8]))
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _say(text: str, first: str = "", others: str = "  ") -> None:
+    wrapped = textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+    sys.stdout.write("\n".join(wrapped) + "\n")

@@ -235,7 +235,7 @@ STORAGE_STALLED = Message(
     "storage-does-not-answer",
     "critical",
     "storage does not answer: {what}, seen on {hosts}",
-    "{what}: it does not answer on {hosts} since {span}; {follows}VMs with disks there stand",
+    "{what}: no answer on {hosts} for {span}; {follows}VMs with disks there stand",
     "nothing: storage is not Poolwarden's, and another master would wait for it as well",
     "look at {server} and the network to it; poolwarden explain {pool} tells which hosts wait",
     "symptoms of it have alerts of their own and end with it; {running}",
