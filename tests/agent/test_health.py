@@ -2,7 +2,7 @@
 
 import pytest
 
-from poolwarden_agent.core import health
+from poolwarden import xapi_health
 from poolwarden_agent.core.health import Look, judge, plain_words, span
 from poolwarden_agent.core.probe_rules import ANSWERS, DOWN, SILENT, STARTING, UNKNOWN
 
@@ -51,16 +51,16 @@ def test_what_is_wrong_has_something_that_helps():
         {"emergency": True, "code": "?"},
     ):
         assert judge(WELL._replace(**changes)).help
-    assert "systemctl stop" not in str(health.REASONS) and "xe-toolstack-restart" not in health.RESTART
+    assert "systemctl stop" not in str(xapi_health.REASONS) and "xe-toolstack-restart" not in xapi_health.RESTART
     assert "restart" not in judge(WELL._replace(tcp=DOWN, socket=DOWN, age_ms=None, held=True)).help
     for accepts in (True, False):
         stopping = judge(WELL._replace(tcp=SILENT, tcp_silent_ms=60000, accepts=accepts, held=True))
         assert "being stopped" in stopping.text and "restart" not in stopping.help
 
 
-@pytest.mark.parametrize("code", sorted(health.REASONS))
+@pytest.mark.parametrize("code", sorted(xapi_health.REASONS))
 def test_every_code_has_words_and_a_way(code):
-    words, helps = health.REASONS[code]
+    words, helps = xapi_health.REASONS[code]
     assert code in plain_words(code) and words in plain_words(code) and helps
     assert judge(WELL._replace(emergency=True, code=code)).help == helps
 
@@ -68,3 +68,17 @@ def test_every_code_has_words_and_a_way(code):
 def test_spans():
     assert [span(ms) for ms in (0, 119999, 120000, 7199999, 7200000)] == ["0 s", "119 s", "2 min", "119 min", "2 h"]
     assert plain_words("") == ""
+
+
+def test_everything_that_it_says_helps_is_in_the_table_that_the_collector_shows() -> None:
+    said = set()
+    for tcp in (ANSWERS, DOWN, SILENT, STARTING, UNKNOWN):
+        for sock in (ANSWERS, DOWN, SILENT, STARTING, UNKNOWN):
+            for accepts in (True, False):
+                for code in ("", "HOST_BROKEN", "NO_SUCH_CODE"):
+                    for age, held in ((5000, False), (None, False), (5000, True)):
+                        look = Look(tcp, 60000, 2000, sock, 60000, 2000, accepts, age, bool(code), code, True, held)
+                        said.add(judge(look).help)
+                        quiet = look._replace(tcp_silent_ms=0, socket_silent_ms=0, orphaned=False, emergency=False)
+                        said.add(judge(quiet).help)
+    assert len(said) > 5 and said - {""} <= xapi_health.HELPS

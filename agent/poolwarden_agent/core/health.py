@@ -17,46 +17,12 @@ The words, the first that fits:
 
 from typing import NamedTuple, Optional, Tuple
 
+from poolwarden.xapi_health import EXPLAIN, LOOK_AT_LOG, REASONS, RESTART, SHORT_OF, STOPPED
 from poolwarden_agent.core.probe_rules import ANSWERS, DOWN, SILENT, STARTING, UNKNOWN
 
 SLOW, WEDGED, HUNG, ORPHANED, EMERGENCY = "slow", "wedged", "hung", "orphaned", "emergency"
 HUNG_MS = 15000
 SLOW_MS = 1000
-
-RESTART = "poolwarden restart-xapi HOST (it says so if that is not safe); on the host: systemctl restart xapi"
-EXPLAIN = "poolwarden explain POOL"
-
-# xapi: ocaml/xapi/xapi.ml, xapi_ha.ml, datamodel_errors.ml. Code -> (plain words, what helps).
-REASONS = {
-    "HOST_STILL_BOOTING": ("xapi is still starting and has not reached its master", "wait, then look at the master"),
-    "HOST_HAS_NO_MANAGEMENT_IP": (
-        "the management interface has no address",
-        "check cable and network; on the host: xe-reset-networking, or host-management-reconfigure in xsconsole",
-    ),
-    "HOST_ITS_OWN_SLAVE": ("pool.conf names this host as its own master", EXPLAIN),
-    "HOST_MASTER_CANNOT_TALK_BACK": (
-        "the master cannot connect back to this host",
-        "check the firewall and routes from the master to port 443 of this host",
-    ),
-    "HOST_UNKNOWN_TO_MASTER": (
-        "the master does not know this host: it was ejected, or the master's database is an older one",
-        "poolwarden history POOL; do not join it again before that is understood",
-    ),
-    "HOST_XAPI_VERSION_HIGHER_THAN_COORDINATOR": (
-        "this host's xapi is newer than its master's",
-        "update the master first, then restart xapi here",
-    ),
-    "HOST_BROKEN": ("pool.conf says broken after a failed change of master", EXPLAIN),
-    "HA_POOL_IS_ENABLED_BUT_HOST_IS_DISABLED": ("HA is on, this host is out of it", "xe pool-list params=ha-enabled"),
-    "HA_HOST_CANNOT_ACCESS_STATEFILE": ("HA's state file cannot be reached", "check the storage of the heartbeat SR"),
-    "HA_HEARTBEAT_DAEMON_STARTUP_FAILED": ("HA's heartbeat daemon did not start", "see /var/log/xha.log"),
-    "SESSION_AUTHENTICATION_FAILED": (
-        "the master refuses this host's pool secret",
-        "compare /etc/xensource/ptoken with the master's: another pool's master, or a rotation that this host missed",
-    ),
-    "HOST_NAME_INVALID": ("the host's name is not one that xapi accepts", "hostname; /etc/hostname"),
-    "INTERNAL_ERROR": ("xapi failed at its start", "see the last errors in /var/log/xensource.log"),
-}  # fmt: skip
 
 
 class Look(NamedTuple):
@@ -106,7 +72,7 @@ def _not_there(look: Look) -> Optional[Health]:
     if look.age_ms is None and look.held:
         return Health(DOWN, "xapi is held stopped by a toolstack fence; VMs run on", EXPLAIN)
     if look.age_ms is None and DOWN in (look.tcp, look.socket):
-        return Health(DOWN, "xapi does not run", "systemctl status xapi and /var/log/xensource.log say why; " + RESTART)
+        return Health(DOWN, "xapi does not run", STOPPED)
     if STARTING in (look.tcp, look.socket):
         return Health(STARTING, "xapi has been starting for %s" % span(look.age_ms or 0), "")
     if look.tcp == look.socket == DOWN:
@@ -148,7 +114,7 @@ def _states(look: Look) -> Tuple[str, ...]:
 
 def _detached(look: Look) -> Optional[Health]:
     if look.emergency:
-        help_text = REASONS.get(look.code, ("", "see /var/log/xensource.log"))[1]
+        help_text = REASONS.get(look.code, ("", LOOK_AT_LOG))[1]
         words = plain_words(look.code) or "it does not say why"
         return Health(EMERGENCY, "xapi is in emergency mode: %s" % words, help_text)
     if look.orphaned:
@@ -160,7 +126,7 @@ def _slow(look: Look) -> Optional[Health]:
     took = max(look.tcp_took_ms, look.socket_took_ms)
     if took < SLOW_MS:
         return None
-    return Health(SLOW, "xapi took %s to answer" % span(took), "top in dom0: is it short of CPU, memory or disk?")
+    return Health(SLOW, "xapi took %s to answer" % span(took), SHORT_OF)
 
 
 def span(ms: int) -> str:

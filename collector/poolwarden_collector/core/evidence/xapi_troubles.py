@@ -35,8 +35,13 @@ def trouble_of(pool: Snapshot, host: HostId) -> XapiTrouble | None:
 
 def help_of(pool: Snapshot, host: HostId, trouble: XapiTrouble) -> str:
     """The command that helps, as it is typed."""
+    return with_names(pool, host, trouble.help)
+
+
+def with_names(pool: Snapshot, host: HostId, text: str) -> str:
+    """A text of the agents' tables with this host's and its pool's names, as they are typed."""
     as_typed = {"HOST": typed(pool.name(host), host), "POOL": typed(pool.record.display_name, pool.record.pool)}
-    return _PLACE.sub(lambda found: as_typed[found.group()], trouble.help)
+    return _PLACE.sub(lambda found: as_typed[found.group()], text)
 
 
 def known_cause(pool: Snapshot, host: HostId) -> str:

@@ -484,7 +484,7 @@ def _host(pool: Snapshot, host: HostId) -> HostStatus:
         else (),
         xapi_health=health.word if health else "",
         xapi_text=health.text if health else "",
-        xapi_help=health.help.replace("HOST", pool.name(host)).replace("POOL", pool.record.name) if health else "",
+        xapi_help=xapi_troubles.with_names(pool, host, health.help) if health else "",
         xapi_age_ms=pool.now - health.since if health and health.since is not None else 0,
     )
 

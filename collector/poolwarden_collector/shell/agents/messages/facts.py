@@ -11,6 +11,7 @@ from typing import Any
 
 from poolwarden import assumptions as table
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden.xapi_health import HELPS
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import (
     AssumptionSeen,
@@ -193,7 +194,8 @@ _HEALTH = {
 def _health(m: pb.XapiFacts, at: At) -> XapiHealth | None:
     """``None`` from an agent that does not judge it, or has not looked yet."""
     word = _HEALTH.get(m.health)
-    return XapiHealth(word, m.health_text, m.health_help, at(m.health_since_mono_ms)) if word else None
+    helps = m.health_help if m.health_help in HELPS else ""  # a host decides no command that is typed elsewhere
+    return XapiHealth(word, m.health_text, helps, at(m.health_since_mono_ms)) if word else None
 
 
 def database(m: pb.DatabaseFacts, at: At) -> DatabaseFacts:
