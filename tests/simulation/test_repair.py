@@ -47,9 +47,11 @@ def test_a_crashed_xapi_is_systemds_business() -> None:
 
 
 def test_a_crashed_xapi_raises_no_false_alarm() -> None:
-    """Right after its start the members' last probes are still unanswered: that is no split of the pool."""
+    """Right after its start the members' last probes are still unanswered: that is no split of the pool. Three such
+    starts within ten minutes are a loop, and told.
+    """
     sim = Simulation(3).begin()
-    for _ in range(5):
+    for _ in range(2):
         sim.crash_xapi(1)
         sim.run_until(sim.settled, 120_000)
         sim.run(700)
