@@ -51,8 +51,8 @@ def test_the_tool_tells_who_misses_a_condition_and_that_nobody_does(tmp_path: Pa
 
 
 def test_few_conditions_are_in_no_list() -> None:
-    """``--new`` looks for who misses them; it takes minutes, and so is not a part of any tier."""
+    """``--new`` looks for who misses them; it takes an hour, and so is not a part of any tier."""
     kept = take_away.read()
     every = take_away.places()
     new = [place.name for place in every if not any(place.name in places for places in kept.values())]
-    assert len(new) <= len(every) / 20, "run python -m tests.mutations.take_away --new:\n" + "\n".join(new)
+    assert len(new) <= len(every) / 10, "run python -m tests.mutations.take_away --new:\n" + "\n".join(new)

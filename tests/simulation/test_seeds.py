@@ -1,6 +1,6 @@
 """Stories by chance: seeds of the normal run, and what the machinery around them promises.
 
-`make test` plays forty, the long tier seven hundred, ``poolwarden lab simulate`` any number. A seed that fails is
+`make test` plays forty, the long tier five hundred, ``poolwarden lab simulate`` any number. A seed that fails is
 kept by ``poolwarden lab simulate --seed N --runs 1`` as a story under tests/regressions/, made small; it is a test of
 its own from then on.
 """
@@ -17,7 +17,7 @@ from poolwarden_lab.story.chance import MOMENTS, Drawn, draw
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
-SEEDS, MORE, BLOCK = 40, 700, 20
+SEEDS, MORE, BLOCK = 40, 500, 20
 
 
 @pytest.mark.slow
