@@ -1,7 +1,7 @@
 """Stories once more with hosts whose firewalls drop TCP 80 from other hosts: what must come of it is the same.
 
-Expectations, invariants and exit code are held; the golden log is not: roles are told by another port. All of them would
-take too long: those are played that are about a gate, and every third of the others.
+Expectations, invariants and exit code are held; the golden log is not: roles are told by another port. All of them
+would take too long: those are played that are about a gate, and every third of the others.
 """
 
 from pathlib import Path
