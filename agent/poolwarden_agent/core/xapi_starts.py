@@ -18,6 +18,7 @@ from poolwarden_agent.core.host_now import NO_PROCESS, Process
 WINDOW_MS = 600000
 ASKED_MS = 240000  # two waits of systemd for a stop (TimeoutStopSec), and a start
 MOST = 64  # starts that are remembered
+SAME_TICKS = 100  # of the kernel's clock: a second
 
 Starts = NamedTuple(
     "Starts",
@@ -38,13 +39,18 @@ def asked(before: Starts, now_ms: int) -> Starts:
     return before._replace(asked_ms=now_ms + ASKED_MS)
 
 
+def _same(one: Process, other: Process) -> bool:
+    """A process's start is told on a clock that may be corrected a little; another process has another number."""
+    return one.pid == other.pid and abs(one.start_ticks - other.start_ticks) <= SAME_TICKS
+
+
 def looked(before: Starts, process: Process, role: Tuple[str, str], now_ms: int) -> Starts:
     """After a look: ``role`` is what pool.conf says at that instant."""
     began = tuple(at for at in before.began if now_ms - at < WINDOW_MS)
     known = before._replace(began=began, asked_ms=before.asked_ms if before.asked_ms > now_ms else 0)
-    if process == known.process:
+    if _same(process, known.process):
         # pool.conf is written some ten seconds before the process that reads it begins: the new role is not its own.
-        return known
+        return known._replace(process=process)
     if process == NO_PROCESS:
         return known if known.gone else known._replace(gone=True, ended_ms=now_ms)
     ended = known.ended_ms if known.gone or known.process == NO_PROCESS else now_ms
