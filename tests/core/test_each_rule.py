@@ -268,6 +268,17 @@ def claim(n: int, placements: PlacementView | None) -> Change:
     return change
 
 
+def test_a_copy_that_cannot_be_read_at_the_claim_rules_its_host_out(g: Guarded) -> None:
+    def ruled_out(view: PlacementView | None) -> bool:
+        d = after(g, both(live(ClaimRound, answers={}), claim(2, view)))
+        assert d.failover is not None
+        why = candidate_ranking.limitation(d, uuid(2), d.failover.old_master, d.agent(uuid(2)))
+        return why is not None and why.code is Cause.NO_COPY
+
+    assert ruled_out(replace(FILE, readable=False))
+    assert not ruled_out(FILE) and not ruled_out(None)
+
+
 def test_without_a_list_a_candidate_is_in_every_copy_that_tells_its_hosts(h: Guarded) -> None:
     both_hosts = (uuid(1), uuid(2))
 
