@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.cli import act, answer, fence, main, see, switch
+from poolwarden_collector.cli import act, answer, drill, fence, main, see, switch
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.report.status import status
@@ -176,9 +176,11 @@ def _give(stage: Stage, advice: Advice, command: str, node: str) -> Followed:
     words = _arguments(stage, command, node)
     if words[0] == "confirm-fenced" and (found := _switched_off(stage, words[1], advice, node)):
         return Followed(advice, command, 1, found)
+    if words[0] == "drill" and "--abandon" not in words:
+        return Followed(advice, command, 0, "")  # it walks with a person at its terminal (tests/lab/test_drill.py)
     collector = _InStory(stage, node)
     out = io.StringIO()
-    for module in (act, answer, fence, see, switch):
+    for module in (act, answer, drill, fence, see, switch):
         module.connect = lambda _settings: collector  # type: ignore[attr-defined]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:

@@ -96,9 +96,11 @@ def of_step(pool: Snapshot, part: Part, host: HostId, verdict: Verdict) -> Refus
         return Refused("ha-armed", f"xapi's HA is armed on {name}, or its flag cannot be read", "docs/pools-with-ha.md")
     if part is Part.POWER_LOSS:
         if host != master:
-            return Refused("not-master", f"{name} is not the master now", "poolwarden drill POOL --abandon")
+            step = "poolwarden drill POOL --abandon" if pool.record.drill else "poolwarden drill POOL --plan"
+            return Refused("not-master", f"{name} is not the master now", step)
     elif host == master:
-        return Refused("is-master", f"{name} is the master: a member is drilled", "poolwarden drill POOL --abandon")
+        step = "poolwarden drill POOL --abandon" if pool.record.drill else "poolwarden drill POOL --plan"
+        return Refused("is-master", f"{name} is the master: a member is drilled", step)
     elif why := follows(pool, host, master):
         detached = f"{name} is not attached to {pool.name(master)}: {why}"
         return Refused("not-attached", detached, "poolwarden explain POOL")
