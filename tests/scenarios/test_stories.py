@@ -34,8 +34,6 @@ def test_there_are_stories() -> None:
 
 # Stories with an advice that is refused when it is typed, and why: to be mended, each.
 NOT_ACCEPTED = {
-    "new-master-on-a-database-that-does-not-load": "a promotion that is not verified advises a restart of xapi there, "
-    "which is refused where the database is not sound; the refusal names what helps",
     "only-copy-is-empty": "a copy is read anew at the claim: the question of its earlier word is put and over at once",
 }
 

@@ -52,8 +52,11 @@ def await_new_master(tx: Transaction, failover: Failover) -> None:
     step = f"Nobody else is promoted. Look at {name}'s xapi; poolwarden restart-xapi {name}"
     if seen_as == "new process":
         why += f"; {its_database(tx, failover)}"
+        # A restart is refused where the database is known not to be sound: it would only end the same way.
+        unsound = unsound_reason(tx, failover.candidate) is not None
         step = f"Nobody else is promoted. Its database may be one that xapi cannot load: see xensource.log on {name}, "
-        step += f"and put another member's state.db in its place, xapi stopped. Else: poolwarden restart-xapi {name}"
+        step += "and put another member's state.db in its place, xapi stopped. "
+        step += f"What keeps it: poolwarden host why {name}" if unsound else f"Else: poolwarden restart-xapi {name}"
     step = of_a_silent_candidate(tx, failover) if agent is None else step
     block(tx, failover, Blocker.UNVERIFIED, (failover.candidate, seen_as), why, step)
 
