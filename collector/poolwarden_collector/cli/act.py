@@ -51,7 +51,7 @@ def say(reply: "api.CommandReply", settings: Settings) -> None:
         return
     from poolwarden_collector.cli.layout import Line, show
 
-    page = [Line(reply.text or "done")]
+    page = [Line(line) for line in (reply.text or "done").splitlines()]
     show([*page, Line(reply.next_step, label="next step: ")] if reply.next_step else [*page], settings)
 
 

@@ -8,7 +8,7 @@ from tests.core.pool import Guarded, Host
 
 from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import XapiTrouble
+from poolwarden_collector.core.model.host_facts import Liveness, XapiTrouble
 from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.orders import Order
 
@@ -67,6 +67,15 @@ def test_one_question_at_a_time_is_put_to_an_agent() -> None:
 def test_nothing_wrong_is_said_to_be_nothing() -> None:
     reply = Asked(None).why(2)
     assert reply.accepted and "its xapi answers" in reply.text
+
+
+def test_an_unknown_cause_is_told_of_a_xapi_that_is_down_alone() -> None:
+    unknown = XapiTrouble("unknown", "why is not known", "tail -n 200 /var/log/xensource.log")
+    g = Asked(unknown)
+    assert "its xapi answers" in g.why(2).text and "not known" not in g.why(2).text
+    g.host(2).liveness = Liveness.DOWN
+    g.run(15_000)
+    assert "why is not known" in g.why(2).text
 
 
 def test_an_older_agent_and_a_silent_one_are_named_with_what_to_do() -> None:

@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden.xapi_causes import UNKNOWN
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.evidence.xapi_troubles import help_of
@@ -46,11 +47,12 @@ def command_why(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> str | 
         return Refused(
             "too-old", f"the agent of {name} cannot look: {asked.result.text or 'it is of an older version'}", step
         )
-    trouble = asked.result.trouble
+    trouble, agent = asked.result.trouble, tx.heard(host)
+    up = agent is not None and agent.facts.xapi.liveness is Liveness.ANSWERS
+    if up and (trouble is None or trouble.cause == UNKNOWN):
+        return f"{name}: its xapi answers, and its log names nothing that kept it from starting"
     if trouble is None:
-        agent = tx.heard(host)
-        up = agent is not None and agent.facts.xapi.liveness is Liveness.ANSWERS
-        return f"{name}: its xapi answers" if up else f"{name}: its log names nothing that keeps its xapi from starting"
+        return f"{name}: its log names nothing that keeps its xapi from starting"
     told = [f"{name}: {trouble.cause}: {trouble.sentence}", f"helps: {help_of(tx, host, trouble)}", *trouble.lines]
     return "\n".join(told)
 
