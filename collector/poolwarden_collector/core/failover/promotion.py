@@ -409,7 +409,8 @@ def _outlived(pool: Snapshot, failover: Failover) -> Reason | None:
         return Reason(Cause.UNLISTED, f"{pool.name(host)} is no host of this pool any more", (host,))
     if own.limitation is not None:
         return own.limitation.within(f"{own.name}: {own.limitation}")
-    newer = [r for r in ranked if r.limitation is None and r.unsound is None and r.generation > own.generation]
+    # Only hosts that would be chosen before it: one that was passed over has had its newer copy all the time.
+    newer = [r for r in ranked[: ranked.index(own)] if r.generation > own.generation]
     if newer and failover.hold.handed_over is None:
         why = f"{newer[0].name} has a newer copy of the database now ({newer[0].generation})"
         return Reason(Cause.NEWER_COPY, why, (newer[0].host,))
