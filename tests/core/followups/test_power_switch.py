@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.core.failover.test_reversals import intended
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core.evidence.proof import NoProof, verify_power
@@ -242,3 +243,16 @@ def test_a_drill_switches_the_next_device_only_where_its_agent_tells_that_nothin
     power_switch.advance(tx)
     assert (host in tx.record.after.switches) is goes_on
     assert any(isinstance(effect, PowerOff) for effect in tx.effects) is goes_on
+
+
+def test_a_drill_switches_nothing_on_while_a_failover_is_open() -> None:
+    """What was proven off stays off until the failover is over: the host is owed its power, and waits."""
+    open_, over = intended(), Switched()
+    for g, on in ((open_, False), (over, True)):
+        host = g.pool.record.master or uuid(1)
+        assert (g.pool.record.failover is not None and g.pool.record.failover.open) is not on
+        agents = {**g.pool.live.agents, host: replace(g.pool.live.agents[host], connected=False, last_heard=0)}
+        tx = Transaction(replace(g.pool, live=replace(g.pool.live, agents=agents)), g.now, g.site)
+        power_switch.drill_on(tx, host, "alice", "boot")
+        assert any(isinstance(effect, PowerOn) for effect in tx.effects) is on
+        assert any(item.host == host and item.what is OwedWork.WAKE for item in tx.record.owed)
