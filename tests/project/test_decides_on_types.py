@@ -22,6 +22,7 @@ LOOKS_INTO = {
 ALLOWED = {
     "decision/candidate_ranking.py:_dotted": "the numbers of a version",
     "devices/device_runner.py:runner": "counts in a list",
+    "failover/promotion.py:_outlived": "the place of a host in a ranking",
     "intake.py:_challenge_time": "the time that a challenge carries to its own answer",
     "recovery/member_repair.py:_rung": "counts in a list",
     "replay.py:_compared": "the kind before an entry's sentence, as it was stored",
