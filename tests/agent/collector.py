@@ -25,6 +25,7 @@ class Stream(object):
     def __init__(self, uris):
         self.uris = uris
         self.messages = []
+        self.results_before = 0  # how many results of orders had come when the newest message was sent
         self.outgoing = None
         self.ended = False
 
@@ -37,9 +38,14 @@ class Stream(object):
         return until(lambda: next(iter(b for b in self.of(kind) if accept(b)), None), limit_s, kind)
 
     def fresh(self, kind, accept=lambda body: True, limit_s=30.0):
-        """The first accepted body of this kind that comes from now on."""
+        """The first accepted body of this kind that comes from now on; not for answers, which may be there already."""
         known = len(self.of(kind))
         return until(lambda: next(iter(b for b in self.of(kind)[known:] if accept(b)), None), limit_s, kind)
+
+    def result(self, accept, limit_s=30.0):
+        """The first accepted result of an order that came after the newest message was sent."""
+        known, of = self.results_before, "order_result"
+        return until(lambda: next(iter(b for b in self.of(of)[known:] if accept(b)), None), limit_s, of)
 
 
 class Collector(rpc.AgentLinkServicer):
@@ -117,6 +123,7 @@ class Collector(rpc.AgentLinkServicer):
 
     def send(self, stream, **body):
         message = pb.CollectorMessage(**body) if body else None
+        stream.results_before = len(stream.of("order_result"))
         self._loop.call_soon_threadsafe(stream.outgoing.put_nowait, message)
 
     def stream(self, number=0, limit_s=30.0):

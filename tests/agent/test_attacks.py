@@ -103,7 +103,7 @@ def test_what_was_signed_for_something_else_or_was_tampered_with_is_refused(agen
     tampered = sealed_order(given).signed
     tampered.payload = tampered.payload.replace(given.order_id.encode(), str(uuid.uuid4()).encode())
     collector.send(stream, signed=tampered)
-    stream.fresh("order_result", lambda r: r.reason == "bad-signature")
+    stream.result(lambda r: r.reason == "bad-signature")
     for field, reason in (("boot_id", "wrong-boot"), ("valid_for_ms", "expired")):
         replayed = made(agent, stream, claim=pb.Claim())
         setattr(replayed, field, "the one before" if field == "boot_id" else 1)

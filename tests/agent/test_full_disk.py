@@ -94,7 +94,7 @@ def test_it_works_while_everything_is_full(boxed, collector):
     sent.term, sent.boot_id = 7, boot
     stream.fresh("report")
     collector.send(stream, order=sent)
-    result = stream.fresh("order_result", lambda r: r.kind == "set_tombstone")
+    result = stream.result(lambda r: r.kind == "set_tombstone")
     assert "pool.conf names 127.0.9.9 now" in result.text, (result, boxed.said())
     assert inside(boxed, "etc/xensource/pool.conf").read_text() == "slave:127.0.9.9", "the ballast made room"
     assert not inside(boxed, "var/lib/poolwarden/ballast").exists()
