@@ -38,13 +38,13 @@ from machine import find_code
 
 find_code()
 
-from scale_hosts import Host, Pool, mono_ms, pool_uuid, source  # noqa: E402
-from scale_wire import PING_S, Wire  # noqa: E402
-
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: E402
+from scale_hosts import Host, Pool, mono_ms, pool_uuid, source  # noqa: E402
+from scale_wire import PING_S, Wire  # noqa: E402
+
 from poolwarden_collector.shell.config import certificates  # noqa: E402
 
 # As the shipped agent reconnects (agent: link/client.py).
@@ -57,9 +57,7 @@ class Authority:
     """Makes hosts' certificates. All have one key: what a handshake costs the collector is the same."""
 
     def __init__(self, folder: Path) -> None:
-        self._signer, self._key = certificates.load_signer(
-            folder / certificates.CA_CERT, folder / certificates.CA_KEY
-        )
+        self._signer, self._key = certificates.load_signer(folder / certificates.CA_CERT, folder / certificates.CA_KEY)
         self._own = ec.generate_private_key(ec.SECP256R1())
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         self._private = self._own.private_bytes(*form)

@@ -5,8 +5,8 @@ report, then at each interval of the collector's settings a delta. On a host tha
 it: memory and the disks' free space, and on a member the probe of its master's xapi; so each delta has those sections,
 the freshness of all, and the marks of all sections. Every third report of a master has another database generation.
 
-Orders are obeyed as the agent obeys them, but xapi is made up: a promoted host runs as master with a new process of xapi
-half a second later, a repointed member follows it, a lost host says nothing any more.
+Orders are obeyed as the agent obeys them, but xapi is made up: a promoted host runs as master with a new process of
+xapi half a second later, a repointed member follows it, a lost host says nothing any more.
 """
 
 from __future__ import annotations
@@ -191,7 +191,16 @@ class Host:
         self._role(report, now, master)
         report.domains.readable = True
         report.domains.vm_uuids.extend(f"{self.uuid[:-1]}{n}" for n in range(5))
-        for name in ("tombstone", "xapi_trouble", "hold", "storage", "services", "network", "certificates", "multipath"):
+        for name in (
+            "tombstone",
+            "xapi_trouble",
+            "hold",
+            "storage",
+            "services",
+            "network",
+            "certificates",
+            "multipath",
+        ):
             getattr(report, name).SetInParent()
         report.machine.CopyFrom(self._machine())
         software = report.software

@@ -1,4 +1,4 @@
-"""The shipped collector and the played agents as processes of their own, each on its core, in a folder that goes with it.
+"""The shipped collector and the played agents, processes of their own on a core each, in a folder that goes with them.
 
 Nothing is shortened but what is said at the call. Where the machine has one core only, both are on it, and the headline
 of the benchmark says how many there are.
@@ -218,8 +218,9 @@ class Agents(Running):
     async def _read(self) -> None:
         reader = asyncio.StreamReader()
         assert self.process.stdout is not None
+        said_by_it = os.fdopen(os.dup(self.process.stdout.fileno()), "rb")
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(self.process.stdout.fileno()), "rb"))
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), said_by_it)
         with contextlib.suppress(asyncio.CancelledError):
             while line := await reader.readline():
                 said = json.loads(line)

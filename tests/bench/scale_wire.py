@@ -3,8 +3,8 @@
 Thousands of these run in one process beside the collector that is measured, so each is a socket and some bytes and no
 channel of gRPC's (which is 100 kB of memory and four tasks). On the wire it is what grpc's client sends: ALPN h2, the
 call's headers (gRPC over HTTP/2, RFC 9113), length-prefixed messages within the receiver's windows, pings answered, and
-a ping of its own after ``PING_S`` in which nothing was heard (the agent's keepalive). What comes in is not decompressed:
-of the headers only the end of the stream, and gRPC's words on it, are looked at.
+a ping of its own after ``PING_S`` in which nothing was heard (the agent's keepalive). Of headers that come in only the
+end of the stream, and gRPC's words on it, are looked at.
 """
 
 from __future__ import annotations
