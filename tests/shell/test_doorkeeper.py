@@ -31,6 +31,57 @@ def test_the_newest_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doorkeeper._too_many(ends) == [("a", 3), ("c", 1)]
 
 
+def connected(listener: socket.socket, count: int) -> list[tuple[socket.socket, socket.socket]]:
+    """Connections to this listener, both ends of each."""
+    made = []
+    for _ in range(count):
+        client = socket.create_connection(listener.getsockname())
+        made.append((client, listener.accept()[0]))
+    return made
+
+
+def test_a_look_costs_little_where_nobody_is_mute_and_asks_each_socket_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    handle = doorkeeper._handle
+    monkeypatch.setattr(doorkeeper, "_handle", lambda file: (asked.append(file), handle(file))[1])
+    monkeypatch.setattr(doorkeeper, "MOST_OF_ADDRESS", 2 * (len(doorkeeper._open_files()) + 30))
+    keeper = doorkeeper.Doorkeeper(set, lambda count: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pairs, port = connected(listener, 5), listener.getsockname()[1]
+        try:
+            speaking = {client.getsockname()[:2] for client, _ in pairs[:3]}
+            assert keeper.look(port, speaking) == 0 and not asked, "so few open files cannot be too many"
+            monkeypatch.setattr(doorkeeper, "MOST_OF_ADDRESS", 1)
+            assert keeper.look(port, speaking) == 1, "of two mute ones the older is shut"
+            before = {str(each.fileno()) for _, each in pairs}
+            asked.clear()
+            pairs += connected(listener, 1)
+            speaking.add(pairs[-1][0].getsockname()[:2])
+            keeper.look(port, speaking)
+            assert str(pairs[-1][1].fileno()) in asked
+            assert not before & {*asked} - {str(pairs[3][1].fileno()), str(pairs[4][1].fileno())}, "asked once"
+        finally:
+            for client, each in pairs:
+                client.close()
+                each.close()
+
+
+def test_a_file_that_is_another_connection_by_now_is_not_shut() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        [(client, server)] = connected(listener, 1)
+        try:
+            file = str(server.fileno())
+            assert not doorkeeper._shut(file, port, ("127.0.0.1", client.getsockname()[1] ^ 1))
+            assert not doorkeeper._shut(file, port ^ 1, client.getsockname()[:2])
+            client.sendall(b"x")
+            assert server.recv(1) == b"x"
+            assert doorkeeper._shut(file, port, client.getsockname()[:2]) and client.recv(1) == b""
+        finally:
+            client.close()
+            server.close()
+
+
 async def ended(reader: asyncio.StreamReader, within: float = 20.0) -> bool:
     """Does the other side end this connection? What it says before that is passed over."""
     with contextlib.suppress(ConnectionError):

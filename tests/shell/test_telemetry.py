@@ -6,13 +6,15 @@ import json
 import logging
 import sqlite3
 import time
+from dataclasses import asdict, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.core.model.host_facts import DatabaseFacts, Disk, HostFacts
+from poolwarden_collector.core.model.host_facts import DatabaseFacts, Disk, HostFacts, Probe, ProbeOutcome
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.store import telemetry as module
 from poolwarden_collector.shell.store.telemetry import HISTORY_EVERY_MS, LATEST_EVERY_MS, Telemetry
@@ -50,6 +52,27 @@ def test_most_reports_are_not_kept(tmp_path: Path) -> None:
         telemetry.note(POOL, HOSTS[0], FACTS, now)
     assert len(telemetry._queue) == HISTORY_EVERY_MS // LATEST_EVERY_MS + 1
     assert sum(sample.history for sample in telemetry._queue) == 2
+
+
+def test_of_ten_thousand_hosts_a_hundred_a_second_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUEUE", 1_000_000)
+    telemetry = Telemetry(tmp_path)
+    for host in range(10_000):
+        telemetry.note(POOL, f"host-{host}", FACTS, 0)
+    telemetry._queue.clear()
+    noted = []
+    for now in range(5_000, 205_000, 5_000):
+        for host in range(0, 10_000, 100):
+            telemetry.note(POOL, f"host-{host}", FACTS, now)
+        noted.append(len(telemetry._queue))
+    assert noted[-1] == 200, "each of these hundred hosts twice in two hundred seconds"
+
+
+def test_what_is_written_is_what_the_facts_are(tmp_path: Path) -> None:
+    facts = replace(FACTS, probes=(Probe("h", "192.0.2.1", ProbeOutcome.ANSWERED, 7, 7, None, "aa", ""),))
+    written = module._latest(module._Sample(POOL, HOSTS[0], facts, 1, False))["facts"]
+    plain = json.dumps(asdict(facts), default=lambda value: value.value if isinstance(value, Enum) else str(value))
+    assert json.loads(written) == json.loads(plain)
 
 
 def test_the_queue_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ there are meanwhile it does not bound for each address, so they are counted here
 many the oldest are shut: 256 of an address (four pools of 64 hosts behind one that reconnect at once), 2,048 in all.
 
 The sockets are gRPC's own; they are found among this process's open files (proc(5)) by the port that they are at, and
-shut, not closed: gRPC sees the end of the connection and closes it itself.
+shut, not closed: gRPC sees the end of the connection and closes it itself. With thousands of agents a look is nearly
+always a count of the open files: as long as few of them are left, none is too many. What
+a file was found to be is kept for as long as it is the same socket.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import ipaddress
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
 MOST_OF_ADDRESS = 256
 MOST = 2_048
 EVERY_S = 1.0
-_FILES = Path("/proc/self/fd")
+LOOK_AT_ALL = 30  # looks: each such one is at every open file, whatever their number
+_FILES = "/proc/self/fd"
 Peer = tuple[str, int]
 
 
@@ -41,6 +43,7 @@ class Doorkeeper:
         self._shut = shut
         self._seen: dict[Peer, int] = {}  # in which look a connection was seen first
         self._looks = 0
+        self._sockets = _Sockets()
 
     async def watch(self, port: int) -> None:
         """For ever."""
@@ -52,29 +55,21 @@ class Doorkeeper:
     def look(self, port: int, speaking: set[Peer]) -> int:
         """Shut those that are too many at this port; how many."""
         self._looks += 1
-        mute = {peer: held for peer, held in _connections(port).items() if peer not in speaking}
-        try:
-            self._seen = {peer: self._seen.get(peer, self._looks) for peer in mute}
-            too_many = _too_many(sorted(mute, key=lambda peer: -self._seen[peer]))
-            for peer in too_many:
-                with contextlib.suppress(OSError):
-                    mute[peer].shutdown(socket.SHUT_RDWR)
-            return len(too_many)
-        finally:
-            for held in mute.values():
-                held.close()
+        files = _open_files()
+        # From half of it on their ages are known, by which they are chosen once they are too many.
+        if len(files) - len(speaking) <= MOST_OF_ADDRESS // 2 and self._looks % LOOK_AT_ALL:
+            return 0
+        mute = {peer: file for peer, file in self._sockets.at(port, files).items() if peer not in speaking}
+        self._seen = {peer: self._seen.get(peer, self._looks) for peer in mute}
+        too_many = _too_many(sorted(mute, key=lambda peer: -self._seen[peer]))
+        return sum(_shut(mute[peer], port, peer) for peer in too_many)
 
 
 def shut(port: int, peer: Peer) -> None:
     """Shut the connection of this other end, if there is one: for a stream that nothing else ends."""
-    held = _connections(port)
-    try:
-        if peer in held:
-            with contextlib.suppress(OSError):
-                held[peer].shutdown(socket.SHUT_RDWR)
-    finally:
-        for each in held.values():
-            each.close()
+    file = _Sockets().at(port, _open_files()).get(peer)
+    if file is not None:
+        _shut(file, port, peer)
 
 
 def _too_many(newest_first: list[Peer]) -> list[Peer]:
@@ -87,36 +82,59 @@ def _too_many(newest_first: list[Peer]) -> list[Peer]:
     return found
 
 
-def _connections(port: int) -> dict[Peer, socket.socket]:
-    """The connections to this port, each with a handle of our own."""
-    found = {}
-    for file in _FILES.iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError, TypeError), contextlib.ExitStack() as stack:
-            held = _handle(file)
-            if held is None:
-                continue
-            stack.callback(held.close)
-            if held.getsockname()[1] == port:
-                address, number = held.getpeername()[:2]
-                found[_plain(address), number] = held
-                stack.pop_all()
-    return found
+def _open_files() -> list[str]:
+    with os.scandir(_FILES) as files:
+        return [file.name for file in files]
 
 
-def _handle(file: Path) -> socket.socket | None:
-    """A handle of our own of an open file that is a socket of the Internet's families. Raises OSError, ValueError."""
-    if not str(file.readlink()).startswith("socket:"):
-        return None
-    handle = os.dup(int(file.name))
+class _Sockets:
+    """Which of this process's open files are connections, and whose. A socket is known by its inode."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, int, Peer | None]] = {}  # file: its link, the port that it is at, its peer
+
+    def at(self, port: int, files: Iterable[str]) -> dict[Peer, str]:
+        """The connections to this port among these open files, each with its file."""
+        known = {}
+        for file in files:
+            with contextlib.suppress(OSError):
+                link = os.readlink(f"{_FILES}/{file}")  # noqa: PTH115  # of thousands: paths as objects cost as much
+                before = self._known.get(file)
+                known[file] = before if before is not None and before[0] == link else (link, *_ends(file, link))
+        # One without a peer may have one at the next look.
+        self._known = {file: each for file, each in known.items() if each[2] is not None}
+        return {peer: file for file, (_, own, peer) in known.items() if own == port and peer is not None}
+
+
+def _ends(file: str, link: str) -> tuple[int, Peer | None]:
+    """The port that this open file is at, and its other end; None: it is no connection."""
+    if not link.startswith("socket:"):
+        return 0, None
+    with contextlib.suppress(OSError, ValueError, IndexError, TypeError), _handle(file) as held:
+        if held.family in (socket.AF_INET, socket.AF_INET6):
+            address, number = held.getpeername()[:2]
+            return int(held.getsockname()[1]), (_plain(address), number)
+    return 0, None
+
+
+def _shut(file: str, port: int, peer: Peer) -> bool:
+    """Shut what this open file is, if it still is this connection: the number may be another one's by now."""
+    with contextlib.suppress(OSError, ValueError, IndexError, TypeError), _handle(file) as held:
+        address, number = held.getpeername()[:2]
+        if held.getsockname()[1] == port and (_plain(address), number) == peer:
+            held.shutdown(socket.SHUT_RDWR)
+            return True
+    return False
+
+
+def _handle(file: str) -> socket.socket:
+    """A handle of our own of an open file that is a socket; to be closed. Raises OSError, ValueError."""
+    handle = os.dup(int(file))
     try:
-        held = socket.socket(fileno=handle)
+        return socket.socket(fileno=handle)
     except OSError:
         os.close(handle)
         raise
-    if held.family in (socket.AF_INET, socket.AF_INET6):
-        return held
-    held.close()
-    return None
 
 
 def _plain(address: str) -> str:
