@@ -32,12 +32,6 @@ def test_there_are_stories() -> None:
     assert set(QUICK) <= {path.stem for path in STORIES}
 
 
-# Stories with an advice that is refused when it is typed, and why: to be mended, each.
-NOT_ACCEPTED = {
-    "only-copy-is-empty": "a copy is read anew at the claim: the question of its earlier word is put and over at once",
-}
-
-
 @pytest.mark.parametrize("path", [_one(path) for path in STORIES])
 def test_story(path: Path, request: pytest.FixtureRequest) -> None:
     """The long tier follows what its alerts and refusals advise as well: in copies, so the story itself is the same."""
@@ -50,7 +44,7 @@ def test_story(path: Path, request: pytest.FixtureRequest) -> None:
         follower.append(Follower(stage))
         return follower[0]
 
-    follows = request.config.getoption("--tier") == "long" and path.stem not in NOT_ACCEPTED
+    follows = request.config.getoption("--tier") == "long"
     played = play.play(script, beside if follows else None)
     assert played.code == play.AS_EXPECTED, "\n".join([*played.problems, *played.diff])
     assert not follows or not follower[0].refused, "\n".join(follower[0].refused)

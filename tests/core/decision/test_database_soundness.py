@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from tests.core.pool import QUIET, Guarded, uuid
+from tests.core.pool import QUIET, Guarded, Host, uuid
 
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.host_facts import HostFacts, Liveness
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Tri
 
@@ -69,3 +71,38 @@ def test_an_unsound_database_is_handed_to_nobody(sound: Tri, handed: bool) -> No
     g.run(400_000)
     assert g.promoted() == [uuid(2)]
     assert g.has(Kind.HANDOVER_INTENT) is handed
+
+
+@pytest.mark.parametrize(("lag_ms", "asked_ms"), [(0, 0), (1_000, 2_000), (60_000, 5_000)])
+def test_a_word_from_before_the_claim_is_not_asked_about_until_the_next_report(lag_ms: int, asked_ms: int) -> None:
+    """The file may have been mended meanwhile, with the same generation. A report that does not come is not awaited."""
+    g, claimed = claimed_with_reports_that_lag(lag_ms)
+    while g.pool.record.question is None:
+        g.run(250)
+    assert g.now - claimed == asked_ms and g.pool.record.question.kind is Ask.UNSOUND
+
+
+def test_a_copy_that_was_mended_before_its_claim_is_promoted_unasked() -> None:
+    g, _ = claimed_with_reports_that_lag(1_000)
+    g.host(2).sound = Tri.YES
+    while not g.promoted():
+        assert g.pool.record.question is None
+        g.run(250)
+    assert g.promoted() == [uuid(2)]
+
+
+def claimed_with_reports_that_lag(lag_ms: int) -> tuple[Guarded, int]:
+    """Right after the claims of copies none of which is sound; from a moment before on, what is reported is so old."""
+    g = pool(h2=Tri.NO, h3=Tri.NO)
+    g.cut_power()
+    g.run(5_000)
+    began, truth = g.now, g.facts
+
+    def facts(host: Host) -> HostFacts:
+        said = truth(host)
+        return replace(said, observed=replace(said.observed, host=max(began, g.now - lag_ms)))
+
+    g.facts = facts  # type: ignore[method-assign]
+    while not g.has(Kind.CLAIM_SENT):
+        g.run(250)
+    return g, g.now

@@ -9,7 +9,8 @@ Rules
 * A copy that is ahead of the master's last known one by more than a pool can have changed meanwhile is one host's word
   against all that was seen: an operator is asked, by the host and the generation that it claims. His yes covers that
   generation; another one is asked about anew.
-* A copy on which xapi does not come up, as its agent has read it, is asked about where no other one is sound.
+* A copy on which xapi does not come up, as its agent has read it, is asked about where no other one is sound, and once
+  its agent has looked at it since it was claimed.
 * Where something failed on the candidate that a promotion rests on, or on the old master that the proof rests on, an
   operator is asked before the intent; after it nothing of that stops what was begun.
 * Where the old master's own database is still to be handed over, neither is asked: the file that will be loaded is not
@@ -28,17 +29,20 @@ from poolwarden_collector.core.decision.standstill import block
 from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.operator_confirmation import confirmed
 from poolwarden_collector.core.evidence.proof import Proof, verify_human
+from poolwarden_collector.core.failover import claims
 from poolwarden_collector.core.failover.toolstack_fence import handover_due
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.durations import in_words
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import Failover, Path
 from poolwarden_collector.core.state.question_record import Needs
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
+
+LOOKED_AGAIN_MS: Ms = 5_000  # two reports, and a moment
 
 
 def allows(tx: Transaction, failover: Failover, candidate: HostId) -> bool:
@@ -127,7 +131,8 @@ def _ask_loss(
         _ask_leap(tx, candidate, far, at_once)
         return True
     if (unsound := _unaccepted_fault(tx, failover, candidate)) is not None:
-        _ask_unsound(tx, candidate, unsound, at_once)
+        if not _before_the_claim(tx, candidate):
+            _ask_unsound(tx, candidate, unsound, at_once)
         return True
     old = database_age.too_old(tx, candidate)
     # safety: more VMs than were accepted, others than were named, or an older copy: asked again, up to the intent.
@@ -171,6 +176,16 @@ def _unaccepted_fault(pool: Snapshot, failover: Failover, candidate: HostId) -> 
     claimed = agent.facts.database.generation if agent is not None else 0
     # safety: the yes is to this very copy; another file of this host is asked about anew.
     return None if questions.accepted_unsound(pool, failover, candidate) == claimed else unsound
+
+
+def _before_the_claim(pool: Snapshot, candidate: HostId) -> bool:
+    """Was its file last looked at before the claim that has just been answered, and may so be another one now?
+
+    A file that was mended has no other generation; the next report tells of it. One that never comes is not waited for.
+    """
+    agent, at = pool.agent(candidate), claims.answered_at(pool, candidate)
+    seen = agent.facts.observed.host if agent is not None else None
+    return at is not None and seen is not None and seen < at and pool.now - at < LOOKED_AGAIN_MS
 
 
 def _ask_unsound(tx: Transaction, candidate: HostId, unsound: Reason, at_once: bool) -> None:

@@ -142,6 +142,13 @@ def _claim_refusal(pool: Snapshot, host: HostId) -> str:
     return f"{pool.name(host)}: {said}"
 
 
+def answered_at(pool: Snapshot, host: HostId) -> Ms | None:
+    """When this host has last answered a claim of the present round; None: not yet."""
+    base = f"{claim_base(pool)}.{host}"
+    times = [sent.answered_at for name, sent in pool.live.sent.items() if order_ids.is_attempt(name, base)]
+    return max((at for at in times if at is not None), default=None)
+
+
 def claim_base(pool: Snapshot) -> str:
     """How the ids of the present round's claims begin; a host follows, and a number."""
     failover = pool.failover
