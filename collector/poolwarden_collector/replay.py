@@ -21,6 +21,7 @@ from poolwarden_collector.cli.settings import Settings, common_options
 from poolwarden_collector.core.replay import Replayed
 from poolwarden_collector.core.replay import replay as again
 from poolwarden_collector.core.state.decision_input import BadInput as Unreadable
+from poolwarden_collector.shell.store.journal_rows import DECISION
 
 
 @click.command()
@@ -62,17 +63,16 @@ def _from_collector(settings: Settings, decision: str) -> dict[str, Any]:
 
 def _from_file(path: Path, decision: str) -> dict[str, Any]:
     """The stored decision from a journal's file, which is opened for reading only."""
-    query = """SELECT kind, at, text, data FROM entries WHERE data LIKE '%"input":%' AND (seq = ? OR failover = ?)
-               ORDER BY seq DESC LIMIT 1"""
+    wanted = {"seq": int(decision) if decision.isdigit() else -1, "failover": decision}
     try:
         with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) as db:
-            row = db.execute(query, [int(decision) if decision.isdigit() else -1, decision]).fetchone()
+            db.row_factory = sqlite3.Row
+            row = db.execute(DECISION, wanted).fetchone()
     except sqlite3.Error as error:
         raise BadInput(f"{path} cannot be read as a journal: {error}", "it is called journal.db") from error
     if row is None:
         raise BadInput(f"{path} has no decision {decision!r} with a stored input", "history shows their numbers")
-    kind, at, text, data = row
-    return {"kind": kind, "at": at, "text": text, **json.loads(data)}
+    return {"kind": row["kind"], "at": row["at"], "text": row["text"], **json.loads(row["data"])}
 
 
 def _page(decision: str, stored: dict[str, Any], made: Replayed) -> Page:

@@ -156,7 +156,7 @@ def test_a_question_that_takes_too_long_is_ended_and_the_writer_goes_on(
     many(journal, 3_000)
     monkeypatch.setattr(module, "ASKED_WITHIN_S", 0.0)
     with pytest.raises(TooLong, match="too much"):
-        journal.history(failover="nowhere")
+        journal.history()
     monkeypatch.undo()
     assert journal.history(limit=1)[0].text == "entry 3000"
     with journal._beside() as db, pytest.raises(sqlite3.OperationalError):

@@ -45,6 +45,7 @@ from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
+from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
@@ -82,6 +83,7 @@ class Parts:
     heartbeat: Heartbeat
     hooks: Hooks
     telemetry: Telemetry
+    upkeep: JournalUpkeep
     operators: OperatorApi
     messages: PoolMessages
     enrolments: Enrolments
@@ -134,6 +136,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         heartbeat,
         hooks,
         telemetry,
+        JournalUpkeep(journal, service.write, lambda: roster.config.journal),
         OperatorApi(service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload, enrolments_api),
         messages,
         enrolled,
@@ -210,6 +213,7 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
         parts.heartbeat.start()
         parts.hooks.start()
         parts.telemetry.start()
+        parts.upkeep.start()
         if parts.metrics is not None:
             parts.metrics.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
@@ -252,6 +256,7 @@ async def stop(parts: Parts) -> None:
     await parts.hooks.stop()
     await parts.outbox.stop()
     await parts.diskless.stop()
+    await parts.upkeep.stop()
     await asyncio.to_thread(parts.telemetry.stop)
 
 

@@ -25,6 +25,7 @@ from poolwarden_collector.shell.config.alert_routes import Routes
 from poolwarden_collector.shell.config.enrolment import EnrolmentSettings, read_enrolment
 from poolwarden_collector.shell.config.fence_blocks import Fence, read_fences
 from poolwarden_collector.shell.config.hooks import HookSettings, read_hooks
+from poolwarden_collector.shell.config.journal import JournalSettings, read_journal
 from poolwarden_collector.shell.config.metrics import Metrics, read_metrics
 from poolwarden_collector.shell.config.operators import Operators, read_operators
 from poolwarden_collector.shell.config.toml_table import ConfigError, Table, read_toml
@@ -73,6 +74,7 @@ class Config:
     fence: tuple[Fence, ...] = ()
     alerts: Alerts = Alerts()
     hooks: HookSettings = HookSettings()
+    journal: JournalSettings = JournalSettings()
     operator_listen: str = ""  # "": operators reach it on this machine only
     epoch_above: int = 0  # agents are known to have obeyed epochs up to this one: a lost journal begins above it
     term_above: int = 0  # the same for every pool's term
@@ -126,6 +128,7 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
         fence=read_fences(top.tables("fence"), environment),
         alerts=read_alerts(top.table("alerts"), environment),
         hooks=read_hooks(top.table("hooks")),
+        journal=read_journal(top.table("journal")),
         operator_listen=_operator_listen(collector, listen),
         epoch_above=collector.integer("epoch_above", 0, high=_HIGHEST_CLAIM),
         term_above=collector.integer("term_above", 0, high=_HIGHEST_CLAIM),

@@ -20,7 +20,7 @@ from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_collector.shell.config.operators import Operators
 
-REPLACEABLE = frozenset({"anchors", "policy", "pools", "fence", "alerts", "hooks", "operators"})
+REPLACEABLE = frozenset({"anchors", "policy", "pools", "fence", "alerts", "hooks", "journal", "operators"})
 _NO_SETTING = frozenset({"file"})
 _IN_COLLECTOR = {
     "name",
@@ -59,6 +59,7 @@ def changes(before: Config, after: Config) -> tuple[str, ...]:
     found += [text for _, text in _devices(before, after)]
     found += _alerts(before.alerts, after.alerts)
     found += [f"hooks: {name}" for name in _differing(before.hooks, after.hooks)]
+    found += [f"journal: {name}" for name in _differing(before.journal, after.journal)]
     found += _operators(before.operators, after.operators)
     return tuple(found)
 

@@ -40,7 +40,6 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import HIGHEST, LOT_BITS, after, after_fits
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
-from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parcels, reminders, silences, storms
@@ -48,8 +47,9 @@ from poolwarden_collector.shell.store.hook_calls import HookCalls
 from poolwarden_collector.shell.store.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.store.journal_file import open_file
 from poolwarden_collector.shell.store.journal_quota import Quota
+from poolwarden_collector.shell.store.journal_records import Records
+from poolwarden_collector.shell.store.journal_rows import DECISION, row_of, signed, stored, unsigned
 from poolwarden_collector.shell.store.journal_rows import Row as Row
-from poolwarden_collector.shell.store.journal_rows import entry_of, not_understood, row_of, signed, stored, unsigned
 from poolwarden_collector.shell.store.journal_rows import release as release
 from poolwarden_collector.shell.store.operator_calls import OperatorCalls
 from poolwarden_collector.shell.store.parcels import ChannelState, Routes
@@ -65,12 +65,20 @@ _TRIALS = 20  # of channels, that are looked at
 _PRUNE_EVERY_MS = 3_600_000
 ASKED_WITHIN_S = 5.0  # a question for people
 MOST_ROWS = 10_000  # that one call of the operator's interface is answered with
-_HISTORY = """SELECT * FROM entries WHERE seq > :after {before} AND (:pool = '' OR pool = :pool) {among}
-              AND (:failover = '' OR failover = :failover) {between} ORDER BY seq DESC LIMIT :limit"""
+# What is asked for: the newest first. A text of one form sorts as the instants do.
+_WHERE = {
+    "pool": "pool = :pool",
+    "failover": "failover = :failover AND failover != ''",
+    "since": "at >= :since",
+    "until": "at <= :until",
+    "before": "seq < :before",
+}
+_HISTORY = "SELECT * FROM entries WHERE {where} ORDER BY seq DESC LIMIT :limit"
+# A time, or some pools: the numbers come from an index alone, and only the rows that are given are read.
+_NUMBERS = """SELECT * FROM entries WHERE seq IN (SELECT seq FROM entries INDEXED BY {index} WHERE {where}
+              ORDER BY seq DESC LIMIT :limit) ORDER BY seq DESC"""
 # Of these pools alone; a JSON list, so that their number is no matter.
-_AMONG = "AND pool IN (SELECT value FROM json_each(:among))"
-# Texts of one form: they sort as the instants do.
-_BETWEEN = "AND (:since = '' OR at >= :since) AND (:until = '' OR at <= :until)"
+_AMONG = "pool IN (SELECT value FROM json_each(:among))"
 
 
 class Unwritable(JournalError):
@@ -81,7 +89,7 @@ class TooLong(JournalError):
     """A question for people would take too long; ask for less."""
 
 
-class Journal(OperatorCalls, HookCalls, SilenceCalls):
+class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
     """The journal in ``state_dir``; usable from any thread, one call at a time.
 
     ``sinks`` names the channels of alerts, ``routes`` tells which of them each alert reaches (without it: all);
@@ -391,37 +399,6 @@ class Journal(OperatorCalls, HookCalls, SilenceCalls):
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def pools(self) -> list[PoolId]:
-        """Every pool that has an entry, in the order of their first ones."""
-        with self._reading() as db:
-            found = db.query(
-                "SELECT pool, min(seq) AS first FROM entries WHERE pool != '' GROUP BY pool ORDER BY first"
-            )
-            return [row["pool"] for row in found]
-
-    def replay(self, pool: PoolId) -> Iterator[Entry]:
-        """The pool's entries from the first one. Raises JournalError on an entry that this version does not know."""
-        for row, releases in self._rows_of(pool):
-            yield entry_of(self.path, row, releases)
-
-    def record(self, pool: PoolId) -> PoolRecord:
-        """Where the pool's entries end. Raises JournalError on one that is not known or is damaged."""
-        record = PoolRecord(pool)
-        for row, releases in self._rows_of(pool):
-            entry = entry_of(self.path, row, releases)
-            try:
-                record = apply(record, entry)
-            except BadEntry as error:
-                raise not_understood(self.path, row, releases, str(error)) from error
-        return record
-
-    def _rows_of(self, pool: PoolId) -> Iterator[tuple[dict[str, Any], dict[int, str]]]:
-        with self._reading() as db:
-            rows = list(db.query("SELECT * FROM entries WHERE pool = ? ORDER BY seq", [pool]))
-            releases = {row["epoch"]: row["release"] for row in db.query("SELECT epoch, release FROM epochs")}
-        for row in rows:
-            yield row, releases
-
     def history(
         self,
         pool: PoolId = "",
@@ -439,11 +416,7 @@ class Journal(OperatorCalls, HookCalls, SilenceCalls):
         """
         values = {"after": after_seq, "pool": pool, "failover": failover, "limit": limit or 1000}
         values |= {"since": since, "until": until, "before": before_seq, **_among(among)}
-        query = _HISTORY.format(
-            before="AND seq < :before" if before_seq else "",
-            between=_BETWEEN if since or until else "",
-            among=_AMONG if among is not None else "",
-        )
+        query = _history_query(values, of_some=among is not None)
         with self._beside() as db:
             return [row_of(row) for row in db.query(query, values)][::-1]
 
@@ -456,12 +429,10 @@ class Journal(OperatorCalls, HookCalls, SilenceCalls):
 
     def decision(self, wanted: str) -> Row | None:
         """The newest decision with a stored input: by its entry's number, or the last one of a failover."""
-        query = """SELECT * FROM entries WHERE data LIKE '%"input":%' AND (seq = :seq OR failover = :failover)
-                   ORDER BY seq DESC LIMIT 1"""
         number = wanted.isascii() and wanted.isdigit() and len(wanted) <= 18
         values = {"seq": int(wanted) if number else -1, "failover": wanted or "-"}
         with self._beside() as db:
-            return next((row_of(row) for row in db.query(query, values)), None)
+            return next((row_of(row) for row in db.query(DECISION, values)), None)
 
     def alerts(
         self, pool: PoolId = "", open_only: bool = False, limit: int = 0, among: Among = None
@@ -471,7 +442,7 @@ class Journal(OperatorCalls, HookCalls, SilenceCalls):
         ``among``: those of these pools alone.
         """
         query = f"""SELECT * FROM alerts WHERE (:pool = '' OR pool = :pool) AND (NOT :open OR resolved_at = '')
-                   {_AMONG if among is not None else ""} ORDER BY raised_at DESC, rowid DESC LIMIT :limit"""  # noqa: S608
+                   {f"AND {_AMONG}" if among is not None else ""} ORDER BY raised_at DESC, rowid DESC LIMIT :limit"""  # noqa: S608
         values = {"pool": pool, "open": open_only, "limit": limit or 1000, **_among(among)}
         with self._beside() as db:
             found = list(db.query(query, values))
@@ -536,6 +507,14 @@ class Journal(OperatorCalls, HookCalls, SilenceCalls):
                 yield self._db
             except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
                 raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+
+
+def _history_query(values: dict[str, Any], of_some: bool) -> str:
+    """The query for what is asked; empty text and number 0: not asked for."""
+    where = ["seq > :after", *(text for name, text in _WHERE.items() if values[name]), *([_AMONG] if of_some else ())]
+    index = "entries_pool" if of_some else "entries_at" if values["since"] or values["until"] else ""
+    found = _NUMBERS if index and not values["pool"] and not values["failover"] else _HISTORY
+    return found.format(where=" AND ".join(where), index=index)
 
 
 def _among(pools: Among) -> dict[str, str]:

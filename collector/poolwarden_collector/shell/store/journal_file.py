@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-SCHEMA = 5
+SCHEMA = 6
 _BUSY_S = 2.0
 
 _TABLES = """
@@ -117,6 +117,15 @@ CREATE TABLE told (
     + _HOOKS,
     # Enrolment, the record of operators' calls.
     4: _ENROLMENT + _AUDIT,
+    # Records folded up to an entry (snapshots.py), and what people ask by: a failover, kinds, a time.
+    5: """
+CREATE TABLE snapshots (
+    pool TEXT NOT NULL, seq INTEGER NOT NULL, fold TEXT NOT NULL, checked TEXT NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY (pool, seq));
+CREATE INDEX entries_failover ON entries (failover, seq) WHERE failover != '';
+CREATE INDEX entries_kind ON entries (pool, kind, seq);
+CREATE INDEX entries_at ON entries (at);
+""",
 }
 
 

@@ -20,6 +20,9 @@ from poolwarden_collector.core.model.epoch import HIGHEST
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.store.journal_file import JournalError
 
+# The newest decision with a stored input, by its number or its failover: each by an index.
+DECISION = """SELECT * FROM entries WHERE (seq = :seq OR (failover = :failover AND failover != ''))
+              AND data LIKE '%"input":%' ORDER BY seq DESC LIMIT 1"""
 _SIGN = 1 << 63
 _KINDS = {kind.value: kind for kind in Kind}
 

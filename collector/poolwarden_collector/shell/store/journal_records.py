@@ -1,0 +1,144 @@
+"""The journal's part for the records of pools: folded from a snapshot and the entries after it, or from all of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlite_utils import Database
+
+from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.store import retention, snapshots
+from poolwarden_collector.shell.store.journal_file import JournalError
+from poolwarden_collector.shell.store.journal_rows import entry_of, not_understood
+from poolwarden_collector.shell.store.read_only import read_only
+
+SNAPSHOT_EVERY = 100  # entries of a pool
+_AT_ONCE = 1_000  # entries in memory
+# One step through the index for each pool, however many entries it has.
+_POOLS = """WITH RECURSIVE found (pool) AS (
+              SELECT min(pool) FROM entries WHERE pool > ''
+              UNION ALL SELECT (SELECT min(pool) FROM entries WHERE pool > found.pool) FROM found
+              WHERE found.pool IS NOT NULL)
+            SELECT pool, (SELECT min(seq) FROM entries WHERE entries.pool = found.pool) AS first FROM found
+            WHERE pool IS NOT NULL ORDER BY first"""
+_ROWS = "SELECT * FROM entries WHERE pool = ? AND seq > ? ORDER BY seq LIMIT ?"
+
+
+class Records:
+    """What a journal has of them; ``Journal`` brings the file and its transactions. Methods raise JournalError."""
+
+    path: Path
+
+    if TYPE_CHECKING:
+
+        def _transaction(self, what: str) -> AbstractContextManager[Database]: ...
+        def _reading(self) -> AbstractContextManager[Database]: ...
+
+    def pools(self) -> list[PoolId]:
+        """Every pool that has an entry, in the order of their first ones."""
+        with self._reading() as db:
+            return [row["pool"] for row in db.query(_POOLS)]
+
+    def replay(self, pool: PoolId) -> Iterator[Entry]:
+        """The pool's entries from the first one. Raises JournalError on an entry that this version does not know."""
+        for row, releases in self._rows_of(pool, 0):
+            yield entry_of(self.path, row, releases)
+
+    def record(self, pool: PoolId) -> PoolRecord:
+        """Where the pool's entries end. Raises JournalError on one that is not known or is damaged."""
+        with self._reading() as db:
+            seq, record = snapshots.newest(db, pool)
+        return _folded(self.path, record, self._rows_of(pool, seq))[0]
+
+    def _rows_of(self, pool: PoolId, after: int) -> Iterator[tuple[dict[str, Any], dict[int, str]]]:
+        with self._reading() as db:
+            releases = _releases(db.conn)
+        while True:
+            with self._reading() as db:
+                rows = list(db.query(_ROWS, [pool, after, _AT_ONCE]))
+            for row in rows:
+                yield row, releases
+            if len(rows) < _AT_ONCE:
+                return
+            after = rows[-1]["seq"]
+
+    def snapshots_due(self, most: int = 32) -> list[snapshots.Snapshot]:
+        """Of the pools with a long tail, as many as said: their records as of now, folded beside the writing one."""
+        found: list[snapshots.Snapshot] = []
+        try:
+            with read_only(self.path) as db:
+                db.row_factory = sqlite3.Row
+                releases = _releases(db)
+                for pool in [row["pool"] for row in db.execute(_POOLS)]:
+                    if len(found) >= most:
+                        break
+                    if _long_tail(db, pool):
+                        found += self._snapshot(db, pool, releases)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        return found
+
+    def keep_snapshots(self, due: Iterable[snapshots.Snapshot]) -> None:
+        """Write them."""
+        with self._transaction("snapshots of the pools' records") as db:
+            snapshots.put(db, due)
+
+    def old(self, keep_history: Ms, keep_decisions: Ms, most: int) -> retention.Cut:
+        """What is older than it is kept (ms before now), ``most`` of each kind; found beside the writing connection."""
+        now = clock.wall_ms()
+        before = [clock.text_of(max(0, now - kept)) for kept in (keep_history, keep_decisions)]
+        try:
+            with read_only(self.path) as db:
+                return retention.look(db, before[0], before[1], clock.text_of(now), most)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+
+    def remove(self, cut: retention.Cut) -> None:
+        """One part of it."""
+        with self._transaction("what is old") as db:
+            retention.remove(db, cut)
+
+    def _snapshot(self, db: sqlite3.Connection, pool: PoolId, releases: dict[int, str]) -> list[snapshots.Snapshot]:
+        after, record = snapshots.newest(db, pool)
+        record, seq = _folded(self.path, record, _rows_beside(db, pool, after, releases))
+        made = snapshots.made(record, seq)
+        return [made] if made is not None else []
+
+
+def _long_tail(db: sqlite3.Connection, pool: PoolId) -> bool:
+    query = "SELECT 1 FROM entries WHERE pool = ? AND seq > ? ORDER BY seq LIMIT 1 OFFSET ?"
+    return db.execute(query, [pool, snapshots.reached(db, pool), SNAPSHOT_EVERY - 1]).fetchone() is not None
+
+
+def _rows_beside(
+    db: sqlite3.Connection, pool: PoolId, after: int, releases: dict[int, str]
+) -> Iterator[tuple[dict[str, Any], dict[int, str]]]:
+    while rows := db.execute(_ROWS, [pool, after, _AT_ONCE]).fetchall():
+        for row in rows:
+            yield dict(row), releases
+        after = rows[-1]["seq"]
+
+
+def _folded(
+    path: Path, record: PoolRecord, rows: Iterable[tuple[dict[str, Any], dict[int, str]]]
+) -> tuple[PoolRecord, int]:
+    """The record after these rows, and the number of the last one."""
+    last = 0
+    for row, releases in rows:
+        entry, last = entry_of(path, row, releases), row["seq"]
+        try:
+            record = apply(record, entry)
+        except BadEntry as error:
+            raise not_understood(path, row, releases, str(error)) from error
+    return record, last
+
+
+def _releases(db: sqlite3.Connection) -> dict[int, str]:
+    return dict(db.execute("SELECT epoch, release FROM epochs").fetchall())
