@@ -102,7 +102,10 @@ def assemble(config: Config, journal: Journal) -> Parts:
         Sessions(),
         Replies(),
     )
-    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, order_sender(roster, sessions))
+    send_order = order_sender(roster, sessions)
+    fencer = Fencer(
+        config.fence, inbox.post, clock.mono_ms, send_order, lambda pool: roster.config.policy_of(pool).site
+    )
     prober = Prober(lambda pool: roster.config.policy_of(pool), inbox.post, clock.mono_ms, config.anchors)
     messages = PoolMessages(roster, order_sender(roster, sessions))
     performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from poolwarden_collector.core.model.orders import Approval, Order, Target
 from poolwarden_collector.core.model.values import HostId, PoolId
@@ -56,6 +57,15 @@ class Unable:
 By = Through | Unable | None  # None: the collector itself
 
 
+class Urgency(IntEnum):
+    """What waits for a run of a fence device, the most urgent first."""
+
+    PROOF = 0  # a proof that lacks this one reading, or a power switch
+    FAILOVER = 1  # a failover that is open, or a shutdown that was ordered
+    SUSPICION = 2  # a host that has fallen silent
+    ROUTINE = 3  # nothing: the device is looked at, as each day
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPower:
     """Run a fence device's ``status``; answered by a PowerRead event with the same run id.
@@ -70,6 +80,18 @@ class ReadPower:
     identify: bool = False
     monitor: bool = False
     by: By = None
+    urgency: Urgency = Urgency.SUSPICION
+
+
+@dataclass(frozen=True, slots=True)
+class Hasten:
+    """A reading that was ordered for no hurry is waited for now: it goes before others, and without its ``monitor``.
+
+    Nothing where it has been begun or has ended.
+    """
+
+    run_id: str
+    urgency: Urgency
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +205,7 @@ Effect = (
     | SendChallenge
     | SendSettings
     | ReadPower
+    | Hasten
     | PowerOff
     | PowerOn
     | Recall

@@ -12,7 +12,7 @@ from poolwarden_collector.core.evidence.signs import silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.failover.power_off import aimed_at
 from poolwarden_collector.core.followups import declare_dead, gc_release, power_switch
-from poolwarden_collector.core.model.effects import ReadPower, Through
+from poolwarden_collector.core.model.effects import Hasten, ReadPower, Through, Urgency
 from poolwarden_collector.core.model.power import FenceDevice, Power
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.recovery.boot_gate import waited_for
@@ -43,21 +43,42 @@ def watch_power(tx: Transaction, verdict: Verdict) -> None:
         urgent = urgent or (tx.heard(host) is None and host in gated)
         for device in tx.all_devices(host):
             state = tx.live.power.get(device.name, PowerState())
+            # A quarantined device's word counts nowhere; by day and for a test it is read on, to see if it is mended.
+            pressing = urgent and (device.name not in tx.record.devices.quarantined or power_switch.tested(tx, host))
+            urgency = _urgency(tx, host, device, master) if pressing else Urgency.ROUTINE
             if state.running and tx.now - state.started_at < device_runner.landed_after(device):
+                _hasten(tx, device, state, urgency)
                 continue
             if aimed_at(tx, device):
                 continue
-            # A quarantined device's word counts nowhere; by day and for a test it is read on, to see if it is mended.
-            pressing = urgent and (device.name not in tx.record.devices.quarantined or power_switch.tested(tx, host))
             due = _next_reading(tx, host, device, state, pressing)
             if due is not None and tx.now >= due:
                 run = tx.fresh_id("status")
                 by = device_runner.runner(tx, device)
                 whose = by.host if isinstance(by, Through) else ""
-                started = replace(state, running=run, started_at=tx.now, device=device.name, by=whose)
+                started = replace(state, running=run, started_at=tx.now, device=device.name, by=whose, urgency=urgency)
                 device_states.put(tx, device.name, started)
                 ask = device_health.identify(tx, host, device.name, state)
-                tx.do(ReadPower(host, device.name, run, identify=ask, monitor=not pressing, by=by))
+                tx.do(ReadPower(host, device.name, run, ask, not pressing, by, urgency))
+
+
+def _hasten(tx: Transaction, device: FenceDevice, state: PowerState, urgency: Urgency) -> None:
+    """A reading that waits for its turn may have been ordered when nobody waited for it."""
+    if urgency < state.urgency:
+        device_states.put(tx, device.name, replace(state, urgency=urgency))
+        tx.do(Hasten(state.running, urgency))
+
+
+def _urgency(pool: Snapshot, host: HostId, device: FenceDevice, master: HostId) -> Urgency:
+    """What waits for this reading. A proof does, where the device has read OFF once, or was just switched off."""
+    readings, failover = counting(pool, device.name), pool.failover
+    if host == master or (failover is not None and host == failover.old_master):
+        last = [reading.power is Power.OFF for reading in readings if reading.power is not Power.UNKNOWN][-2:]
+        once = last in ([True], [False, True])
+        unread = not any(reading.started_at >= pool.live.power_off.ended_at for reading in readings)
+        if once or (failover is not None and pool.live.power_off.ended_at and unread):
+            return Urgency.PROOF
+    return Urgency.SUSPICION if failover is None else Urgency.FAILOVER
 
 
 def _power_matters(pool: Snapshot, verdict: Verdict, master: HostId) -> bool:

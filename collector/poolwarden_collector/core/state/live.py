@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
@@ -94,6 +95,7 @@ class PowerState:
     monitor: str = ""  # why its last `monitor` failed
     by: HostId = ""  # the member that runs the run under way, or ran the last one; empty: the collector
     missed: tuple[tuple[HostId, Ms], ...] = ()  # members that could not read it, and when
+    urgency: Urgency = Urgency.SUSPICION  # of the run under way, as it was ordered last
 
     @property
     def newest(self) -> PowerReading | None:

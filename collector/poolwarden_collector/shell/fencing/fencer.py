@@ -7,9 +7,8 @@ Rules
 * ``off`` answers with a claim only; proof is in later readings. A cut-off ``off`` is not certain: it may still land.
 * An ``off`` is begun within the time of its evidence or not at all, and can be recalled: while it waits that is
   certain, and told as *not begun*; one that runs is killed, and what it did is not known.
-* One run at a time per device. By day at most four devices are read at once, so that devices that hang never stand in
-  front of an emergency; in an emergency at most sixteen agents run (starting forty froze the event loop for 0.66 s,
-  four for 25 ms; measured with a process of this size).
+* One run at a time per device; whose turn it is says turns.py: what a proof waits for first, no site and no pool before
+  the others.
 * A device that members run is run by the member that the core has named (member_runs.py). Its reading is as old as the
   order.
 * Parameters are known here alone. An agent's own words may repeat a secret, so they are cleaned of every value that
@@ -19,12 +18,24 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any
 
-from poolwarden_collector.core.model.effects import By, PowerOff, PowerOn, ReadPower, Recall, Through, Unable
+from poolwarden_collector.core.model.effects import (
+    By,
+    Hasten,
+    PowerOff,
+    PowerOn,
+    ReadPower,
+    Recall,
+    Through,
+    Unable,
+    Urgency,
+)
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.model.orders import FenceProxy, Order
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
@@ -34,11 +45,12 @@ from poolwarden_collector.shell.fencing.agent_run import LONGEST_LINE, AgentRun,
 from poolwarden_collector.shell.fencing.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.fencing.device_identity import Asked, ask, asked_of_member, can_be_asked
 from poolwarden_collector.shell.fencing.member_runs import Ended, Proxies, not_run
+from poolwarden_collector.shell.fencing.turns import Ask, Turns, own_slots
 from poolwarden_collector.shell.redaction import hidden, is_secret, secrets_of
 
-BY_DAY_AT_ONCE, URGENT_AT_ONCE = 4, 16
 SHORTEST_S = 3.0  # what is left to `status` after a slow `monitor`
 OFF_WITHIN_MS = 5_000  # an `off` is decided on evidence at most 5 s old
+BREATH_S = 0.02  # between some starts and the next ones, for the loop's other work
 
 _log = logging.getLogger(__name__)
 
@@ -52,16 +64,23 @@ class Fencer:
         post: Callable[[PoolId, Event], object],
         now: Callable[[], Ms],
         send: Callable[[PoolId, Order], bool] = lambda _pool, _order: False,
+        site: Callable[[PoolId], str] = lambda _pool: "",
+        slots: int = 0,
     ) -> None:
+        """``site``: of a pool, empty: of none; ``slots``: agents that may run at once, 0: as the machine is."""
         self._devices = {device.name: device for device in devices}
-        self._locks = {device.name: asyncio.Lock() for device in devices}
-        self._by_day, self._urgent = asyncio.Semaphore(BY_DAY_AT_ONCE), asyncio.Semaphore(URGENT_AT_ONCE)
+        self.turns = Turns(slots or own_slots())
+        self._numbers = itertools.count()
+        self._called: dict[int, asyncio.Future[None]] = {}  # who waits for a turn
+        self._breathing = False
+        self._site = site
         self._post = post
         self._now = now
         self._send = send
         self._proxies: dict[PoolId, Proxies] = {}  # what members run, by pool
         self._tasks: set[asyncio.Task[None]] = set()
         self._readings: dict[asyncio.Task[None], str] = {}  # what is read, by its device
+        self._reads: dict[str, _Reading] = {}  # readings that wait or run, by run id
         self._offs: dict[asyncio.Task[None], PoolId] = {}
         # Power-offs that wait or run, by run id, and whether a member runs them.
         self._by_run: dict[str, tuple[asyncio.Task[None], bool]] = {}
@@ -70,9 +89,32 @@ class Fencer:
 
     def read_power(self, pool: PoolId, effect: ReadPower) -> None:
         """Read a device; answered by PowerRead."""
-        task = self._begin(self._read(pool, effect))
+        since = self._now()
+        for other in [each for each in self._reads.values() if each.effect.device == effect.device]:
+            if self.turns.waits(other.number) and other.task is not None:
+                other.task.cancel()  # the engine hears the newest alone
+                since = min(since, other.since)
+        self._reads[effect.run_id] = reading = _Reading(effect, next(self._numbers), since)
+        reading.task = task = self._begin(self._read(pool, reading))
         self._readings[task] = effect.device
-        task.add_done_callback(lambda done: self._readings.pop(done, None))
+
+        def over(ended: asyncio.Task[None]) -> None:
+            self._readings.pop(ended, None)
+            self._reads.pop(effect.run_id, None)
+
+        task.add_done_callback(over)
+
+    def hasten(self, effect: Hasten) -> None:
+        """Have a reading that waits go before others; nothing where it has been begun or has ended."""
+        reading = self._reads.get(effect.run_id)
+        if reading is not None and self.turns.hasten(reading.number, effect.urgency):
+            reading.effect = replace(reading.effect, monitor=False, urgency=effect.urgency)
+            self._call()
+
+    def waits(self, run_id: str) -> bool:
+        """Does this reading wait for its turn?"""
+        reading = self._reads.get(run_id)
+        return reading is not None and self.turns.waits(reading.number)
 
     def power_off(self, pool: PoolId, effect: PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
@@ -127,9 +169,6 @@ class Fencer:
         for task in [task for task, name in self._readings.items() if name in others]:
             task.cancel()
         self._devices = now
-        for name in now:
-            # One run at a time per name, also of what it stood for before.
-            self._locks.setdefault(name, asyncio.Lock())
 
     async def stop(self) -> None:
         """Cut off what runs; the journal's intents without a result are examined at the next start."""
@@ -143,14 +182,52 @@ class Fencer:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _read(self, pool: PoolId, effect: ReadPower) -> None:
+    @contextlib.asynccontextmanager
+    async def _turn(self, number: int, ask: Ask) -> AsyncIterator[None]:
+        """Wait for its turn, and have it."""
+        called = self._called[number] = asyncio.get_running_loop().create_future()
+        self.turns.ask(number, ask)
+        self._call()
+        try:
+            await called
+            yield
+        finally:
+            self._called.pop(number, None)
+            self.turns.over(number, self._now())
+            self._call()
+
+    def _call(self) -> None:
+        """Have those run whose turn it is, a few at a time."""
+        if self._breathing:
+            return
+        begun = self.turns.begin(self._now())
+        for number in begun:
+            if not self._called[number].done():  # it was cancelled, and gives its turn back by itself
+                self._called[number].set_result(None)
+        if begun:
+            self._breathing = True
+            asyncio.get_running_loop().call_later(BREATH_S, self._breathe)
+
+    def _breathe(self) -> None:
+        self._breathing = False
+        self._call()
+
+    def _ask(self, pool: PoolId, device: Fence, by: By, urgency: Urgency) -> Ask:
+        """Devices of pools at no site stand in the way of their own pool's alone."""
+        here = by is None and not device.via_members
+        return Ask(device.name, self._site(pool) or pool, urgency, self._now(), here)
+
+    async def _read(self, pool: PoolId, waits: _Reading) -> None:
+        effect = waits.effect
         device = self._devices.get(effect.device)
         if device is None:
             now, why = self._now(), f"fence device {effect.device} is not configured (any more)"
             reading = PowerReading(Power.UNKNOWN, effect.device, now, now, why, trouble=Trouble.FAILED)
         else:
-            async with self._locks[device.name], self._by_day if effect.monitor else self._urgent:
-                reading = await self._look(pool, self._devices.get(device.name, device), effect)
+            urgency = Urgency.ROUTINE if effect.monitor else effect.urgency
+            ask = replace(self._ask(pool, device, effect.by, urgency), since=waits.since)
+            async with self._turn(waits.number, ask):
+                reading = await self._look(pool, self._devices.get(device.name, device), waits.effect)
         self._post(pool, PowerRead(effect.host, effect.run_id, reading))
 
     async def _look(self, pool: PoolId, device: Fence, effect: ReadPower) -> PowerReading:
@@ -208,7 +285,7 @@ class Fencer:
         asked, device = self._now(), self._devices.get(name)
         if device is None:
             return AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
-        async with self._locks[name], self._urgent:
+        async with self._turn(next(self._numbers), self._ask(pool, device, effect.by, Urgency.PROOF)):
             began = self._now()
             if late := too_late(effect, asked, began):
                 return AgentRun(None, False, "", "", late)
@@ -232,6 +309,16 @@ class Fencer:
             return await ended
         finally:
             proxies.forget(order_id)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A reading that waits for its turn or has it."""
+
+    effect: ReadPower
+    number: int
+    since: Ms
+    task: asyncio.Task[None] | None = None
 
 
 class _Agent:

@@ -22,6 +22,7 @@ class EffectTable:
     send_challenge: Callable[[PoolId, effects.SendChallenge], object]
     send_settings: Callable[[PoolId, effects.SendSettings], object]
     read_power: Callable[[PoolId, effects.ReadPower], object]
+    hasten: Callable[[PoolId, effects.Hasten], object]
     power_off: Callable[[PoolId, effects.PowerOff], object]
     power_on: Callable[[PoolId, effects.PowerOn], object]
     recall: Callable[[PoolId, effects.Recall], object]
@@ -43,6 +44,8 @@ class EffectTable:
                 self.send_settings(pool, effect)
             case effects.ReadPower():
                 self.read_power(pool, effect)
+            case effects.Hasten():
+                self.hasten(pool, effect)
             case effects.PowerOff():
                 self.power_off(pool, effect)
             case effects.PowerOn():

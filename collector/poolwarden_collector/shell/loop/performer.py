@@ -97,6 +97,7 @@ class Performer:
             send_challenge=self._send_challenge,
             send_settings=self._send_settings,
             read_power=fencer.read_power,
+            hasten=lambda _, effect: fencer.hasten(effect),
             power_off=fencer.power_off,
             power_on=fencer.power_on,
             recall=lambda _, effect: fencer.recall(effect),
