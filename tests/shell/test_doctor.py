@@ -14,7 +14,9 @@ import pytest
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.host_facts import Certificate, HostEnvironment, HostFacts
+from poolwarden_collector.shell.agents.roster import LONG_WAIT_MS, Roster
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.config.fence_blocks import Fence
@@ -24,6 +26,8 @@ from poolwarden_collector.shell.store.journal import Journal
 
 from . import rig as rigged
 from .rig import HOSTS, write_config
+
+SILENT = Urgency.SUSPICION
 
 
 def levels(checks: Any) -> dict[str, str]:
@@ -175,7 +179,21 @@ async def test_a_running_collector_tells_of_itself(tmp_path: Path, monkeypatch: 
         write_config(tmp_path, '[policy]\nmode = "ask"\n')
         assert levels(await asked(rig))["configuration"] == WARNING  # changed, and not in use
         roster = rig.parts.service.roster
+        roster.fence_waits = lambda: {Urgency.ROUTINE: (9, 60_000), Urgency.PROOF: (2, LONG_WAIT_MS)}
+        assert "fence runs" not in levels(await asked(rig)) and not roster.long_waits()[0]
+        roster.fence_waits = lambda: {Urgency.ROUTINE: (9, 60_000), Urgency.PROOF: (2, 1_000), SILENT: (3, 7_000)}
+        assert roster.long_waits() == (5, 7_000)
+        assert "5 fence runs wait for their turn, the longest for 7 s: poolwarden doctor" in roster.warnings()
         roster.stood_down["some-pool"] = "h1 obeys another"
         monkeypatch.setattr(running, "guards_its_own_host", lambda _: ["this collector runs as a VM on h1"])
         found = levels(await asked(rig))
         assert found["collector"] == found["where it runs"] == FAULT
+
+
+@pytest.mark.parametrize(("wait", "level"), [(LONG_WAIT_MS, OK), (LONG_WAIT_MS + 1, WARNING)])
+def test_fence_runs_that_wait_for_their_turn(tmp_path: Path, wait: int, level: str) -> None:
+    block = f'[[fence]]\nhost = "{HOSTS[0]}"\nname = "bmc"\nagent = "/bin/true"\n'
+    roster = Roster(load(write_config(tmp_path, block)), 1, lambda: 0)
+    roster.fence_waits = lambda: {Urgency.PROOF: (2, wait)}
+    (check,) = running._fencing(roster)
+    assert check.level == level and bool(check.next_step) == (level != OK)

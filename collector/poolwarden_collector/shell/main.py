@@ -106,6 +106,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
     fencer = Fencer(
         config.fence, inbox.post, clock.mono_ms, send_order, lambda pool: roster.config.policy_of(pool).site
     )
+    roster.fence_waits = lambda: fencer.turns.waiting(clock.mono_ms())
     prober = Prober(lambda pool: roster.config.policy_of(pool), inbox.post, clock.mono_ms, config.anchors)
     messages = PoolMessages(roster, order_sender(roster, sessions))
     performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)

@@ -10,6 +10,7 @@ from dataclasses import fields
 
 from poolwarden import typed_names
 from poolwarden_collector.core.decision.storm_brake import Blind
+from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
@@ -21,6 +22,8 @@ from poolwarden_collector.shell.tally import Tally
 
 _WARNINGS_KEPT = 20
 _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
+_WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
+LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
 
 
@@ -49,6 +52,7 @@ class Roster:
         self._quiet_sites: dict[str, Ms] = {}
         self._quiet_pools: dict[PoolId, Ms] = {}
         self.reload_refused = ""  # why the file as it is now is not in use; empty: it is, as far as is known
+        self.fence_waits: Callable[[], dict[Urgency, tuple[int, Ms]]] = dict  # how many wait, and the longest, ms
         self._warnings: dict[str, tuple[str, int]] = {}
         self.tally = Tally()
 
@@ -155,12 +159,20 @@ class Roster:
         if len(self._warnings) > _WARNINGS_KEPT:
             del self._warnings[next(iter(self._warnings))]
 
+    def long_waits(self) -> tuple[int, Ms]:
+        """How many fence runs that something waits for wait too long for their turn, as the longest does, ms."""
+        found = [each for urgency, each in self.fence_waits().items() if urgency is not Urgency.ROUTINE]
+        longest = max((wait for _, wait in found), default=0)
+        return (sum(count for count, _ in found), longest) if longest > LONG_WAIT_MS else (0, 0)
+
     def warnings(self) -> tuple[str, ...]:
         stood_down = [
             f"THIS COLLECTOR HAS STOOD DOWN in pool {self._name(pool)}, it is read-only there: {why}"
             for pool, why in self.stood_down.items()
         ]
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        waits, longest = self.long_waits()
+        late += [_WAITS.format(waits, longest / 1000)] if waits else []
         folded = [_FOLDED.format(self.tally.entries)] if self.tally.entries else []
         refused = [f"the configuration's file is not in use: {self.reload_refused}"] if self.reload_refused else []
         kept = [text if count == 1 else f"{text} ({count} times)" for text, count in self._warnings.values()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.report.host_environment import CLOCK_LIMIT_MS, SOON_DAYS, VERY_SOON_DAYS
-from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.agents.roster import LONG_WAIT_MS, Roster
 from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.doctor import machine
 from poolwarden_collector.shell.doctor.channels import all_channels
@@ -35,6 +35,7 @@ async def all_checks(roster: Roster, channels: list[ChannelState], enrolments: E
     found = [*_work(roster), *all_channels(config, pools, channels), stated]
     found += await asyncio.to_thread(lambda: list(machine.of_machine(config)))
     found += await enrolment_checks(enrolments)
+    found += _fencing(roster)
     found += _agents(roster)
     found += await asyncio.to_thread(lambda: list(_operators(config)))
     found.append(await _socket(config.operator_socket))
@@ -64,6 +65,19 @@ def _work(roster: Roster) -> Iterator[Check]:
         yield Check("collector", FAULT, text, f"look at load and disk of its machine; {log}")
     if not (roster.stalled or roster.stood_down or roster.blind or roster.told_behind):
         yield Check("collector", OK, f"it runs and decides; pools: {len(roster.pools)}")
+
+
+def _fencing(roster: Roster) -> Iterator[Check]:
+    """Do fence agents get their turn?"""
+    if not roster.config.fence:
+        return
+    count, longest = roster.long_waits()
+    if count:
+        text = f"{count} runs of fence agents wait for their turn, the longest for {longest / 1000:.0f} s"
+        step = "poolwarden alerts: devices that answer slowly are told there; docs/fencing.md, Many devices at once"
+        yield Check("fence runs", WARNING, text, step)
+    else:
+        yield Check("fence runs", OK, f"none has waited for longer than {LONG_WAIT_MS // 1000} s for its turn")
 
 
 def _agents(roster: Roster) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell import clock
@@ -42,6 +43,7 @@ class Look:
     counts: Counts | None = None  # None: the past is still being read
     loop_lag: float = 0.0
     tally: Tally = field(default_factory=Tally)
+    fence_waits: dict[Urgency, tuple[int, Ms]] = field(default_factory=dict)
 
     @property
     def decides(self) -> bool:
@@ -84,5 +86,6 @@ class Watch:
             commits=self._commits,
             counts=self.ledger.counts.copy() if self.ledger.ready else None,
             tally=roster.tally.copy(),
+            fence_waits=roster.fence_waits(),
             loop_lag=max(0.0, asyncio.get_running_loop().time() - asked_at),
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.report.open_alerts import SEVERITIES
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.budgets import WORDS
@@ -50,6 +51,10 @@ def put_collector(board: Board, look: Look) -> None:
     board.put(of.WARNINGS, (), look.warnings)
     board.put(of.LAG, (), look.behind_ms / 1000)
     board.put(of.LOOP_LAG, (), look.loop_lag)
+    for urgency in Urgency:
+        waiting, longest = look.fence_waits.get(urgency, (0, 0))
+        board.put(of.FENCE_WAITING, (urgency.name.lower(),), waiting)
+        board.put(of.FENCE_WAIT, (urgency.name.lower(),), longest / 1000)
     board.put_histogram(of.COMMITS, (), look.commits)
     for word in WORDS:
         board.put(of.OVER_BUDGET, (word,), look.tally.refused[word])
