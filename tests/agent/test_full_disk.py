@@ -78,7 +78,7 @@ def test_it_works_while_everything_is_full(boxed, collector):
         ("/", True, pb.Disk.FULL, 0, 0),
         ("/var/log", True, pb.Disk.FULL, 0, 0),
     }
-    shown = "mount own_mount level free_bytes free_inodes".split()
+    shown = ["mount", "own_mount", "level", "free_bytes", "free_inodes"]
     stream.wait("report", lambda r: full <= {tuple(getattr(d, name) for name in shown) for d in r.disks.disks})
     stream.wait("report", lambda r: any(f.path == "var/log" for f in r.disks.fillers))
 
