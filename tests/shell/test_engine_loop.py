@@ -20,6 +20,7 @@ from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.rest import Rest
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
@@ -325,6 +326,141 @@ def test_a_pool_is_due_when_nothing_has_happened_to_it(played: Played) -> None:
     played.through(ev.Tick(), OTHER)
     assert played.loop.due(played.now) == ()
     assert played.loop.due(played.now + 1) == (POOL,)
+
+
+RESTS_MS = 10_000
+
+
+def resting(played: Played, monkeypatch: pytest.MonkeyPatch, *pools: str) -> list[str]:
+    """Both pools, of which these rest from now on; the list says which were stepped since."""
+    stepped: list[str] = []
+
+    def step(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        stepped.append(pool.record.pool)
+        return engine.StepResult(pool)
+
+    def rest_of(pool: Pool, now: int, site: Site) -> Rest | None:
+        return Rest(now + RESTS_MS, 0, BEHIND_MS) if pool.record.pool in pools else None
+
+    played.steps(step)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.rest_of", rest_of)
+    for uuid in (POOL, OTHER):
+        played.through(ev.Tick(), uuid)
+    stepped.clear()
+    return stepped
+
+
+def test_a_pool_at_rest_is_due_at_its_deadline(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    resting(played, monkeypatch, OTHER)
+    began = played.now
+    for later, due in ((TICK_MS, (POOL,)), (RESTS_MS - 1, (POOL,)), (RESTS_MS, (POOL, OTHER))):
+        played.now = began + later
+        assert played.loop.due(played.now) == due
+
+
+def test_a_tick_of_a_pool_at_rest_is_no_step(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one that was posted before the pool rested, or that which shows that the collector was not away."""
+    stepped = resting(played, monkeypatch, POOL)
+    played.now += TICK_MS
+    assert of(on.Stepped, played.through(ev.Tick())) and stepped == []
+    played.now += RESTS_MS
+    played.through(ev.Tick())  # which begins the next rest
+    played.now += 1
+    played.through(ev.OperatorSaid("r", "anna", "why"))
+    assert stepped == [POOL]
+
+
+def test_where_all_rest_one_tick_shows_that_the_collector_is_there(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped, quiet_until = resting(played, monkeypatch, POOL, OTHER), played.roster.quiet_until(POOL)
+    for _ in range(2 * AWAY_MS // TICK_MS - 1):
+        played.now += TICK_MS
+        (beat,) = played.loop.due(played.now)
+        assert of(on.CutOff, played.through(ev.Tick(), beat)) == []
+    assert played.roster.quiet_until(POOL) == quiet_until and not stepped
+
+
+def _becomes_quiet(played: Played) -> None:
+    played.roster.be_quiet_again(played.now)
+
+
+def _sees_no_site(played: Played) -> None:
+    played.roster.judged({"": Blind("none of its 2 network anchors answers", 0)}, played.now)
+
+
+def _stands_down(played: Played) -> None:
+    played.roster.stood_down[OTHER] = "another one is obeyed"
+
+
+def _raises_its_epoch(played: Played) -> None:
+    played.roster.epoch += 1
+
+
+def _is_reloaded(played: Played) -> None:
+    config = dataclasses.replace(played.roster.config, name="another")
+    change = on.Reconfiguration(config, {}, "SIGHUP", ())
+    ready = played.loop.reconfigure(change, *played.clocks)
+    while ready.write is not None:
+        ready = played.committed()
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [_becomes_quiet, _sees_no_site, _stands_down, _raises_its_epoch, _is_reloaded],
+    ids=lambda each: each.__name__,
+)
+def test_what_changes_for_the_collector_itself_ends_every_rest(
+    played: Played, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Played], None]
+) -> None:
+    resting(played, monkeypatch, POOL, OTHER)
+    played.now += TICK_MS
+    happens(played)
+    assert set(played.loop.due(played.now)) == {POOL, OTHER}
+
+
+def test_what_changes_for_a_pool_ends_its_rest(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever put another state there: a rest is of one value of the pool."""
+    resting(played, monkeypatch, POOL, OTHER)
+    played.roster.pools[OTHER] = dataclasses.replace(played.roster.pools[OTHER], policy=Policy(mode="ask"))
+    played.now += TICK_MS
+    played.through(ev.Tick())
+    assert played.loop.due(played.now) == (OTHER,)
+
+
+def test_a_rest_is_not_kept_where_the_collector_is_later_than_it_was_made_for(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting(played, monkeypatch, POOL, OTHER)
+    played.now += TICK_MS
+    played.roster.behind_ms = BEHIND_MS + 1
+    assert set(played.loop.due(played.now)) == {POOL, OTHER}
+
+
+def test_everything_of_which_a_site_is_made_is_its_condition(played: Played) -> None:
+    """One attribute after the other has another value: where a pool is told otherwise, the condition is another."""
+    roster = played.roster
+    others = {
+        "epoch": 7,
+        "clock": "another",
+        "started_at": 5,
+        "sites": {"": Blind("why", 1)},
+        "stood_down": {POOL: "why"},
+        "behind_ms": 3,
+        "_quiet_from": 9,
+        "_quiet_sites": {"": 10**9},
+        "_quiet_pools": {POOL: 10**9},
+        "config": dataclasses.replace(roster.config, policy=Policy(quiet_time=5_000)),
+    }
+    told = set()
+    for name, before in tuple(vars(roster).items()):
+        site, condition = roster.site(POOL), roster.condition()
+        setattr(roster, name, others.get(name, before))
+        if roster.site(POOL) != site and name != "behind_ms":
+            told.add(name)
+            assert roster.condition() != condition, name
+        setattr(roster, name, before)
+    assert told == set(others) - {"behind_ms"}
 
 
 def test_a_collector_that_stays_behind_says_so_once_and_begins_nothing(played: Played) -> None:

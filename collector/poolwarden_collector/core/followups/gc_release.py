@@ -101,7 +101,8 @@ def alert_waiting(tx: Transaction) -> None:
         ):
             tx.resolve_alert(topic, f"garbage collection of storage is not held on {tx.name(host)} any more")
     for host in held:
-        if tx.now - since[host] < LONG_MS:
+        topic = AlertTopic(Matter.GC, host)
+        if tx.now - since[host] < LONG_MS or tx.is_told(topic):
             continue
         name = tx.name(host)
         names = ", ".join(tx.name(each) for each in waits_for(tx, host)) or "its agent"
@@ -112,4 +113,4 @@ def alert_waiting(tx: Transaction) -> None:
         body += f"it master: it waits for {names}, whose VMs may still write. Where that is known to be off for good: "
         body += f"poolwarden release {name} --gc"
         words = {"name": name, "hours": f"{hours:.0f}", "names": names}
-        tx.raise_alert(AlertTopic(Matter.GC, host), GC_HELD, body, words)
+        tx.raise_alert(topic, GC_HELD, body, words)

@@ -78,7 +78,7 @@ def repair(tx: Transaction, verdict: Verdict) -> None:
     if not master:
         _tell_broken(tx)
         return
-    if tx.now - tx.live.mastership.since < SETTLED_MS:
+    if not tx.live.member_repairs.troubles or tx.now - tx.live.mastership.since < SETTLED_MS:
         return
     planned = tx.record.after.designation is not None
     may_act = verdict.entails.permits_repair and not planned and not firm_refusal(tx)

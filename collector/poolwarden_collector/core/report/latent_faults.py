@@ -35,7 +35,8 @@ def watch_disabled(tx: Transaction) -> None:
         return
     lying = {item.host for item in seen.hosts if item.live and not item.enabled and item.host in tx.record.hosts}
     for host, at in _since(tx, Matter.DISABLED, lying).items():
-        if tx.now - at >= DISABLED_FOR_MS:
+        topic = AlertTopic(Matter.DISABLED, host)
+        if tx.now - at >= DISABLED_FOR_MS and not tx.is_told(topic):
             name = tx.name(host)
             body = (
                 f"{name} has been disabled for {(tx.now - at) / 60_000:.0f} min: no VM can start there, and it would "
@@ -43,7 +44,7 @@ def watch_disabled(tx: Transaction) -> None:
                 f"or on the master: xe host-enable host={name}"
             )
             words = {"name": name, "minutes": f"{(tx.now - at) / 60_000:.0f}"}
-            tx.raise_alert(AlertTopic(Matter.DISABLED, host), DISABLED, body, words, host=host)
+            tx.raise_alert(topic, DISABLED, body, words, host=host)
     _over(tx, Matter.DISABLED, lying, "is enabled, or no host of the pool any more")
 
 

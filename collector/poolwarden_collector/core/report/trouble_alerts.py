@@ -81,6 +81,8 @@ def _silent_witness(pool: Snapshot, host: HostId, what: str) -> bool:
 
 
 def _tell(tx: Transaction, topic: AlertTopic, stall: Stall) -> None:
+    if tx.is_told(topic):
+        return
     mute = [tx.name(host) for host in stall.hosts if _mute(tx, host)]
     words = {
         "what": f"{stall.what}{f' ({stall.name})' if stall.name else ''}",

@@ -105,6 +105,10 @@ class Transaction(Snapshot):
         """Remember when a phase of the open failover was reached, once."""
         phases.mark(self, phase, at)
 
+    def is_told(self, topic: AlertTopic) -> bool:
+        """Is this open already, and so it stays? Asked before a text with an age in it is made, which rests no pool."""
+        return alert_book.is_told(self, topic)
+
     def raise_alert(
         self, topic: AlertTopic, message: Message, details: str, words: Mapping[str, str], **data: Any
     ) -> None:
@@ -112,7 +116,7 @@ class Transaction(Snapshot):
 
         ``words``: what the message names beside what every message may (told_words.py); ``data``: facts for programs.
         """
-        if alert_book.is_told(self, topic):
+        if self.is_told(topic):
             return
         names = told_words.to_quote(self.pool)
         told = message.told({**told_words.common(self), **words}, names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 from poolwarden import typed_names
 from poolwarden_collector.core.decision.storm_brake import Blind
@@ -25,6 +26,16 @@ _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too 
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
 LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
+
+
+# What no step is told of; how late the collector is has its own rule in rest.py.
+_NO_CONDITION = frozenset(
+    {"pools", "now", "behind_ms", "told_behind", "stalled", "stalled_at", "reload_refused", "_warnings", "tally"}
+)
+
+
+def _copied(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else value
 
 
 def _rhythm(policy: Policy) -> tuple[Ms | str, ...]:
@@ -62,6 +73,10 @@ class Roster:
         deposed = self.stood_down.get(pool, "")
         why = blind.why if blind else ""
         return Site(self.epoch, self.started_at, self.quiet_until(pool), why, self.behind_ms, deposed, self.clock)
+
+    def condition(self) -> dict[str, Any]:
+        """Everything of which ``site`` is made, to be compared with itself later: what is not named here counts."""
+        return {name: _copied(value) for name, value in vars(self).items() if name not in _NO_CONDITION}
 
     @property
     def blind(self) -> str:

@@ -10,7 +10,8 @@ Contract
   gives the next Ready. One without a ``write`` ends the event; ``again`` is what is to be taken before anything else.
 * One event at a time: what happens meanwhile waits in the driver's queue, with the instant of its arrival.
 * ``now`` and ``boottime`` are milliseconds on two clocks: one stands still while the machine sleeps, one does not.
-* Every ``TICK_MS``: ``judge_sites``, then a Tick event for each pool that is ``due``.
+* Every ``TICK_MS``: ``judge_sites``, then a Tick event for each pool that is ``due``. A pool at rest (rest.py) is due
+  at its next deadline, or when it, its policy or the collector's own condition has changed.
 
 Rules
 -----
@@ -47,11 +48,12 @@ from poolwarden_collector.core.decision.storm_brake import judge_sites
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid
+from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid, Tick
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.reconfigure import changed_devices, reconfigured, switching
+from poolwarden_collector.core.rest import Rest, rest_of
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
@@ -139,6 +141,8 @@ class EngineLoop:
         self._behind_since: Ms | None = None
         self._caught_up_at: Ms = 0
         self._stepped: dict[PoolId, Ms] = {}
+        self._rests: dict[PoolId, tuple[Pool, Rest]] = {}  # each holds for that very pool
+        self._rest_under: dict[str, Any] = {}  # the collector's condition, the same for all of them
 
     # -------------------------------------------------------------------------------------------- the driver's calls
 
@@ -179,8 +183,18 @@ class EngineLoop:
         return self._ready(None)
 
     def due(self, now: Ms) -> tuple[PoolId, ...]:
-        """Pools to which nothing has happened for a while: every step looks at the clock, so only they need a tick."""
-        return tuple(uuid for uuid in self.roster.pools if self._stepped.get(uuid, 0) <= now - TICK_MS // 2)
+        """Pools to which nothing has happened for a while, without those at rest: every step looks at the clock.
+
+        Where all of them rest it is one of them, whose tick shows that this collector was not away, and costs nothing.
+        """
+        self._keep_rests()
+        before = now - TICK_MS // 2
+        found = tuple(
+            uuid
+            for uuid, pool in self.roster.pools.items()
+            if self._stepped.get(uuid, 0) <= before and not self._at_rest(uuid, pool, now, self.roster.behind_ms)
+        )
+        return found if found or self._last_step > before else tuple(self.roster.pools)[:1]
 
     def judge_sites(self, now: Ms, anchors: tuple[bool, ...]) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer."""
@@ -319,6 +333,9 @@ class EngineLoop:
         pool, now, boottime = self.roster.pools[uuid], self._now, self._boottime
         behind = self._behind(happening, now)
         yield from self._tell_behind(happening, now)
+        if isinstance(happening.event, Tick) and self._rests_on(uuid, pool, now, behind):
+            self._do(Stepped(happening))
+            return
         outcome = step(pool, happening.event, now, replace(self.roster.site(uuid), behind_ms=behind))
         if outcome.entries or outcome.alerts:
             found = self._occasions(pool.record, outcome.entries)
@@ -332,6 +349,29 @@ class EngineLoop:
         for effect in outcome.effects:
             yield from self._perform(uuid, effect, late)
         self._do(Stepped(happening))
+
+    def _rests_on(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
+        """Would this tick's step do nothing? Then it is not taken, and the next one at the pool's deadline."""
+        self._keep_rests()
+        if self._at_rest(uuid, pool, now, behind):
+            return True
+        self._rests.pop(uuid, None)
+        rest = rest_of(pool, now, replace(self.roster.site(uuid), behind_ms=behind))
+        if rest is None:
+            return False
+        self._rests[uuid] = (pool, rest)
+        return True
+
+    def _at_rest(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
+        known = self._rests.get(uuid)
+        return known is not None and known[0] is pool and known[1].holds(now, behind)
+
+    def _keep_rests(self) -> None:
+        """Only while the collector's own condition, of which every step is told (``Site``), is what it was."""
+        condition = self.roster.condition()
+        if condition != self._rest_under:
+            self._rests.clear()
+            self._rest_under = condition
 
     def _occasions(self, before: PoolRecord, entries: tuple[Entry, ...]) -> tuple[Occasion, ...]:
         """What of a step hooks are run for; none where there are no hooks."""

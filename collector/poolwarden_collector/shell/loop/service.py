@@ -35,7 +35,7 @@ from poolwarden_collector.shell.store.journal import Journal, JournalError, Row,
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
 BEAT_MS = 100
-STEP_WITHIN_MS = 10_000  # every pool is stepped several times a second (TICK_MS)
+STEP_WITHIN_MS = 10_000  # a pool has its tick several times a second, also where all of them rest (EngineLoop.due)
 
 _log = logging.getLogger(__name__)
 
