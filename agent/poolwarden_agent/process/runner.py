@@ -3,6 +3,9 @@
 The loop answers challenges and sends reports whatever xapi does. Threads: one looks at the own xapi (at most one call
 in flight), one at files, disks and domains, one at what this host is believed to be like, some probe peers, one carries
 out orders, one at a time. Orders that may take minutes have threads of their own for as long as they take.
+
+A round (rounds.py) begins ``LEAD_MS`` before a report is due: the probes that are due, then the looks. The report is
+sent when all of them have ended, at the latest when it is due: what comes later is told by the next one.
 """
 
 import os
@@ -12,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from google.protobuf.message import DecodeError
 
@@ -27,11 +30,15 @@ from poolwarden_agent.process.link_process import LinkLost, LinkProcess
 from poolwarden_agent.process.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
 from poolwarden_agent.process.probers import Probers
 from poolwarden_agent.process.renewal import Renewals
+from poolwarden_agent.process.rounds import Look, Rounds
 from poolwarden_agent.process.workers import Workers
 
 LAST_ORDER_S = 4.0  # at a stop, for the order under way
 LAST_WORDS_S = 2.0  # at a stop, for the Goodbye
 LONGEST_SLEEP_S = 1.0
+LONGEST_IDLE_S = 2.0  # while the link side runs and nothing waits for it
+LEAD_MS = 150  # how long before a report the round begins whose findings it tells
+LOOKS_MS = 100  # and the looks at the latest: they wait for the probes, which would only take turns with them
 MOST_ORDERS = 100  # waiting; one that waits too long expires at the gate
 GATE_EVERY_MS = 2000
 GATE_TURN_S = 0.2  # while xapi waits for it
@@ -58,10 +65,24 @@ class Runner(object):
         self._why = ""  # why no stream is up, as the link side says
         self._stopping = False
         self._news = False
-        self._next_report = 0
+        self._next_report = 0  # at the latest
+        self._round_for = -1  # the report that the last round has begun for
+        self._looking = False  # the looks of that round have begun
+        self._looked = False  # the looks of that round have ended
         self._next_question = 0  # when the collector is asked about the boot gate again
         self._unanswered = 0  # orders that were heard and have no result yet
-        self._probers = Probers(self._probe)
+        self._probers = Probers(self._probe, self._probed)
+        interval_s = lambda: self._conversation.settings.report_interval_ms / 1000.0  # noqa: E731
+        self._gate_watch = GateWatch(side, root)
+        self._rounds = Rounds(
+            [
+                Look("xapi", self._look_at_xapi, interval_s),
+                Look("the host", self._look_and_tidy, interval_s),
+                Look("assumptions", self._assume, interval_s),
+                Look("the boot gate", self._watch_gate, self._gate_turn_s),
+            ],
+            self._looks_ended,
+        )
         self._slow = Workers(self._one_order)
         self._renewals = Renewals(tls, self._wake, link.renewed) if tls is not None else None
 
@@ -76,8 +97,8 @@ class Runner(object):
             log.say("%s" % error, "storage")
         if self._executor.storage:
             log.say("%s: reports go on, every order is refused" % self._executor.storage, "storage")
-        targets = [self._observe_xapi, self._observe_host, self._obey, self._watch_gate, self._assume]
-        for target in targets + ([self._renewals.run] if self._renewals is not None else []):
+        self._rounds.start()
+        for target in [self._obey] + ([self._renewals.run] if self._renewals is not None else []):
             thread = threading.Thread(target=target)
             thread.daemon = True
             thread.start()
@@ -109,13 +130,14 @@ class Runner(object):
         try:
             self._link.ensure()
             now = self._side.port.mono_ms()
-            if self._stream and (self._news or now >= self._next_report):
+            due = now >= self._next_report or self._round_is_over()
+            if self._stream and (self._news or due):
                 self._report(now)
-            elif not self._stream and now >= self._next_report:
+            elif not self._stream and due:
                 self._keep(now)
             self._ask_about_gate(now)
             wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
-            self._wait(min(wait_s, LONGEST_SLEEP_S))
+            self._wait(min(wait_s, self._longest_sleep_s()))
             self._tell_results()
             self._ask_for_renewal()
             self._link.flush()
@@ -139,10 +161,50 @@ class Runner(object):
             self._next_question = now + GATE_EVERY_MS
             self._send(self._conversation.gate_question())
 
+    # ------------------------------------------------------------------------------------------ rounds
+
     def _next_due(self, now: int) -> int:
-        interval_ms = self._conversation.settings.probe_interval_ms
-        probe = self._probers.start_due(self._side.observer.to_probe(), now, interval_ms)
-        return min(probe, self._next_report)
+        """Begin what is due; when the next thing will be, in ms. The last step before the loop waits: others wake."""
+        begins = now >= self._next_report - LEAD_MS and self._round_for != self._next_report
+        if begins:
+            self._round_for, self._looking, self._looked = self._next_report, False, False
+        settings = self._conversation.settings
+        # Probes that are made as often as reports go with the round, whenever the first of them was: one wake-up.
+        often = settings.probe_interval_ms <= settings.report_interval_ms
+        early_ms = (settings.probe_interval_ms if often else LEAD_MS) if begins else 0
+        probe = self._probers.start_due(self._side.observer.to_probe(), now, settings.probe_interval_ms, early_ms)
+        begun = self._round_for == self._next_report
+        if begun and not self._looking and (now >= self._next_report - LOOKS_MS or not self._probers.busy):
+            self._begin_looks()
+        if not begun:
+            coming = self._next_report - LEAD_MS
+            return coming if abs(probe - coming) <= LEAD_MS else min(probe, coming)
+        return self._next_report if self._looking else self._next_report - LOOKS_MS
+
+    def _begin_looks(self) -> None:
+        """In the loop, or in the thread of the last probe: whichever runs just then."""
+        self._looking = True
+        self._rounds.begin()
+
+    def _looks_ended(self) -> None:
+        self._looked = self._looking
+        if self._round_is_over():
+            self._wake()
+
+    def _probed(self) -> None:
+        if not self._looking:
+            self._begin_looks()
+        elif self._round_is_over():
+            self._wake()
+
+    def _round_is_over(self) -> bool:
+        """Has all of it ended, and not been told yet?"""
+        return self._looked and self._round_for == self._next_report and not self._probers.busy
+
+    def _longest_sleep_s(self) -> float:
+        """A link side that does not run, or does not read, is looked after more often; so is a gate that asks."""
+        settled = self._stream and self._link.socket is not None and not self._link.wants_to_write
+        return LONGEST_IDLE_S if settled and not self._side.boot.watching else LONGEST_SLEEP_S
 
     def _wait(self, wait_s: float) -> None:
         pipe = self._link.socket
@@ -155,9 +217,15 @@ class Runner(object):
             for verb, payload in self._link.read():
                 self._take(verb, payload)
 
+    def _after(self, now: int) -> int:
+        """When the report after this one is due: an interval after this one was, whether it left before that or not."""
+        interval_ms = self._conversation.settings.report_interval_ms
+        regular = self._round_for == self._next_report and now <= self._next_report + LEAD_MS
+        return (self._next_report if regular else now) + interval_ms
+
     def _report(self, now: int) -> None:
         self._news = False
-        self._next_report = now + self._conversation.settings.report_interval_ms
+        self._next_report = self._after(now)
         if self._conversation.outdated():
             self._link.send(RENEW)  # another pool or order key: only a Hello can say so
             return
@@ -171,7 +239,7 @@ class Runner(object):
             self._send(message)
 
     def _keep(self, now: int) -> None:
-        self._next_report = now + self._conversation.settings.report_interval_ms
+        self._next_report = self._after(now)
         try:
             self._conversation.nobody_listens(self._why)
         except Exception as error:
@@ -248,24 +316,6 @@ class Runner(object):
 
     # ------------------------------------------------------------------------------------------ threads
 
-    def _each_interval(self, what: str, look: Callable[[], None]) -> None:
-        while True:
-            started = time.monotonic()
-            try:
-                look()
-            except Exception as error:  # an observer that ended would leave facts that never age
-                log.say("looking at %s failed: %s: %s" % (what, type(error).__name__, error), "look at " + what)
-            interval = self._conversation.settings.report_interval_ms / 1000.0
-            time.sleep(max(0.1, interval - (time.monotonic() - started)))
-
-    def _observe_xapi(self) -> None:
-        self._each_interval("xapi", self._look_at_xapi)
-
-    def _observe_host(self) -> None:
-        # Half an interval after the other observer: two threads that wake together only take turns at the interpreter.
-        time.sleep(self._conversation.settings.report_interval_ms / 2000.0)
-        self._each_interval("the host", self._look_and_tidy)
-
     def _look_and_tidy(self) -> None:
         self._side.observer.look_at_host()
         said = self._executor.tidy()
@@ -277,8 +327,8 @@ class Runner(object):
         self._side.observer.look_at_xapi(settings.view_wanted, settings.view_interval_ms)
 
     def _assume(self) -> None:
-        pids = lambda: (os.getpid(),) + ((self._link.pid,) if self._link.pid else ())  # noqa: E731
-        self._each_interval("assumptions", lambda: self._side.assumptions.turn(bool(self._stream), pids()))
+        pids = (os.getpid(),) + ((self._link.pid,) if self._link.pid else ())
+        self._side.assumptions.turn(bool(self._stream), pids)
 
     def _look_at_host(self) -> None:
         try:
@@ -290,17 +340,9 @@ class Runner(object):
         self._side.observer.look_at_peer(host, address, self._conversation.settings.probe_timeout_ms)
 
     def _watch_gate(self) -> None:
-        watch = GateWatch(self._side, self._root)
-        while True:
-            try:
-                changed = watch.turn(bool(self._stream))
-            except Exception as error:
-                changed = False
-                log.say("the boot gate cannot be looked at: %s: %s" % (type(error).__name__, error), "gate")
-            if changed:
-                self._news = True
-                self._wake()
-            time.sleep(self._gate_turn_s())
+        if self._gate_watch.turn(bool(self._stream)):
+            self._news = True
+            self._wake()
 
     def _gate_turn_s(self) -> float:
         if not self._side.boot.watching:
