@@ -219,7 +219,7 @@ def test_marks_tell_how_far_each_section_has_come(port, side):
     assert first[number] == 1 and set(first.values()) == {1}
     port.free -= 10**6
     changed = side.conversation.report().report
-    assert {m.section: m.changes for m in changed.marks}[number] == 2
+    assert {m.section: m.changes for m in changed.marks} == {number: 2}, "of what it brings, and of nothing else"
     told = [bool(side.conversation.report().report.marks) for _ in range(MARKS_EVERY)]
     assert told.count(True) == 1, "seldom while nothing changes"
 

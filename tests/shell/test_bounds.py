@@ -43,6 +43,8 @@ def test_every_list_and_every_text_of_the_contract_has_a_bound() -> None:
                 planned.add(field.number)
             if field.message_type is not None:
                 walk(plan.inside[field.number], field.message_type)
+        bounded = {*plan.numbers, *plan.texts, *plan.exact, *plan.lists}
+        assert plan.looked_at == bounded | {number for number, each in plan.inside.items() if each.looked_at}
 
     walk(bounds._MESSAGE, pb.AgentMessage.DESCRIPTOR)
     assert planned

@@ -143,6 +143,7 @@ class Conversation(object):
             self._observer.look_at_host()
         report = pb.Report(full=full, wall_ms=self._port.wall_ms())
         self._sections.tell_freshness(report.freshness)
+        brought = []  # type: List[str]
         for name, made_of, make in self._sections.all():
             number, changes = self._changes.get(name, (0, 0))
             number = number or _number(name)
@@ -153,6 +154,7 @@ class Conversation(object):
             essence = bytes(section.SerializeToString())
             if full or number in asked or self._sent.get(name) != essence:
                 getattr(report, name).CopyFrom(section)
+                brought.append(name)
                 changes += self._sent.get(name) != essence
                 self._sent[name] = essence
             self._made_of[name] = made_of
@@ -161,14 +163,11 @@ class Conversation(object):
         if full or self._sent.get("address") != address.encode():
             report.management_address = address
             self._sent["address"] = address.encode()
-        if full or self._sequence % MARKS_EVERY == 0 or self._brings(report):
-            for number, changes in self._changes.values():
-                report.marks.add(section=number, changes=changes)
+        every = full or self._sequence % MARKS_EVERY == 0
+        # Otherwise of what it brings: a mark that is missing says nothing, and a section that got lost is asked for soon.
+        for number, changes in self._changes.values() if every else [self._changes[name] for name in brought]:
+            report.marks.add(section=number, changes=changes)
         return self._message(report=report)
-
-    def _brings(self, report: pb.Report) -> bool:
-        """Is there a section in it?"""
-        return any(field.name in self._changes for field, _ in report.ListFields())
 
     # ------------------------------------------------------------------------------------------ hearing
 

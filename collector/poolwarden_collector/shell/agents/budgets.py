@@ -126,6 +126,9 @@ class Account:
             said["database"] = database.ha_armed, database.rolling_upgrade
             said["generation"] = self._step(database.generation)
         changed = [what for what, value in said.items() if self._told.get(what, value) != value]
+        if not changed:
+            self._told |= said
+            return
         self._fill(now)
         self._spend(CHANGES, len(changed))
         self._told |= said
@@ -142,6 +145,8 @@ class Account:
 
     def _fill(self, now: Ms) -> None:
         passed, self._at = max(0, now - self._at), max(self._at, now)
+        if not passed:
+            return
         for budget, left in self._left.items():
             self._left[budget] = min(float(budget.burst), left + budget.per_s * passed / 1000)
 

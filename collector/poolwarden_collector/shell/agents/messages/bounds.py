@@ -195,6 +195,7 @@ class _Plan:
     lines: set[int] = field(default_factory=set)
     addresses: set[int] = field(default_factory=set)
     inside: dict[int, _Plan] = field(default_factory=dict)
+    looked_at: frozenset[int] = frozenset()  # every field that is in one of these; most numbers are in none
 
 
 def _plan(kind: Descriptor) -> _Plan:
@@ -215,7 +216,14 @@ def _plan(kind: Descriptor) -> _Plan:
             plan.lines.add(number)
         if name in ADDRESSES:
             plan.addresses.add(number)
+    _look(plan)
     return plan
+
+
+def _look(plan: _Plan) -> None:
+    """Note which fields are looked at: of messages only those in which anything is."""
+    inside = {number for number, each in plan.inside.items() if each.looked_at}
+    plan.looked_at = frozenset({*plan.numbers, *plan.texts, *plan.exact, *plan.lists, *inside})
 
 
 _MESSAGE = _plan(pb.AgentMessage.DESCRIPTOR)
@@ -246,6 +254,8 @@ class _Walk:
     def through(self, message: Any, plan: _Plan, path: str) -> None:
         for each, value in message.ListFields():
             number = each.number
+            if number not in plan.looked_at:
+                continue
             if number in plan.lists:
                 most = plan.lists[number]
                 if len(value) > most:
@@ -261,7 +271,7 @@ class _Walk:
                     setattr(message, each.name, one_form(value))
             elif number in plan.exact:
                 _exact(each, value, plan.exact[number], number in plan.lines, path)
-            elif number in plan.inside:
+            elif plan.inside[number].looked_at:
                 where = path if path == each.name else f"{path}.{each.name}"
                 for one in (value,) if isinstance(value, Message) else value:
                     self.through(one, plan.inside[number], where)

@@ -52,6 +52,8 @@ def merged(before: HostEnvironment, name: str, m: Any, wall_ms: int) -> HostEnvi
     if name == "multipath":
         return replace(before, maps=tuple(MultipathMap(x.name, x.live_paths, x.paths, x.most_paths) for x in m.maps))
     if name == "memory":
+        if (before.swap_total, before.swap_free) == (m.swap_total_bytes, m.swap_free_bytes):
+            return before
         return replace(before, swap_total=m.swap_total_bytes, swap_free=m.swap_free_bytes)
     if name == "software":
         return replace(before, build=m.build, xen=m.xen_version, kernel=m.kernel_version)
