@@ -23,6 +23,7 @@ from poolwarden_collector.shell.alerts.outbox import Outbox
 from poolwarden_collector.shell.alerts.sinks import Sink
 from poolwarden_collector.shell.config.alert_channels import Alerts, Channel, LogFile, Webhook
 from poolwarden_collector.shell.loop.prober import Prober
+from poolwarden_collector.shell.loop.ready import Ready
 from poolwarden_collector.shell.queue import lookout
 from poolwarden_collector.shell.store.journal import Journal, Parcel, Row
 
@@ -225,13 +226,14 @@ async def test_it_is_taken_between_two_events_however_many_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path) as rig:
-        commit, service = rig.parts.journal.commit, rig.parts.service
+        service = rig.parts.service
+        take = service.loop.take
 
-        def slow(*args: Any) -> list[Row]:
+        def slow(*args: Any) -> Ready:
             time.sleep(0.005)
-            return commit(*args)
+            return take(*args)
 
-        monkeypatch.setattr(rig.parts.journal, "commit", slow)
+        monkeypatch.setattr(service.loop, "take", slow)
         pools = [f"aaaaaaaa-0000-4000-8000-{number:012}" for number in range(60)]
         for pool in pools:
             rig.parts.inbox.post(pool, Tick())

@@ -96,6 +96,7 @@ class World:
 
     async def take(self, event: ev.Event, pool: str = POOL) -> None:
         await self.service.take(Happening(pool, event))
+        await self.service.settled()
 
     @property
     def pool(self) -> Pool:

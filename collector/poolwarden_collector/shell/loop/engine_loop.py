@@ -1,4 +1,4 @@
-"""The loop around the engine, without a socket, a thread or a clock: one event at a time, durable first, then done.
+"""The loop around the engine, without a socket, a thread or a clock: one event of a pool at a time, durable first.
 
 The driver brings events and the time, makes durable what it is given, and begins what it is told, as with a Ready of
 etcd's raft. The service (service.py) drives it with asyncio and SQLite, the simulated world in virtual time.
@@ -8,7 +8,11 @@ Contract
 * ``take`` an event; it gives a ``Ready``. Carry out its ``acts`` in their order, then make its ``write`` durable and
   answer ``committed`` (with the clocks read anew), ``failed`` (the disk) or ``refused`` (no disk could hold it). Each
   gives the next Ready. One without a ``write`` ends the event; ``again`` is what is to be taken before anything else.
-* One event at a time: what happens meanwhile waits in the driver's queue, with the instant of its arrival.
+* One event of a pool at a time: what happens there meanwhile waits in the driver's queue, with the instant of its
+  arrival. Events of other pools may be taken while a ``Commit`` is on its way; several of them may be one transaction,
+  in the order in which they were given. Every other write, and another configuration, is made while no event is open.
+* Where a transaction fails because of the disk, each open event of it and all that wait behind it are answered
+  ``failed``: they have not happened.
 * ``now`` and ``boottime`` are milliseconds on two clocks: one stands still while the machine sleeps, one does not.
 * Every ``TICK_MS``: ``judge_sites``, then a Tick event for each pool that is ``due``. A pool at rest (rest.py) is due
   at its next deadline, or when it, its policy or the collector's own condition has changed.
@@ -39,7 +43,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from poolwarden_collector.core.catalogue.hosts import COLLECTOR_BEHIND
@@ -118,6 +122,15 @@ class NotDurable(Exception):
 
 Turn = Generator[Write, int, None]  # an event on its way; what is sent to it is the epoch that has begun
 
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An event whose write has not been answered. ``taking`` is None: the start, or another configuration."""
+
+    turn: Turn
+    taking: Happening | None
+
+
 # ------------------------------------------------------------------------------------------------ the loop
 
 
@@ -129,8 +142,7 @@ class EngineLoop:
         self._devices = devices
         self._now, self._boottime = now, boottime
         self._last_step, self._last_boottime = now, boottime
-        self._turn: Turn | None = None
-        self._taking: Happening | None = None
+        self._open: dict[PoolId, _Open] = {}
         self._acts: list[Act] = []
         self._again: tuple[Happening, ...] = ()
         self._backlog = Backlog()
@@ -149,37 +161,43 @@ class EngineLoop:
     def start(self, records: Iterable[PoolRecord], now: Ms, boottime: Ms) -> Ready:
         """Stand where the journal ends. A write that fails now ends the start: there is no loop then."""
         self.roster.pools.update((record.pool, self._pool(record)) for record in records)
-        return self._begin(self._started(), now, boottime)
+        return self._begin("", _Open(self._started(), None), now, boottime)
 
     def take(self, happening: Happening, now: Ms, boottime: Ms) -> Ready:
-        """One event; never raises for anything that an event can cause."""
-        self._taking = happening
-        return self._begin(self._taken(happening), now, boottime)
+        """One event of a pool that has none open; never raises for anything that an event can cause."""
+        return self._begin(happening.pool, _Open(self._taken(happening), happening), now, boottime)
 
     def reconfigure(self, change: Reconfiguration, now: Ms, boottime: Ms) -> Ready:
-        """Another configuration, between two events; its acts end with Reconfigured or NotReconfigured."""
-        self._taking = None
-        return self._begin(self._reconfigured(change), now, boottime)
+        """Another configuration, while no event is open; its acts end with Reconfigured or NotReconfigured."""
+        return self._begin("", _Open(self._reconfigured(change), None), now, boottime)
 
-    def committed(self, now: Ms, boottime: Ms, begun: int = 0) -> Ready:
-        """The write is durable. ``begun``: the new epoch, after BeginEpoch."""
+    def committed(self, now: Ms, boottime: Ms, begun: int = 0, turn: PoolId | None = None) -> Ready:
+        """The write is durable. ``begun``: the new epoch, after BeginEpoch.
+
+        ``turn``: of which pool the event is; None: the only one that is open.
+        """
         self._now, self._boottime = now, boottime
-        return self._go_on(lambda turn: turn.send(begun))
+        return self._go_on(turn, lambda open_turn: open_turn.send(begun))
 
-    def failed(self, why: str, now: Ms, boottime: Ms) -> Ready:
+    def failed(self, why: str, now: Ms, boottime: Ms, turn: PoolId | None = None) -> Ready:
         """Nothing of the write is durable, because of the disk."""
         self._now, self._boottime = now, boottime
-        return self._go_on(lambda turn: turn.throw(NotDurable(why)))
+        return self._go_on(turn, lambda open_turn: open_turn.throw(NotDurable(why)))
 
-    def refused(self, error: Exception) -> Ready:
+    def refused(self, error: Exception, turn: PoolId | None = None) -> Ready:
         """No disk could hold the write."""
-        return self._go_on(lambda turn: turn.throw(error))
+        return self._go_on(turn, lambda open_turn: open_turn.throw(error))
 
-    def broken(self, error: Exception) -> Ready:
-        """The driver itself met an error over this event: whoever waits for an answer gets one, and it is over."""
-        self._turn = None
-        if self._taking is not None:
-            self._break(self._taking, error)
+    def broken(self, error: Exception, happening: Happening | None = None) -> Ready:
+        """The driver itself met an error over this event: whoever waits for an answer gets one, and it is over.
+
+        ``happening`` is None: over the only open one.
+        """
+        turn = happening.pool if happening is not None else next(iter(self._open), "")
+        known = self._open.pop(turn, None)
+        taking = happening or (known.taking if known is not None else None)
+        if taking is not None:
+            self._break(taking, error)
         return self._ready(None)
 
     def due(self, now: Ms) -> tuple[PoolId, ...]:
@@ -196,10 +214,16 @@ class EngineLoop:
         )
         return found if found or self._last_step > before else tuple(self.roster.pools)[:1]
 
-    def judge_sites(self, now: Ms, anchors: tuple[bool, ...]) -> tuple[str, ...]:
-        """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer."""
-        # Who has fallen silent is judged as of what has been taken in.
-        asof = now - self.roster.behind_ms
+    def judge_sites(self, now: Ms, anchors: tuple[bool, ...], overtaken: Ms | None = None) -> tuple[str, ...]:
+        """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.
+
+        ``overtaken``: when the oldest event arrived that waits although later ones of other pools were taken.
+        """
+        # Who has fallen silent is judged as of what has been taken in: nothing is of an event that is still open, nor
+        # of those of its pool that wait behind it.
+        taking = [each.taking for each in self._open.values() if each.taking is not None]
+        waiting = [self._arrived(happening, now) for happening in taking]
+        asof = min([now - self.roster.behind_ms, *waiting, *([overtaken] if overtaken is not None else [])])
         return self.roster.judged(judge_sites(self.roster.pools, anchors, asof, self.roster.sites), now)
 
     def streams_read(self, until: Ms) -> None:
@@ -208,21 +232,24 @@ class EngineLoop:
 
     # -------------------------------------------------------------------------------------------- turns
 
-    def _begin(self, turn: Turn, now: Ms, boottime: Ms) -> Ready:
-        if self._turn is not None:
-            raise RuntimeError("one event at a time: the write of the one before has not been answered")
-        self._turn, self._now, self._boottime = turn, now, boottime
-        return self._go_on(next)
+    def _begin(self, turn: PoolId, event: _Open, now: Ms, boottime: Ms) -> Ready:
+        # safety: the step of a pool stands on the one before; what concerns all pools stands on all of them.
+        if turn in self._open or "" in self._open or (not turn and self._open):
+            raise RuntimeError("one event at a time of a pool: the write of the one before has not been answered")
+        self._open[turn], self._now, self._boottime = event, now, boottime
+        return self._go_on(turn, next)
 
-    def _go_on(self, move: Callable[[Turn], Write]) -> Ready:
-        turn, self._turn = self._turn, None
-        if turn is None:
+    def _go_on(self, turn: PoolId | None, move: Callable[[Turn], Write]) -> Ready:
+        if turn is None and len(self._open) == 1:
+            turn = next(iter(self._open))
+        event = self._open.pop(turn, None) if turn is not None else None
+        if turn is None or event is None:
             raise RuntimeError("there is no write to answer")
         try:
-            write = move(turn)
+            write = move(event.turn)
         except StopIteration:
             return self._ready(None)
-        self._turn = turn
+        self._open[turn] = event
         return self._ready(write)
 
     def _ready(self, write: Write | None) -> Ready:

@@ -4,7 +4,11 @@ Rules
 -----
 * Events come out of one inbox, one at a time. Between two the readers of the agents' streams get their turn, however
   full the inbox is.
-* One thread writes the journal, in the order of asking; nothing else waits for the disk.
+* One thread writes the journal, in the order of asking; nothing else waits for the disk. While it is busy other pools'
+  events are taken, and what their steps have to commit is gathered, at most ``MOST_TOGETHER`` in a transaction. Events
+  of a pool whose step waits for its commit wait in the inbox.
+* What concerns all pools (an epoch, a journal that works again, another configuration) is written while no step waits.
+* A transaction that fails is the failure of every step that waits: nothing is tried again before the loop says so.
 * Time is counted on the clock that runs while the machine sleeps, too; orders from before the sleep are dead on arrival
   by what they echo.
 * An error in an effect, or in whoever follows the journal, is logged and ends nothing else.
@@ -18,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,13 +36,23 @@ from poolwarden_collector.shell.loop.engine_loop import TICK_MS, EngineLoop
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.queue.inbox import Inbox
-from poolwarden_collector.shell.store.journal import Journal, JournalError, Row, Unwritable
+from poolwarden_collector.shell.store.journal import Journal, JournalError, Row, Step, Unwritable
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
 BEAT_MS = 100
+MOST_TOGETHER = 64  # commits: what a transaction of more saves is little, and all of its effects wait for its end
 STEP_WITHIN_MS = 10_000  # a pool has its tick several times a second, also where all of them rest (EngineLoop.due)
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A write that the loop has asked for over this event, and when, s."""
+
+    happening: Happening
+    write: on.Write
+    asked: float
 
 
 class Service:
@@ -71,6 +86,12 @@ class Service:
         self._on_commit: Callable[[float], None] = lambda _: None
         self._follow_up: Callable[[], None] = lambda: None  # what another configuration is followed by
         self._between_events = asyncio.Lock()  # held while an event is taken, or the configuration replaced
+        self._gathered: deque[_Waiting] = deque()  # commits
+        self._alone: deque[_Waiting] = deque()  # every other write
+        self._again: deque[Happening] = deque()  # what is to be taken before all else
+        self._open: set[PoolId] = set()  # whose event waits for its write
+        self._writing: asyncio.Task[None] | None = None
+        self._write_began: Ms | None = None  # of the transaction that is on its way
         self._refused: on.NotReconfigured | None = None
         self._ended = False
 
@@ -128,7 +149,8 @@ class Service:
         if not roster.pools:
             return True
         in_charge = any(uuid not in roster.stood_down for uuid in roster.pools)
-        return in_charge and roster.now() - self._stepped_at <= STEP_WITHIN_MS
+        since = self._stepped_at if self._write_began is None else min(self._stepped_at, self._write_began)
+        return in_charge and roster.now() - since <= STEP_WITHIN_MS
 
     def on_commit(self, took: Callable[[float], None]) -> None:
         """Whom to tell how long a step waited for its commit, s."""
@@ -151,7 +173,7 @@ class Service:
         records = [await self.write(self._journal.record, uuid) for uuid in await self.write(self._journal.pools)]
         ready = self.loop.start(records, *self._clocks())
         while ready.write is not None:
-            ready = await self._make_durable(ready.write)
+            ready = self.loop.committed(*self._clocks(), await self._make_durable(ready.write))
 
     async def run(self) -> None:
         """Until the inbox ends."""
@@ -167,16 +189,27 @@ class Service:
             for timer in timers:
                 timer.cancel()
             async with self._between_events:  # also a configuration that is being recorded
+                await self.settled()
                 self._ended = True
 
     async def take(self, happening: Happening) -> None:
-        """One event, and what waited for it; never raises for anything that an event can cause."""
-        waiting = deque([happening])
-        while waiting:
-            try:
-                waiting.extendleft(reversed(await self._turn(waiting.popleft())))
-            except Exception as error:
-                self._carry_out(self.loop.broken(error))
+        """Begin one event, and what waited for it; another pool's may be taken then, while this one's is committed.
+
+        Never raises for anything that an event can cause.
+        """
+        self._again.append(happening)
+        while self._again:
+            if self._alone or self._again[0].pool in self._open:
+                await self.settled()
+            taking = self._again.popleft()
+            self._advance(taking, partial(self.loop.take, taking, *self._clocks()))
+            if self._alone:
+                await self.settled()
+
+    async def settled(self) -> None:
+        """Until no event waits for its write."""
+        while self._writing is not None:
+            await asyncio.shield(self._writing)
 
     async def reconfigure(self, change: on.Reconfiguration, follow_up: Callable[[], None]) -> on.NotReconfigured | None:
         """Replace the configuration after the event that is being taken; None: it is replaced, else why it is not.
@@ -192,6 +225,7 @@ class Service:
         async with self._between_events:
             if self._ended:
                 return on.NotReconfigured("the collector is being stopped", "It reads the file when it starts again.")
+            await self.settled()
             self._follow_up = follow_up
             self._refused = on.NotReconfigured("an internal error stopped it", "Look at the collector's log.")
             try:
@@ -201,39 +235,137 @@ class Service:
                 self._carry_out(self.loop.broken(error))
             return self._refused
 
-    async def _turn(self, happening: Happening) -> tuple[Happening, ...]:
-        """One event to its end; what is to be taken next."""
-        return await self._to_its_end(self.loop.take(happening, *self._clocks()))
-
-    async def _to_its_end(self, ready: on.Ready) -> tuple[Happening, ...]:
+    async def _to_its_end(self, ready: on.Ready) -> None:
+        """What is taken alone."""
         while True:
             self._carry_out(ready)
             if ready.write is None:
-                return ready.again
+                return
             try:
-                ready = await self._make_durable(ready.write)
+                ready = self.loop.committed(*self._clocks(), await self._make_durable(ready.write))
+            except Unwritable as error:
+                ready = self.loop.refused(error)
             except JournalError as error:
-                if isinstance(error, Unwritable):
-                    ready = self.loop.refused(error)
-                else:
-                    ready = self.loop.failed(str(error), *self._clocks())
+                ready = self.loop.failed(str(error), *self._clocks())
 
-    async def _make_durable(self, write: on.Write) -> on.Ready:
-        """What the loop says then. Raises JournalError: nothing of it is."""
+    def _advance(self, happening: Happening, move: Callable[[], on.Ready]) -> None:
+        """Have the loop go on with this event until it waits for the disk, or is over."""
+        try:
+            ready = move()
+            while True:
+                self._carry_out(ready)
+                if not isinstance(ready.write, on.Nothing):
+                    break
+                ready = self.loop.committed(*self._clocks(), turn=happening.pool)
+            self._again.extendleft(reversed(ready.again))
+        except Exception as error:
+            ready = self.loop.broken(error, happening)
+            self._carry_out(ready)
+        if ready.write is None:
+            self._over(happening.pool)
+        else:
+            self._wait(_Waiting(happening, ready.write, time.monotonic()))
+
+    def _over(self, pool: PoolId) -> None:
+        if pool in self._open:
+            self._open.discard(pool)
+            self._inbox.let_go(pool)
+
+    def _wait(self, waiting: _Waiting) -> None:
+        pool = waiting.happening.pool
+        if pool not in self._open:
+            self._open.add(pool)
+            self._inbox.hold(pool)
+        (self._gathered if isinstance(waiting.write, on.Commit) else self._alone).append(waiting)
+        if self._writing is None:
+            self._writing = asyncio.ensure_future(self._write_all())
+
+    async def _write_all(self) -> None:
+        """Until nothing waits: what is gathered, in the order of asking, then what is written alone."""
+        try:
+            while self._gathered or self._alone:
+                self._write_began = self.roster.now()
+                if self._gathered:
+                    await self._commit([self._gathered.popleft() for _ in self._some()])
+                else:
+                    await self._write_alone(self._alone[0])
+        finally:
+            self._writing, self._write_began = None, None
+
+    def _some(self) -> range:
+        return range(min(len(self._gathered), MOST_TOGETHER))
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        steps = [self._step(waiting.write) for waiting in group]
+        try:
+            if len(steps) == 1:
+                done = [await self._one(steps[0])]
+            else:
+                done = await self.write(self._journal.commit_together, steps)
+        except Exception as error:
+            self._none_is_durable(group, error)
+            return
+        for waiting, rows in zip(group, done, strict=True):
+            self._advance(waiting.happening, partial(self._answered, waiting, rows))
+
+    async def _one(self, step: Step) -> list[Row] | Unwritable:
+        try:
+            return await self.write(self._journal.commit, *step)  # type: ignore[no-any-return]
+        except Unwritable as error:
+            return error
+
+    def _step(self, write: on.Write) -> Step:
+        assert isinstance(write, on.Commit)
+        return write.pool, write.entries, write.alerts, write.name, write.occasions
+
+    def _answered(self, waiting: _Waiting, rows: list[Row] | Unwritable) -> on.Ready:
+        """What the loop says to this commit."""
+        write, turn = waiting.write, waiting.happening.pool
+        if isinstance(rows, Unwritable):
+            return self.loop.refused(rows, turn)
+        self._on_commit(time.monotonic() - waiting.asked)
+        ready = self.loop.committed(*self._clocks(), turn=turn)
+        self.publish(rows)
+        if isinstance(write, on.Commit) and write.alerts:
+            self._on_alert()
+        if isinstance(write, on.Commit) and write.occasions:
+            self._on_occasion()
+        return ready
+
+    def _none_is_durable(self, group: list[_Waiting], error: Exception) -> None:
+        """Of these and of all that wait behind them."""
+        # safety: they were stepped before anybody knew of the disk; while it takes nothing, nothing is done.
+        waiting = [*group, *self._gathered, *self._alone]
+        self._gathered.clear()
+        self._alone.clear()
+        for each in waiting:
+            self._advance(each.happening, partial(self._unanswered, each, error))
+
+    def _unanswered(self, waiting: _Waiting, error: Exception) -> on.Ready:
+        if isinstance(error, JournalError):
+            return self.loop.failed(str(error), *self._clocks(), turn=waiting.happening.pool)
+        return self.loop.broken(error, waiting.happening)
+
+    async def _write_alone(self, waiting: _Waiting) -> None:
+        turn = waiting.happening.pool
+        try:
+            begun = await self._make_durable(waiting.write)
+        except Unwritable as error:
+            self._alone.popleft()
+            self._advance(waiting.happening, partial(self.loop.refused, error, turn))
+        except Exception as error:
+            self._none_is_durable([], error)
+        else:
+            self._alone.popleft()  # until here nothing else was taken
+            self._advance(waiting.happening, lambda: self.loop.committed(*self._clocks(), begun, turn))
+
+    async def _make_durable(self, write: on.Write) -> int:
+        """The epoch that has begun, if any. Raises JournalError: nothing of it is durable."""
         match write:
-            case on.Commit(pool, entries, alerts, name, occasions):
-                asked = time.monotonic()
-                rows = await self.write(self._journal.commit, pool, entries, alerts, name, occasions)
-                self._on_commit(time.monotonic() - asked)
-                ready = self.loop.committed(*self._clocks())
-                self.publish(rows)
-                if alerts:
-                    self._on_alert()
-                if occasions:
-                    self._on_occasion()
-                return ready
+            case on.Commit():
+                self.publish(await self.write(self._journal.commit, *self._step(write)))
             case on.BeginEpoch(above):
-                return self.loop.committed(*self._clocks(), await self.write(self._journal.begin_epoch, above))
+                return int(await self.write(self._journal.begin_epoch, above))
             case on.Reconfigure(change, commits):
                 channels = change.config.alerts
                 rows = await self.write(
@@ -243,12 +375,10 @@ class Service:
                     channels.docs_base_url,
                     change.config.routes(),
                 )
-                ready = self.loop.committed(*self._clocks())
                 self.publish(rows)
-                return ready
             case on.Check():
                 await self.write(self._journal.check)
-        return self.loop.committed(*self._clocks())
+        return 0
 
     # ------------------------------------------------------------------------------------------------ what it says
 
@@ -311,7 +441,7 @@ class Service:
             await asyncio.sleep(TICK_MS / 1000)
 
     def _judge_sites(self) -> None:
-        for text in self.loop.judge_sites(self.roster.now(), self._anchors()):
+        for text in self.loop.judge_sites(self.roster.now(), self._anchors(), self._inbox.overtaken()):
             _log.warning("%s", text)
 
     async def _beat(self) -> None:

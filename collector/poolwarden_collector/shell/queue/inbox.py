@@ -8,13 +8,15 @@ Rules
 * Each carries when it arrived: whoever takes it late knows how late that is (``front``), and judges silence as of then.
 * It is bounded: of one host wait at most ``MOST_WAITING`` events. More are not taken, and the gateway ends that stream;
   its end is always taken, so nothing is lost in silence.
-* After the end nothing is taken any more.
+* Events of a pool that is held (its step waits for the journal) wait on in their order, and are replaced and counted
+  as before; once it is let go they come before all others. Other pools' events go on meanwhile.
+* After the end nothing is taken any more; what is held still comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,7 +41,11 @@ class Inbox:
 
     def __init__(self, now: Callable[[], Ms] | None = None) -> None:
         self._now = now
-        self._queue: asyncio.Queue[_Place | None] = asyncio.Queue()
+        self._line: deque[_Place] = deque()
+        self._held: dict[PoolId, deque[_Place]] = {}
+        self._back: deque[_Place] = deque()  # what was held and comes next
+        self._ended = False
+        self._wake = asyncio.Event()
         self._ticking: set[PoolId] = set()
         self._reports: dict[tuple[PoolId, HostId, int], _Place] = {}
         self._waiting: Counter[HostId] = Counter()
@@ -65,18 +71,48 @@ class Inbox:
                 return False
             place.host = host
             self._waiting[host] += 1
-        self._queue.put_nowait(place)
+        if not self._ended:
+            self._line.append(place)
+            self._wake.set()
         return True
 
     def end(self) -> None:
         """Nothing comes after this."""
-        self._queue.put_nowait(None)
+        self._ended = True
+        self._wake.set()
+
+    def hold(self, pool: PoolId) -> None:
+        """From now on this pool's events wait, until it is let go."""
+        self._held.setdefault(pool, deque())
+
+    def let_go(self, pool: PoolId) -> None:
+        """What waited of this pool comes next."""
+        self._back.extend(self._held.pop(pool, ()))
+        self._wake.set()
+
+    def overtaken(self) -> Ms | None:
+        """When the oldest event arrived that others may have overtaken, because its pool was held; None: there is none.
+
+        Nobody is silent before that: it has not been taken yet.
+        """
+        first = [places[0] for places in self._held.values() if places]
+        return min((each.happening.at for each in (*self._back, *first) if each.happening.at is not None), default=None)
 
     async def next(self) -> Happening | None:
-        """The next event; ``None`` at the end."""
-        place = await self._queue.get()
-        if place is None:
-            return None
+        """The next event of a pool that is not held; ``None`` at the end, when none is held any more."""
+        while True:
+            while line := self._back or self._line:
+                place = line.popleft()
+                held = self._held.get(place.happening.pool)
+                if held is None:
+                    return self._taken(place)
+                held.append(place)
+            if self._ended and not self._held:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _taken(self, place: _Place) -> Happening:
         pool, event = place.happening.pool, place.happening.event
         if isinstance(event, Tick):
             self._ticking.discard(pool)
@@ -89,4 +125,4 @@ class Inbox:
         return place.happening
 
     def __len__(self) -> int:
-        return self._queue.qsize()
+        return len(self._line) + len(self._back) + sum(map(len, self._held.values()))

@@ -4,7 +4,8 @@ Rules
 -----
 * One commit is one transaction: the entries of a step, its alerts and one outbox row for each sink, or nothing of it.
   SQLite's WAL with synchronous=FULL syncs the log at each commit, so a commit that returned survives a power cut, and
-  one that raised has left nothing behind.
+  one that raised has left nothing behind. Steps of several pools may share a transaction; one that no journal could
+  hold is left out of it alone.
 * One collector per journal: a lock on the state directory, held by the process, refuses a second one.
 * How alerts wait for their channels: parcels.py, storms.py, reminders.py, silences.py; all in these transactions.
 * Which file is opened at all, and how an older one becomes today's: journal_file.py.
@@ -58,6 +59,9 @@ from poolwarden_collector.shell.store.read_only import read_only
 from poolwarden_collector.shell.store.silence_calls import SilenceCalls
 from poolwarden_collector.shell.tally import Tally
 
+# What ``commit`` is given.
+Step = tuple[PoolId, Iterable[Entry], Iterable[AlertRaised | AlertResolved], str, Iterable[Occasion]]
+NO_STORE_HOLDS = (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError)
 Among = frozenset[PoolId] | None  # of these pools alone; None: of all
 FILE = "journal.db"
 LOCK = "lock"
@@ -168,11 +172,37 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
         occasions: Iterable[Occasion] = (),
     ) -> list[Row]:
         """One step of one pool, all of it or nothing; the rows as stored, with their numbers."""
-        with self._transaction(f"an entry of pool {pool_name or pool}") as db:
-            rows = self._add_entries(db, pool, self._within_quota(pool, list(entries)))
-            for alert in alerts:
-                self._add_alert(db, pool, pool_name, alert)
-            hook_queue.add(db, pool, pool_name, self._name, occasions)
+        with self._transaction(_of_pool(pool, pool_name)) as db:
+            return self._put(db, pool, entries, alerts, pool_name, occasions)
+
+    def commit_together(self, steps: Iterable[Step]) -> list[list[Row] | Unwritable]:
+        """One step of each of several pools in one transaction: the rows of each, or why no journal could hold it.
+
+        Raises JournalError: nothing of any of them is durable.
+        """
+        done: list[list[Row] | Unwritable] = []
+        with self._transaction("entries of several pools") as db:
+            for step in steps:
+                try:
+                    with db.atomic():  # a savepoint: what cannot be held takes nobody else's step with it
+                        done.append(self._put(db, *step))
+                except NO_STORE_HOLDS as error:
+                    done.append(self._unwritable(_of_pool(step[0], step[3]), error))
+        return done
+
+    def _put(
+        self,
+        db: Database,
+        pool: PoolId,
+        entries: Iterable[Entry],
+        alerts: Iterable[AlertRaised | AlertResolved],
+        pool_name: str,
+        occasions: Iterable[Occasion],
+    ) -> list[Row]:
+        rows = self._add_entries(db, pool, self._within_quota(pool, list(entries)))
+        for alert in alerts:
+            self._add_alert(db, pool, pool_name, alert)
+        hook_queue.add(db, pool, pool_name, self._name, occasions)
         return rows
 
     def reconfigure(
@@ -482,10 +512,13 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
             try:
                 with self._db.atomic():
                     yield self._db
-            except (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError) as error:
-                raise Unwritable(f"{self.path}: {what} cannot be held by any journal: {_say(error)}") from error
+            except NO_STORE_HOLDS as error:
+                raise self._unwritable(what, error) from error
             except (sqlite3.Error, OSError) as error:
                 raise JournalError(f"{self.path}: {what} cannot be written: {_say(error)}") from error
+
+    def _unwritable(self, what: str, error: BaseException) -> Unwritable:
+        return Unwritable(f"{self.path}: {what} cannot be held by any journal: {_say(error)}")
 
     @contextmanager
     def _beside(self) -> Iterator[Database]:
@@ -519,6 +552,10 @@ def _history_query(values: dict[str, Any], of_some: bool) -> str:
 
 def _among(pools: Among) -> dict[str, str]:
     return {"among": json.dumps(sorted(pools))} if pools is not None else {}
+
+
+def _of_pool(pool: PoolId, name: str) -> str:
+    return f"an entry of pool {name or pool}"
 
 
 def _docs_of(url: str) -> str:
