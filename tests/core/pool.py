@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, Self
 
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
@@ -50,6 +52,7 @@ from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 POOL = "aaaaaaaa-0000-4000-8000-000000000000"
 CAPABLE = frozenset(KIND_NAMES.values())
 QUIET = 3_000
+P = ParamSpec("P")
 
 
 def uuid(n: int) -> str:
@@ -128,6 +131,24 @@ class Host:
         return PowerReading(power or self.power, effect.device, now, now + 1, "fake", answer)
 
 
+_begun: dict[str, Guarded] = {}  # what a pool was made with -> it, Healthy
+
+
+def played_once(make: Callable[P, Guarded]) -> Callable[P, Guarded]:
+    """A maker of pools that plays each once per process, and gives a copy each time. For a maker that asks nothing of
+    the test around it: what it makes hangs on its arguments alone."""
+    made: dict[str, Guarded] = {}
+
+    @wraps(make)
+    def copy_of(*args: P.args, **named: P.kwargs) -> Guarded:
+        given = repr((args, named))
+        if given not in made:
+            made[given] = make(*args, **named)
+        return made[given].copy()
+
+    return copy_of
+
+
 class Guarded:
     """A pool under the engine, with every effect recorded and time moved by hand."""
 
@@ -154,9 +175,27 @@ class Guarded:
         self.effects: list[Effect] = []
         self.auto_answer = True
         self.on_order: Callable[[Host, Order], OrderOutcome | None] | None = None
+        if type(self) is not Guarded:
+            self.begin()
+            return
+        given = repr((hosts, devices, self.policy, says, machine, uuids))
+        if given not in _begun:
+            self.begin()
+            _begun[given] = self.copy()
+        self.__dict__.update(_begun[given].copy().__dict__)
+
+    def begin(self) -> None:
+        """Every agent connects and reports, until the pool is Healthy. A plain pool's is played once per process."""
         for host in self.hosts:
             self.connect(host)
         self.run(12_000)
+
+    def copy(self) -> Self:
+        """The same pool at the same moment: what is changed of the one is not of the other."""
+        other = copy.copy(self)
+        other.hosts = copy.deepcopy(self.hosts)
+        other.journal, other.effects = [*self.journal], [*self.effects]
+        return other
 
     # ---- doing
 

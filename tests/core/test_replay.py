@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from tests.core.pool import Guarded
+from tests.core.pool import Guarded, played_once
 
 from poolwarden_collector.core.engine import DECISIONS
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -25,6 +25,7 @@ from poolwarden_collector.core.state.live import Pool, Site
 OLDER = {n: json.loads(Path(__file__).with_name(f"decisions_version_{n}.json").read_text()) for n in (2, 3)}
 
 
+@played_once
 def story() -> Guarded:
     g = Guarded()
     g.run(10_000)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from string import Formatter
 
 import pytest
-from tests.project.tree import parsed, python_files
+from tests.project.tree import python_files, statements
 
 from poolwarden_collector.core.catalogue import failovers, hosts, questions, verdicts
 from poolwarden_collector.core.catalogue.message import Message
@@ -33,12 +33,20 @@ def needed(message: Message) -> set[str]:
 
 
 def raised() -> Iterator[tuple[str, ast.Call, ast.FunctionDef]]:
+    """Each raising of an alert: its file, the call, and the function around it."""
     for path in python_files("collector/poolwarden_collector/core"):
+        text = path.read_text()
+        if "raise_alert(" not in text:
+            continue
         where = str(path).partition("/core/")[2]
-        for function in (node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)):
+        for function in (node for node in statements(ast.parse(text)) if isinstance(node, ast.FunctionDef)):
             for node in ast.walk(function):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "tx.raise_alert":
+                if isinstance(node, ast.Call) and raises_an_alert(node.func):
                     yield where, node, function
+
+
+def raises_an_alert(called: ast.expr) -> bool:
+    return isinstance(called, ast.Attribute) and ast.unparse(called) == "tx.raise_alert"
 
 
 def messages_of(where: str, call: ast.Call, function: ast.FunctionDef) -> tuple[Message, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import QUIET, Guarded, Host, uuid
+from tests.core.pool import QUIET, Guarded, Host, played_once, uuid
 
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Kind
@@ -14,6 +14,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Tri
 
 
+@played_once
 def pool(**sound: Tri) -> Guarded:
     g = Guarded(policy=Policy(quiet_time=QUIET))
     for name, value in sound.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import POOL, QUIET, Guarded, uuid
+from tests.core.pool import POOL, QUIET, Guarded, played_once, uuid
 
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Kind
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 LEAP = Policy().generation_leap
 
 
+@played_once
 def claiming(generation: int, **policy: int) -> Guarded:
     """Host 2 claims this generation, and the master vanishes."""
     g = Guarded(policy=Policy(quiet_time=QUIET, **policy))

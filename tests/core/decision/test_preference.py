@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.core.pool import Guarded, uuid
+from tests.core.pool import Guarded, played_once, uuid
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 
 
+@played_once
 def lost(**policy: object) -> Guarded:
     g = Guarded(policy=Policy(quiet_time=3_000, **policy))  # type: ignore[arg-type]
     g.cut_power()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import QUIET, Guarded, running, uuid
+from tests.core.pool import QUIET, Guarded, played_once, running, uuid
 
 from poolwarden_collector.core.decision.kill_forecast import kills_on
 from poolwarden_collector.core.model import events as ev
@@ -27,6 +27,7 @@ def said(g: Guarded, verb: str, **args: str) -> Reply:
     return reply
 
 
+@played_once
 def hung(policy: Policy | None = None) -> Guarded:
     """The master has vanished, its power reads ON, patience is over."""
     g = Guarded(policy=policy)
@@ -38,6 +39,7 @@ def hung(policy: Policy | None = None) -> Guarded:
     return g
 
 
+@played_once
 def at_stake(*vms: str) -> Guarded:
     """The master is off, and promoting anybody would kill these VMs, which run on host-3."""
     g = Guarded()
@@ -364,6 +366,7 @@ def test_mode_observe_asks_nothing() -> None:
     assert said(g, "approve").code == "nothing-asked"
 
 
+@played_once
 def cooled() -> Guarded:
     """A pool whose new master is lost during the cool-down (S58)."""
     g = Guarded()

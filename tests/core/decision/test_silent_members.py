@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import Guarded, address, uuid
+from tests.core.pool import Guarded, address, played_once, uuid
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
@@ -17,6 +17,7 @@ from poolwarden_collector.core.model.values import Role
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
 
+@played_once
 def without_agent(n: int = 3) -> Guarded:
     """A healthy pool in which one member's agent is gone and its xapi serves on."""
     g = Guarded()
@@ -113,6 +114,7 @@ def test_one_that_reads_off_is_not_waited_for() -> None:
 # ---------------------------------------------------------------------------------------------- alive, role unknown
 
 
+@played_once
 def untold(n: int = 3, hosts: int = 3) -> Guarded:
     """The master is dead; one member has no agent, and its ports are filtered."""
     g = Guarded(hosts=hosts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.pool import Guarded, Host, uuid
+from tests.core.pool import Guarded, Host, played_once, uuid
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
@@ -23,6 +23,7 @@ def away(g: Guarded, *numbers: int) -> None:
         g.feed(ev.AgentGone(g.host(n).uuid, g.host(n).stream))
 
 
+@played_once
 def vanished(*numbers: int, hosts: int = 5) -> Guarded:
     g = Guarded(hosts=hosts)
     g.run(4_000)

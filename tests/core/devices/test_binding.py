@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.pool import Guarded, uuid
+from tests.core.pool import Guarded, played_once, uuid
 
 from poolwarden import machine_identity
 from poolwarden_collector.core.devices import device_binding
@@ -26,6 +26,7 @@ def silent(text: str = "an outlet cannot tell") -> DeviceIdentity:
     return DeviceIdentity(text=text)
 
 
+@played_once
 def pool(says: DeviceIdentity) -> Guarded:
     """A pool in which the master's device says this from the first."""
     return Guarded(says={1: says})

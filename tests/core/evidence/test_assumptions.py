@@ -9,7 +9,7 @@ import pytest
 from tests.core.failover.test_toolstack import hang, hung, until
 from tests.core.followups.test_lost_vms import World
 from tests.core.known import Change, after, facts, of_role, same
-from tests.core.pool import CAPABLE, POOL, QUIET, Guarded, address, uuid
+from tests.core.pool import CAPABLE, POOL, QUIET, Guarded, address, played_once, uuid
 
 from poolwarden import assumptions as table
 from poolwarden_collector.core.decision import restart_files
@@ -44,6 +44,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@played_once
 def failing(number: int, *capabilities: str, **changes: object) -> Guarded:
     """A Healthy pool on one of whose hosts something failed that these rest on, and it counts."""
     g = Guarded(policy=Policy(quiet_time=QUIET, **changes))  # type: ignore[arg-type]
@@ -231,6 +232,7 @@ def test_no_other_capability_of_a_candidate_keeps_it_from_being_promoted(capabil
     assert lost(failing(2, capability)).promoted() == [uuid(2)]
 
 
+@played_once
 def both(*capabilities: str, **policy: object) -> Guarded:
     g = failing(2, *capabilities, **policy)
     for capability in capabilities:
@@ -371,6 +373,7 @@ def test_a_member_in_trouble_is_asked_about_and_no_other_member_waits() -> None:
 # ------------------------------------------------------------------------------------------------ a master that hangs
 
 
+@played_once
 def hung_with(number: int, *capabilities: str, **policy: object) -> Guarded:
     """The master's xapi hangs after something has failed on this host."""
     g = failing(number, *capabilities, collector_probe=False, **policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import QUIET, Guarded, address, uuid
+from tests.core.pool import QUIET, Guarded, address, played_once, uuid
 
 from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.evidence.operator_confirmation import spoken
@@ -19,6 +19,7 @@ from poolwarden_collector.core.state.live import PoolLive, Site
 from poolwarden_collector.core.state.transaction import Transaction
 
 
+@played_once
 def dark(n: int = 3, power: Power = Power.UNKNOWN, **pool: bool) -> Guarded:
     """A healthy pool in which one member is silent altogether, and what its device says."""
     g = Guarded(**pool)

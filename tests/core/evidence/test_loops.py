@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.pool import QUIET, Guarded, Host, uuid
+from tests.core.pool import QUIET, Guarded, Host, played_once, uuid
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.order_results import OrderOutcome
@@ -14,6 +14,7 @@ from poolwarden_collector.core.model.values import Role
 LATER = 10**12  # as if it went on for ever
 
 
+@played_once
 def looping(n: int = 1, starts: int = 3, limit: int = 60_000, **policy: object) -> Guarded:
     """The xapi of this host ends and begins again, and answers whoever asks meanwhile."""
     g = Guarded(policy=Policy(quiet_time=QUIET, xapi_starting_limit=limit, **policy))  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.core.known import after, record
-from tests.core.pool import Guarded, Host, address, uuid
+from tests.core.pool import Guarded, Host, address, played_once, uuid
 
 from poolwarden_collector.core.decision.permission import may_begin_again
 from poolwarden_collector.core.model.entries import Kind
@@ -142,6 +142,7 @@ def test_a_xapi_that_never_restarts_is_not_restarted_by_force() -> None:
     assert failover is not None and failover.standstill.blocker == "BLOCKED_UNVERIFIED" and g.promoted() == [uuid(2)]
 
 
+@played_once
 def nobody_serves() -> Guarded:
     """Every host of the pool is a member of another: the master made itself one (both had started at once)."""
     g = Guarded()

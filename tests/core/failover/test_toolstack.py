@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import Guarded, Host, address, running, uuid
+from tests.core.pool import Guarded, Host, address, played_once, running, uuid
 
 from poolwarden_collector.core.model.effects import HandOver
 from poolwarden_collector.core.model.entries import Kind
@@ -21,6 +21,7 @@ from poolwarden_collector.core.state.failover_record import Path
 from poolwarden_collector.core.state.pool_record import OwedWork
 
 
+@played_once
 def hung(restarts: int = 0, **policy: object) -> Guarded:
     """A pool whose master's xapi accepts and never answers; a restart is not allowed unless it is asked for."""
     wanted = {"quiet_time": 3_000, "xapi_restarts": restarts, "collector_probe": False, **policy}

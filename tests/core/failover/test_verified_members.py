@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.core.pool import CAPABLE, Guarded, Host, uuid
+from tests.core.pool import CAPABLE, Guarded, Host, played_once, uuid
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import HostFacts, PoolHost
@@ -26,6 +26,7 @@ def seen(g: Guarded, change: Change) -> None:
     g.facts = facts  # type: ignore[method-assign]
 
 
+@played_once
 def guarded() -> Guarded:
     g = Guarded()
     for host in g.hosts:

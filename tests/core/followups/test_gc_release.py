@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.core.failover.test_toolstack import hung, orders, until
-from tests.core.pool import Guarded, uuid
+from tests.core.pool import Guarded, played_once, uuid
 
 from poolwarden_collector.core.followups import gc_release
 from poolwarden_collector.core.followups.gc_release import waits_for
@@ -86,6 +86,7 @@ def silent_for_good(g: Guarded, n: int) -> None:
     g.feed(ev.AgentGone(host.uuid, host.stream))
 
 
+@played_once
 def left_behind() -> Guarded:
     """Host 3 was held by an earlier failover and is not attached since; now the master loses its power."""
     g = Guarded()

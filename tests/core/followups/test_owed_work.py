@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import Guarded, Host, address, uuid
+from tests.core.pool import Guarded, Host, address, played_once, uuid
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Kind
@@ -15,6 +15,7 @@ from poolwarden_collector.core.report.status import status
 DAY = 24 * 3_600_000
 
 
+@played_once
 def without_host_3() -> Guarded:
     """Host 3 is away when the master dies; host 2 succeeds it."""
     g = Guarded()
@@ -152,6 +153,7 @@ def test_the_tombstone_of_a_verified_master_is_cleared_and_of_nobody_else() -> N
     assert g.entry(Kind.TOMBSTONE_INTENT).data["host"] == uuid(2) and g.kinds().count("tombstone-intent") == 1
 
 
+@played_once
 def made_master_again(successor_power: Power, word: bool = False) -> Guarded:
     """Host 1 was superseded by host 2, which is silent now; somebody makes host 1 the master with xe."""
     g = without_host_3()

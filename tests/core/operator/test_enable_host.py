@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.core.pool import Guarded, ToolstackHold, uuid
+from tests.core.pool import Guarded, ToolstackHold, played_once, uuid
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import PoolView
 
 
+@played_once
 def disabled(host: int) -> Guarded:
     """A healthy pool whose master has this host live and disabled."""
     g = Guarded()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.core.pool import Guarded, uuid
+from tests.core.pool import Guarded, played_once, uuid
 
 from poolwarden_collector.core.followups.gc_release import waits_for
 from poolwarden_collector.core.model import events as ev
@@ -15,6 +15,7 @@ from poolwarden_collector.core.report.status import status
 from poolwarden_collector.core.state.transaction import Transaction
 
 
+@played_once
 def held() -> Guarded:
     """A pool that is only observed, whose master is held by nothing that its journal knows."""
     g = Guarded(policy=Policy(quiet_time=3_000, mode="observe"))

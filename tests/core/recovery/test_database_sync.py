@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.core.pool import CAPABLE, QUIET, Guarded, Host
+from tests.core.pool import CAPABLE, QUIET, Guarded, Host, played_once
 
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import PoolView
@@ -17,6 +17,7 @@ from poolwarden_collector.core.state.transaction import Transaction
 HOURLY = 200_000  # an hour, in these tests
 
 
+@played_once
 def guarded(mode: str = "auto") -> Guarded:
     g = Guarded(policy=Policy(quiet_time=QUIET, sync_interval=HOURLY, mode=mode))
     g.connect(g.host(1), capabilities=CAPABLE | {"sync_database"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.pool import Guarded, address, uuid
+from tests.core.pool import Guarded, address, played_once, uuid
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.asks import Ask
@@ -14,6 +14,7 @@ from poolwarden_collector.core.model.power import Power
 pytestmark = pytest.mark.slow  # minutes of a pool in each
 
 
+@played_once
 def succeeded(*silent: int, hosts: int = 5, until_asked: bool = False) -> Guarded:
     """Host 1 was succeeded by host 2 while these members had no agent."""
     g = Guarded(hosts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.core.pool import Guarded
+from tests.core.pool import Guarded, played_once
 
 from poolwarden.assumptions import BY_ID
 from poolwarden_collector.core.model.host_facts import AssumptionSeen, AssumptionsSeen, Certificate, Finding
@@ -21,6 +21,7 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 DRILLED = JournalView((PastChange(DRILL_MS, planned=True),), drills=(PastDrill(DRILL_MS, tried=True),))
 
 
+@played_once
 def a_pool() -> Guarded:
     g = Guarded()
     g.run(4_000)
