@@ -40,6 +40,7 @@ WORKING = ("--numprocesses=auto", "--dist=worksteal")
 QUICKLY = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")  # nothing else runs beside it
 WAITING = ("--numprocesses=3", "--dist=loadfile")
 WAITS = ("tests/lab", "tests/fencing", "tests/packaging")
+SHAPE = "tests/project"  # parses every file of ours, which one process does once for all of its tests
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 
 
@@ -69,12 +70,14 @@ def steps(with_python36: bool, tier: str = "full") -> list[Step]:
     """The steps of a run, in the order in which each lane takes them, quick ones first."""
     py, py36 = str(PYTHON), str(PYTHON36)
     folders = [str(folder.relative_to(ROOT)) for folder in sorted((ROOT / "tests").iterdir()) if folder.is_dir()]
-    works = [folder for folder in folders if folder not in WAITS and not folder.endswith(("bench", "__pycache__"))]
+    apart = (*WAITS, SHAPE, "tests/bench", "tests/__pycache__")
+    works = [folder for folder in folders if folder not in apart]
     tests = (py, "-m", "pytest", f"--tier={tier}")
     wanted = [
         Step("ruff check", (py, "-m", "ruff", "check", "--quiet", ".")),
         Step("ruff format", (py, "-m", "ruff", "format", "--check", "--quiet", ".")),
         Step("mypy strict", (py, "-m", "mypy", *MYPY_OVER), lane="types"),
+        Step("pytest, shape", (*tests, "--numprocesses=0", SHAPE), is_pytest=True, lane="types"),
         Step("pytest, what works", (*tests, *(QUICKLY if tier == "quick" else WORKING), *works), is_pytest=True),
     ]
     if tier == "quick":
