@@ -229,10 +229,10 @@ class Guarded:
         self.feed(ev.AgentReported(host.uuid, host.stream, self.facts(host)))
 
     def run(self, ms: int, tick: int | None = None) -> None:
-        """Let time pass: reports each 2 s, a tick each 250 ms as a collector's, after half a minute each second."""
+        """Let time pass: reports each 2 s, a tick each 250 ms as a collector's, after five seconds each second."""
         begin = self.now
         while self.now < begin + ms:
-            step = tick or (250 if self.now - begin < 30_000 else 1_000)
+            step = tick or (250 if self.now - begin < 5_000 else 1_000)
             self.now += step if self.now % step == 0 else 250
             if self.now % 2_000 == 0:
                 for host in self.hosts:
