@@ -1,9 +1,11 @@
 """What a mistyped name may have been meant to be. Only ever a suggestion: nothing is done to what was not named."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST = 256  # no name is longer (docs/limits.md); to compare a text of 1 MB takes seconds
+_OTHERS = re.compile(r"\D+")
 NEAR = 0.7  # of difflib: `gild` is near `gold`, and `hots-2` is near `host-2`
 
 
@@ -24,5 +26,5 @@ def did_you_mean(typed: str, known: Iterable[str]) -> str:
     return f", did you mean {' or '.join(near)}?" if near else ""
 
 
-def _digits(name: str) -> list[str]:
-    return [letter for letter in name if letter.isdigit()]
+def _digits(name: str) -> str:
+    return _OTHERS.sub("", name)

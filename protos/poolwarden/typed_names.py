@@ -40,7 +40,7 @@ def to_quote(names: Iterable[Tuple[str, str]]) -> Dict[str, str]:
 
 def quoted(text: str, names: Mapping[str, str]) -> str:
     """The text with these names quoted in its commands; ``names`` as ``to_quote`` gives them."""
-    if not names or not any(name in text for name in names):
+    if not names or _COMMAND.search(text) is None or not any(name in text for name in names):
         return text
     longest_first = sorted(names, key=len, reverse=True)
     # What is quoted already is matched first, and stays.

@@ -21,6 +21,7 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
 
     def __init__(self) -> None:
         self.status = healthy_status()
+        self.pages = False  # true: it knows overviews and pages; an older collector tells everything whole
         self.explanation = api.ExplainReply()
         self.readiness = api.ReadinessReply()
         self.plan = api.PlanReply()
@@ -54,6 +55,15 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
         self._begin(request, context)
         reply = api.StatusReply()
         reply.CopyFrom(self.status)
+        if not self.pages or not request.overview:
+            reply.ClearField("overview")
+        elif len(reply.pools) > request.few:
+            del reply.pools[:]
+        if self.pages and request.limit and not request.overview:
+            rest = sorted((pool for pool in self.status.pools if pool.pool_uuid > request.after), key=by_uuid)
+            del reply.pools[:]
+            reply.pools.extend(rest[: request.limit])
+            reply.next = reply.pools[-1].pool_uuid if len(rest) > request.limit else ""
         if request.pool:
             kept = [pool for pool in reply.pools if request.pool in (pool.name, pool.pool_uuid)]
             if not kept:
@@ -168,6 +178,10 @@ def a_host(number: int, role: str = "member", **changes: Any) -> api.HostStatus:
         "disks": [api.DiskStatus(mount="/", total_bytes=18 << 30, free_bytes=9 << 30, used_percent=50)],
     }  # fmt: skip
     return api.HostStatus(**{**facts, **changes})
+
+
+def by_uuid(pool: api.PoolStatus) -> str:
+    return str(pool.pool_uuid)
 
 
 def healthy_status() -> api.StatusReply:

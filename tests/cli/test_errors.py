@@ -119,7 +119,7 @@ def test_bad_addresses(poolwarden: Call, tmp_path: Path, address: str, complaint
         (("--jsno", "status"), ("No such option '--jsno'", "did you mean --json?")),
         (("zzz",), ("there is no command 'zzz'", "poolwarden --help")),
         (("approve",), ("Missing argument 'FAILOVER'", "poolwarden approve --help")),
-        (("status", "--nope"), ("No such option", "poolwarden status --help")),
+        (("status", "--zzz"), ("No such option", "poolwarden status --help")),
         (("history", "--limit", "many"), ("'many' is not a valid integer", "poolwarden history --help")),
         (("history", "--limit", "0"), ("0 is not in the range", "poolwarden history --help")),
     ],

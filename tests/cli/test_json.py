@@ -137,6 +137,7 @@ def filled(message: Any, deep: int = 4) -> Any:
 def everything(fake: FakeCollector) -> FakeCollector:
     """A collector that has something in every field."""
     filled(fake.status)
+    fake.pages = True
     fake.explanation, fake.reply = filled(api.ExplainReply()), filled(api.CommandReply())
     fake.entries, fake.late = [filled(api.HistoryEntry())], [filled(api.LateEntry())]
     fake.alerts = [filled(api.Alert())]
@@ -152,6 +153,7 @@ def everything(fake: FakeCollector) -> FakeCollector:
     for number, host in enumerate(pool.hosts[:3], 1):
         filled(host)
         host.name, host.host_uuid, host.role = f"host-{number}", HOSTS[number - 1], "member"
+    fake.status.overview.lines[0].name, fake.status.overview.lines[0].pool_uuid = "demo", POOL
     del pool.hosts[3:]
     return fake
 

@@ -39,7 +39,7 @@ TABLES = {
         hooks:     core config store queue fencing .
         doctor:    core config store enrolment agents loop hooks .
         operators: core shared contract config store queue enrolment agents fencing loop alerts hooks doctor .
-        metrics:   core config store agents loop operators .
+        metrics:   core config store queue agents loop operators .
         .:         config store queue enrolment agents fencing loop alerts hooks operators metrics
     """,
     "agent/poolwarden_agent": """

@@ -416,3 +416,30 @@ async def test_the_backlog_is_small_and_in_order() -> None:
     assert events[0] == ev.AgentReported(HOSTS[0], 1, HostFacts(memory_total=999))
     assert events[1:] == [CONNECTED, ev.AgentReported(HOSTS[0], 2, HostFacts()), gone]
     assert len(backlog) == 0
+
+
+async def test_the_inbox_tells_how_long_its_oldest_event_has_waited() -> None:
+    """A report that takes an older one's place waits since that one came."""
+    clock = [100]
+    inbox = Inbox(lambda: clock[0])
+    inbox.post("a", ev.AgentReported(HOSTS[0], 1, HostFacts()))
+    clock[0] = 200
+    inbox.post("a", ev.Tick())
+    clock[0] = 1_000
+    inbox.post("a", ev.AgentReported(HOSTS[0], 1, HostFacts(memory_total=1)))
+    clock[0] = 1_500
+    assert (inbox.age(), len(inbox)) == (1_400, 2)
+    await inbox.next()
+    assert (inbox.age(), len(inbox)) == (1_300, 1)
+    inbox.post("b", ev.Tick())
+    inbox.hold("a")  # its tick waits on, behind the other pool's
+    await inbox.next()
+    assert (inbox.age(), len(inbox)) == (1_300, 1)
+    inbox.let_go("a")
+    await inbox.next()
+    assert (inbox.age(), len(inbox)) == (0, 0)
+    inbox.end()
+    assert inbox.age() == 0
+    without = Inbox()
+    without.post("a", ev.Tick())
+    assert without.age() == 0

@@ -45,7 +45,7 @@ def approve(
 
 def _name_as_typed(collector: "Collector", failover: str, typed: str | None) -> str:
     """Whoever has a host powered off types its name. Raises BadInput; the collector looks at it as well."""
-    for pool in collector.status("").pools:
+    for pool in collector.waiting():
         if failover not in (pool.question.id, pool.name, pool.pool_uuid) or not pool.question.host_uuid:
             continue
         shot = pool.failover.old_master_uuid or pool.question.host_uuid  # a question may be about the candidate
@@ -110,7 +110,7 @@ def second(settings: Settings, wanted: str, typed_name: str | None, withdraw: bo
         if not withdraw and typed_name is None:
             if not sys.stdin.isatty():
                 raise BadInput("second has to ask, and nobody is at a terminal", "for scripts: --name NAME")
-            waits = [each for pool in collector.status("").pools for each in pool.seconded if each.id == wanted]
+            waits = [each for pool in collector.waiting() for each in pool.seconded if each.id == wanted]
             for each in waits:
                 click.echo(f"{each.what}, asked for by {each.by}.", err=True)
             typed_name = str(click.prompt("Type the host's name", err=True))

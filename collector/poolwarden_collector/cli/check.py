@@ -99,13 +99,14 @@ def check_pool(
 def check_host(settings: Settings, host_name: str, warning: Range | None, critical: Range | None, timeout: str) -> int:
     """Is HOST well? Its xapi, file systems, fence devices, and what surrounds xapi. A silent host is UNKNOWN."""
     from poolwarden_collector.cli.judging import of_host
-    from poolwarden_collector.cli.names import the_host
+    from poolwarden_collector.cli.names import hosted, the_host
 
     pool_name, _, name = host_name.rpartition("/")
     if not name:
         raise BadInput("the name of the host is empty", "names: poolwarden hosts")
     with connect(settings) as collector:
-        reply = collector.status(pool_name, _seconds(timeout))
+        within = _seconds(timeout)
+        reply = collector.status(pool_name, within) if pool_name else hosted(collector, name, within)
     _, found = the_host(reply, name)
     used = Limits(warning, critical) if warning is not None or critical is not None else None
     return report(of_host(reply, found, used), settings.json)
@@ -122,7 +123,7 @@ def check_collector(settings: Settings, warning: Range | None, critical: Range |
     from poolwarden_collector.cli.judging import of_collector
 
     with connect(settings) as collector:
-        reply = collector.status(limit_s=_seconds(timeout))
+        reply = collector.overview(limit_s=_seconds(timeout))
         asked = operator_pb2.AlertsRequest(limit=_ALERTS)
         waiting = list(collector.alerts(asked).alerts) if reply.outbox_pending else []
     return report(of_collector(reply, waiting, Limits(warning, critical)), settings.json)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CALL_LIMIT_S = 10.0  # a status of 1,000 hosts takes well under a second
 PAGE = 10_000  # entries that a collector gives at a time
+PAGE_POOLS = 100  # that are asked for at a time
 COMMAND_LIMIT_S = 15.0  # the collector itself answers after 10 s at the latest, if only that it does not know
 FIND_LIMIT_S = 30.0  # with an agent's metadata
 TRIAL_LIMIT_S = 75.0  # a channel is given up after 60 s
@@ -50,11 +51,51 @@ class Collector:
         self._channel.close()
 
     def status(self, pool: str = "", limit_s: float | None = None) -> "api.StatusReply":
-        """One pool by UUID or unique name, or all."""
+        """One pool by UUID or unique name, or all, page by page."""
         from poolwarden.v1 import operator_pb2
 
-        reply: api.StatusReply = self._call(self._stub.Status, operator_pb2.StatusRequest(pool=pool), limit_s)
+        if pool:
+            return self.status_of(operator_pb2.StatusRequest(pool=pool), limit_s)
+        return self.all_pages(operator_pb2.StatusRequest(), limit_s)
+
+    def status_of(self, request: "api.StatusRequest", limit_s: float | None = None) -> "api.StatusReply":
+        """What this asks for, in one call. A collector of an older version tells all pools whole."""
+        reply: api.StatusReply = self._call(self._stub.Status, request, limit_s)
         return reply
+
+    def all_pages(self, request: "api.StatusRequest", limit_s: float | None = None) -> "api.StatusReply":
+        """Every pool that this asks for, in as many pages as it takes."""
+        from poolwarden.v1 import operator_pb2
+
+        asked, whole = operator_pb2.StatusRequest(), None
+        asked.CopyFrom(request)
+        asked.limit = PAGE_POOLS
+        while True:
+            page = self.status_of(asked, limit_s)
+            if whole is None:
+                whole = page
+            else:
+                whole.pools.extend(page.pools)
+                whole.stood_down.extend(page.stood_down)
+            if page.next <= asked.after:
+                whole.next = ""
+                return whole
+            asked.after = page.next
+
+    def overview(self, few: int = 0, limit: int = 0, limit_s: float | None = None) -> "api.StatusReply":
+        """How all pools stand together, a line of each or of the ``limit`` worst; ``few`` of them whole as well."""
+        from poolwarden.v1 import operator_pb2
+        from poolwarden_collector.cli.many import overviewed
+
+        request = operator_pb2.StatusRequest(overview=True, few=few, limit=limit)
+        return overviewed(self.status_of(request, limit_s), request)
+
+    def waiting(self) -> "list[api.PoolStatus]":
+        """The pools in which nothing goes on before a person answers or acts."""
+        reply = self.overview(few=PAGE_POOLS)
+        if reply.pools:
+            return list(reply.pools)
+        return [pool for line in reply.overview.lines if line.waiting for pool in self.status(line.pool_uuid).pools]
 
     def explain(self, pool: str) -> "api.ExplainReply":
         """Verdict, evidence, permissions and refusals of one pool."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
 LIMIT_S = 1.0
+FEW = 100  # pools whose hosts are offered; of more those of the pool that was typed: POOL/
 VARIABLE = "_POOLWARDEN_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 POOLS = ("pool",)  # parameters of commands that are a pool
@@ -30,7 +31,9 @@ class PoolName(click.types.StringParamType):
         self.commands = tuple(commands)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return _starting(incomplete, [*self.commands, *(pool.name or pool.pool_uuid for pool in _pools(ctx))])
+        status = _status(ctx)
+        lines = status.overview.lines if status is not None else ()
+        return _starting(incomplete, [*self.commands, *(line.name or line.pool_uuid for line in lines)])
 
 
 class ChannelName(click.types.StringParamType):
@@ -45,8 +48,10 @@ class HostName(click.types.StringParamType):
     """Text that is a host's name; `pool/host` where several have it, or where a slash was typed."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        status = _status(ctx, incomplete.rpartition("/")[0])
+        pools = status.pools if status is not None else ()
         everywhere = [
-            (pool.name or pool.pool_uuid, host.name or host.host_uuid) for pool in _pools(ctx) for host in pool.hosts
+            (pool.name or pool.pool_uuid, host.name or host.host_uuid) for pool in pools for host in pool.hosts
         ]
         names = [name for _, name in everywhere]
         whole = "/" in incomplete
@@ -80,17 +85,13 @@ def _starting(incomplete: str, names: list[str]) -> list[CompletionItem]:
     return [CompletionItem(name) for name in sorted(set(names)) if name.startswith(incomplete)]
 
 
-def _pools(ctx: click.Context) -> "list[api.PoolStatus]":
-    status = _status(ctx)
-    return list(status.pools) if status is not None else []
-
-
-def _status(ctx: click.Context) -> "api.StatusReply | None":
+def _status(ctx: click.Context, pool: str = "") -> "api.StatusReply | None":
+    """A line of each pool, and the pools themselves where they are few; or this one pool."""
     try:
         from poolwarden_collector.cli.collector import Collector
 
         with Collector(ctx.find_object(Settings) or Settings()) as collector:
-            return collector.status(limit_s=LIMIT_S)
+            return collector.status(pool, LIMIT_S) if pool else collector.overview(few=FEW, limit_s=LIMIT_S)
     except Exception:  # no name is worth an error in the middle of somebody's typing
         return None
 

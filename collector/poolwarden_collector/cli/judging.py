@@ -154,13 +154,13 @@ def _devices(host: api.HostStatus) -> list[Finding]:
 
 def of_collector(reply: api.StatusReply, waiting: list[api.Alert], lag: Limits) -> Outcome:
     """``waiting``: alerts of which deliveries may wait; ``lag``: of the time that the engine is behind, s."""
-    hosts = [host for pool in reply.pools for host in pool.hosts]
+    together = reply.overview
     behind = reply.behind_ms / 1000
     values = (
         Value("lag", behind, "s", lag),
         Value("pending_deliveries", reply.outbox_pending),
-        Value("pools", len(reply.pools)),
-        Value("hosts_silent", sum(not host.heard for host in hosts), most=len(hosts)),
+        Value("pools", together.pools),
+        Value("hosts_silent", together.hosts - together.hosts_heard, most=together.hosts),
         Value("uptime", reply.up_ms / 1000, "s"),
     )
     found = []
@@ -169,7 +169,7 @@ def of_collector(reply: api.StatusReply, waiting: list[api.Alert], lag: Limits) 
     if reply.blind:
         found.append(Finding(CRITICAL, f"it considers itself blind: {reply.blind}"))
     if reply.stood_down:
-        names = ", ".join(pool.name or pool.pool_uuid for pool in reply.pools if pool.pool_uuid in reply.stood_down)
+        names = ", ".join(pool.name or pool.pool_uuid for pool in together.lines if pool.pool_uuid in reply.stood_down)
         found.append(Finding(CRITICAL, f"another collector is in charge of {names}"))
     if (status := lag.judge(behind)) != OK:
         found.append(Finding(status, f"it is {behind:.1f} s behind what it hears"))
@@ -177,7 +177,7 @@ def of_collector(reply: api.StatusReply, waiting: list[api.Alert], lag: Limits) 
     if not found:
         found += [Finding(WARNING, text) for text in reply.warnings]
     quiet = f", quiet for another {span(reply.quiet_ms)}" if reply.quiet_ms else ""
-    good = f"{reply.collector_name} {reply.version} runs and decides, pools: {len(reply.pools)}{quiet}"
+    good = f"{reply.collector_name} {reply.version} runs and decides, pools: {together.pools}{quiet}"
     return Outcome(good, tuple(found), values)
 
 

@@ -5,6 +5,7 @@ refused with the candidates. Pools are resolved by the collector, which knows mo
 that is not named is the only one that there is.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from poolwarden_collector.cli.errors import BadInput
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LISTED = 8
 POOLS_LISTED = 20
+NEAR_POOLS = 50  # among so many a name is looked for that may be meant
 
 
 def pool_or_only(collector: "Collector", wanted: str | None, command: str) -> str:
@@ -26,13 +28,14 @@ def pool_or_only(collector: "Collector", wanted: str | None, command: str) -> st
     """
     if wanted is not None:
         return wanted
-    pools = list(collector.status().pools)
+    pools = list(collector.overview().overview.lines)
     names = [pool.name or pool.pool_uuid for pool in pools]
     if len(pools) == 1:
         return names[0]
     if not pools:
         raise BadInput("no pool is known yet", "no agent has reported to this collector")
-    told = [name if names.count(name) == 1 else pool.pool_uuid for pool, name in zip(pools, names, strict=True)]
+    counts = Counter(names)
+    told = [name if counts[name] == 1 else pool.pool_uuid for pool, name in zip(pools, names, strict=True)]
     raise BadInput(f"which pool? There are {len(pools)}: {_some(sorted(told))}", f"poolwarden {command}")
 
 
@@ -47,7 +50,15 @@ def find_host(collector: "Collector", wanted: str) -> tuple["api.PoolStatus", "a
     pool_name, slash, host_name = wanted.partition("/")
     if slash and host_name:
         return the_host(collector.status(pool_name), host_name)
-    return the_host(collector.status(), wanted)
+    return the_host(hosted(collector, wanted), wanted)
+
+
+def hosted(collector: "Collector", host: str, limit_s: float | None = None) -> "api.StatusReply":
+    """The pools that have a host of this UUID or name; where there is none a few others, of which one may be meant."""
+    from poolwarden.v1 import operator_pb2
+
+    reply = collector.status_of(operator_pb2.StatusRequest(host=host, limit=POOLS_LISTED + 1), limit_s)
+    return reply if reply.pools else collector.overview(few=NEAR_POOLS, limit=1, limit_s=limit_s)
 
 
 def the_host(reply: "api.StatusReply", wanted: str) -> tuple["api.PoolStatus", "api.HostStatus"]:
@@ -58,7 +69,8 @@ def the_host(reply: "api.StatusReply", wanted: str) -> tuple["api.PoolStatus", "
         return found[0]
     if not found:
         raise _no_host(wanted, sorted({host.name for _, host in everywhere if host.name}))
-    listed = candidates(host for _, host in found)
+    more = " and others" if len(found) > POOLS_LISTED else ""
+    listed = candidates(host for _, host in found[:POOLS_LISTED]) + more
     raise BadInput(f"{wanted!r} is ambiguous: {listed}", "use pool/host or the UUID")
 
 

@@ -22,6 +22,8 @@ def connect(settings: Settings) -> "Collector":
 
 
 SEVERITIES = ("critical", "warning", "info")  # the gravest first
+FEW = 30  # pools, each told whole; more are told together
+UNWELL_NAMED = 20  # by status --check
 
 
 @click.command()
@@ -34,34 +36,112 @@ SEVERITIES = ("critical", "warning", "info")  # the gravest first
     metavar="[SEVERITY]",
     help="Exit with 1 unless every pool shown is healthy and no alert of SEVERITY (warning) or graver is open.",
 )
+@click.option("--overview", is_flag=True, help="How all pools stand together, also where they are few.")
+@click.option("--name", metavar="TEXT", default="", help="Only pools whose name holds TEXT.")
+@click.option("--verdict", "verdicts", metavar="WORD", multiple=True, help="Only pools with it. Can be repeated.")
+@click.option("--site", metavar="NAME", default="", help="Only pools of this site.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="Lines of an overview (10; 0: every pool), or pools of one page of --json.",
+)
+@click.option("--page", "after", metavar="NEXT", default="", help="With --json: the page after NEXT of the one before.")
 @common_options
 @click.pass_obj
-def status(settings: Settings, pool: str, everything: bool, check: str | None) -> None:
-    """Pools: what matters first, what runs on, what to do, and the hosts."""
+def status(
+    settings: Settings,
+    pool: str,
+    everything: bool,
+    check: str | None,
+    overview: bool,
+    name: str,
+    verdicts: tuple[str, ...],
+    site: str,
+    limit: int | None,
+    after: str,
+) -> None:
+    """Pools: what matters first, what runs on, what to do, and the hosts. Of more than 30: how they stand together."""
+    from poolwarden.v1 import operator_pb2
+
     if check is not None and check not in SEVERITIES:
         if pool:
             raise BadInput(f"there is no severity {check!r}", f"--check={' or --check='.join(SEVERITIES)}")
         pool, check = check, "warning"  # `status --check POOL`
+    request = operator_pb2.StatusRequest(pool=pool, name=name, verdicts=verdicts, site=site, after=after)
+    _refuse_contradictions(settings, request, limit, everything=everything, overview=overview)
     with connect(settings) as collector:
-        reply = collector.status(pool)
+        reply = _asked(collector, request, settings, limit, everything=everything, overview=overview, check=check)
     if settings.json:
         _print_json(reply)
+    elif (name or verdicts or site) and not reply.pools and not reply.overview.pools:
+        from poolwarden_collector.cli.layout import Line, show
+
+        show([Line("no pool is like that")], settings)
     else:
         from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.overview import ROWS
         from poolwarden_collector.cli.pages.pools import status_page
 
-        show(status_page(reply, everything=everything), settings)
+        show(status_page(reply, everything=everything, rows=ROWS if limit is None else limit), settings)
     if check is not None:
         _check(reply, check)
 
 
+def _refuse_contradictions(
+    settings: Settings, request: "api.StatusRequest", limit: int | None, *, everything: bool, overview: bool
+) -> None:
+    """Raises BadInput for options that mean nothing together."""
+    many = request.name or request.verdicts or request.site or request.after or limit is not None or overview
+    if request.pool and many:
+        raise BadInput(f"{request.pool} is one pool", f"poolwarden status {typed(request.pool)}")
+    if overview and everything:
+        raise BadInput("--overview and --all exclude each other", "--limit 0 gives each pool a line")
+    if request.after and (overview or not settings.json):
+        raise BadInput("--page is of --json", "poolwarden status --json --limit 100 --page NEXT")
+
+
+def _asked(
+    collector: "Collector",
+    request: "api.StatusRequest",
+    settings: Settings,
+    limit: int | None,
+    *,
+    everything: bool,
+    overview: bool,
+    check: str | None,
+) -> "api.StatusReply":
+    """One pool; a page; all; or all together, and whole where they are few."""
+    from poolwarden_collector.cli.many import narrowed, overviewed
+    from poolwarden_collector.cli.pages.overview import ROWS
+
+    if request.pool:
+        return collector.status_of(request)
+    if settings.json and not overview:
+        request.limit = limit or 0
+        return narrowed(
+            collector.status_of(request) if limit or request.after else collector.all_pages(request), request
+        )
+    if everything:
+        return narrowed(collector.all_pages(request), request)
+    request.overview, request.few = True, 0 if overview else FEW
+    request.limit = 0 if check is not None else ROWS if limit is None else limit
+    return overviewed(collector.status_of(request), request)
+
+
 def _check(reply: "api.StatusReply", severity: str) -> None:
-    """Raises AnswerIsNo, naming each pool that is not as it should be and what is open there."""
-    if not reply.pools:
+    """Raises AnswerIsNo, naming pools that are not as they should be and what is open there."""
+    if not reply.pools and not reply.overview.pools:
         raise AnswerIsNo("no pool is known", "no agent has reported to this collector yet")
-    unwell = [f"{pool.name or pool.pool_uuid}: {why}" for pool in reply.pools if (why := _unwell(pool, severity))]
+    if reply.pools:
+        unwell = [f"{pool.name or pool.pool_uuid}: {why}" for pool in reply.pools if (why := _unwell(pool, severity))]
+    else:
+        lines = reply.overview.lines
+        unwell = [f"{line.name or line.pool_uuid}: {why}" for line in lines if (why := _unwell_line(line, severity))]
     if unwell:
-        raise AnswerIsNo("; ".join(unwell), "poolwarden status POOL shows what to do, poolwarden explain POOL why")
+        more = f"; and {len(unwell) - UNWELL_NAMED} more" if len(unwell) > UNWELL_NAMED else ""
+        steps = "poolwarden status POOL shows what to do, poolwarden explain POOL why"
+        raise AnswerIsNo("; ".join(unwell[:UNWELL_NAMED]) + more, steps)
 
 
 def _unwell(pool: "api.PoolStatus", severity: str) -> str:
@@ -71,6 +151,15 @@ def _unwell(pool: "api.PoolStatus", severity: str) -> str:
     if critical or (pool.verdict != "Healthy" and severity != "critical"):
         said = pool.situation.headline
         found.insert(0, f"{said} (verdict {pool.verdict})" if said else f"is {pool.verdict}")
+    return ", ".join(found)
+
+
+def _unwell_line(line: "api.PoolLine", severity: str) -> str:
+    """The same of a line, which counts its alerts."""
+    grave = SEVERITIES[: SEVERITIES.index(severity) + 1]
+    found = [f"{each.count} {each.word} alerts are open" for each in line.alerts if each.word in grave]
+    if line.level == "critical" or (line.verdict != "Healthy" and severity != "critical"):
+        found.insert(0, f"{line.headline} (verdict {line.verdict})")
     return ", ".join(found)
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from poolwarden_collector.cli.layout import Page
 
 EACH_S = 1.0
+FEW = 30  # pools, each told whole
+BUSY_SHOWN = 5  # of more pools: those whose failover is shown step by step
 
 
 @click.command(short_help="POOL, or all, as it is now, until Ctrl-C.")
@@ -61,7 +63,7 @@ class Watch:
 
     def __init__(self, collector: "Collector", pool: str) -> None:
         self._collector, self._pool = collector, pool
-        self.reply: api.StatusReply = collector.status(pool)
+        self.reply: api.StatusReply = self._ask()
         self.trouble = ""
         self.expected: dict[str, dict[str, int]] = {}
         self._failed_at = 0.0
@@ -69,7 +71,7 @@ class Watch:
     def look(self) -> None:
         """Ask again; what each pool's steps are expected to take is asked once, when a failover is seen."""
         try:
-            self.reply = self._collector.status(self._pool)
+            self.reply = self._ask()
             for pool in self.reply.pools:
                 if pool.HasField("failover") and pool.pool_uuid not in self.expected:
                     plan = self._collector.plan(pool.pool_uuid)
@@ -78,6 +80,17 @@ class Watch:
         except Unreachable as error:
             self._failed_at = self._failed_at or time.monotonic()
             self.trouble = f"{error.sentence}, for {time.monotonic() - self._failed_at:.0f} s: what follows is old"
+
+    def _ask(self) -> "api.StatusReply":
+        """One pool; all; of very many a line of each, and those in which a failover is open or something is asked."""
+        if self._pool:
+            return self._collector.status(self._pool)
+        reply = self._collector.overview(few=FEW)
+        if not reply.pools:
+            busy = [line for line in reply.overview.lines if line.failover or line.waiting]
+            for line in busy[:BUSY_SHOWN]:
+                reply.pools.extend(self._collector.status(line.pool_uuid).pools)
+        return reply
 
     @property
     def asked(self) -> "api.PoolStatus | None":

@@ -145,7 +145,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         messages,
         enrolled,
         reloader,
-        _metrics(config, service, prober, journal),
+        _metrics(config, service, prober, inbox, journal),
     )
 
 
@@ -169,14 +169,14 @@ def _enrolments(
     return enrolments(config, journal, around, order_key.public)
 
 
-def _metrics(config: Config, service: Service, prober: Prober, journal: Journal) -> Exporter | None:
+def _metrics(config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal) -> Exporter | None:
     """The exporter; what it stands on is imported where metrics are on."""
     if config.metrics is None:
         return None
     from poolwarden_collector.shell.metrics.exporter import Exporter
     from poolwarden_collector.shell.metrics.look import Watch
 
-    watch = Watch(service.roster, prober)
+    watch = Watch(service.roster, prober, inbox)
     service.on_commit(watch.committed)
     service.follow(watch.ledger.follow)
     return Exporter(config.metrics, watch, journal, service.roster.warn)

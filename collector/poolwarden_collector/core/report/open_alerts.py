@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -28,6 +29,14 @@ def open_alerts(pool: Snapshot) -> tuple[OpenAlert, ...]:
     ]
     found += [OpenAlert(*each) for each in pool.site.beside]
     return tuple(sorted(found, key=lambda alert: RANK[alert.severity]))
+
+
+def severities(pool: Snapshot) -> dict[str, int]:
+    """How many are open of each severity that there are any of, the gravest first."""
+    record = pool.record
+    found = Counter(record.severities.get(key) or "warning" for key in record.open_alerts)
+    found.update(severity for _, severity, _ in pool.site.beside)
+    return {severity: found[severity] for severity in SEVERITIES if found[severity]}
 
 
 def counted(alerts: tuple[OpenAlert, ...]) -> str:

@@ -9,7 +9,7 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.database_age import age
@@ -82,25 +82,52 @@ WORDS: dict[Verdict, tuple[str, str]] = {
 
 def situation(pool: Snapshot, verdict: Verdict) -> Situation:
     """How this pool stands now."""
-    if pool.quiet and verdict in (Verdict.LEARNING, Verdict.POOL_DARK, Verdict.SUSPECT):
-        left = (pool.quiet_until - pool.now) / 1000
-        return Situation(f"the collector has just started: it listens for {left:.0f} s first", "info", 0)
-    if verdict is Verdict.HEALTHY and pool.failover is None and pool.record.question is None and not deposed(pool):
-        return _healthy(pool)
+    if _listens(pool, verdict):
+        return in_short(pool, verdict)
+    if _well(pool, verdict):
+        found = matters(pool)
+        return replace(_healthy(pool, found), vms=vm_sentence(pool), todo=_todo(found))
     level, words = _headline(pool, verdict)
     return Situation(words, level, _age(pool, verdict), _lines(pool, verdict), vm_sentence(pool),
                      steps(pool, verdict), _then(pool, verdict))  # fmt: skip
 
 
-def _healthy(pool: Snapshot) -> Situation:
+def in_short(pool: Snapshot, verdict: Verdict) -> Situation:
+    """The same headline, level and age at a small part of the price, for a list of thousands."""
+    if _listens(pool, verdict):
+        left = (pool.quiet_until - pool.now) / 1000
+        return Situation(f"the collector has just started: it listens for {left:.0f} s first", "info", 0)
+    if _well(pool, verdict):
+        return _healthy(pool, matters(pool))
+    level, words = _headline(pool, verdict)
+    return Situation(words, level, _age(pool, verdict))
+
+
+def waits_for_a_person(pool: Snapshot, verdict: Verdict) -> bool:
+    """Does nothing go on here before a person answers, or does what a standing failover needs?"""
+    if pool.record.question is not None or (pool.failover is not None and pool.failover.standstill.blocker):
+        return True
+    return verdict in (Verdict.TWO_MASTERS, Verdict.UNWITNESSED, Verdict.IDENTITY_CONFLICT)
+
+
+def _listens(pool: Snapshot, verdict: Verdict) -> bool:
+    """Is what is missing only what has had no time to be heard?"""
+    return pool.quiet and verdict in (Verdict.LEARNING, Verdict.POOL_DARK, Verdict.SUSPECT)
+
+
+def _well(pool: Snapshot, verdict: Verdict) -> bool:
+    """Is the master fine, and does nothing go on about it?"""
+    undisturbed = verdict is Verdict.HEALTHY and pool.failover is None and pool.record.question is None
+    return undisturbed and not deposed(pool)
+
+
+def _healthy(pool: Snapshot, found: tuple[Matter, ...]) -> Situation:
     """The master and its members are fine; what else is the matter comes first."""
-    found, master = matters(pool), verified(pool)
     age = pool.now - pool.live.verdict.since if pool.live.verdict else 0
-    if not any(matter.severity != "info" for matter in found):
-        watched = "" if pool.policy.mode != "observe" else ", only watched (mode observe)"
-        words = f"healthy: {pool.name(master)} is master{watched}" if master else "healthy"
-        return Situation(words, "good", age, vms=vm_sentence(pool), todo=_todo(found))
-    return Situation(_joined(found), found[0].severity, age, (), vm_sentence(pool), _todo(found))
+    if any(matter.severity != "info" for matter in found):
+        return Situation(_joined(found), found[0].severity, age)
+    watched, master = "" if pool.policy.mode != "observe" else ", only watched (mode observe)", verified(pool)
+    return Situation(f"healthy: {pool.name(master)} is master{watched}" if master else "healthy", "good", age)
 
 
 def _joined(found: tuple[Matter, ...]) -> str:

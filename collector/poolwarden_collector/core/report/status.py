@@ -190,6 +190,7 @@ class PoolStatus:
     situation: Situation = Situation("", "", 0)
     alerts: tuple[OpenAlert, ...] = ()
     drill: DrillStatus | None = None
+    site: str = ""
 
 
 def status(state: Pool, now: Ms, site: Site) -> PoolStatus:
@@ -223,6 +224,7 @@ def status(state: Pool, now: Ms, site: Site) -> PoolStatus:
         situation=situation(pool, verdict),
         alerts=open_alerts(pool),
         drill=drill_status(pool),
+        site=pool.policy.site,
     )
 
 

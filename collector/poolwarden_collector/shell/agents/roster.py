@@ -9,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from poolwarden import typed_names
 from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
-from poolwarden_collector.core.state import told_words
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.agents.messages.bounds import Limits
 from poolwarden_collector.shell.config.config import Config
@@ -145,13 +143,6 @@ class Roster:
         """The name of a guarded pool, its UUID where it has none; None: it is not guarded."""
         known = self.pools.get(pool)
         return known.record.display_name if known is not None else None
-
-    def names_to_quote(self) -> dict[str, str]:
-        """Names of all pools that are quoted in suggested commands (typed_names.py)."""
-        found: dict[str, str] = {}
-        for pool in self.pools.values():
-            found |= told_words.to_quote(pool)
-        return found | typed_names.to_quote((special.name, uuid) for uuid, special in self.config.pools.items())
 
     def machine(self, host: HostId) -> dict[str, str]:
         """What is known of the machine of this host, by the names of ``Machine``; empty: nothing."""

@@ -24,6 +24,8 @@ def own_system_uuid(file: Path = _DMI) -> str:
 def guards_its_own_host(pools: Iterable[Pool], own: str | None = None) -> list[str]:
     """One warning for each pool on whose hosts this collector itself runs."""
     ours = _spellings(own_system_uuid() if own is None else own)
+    if not ours:
+        return []
     return [
         f"this collector runs as a VM on {pool.record.name_of(host)} of pool {pool.record.display_name}, "
         "which it guards: it will die with that host; move it outside"

@@ -18,6 +18,7 @@ from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.metrics.histogram import COMMIT_BOUNDS, Histogram
 from poolwarden_collector.shell.metrics.ledger import Counts, Ledger
+from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.tally import Tally
 
 
@@ -44,6 +45,8 @@ class Look:
     loop_lag: float = 0.0
     tally: Tally = field(default_factory=Tally)
     fence_waits: dict[Urgency, tuple[int, Ms]] = field(default_factory=dict)
+    inbox_age_ms: Ms = 0
+    inbox_events: int = 0
 
     @property
     def decides(self) -> bool:
@@ -54,10 +57,11 @@ class Look:
 class Watch:
     """Keeps what is counted, and takes looks; every method is to be called in the collector's event loop."""
 
-    def __init__(self, roster: Roster, prober: Prober) -> None:
+    def __init__(self, roster: Roster, prober: Prober, inbox: Inbox) -> None:
         self.ledger = Ledger()
         self._roster = roster
         self._prober = prober
+        self._inbox = inbox
         self._commits = Histogram.empty(COMMIT_BOUNDS)
 
     def committed(self, seconds: float) -> None:
@@ -87,5 +91,7 @@ class Watch:
             counts=self.ledger.counts.copy() if self.ledger.ready else None,
             tally=roster.tally.copy(),
             fence_waits=roster.fence_waits(),
+            inbox_age_ms=self._inbox.age(),
+            inbox_events=len(self._inbox),
             loop_lag=max(0.0, asyncio.get_running_loop().time() - asked_at),
         )

@@ -17,12 +17,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
 
-from poolwarden.typed_names import quoted
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.shell.agents.doorkeeper import Peer, peer_of
 from poolwarden_collector.shell.config.operators import Entry, Role
@@ -47,8 +46,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
     """Lets calls through to the methods behind it.
 
     ``who`` finds the caller from a call's context, or raises Stranger; ``entries`` are the configuration's, as they are
-    now; ``warn`` tells operators of whom was refused at ``where``; ``names`` are quoted in the commands that replies
-    suggest (typed_names.py).
+    now; ``warn`` tells operators of whom was refused at ``where``; ``typed`` gives back a reply with names quoted in
+    the commands that it suggests (quoting.py), a long one as its bytes (wire.py).
     """
 
     def __init__(
@@ -58,9 +57,9 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
         ledger: calls.Ledger,
         warn: Callable[[str], None],
         where: str,
-        names: Callable[[], Mapping[str, str]],
+        typed: Callable[[Any], Awaitable[Any]],
     ) -> None:
-        self._names = names
+        self._typed = typed
         self._who = who
         self._entries = entries
         self._ledger = ledger
@@ -77,12 +76,10 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             return None  # safety: no method takes a stream; one that did would bring its actors past this check
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(call.method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
+                self._stream(call.method, handler.unary_stream), handler.request_deserializer, _written(handler)
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._answer(call.method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            self._answer(call.method, handler.unary_unary), handler.request_deserializer, _written(handler)
         )
 
     def _answer(self, name: str, method: _Method) -> _Method:
@@ -90,8 +87,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             call = await self._admitted(name, request, context)
             with access.serving(call):
                 if call.rule.changes:
-                    return as_typed(await self._recorded(call, method, request, context), self._names())
-                return as_typed(await method(request, context), self._names())
+                    return await self._typed(await self._recorded(call, method, request, context))
+                return await self._typed(await method(request, context))
 
         return answer
 
@@ -102,7 +99,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             with access.serving(call):
                 async with contextlib.aclosing(method(request, context)) as replies:
                     async for reply in replies:
-                        yield as_typed(reply, self._names())
+                        yield await self._typed(reply)
 
         return stream
 
@@ -186,23 +183,9 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             _log.error("what came of %s by %s has no record: %s", call.what, call.caller.name, error)
 
 
-def as_typed(reply: Any, names: Mapping[str, str]) -> Any:
-    """The reply, in place, with these names quoted in every command that a text of it suggests."""
-    if names:
-        for field, value in reply.ListFields():
-            if field.cpp_type == field.CPPTYPE_STRING and isinstance(value, str):
-                if not value.startswith(("{", "[")):  # JSON is for programs
-                    setattr(reply, field.name, quoted(value, names))
-            elif field.cpp_type == field.CPPTYPE_STRING and not _is_map(field):
-                value[:] = [quoted(each, names) for each in value]
-            elif field.cpp_type == field.CPPTYPE_MESSAGE and not _is_map(field):
-                for each in (value,) if hasattr(value, "ListFields") else value:
-                    as_typed(each, names)
-    return reply
-
-
-def _is_map(field: Any) -> bool:
-    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+def _written(handler: Any) -> Callable[[Any], bytes]:
+    """How its replies are written out; one that is bytes already stays as it is."""
+    return lambda reply: reply if isinstance(reply, bytes) else bytes(handler.response_serializer(reply))
 
 
 def _one_less(counted: Counter[_T], what: _T) -> None:

@@ -23,7 +23,6 @@ import ipaddress
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -32,7 +31,6 @@ import grpc
 from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
-from poolwarden_collector.core.catalogue.hosts import HOOK_FAILED
 from poolwarden_collector.core.followups.power_switch import test_limit
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
@@ -40,9 +38,8 @@ from poolwarden_collector.core.report.drill_report import drill_plan
 from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.report.journal_view import JournalView
 from poolwarden_collector.core.report.plan import plan
-from poolwarden_collector.core.report.status import lost_vms, status
+from poolwarden_collector.core.report.status import lost_vms
 from poolwarden_collector.core.report.weaknesses import readiness
-from poolwarden_collector.core.state.live import Site
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper
@@ -58,6 +55,7 @@ from poolwarden_collector.shell.operators import (
     alert_trials,
     calls,
     hook_runs,
+    pool_views,
     requests,
     second_person,
 )
@@ -69,6 +67,10 @@ from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.operators.front import Front
 from poolwarden_collector.shell.operators.journal_reader import JournalReader, instant
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
+from poolwarden_collector.shell.operators.quoting import Quoting
+from poolwarden_collector.shell.operators.status_call import StatusCall
+from poolwarden_collector.shell.operators.turns import Turns
+from poolwarden_collector.shell.operators.wire import in_bytes
 from poolwarden_collector.shell.operators.wrong import Wrong
 from poolwarden_collector.shell.store.journal import MOST_ROWS, Journal, JournalError, Row, TooLong
 from poolwarden_collector.shell.store.silences import Asked
@@ -92,6 +94,7 @@ _FOLLOW_QUEUE = 4_096
 _SHUT = "{} connections to the operators' address were shut: so many came, and said nothing"
 
 
+Ending = tuple[tuple[str, str], ...]  # what ends soon, and what mends it
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 _MISTAKES = (Unknown, Ambiguous, Wrong, Denied, JournalError)
@@ -101,7 +104,6 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
     Denied: grpc.StatusCode.PERMISSION_DENIED,
     TooLong: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-_BLIND = "this collector considers itself blind: it does nothing meanwhile"
 
 
 async def _refuse(context: Any, error: Exception) -> NoReturn:
@@ -150,13 +152,15 @@ class OperatorApi(rpc.OperatorServicer):
         self._journal = journal
         self._inbox = inbox
         self._replies = replies
-        self._version = version
         self._alert_marks = alert_marks.AlertMarks(service, journal)
         self._setting_up = asyncio.Lock()  # one guide at a time: each runs programs
         self._trying_channels = asyncio.Lock()
         self._examining = asyncio.Lock()  # the journal is read to its end for it: once at a time
+        self._views = pool_views.PoolViews(self._roster)
+        self._quoting = Quoting(self._roster)
         self._journals = JournalReader(journal)
         self._seconds = second_person.SecondPerson(service, journal)
+        self._status = StatusCall(self._views, self._journals, self._seconds, outbox, inbox, version)
         self._ledger = calls.Ledger(service, journal, clock.mono_ms)
         self._servers: list[grpc.aio.Server] = []
         self._doorkeeper: asyncio.Task[None] | None = None
@@ -188,7 +192,12 @@ class OperatorApi(rpc.OperatorServicer):
 
     def _admission(self, who: Callable[[Any], access.Caller], where: str) -> Admission:
         entries = lambda: self._roster.config.operators.entries  # noqa: E731
-        return Admission(who, entries, self._ledger, self._roster.warn, where, self._roster.names_to_quote)
+        return Admission(who, entries, self._ledger, self._roster.warn, where, self._typed)
+
+    async def _typed(self, reply: Any) -> Any:
+        """The reply with names as they have to be typed in the commands that it suggests; a long one as its bytes."""
+        turns = self._turns()
+        return await in_bytes(await self._quoting.typed(reply, turns), turns)
 
     async def start_network(self, listen: str, tls: Tls) -> None:
         """Serve operators' certificates on an address too. Raises OSError where it or the certificate cannot be used.
@@ -227,59 +236,8 @@ class OperatorApi(rpc.OperatorServicer):
 
     @_answered
     async def Status(self, request: pb.StatusRequest) -> pb.StatusReply:
-        pools = [self._names().pool(request.pool)] if request.pool else self._shown()
-        return await self._status(pools)
-
-    async def _status(self, pools: list[str]) -> pb.StatusReply:
-        roster, now = self._roster, self._roster.now()
-        call = access.current()
-        quiet = max((roster.quiet_until(uuid) for uuid in pools), default=now) - now
-        reply = pb.StatusReply(
-            collector_name=roster.config.name,
-            version=self._version,
-            epoch=roster.epoch,
-            up_ms=now - roster.started_at,
-            quiet_ms=max(0, quiet),
-            blind=(_BLIND if call.scoped else roster.blind) if self._is_blind(pools) else "",
-            outbox_pending=await self._journals.read(self._journal.pending, call.among),
-            warnings=self._warnings(),
-            channels=() if call.scoped else self._outbox.sinks,
-            stalled=self._stalled(),
-            shown_age_ms=max(0, now - roster.shown_at()),
-            behind_ms=roster.behind_ms,
-            stood_down=[uuid for uuid in pools if uuid in roster.stood_down],
-        )
-        shown = roster.shown_at()
-        beside = await self._journals.read(self._journal.hook_alerts, HOOK_FAILED.id)
-        for each in pools:
-            site = replace(self._site(each), beside=beside.get(each, ()))
-            reply.pools.append(messages.pool_status(status(roster.pools[each], shown, site)))
-        for pool in reply.pools:
-            pool.seconded.extend(self._seconds.shown(pool.pool_uuid))
-        marked = await self._journals.read(self._journal.marked)
-        for alert in (alert for pool in reply.pools for alert in pool.alerts if alert.key in marked):
-            messages.mark_alert(alert, marked[alert.key])
-        return reply
-
-    def _warnings(self) -> list[str]:
-        found = []
-        if why := self._stalled():
-            age = (self._roster.now() - self._roster.shown_at()) / 1000
-            found.append(f"nothing is decided or done, and what is shown is {age:.0f} s old: {why}")
-        found.extend(guards_its_own_host(self._roster.pools[uuid] for uuid in self._shown()))
-        return found if access.current().scoped else [*found, *self._roster.warnings()]
-
-    def _stalled(self) -> str:
-        return access.NOT_RECORDED if self._roster.stalled and access.current().scoped else self._roster.stalled
-
-    def _is_blind(self, pools: list[str]) -> bool:
-        """Does that concern the caller?"""
-        return not access.current().scoped or any(self._roster.site(uuid).blind for uuid in pools)
-
-    def _site(self, uuid: str) -> Site:
-        """The collector's condition as this pool must know it; why it is blind counts other pools."""
-        site = self._roster.site(uuid)
-        return replace(site, blind=_BLIND) if site.blind and access.current().scoped else site
+        among = [self._names().pool(request.pool)] if request.pool else self._shown()
+        return await self._status.reply(request, among, self._shown(), self._turns())
 
     @_answered
     async def Explain(self, request: pb.ExplainRequest) -> pb.ExplainReply:
@@ -288,35 +246,39 @@ class OperatorApi(rpc.OperatorServicer):
     def _explain(self, text: str) -> pb.ExplainReply:
         uuid = self._names().pool(text)
         pool = self._roster.pools[uuid]
-        found = messages.explanation(pool, explain(pool, self._roster.shown_at(), self._site(uuid)))
-        found.seconded.extend(self._seconds.shown(uuid))
+        found = messages.explanation(pool, explain(pool, self._roster.shown_at(), self._views.site(uuid)))
+        found.seconded.extend(self._seconds.shown().get(uuid, ()))
         return found
 
     @_answered
     async def Readiness(self, request: pb.ReadinessRequest) -> pb.ReadinessReply:
         uuids = [self._names().pool(request.pool)] if request.pool else self._shown()
-        reply = pb.ReadinessReply()
+        reply, turns, own = pb.ReadinessReply(), self._turns(), await self._own_ending()
         for each in uuids:
-            past, pool = await self._past(each), self._roster.pools[each]
-            reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._site(each)), past)
+            past, pool = await self._past(each, own), self._roster.pools[each]
+            reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._views.site(each)), past)
             reply.pools.append(messages.readiness(pool, reasons))
+            await turns.rest()
         return reply
 
     @_answered
     async def Plan(self, request: pb.PlanRequest) -> pb.PlanReply:
         uuid = self._names().pool(request.pool)
-        past, pool = await self._past(uuid), self._roster.pools[uuid]
-        return messages.plan(pool, plan(pool, self._roster.shown_at(), self._site(uuid), past))
+        past, pool = await self._past(uuid, await self._own_ending()), self._roster.pools[uuid]
+        return messages.plan(pool, plan(pool, self._roster.shown_at(), self._views.site(uuid), past))
 
-    async def _past(self, uuid: str) -> JournalView:
+    async def _past(self, uuid: str, own: Ending) -> JournalView:
         """What the journal knows of a pool's earlier changes of master."""
         rows = await self._journals.read(self._journal.newest, uuid, CHANGES, PAST_CHANGES)
         inside = guards_its_own_host([self._roster.pools[uuid]])
-        own = []
-        if not access.current().scoped:  # the collector's own files are no matter of one pool's
-            own = await own_certificates(self._roster.config, self._enrolments.of if self._enrolments else None)
-        ending = tuple((check.text, check.next_step) for check in own if check.level in (WARNING, FAULT))
-        return messages.journal_view(rows, clock.wall_ms(), inside[0] if inside else "", ending)
+        return messages.journal_view(rows, clock.wall_ms(), inside[0] if inside else "", own)
+
+    async def _own_ending(self) -> Ending:
+        """Which of the collector's own certificates end soon, and what mends it: no matter of one pool's."""
+        if access.current().scoped:
+            return ()
+        own = await own_certificates(self._roster.config, self._enrolments.of if self._enrolments else None)
+        return tuple((check.text, check.next_step) for check in own if check.level in (WARNING, FAULT))
 
     @_answered
     async def History(self, request: pb.HistoryRequest) -> pb.HistoryReply:
@@ -373,7 +335,11 @@ class OperatorApi(rpc.OperatorServicer):
         found = await self._journals.search(self._journal.alerts, pool, request.open_only, limit, call.among)
         if call.scoped:  # channels are the collector's own
             found = [{**row, "deliveries": ()} for row in found]
-        return pb.AlertsReply(alerts=[messages.alert(row, self._pool_name(row["pool"])) for row in found])
+        reply, turns = pb.AlertsReply(), self._turns()
+        for row in found:
+            reply.alerts.append(messages.alert(row, self._pool_name(row["pool"])))
+            await turns.rest()
+        return reply
 
     @_answered
     async def Decision(self, request: pb.DecisionRequest) -> pb.DecisionReply:
@@ -414,7 +380,11 @@ class OperatorApi(rpc.OperatorServicer):
             among = frozenset({self._names().pool(request.pool)})
         bounds = (instant("since", request.since), instant("until", request.until))
         rows = await asyncio.to_thread(self._journal.calls, among, *bounds, request.limit)
-        return pb.AuditReply(entries=[messages.audit_entry(row, self._pool_name(row["pool"])) for row in rows])
+        reply, turns = pb.AuditReply(), self._turns()
+        for row in rows:
+            reply.entries.append(messages.audit_entry(row, self._pool_name(row["pool"])))
+            await turns.rest()
+        return reply
 
     # ------------------------------------------------------------------------------------------------ commands
 
@@ -464,7 +434,7 @@ class OperatorApi(rpc.OperatorServicer):
         if request.WhichOneof("command") == "drill" and request.drill.action == "plan":
             uuid, said = self._said(request, self._names())
             return messages.drill_plan(
-                drill_plan(self._roster.pools[uuid], self._roster.shown_at(), self._site(uuid), said)
+                drill_plan(self._roster.pools[uuid], self._roster.shown_at(), self._views.site(uuid), said)
             )
         uuid, said = self._said(request, self._names())
         needs_two = self._roster.config.operators.second_person
@@ -487,7 +457,7 @@ class OperatorApi(rpc.OperatorServicer):
     async def _ordered(self, uuid: str, said: OperatorSaid) -> pb.CommandReply:
         reply = await self._ask_engine(uuid, said)
         if said.verb in ("start-lost", "declare-dead"):
-            found = lost_vms(Snapshot(self._roster.pools[uuid], self._roster.shown_at(), self._site(uuid)))
+            found = lost_vms(Snapshot(self._roster.pools[uuid], self._roster.shown_at(), self._views.site(uuid)))
             reply.lost_vms.extend(messages.lost_vm(vm) for vm in found)
         return reply
 
@@ -571,13 +541,18 @@ class OperatorApi(rpc.OperatorServicer):
             text = text.replace(self._roster.stalled, access.NOT_RECORDED)
         return pb.CommandReply(accepted=reply.accepted, text=text, code=reply.code, next_step=reply.next_step)
 
+    def _turns(self) -> Turns:
+        """Of one answer."""
+        return Turns(self._inbox.__len__)
+
     # ------------------------------------------------------------------------------------------------ names
 
     def _names(self) -> Names:
         """Names of the caller's pools; one that is found must be one in which he has the method's role."""
         call, shown = access.current(), self._shown()
-        aliases = {pool: special.name for pool, special in self._roster.config.pools.items() if pool in shown}
-        return Names({uuid: self._roster.pools[uuid] for uuid in shown}, aliases, call.require)
+        pools = {uuid: self._roster.pools[uuid] for uuid in shown}
+        aliases = {pool: special.name for pool, special in self._roster.config.pools.items() if pool in pools}
+        return Names(pools, aliases, call.require)
 
     def _shown(self) -> list[str]:
         """The pools that are there for the caller."""

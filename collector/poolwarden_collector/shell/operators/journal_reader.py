@@ -27,7 +27,7 @@ class JournalReader:
     """Reads beside the connection that writes, which waits for nobody here. What it is asked raises JournalError."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self.journal = journal
         self._reader, self._searchers = ThreadPoolExecutor(1, "status"), ThreadPoolExecutor(SEARCHERS, "questions")
 
     async def read(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -45,14 +45,14 @@ class JournalReader:
             return await self._of_kinds(pool, tuple(request.kinds), limit)
         bounds = (instant("since", request.since), instant("until", request.until), request.before_seq)
         asked = (pool, request.after_seq, limit, request.failover, *bounds, among)
-        rows: list[Row] = await self.search(self._journal.history, *asked)
+        rows: list[Row] = await self.search(self.journal.history, *asked)
         return rows
 
     async def _of_kinds(self, pool: PoolId, kinds: tuple[str, ...], limit: int) -> list[Row]:
         if not pool or len(kinds) > KINDS_MOST:
             why = f"entries of some kinds are told of one pool, and of {KINDS_MOST} kinds at most"
             raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, why)
-        rows: list[Row] = await self.search(self._journal.newest, pool, kinds, limit)
+        rows: list[Row] = await self.search(self.journal.newest, pool, kinds, limit)
         return rows
 
     async def stored(self, request: pb.HistoryRequest, pool: PoolId, among: Among) -> AsyncGenerator[list[Row], None]:

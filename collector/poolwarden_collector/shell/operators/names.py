@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.nearest import did_you_mean
 
 _LISTED = 20
+_LOOKED_AT = 1_000  # hosts, whose places are listed and held against a mistyped one
+_LONGER = 2  # letters: of more hosts only such names are
 
 
 class Unknown(Exception):
@@ -68,11 +71,19 @@ class Names:
             return found[0]
         if found:
             raise Ambiguous(f"{text!r} is the name of {len(found)} hosts; use one of: {_list(self._places(found))}")
+        raise Unknown(f"there is no host {text!r}{self._instead(text)}")
+
+    def _instead(self, text: str) -> str:
+        """What may have been meant, and what there is; of very many hosts how many."""
         everyone = [(uuid, host) for uuid, pool in self.pools.items() for host in pool.record.hosts]
+        if len(everyone) > _LOOKED_AT:
+            alike = len(text)
+            names = {self.pools[uuid].record.name_of(host) for uuid, host in everyone}
+            near = did_you_mean(text, (name for name in names if abs(len(name) - alike) <= _LONGER))
+            return f"{near}; there are {len(everyone)} hosts in {len(self.pools)} pools: poolwarden hosts POOL"
         names = {self.pools[uuid].record.name_of(host) for uuid, host in everyone}
         places = self._places(everyone)
-        near = did_you_mean(text, places if "/" in text else names)
-        raise Unknown(f"there is no host {text!r}{near}; there is: {_list(places)}")
+        return f"{did_you_mean(text, places if '/' in text else names)}; there is: {_list(places)}"
 
     def _named(self, text: str, among: Mapping[PoolId, Pool] | list[PoolId]) -> list[tuple[PoolId, HostId]]:
         hosts = [(uuid, host) for uuid in among for host in self.pools[uuid].record.hosts.values()]
@@ -84,7 +95,8 @@ class Names:
     def _places(self, found: list[tuple[PoolId, HostId]]) -> list[str]:
         """``pool/host`` where that is unique, else UUIDs."""
         labels = [f"{self._label(pool)}/{self.pools[pool].record.name_of(host)}" for pool, host in found]
-        return [label if labels.count(label) == 1 else host for label, (_, host) in zip(labels, found, strict=True)]
+        counts = Counter(labels)
+        return [label if counts[label] == 1 else host for label, (_, host) in zip(labels, found, strict=True)]
 
 
 def _list(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
@@ -15,6 +16,7 @@ from poolwarden_collector.core.report.drill_report import DrillStatus
 from poolwarden_collector.core.report.explain import Explanation
 from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill
 from poolwarden_collector.core.report.plan import Plan
+from poolwarden_collector.core.report.pool_line import PoolLine
 from poolwarden_collector.core.report.readiness import CRITICAL, Unready
 from poolwarden_collector.core.report.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
 from poolwarden_collector.core.state.live import Pool
@@ -43,6 +45,16 @@ def pool_status(value: PoolStatus) -> pb.PoolStatus:
     if value.drill is not None:
         message.drill.CopyFrom(drill(value.drill))
     return message
+
+
+def pool_line(value: PoolLine) -> pb.PoolLine:
+    message = pb.PoolLine(**_plain(value, "alerts"))
+    message.alerts.extend(counted(value.alerts))
+    return message
+
+
+def counted(counts: Iterable[tuple[str, int]]) -> list[pb.Counted]:
+    return [pb.Counted(word=word, count=count) for word, count in counts]
 
 
 def drill(value: DrillStatus) -> pb.DrillStatus:

@@ -71,21 +71,21 @@ class SecondPerson:
         if self._looking is not None:
             self._looking.cancel()
 
-    def shown(self, pool: PoolId) -> list[pb.Seconded]:
-        """What waits in this pool."""
-        now = self._now()
-        return [
-            pb.Seconded(
-                id=each.id,
-                what=each.what,
-                by=each.actor,
-                age_ms=max(0, now.now - each.asked_ms),
-                left_ms=left,
-                command=f"poolwarden second {each.id}",
-            )
-            for each in self._waiting.values()
-            if each.pool == pool and (left := each.left_ms(now))
-        ]
+    def shown(self) -> dict[PoolId, list[pb.Seconded]]:
+        """What waits, by its pool."""
+        now, found = self._now(), dict[PoolId, list[pb.Seconded]]()
+        for each in self._waiting.values():
+            if left := each.left_ms(now):
+                shown = pb.Seconded(
+                    id=each.id,
+                    what=each.what,
+                    by=each.actor,
+                    age_ms=max(0, now.now - each.asked_ms),
+                    left_ms=left,
+                    command=f"poolwarden second {each.id}",
+                )
+                found.setdefault(each.pool, []).append(shown)
+        return found
 
     # ------------------------------------------------------------------------------------------------ the first word
 

@@ -124,5 +124,12 @@ class Inbox:
                 del self._waiting[place.host]
         return place.happening
 
+    def age(self) -> Ms:
+        """How long the oldest event that waits has been here; 0: none waits, or no clock was given."""
+        arrived = [
+            at for at in (self.overtaken(), self._line[0].happening.at if self._line else None) if at is not None
+        ]
+        return max(0, self._now() - min(arrived)) if arrived and self._now is not None else 0
+
     def __len__(self) -> int:
         return len(self._line) + len(self._back) + sum(map(len, self._held.values()))
