@@ -7,7 +7,9 @@ import contextlib
 import http.server
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.alerts import outbox as module
 from poolwarden_collector.shell.alerts.channels import make_sinks
 from poolwarden_collector.shell.alerts.channels.log import LogSink
@@ -280,3 +283,75 @@ async def test_what_is_configured_is_what_is_served(tmp_path: Path) -> None:
 async def test_the_log_may_be_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     LogSink("-").deliver(Parcel(1, "k", 1, "firing", "log", POOL, {"title": "ä"}, 0, 0))
     assert capsys.readouterr().err == 'ALERT {"version": 1, "title": "ä"}\n'
+
+
+def steps_of(journal: Journal, call: Callable[[], Any]) -> int:
+    """How many tens of SQLite's instructions a call takes: what it looks at, however fast the machine is."""
+    count = 0
+
+    def counted() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    journal._db.conn.set_progress_handler(counted, 10)
+    try:
+        call()
+    finally:
+        journal._db.conn.set_progress_handler(None, 0)
+    return count
+
+
+def costs_of_a_delivery(journal: Journal) -> tuple[int, int]:
+    """Of finding the next one, and of noting it as taken."""
+    now = clock.wall_ms()
+    [parcel] = journal.due(("log",), now)
+    finding = steps_of(journal, lambda: journal.due(("log",), now))
+    return finding, steps_of(journal, lambda: journal.delivered(parcel, ENTRY))
+
+
+async def test_the_next_delivery_costs_the_same_however_many_wait(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "c", ("log",))
+    journal.begin_epoch()
+    try:
+        journal.commit(POOL, [], [replace(RAISED, key=f"{KEY}-{n}") for n in range(10)], "pool-1")
+        few = costs_of_a_delivery(journal)
+        with journal._db.atomic():  # as many more, of topics of their own
+            journal._db.execute(
+                """INSERT INTO outbox (key, occurrence, state, sink, pool, payload, posted_ms, clock)
+                   WITH RECURSIVE more (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < 9990)
+                   SELECT o.key || n, occurrence, state, sink, pool, payload, posted_ms, clock
+                   FROM more, (SELECT * FROM outbox LIMIT 1) o"""
+            )
+        assert journal.pending() == 9_999
+        many = costs_of_a_delivery(journal)
+        assert many[0] <= few[0] + 20 and many[1] <= few[1] + 20, (few, many)
+        now = clock.wall_ms()
+        [parcel] = journal.due(("log",), now)
+        journal.undelivered(parcel, "refused", now + 60_000)
+        [other] = journal.due(("log",), now)
+        assert other.key != parcel.key, "one that waits for its retry holds up no other topic"
+        assert steps_of(journal, lambda: journal.due(("log",), now)) <= few[0] + 40
+    finally:
+        journal.close()
+
+
+async def test_all_that_waits_is_looked_at_once_a_second_and_not_after_each_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_EVERY_S", 1.0)
+    log = tmp_path / "alerts.log"
+    tidied = 0
+    async with delivering(tmp_path / "state", (LogSink(str(log)),)) as (journal, rows):
+        tidy = journal.tidy
+
+        def counted(*given: Any) -> bool:
+            nonlocal tidied
+            tidied += 1
+            return tidy(*given)
+
+        journal.tidy = counted  # type: ignore[method-assign]
+        began = time.monotonic()
+        journal.commit(POOL, [], [replace(RAISED, key=f"{KEY}-{n}") for n in range(40)], "pool-1")
+        await until(lambda: len(rows) == 40)
+        assert tidied <= 2 + (time.monotonic() - began) / lookout.LOOK_EVERY_S

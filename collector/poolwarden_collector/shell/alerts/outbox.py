@@ -6,7 +6,8 @@ Rules
   taken it, and that is journaled in one transaction with the mark. A crash between the two delivers again, with the
   same key.
 * Retries come after 1, 2, 4 .. s, at most 5 min; attempts and the next try are durable.
-* Per sink and alert the oldest parcel goes first: its end is never told before its beginning.
+* Per sink and alert the oldest parcel goes first: its end is never told before its beginning. However many wait, the
+  next one is found by an index; all of them are looked at once a second at most.
 * An alert that is silenced waits as ``held`` and is no parcel meanwhile; when silences end is looked at here, as are
   storms, reminders and what is over before it was told (store/parcels.py and its neighbours).
 * Whoever must be told again and again what is open (``Refreshing``) is, in its own thread, between two deliveries.
@@ -24,8 +25,10 @@ from functools import partial
 from typing import Any
 
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.alerts.sinks import Refreshing, Sink, SinkError
+from poolwarden_collector.shell.queue import lookout
 from poolwarden_collector.shell.queue.lookout import Lookout, Pauses
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Parcel, Row
 
@@ -61,6 +64,8 @@ class Outbox:
         self._committed = committed
         self._threads = {sink.name: ThreadPoolExecutor(1, f"sink-{sink.name}") for sink in sinks}
         self._lookout = Lookout("alerts", self._look, JournalError)
+        self._tidy = True  # it could be brought up to date
+        self._tidy_at = 0.0  # when it is again
         self._telling: dict[str, str] = {}  # the key of what each busy sink is told
         self._refreshing = {sink.name: sink for sink in sinks if isinstance(sink, Refreshing)}
         self._refresh_at = dict.fromkeys(self._refreshing, 0.0)
@@ -104,19 +109,12 @@ class Outbox:
         self._lookout.nudge()
 
     async def _look(self) -> bool:
-        now, tidy = clock.wall_ms(), True
-        try:
-            self._committed(await self._write(self._journal.end_silences))
-            while await self._write(self._journal.tidy, dict(self._telling), now):
-                pass  # bit by bit: between two of them the engine's commits have their turn
-        except JournalError as error:
-            # What can be told is told, one by one: a storm cannot be made of it now.
-            tidy = False
-            _log.error("alerts are not brought up to date: %s", error)
+        now = clock.wall_ms()
+        await self._bring_up_to_date(now)
         self._refresh_all()
         for sink in [name for name in self._sinks if name not in self._lookout.busy]:
             # One by one: between two of them the engine's commits have their turn.
-            for parcel in await self._write(self._journal.due, (sink,), now, tidy):
+            for parcel in await self._write(self._journal.due, (sink,), now, self._tidy):
                 if sink not in self._sinks:
                     continue  # it was removed meanwhile
                 self._telling[sink] = parcel.key
@@ -126,6 +124,21 @@ class Outbox:
                 )
                 self._occupy(sink, self._deliver(parcel, call))
         return True
+
+    async def _bring_up_to_date(self, now: Ms) -> None:
+        """Not after each delivery: it looks at all that waits, and nothing of it is due within less than a second."""
+        if asyncio.get_running_loop().time() < self._tidy_at:
+            return
+        try:
+            self._committed(await self._write(self._journal.end_silences))
+            while await self._write(self._journal.tidy, dict(self._telling), now):
+                pass  # bit by bit: between two of them the engine's commits have their turn
+            self._tidy = True
+        except JournalError as error:
+            # What can be told is told, one by one: a storm cannot be made of it now.
+            self._tidy = False
+            _log.error("alerts are not brought up to date: %s", error)
+        self._tidy_at = asyncio.get_running_loop().time() + lookout.LOOK_EVERY_S
 
     def _occupy(self, sink: str, call: Coroutine[Any, Any, None]) -> None:
         """Run what one sink does; it is busy until then."""

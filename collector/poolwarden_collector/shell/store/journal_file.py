@@ -117,7 +117,8 @@ CREATE TABLE told (
     + _HOOKS,
     # Enrolment, the record of operators' calls.
     4: _ENROLMENT + _AUDIT,
-    # Records folded up to an entry (snapshots.py), and what people ask by: a failover, kinds, a time.
+    # Records folded up to an entry (snapshots.py), what people ask by (a failover, kinds, a time), what a channel is to
+    # be told next (parcels.py).
     5: """
 CREATE TABLE snapshots (
     pool TEXT NOT NULL, seq INTEGER NOT NULL, fold TEXT NOT NULL, checked TEXT NOT NULL, record BLOB NOT NULL,
@@ -125,6 +126,7 @@ CREATE TABLE snapshots (
 CREATE INDEX entries_failover ON entries (failover, seq) WHERE failover != '';
 CREATE INDEX entries_kind ON entries (pool, kind, seq);
 CREATE INDEX entries_at ON entries (at);
+CREATE INDEX outbox_next ON outbox (sink, fold, next_try_ms, id) WHERE status = 'pending';
 """,
 }
 

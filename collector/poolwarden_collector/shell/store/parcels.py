@@ -220,18 +220,23 @@ def oldest(db: Database, limit: int) -> list[Row]:
 
 
 def next_of(db: Database, sink: str, wall_ms: int, singles: bool) -> Row | None:
-    """What this sink is to be told now. ``singles``: also what could be folded into one message with others."""
+    """What this sink is to be told now. ``singles``: also what could be folded into one message with others.
+
+    By the index of what waits, however much that is: the first one that is due, and of whose topic nothing older waits.
+    """
+    names = ", ".join(f"o.{name}" for name in COLUMNS.split(", "))
     # A wall clock that was set back must not postpone an alert beyond the longest retry.
-    query = f"""SELECT * FROM (
-                    SELECT {COLUMNS.replace("id", "min(id) AS id", 1)}, fold FROM outbox
-                    WHERE status = 'pending' AND sink = :sink GROUP BY key)
-                WHERE (next_try_ms <= :now OR next_try_ms > :now + :latest) AND (:singles OR NOT fold)
-                ORDER BY next_try_ms, id LIMIT 1"""  # noqa: S608
-    values = {"sink": sink, "now": wall_ms, "latest": LATEST_RETRY_MS, "singles": singles}
-    row = next(db.query(query, values), None)
-    if row is not None:
-        del row["fold"]
-    return row
+    for due in ("next_try_ms <= :now", "next_try_ms > :now + :latest"):
+        query = f"""SELECT {names} FROM outbox o
+                    WHERE status = 'pending' AND sink = :sink AND fold = :fold AND {due} AND NOT EXISTS (
+                        SELECT 1 FROM outbox older WHERE older.key = o.key AND older.id < o.id
+                        AND +older.sink = o.sink AND +older.status = 'pending')
+                    ORDER BY next_try_ms, id LIMIT 1"""  # noqa: S608
+        values = {"sink": sink, "now": wall_ms, "latest": LATEST_RETRY_MS}
+        found = [row for fold in range(1 + singles) for row in db.query(query, values | {"fold": fold})]
+        if found:
+            return min(found, key=lambda row: (row["next_try_ms"], row["id"]))
+    return None
 
 
 def still_open(db: Database, sink: str) -> list[Row]:

@@ -44,7 +44,7 @@ AT_ONCE = 500  # folded in one transaction, for which a commit waits
 
 # What may be folded: the beginnings that wait, and the messages of what was and is over. A plus before a column keeps
 # SQLite from looking by it (sqlite.org/optoverview.html, 3.1): the key names few rows, the others very many.
-_FOLDABLE = """sink = :sink AND status = 'pending' AND fold AND key != :busy AND NOT EXISTS (
+_FOLDABLE = """sink = :sink AND status = 'pending' AND fold = 1 AND key != :busy AND NOT EXISTS (
     SELECT 1 FROM outbox older WHERE +older.sink = o.sink AND older.key = o.key AND older.id < o.id
     AND +older.status = 'pending' AND NOT older.fold)"""
 
