@@ -265,6 +265,7 @@ def test_restart_xapi_exactly_once_over_kill_9_and_redelivery(agent, collector, 
     assert agent.tree.calls() == ["restart xapi.service"]
 
 
+@pytest.mark.slow
 def test_a_restart_that_ended_while_we_were_dead_is_not_repeated(agent, collector, xapis):
     agent.tree.systemctl("while [ ! -e $ROOT/go ]; do sleep 0.02; done")
     xapis()

@@ -1,5 +1,7 @@
-"""`poolwarden-agent verify` as a real process: what it prints, its exit status, and what its report leaves out."""
+"""`poolwarden-agent verify`: what it prints, its exit status, what its report leaves out; as a process, and called."""
 
+import contextlib
+import io
 import os
 import re
 import stat
@@ -13,6 +15,7 @@ from poolwarden import assumptions as table
 from poolwarden_agent.commands import verify
 from poolwarden_agent.core import findings
 from poolwarden_agent.core.findings import FAILS, HOLDS, NOT_SEEN, Result, familiar, private
+from poolwarden_agent.dom0.assumptions import static
 
 from .dom0_forms import UUID, XCP_NG_83, Dom0
 from .tree import HERE
@@ -26,7 +29,25 @@ def dom0(short):
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """A busy machine's xapi has time to answer; a called command does not wait between its looks."""
+    monkeypatch.setattr(verify, "ANSWER_S", 20.0)
+    monkeypatch.setattr(static, "AGAIN_S", 0.0)
+
+
 def run(dom0, *words):
+    """The command as a call: (exit status, its output, what it says of errors)."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            code = verify.main(["--root", str(dom0.tree.root)] + list(words))
+        except SystemExit as ended:
+            code = ended.code
+    return code, out.getvalue(), errors.getvalue()
+
+
+def process(dom0, *words):
     path = os.pathsep.join(str(HERE / part) for part in ("agent", "protos"))
     command = [sys.executable, "-m", "poolwarden_agent", "verify", "--root", str(dom0.tree.root)] + list(words)
     done = subprocess.run(
@@ -47,7 +68,7 @@ def listing(dom0):
 
 def test_all_well_is_said_in_seconds_and_changes_nothing(dom0):
     before, began = listing(dom0), time.monotonic()
-    code, said, errors = run(dom0)
+    code, said, errors = process(dom0)
     assert (code, errors) == (0, "")
     assert time.monotonic() - began < 30
     assert listing(dom0) == before
@@ -68,7 +89,7 @@ def test_what_fails_comes_first_and_is_the_exit_status(dom0):
 
 
 def test_a_wrong_word_is_refused(dom0):
-    assert run(dom0, "--repair")[0] == 2
+    assert process(dom0, "--repair")[0] == 2
 
 
 def test_the_report_is_new_and_its_owners_alone(dom0, short):

@@ -1,11 +1,14 @@
 """The agent stays within Python 3.6 (dom0's), as far as that can be told without running a 3.6.
 
-`make test` also runs tests/agent on a real 3.6 where there is one; these checks always run.
+`make test` also runs tests/agent on a real 3.6 where there is one; these checks always run, what a file imports with
+`make lint` and `make test` alone.
 """
 
 import ast
 import subprocess
 import sys
+
+import pytest
 
 from .tree import ROOT, python_files
 
@@ -18,6 +21,7 @@ def test_syntax() -> None:
         ast.parse(path.read_text(), filename=str(path), feature_version=(3, 6))
 
 
+@pytest.mark.slow
 def test_library_and_language_features() -> None:
     paths = [str(path) for path in python_files(*ON_36)]
     options = ["-t=3.6-", "--eval-annotations", "--no-tips", "--violations"]

@@ -77,6 +77,7 @@ def test_a_copy_made_in_the_middle_of_writing_is_of_one_instant(tmp_path: Path) 
         assert len(texts) % 2 == 0 and (not texts or texts[-1].split()[1] == texts[-2].split()[1])
 
 
+@pytest.mark.slow
 def test_a_backup_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="is this the collector's state_dir"):
         back_up(tmp_path, tmp_path / "copy")

@@ -154,6 +154,7 @@ def last(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.splitlines(keepends=True)[-1]
 
 
+@pytest.mark.slow
 def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         file = write_config(tmp_path)
@@ -164,7 +165,7 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("verb", ["--config", "check-config"])
+@pytest.mark.parametrize("verb", ["--config", pytest.param("check-config", marks=pytest.mark.slow)])
 def test_a_wrong_configuration_is_one_line_and_exit_2(tmp_path: Path, verb: str) -> None:
     file = write_config(tmp_path, "[policy]\npatience = 5")
     done = run(verb, file)
@@ -189,6 +190,7 @@ def test_a_missing_fence_agent_is_told_and_the_pools_are_guarded_all_the_same(tm
         assert "agent /nowhere/fence_x does not exist" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_good_configuration_is_said(tmp_path: Path) -> None:
     done = run("check-config", write_config(tmp_path))
     assert done.returncode == 0 and done.stdout.endswith("good; 0 fence devices, 1 alert channel\n")
@@ -219,6 +221,7 @@ def test_a_full_disk_stops_all_doing_and_nothing_else(tmp_path: Path) -> None:
     assert "NOTHING IS DECIDED OR DONE" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_start_is_exit_4(tmp_path: Path) -> None:
     file = write_config(tmp_path)
     (tmp_path / "state").write_text("in the way")

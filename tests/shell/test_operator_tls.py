@@ -313,6 +313,7 @@ def test_names_that_nobody_may_have_are_refused_in_one_line(tmp_path: Path) -> N
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ca-key.pem", "ca.pem"]
 
 
+@pytest.mark.slow
 def test_an_operators_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

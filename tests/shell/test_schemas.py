@@ -154,6 +154,7 @@ def killed_at(path: Path, at: int) -> int:
         os._exit(0)
 
 
+@pytest.mark.slow
 def test_a_kill_at_each_statement_of_a_migration_leaves_the_old_journal_or_the_new_one(memory: Path) -> None:
     whole = laid_down(memory / "whole", EARLIER[-1])
     with sqlite3.connect(whole / FILE) as db:
@@ -309,6 +310,7 @@ def found(folder: Path, database: bytes, log: bytes) -> int:
     return steps
 
 
+@pytest.mark.slow
 def test_a_log_torn_at_any_sector_is_a_prefix_of_whole_commits(memory: Path) -> None:
     database, log = written(memory / "s", 4)
     cuts = [*range(0, len(log), 512), len(log)]

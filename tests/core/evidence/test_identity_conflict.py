@@ -157,17 +157,27 @@ def answered(g: Guarded, reason: str, text: str = "addresses = known: it is of n
 
 
 @pytest.mark.parametrize("reason", ["local-policy", "too-many", "unsigned", "bad-signature"])
-def test_an_order_that_its_hosts_own_rules_refuse_is_told_once_and_ends_by_itself(reason: str) -> None:
+def test_an_order_that_its_hosts_own_rules_refuse_is_told_once(reason: str) -> None:
+    g = refused(reason)
+    told = [e for e in g.journal if e.kind is Kind.HOST_REFUSED]
+    assert len(told) == 1 and "refused repoint by its own rules: addresses = known" in told[0].text
+    assert any("own-rules" in key for key in g.pool.record.open_alerts)
+
+
+def test_what_its_hosts_own_rules_refused_is_over_by_itself() -> None:
+    g = refused("local-policy")
+    g.run(g.policy.boot_grace + 5_000)
+    assert not any("own-rules" in key for key in g.pool.record.open_alerts)
+
+
+def refused(reason: str) -> Guarded:
+    """Five times in ten seconds."""
     g = Guarded()
     g.run(2_000)
     for _ in range(5):
         answered(g, reason)
         g.run(2_000)
-    told = [e for e in g.journal if e.kind is Kind.HOST_REFUSED]
-    assert len(told) == 1 and "refused repoint by its own rules: addresses = known" in told[0].text
-    assert any("own-rules" in key for key in g.pool.record.open_alerts)
-    g.run(g.policy.boot_grace + 5_000)
-    assert not any("own-rules" in key for key in g.pool.record.open_alerts)
+    return g
 
 
 def test_what_the_gate_refuses_is_no_rule_of_the_hosts_own() -> None:

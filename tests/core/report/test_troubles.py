@@ -164,6 +164,7 @@ def made_up(pool: Troubled, host: int, count: int) -> None:
     pool.storage[host] = StorageFacts((), tuple(stalls))
 
 
+@pytest.mark.slow
 def test_a_host_that_makes_storage_up_fills_no_journal() -> None:
     pool = Troubled()
     said = []
