@@ -5,9 +5,9 @@ Only the service writes it; agents' gateway, operator's interface and alerts rea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model.effects import Urgency
@@ -41,6 +41,46 @@ def _rhythm(policy: Policy) -> tuple[Ms | str, ...]:
     return policy.report_interval, policy.probe_interval, policy.probe_timeout, policy.site
 
 
+class Pools(dict[PoolId, Pool]):
+    """The pools by their UUIDs, and in which of them each host is on record: found at once, however many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: dict[HostId, dict[PoolId, None]] = {}  # the values are sets in the order of listing
+
+    def of(self, host: HostId) -> tuple[PoolId, ...]:
+        """The pools that have this host on record."""
+        return tuple(self._listed.get(host, ()))
+
+    def __setitem__(self, uuid: PoolId, pool: Pool) -> None:
+        before = self.get(uuid)
+        super().__setitem__(uuid, pool)
+        if before is None or before.record.hosts is not pool.record.hosts:
+            was = before.record.hosts.keys() if before is not None else set()
+            self._list(uuid, pool.record.hosts.keys() - was, was - pool.record.hosts.keys())
+
+    def __delitem__(self, uuid: PoolId) -> None:
+        self._list(uuid, set(), self[uuid].record.hosts.keys())
+        super().__delitem__(uuid)
+
+    def update(self, pools: Iterable[tuple[PoolId, Pool]]) -> None:  # type: ignore[override]
+        for uuid, pool in pools:
+            self[uuid] = pool
+
+    def _not_so(self, *_: object) -> NoReturn:
+        raise TypeError("a pool is put here, replaced or deleted, in no other way")
+
+    pop = popitem = clear = setdefault = __ior__ = _not_so
+
+    def _list(self, uuid: PoolId, come: Iterable[HostId], gone: Iterable[HostId]) -> None:
+        for host in come:
+            self._listed.setdefault(host, {})[uuid] = None
+        for host in gone:
+            self._listed[host].pop(uuid)
+            if not self._listed[host]:
+                del self._listed[host]
+
+
 class Roster:
     """The pools that this collector guards."""
 
@@ -50,7 +90,7 @@ class Roster:
         self.now = now
         self.clock = clock or f"run {epoch}"  # which clock that is; one without a name is this run's alone
         self.started_at = now()
-        self.pools: dict[PoolId, Pool] = {}
+        self.pools = Pools()
         self.sites: dict[str, Blind] = {}  # sites towards which it considers itself blind
         self.stood_down: dict[PoolId, str] = {}  # pools in which another collector is obeyed, and how that is known
         self.stalled = ""  # why nothing can be made durable; empty: it can
@@ -126,7 +166,7 @@ class Roster:
 
     def pool_of(self, host: HostId) -> PoolId:
         """The pool in which this host has spoken, else the only one that has it on record; empty: none, or several."""
-        listed = [uuid for uuid, pool in self.pools.items() if host in pool.record.hosts]
+        listed = self.pools.of(host)
         return self.spoke_in(host) or (listed[0] if len(listed) == 1 else "")
 
     def on_record(self, pool: PoolId, host: HostId) -> bool:
@@ -136,7 +176,7 @@ class Roster:
 
     def spoke_in(self, host: HostId) -> PoolId:
         """The pool of which this host's own agent was; empty: none. That a master lists it makes it nobody's."""
-        found = (uuid for uuid, pool in self.pools.items() if host in pool.record.hosts)
+        found = self.pools.of(host)
         return next((uuid for uuid in found if self.pools[uuid].record.hosts[host].boot_id), "")
 
     def pool_label(self, pool: PoolId) -> str | None:

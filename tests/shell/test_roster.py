@@ -1,0 +1,55 @@
+"""Which pool a host is of, found without asking every pool."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
+from poolwarden_collector.shell.agents.roster import Pools, Roster
+from poolwarden_collector.shell.config.config import load
+
+from .rig import write_config
+
+
+def pool_of(uuid: str, spoken: set[str], listed: set[str], roster: Roster) -> Pool:
+    hosts = {host: HostRecord(host, boot_id=f"boot-{host}" if host in spoken else "") for host in spoken | listed}
+    return Pool(PoolRecord(uuid, hosts=hosts), roster.config.policy_of(uuid), {})
+
+
+def test_a_host_is_found_as_by_asking_every_pool(tmp_path: Path) -> None:
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 0)
+    drawn = random.Random(7)  # noqa: S311  # no secret
+    hosts = [f"h{n}" for n in range(12)]
+    for _ in range(600):
+        uuid = f"p{drawn.randrange(6)}"
+        if drawn.random() < 0.1 and uuid in roster.pools:
+            del roster.pools[uuid]
+        else:
+            some = set(drawn.sample(hosts, 4))
+            made = pool_of(uuid, set(drawn.sample(sorted(some), 2)), some, roster)
+            if drawn.random() < 0.5:
+                roster.pools[uuid] = made
+            else:
+                roster.pools.update([(uuid, made)])
+        for host in hosts:
+            listed = [each for each, pool in roster.pools.items() if host in pool.record.hosts]
+            spoken = [each for each in listed if roster.pools[each].record.hosts[host].boot_id]
+            assert sorted(roster.pools.of(host)) == sorted(listed)
+            assert roster.spoke_in(host) in (spoken or [""])
+            assert roster.pool_of(host) in (spoken or (listed if len(listed) == 1 else [""]))
+    for uuid in list(roster.pools):
+        del roster.pools[uuid]
+    assert not roster.pools._listed, "nothing is kept of what is gone"
+
+
+def test_no_other_way_changes_the_pools(tmp_path: Path) -> None:
+    pools = Roster(load(write_config(tmp_path)), 1, lambda: 0).pools
+    for change in (pools.clear, pools.popitem, lambda: pools.pop("p"), lambda: pools.setdefault("p")):  # type: ignore[call-overload]
+        with pytest.raises(TypeError):
+            change()
+    with pytest.raises(TypeError):
+        pools |= Pools()
