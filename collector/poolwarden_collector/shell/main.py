@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poolwarden_collector.shell import clock, core_dumps, log_lines
+from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
 from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make
@@ -304,6 +304,7 @@ def _many_files() -> None:
 
 
 async def _until_signalled(config: Config) -> None:
+    garbage.seldom()
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
