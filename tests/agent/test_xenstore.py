@@ -143,3 +143,29 @@ def test_an_answer_beyond_the_bound_is_not_waited_for(daemon, path, length):
     started = time.monotonic()
     assert xenstore.running(path, 60.0) is None
     assert time.monotonic() - started < 30
+
+
+def test_the_same_answers_are_not_taken_apart_again(daemon, path, monkeypatch):
+    daemon.nodes["/local/domain"] = "".join("%d\0" % n for n in range(40))
+    daemon.nodes.update({"/local/domain/%d/vm" % n: "/vm/%04d" % n for n in range(40)})
+    first = xenstore.running(path)
+    taken = []
+    real = xenstore._Talk._answer
+    monkeypatch.setattr(xenstore._Talk, "_answer", lambda self, kind: taken.append(kind) or real(self, kind))
+    assert xenstore.running(path) == first and len(first) == 39
+    assert taken == [xenstore.DIRECTORY]
+
+
+@pytest.mark.parametrize("change", ["renamed", "longer", "gone", "shorter"])
+def test_another_answer_to_the_same_question_is_heard(daemon, path, change):
+    daemon.nodes["/local/domain"] = "".join("%d\0" % n for n in range(40))
+    daemon.nodes.update({"/local/domain/%d/vm" % n: "/vm/%04d" % n for n in range(40)})
+    assert "0007" in xenstore.running(path)
+    name = "/local/domain/7/vm"
+    if change == "gone":
+        del daemon.nodes[name]
+    else:
+        daemon.nodes[name] = {"renamed": "/vm/aaaa", "longer": "/vm/0007-and-more", "shorter": "/vm/"}[change]
+    found = xenstore.running(path)
+    assert "0007" not in found and len(found) == (38 if change == "gone" else 39)
+    assert xenstore.running(path) == found

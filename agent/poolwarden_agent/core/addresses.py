@@ -23,6 +23,7 @@ def bare(text: str) -> str:
     return text[1:-1] if text.startswith("[") and text.endswith("]") and is_address(text[1:-1]) else text
 
 
+@functools.lru_cache(maxsize=256)
 def same(one: str, other: str) -> bool:
     """Are these the same address, however IPv6 is spelled, and in brackets or not?"""
     if one == other:

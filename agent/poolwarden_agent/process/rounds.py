@@ -6,8 +6,8 @@ seen is reported when the last of them has ended: cheaper, and the news is milli
 
 Rules
 -----
-* No look waits for one that hangs: each begins at the latest ``GRACE_S`` after its interval, called or not. The
-  interval counts from its last begin.
+* No look waits for one that hangs: each begins an interval after its last begin, called or not, once a twentieth of
+  it later than that.
 * A look that fails is said, and made again: an observer that ended would leave facts that never age.
 """
 
@@ -17,7 +17,7 @@ from typing import Callable, List, Optional
 
 from poolwarden_agent.process import log
 
-GRACE_S = 0.1  # for the call that is due at the same moment as the look's own time
+GRACE = 0.05  # of an interval: for the call that is due at the same moment as the look's own time
 LEAST_PAUSE_S = 0.1  # after a look that took longer than its interval
 
 
@@ -48,7 +48,7 @@ class Look(object):
                 grace_s = 0.0
             else:
                 # Once it was not called in time its own interval is enough: whoever should call it hangs.
-                grace_s = GRACE_S if self._called.wait(left_s + grace_s) else 0.0
+                grace_s = GRACE * interval_s if self._called.wait(left_s + grace_s) else 0.0
             self._called.clear()
 
     def once(self) -> None:

@@ -8,6 +8,7 @@ xapi's process is read from proc here and not by psutil: an order names it by it
 psutil's create_time is that start by the wall clock, another one whenever that clock is set.
 """
 
+import functools
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -30,10 +31,16 @@ _PID = re.compile(r"[1-9][0-9]{0,8}\Z")
 _TICKS = re.compile(r"[0-9]{1,18}\Z")
 
 
+@functools.lru_cache(maxsize=256)
+def below(root: str, path: str) -> str:
+    """The path below this root. The same few are wanted each two seconds, and putting one together costs a stat."""
+    return os.path.join(root, path)
+
+
 def read(root: str, path: str, limit: int = SMALL) -> Optional[str]:
     """A small text file's content, stripped; None if it cannot be read or is larger than ``limit`` bytes."""
     try:
-        data = _bytes(os.path.join(root, path), limit + 1)
+        data = _bytes(below(root, path), limit + 1)
     except OSError:
         return None
     return None if len(data) > limit else data.decode("utf-8", "replace").strip()
@@ -41,10 +48,10 @@ def read(root: str, path: str, limit: int = SMALL) -> Optional[str]:
 
 def _bytes(path: str, most: int) -> bytes:
     """At most so many bytes of a file: a dozen files are read each two seconds, and open() asks more of the kernel."""
-    descriptor = plain_files.to_read(path)
+    descriptor, size = plain_files.sized(path)
     try:
         data = os.read(descriptor, most)
-        while data and len(data) < most:
+        while data and len(data) < most and len(data) != size:  # what proc tells has no size beforehand
             more = os.read(descriptor, most - len(data))
             if not more:
                 break
@@ -139,7 +146,17 @@ def inventory(root: str) -> Dict[str, str]:
 def ha_armed(root: str) -> Optional[bool]:
     """local.db's ha.armed; None where it cannot be read. A local.db without the row has never armed HA."""
     text = read(root, LOCAL_DB, 1024 * 1024)
-    if text is None or "<!" in text:
+    return None if text is None else _armed(text) if len(text) > SMALL else _remembered(text)
+
+
+@functools.lru_cache(maxsize=4)
+def _remembered(text: str) -> Optional[bool]:
+    """The same text says the same: it is parsed once, and read each time."""
+    return _armed(text)
+
+
+def _armed(text: str) -> Optional[bool]:
+    if "<!" in text:
         return None
     try:
         rows = ElementTree.fromstring(text).iter("row")
@@ -152,13 +169,13 @@ def ha_armed(root: str) -> Optional[bool]:
 def modified(root: str, path: str) -> Optional[float]:
     """When a file was last changed; None if it is not there."""
     try:
-        return os.stat(os.path.join(root, path)).st_mtime
+        return os.stat(below(root, path)).st_mtime
     except OSError:
         return None
 
 
 def exists(root: str, path: str) -> bool:
-    return os.path.exists(os.path.join(root, path))
+    return os.path.exists(below(root, path))
 
 
 def xapi_process(root: str) -> Tuple[int, int]:

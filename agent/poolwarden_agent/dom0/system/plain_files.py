@@ -14,7 +14,7 @@ Rules
 import errno
 import os
 import stat
-from typing import Any
+from typing import Any, Tuple
 
 _CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -42,9 +42,15 @@ def existing(path: str) -> int:
 
 def to_read(path: str) -> int:
     """A descriptor of a plain file for reading, through links too. :raises OSError: it is none."""
+    return sized(path)[0]
+
+
+def sized(path: str) -> Tuple[int, int]:
+    """The same with its size in bytes, 0 where that is not known beforehand. :raises OSError: it is no plain file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
+    about = os.fstat(descriptor)
+    if stat.S_ISREG(about.st_mode):
+        return descriptor, about.st_size
     os.close(descriptor)
     raise OSError(errno.EINVAL, "it is no plain file")
 

@@ -10,12 +10,14 @@ points are the kernel's own for every root, so that variable is set and used und
 
 import contextlib
 import os
+import select
 import threading
 from typing import Dict, Iterator, List, Optional, Tuple
 
 import psutil
 
 _LOCK = threading.Lock()
+MOUNT_TABLE = "/proc/self/mounts"
 
 
 @contextlib.contextmanager
@@ -45,11 +47,52 @@ def swap(root: str) -> Tuple[int, int]:
     return found.total, found.free
 
 
+class Mounts(object):
+    """The mount table as it is now, read anew only when the kernel says that it has changed.
+
+    A poll of an open mount table returns POLLERR and POLLPRI once for each change since it was opened or polled last
+    (proc(5), linux: fs/proc_namespace.c, mounts_poll). A table that cannot be polled is read each time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened = False  # for as long as this process lives
+        self._poll = select.poll()
+        self._known: Optional[Dict[str, str]] = None
+
+    def table(self) -> Dict[str, str]:
+        """See ``mount_points``. Whoever asks changes nothing in it."""
+        with self._lock:
+            # Asked before it is read: what changes meanwhile is told by the next poll.
+            if self._changed():
+                self._known = None  # also where it cannot be read now
+            if self._known is None:
+                self._known = _mount_points()
+            return self._known
+
+    def _changed(self) -> bool:
+        try:
+            if not self._opened:
+                self._poll.register(os.open(MOUNT_TABLE, os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI | select.POLLERR)
+                self._opened = True
+                return True
+            return bool(self._poll.poll(0))
+        except OSError:
+            return True
+
+
+_MOUNTS = Mounts()
+
+
 def mount_points() -> Dict[str, str]:
     """What is mounted where, as this process sees it: directory -> type of file system. No file system is asked.
 
     :raises OSError: the mount table cannot be read.
     """
+    return _MOUNTS.table()
+
+
+def _mount_points() -> Dict[str, str]:
     # Not "/": psutil would read /etc/mtab then, and that may be a file in which a mount is missing.
     with _below("/."):
         found = psutil.disk_partitions(all=True)

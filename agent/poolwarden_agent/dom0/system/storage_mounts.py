@@ -134,19 +134,34 @@ def mounted(root: str) -> List[Mount]:
 
 def waiting(root: str) -> List[Waiting]:
     """The processes that wait for a disk at this moment (proc(5): state D)."""
+    proc = os.path.join(root, "proc")
     try:
-        names = [name for name in os.listdir(os.path.join(root, "proc")) if name.isdigit()]
+        names = [name for name in os.listdir(proc) if name.isdigit()]
     except OSError:
         return []
     found = []
     for name in names[:MOST_PROCESSES]:
-        text = files.read(root, "proc/%s/stat" % name, 4096)
-        if text is None or ") D " not in text:
+        data = _stat(os.path.join(proc, name, "stat"))
+        if b") D " not in data:
             continue
-        own, _, rest = text.rpartition(") ")
+        own, _, rest = data.decode("utf-8", "replace").strip().rpartition(") ")
         fields = rest.split(" ")
         if len(fields) > 19 and fields[0] == "D" and fields[19].isdigit():
             in_kernel = (files.read(root, "proc/%s/wchan" % name, 128) or "").strip()
             known = in_kernel if re.match(r"[A-Za-z_][A-Za-z0-9_.]{1,60}\Z", in_kernel) else ""
             found.append(Waiting(int(name), int(fields[19]), own.partition("(")[2][:40], known))
     return found[: 2 * MOST_STALLED]
+
+
+def _stat(path: str) -> bytes:
+    """A process's line, which proc tells in one piece; empty: it has ended. A dom0 has hundreds: no step too many."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

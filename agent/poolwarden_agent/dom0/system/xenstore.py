@@ -9,17 +9,23 @@ answers a connection's questions in their order.
 No library is used: Xen's own binding to it is built for dom0's Python alone, and waits without a limit.
 """
 
+import functools
 import os
 import socket
 import struct
 import time
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 _HEAD = struct.Struct("=IIII")
 DIRECTORY, READ, ERROR = 1, 2, 16
 BIGGEST = 4096 * 16
 AT_ONCE = 32
 GATHER_S = 0.001  # in which most answers to many questions have come: one wake-up instead of one for each
+
+
+# The questions that were asked last, their answers byte by byte, and the UUIDs in them.
+_KNOWN: Dict[bytes, Tuple[bytes, List[str]]] = {}
+MOST_KNOWN = 64
 
 
 class Look(NamedTuple):
@@ -45,15 +51,12 @@ def look(path: str, limit_s: float = 1.0) -> Look:
     talk = _Talk(time.monotonic() + limit_s)
     try:
         talk.connect(path)
-        numbers = talk.ask(DIRECTORY, ["/local/domain"])[0]
+        numbers = talk.ask(DIRECTORY, "/local/domain")
         if numbers is None:
             return Look([])
-        guests = [number for number in numbers.split("\0") if number and number != "0"]
-        found = []
-        for at in range(0, len(guests), AT_ONCE):
-            for value in talk.ask(READ, ["/local/domain/%s/vm" % number for number in guests[at : at + AT_ONCE]]):
-                if value and value.startswith("/vm/"):
-                    found.append(value[len("/vm/") :].strip("\0"))
+        found: List[str] = []
+        for request, count in _questions(numbers):
+            found += talk.names(request, count)
         return Look(sorted(found))
     except FileNotFoundError:
         return Look(None, "it has no socket", os.path.isdir(os.path.dirname(path)))
@@ -82,6 +85,21 @@ def in_order(path: str, limit_s: float = 1.0) -> Optional[bool]:
         talk.close()
 
 
+def _question(kind: int, path: str) -> bytes:
+    payload = path.encode("ascii") + b"\0"
+    return _HEAD.pack(kind, 0, 0, len(payload)) + payload
+
+
+@functools.lru_cache(maxsize=2)
+def _questions(numbers: str) -> Tuple[Tuple[bytes, int], ...]:
+    """For these domains the questions after their names, as many as go out at once, and how many those are."""
+    guests = [number for number in numbers.split("\0") if number and number != "0"]
+    parts = [guests[at : at + AT_ONCE] for at in range(0, len(guests), AT_ONCE)]
+    return tuple(
+        (b"".join(_question(READ, "/local/domain/%s/vm" % number) for number in part), len(part)) for part in parts
+    )
+
+
 class _Talk(object):
     """One connection, until its deadline (time.monotonic)."""
 
@@ -98,20 +116,43 @@ class _Talk(object):
     def close(self) -> None:
         self._connection.close()
 
-    def ask(self, kind: int, paths: List[str]) -> List[Optional[str]]:
-        """An answer for each path; None where xenstored says that there is none (the domain has just gone)."""
-        request = b""
-        for path in paths:
-            payload = path.encode("ascii") + b"\0"
-            request += _HEAD.pack(kind, 0, 0, len(payload)) + payload
+    def ask(self, kind: int, path: str) -> Optional[str]:
+        """The answer; None where xenstored says that there is none."""
+        self._send(_question(kind, path))
+        answer = self._answer(kind)
+        self._done()
+        return answer
+
+    def names(self, request: bytes, count: int) -> List[str]:
+        """The UUIDs of so many domains; those that have just gone, or have no name yet, are left out.
+
+        The answers come each time; the same bytes as the last time are not taken apart again.
+        """
+        self._send(request)
+        if count > 1:
+            time.sleep(GATHER_S)
+        known, names = _KNOWN.get(request, (b"", []))
+        while len(self._data) < len(known) and known.startswith(self._data):
+            if self._data:
+                time.sleep(GATHER_S)
+            self._more()
+        if not known or self._data != known:
+            values = [self._answer(READ) for _ in range(count)]
+            names = [value[len("/vm/") :].strip("\0") for value in values if value and value.startswith("/vm/")]
+            if len(_KNOWN) >= MOST_KNOWN:
+                _KNOWN.clear()
+            _KNOWN[request] = bytes(self._data[: self._at]), names
+        self._done()
+        return names
+
+    def _send(self, request: bytes) -> None:
         self._wait()
         self._connection.sendall(request)
-        if len(paths) > 1:
-            time.sleep(GATHER_S)
-        answers = [self._answer(kind) for _ in paths]
-        del self._data[: self._at]
+
+    def _done(self) -> None:
+        """Whatever came has been read."""
+        self._data.clear()
         self._at = 0
-        return answers
 
     def turns(self, count: int) -> bool:
         """Do so many answers come in the order of their questions?"""
@@ -148,11 +189,14 @@ class _Talk(object):
     def _have(self, count: int) -> None:
         """Read until so many bytes are here."""
         while len(self._data) < count:
-            self._wait()
-            chunk = self._connection.recv(65536)
-            if not chunk:
-                raise OSError("xenstored closed the connection")
-            self._data += chunk
+            self._more()
+
+    def _more(self) -> None:
+        self._wait()
+        chunk = self._connection.recv(65536)
+        if not chunk:
+            raise OSError("xenstored closed the connection")
+        self._data += chunk
 
     def _wait(self) -> None:
         self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))

@@ -104,7 +104,7 @@ def pool_of(path: str) -> str:
 
 
 def _there(root: str, name: str) -> bool:
-    return os.path.isfile(os.path.join(root, DIRECTORY, name))
+    return os.path.isfile(files.below(root, os.path.join(DIRECTORY, name)))
 
 
 def view(root: str) -> View:

@@ -40,6 +40,7 @@ class Transport(xmlrpc.client.Transport):
         self._path = path
         self._patience = Patience(clock)
         self._asked: Optional[Asked] = None
+        self._remembered = exchange.Remembered()
         self.deadline = 0.0
         self.look = False  # what is asked now changes nothing: wait for an unanswered one instead of repeating it
         self.late_ms = 0  # how long an answer took that the last look had from an earlier one's question; 0: none
@@ -88,9 +89,10 @@ class Transport(xmlrpc.client.Transport):
             data = asked.pending.wait(self.deadline)
             if late:
                 self.late_ms = max(1, self.waited_ms)
-            if self.look:
-                self._patience.answered()
-            return exchange.values(data)
+            if not self.look:
+                return exchange.values(data)
+            self._patience.answered()
+            return self._remembered.values(data)
         except XapiTimeout:
             keep = self.look
             raise
