@@ -54,7 +54,8 @@ def test_a_look_at_a_quiet_host_asks_for_few_files(side, asked):
         side.observer.look_at_host()
     each = {name: asked[name] / 10.0 for name in asked}
     most = {"open": 5, "read": 4, "stat": 10, "lstat": 20, "fstat": 4, "readlink": 7, "statvfs": 2}
-    over = {name: count for name, count in each.items() if count > most.get(name, 0)}
+    # Half a call more: now and then something is due that is not done each time.
+    over = {name: count for name, count in each.items() if count > most.get(name, 0) + 0.5}
     assert not over, "more than %s" % {name: most.get(name, 0) for name in over}
 
 
