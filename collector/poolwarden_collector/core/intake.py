@@ -19,7 +19,7 @@ from typing import Any
 
 from poolwarden_collector.core.decision import backoff
 from poolwarden_collector.core.decision.database_contents import of_this_pool
-from poolwarden_collector.core.devices import device_binding, device_health, device_runner, device_states
+from poolwarden_collector.core.devices import device_binding, device_health, device_runner, device_states, told_readings
 from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.power_view import block_of, counting
 from poolwarden_collector.core.evidence import (
@@ -344,17 +344,18 @@ def _power_read(tx: Transaction, event: ev.PowerRead) -> None:
         backoff.begin_grace(tx)  # somebody has just switched it on: it may be booting
     state = device_health.after(replace(state, readings=readings, running=""), reading)
     state = device_runner.noted(tx, state, reading)
+    agent = tx.heard(event.host)
+    tell, same = False, 0
+    if agent is None or reading.power is Power.OFF:
+        failover = tx.failover.id if tx.failover is not None else ""
+        state, tell, same = told_readings.told(state, reading, failover, tx.now)
+    else:
+        state = told_readings.not_told(state)
     device_states.put(tx, reading.device, state)
     device_health.judge_soon(tx)
     device_binding.hold_to_its_word(tx, event.host, reading)
-    agent = tx.heard(event.host)
-    if agent is None or reading.power is Power.OFF:
-        said = f" ({reading.text})" if reading.text and reading.power is Power.UNKNOWN else ""
-        run_by = device_runner.phrase(tx, reading.through)
-        text = f"power of {tx.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{run_by}{said}"
-        data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
-        data |= {"through": reading.through} if reading.through else {}
-        tx.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)
+    if tell:
+        _tell_reading(tx, event, same)
     fenced_hosts.power_read(tx, event.host)
     if reading.power is Power.OFF:
         _known_life(tx, event.host, reading.ended_at)
@@ -368,6 +369,19 @@ def _power_read(tx: Transaction, event: ev.PowerRead) -> None:
         device_binding.bind(tx, event.host, boot, reading)
     elif reading.power is Power.OFF and reading.device not in tx.record.devices.quarantined:
         challenge(tx, event.host)
+
+
+def _tell_reading(tx: Transaction, event: ev.PowerRead, same: int) -> None:
+    """Into the journal; ``same``: how many said so since the last one that it has."""
+    reading = event.reading
+    said = f" ({reading.text})" if reading.text and reading.power is Power.UNKNOWN else ""
+    run_by = device_runner.phrase(tx, reading.through)
+    text = f"power of {tx.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{run_by}{said}"
+    text += f", as {same} readings before it" if same else ""
+    data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
+    data |= {"through": reading.through} if reading.through else {}
+    data |= {"same": same} if same else {}
+    tx.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)
 
 
 def _known_life(tx: Transaction, host: HostId, ended_at: Ms) -> None:

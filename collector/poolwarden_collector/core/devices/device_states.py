@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from poolwarden_collector.core.devices import told_readings
 from poolwarden_collector.core.state.live import PoolLive, PowerState
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -20,6 +21,9 @@ def forget(tx: Transaction, devices: Collection[str]) -> None:
 
 
 def void_readings(tx: Transaction, devices: Collection[str]) -> None:
-    """What these devices have read so far says nothing any more."""
-    power = {name: replace(s, readings=()) if name in devices else s for name, s in tx.live.power.items()}
+    """What these devices have read so far says nothing any more; what they read next is told whatever it says."""
+    power = {
+        name: told_readings.not_told(replace(s, readings=())) if name in devices else s
+        for name, s in tx.live.power.items()
+    }
     tx.change(PoolLive, power=power)

@@ -79,6 +79,15 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldReading:
+    """What the journal has of a device's readings last: what they said, how many in a row did, and when it was told."""
+
+    said: tuple[str, ...] = ()
+    times: int = 0
+    at: Ms = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PowerState:
     """Readings of a host's devices in this run, newest last, and the run under way."""
 
@@ -96,6 +105,8 @@ class PowerState:
     by: HostId = ""  # the member that runs the run under way, or ran the last one; empty: the collector
     missed: tuple[tuple[HostId, Ms], ...] = ()  # members that could not read it, and when
     urgency: Urgency = Urgency.SUSPICION  # of the run under way, as it was ordered last
+    told: ToldReading = ToldReading()  # of readings that gave the power
+    told_unread: ToldReading = ToldReading()  # of those that gave none
 
     @property
     def newest(self) -> PowerReading | None:
