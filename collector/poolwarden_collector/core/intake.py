@@ -378,7 +378,8 @@ def _tell_reading(tx: Transaction, event: ev.PowerRead, same: int) -> None:
     run_by = device_runner.phrase(tx, reading.through)
     text = f"power of {tx.name(event.host)} reads {reading.power.value.upper()} by {reading.device}{run_by}{said}"
     text += f", as {same} readings before it" if same else ""
-    data = {"host": event.host, "device": reading.device, "power": reading.power.value, "run": event.run_id}
+    data: dict[str, str | int] = {"host": event.host, "device": reading.device, "power": reading.power.value}
+    data |= {"run": event.run_id}
     data |= {"through": reading.through} if reading.through else {}
     data |= {"same": same} if same else {}
     tx.note(Kind.POWER_READING, text, **data, started_ms=reading.started_at, ended_ms=reading.ended_at)

@@ -112,6 +112,9 @@ def assemble(config: Config, journal: Journal) -> Parts:
     performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)
     telemetry = Telemetry(config.state_dir, roster.tally)
     journal.tally = roster.tally
+    if journal.damage:
+        _log.critical("%s", journal.damage)
+        roster.warn(journal.damage)
     service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)

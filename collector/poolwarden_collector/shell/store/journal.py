@@ -8,7 +8,8 @@ Rules
   hold is left out of it alone.
 * One collector per journal: a lock on the state directory, held by the process, refuses a second one.
 * How alerts wait for their channels: parcels.py, storms.py, reminders.py, silences.py; all in these transactions.
-* Which file is opened at all, and how an older one becomes today's: journal_file.py.
+* Which file is opened at all, and how an older one becomes today's: journal_file.py. A damaged one: salvage.py.
+* Records are folded from a snapshot and the entries after it: journal_records.py. What is removed: retention.py.
 * An entry that this version does not know, or that is damaged, ends the reading: it could be the one that matters
   (journal_rows.py).
 * What people ask is read beside the connection that writes, within a time; call these in a thread of their own.
@@ -43,7 +44,7 @@ from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.plain_text import printable
-from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parcels, reminders, silences, storms
+from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parcels, reminders, salvage, silences, storms
 from poolwarden_collector.shell.store.hook_calls import HookCalls
 from poolwarden_collector.shell.store.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.store.journal_file import open_file
@@ -116,12 +117,13 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
         self._prune_at = 0  # on the clock of silences
         self._quotas: dict[PoolId, Quota] = {}
         self.tally = Tally()
+        self.damage = ""  # what was found at the start, in one line with the next step
         self._name = collector_name
         self._docs = _docs_of(docs)
         self._guard = threading.Lock()
         self._lock_file = _lock(state_dir)
         try:
-            self._db = open_file(self.path)
+            self._db = open_file(self.path, self._damaged)
         except (sqlite3.Error, OSError) as error:
             os.close(self._lock_file)
             raise JournalError(f"{self.path}: {_say(error)}") from error
@@ -129,10 +131,21 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
             os.close(self._lock_file)
             raise
         try:
-            self.epoch = self._last_epoch()
+            # safety: below every epoch that agents obey, so that no record with a hole in it is taken for the newest.
+            self.epoch = 0 if self.folds_over_a_hole() else self._last_epoch()
         except JournalError:
             self.close()
             raise
+
+    def _damaged(self, line: str) -> None:
+        self.damage = line
+
+    def _failed(self, error: BaseException) -> str:
+        """What it says, in a line's words; where it is damage the next start looks at the whole file."""
+        if not salvage.is_damage(error):
+            return _say(error)
+        salvage.suspect(self.path)
+        return f"{_say(error)}: restart the collector, which takes over what is readable"
 
     def close(self) -> None:
         """Fold the log into the file and let the directory go."""
@@ -515,7 +528,7 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
             except NO_STORE_HOLDS as error:
                 raise self._unwritable(what, error) from error
             except (sqlite3.Error, OSError) as error:
-                raise JournalError(f"{self.path}: {what} cannot be written: {_say(error)}") from error
+                raise JournalError(f"{self.path}: {what} cannot be written: {self._failed(error)}") from error
 
     def _unwritable(self, what: str, error: BaseException) -> Unwritable:
         return Unwritable(f"{self.path}: {what} cannot be held by any journal: {_say(error)}")
@@ -531,7 +544,7 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
                 raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
             raise TooLong(f"ended after {ASKED_WITHIN_S:g} s: the journal holds too much for this question") from error
         except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
-            raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+            raise JournalError(f"{self.path}: cannot be read: {self._failed(error)}") from error
 
     @contextmanager
     def _reading(self) -> Iterator[Database]:
@@ -539,7 +552,7 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
             try:
                 yield self._db
             except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
-                raise JournalError(f"{self.path}: cannot be read: {_say(error)}") from error
+                raise JournalError(f"{self.path}: cannot be read: {self._failed(error)}") from error
 
 
 def _history_query(values: dict[str, Any], of_some: bool) -> str:

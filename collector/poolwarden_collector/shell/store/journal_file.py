@@ -8,6 +8,7 @@ Rules
   entry, or a new key in one, changes no table (core/model/entries.py says what holds for those).
 * Older files are copied first, whole and checked, beside the journal (``journal.db.schema-N``); then all steps and the
   new number are one transaction. After a crash at any point the file is the old one or the new one.
+* A damaged file is looked for first, and what can be read of it goes on (salvage.py).
 * A step is written once and never changed afterwards. tests/shell/schemas keeps a file of each schema that was ever in
   use, with what folding it gives.
 """
@@ -17,9 +18,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlite_utils import Database
+
+from poolwarden_collector.shell.store import salvage
 
 SCHEMA = 6
 _BUSY_S = 2.0
@@ -135,12 +139,13 @@ class JournalError(Exception):
     """The journal cannot be opened, read or written; one line that says why."""
 
 
-def open_file(path: Path) -> Database:
-    """Today's journal at ``path``: made, or brought up from an older schema.
+def open_file(path: Path, tell: Callable[[str], None] = lambda _: None) -> Database:
+    """Today's journal at ``path``: made, or brought up from an older schema; ``tell`` hears of damage, in one line.
 
     Raises JournalError for a file that is none or is a newer one, sqlite3.Error and OSError for one that fails.
     """
-    found = _schema_of(path)
+    salvage.finish(path)
+    found = _sound_schema_of(path, tell)
     if found is not None and found > SCHEMA:
         older = copy_of(path, SCHEMA)
         back = f", or put {older.name} in its place, which is from before that upgrade" if older.exists() else ""
@@ -169,6 +174,30 @@ def copy_of(path: Path, schema: int) -> Path:
     return path.with_name(f"{path.name}.schema-{schema}")
 
 
+def _sound_schema_of(path: Path, tell: Callable[[str], None]) -> int | None:
+    """As ``_schema_of``, of a file in which no damage is left."""
+    try:
+        found = _schema_of(path)
+        why = salvage.damage(path) if found is not None and found <= SCHEMA else ""
+    except sqlite3.DatabaseError as error:
+        if not salvage.is_damage(error):
+            raise
+        why = str(error)
+    if not why:
+        return found
+    try:
+        schema = int(salvage.schema_of(path))
+        if not 1 <= schema <= SCHEMA:
+            raise ValueError(f"its schema is {schema}")
+        tell(salvage.rescue(path, _TABLES + _steps(1, schema)).line(path, why))
+    except (sqlite3.Error, OSError, ValueError) as error:
+        raise JournalError(
+            f"{path}: is damaged ({why}), and what is readable cannot be taken over ({error}); keep a copy of it and "
+            "restore the last backup"
+        ) from error
+    return _schema_of(path)
+
+
 def _schema_of(path: Path) -> int | None:
     """The file's schema; None: there is no file, or nothing in it yet. Writes nothing to it."""
     if not path.exists() or not path.stat().st_size:
@@ -192,8 +221,8 @@ def _schema_of(path: Path) -> int | None:
     return number
 
 
-def _steps(found: int) -> str:
-    return "\n".join(MIGRATIONS[number] for number in range(found, SCHEMA))
+def _steps(found: int, to: int = SCHEMA) -> str:
+    return "\n".join(MIGRATIONS[number] for number in range(found, to))
 
 
 def _change(connection: sqlite3.Connection, script: str, number: str) -> None:

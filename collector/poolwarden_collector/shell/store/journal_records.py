@@ -14,7 +14,7 @@ from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell.store import retention, snapshots
+from poolwarden_collector.shell.store import retention, salvage, snapshots
 from poolwarden_collector.shell.store.journal_file import JournalError
 from poolwarden_collector.shell.store.journal_rows import entry_of, not_understood
 from poolwarden_collector.shell.store.read_only import read_only
@@ -69,17 +69,27 @@ class Records:
                 return
             after = rows[-1]["seq"]
 
+    def folds_over_a_hole(self) -> bool:
+        """Is a record folded over entries that a damaged file has lost (salvage.py)?"""
+        with self._reading() as db:
+            lost = _lost_after(db.conn)
+        return lost >= 0 and any(self._built_on(pool) <= lost for pool in self.pools())
+
+    def _built_on(self, pool: PoolId) -> int:
+        with self._reading() as db:
+            return snapshots.newest(db, pool)[0]
+
     def snapshots_due(self, most: int = 32) -> list[snapshots.Snapshot]:
         """Of the pools with a long tail, as many as said: their records as of now, folded beside the writing one."""
         found: list[snapshots.Snapshot] = []
         try:
             with read_only(self.path) as db:
                 db.row_factory = sqlite3.Row
-                releases = _releases(db)
+                releases, lost = _releases(db), _lost_after(db)
                 for pool in [row["pool"] for row in db.execute(_POOLS)]:
                     if len(found) >= most:
                         break
-                    if _long_tail(db, pool):
+                    if _long_tail(db, pool, lost):
                         found += self._snapshot(db, pool, releases)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path}: cannot be read: {error}") from error
@@ -112,9 +122,18 @@ class Records:
         return [made] if made is not None else []
 
 
-def _long_tail(db: sqlite3.Connection, pool: PoolId) -> bool:
+def _long_tail(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
+    """Is a snapshot due? Also where entries are lost, and the pool's record is built on none from behind them."""
+    reached = snapshots.reached(db, pool)
     query = "SELECT 1 FROM entries WHERE pool = ? AND seq > ? ORDER BY seq LIMIT 1 OFFSET ?"
-    return db.execute(query, [pool, snapshots.reached(db, pool), SNAPSHOT_EVERY - 1]).fetchone() is not None
+    if reached <= lost and db.execute(query, [pool, lost, 0]).fetchone() is not None:
+        return True
+    return db.execute(query, [pool, reached, SNAPSHOT_EVERY - 1]).fetchone() is not None
+
+
+def _lost_after(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT value FROM meta WHERE key = ?", [salvage.LOST]).fetchone()
+    return int(row[0]) if row is not None else -1
 
 
 def _rows_beside(

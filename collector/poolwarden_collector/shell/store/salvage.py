@@ -1,0 +1,236 @@
+"""A damaged journal at the start: what can be read goes on, the damaged file stays beside it, and nothing is guessed.
+
+Rules
+-----
+* A file of up to ``CHECKED_WHOLE`` is checked whole before anything is written to it. Of a larger one the small tables
+  are, on which access rests; its entries are checked by being read. Damage that is found later, in a record's entries
+  or while the collector runs, leaves a mark (``SUSPECT``), and the next start checks the file whole.
+* Every row of every table that can be read is copied, in its order, into a new file; up to which entry some are missing
+  stands in it (``LOST``). The damaged file keeps all it had, with its log, as ``journal.db.damaged-TIME``.
+* The new file takes the journal's place in one rename. After a crash at any point the next start does the same again,
+  or ends it.
+* safety: where a record is folded over missing entries, the epoch begins anew below every one that agents obey: so each
+  pool learns from its hosts that this journal is not the newest, as with a lost one (core/evidence/journal_gap.py). A
+  pool's snapshot from behind the gap ends that for it, for its record has no hole.
+* Nothing but SQLite's own word for damage begins this: an input or output error may pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poolwarden_collector.shell.store.read_only import read_only
+
+CHECKED_WHOLE = 64 << 20  # bytes
+SUSPECT, READABLE = ".suspect", ".readable"  # behind the journal's name
+LOST = "lost-after"  # in meta: behind this entry some are missing
+_SMALL = frozenset({"meta", "epochs", "silences", "tokens", "host_keys", "certificates", "denied", "seconded"})
+_ONE_BY_ONE = 20_000  # numbers that are tried within a hole
+_HIGHEST = 1 << 40
+_BROKEN: tuple[Any, ...] = ("a row that cannot be read",)
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """What was copied: rows by table, the tables of which some are missing, the last entry before a hole; where to."""
+
+    rows: dict[str, int]
+    short: tuple[str, ...]
+    lost_after: int | None
+    damaged: Path
+
+    def line(self, path: Path, why: str) -> str:
+        """One line for the operator, with the next step."""
+        missing = f"some of {', '.join(self.short)} could not be" if self.short else "nothing is missing"
+        safe = (
+            "every pool is judged as with a restored journal, after its hosts were heard for some minutes"
+            if self.lost_after is not None
+            else "no pool's state is concerned"
+        )
+        return (
+            f"{path}: was damaged ({why}): {self.rows.get('entries', 0)} entries were read and go on, {missing}; "
+            f"{safe}; the damaged file is {self.damaged.name}: look at the disk, compare with the last backup, then "
+            "remove it"
+        )
+
+
+def is_damage(error: BaseException) -> bool:
+    """Does SQLite say that the file is damaged, and not that it could not be read or written now?"""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
+def suspect(path: Path) -> None:
+    """Damage was met: the next start looks at all of the file."""
+    with contextlib.suppress(OSError):
+        path.with_name(path.name + SUSPECT).touch(mode=0o600)
+
+
+def damage(path: Path) -> str:
+    """Why the file cannot go on as it is; empty: no damage was found. Raises sqlite3.Error, OSError where it fails."""
+    mark = path.with_name(path.name + SUSPECT)
+    whole = mark.exists() or path.stat().st_size <= CHECKED_WHOLE
+    try:
+        with read_only(path) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            # 1: one finding is enough. A table that an older schema does not have needs no check.
+            for what in ("1",) if whole else sorted(tables & _SMALL):
+                found = [str(row[0]) for row in db.execute(f"PRAGMA quick_check({what})")]
+                if found != ["ok"]:
+                    return " ".join(found[0].split())[:200]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+    mark.unlink(missing_ok=True)
+    return ""
+
+
+def schema_of(path: Path) -> str:
+    """What a damaged file says of its schema. Raises sqlite3.Error where that cannot be read either."""
+    with contextlib.closing(sqlite3.connect(path, timeout=2.0)) as db:
+        db.execute("PRAGMA query_only = ON")
+        db.execute("PRAGMA writable_schema = ON")
+        row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        db.execute("SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 0)")
+    return str(row[0]) if row is not None else ""
+
+
+def finish(path: Path) -> None:
+    """Put a file that was rescued in the journal's place, where a crash came before."""
+    readable = path.with_name(path.name + READABLE)
+    if not readable.exists():
+        return
+    for tail in ("-wal", "-shm"):
+        path.with_name(path.name + tail).unlink(missing_ok=True)
+    readable.replace(path)
+    path.with_name(path.name + SUSPECT).unlink(missing_ok=True)
+    _sync_folder(path)
+
+
+def rescue(path: Path, tables: str) -> Rescued:
+    """Copy what can be read of the damaged file into a new one with these tables, and put that in its place.
+
+    Raises sqlite3.Error or OSError; then the journal is as it was.
+    """
+    half = path.with_name(f"{path.name}{READABLE}.new")
+    half.unlink(missing_ok=True)
+    half.touch(mode=0o600)
+    half.chmod(path.stat().st_mode & 0o777)
+    with contextlib.closing(sqlite3.connect(half, isolation_level=None)) as new:
+        new.executescript(tables)
+        with contextlib.closing(sqlite3.connect(path, timeout=2.0, isolation_level=None)) as old:
+            old.execute("PRAGMA query_only = ON")
+            # A file that is shorter than it says is read as far as it goes (SQLite's own way of recovery).
+            old.execute("PRAGMA writable_schema = ON")
+            old.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            rows, short, lost_after = _copied(old, new)
+        (verdict,) = new.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"what was read is not sound: {verdict}")
+    with half.open("rb") as file:
+        os.fsync(file.fileno())
+    damaged = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    for tail in ("", "-wal"):
+        if path.with_name(path.name + tail).exists():
+            _beside(path.with_name(path.name + tail), damaged.with_name(damaged.name + tail))
+    _sync_folder(path)
+    half.replace(path.with_name(path.name + READABLE))
+    finish(path)
+    return Rescued(rows, short, lost_after, damaged)
+
+
+def _copied(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[dict[str, int], tuple[str, ...], int | None]:
+    names = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    rows, short, lost_after = dict[str, int](), [], None
+    new.execute("BEGIN")
+    for name in names:
+        columns = [column for _, column, *_ in new.execute(f"PRAGMA table_info({name})")]
+        wanted = ", ".join(columns)
+        marks = ", ".join("?" * (len(columns) + 1))
+        reader = _Reader(old, name, wanted)
+        for row in reader.rows():
+            new.execute(f"INSERT OR IGNORE INTO {name} (rowid, {wanted}) VALUES ({marks})", row)  # noqa: S608
+            rows[name] = rows.get(name, 0) + 1
+        if reader.holes:
+            short.append(name)
+            lost_after = max(reader.holes) if name == "entries" else lost_after
+    if lost_after is not None:
+        new.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOST, str(lost_after)))
+    new.execute("COMMIT")
+    return rows, tuple(short), lost_after
+
+
+class _Reader:
+    """Every row of a table that can be read, by its number; ``holes``: up to which numbers some are missing."""
+
+    def __init__(self, db: sqlite3.Connection, table: str, columns: str) -> None:
+        self._db = db
+        self._select = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid"  # noqa: S608
+        self.holes: list[int] = []
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        at: int | None = 0
+        while at is not None:
+            rows = self._those(">= ? ORDER BY rowid", at)
+            while (row := _next(rows)) is not None and row is not _BROKEN:
+                yield row
+                at = int(row[0]) + 1
+            at = (yield from self._over(at)) if row is _BROKEN else None
+
+    def _those(self, which: str, at: int) -> Iterator[tuple[Any, ...]]:
+        """Lazy, from the first row on: SQLite reads it as the query is begun."""
+        yield from self._db.execute(f"{self._select} {which}", (at,))
+
+    def _over(self, at: int) -> Generator[tuple[Any, ...], None, int | None]:
+        """Single rows within the damage; where the rows go on behind it, None: they do not."""
+        step = 1
+        while at + step < _HIGHEST and not self._readable(at + step):
+            step *= 2
+        low, high = at + step // 2, at + step
+        while high < _HIGHEST and high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._readable(middle) else (middle, high)
+        last = at - 1
+        for number in range(at, min(high, at + _ONE_BY_ONE)):
+            row = _next(self._those("= ?", number))
+            if row is not None and row is not _BROKEN:
+                last = number
+                yield row
+        self.holes.append(high - 1 if high < _HIGHEST else last)
+        return high if high < _HIGHEST else None
+
+    def _readable(self, at: int) -> bool:
+        return _next(self._those(">= ? ORDER BY rowid LIMIT 1", at)) is not _BROKEN
+
+
+def _next(rows: Iterator[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    """The next row; None: there is none; ``_BROKEN``: it cannot be read."""
+    try:
+        return next(rows, None)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return _BROKEN
+
+
+def _beside(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
