@@ -18,6 +18,7 @@ Rules
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -137,7 +138,7 @@ def rescue(path: Path, tables: str) -> Rescued:
             raise sqlite3.DatabaseError(f"what was read is not sound: {verdict}")
     with half.open("rb") as file:
         os.fsync(file.fileno())
-    damaged = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    damaged = _free_name(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"))
     for tail in ("", "-wal"):
         if path.with_name(path.name + tail).exists():
             _beside(path.with_name(path.name + tail), damaged.with_name(damaged.name + tail))
@@ -219,6 +220,12 @@ def _next(rows: Iterator[tuple[Any, ...]]) -> tuple[Any, ...] | None:
         if not is_damage(error):
             raise
         return _BROKEN
+
+
+def _free_name(wanted: Path) -> Path:
+    """This one, or with a number: a start that was killed has begun to use it."""
+    names = (wanted.with_name(f"{wanted.name}.{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], names) if not name.exists())
 
 
 def _beside(source: Path, target: Path) -> None:
