@@ -126,6 +126,19 @@ def test_a_snapshot_that_cannot_be_trusted_is_passed_over(
     assert {pool: journal.record(pool) for pool in journal.pools()} == before
 
 
+def test_what_other_code_has_folded_is_folded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Journal(tmp_path)
+    opened.commit(POOL, [Entry(Kind.POOL_NAMED, "named", {"name": "lab"})])
+    with monkeypatch.context() as before:
+        before.setattr(snapshots, "fold_code", lambda: "the release before")
+        wrong = snapshots.made(PoolRecord(POOL, "it knew no names"), 1)
+        assert wrong is not None
+        opened.keep_snapshots([wrong])
+        assert opened.record(POOL).name == "it knew no names"
+    assert opened.record(POOL).name == "lab"
+    opened.close()
+
+
 def test_a_record_of_other_code_is_not_read() -> None:
     text = to_text(PoolRecord(POOL, "lab"))
     for wrong in (
