@@ -10,23 +10,24 @@ There is no wall clock here, in the agent's core or in the collector's: a step o
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate_state, orders
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
+from poolwarden_lab.virtual.agent.member_fences import MemberFences
 from poolwarden_lab.virtual.agent.port import AgentKilled, SimPort
 from poolwarden_lab.virtual.agent.slot import Slot
 from poolwarden_lab.virtual.agent.slow import SlowOrders
+from poolwarden_lab.virtual.checks.kills import Kills
 from poolwarden_lab.virtual.world.streams import Stream
-
-if TYPE_CHECKING:
-    from poolwarden_lab.virtual.world.guarded import GuardedPool
+from poolwarden_lab.virtual.world.tapped import TappedPool
 
 APART = ("order_result", "challenge_answer", "gate_question")  # what may be told twice, or overtake
 FIRST_WAIT_MS = 200
@@ -40,10 +41,36 @@ def nobody_dies(_point: str) -> bool:
     return False
 
 
+class Watch(Protocol):
+    """The invariants of the pool, as far as an agent tells them something."""
+
+    kills: Kills
+
+    def on_numbers(self, name: str, epoch: int, term: int) -> None: ...
+
+
+class AgentsPool(Protocol):
+    """The pool whose host an agent runs on."""
+
+    pool: TappedPool
+    gated: bool
+    ungated: set[str]
+
+    @property
+    def now(self) -> int: ...
+    @property
+    def random(self) -> random.Random: ...
+    @property
+    def invariants(self) -> Watch: ...
+    def at(self, ms: int, act: Callable[[], None]) -> None: ...
+    def dial(self, name: str) -> Stream | None: ...
+    def fences_of(self, name: str) -> MemberFences | None: ...
+
+
 class SimAgent:
     """The agent of one host over all its boots. ``dies`` is asked at each step of an order's durable write."""
 
-    def __init__(self, world: GuardedPool, name: str, number: int) -> None:
+    def __init__(self, world: AgentsPool, name: str, number: int) -> None:
         self.world = world
         self.name = name
         self.slot = Slot()

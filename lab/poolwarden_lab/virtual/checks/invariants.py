@@ -34,25 +34,27 @@ somebody has changed its pool.conf.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterator
+from typing import NoReturn, Protocol
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
-from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.alert_book import MINUTE_MS, settling
 from poolwarden_collector.core.state.alert_topic import Matter, of_key
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.pool_record import OwedWork
+from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord
 from poolwarden_lab.statedb import parse_local
+from poolwarden_lab.virtual.agent.agent import SimAgent
 from poolwarden_lab.virtual.checks.journal_rules import NEW_THINGS, Opinion
 from poolwarden_lab.virtual.checks.kills import Kills
-from poolwarden_lab.virtual.collector.ledger import Commit
+from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
+from poolwarden_lab.virtual.collector.shell import SimShell
+from poolwarden_lab.virtual.world.bmc import SimBmc
 from poolwarden_lab.virtual.world.network import COLLECTOR
+from poolwarden_lab.virtual.world.tapped import TappedPool
 from poolwarden_lab.xapi.database import LOCAL_DB, RESTORE_DB
-
-if TYPE_CHECKING:
-    from poolwarden_lab.virtual.collector.shell import SimShell
-    from poolwarden_lab.virtual.world.guarded import GuardedPool
 
 LIVE_REPORT_MS = 15_000
 TOMBSTONE_LIMIT_MS = 240_000
@@ -67,10 +69,39 @@ class InvariantBroken(AssertionError):
     """A safety rule does not hold; the text names it and tells the story."""
 
 
+class WatchedPool(Protocol):
+    """The pool that is looked at: its hosts, machines, agents and devices, and its first collector's view of it."""
+
+    uuid: str
+    pool: TappedPool
+    outcasts: set[str]
+    bmcs: dict[str, SimBmc]
+    agents: dict[str, SimAgent]
+
+    @property
+    def now(self) -> int: ...
+    @property
+    def shell(self) -> SimShell | None: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def core(self) -> Pool: ...
+    @property
+    def record(self) -> PoolRecord: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def watched(self) -> bool: ...
+    def entries_of(self, node: str) -> Iterator[Entry]: ...
+    def name_of(self, uuid: str) -> str: ...
+    def masters(self) -> list[str]: ...
+    def story(self) -> str: ...
+
+
 class Invariants:
     """Looks at one pool after every event. ``expected_kills`` and ``two_masters_allowed`` are a story's exceptions."""
 
-    def __init__(self, world: GuardedPool) -> None:
+    def __init__(self, world: WatchedPool) -> None:
         self.world = world
         self.expected_kills: set[str] = set()
         self.two_masters_allowed = ""
@@ -91,8 +122,7 @@ class Invariants:
     def opinion(self, node: str) -> Opinion:
         """A collector's journal of this pool."""
         if node not in self._opinions:
-            entries = self.world.world.stations[node].ledger.entries(self.world.uuid)
-            self._opinions[node] = Opinion(self.world.uuid, entries, self._fail)
+            self._opinions[node] = Opinion(self.world.uuid, self.world.entries_of(node), self._fail)
         return self._opinions[node]
 
     def journal_changed(self, node: str) -> None:

@@ -9,21 +9,29 @@ database five minutes old kills without us.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from poolwarden_lab.virtual.world.tapped import TappedPool
 from poolwarden_lab.xapi.hypervisor import Kill
-
-if TYPE_CHECKING:
-    from poolwarden_lab.virtual.world.guarded import GuardedPool
 
 OURS_MS = 1_800_000
 STARTING = ("promote", "repoint", "restart_xapi", "toolstack_release", "designate_master", "recover_members")
 
 
+class KilledIn(Protocol):
+    """The pool whose VMs are looked after."""
+
+    pool: TappedPool
+
+    @property
+    def now(self) -> int: ...
+    def masters(self) -> list[str]: ...
+
+
 class Kills:
     """Keeps book of who started which xapi."""
 
-    def __init__(self, world: GuardedPool) -> None:
+    def __init__(self, world: KilledIn) -> None:
         self.world = world
         self._ordered: set[str] = set()  # hosts where an order of ours was carried out that makes xapi start
         self._by_us: dict[str, bool] = {}  # the present process of each host: did we have it started?

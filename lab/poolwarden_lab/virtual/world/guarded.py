@@ -6,11 +6,11 @@ Agents and invariants see the world through this. Hosts go by their node names h
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.state.live import Pool
@@ -21,22 +21,20 @@ from poolwarden_lab.virtual.agent.member_fences import FENCE_AGENT, MemberFences
 from poolwarden_lab.virtual.checks.invariants import Invariants
 from poolwarden_lab.virtual.collector.ledger import Ledger
 from poolwarden_lab.virtual.collector.shell import SimShell
+from poolwarden_lab.virtual.collector.station import Station
 from poolwarden_lab.virtual.collector.surroundings import Settings
 from poolwarden_lab.virtual.world.bmc import NEVER, SimBmc
 from poolwarden_lab.virtual.world.machine import Machine
 from poolwarden_lab.virtual.world.network import COLLECTOR, Network
 from poolwarden_lab.virtual.world.spec import PoolSpec
 from poolwarden_lab.virtual.world.streams import Stream
-from poolwarden_lab.virtual.world.tapped import TappedPool
+from poolwarden_lab.virtual.world.tapped import TappedPool, WatchedClock
 from poolwarden_lab.xapi.actions import Answer, Lost
 from poolwarden_lab.xapi.database import Database
 from poolwarden_lab.xapi.pool_conf import POOL_CONF
 from poolwarden_lab.xapi.startup import INIT_COOKIE
 from poolwarden_lab.xapi.trees import STATE_DB, HostTree, make_pool_disks, uuid_of
 from poolwarden_lab.xapi.virtual import VirtualHost
-
-if TYPE_CHECKING:
-    from poolwarden_lab.virtual.world.pool import World
 
 KEPT = ("etc/xensource-inventory", "etc/hostname", "sys/class/dmi/id/product_uuid", "sys/class/dmi/id/product_serial")
 
@@ -56,10 +54,28 @@ def trees_of(spec: PoolSpec, prefix: str, number: int) -> list[HostTree]:
     return [replace(tree, name=prefix + tree.name) for tree in made]
 
 
+class Around(Protocol):
+    """What a pool finds around it: its world's clock, network and collectors."""
+
+    clock: WatchedClock
+    random: random.Random
+    network: Network
+    settings: Settings
+    stations: dict[str, Station]
+
+    @property
+    def shell(self) -> SimShell | None: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    def dial(self, name: str) -> Stream | None: ...
+    def watch(self, name: str) -> None: ...
+    def story(self) -> str: ...
+
+
 class GuardedPool:
     """See the module's words."""
 
-    def __init__(self, world: World, spec: PoolSpec, prefix: str, number: int) -> None:
+    def __init__(self, world: Around, spec: PoolSpec, prefix: str, number: int) -> None:
         self.world = world
         self.spec = spec
         self.name = spec.name
@@ -118,6 +134,10 @@ class GuardedPool:
 
     def dial(self, name: str) -> Stream | None:
         return self.world.dial(name)
+
+    def entries_of(self, node: str) -> Iterator[Entry]:
+        """This collector's journal of this pool."""
+        return self.world.stations[node].ledger.entries(self.uuid)
 
     def bmc(self, device: str) -> SimBmc:
         return self.bmcs[device]

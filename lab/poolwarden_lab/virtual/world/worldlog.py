@@ -11,14 +11,12 @@ Nothing comes from a wall clock, so two runs of one seed have the same log.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
-from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
+from poolwarden_lab.virtual.collector.station import Station
+from poolwarden_lab.virtual.world.guarded import GuardedPool
 from poolwarden_lab.xapi.virtual import LogEntry
-
-if TYPE_CHECKING:
-    from poolwarden_lab.virtual.collector.station import Station
-    from poolwarden_lab.virtual.world.pool import World
 
 _SOURCES = {"power-on": "power", "power-off": "power", "promote-call": "promote", "killed": "killed", "role": "role"}
 
@@ -31,7 +29,16 @@ class Line(NamedTuple):
     text: str
 
 
-def read_log(world: World) -> list[Line]:
+class Told(Protocol):
+    """What a log is read from: a world's collectors and pools, what happened to it, and the answers to operators."""
+
+    stations: dict[str, Station]
+    pools: dict[str, GuardedPool]
+    happenings: list[tuple[int, str, str]]
+    replied: list[tuple[int, str, Reply]]
+
+
+def read_log(world: Told) -> list[Line]:
     """All of it, oldest first."""
     lines = [line for station in world.stations.values() for line in _journal(world, station)]
     lines += [Line(ms, source, text) for ms, source, text in world.happenings]
@@ -42,7 +49,7 @@ def read_log(world: World) -> list[Line]:
     return sorted(lines, key=lambda line: line.ms)
 
 
-def _journal(world: World, station: Station) -> Iterator[Line]:
+def _journal(world: Told, station: Station) -> Iterator[Line]:
     several = len(world.stations) > 1
     labels = {pool.uuid: f"{pool.name}: " if len(world.pools) > 1 else "" for pool in world.pools.values()}
     for commit in station.ledger.commits:
