@@ -16,11 +16,13 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.live import AgentState, Pool
 from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
+from poolwarden_collector.shell.agents import gateway
 from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.performer import order_sender
 from poolwarden_collector.shell.operators.names import Names
 
-from .rig import HOSTS, POOL, PlayedAgent, Rig, mono_ms, running, until
+from .rig import HOSTS, POOL, PlayedAgent, Rig, mono_ms, running, until, write_config
 
 pytestmark = pytest.mark.asyncio
 
@@ -271,3 +273,23 @@ async def test_a_host_that_two_pools_list_is_of_the_one_in_which_it_has_spoken()
     spoken = Pool(PoolRecord(POOL, "has", hosts={host: HostRecord(host, "web-1", boot_id="b")}), Policy())
     assert Names({other: lists, POOL: spoken}, {}).host(host) == (POOL, host)
     assert Names({other: lists}, {}).host(host) == (other, host)
+
+
+RARE = 'report_interval = "5s"\nsuspect_after = "10s"\nvanished_after = "20s"'
+
+
+@pytest.mark.parametrize(
+    ("policy", "keepalive_ms"),
+    [
+        ("", 2_000),
+        ('report_interval = "1s"', 2_000),
+        (RARE, 6_000),
+        (f'{RARE}\n[pools."{POOL}"]\nreport_interval = "2s"', 2_000),
+    ],
+)
+async def test_no_ping_goes_out_where_reports_come_as_they_shall(
+    tmp_path: Path, policy: str, keepalive_ms: int
+) -> None:
+    options = dict(gateway.options(load(write_config(tmp_path, f"[policy]\n{policy}"))))
+    assert options["grpc.keepalive_time_ms"] == keepalive_ms and options["grpc.keepalive_timeout_ms"] == 1_000
+    assert dict(gateway.OPTIONS) | {"grpc.keepalive_time_ms": keepalive_ms} == options

@@ -20,7 +20,8 @@ Rules
   (doorkeeper.py).
 * A stream that ends is reported as gone *without* a goodbye, however it ended (grpc.aio's loop just ends on a lost
   connection); only a Goodbye message is one.
-* Keepalive 2 s / 1 s finds a cut link in about 1.6 s. Agents ping as often, and are not punished for it.
+* Keepalive 2 s / 1 s finds a cut link in about 1.6 s. Agents ping as often, and are not punished for it. Where every
+  pool reports less often than that, the collector's own pings are for links on which a report is overdue.
 * Certificates are read at every handshake: a renewed file is used from the next stream on, without a restart.
 """
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
     from poolwarden_collector.shell.agents.roster import Roster
     from poolwarden_collector.shell.agents.signing import Signer
-    from poolwarden_collector.shell.config.config import Tls
+    from poolwarden_collector.shell.config.config import Config, Tls
     from poolwarden_collector.shell.queue.inbox import Inbox
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
@@ -75,16 +76,21 @@ SEND_LIMIT = 8 * 1024 * 1024
 RENEW_AGAIN_S = 900  # after a certificate could not be renewed
 _STOP_GRACE_S = 1.0
 
+KEEPALIVE, KEEPALIVE_MS = "grpc.keepalive_time_ms", 2_000
+OVERDUE_MS = 1_000
+
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", SEND_LIMIT),
-    ("grpc.keepalive_time_ms", 2_000),
+    (KEEPALIVE, KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
+    # No ping with each report to learn how much the link takes: reports are small, and what is bigger is let in anyway.
+    ("grpc.http2.bdp_probe", 0),
     # A connection that says nothing: without TLS and HTTP/2's first frame, without a stream, with many of them.
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 10_000),
@@ -133,7 +139,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     async def start(self, listen: str, tls: Tls) -> None:
         """Begin to accept agents. Raises OSError where the address cannot be used or the certificate does not fit."""
-        server = grpc.aio.server(options=OPTIONS)
+        server = grpc.aio.server(options=options(self._roster.config))
         server.add_generic_rpc_handlers((self,))
         try:
             self.port = server.add_secure_port(listen, credentials(tls))
@@ -489,6 +495,16 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
     def _alarm(self, text: str, about: str = "") -> None:
         _log.warning("refused: %s", text)
         self._roster.warn(f"refused: {text}", about)
+
+
+def options(config: Config) -> tuple[tuple[str, int], ...]:
+    """gRPC's settings of the agents' port, for as long as it is open."""
+    policies = [config.policy, *(config.policy_of(pool) for pool in config.pools)]
+    shortest = min(policy.report_interval for policy in policies)
+    if shortest <= KEEPALIVE_MS:
+        return OPTIONS
+    # Each report begins the time anew: with this no ping goes out on a link on which they come as they shall.
+    return tuple((name, shortest + OVERDUE_MS if name == KEEPALIVE else value) for name, value in OPTIONS)
 
 
 def credentials(tls: Tls) -> grpc.ServerCredentials:
