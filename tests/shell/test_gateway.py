@@ -284,7 +284,7 @@ RARE = 'report_interval = "5s"\nsuspect_after = "10s"\nvanished_after = "20s"'
         ("", 2_000),
         ('report_interval = "1s"', 2_000),
         (RARE, 6_000),
-        (f'{RARE}\n[pools."{POOL}"]\nreport_interval = "2s"', 2_000),
+        (f'{RARE}\n[pools."{POOL}".policy]\nreport_interval = "2s"', 2_000),
     ],
 )
 async def test_no_ping_goes_out_where_reports_come_as_they_shall(
