@@ -29,6 +29,7 @@ class Column:
     title: str
     agents: tuple[Sample, ...]
     beside: tuple[Sample, ...]
+    seldom: tuple[Sample, ...]  # the exporter that is fetched each 15 s
     load: tuple[float, float]
 
 
@@ -39,7 +40,10 @@ def table(columns: Sequence[Column]) -> str:
     of_agents = [column.agents for column in columns]
     of_exporter = [column.beside for column in columns]
     lines += _rows("agent, both processes", of_agents)
-    lines += _rows("node_exporter", of_exporter) if all(of_exporter) else []
+    if all(of_exporter):
+        lines += _rows("node_exporter each 2 s", of_exporter)
+        lines += _rows("node_exporter each 15 s", [column.seldom for column in columns])[1:2]
+        lines.append(_line("agent's share of a core / node_exporter's each 2 s", [ratio(column) for column in columns]))
     lines.append(_line("windows: agents, exporter", [f"{len(c.agents)}, {len(c.beside)}" for c in columns]))
     lines.append(_line("load before, after", [", ".join(f"{load:.1f}" for load in c.load) for c in columns]))
     return "\n".join(lines)
@@ -54,6 +58,12 @@ def _rows(what: str, samples: Sequence[tuple[Sample, ...]]) -> list[str]:
 
 def _line(name: str, cells: Sequence[str]) -> str:
     return "| " + " | ".join([name, *cells]) + " |"
+
+
+def ratio(column: Column) -> str:
+    """Of the medians: 1.00 is as much as the exporter takes."""
+    shares = [statistics.median(each.cpu_percent for each in samples) for samples in (column.agents, column.beside)]
+    return f"{shares[0] / shares[1]:.2f}"
 
 
 def cell(values: Sequence[float], digits: int) -> str:

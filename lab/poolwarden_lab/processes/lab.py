@@ -178,7 +178,10 @@ class World:
             fence_agent=fronts.agent(self.settings.bmc) if self.settings.via_members else None,
             agent_python=self.settings.agent_python,
             environment=base_environment(code_path("poolwarden_lab")),
-            agent_environment=base_environment(code_path("poolwarden_agent", "poolwarden"), own_python=own),
+            agent_environment={
+                **base_environment(code_path("poolwarden_agent", "poolwarden"), own_python=own),
+                "MALLOC_ARENA_MAX": "1",  # as its unit says
+            },
             http_port=80 if low else 8080,
             tls_port=443 if low else 8443,
             https_only=self.settings.https_only,
