@@ -10,7 +10,7 @@ neither started nor failed; it says why, once per reason. Rules, the first that 
 4. The agent does not run 20 s after the first question: the same rules without a collector, asked by this program.
 
 A fault of this program must not keep a healthy master down: where neither hold nor tombstone is stored, xapi starts,
-and that is said loudly. Where one is, or where that cannot be read on a host that pool.conf makes master, xapi waits.
+and its log says so. Where one is, or where that cannot be read on a host that pool.conf makes master, xapi waits.
 A state that a newer agent has stored and that this one must not read is no fault: the latch, whose words every version
 understands, says whether a hold or a tombstone stands. Whatever xapi waits for is said again each ten minutes, with the
 command that ends it: ``forget`` sets unreadable durable state aside.

@@ -3,8 +3,8 @@
 ``step`` is pure. The shell commits ``entries`` and ``alerts`` in one transaction, and only then performs ``effects``;
 if the commit fails, it drops the whole outcome and the pool is as it was.
 
-A step always does the same five things: take the event in (absorb), see who is master (master), judge (verdict), do
-what that permits (failover, members, remedies, operator), and say what changed (journal, alerts).
+A step always does the same five things: take the event in (intake), see who is master (mastership), judge
+(verdict), do what that permits (operator, recovery, failover, followups), and say what changed (report).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
         commands.command(tx, event, verdict)
     commands.pending_commands(tx, verdict)
     if isinstance(event, OperatorSaid):
-        verdict = judge(signs(tx))  # his word may have ended what held the pool
+        verdict = judge(signs(tx))  # the command may have ended what held the pool
     _act(tx, verdict)
     boot_gate.answer(tx)
     mastership.settings(tx)
@@ -160,7 +160,7 @@ def _act(tx: Transaction, verdict: Verdict) -> None:
         written = len(tx.entries)
         work(tx, verdict)
         if len(tx.entries) > written:
-            # safety: what was just written may have made another host master; the old verdict was not about him.
+            # safety: what was just written may have made another host master; the old verdict was not about that one.
             verdict = judge(signs(tx))
     power_off.recall(tx)  # whatever has ended a failover in this step
     master_restart.note_restart_success(tx)

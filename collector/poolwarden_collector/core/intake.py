@@ -468,7 +468,7 @@ def _probe_life(tx: Transaction, probe: Probe, who: str) -> None:
     if off:
         known = tx.record.hosts.get(probe.target)
         # safety: a probe tells no boot. Only where nobody can have switched it on since is it the boot that read OFF,
-        # and its device a liar; the readings are void either way.
+        # and its device reads falsely; the readings are void either way.
         same = any(at - reading.started_at < LEAST_BOOT_MS for reading in off)
         boot = known.boot_id if known is not None and same else ""
         _life(tx, probe.target, boot, f"{who} was answered by the xapi of {tx.name(probe.target)}")

@@ -3,7 +3,7 @@
 Rules
 -----
 * Epochs and terms decide, and agents keep the highest of both durably. Nothing here asks a clock.
-* One host's agent is one voice, in its own pool. Whatever it claims (the door has bounded it, bounds.py) changes
+* One host's agent counts as one host, in its own pool. Whatever it claims (the door has bounded it, bounds.py) changes
   nothing in any other pool; another collector or a lost past is noticed by each pool whose hosts know of it.
 * A higher epoch heard after the start-up quiet time is another collector that is obeyed there: this one stands down in
   that pool, until a person restarts it or says that it is to stay (``acknowledge``). It goes on to look and to tell. So

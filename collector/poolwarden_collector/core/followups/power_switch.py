@@ -6,7 +6,7 @@ Rules
   still land: nothing more is switched on that host before its hard limit and 10 s have passed.
 * While a switch of a host has no result, its power proves nothing (proof.py).
 * An operator's `off` without force ends before its next device where the host has come alive, and a member that runs it
-  probes it once more; with force it is his to say.
+  probes it once more; with force the operator has decided.
 * I7: `off` of a host that lives, of a device that is not bound to it, or under an armed HA needs the operator's force,
   and always the host's name typed out. What a failover decides about is not switched beside it.
 * A drill's `off` needs a bound device and a host on which nothing runs (operator/drill_checks.py): asked in the pass of

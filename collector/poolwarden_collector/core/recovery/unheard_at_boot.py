@@ -13,7 +13,7 @@ Rules
   restart: as good as heard. Excused (fenced_hosts.py: proven off, or confirmed): it blocks nothing.
 * Everybody else is waited for: nothing but those two, or a word on the booting host itself, ends the wait.
 * Except: some other host follows the booting one, nobody contradicts, and all who are waited for have been dark to
-  the booting host and to each that is heard and follows it, for ten minutes: it opens, loudly. Dark is silence on every
+  the booting host and to each that is heard and follows it, for ten minutes: it opens, told. Dark is silence on every
   way there is, begins anew with each sign of life, and is not what one host alone sees over a link that may be cut; a
   host that is alive and tells no role (its ports may be filtered) is never dark. So one dead member keeps no pool down
   for ever, and a pool of two, where nobody is left to follow, waits for a person.

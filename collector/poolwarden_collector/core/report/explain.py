@@ -1,7 +1,7 @@
 """What the collector thinks of a pool and why, and what it would do: the answer to ``explain`` and ``failover
 --dry-run``.
 
-Nothing here changes anything: it asks the same functions that decide, on a draft that is thrown away.
+Nothing here changes anything: it asks the same functions that decide, on a transaction that is thrown away.
 """
 
 from __future__ import annotations

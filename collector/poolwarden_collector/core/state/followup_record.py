@@ -82,7 +82,7 @@ class Aftermath:
 
 
 def fold_followups(after: Aftermath, entry: Entry) -> Aftermath:
-    """The aftermath after one entry."""
+    """What is owed, after one entry."""
     change = _CHANGES.get(entry.kind)
     return change(after, entry) if change is not None else after
 

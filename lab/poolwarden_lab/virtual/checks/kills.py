@@ -1,4 +1,4 @@
-"""Who is to blame for a VM that a xapi terminated (I17).
+"""Whose doing it is that a xapi terminated a VM (I17).
 
 A xapi kills the domains on its host that its pool's database does not place there: right after its own start as master,
 or when its host attaches to a master. That is Poolwarden's doing where it made one of the two processes start that had
@@ -29,7 +29,7 @@ class KilledIn(Protocol):
 
 
 class Kills:
-    """Keeps book of who started which xapi."""
+    """Who started which xapi, and which kills follow from that."""
 
     def __init__(self, world: KilledIn) -> None:
         self.world = world

@@ -2,7 +2,7 @@
 
 Rules
 -----
-* One host's agent is one voice. An epoch, a term, a database generation or a clock that no honest host can have come to
+* One host's agent counts as one host. An epoch, a term, a database generation or a clock that no host can have reached
   is refused with the whole message, and its stream ends with that reason: raised above such a number, a collector would
   soon have none left to count with, and no store could hold it.
 * Plausible is what lies within a leap of this collector's own number: 2**20 activations, 2**24 terms. A lost journal
@@ -163,7 +163,7 @@ class Limits:
 
 
 class Implausible(ValueError):
-    """What no honest host can have or say; one sentence that names the field and the bound."""
+    """What no host can have come to or measured; one sentence that names the field and the bound."""
 
 
 class _Bound(Enum):
