@@ -164,7 +164,7 @@ class Conversation(object):
             report.management_address = address
             self._sent["address"] = address.encode()
         every = full or self._sequence % MARKS_EVERY == 0
-        # Otherwise of what it brings: a mark that is missing says nothing, and a section that got lost is asked for soon.
+        # Otherwise of what it brings: a mark that is missing says nothing, and a lost section is asked for soon.
         for number, changes in self._changes.values() if every else [self._changes[name] for name in brought]:
             report.marks.add(section=number, changes=changes)
         return self._message(report=report)
