@@ -35,6 +35,7 @@ BENCHES = {
     "power": ("power_loss", "power loss to promote order, and the collector's part of it", "20 min"),
     "decision": ("decision", "the collector's part in a pool of 64 hosts, through TLS, engine and journal", "20 min"),
     "simulation": ("simulation_speed", "the simulation's speed, and a failover's phases in virtual time", "3 min"),
+    "journal": ("journal_start", "a start on 10^6 journal entries, questions to it, and its upkeep", "3 min"),
     "boot": ("boot_delay", "how long the boot gate delays xapi's start on a healthy host", "10 min"),
     "database": ("database_reader", "memory and time for a state.db of 100 MB in the agent", "1 min"),
     "footprint": ("footprint", "agents with 5 and with 100 domains beside prometheus-node-exporter", "20 min"),

@@ -256,6 +256,15 @@ def test_the_last_ones_stay_and_so_do_young_ones_and_those_from_the_future(tmp_p
     opened.close()
 
 
+def test_the_entry_stays_up_to_which_a_snapshot_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Journal(tmp_path)
+    silences(opened, 9, LONG_AGO)
+    assert taken(opened, monkeypatch) == 1
+    assert removed(opened, last_kept=0) == 8
+    assert read_of(opened, monkeypatch, POOL) == 0 and [row.seq for row in opened.history()] == [9]
+    opened.close()
+
+
 def test_a_clock_that_is_wrong_for_a_while_empties_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Journal(tmp_path)
     silences(opened, 300, clock.text_of(clock.wall_ms()))

@@ -21,7 +21,7 @@ from poolwarden_collector.shell.config.config import Config, ConfigError, Tls, l
 from poolwarden_collector.shell.config.secrets import ENVIRONMENT_FILE, read_environment
 from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNING, Check, days
 from poolwarden_collector.shell.hooks.condition import of_hooks
-from poolwarden_collector.shell.store import journal, telemetry
+from poolwarden_collector.shell.store import journal, salvage, telemetry
 from poolwarden_collector.shell.store.read_only import read_only
 
 LOW_BYTES, FULL_BYTES = 1 << 30, 64 << 20
@@ -214,5 +214,7 @@ def _missing(name: str, path: Path) -> Check:
 
 
 def _damaged(path: Path, why: str) -> Check:
-    step = "stop the collector and restore the last backup (docs/operating.md); keep the damaged file"
+    salvage.suspect(path)
+    step = "restart the collector, which goes on with what is readable and keeps the damaged file; or restore the last "
+    step += "backup (docs/backup-and-upgrade.md)"
     return Check("journal", FAULT, f"{path} is damaged: {why}", step)

@@ -3,7 +3,8 @@
 Rules
 -----
 * The journal is the record: at the start everything is counted from it, then each row as it becomes durable. So a
-  counter never falls but where a journal was restored from a backup, which Prometheus takes for a reset.
+  counter never falls but at a start where a journal was restored from a backup, or where old deliveries of alerts are
+  in it no more (store/retention.py); Prometheus takes either for a reset.
 * It is read beside the connection that writes, in a thread: a long journal delays the first figures and nothing else.
 * A row is counted once: those that became durable while the past was being read are held back, and counted if the past
   had not come to them yet.

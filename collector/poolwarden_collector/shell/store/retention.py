@@ -231,11 +231,13 @@ def _old(
     """The numbers of the entries that go, and up to which one nothing is left to be looked at."""
     at = _looked_to(db, what)
     query = "SELECT seq, at, kind, failover, data FROM entries WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    # A snapshot counts only while the entry stands up to which it goes.
+    ends = {seq for (seq,) in db.execute("SELECT seq FROM snapshots")}
     found: list[int] = []
     for seq, written, kind, failover, data in db.execute(query, [at, last, _LOOKED_AT]):
         if before <= written <= now or len(found) >= most:
             break  # those after it are younger
-        if written < before and goes(kind, failover, data):
+        if written < before and seq not in ends and goes(kind, failover, data):
             found.append(seq)
         at = seq
     return found, at

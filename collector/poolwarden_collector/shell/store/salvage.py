@@ -158,8 +158,11 @@ def _copied(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[dict[str,
         marks = ", ".join("?" * (len(columns) + 1))
         reader = _Reader(old, name, wanted)
         for row in reader.rows():
-            new.execute(f"INSERT OR IGNORE INTO {name} (rowid, {wanted}) VALUES ({marks})", row)  # noqa: S608
-            rows[name] = rows.get(name, 0) + 1
+            done = new.execute(f"INSERT OR IGNORE INTO {name} (rowid, {wanted}) VALUES ({marks})", row)  # noqa: S608
+            if done.rowcount == 1:
+                rows[name] = rows.get(name, 0) + 1
+            else:
+                reader.holes.append(int(row[0]))  # twice, or without what its table needs: no row that was written
         if reader.holes:
             short.append(name)
             lost_after = max(reader.holes) if name == "entries" else lost_after
