@@ -15,7 +15,9 @@ from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host_port import Act, HostPort
 
 ACT_LIMIT_MS = 20000
-RESTART_LIMIT_MS = 100000  # systemd itself kills what has not stopped after 90 s (xapi.service, TimeoutStopSec)
+# systemd kills a xapi that hangs after twice TimeoutStopSec, 90 s for ExecStop and 90 s after SIGTERM (xapi.service,
+# systemd.service(5)): giving up earlier would leave the rest of the toolstack running.
+RESTART_LIMIT_MS = 190000
 # Some of these wait for every host of the pool in turn, or for storage; xapi has no limit of its own for them.
 GC_LIMIT_MS = 45000
 SERVE_LIMIT_MS = {

@@ -8,6 +8,7 @@ import pytest
 from tests.core.pool import QUIET, Guarded, Host, played_once, uuid
 
 from poolwarden_collector.core.model.asks import Ask
+from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import HostFacts, Liveness
 from poolwarden_collector.core.model.policy import Policy
@@ -107,3 +108,34 @@ def claimed_with_reports_that_lag(lag_ms: int) -> tuple[Guarded, int]:
     while not g.has(Kind.CLAIM_SENT):
         g.run(250)
     return g, g.now
+
+
+@pytest.mark.parametrize("told", [Tri.NO, Tri.UNKNOWN])
+def test_a_master_is_not_restarted_before_it_is_told_whether_its_file_loads(told: Tri) -> None:
+    """A file that was written anew is judged when it is read: the report of that comes after the reading's answer."""
+    g = pool(h1=Tri.UNKNOWN)
+    master = g.host(1)
+    master.liveness = master.socket = Liveness.SILENT
+    master.serves, master.answers, master.unwell_since = False, False, g.now
+    while not any(order.kind_name == "collect_evidence" for order in master.orders):
+        assert not g.has(Kind.RESTART_INTENT)
+        g.run(250)
+    assert not g.has(Kind.RESTART_INTENT)
+    master.sound = told
+    g.run(8_000)
+    if told is Tri.NO:
+        assert not g.has(Kind.RESTART_INTENT) and g.has(Kind.DECIDED)
+    else:
+        assert g.has(Kind.RESTART_INTENT), "what its agent cannot tell is not waited for"
+
+
+def test_an_operators_restart_of_a_master_waits_for_that_as_well() -> None:
+    g = pool(h1=Tri.UNKNOWN)
+    g.say("restart-xapi", 1)
+    while not any(order.kind_name == "collect_evidence" for order in g.host(1).orders):
+        g.run(250)
+    g.host(1).sound = Tri.NO
+    g.run(4_000)
+    assert not g.has(Kind.RESTART_INTENT)
+    said = [effect for effect in g.effects if isinstance(effect, Reply)]
+    assert said and not said[-1].accepted and "would keep its xapi down" in said[-1].text

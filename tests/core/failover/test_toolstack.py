@@ -155,7 +155,7 @@ def test_a_hold_that_is_not_verified_in_time_is_undone_at_a_new_term() -> None:
     until(g, Kind.TOOLSTACK_INTENT)
     began = g.now
     until(g, Kind.ABORTED)
-    assert 119_000 <= g.now - began <= 125_000
+    assert 199_000 <= g.now - began <= 205_000, "not before systemd has killed a xapi that obeys no stop: 180 s"
     assert "does not stop" in g.entry(Kind.ABORTED).data["why"]
     g.run(10_000)
     assert orders(g, "toolstack_release")[0].kind == ToolstackRelease(True)

@@ -12,12 +12,15 @@ from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.model.order_results import NEVER_BEGUN, OrderOutcome, Outcome, PlacementView
 from poolwarden_collector.core.model.orders import CollectEvidence
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.state import sent_orders
 from poolwarden_collector.core.state.live import Sent
+from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
+EVIDENCE = "collect_evidence"
 FRESH_MS: Ms = 10_000
+TOLD_MS: Ms = 5_000  # two reports, and a moment
 _FOREIGN = "it is another pool's, or from before the host joined"
 WAITING = Reason(Cause.WAITING, "the database of its new master has not been read yet")
 
@@ -25,16 +28,30 @@ WAITING = Reason(Cause.WAITING, "the database of its new master has not been rea
 def placements_of(tx: Transaction, host: HostId) -> PlacementView | None:
     """The placements of the host's file, at most 10 s old; None until the agent has been asked and has answered."""
     for sent in tx.live.sent.values():
-        if sent.host == host and sent.kind == "collect_evidence" and tx.now - sent.at <= FRESH_MS:
+        if sent.host == host and sent.kind == EVIDENCE and tx.now - sent.at <= FRESH_MS:
             return _answer(sent)
     if tx.heard(host):
         tx.send(tx.fresh_id("evidence"), host, CollectEvidence(), FRESH_MS)
     return None
 
 
+def soundness_awaited(pool: Snapshot, host: HostId) -> bool:
+    """Has its file just been read, and is whether xapi could load it still to be told, with the next report?
+
+    One that does not come, or does not tell, is not waited for.
+    """
+    agent = pool.heard(host)
+    read = [sent.answered_at for sent in pool.live.sent.values() if sent.host == host and sent.kind == EVIDENCE]
+    at = max((each for each in read if each is not None), default=None)
+    if agent is None or at is None or agent.facts.database.sound is not Tri.UNKNOWN:
+        return False
+    seen = agent.facts.observed.host
+    return (seen is None or seen <= at) and pool.now - at < TOLD_MS
+
+
 def forget_placements(tx: Transaction, host: HostId) -> None:
     """The host's files have changed, or may have: what was read of them, or is being read, counts no more."""
-    sent_orders.forget(tx, host, "collect_evidence")
+    sent_orders.forget(tx, host, EVIDENCE)
 
 
 def _answer(sent: Sent) -> PlacementView | None:

@@ -13,8 +13,9 @@ Rules
 * A database that its own xapi could not load, that is not sound, or that cannot be read, is not handed over: the
   candidate's copy is what there is, and its age is asked about as ever.
 * The agent's word that it has stopped is no proof. Somebody else must find the port closed (proof.py).
-* A hold that is not verified within ``policy.toolstack_budget``, or that has proven nothing by then while nobody is
-  asked, is undone, at a new term.
+* A hold that is not verified within systemd's own patience with a xapi that hangs (``STOP_LIMIT_MS``) and
+  ``policy.toolstack_budget``, or that has proven nothing within that budget while nobody is asked, is undone, at a new
+  term.
 * Whatever was held or placed is owed its undoing, over restarts and days.
 """
 
@@ -38,6 +39,7 @@ from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state import phases
 from poolwarden_collector.core.state.failover_record import Failover
+from poolwarden_collector.core.state.order_delivery import STOP_LIMIT_MS
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
@@ -116,12 +118,10 @@ def _await_hold(tx: Transaction, failover: Failover) -> None:
     name, sent = tx.name(failover.old_master), tx.sent(failover.hold.order)
     result = sent.result if sent is not None else None
     began = tx.live.phases.marks.get("fence-intent", tx.live.phases.step_since)
-    if tx.now - began >= tx.policy.toolstack_budget:
+    limit = max(tx.policy.toolstack_budget, STOP_LIMIT_MS)
+    if tx.now - began >= limit:
         said = (result.text or result.reason) if result is not None else "no answer"
-        abort(
-            tx,
-            f"the toolstack of {name} was not seen stopped within {tx.policy.toolstack_budget / 1000:.0f} s ({said})",
-        )
+        abort(tx, f"the toolstack of {name} was not seen stopped within {limit / 1000:.0f} s ({said})")
         return
     agent = tx.agent(failover.old_master)
     if agent is None or not agent.connected:

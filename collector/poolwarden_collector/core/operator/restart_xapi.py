@@ -33,6 +33,9 @@ def command_restart(tx: Transaction, said: OperatorSaid, verdict: Verdict) -> st
             waiting_commands.wait(tx, said, 8_000)
             return ""
         refusal = restart_refusal(tx, host, placements)
+        if refusal is not None and refusal.code is Cause.WAITING:
+            waiting_commands.wait(tx, said, 8_000)
+            return ""
         if refusal is not None and refusal.code is not Cause.ASSUMPTION:  # what failed is overruled by his word
             return Refused(
                 "unsafe", f"restarting the xapi of master {name} is not safe: {refusal}", "poolwarden explain POOL"

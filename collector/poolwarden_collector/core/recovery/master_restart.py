@@ -14,7 +14,12 @@ from dataclasses import dataclass, replace
 
 from poolwarden.assumptions import FORECAST, HANDOVER, RESTART, TOOLSTACK_FENCE
 from poolwarden_collector.core.decision import database_age, questions
-from poolwarden_collector.core.decision.database_contents import killing, placements_of, unreadable
+from poolwarden_collector.core.decision.database_contents import (
+    killing,
+    placements_of,
+    soundness_awaited,
+    unreadable,
+)
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.kill_forecast import Kill, kills_on
 from poolwarden_collector.core.decision.permission import firm_refusal, hold_refusal
@@ -95,6 +100,8 @@ def _obstacle(pool: Snapshot, host: HostId, placements: PlacementView | None) ->
         return Obstacle(Reason(Cause.WAITING, "its database file has not been read yet"))
     if not placements.readable:
         return Obstacle(unreadable("its database file", placements, host), fence_helps=True)
+    if soundness_awaited(pool, host):
+        return Obstacle(Reason(Cause.WAITING, "whether xapi can load its database file is being told"))
     if (unsound := unsound_reason(pool, host)) is not None:
         return Obstacle(unsound.within(f"its database file would keep its xapi down: {unsound}"), fence_helps=True)
     kills = kills_on(pool, host, placements)
@@ -185,7 +192,8 @@ def restart_master(tx: Transaction, verdict: Verdict) -> None:
             own = Plan(host, lies.facts.database.generation if lies is not None else 0, ())
             restart_in_place.begin(tx, host, own, f"{verdict.word}: the copy that was placed keeps it down", other=OWN)
             return
-        again = f"it has started again and again for {minutes:.0f} min without coming to serve; see its database"
+        see = other_file.FULL if other_file.no_room(tx, host) else "see its database"
+        again = f"it has started again and again for {minutes:.0f} min without coming to serve; {see}"
         obstacle = Obstacle(Reason(Cause.IN_VAIN, again), fence_helps=True)
     elif loops_on(tx, host):
         # Each process has come to serve, so its database loads: that goes to its successor as ever.

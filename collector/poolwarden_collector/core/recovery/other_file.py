@@ -11,6 +11,8 @@ Rules
 * The copy is of this pool's own line: its host is heard, attached since it was last superseded, on the host's list, and
   follows this master or the one that it took over from. One that is not sound, or is the very file that failed, is no
   way on either.
+* Where / has no room no file is: xapi writes its database at each start, whichever it has loaded, and ends where it
+  cannot (xapi: ocaml/xapi/xapi.ml, populate_db). With room again its own file has its next start first.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ from poolwarden_collector.core.decision.restart_files import CAPABILITY, Plan, o
 from poolwarden_collector.core.evidence import unlisted_hosts
 from poolwarden_collector.core.evidence.membership import led_before
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.values import HostId, Role, Tri
+from poolwarden_collector.core.model.values import HostId, Ms, Role, Tri
+from poolwarden_collector.core.state.live import PoolLive
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 PLACED = "var/lib/xcp/restore_db.db"
+NEXT_START_MS: Ms = 120_000  # until it has been tried again: systemd starts it at once, and it takes 60 s at most
+FULL = "its / has no room, and xapi writes its database there at each start"
 
 
 def lies_on_its_own(pool: Snapshot, host: HostId) -> bool:
@@ -39,11 +44,24 @@ def lies_on_its_own(pool: Snapshot, host: HostId) -> bool:
     return able and agent is not None and agent.facts.database.loaded_from == PLACED and not other_masters(pool, host)
 
 
+def no_room(pool: Snapshot, host: HostId) -> bool:
+    """Is / of this heard host known to have less room than xapi may need?"""
+    agent = pool.heard(host)
+    root = next((disk for disk in agent.facts.disks if disk.mount == "/"), None) if agent is not None else None
+    return root is not None and root.free_bytes < pool.policy.min_root_free_bytes
+
+
 def plan_of(tx: Transaction, host: HostId) -> Plan | Reason | None:
     """With which member's copy this master could be started, and what that would kill; None: one is being read."""
     agent = tx.heard(host)
     if agent is None or not {CAPABILITY, "toolstack_fence", "place_database"} <= agent.hello.capabilities:
         return Reason(Cause.INCAPABLE, "its agent cannot be given another copy", (host,))
+    if no_room(tx, host):
+        tx.change(PoolLive, roomless_at=tx.now)
+        return Reason(Cause.NO_ROOM, f"{FULL}, whichever file it is", (host,))
+    roomless = tx.live.roomless_at
+    if roomless is not None and tx.now - roomless < NEXT_START_MS:
+        return Reason(Cause.NO_ROOM, "its / has had room for a moment only: its next start is waited for", (host,))
     if agent.facts.role.pool_conf is not Role.MASTER:
         return Reason(Cause.ROLE, f"the pool.conf of {tx.name(host)} does not say master", (host,))
     if others := other_masters(tx, host):

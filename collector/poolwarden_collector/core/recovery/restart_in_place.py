@@ -69,16 +69,19 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state import phases
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.live_slices import InPlaceProgress
-from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, RESEND_AFTER_MS, answer_of, pursue
+from poolwarden_collector.core.state.order_delivery import (
+    ORDER_VALID_MS,
+    RESEND_AFTER_MS,
+    STOP_LIMIT_MS,
+    answer_of,
+    pursue,
+)
 from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.core.state.restart_record import COPY, OWN, InPlace
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 PATH = "in-place"  # in a question: a yes to a restart with its own file is none to this
-# systemd waits TimeoutStopSec (90 s) for ExecStop, and again after SIGTERM, before it kills a xapi that hangs
-# (systemd.service(5); xapi: scripts/xapi.service): 180 s, and a report.
-STOP_LIMIT_MS: Ms = 200_000
 STEP_LIMIT_MS: Ms = 120_000
 UNANSWERED_MS: Ms = 30_000
 HANDOVER_MARGIN_MS: Ms = 10_000  # the transfer ends itself before its end stops being awaited

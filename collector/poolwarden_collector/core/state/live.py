@@ -155,6 +155,7 @@ class PoolLive:
     power_off: PowerOffRun = _of("failover/power_off", PowerOffRun())
     promotion_witnesses: PromotionWitnesses = _of("failover/promotion_witness", PromotionWitnesses())
     refusal_taken: Ms = _of("failover/promotion", -1)  # when the candidate's refusal that was told last was heard
+    roomless_at: Ms | None = _of("recovery/other_file", None)  # when / of a master that does not stay up had no room
     # Since when a held master is found unproven, and when it was last.
     in_vain: tuple[Ms, Ms] = _of("failover/steps", (0, -1_000_000))
     against: dict[HostId, tuple[Ms, str]] = _of(

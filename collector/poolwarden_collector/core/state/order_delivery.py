@@ -24,6 +24,9 @@ ORDER_VALID_MS: Ms = 15_000
 RESEND_AFTER_MS: Ms = 5_000
 REFUSED_HERE_MS: Ms = 60_000
 ATTEMPT_MS: Ms = 30_000
+# systemd waits TimeoutStopSec (90 s) for ExecStop, and again after SIGTERM, before it kills a xapi that hangs
+# (systemd.service(5); xapi: scripts/xapi.service): 180 s, and a report.
+STOP_LIMIT_MS: Ms = 200_000
 
 
 def pursue(
